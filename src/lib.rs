@@ -1,0 +1,3 @@
+//! stead
+pub mod model;
+pub mod spec;

@@ -1,0 +1,18 @@
+//! Plain values that every room shares: digests, names, sizes, durations, addresses.
+//!
+//! Nothing here touches the machine. Each type parses its own text form and prints it back; what a
+//! value *means* is left to the rooms above.
+
+mod digest;
+mod duration;
+mod name;
+mod place;
+mod size;
+mod subnet;
+
+pub use digest::{Digest, Hasher};
+pub use duration::Span;
+pub use name::{Name, nearest, pattern_matches};
+pub use place::Place;
+pub use size::Size;
+pub use subnet::Subnet;

@@ -1,0 +1,272 @@
+//! What spans several nodes: names that must exist, cycles, clashes, things never used.
+
+use super::diagnose::{Diagnostic, Sink};
+use super::project::*;
+use crate::model::{Name, Place, nearest};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &mut Sink) {
+    let mut cross = Cross { project, places, sink };
+    cross.names();
+    cross.cycles("image", "images", &project.images.iter().map(|(name, image)| (name, image_needs(image))).collect());
+    let containers = project.containers.iter().map(|(name, container)| (name, container.depends_on.keys().collect())).collect();
+    cross.cycles("container", "`depends-on`", &containers);
+    cross.ports();
+    cross.replicas();
+    cross.dependencies();
+    cross.subnets();
+    if !unused_profiles {
+        cross.unused();
+    }
+}
+
+/// The images that an image is made from.
+fn image_needs(image: &Image) -> BTreeSet<&Name> {
+    let base = if let Base::Image(name) = &image.from { Some(name) } else { None };
+    let copied = image.steps.iter().filter_map(|step| if let Step::Copy(copy) = step { copy.from.as_ref() } else { None });
+    base.into_iter().chain(copied).collect()
+}
+
+struct Cross<'a> {
+    project: &'a Project,
+    places: &'a Places,
+    sink: &'a mut Sink,
+}
+
+impl Cross<'_> {
+    fn place(&self, path: &str) -> Place {
+        self.places.of(path).cloned().unwrap_or(Place { file: String::new(), line: 1, offset: 0, length: 0 })
+    }
+
+    fn missing(&mut self, path: &str, kind: &str, name: &Name, known: impl Iterator<Item = Name>) {
+        let known: Vec<Name> = known.collect();
+        let near = nearest(name.as_str(), known.iter().map(Name::as_str));
+        let help = near.map_or_else(|| format!("declare it: {kind} \"{name}\""), |near| format!("write \"{near}\""));
+        let message = format!("there is no {kind} \"{name}\"");
+        self.sink.push(Diagnostic::error("unknown-name", self.place(path), message).help(help));
+    }
+
+    fn names(&mut self) {
+        let project = self.project;
+        for (name, container) in &project.containers {
+            let path = format!("container.{name}");
+            for attachment in &container.networks {
+                let network = &attachment.network;
+                if !project.networks.contains_key(network) && network.as_str() != "default" {
+                    self.missing(&format!("{path}.network.{network}"), "network", network, project.networks.keys().cloned());
+                }
+            }
+            for mount in &container.mounts {
+                let place = format!("{path}.mount.{}", mount.to);
+                match &mount.source {
+                    MountSource::Volume(volume) if !project.volumes.contains_key(volume) => {
+                        self.missing(&place, "volume", volume, project.volumes.keys().cloned());
+                    }
+                    MountSource::Image(image) if !project.images.contains_key(image) => {
+                        self.missing(&place, "image", image, project.images.keys().cloned());
+                    }
+                    _ => {}
+                }
+            }
+            for used in container.secrets.iter().filter(|used| !project.secrets.contains_key(&used.name)) {
+                self.missing(&format!("{path}.secret.{}", used.name), "secret", &used.name, project.secrets.keys().cloned());
+            }
+            for used in container.configs.iter().filter(|used| !project.configs.contains_key(&used.name)) {
+                self.missing(&format!("{path}.config.{}", used.name), "config", &used.name, project.configs.keys().cloned());
+            }
+            for needed in container.depends_on.keys() {
+                let is_job = self.places.0.contains_key(&format!("job.{needed}"));
+                if !project.containers.contains_key(needed) && !is_job {
+                    self.missing(&format!("{path}.depends-on.{needed}"), "container", needed, project.containers.keys().cloned());
+                }
+            }
+            self.targets(&path, container);
+        }
+    }
+
+    /// Two things at one path of a container.
+    fn targets(&mut self, path: &str, container: &Container) {
+        let mounts = container.mounts.iter().map(|mount| (mount.to.as_str(), format!("{path}.mount.{}", mount.to)));
+        let tmpfs = container.tmpfs.iter().map(|tmpfs| (tmpfs.path.as_str(), format!("{path}.tmpfs.{}", tmpfs.path)));
+        let secrets = container.secrets.iter().map(|used| (used.to.as_str(), format!("{path}.secret.{}", used.name)));
+        let configs = container.configs.iter().map(|used| (used.to.as_str(), format!("{path}.config.{}", used.name)));
+        let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+        for (to, key) in mounts.chain(tmpfs).chain(secrets).chain(configs) {
+            let to = if to == "/" { to } else { to.trim_end_matches('/') };
+            if let Some(first) = seen.insert(to, key.clone()) {
+                let diagnostic = Diagnostic::error("duplicate", self.place(&key), format!("two things at {to}"));
+                self.sink.push(diagnostic.other(self.place(&first), "first here"));
+            }
+        }
+    }
+
+    /// Reports each cycle once, at its first member.
+    fn cycles(&mut self, kind: &str, what: &str, edges: &BTreeMap<&Name, BTreeSet<&Name>>) {
+        let mut done: BTreeSet<&Name> = BTreeSet::new();
+        for start in edges.keys() {
+            let mut trail: Vec<&Name> = Vec::new();
+            if let Some(cycle) = walk(start, edges, &mut trail, &mut done) {
+                let text = cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
+                let second = cycle.get(1).copied().unwrap_or(start);
+                let key = if kind == "container" { format!("container.{}.depends-on.{second}", cycle[0]) } else { format!("{kind}.{}.from", cycle[0]) };
+                let diagnostic = Diagnostic::error("cycle", self.place(&key), format!("a circle of {what}: {text}"));
+                self.sink.push(diagnostic.help("take one of these out"));
+            }
+        }
+    }
+
+    fn ports(&mut self) {
+        struct Taken<'a> {
+            container: &'a Name,
+            publish: &'a Publish,
+        }
+        let project = self.project;
+        let mut taken: Vec<Taken> = Vec::new();
+        for (container, spec) in &project.containers {
+            for publish in &spec.publish {
+                let clash = taken.iter().find(|other| {
+                    let same_address = other.publish.address == publish.address
+                        || other.publish.address == Ipv4Addr::UNSPECIFIED
+                        || publish.address == Ipv4Addr::UNSPECIFIED;
+                    let overlap = other.publish.host.0 <= publish.host.1 && publish.host.0 <= other.publish.host.1;
+                    same_address && overlap && other.publish.protocol == publish.protocol
+                });
+                if let Some(other) = clash {
+                    let key = |name: &Name, publish: &Publish| {
+                        let range = format!("{}-{}", publish.host.0, publish.host.1);
+                        let port = if publish.host.0 == publish.host.1 { publish.host.0.to_string() } else { range };
+                        format!("container.{name}.publish.{port}")
+                    };
+                    let message = format!("port {} is published twice", publish.host.0.max(other.publish.host.0));
+                    let diagnostic = Diagnostic::error("port-clash", self.place(&key(container, publish)), message)
+                        .other(self.place(&key(other.container, other.publish)), "first here")
+                        .help("give one of them another port");
+                    self.sink.push(diagnostic);
+                }
+                taken.push(Taken { container, publish });
+            }
+            if !spec.publish.is_empty() && spec.namespaces.network != NetworkMode::Own {
+                let message = "a container without a network of its own publishes nothing";
+                let diagnostic = Diagnostic::error("publish", self.place(&format!("container.{container}.publish")), message);
+                self.sink.push(diagnostic.help("with network=\"host\" its ports are the host's already; take `publish` out"));
+            }
+        }
+    }
+
+    fn replicas(&mut self) {
+        let project = self.project;
+        for (name, container) in project.containers.iter().filter(|(_, container)| container.replicas > 1) {
+            for attachment in container.networks.iter().filter(|attachment| attachment.address.is_some()) {
+                let key = format!("container.{name}.network.{}", attachment.network);
+                let message = format!("{} replicas cannot share one address", container.replicas);
+                self.sink.push(Diagnostic::error("replicas", self.place(&key), message).help("take `address=` or `replicas` out"));
+            }
+        }
+    }
+
+    /// Waiting for what cannot come.
+    fn dependencies(&mut self) {
+        let project = self.project;
+        for (name, container) in &project.containers {
+            for (needed, until) in &container.depends_on {
+                let Some(target) = project.containers.get(needed) else { continue };
+                let image_has = match &target.image {
+                    ImageRef::Project(image) => image_health(project, image),
+                    ImageRef::Registry(_) => true,
+                };
+                let has = target.healthcheck.as_ref().map_or(image_has, |health| health.probe != Probe::None);
+                if *until == Until::Healthy && !has {
+                    let key = format!("container.{name}.depends-on.{needed}");
+                    let message = format!("\"{needed}\" has no health check, so it never becomes healthy");
+                    let diagnostic = Diagnostic::error("never-healthy", self.place(&key), message)
+                        .other(self.place(&format!("container.{needed}")), "this container")
+                        .help("give it a `healthcheck`, or write until=\"started\"");
+                    self.sink.push(diagnostic);
+                }
+                let endless = matches!(target.restart, Restart::Always | Restart::UnlessStopped);
+                if *until == Until::Completed && endless {
+                    let key = format!("container.{name}.depends-on.{needed}");
+                    let message = format!("\"{needed}\" is always restarted, so it never completes");
+                    self.sink.push(Diagnostic::error("never-completed", self.place(&key), message).help("write until=\"started\""));
+                }
+            }
+        }
+    }
+
+    fn subnets(&mut self) {
+        let given: Vec<_> = self.project.networks.iter().filter_map(|(name, network)| Some((name, network.subnet?))).collect();
+        for (index, (name, subnet)) in given.iter().enumerate() {
+            if let Some((other, _)) = given[..index].iter().find(|(_, other)| other.overlaps(subnet)) {
+                let diagnostic = Diagnostic::error("subnet-overlap", self.place(&format!("network.{name}")), "these two networks overlap")
+                    .other(self.place(&format!("network.{other}")), "with this one");
+                self.sink.push(diagnostic.help("give one of them another `subnet=`, or none"));
+            }
+        }
+    }
+
+    fn unused(&mut self) {
+        let project = self.project;
+        let mut used: BTreeSet<&Name> = BTreeSet::new();
+        let mut queue: Vec<&Name> = project
+            .containers
+            .values()
+            .flat_map(|container| {
+                let run = if let ImageRef::Project(name) = &container.image { Some(name) } else { None };
+                let mounted = container.mounts.iter().filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name) } else { None });
+                run.into_iter().chain(mounted)
+            })
+            .collect();
+        while let Some(name) = queue.pop() {
+            if used.insert(name)
+                && let Some(image) = project.images.get(name)
+            {
+                queue.extend(image_needs(image));
+            }
+        }
+        for name in project.images.keys().filter(|name| !used.contains(name)) {
+            let message = format!("nothing uses the image \"{name}\"");
+            let diagnostic = Diagnostic::warning("unused-image", self.place(&format!("image.{name}")), message);
+            self.sink.push(diagnostic.help("`up` will not build it; `stead build` and `stead run` will"));
+        }
+    }
+}
+
+/// Whether an image, or what it is made from, has a health check.
+fn image_health(project: &Project, name: &Name) -> bool {
+    let mut name = name;
+    for _ in 0..project.images.len() {
+        let Some(image) = project.images.get(name) else { return false };
+        match (&image.healthcheck, &image.from) {
+            (Some(health), _) => return health.probe != Probe::None,
+            (None, Base::Image(base)) => name = base,
+            (None, Base::Registry(_)) => return true,
+            (None, Base::Scratch) => return false,
+        }
+    }
+    false
+}
+
+fn walk<'a>(
+    at: &'a Name,
+    edges: &BTreeMap<&'a Name, BTreeSet<&'a Name>>,
+    trail: &mut Vec<&'a Name>,
+    done: &mut BTreeSet<&'a Name>,
+) -> Option<Vec<&'a Name>> {
+    if let Some(start) = trail.iter().position(|earlier| *earlier == at) {
+        let mut cycle = trail[start..].to_vec();
+        cycle.push(at);
+        return Some(cycle);
+    }
+    if !done.insert(at) {
+        return None;
+    }
+    trail.push(at);
+    for next in edges.get(at).into_iter().flatten() {
+        if let Some(cycle) = walk(next, edges, trail, done) {
+            return Some(cycle);
+        }
+    }
+    trail.pop();
+    None
+}

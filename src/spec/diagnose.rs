@@ -1,0 +1,93 @@
+//! What is wrong with a project file: place, cause, way out; all of it in one report.
+//!
+//! Owns the diagnostic and the sink that collects them. How they look on a terminal is `cli/ui`'s.
+
+use crate::model::Place;
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One finding.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diagnostic {
+    /// A stable word that programs may match.
+    pub code: &'static str,
+    pub severity: Severity,
+    /// What is wrong, in the user's words.
+    pub message: String,
+    /// Where.
+    pub place: Place,
+    /// A second place that belongs to it, with what stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<(Place, String)>,
+    /// What to type instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error.
+    pub fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+        Self { code, severity: Severity::Error, message: message.into(), place, other: None, help: None }
+    }
+
+    /// A warning.
+    pub fn warning(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, place, message) }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds what to do, if that is known.
+    #[must_use]
+    pub fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
+        self
+    }
+
+    /// Adds the second place.
+    #[must_use]
+    pub fn other(mut self, place: Place, says: impl Into<String>) -> Self {
+        self.other = Some((place, says.into()));
+        self
+    }
+}
+
+/// Collects every finding.
+#[derive(Default)]
+pub struct Sink(Vec<Diagnostic>);
+
+impl Sink {
+    /// Takes a finding.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.0.push(diagnostic);
+    }
+
+    /// All so far.
+    pub fn all(&self) -> &[Diagnostic] {
+        &self.0
+    }
+
+    /// Everything found, in the order of the text, each once.
+    pub fn finish(mut self) -> Vec<Diagnostic> {
+        self.0.sort_by(|a, b| (&a.place, a.code, &a.message).cmp(&(&b.place, b.code, &b.message)));
+        self.0.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+        self.0
+    }
+}
+
+/// Whether any finding is an error.
+pub fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|found| found.severity == Severity::Error)
+}

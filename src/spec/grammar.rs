@@ -1,0 +1,391 @@
+//! The grammar: one table from which decoding, diagnostics, the reference and the schema come.
+//!
+//! Owns the words of the table and the checks of structure (known nodes, counts, kinds of values).
+//! The rows are in `language.rs`; values that survive the check are read by the decoders.
+
+use super::diagnose::{Diagnostic, Sink};
+use super::tree::{Entry, Tree, Value};
+use crate::model::{Name, Size, Span, Subnet, nearest};
+use std::net::Ipv4Addr;
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Any string.
+    Text,
+    /// A name that follows the rule for names.
+    Name,
+    /// A path; what it is relative to stands in the documentation.
+    Path,
+    /// A whole number in a range.
+    Integer(i128, i128),
+    /// A number greater than zero.
+    Number,
+    /// `#true` or `#false`.
+    Flag,
+    /// `"256MiB"`.
+    Size,
+    /// `"30s"`.
+    Duration,
+    /// A port, or a range as text: `8080` or `"8000-8010"`.
+    Ports,
+    /// An IPv4 address.
+    Address,
+    /// An IPv4 subnet.
+    Subnet,
+    /// Permissions in octal, as text: `"0644"`.
+    Mode,
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// Text, number or flag, kept as text.
+    Plain,
+}
+
+/// An argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+}
+
+/// A property.
+#[derive(Clone, Copy, Debug)]
+pub struct Prop {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    pub doc: &'static str,
+}
+
+/// One row: a node at a place in the tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Node {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub example: &'static str,
+    /// Leading arguments.
+    pub args: &'static [Arg],
+    /// Any number of further arguments.
+    pub rest: Option<Arg>,
+    pub props: &'static [Prop],
+    /// Properties with names of the user's choosing.
+    pub free: Option<Kind>,
+    pub children: &'static [Node],
+    /// Whether it may stand more than once among its siblings.
+    pub many: bool,
+    /// The version of the language that brought it.
+    pub since: &'static str,
+    /// Understood, and not carried out yet.
+    pub later: bool,
+}
+
+impl Node {
+    /// A row that stands at most once and takes nothing.
+    pub const fn new(name: &'static str, doc: &'static str, example: &'static str) -> Self {
+        Self {
+            name,
+            doc,
+            example,
+            args: &[],
+            rest: None,
+            props: &[],
+            free: None,
+            children: &[],
+            many: false,
+            since: "0.1",
+            later: false,
+        }
+    }
+
+    pub const fn args(mut self, args: &'static [Arg]) -> Self {
+        self.args = args;
+        self
+    }
+
+    pub const fn rest(mut self, name: &'static str, kind: Kind) -> Self {
+        self.rest = Some(Arg { name, kind, required: false });
+        self
+    }
+
+    pub const fn props(mut self, props: &'static [Prop]) -> Self {
+        self.props = props;
+        self
+    }
+
+    pub const fn free(mut self, kind: Kind) -> Self {
+        self.free = Some(kind);
+        self
+    }
+
+    pub const fn children(mut self, children: &'static [Self]) -> Self {
+        self.children = children;
+        self
+    }
+
+    pub const fn many(mut self) -> Self {
+        self.many = true;
+        self
+    }
+
+    pub const fn later(mut self) -> Self {
+        self.later = true;
+        self
+    }
+}
+
+/// A required argument.
+pub const fn arg(name: &'static str, kind: Kind) -> Arg {
+    Arg { name, kind, required: true }
+}
+
+/// An optional property.
+pub const fn prop(name: &'static str, kind: Kind, doc: &'static str) -> Prop {
+    Prop { name, kind, required: false, doc }
+}
+
+/// A required property.
+pub const fn needed(name: &'static str, kind: Kind, doc: &'static str) -> Prop {
+    Prop { name, kind, required: true, doc }
+}
+
+/// The row for a node among its possible siblings.
+pub fn row(rows: &'static [Node], name: &str) -> Option<&'static Node> {
+    rows.iter().find(|row| row.name == name)
+}
+
+/// Checks siblings against their rows and drops those that break them.
+pub fn check(trees: Vec<Tree>, rows: &'static [Node], parent: &str, sink: &mut Sink) -> Vec<Tree> {
+    let mut kept: Vec<Tree> = Vec::new();
+    for tree in trees {
+        let Some(row) = row(rows, &tree.name) else {
+            sink.push(unknown_node(&tree, rows, parent));
+            continue;
+        };
+        if let Some(first) = kept.iter().find(|first| first.name == tree.name && !row.many) {
+            sink.push(
+                Diagnostic::error("duplicate", tree.place.clone(), format!("`{}` stands twice in {parent}", tree.name))
+                    .other(first.place.clone(), "first here")
+                    .help("keep one of the two"),
+            );
+            continue;
+        }
+        kept.push(check_one(tree, row, sink));
+    }
+    kept
+}
+
+fn unknown_node(tree: &Tree, rows: &'static [Node], parent: &str) -> Diagnostic {
+    let help = match nearest(&tree.name, rows.iter().map(|row| row.name)) {
+        Some(near) => format!("write `{near}`"),
+        None => match habit(&tree.name).filter(|word| row(rows, word).is_some()) {
+            Some(word) => format!("this is called `{word}` here"),
+            None => format!("{parent} takes: {}", rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")),
+        },
+    };
+    Diagnostic::error("unknown-node", tree.place.clone(), format!("`{}` is not known in {parent}", tree.name)).help(help)
+}
+
+/// What Compose and Dockerfiles call things.
+fn habit(word: &str) -> Option<&'static str> {
+    Some(match word.to_lowercase().as_str() {
+        "service" | "services" => "container",
+        "ports" | "port" => "publish",
+        "command" => "cmd",
+        "environment" => "env",
+        "build" => "image",
+        "volumes" | "bind" => "mount",
+        "deploy" | "resources" => "limits",
+        "scale" => "replicas",
+        "working-dir" | "working_dir" => "workdir",
+        "stop_grace_period" => "stop-grace",
+        "apt" | "packages" | "install" => "debian",
+        "mem_limit" => "memory",
+        _ => return None,
+    })
+}
+
+fn check_one(mut tree: Tree, row: &'static Node, sink: &mut Sink) -> Tree {
+    let what = format!("`{}`", row.name);
+    for (index, expected) in row.args.iter().enumerate() {
+        match tree.args.get(index) {
+            Some(entry) => check_value(entry, expected.kind, &format!("{what}'s {}", expected.name), sink),
+            None if expected.required => {
+                sink.push(
+                    Diagnostic::error("missing-argument", tree.place.clone(), format!("{what} needs its {}", expected.name))
+                        .help(format!("for example: {}", first_line(row.example))),
+                );
+            }
+            None => {}
+        }
+    }
+    for entry in tree.args.iter().skip(row.args.len()) {
+        match row.rest {
+            Some(rest) => check_value(entry, rest.kind, &format!("{what}'s {}", rest.name), sink),
+            None => sink.push(
+                Diagnostic::error("extra-argument", entry.place.clone(), format!("{what} does not take this argument"))
+                    .help(format!("for example: {}", first_line(row.example))),
+            ),
+        }
+    }
+    check_props(&tree, row, sink);
+    let place = tree.place.clone();
+    if row.children.is_empty() && !tree.children.is_empty() {
+        sink.push(
+            Diagnostic::error("no-children", place, format!("{what} takes no block"))
+                .help(format!("for example: {}", first_line(row.example))),
+        );
+        tree.children.clear();
+    } else {
+        tree.children = check(std::mem::take(&mut tree.children), row.children, &what, sink);
+    }
+    tree
+}
+
+fn first_line(example: &str) -> &str {
+    example.lines().next().unwrap_or_default()
+}
+
+fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
+    let what = format!("`{}`", row.name);
+    for (index, (name, entry)) in tree.props.iter().enumerate() {
+        if let Some((_, first)) = tree.props[..index].iter().find(|(earlier, _)| earlier == name) {
+            sink.push(
+                Diagnostic::error("duplicate", entry.place.clone(), format!("`{name}` is given twice"))
+                    .other(first.place.clone(), "first here")
+                    .help("keep one of the two"),
+            );
+        }
+        match (row.props.iter().find(|prop| prop.name == name), row.free) {
+            (Some(prop), _) => check_value(entry, prop.kind, &format!("`{name}`"), sink),
+            (None, Some(kind)) => check_value(entry, kind, &format!("`{name}`"), sink),
+            (None, None) => {
+                let help = match nearest(name, row.props.iter().map(|prop| prop.name)) {
+                    Some(near) => format!("write `{near}`"),
+                    None if row.props.is_empty() => format!("for example: {}", first_line(row.example)),
+                    None => {
+                        format!("{what} takes: {}", row.props.iter().map(|prop| prop.name).collect::<Vec<_>>().join(", "))
+                    }
+                };
+                sink.push(
+                    Diagnostic::error("unknown-property", entry.place.clone(), format!("{what} has no property `{name}`")).help(help),
+                );
+            }
+        }
+    }
+    for prop in row.props.iter().filter(|prop| prop.required) {
+        if !tree.props.iter().any(|(name, _)| name == prop.name) {
+            sink.push(
+                Diagnostic::error("missing-property", tree.place.clone(), format!("{what} needs `{}=`", prop.name))
+                    .help(format!("for example: {}", first_line(row.example))),
+            );
+        }
+    }
+}
+
+fn check_value(entry: &Entry, kind: Kind, what: &str, sink: &mut Sink) {
+    if let Err((message, help)) = fits(&entry.value, kind) {
+        let diagnostic = Diagnostic::error("wrong-value", entry.place.clone(), format!("{what}: {message}"));
+        sink.push(diagnostic.maybe_help(help));
+    }
+}
+
+type Misfit = (String, Option<String>);
+
+/// Whether a value is of a kind; text with a `${parameter}` in it is checked after substitution.
+pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
+    let said = |result: Result<(), String>| result.map_err(|message| (message, None));
+    match (kind, value) {
+        (_, Value::Text(text)) if text.contains("${") => Ok(()),
+        (Kind::Text | Kind::Path | Kind::Plain, Value::Text(text)) if text.contains('\0') => Err(("a NUL byte is not allowed".into(), None)),
+        (Kind::Path, Value::Text(text)) if text.is_empty() => Err(("a path cannot be empty".into(), None)),
+        (Kind::Text | Kind::Path, Value::Text(_)) => Ok(()),
+        (Kind::Text | Kind::Path | Kind::Name, other) if !matches!(other, Value::Text(_)) => {
+            Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", other.written().trim_start_matches('#')))))
+        }
+        (Kind::Plain, Value::Null) => Err(("a value was expected".into(), Some("write \"\" for an empty one".into()))),
+        (Kind::Plain, _) => Ok(()),
+        (Kind::Name, Value::Text(text)) => said(Name::parse(text).map(drop)),
+        (Kind::Integer(low, high), Value::Integer(number)) if (low..=high).contains(number) => Ok(()),
+        (Kind::Integer(low, high), Value::Integer(_)) => Err((format!("a whole number from {low} to {high} was expected"), None)),
+        (Kind::Integer(..), Value::Text(text)) if text.parse::<i128>().is_ok() => {
+            Err(("a whole number was expected".into(), Some(format!("write {text} without quotes"))))
+        }
+        (Kind::Integer(..), _) => Err(("a whole number was expected".into(), None)),
+        (Kind::Number, Value::Integer(number)) if *number > 0 => Ok(()),
+        (Kind::Number, Value::Number(number)) if *number > 0.0 && number.is_finite() => Ok(()),
+        (Kind::Number, Value::Text(text)) if text.parse::<f64>().is_ok() => {
+            Err(("a number was expected".into(), Some(format!("write {text} without quotes"))))
+        }
+        (Kind::Number, _) => Err(("a number greater than zero was expected".into(), None)),
+        (Kind::Flag, Value::Bool(_)) => Ok(()),
+        (Kind::Flag, Value::Text(text)) if matches!(text.as_str(), "true" | "yes" | "on") => {
+            Err(("`#true` or `#false` was expected".into(), Some("write `#true`".into())))
+        }
+        (Kind::Flag, Value::Text(text)) if matches!(text.as_str(), "false" | "no" | "off") => {
+            Err(("`#true` or `#false` was expected".into(), Some("write `#false`".into())))
+        }
+        (Kind::Flag, _) => Err(("`#true` or `#false` was expected".into(), None)),
+        (Kind::Size, Value::Text(text)) => said(Size::parse(text).map(drop)),
+        (Kind::Size, other) => Err(("a size needs a unit".into(), Some(format!("for example \"{}MiB\"", other.written())))),
+        (Kind::Duration, Value::Text(text)) => said(Span::parse(text).map(drop)),
+        (Kind::Duration, other) => Err(("a duration needs a unit".into(), Some(format!("for example \"{}s\"", other.written())))),
+        (Kind::Ports, value) => ports(value).map(drop),
+        (Kind::Address, Value::Text(text)) if text.parse::<Ipv4Addr>().is_ok() => Ok(()),
+        (Kind::Address, _) => Err(("an IPv4 address was expected".into(), Some("for example \"127.0.0.1\"".into()))),
+        (Kind::Subnet, Value::Text(text)) => said(Subnet::parse(text).map(drop)),
+        (Kind::Subnet, _) => Err(("an IPv4 subnet was expected".into(), Some("for example \"10.20.30.0/24\"".into()))),
+        (Kind::Mode, Value::Text(text)) if mode(text).is_some() => Ok(()),
+        (Kind::Mode, other) => {
+            let digits = other.written();
+            let digits = digits.trim_matches('"');
+            let help = mode(digits).map(|mode| format!("write \"{mode:04o}\""));
+            Err(("permissions in octal were expected, as text".into(), help.or_else(|| Some("for example \"0644\"".into()))))
+        }
+        (Kind::Choice(words), Value::Text(text)) if words.contains(&text.as_str()) => Ok(()),
+        (Kind::Choice(words), value) => {
+            let text = value.written();
+            let near = nearest(text.trim_matches(['"', '#']), words.iter().copied()).map(|near| format!("write \"{near}\""));
+            Err((format!("one of {} was expected", quoted(words)), near))
+        }
+        (Kind::Text | Kind::Path | Kind::Name, _) => Ok(()),
+    }
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads octal permissions.
+pub fn mode(text: &str) -> Option<u32> {
+    let legal = (3..=4).contains(&text.len());
+    u32::from_str_radix(text, 8).ok().filter(|mode| legal && *mode <= 0o7777)
+}
+
+/// Reads a port or a range of ports.
+pub fn ports(value: &Value) -> Result<(u16, u16), Misfit> {
+    let port = |number: i128| u16::try_from(number).ok().filter(|port| *port > 0);
+    let out_of_range = || ("a port from 1 to 65535 was expected".to_owned(), None);
+    match value {
+        Value::Integer(number) => port(*number).map(|port| (port, port)).ok_or_else(out_of_range),
+        Value::Text(text) => {
+            if text.contains(':') {
+                return Err((
+                    "host and container port are written apart".into(),
+                    Some(text.rsplit_once(':').map_or_else(String::new, |(host, to)| {
+                        let host = host.rsplit(':').next().unwrap_or(host);
+                        format!("write `publish {host} to={to}`")
+                    })),
+                ));
+            }
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let first = first.parse().ok().and_then(port).ok_or_else(out_of_range)?;
+            let last = last.parse().ok().and_then(port).ok_or_else(out_of_range)?;
+            if first > last {
+                return Err(("this range ends before it starts".into(), Some(format!("write \"{last}-{first}\""))));
+            }
+            Ok((first, last))
+        }
+        _ => Err(("a port was expected".into(), Some("for example 8080".into()))),
+    }
+}

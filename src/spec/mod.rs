@@ -1,0 +1,76 @@
+//! The language: text of project files → a typed [`Project`], and everything wrong with it.
+//!
+//! The face is [`load`]. It is pure: files come through [`Sources`], which the caller implements.
+//! The road inside: `tree` reads the syntax, `assemble` puts includes, parameters and profiles
+//! together, `grammar` (with the rows of `language`) checks the structure, `decode` makes values,
+//! `cross` checks what spans several nodes.
+
+mod assemble;
+mod cross;
+mod decode;
+mod diagnose;
+mod grammar;
+mod language;
+mod project;
+mod reference;
+mod tree;
+
+pub use diagnose::{Diagnostic, Severity, has_errors};
+pub use project::*;
+pub use reference::{reference, schema};
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where the text of project files and outside values come from.
+pub trait Sources {
+    /// The text of a file, by its path relative to the project's folder.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    fn read(&self, path: &str) -> Result<String, String>;
+    /// An environment variable that a `param` names.
+    fn env(&self, name: &str) -> Option<String>;
+}
+
+/// What the command line chose.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Choices {
+    /// Active profiles.
+    pub profiles: Vec<String>,
+    /// Parameters set by `--set name=value`.
+    pub set: BTreeMap<String, String>,
+}
+
+/// What reading a project gives.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The project; absent when any error was found.
+    pub project: Option<Project>,
+    pub places: Places,
+    /// Every finding, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Nodes that are understood and not carried out yet; `up` refuses them.
+    pub unsupported: Vec<Diagnostic>,
+    /// The files that were read, with their text.
+    pub files: BTreeMap<String, String>,
+    /// Environment variables that were asked for, with what they were.
+    pub env: BTreeMap<String, Option<String>>,
+}
+
+/// Reads a project: its file, what that includes, with parameters and profiles applied.
+pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
+    let mut sink = diagnose::Sink::default();
+    let assembled = assemble::assemble(file, choices, sources, &mut sink);
+    let mut later = diagnose::Sink::default();
+    let (project, places) = decode::project(file, &assembled, &mut sink, &mut later);
+    if let Some(project) = &project {
+        cross::check(project, &places, &assembled.unused_profiles, &mut sink);
+    }
+    let diagnostics = sink.finish();
+    let project = project.filter(|_| !has_errors(&diagnostics));
+    Loaded { project, places, diagnostics, unsupported: later.finish(), files: assembled.files, env: assembled.env }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! The decoded project: plain values, without places, so that equal projects compare equal.
+//!
+//! Where each part was written is kept beside it, in [`Places`].
+
+use crate::model::{Name, Place, Size, Span, Subnet};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A project, as its files, parameters and profiles say.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Project {
+    pub name: Name,
+    pub mirrors: Vec<Mirror>,
+    pub images: BTreeMap<Name, Image>,
+    pub containers: BTreeMap<Name, Container>,
+    pub networks: BTreeMap<Name, Network>,
+    pub volumes: BTreeMap<Name, Volume>,
+    pub secrets: BTreeMap<Name, String>,
+    pub configs: BTreeMap<Name, ConfigSource>,
+}
+
+/// Where parts of a project were written: keys like `container.web.env.LANG`.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Places(pub BTreeMap<String, Place>);
+
+impl Places {
+    /// The place of a part, or of the nearest part that holds it.
+    pub fn of(&self, path: &str) -> Option<&Place> {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.0.get(path) {
+                return Some(place);
+            }
+            path = &path[..path.rfind('.')?];
+        }
+    }
+}
+
+/// Where packages come from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mirror {
+    pub places: Vec<String>,
+    pub suite: Option<String>,
+}
+
+/// An image: what it starts from, then its steps.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Image {
+    pub from: Base,
+    pub steps: Vec<Step>,
+    pub cmd: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub expose: Vec<(u16, u16)>,
+    pub labels: BTreeMap<String, String>,
+    pub volumes: Vec<String>,
+    pub stop_signal: Option<String>,
+    pub healthcheck: Option<Health>,
+}
+
+/// What an image starts from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Base {
+    Scratch,
+    Image(Name),
+    Registry(String),
+}
+
+/// An image that a container runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ImageRef {
+    Project(Name),
+    Registry(String),
+}
+
+/// A step of an image, in order. Steps that only change the configuration never make layers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Step {
+    Debian(Debian),
+    Copy(Copy),
+    Run(Run),
+    Env(BTreeMap<String, String>),
+    Arg(BTreeMap<String, String>),
+    Workdir(String),
+    User(String),
+    Shell(Vec<String>),
+}
+
+/// Packages of a suite.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Debian {
+    pub suite: String,
+    pub packages: Vec<String>,
+    pub essential: bool,
+    pub recommends: bool,
+    pub components: Vec<String>,
+    pub mirror: Option<String>,
+    pub key: Option<String>,
+}
+
+/// Files copied in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Copy {
+    pub sources: Vec<String>,
+    pub to: String,
+    pub from: Option<Name>,
+    pub owner: Option<String>,
+    pub mode: Option<u32>,
+}
+
+/// A command run in the image.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    pub words: Vec<String>,
+    pub network: bool,
+}
+
+/// A kind of container and how many there are of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Container {
+    pub image: ImageRef,
+    pub cmd: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub env: BTreeMap<String, String>,
+    pub env_files: Vec<EnvFile>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    pub groups: Vec<String>,
+    pub hostname: Option<Name>,
+    pub replicas: u32,
+    pub networks: Vec<Attachment>,
+    pub publish: Vec<Publish>,
+    pub mounts: Vec<Mount>,
+    pub tmpfs: Vec<Tmpfs>,
+    pub secrets: Vec<FileUse>,
+    pub configs: Vec<FileUse>,
+    pub depends_on: BTreeMap<Name, Until>,
+    pub healthcheck: Option<Health>,
+    pub restart: Restart,
+    pub limits: Limits,
+    pub devices: Vec<(String, String)>,
+    pub sysctls: BTreeMap<String, String>,
+    pub stop_signal: Option<String>,
+    pub stop_grace: Span,
+    pub init: bool,
+    pub tty: bool,
+    pub log: Log,
+    pub extra_hosts: Vec<(String, String)>,
+    pub labels: BTreeMap<String, String>,
+    pub namespaces: Namespaces,
+    pub on_start: Vec<Vec<String>>,
+    pub on_stop: Vec<Vec<String>>,
+}
+
+/// A file of environment variables.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EnvFile {
+    pub path: String,
+    pub required: bool,
+}
+
+/// A container's place on a network.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Attachment {
+    pub network: Name,
+    pub alias: Option<Name>,
+    pub address: Option<Ipv4Addr>,
+}
+
+/// A port, or range of ports, of the host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Publish {
+    pub host: (u16, u16),
+    pub to: (u16, u16),
+    pub address: Ipv4Addr,
+    pub protocol: Protocol,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A mount.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    pub source: MountSource,
+    pub to: String,
+    pub read_only: bool,
+    pub subpath: Option<String>,
+    pub create: bool,
+    pub propagation: Propagation,
+}
+
+/// What is mounted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum MountSource {
+    Volume(Name),
+    Bind(String),
+    Image(Name),
+}
+
+/// How mounts below a bind mount travel between host and container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    #[default]
+    Private,
+    Slave,
+    Shared,
+}
+
+/// A file system in memory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tmpfs {
+    pub path: String,
+    pub size: Option<Size>,
+    pub mode: u32,
+}
+
+/// A secret or config as a file in a container.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FileUse {
+    pub name: Name,
+    pub to: String,
+    pub mode: u32,
+    pub owner: Option<String>,
+}
+
+/// What to wait for in a dependency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    Started,
+    Healthy,
+    Completed,
+}
+
+/// A health check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Health {
+    pub probe: Probe,
+    pub interval: Span,
+    pub timeout: Span,
+    pub retries: u32,
+    pub start_period: Span,
+    pub start_interval: Span,
+}
+
+/// How health is told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Probe {
+    /// Switches the image's check off.
+    None,
+    Exec(Vec<String>),
+    Http { port: u16, path: String },
+    Tcp(u16),
+}
+
+/// When a container is started again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Restart {
+    #[default]
+    No,
+    OnFailure(Option<u32>),
+    Always,
+    UnlessStopped,
+}
+
+/// Limits on what a container may use.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Limits {
+    pub cpus: Option<f64>,
+    pub memory: Option<Size>,
+    pub pids: Option<u32>,
+    pub shm: Option<Size>,
+}
+
+/// How much output is kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Log {
+    pub size: Size,
+    pub files: u32,
+}
+
+/// Namespaces that are the host's.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Namespaces {
+    pub network: NetworkMode,
+    pub host_pid: bool,
+    pub host_ipc: bool,
+}
+
+/// Where a container's network comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The project's networks.
+    #[default]
+    Own,
+    Host,
+    None,
+}
+
+/// A network.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Network {
+    pub internal: bool,
+    pub subnet: Option<Subnet>,
+    pub gateway: Option<Ipv4Addr>,
+    pub mtu: Option<u32>,
+    pub external: Option<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A volume.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Volume {
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where a config's text comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ConfigSource {
+    File(String),
+    Content(String),
+}

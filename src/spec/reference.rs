@@ -1,0 +1,99 @@
+//! The language reference and the schema, generated from the grammar table.
+
+use super::grammar::{Kind, Node};
+use super::language::TOP;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// The reference manual of the language, in Markdown.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# The stead language\n\n\
+         Generated from the grammar table in `src/spec/language.rs`; do not edit.\n\n\
+         A project file is [KDL 2](https://kdl.dev). Sizes are text with a unit (`\"256MiB\"`; B KiB MiB GiB TiB kB MB GB), durations too \
+         (`\"30s\"`; ms s m h). `${name}` in a text is the value of a `param`; `$${` is a literal `${`. \
+         The order of nodes never matters, except for the steps of an image.\n",
+    );
+    for node in TOP {
+        section(node, 2, "", &mut out);
+    }
+    out
+}
+
+fn section(node: &Node, level: usize, path: &str, out: &mut String) {
+    let path = if path.is_empty() { node.name.to_owned() } else { format!("{path} › {}", node.name) };
+    let _ = write!(out, "\n{} {path}\n\n{}", "#".repeat(level.min(4)), node.doc);
+    if node.many {
+        out.push_str(" May stand often.");
+    }
+    if node.later {
+        out.push_str(" **Checked, and refused by `up` in this version.**");
+    }
+    let _ = write!(out, " (since {})\n\n```kdl\n{}\n```\n", node.since, node.example);
+    let mut rows = Vec::new();
+    for arg in node.args {
+        rows.push((arg.name.to_owned(), kind(arg.kind), if arg.required { "required" } else { "optional" }, String::from("argument")));
+    }
+    if let Some(rest) = node.rest {
+        rows.push((format!("{}…", rest.name), kind(rest.kind), "optional", "further arguments".into()));
+    }
+    for prop in node.props {
+        rows.push((format!("{}=", prop.name), kind(prop.kind), if prop.required { "required" } else { "optional" }, prop.doc.into()));
+    }
+    if let Some(free) = node.free {
+        rows.push(("NAME=".into(), kind(free), "optional", "names of your choosing".into()));
+    }
+    if !rows.is_empty() {
+        out.push_str("\n| | value | | |\n| --- | --- | --- | --- |\n");
+        for (name, kind, required, doc) in rows {
+            let _ = writeln!(out, "| `{name}` | {kind} | {required} | {doc} |");
+        }
+    }
+    for child in node.children {
+        section(child, level + 1, &path, out);
+    }
+}
+
+fn kind(kind: Kind) -> String {
+    match kind {
+        Kind::Text => "text".into(),
+        Kind::Name => "name".into(),
+        Kind::Path => "path".into(),
+        Kind::Integer(low, high) if high >= i128::from(i64::MAX) => format!("whole number from {low}"),
+        Kind::Integer(low, high) => format!("whole number, {low} to {high}"),
+        Kind::Number => "number above 0".into(),
+        Kind::Flag => "`#true` or `#false`".into(),
+        Kind::Size => "size".into(),
+        Kind::Duration => "duration".into(),
+        Kind::Ports => "port or range".into(),
+        Kind::Address => "IPv4 address".into(),
+        Kind::Subnet => "IPv4 subnet".into(),
+        Kind::Mode => "octal permissions, as text".into(),
+        Kind::Choice(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" "),
+        Kind::Plain => "text, number or flag".into(),
+    }
+}
+
+/// The grammar as JSON, for editors and other programs.
+pub fn schema() -> String {
+    let value = json!({ "language": "stead", "version": 1, "nodes": TOP.iter().map(node_schema).collect::<Vec<_>>() });
+    let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn node_schema(node: &Node) -> Value {
+    json!({
+        "name": node.name,
+        "doc": node.doc,
+        "example": node.example,
+        "since": node.since,
+        "many": node.many,
+        "supported": !node.later,
+        "arguments": node.args.iter().map(|arg| json!({"name": arg.name, "kind": kind(arg.kind), "required": arg.required})).collect::<Vec<_>>(),
+        "further": node.rest.map(|rest| json!({"name": rest.name, "kind": kind(rest.kind)})),
+        "properties": node.props.iter().map(|prop| json!({"name": prop.name, "kind": kind(prop.kind), "required": prop.required, "doc": prop.doc})).collect::<Vec<_>>(),
+        "free": node.free.map(kind),
+        "children": node.children.iter().map(node_schema).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,86 @@
+//! The language, tested on text alone.
+
+use super::*;
+struct Files(BTreeMap<&'static str, &'static str>);
+
+impl Sources for Files {
+    fn read(&self, path: &str) -> Result<String, String> {
+        self.0.get(path).map(|text| (*text).to_owned()).ok_or_else(|| "no such file".into())
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "SHOP_TAG").then(|| "from-env".into())
+    }
+}
+
+fn read(text: &'static str) -> Loaded {
+    load("stead.kdl", &Choices::default(), &Files([("stead.kdl", text)].into()))
+}
+
+fn errors(text: &'static str) -> Vec<String> {
+    read(text).diagnostics.iter().map(|found| format!("{}: {}", found.code, found.message)).collect()
+}
+
+/// Every example of the table is itself legal where it stands.
+#[test]
+fn examples_of_the_table_parse() {
+    fn visit(rows: &'static [grammar::Node]) {
+        for row in rows {
+            let mut sink = diagnose::Sink::default();
+            let trees = tree::parse("example", row.example, &mut sink);
+            grammar::check(trees, rows, "the example", &mut sink);
+            assert!(sink.all().is_empty(), "{}: {:?}", row.name, sink.all());
+            visit(row.children);
+        }
+    }
+    visit(language::TOP);
+}
+
+#[test]
+fn the_design_example_is_understood() {
+    let loaded = load("stead.kdl", &Choices::default(), &Files([("stead.kdl", include_str!("testdata/design.kdl"))].into()));
+    assert_eq!(loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).count(), 0, "{:#?}", loaded.diagnostics);
+    let project = loaded.project.unwrap();
+    assert_eq!(project.configs.values().next(), Some(&ConfigSource::Content("hello from-env".into())));
+    let codes: Vec<&str> = loaded.unsupported.iter().map(|found| found.message.split(' ').next().unwrap()).collect();
+    assert_eq!(codes.len(), 5, "{codes:?}");
+}
+
+#[test]
+fn profiles_replace_and_add() {
+    let text = "project \"p\"\nimage \"a\" { }\ncontainer \"web\" { image \"a\"; replicas 3; env A=1; }\n\
+                profile \"ci\" { container \"web\" { replicas 1; env B=2; limits { pids 5; } } }";
+    let choices = Choices { profiles: vec!["ci".into()], ..Choices::default() };
+    let loaded = load("stead.kdl", &choices, &Files([("stead.kdl", text)].into()));
+    let web = loaded.project.unwrap().containers.remove("web").unwrap();
+    assert_eq!((web.replicas, web.env.len(), web.limits.pids), (1, 2, Some(5)));
+}
+
+#[test]
+fn includes_are_read_and_circles_are_told() {
+    let files = Files([("stead.kdl", "project \"p\"\ninclude \"d/b.kdl\""), ("d/b.kdl", "include \"../stead.kdl\"")].into());
+    let loaded = load("stead.kdl", &Choices::default(), &files);
+    assert!(loaded.diagnostics.iter().any(|found| found.code == "unreadable" || found.code == "include-cycle"));
+    let files = Files([("stead.kdl", "project \"p\"\ninclude \"d/b.kdl\""), ("d/b.kdl", "volume \"v\"")].into());
+    assert_eq!(load("stead.kdl", &Choices::default(), &files).project.unwrap().volumes.len(), 1);
+}
+
+#[test]
+fn a_comment_changes_nothing() {
+    let plain = read("project \"p\"\nvolume \"v\"").project;
+    assert_eq!(plain, read("// hello\nproject \"p\"\n\n/* x */ volume \"v\" // y").project);
+}
+
+#[test]
+fn deep_nesting_is_refused_before_parsing() {
+    let deep: String = "a {".repeat(5000);
+    let deep: &'static str = Box::leak(deep.into_boxed_str());
+    assert!(errors(deep)[0].starts_with("too-deep"));
+    assert!(errors("project \"p\"\nvolume \"{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{\"")[0].starts_with("wrong-value"));
+}
+
+#[test]
+fn all_errors_come_at_once() {
+    let found = errors("project \"p\"\ncontaner \"a\"\nvolume \"B\"\nnetwork \"n\" internal=\"yes\"\ncontainer \"c\" { image 3; publish \"80:80\"; }");
+    assert!(found.len() >= 5, "{found:#?}");
+}
