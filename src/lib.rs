@@ -1,3 +1,4 @@
 //! stead
 pub mod model;
+pub mod lock;
 pub mod spec;

@@ -1,0 +1,149 @@
+//! `stead.lock`: KDL, one line an entry, in a stable order, so that its diffs are small.
+
+use super::{IndexLock, Lock, LockedPackage, StepLock, SuiteLock};
+use crate::model::{Digest, Name};
+use kdl::{KdlDocument, KdlNode};
+use std::fmt::Write as _;
+
+/// A lock that cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LockError {
+    pub line: usize,
+    pub message: String,
+}
+
+/// The text of a lock.
+pub fn write(lock: &Lock) -> String {
+    let mut out = String::from("// Written by stead; commit it. `stead update` moves what it pins.\nlock version=1\n");
+    for (name, suite) in &lock.suites {
+        let _ = writeln!(out, "\nsuite {name:?} {{");
+        for (archive, index) in &suite.indexes {
+            let _ = writeln!(out, "    index {archive:?} release=\"{}\" packages=\"{}\"", index.release.hex(), index.packages.hex());
+        }
+        for package in suite.packages.values() {
+            let LockedPackage { name, version, architecture, sha256, size, path } = package;
+            let sha256 = sha256.hex();
+            let _ = writeln!(
+                out,
+                "    package {name:?} version={version:?} architecture={architecture:?} sha256=\"{sha256}\" size={size} path={path:?}"
+            );
+        }
+        out.push_str("}\n");
+    }
+    for ((image, index), step) in &lock.steps {
+        let _ = writeln!(out, "\nimage \"{image}\" debian={index} suite={:?} request={:?} {{", step.suite, step.request);
+        for package in &step.packages {
+            let _ = writeln!(out, "    use {package:?}");
+        }
+        out.push_str("}\n");
+    }
+    out
+}
+
+/// Reads a lock.
+///
+/// # Errors
+/// The line that is wrong and why: a conflict marker of a merge, a newer version, a damaged entry.
+pub fn parse(text: &str) -> Result<Lock, LockError> {
+    let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
+    if let Some(at) = text.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>")) {
+        let message = "a merge left its conflict markers here; take either side, then run `stead update`".into();
+        return Err(LockError { line: at + 1, message });
+    }
+    let document = KdlDocument::parse_v2(text).map_err(|error| {
+        let offset = error.diagnostics.first().map_or(0, |found| found.span.offset());
+        LockError { line: line_of(offset), message: "this is not KDL; restore the file, or delete it and run `stead update`".into() }
+    })?;
+    let mut lock = Lock::default();
+    for node in document.nodes() {
+        let damaged = || LockError { line: line_of(node.span().offset()), message: "this entry is damaged; restore the file from git".into() };
+        match node.name().value() {
+            "lock" => {
+                let version = node.get("version").and_then(kdl::KdlValue::as_integer);
+                if version != Some(1) {
+                    let message = "this lock was written by a newer stead; update stead".into();
+                    return Err(LockError { line: line_of(node.span().offset()), message });
+                }
+            }
+            "suite" => {
+                let (name, suite) = suite(node).ok_or_else(damaged)?;
+                lock.suites.insert(name, suite);
+            }
+            "image" => {
+                let (key, step) = step(node).ok_or_else(damaged)?;
+                lock.steps.insert(key, step);
+            }
+            _ => return Err(damaged()),
+        }
+    }
+    Ok(lock)
+}
+
+fn text(node: &KdlNode, key: impl Into<kdl::NodeKey>) -> Option<String> {
+    node.get(key).and_then(|value| value.as_string()).map(str::to_owned)
+}
+
+fn suite(node: &KdlNode) -> Option<(String, SuiteLock)> {
+    let mut suite = SuiteLock::default();
+    for child in node.children().map_or(&[][..], KdlDocument::nodes) {
+        match child.name().value() {
+            "index" => {
+                let index =
+                    IndexLock { release: Digest::parse(&text(child, "release")?)?, packages: Digest::parse(&text(child, "packages")?)? };
+                suite.indexes.insert(text(child, 0)?, index);
+            }
+            "package" => {
+                let package = LockedPackage {
+                    name: text(child, 0)?,
+                    version: text(child, "version")?,
+                    architecture: text(child, "architecture")?,
+                    sha256: Digest::parse(&text(child, "sha256")?)?,
+                    size: child.get("size")?.as_integer().and_then(|size| u64::try_from(size).ok())?,
+                    path: text(child, "path")?,
+                };
+                suite.packages.insert(package.key(), package);
+            }
+            _ => return None,
+        }
+    }
+    Some((text(node, 0)?, suite))
+}
+
+fn step(node: &KdlNode) -> Option<((Name, usize), StepLock)> {
+    let mut step = StepLock { suite: text(node, "suite")?, request: text(node, "request")?, packages: std::collections::BTreeSet::new() };
+    for child in node.children().map_or(&[][..], KdlDocument::nodes) {
+        step.packages.insert(text(child, 0)?);
+    }
+    let index = node.get("debian")?.as_integer().and_then(|index| usize::try_from(index).ok())?;
+    Some(((Name::parse(&text(node, 0)?).ok()?, index), step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let package = LockedPackage {
+            name: "nginx".into(),
+            version: "1.22.1-9".into(),
+            architecture: "amd64".into(),
+            sha256: Digest::of("x"),
+            size: 7,
+            path: "pool/main/n/nginx.deb".into(),
+        };
+        let index = IndexLock { release: Digest::of("r"), packages: Digest::of("p") };
+        let suite = SuiteLock { indexes: [("bookworm/main".into(), index)].into(), packages: [(package.key(), package.clone())].into() };
+        let step = StepLock { suite: "bookworm".into(), request: "0123".into(), packages: [package.key()].into() };
+        let lock =
+            Lock { suites: [("bookworm".into(), suite)].into(), steps: [((Name::parse("app").unwrap(), 0), step)].into() };
+        assert_eq!(parse(&write(&lock)), Ok(lock));
+    }
+
+    #[test]
+    fn damage_is_told_with_its_line() {
+        assert_eq!(parse("lock version=1\n<<<<<<< HEAD\n").unwrap_err().line, 2);
+        assert!(parse("lock version=2").unwrap_err().message.contains("newer"));
+        assert!(parse("lock version=1\nimage \"a\"").unwrap_err().message.contains("damaged"));
+    }
+}
