@@ -5,6 +5,7 @@
 
 mod digest;
 mod duration;
+mod fault;
 mod name;
 mod place;
 mod size;
@@ -12,6 +13,7 @@ mod subnet;
 
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
+pub use fault::{Context, Fault, Outcome};
 pub use name::{Name, nearest, pattern_matches};
 pub use place::Place;
 pub use size::Size;

@@ -1,0 +1,210 @@
+//! Where packages come from: the step's mirror, the project's, the user's, the host's own sources.
+//!
+//! No mirror is named in the source.
+
+use crate::lock::stanzas;
+use crate::model::{Fault, Outcome};
+use crate::spec::Project;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A place that holds `dists/` and `pool/`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Place {
+    Url(String),
+    Folder(PathBuf),
+}
+
+impl Place {
+    fn parse(text: &str, folder: &Path) -> Self {
+        if text.contains("://") { Self::Url(text.trim_end_matches('/').to_owned()) } else { Self::Folder(folder.join(text)) }
+    }
+
+    /// The place of the security archive that usually stands beside an archive.
+    fn security_sibling(&self) -> Option<Self> {
+        match self {
+            Self::Url(url) => url.strip_suffix("debian").map(|rest| Self::Url(format!("{rest}debian-security"))),
+            Self::Folder(path) => Some(Self::Folder(path.with_file_name("debian-security"))),
+        }
+    }
+
+    /// As people know it.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Url(url) => url.clone(),
+            Self::Folder(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// An archive of a suite: `bookworm`, `bookworm-updates` or `bookworm-security` somewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Archive {
+    pub place: Place,
+    pub suite: String,
+    /// Whether the suite cannot be resolved without it.
+    pub required: bool,
+}
+
+/// What decides about mirrors beside the project file.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The project's folder, for vendored mirrors and keys.
+    pub folder: PathBuf,
+    /// The user's configuration file.
+    pub config: Option<PathBuf>,
+    /// The host's package sources.
+    pub sources: PathBuf,
+}
+
+impl Settings {
+    /// The settings for a project's folder: the user's `config.kdl` and the host's `/etc/apt`.
+    pub fn for_folder(folder: &Path) -> Self {
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+        Self { folder: folder.to_owned(), config: config.map(|config| config.join("stead/config.kdl")), sources: "/etc/apt".into() }
+    }
+}
+
+/// The mirrors that a suite is fetched from, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mirrors {
+    pub places: Vec<Place>,
+    /// Security archives that the host's sources name.
+    security: Vec<Place>,
+}
+
+impl Mirrors {
+    /// The mirrors for a suite.
+    ///
+    /// # Errors
+    /// When nothing names one, with the ways to name one.
+    pub fn find(suite: &str, step: Option<&str>, project: &Project, settings: &Settings) -> Outcome<Self> {
+        if let Some(step) = step {
+            return Ok(Self { places: vec![Place::parse(step, &settings.folder)], security: Vec::new() });
+        }
+        let named = project.mirrors.iter().find(|mirror| mirror.suite.as_deref() == Some(suite));
+        if let Some(mirror) = named.or_else(|| project.mirrors.iter().find(|mirror| mirror.suite.is_none())) {
+            let places = mirror.places.iter().map(|place| Place::parse(place, &settings.folder)).collect();
+            return Ok(Self { places, security: Vec::new() });
+        }
+        let configured = settings.config.as_deref().map(configured).unwrap_or_default();
+        if !configured.is_empty() {
+            return Ok(Self { places: configured, security: Vec::new() });
+        }
+        let host = host(&settings.sources);
+        if host.places.is_empty() {
+            return Err(Fault::new(format!("nothing says where packages of \"{suite}\" come from"))
+                .hint("this host has no Debian package sources; write `mirror \"URL\"` in the project file, or in the user's config.kdl"));
+        }
+        Ok(host)
+    }
+
+    /// The archives to ask for a suite: itself, its updates, its security.
+    pub fn archives(&self, suite: &str) -> Vec<Archive> {
+        let mut found = Vec::new();
+        for (index, place) in self.places.iter().enumerate() {
+            let archive = |place: &Place, suffix: &str, required| Archive { place: place.clone(), suite: format!("{suite}{suffix}"), required };
+            found.push(archive(place, "", index == 0));
+            found.push(archive(place, "-updates", false));
+            let security = place.security_sibling().filter(|_| self.security.is_empty());
+            found.extend(security.iter().chain([place]).map(|place| archive(place, "-security", false)));
+        }
+        for place in &self.security {
+            found.push(Archive { place: place.clone(), suite: format!("{suite}-security"), required: false });
+        }
+        found
+    }
+
+    /// Where a package may lie, likeliest first: the security archive's pool has a name of its own.
+    pub fn pools(&self, path: &str) -> Vec<Place> {
+        let siblings = self.places.iter().filter_map(Place::security_sibling);
+        let security: Vec<Place> = self.security.iter().cloned().chain(siblings).collect();
+        let (first, second) = if path.starts_with("pool/updates/") { (security, self.places.clone()) } else { (self.places.clone(), security) };
+        let mut all = first;
+        for place in second {
+            if !all.contains(&place) {
+                all.push(place);
+            }
+        }
+        all
+    }
+}
+
+fn configured(path: &Path) -> Vec<Place> {
+    let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
+    let Ok(document) = kdl::KdlDocument::parse_v2(&text) else { return Vec::new() };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let nodes = document.nodes().iter().filter(|node| node.name().value() == "mirror");
+    nodes.flat_map(|node| node.entries()).filter_map(|entry| entry.value().as_string()).map(|text| Place::parse(text, folder)).collect()
+}
+
+/// Names of Debian's suites: other repositories in the host's sources are not mirrors of it.
+const SUITES: &[&str] = &[
+    "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing", "unstable",
+];
+
+/// The mirrors in the host's own sources, in either of apt's two formats (sources.list(5)).
+fn host(apt: &Path) -> Mirrors {
+    let mut files = vec![apt.join("sources.list")];
+    let mut parts: Vec<PathBuf> = fs::read_dir(apt.join("sources.list.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    parts.sort();
+    files.extend(parts);
+    let mut mirrors = Mirrors { places: Vec::new(), security: Vec::new() };
+    let mut add = |uri: &str, suite: &str| {
+        let base = suite.split(['-', '/']).next().unwrap_or(suite);
+        if !SUITES.contains(&base) || !uri.starts_with("http") && !uri.starts_with("file:") {
+            return;
+        }
+        let place = match uri.strip_prefix("file:") {
+            Some(path) => Place::Folder(format!("/{}", path.trim_start_matches('/')).into()),
+            None => Place::Url(uri.trim_end_matches('/').to_owned()),
+        };
+        let list = if suite.contains("security") || suite.ends_with("/updates") { &mut mirrors.security } else { &mut mirrors.places };
+        if !list.contains(&place) {
+            list.push(place);
+        }
+    };
+    for file in files {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        if file.extension().is_some_and(|extension| extension == "sources") {
+            for fields in stanzas(&text) {
+                let field = |name: &str| fields.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value);
+                if field("Enabled") != "no" && field("Types").split_whitespace().any(|kind| kind == "deb") {
+                    for uri in field("URIs").split_whitespace() {
+                        field("Suites").split_whitespace().for_each(|suite| add(uri, suite));
+                    }
+                }
+            }
+        } else {
+            for line in text.lines().filter_map(|line| line.trim().strip_prefix("deb ")) {
+                let line = line.trim_start();
+                let line = if line.starts_with('[') { line.split_once(']').map_or("", |(_, rest)| rest) } else { line };
+                let mut words = line.split_whitespace();
+                if let (Some(uri), Some(suite)) = (words.next(), words.next()) {
+                    add(uri, suite);
+                }
+            }
+        }
+    }
+    mirrors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_of_sources_are_read() {
+        let apt = tempfile::tempdir().unwrap();
+        fs::create_dir(apt.path().join("sources.list.d")).unwrap();
+        fs::write(apt.path().join("sources.list"), "# x\ndeb [arch=amd64] http://m.test/debian bookworm main\ndeb http://other.test/apt stable-x main\n").unwrap();
+        let deb822 = "Types: deb\nURIs: http://m.test/debian-security\nSuites: bookworm-security\n\nTypes: deb\nURIs: http://n.test\nSuites: nodistro\n";
+        fs::write(apt.path().join("sources.list.d/debian.sources"), deb822).unwrap();
+        let mirrors = host(apt.path());
+        assert_eq!(mirrors.security, [Place::Url("http://m.test/debian-security".into())]);
+        assert_eq!(mirrors.places[0], Place::Url("http://m.test/debian".into()));
+        let archives = mirrors.archives("trixie");
+        assert!(archives.iter().any(|archive| archive.suite == "trixie-security"));
+        assert_eq!(mirrors.pools("pool/updates/x")[0], mirrors.security[0]);
+    }
+}

@@ -1,0 +1,19 @@
+//! Debian packages: mirrors, signatures, indexes, downloads, unpacking, and what maintainer scripts
+//! would have made.
+//!
+//! Owns everything between a suite's name and a tree on disk. Which packages satisfy a request is
+//! `lock`'s question; turning the tree into a layer is `build`'s.
+
+mod alternatives;
+mod fetch;
+mod ldcache;
+mod mirror;
+mod release;
+mod resolve;
+mod synthesise;
+mod unpack;
+
+pub use fetch::{Progress, fetch_packages};
+pub use mirror::{Mirrors, Settings};
+pub use resolve::{Update, resolve};
+pub use unpack::{Unpacked, unpack};

@@ -1,0 +1,330 @@
+//! What maintainer scripts would have made: merged /usr, users, links, caches, dpkg's own records.
+
+use super::alternatives;
+use super::ldcache;
+use super::unpack::{Control, Unpacked};
+use crate::lock::LockedPackage;
+use crate::model::{Context, Outcome};
+use crate::sys;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Days from 1970 to the epoch of layers: the "last change" of every password.
+const CHANGED: i64 = crate::image::EPOCH / 86_400;
+
+/// The links of a merged `/usr`, made before anything is unpacked (the `usrmerge` layout).
+///
+/// # Errors
+/// Those of making links.
+pub fn merge_usr(root: &Path) -> Outcome<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let target = root.join("usr").join(name);
+        fs::create_dir_all(&target).doing(|| format!("cannot make {}", target.display()))?;
+        symlink(format!("usr/{name}"), root.join(name)).doing(|| format!("cannot make the link /{name}"))?;
+    }
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).doing(|| "cannot set permissions".into())
+}
+
+/// Everything else, after all packages are unpacked.
+///
+/// # Errors
+/// Those of writing.
+pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>) -> Outcome<Unpacked> {
+    let tree = Tree { root };
+    tree.base_files()?;
+    tree.users()?;
+    tree.certificates()?;
+    tree.alternatives(controls)?;
+    tree.dpkg(packages, controls)?;
+    ldcache::write(root).doing(|| "cannot write /etc/ld.so.cache".into())?;
+    Ok(Unpacked { skipped: skipped(controls) })
+}
+
+struct Tree<'a> {
+    root: &'a Path,
+}
+
+impl Tree<'_> {
+    /// A path of the tree on the host, links followed inside it.
+    fn at(&self, path: &str) -> PathBuf {
+        let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
+        let name = Path::new(path).file_name().unwrap_or_default();
+        let resolved = fs::File::open(self.root).and_then(|root| sys::resolve_in_root(&root, parent)).unwrap_or_else(|_| parent.to_owned());
+        self.root.join(resolved.strip_prefix("/").unwrap_or(&resolved)).join(name)
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.at(path).symlink_metadata().is_ok()
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Outcome<()> {
+        let target = self.at(path);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).doing(|| format!("cannot make {}", parent.display()))?;
+        }
+        fs::write(&target, content).map_err(|error| crate::store::disk_fault(&format!("cannot write {path}"), error))?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(mode)).doing(|| format!("cannot set permissions of {path}"))
+    }
+
+    fn link(&self, path: &str, target: &str) -> Outcome<()> {
+        let place = self.at(path);
+        if place.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).doing(|| format!("cannot make {}", parent.display()))?;
+        }
+        symlink(target, &place).doing(|| format!("cannot make the link {path}"))
+    }
+
+    fn copy(&self, from: &str, to: &str) -> Outcome<()> {
+        match fs::read(self.at(from)) {
+            Ok(content) if !self.exists(to) => self.write(to, content, 0o644),
+            _ => Ok(()),
+        }
+    }
+
+    /// What base-files, libc-bin and debianutils make in their scripts.
+    fn base_files(&self) -> Outcome<()> {
+        if !self.exists("/usr/share/base-files") {
+            return Ok(());
+        }
+        for (from, to) in [
+            ("/usr/share/base-files/profile", "/etc/profile"),
+            ("/usr/share/base-files/motd", "/etc/motd"),
+            ("/usr/share/base-files/dot.bashrc", "/root/.bashrc"),
+            ("/usr/share/base-files/dot.profile", "/root/.profile"),
+            ("/usr/share/libc-bin/nsswitch.conf", "/etc/nsswitch.conf"),
+            ("/usr/share/base-files/nsswitch.conf", "/etc/nsswitch.conf"),
+            ("/usr/share/debianutils/shells", "/etc/shells"),
+        ] {
+            self.copy(from, to)?;
+        }
+        for (path, mode) in [("/srv", 0o755), ("/opt", 0o755), ("/mnt", 0o755), ("/media", 0o755), ("/usr/local/bin", 0o755), ("/usr/local/lib", 0o755), ("/var/log", 0o755), ("/var/tmp", 0o1777), ("/tmp", 0o1777), ("/var/mail", 0o2775), ("/run/lock", 0o1777)] {
+            let target = self.at(path);
+            fs::create_dir_all(&target).doing(|| format!("cannot make {path}"))?;
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).doing(|| format!("cannot set permissions of {path}"))?;
+        }
+        self.link("/etc/dpkg/origins/default", "debian")?;
+        self.link("/var/run", "/run")?;
+        self.link("/var/lock", "/run/lock")
+    }
+
+    /// passwd, group and their shadows from base-passwd, and the users that `sysusers.d` declares.
+    fn users(&self) -> Outcome<()> {
+        let Ok(passwd) = fs::read_to_string(self.at("/usr/share/base-passwd/passwd.master")) else { return Ok(()) };
+        let group = fs::read_to_string(self.at("/usr/share/base-passwd/group.master")).unwrap_or_default();
+        let mut passwd = passwd.replace(":*:", ":x:");
+        let mut group = group.replace(":*:", ":x:");
+        self.system_users(&mut passwd, &mut group);
+        let shadow: String = passwd.lines().filter_map(|line| line.split(':').next()).fold(String::new(), |mut out, name| {
+            let _ = writeln!(out, "{name}:*:{CHANGED}:0:99999:7:::");
+            out
+        });
+        let gshadow: String = group.lines().filter_map(|line| line.split(':').next()).fold(String::new(), |mut out, name| {
+            let _ = writeln!(out, "{name}:*::");
+            out
+        });
+        self.write("/etc/passwd", passwd, 0o644)?;
+        self.write("/etc/group", group, 0o644)?;
+        for (path, content) in [("/etc/shadow", shadow), ("/etc/gshadow", gshadow)] {
+            self.write(path, content, 0o640)?;
+            // Group 42 is `shadow` in every Debian (base-passwd).
+            sys::set_owner(&self.at(path), 0, 42).doing(|| format!("cannot set the owner of {path}"))?;
+        }
+        Ok(())
+    }
+
+    /// Users of `/usr/lib/sysusers.d` (sysusers.d(5)); free numbers go down from 999, in order.
+    fn system_users(&self, passwd: &mut String, group: &mut String) {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.at("/usr/lib/sysusers.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        let mut free = 999;
+        for line in files.iter().filter_map(|file| fs::read_to_string(file).ok()).flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()) {
+            let words = quoted_words(&line);
+            let (Some(kind), Some(name)) = (words.first(), words.get(1)) else { continue };
+            let has = |file: &str, name: &str| file.lines().any(|line| line.split(':').next() == Some(name));
+            if !matches!(kind.trim_end_matches('!'), "u" | "g") || (has(passwd, name) || kind == "g" && has(group, name)) {
+                continue;
+            }
+            let number = words.get(2).and_then(|id| id.split(':').next()?.parse::<u32>().ok()).unwrap_or_else(|| {
+                free -= 1;
+                free + 1
+            });
+            if !has(group, name) {
+                let _ = writeln!(group, "{name}:x:{number}:");
+            }
+            if kind.starts_with('u') {
+                let field = |index: usize, default: &str| words.get(index).filter(|word| *word != "-" && !word.is_empty()).map_or(default.to_owned(), Clone::clone);
+                let _ = writeln!(passwd, "{name}:x:{number}:{number}:{}:{}:{}", field(3, ""), field(4, "/"), field(5, "/usr/sbin/nologin"));
+            }
+        }
+    }
+
+    /// The bundle that `update-ca-certificates` writes.
+    fn certificates(&self) -> Outcome<()> {
+        let folder = self.at("/usr/share/ca-certificates/mozilla");
+        let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
+        if files.is_empty() {
+            return Ok(());
+        }
+        files.sort();
+        let mut bundle = Vec::new();
+        let mut names = String::new();
+        for file in &files {
+            bundle.extend(fs::read(file).doing(|| format!("cannot read {}", file.display()))?);
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let _ = writeln!(names, "mozilla/{name}");
+            self.link(&format!("/etc/ssl/certs/{}.pem", name.trim_end_matches(".crt")), &format!("/usr/share/ca-certificates/mozilla/{name}"))?;
+        }
+        self.write("/etc/ca-certificates.conf", names, 0o644)?;
+        self.write("/etc/ssl/certs/ca-certificates.crt", bundle, 0o644)
+    }
+
+    fn alternatives(&self, controls: &BTreeMap<String, Control>) -> Outcome<()> {
+        let all = controls.values().filter_map(|control| control.files.get("postinst")).flat_map(|script| alternatives::read(&String::from_utf8_lossy(script)));
+        for (name, chosen) in alternatives::choose(all.collect()) {
+            if !self.exists(&chosen.path) {
+                continue;
+            }
+            self.link(&format!("/etc/alternatives/{name}"), &chosen.path)?;
+            self.link(&chosen.link, &format!("/etc/alternatives/{name}"))?;
+            let mut record = format!("auto\n{}\n", chosen.link);
+            let slaves: Vec<_> = chosen.slaves.iter().filter(|(_, _, path)| self.exists(path)).collect();
+            for (link, slave, _) in &slaves {
+                let _ = write!(record, "{slave}\n{link}\n");
+            }
+            let _ = write!(record, "\n{}\n{}\n", chosen.path, chosen.priority);
+            for (link, slave, path) in &slaves {
+                self.link(&format!("/etc/alternatives/{slave}"), path)?;
+                self.link(link, &format!("/etc/alternatives/{slave}"))?;
+                let _ = writeln!(record, "{path}");
+            }
+            self.write(&format!("/var/lib/dpkg/alternatives/{name}"), record + "\n", 0o644)?;
+        }
+        Ok(())
+    }
+
+    /// dpkg's own records, so that its tools, scanners and `apt` know what is here.
+    fn dpkg(&self, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>) -> Outcome<()> {
+        let mut status = String::new();
+        for package in packages {
+            let Some(control) = controls.get(&package.name) else { continue };
+            let text = control.files.get("control").map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+            let same = text.lines().any(|line| line == "Multi-Arch: same");
+            let name = if same { format!("{}:{}", package.name, package.architecture) } else { package.name.clone() };
+            let mut lines = text.trim_end().lines();
+            let _ = writeln!(status, "{}\nStatus: install ok installed", lines.next().unwrap_or_default());
+            for line in lines {
+                let _ = writeln!(status, "{line}");
+            }
+            if let Some(conffiles) = control.files.get("conffiles") {
+                let conffiles = String::from_utf8_lossy(conffiles);
+                let kept: Vec<&str> = conffiles.lines().filter(|line| line.starts_with('/')).collect();
+                if !kept.is_empty() {
+                    status.push_str("Conffiles:\n");
+                    for path in kept {
+                        let digest = fs::read(self.at(path)).map(|content| md5(&content)).unwrap_or_else(|_| "newconffile".into());
+                        let _ = writeln!(status, " {path} {digest}");
+                    }
+                }
+            }
+            status.push('\n');
+            let list: String = control.paths.iter().map(|path| if path.is_empty() { "/.\n".to_owned() } else { format!("{path}\n") }).collect();
+            self.write(&format!("/var/lib/dpkg/info/{name}.list"), list, 0o644)?;
+            for (file, content) in control.files.iter().filter(|(file, _)| *file != "control") {
+                let script = matches!(file.as_str(), "preinst" | "postinst" | "prerm" | "postrm" | "config");
+                self.write(&format!("/var/lib/dpkg/info/{name}.{file}"), content, if script { 0o755 } else { 0o644 })?;
+            }
+        }
+        if self.exists("/usr/bin/dpkg") || !status.is_empty() {
+            self.write("/var/lib/dpkg/status", status, 0o644)?;
+            self.write("/var/lib/dpkg/available", "", 0o644)?;
+        }
+        Ok(())
+    }
+}
+
+/// MD5 as lowercase hexadecimal: dpkg's records use nothing else.
+fn md5(content: &[u8]) -> String {
+    use md5::{Digest as _, Md5};
+    Md5::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Words with `"quotes"`.
+fn quoted_words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() && !rest.starts_with('#') {
+        let (word, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// Packages whose scripts do what is made here in their place.
+const DONE: &[&str] = &["base-files", "base-passwd", "libc-bin", "ca-certificates", "debianutils", "dash", "bash", "dpkg", "libc6", "login", "passwd", "libpam-runtime"];
+
+/// Packages with script lines that are neither boilerplate nor made here.
+fn skipped(controls: &BTreeMap<String, Control>) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for (name, control) in controls {
+        let scripts = ["preinst", "postinst"].iter().filter_map(|script| control.files.get(*script));
+        if scripts.map(|script| String::from_utf8_lossy(script).into_owned()).any(|script| does_something(&script)) && !DONE.contains(&name.as_str()) {
+            found.insert(name.clone());
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Whether a script does more than what debhelper adds for systems that run services.
+fn does_something(script: &str) -> bool {
+    let mut generated = false;
+    for line in script.replace("\\\n", " ").lines().map(str::trim) {
+        if line.starts_with("# Automatically added by") {
+            generated = true;
+        } else if line.starts_with("# End automatically added") {
+            generated = false;
+        } else if !generated && acts(line) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Commands that change something which the tree here would lack.
+fn acts(line: &str) -> bool {
+    const VERBS: &[&str] = &["adduser", "addgroup", "useradd", "groupadd", "chown", "chmod", "mkdir", "install", "ln", "cp", "mv", "dpkg-divert", "update-mime", "update-passwd", "setcap", "locale-gen"];
+    let first = line.split([' ', '\t']).find(|word| !word.is_empty() && !matches!(*word, "if" | "!" | "then" | "&&")).unwrap_or_default();
+    VERBS.contains(&first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_that_matter_are_told_from_boilerplate() {
+        assert!(!does_something("#!/bin/sh\nset -e\n# Automatically added by dh_x\nchown a b\n# End automatically added section\nexit 0"));
+        assert!(does_something("#!/bin/sh\nadduser --system redis || true"));
+    }
+
+    #[test]
+    fn declared_users_are_made() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("usr/lib/sysusers.d")).unwrap();
+        fs::write(root.path().join("usr/lib/sysusers.d/a.conf"), "u redis - \"Redis Server\" /var/lib/redis\ng ssl 900\nu! root 0\n").unwrap();
+        let (mut passwd, mut group) = ("root:x:0:0:root:/root:/bin/bash\n".to_owned(), "root:x:0:\n".to_owned());
+        Tree { root: root.path() }.system_users(&mut passwd, &mut group);
+        assert!(passwd.contains("redis:x:999:999:Redis Server:/var/lib/redis:/usr/sbin/nologin"));
+        assert!(group.contains("ssl:x:900:"));
+    }
+}

@@ -1,0 +1,191 @@
+//! Image configurations and manifests, as OCI's image-spec 1.1 defines them.
+//!
+//! A built image is a manifest blob that names a configuration blob and its layers. The JSON is
+//! written with sorted keys, so that equal images have equal bytes.
+
+use super::layer::EPOCH;
+use crate::model::{Context, Digest, Fault, Outcome, Span};
+use crate::spec::{Health, Probe};
+use crate::store::{LayerInfo, Store};
+use oci_spec::image as oci;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a container takes from its image.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Config {
+    pub env: BTreeMap<String, String>,
+    pub workdir: String,
+    pub user: String,
+    pub cmd: Vec<String>,
+    pub entrypoint: Vec<String>,
+    pub expose: Vec<(u16, u16)>,
+    pub labels: BTreeMap<String, String>,
+    pub volumes: Vec<String>,
+    pub stop_signal: Option<String>,
+    pub health: Option<Health>,
+}
+
+/// An image in the store.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// The digest of its manifest: its identity.
+    pub digest: Digest,
+    pub config: Config,
+    /// From the lowest layer up.
+    pub layers: Vec<LayerInfo>,
+}
+
+/// The default `PATH`, as Docker sets it.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Writes an image's configuration and manifest.
+///
+/// # Errors
+/// Those of writing blobs.
+pub fn save(store: &Store, config: &Config, layers: &[LayerInfo]) -> Outcome<Image> {
+    let built = document(config, layers).doing(|| "cannot describe the image".into())?;
+    let config_bytes = sorted(&built)?;
+    let config_digest = store.put_blob(&config_bytes)?;
+    let describe = |kind: oci::MediaType, size: u64, digest: &Digest| {
+        let digest = digest.hex().parse::<oci::Sha256Digest>().doing(|| "a digest that OCI refuses".into())?;
+        Ok::<_, Fault>(oci::Descriptor::new(kind, size, digest))
+    };
+    let manifest = oci::ImageManifestBuilder::default()
+        .schema_version(oci::SCHEMA_VERSION)
+        .media_type(oci::MediaType::ImageManifest)
+        .config(describe(oci::MediaType::ImageConfig, config_bytes.len() as u64, &config_digest)?)
+        .layers(
+            layers
+                .iter()
+                .map(|layer| describe(oci::MediaType::ImageLayer, layer.size, &layer.diff_id))
+                .collect::<Outcome<Vec<_>>>()?,
+        )
+        .build()
+        .doing(|| "cannot describe the image".into())?;
+    let digest = store.put_blob(&sorted(&manifest)?)?;
+    let image = Image { digest, config: config.clone(), layers: layers.to_vec() };
+    let record = serde_json::to_vec(&image).doing(|| "cannot write the image's record".into())?;
+    let path = store.root().join("images").join(digest.hex());
+    crate::sys::write_atomic(&path, &record, 0o644).doing(|| format!("cannot write {}", path.display()))?;
+    Ok(image)
+}
+
+/// Reads an image, if all of it is in the store.
+pub fn load(store: &Store, digest: &Digest) -> Option<Image> {
+    let image: Image = crate::store::read_json(&store.root().join("images").join(digest.hex()))?;
+    image.layers.iter().all(|layer| store.layer(&layer.diff_id).is_some()).then_some(image)
+}
+
+/// JSON with sorted keys: `oci-spec` keeps labels in hash maps.
+fn sorted(value: &impl Serialize) -> Outcome<Vec<u8>> {
+    let value = serde_json::to_value(value).doing(|| "cannot write JSON".into())?;
+    serde_json::to_vec(&value).doing(|| "cannot write JSON".into())
+}
+
+fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>> {
+    let env: Vec<String> = config.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut inner = oci::ConfigBuilder::default().env(env);
+    if !config.user.is_empty() {
+        inner = inner.user(config.user.clone());
+    }
+    if !config.workdir.is_empty() {
+        inner = inner.working_dir(config.workdir.clone());
+    }
+    if !config.cmd.is_empty() {
+        inner = inner.cmd(config.cmd.clone());
+    }
+    if !config.entrypoint.is_empty() {
+        inner = inner.entrypoint(config.entrypoint.clone());
+    }
+    if !config.expose.is_empty() {
+        let ports = config.expose.iter().flat_map(|(first, last)| (*first..=*last).map(|port| format!("{port}/tcp")));
+        inner = inner.exposed_ports(ports.collect::<Vec<_>>());
+    }
+    if !config.labels.is_empty() {
+        inner = inner.labels(config.labels.clone().into_iter().collect::<std::collections::HashMap<_, _>>());
+    }
+    if !config.volumes.is_empty() {
+        inner = inner.volumes(config.volumes.clone());
+    }
+    if let Some(signal) = &config.stop_signal {
+        inner = inner.stop_signal(format!("SIG{signal}"));
+    }
+    let built = oci::ImageConfigurationBuilder::default()
+        .created(time_text(EPOCH))
+        .architecture(oci::Arch::Amd64)
+        .os(oci::Os::Linux)
+        .config(inner.build()?)
+        .rootfs(oci::RootFsBuilder::default().diff_ids(layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>()).build()?)
+        .history(
+            layers
+                .iter()
+                .map(|_| oci::HistoryBuilder::default().created(time_text(EPOCH)).created_by("stead").build())
+                .collect::<Result<Vec<_>, _>>()?,
+        )
+        .build()?;
+    let mut value = serde_json::to_value(&built)?;
+    // OCI's specification has no health check; Docker's field is what every tool reads.
+    if let Some(health) = &config.health {
+        value["config"]["Healthcheck"] = healthcheck(health);
+    }
+    Ok(value)
+}
+
+fn healthcheck(health: &Health) -> serde_json::Value {
+    let nanoseconds = |span: Span| span.0 * 1_000_000;
+    let test = match &health.probe {
+        Probe::None => vec!["NONE".to_owned()],
+        Probe::Exec(words) => std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect(),
+        // Docker knows commands only; ours travel as a label would, for our own reading.
+        Probe::Http { port, path } => vec!["STEAD-HTTP".into(), port.to_string(), path.clone()],
+        Probe::Tcp(port) => vec!["STEAD-TCP".into(), port.to_string()],
+    };
+    serde_json::json!({
+        "Test": test,
+        "Interval": nanoseconds(health.interval),
+        "Timeout": nanoseconds(health.timeout),
+        "StartPeriod": nanoseconds(health.start_period),
+        "StartInterval": nanoseconds(health.start_interval),
+        "Retries": health.retries,
+    })
+}
+
+/// Seconds since 1970 as RFC 3339 in UTC.
+pub fn time_text(seconds: i64) -> String {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days → civil date, by the usual shift of the year's start to March.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(time_text(EPOCH), "2025-01-01T00:00:00Z");
+        assert_eq!(time_text(951_782_400), "2000-02-29T00:00:00Z");
+    }
+
+    #[test]
+    fn equal_images_have_equal_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path());
+        store.prepare().unwrap();
+        let labels = (0..20).map(|n| (format!("label{n}"), n.to_string())).collect();
+        let config = Config { labels, cmd: vec!["sh".into()], ..Config::default() };
+        let digests: std::collections::BTreeSet<Digest> = (0..5).map(|_| save(&store, &config, &[]).unwrap().digest).collect();
+        assert_eq!(digests.len(), 1);
+        assert_eq!(load(&store, digests.first().unwrap()).unwrap().config, config);
+    }
+}

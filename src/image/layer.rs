@@ -1,0 +1,294 @@
+//! A tree on disk → its canonical tar, whose digest is the layer's identity.
+//!
+//! The rules (each one a source of difference elsewhere): entries sorted by path, the root entry
+//! written out, owners as numbers without names, whole seconds no later than the epoch, of hard
+//! links the first path by name is the file, only `security.capability` among extended attributes,
+//! PAX records only where ustar cannot say it.
+
+use crate::model::{Digest, Hasher};
+use crate::store::LayerInfo;
+use crate::sys;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// The latest time in a layer, in seconds since 1970: 2025-01-01T00:00:00Z.
+pub const EPOCH: i64 = 1_735_689_600;
+/// The attribute by which overlay hides what lies below a folder.
+pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
+const CAPABILITY: &CStr = c"security.capability";
+
+/// Every path of a tree but its root, sorted by their bytes, folders before what they hold.
+fn walk(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder))? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                folders.push(path.clone());
+            }
+            found.push((path, metadata));
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+    Ok(found)
+}
+
+/// Brings the times of a tree to what its layer will say.
+///
+/// # Errors
+/// Those of reading the tree and setting times.
+pub fn normalise(root: &Path) -> io::Result<()> {
+    let mut all = walk(root)?;
+    all.push((PathBuf::new(), fs::symlink_metadata(root)?));
+    // Deepest first, although setting a time changes no parent's.
+    for (path, metadata) in all.iter().rev() {
+        if metadata.mtime() > EPOCH || metadata.mtime_nsec() != 0 {
+            sys::set_time(&root.join(path), metadata.mtime().min(EPOCH))?;
+        }
+    }
+    Ok(())
+}
+
+/// The digest and length of a tree's canonical tar.
+///
+/// # Errors
+/// Those of reading the tree.
+pub fn digest_tree(root: &Path) -> io::Result<LayerInfo> {
+    let mut counter = Counter { hasher: Hasher::default(), length: 0 };
+    let files = write_tar(root, &mut counter)?;
+    Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files })
+}
+
+struct Counter {
+    hasher: Hasher,
+    length: u64,
+}
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes a tree's canonical tar; tells the number of entries.
+fn write_tar(root: &Path, out: &mut impl Write) -> io::Result<u64> {
+    let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    let entries = walk(root)?;
+    let mut count = 1;
+    write_entry(root, Path::new("./"), &fs::symlink_metadata(root)?, None, out)?;
+    for (path, metadata) in &entries {
+        count += 1;
+        if is_whiteout(metadata) {
+            write_marker(path, metadata, out)?;
+            continue;
+        }
+        let first = if metadata.nlink() > 1 && !metadata.is_dir() {
+            match links.entry((metadata.dev(), metadata.ino())) {
+                std::collections::hash_map::Entry::Occupied(first) => Some(first.get().clone()),
+                std::collections::hash_map::Entry::Vacant(slot) => {
+                    slot.insert(path.clone());
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        write_entry(root, path, metadata, first.as_deref(), out)?;
+        if metadata.is_dir() && sys::get_attribute(&root.join(path), OPAQUE)?.as_deref() == Some(b"y") {
+            write_header(&path.join(".wh..wh..opq"), metadata, tar::EntryType::Regular, 0, None, None, out)?;
+        }
+    }
+    out.write_all(&[0; 1024])?;
+    Ok(count)
+}
+
+fn is_whiteout(metadata: &Metadata) -> bool {
+    metadata.file_type().is_char_device() && metadata.rdev() == 0
+}
+
+/// A whiteout, in the form that OCI layers give it (image-spec, layer.md, "Whiteouts").
+fn write_marker(path: &Path, metadata: &Metadata, out: &mut impl Write) -> io::Result<()> {
+    let mut name = std::ffi::OsString::from(".wh.");
+    name.push(path.file_name().unwrap_or_default());
+    write_header(&path.with_file_name(name), metadata, tar::EntryType::Regular, 0, None, None, out)
+}
+
+fn write_entry(root: &Path, path: &Path, metadata: &Metadata, first: Option<&Path>, out: &mut impl Write) -> io::Result<()> {
+    use tar::EntryType;
+    let full = root.join(path);
+    if let Some(first) = first {
+        return write_header(path, metadata, EntryType::Link, 0, Some(first), None, out);
+    }
+    let kind = metadata.file_type();
+    let capability = if kind.is_file() { sys::get_attribute(&full, CAPABILITY)? } else { None };
+    if kind.is_file() {
+        let size = metadata.len();
+        write_header(path, metadata, EntryType::Regular, size, None, capability.as_deref(), out)?;
+        let copied = io::copy(&mut io::Read::take(File::open(&full)?, size), out)?;
+        if copied != size {
+            return Err(io::Error::other(format!("{} changed while it was read", full.display())));
+        }
+        let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
+        return out.write_all(&[0; 512][..padding]);
+    }
+    let target = if kind.is_symlink() { Some(fs::read_link(&full)?) } else { None };
+    let kind = match () {
+        () if kind.is_dir() => EntryType::Directory,
+        () if kind.is_symlink() => EntryType::Symlink,
+        () if kind.is_char_device() => EntryType::Char,
+        () if kind.is_block_device() => EntryType::Block,
+        () if kind.is_fifo() => EntryType::Fifo,
+        // Sockets have no form in a tar, and no meaning without the process that made them.
+        () => return Ok(()),
+    };
+    write_header(path, metadata, kind, 0, target.as_deref(), None, out)
+}
+
+fn write_header(
+    path: &Path,
+    metadata: &Metadata,
+    kind: tar::EntryType,
+    size: u64,
+    link: Option<&Path>,
+    capability: Option<&[u8]>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    if kind == tar::EntryType::Directory && !name.ends_with(b"/") {
+        name.push(b'/');
+    }
+    let link = link.map_or(&[][..], |link| link.as_os_str().as_bytes());
+    let mut records = Vec::new();
+    let mut header = tar::Header::new_ustar();
+    let raw = header.as_old_mut();
+    if name.len() <= 100 {
+        raw.name[..name.len()].copy_from_slice(&name);
+    } else {
+        raw.name.copy_from_slice(&name[..100]);
+        record(&mut records, "path", &name);
+    }
+    if link.len() <= 100 {
+        raw.linkname[..link.len()].copy_from_slice(link);
+    } else {
+        raw.linkname.copy_from_slice(&link[..100]);
+        record(&mut records, "linkpath", link);
+    }
+    header.set_entry_type(kind);
+    header.set_mode(metadata.mode() & 0o7777);
+    for (key, id) in [("uid", metadata.uid()), ("gid", metadata.gid())] {
+        let small = if id < 0o777_7777 { id } else { 0 };
+        if id != small {
+            record(&mut records, key, id.to_string().as_bytes());
+        }
+        if key == "uid" { header.set_uid(small.into()) } else { header.set_gid(small.into()) }
+    }
+    if size < 0o77_777_777_777 {
+        header.set_size(size);
+    } else {
+        header.set_size(0);
+        record(&mut records, "size", size.to_string().as_bytes());
+    }
+    header.set_mtime(u64::try_from(metadata.mtime().min(EPOCH)).unwrap_or(0));
+    if matches!(kind, tar::EntryType::Char | tar::EntryType::Block) {
+        let device = metadata.rdev();
+        header.set_device_major(u32::try_from(nix::sys::stat::major(device)).unwrap_or(0))?;
+        header.set_device_minor(u32::try_from(nix::sys::stat::minor(device)).unwrap_or(0))?;
+    }
+    if let Some(capability) = capability {
+        record(&mut records, "SCHILY.xattr.security.capability", capability);
+    }
+    if !records.is_empty() {
+        let mut pax = tar::Header::new_ustar();
+        pax.as_old_mut().name[..9].copy_from_slice(b"PaxHeader");
+        pax.set_entry_type(tar::EntryType::XHeader);
+        pax.set_mode(0o644);
+        pax.set_size(records.len() as u64);
+        pax.set_mtime(0);
+        pax.set_cksum();
+        out.write_all(pax.as_bytes())?;
+        let padding = records.len().next_multiple_of(512) - records.len();
+        records.extend(std::iter::repeat_n(0, padding));
+        out.write_all(&records)?;
+    }
+    header.set_cksum();
+    out.write_all(header.as_bytes())
+}
+
+/// A PAX record: its length, itself included, then key and value (POSIX pax, "Extended Header").
+fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    records.extend(format!("{length} {key}=").bytes());
+    records.extend(value);
+    records.push(b'\n');
+}
+
+/// The digest of a tree, for tests that compare layers.
+#[cfg(test)]
+pub fn digest(root: &Path) -> Digest {
+    digest_tree(root).unwrap().diff_id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(root: &Path, order: &[&str]) {
+        for name in order {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        fs::hard_link(root.join("b/x"), root.join("a-link")).unwrap();
+        std::os::unix::fs::symlink("b/x", root.join("s")).unwrap();
+        normalise(root).unwrap();
+    }
+
+    #[test]
+    fn order_of_creation_and_place_do_not_matter() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let long = format!("{}/{}", "d".repeat(90), "f".repeat(90));
+        sample(one.path(), &["b/x", "c", &long]);
+        sample(two.path(), &[&long, "c", "b/x"]);
+        // The root's own permissions come from `tempdir`, alike in both.
+        assert_eq!(digest(one.path()), digest(two.path()));
+        fs::write(two.path().join("c"), "d").unwrap();
+        assert_ne!(digest(one.path()), digest(two.path()));
+    }
+
+    #[test]
+    fn the_tar_is_one_that_others_read() {
+        let tree = tempfile::tempdir().unwrap();
+        sample(tree.path(), &["b/x", &format!("{}/{}", "d".repeat(90), "f".repeat(90))]);
+        let mut bytes = Vec::new();
+        write_tar(tree.path(), &mut bytes).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let names: Vec<(String, tar::EntryType)> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.path().unwrap().display().to_string(), entry.header().entry_type()))
+            .collect();
+        assert_eq!(names[0].0, "./");
+        assert_eq!(names[1], ("a-link".into(), tar::EntryType::Regular));
+        assert!(names.contains(&("b/x".into(), tar::EntryType::Link)));
+        assert!(names.iter().any(|(name, _)| name.len() > 170));
+    }
+}

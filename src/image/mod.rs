@@ -1,0 +1,9 @@
+//! OCI images: canonical layers, configurations, manifests.
+//!
+//! Owns the bytes of an image. Making the trees that become layers is `build`'s and `debian`'s.
+
+mod config;
+mod layer;
+
+pub use config::{Config, Image, PATH, load, save, time_text};
+pub use layer::{EPOCH, OPAQUE, digest_tree, normalise};

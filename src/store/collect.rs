@@ -1,0 +1,125 @@
+//! Garbage collection: deletes what no root and no lease holds, and can name who holds the rest.
+
+use super::{Store, lease, read_json};
+use crate::model::{Context, Digest, Outcome};
+use crate::sys::{Hold, Lock};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A root: objects that an instance needs, as long as its project folder is there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pin {
+    /// The folder whose disappearance lets go of the root.
+    pub folder: PathBuf,
+    pub project: String,
+    pub digests: BTreeSet<Digest>,
+}
+
+/// What a collection did.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Collected {
+    pub removed: u64,
+    pub bytes: u64,
+    /// Bytes of layers that are kept, by who keeps them.
+    pub kept: BTreeMap<String, u64>,
+}
+
+impl Store {
+    /// Sets an instance's root.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn set_root(&self, instance: &str, pin: &Pin) -> Outcome<()> {
+        let path = self.root().join("roots").join(instance);
+        if read_json::<Pin>(&path).as_ref() == Some(pin) {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec(pin).doing(|| "cannot write a root".into())?;
+        crate::sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The roots whose folders are still there; the others are dropped.
+    fn roots(&self, dry: bool) -> Vec<Pin> {
+        let entries = fs::read_dir(self.root().join("roots")).into_iter().flatten().flatten();
+        let (live, dead): (Vec<_>, Vec<_>) =
+            entries.filter_map(|entry| Some((entry.path(), read_json::<Pin>(&entry.path())?))).partition(|(_, pin)| pin.folder.exists());
+        for (path, _) in dead {
+            if !dry {
+                let _ = fs::remove_file(path);
+            }
+        }
+        live.into_iter().map(|(_, pin)| pin).collect()
+    }
+
+    /// Deletes what nothing holds, or (dry) only counts it.
+    ///
+    /// # Errors
+    /// Those of locking; what cannot be deleted is left for the next time.
+    pub fn collect(&self, dry: bool) -> Outcome<Collected> {
+        let gate = self.root().join("gate");
+        let _gate = Lock::wait(&gate, Hold::Alone).doing(|| format!("cannot lock {}", gate.display()))?;
+        let roots = self.roots(dry);
+        let mut held: BTreeSet<Digest> = lease::pinned(self);
+        held.extend(roots.iter().flat_map(|root| &root.digests));
+        let mut done = Collected::default();
+        for root in &roots {
+            let bytes: u64 = root.digests.iter().filter_map(|digest| self.layer(digest)).map(|layer| layer.size).sum();
+            *done.kept.entry(format!("{} ({})", root.project, root.folder.display())).or_default() += bytes;
+        }
+        for folder in ["layers", "blobs", "results", "images", "decoded", "downloads"] {
+            for digest in self.list(folder).into_iter().filter(|digest| !held.contains(digest)) {
+                let path = self.root().join(folder).join(digest.hex());
+                // Results are found by the key of their step and name a layer: they follow it.
+                if folder == "results" && self.result_is_held(&digest, &held) {
+                    continue;
+                }
+                done.removed += 1;
+                done.bytes += if folder == "layers" { self.layer(&digest).map_or(0, |layer| layer.size) } else { size(&path) };
+                if !dry {
+                    remove(self.root(), &path);
+                }
+            }
+        }
+        if !dry {
+            self.sweep_staging();
+        }
+        Ok(done)
+    }
+
+    fn result_is_held(&self, key: &Digest, held: &BTreeSet<Digest>) -> bool {
+        let value: Option<serde_json::Value> = self.result(key);
+        let layer = value.as_ref().and_then(|value| value.get("layer")).and_then(|layer| layer.get("diff_id"));
+        layer.and_then(|layer| layer.as_str()).and_then(Digest::parse).is_some_and(|layer| held.contains(&layer))
+    }
+
+    /// Removes staging folders of processes that are gone.
+    fn sweep_staging(&self) {
+        for entry in fs::read_dir(self.root().join("tmp")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let lock = path.with_extension("lock");
+            if !Lock::is_held(&lock) {
+                let _ = fs::remove_dir_all(&path);
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+}
+
+fn size(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Removes an object: record first, then out of its name in one step, then piece by piece.
+fn remove(root: &Path, path: &Path) {
+    let _ = fs::remove_file(path.with_extension("json"));
+    if path.is_dir() {
+        let trash = root.join("tmp").join(format!("trash-{}", crate::sys::unique()));
+        if fs::rename(path, &trash).is_ok() {
+            let _ = fs::remove_dir_all(&trash);
+        }
+    } else {
+        let _ = fs::remove_file(path);
+    }
+}

@@ -1,0 +1,60 @@
+//! Leases: what a running process needs, told to collections in other processes.
+
+use super::Store;
+use crate::model::{Context, Digest, Outcome};
+use crate::sys::{self, Hold, Lock};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// A process's claim on objects of the store, given up when it is dropped or the process dies.
+#[derive(Debug)]
+pub struct Lease {
+    gate: PathBuf,
+    path: PathBuf,
+    lock: Lock,
+}
+
+impl Lease {
+    /// Opens a lease that pins nothing yet.
+    ///
+    /// # Errors
+    /// Those of making and locking its file.
+    pub fn open(store: &Store) -> Outcome<Self> {
+        let path = store.root().join("leases").join(sys::unique());
+        let lock = Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
+        Ok(Self { gate: store.root().join("gate"), path, lock })
+    }
+
+    /// Pins objects. Whoever looks for them afterwards finds what was there and keeps finding it.
+    ///
+    /// # Errors
+    /// Those of writing the lease.
+    pub fn pin<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) -> Outcome<()> {
+        let lines: String = digests.into_iter().map(|digest| digest.hex() + "\n").collect();
+        // While this is held no collection is between reading the leases and deleting.
+        let _gate = Lock::wait(&self.gate, Hold::Shared).doing(|| format!("cannot lock {}", self.gate.display()))?;
+        self.lock.file().write_all(lines.as_bytes()).doing(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A leftover is harmless: its lock is free, so the next collection removes it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What all living processes have pinned; leases of dead ones are removed.
+pub fn pinned(store: &Store) -> BTreeSet<Digest> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(store.root().join("leases")).into_iter().flatten().flatten() {
+        if Lock::is_held(&entry.path()) {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            found.extend(text.lines().filter_map(Digest::parse));
+        } else {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    found
+}

@@ -1,0 +1,214 @@
+//! The content-addressed store: blobs, layers, step results, images, roots, garbage collection.
+//!
+//! Objects appear whole or not at all: they are made under `tmp/`, synced, then renamed to their
+//! digest. Many processes use the store at once; what one of them needs is pinned by its [`Lease`]
+//! before it looks, so that a collection in another never takes it away.
+
+mod collect;
+mod lease;
+
+pub use collect::{Collected, Pin};
+pub use lease::Lease;
+
+use crate::model::{Context, Digest, Fault, Outcome};
+use crate::sys;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where everything that stead keeps lives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Home {
+    /// Objects: safe to delete, costly to make again.
+    pub store: PathBuf,
+    /// What is known of instances: records, logs, history, volumes.
+    pub state: PathBuf,
+    /// What lives as long as the boot: sockets, roots of containers. On a memory file system.
+    pub run: PathBuf,
+}
+
+impl Home {
+    /// The folders of this installation: below `STEAD_ROOT` if that is set, else the system's.
+    pub fn find(root: Option<&Path>) -> Self {
+        match root {
+            Some(root) => Self { store: root.join("store"), state: root.join("state"), run: root.join("run") },
+            None => Self { store: "/var/lib/stead/store".into(), state: "/var/lib/stead/state".into(), run: "/run/stead".into() },
+        }
+    }
+
+    /// A short hash that keeps kernel objects of two installations apart.
+    pub fn tag(&self) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        Digest::of(self.store.as_os_str().as_bytes()).short(4)
+    }
+}
+
+/// A layer in the store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// The digest of its canonical uncompressed tar.
+    pub diff_id: Digest,
+    /// The length of that tar in bytes.
+    pub size: u64,
+    pub files: u64,
+}
+
+/// The store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store in a folder, which need not be there yet.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Makes the store's folders.
+    ///
+    /// # Errors
+    /// Those of making folders.
+    pub fn prepare(&self) -> Outcome<()> {
+        for folder in ["blobs", "layers", "results", "images", "roots", "leases", "tmp", "downloads", "decoded"] {
+            let path = self.root.join(folder);
+            fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display())).map_err(|fault| {
+                fault.hint("set STEAD_ROOT to a folder that can be written")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The folder it lives in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a layer's tree is, or would be.
+    pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join("layers").join(diff_id.hex())
+    }
+
+    /// Where a blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.hex())
+    }
+
+    /// Where a file being fetched is kept until it is whole.
+    pub fn download_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("downloads").join(digest.hex())
+    }
+
+    /// What is known of a layer, if the store has it.
+    pub fn layer(&self, diff_id: &Digest) -> Option<LayerInfo> {
+        read_json(&self.layer_path(diff_id).with_extension("json")).filter(|_| self.layer_path(diff_id).is_dir())
+    }
+
+    /// Reads a blob.
+    pub fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.blob_path(digest)).ok()
+    }
+
+    /// Stores a blob.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn put_blob(&self, bytes: &[u8]) -> Outcome<Digest> {
+        let digest = Digest::of(bytes);
+        let path = self.blob_path(&digest);
+        if !path.exists() {
+            sys::write_atomic(&path, bytes, 0o644).doing(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(digest)
+    }
+
+    /// The recorded output of a step.
+    pub fn result<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
+        read_json(&self.root.join("results").join(key.hex()))
+    }
+
+    /// Records the output of a step.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn put_result(&self, key: &Digest, value: &impl Serialize) -> Outcome<()> {
+        let path = self.root.join("results").join(key.hex());
+        let bytes = serde_json::to_vec(value).doing(|| "cannot write a step's result".into())?;
+        sys::write_atomic(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
+    }
+
+    /// A private folder to make something in.
+    ///
+    /// # Errors
+    /// Those of making folders.
+    pub fn staging(&self) -> Outcome<Staging> {
+        let path = self.root.join("tmp").join(sys::unique());
+        fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
+        let lock = sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).doing(|| "cannot lock a staging folder".into())?;
+        Ok(Staging { path, _lock: lock })
+    }
+
+    /// Takes a finished tree into the store as a layer. The tree has been normalised already.
+    ///
+    /// # Errors
+    /// Those of syncing and renaming; a full disk is told as such.
+    pub fn adopt_layer(&self, tree: &Path, info: &LayerInfo) -> Outcome<()> {
+        let target = self.layer_path(&info.diff_id);
+        if self.layer(&info.diff_id).is_some() {
+            return Ok(());
+        }
+        sys::sync_file_system(&self.root).map_err(|error| disk_fault("cannot sync the store", error))?;
+        match fs::rename(tree, &target) {
+            Ok(()) => {}
+            // Another process was faster, or one was killed between this rename and the record.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {}
+            Err(error) => return Err(Fault::caused(format!("cannot move a layer to {}", target.display()), error)),
+        }
+        let record = serde_json::to_vec(info).doing(|| "cannot write a layer's record".into())?;
+        let path = target.with_extension("json");
+        sys::write_atomic(&path, &record, 0o644).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))
+    }
+
+    /// Digests of all objects of a kind.
+    pub fn list(&self, folder: &str) -> Vec<Digest> {
+        let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
+        let mut found: Vec<Digest> = entries.filter_map(|entry| Digest::parse(entry.file_name().to_str()?)).collect();
+        found.sort();
+        found
+    }
+}
+
+/// An error that says so when the cause is a full disk.
+pub fn disk_fault(doing: &str, error: io::Error) -> Fault {
+    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    let fault = Fault::caused(doing.to_owned(), error);
+    if full { fault.hint("the disk is full; `stead gc` frees what no project uses, or set STEAD_ROOT to another disk") } else { fault }
+}
+
+/// A private folder in the store, removed when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+    _lock: sys::Lock,
+}
+
+impl Staging {
+    /// A folder or file inside it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next collection: its lock is free.
+        let _ = fs::remove_dir_all(&self.path);
+        let _ = fs::remove_file(self.path.with_extension("lock"));
+    }
+}
+
+/// Reads a JSON file; absent and damaged files are both nothing.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}

@@ -1,0 +1,236 @@
+//! Files: atomic writes, locks, extended attributes, opening beneath a root.
+
+use super::{c_path, check};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag};
+use nix::sys::stat::Mode;
+use std::ffi::{CStr, OsStr};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// A name that no other process or thread uses.
+pub fn unique() -> String {
+    format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Writes a file so that it is either the old or the new one, whatever happens.
+///
+/// # Errors
+/// Those of creating, writing and renaming; the temporary file is removed.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let temporary = folder.join(format!(".tmp-{}", unique()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+/// Makes everything written to a path's file system durable.
+///
+/// # Errors
+/// Those of opening the path and of `syncfs(2)`.
+pub fn sync_file_system(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    // SAFETY: the descriptor is open for the whole call.
+    check(libc::c_long::from(unsafe { libc::syncfs(file.as_raw_fd()) })).map(drop)
+}
+
+/// A lock on a file, held until it is dropped.
+#[derive(Debug)]
+pub struct Lock(Flock<File>);
+
+/// Whether others may hold the lock too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    Shared,
+    Alone,
+}
+
+impl Lock {
+    fn open(path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    }
+
+    /// Waits for a lock.
+    ///
+    /// # Errors
+    /// Those of opening the file and of `flock(2)`.
+    pub fn wait(path: &Path, hold: Hold) -> io::Result<Self> {
+        let how = if hold == Hold::Alone { FlockArg::LockExclusive } else { FlockArg::LockShared };
+        Flock::lock(Self::open(path)?, how).map(Self).map_err(|(_, error)| error.into())
+    }
+
+    /// Takes a lock if it is free.
+    ///
+    /// # Errors
+    /// Those of opening the file and of `flock(2)`, except that it is taken.
+    pub fn attempt(path: &Path) -> io::Result<Option<Self>> {
+        match Flock::lock(Self::open(path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Self(lock))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// Whether somebody holds the lock of an existing file.
+    pub fn is_held(path: &Path) -> bool {
+        let Ok(file) = File::open(path) else { return false };
+        matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, nix::errno::Errno::EWOULDBLOCK)))
+    }
+
+    /// The locked file.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.0
+    }
+}
+
+/// Opens a path beneath a root, following links as if the root were `/`.
+///
+/// # Errors
+/// Those of `openat2(2)`: a path can never lead out of the root.
+pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
+    let path = relative(path.as_ref());
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    Ok(nix::fcntl::openat2(root, &path, how)?)
+}
+
+fn relative(path: &Path) -> PathBuf {
+    let stripped: PathBuf = path.components().filter(|part| !matches!(part, std::path::Component::RootDir)).collect();
+    if stripped.as_os_str().is_empty() { PathBuf::from(".") } else { stripped }
+}
+
+/// Where a path beneath a root really leads, as an absolute path inside it; absent parts are kept as
+/// they are written.
+///
+/// # Errors
+/// Those of `openat2(2)` other than absence.
+pub fn resolve_in_root(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
+    let path = relative(path);
+    let mut known = path.clone();
+    let mut rest = Vec::new();
+    loop {
+        match open_in_root(&root, &known, OFlag::O_PATH) {
+            Ok(found) => {
+                let base = descriptor_path(root.as_fd())?;
+                let found = descriptor_path(&found)?;
+                let inside = found.strip_prefix(&base).unwrap_or(Path::new("")).to_owned();
+                return Ok(rest.iter().rev().fold(Path::new("/").join(inside), |path, part: &std::ffi::OsString| path.join(part)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let Some(name) = known.file_name().map(OsStr::to_owned) else { return Err(error) };
+                rest.push(name);
+                if !known.pop() || known.as_os_str().is_empty() {
+                    known = PathBuf::from(".");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The path that `/proc` shows for an open descriptor.
+fn descriptor_path(fd: impl AsFd) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+/// Makes the folders of a path beneath a root, following links as if the root were `/`.
+///
+/// # Errors
+/// Those of `openat2(2)` and `mkdirat(2)`.
+pub fn make_folders_in_root(root: impl AsFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let mut at = open_in_root(&root, ".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let mut so_far = PathBuf::new();
+    for part in path.components() {
+        let std::path::Component::Normal(part) = part else { continue };
+        so_far.push(part);
+        at = match open_in_root(&root, &so_far, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match nix::sys::stat::mkdirat(&at, part, Mode::from_bits_truncate(mode)) {
+                    Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                open_in_root(&root, &so_far, OFlag::O_PATH | OFlag::O_DIRECTORY)?
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(at)
+}
+
+/// An extended attribute of a path itself, not of what it links to.
+///
+/// # Errors
+/// Those of `lgetxattr(2)`, except absence and file systems without attributes.
+pub fn get_attribute(path: &Path, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let path = c_path(path)?;
+    let mut buffer = [0u8; 256];
+    // SAFETY: both strings end in NUL and the buffer has the length that is passed.
+    let result = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    match check(result as libc::c_long) {
+        Ok(length) => Ok(buffer.get(..usize::try_from(length).unwrap_or(0)).map(<[u8]>::to_vec)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP | libc::EPERM)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets an extended attribute of a path itself.
+///
+/// # Errors
+/// Those of `lsetxattr(2)`.
+pub fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: both strings end in NUL and the value has the length that is passed.
+    let result = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(libc::c_long::from(result)).map(drop)
+}
+
+/// Sets a path's own modification and access time, in seconds.
+///
+/// # Errors
+/// Those of `utimensat(2)`.
+pub fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
+    let time = nix::sys::time::TimeSpec::new(seconds, 0);
+    let flags = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
+    Ok(nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, flags)?)
+}
+
+/// Sets a path's own owner.
+///
+/// # Errors
+/// Those of `fchownat(2)`.
+pub fn set_owner(path: &Path, user: u32, group: u32) -> io::Result<()> {
+    let (user, group) = (nix::unistd::Uid::from_raw(user), nix::unistd::Gid::from_raw(group));
+    Ok(nix::unistd::fchownat(nix::fcntl::AT_FDCWD, path, Some(user), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?)
+}
+
+/// Copies a whole file, sharing its blocks where the file system can.
+///
+/// # Errors
+/// Those of reading and writing.
+pub fn copy_file(from: &File, to: &File) -> io::Result<u64> {
+    // SAFETY: both descriptors are open for the whole call.
+    if unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) } == 0 {
+        return Ok(from.metadata()?.len());
+    }
+    io::copy(&mut &*from, &mut &*to)
+}
+
+/// A file in memory with this content, closed on exec.
+///
+/// # Errors
+/// Those of `memfd_create(2)` and writing.
+pub fn memory_file(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
+    let fd = nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(content)?;
+    Ok(file.into())
+}

@@ -1,0 +1,37 @@
+//! The only room with `unsafe` and raw system calls.
+//!
+//! Each file wraps one corner of the kernel in functions that cannot be misused: they take typed
+//! arguments, return `io::Result`, and never leave a descriptor open across `exec`. What to do with
+//! them is decided upstairs.
+#![expect(unsafe_code, reason = "this room exists to hold it")]
+
+mod file;
+mod mount;
+pub mod netlink;
+mod process;
+mod socket;
+mod terminal;
+
+pub use file::*;
+pub use mount::*;
+pub use process::*;
+pub use socket::*;
+pub use terminal::*;
+
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+
+/// A path as the kernel takes it.
+///
+/// # Errors
+/// When it holds a NUL byte.
+pub fn c_path(path: impl AsRef<Path>) -> io::Result<CString> {
+    use std::os::unix::ffi::OsStrExt;
+    CString::new(path.as_ref().as_os_str().as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a NUL byte"))
+}
+
+/// Turns the kernel's −1 into an error.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,147 @@
+//! Mounts: overlay by the new API where the kernel has it, binds, masks, the move to a new root.
+
+use super::{c_path, check};
+use nix::mount::{MntFlags, MsFlags};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Mounts a file system.
+///
+/// # Errors
+/// Those of `mount(2)`.
+pub fn mount(source: &str, target: &Path, kind: &str, flags: MsFlags, data: &str) -> io::Result<()> {
+    let data = (!data.is_empty()).then_some(data);
+    Ok(nix::mount::mount(Some(source), target, Some(kind), flags, data)?)
+}
+
+/// Binds a path (or an open descriptor's `/proc/self/fd` path) onto another.
+///
+/// # Errors
+/// Those of `mount(2)`.
+pub fn bind(source: &Path, target: &Path, recursive: bool) -> io::Result<()> {
+    let flags = if recursive { MsFlags::MS_BIND | MsFlags::MS_REC } else { MsFlags::MS_BIND };
+    Ok(nix::mount::mount(Some(source), target, None::<&str>, flags, None::<&str>)?)
+}
+
+/// Changes the flags of a bind mount, or how it propagates.
+///
+/// # Errors
+/// Those of `mount(2)`.
+pub fn remount(target: &Path, flags: MsFlags) -> io::Result<()> {
+    Ok(nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?)
+}
+
+/// Detaches whatever is mounted at a path.
+///
+/// # Errors
+/// Those of `umount2(2)`.
+pub fn unmount(target: &Path) -> io::Result<()> {
+    Ok(nix::mount::umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?)
+}
+
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+
+fn set_string(context: &OwnedFd, key: &CStr, value: &CStr) -> io::Result<()> {
+    // SAFETY: both strings end in NUL; the descriptor is open.
+    let result =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0) };
+    check(result).map(drop)
+}
+
+/// An overlay as a detached mount: `lower` from the topmost layer down.
+///
+/// # Errors
+/// Those of `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`; `ENOSYS` and `EINVAL` where the kernel is
+/// older than 6.7 and has no `lowerdir+`.
+fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+    // SAFETY: the name ends in NUL.
+    let context = check(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), 1) })?;
+    // SAFETY: fsopen returned this descriptor and nothing else owns it.
+    let context = unsafe { OwnedFd::from_raw_fd(context as i32) };
+    for layer in lower {
+        set_string(&context, c"lowerdir+", &c_path(layer)?)?;
+    }
+    if let Some((upper, work)) = upper {
+        set_string(&context, c"upperdir", &c_path(upper)?)?;
+        set_string(&context, c"workdir", &c_path(work)?)?;
+    }
+    set_string(&context, c"metacopy", c"off")?;
+    // SAFETY: a command without arguments on an open descriptor.
+    check(unsafe {
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, std::ptr::null::<u8>(), std::ptr::null::<u8>(), 0)
+    })?;
+    // SAFETY: the descriptor is an fs context that was created above.
+    let mount = check(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0) })?;
+    // SAFETY: fsmount returned this descriptor and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(mount as i32) })
+}
+
+/// Mounts layers as one tree; `lower` from the topmost layer down, `upper` with its work folder.
+///
+/// # Errors
+/// Those of the mount calls; on kernels without `lowerdir+` the names of all layers must fit a page.
+pub fn mount_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {
+    match overlay_detached(lower, upper) {
+        Ok(mount) => move_mount(&mount, target),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => overlay_by_page(lower, upper, target),
+        Err(error) => Err(error),
+    }
+}
+
+/// Attaches a detached mount.
+fn move_mount(mount: &OwnedFd, target: &Path) -> io::Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    let target = c_path(target)?;
+    // SAFETY: the strings end in NUL; the descriptor is a detached mount.
+    check(unsafe {
+        libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH)
+    })
+    .map(drop)
+}
+
+fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {
+    // Names relative to the folder that all layers share keep the option string short.
+    let folder = lower.first().and_then(|layer| layer.parent()).unwrap_or(Path::new("/")).to_owned();
+    let names: Vec<String> =
+        lower.iter().map(|layer| layer.strip_prefix(&folder).unwrap_or(layer).to_string_lossy().into_owned()).collect();
+    let mut data = format!("lowerdir={}", names.join(":"));
+    if let Some((upper, work)) = upper {
+        data.push_str(&format!(",upperdir={},workdir={}", upper.display(), work.display()));
+    }
+    if data.len() >= 4096 {
+        return Err(io::Error::other(format!("{} layers are too many for this kernel's overlay; Linux 6.7 has no such limit", lower.len())));
+    }
+    let before = std::env::current_dir()?;
+    std::env::set_current_dir(&folder)?;
+    let result = mount("overlay", target, "overlay", MsFlags::empty(), &data);
+    std::env::set_current_dir(before)?;
+    result
+}
+
+/// Makes a folder the root of this mount namespace and lets go of the old one.
+///
+/// # Errors
+/// Those of `chdir(2)`, `pivot_root(2)` and `umount2(2)`.
+pub fn enter_root(root: &Path) -> io::Result<()> {
+    nix::unistd::chdir(root)?;
+    // `pivot_root(".", ".")` stacks the old root on the new one (pivot_root(2), NOTES).
+    nix::unistd::pivot_root(".", ".")?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")?;
+    Ok(())
+}
+
+/// A string for a mount option, with the commas and backslashes that overlay would split at refused.
+///
+/// # Errors
+/// When the path holds a character that mount options cannot.
+pub fn plain_option(path: &Path) -> io::Result<CString> {
+    let path = c_path(path)?;
+    if path.as_bytes().iter().any(|c| matches!(c, b',' | b':' | b'\\')) {
+        return Err(io::Error::other("a path with a comma, colon or backslash cannot be used here"));
+    }
+    Ok(path)
+}

@@ -1,0 +1,221 @@
+//! Netlink: one socket, messages built byte by byte, batches sent at once.
+//!
+//! Owns the wire format (netlink(7), include/uapi/linux/netlink.h). What the messages mean is the
+//! business of `network`.
+
+use super::check;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Message flags.
+pub const REQUEST: u16 = 1;
+pub const ACK: u16 = 4;
+pub const DUMP: u16 = 0x300;
+pub const CREATE: u16 = 0x400;
+pub const EXCLUSIVE: u16 = 0x200;
+pub const APPEND: u16 = 0x800;
+
+const NESTED: u16 = 0x8000;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+/// Which part of the kernel is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    Route,
+    Netfilter,
+}
+
+/// A run of messages that is sent in one go.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    message: usize,
+    acknowledged: Vec<u32>,
+    sequence: u32,
+}
+
+impl Batch {
+    /// Begins a message with its family's fixed header.
+    pub fn begin(&mut self, kind: u16, flags: u16, header: &[u8]) {
+        self.sequence += 1;
+        self.message = self.bytes.len();
+        self.bytes.extend(0u32.to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend((flags | REQUEST).to_ne_bytes());
+        self.bytes.extend(self.sequence.to_ne_bytes());
+        self.bytes.extend(0u32.to_ne_bytes());
+        self.bytes.extend(header);
+        self.pad();
+        if flags & (ACK | DUMP) != 0 {
+            self.acknowledged.push(self.sequence);
+        }
+        self.measure();
+    }
+
+    fn pad(&mut self) {
+        while self.bytes.len() % 4 != 0 {
+            self.bytes.push(0);
+        }
+    }
+
+    fn measure(&mut self) {
+        let length = u32::try_from(self.bytes.len() - self.message).unwrap_or(u32::MAX);
+        self.bytes[self.message..self.message + 4].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    /// Adds an attribute.
+    pub fn attribute(&mut self, kind: u16, value: &[u8]) {
+        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+        self.bytes.extend(length.to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend(value);
+        self.pad();
+        self.measure();
+    }
+
+    /// Adds text that ends in NUL.
+    pub fn text(&mut self, kind: u16, value: &str) {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.attribute(kind, &bytes);
+    }
+
+    /// Adds a number in the host's order (route netlink).
+    pub fn number(&mut self, kind: u16, value: u32) {
+        self.attribute(kind, &value.to_ne_bytes());
+    }
+
+    /// Adds a number in network order (netfilter).
+    pub fn network_number(&mut self, kind: u16, value: u32) {
+        self.attribute(kind, &value.to_be_bytes());
+    }
+
+    /// Adds attributes inside an attribute.
+    pub fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let start = self.bytes.len();
+        self.bytes.extend([0; 2]);
+        self.bytes.extend((kind | NESTED).to_ne_bytes());
+        fill(self);
+        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
+        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.measure();
+    }
+
+    /// Adds bytes that are no attribute: a fixed header inside a nested message.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        self.pad();
+        self.measure();
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// A message that came back.
+pub struct Message {
+    pub kind: u16,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// The attributes after a fixed header of some length.
+    pub fn attributes(&self, header: usize) -> Vec<(u16, &[u8])> {
+        attributes(self.body.get(header..).unwrap_or_default())
+    }
+}
+
+/// The attributes in a stretch of bytes.
+pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while bytes.len() >= 4 {
+        let length = usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+        let kind = u16::from_ne_bytes([bytes[2], bytes[3]]) & !NESTED;
+        if length < 4 || length > bytes.len() {
+            break;
+        }
+        found.push((kind, &bytes[4..length]));
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
+}
+
+/// A netlink socket.
+pub struct Netlink(OwnedFd);
+
+impl Netlink {
+    /// Opens a socket in this network namespace.
+    ///
+    /// # Errors
+    /// Those of `socket(2)`.
+    pub fn open(family: Family) -> io::Result<Self> {
+        let protocol = match family {
+            Family::Route => SockProtocol::NetlinkRoute,
+            Family::Netfilter => SockProtocol::NetlinkNetFilter,
+        };
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        // A transaction's answers must fit: one acknowledgement a message.
+        let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::SndBuf, &(4 << 20));
+        let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::RcvBuf, &(4 << 20));
+        Ok(Self(fd))
+    }
+
+    /// Sends a batch and gathers the answers until each acknowledged message has its own.
+    ///
+    /// # Errors
+    /// The kernel's error for the first message that failed, with its place in the batch.
+    pub fn send(&self, batch: &Batch) -> io::Result<Vec<Message>> {
+        let (messages, failures) = self.exchange(batch)?;
+        match failures.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(messages),
+        }
+    }
+
+    /// As [`send`](Self::send), telling every message that failed by its number, counted from 1.
+    ///
+    /// # Errors
+    /// Those of `send(2)` and `recv(2)`.
+    pub fn exchange(&self, batch: &Batch) -> io::Result<(Vec<Message>, Vec<(u32, io::Error)>)> {
+        // SAFETY: the buffer has the length that is passed.
+        check(unsafe { libc::send(self.0.as_raw_fd(), batch.bytes.as_ptr().cast(), batch.bytes.len(), 0) } as libc::c_long)?;
+        let mut waiting = batch.acknowledged.clone();
+        let (mut messages, mut failures) = (Vec::new(), Vec::new());
+        let mut buffer = vec![0u8; 64 << 10];
+        while !waiting.is_empty() {
+            // SAFETY: the buffer has the length that is passed.
+            let length = check(unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) } as libc::c_long)?;
+            let mut rest = &buffer[..usize::try_from(length).unwrap_or(0)];
+            while rest.len() >= 16 {
+                let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+                let kind = u16::from_ne_bytes([rest[4], rest[5]]);
+                let sequence = u32::from_ne_bytes([rest[8], rest[9], rest[10], rest[11]]);
+                if length < 16 || length > rest.len() {
+                    break;
+                }
+                let body = &rest[16..length];
+                match kind {
+                    ERROR => {
+                        let code = i32::from_ne_bytes(body[..4].try_into().unwrap_or_default());
+                        waiting.retain(|waiting| *waiting != sequence);
+                        if code != 0 {
+                            failures.push((sequence, io::Error::from_raw_os_error(-code)));
+                        }
+                    }
+                    DONE => waiting.retain(|waiting| *waiting != sequence),
+                    _ => messages.push(Message { kind, body: body.to_vec() }),
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+            // A failed nftables transaction may answer nothing for the messages behind the failure.
+            if !failures.is_empty() {
+                break;
+            }
+        }
+        Ok((messages, failures))
+    }
+}

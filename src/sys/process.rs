@@ -1,0 +1,353 @@
+//! Processes: clone3, identity, capabilities, descriptors, waiting.
+
+use super::check;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// `CLONE_INTO_CGROUP`, which libc does not name on every target.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Which side of a clone this is.
+pub enum Side {
+    Parent { pid: i32, pidfd: OwnedFd },
+    Child,
+}
+
+/// Starts a child in new namespaces, if wanted in a cgroup (v2) from its first instruction.
+///
+/// # Errors
+/// Those of `clone3(2)`, and `EBUSY` when this process has more than one thread: the child of a
+/// threaded process may not allocate, and ours does.
+pub fn clone_process(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> io::Result<Side> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let mut pidfd: RawFd = -1;
+    let mut flags = u64::try_from(namespaces).unwrap_or(0) | libc::CLONE_PIDFD as u64;
+    if cgroup.is_some() {
+        flags |= CLONE_INTO_CGROUP;
+    }
+    let arguments: [u64; 11] = [
+        flags,
+        std::ptr::from_mut(&mut pidfd) as u64,
+        0,
+        0,
+        libc::SIGCHLD as u64,
+        0,
+        0,
+        0,
+        0,
+        0,
+        cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+    ];
+    // SAFETY: the arguments follow struct clone_args (88 bytes); no stack is given, so the child
+    // goes on on a copy of this one; the process has one thread.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), std::mem::size_of_val(&arguments)) })?;
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: CLONE_PIDFD stored a new descriptor here.
+    Ok(Side::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// A descriptor for a running process.
+///
+/// # Errors
+/// Those of `pidfd_open(2)`.
+pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: pidfd_open returned this descriptor and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends a signal to exactly the process that the descriptor means.
+///
+/// # Errors
+/// Those of `pidfd_send_signal(2)`.
+pub fn signal_process(process: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no signal information is passed.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_fd().as_raw_fd(), signal, std::ptr::null::<u8>(), 0) }).map(drop)
+}
+
+/// Asks the kernel to kill this process when its parent dies.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
+}
+
+/// Makes orphaned descendants children of this process.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// Hides this process's memory and `/proc/PID` from others of its user.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn hide() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+/// Sets what `ps` shows as this process's name (at most 15 bytes).
+pub fn set_name(name: &CStr) {
+    // A wrong name harms nothing.
+    let _ = nix::sys::prctl::set_name(name);
+}
+
+/// Closes every descriptor from `first` up.
+///
+/// # Errors
+/// Those of `close_range(2)`.
+pub fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: the caller owns no descriptor above that it still uses; it executes or ends next.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
+}
+
+/// Marks every descriptor from `first` up to be closed on exec.
+///
+/// # Errors
+/// Those of `close_range(2)`.
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: changes flags only.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Puts a descriptor at a number, open across exec.
+///
+/// # Errors
+/// Those of `dup2(2)` and `fcntl(2)`.
+pub fn place_descriptor(fd: impl AsFd, number: RawFd) -> io::Result<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    if raw == number {
+        // SAFETY: changes flags only.
+        return check(libc::c_long::from(unsafe { libc::fcntl(raw, libc::F_SETFD, 0) })).map(drop);
+    }
+    // SAFETY: `number` is one of the standard descriptors, which nothing here owns.
+    check(libc::c_long::from(unsafe { libc::dup2(raw, number) })).map(drop)
+}
+
+/// Takes over a descriptor that the parent placed at a number.
+///
+/// # Errors
+/// `EBADF` when it is not open.
+pub fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: reads flags only.
+    check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }))?;
+    // SAFETY: it is open, and by the contract between parent and child nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sets the capabilities of this process, as bit masks: bounding set first, then the others.
+///
+/// The inheritable and ambient sets become empty (CVE-2022-29162).
+///
+/// # Errors
+/// Those of `prctl(2)` and `capset(2)`.
+pub fn drop_bounding(keep: u64) -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: plain numbers.
+        let known = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
+        if known < 0 {
+            break;
+        }
+        if known == 1 && keep & (1 << capability) == 0 {
+            // SAFETY: plain numbers.
+            check(libc::c_long::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }))?;
+        }
+    }
+    Ok(())
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// Sets the effective and permitted capabilities; inheritable and ambient become empty.
+///
+/// # Errors
+/// Those of `prctl(2)` and `capset(2)`.
+pub fn set_capabilities(mask: u64) -> io::Result<()> {
+    // SAFETY: plain numbers. Kernels without ambient capabilities have none to clear.
+    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    let header = CapHeader { version: 0x2008_0522, pid: 0 };
+    let (low, high) = (mask as u32, (mask >> 32) as u32);
+    let data: [u32; 6] = [low, low, 0, high, high, 0];
+    // SAFETY: header and data follow _LINUX_CAPABILITY_VERSION_3.
+    check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) }).map(drop)
+}
+
+/// The permitted capabilities of this process.
+pub fn permitted_capabilities() -> u64 {
+    let header = CapHeader { version: 0x2008_0522, pid: 0 };
+    let mut data = [0u32; 6];
+    // SAFETY: header and data follow _LINUX_CAPABILITY_VERSION_3.
+    unsafe { libc::syscall(libc::SYS_capget, std::ptr::from_ref(&header), data.as_mut_ptr()) };
+    u64::from(data[1]) | u64::from(data[4]) << 32
+}
+
+/// Becomes a user: groups, then group, then user; keeps capabilities across the change if asked.
+///
+/// # Errors
+/// Those of `setgroups(2)`, `setresgid(2)`, `setresuid(2)`.
+pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let groups: Vec<Gid> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    setgroups(&groups)?;
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)?;
+    Ok(())
+}
+
+/// Replaces this process's program.
+///
+/// # Errors
+/// Those of `execve(2)`; it returns only then.
+pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    match nix::unistd::execve(program, arguments, environment) {
+        Ok(never) => match never {},
+        Err(error) => error.into(),
+    }
+}
+
+/// Ends this process at once, without destructors: for children of a clone.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process; no memory is touched.
+    unsafe { libc::_exit(code) }
+}
+
+/// Reaps one child that has ended, if there is one.
+pub fn reap() -> Option<(i32, Ended)> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => return Some((pid.as_raw(), Ended::Code(code))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => return Some((pid.as_raw(), Ended::Signal(signal as i32))),
+            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return None,
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Waits for a certain child.
+///
+/// # Errors
+/// Those of `waitpid(2)`.
+pub fn wait_for(pid: i32) -> io::Result<Ended> {
+    loop {
+        match waitpid(Pid::from_raw(pid), None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(Ended::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ended::Signal(signal as i32)),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Ended {
+    /// The exit status as a shell tells it: 128 and the signal's number for a signal.
+    pub fn status(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Waits until any of some descriptors is readable (or hung up); tells which.
+///
+/// # Errors
+/// Those of `poll(2)`; an interruption by a signal is no error and tells none.
+pub fn wait_readable(fds: &[&dyn AsRawFd], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    let mut polls: Vec<libc::pollfd> =
+        fds.iter().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }).collect();
+    let timeout = timeout.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
+    // SAFETY: the array has the length that is passed.
+    match check(libc::c_long::from(unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) })) {
+        Ok(_) => Ok(polls.iter().map(|poll| poll.revents != 0).collect()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(vec![false; polls.len()]),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves this process into a namespace, by its open file.
+///
+/// # Errors
+/// Those of `setns(2)`.
+pub fn enter_namespace(namespace: impl AsFd, kind: nix::sched::CloneFlags) -> io::Result<()> {
+    Ok(nix::sched::setns(namespace, kind)?)
+}
+
+/// The number of a signal by its name without `SIG`, or by its number.
+pub fn signal_number(name: &str) -> Option<i32> {
+    use std::str::FromStr;
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = name.to_uppercase();
+    let full = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    nix::sys::signal::Signal::from_str(&full).ok().map(|signal| signal as i32)
+}
+
+/// A descriptor that reads signals; the signals are blocked.
+///
+/// # Errors
+/// Those of `sigprocmask(2)` and `signalfd(2)`.
+pub fn signal_descriptor(signals: &[i32]) -> io::Result<nix::sys::signalfd::SignalFd> {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut set = SigSet::empty();
+    for signal in signals {
+        set.add(Signal::try_from(*signal)?);
+    }
+    set.thread_block()?;
+    let flags = nix::sys::signalfd::SfdFlags::SFD_CLOEXEC | nix::sys::signalfd::SfdFlags::SFD_NONBLOCK;
+    Ok(nix::sys::signalfd::SignalFd::with_flags(&set, flags)?)
+}
+
+/// Undoes what a monitor did to signals, before another program runs: nothing blocked, all default.
+pub fn reset_signals() {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    for number in Signal::iterator() {
+        // SAFETY: the default action is no handler.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
+    let _ = SigSet::all().thread_unblock();
+}
+
+/// Lets a program inherit nothing of this umask.
+pub fn set_umask(mask: u32) -> u32 {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask)).bits()
+}
+
+/// Starts a new session, and makes its standard input the controlling terminal if it is one.
+///
+/// # Errors
+/// Those of `setsid(2)` and `ioctl(2)`.
+pub fn new_session(terminal: bool) -> io::Result<()> {
+    nix::unistd::setsid()?;
+    if terminal {
+        // SAFETY: plain numbers.
+        check(libc::c_long::from(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }))?;
+    }
+    Ok(())
+}

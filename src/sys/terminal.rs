@@ -1,0 +1,71 @@
+//! Terminals: pseudo-terminals, raw mode, window sizes.
+
+use super::check;
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// A new pseudo-terminal of the devpts instance mounted at a folder: master and slave.
+///
+/// The slave is opened through the master (`TIOCGPTPEER`), never by a path (CVE-2025-52565).
+///
+/// # Errors
+/// Those of opening `ptmx` and of `ioctl(2)`.
+pub fn open_terminal(devpts: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
+    let master = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC).open(devpts.join("ptmx"))?;
+    let unlock: libc::c_int = 0;
+    // SAFETY: the argument is a live integer.
+    check(libc::c_long::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, std::ptr::from_ref(&unlock)) }))?;
+    // SAFETY: the flags are passed by value.
+    let slave = check(libc::c_long::from(unsafe {
+        libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)
+    }))?;
+    // SAFETY: TIOCGPTPEER returned this descriptor and nothing else owns it.
+    Ok((master.into(), unsafe { OwnedFd::from_raw_fd(slave as i32) }))
+}
+
+/// A terminal in raw mode; dropping it restores what was.
+pub struct RawTerminal {
+    terminal: File,
+    before: Termios,
+}
+
+impl RawTerminal {
+    /// Switches a terminal to raw mode.
+    ///
+    /// # Errors
+    /// Those of `tcgetattr(3)` and `tcsetattr(3)`; `ENOTTY` if it is none.
+    pub fn enter(terminal: impl AsFd) -> io::Result<Self> {
+        let terminal = File::from(terminal.as_fd().try_clone_to_owned()?);
+        let before = tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(&terminal, SetArg::TCSANOW, &raw)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // Nothing better can be done with a terminal that is gone.
+        let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before);
+    }
+}
+
+/// Rows and columns of a terminal.
+pub fn window_size(terminal: impl AsFd) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the argument is a live winsize.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, std::ptr::from_mut(&mut size)) };
+    (result == 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Sets rows and columns of a terminal.
+pub fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the argument is a live winsize. A terminal that is gone needs no size.
+    unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(&size)) };
+}
