@@ -13,7 +13,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Days from 1970 to the epoch of layers: the "last change" of every password.
-const CHANGED: i64 = crate::image::EPOCH / 86_400;
+const CHANGED: i64 = crate::model::EPOCH / 86_400;
 
 /// The links of a merged `/usr`, made before anything is unpacked (the `usrmerge` layout).
 ///

@@ -5,9 +5,8 @@
 //! are followed as if that root were `/`: this is how `/bin/sh` lands in `/usr/bin`.
 
 use super::synthesise;
-use crate::image::EPOCH;
 use crate::lock::LockedPackage;
-use crate::model::{Context, Outcome};
+use crate::model::{Context, EPOCH, Outcome};
 use crate::sys;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;

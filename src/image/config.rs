@@ -3,38 +3,12 @@
 //! A built image is a manifest blob that names a configuration blob and its layers. The JSON is
 //! written with sorted keys, so that equal images have equal bytes.
 
-use super::layer::EPOCH;
-use crate::model::{Context, Digest, Fault, Outcome, Span};
+use crate::model::{Context, Digest, EPOCH, Fault, LayerInfo, Outcome, Span};
+use crate::plan::{Config, Image};
 use crate::spec::{Health, Probe};
-use crate::store::{LayerInfo, Store};
+use crate::store::Store;
 use oci_spec::image as oci;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// What a container takes from its image.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Config {
-    pub env: BTreeMap<String, String>,
-    pub workdir: String,
-    pub user: String,
-    pub cmd: Vec<String>,
-    pub entrypoint: Vec<String>,
-    pub expose: Vec<(u16, u16)>,
-    pub labels: BTreeMap<String, String>,
-    pub volumes: Vec<String>,
-    pub stop_signal: Option<String>,
-    pub health: Option<Health>,
-}
-
-/// An image in the store.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Image {
-    /// The digest of its manifest: its identity.
-    pub digest: Digest,
-    pub config: Config,
-    /// From the lowest layer up.
-    pub layers: Vec<LayerInfo>,
-}
+use serde::Serialize;
 
 /// The default `PATH`, as Docker sets it.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -5,8 +5,7 @@
 //! links the first path by name is the file, only `security.capability` among extended attributes,
 //! PAX records only where ustar cannot say it.
 
-use crate::model::{Digest, Hasher};
-use crate::store::LayerInfo;
+use crate::model::{EPOCH, Hasher, LayerInfo};
 use crate::sys;
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -16,8 +15,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The latest time in a layer, in seconds since 1970: 2025-01-01T00:00:00Z.
-pub const EPOCH: i64 = 1_735_689_600;
 /// The attribute by which overlay hides what lies below a folder.
 pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const CAPABILITY: &CStr = c"security.capability";
@@ -242,7 +239,7 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 
 /// The digest of a tree, for tests that compare layers.
 #[cfg(test)]
-pub fn digest(root: &Path) -> Digest {
+pub fn digest(root: &Path) -> crate::model::Digest {
     digest_tree(root).unwrap().diff_id
 }
 

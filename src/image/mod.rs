@@ -5,5 +5,5 @@
 mod config;
 mod layer;
 
-pub use config::{Config, Image, PATH, load, save, time_text};
-pub use layer::{EPOCH, OPAQUE, digest_tree, normalise};
+pub use config::{PATH, load, save, time_text};
+pub use layer::{OPAQUE, digest_tree, normalise};

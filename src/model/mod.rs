@@ -6,6 +6,7 @@
 mod digest;
 mod duration;
 mod fault;
+mod layer;
 mod name;
 mod place;
 mod size;
@@ -14,6 +15,7 @@ mod subnet;
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
 pub use fault::{Context, Fault, Outcome};
+pub use layer::{EPOCH, LayerInfo};
 pub use name::{Name, nearest, pattern_matches};
 pub use place::Place;
 pub use size::Size;

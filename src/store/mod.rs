@@ -10,9 +10,9 @@ mod lease;
 pub use collect::{Collected, Pin};
 pub use lease::Lease;
 
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Fault, LayerInfo, Outcome};
 use crate::sys;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,16 +42,6 @@ impl Home {
         use std::os::unix::ffi::OsStrExt;
         Digest::of(self.store.as_os_str().as_bytes()).short(4)
     }
-}
-
-/// A layer in the store.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct LayerInfo {
-    /// The digest of its canonical uncompressed tar.
-    pub diff_id: Digest,
-    /// The length of that tar in bytes.
-    pub size: u64,
-    pub files: u64,
 }
 
 /// The store.

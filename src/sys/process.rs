@@ -351,3 +351,63 @@ pub fn new_session(terminal: bool) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Closes every descriptor from 3 up but these: for a child that goes on in this program.
+///
+/// # Errors
+/// Those of `close_range(2)`.
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep {
+        if fd > from {
+            // SAFETY: the child of a clone owns nothing that it did not keep; it ends by `_exit`.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) })?;
+        }
+        from = fd + 1;
+    }
+    close_from(from)
+}
+
+/// Changes what `ps` shows as this process's command line, as far as the old one was long.
+pub fn set_title(title: &str) {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
+    // Fields 48 and 49 (proc_pid_stat(5)); the name in parentheses may hold spaces.
+    let Some((_, rest)) = stat.rsplit_once(')') else { return };
+    let mut fields = rest.split_whitespace().skip(45).map(str::parse::<usize>);
+    if let (Some(Ok(start)), Some(Ok(end))) = (fields.next(), fields.next())
+        && end > start
+    {
+        let length = end - start;
+        let mut bytes = title.as_bytes()[..title.len().min(length - 1)].to_vec();
+        bytes.resize(length, 0);
+        // SAFETY: the kernel put this process's arguments there, on its own writable stack; Rust
+        // keeps no reference to them (`std::env::args` copies).
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start as *mut u8, length) };
+    }
+}
+
+/// Two ends of a socket that keeps messages whole.
+///
+/// # Errors
+/// Those of `socketpair(2)`.
+pub fn message_pair() -> io::Result<(std::os::unix::net::UnixStream, std::os::unix::net::UnixStream)> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    Ok((a.into(), b.into()))
+}
+
+/// A pipe, closed on exec: read end, write end.
+///
+/// # Errors
+/// Those of `pipe2(2)`.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+}
+
+/// The number of the process that a descriptor means, as this pid namespace sees it.
+pub fn process_number(process: impl AsFd) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_fd().as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|pid| *pid > 0)
+}

@@ -35,12 +35,12 @@ pub fn send_with(stream: &UnixStream, bytes: &[u8], fds: &[RawFd]) -> io::Result
     Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?)
 }
 
-/// Receives bytes, with up to four descriptors; no bytes means that the other side is gone.
+/// Receives bytes, with up to 32 descriptors; no bytes means that the other side is gone.
 ///
 /// # Errors
 /// Those of `recvmsg(2)`.
 pub fn receive_with(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let mut space = nix::cmsg_space!([RawFd; 32]);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut fds = Vec::new();

@@ -1,0 +1,232 @@
+//! One container: from what it should be to a prepared folder and a running monitor.
+
+use super::hosts;
+use super::instance::{Instance, private_folder};
+use crate::build::View;
+use crate::model::{Context, Fault, Name, Outcome, Size};
+use crate::monitor::{self, Folder, MonitorSpec};
+use crate::network;
+use crate::plan::{Desired, Image};
+use crate::runtime::{CgroupSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, Spec};
+use crate::spec::{Mount, MountSource, NetworkMode, Probe, Propagation};
+use crate::store::Store;
+use crate::sys;
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// What preparing a container needs beside its wish.
+pub struct Maker<'a> {
+    pub instance: &'a Instance,
+    pub store: &'a Store,
+    pub all: &'a BTreeMap<String, Desired>,
+    pub images: &'a BTreeMap<Name, Image>,
+    pub contents: &'a BTreeMap<Name, Vec<u8>>,
+}
+
+/// Binds the sockets that keep others off published ports.
+///
+/// # Errors
+/// A port that another program has.
+pub fn hold_ports(one: &Desired) -> Outcome<Vec<OwnedFd>> {
+    one.ports
+        .iter()
+        .map(|port| {
+            let udp = port.protocol == crate::spec::Protocol::Udp;
+            sys::hold_port(SocketAddrV4::new(port.address, port.port), udp, true).map_err(|error| {
+                let fault = Fault::caused(format!("container {}: cannot publish {}:{}", one.container, port.address, port.port), error);
+                fault.hint("another program has this port: stop it, or publish another one")
+            })
+        })
+        .collect()
+}
+
+/// Prepares a container's folder and starts it.
+///
+/// # Errors
+/// Why it could not be started.
+pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[OwnedFd]) -> Outcome<()> {
+    let folder = maker.instance.container(&one.name);
+    let spec = prepare(maker, one, generation, &folder)?;
+    folder.write_spec(&spec)?;
+    let fds: Vec<RawFd> = ports.iter().map(AsRawFd::as_raw_fd).collect();
+    monitor::launch(&folder, &maker.file_contents(one), &fds).doing(|| format!("container {} does not start", one.name))
+}
+
+/// A container for one command, not on record: its folder and its description, not yet started.
+///
+/// # Errors
+/// Those of preparing folders.
+pub fn one_off(maker: &Maker, one: &Desired) -> Outcome<(Folder, MonitorSpec, Vec<Vec<u8>>)> {
+    let folder = maker.instance.container(&one.name);
+    let spec = prepare(maker, one, 1, &folder)?;
+    folder.write_spec(&spec)?;
+    Ok((folder, spec, maker.file_contents(one)))
+}
+
+impl Maker<'_> {
+    /// Contents in the order of the container's files: secrets, then configs.
+    fn file_contents(&self, one: &Desired) -> Vec<Vec<u8>> {
+        one.spec.secrets.iter().chain(&one.spec.configs).map(|used| self.contents.get(&used.name).cloned().unwrap_or_default()).collect()
+    }
+
+    fn layers(&self, image: &Image) -> Vec<PathBuf> {
+        image.layers.iter().rev().map(|layer| self.store.layer_path(&layer.diff_id)).collect()
+    }
+
+    fn mount(&self, mount: &Mount) -> Outcome<MountSpec> {
+        let subpath = mount.subpath.as_ref().map(PathBuf::from);
+        let kind = match &mount.source {
+            MountSource::Volume(name) => MountKind::Bind {
+                source: crate::volume::folder(&self.instance.home, &self.instance.id).join(name.as_str()),
+                subpath,
+                propagation: Propagation::Private,
+            },
+            MountSource::Bind(path) => {
+                let source = self.instance.folder.join(path);
+                if mount.create && !source.exists() {
+                    std::fs::create_dir_all(&source).doing(|| format!("cannot make {}", source.display()))?;
+                }
+                if !source.exists() {
+                    return Err(Fault::new(format!("there is no {} to mount at {}", source.display(), mount.to)).hint("make it, or write create=#true"));
+                }
+                MountKind::Bind { source, subpath, propagation: mount.propagation }
+            }
+            MountSource::Image(name) => {
+                let image = self.images.get(name).ok_or_else(|| Fault::new(format!("the image {name} is not built")))?;
+                MountKind::Image { layers: self.layers(image), subpath }
+            }
+        };
+        Ok(MountSpec { kind, to: mount.to.clone().into(), read_only: mount.read_only })
+    }
+}
+
+fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -> Outcome<MonitorSpec> {
+    let image = one.image.as_ref().ok_or_else(|| Fault::new(format!("the image {} is not built", one.image_name)))?;
+    let instance = maker.instance;
+    private_folder(folder.path())?;
+    let writes = instance.root(&one.name, generation);
+    let empty = writes.join("empty");
+    for path in [writes.join("upper"), writes.join("work"), folder.join("root"), folder.join("scratch"), empty.clone()] {
+        private_folder(&path)?;
+    }
+    // The upper folder's own permissions are those of `/`.
+    let root = View::new(image.layers.iter().map(|layer| maker.store.layer_path(&layer.diff_id)).collect()).entry(Path::new("/"));
+    let mode = root.map_or(0o755, |(_, metadata)| std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777);
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(writes.join("upper"), permissions).doing(|| "cannot set permissions".into())?;
+    let mut mounts = own_files(maker, one, folder)?;
+    for mount in &one.spec.mounts {
+        mounts.push(maker.mount(mount)?);
+    }
+    mounts.extend(one.spec.tmpfs.iter().map(|tmpfs| MountSpec { kind: MountKind::Tmpfs { size: tmpfs.size, mode: tmpfs.mode }, to: tmpfs.path.clone().into(), read_only: false }));
+    let mut layers = maker.layers(image);
+    if layers.is_empty() {
+        layers.push(empty);
+    }
+    let limits = &one.spec.limits;
+    let spec = Spec {
+        hostname: hosts::hostname(one),
+        layers,
+        upper: writes.join("upper"),
+        work: writes.join("work"),
+        root: folder.join("root"),
+        scratch: folder.join("scratch"),
+        process: process(one, image),
+        mounts,
+        files: files(one),
+        devices: one.spec.devices.iter().map(|(source, to)| (source.into(), to.into())).collect(),
+        sysctls: one.spec.sysctls.clone(),
+        shm: limits.shm.unwrap_or(Size::mib(64)),
+        network: net(instance, one),
+        host_pid: one.spec.namespaces.host_pid,
+        host_ipc: one.spec.namespaces.host_ipc,
+        init: one.spec.init,
+        cgroup: CgroupSpec { path: instance.cgroup(&one.name), cpus: limits.cpus, memory: limits.memory, pids: limits.pids },
+    };
+    let signal = one.spec.stop_signal.as_ref().or(image.config.stop_signal.as_ref()).and_then(|name| sys::signal_number(name)).unwrap_or(libc::SIGTERM);
+    let health = one.spec.healthcheck.as_ref().or(image.config.health.as_ref()).filter(|health| health.probe != Probe::None);
+    Ok(MonitorSpec {
+        title: format!("{}/{}", instance.project, one.name),
+        spec,
+        stop_signal: signal,
+        stop_grace: one.spec.stop_grace,
+        restart: one.spec.restart,
+        health: health.cloned(),
+        log: one.spec.log.clone(),
+        logs: instance.logs(&one.name).join(generation.to_string()),
+        on_start: one.spec.on_start.clone(),
+        on_stop: one.spec.on_stop.clone(),
+    })
+}
+
+/// The three files of /etc that are the container's own, in its folder.
+fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<MountSpec>> {
+    let texts = [("hosts", hosts::hosts(one, maker.all)), ("hostname", hosts::hostname(one) + "\n"), ("resolv.conf", hosts::resolver(one))];
+    let mut mounts = Vec::new();
+    for (name, text) in texts {
+        let path = folder.join(name);
+        hosts::write(&path, &text)?;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&path, permissions).doing(|| "cannot set permissions".into())?;
+        let kind = MountKind::Bind { source: path, subpath: None, propagation: Propagation::Private };
+        mounts.push(MountSpec { kind, to: Path::new("/etc").join(name), read_only: false });
+    }
+    Ok(mounts)
+}
+
+fn process(one: &Desired, image: &Image) -> ProcessSpec {
+    let entrypoint = one.spec.entrypoint.as_ref().unwrap_or(&image.config.entrypoint);
+    // An own entrypoint makes the image's arguments meaningless, as in Docker.
+    let image_cmd = if one.spec.entrypoint.is_some() { &[][..] } else { image.config.cmd.as_slice() };
+    let cmd = one.spec.cmd.as_deref().unwrap_or(image_cmd);
+    ProcessSpec {
+        args: entrypoint.iter().chain(cmd).cloned().collect(),
+        env: one.env.clone(),
+        workdir: one.spec.workdir.clone().unwrap_or_else(|| image.config.workdir.clone()),
+        user: one.spec.user.clone().unwrap_or_else(|| image.config.user.clone()),
+        groups: one.spec.groups.clone(),
+        tty: one.spec.tty,
+    }
+}
+
+fn files(one: &Desired) -> Vec<FileSpec> {
+    let secrets = one.spec.secrets.iter().map(|used| (used, used.owner.clone()));
+    let configs = one.spec.configs.iter().map(|used| (used, Some(used.owner.clone().unwrap_or_else(|| "0".into()))));
+    secrets.chain(configs).enumerate().map(|(content, (used, owner))| FileSpec { to: used.to.clone().into(), mode: used.mode, owner, content }).collect()
+}
+
+fn net(instance: &Instance, one: &Desired) -> NetSpec {
+    match one.spec.namespaces.network {
+        NetworkMode::Host => NetSpec::Host,
+        NetworkMode::None => NetSpec::Own { interfaces: Vec::new() },
+        NetworkMode::Own => {
+            let outer = one.networks.iter().position(|attached| !attached.record.internal);
+            let interfaces = one.networks.iter().enumerate().map(|(index, attached)| Interface {
+                name: format!("eth{index}"),
+                host: format!("vst{}", crate::model::Digest::of(format!("{}/{}/{}", instance.cgroup(&one.name), attached.network, instance.id)).short(12)),
+                bridge: attached.record.bridge.clone(),
+                address: attached.address,
+                prefix: attached.record.subnet.prefix(),
+                gateway: (outer == Some(index)).then_some(attached.record.gateway),
+                mtu: attached.record.mtu,
+                group: instance.link_group(),
+            });
+            NetSpec::Own { interfaces: interfaces.collect() }
+        }
+    }
+}
+
+/// Bridges of planned networks, as the network room makes them.
+pub fn bridges(instance: &Instance, networks: &BTreeMap<Name, crate::plan::NetworkRecord>) -> Vec<network::BridgeSpec> {
+    let own = networks.values().filter(|record| !record.external);
+    own.map(|record| network::BridgeSpec {
+        name: record.bridge.clone(),
+        gateway: record.gateway,
+        prefix: record.subnet.prefix(),
+        mtu: record.mtu,
+        group: instance.link_group(),
+    })
+    .collect()
+}

@@ -1,0 +1,36 @@
+//! What was done, one line of JSON for each `up` and `down`; kept when the environment is gone.
+
+use super::instance::Instance;
+use crate::model::{Context, Outcome};
+use crate::plan::Change;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+
+/// One generation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    pub command: String,
+    pub ok: bool,
+    pub changes: Vec<Change>,
+}
+
+/// Adds an entry.
+///
+/// # Errors
+/// Those of writing.
+pub fn add(instance: &Instance, entry: &Entry) -> Outcome<()> {
+    let path = instance.state().join("history.jsonl");
+    let mut line = serde_json::to_vec(entry).doing(|| "cannot write the history".into())?;
+    line.push(b'\n');
+    let write = || OpenOptions::new().create(true).append(true).open(&path)?.write_all(&line);
+    write().doing(|| format!("cannot write {}", path.display()))
+}
+
+/// All entries, oldest first; a line cut off by a crash is passed over.
+pub fn read(instance: &Instance) -> Vec<Entry> {
+    let text = fs::read_to_string(instance.state().join("history.jsonl")).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}

@@ -1,0 +1,147 @@
+//! An instance: one project folder on this machine, and where its records, logs and volumes are.
+
+use crate::model::{Context, Digest, Name, Outcome};
+use crate::monitor::Folder;
+use crate::plan::InstanceRecord;
+use crate::store::{Home, read_json};
+use crate::sys;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A project's folder with its identity.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub home: Home,
+    /// Eight characters, from the folder's real path and the file's name.
+    pub id: String,
+    pub folder: PathBuf,
+    pub file: String,
+    /// The project's name, where it is known.
+    pub project: String,
+}
+
+impl Instance {
+    /// The instance of a project file.
+    pub fn new(home: &Home, folder: &Path, file: &str) -> Self {
+        let real = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let mut identity = real.as_os_str().as_bytes().to_vec();
+        if file != "stead.kdl" {
+            identity.push(0);
+            identity.extend(file.bytes());
+        }
+        Self { home: home.clone(), id: Digest::of(identity).short(8), folder: real, file: file.to_owned(), project: String::new() }
+    }
+
+    /// Where its records are.
+    pub fn state(&self) -> PathBuf {
+        self.home.state.join("instances").join(&self.id)
+    }
+
+    /// The folder of one of its containers.
+    pub fn container(&self, name: &str) -> Folder {
+        Folder::of(&self.home.run, &self.id, name)
+    }
+
+    /// Where a container's generation keeps what it writes.
+    pub fn root(&self, name: &str, generation: u64) -> PathBuf {
+        self.state().join("roots").join(name).join(generation.to_string())
+    }
+
+    /// Where the logs of a container are, a folder for each generation.
+    pub fn logs(&self, name: &str) -> PathBuf {
+        self.state().join("logs").join(name)
+    }
+
+    /// The group of all its network links.
+    pub fn link_group(&self) -> u32 {
+        let number = Digest::of(format!("{}/{}", self.home.tag(), self.id)).number();
+        u32::try_from(number % 0x7fff_0000).unwrap_or(1) + 1000
+    }
+
+    /// The path of its cgroups, below each hierarchy's root.
+    pub fn cgroup(&self, container: &str) -> String {
+        format!("stead-{}/{}/{container}", self.home.tag(), self.id)
+    }
+
+    /// What the last `up` left on record.
+    pub fn record(&self) -> InstanceRecord {
+        read_json(&self.state().join("record.json")).unwrap_or_default()
+    }
+
+    /// Writes the record, whole or not at all.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn save(&self, record: &InstanceRecord) -> Outcome<()> {
+        let path = self.state().join("record.json");
+        let bytes = serde_json::to_vec(record).doing(|| "cannot write the record".into())?;
+        sys::write_atomic(&path, &bytes, 0o600).map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
+    }
+
+    /// Waits until no other process changes this instance.
+    ///
+    /// # Errors
+    /// Those of making and locking its folder.
+    pub fn lock(&self) -> Outcome<sys::Lock> {
+        for folder in [self.state(), self.home.run.join(&self.id)] {
+            private_folder(&folder)?;
+        }
+        let path = self.state().join("lock");
+        sys::Lock::wait(&path, sys::Hold::Alone).doing(|| format!("cannot lock {}", path.display()))
+    }
+
+    /// Folders of containers, on record or not.
+    pub fn container_folders(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.home.run.join(&self.id)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// The name of a replica that a person means by `web` or `web-2`.
+    pub fn find(&self, typed: &str) -> Outcome<String> {
+        let record = self.record();
+        let mut all: Vec<String> = record.containers.keys().cloned().collect();
+        all.extend(self.container_folders().into_iter().filter(|name| !record.containers.contains_key(name)));
+        if all.iter().any(|name| name == typed) {
+            return Ok(typed.to_owned());
+        }
+        let first = record.containers.iter().filter(|(_, container)| container.container.as_str() == typed).map(|(name, _)| name.clone()).min();
+        first.ok_or_else(|| {
+            let near = crate::model::nearest(typed, all.iter().map(String::as_str).chain(record.containers.values().map(|container| container.container.as_str())));
+            let fault = crate::model::Fault::new(format!("there is no container \"{typed}\""));
+            match near {
+                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
+                None if all.is_empty() => fault.hint("nothing is up; type `stead up`"),
+                None => fault.hint(format!("there are: {}", all.join(", "))),
+            }
+        })
+    }
+
+    /// Whether a name is that of a declared kind of container.
+    pub fn replicas(&self, container: &Name) -> Vec<String> {
+        self.record().containers.iter().filter(|(_, record)| record.container == *container).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Makes a folder that only its owner may enter.
+pub fn private_folder(path: &Path) -> Outcome<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| crate::store::disk_fault(&format!("cannot make {}", path.display()), error))
+}
+
+/// All instances of an installation, with their records.
+pub fn all_instances(home: &Home) -> Vec<(Instance, InstanceRecord)> {
+    let entries = fs::read_dir(home.state.join("instances")).into_iter().flatten().flatten();
+    let mut found: Vec<(Instance, InstanceRecord)> = entries
+        .filter_map(|entry| {
+            let record: InstanceRecord = read_json(&entry.path().join("record.json"))?;
+            let id = entry.file_name().into_string().ok()?;
+            Some((Instance { home: home.clone(), id, folder: record.folder.clone().into(), file: record.file.clone(), project: record.project.clone() }, record))
+        })
+        .collect();
+    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    found
+}

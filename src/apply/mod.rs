@@ -1,0 +1,27 @@
+//! Carries out plans: observes the machine, executes changes, keeps records and history.
+//!
+//! `up` reads observe → plan → execute, twice when images must be built in between. Everything here
+//! may be killed at any moment: records are written before what they describe is made, and the next
+//! `up` or `down` starts by putting right what was left.
+
+mod container;
+mod crash;
+mod down;
+mod execute;
+mod firewall;
+mod history;
+mod hosts;
+mod instance;
+mod observe;
+mod project;
+mod report;
+
+pub use container::{Maker, hold_ports, launch_one, one_off};
+pub use down::{DownOptions, down};
+pub use execute::{Failure, Outcome as UpOutcome, UpOptions, apply_saved, build_only, plan_only, prepare_folders, since, up, update_lock};
+pub use firewall::refresh as refresh_firewall;
+pub use history::{Entry, read as read_history};
+pub use instance::{Instance, all_instances};
+pub use observe::{Observation, observe};
+pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
+pub use report::{Progress, Reporter};

@@ -1,0 +1,135 @@
+//! Looks at the machine: gathers what planning must know, and changes nothing.
+
+use super::instance::{Instance, all_instances};
+use super::project::LoadedProject;
+use crate::build::{ScanCache, Scanner};
+use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::monitor::State;
+use crate::network;
+use crate::plan::{Observed, Seen, StepInputs, TakenPort};
+use crate::spec::{ConfigSource, Project};
+use crate::store::{Store, read_json};
+use crate::volume;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// What was seen, with the contents that containers will be given.
+#[derive(Debug)]
+pub struct Observation {
+    pub observed: Observed,
+    pub scanner: Scanner,
+    /// Secrets and configs.
+    pub contents: BTreeMap<Name, Vec<u8>>,
+}
+
+/// Looks at everything that a plan for a project depends on.
+///
+/// # Errors
+/// Secrets and configs that cannot be read, files of variables that are not understood.
+pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
+    let LoadedProject { instance, project, places, .. } = loaded;
+    let cache: ScanCache = read_json(&instance.state().join("scan.json")).unwrap_or_default();
+    let scanner = Scanner::scan(&instance.folder, project, cache);
+    let contents = contents(project, places, &instance.folder)?;
+    let mut record = instance.record();
+    record.volumes = volume::existing(&instance.home, &instance.id);
+    let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
+    let others: Vec<_> = all_instances(&instance.home).into_iter().filter(|(other, _)| other.id != instance.id).collect();
+    let wants_networks = project.containers.values().any(|container| container.namespaces.network == crate::spec::NetworkMode::Own);
+    let observed = Observed {
+        instance: instance.id.clone(),
+        tag: instance.home.tag(),
+        containers,
+        bridges: if wants_networks { network::bridges(instance.link_group()).into_iter().collect() } else { BTreeSet::new() },
+        routes: if wants_networks { network::routes()? } else { Vec::new() },
+        subnets: others.iter().flat_map(|(_, record)| record.networks.values()).map(|network| network.subnet).collect(),
+        ports: others
+            .iter()
+            .flat_map(|(other, record)| {
+                let ports = record.containers.values().flat_map(|container| &container.ports);
+                ports.map(|port| TakenPort {
+                    address: port.address,
+                    port: port.port,
+                    protocol: port.protocol,
+                    project: record.project.clone(),
+                    folder: other.folder.display().to_string(),
+                })
+            })
+            .collect(),
+        settings: network::HOST_SETTINGS.iter().filter(|setting| !setting.holds()).map(|setting| (setting.name.to_owned(), setting.value.to_owned())).collect(),
+        firewall: wants_networks && super::firewall::is_current(&instance.home),
+        contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
+        env_files: env_files(project, &instance.folder)?,
+        listings: listings(&record, store),
+        record,
+    };
+    Ok(Observation { observed, scanner, contents })
+}
+
+fn seen(instance: &Instance, name: &str) -> Seen {
+    match instance.container(name).status() {
+        Some(status) => match status.state {
+            State::Running | State::Paused | State::Restarting => Seen::Running,
+            State::Exited if status.exit_code == Some(0) && !status.stopped => Seen::Finished,
+            _ => Seen::Down,
+        },
+        None => Seen::Down,
+    }
+}
+
+fn contents(project: &Project, places: &crate::spec::Places, folder: &Path) -> Outcome<BTreeMap<Name, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let used: BTreeSet<&Name> = project.containers.values().flat_map(|container| container.secrets.iter().chain(&container.configs)).map(|used| &used.name).collect();
+    let read = |kind: &str, name: &Name, file: &str| {
+        fs::read(folder.join(file)).map_err(|error| {
+            let at = places.of(&format!("{kind}.{name}")).map_or_else(String::new, |place| format!("{place}: "));
+            Fault::caused(format!("{at}cannot read \"{file}\", the file of the {kind} \"{name}\""), error)
+        })
+    };
+    for (name, file) in project.secrets.iter().filter(|(name, _)| used.contains(name)) {
+        found.insert(name.clone(), read("secret", name, file)?);
+    }
+    for (name, source) in project.configs.iter().filter(|(name, _)| used.contains(name)) {
+        let content = match source {
+            ConfigSource::File(file) => read("config", name, file)?,
+            ConfigSource::Content(text) => text.clone().into_bytes(),
+        };
+        found.insert(name.clone(), content);
+    }
+    Ok(found)
+}
+
+/// Files of `NAME=value` lines; `#` begins a comment line, quotes around a value are taken off.
+fn env_files(project: &Project, folder: &Path) -> Outcome<BTreeMap<String, BTreeMap<String, String>>> {
+    let mut found = BTreeMap::new();
+    for file in project.containers.values().flat_map(|container| &container.env_files) {
+        let text = match fs::read_to_string(folder.join(&file.path)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).doing(|| format!("cannot read the env-file {}", file.path)),
+        };
+        let mut variables = BTreeMap::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let Some((name, value)) = line.split_once('=') else {
+                return Err(Fault::new(format!("{}:{}: this is not a NAME=value line", file.path, number + 1)));
+            };
+            let value = value.trim();
+            let quoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+            variables.insert(name.trim().to_owned(), quoted.unwrap_or(value).to_owned());
+        }
+        found.insert(file.path.clone(), variables);
+    }
+    Ok(found)
+}
+
+/// The recorded listings of copied files, for naming those that changed.
+fn listings(record: &crate::plan::InstanceRecord, store: &Store) -> BTreeMap<Digest, crate::plan::FileTree> {
+    let steps = record.images.values().flat_map(|image| &image.steps).filter(|step| matches!(step.inputs, StepInputs::Files(_)));
+    steps.filter_map(|step| step.listing).filter_map(|listing| Some((listing, serde_json::from_slice(&store.blob(&listing)?).ok()?))).collect()
+}

@@ -1,0 +1,167 @@
+//! Reads a project from disk for everyone upstairs, and keeps what decoding gave.
+//!
+//! Decoding KDL costs about a millisecond for two kilobytes; the decoded project is kept beside the
+//! instance's record, and used as long as every file it was read from has the same digest.
+
+use super::instance::Instance;
+use crate::lock::{self, Lock};
+use crate::model::{Context, Digest, Fault, Outcome};
+use crate::spec::{self, Choices, Diagnostic, Loaded, Places, Project, Sources};
+use crate::store::{Home, read_json};
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which project, and how it is read.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub home: Home,
+    pub folder: PathBuf,
+    pub file: String,
+    pub choices: Choices,
+}
+
+/// A project that was read.
+#[derive(Debug)]
+pub struct LoadedProject {
+    pub instance: Instance,
+    pub project: Project,
+    pub places: Places,
+    pub warnings: Vec<Diagnostic>,
+    /// The files it was read from.
+    pub files: BTreeMap<String, String>,
+}
+
+/// What the cache holds.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: String,
+    choices: Choices,
+    files: BTreeMap<String, Digest>,
+    env: BTreeMap<String, Option<String>>,
+    project: Project,
+    places: Places,
+}
+
+struct Disk<'a>(&'a Path);
+
+impl Sources for Disk<'_> {
+    fn read(&self, path: &str) -> Result<String, String> {
+        let full = self.0.join(path);
+        let length = fs::metadata(&full).map_err(|error| plain(&error))?.len();
+        if length > 16 << 20 {
+            return Err(format!("it has {length} bytes"));
+        }
+        let bytes = fs::read(&full).map_err(|error| plain(&error))?;
+        String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 (byte {})", error.utf8_error().valid_up_to()))
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        std::io::ErrorKind::IsADirectory => "it is a folder".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Everything that is wrong with a project, or the project.
+#[derive(Debug)]
+pub struct Findings {
+    pub loaded: Loaded,
+    pub instance: Instance,
+}
+
+/// Reads and checks a project's files, without any cache.
+///
+/// # Errors
+/// When there is no project file.
+pub fn findings(options: &Options) -> Outcome<Findings> {
+    if !options.folder.join(&options.file).exists() {
+        return Err(Fault::new(format!("there is no {} in {}", options.file, options.folder.display()))
+            .hint("go to the project's folder, or name it with -C DIR; a first file needs: project \"NAME\"")
+            .exit(1));
+    }
+    let loaded = spec::load(&options.file, &options.choices, &Disk(&options.folder));
+    Ok(Findings { loaded, instance: Instance::new(&options.home, &options.folder, &options.file) })
+}
+
+/// What [`load`] found wrong, if it found anything.
+#[derive(Debug)]
+pub enum LoadError {
+    Fault(Fault),
+    /// Findings with the files that they are in; they are shown together.
+    Wrong(Vec<Diagnostic>, BTreeMap<String, String>),
+}
+
+impl From<Fault> for LoadError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Reads a project that is to be carried out: errors and what is not supported yet are refused.
+///
+/// `remember` says whether the decoded project may be kept; a dry command writes nothing.
+///
+/// # Errors
+/// Everything wrong with the files, at once.
+pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadError> {
+    let mut instance = Instance::new(&options.home, &options.folder, &options.file);
+    let cache = instance.state().join("decoded.json");
+    if let Some(kept) = read_json::<Kept>(&cache).filter(|kept| current(kept, options)) {
+        instance.project = kept.project.name.to_string();
+        return Ok(LoadedProject { instance, project: kept.project, places: kept.places, warnings: Vec::new(), files: BTreeMap::new() });
+    }
+    let Findings { loaded, .. } = findings(options)?;
+    let Some(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
+    if !loaded.unsupported.is_empty() {
+        let all = loaded.diagnostics.into_iter().chain(loaded.unsupported).collect();
+        return Err(LoadError::Wrong(all, loaded.files));
+    }
+    instance.project = project.name.to_string();
+    if remember && loaded.diagnostics.is_empty() {
+        let kept = Kept {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            choices: options.choices.clone(),
+            files: loaded.files.iter().map(|(path, text)| (path.clone(), Digest::of(text))).collect(),
+            env: loaded.env,
+            project: project.clone(),
+            places: loaded.places.clone(),
+        };
+        // A cache that cannot be written costs time, nothing else.
+        if super::instance::private_folder(&instance.state()).is_ok()
+            && let Ok(bytes) = serde_json::to_vec(&kept)
+        {
+            let _ = sys::write_atomic(&cache, &bytes, 0o600);
+        }
+    }
+    Ok(LoadedProject { instance, project, places: loaded.places, warnings: loaded.diagnostics, files: loaded.files })
+}
+
+fn current(kept: &Kept, options: &Options) -> bool {
+    kept.version == env!("CARGO_PKG_VERSION")
+        && kept.choices == options.choices
+        && kept.env.iter().all(|(name, value)| std::env::var(name).ok() == *value)
+        && kept.files.iter().all(|(path, digest)| fs::read(options.folder.join(path)).is_ok_and(|bytes| Digest::of(bytes) == *digest))
+}
+
+/// The project's lock; an absent one is empty.
+///
+/// # Errors
+/// A damaged lock, with the line.
+pub fn read_lock(folder: &Path) -> Outcome<Lock> {
+    let path = folder.join("stead.lock");
+    match fs::read_to_string(&path) {
+        Ok(text) => lock::parse(&text).map_err(|error| Fault::new(format!("stead.lock:{}: {}", error.line, error.message))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
+        Err(error) => Err(error).doing(|| "cannot read stead.lock".into()),
+    }
+}

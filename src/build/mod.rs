@@ -1,0 +1,299 @@
+//! Builds images: runs the steps that the plan finds undone, several images at once.
+//!
+//! What is to be done is asked of [`plan::walk`] again after every step, so the build can only do
+//! what a plan would show. A build that is cut off leaves every finished step behind, by its key.
+
+mod copy;
+mod run;
+mod scan;
+mod view;
+
+pub use run::helper;
+pub use scan::{ScanCache, Scanner};
+pub use view::View;
+
+use crate::debian::{self, Mirrors, Progress, Settings};
+use crate::image;
+use crate::lock::Lock;
+use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
+use crate::plan::{Facts, FileTree, Image, ImageRecord, Pending, StepOutput, Walk, step_records, walk};
+use crate::spec::{Places, Project, Step};
+use crate::store::{Lease, Store, disk_fault};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+/// What happens during a build, for whoever shows it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Started { image: Name, step: String },
+    Finished { image: Name, step: String, millis: u128, reused: bool },
+    Output { image: Name, line: String },
+    Skipped { image: Name, packages: Vec<String> },
+}
+
+/// Everything a build needs.
+pub struct Builder<'a> {
+    pub project: &'a Project,
+    pub places: &'a Places,
+    pub lock: &'a Lock,
+    pub store: &'a Store,
+    pub lease: &'a Mutex<Lease>,
+    pub scanner: &'a Scanner,
+    pub settings: &'a Settings,
+    pub offline: bool,
+    pub progress: Arc<Progress>,
+    pub report: &'a (dyn Fn(Event) + Sync),
+}
+
+/// The facts that planning asks for, from the store and the project's folder.
+pub struct StoreFacts<'a> {
+    pub store: &'a Store,
+    pub scanner: &'a Scanner,
+}
+
+impl Facts for StoreFacts<'_> {
+    fn step(&self, key: &Digest) -> Option<StepOutput> {
+        let output: StepOutput = self.store.result(key)?;
+        // A result whose layer was collected or lost is no result.
+        output.layer.as_ref().is_none_or(|layer| self.store.layer(&layer.diff_id).is_some()).then_some(output)
+    }
+
+    fn image(&self, key: &Digest) -> Option<Image> {
+        let digest: Digest = self.store.result(key)?;
+        image::load(self.store, &digest)
+    }
+
+    fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
+        self.scanner.tree(image, step)
+    }
+}
+
+impl Builder<'_> {
+    fn facts(&self) -> StoreFacts<'_> {
+        StoreFacts { store: self.store, scanner: self.scanner }
+    }
+
+    /// Builds images, and what they are made from; independent ones at the same time.
+    ///
+    /// # Errors
+    /// The first step that failed, with its place; what was finished stays usable.
+    pub fn build(&self, names: &BTreeSet<Name>) -> Outcome<BTreeMap<Name, Image>> {
+        let wanted = self.with_bases(names);
+        let state: Mutex<State> = Mutex::new(State { left: wanted, busy: BTreeSet::new(), built: BTreeMap::new(), failed: None });
+        let changed = Condvar::new();
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| self.work(&state, &changed));
+            }
+        });
+        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.failed {
+            Some(fault) => Err(fault),
+            None => Ok(state.built),
+        }
+    }
+
+    /// Takes one image after the other whose bases are built, until none is left.
+    fn work(&self, state: &Mutex<State>, changed: &Condvar) {
+        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if guard.failed.is_some() || guard.left.is_empty() {
+                changed.notify_all();
+                return;
+            }
+            let ready = guard.left.iter().find(|name| self.bases(name).iter().all(|base| guard.built.contains_key(base))).cloned();
+            let Some(name) = ready else {
+                if guard.busy.is_empty() {
+                    guard.failed = Some(Fault::new("images wait for each other"));
+                    return;
+                }
+                guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            guard.left.remove(&name);
+            guard.busy.insert(name.clone());
+            drop(guard);
+            let result = self.one(&name);
+            guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+            guard.busy.remove(&name);
+            match result {
+                Ok(image) => drop(guard.built.insert(name, image)),
+                Err(fault) => guard.failed = guard.failed.take().or(Some(fault)),
+            }
+            changed.notify_all();
+        }
+    }
+
+    fn bases(&self, name: &Name) -> Vec<Name> {
+        let Some(image) = self.project.images.get(name) else { return Vec::new() };
+        let base = if let crate::spec::Base::Image(base) = &image.from { Some(base.clone()) } else { None };
+        let copied = image.steps.iter().filter_map(|step| if let Step::Copy(copy) = step { copy.from.clone() } else { None });
+        base.into_iter().chain(copied).collect()
+    }
+
+    fn with_bases(&self, names: &BTreeSet<Name>) -> BTreeSet<Name> {
+        let mut all = BTreeSet::new();
+        let mut queue: Vec<Name> = names.iter().cloned().collect();
+        while let Some(name) = queue.pop() {
+            if all.insert(name.clone()) {
+                queue.extend(self.bases(&name));
+            }
+        }
+        all
+    }
+
+    fn one(&self, name: &Name) -> Outcome<Image> {
+        loop {
+            match walk(self.project, self.lock, name, &self.facts()) {
+                Walk::Built(image) => {
+                    self.pin(image.layers.iter().map(|layer| &layer.diff_id).chain([&image.digest]))?;
+                    // A collection may have come between the look and the pin.
+                    if image::load(self.store, &image.digest).is_some() {
+                        return Ok(image);
+                    }
+                }
+                Walk::Assemble(assembly) => {
+                    self.pin([&assembly.key])?;
+                    let image = image::save(self.store, &assembly.config, &assembly.layers)?;
+                    self.pin([&image.digest])?;
+                    self.store.put_result(&assembly.key, &image.digest)?;
+                }
+                Walk::Step(pending) => self.step(name, &pending)?,
+                Walk::Blocked(other) => return Err(Fault::new(format!("image {name} needs image {other}, which is not built"))),
+                Walk::Unlocked => return Err(Fault::new(format!("the packages of image {name} are not locked")).hint("type `stead update`")),
+                Walk::Missing { step, why } => {
+                    let place = self.places.of(&format!("image.{name}.step{step}.source0"));
+                    return Err(Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: ")))));
+                }
+                Walk::Foreign(text) => return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet"))),
+            }
+        }
+    }
+
+    fn pin<'d>(&self, digests: impl IntoIterator<Item = &'d Digest>) -> Outcome<()> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests)
+    }
+
+    /// Runs one step and records its output under its key.
+    fn step(&self, name: &Name, pending: &Pending) -> Outcome<()> {
+        let started = Instant::now();
+        let step = &self.project.images[name].steps[pending.index];
+        let shown = describe(step);
+        (self.report)(Event::Started { image: name.clone(), step: shown.clone() });
+        self.pin(pending.layers.iter().map(|layer| &layer.diff_id).chain([&pending.key]))?;
+        let output = self.output(name, step, pending).map_err(|fault| {
+            let place = self.places.of(&format!("image.{name}.step{}", pending.index));
+            let code = fault.code();
+            Fault::caused(format!("{}the step `{shown}` of image {name} failed", place.map_or_else(String::new, |place| format!("{place}: "))), fault).exit(code)
+        })?;
+        if !output.skipped.is_empty() {
+            (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });
+        }
+        self.store.put_result(&pending.key, &output)?;
+        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
+        Ok(())
+    }
+
+    fn output(&self, name: &Name, step: &Step, pending: &Pending) -> Outcome<StepOutput> {
+        let staging = self.store.staging()?;
+        let tree = staging.join("tree");
+        fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
+        let mut skipped = Vec::new();
+        match step {
+            Step::Debian(debian) => {
+                let index = self.project.images[name].steps[..pending.index].iter().filter(|step| matches!(step, Step::Debian(_))).count();
+                let packages = self.lock.packages(&(name.clone(), index), debian).ok_or_else(|| Fault::new("its packages are not locked"))?;
+                let mirrors = || {
+                    if self.offline {
+                        return Err(Fault::new("its packages are not all in the store, and --offline forbids fetching them").hint("run it once without --offline"));
+                    }
+                    Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
+                };
+                self.pin(packages.iter().map(|package| &package.sha256))?;
+                let files = debian::fetch_packages(self.store, &packages, mirrors, &self.progress)?;
+                let unpacked = debian::unpack(&packages, &files, &tree)?;
+                skipped = unpacked.skipped;
+            }
+            Step::Copy(copy) => {
+                let below = self.view(&pending.layers);
+                match &copy.from {
+                    Some(_) => copy::from_image(copy, &self.view(&pending.from), &below, &pending.config.workdir, &tree)?,
+                    None => {
+                        let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
+                        copy::from_folder(copy, files, self.scanner.folder(), &below, &pending.config.workdir, &tree)?;
+                    }
+                }
+            }
+            Step::Run(run) => {
+                let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
+                run::run(run, pending, &self.paths(&pending.layers), &staging, &tree, &report)?;
+            }
+            _ => return Ok(StepOutput { layer: None, skipped }),
+        }
+        let layer = self.adopt(&tree)?;
+        Ok(StepOutput { layer, skipped })
+    }
+
+    /// Makes a tree a layer of the store, unless it is empty.
+    fn adopt(&self, tree: &Path) -> Outcome<Option<LayerInfo>> {
+        if fs::read_dir(tree).doing(|| "cannot read a staging folder".into())?.next().is_none() {
+            return Ok(None);
+        }
+        image::normalise(tree).doing(|| "cannot normalise a layer".into())?;
+        let info = image::digest_tree(tree).doing(|| "cannot read a layer".into())?;
+        self.pin([&info.diff_id])?;
+        self.store.adopt_layer(tree, &info)?;
+        Ok(Some(info))
+    }
+
+    fn paths(&self, layers: &[LayerInfo]) -> Vec<PathBuf> {
+        layers.iter().map(|layer| self.store.layer_path(&layer.diff_id)).collect()
+    }
+
+    fn view(&self, layers: &[LayerInfo]) -> View {
+        View::new(self.paths(layers))
+    }
+
+    /// What a built image came from, for telling later why it must be built again.
+    ///
+    /// # Errors
+    /// Those of writing the listings of copied files.
+    pub fn record(&self, name: &Name, image: &Image) -> Outcome<ImageRecord> {
+        let mut steps = Vec::new();
+        for (index, mut step) in step_records(self.project, self.lock, name, &self.facts()) {
+            if let Ok(tree) = self.scanner.tree(name, index) {
+                let listing = serde_json::to_vec(tree).doing(|| "cannot list copied files".into())?;
+                let digest = self.store.put_blob(&listing)?;
+                self.pin([&digest])?;
+                step.listing = Some(digest);
+            }
+            steps.push(step);
+        }
+        Ok(ImageRecord { digest: image.digest, steps })
+    }
+}
+
+struct State {
+    left: BTreeSet<Name>,
+    busy: BTreeSet<Name>,
+    built: BTreeMap<Name, Image>,
+    failed: Option<Fault>,
+}
+
+/// A step in a few words.
+fn describe(step: &Step) -> String {
+    match step {
+        Step::Debian(debian) => format!("debian {} ({})", debian.suite, debian.packages.join(" ")),
+        Step::Copy(copy) => format!("copy {} to {}", copy.sources.join(" "), copy.to),
+        Step::Run(run) => {
+            let text = run.words.join(" ");
+            let line = text.lines().next().unwrap_or_default();
+            if line.len() < text.len() { format!("run {line} …") } else { format!("run {line}") }
+        }
+        _ => "settings".into(),
+    }
+}

@@ -1,0 +1,168 @@
+//! `run` steps: a command in our own runtime, whose writes become a layer.
+//!
+//! The container is started by a helper process, because a threaded process may not clone.
+
+use crate::image::OPAQUE;
+use crate::model::{Context, Fault, Outcome, Size};
+use crate::plan::Pending;
+use crate::runtime::{self, Cgroup, CgroupSpec, MountKind, MountSpec, NetSpec, ProcessSpec, Spec, Stdio, TARGETS};
+use crate::spec::{Propagation, Run};
+use crate::store::Staging;
+use crate::sys;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio as ProcessStdio};
+
+/// How many of a failing command's last lines are told.
+const LAST: usize = 20;
+
+/// Runs a step's command; its writes are in `tree` afterwards.
+///
+/// # Errors
+/// A command that fails, with its last lines.
+pub fn run(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tree: &Path, report: &dyn Fn(String)) -> Outcome<()> {
+    for name in ["work", "root", "scratch", "empty"] {
+        fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
+    }
+    let missing = missing_targets(layers);
+    let spec = spec(run, pending, layers, staging, tree);
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("stead")
+        .arg("build-step")
+        .env_clear()
+        .stdin(ProcessStdio::piped())
+        .stdout(ProcessStdio::piped())
+        .stderr(ProcessStdio::inherit())
+        .spawn()
+        .doing(|| "cannot start the build's helper".into())?;
+    let text = serde_json::to_vec(&spec).doing(|| "cannot describe the step".into())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(&text).doing(|| "the build's helper is gone".into())?;
+    }
+    let mut last: Vec<String> = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            last.push(line.clone());
+            if last.len() > LAST {
+                last.remove(0);
+            }
+            report(line);
+        }
+    }
+    let status = child.wait().doing(|| "the build's helper is gone".into())?;
+    if !status.success() {
+        let shown: String = last.iter().map(|line| format!("\n    {line}")).collect();
+        let code = status.code().map_or_else(|| "was killed".to_owned(), |code| format!("ended with exit status {code}"));
+        let fault = Fault::new(format!("the command {code}{shown}"));
+        return Err(if run.network { fault } else { fault.hint("if it needs the network: run … network=#true") });
+    }
+    clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())
+}
+
+fn spec(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Spec {
+    let words: Vec<String> = if run.words.len() == 1 { pending.shell.iter().chain(&run.words).cloned().collect() } else { run.words.clone() };
+    let mut env = pending.args.clone();
+    env.extend(pending.config.env.clone());
+    let mut lower: Vec<PathBuf> = layers.iter().rev().cloned().collect();
+    if lower.is_empty() {
+        lower.push(staging.join("empty"));
+    }
+    let resolver = MountSpec {
+        kind: MountKind::Bind { source: "/etc/resolv.conf".into(), subpath: None, propagation: Propagation::Private },
+        to: "/etc/resolv.conf".into(),
+        read_only: true,
+    };
+    Spec {
+        hostname: "build".into(),
+        layers: lower,
+        upper: tree.to_owned(),
+        work: staging.join("work"),
+        root: staging.join("root"),
+        scratch: staging.join("scratch"),
+        process: ProcessSpec { args: words, env, workdir: pending.config.workdir.clone(), user: pending.config.user.clone(), groups: Vec::new(), tty: false },
+        mounts: if run.network { vec![resolver] } else { Vec::new() },
+        files: Vec::new(),
+        devices: Vec::new(),
+        sysctls: BTreeMap::new(),
+        shm: Size::mib(64),
+        network: if run.network { NetSpec::Host } else { NetSpec::Own { interfaces: Vec::new() } },
+        host_pid: false,
+        host_ipc: false,
+        init: true,
+        cgroup: CgroupSpec { path: format!("stead-build/{}", sys::unique()), ..CgroupSpec::default() },
+    }
+}
+
+/// The helper's own `main`: reads a description, runs it, ends as the command ends.
+///
+/// # Errors
+/// What kept the command from starting.
+pub fn helper() -> Outcome<i32> {
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text).doing(|| "cannot read the step".into())?;
+    let spec: Spec = serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;
+    sys::die_with_parent().doing(|| "cannot be tied to the build".into())?;
+    let host = runtime::host();
+    let cgroup = Cgroup::create(&host, &spec.cgroup).doing(|| "cannot make a cgroup".into())?;
+    let outcome = (|| {
+        let null = fs::File::open("/dev/null").doing(|| "cannot open /dev/null".into())?;
+        let stdout = sys::take_descriptor(1).doing(|| "no standard output".into())?;
+        let twin = stdout.try_clone().doing(|| "no standard output".into())?;
+        let stdio = Stdio::Files { stdin: null.into(), stdout, stderr: twin };
+        let running = runtime::start(&spec, &[], stdio, &host, &cgroup, |pid, process| match &spec.network {
+            NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
+            NetSpec::Host => Ok(()),
+        });
+        let running = running.map_err(|error| Fault::new(error.message).exit(u8::try_from(error.status).unwrap_or(125)))?;
+        let _ = sys::wait_readable(&[&running.line], None);
+        let status = running.ended().unwrap_or(137);
+        let _ = sys::wait_for(running.guard);
+        Ok(status)
+    })();
+    let _ = cgroup.destroy();
+    outcome
+}
+
+/// Paths that the runtime makes because something is mounted there, and that the image has not.
+fn missing_targets(layers: &[PathBuf]) -> Vec<PathBuf> {
+    let view = super::View::new(layers.to_vec());
+    TARGETS.iter().map(|target| Path::new("/").join(target)).filter(|path| view.entry(path).is_none()).collect()
+}
+
+/// Takes out what is not the command's doing: mount points, and folders that are as they were.
+fn clean(tree: &Path, layers: &[PathBuf], missing: &[PathBuf]) -> std::io::Result<()> {
+    for path in missing {
+        let place = tree.join(path.strip_prefix("/").unwrap_or(path));
+        match fs::symlink_metadata(&place) {
+            Ok(metadata) if metadata.is_dir() => drop(fs::remove_dir(&place)),
+            Ok(metadata) if metadata.len() == 0 => drop(fs::remove_file(&place)),
+            _ => {}
+        }
+    }
+    prune(tree, Path::new("/"), &super::View::new(layers.to_vec()))
+}
+
+fn prune(tree: &Path, folder: &Path, below: &super::View) -> std::io::Result<()> {
+    let place = tree.join(folder.strip_prefix("/").unwrap_or(folder));
+    for entry in fs::read_dir(&place)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let path = folder.join(entry.file_name());
+        prune(tree, &path, below)?;
+        let metadata = entry.metadata()?;
+        let unchanged = below.entry(&path).is_some_and(|(_, old)| old.is_dir() && old.mode() == metadata.mode() && (old.uid(), old.gid()) == (metadata.uid(), metadata.gid()));
+        let opaque = sys::get_attribute(&entry.path(), OPAQUE)?.is_some();
+        if unchanged && !opaque {
+            // Only an empty one goes.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! Reads the project's folder for `copy` steps: which files, what is in them.
+//!
+//! Owns ignore files and the scan cache. A file's identity is path, size, mtime, ctime, inode and
+//! device; an entry is trusted only if the file was last changed well before it was read (git's
+//! racy-entry rule).
+
+use crate::model::{Digest, Hasher, Name, pattern_matches};
+use crate::plan::{FileTree, TreeEntry, TreeKind};
+use crate::spec::{Copy, Project, Step};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How long a file must have been left alone before its entry is trusted, in nanoseconds.
+const RACY: i128 = 100_000_000;
+
+/// Digests of files, by path.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ScanCache(HashMap<String, CacheEntry>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct CacheEntry {
+    identity: (u64, i128, i128, u64, u64),
+    digest: Digest,
+}
+
+/// The files of all `copy` steps of a project.
+#[derive(Debug)]
+pub struct Scanner {
+    folder: PathBuf,
+    trees: BTreeMap<(Name, usize), Result<FileTree, String>>,
+    /// What to keep for the next time.
+    pub cache: ScanCache,
+}
+
+impl Scanner {
+    /// Reads everything that the images' `copy` steps take.
+    pub fn scan(folder: &Path, project: &Project, cache: ScanCache) -> Self {
+        let mut reader = Reader { folder, ignore: Ignore::read(folder), old: cache, new: ScanCache::default() };
+        let mut trees = BTreeMap::new();
+        for (name, image) in &project.images {
+            for (index, step) in image.steps.iter().enumerate() {
+                if let Step::Copy(copy) = step
+                    && copy.from.is_none()
+                {
+                    trees.insert((name.clone(), index), reader.copy(copy));
+                }
+            }
+        }
+        let cache = reader.new;
+        Self { folder: folder.to_owned(), trees, cache }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The files of one step.
+    ///
+    /// # Errors
+    /// Why they cannot be read, in the user's words.
+    pub fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
+        match self.trees.get(&(image.clone(), step)) {
+            Some(Ok(tree)) => Ok(tree),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("no such step".into()),
+        }
+    }
+
+    /// Folders and files to watch: what every `copy` names.
+    pub fn sources(&self) -> Vec<PathBuf> {
+        let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
+        let mut all: Vec<PathBuf> = trees.flat_map(|tree| &tree.entries).map(|entry| self.folder.join(&entry.from)).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+struct Reader<'a> {
+    folder: &'a Path,
+    ignore: Ignore,
+    old: ScanCache,
+    new: ScanCache,
+}
+
+impl Reader<'_> {
+    fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
+        let mut tree = FileTree::default();
+        for source in &copy.sources {
+            let is_pattern = source.contains(['*', '?', '[']);
+            let matches = if is_pattern { self.glob(source)? } else { vec![source.trim_end_matches('/').to_owned()] };
+            let into_folder = copy.to.ends_with('/') || is_pattern || copy.sources.len() > 1;
+            for path in matches {
+                self.source(&path, into_folder, &mut tree)?;
+            }
+        }
+        tree.entries.sort_by(|a, b| a.to.cmp(&b.to));
+        // Of two sources that put a file at the same place the later wins, as in a Dockerfile.
+        tree.entries.reverse();
+        tree.entries.dedup_by(|later, earlier| later.to == earlier.to);
+        tree.entries.reverse();
+        Ok(tree)
+    }
+
+    fn source(&mut self, path: &str, into_folder: bool, tree: &mut FileTree) -> Result<(), String> {
+        let path = path.trim_start_matches("./");
+        let path = if path == "." { "" } else { path };
+        let full = self.folder.join(path);
+        let real = fs::canonicalize(&full).map_err(|error| self.missing(path, &error))?;
+        let root = fs::canonicalize(self.folder).map_err(|error| error.to_string())?;
+        if !real.starts_with(&root) {
+            return Err(format!("\"{path}\" leads out of the project's folder, to {}", real.display()));
+        }
+        let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+        if metadata.is_dir() {
+            tree.entries.push(TreeEntry { to: String::new(), from: path.to_owned(), kind: TreeKind::Folder });
+            self.folder_contents(path, "", tree)
+        } else if metadata.is_file() {
+            let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let to = if into_folder { name } else { String::new() };
+            if into_folder {
+                tree.entries.push(TreeEntry { to: String::new(), from: parent(path), kind: TreeKind::Folder });
+            }
+            let kind = self.file(path, &metadata)?;
+            tree.entries.push(TreeEntry { to, from: path.to_owned(), kind });
+            Ok(())
+        } else {
+            Err(format!("\"{path}\" is neither a file nor a folder"))
+        }
+    }
+
+    fn missing(&self, path: &str, error: &io::Error) -> String {
+        if error.kind() != io::ErrorKind::NotFound {
+            return format!("cannot read \"{path}\": {error}");
+        }
+        let folder = self.folder.join(parent(path));
+        let names: Vec<String> = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let name = path.rsplit('/').next().unwrap_or(path);
+        match crate::model::nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => format!("there is no \"{path}\" to copy; \"{}\" is there", Path::new(&parent(path)).join(near).display()),
+            None => format!("there is no \"{path}\" to copy"),
+        }
+    }
+
+    fn folder_contents(&mut self, path: &str, to: &str, tree: &mut FileTree) -> Result<(), String> {
+        let full = self.folder.join(path);
+        let entries = fs::read_dir(&full).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+        let mut names: Vec<std::ffi::OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        for name in names {
+            let Some(name) = name.to_str() else { return Err(format!("a name in \"{path}\" is not UTF-8")) };
+            let from = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let target = if to.is_empty() { name.to_owned() } else { format!("{to}/{name}") };
+            let metadata = fs::symlink_metadata(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
+            let ignored = self.ignore.hides(&from);
+            if metadata.is_dir() {
+                // A folder that is ignored may hold something that is not, when patterns begin with `!`.
+                if ignored && !self.ignore.has_exceptions {
+                    continue;
+                }
+                let before = tree.entries.len();
+                tree.entries.push(TreeEntry { to: target.clone(), from: from.clone(), kind: TreeKind::Folder });
+                self.folder_contents(&from, &target, tree)?;
+                if ignored && tree.entries.len() == before + 1 {
+                    tree.entries.pop();
+                }
+            } else if ignored {
+            } else if metadata.is_symlink() {
+                let link = fs::read_link(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
+                tree.entries.push(TreeEntry { to: target, from, kind: TreeKind::Link(link.to_string_lossy().into_owned()) });
+            } else if metadata.is_file() {
+                let kind = self.file(&from, &metadata)?;
+                tree.entries.push(TreeEntry { to: target, from, kind });
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &str, metadata: &Metadata) -> Result<TreeKind, String> {
+        let executable = metadata.mode() & 0o100 != 0;
+        let identity = identity(metadata);
+        let known = self.old.0.get(path).or_else(|| self.new.0.get(path)).filter(|entry| entry.identity == identity);
+        let digest = match known {
+            Some(entry) => entry.digest,
+            None => digest(&self.folder.join(path)).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
+        };
+        let latest = identity.1.max(identity.2);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
+        if latest + RACY < now {
+            self.new.0.insert(path.to_owned(), CacheEntry { identity, digest });
+        }
+        Ok(TreeKind::File { digest, executable })
+    }
+
+    /// Paths that match a pattern, sorted.
+    fn glob(&self, pattern: &str) -> Result<Vec<String>, String> {
+        let pattern = pattern.trim_start_matches("./").trim_end_matches('/');
+        let fixed: Vec<&str> = pattern.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect();
+        let mut found = Vec::new();
+        let mut queue = vec![fixed.join("/")];
+        while let Some(folder) = queue.pop() {
+            let entries = fs::read_dir(self.folder.join(&folder)).into_iter().flatten().flatten();
+            for entry in entries {
+                let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                if self.ignore.hides(&path) {
+                    continue;
+                }
+                if pattern_matches(pattern, &path) {
+                    found.push(path);
+                } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    queue.push(path);
+                }
+            }
+        }
+        found.sort();
+        if found.is_empty() { Err(format!("nothing matches \"{pattern}\"")) } else { Ok(found) }
+    }
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned()
+}
+
+fn identity(metadata: &Metadata) -> (u64, i128, i128, u64, u64) {
+    let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+    (metadata.size(), time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()), metadata.ino(), metadata.dev())
+}
+
+fn digest(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+/// Patterns of `.steadignore` and `.dockerignore`, in order; the last that matches decides.
+#[derive(Debug, Default)]
+struct Ignore {
+    patterns: Vec<(bool, String)>,
+    has_exceptions: bool,
+}
+
+impl Ignore {
+    fn read(folder: &Path) -> Self {
+        let mut ignore = Self::default();
+        for name in [".dockerignore", ".steadignore"] {
+            ignore.add(&fs::read_to_string(folder.join(name)).unwrap_or_default());
+        }
+        ignore
+    }
+
+    fn add(&mut self, text: &str) {
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (hides, pattern) = line.strip_prefix('!').map_or((true, line), |pattern| (false, pattern.trim_start()));
+            self.has_exceptions |= !hides;
+            self.patterns.push((hides, pattern.trim_matches('/').trim_start_matches("./").to_owned()));
+        }
+    }
+
+    /// Whether a path, or a folder that it is in, is named.
+    fn hides(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        let prefixes: Vec<&str> = ends.map(|end| &path[..end]).collect();
+        let mut hidden = false;
+        for (hides, pattern) in &self.patterns {
+            if prefixes.iter().any(|prefix| pattern_matches(pattern, prefix)) {
+                hidden = *hides;
+            }
+        }
+        hidden
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(folder: &Path, copy: &Copy) -> Result<FileTree, String> {
+        Reader { folder, ignore: Ignore::read(folder), old: ScanCache::default(), new: ScanCache::default() }.copy(copy)
+    }
+
+    fn copy(sources: &[&str], to: &str) -> Copy {
+        Copy { sources: sources.iter().map(|source| (*source).to_owned()).collect(), to: to.into(), from: None, owner: None, mode: None }
+    }
+
+    fn names(tree: &FileTree) -> Vec<&str> {
+        tree.entries.iter().map(|entry| entry.to.as_str()).collect()
+    }
+
+    #[test]
+    fn folders_files_patterns_and_ignores() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("app/deep")).unwrap();
+        for path in ["app/a.py", "app/deep/b.py", "app/x.pyc", "c.txt", "app/deep/keep.pyc"] {
+            fs::write(at(path), path).unwrap();
+        }
+        fs::write(at(".steadignore"), "**/*.pyc\n!app/deep/keep.pyc\n").unwrap();
+        assert_eq!(names(&scan(folder.path(), &copy(&["app/"], "/srv")).unwrap()), ["", "a.py", "deep", "deep/b.py", "deep/keep.pyc"]);
+        assert_eq!(names(&scan(folder.path(), &copy(&["c.txt"], "/c")).unwrap()), [""]);
+        assert_eq!(names(&scan(folder.path(), &copy(&["c.txt"], "/d/")).unwrap()), ["", "c.txt"]);
+        assert_eq!(names(&scan(folder.path(), &copy(&["**/*.py"], "/d/")).unwrap()), ["", "a.py", "b.py"]);
+        assert!(scan(folder.path(), &copy(&["ap/"], "/d")).unwrap_err().contains("\"app\" is there"));
+        std::os::unix::fs::symlink("/etc", at("out")).unwrap();
+        assert!(scan(folder.path(), &copy(&["out"], "/d")).unwrap_err().contains("leads out"));
+        assert!(scan(folder.path(), &copy(&["../x"], "/d")).is_err());
+    }
+
+    #[test]
+    fn touching_changes_nothing_and_editing_does() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), "1").unwrap();
+        let before = scan(folder.path(), &copy(&["a"], "/a")).unwrap().digest();
+        crate::sys::set_time(&folder.path().join("a"), 5).unwrap();
+        assert_eq!(scan(folder.path(), &copy(&["a"], "/a")).unwrap().digest(), before);
+        fs::write(folder.path().join("a"), "2").unwrap();
+        assert_ne!(scan(folder.path(), &copy(&["a"], "/a")).unwrap().digest(), before);
+    }
+}

@@ -1,0 +1,144 @@
+//! A stack of layers seen as one tree, without mounting anything.
+
+use crate::image::OPAQUE;
+use crate::sys;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+
+/// Links followed before a path is called a circle, as the kernel does.
+const LINKS: usize = 40;
+
+/// Layers, from the lowest up.
+#[derive(Clone, Debug)]
+pub struct View(Vec<PathBuf>);
+
+enum Found {
+    Here(PathBuf, Metadata),
+    Hidden,
+    Below,
+}
+
+impl View {
+    pub fn new(layers: Vec<PathBuf>) -> Self {
+        Self(layers)
+    }
+
+    /// What stands at a path, without following links; where it is on disk.
+    pub fn entry(&self, path: &Path) -> Option<(PathBuf, Metadata)> {
+        for layer in self.0.iter().rev() {
+            match Self::in_layer(layer, path) {
+                Found::Here(place, metadata) => return Some((place, metadata)),
+                Found::Hidden => return None,
+                Found::Below => {}
+            }
+        }
+        None
+    }
+
+    fn in_layer(layer: &Path, path: &Path) -> Found {
+        let mut place = layer.to_owned();
+        let mut opaque = false;
+        let parts: Vec<_> = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+        for (index, part) in parts.iter().enumerate() {
+            place.push(part);
+            let Ok(metadata) = fs::symlink_metadata(&place) else { return if opaque { Found::Hidden } else { Found::Below } };
+            if metadata.file_type().is_char_device() && metadata.rdev() == 0 {
+                return Found::Hidden;
+            }
+            if index + 1 < parts.len() {
+                if !metadata.is_dir() {
+                    return Found::Hidden;
+                }
+                opaque |= sys::get_attribute(&place, OPAQUE).ok().flatten().as_deref() == Some(b"y");
+            }
+        }
+        fs::symlink_metadata(&place).map_or(Found::Below, |metadata| Found::Here(place, metadata))
+    }
+
+    /// A path with every link on its way followed inside the tree; absent parts stay as written.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        let mut done = PathBuf::from("/");
+        let mut left: Vec<OsString> = path.components().rev().filter_map(|part| if let Component::Normal(part) = part { Some(part.to_owned()) } else { None }).collect();
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                done.pop();
+                continue;
+            }
+            let next = done.join(&part);
+            let target = self.entry(&next).filter(|(_, metadata)| metadata.is_symlink()).and_then(|(place, _)| fs::read_link(place).ok());
+            match target {
+                Some(target) if links < LINKS => {
+                    links += 1;
+                    if target.is_absolute() {
+                        done = PathBuf::from("/");
+                    }
+                    left.extend(target.components().rev().filter_map(|part| match part {
+                        Component::Normal(part) => Some(part.to_owned()),
+                        Component::ParentDir => Some("..".into()),
+                        _ => None,
+                    }));
+                }
+                _ => done = next,
+            }
+        }
+        done
+    }
+
+    /// The names in a folder, sorted.
+    pub fn list(&self, path: &Path) -> Vec<OsString> {
+        let (mut names, mut hidden) = (BTreeSet::new(), BTreeSet::new());
+        for layer in self.0.iter().rev() {
+            let Found::Here(place, metadata) = Self::in_layer(layer, path) else { continue };
+            if !metadata.is_dir() {
+                break;
+            }
+            for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let whiteout = entry.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == 0);
+                if whiteout {
+                    hidden.insert(name);
+                } else if !hidden.contains(&name) {
+                    names.insert(name);
+                }
+            }
+            if sys::get_attribute(&place, OPAQUE).ok().flatten().as_deref() == Some(b"y") {
+                break;
+            }
+        }
+        names.into_iter().collect()
+    }
+
+    /// The text of a file, links followed.
+    pub fn read(&self, path: &str) -> String {
+        self.entry(&self.resolve(Path::new(path))).filter(|(_, metadata)| metadata.is_file()).and_then(|(place, _)| fs::read_to_string(place).ok()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upper_layers_hide_and_links_are_followed_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (low, high) = (folder.path().join("low"), folder.path().join("high"));
+        for path in ["low/usr/bin", "low/etc", "high/etc"] {
+            fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        std::os::unix::fs::symlink("/usr/bin", low.join("bin")).unwrap();
+        fs::write(low.join("etc/a"), "low").unwrap();
+        fs::write(low.join("etc/b"), "low").unwrap();
+        fs::write(high.join("etc/a"), "high").unwrap();
+        let view = View::new(vec![low.clone(), high]);
+        assert_eq!(view.read("/etc/a"), "high");
+        assert_eq!(view.read("/etc/b"), "low");
+        assert_eq!(view.resolve(Path::new("/bin/x")), Path::new("/usr/bin/x"));
+        assert_eq!(view.list(Path::new("/etc")).len(), 2);
+        std::os::unix::fs::symlink("self", low.join("self")).unwrap();
+        let _ = view.resolve(Path::new("/self/x"));
+    }
+}

@@ -1,0 +1,17 @@
+//! What identifies a layer, and the clock of everything that is built.
+
+use super::Digest;
+use serde::{Deserialize, Serialize};
+
+/// The latest time in a layer, in seconds since 1970: 2025-01-01T00:00:00Z.
+pub const EPOCH: i64 = 1_735_689_600;
+
+/// A layer in the store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// The digest of its canonical uncompressed tar.
+    pub diff_id: Digest,
+    /// The length of that tar in bytes.
+    pub size: u64,
+    pub files: u64,
+}

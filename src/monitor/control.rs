@@ -1,0 +1,137 @@
+//! How a monitor is commanded: a line of JSON on its socket, answered by lines of JSON.
+//!
+//! The protocol is versioned so that a newer stead commands an older monitor: unknown fields are
+//! ignored, unknown requests are refused by name.
+
+use super::files::Folder;
+use crate::model::{Context, Fault, Outcome, Span};
+use crate::runtime::ExecSpec;
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+/// What can be asked of a monitor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// Ends the container: its stop signal, after the grace period KILL. Answered when it is gone.
+    Stop { signal: Option<i32>, grace: Option<Span> },
+    Signal { signal: i32 },
+    /// Runs a further process; descriptors for its standard streams come along unless it has a terminal.
+    Exec { spec: ExecSpec },
+}
+
+/// What a monitor answers.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Reply {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// A process has started; with a terminal, its master comes along.
+    #[serde(default)]
+    pub started: bool,
+    /// An exit status: the end of the conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
+    #[serde(default)]
+    pub done: bool,
+}
+
+/// The longest message.
+pub const LONGEST: usize = 256 << 10;
+
+fn connect(folder: &Folder) -> Outcome<UnixStream> {
+    sys::connect_in(folder.path(), "control").doing(|| "the container is not running".into()).map_err(|fault| fault.hint("`stead ps --all` shows how it ended; `stead up` starts it"))
+}
+
+/// Receives one reply, with a descriptor if one comes along.
+pub fn receive(stream: &UnixStream) -> Outcome<(Reply, Option<OwnedFd>)> {
+    let mut buffer = vec![0; LONGEST];
+    let mut bytes = Vec::new();
+    let mut descriptor = None;
+    loop {
+        let (length, mut fds) = sys::receive_with(stream, &mut buffer[..1]).doing(|| "the monitor does not answer".into())?;
+        descriptor = descriptor.or(fds.pop());
+        match buffer[..length] {
+            [] => return Err(Fault::new("the container's monitor is gone")),
+            [b'\n'] => break,
+            [byte] => bytes.push(byte),
+            _ => {}
+        }
+    }
+    let reply = serde_json::from_slice(&bytes).doing(|| "the monitor's answer is not understood".into())?;
+    Ok((reply, descriptor))
+}
+
+/// Sends a value as a line.
+pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::io::Result<()> {
+    let mut bytes = serde_json::to_vec(value)?;
+    bytes.push(b'\n');
+    let mut sent = sys::send_with(stream, &bytes, fds)?;
+    while sent < bytes.len() {
+        sent += sys::send_with(stream, &bytes[sent..], &[])?;
+    }
+    Ok(())
+}
+
+/// Sends a request and waits for its last reply.
+///
+/// # Errors
+/// A container without a monitor; the monitor's refusal.
+pub fn call(folder: &Folder, request: &Request) -> Outcome<Reply> {
+    let stream = connect(folder)?;
+    send(&stream, request, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    let (reply, _) = receive(&stream)?;
+    match reply.error {
+        Some(error) => Err(Fault::new(error)),
+        None => Ok(reply),
+    }
+}
+
+/// A process started by [`command`].
+pub struct Remote {
+    stream: UnixStream,
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Starts a process in a container, with standard streams unless it has a terminal.
+///
+/// # Errors
+/// A container without a monitor; a process that cannot be started, with its exit code.
+pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Outcome<Remote> {
+    let stream = connect(folder)?;
+    send(&stream, &Request::Exec { spec: spec.clone() }, streams).doing(|| "cannot reach the container's monitor".into())?;
+    let (reply, terminal) = receive(&stream)?;
+    match reply {
+        Reply { error: Some(error), exit, .. } => {
+            Err(Fault::new(error).exit(u8::try_from(exit.unwrap_or(126)).unwrap_or(126)))
+        }
+        _ => Ok(Remote { stream, terminal }),
+    }
+}
+
+impl Remote {
+    /// Waits for the process's exit status.
+    ///
+    /// # Errors
+    /// A monitor that is gone.
+    pub fn wait(&self) -> Outcome<i32> {
+        loop {
+            let (reply, _) = receive(&self.stream)?;
+            if let Some(status) = reply.exit {
+                return Ok(status);
+            }
+        }
+    }
+}
+
+/// Runs a command in a container with its output thrown away, for checks by the tool itself.
+///
+/// # Errors
+/// As [`session`].
+pub fn command(folder: &Folder, spec: &ExecSpec) -> Outcome<i32> {
+    use std::os::fd::AsRawFd;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "cannot open /dev/null".into())?;
+    let fd = null.as_raw_fd();
+    session(folder, spec, &[fd, fd, fd])?.wait()
+}

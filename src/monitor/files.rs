@@ -1,0 +1,143 @@
+//! A container's folder: what its monitor is told, and what it tells.
+
+use crate::model::{Context, Outcome, Span};
+use crate::runtime::Spec;
+use crate::spec::{Health as HealthSpec, Log, Restart};
+use crate::store::read_json;
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Everything a monitor needs to know.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MonitorSpec {
+    /// `PROJECT/CONTAINER`, as process lists show it.
+    pub title: String,
+    pub spec: Spec,
+    pub stop_signal: i32,
+    pub stop_grace: Span,
+    pub restart: Restart,
+    pub health: Option<HealthSpec>,
+    pub log: Log,
+    /// The folder of this generation's log files.
+    pub logs: PathBuf,
+    pub on_start: Vec<Vec<String>>,
+    pub on_stop: Vec<Vec<String>>,
+}
+
+/// Where in its life a container is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    #[default]
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Exited,
+    /// Its monitor is gone without saying how it ended, or it could not be started.
+    Dead,
+}
+
+/// What health checks say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// No check is declared.
+    #[default]
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// What a monitor tells.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    pub state: State,
+    pub health: Health,
+    /// What the last failing check said.
+    pub health_output: String,
+    /// The command's number on the host; 0 when it does not run.
+    pub pid: i32,
+    pub monitor: u32,
+    pub restarts: u32,
+    /// Milliseconds since 1970.
+    pub started_at: Option<u64>,
+    pub finished_at: Option<u64>,
+    pub exit_code: Option<i32>,
+    /// Why it could not be started.
+    pub error: Option<String>,
+    pub out_of_memory: bool,
+    /// Somebody stopped it: it stays down until it is started.
+    pub stopped: bool,
+    /// The boot that all this is true of.
+    pub boot: String,
+}
+
+/// A container's folder on the run file system.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder of a container of an instance.
+    pub fn of(run: &Path, instance: &str, container: &str) -> Self {
+        Self(run.join(instance).join(container))
+    }
+
+    /// A folder by its path.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Whether a monitor lives here.
+    pub fn alive(&self) -> bool {
+        sys::Lock::is_held(&self.join("lock"))
+    }
+
+    /// What the monitor was told.
+    pub fn spec(&self) -> Option<MonitorSpec> {
+        read_json(&self.join("spec.json"))
+    }
+
+    /// What the monitor tells; a running state without a monitor is told as dead.
+    pub fn status(&self) -> Option<Status> {
+        let status: Status = read_json(&self.join("status.json"))?;
+        let claims_life = matches!(status.state, State::Running | State::Restarting | State::Created | State::Paused);
+        if claims_life && !self.alive() {
+            // It may have ended between the two looks.
+            let again: Status = read_json(&self.join("status.json"))?;
+            let still = matches!(again.state, State::Running | State::Restarting | State::Created | State::Paused);
+            return Some(if still { Status { state: State::Dead, pid: 0, health: Health::None, ..again } } else { again });
+        }
+        Some(status)
+    }
+
+    /// Writes what the monitor is to know.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write_spec(&self, spec: &MonitorSpec) -> Outcome<()> {
+        let bytes = serde_json::to_vec(spec).doing(|| "cannot describe the container".into())?;
+        sys::write_atomic(&self.join("spec.json"), &bytes, 0o600).doing(|| format!("cannot write {}", self.join("spec.json").display()))
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What tells one boot from another.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

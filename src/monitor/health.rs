@@ -1,0 +1,179 @@
+//! Health checks: when the next one is due, how it is run, what its results come to.
+
+use super::files::Health;
+use crate::runtime::{CgroupSpec, ExecSpec, Host, ProcessSpec, Stdio, exec};
+use crate::spec::{Health as HealthSpec, Probe};
+use crate::sys::{self, Side};
+use nix::sched::CloneFlags;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How much of a check's output is kept.
+const KEPT: u64 = 2048;
+
+/// The health of a running container.
+pub struct Checker {
+    spec: HealthSpec,
+    started: Instant,
+    next: Instant,
+    failures: u32,
+    pub health: Health,
+    pub output: String,
+    running: Option<Check>,
+}
+
+struct Check {
+    pid: i32,
+    output: OwnedFd,
+    deadline: Instant,
+    timed_out: bool,
+}
+
+/// What a check needs of the container.
+pub struct Target<'a> {
+    pub command: &'a OwnedFd,
+    pub process: &'a ProcessSpec,
+    pub hostname: &'a str,
+    pub host: &'a Host,
+    pub cgroup: &'a CgroupSpec,
+}
+
+impl Checker {
+    /// Begins checking a container that has just started.
+    pub fn new(spec: &HealthSpec) -> Option<Self> {
+        if spec.probe == Probe::None {
+            return None;
+        }
+        let now = Instant::now();
+        let first = spec.start_interval.min(spec.interval);
+        Some(Self {
+            spec: spec.clone(),
+            started: now,
+            // The first look comes soon: most programs are up within some milliseconds.
+            next: now + Duration::from(first).min(Duration::from_millis(20)),
+            failures: 0,
+            health: Health::Starting,
+            output: String::new(),
+            running: None,
+        })
+    }
+
+    /// When something is to be done next.
+    pub fn due(&self) -> Instant {
+        self.running.as_ref().map_or(self.next, |check| if check.timed_out { check.deadline + Duration::from_secs(3600) } else { check.deadline })
+    }
+
+    /// Starts a check that is due, or ends one that takes too long.
+    pub fn tick(&mut self, target: &Target) {
+        let now = Instant::now();
+        match &mut self.running {
+            Some(check) if now >= check.deadline && !check.timed_out => {
+                check.timed_out = true;
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(check.pid), nix::sys::signal::Signal::SIGKILL);
+            }
+            Some(_) => {}
+            None if now >= self.next => match start(&self.spec, target) {
+                Ok((pid, output)) => {
+                    self.running = Some(Check { pid, output, deadline: now + self.spec.timeout.into(), timed_out: false });
+                }
+                Err(error) => self.conclude(false, error),
+            },
+            None => {}
+        }
+    }
+
+    /// Takes a reaped child; tells whether it was this checker's and the health may have changed.
+    pub fn reaped(&mut self, pid: i32, status: i32) -> bool {
+        if self.running.as_ref().is_none_or(|check| check.pid != pid) {
+            return false;
+        }
+        if let Some(check) = self.running.take() {
+            let mut output = String::new();
+            let _ = nix::fcntl::fcntl(&check.output, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+            let mut bytes = Vec::new();
+            let _ = File::from(check.output).take(KEPT).read_to_end(&mut bytes);
+            output.push_str(String::from_utf8_lossy(&bytes).trim());
+            if check.timed_out {
+                output = format!("the check took longer than {}", self.spec.timeout);
+            }
+            self.conclude(status == 0 && !check.timed_out, output);
+        }
+        true
+    }
+
+    fn conclude(&mut self, good: bool, output: String) {
+        let now = Instant::now();
+        if good {
+            self.failures = 0;
+            self.health = Health::Healthy;
+        } else {
+            self.output = output;
+            let counts = now - self.started >= Duration::from(self.spec.start_period);
+            if counts || self.health == Health::Healthy {
+                self.failures += 1;
+            }
+            if self.failures >= self.spec.retries {
+                self.health = Health::Unhealthy;
+            }
+        }
+        let wait = if self.health == Health::Starting { self.spec.start_interval.min(self.spec.interval) } else { self.spec.interval };
+        self.next = now + wait.into();
+    }
+}
+
+/// Starts a check as a child of the monitor; its output comes through a pipe.
+fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, OwnedFd), String> {
+    let (read, write) = sys::pipe().map_err(|error| error.to_string())?;
+    if let Probe::Exec(words) = &spec.probe {
+        let null = File::open("/dev/null").map_err(|error| error.to_string())?;
+        let twin = write.try_clone().map_err(|error| error.to_string())?;
+        let spec = ExecSpec { process: ProcessSpec { args: words.clone(), tty: false, ..target.process.clone() }, size: None };
+        let stdio = Stdio::Files { stdin: null.into(), stdout: twin, stderr: write };
+        let session = exec(target.command, &spec, target.hostname, stdio, target.host, target.cgroup).map_err(|error| error.message)?;
+        return Ok((session.pid, read));
+    }
+    let timeout = Duration::from(spec.timeout);
+    match sys::clone_process(0, None).map_err(|error| error.to_string())? {
+        Side::Parent { pid, .. } => Ok((pid, read)),
+        Side::Child => {
+            let result = sys::close_all_but(&[write.as_raw_fd(), target.command.as_raw_fd()])
+                .and_then(|()| sys::die_with_parent())
+                .and_then(|()| sys::enter_namespace(target.command, CloneFlags::CLONE_NEWNET))
+                .and_then(|()| probe(&spec.probe, timeout));
+            let code = match result {
+                Ok(()) => 0,
+                Err(error) => {
+                    let _ = nix::unistd::write(&write, error.to_string().as_bytes());
+                    1
+                }
+            };
+            sys::exit_now(code)
+        }
+    }
+}
+
+fn probe(probe: &Probe, timeout: Duration) -> io::Result<()> {
+    let connect = |port: u16| {
+        TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), timeout)
+            .map_err(|error| io::Error::new(error.kind(), format!("nothing answers at port {port}: {error}")))
+    };
+    match probe {
+        Probe::Tcp(port) => connect(*port).map(drop),
+        Probe::Http { port, path } => {
+            let mut stream = connect(*port)?;
+            stream.set_read_timeout(Some(timeout))?;
+            write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost:{port}\r\nUser-Agent: stead\r\nConnection: close\r\n\r\n")?;
+            let mut head = Vec::new();
+            stream.take(512).read_to_end(&mut head)?;
+            let head = String::from_utf8_lossy(&head);
+            let line = head.lines().next().unwrap_or_default();
+            let status: u16 = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+            if (200..400).contains(&status) { Ok(()) } else { Err(io::Error::other(format!("GET {path} answered: {line}"))) }
+        }
+        _ => Ok(()),
+    }
+}
+

@@ -1,0 +1,550 @@
+//! A monitor's life: start the container, stay in one loop of waiting, end with it.
+
+use super::control::{self, Reply, Request};
+use super::files::{Folder, Health, MonitorSpec, State, Status, boot_id, now_ms};
+use super::health::{Checker, Target};
+use super::log::{Capture, LogFiles};
+use crate::model::{Context, Fault, Outcome};
+use crate::network;
+use crate::runtime::{self, Cgroup, ExecSpec, Host, NetSpec, ProcessSpec, Running, StartError, Stdio};
+use crate::spec::Restart;
+use crate::sys;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio as ProcessStdio};
+use std::time::{Duration, Instant};
+
+/// The first wait before a restart; it doubles up to a minute, as Docker's does.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(60);
+/// A container that lived this long starts its back-off anew.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Starts a monitor for a prepared folder and waits until its container runs.
+///
+/// `contents` are those of secrets and configs; `ports` are the sockets that hold published ports.
+///
+/// # Errors
+/// Why the container could not be started.
+pub fn launch(folder: &Folder, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome<()> {
+    let title = folder.spec().map_or_else(String::new, |spec| spec.title);
+    let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("stead")
+        .args(["monitor", &title])
+        .current_dir(folder.path())
+        .env_clear()
+        .stdin(OwnedFd::from(far))
+        .stdout(ProcessStdio::null())
+        .stderr(ProcessStdio::null())
+        .process_group(0)
+        .spawn()
+        .doing(|| "cannot start a monitor".into())?;
+    let handed = hand_over(&near, contents, ports);
+    let mut answer = String::new();
+    let _ = (&near).read_to_string(&mut answer);
+    let reply: Option<Reply> = serde_json::from_str(&answer).ok();
+    match (handed, reply) {
+        (Ok(()), Some(Reply { error: None, .. })) => Ok(()),
+        (_, Some(Reply { error: Some(error), exit, .. })) => {
+            let _ = child.wait();
+            Err(Fault::new(error).exit(u8::try_from(exit.unwrap_or(1)).unwrap_or(1)))
+        }
+        (Err(error), _) => Err(Fault::caused("cannot hand the container to its monitor", error)),
+        (Ok(()), None) => {
+            let _ = child.wait();
+            Err(Fault::new("the container's monitor ended before its container began"))
+        }
+    }
+}
+
+/// Sends ports in handfuls, then each content with its length, then the end.
+fn hand_over(stream: &UnixStream, contents: &[Vec<u8>], ports: &[RawFd]) -> io::Result<()> {
+    for some in ports.chunks(32) {
+        sys::send_with(stream, b"P", some)?;
+    }
+    for content in contents {
+        sys::send_with(stream, b"C", &[])?;
+        (&mut &*stream).write_all(&(content.len() as u64).to_le_bytes())?;
+        (&mut &*stream).write_all(content)?;
+    }
+    sys::send_with(stream, b".", &[]).map(drop)
+}
+
+type Given = (Vec<OwnedFd>, Vec<Vec<u8>>);
+
+fn receive_over(stream: &UnixStream) -> io::Result<Given> {
+    let (mut ports, mut contents) = (Vec::new(), Vec::new());
+    loop {
+        let mut kind = [0];
+        let (length, fds) = sys::receive_with(stream, &mut kind)?;
+        ports.extend(fds);
+        match (length, kind[0]) {
+            (1, b'P') => {}
+            (1, b'C') => {
+                let mut size = [0; 8];
+                (&mut &*stream).read_exact(&mut size)?;
+                let mut content = vec![0; usize::try_from(u64::from_le_bytes(size)).unwrap_or(0)];
+                (&mut &*stream).read_exact(&mut content)?;
+                contents.push(content);
+            }
+            (1, b'.') => return Ok((ports, contents)),
+            _ => return Err(io::Error::other("the other side is gone")),
+        }
+    }
+}
+
+/// The monitor's own `main`: its folder is the working directory, its parent is at standard input.
+///
+/// # Errors
+/// Why the container could not be started; the parent has been told, too.
+pub fn main() -> Outcome<()> {
+    sys::set_name(c"stead-monitor");
+    let folder = Folder::at(std::env::current_dir().doing(|| "the container's folder is gone".into())?);
+    let parent = UnixStream::from(sys::take_descriptor(0).doing(|| "a monitor is started by `stead up`".into())?.try_clone().doing(|| "no parent".into())?);
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "cannot open /dev/null".into())?;
+    sys::place_descriptor(&null, 0).doing(|| "cannot place a descriptor".into())?;
+    let lock = sys::Lock::attempt(&folder.join("lock")).doing(|| "cannot lock the container's folder".into())?;
+    let Some(_lock) = lock else {
+        let _ = control::send(&parent, &Reply { error: Some("this container has a monitor already".into()), ..Reply::default() }, &[]);
+        return Err(Fault::new("this container has a monitor already"));
+    };
+    let begun = receive_over(&parent).doing(|| "cannot receive what the container needs".into()).and_then(|(ports, contents)| Monitor::begin(folder, ports, contents));
+    match begun {
+        Ok(mut monitor) => {
+            let _ = control::send(&parent, &Reply { done: true, ..Reply::default() }, &[]);
+            drop(parent);
+            monitor.stay()
+        }
+        Err(fault) => {
+            let reply = Reply { error: Some(fault.chain()), exit: Some(i32::from(fault.code())), ..Reply::default() };
+            let _ = control::send(&parent, &reply, &[]);
+            Err(fault)
+        }
+    }
+}
+
+/// A stop that is under way.
+struct Stopping {
+    deadline: Instant,
+    killed: bool,
+}
+
+/// A process started by a request, and who waits for it.
+struct Session {
+    pid: i32,
+    client: UnixStream,
+}
+
+struct Monitor {
+    folder: Folder,
+    spec: MonitorSpec,
+    host: Host,
+    cgroup: Cgroup,
+    contents: Vec<Vec<u8>>,
+    _ports: Vec<OwnedFd>,
+    listener: UnixListener,
+    log: LogFiles,
+    status: Status,
+    running: Option<Running>,
+    captures: Vec<Capture>,
+    checker: Option<Checker>,
+    sessions: Vec<Session>,
+    clients: Vec<UnixStream>,
+    waiting_for_end: Vec<UnixStream>,
+    stopping: Option<Stopping>,
+    restart_at: Option<Instant>,
+    backoff: Duration,
+    started: Instant,
+    oom_before: u64,
+}
+
+impl Monitor {
+    fn begin(folder: Folder, ports: Vec<OwnedFd>, contents: Vec<Vec<u8>>) -> Outcome<Self> {
+        let spec = folder.spec().ok_or_else(|| Fault::new("the container's description is missing"))?;
+        let host = runtime::host();
+        let cgroup = Cgroup::create(&host, &spec.spec.cgroup).doing(|| "cannot limit the container".into())?;
+        let _ = std::fs::remove_file(folder.join("control"));
+        let listener = sys::listen_in(folder.path(), "control").doing(|| "cannot listen in the container's folder".into())?;
+        let log = LogFiles::open(&spec.logs, &spec.log).doing(|| "cannot open the container's log".into())?;
+        let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
+        let mut monitor = Self {
+            folder,
+            spec,
+            host,
+            cgroup,
+            contents,
+            _ports: ports,
+            listener,
+            log,
+            status,
+            running: None,
+            captures: Vec::new(),
+            checker: None,
+            sessions: Vec::new(),
+            clients: Vec::new(),
+            waiting_for_end: Vec::new(),
+            stopping: None,
+            restart_at: None,
+            backoff: FIRST_BACKOFF,
+            started: Instant::now(),
+            oom_before: 0,
+        };
+        if let Err(error) = monitor.start() {
+            monitor.status.state = State::Dead;
+            monitor.status.error = Some(error.message.clone());
+            monitor.status.exit_code = Some(error.status);
+            monitor.status.finished_at = Some(now_ms());
+            monitor.tell();
+            let _ = monitor.cgroup.destroy();
+            return Err(Fault::new(error.message));
+        }
+        Ok(monitor)
+    }
+
+    /// Writes the status, whole or not at all. A full disk must not end the container.
+    fn tell(&self) {
+        let bytes = serde_json::to_vec(&self.status).unwrap_or_default();
+        let _ = sys::write_atomic(&self.folder.join("status.json"), &bytes, 0o600);
+    }
+
+    fn start(&mut self) -> Result<(), StartError> {
+        let spec = &self.spec.spec;
+        let mut captures = Vec::new();
+        let stdio = if spec.process.tty {
+            Stdio::Terminal
+        } else {
+            let (out_read, out_write) = sys::pipe()?;
+            let (err_read, err_write) = sys::pipe()?;
+            captures.push(Capture::new(out_read, "stdout")?);
+            captures.push(Capture::new(err_read, "stderr")?);
+            Stdio::Files { stdin: File::open("/dev/null")?.into(), stdout: out_write, stderr: err_write }
+        };
+        let mut running = runtime::start(spec, &self.contents, stdio, &self.host, &self.cgroup, |pid, process| match &spec.network {
+            NetSpec::Own { interfaces } => network::connect(pid, process, interfaces),
+            NetSpec::Host => Ok(()),
+        })?;
+        if let Some(terminal) = running.terminal.take() {
+            captures.push(Capture::new(terminal, "stdout")?);
+        }
+        self.captures = captures;
+        self.started = Instant::now();
+        self.oom_before = self.cgroup.out_of_memory_kills();
+        self.checker = self.spec.health.as_ref().and_then(Checker::new);
+        self.status.state = State::Running;
+        self.status.pid = running.pid;
+        self.status.started_at = Some(now_ms());
+        self.status.exit_code = None;
+        self.status.finished_at = None;
+        self.status.health = self.checker.as_ref().map_or(Health::None, |checker| checker.health);
+        self.running = Some(running);
+        self.tell();
+        for words in self.spec.on_start.clone() {
+            self.hook(&words, "start");
+        }
+        Ok(())
+    }
+
+    /// Runs a hook in the container and says in the log when it fails.
+    fn hook(&mut self, words: &[String], event: &str) {
+        let result = self.spawn(words).map_err(|error| error.message).and_then(|pid| {
+            let deadline = Instant::now() + self.spec.stop_grace.into();
+            wait_with_deadline(pid, deadline).ok_or_else(|| "it took longer than the grace period".to_owned())
+        });
+        let said = match result {
+            Ok(0) => return,
+            Ok(status) => format!("exit status {status}"),
+            Err(error) => error,
+        };
+        let line = format!("stead: the {event} hook {words:?} failed: {said}");
+        self.note(&line);
+    }
+
+    /// Adds a line of the monitor's own to the log.
+    fn note(&mut self, text: &str) {
+        let time = crate::image::time_text(i64::try_from(now_ms() / 1000).unwrap_or(0));
+        self.log.line(&time.replace('Z', ".000000000Z"), "stderr", true, text.as_bytes());
+        let _ = self.log.flush();
+    }
+
+    fn spawn(&self, words: &[String]) -> Result<i32, StartError> {
+        let open = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+        let spec = ExecSpec { process: ProcessSpec { args: words.to_vec(), tty: false, ..self.spec.spec.process.clone() }, size: None };
+        self.exec(&spec, Stdio::Files { stdin: open()?, stdout: open()?, stderr: open()? }).map(|session| session.pid)
+    }
+
+    fn exec(&self, spec: &ExecSpec, stdio: Stdio) -> Result<runtime::Session, StartError> {
+        let running = self.running.as_ref().ok_or_else(|| StartError { message: "the container is not running".into(), status: 126 })?;
+        runtime::exec(&running.command, spec, &self.spec.spec.hostname, stdio, &self.host, &self.spec.spec.cgroup)
+    }
+
+    /// The loop: wait for anything, then deal with all that is there.
+    fn stay(&mut self) -> Outcome<()> {
+        let signals = sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).doing(|| "cannot wait for signals".into())?;
+        self.listener.set_nonblocking(true).doing(|| "cannot listen".into())?;
+        let mut buffer = vec![0; 64 << 10];
+        // A child may have ended before its signal was blocked.
+        self.reap();
+        loop {
+            if self.running.is_none() && self.restart_at.is_none() {
+                return self.finish();
+            }
+            let timeout = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+            let mut waiting: Vec<&dyn AsRawFd> = vec![&signals, &self.listener];
+            let line = self.running.as_ref().map(|running| &running.line);
+            if let Some(line) = line {
+                waiting.push(line);
+            }
+            let before_captures = waiting.len();
+            waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsRawFd));
+            let before_clients = waiting.len();
+            waiting.extend(self.clients.iter().map(|client| client as &dyn AsRawFd));
+            let ready = sys::wait_readable(&waiting, timeout.map(|time| time + Duration::from_millis(1))).doing(|| "cannot wait".into())?;
+            drop(waiting);
+            let mut index = before_captures;
+            let log = &mut self.log;
+            self.captures.retain_mut(|capture| {
+                let readable = ready.get(index) == Some(&true);
+                index += 1;
+                !readable || capture.read(log, &mut buffer)
+            });
+            if ready.first() == Some(&true) {
+                while let Ok(Some(signal)) = signals.read_signal() {
+                    if signal.ssi_signo != u32::try_from(libc::SIGCHLD).unwrap_or(0) {
+                        self.stop(None, None);
+                    }
+                }
+                self.reap();
+            }
+            self.check_end(&mut buffer);
+            let readable: Vec<bool> = (0..self.clients.len()).map(|client| ready.get(before_clients + client) == Some(&true)).collect();
+            self.serve(&readable);
+            if ready.get(1) == Some(&true) {
+                while let Ok((client, _)) = self.listener.accept() {
+                    self.clients.push(client);
+                }
+            }
+            self.tick();
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let checker = self.checker.as_ref().filter(|_| self.running.is_some()).map(Checker::due);
+        let stopping = self.stopping.as_ref().filter(|stopping| !stopping.killed).map(|stopping| stopping.deadline);
+        [checker, stopping, self.restart_at].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if let (Some(checker), Some(running)) = (&mut self.checker, &self.running) {
+            let target = Target {
+                command: &running.command,
+                process: &self.spec.spec.process,
+                hostname: &self.spec.spec.hostname,
+                host: &self.host,
+                cgroup: &self.spec.spec.cgroup,
+            };
+            checker.tick(&target);
+        }
+        self.take_health();
+        if let Some(stopping) = &mut self.stopping
+            && !stopping.killed
+            && now >= stopping.deadline
+        {
+            stopping.killed = true;
+            self.signal(libc::SIGKILL);
+        }
+        if self.restart_at.is_some_and(|at| now >= at) {
+            self.restart_at = None;
+            self.status.restarts += 1;
+            if let Err(error) = self.start() {
+                self.note(&format!("stead: cannot start again: {}", error.message));
+                self.status.error = Some(error.message);
+                self.ended(error.status);
+            }
+        }
+    }
+
+    fn take_health(&mut self) {
+        let Some(checker) = &self.checker else { return };
+        if self.status.health != checker.health || self.status.health_output != checker.output {
+            self.status.health = checker.health;
+            self.status.health_output = checker.output.clone();
+            self.tell();
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        if let Some(running) = &self.running {
+            // A command that is gone already needs no signal.
+            let _ = sys::signal_process(&running.command, signal);
+        }
+    }
+
+    fn stop(&mut self, signal: Option<i32>, grace: Option<Duration>) {
+        self.status.stopped = true;
+        if self.running.is_none() {
+            self.restart_at = None;
+            self.status.state = State::Exited;
+            return;
+        }
+        if self.stopping.is_none() {
+            for words in self.spec.on_stop.clone() {
+                self.hook(&words, "stop");
+            }
+        }
+        self.signal(signal.unwrap_or(self.spec.stop_signal));
+        let grace = grace.unwrap_or_else(|| self.spec.stop_grace.into());
+        self.stopping = Some(Stopping { deadline: Instant::now() + grace, killed: false });
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, ended)) = sys::reap() {
+            if let Some(position) = self.sessions.iter().position(|session| session.pid == pid) {
+                let session = self.sessions.swap_remove(position);
+                let _ = control::send(&session.client, &Reply { exit: Some(ended.status()), ..Reply::default() }, &[]);
+            } else if self.checker.as_mut().is_some_and(|checker| checker.reaped(pid, ended.status())) {
+                self.take_health();
+            }
+        }
+    }
+
+    /// Looks whether the command has ended.
+    fn check_end(&mut self, buffer: &mut [u8]) {
+        let Some(status) = self.running.as_ref().and_then(Running::ended) else { return };
+        // Its namespace is gone with it, so the pipes end: read what is left.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while !self.captures.is_empty() && Instant::now() < deadline {
+            let waiting: Vec<&dyn AsRawFd> = self.captures.iter().map(|capture| capture as &dyn AsRawFd).collect();
+            let ready = sys::wait_readable(&waiting, Some(Duration::from_millis(200))).unwrap_or_default();
+            let mut index = 0;
+            let log = &mut self.log;
+            self.captures.retain_mut(|capture| {
+                index += 1;
+                ready.get(index - 1) != Some(&true) || capture.read(log, buffer)
+            });
+        }
+        self.captures.clear();
+        self.running = None;
+        self.ended(status);
+    }
+
+    /// Decides what follows an end.
+    fn ended(&mut self, code: i32) {
+        self.status.pid = 0;
+        self.status.exit_code = Some(code);
+        self.status.finished_at = Some(now_ms());
+        self.status.health = Health::None;
+        self.checker = None;
+        self.status.out_of_memory = self.cgroup.out_of_memory_kills() > self.oom_before;
+        if self.status.out_of_memory {
+            self.note("stead: the kernel killed a process of this container for want of memory");
+        }
+        if self.started.elapsed() >= SETTLED {
+            self.backoff = FIRST_BACKOFF;
+        }
+        let again = !self.status.stopped
+            && match self.spec.restart {
+                Restart::No => false,
+                Restart::Always | Restart::UnlessStopped => true,
+                Restart::OnFailure(max) => code != 0 && max.is_none_or(|max| self.status.restarts < max),
+            };
+        if again {
+            self.status.state = State::Restarting;
+            self.restart_at = Some(Instant::now() + self.backoff);
+            self.backoff = (self.backoff * 2).min(LAST_BACKOFF);
+        } else {
+            self.status.state = State::Exited;
+        }
+        self.tell();
+    }
+
+    /// Reads requests of clients that have something to say.
+    fn serve(&mut self, readable: &[bool]) {
+        let mut index = 0;
+        let clients = std::mem::take(&mut self.clients);
+        for client in clients {
+            let is_readable = readable.get(index) == Some(&true);
+            index += 1;
+            if is_readable {
+                self.request(client);
+            } else {
+                self.clients.push(client);
+            }
+        }
+    }
+
+    fn request(&mut self, client: UnixStream) {
+        let mut buffer = vec![0; control::LONGEST];
+        let mut used = 0;
+        let mut fds = Vec::new();
+        while used == 0 || buffer[used - 1] != b'\n' {
+            match sys::receive_with(&client, &mut buffer[used..]) {
+                Ok((0, _)) | Err(_) => return,
+                Ok((length, received)) => {
+                    used += length;
+                    fds.extend(received);
+                }
+            }
+            if used == buffer.len() {
+                return;
+            }
+        }
+        let refuse = |error: String, exit: Option<i32>| {
+            let _ = control::send(&client, &Reply { error: Some(error), exit, ..Reply::default() }, &[]);
+        };
+        match serde_json::from_slice::<Request>(&buffer[..used]) {
+            Err(error) => refuse(format!("this container's monitor does not know that request ({error}); `stead up` replaces it"), None),
+            Ok(Request::Signal { signal }) => {
+                self.signal(signal);
+                let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);
+            }
+            Ok(Request::Stop { signal, grace }) => {
+                self.stop(signal, grace.map(Duration::from));
+                self.waiting_for_end.push(client);
+            }
+            Ok(Request::Exec { spec }) => {
+                let mut fds = fds.into_iter();
+                let stdio = match (spec.process.tty, fds.next(), fds.next(), fds.next()) {
+                    (true, ..) => Stdio::Terminal,
+                    (false, Some(stdin), Some(stdout), Some(stderr)) => Stdio::Files { stdin, stdout, stderr },
+                    _ => return refuse("the standard streams did not come along".into(), None),
+                };
+                match self.exec(&spec, stdio) {
+                    Err(error) => refuse(error.message, Some(error.status)),
+                    Ok(session) => {
+                        let terminal: Vec<RawFd> = session.terminal.iter().map(AsRawFd::as_raw_fd).collect();
+                        let _ = control::send(&client, &Reply { started: true, ..Reply::default() }, &terminal);
+                        self.sessions.push(Session { pid: session.pid, client });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end: nothing of the container is left, everybody who waits is told.
+    fn finish(&mut self) -> Outcome<()> {
+        let gone = self.cgroup.destroy();
+        let _ = std::fs::remove_file(self.folder.join("control"));
+        self.tell();
+        for client in &self.waiting_for_end {
+            let _ = control::send(client, &Reply { done: true, exit: self.status.exit_code, ..Reply::default() }, &[]);
+        }
+        gone.doing(|| "cannot clean up after the container".into())
+    }
+}
+
+/// Waits for a child until a deadline; then kills it.
+fn wait_with_deadline(pid: i32, deadline: Instant) -> Option<i32> {
+    let process = sys::open_process(pid).ok()?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let done = sys::wait_readable(&[&process], Some(left)).ok()?.first() == Some(&true);
+    if !done {
+        let _ = sys::signal_process(&process, libc::SIGKILL);
+    }
+    let status = sys::wait_for(pid).ok()?.status();
+    done.then_some(status)
+}

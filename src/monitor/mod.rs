@@ -1,0 +1,16 @@
+//! The one small process that stays with each container: logs, exit, restarts, health, exec sessions.
+//!
+//! A monitor is this same binary, with one thread, started in its container's folder. It reads
+//! `spec.json` there, keeps `status.json` true, listens at `control`, and holds the lock on `lock`:
+//! whether a container is alive is asked of that lock, never of a process number.
+
+mod control;
+mod files;
+mod health;
+mod life;
+mod log;
+
+pub use control::{Reply, Request, call, command, session};
+pub use files::{Folder, Health, MonitorSpec, State, Status, boot_id as boot, now_ms};
+pub use life::{launch, main};
+pub use log::{Line, LogFiles, lines, log_files};

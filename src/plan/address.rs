@@ -1,0 +1,153 @@
+//! Addresses: planned from the project's identity, kept on record, checked against live routes.
+
+use super::observed::{NetworkRecord, Observed};
+use crate::model::{Digest, Fault, Name, Outcome, Subnet};
+use crate::spec::{Attachment, Network, Places, Project};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// Where planned subnets come from: the upper half of 10/8, which few VPNs and no default of Docker uses.
+const POOL: Subnet24 = Subnet24 { first: 10 << 24 | 128 << 16, count: 1 << 15 };
+
+struct Subnet24 {
+    first: u32,
+    count: u32,
+}
+
+/// The loopback address that an instance's published ports move to when 127.0.0.1 is taken.
+pub fn instance_loopback(instance: &str) -> Ipv4Addr {
+    let number = Digest::of(instance).number();
+    let byte = |shift: u32, low: u64, span: u64| u8::try_from(low + (number >> shift) % span).unwrap_or(1);
+    Ipv4Addr::new(127, byte(0, 64, 128), byte(8, 0, 256), byte(16, 2, 252))
+}
+
+/// The host's address on a network.
+pub fn gateway(network: &Network, subnet: Subnet) -> Ipv4Addr {
+    network.gateway.unwrap_or_else(|| subnet.host(1))
+}
+
+/// The networks a project needs, its implied `default` among them, with their subnets.
+///
+/// # Errors
+/// A fixed subnet that overlaps a live route or another instance's network.
+pub fn networks(project: &Project, places: &Places, observed: &Observed) -> Outcome<BTreeMap<Name, NetworkRecord>> {
+    let mut wanted: BTreeMap<Name, Network> = project.networks.clone();
+    let implied = project.containers.values().flat_map(attachments).map(|attachment| attachment.network);
+    for name in implied {
+        wanted.entry(name).or_default();
+    }
+    let used: BTreeSet<Name> = project.containers.values().flat_map(attachments).map(|attachment| attachment.network).collect();
+    wanted.retain(|name, _| used.contains(name));
+    let mut planned: BTreeMap<Name, NetworkRecord> = BTreeMap::new();
+    // Fixed subnets first: the others make room for them.
+    let (fixed, free): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, network)| network.subnet.is_some());
+    for (name, network) in fixed.into_iter().chain(free) {
+        let bridge = network.external.clone().unwrap_or_else(|| bridge_name(observed, &name));
+        let subnet = match network.subnet {
+            Some(subnet) => {
+                if network.external.is_none() {
+                    check_fixed(&name, subnet, &bridge, places, observed)?;
+                }
+                subnet
+            }
+            None => choose(&name, &bridge, observed, &planned)?,
+        };
+        let gateway = gateway(&network, subnet);
+        planned.insert(
+            name,
+            NetworkRecord { bridge, subnet, gateway, internal: network.internal, mtu: network.mtu.unwrap_or(1500), external: network.external.is_some() },
+        );
+    }
+    Ok(planned)
+}
+
+/// The networks a container is on, with the implied one.
+pub fn attachments(container: &crate::spec::Container) -> Vec<Attachment> {
+    if container.namespaces.network != crate::spec::NetworkMode::Own {
+        return Vec::new();
+    }
+    if container.networks.is_empty() {
+        return Name::parse("default").map(|network| vec![Attachment { network, alias: None, address: None }]).unwrap_or_default();
+    }
+    container.networks.clone()
+}
+
+/// `br-st`, four characters of the installation, six of the network: fifteen in all, the kernel's limit.
+fn bridge_name(observed: &Observed, network: &Name) -> String {
+    format!("br-st{}{}", observed.tag, Digest::of(format!("{}/{network}", observed.instance)).short(6))
+}
+
+fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, places: &Places, observed: &Observed) -> Outcome<()> {
+    let at = places.of(&format!("network.{name}")).map_or_else(String::new, |place| format!("{place}: "));
+    if let Some((route, link)) = observed.routes.iter().find(|(route, link)| link != bridge && route.overlaps(&subnet)) {
+        let through = if link.is_empty() { String::new() } else { format!(" through {link}") };
+        return Err(Fault::new(format!("{at}the subnet {subnet} of network \"{name}\" overlaps {route}, which this host already routes{through}"))
+            .hint("give the network another `subnet=`, or none: then a free one is planned"));
+    }
+    if let Some(other) = observed.subnets.iter().find(|other| other.overlaps(&subnet)) {
+        return Err(Fault::new(format!("{at}the subnet {subnet} of network \"{name}\" overlaps {other}, which another project has"))
+            .hint("give the network another `subnet=`, or none: then a free one is planned"));
+    }
+    Ok(())
+}
+
+/// The subnet on record while nothing is in its way, else the first free one after the network's own place.
+fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Name, NetworkRecord>) -> Outcome<Subnet> {
+    let free = |subnet: &Subnet| {
+        !observed.routes.iter().any(|(route, link)| link != bridge && route.overlaps(subnet))
+            && !observed.subnets.iter().any(|other| other.overlaps(subnet))
+            && !planned.values().any(|other| other.subnet.overlaps(subnet))
+    };
+    if let Some(record) = observed.record.networks.get(name).filter(|record| free(&record.subnet) && record.bridge == bridge) {
+        return Ok(record.subnet);
+    }
+    let start = u32::try_from(Digest::of(format!("{}/{name}", observed.instance)).number() % u64::from(POOL.count)).unwrap_or(0);
+    (0..POOL.count)
+        .map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + ((start + offset) % POOL.count << 8)), 24))
+        .find(free)
+        .ok_or_else(|| Fault::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
+}
+
+/// The addresses of all replicas on a network: fixed ones, those on record, then the lowest free.
+///
+/// # Errors
+/// A fixed address outside the subnet, or a network that is full.
+pub fn assign(network: &Name, record: &NetworkRecord, wishes: &[(String, Option<Ipv4Addr>)], observed: &Observed, places: &Places) -> Outcome<BTreeMap<String, Ipv4Addr>> {
+    let mut taken: BTreeSet<Ipv4Addr> = [record.gateway, record.subnet.host(0)].into();
+    let mut given = BTreeMap::new();
+    for (container, address) in wishes {
+        let Some(address) = address else { continue };
+        if !record.subnet.contains(*address) || !taken.insert(*address) {
+            let owner = container.rsplit_once('-').map_or(container.as_str(), |(name, _)| name);
+            let at = places.of(&format!("container.{owner}.network.{network}")).map_or_else(String::new, |place| format!("{place}: "));
+            return Err(Fault::new(format!("{at}the address {address} is not free in the network \"{network}\" ({})", record.subnet)));
+        }
+        given.insert(container.clone(), *address);
+    }
+    let same_subnet = observed.record.networks.get(network).is_some_and(|old| old.subnet == record.subnet);
+    for (container, _) in wishes.iter().filter(|(_, address)| address.is_none()) {
+        let known = observed.record.containers.get(container).and_then(|old| old.addresses.get(network)).filter(|_| same_subnet);
+        if let Some(address) = known.filter(|address| !taken.contains(*address)) {
+            taken.insert(*address);
+            given.insert(container.clone(), *address);
+        }
+    }
+    let mut next = 1;
+    for (container, _) in wishes {
+        if given.contains_key(container) {
+            continue;
+        }
+        let address = loop {
+            next += 1;
+            if next > record.subnet.hosts() {
+                return Err(Fault::new(format!("the network \"{network}\" ({}) has no address left", record.subnet)).hint("give it a larger `subnet=`"));
+            }
+            let address = record.subnet.host(next);
+            if taken.insert(address) {
+                break address;
+            }
+        };
+        given.insert(container.clone(), address);
+    }
+    Ok(given)
+}

@@ -1,0 +1,384 @@
+//! The plan itself: what would change, in order, each change with the input that causes it.
+
+use super::address::networks;
+use super::desired::{Desired, desired};
+use super::images::{StepInputs, Walk, step_records, walk};
+use super::observed::{Facts, ImageRecord, NetworkRecord, Observed, Seen};
+use super::images::Image;
+use crate::lock::Lock;
+use crate::model::{Fault, Name, Outcome, Place};
+use crate::spec::{ImageRef, MountSource, Places, Project, Step};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a change does to its object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Symbol {
+    #[serde(rename = "+")]
+    Create,
+    #[serde(rename = "~")]
+    Change,
+    #[serde(rename = "-")]
+    Remove,
+}
+
+/// What kind of object a change is about, and how it is changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Setting,
+    Lock,
+    Image,
+    Network,
+    Volume,
+    Firewall,
+    /// A new container.
+    Create,
+    /// A container replaced by one with a new root.
+    Replace,
+    /// Replaced if the image, once built, is another one.
+    ReplaceIfImageChanges,
+    /// The same container started anew, its own files kept.
+    Restart,
+    Remove,
+}
+
+/// Why: the path to the input that changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cause {
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// One change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    pub symbol: Symbol,
+    pub kind: Kind,
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub detail: String,
+    pub causes: Vec<Cause>,
+}
+
+/// What would be done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub version: u32,
+    pub project: String,
+    pub instance: String,
+    /// The record that this plan starts from.
+    pub serial: u64,
+    pub changes: Vec<Change>,
+}
+
+/// A plan with everything that carrying it out needs.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub plan: Plan,
+    pub desired: BTreeMap<String, Desired>,
+    pub networks: BTreeMap<Name, NetworkRecord>,
+    pub volumes: BTreeSet<Name>,
+    /// Images that containers need, in no order.
+    pub images: BTreeSet<Name>,
+    pub built: BTreeMap<Name, Image>,
+}
+
+impl Planned {
+    /// Whether names must be resolved or images built before the rest is known exactly.
+    pub fn needs_images(&self) -> bool {
+        self.plan.changes.iter().any(|change| matches!(change.kind, Kind::Lock | Kind::Image))
+    }
+}
+
+/// Plans a project.
+///
+/// # Errors
+/// What makes the wish impossible: missing sources, taken ports, overlapping subnets.
+pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed, facts: &dyn Facts) -> Outcome<Planned> {
+    let mut planner = Planner { project, places, lock, observed, facts, changes: Vec::new() };
+    let images = needed_images(project);
+    let networks = networks(project, places, observed)?;
+    let (built, pending) = planner.images(&images)?;
+    let desired = desired(project, places, observed, &networks, &built)?;
+    planner.networks(&networks);
+    let volumes = planner.volumes();
+    planner.containers(&desired, &pending);
+    let wants_firewall = !networks.is_empty();
+    if wants_firewall && !observed.firewall && planner.changes.is_empty() {
+        planner.add(Symbol::Change, Kind::Firewall, "firewall", "", vec![cause("the host's packet filter changed since the last `up`")]);
+    }
+    let plan = Plan { version: 1, project: project.name.to_string(), instance: observed.instance.clone(), serial: observed.record.serial, changes: planner.changes };
+    Ok(Planned { plan, desired, networks, volumes, images, built })
+}
+
+fn needed_images(project: &Project) -> BTreeSet<Name> {
+    let containers = project.containers.values().filter(|container| container.replicas > 0);
+    containers
+        .flat_map(|container| {
+            let run = if let ImageRef::Project(name) = &container.image { Some(name.clone()) } else { None };
+            let mounted = container.mounts.iter().filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name.clone()) } else { None });
+            run.into_iter().chain(mounted).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn cause(text: impl Into<String>) -> Cause {
+    Cause { text: text.into(), place: None }
+}
+
+struct Planner<'a> {
+    project: &'a Project,
+    places: &'a Places,
+    lock: &'a Lock,
+    observed: &'a Observed,
+    facts: &'a dyn Facts,
+    changes: Vec<Change>,
+}
+
+impl Planner<'_> {
+    fn add(&mut self, symbol: Symbol, kind: Kind, name: &str, detail: &str, causes: Vec<Cause>) {
+        self.changes.push(Change { symbol, kind, name: name.to_owned(), detail: detail.to_owned(), causes });
+    }
+
+    fn at(&self, path: &str, text: impl Into<String>) -> Cause {
+        Cause { text: text.into(), place: self.places.of(path).cloned() }
+    }
+
+    /// Images that are there, and those that must be built first, with all that these are made from.
+    fn images(&mut self, needed: &BTreeSet<Name>) -> Outcome<(BTreeMap<Name, Image>, BTreeSet<Name>)> {
+        let (mut built, mut pending) = (BTreeMap::new(), BTreeSet::new());
+        let mut order = Vec::new();
+        for name in needed {
+            self.collect(name, &mut order);
+        }
+        self.locks(&order);
+        for name in order {
+            let record = self.observed.record.images.get(&name);
+            match walk(self.project, self.lock, &name, self.facts) {
+                Walk::Built(image) => {
+                    built.insert(name, image);
+                    continue;
+                }
+                Walk::Missing { step, why } => {
+                    let place = self.places.of(&format!("image.{name}.step{step}.source0"));
+                    let at = place.map_or_else(String::new, |place| format!("{place}: "));
+                    return Err(Fault::new(format!("{at}{why}")).hint("sources are relative to the project's folder, and ignore files hide what they name"));
+                }
+                Walk::Foreign(text) => return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet"))),
+                Walk::Step(_) | Walk::Assemble(_) | Walk::Blocked(_) | Walk::Unlocked => {}
+            }
+            let causes = self.image_causes(&name, record, &pending);
+            let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
+            self.add(symbol, Kind::Image, name.as_str(), "build", causes);
+            pending.insert(name);
+        }
+        Ok((built, pending))
+    }
+
+    /// An image and what it is made from, the latter first.
+    fn collect(&self, name: &Name, order: &mut Vec<Name>) {
+        if order.contains(name) {
+            return;
+        }
+        for other in self.project.images.get(name).map(made_from).unwrap_or_default() {
+            self.collect(other, order);
+        }
+        order.push(name.clone());
+    }
+
+    /// What would be resolved: the requests that the lock does not answer.
+    fn locks(&mut self, images: &[Name]) {
+        let missing = self.lock.missing(self.project);
+        for ((image, index), step) in missing.into_iter().filter(|((image, _), _)| images.contains(image)) {
+            let positions = self.project.images[&image].steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::Debian(_)));
+            let position = positions.map(|(position, _)| position).nth(index).unwrap_or(0);
+            let known = self.lock.steps.contains_key(&(image.clone(), index));
+            let text = if known { "what it asks for changed" } else { "not in stead.lock" };
+            let detail = format!("resolve {} for image {image}", step.packages.join(", "));
+            let cause = self.at(&format!("image.{image}.step{position}.suite"), text);
+            let symbol = if known { Symbol::Change } else { Symbol::Create };
+            self.add(symbol, Kind::Lock, &step.suite, &detail, vec![cause]);
+        }
+    }
+
+    fn image_causes(&self, name: &Name, record: Option<&ImageRecord>, pending: &BTreeSet<Name>) -> Vec<Cause> {
+        let Some(record) = record else { return vec![self.at(&format!("image.{name}"), "not built yet")] };
+        let from: Vec<Cause> = self.project.images.get(name).map(made_from).unwrap_or_default().into_iter().filter(|other| pending.contains(*other)).map(|other| cause(format!("the image {other} is rebuilt"))).collect();
+        if !from.is_empty() {
+            return from;
+        }
+        let now = step_records(self.project, self.lock, name, self.facts);
+        for (position, (index, step)) in now.iter().enumerate() {
+            let path = format!("image.{name}.step{index}");
+            let Some(before) = record.steps.get(position) else { return vec![self.at(&path, "a new step")] };
+            if before.inputs != step.inputs {
+                let causes = self.input_causes(name, *index, before, &step.inputs, &path);
+                if !causes.is_empty() {
+                    return causes;
+                }
+            }
+            if before.definition != step.definition {
+                return vec![self.at(&path, "the step changed")];
+            }
+        }
+        if record.steps.len() > now.len() {
+            return vec![self.at(&format!("image.{name}"), "a step was taken out")];
+        }
+        vec![self.at(&format!("image.{name}"), "its settings changed, or its layers are no longer in the store")]
+    }
+
+    fn input_causes(&self, name: &Name, index: usize, before: &super::observed::StepRecord, now: &StepInputs, path: &str) -> Vec<Cause> {
+        match (&before.inputs, now) {
+            (StepInputs::Packages(old), StepInputs::Packages(new)) => {
+                let (old, new): (BTreeSet<_>, BTreeSet<_>) = (old.iter().collect(), new.iter().collect());
+                if new.is_empty() {
+                    return Vec::new();
+                }
+                let gone: BTreeMap<&str, &str> = old.difference(&new).filter_map(|key| key.split_once('=')).collect();
+                let come: BTreeMap<&str, &str> = new.difference(&old).filter_map(|key| key.split_once('=')).collect();
+                let names: BTreeSet<&str> = gone.keys().chain(come.keys()).copied().collect();
+                names
+                    .into_iter()
+                    .map(|name| match (gone.get(name), come.get(name)) {
+                        (Some(old), Some(new)) => cause(format!("stead.lock: {name} {old} → {new}")),
+                        (None, Some(new)) => cause(format!("stead.lock: {name} {new} is new")),
+                        _ => cause(format!("stead.lock: {name} is gone")),
+                    })
+                    .collect()
+            }
+            (StepInputs::Files(_), StepInputs::Files(_)) => {
+                let old = before.listing.and_then(|listing| self.observed.listings.get(&listing));
+                let (Some(old), Ok(new)) = (old, self.facts.tree(name, index)) else { return vec![self.at(path, "its files changed")] };
+                let index = |tree: &super::observed::FileTree| tree.entries.iter().map(|entry| (entry.from.clone(), entry.kind.clone())).collect::<BTreeMap<_, _>>();
+                let (old, new) = (index(old), index(new));
+                let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+                paths
+                    .into_iter()
+                    .filter_map(|path| match (old.get(path), new.get(path)) {
+                        (Some(old), Some(new)) if old == new => None,
+                        (Some(_), Some(_)) => Some(cause(format!("{path} changed"))),
+                        (None, _) => Some(cause(format!("{path} is new"))),
+                        (_, None) => Some(cause(format!("{path} is gone"))),
+                    })
+                    .collect()
+            }
+            _ => vec![self.at(path, "the step changed")],
+        }
+    }
+
+    fn networks(&mut self, wanted: &BTreeMap<Name, NetworkRecord>) {
+        if !wanted.is_empty() {
+            for (name, value) in self.observed.settings.clone() {
+                let reason = cause("containers reach other hosts through it; it stays set after `down`");
+                self.add(Symbol::Change, Kind::Setting, &format!("{name}={value}"), "setting of the host", vec![reason]);
+            }
+        }
+        for (name, record) in wanted {
+            let path = format!("network.{name}");
+            let detail = format!("{}{}", record.subnet, if record.internal { ", internal" } else { "" });
+            match self.observed.record.networks.get(name) {
+                Some(old) if old != record => {
+                    let mut causes = Vec::new();
+                    if old.subnet != record.subnet {
+                        causes.push(self.at(&path, format!("subnet {} → {}", old.subnet, record.subnet)));
+                    }
+                    if old.internal != record.internal {
+                        causes.push(self.at(&path, format!("internal {} → {}", old.internal, record.internal)));
+                    }
+                    if causes.is_empty() {
+                        causes.push(self.at(&path, "its settings changed"));
+                    }
+                    self.add(Symbol::Change, Kind::Network, name.as_str(), &detail, causes);
+                }
+                _ if record.external => {}
+                None => {
+                    let reason = self.at(&path, "not there yet");
+                    self.add(Symbol::Create, Kind::Network, name.as_str(), &detail, vec![reason]);
+                }
+                Some(_) if !self.observed.bridges.contains(&record.bridge) => {
+                    self.add(Symbol::Create, Kind::Network, name.as_str(), &detail, vec![cause(format!("its bridge {} is gone", record.bridge))]);
+                }
+                Some(_) => {}
+            }
+        }
+        let gone: Vec<Name> = self.observed.record.networks.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.add(Symbol::Remove, Kind::Network, name.as_str(), "", vec![cause("no container is on it any more")]);
+        }
+    }
+
+    fn volumes(&mut self) -> BTreeSet<Name> {
+        let mounts = self.project.containers.values().flat_map(|container| &container.mounts);
+        let used: BTreeSet<Name> = mounts.filter_map(|mount| if let MountSource::Volume(name) = &mount.source { Some(name.clone()) } else { None }).collect();
+        for name in used.difference(&self.observed.record.volumes).cloned().collect::<Vec<_>>() {
+            let reason = self.at(&format!("volume.{name}"), "not there yet");
+            self.add(Symbol::Create, Kind::Volume, name.as_str(), "", vec![reason]);
+        }
+        used
+    }
+
+    fn containers(&mut self, desired: &BTreeMap<String, Desired>, pending: &BTreeSet<Name>) {
+        for (name, wish) in desired {
+            let path = format!("container.{}", wish.container);
+            let unbuilt = pending.contains(&wish.image_name);
+            let Some(record) = self.observed.record.containers.get(name) else {
+                let reason = self.at(&path, "not there yet");
+                self.add(Symbol::Create, Kind::Create, name, &format!("image {}", wish.image_name), vec![reason]);
+                continue;
+            };
+            let keys: BTreeSet<&String> = record.aspects.keys().chain(wish.aspects.keys()).collect();
+            let differing: Vec<&String> = keys.into_iter().filter(|key| record.aspects.get(*key) != wish.aspects.get(*key) && !(unbuilt && key.as_str() == "image")).collect();
+            let only_files = !differing.is_empty() && differing.iter().all(|key| key.starts_with("secret.") || key.starts_with("config."));
+            let mut causes: Vec<Cause> = differing.iter().map(|key| self.aspect_cause(wish, key, record.aspects.get(*key), wish.aspects.get(*key))).collect();
+            let seen = self.observed.containers.get(name).copied().unwrap_or(Seen::Down);
+            if !causes.is_empty() && !(only_files && !unbuilt) {
+                self.add(Symbol::Change, Kind::Replace, name, "replace", causes);
+            } else if unbuilt {
+                causes.push(cause(format!("the image {} is rebuilt", wish.image_name)));
+                self.add(Symbol::Change, Kind::ReplaceIfImageChanges, name, "if the image changes", causes);
+            } else if only_files {
+                self.add(Symbol::Change, Kind::Restart, name, "restart", causes);
+            } else if seen == Seen::Down {
+                self.add(Symbol::Change, Kind::Restart, name, "start", vec![cause("it is not running")]);
+            }
+        }
+        let gone: Vec<(String, Name)> = self.observed.record.containers.iter().filter(|(name, _)| !desired.contains_key(*name)).map(|(name, record)| (name.clone(), record.container.clone())).collect();
+        for (name, container) in gone {
+            let text = if self.project.containers.contains_key(&container) { "fewer replicas are wanted" } else { "no longer in the project file" };
+            let reason = self.at(&format!("container.{container}.replicas"), text);
+            self.add(Symbol::Remove, Kind::Remove, &name, "", vec![reason]);
+        }
+    }
+
+    fn aspect_cause(&self, wish: &Desired, key: &str, old: Option<&String>, new: Option<&String>) -> Cause {
+        let path = format!("container.{}.{key}", wish.container);
+        let shown = |value: &str| if value.chars().count() > 40 { format!("{}…", value.chars().take(40).collect::<String>()) } else { value.to_owned() };
+        let plain = key.starts_with("env.") || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
+        let text = match (key, old, new) {
+            ("image", Some(_), Some(_)) => return self.image_cause(wish),
+            (_, Some(old), Some(new)) if plain => format!("{key} {:?} → {:?}", shown(old), shown(new)),
+            (_, None, Some(_)) => format!("{key} is new"),
+            (_, Some(_), None) => format!("{key} is gone"),
+            _ => format!("{key} changed"),
+        };
+        self.at(&path, text)
+    }
+
+    /// Why a container's image is another one than on record.
+    fn image_cause(&self, wish: &Desired) -> Cause {
+        let record = self.observed.record.containers.get(&wish.name);
+        if record.is_some_and(|record| record.image_name != wish.image_name.as_str()) {
+            return self.at(&format!("container.{}.image", wish.container), format!("image is {} now", wish.image_name));
+        }
+        cause(format!("image {} changed", wish.image_name))
+    }
+}
+
+/// The images that an image is made from.
+fn made_from(image: &crate::spec::Image) -> Vec<&Name> {
+    let base = if let crate::spec::Base::Image(name) = &image.from { Some(name) } else { None };
+    let copied = image.steps.iter().filter_map(|step| if let Step::Copy(copy) = step { copy.from.as_ref() } else { None });
+    base.into_iter().chain(copied).collect()
+}

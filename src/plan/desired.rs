@@ -1,0 +1,243 @@
+//! What each replica should be: the project's wish with addresses, ports and image filled in.
+
+use super::address::{assign, attachments, instance_loopback};
+use super::observed::{NetworkRecord, Observed};
+use super::images::Image;
+use crate::model::{Digest, Fault, Name, Outcome};
+use crate::spec::{Container, EnvFile, ImageRef, Places, Project, Protocol};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A replica as it should be.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// `web-1`.
+    pub name: String,
+    pub container: Name,
+    pub replica: u32,
+    pub image_name: Name,
+    /// Absent while the image is not built.
+    pub image: Option<Image>,
+    pub spec: Container,
+    /// The image's variables, then those of files, then the container's own.
+    pub env: BTreeMap<String, String>,
+    pub networks: Vec<Attached>,
+    pub ports: Vec<Port>,
+    pub aspects: BTreeMap<String, String>,
+}
+
+/// A replica's place on a network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attached {
+    pub network: Name,
+    pub record: NetworkRecord,
+    pub address: Ipv4Addr,
+    pub alias: Option<Name>,
+}
+
+/// One published port.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Port {
+    pub address: Ipv4Addr,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub to: u16,
+}
+
+/// All replicas of a project as they should be, by name.
+///
+/// # Errors
+/// Addresses that cannot be given, ports that are taken, files of variables that are missing.
+pub fn desired(
+    project: &Project,
+    places: &Places,
+    observed: &Observed,
+    networks: &BTreeMap<Name, NetworkRecord>,
+    images: &BTreeMap<Name, Image>,
+) -> Outcome<BTreeMap<String, Desired>> {
+    let addresses = addresses(project, places, observed, networks)?;
+    let mut all = BTreeMap::new();
+    for (name, container) in &project.containers {
+        let ImageRef::Project(image_name) = &container.image else { continue };
+        let image = images.get(image_name);
+        let ports = ports(name, container, project, places, observed)?;
+        let mut env = image.map(|image| image.config.env.clone()).unwrap_or_default();
+        let mut file_env = BTreeMap::new();
+        for file in &container.env_files {
+            file_env.extend(variables(name, file, places, observed)?);
+        }
+        env.extend(file_env.clone());
+        env.extend(container.env.clone());
+        for replica in 1..=container.replicas {
+            let full = format!("{name}-{replica}");
+            let attached: Vec<Attached> = attachments(container)
+                .into_iter()
+                .filter_map(|attachment| {
+                    let record = networks.get(&attachment.network)?.clone();
+                    let address = *addresses.get(&attachment.network)?.get(&full)?;
+                    Some(Attached { network: attachment.network, record, address, alias: attachment.alias })
+                })
+                .collect();
+            let mut one = Desired {
+                name: full.clone(),
+                container: name.clone(),
+                replica,
+                image_name: image_name.clone(),
+                image: image.cloned(),
+                spec: container.clone(),
+                env: env.clone(),
+                networks: attached,
+                ports: ports.clone(),
+                aspects: BTreeMap::new(),
+            };
+            one.aspects = aspects(&one, project, observed, images, &file_env);
+            all.insert(full, one);
+        }
+    }
+    Ok(all)
+}
+
+fn addresses(project: &Project, places: &Places, observed: &Observed, networks: &BTreeMap<Name, NetworkRecord>) -> Outcome<BTreeMap<Name, BTreeMap<String, Ipv4Addr>>> {
+    let mut wishes: BTreeMap<Name, Vec<(String, Option<Ipv4Addr>)>> = BTreeMap::new();
+    for (name, container) in &project.containers {
+        for attachment in attachments(container) {
+            let list = wishes.entry(attachment.network).or_default();
+            list.extend((1..=container.replicas).map(|replica| (format!("{name}-{replica}"), attachment.address)));
+        }
+    }
+    let assigned = wishes.into_iter().filter_map(|(network, list)| networks.get(&network).map(|record| (network, record, list)));
+    assigned.map(|(network, record, list)| Ok((network.clone(), assign(&network, record, &list, observed, places)?))).collect()
+}
+
+/// Published ports; one that another instance of the same project has moves to this instance's own
+/// loopback address.
+fn ports(name: &Name, container: &Container, project: &Project, places: &Places, observed: &Observed) -> Outcome<Vec<Port>> {
+    let mut found = Vec::new();
+    for publish in &container.publish {
+        let span = publish.host.1 - publish.host.0;
+        let taken = |address: Ipv4Addr| {
+            (0..=span).find_map(|offset| {
+                let port = publish.host.0 + offset;
+                observed.ports.iter().find(|taken| {
+                    taken.port == port
+                        && taken.protocol == publish.protocol
+                        && (taken.address == address || taken.address.is_unspecified() || address.is_unspecified())
+                })
+            })
+        };
+        let mut address = publish.address;
+        if let Some(other) = taken(address) {
+            let own = instance_loopback(&observed.instance);
+            if other.project == project.name.as_str() && address == Ipv4Addr::LOCALHOST && taken(own).is_none() {
+                address = own;
+            } else {
+                let place = places.of(&format!("container.{name}.publish.{}", publish.host.0)).map_or_else(String::new, |place| format!("{place}: "));
+                return Err(Fault::new(format!("{place}port {} of {address} is taken by the project \"{}\" in {}", other.port, other.project, other.folder))
+                    .hint("publish another port, or give it another `address=` of loopback, such as \"127.0.0.2\""));
+            }
+        }
+        found.extend((0..=span).map(|offset| Port { address, port: publish.host.0 + offset, protocol: publish.protocol, to: publish.to.0 + offset }));
+    }
+    Ok(found)
+}
+
+fn variables(name: &Name, file: &EnvFile, places: &Places, observed: &Observed) -> Outcome<BTreeMap<String, String>> {
+    match observed.env_files.get(&file.path) {
+        Some(variables) => Ok(variables.clone()),
+        None if !file.required => Ok(BTreeMap::new()),
+        None => {
+            let place = places.of(&format!("container.{name}.env-file.{}", file.path)).map_or_else(String::new, |place| format!("{place}: "));
+            Err(Fault::new(format!("{place}the env-file \"{}\" is not there", file.path)).hint("make the file, or write required=#false"))
+        }
+    }
+}
+
+/// Everything that makes a container another one when it changes, by the path of its node.
+fn aspects(one: &Desired, project: &Project, observed: &Observed, images: &BTreeMap<Name, Image>, file_env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let spec = &one.spec;
+    let mut all = BTreeMap::new();
+    let mut put = |key: String, value: serde_json::Value| {
+        let empty = match &value {
+            serde_json::Value::Null => true,
+            serde_json::Value::Array(list) => list.is_empty(),
+            serde_json::Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        if !empty {
+            all.insert(key, value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        }
+    };
+    let json = |value: &dyn erased::Json| value.json();
+    if let Some(image) = &one.image {
+        put("image".into(), json(&image.digest.to_string()));
+    }
+    for (key, value) in [
+        ("cmd", json(&spec.cmd)),
+        ("entrypoint", json(&spec.entrypoint)),
+        ("workdir", json(&spec.workdir)),
+        ("user", json(&spec.user)),
+        ("group-add", json(&spec.groups)),
+        ("hostname", json(&spec.hostname)),
+        ("healthcheck", json(&spec.healthcheck)),
+        ("restart", json(&spec.restart)),
+        ("limits", json(&spec.limits)),
+        ("device", json(&spec.devices)),
+        ("sysctl", json(&spec.sysctls)),
+        ("stop-signal", json(&spec.stop_signal)),
+        ("stop-grace", json(&spec.stop_grace)),
+        ("init", json(&spec.init)),
+        ("tty", json(&spec.tty)),
+        ("log", json(&spec.log)),
+        ("extra-host", json(&spec.extra_hosts)),
+        ("label", json(&spec.labels)),
+        ("namespace", json(&spec.namespaces)),
+        ("on", json(&(&spec.on_start, &spec.on_stop))),
+        ("publish", json(&one.ports)),
+        ("tmpfs", json(&spec.tmpfs)),
+    ] {
+        put(key.into(), value);
+    }
+    for (name, value) in &spec.env {
+        put(format!("env.{name}"), json(value));
+    }
+    for (name, value) in file_env {
+        put(format!("env-file.{name}"), json(value));
+    }
+    for mount in &spec.mounts {
+        let image = match &mount.source {
+            crate::spec::MountSource::Image(name) => images.get(name).map(|image| image.digest),
+            _ => None,
+        };
+        put(format!("mount.{}", mount.to), json(&(mount, image)));
+    }
+    for attached in &one.networks {
+        put(format!("network.{}", attached.network), json(&(&attached.record, attached.address)));
+    }
+    for (kind, uses) in [("secret", &spec.secrets), ("config", &spec.configs)] {
+        for used in uses {
+            let declared = if kind == "secret" { project.secrets.contains_key(&used.name) } else { project.configs.contains_key(&used.name) };
+            let content = observed.contents.get(&used.name).filter(|_| declared).map(|digest| fingerprint(digest, &observed.instance));
+            put(format!("{kind}.{}", used.name), json(&(used, content)));
+        }
+    }
+    all
+}
+
+/// What tells that a content changed, and nothing about the content: short, and bound to the instance.
+fn fingerprint(digest: &Digest, instance: &str) -> String {
+    Digest::of(format!("{instance}/{digest}")).short(16)
+}
+
+mod erased {
+    //! One way to turn any part into JSON, so that a table of parts can be written as a table.
+    pub trait Json {
+        fn json(&self) -> serde_json::Value;
+    }
+
+    impl<T: serde::Serialize> Json for T {
+        fn json(&self) -> serde_json::Value {
+            serde_json::to_value(self).unwrap_or_default()
+        }
+    }
+}

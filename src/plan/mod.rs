@@ -1,0 +1,21 @@
+//! (project, lock, what is observed) → a plan: every change, each with its cause.
+//!
+//! Pure: it reads nothing and writes nothing; whatever it must know of the machine is in
+//! [`Observed`]. That is why `stead plan` cannot change anything.
+
+mod address;
+mod change;
+mod desired;
+mod images;
+mod observed;
+
+pub use address::{gateway, instance_loopback};
+pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan};
+pub use desired::{Attached, Desired, Port};
+pub use images::{Assembly, Config, Image, Pending, StepInputs, StepOutput, Walk, image_key, step_records, walk};
+pub use observed::{
+    ContainerRecord, Facts, FileTree, ImageRecord, InstanceRecord, NetworkRecord, Observed, Seen, StepRecord, TakenPort, TreeEntry, TreeKind,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What planning knows of the machine: plain data, gathered by `apply` or made up by a test.
+
+use super::images::{Image, StepOutput};
+use crate::model::{Digest, Name, Subnet};
+use crate::spec::Protocol;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// Look-ups that would be too many to gather beforehand.
+pub trait Facts {
+    /// The recorded output of a step.
+    fn step(&self, key: &Digest) -> Option<StepOutput>;
+    /// The image that an assembly came to.
+    fn image(&self, key: &Digest) -> Option<Image>;
+    /// The files that a `copy` step takes, by image and step.
+    fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String>;
+}
+
+/// Files about to be copied, in order.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FileTree {
+    pub entries: Vec<TreeEntry>,
+}
+
+/// A file, folder or link about to be copied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TreeEntry {
+    /// Where it goes, below the step's `to`; empty for `to` itself.
+    pub to: String,
+    /// Where it comes from, relative to the project's folder.
+    pub from: String,
+    pub kind: TreeKind,
+}
+
+/// What is copied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum TreeKind {
+    Folder,
+    File { digest: Digest, executable: bool },
+    Link(String),
+}
+
+impl FileTree {
+    /// What identifies the content: names, kinds and digests, not where they came from.
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(&self.entries.iter().map(|entry| (&entry.to, &entry.kind)).collect::<Vec<_>>())
+    }
+}
+
+/// What an instance's last `up` left on record.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    pub project: String,
+    pub folder: String,
+    pub file: String,
+    pub networks: BTreeMap<Name, NetworkRecord>,
+    pub containers: BTreeMap<String, ContainerRecord>,
+    pub images: BTreeMap<Name, ImageRecord>,
+    /// The ruleset's generation after our last change.
+    pub generation: u32,
+    /// Volumes that were made, with their folders.
+    pub volumes: BTreeSet<Name>,
+    /// Grows with every change of this record.
+    pub serial: u64,
+}
+
+/// A network that was made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    pub bridge: String,
+    pub subnet: Subnet,
+    pub gateway: Ipv4Addr,
+    pub internal: bool,
+    pub mtu: u32,
+    pub external: bool,
+}
+
+/// A container that was made.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    pub container: Name,
+    pub replica: u32,
+    pub image_name: String,
+    pub image: Digest,
+    /// Every aspect that matters, as text; what differs from the wish is the cause of a change.
+    pub aspects: BTreeMap<String, String>,
+    pub addresses: BTreeMap<Name, Ipv4Addr>,
+    pub ports: Vec<super::desired::Port>,
+    pub generation: u64,
+}
+
+/// An image that was built, and from what.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImageRecord {
+    pub digest: Digest,
+    pub steps: Vec<StepRecord>,
+}
+
+/// A step that was run: what it was and what it depended on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The step's own text, as a digest.
+    pub definition: Digest,
+    pub inputs: super::images::StepInputs,
+    /// For a `copy`: the blob that lists its files.
+    pub listing: Option<Digest>,
+}
+
+/// How a container is now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    Running,
+    /// It ended by itself, as its restart policy allows.
+    Finished,
+    /// It should run and does not.
+    Down,
+}
+
+/// A port of the host that another instance has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakenPort {
+    pub address: Ipv4Addr,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub project: String,
+    pub folder: String,
+}
+
+/// Everything that planning knows of the machine.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Short name of this instance, from its project's folder.
+    pub instance: String,
+    /// Short name of the installation.
+    pub tag: String,
+    pub record: InstanceRecord,
+    /// Containers on record, as they are now.
+    pub containers: BTreeMap<String, Seen>,
+    /// Bridges that are there.
+    pub bridges: BTreeSet<String>,
+    /// Subnets that the host routes, and through which link.
+    pub routes: Vec<(Subnet, String)>,
+    /// Subnets that other instances have on record.
+    pub subnets: Vec<Subnet>,
+    pub ports: Vec<TakenPort>,
+    /// Settings of the host that networks need and that it has not.
+    pub settings: Vec<(String, String)>,
+    /// Whether the firewall table is as it was left.
+    pub firewall: bool,
+    /// What secrets and configs hold now.
+    pub contents: BTreeMap<Name, Digest>,
+    /// Variables of the containers' files, by path.
+    pub env_files: BTreeMap<String, BTreeMap<String, String>>,
+    /// The listing of a recorded `copy`, where it is still in the store.
+    pub listings: BTreeMap<Digest, FileTree>,
+}

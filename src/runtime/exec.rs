@@ -1,0 +1,117 @@
+//! A further process in a running container.
+
+use super::cgroup::{Cgroup, Host};
+use super::guard::execute;
+use super::identity::identity;
+use super::spec::{CgroupSpec, ExecSpec};
+use super::start::{StartError, Stdio, write_error};
+use crate::sys::{self, Side};
+use nix::sched::CloneFlags;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// A process that was started in a container.
+#[derive(Debug)]
+pub struct Session {
+    /// A child of this process that ends with the session's exit status.
+    pub pid: i32,
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Starts a process in the namespaces and cgroup of a container's command.
+///
+/// # Errors
+/// What failed, in words, with the exit status for it.
+pub fn exec(command: impl AsFd, spec: &ExecSpec, hostname: &str, stdio: Stdio, host: &Host, group: &CgroupSpec) -> Result<Session, StartError> {
+    let (line, far_line) = sys::message_pair()?;
+    let (errors, far_errors) = sys::pipe()?;
+    let cgroup = Cgroup::open(host, group);
+    let entrance = cgroup.entrance();
+    let pid = match sys::clone_process(0, entrance.as_ref())? {
+        Side::Child => {
+            let mut keep = vec![command.as_fd().as_raw_fd(), far_line.as_raw_fd(), far_errors.as_raw_fd()];
+            if let Stdio::Files { stdin, stdout, stderr } = &stdio {
+                keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
+            }
+            let error = match sys::close_all_but(&keep).and_then(|()| sys::die_with_parent()).and_then(|()| sys::hide()).and_then(|()| cgroup.place(0, entrance.is_some())) {
+                Ok(()) => enter(&command, spec, hostname, stdio, &far_line, &far_errors),
+                Err(error) => error.into(),
+            };
+            write_error(&far_errors, &error);
+            sys::exit_now(error.status)
+        }
+        Side::Parent { pid, .. } => pid,
+    };
+    drop((far_line, far_errors, stdio));
+    let mut terminal = None;
+    if spec.process.tty {
+        let mut kind = [0];
+        if let Ok((1, mut fds)) = sys::receive_with(&line, &mut kind) {
+            terminal = fds.pop();
+        }
+    }
+    let mut text = Vec::new();
+    File::from(errors).read_to_end(&mut text)?;
+    if let Some((status, message)) = text.split_first() {
+        let _ = sys::wait_for(pid);
+        return Err(StartError { message: String::from_utf8_lossy(message).into_owned(), status: i32::from(*status) });
+    }
+    Ok(Session { pid, terminal })
+}
+
+/// Joins the container, starts the process in its pid namespace, and ends as it ends.
+fn enter(command: impl AsFd, spec: &ExecSpec, hostname: &str, stdio: Stdio, line: &std::os::unix::net::UnixStream, errors: &OwnedFd) -> StartError {
+    let all = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP;
+    if let Err(error) = sys::enter_namespace(command, all) {
+        return StartError { message: format!("cannot enter the container: {error}"), status: 126 };
+    }
+    match sys::clone_process(0, None) {
+        Err(error) => error.into(),
+        Ok(Side::Child) => {
+            let error = inside(spec, hostname, stdio, line);
+            write_error(errors, &error);
+            sys::exit_now(error.status)
+        }
+        Ok(Side::Parent { pid, .. }) => {
+            drop(stdio);
+            let _ = sys::close_all_but(&[]);
+            for number in 0..3 {
+                let _ = nix::unistd::close(number);
+            }
+            let status = sys::wait_for(pid).map_or(137, sys::Ended::status);
+            sys::exit_now(status)
+        }
+    }
+}
+
+fn inside(spec: &ExecSpec, hostname: &str, stdio: Stdio, line: &std::os::unix::net::UnixStream) -> StartError {
+    let prepare = || -> io::Result<super::Identity> {
+        sys::die_with_parent()?;
+        let root = File::open("/")?;
+        let identity = identity(&root, &spec.process.user, &spec.process.groups)?;
+        match stdio {
+            Stdio::Files { stdin, stdout, stderr } => {
+                for (number, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
+                    sys::place_descriptor(&fd, i32::try_from(number).unwrap_or(0))?;
+                }
+            }
+            Stdio::Terminal => {
+                let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
+                if let Some((rows, columns)) = spec.size {
+                    sys::set_window_size(&master, rows, columns);
+                }
+                nix::unistd::fchown(&slave, Some(identity.uid.into()), Some(5.into()))?;
+                sys::send_with(line, b"T", &[master.as_raw_fd()])?;
+                (0..3).try_for_each(|number| sys::place_descriptor(&slave, number))?;
+            }
+        }
+        sys::new_session(spec.process.tty)?;
+        Ok(identity)
+    };
+    match prepare() {
+        Ok(identity) => execute(&spec.process, &identity, hostname),
+        Err(error) => error.into(),
+    }
+}

@@ -1,0 +1,215 @@
+//! The guard and the command's own path to `execve`: everything that runs after the clone.
+
+use super::cgroup::Host;
+use super::identity::Identity;
+use super::rootfs::Root;
+use super::spec::{ProcessSpec, Spec};
+use super::start::{StartError, Stdio, write_error};
+use super::CAPABILITIES;
+use crate::sys::{self, Ended, Side};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// The guard's life: assemble the root, wait for the network, start the command, stay with it.
+pub fn run(spec: &Spec, contents: &[Vec<u8>], stdio: Stdio, host: &Host, line: UnixStream, errors: OwnedFd) -> ! {
+    let status = match guard(spec, contents, stdio, host, &line, &errors) {
+        Ok(never) => match never {},
+        Err(error) => {
+            write_error(&errors, &error);
+            error.status
+        }
+    };
+    sys::exit_now(status)
+}
+
+enum Never {}
+
+fn guard(spec: &Spec, contents: &[Vec<u8>], stdio: Stdio, host: &Host, line: &UnixStream, errors: &OwnedFd) -> Result<Never, StartError> {
+    sys::die_with_parent()?;
+    sys::hide()?;
+    let mut keep = vec![line.as_raw_fd(), errors.as_raw_fd()];
+    if let Stdio::Files { stdin, stdout, stderr } = &stdio {
+        keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
+    }
+    sys::close_all_but(&keep)?;
+    sys::set_umask(0o022);
+    nix::unistd::sethostname(&spec.hostname).map_err(io::Error::from)?;
+    let root = Root::assemble(spec, contents)?;
+    let identity = root.identity(&spec.process.user, &spec.process.groups)?;
+    if !spec.process.workdir.is_empty() {
+        root.make_workdir(&spec.process.workdir)?;
+    }
+    let mut go = [0];
+    if sys::receive_with(line, &mut go)?.0 != 1 {
+        sys::exit_now(137);
+    }
+    Root::sysctls(spec)?;
+    let inner = if spec.init || spec.host_pid { 0 } else { libc::CLONE_NEWPID };
+    match sys::clone_process(inner | libc::CLONE_NEWCGROUP, None)? {
+        Side::Child => {
+            let error = command(spec, stdio, host, line, root, &identity);
+            write_error(errors, &error);
+            sys::exit_now(error.status)
+        }
+        Side::Parent { pid, pidfd } => {
+            sys::send_with(line, b"P", &[pidfd.as_raw_fd()])?;
+            drop((stdio, pidfd));
+            watch(spec, line, errors, pid)
+        }
+    }
+}
+
+/// Stays until the command ends or the monitor is gone.
+fn watch(spec: &Spec, line: &UnixStream, errors: &OwnedFd, command: i32) -> ! {
+    sys::set_title("stead init");
+    // With only the line left open, the error pipe closes when the command is executed.
+    let _ = errors;
+    let _ = sys::close_all_but(&[line.as_raw_fd()]);
+    for number in 0..3 {
+        let _ = nix::unistd::close(number);
+    }
+    if spec.init {
+        // Process 1 of the container's own namespace: visible there, so as powerless as the command.
+        let _ = sys::drop_bounding(CAPABILITIES);
+        let _ = sys::set_capabilities(CAPABILITIES);
+    }
+    let forwarded = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM, libc::SIGWINCH];
+    let mut wanted = forwarded.to_vec();
+    wanted.push(libc::SIGCHLD);
+    let Ok(signals) = sys::signal_descriptor(&wanted) else { sys::exit_now(125) };
+    loop {
+        while let Some((pid, ended)) = sys::reap() {
+            if pid == command {
+                leave(line, ended);
+            }
+        }
+        let Ok(ready) = sys::wait_readable(&[&signals, line], None) else { sys::exit_now(125) };
+        while let Ok(Some(signal)) = signals.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            if spec.init && forwarded.contains(&number) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(command), nix::sys::signal::Signal::try_from(number).ok());
+            }
+        }
+        if ready.get(1) == Some(&true) {
+            // The monitor says nothing after the start: this is its end, and so the container's.
+            sys::exit_now(137);
+        }
+    }
+}
+
+fn leave(line: &UnixStream, ended: Ended) -> ! {
+    let mut message = vec![b'X'];
+    message.extend(ended.status().to_ne_bytes());
+    let _ = sys::send_with(line, &message, &[]);
+    sys::exit_now(0)
+}
+
+/// The command's path to its program; it returns only with what went wrong.
+fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root, identity: &Identity) -> StartError {
+    let prepare = || -> io::Result<()> {
+        sys::die_with_parent()?;
+        root.complete(spec, host)?;
+        root.enter()?;
+        match stdio {
+            Stdio::Files { stdin, stdout, stderr } => {
+                for (number, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
+                    sys::place_descriptor(&fd, i32::try_from(number).unwrap_or(0))?;
+                }
+            }
+            Stdio::Terminal => {
+                let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
+                nix::unistd::fchown(&slave, Some(identity.uid.into()), Some(5.into()))?;
+                sys::send_with(line, b"T", &[master.as_raw_fd()])?;
+                (0..3).try_for_each(|number| sys::place_descriptor(&slave, number))?;
+            }
+        }
+        sys::new_session(spec.process.tty)
+    };
+    if let Err(error) = prepare() {
+        return error.into();
+    }
+    execute(&spec.process, identity, &spec.hostname)
+}
+
+/// Takes on the process's identity and executes its program.
+pub(super) fn execute(process: &ProcessSpec, identity: &Identity, hostname: &str) -> StartError {
+    let become_it = || -> io::Result<()> {
+        sys::drop_bounding(CAPABILITIES)?;
+        sys::become_user(identity.uid, identity.gid, &identity.groups)?;
+        let workdir = if process.workdir.is_empty() { "/" } else { &process.workdir };
+        nix::unistd::chdir(workdir).map_err(|error| io::Error::other(format!("cannot enter the working directory {workdir}: {error}")))?;
+        // A working directory outside the root could be left behind (CVE-2024-21626).
+        if !std::env::current_dir()?.starts_with("/") {
+            return Err(io::Error::other("the working directory is outside of the container"));
+        }
+        sys::set_capabilities(if identity.uid == 0 { CAPABILITIES } else { 0 })
+    };
+    if let Err(error) = become_it() {
+        return error.into();
+    }
+    let environment = environment(process, identity, hostname);
+    let error = program(process, &environment);
+    sys::reset_signals();
+    match error {
+        Ok((program, arguments, environment)) => {
+            if let Err(error) = sys::close_on_exec_from(3) {
+                return error.into();
+            }
+            let error = sys::execute(&program, &arguments, &environment);
+            let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let shown = process.args.first().map_or("", String::as_str);
+            let message = match error.raw_os_error() {
+                Some(libc::ENOEXEC) => format!("cannot execute \"{shown}\": it is neither a program nor a script with a `#!` line"),
+                Some(libc::ENOENT) => format!("cannot execute \"{shown}\": it, or the interpreter that it names, is not in the image"),
+                _ => format!("cannot execute \"{shown}\": {error}"),
+            };
+            StartError { message, status }
+        }
+        Err(error) => error,
+    }
+}
+
+/// The environment: what is written, over the defaults that Docker gives.
+fn environment(process: &ProcessSpec, identity: &Identity, hostname: &str) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([
+        ("PATH".to_owned(), crate::image::PATH.to_owned()),
+        ("HOME".to_owned(), identity.home.clone()),
+        ("HOSTNAME".to_owned(), hostname.to_owned()),
+    ]);
+    if process.tty {
+        all.insert("TERM".into(), "xterm".into());
+    }
+    all.extend(process.env.clone());
+    all
+}
+
+type Invocation = (CString, Vec<CString>, Vec<CString>);
+
+/// Finds the program in `PATH`, as execvp(3) does.
+fn program(process: &ProcessSpec, environment: &BTreeMap<String, String>) -> Result<Invocation, StartError> {
+    let text = |text: &str| CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 });
+    let Some(name) = process.args.first() else {
+        return Err(StartError { message: "no command is given, by the container or by its image".into(), status: 127 });
+    };
+    let arguments = process.args.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
+    let environment_text = environment.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
+    if name.contains('/') {
+        return Ok((text(name)?, arguments, environment_text));
+    }
+    let path = environment.get("PATH").map_or("", String::as_str);
+    let mut denied = false;
+    for folder in path.split(':').filter(|folder| !folder.is_empty()) {
+        let candidate = format!("{folder}/{name}");
+        match nix::unistd::access(candidate.as_str(), nix::unistd::AccessFlags::X_OK) {
+            Ok(()) if Path::new(&candidate).is_file() => return Ok((text(&candidate)?, arguments, environment_text)),
+            Err(nix::errno::Errno::EACCES) => denied = true,
+            _ => {}
+        }
+    }
+    let (why, status) = if denied { ("may not be executed by this user", 126) } else { ("is not in the image", 127) };
+    Err(StartError { message: format!("the command \"{name}\" {why} (looked in {path})"), status })
+}

@@ -1,0 +1,141 @@
+//! Starting a container, seen from its monitor.
+
+use super::cgroup::{Cgroup, Host};
+use super::guard;
+use super::spec::{NetSpec, Spec};
+use crate::sys::{self, Side};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// What the command's standard descriptors are.
+pub enum Stdio {
+    Files { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    /// A new terminal of the container; its master comes back in [`Running`].
+    Terminal,
+}
+
+/// A container that has started.
+#[derive(Debug)]
+pub struct Running {
+    /// The guard: a child of this process, to be reaped.
+    pub guard: i32,
+    /// The command, wherever its pid namespace is.
+    pub command: OwnedFd,
+    /// The command's number, as the host sees it.
+    pub pid: i32,
+    pub terminal: Option<OwnedFd>,
+    /// The guard's line: it tells the command's end.
+    pub line: UnixStream,
+}
+
+/// Why a container did not start, with the exit status that Docker gives for it.
+#[derive(Debug)]
+pub struct StartError {
+    pub message: String,
+    pub status: i32,
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self { message: error.to_string(), status: 125 }
+    }
+}
+
+/// Starts a container. `prepare` is called while it waits, with the number of a process in its
+/// network namespace: the place to connect it.
+///
+/// # Errors
+/// The first thing that failed, in words; nothing of the container is left then.
+pub fn start(
+    spec: &Spec,
+    contents: &[Vec<u8>],
+    stdio: Stdio,
+    host: &Host,
+    cgroup: &Cgroup,
+    prepare: impl FnOnce(i32, &OwnedFd) -> io::Result<()>,
+) -> Result<Running, StartError> {
+    let (line, far_line) = sys::message_pair()?;
+    let (errors, far_errors) = sys::pipe()?;
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
+    if spec.network != NetSpec::Host {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    if !spec.host_ipc {
+        namespaces |= libc::CLONE_NEWIPC;
+    }
+    if !spec.host_pid {
+        namespaces |= libc::CLONE_NEWPID;
+    }
+    let entrance = cgroup.entrance();
+    let (guard_pid, guard_fd) = match sys::clone_process(namespaces, entrance.as_ref())? {
+        Side::Child => guard::run(spec, contents, stdio, host, far_line, far_errors),
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop((far_line, far_errors, stdio));
+    let give_up = |fallback: io::Error| {
+        let _ = sys::signal_process(&guard_fd, libc::SIGKILL);
+        let _ = sys::wait_for(guard_pid);
+        // The guard's own words are better than the consequences seen from here.
+        read_error(&errors).unwrap_or_else(|| fallback.into())
+    };
+    let ready = cgroup.place(guard_pid, entrance.is_some()).and_then(|()| prepare(guard_pid, &guard_fd)).and_then(|()| sys::send_with(&line, b"G", &[]));
+    if let Err(error) = ready {
+        return Err(give_up(error));
+    }
+    let (mut command, mut terminal) = (None, None);
+    while command.is_none() || spec.process.tty && terminal.is_none() {
+        let mut kind = [0];
+        match sys::receive_with(&line, &mut kind) {
+            Ok((1, mut fds)) if kind[0] == b'P' => command = fds.pop(),
+            Ok((1, mut fds)) if kind[0] == b'T' => terminal = fds.pop(),
+            Ok(_) => return Err(give_up(io::Error::other("the container ended before it began"))),
+            Err(error) => return Err(give_up(error)),
+        }
+    }
+    if let Some(error) = read_error(&errors) {
+        let _ = sys::signal_process(&guard_fd, libc::SIGKILL);
+        let _ = sys::wait_for(guard_pid);
+        return Err(error);
+    }
+    let command = command.ok_or_else(|| io::Error::other("no command"))?;
+    let pid = sys::process_number(&command).unwrap_or(0);
+    Ok(Running { guard: guard_pid, command, pid, terminal, line })
+}
+
+/// Reads what a failing start wrote; nothing when the command was executed.
+fn read_error(errors: &OwnedFd) -> Option<StartError> {
+    let mut text = Vec::new();
+    File::from(errors.try_clone().ok()?).read_to_end(&mut text).ok()?;
+    let (status, message) = text.split_first()?;
+    Some(StartError { message: String::from_utf8_lossy(message).into_owned(), status: i32::from(*status) })
+}
+
+/// Sends a failing start's error to the monitor.
+pub(super) fn write_error(errors: &OwnedFd, error: &StartError) {
+    let mut bytes = vec![u8::try_from(error.status).unwrap_or(125)];
+    bytes.extend(error.message.bytes());
+    // Below the pipe's atomic size, so that it arrives whole.
+    bytes.truncate(4000);
+    let _ = nix::unistd::write(errors, &bytes);
+}
+
+impl Running {
+    /// Reads the command's exit status from the guard, if it has come.
+    pub fn ended(&self) -> Option<i32> {
+        let mut message = [0; 5];
+        let _ = self.line.set_nonblocking(true);
+        match sys::receive_with(&self.line, &mut message) {
+            Ok((5, _)) if message[0] == b'X' => Some(i32::from_ne_bytes([message[1], message[2], message[3], message[4]])),
+            // The guard is gone without a word: it was killed, and the command with it.
+            Ok((0, _)) => Some(137),
+            _ => None,
+        }
+    }
+
+    /// The descriptor that becomes readable when the command has ended.
+    pub fn line_number(&self) -> i32 {
+        self.line.as_raw_fd()
+    }
+}
