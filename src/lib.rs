@@ -1,6 +1,7 @@
 //! stead
 pub mod apply;
 pub mod build;
+pub mod cli;
 pub mod debian;
 pub mod image;
 pub mod lock;
@@ -13,3 +14,4 @@ pub mod spec;
 pub mod store;
 pub mod sys;
 pub mod volume;
+pub mod watch;

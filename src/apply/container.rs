@@ -54,20 +54,9 @@ pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[OwnedF
     monitor::launch(&folder, &maker.file_contents(one), &fds).doing(|| format!("container {} does not start", one.name))
 }
 
-/// A container for one command, not on record: its folder and its description, not yet started.
-///
-/// # Errors
-/// Those of preparing folders.
-pub fn one_off(maker: &Maker, one: &Desired) -> Outcome<(Folder, MonitorSpec, Vec<Vec<u8>>)> {
-    let folder = maker.instance.container(&one.name);
-    let spec = prepare(maker, one, 1, &folder)?;
-    folder.write_spec(&spec)?;
-    Ok((folder, spec, maker.file_contents(one)))
-}
-
 impl Maker<'_> {
     /// Contents in the order of the container's files: secrets, then configs.
-    fn file_contents(&self, one: &Desired) -> Vec<Vec<u8>> {
+    pub fn file_contents(&self, one: &Desired) -> Vec<Vec<u8>> {
         one.spec.secrets.iter().chain(&one.spec.configs).map(|used| self.contents.get(&used.name).cloned().unwrap_or_default()).collect()
     }
 
@@ -102,7 +91,11 @@ impl Maker<'_> {
     }
 }
 
-fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -> Outcome<MonitorSpec> {
+/// Makes a container's folders and describes it for its monitor.
+///
+/// # Errors
+/// Those of making folders; mounts whose source is missing.
+pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -> Outcome<MonitorSpec> {
     let image = one.image.as_ref().ok_or_else(|| Fault::new(format!("the image {} is not built", one.image_name)))?;
     let instance = maker.instance;
     private_folder(folder.path())?;

@@ -308,7 +308,9 @@ fn pin_planned(loaded: &LoadedProject, store: &Store, planned: &Planned, record:
 /// Ends what runs and is not on record: left by an `up` that was killed.
 fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
     for name in instance.container_folders() {
-        if !record.containers.contains_key(&name) && !name.starts_with("run-") {
+        // A one-off container belongs to the command that runs it, while that lives.
+        let somebodys = name.starts_with("run-") && instance.container(&name).alive();
+        if !record.containers.contains_key(&name) && !somebodys {
             down::end(instance, &name)?;
             down::forget(instance, &name);
         }

@@ -14,6 +14,6 @@ mod synthesise;
 mod unpack;
 
 pub use fetch::{Progress, fetch_packages};
-pub use mirror::{Mirrors, Settings};
+pub use mirror::{Mirrors, Place, Settings};
 pub use resolve::{Update, resolve};
 pub use unpack::{Unpacked, unpack};

@@ -124,14 +124,3 @@ impl Remote {
         }
     }
 }
-
-/// Runs a command in a container with its output thrown away, for checks by the tool itself.
-///
-/// # Errors
-/// As [`session`].
-pub fn command(folder: &Folder, spec: &ExecSpec) -> Outcome<i32> {
-    use std::os::fd::AsRawFd;
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "cannot open /dev/null".into())?;
-    let fd = null.as_raw_fd();
-    session(folder, spec, &[fd, fd, fd])?.wait()
-}

@@ -190,6 +190,46 @@ pub fn read_lines(file: impl Read) -> Vec<Line> {
     found
 }
 
+/// Reads a container's logs as they grow: all generations, all files, from the oldest line on.
+pub struct Tail {
+    folder: PathBuf,
+    /// Generation, file and offset of the next line.
+    at: (u64, u64, u64),
+}
+
+impl Tail {
+    /// The logs of a container, from their beginning.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), at: (0, 0, 0) }
+    }
+
+    /// Lines that have come since the last call.
+    pub fn read(&mut self) -> Vec<Line> {
+        let mut found = Vec::new();
+        let generations = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut generations: Vec<u64> = generations.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|number| *number >= self.at.0).collect();
+        generations.sort_unstable();
+        for generation in generations {
+            for (number, path) in log_files(&self.folder.join(generation.to_string())) {
+                if (generation, number) < (self.at.0, self.at.1) {
+                    continue;
+                }
+                let offset = if (generation, number) == (self.at.0, self.at.1) { self.at.2 } else { 0 };
+                let Ok(mut file) = File::open(&path) else { continue };
+                if io::Seek::seek(&mut file, io::SeekFrom::Start(offset)).is_err() {
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                let _ = file.read_to_end(&mut bytes);
+                let whole = bytes.iter().rposition(|c| *c == b'\n').map_or(0, |at| at + 1);
+                self.at = (generation, number, offset + whole as u64);
+                found.extend(read_lines(&bytes[..whole]));
+            }
+        }
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

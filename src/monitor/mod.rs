@@ -10,7 +10,7 @@ mod health;
 mod life;
 mod log;
 
-pub use control::{Reply, Request, call, command, session};
+pub use control::{Request, call, session};
 pub use files::{Folder, Health, MonitorSpec, State, Status, boot_id as boot, now_ms};
 pub use life::{launch, main};
-pub use log::{Line, LogFiles, lines, log_files};
+pub use log::{Line, Tail, lines};

@@ -165,7 +165,8 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
             batch.text(INFO_KIND, "veth");
             batch.nested(INFO_DATA, |batch| {
                 batch.nested(VETH_PEER, |batch| {
-                    batch.raw(&link_header(0, true));
+                    // Not up yet: a peer cannot be opened before the pair is whole (veth_open, ENOTCONN).
+                    batch.raw(&link_header(0, false));
                     batch.text(IFLA_IFNAME, &interface.name);
                     batch.number(IFLA_MTU, interface.mtu);
                     batch.number(IFLA_NET_NS_PID, u32::try_from(pid).unwrap_or(0));
@@ -205,7 +206,9 @@ fn configure(interfaces: &[Interface]) -> io::Result<()> {
     let mut batch = Batch::default();
     batch.begin(NEWLINK, ACK, &link_header(1, true));
     for interface in interfaces {
-        address(&mut batch, index_of(&interface.name)?, interface.address, interface.prefix);
+        let index = index_of(&interface.name)?;
+        batch.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
+        address(&mut batch, index, interface.address, interface.prefix);
     }
     for interface in interfaces {
         if let Some(gateway) = interface.gateway {

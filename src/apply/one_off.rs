@@ -1,0 +1,162 @@
+//! A container for one command: `stead run`. It is not on record and leaves nothing behind.
+
+use super::container::{Maker, bridges, prepare};
+use super::execute::{UpOptions, build_only, prepare_folders};
+use super::instance::Instance;
+use super::observe::observe;
+use super::project::{LoadedProject, read_lock};
+use super::report::Reporter;
+use super::{down, firewall};
+use crate::build::StoreFacts;
+use crate::model::{Fault, Name, Outcome, nearest};
+use crate::monitor::{Folder, MonitorSpec, State, Status, boot, now_ms};
+use crate::network;
+use crate::plan::{self, Desired, Planned};
+use crate::runtime::{NetSpec, Running};
+use crate::spec::{Container, Project};
+use crate::store::{Lease, Store};
+use crate::sys;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// A container that is prepared and not started, with what holds its place.
+pub struct OneOff {
+    pub spec: MonitorSpec,
+    pub contents: Vec<Vec<u8>>,
+    folder: Folder,
+    name: String,
+    instance: Instance,
+    _lock: sys::Lock,
+    _lease: Lease,
+}
+
+impl OneOff {
+    /// Tells others that it runs.
+    pub fn running(&self, running: &Running) {
+        let status = Status { state: State::Running, pid: running.pid, monitor: std::process::id(), started_at: Some(now_ms()), boot: boot(), ..Status::default() };
+        let bytes = serde_json::to_vec(&status).unwrap_or_default();
+        let _ = sys::write_atomic(&self.folder.join("status.json"), &bytes, 0o600);
+    }
+
+    /// Removes what it wrote.
+    pub fn clean(&self) {
+        down::forget(&self.instance, &self.name);
+    }
+}
+
+/// Prepares a container for one command, building its image first if need be.
+///
+/// # Errors
+/// An unknown name; what makes the plan impossible; a build that fails.
+pub fn one_off(loaded: &LoadedProject, name: &str, command: &[String], tty: bool, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<OneOff> {
+    let instance = &loaded.instance;
+    let store = Store::at(&instance.home.store);
+    store.prepare()?;
+    prepare_folders(instance)?;
+    let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Fault::new)?;
+    let (project, image) = with_one_off(&loaded.project, name, command, tty, &own)?;
+    let mut planned = plan_with(loaded, &project, &store)?;
+    if !planned.0.built.contains_key(&image) {
+        build_only(loaded, &BTreeSet::from([image]), options, reporter)?;
+        planned = plan_with(loaded, &project, &store)?;
+    }
+    let (planned, contents) = planned;
+    let full = format!("{own}-1");
+    let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
+    let mut lease = Lease::open(&store)?;
+    if let Some(image) = &one.image {
+        lease.pin(image.layers.iter().map(|layer| &layer.diff_id).chain([&image.digest]))?;
+    }
+    let _queue = instance.lock()?;
+    connect(instance, &planned, &mut one)?;
+    let maker = Maker { instance, store: &store, all: &planned.desired, images: &planned.built, contents: &contents };
+    let folder = instance.container(&full);
+    let spec = prepare(&maker, &one, 1, &folder)?;
+    folder.write_spec(&spec)?;
+    let lock = sys::Lock::attempt(&folder.join("lock")).ok().flatten().ok_or_else(|| Fault::new("another command has this container"))?;
+    Ok(OneOff { spec, contents: maker.file_contents(&one), folder, name: full, instance: instance.clone(), _lock: lock, _lease: lease })
+}
+
+/// The project with one container more, and the image that it runs.
+fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, own: &Name) -> Outcome<(Project, Name)> {
+    let mut container = match (project.containers.get(name), project.images.get_key_value(name)) {
+        (Some(container), _) => container.clone(),
+        (None, Some((image, _))) => Container::of_image(image.clone()),
+        (None, None) => {
+            let known = project.containers.keys().chain(project.images.keys()).map(Name::as_str);
+            let fault = Fault::new(format!("the project has no container and no image \"{name}\""));
+            return Err(match nearest(name, known) {
+                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
+                None => fault,
+            });
+        }
+    };
+    if !command.is_empty() {
+        container.cmd = Some(command.to_vec());
+    }
+    container.tty = tty;
+    container.replicas = 1;
+    container.publish.clear();
+    container.depends_on.clear();
+    container.healthcheck = None;
+    for attachment in &mut container.networks {
+        attachment.address = None;
+    }
+    let crate::spec::ImageRef::Project(image) = container.image.clone() else {
+        return Err(Fault::new("images of registries are not supported yet"));
+    };
+    let mut project = project.clone();
+    project.containers.insert(own.clone(), container);
+    Ok((project, image))
+}
+
+type WithContents = (Planned, BTreeMap<Name, Vec<u8>>);
+
+fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithContents> {
+    let lock = read_lock(&loaded.instance.folder)?;
+    let observation = observe(loaded, store)?;
+    let facts = StoreFacts { store, scanner: &observation.scanner };
+    let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;
+    Ok((planned, observation.contents))
+}
+
+/// Makes its networks, if they are not there, and gives it addresses from their upper ends.
+fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome<()> {
+    let taken: BTreeSet<Ipv4Addr> = instance
+        .container_folders()
+        .iter()
+        .filter(|name| name.starts_with("run-"))
+        .filter_map(|name| instance.container(name).spec())
+        .flat_map(|spec| match spec.spec.network {
+            NetSpec::Own { interfaces } => interfaces.into_iter().map(|interface| interface.address).collect(),
+            NetSpec::Host => Vec::new(),
+        })
+        .collect();
+    let mut record = instance.record();
+    let mut new = false;
+    for attached in &mut one.networks {
+        let subnet = attached.record.subnet;
+        let used = |address: &Ipv4Addr| taken.contains(address) || planned.desired.values().any(|other| other.networks.iter().any(|there| there.address == *address));
+        attached.address = (2..subnet.hosts()).rev().map(|host| subnet.host(host)).find(|address| !used(address)).ok_or_else(|| Fault::new(format!("the network {} has no address left", attached.network)))?;
+        if record.networks.get(&attached.network) != Some(&attached.record) {
+            record.networks.insert(attached.network.clone(), attached.record.clone());
+            new = true;
+        }
+    }
+    if new {
+        record.project.clone_from(&planned.plan.project);
+        record.folder = instance.folder.display().to_string();
+        record.file.clone_from(&instance.file);
+        record.serial += 1;
+        instance.save(&record)?;
+    }
+    let wanted = one.networks.iter().map(|attached| (attached.network.clone(), attached.record.clone())).collect();
+    network::ensure_bridges(&bridges(instance, &wanted))?;
+    if !one.networks.is_empty() && (new || !firewall::is_current(&instance.home)) {
+        for setting in network::HOST_SETTINGS.iter().filter(|setting| !setting.holds()) {
+            setting.apply()?;
+        }
+        firewall::refresh(&instance.home)?;
+    }
+    Ok(())
+}

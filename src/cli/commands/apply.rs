@@ -1,0 +1,27 @@
+use super::super::Context;
+use super::super::ui::Shown;
+use crate::apply::apply_saved;
+use crate::model::{Context as _, Outcome};
+use crate::plan::Plan;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Carries out a saved plan exactly, or refuses because the world moved.
+///
+/// Example: stead apply plan.json
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// A plan made by `stead plan --json`.
+    plan: PathBuf,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let started = Instant::now();
+    let bytes = std::fs::read(&arguments.plan).doing(|| format!("cannot read {}", arguments.plan.display()))?;
+    let plan: Plan = serde_json::from_slice(&bytes).doing(|| format!("{} is not a plan", arguments.plan.display()))?;
+    let loaded = context.project()?;
+    let shown = Shown::new(&context.ui, false);
+    let outcome = apply_saved(&loaded, plan, &shown);
+    shown.clear();
+    super::up::conclude(&outcome?, &loaded, context, started)
+}

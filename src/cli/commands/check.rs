@@ -1,0 +1,32 @@
+use super::super::Context;
+use crate::apply;
+use crate::model::Outcome;
+use crate::spec::has_errors;
+use serde_json::json;
+
+/// Checks the project file and all that it includes; every error at once.
+///
+/// Example: stead check --json
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Print the findings for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let found = apply::findings(&context.options)?;
+    let diagnostics = &found.loaded.diagnostics;
+    let failed = has_errors(diagnostics);
+    if arguments.json {
+        context.ui.json(&json!({ "version": 1, "ok": !failed, "diagnostics": diagnostics, "unsupported": found.loaded.unsupported }));
+    } else {
+        context.ui.diagnostics(diagnostics, &found.loaded.files);
+        if !failed {
+            let later = found.loaded.unsupported.len();
+            let note = if later == 0 { String::new() } else { format!(" ({later} node{} not supported by `up` yet)", if later == 1 { "" } else { "s" }) };
+            context.ui.say(&format!("{} is right{note}", context.options.file));
+        }
+    }
+    Ok(u8::from(failed))
+}

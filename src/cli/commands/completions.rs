@@ -1,0 +1,19 @@
+use super::super::{Context, command};
+use crate::model::Outcome;
+use clap_complete::Shell;
+
+/// Prints completions for a shell.
+///
+/// Example: stead completions bash > /etc/bash_completion.d/stead
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// The shell.
+    shell: Shell,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command(), "stead", &mut out);
+    context.ui.result(&String::from_utf8_lossy(&out));
+    Ok(0)
+}

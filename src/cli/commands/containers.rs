@@ -1,0 +1,133 @@
+//! `start`, `stop`, `restart`, `kill`: what is done to some containers, not to the project.
+
+use super::super::Context;
+use crate::apply::{Instance, UpOptions};
+use crate::model::{Fault, Name, Outcome, Span};
+use crate::monitor::{self, Request};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// Starts containers that were stopped.
+///
+/// Example: stead start web
+#[derive(clap::Args, Debug)]
+pub struct Start {
+    /// Containers; all if none is given.
+    names: Vec<String>,
+}
+
+/// Stops containers; `up` or `start` starts them again.
+///
+/// Example: stead stop web -t 2s
+#[derive(clap::Args, Debug)]
+pub struct Stop {
+    /// Containers or replicas; all if none is given.
+    names: Vec<String>,
+    /// How long they may take before they are killed; else what the project file says.
+    #[arg(short, long, value_name = "TIME")]
+    time: Option<String>,
+}
+
+/// Stops containers and starts them again.
+///
+/// Example: stead restart web
+#[derive(clap::Args, Debug)]
+pub struct Restart {
+    /// Containers; all if none is given.
+    names: Vec<String>,
+}
+
+/// Sends a signal to containers' first process.
+///
+/// Example: stead kill -s HUP web
+#[derive(clap::Args, Debug)]
+pub struct Kill {
+    /// The signal, by name or number.
+    #[arg(short, long, default_value = "KILL")]
+    signal: String,
+    /// Containers or replicas.
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+/// The replicas that some names mean.
+fn replicas(instance: &Instance, names: &[String]) -> Outcome<Vec<String>> {
+    if names.is_empty() {
+        return Ok(instance.record().containers.keys().cloned().collect());
+    }
+    let mut found = Vec::new();
+    for name in names {
+        let all = Name::parse(name).map(|name| instance.replicas(&name)).unwrap_or_default();
+        if all.is_empty() {
+            found.push(instance.find(name)?);
+        }
+        found.extend(all);
+    }
+    Ok(found)
+}
+
+pub fn start(arguments: &Start, context: &Context) -> Outcome<u8> {
+    let loaded = context.project()?;
+    let record = loaded.instance.record();
+    let names = replicas(&loaded.instance, &arguments.names)?;
+    let only: BTreeSet<Name> = names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect();
+    if only.is_empty() {
+        return Err(Fault::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
+    }
+    let options = UpOptions { only, command: "start".into(), ..UpOptions::default() };
+    super::up::converge(&loaded, &options, context, Instant::now())
+}
+
+pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
+    let grace = arguments.time.as_ref().map(|text| {
+        // Docker takes plain seconds.
+        let text = if text.bytes().all(|c| c.is_ascii_digit()) { format!("{text}s") } else { text.clone() };
+        Span::parse(&text).map_err(|why| Fault::new(format!("--time {text}: {why}")).exit(2))
+    });
+    let instance = context.instance();
+    stop_all(&instance, &replicas(&instance, &arguments.names)?, grace.transpose()?, context)?;
+    Ok(0)
+}
+
+fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context: &Context) -> Outcome<()> {
+    let failures: Vec<Fault> = std::thread::scope(|scope| {
+        let stops: Vec<_> = names
+            .iter()
+            .map(|name| {
+                scope.spawn(move || {
+                    let folder = instance.container(name);
+                    if !folder.alive() {
+                        return Ok(false);
+                    }
+                    monitor::call(&folder, &Request::Stop { signal: None, grace }).map(|_| true)
+                })
+            })
+            .collect();
+        let ended = stops.into_iter().zip(names).filter_map(|(stop, name)| match stop.join() {
+            Ok(Ok(true)) => {
+                context.ui.say(&format!("stopped {name}"));
+                None
+            }
+            Ok(Ok(false)) => None,
+            Ok(Err(fault)) => Some(fault),
+            Err(_) => Some(Fault::new(format!("stopping {name} failed"))),
+        });
+        ended.collect()
+    });
+    failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    stop_all(&instance, &replicas(&instance, &arguments.names)?, None, context)?;
+    start(&Start { names: arguments.names.clone() }, context)
+}
+
+pub fn kill(arguments: &Kill, context: &Context) -> Outcome<u8> {
+    let signal = crate::sys::signal_number(&arguments.signal).ok_or_else(|| Fault::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").exit(2))?;
+    let instance = context.instance();
+    for name in replicas(&instance, &arguments.names)? {
+        monitor::call(&instance.container(&name), &Request::Signal { signal })?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,29 @@
+use super::super::Context;
+use super::super::ui::Style;
+use crate::apply::{self, DownOptions};
+use crate::model::Outcome;
+use std::time::Instant;
+
+/// Ends the environment: containers, networks and their records. Logs, history, images and volumes stay.
+///
+/// Example: stead down
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Delete the volumes, too, with all data in them.
+    #[arg(long)]
+    volumes: bool,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let started = Instant::now();
+    // A project file that is broken, or gone, must not keep its containers alive.
+    let loaded = apply::load(&context.options, false).ok();
+    let instance = loaded.as_ref().map_or_else(|| context.instance(), |loaded| loaded.instance.clone());
+    let changes = apply::down(&instance, loaded.as_ref().map(|loaded| &loaded.project), DownOptions { volumes: arguments.volumes })?;
+    let text = match changes.len() {
+        0 => "nothing is up".to_owned(),
+        count => format!("down: {count} removed ({})", apply::since(started)),
+    };
+    context.ui.say(&Style::Dim.paint(&text, context.ui.color_err));
+    Ok(0)
+}

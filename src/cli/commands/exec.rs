@@ -1,0 +1,53 @@
+use super::super::Context;
+use crate::model::Outcome;
+use crate::monitor;
+use crate::runtime::{ExecSpec, ProcessSpec};
+use std::io::IsTerminal;
+
+/// Runs a command in a running container; its exit status becomes this command's.
+///
+/// Example: stead exec web sh
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Without a terminal, even if this one is one.
+    #[arg(short = 'T', long)]
+    no_tty: bool,
+    /// As another user.
+    #[arg(short, long)]
+    user: Option<String>,
+    /// In another working directory.
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// With another environment variable; may be given often.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// The container or replica.
+    container: String,
+    /// The command.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<String>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    let name = instance.find(&arguments.container)?;
+    let folder = instance.container(&name);
+    let base = folder.spec().map(|spec| spec.spec.process).unwrap_or_default();
+    let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut env = base.env;
+    env.extend(arguments.env.iter().map(|pair| pair.split_once('=').map_or((pair.clone(), String::new()), |(name, value)| (name.to_owned(), value.to_owned()))));
+    let process = ProcessSpec {
+        args: arguments.command.clone(),
+        env,
+        workdir: arguments.workdir.clone().unwrap_or(base.workdir),
+        user: arguments.user.clone().unwrap_or(base.user),
+        groups: base.groups,
+        tty,
+    };
+    let spec = ExecSpec { process, size: crate::sys::window_size(std::io::stdout()) };
+    let remote = monitor::session(&folder, &spec, if tty { &[] } else { &[0, 1, 2] })?;
+    if let Some(terminal) = &remote.terminal {
+        super::run::relay(terminal, None)?;
+    }
+    Ok(u8::try_from(remote.wait()?).unwrap_or(1))
+}

@@ -1,0 +1,99 @@
+//! One file per command: its arguments, whose comments are the help text, then its function.
+
+mod apply;
+mod build;
+mod check;
+mod completions;
+mod containers;
+mod doctor;
+mod down;
+mod exec;
+mod gc;
+mod images;
+mod logs;
+mod plan;
+mod ps;
+mod run;
+mod schema;
+mod status;
+mod up;
+mod update;
+mod watch;
+mod why;
+
+use super::Context;
+use crate::model::{Fault, Outcome};
+use clap::Subcommand;
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    Up(up::Arguments),
+    Down(down::Arguments),
+    Plan(plan::Arguments),
+    Apply(apply::Arguments),
+    Check(check::Arguments),
+    Status(status::Arguments),
+    Watch(watch::Arguments),
+    Ps(ps::Arguments),
+    Logs(logs::Arguments),
+    Exec(exec::Arguments),
+    Run(run::Arguments),
+    Start(containers::Start),
+    Stop(containers::Stop),
+    Restart(containers::Restart),
+    Kill(containers::Kill),
+    Build(build::Arguments),
+    Images(images::Arguments),
+    Update(update::Arguments),
+    Why(why::Arguments),
+    Gc(gc::Arguments),
+    Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Schema(schema::Arguments),
+}
+
+impl Command {
+    /// Runs the command; its exit code comes back.
+    pub fn run(self, context: &Context) -> Outcome<u8> {
+        match self {
+            Self::Check(arguments) => return check::run(&arguments, context),
+            Self::Plan(arguments) => return plan::run(&arguments, context),
+            Self::Completions(arguments) => return completions::run(&arguments, context),
+            Self::Schema(arguments) => return schema::run(&arguments, context),
+            Self::Doctor(arguments) => return doctor::run(&arguments, context),
+            Self::Why(arguments) => return why::run(&arguments, context),
+            _ => {}
+        }
+        ordinary_user()?;
+        match self {
+            Self::Up(arguments) => up::run(&arguments, context),
+            Self::Down(arguments) => down::run(&arguments, context),
+            Self::Apply(arguments) => apply::run(&arguments, context),
+            Self::Status(arguments) => status::run(&arguments, context),
+            Self::Watch(arguments) => watch::run(&arguments, context),
+            Self::Ps(arguments) => ps::run(&arguments, context),
+            Self::Logs(arguments) => logs::run(&arguments, context),
+            Self::Exec(arguments) => exec::run(&arguments, context),
+            Self::Run(arguments) => run::run(&arguments, context),
+            Self::Start(arguments) => containers::start(&arguments, context),
+            Self::Stop(arguments) => containers::stop(&arguments, context),
+            Self::Restart(arguments) => containers::restart(&arguments, context),
+            Self::Kill(arguments) => containers::kill(&arguments, context),
+            Self::Build(arguments) => build::run(&arguments, context),
+            Self::Images(arguments) => images::run(&arguments, context),
+            Self::Update(arguments) => update::run(&arguments, context),
+            Self::Gc(arguments) => gc::run(&arguments, context),
+            Self::Check(_) | Self::Plan(_) | Self::Completions(_) | Self::Schema(_) | Self::Doctor(_) | Self::Why(_) => Ok(0),
+        }
+    }
+}
+
+/// Refuses what only root can do, until containers of ordinary users arrive.
+fn ordinary_user() -> Outcome<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Fault::new("stead runs containers as root only, for now")
+        .hint("type it again behind `sudo`; containers of ordinary users, without root, come with a later version. `stead check` and `stead plan` work as you are"))
+}

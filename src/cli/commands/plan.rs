@@ -1,0 +1,39 @@
+use super::super::Context;
+use super::super::ui::plan_text;
+use crate::apply::{self, LoadedProject};
+use crate::model::Outcome;
+
+/// Shows what `up` would do and why. Writes nothing, uses no network.
+///
+/// Example: stead plan --json > plan.json; stead apply plan.json
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Print the plan for programs; `stead apply` takes it.
+    #[arg(long)]
+    json: bool,
+    /// Exit with 2 when there is something to do.
+    #[arg(long)]
+    check: bool,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let loaded = context.project_dry()?;
+    let planned = apply::plan_only(&loaded)?;
+    if arguments.json {
+        context.ui.json(&planned.plan);
+    } else {
+        print(&planned.plan, context);
+    }
+    Ok(if arguments.check && !planned.plan.changes.is_empty() { 2 } else { 0 })
+}
+
+/// Shows a project's plan to people.
+pub fn show(loaded: &LoadedProject, context: &Context) -> Outcome<u8> {
+    print(&apply::plan_only(loaded)?.plan, context);
+    Ok(0)
+}
+
+fn print(plan: &crate::plan::Plan, context: &Context) {
+    let text = plan_text(plan, context.ui.color_out);
+    context.ui.result(if text.is_empty() { "nothing to do\n" } else { &text });
+}

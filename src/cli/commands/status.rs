@@ -1,0 +1,15 @@
+use super::super::Context;
+use crate::model::Outcome;
+
+/// Shows how this machine differs from the project file.
+///
+/// Example: stead status
+#[derive(clap::Args, Debug)]
+pub struct Arguments {}
+
+pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
+    let loaded = context.project_dry()?;
+    let rows = super::ps::rows(&loaded.instance, super::ps::Which::All);
+    context.ui.result(&super::ps::table(&rows, context.ui.color_out));
+    super::plan::show(&loaded, context)
+}

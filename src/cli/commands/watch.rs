@@ -1,0 +1,46 @@
+use super::super::Context;
+use super::super::ui::Style;
+use crate::apply::{LoadedProject, UpOptions};
+use crate::model::Outcome;
+use crate::watch::{Watcher, sources};
+use std::time::Instant;
+
+/// Brings the environment up and keeps it so: every change of the project file, the lock, or what
+/// images copy is applied.
+///
+/// Example: stead watch
+#[derive(clap::Args, Debug)]
+pub struct Arguments {}
+
+pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
+    let loaded = context.project()?;
+    let options = UpOptions { command: "watch".into(), ..UpOptions::default() };
+    // What fails at first may be mended by the next save.
+    if let Err(fault) = super::up::converge(&loaded, &options, context, Instant::now()) {
+        context.ui.fault(&fault);
+    }
+    follow(loaded, &options, context)
+}
+
+/// Waits for changes and applies them, until interrupted.
+pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> Outcome<u8> {
+    let mut watcher = Watcher::new(&loaded.instance.folder)?;
+    let mut wanted = sources(&loaded, &context.options);
+    drop(loaded);
+    loop {
+        watcher.watch(&wanted);
+        context.ui.say(&Style::Dim.paint("watching; interrupt to end (containers stay up)", context.ui.color_err));
+        let changed = watcher.wait()?;
+        let started = Instant::now();
+        let shown: Vec<String> = changed.iter().take(3).map(|path| path.display().to_string()).collect();
+        let more = if changed.len() > 3 { format!(" and {} more", changed.len() - 3) } else { String::new() };
+        context.ui.say(&format!("{}{more} changed", shown.join(", ")));
+        let applied = context.project().and_then(|loaded| {
+            wanted = sources(&loaded, &context.options);
+            super::up::converge(&loaded, options, context, started)
+        });
+        if let Err(fault) = applied {
+            context.ui.fault(&fault);
+        }
+    }
+}

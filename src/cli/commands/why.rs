@@ -1,0 +1,43 @@
+use super::super::Context;
+use crate::apply::{self, read_history};
+use crate::model::{Fault, Outcome};
+use crate::plan::Change;
+
+/// Tells why something would be changed, or was changed last.
+///
+/// Example: stead why web
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// A container, image, network or volume.
+    name: String,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let loaded = context.project_dry()?;
+    let meant = |change: &&Change| change.name == arguments.name || change.name.rsplit_once('-').is_some_and(|(base, replica)| base == arguments.name && replica.bytes().all(|c| c.is_ascii_digit()));
+    let planned = apply::plan_only(&loaded)?;
+    let pending: Vec<&Change> = planned.plan.changes.iter().filter(meant).collect();
+    if !pending.is_empty() {
+        context.ui.result(&format!("`up` would change {}:\n{}", arguments.name, causes(&pending)));
+        return Ok(0);
+    }
+    for entry in read_history(&loaded.instance).iter().rev() {
+        let changes: Vec<&Change> = entry.changes.iter().filter(meant).collect();
+        if !changes.is_empty() {
+            let at = crate::image::time_text(i64::try_from(entry.at / 1000).unwrap_or(0));
+            context.ui.result(&format!("`{}` at {at} changed {}:\n{}", entry.command, arguments.name, causes(&changes)));
+            return Ok(0);
+        }
+    }
+    Err(Fault::new(format!("nothing is known of \"{}\"", arguments.name)).hint("`stead status` lists what there is"))
+}
+
+fn causes(changes: &[&Change]) -> String {
+    let lines = changes.iter().flat_map(|change| change.causes.iter().map(move |cause| (change, cause)));
+    lines
+        .map(|(change, cause)| {
+            let place = cause.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+            format!("  {} ← {}{place}\n", change.name, cause.text)
+        })
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! The command line: global options, one file per command, exit codes.
+//!
+//! Exit codes: 0 done; 1 failed; 2 the command line is wrong, or (`plan --check`) there is something
+//! to do; a command run in a container gives its own, with Docker's 125 (could not start), 126 (not
+//! executable), 127 (not found).
+
+mod commands;
+mod ui;
+
+use crate::apply::{self, Instance, LoadError, LoadedProject, Options};
+use crate::model::{Fault, Outcome};
+use crate::spec::Choices;
+use crate::store::Home;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use commands::Command;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use ui::Ui;
+
+/// Declarative, reproducible container environments: one KDL file in, running containers out.
+#[derive(Parser, Debug)]
+#[command(name = "stead", version, propagate_version = true, disable_help_subcommand = true, infer_long_args = true)]
+struct Arguments {
+    /// The project's folder; else the current one, or the nearest above it with a project file.
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    folder: Option<PathBuf>,
+    /// The project file.
+    #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
+    file: Option<String>,
+    /// Apply a profile; may be given often.
+    #[arg(long = "profile", value_name = "NAME", global = true)]
+    profiles: Vec<String>,
+    /// Set a parameter; may be given often.
+    #[arg(long = "set", value_name = "NAME=VALUE", global = true)]
+    set: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command is given.
+pub struct Context {
+    pub ui: Ui,
+    pub options: Options,
+}
+
+impl Context {
+    /// The project, which must be right; findings are shown and end the command.
+    ///
+    /// # Errors
+    /// A missing file; anything wrong in it.
+    pub fn project(&self) -> Outcome<LoadedProject> {
+        self.load(true)
+    }
+
+    /// As [`project`](Self::project), writing nothing anywhere.
+    ///
+    /// # Errors
+    /// A missing file; anything wrong in it.
+    pub fn project_dry(&self) -> Outcome<LoadedProject> {
+        self.load(false)
+    }
+
+    fn load(&self, remember: bool) -> Outcome<LoadedProject> {
+        match apply::load(&self.options, remember) {
+            Ok(loaded) => {
+                self.ui.diagnostics(&loaded.warnings, &loaded.files);
+                Ok(loaded)
+            }
+            Err(LoadError::Fault(fault)) => Err(fault),
+            Err(LoadError::Wrong(found, files)) => {
+                self.ui.diagnostics(&found, &files);
+                let errors = found.iter().filter(|one| one.severity == crate::spec::Severity::Error).count();
+                Err(Fault::new(format!("{} has {errors} error{}", self.options.file, if errors == 1 { "" } else { "s" })))
+            }
+        }
+    }
+
+    /// The instance, for commands that need no project file.
+    pub fn instance(&self) -> Instance {
+        let mut instance = Instance::new(&self.options.home, &self.options.folder, &self.options.file);
+        instance.project = instance.record().project;
+        instance
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    // The monitor and the build's helper are this binary, too; they must stay single-threaded and small.
+    match words.next().as_ref().and_then(|word| word.to_str()) {
+        Some("monitor") => return internal(crate::monitor::main().map(|()| 0)),
+        Some("build-step") => return internal(crate::build::helper()),
+        _ => {}
+    }
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let ui = Ui::new();
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+    };
+    let result = context(&arguments, ui.clone()).and_then(|context| arguments.command.run(&context));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(fault) => {
+            ui.fault(&fault);
+            ExitCode::from(fault.code())
+        }
+    }
+}
+
+/// The whole command line, as clap knows it.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+fn internal(result: Outcome<i32>) -> ExitCode {
+    match result {
+        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
+        Err(fault) => {
+            Ui::new().fault(&fault);
+            ExitCode::from(fault.code())
+        }
+    }
+}
+
+fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
+    let mut set = BTreeMap::new();
+    for pair in &arguments.set {
+        let (name, value) = pair.split_once('=').ok_or_else(|| Fault::new(format!("--set {pair}: NAME=VALUE was expected")).exit(2))?;
+        set.insert(name.to_owned(), value.to_owned());
+    }
+    let file = arguments.file.clone().unwrap_or_else(|| "stead.kdl".into());
+    // A file in another folder makes that folder the project's.
+    let (folder_of_file, file) = match Path::new(&file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => (Some(parent.to_owned()), Path::new(&file).file_name().map_or(file.clone(), |name| name.to_string_lossy().into_owned())),
+        None => (None, file),
+    };
+    let base = arguments.folder.clone().unwrap_or_else(|| PathBuf::from("."));
+    let folder = match (&arguments.folder, folder_of_file) {
+        (_, Some(parent)) => base.join(parent),
+        (Some(folder), None) => folder.clone(),
+        (None, None) => nearest_project(&file),
+    };
+    if !folder.is_dir() {
+        return Err(Fault::new(format!("there is no folder {}", folder.display())).exit(2));
+    }
+    let root = std::env::var_os("STEAD_ROOT").map(PathBuf::from).filter(|root| !root.as_os_str().is_empty());
+    let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));
+    let home = Home::find(root.as_deref());
+    let choices = Choices { profiles: arguments.profiles.clone(), set };
+    Ok(Context { ui, options: Options { home, folder, file, choices } })
+}
+
+/// The current folder, or the nearest above it that has a project file.
+fn nearest_project(file: &str) -> PathBuf {
+    let Ok(here) = std::env::current_dir() else { return PathBuf::from(".") };
+    here.ancestors().find(|folder| folder.join(file).is_file()).map_or_else(|| here.clone(), Path::to_owned)
+}

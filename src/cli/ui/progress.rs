@@ -1,0 +1,107 @@
+//! Progress: one line that changes on a terminal (after 250 ms), finished steps as lines of their own.
+
+use super::{Style, Ui, plan_text};
+use crate::apply::{Progress, Reporter};
+use crate::build::Event;
+use crate::model::Size;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Nothing is shown before work has taken this long.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// The changing line changes at most this often.
+const RATE: Duration = Duration::from_millis(50);
+
+/// Shows what is reported.
+pub struct Shown {
+    ui: Ui,
+    plan: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    started: Instant,
+    last: Instant,
+    line: bool,
+    running: BTreeMap<String, &'static str>,
+}
+
+impl Shown {
+    /// Shows everything, the plan before it if wanted.
+    pub fn new(ui: &Ui, plan: bool) -> Self {
+        let now = Instant::now();
+        let state = State { started: now, last: now.checked_sub(RATE).unwrap_or(now), line: false, running: BTreeMap::new() };
+        Self { ui: ui.clone(), plan, state: Mutex::new(state) }
+    }
+
+    /// Takes the changing line away.
+    pub fn clear(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn lasting(&self, text: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.clear();
+        self.ui.say(text);
+    }
+
+    fn passing(&self, text: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if !self.ui.terminal_err || now - state.started < PATIENCE || now - state.last < RATE {
+            return;
+        }
+        state.last = now;
+        state.line = true;
+        let text: String = text.chars().take(100).collect();
+        eprint!("\r\u{1b}[2K{}", Style::Dim.paint(&text, self.ui.color_err));
+    }
+}
+
+impl State {
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.line) {
+            eprint!("\r\u{1b}[2K");
+        }
+    }
+}
+
+impl Reporter for Shown {
+    fn report(&self, progress: Progress) {
+        let color = self.ui.color_err;
+        match progress {
+            Progress::Planned(plan) if self.plan => self.lasting(plan_text(&plan, color).trim_end()),
+            Progress::Planned(_) => {}
+            Progress::Resolving => self.passing("resolving packages …"),
+            Progress::Resolved(packages) => self.lasting(&format!("locked {packages} packages in stead.lock")),
+            Progress::Download { done, total } if done < total => self.passing(&format!("fetching {} of {}", Size(done), Size(total))),
+            Progress::Download { .. } => {}
+            Progress::Build(Event::Started { image, step }) => self.passing(&format!("{image}: {step} …")),
+            Progress::Build(Event::Finished { image, step, millis, .. }) => {
+                self.lasting(&format!("{} {image}: {step} {}", Style::Good.paint("built", color), Style::Dim.paint(&format!("{millis} ms"), color)));
+            }
+            Progress::Build(Event::Output { image, line }) => self.passing(&format!("{image}: {line}")),
+            Progress::Build(Event::Skipped { image, packages }) => {
+                self.lasting(&Style::Dim.paint(&format!("{image}: scripts not run, nothing stands in for them: {}", packages.join(" ")), color));
+            }
+            Progress::Container { name, what } => {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                if matches!(what, "starting" | "stopping") {
+                    state.running.insert(name, what);
+                } else {
+                    state.running.remove(&name);
+                }
+                let text: Vec<String> = state.running.iter().map(|(name, what)| format!("{what} {name}")).collect();
+                drop(state);
+                if !text.is_empty() {
+                    self.passing(&text.join(", "));
+                }
+            }
+            Progress::Warning(text) => {
+                self.clear();
+                self.ui.warn(&text);
+            }
+        }
+    }
+}

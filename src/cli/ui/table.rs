@@ -1,0 +1,44 @@
+//! Tables: columns as wide as their widest cell, two spaces between them.
+
+use super::Style;
+
+/// A table under construction.
+#[derive(Default)]
+pub struct Table {
+    rows: Vec<Vec<(String, Option<Style>)>>,
+}
+
+impl Table {
+    pub fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|heading| ((*heading).to_owned(), Some(Style::Dim))).collect()] }
+    }
+
+    /// Adds a row.
+    pub fn row<const N: usize>(&mut self, cells: [(String, Option<Style>); N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// Whether only headings are there.
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() < 2
+    }
+
+    /// The table as text.
+    pub fn text(&self, color: bool) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (text, style)) in row.iter().enumerate() {
+                let padding = if column + 1 < row.len() { widths[column] - text.chars().count() + 2 } else { 0 };
+                line.push_str(&style.map_or_else(|| text.clone(), |style| style.paint(text, color)));
+                line.extend(std::iter::repeat_n(' ', padding));
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}

@@ -1,0 +1,108 @@
+//! File events → when to look again.
+//!
+//! Owns which folders are watched and when a burst of events is over. What follows from a change is
+//! decided by planning again: an event never says more than "look".
+
+use crate::apply::{LoadedProject, Options};
+use crate::build::{ScanCache, Scanner};
+use crate::model::{Context, Outcome};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// A burst is over after this much quiet …
+const QUIET: Duration = Duration::from_millis(20);
+/// … or after this long, whatever comes.
+const CEILING: Duration = Duration::from_millis(500);
+
+/// Watches the folders of a project's sources.
+pub struct Watcher {
+    folder: PathBuf,
+    inner: RecommendedWatcher,
+    events: Receiver<notify::Result<Event>>,
+    watched: BTreeSet<PathBuf>,
+    wanted: BTreeSet<PathBuf>,
+}
+
+/// Every path whose change matters: project files, the lock, ignore files, what images copy, and what
+/// secrets, configs and files of variables are read from.
+pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
+    let folder = &loaded.instance.folder;
+    let project = &loaded.project;
+    let mut all: BTreeSet<PathBuf> = [options.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].iter().map(|name| folder.join(name)).collect();
+    all.extend(loaded.files.keys().map(|path| folder.join(path)));
+    all.extend(loaded.places.0.values().map(|place| folder.join(&place.file)));
+    all.extend(project.secrets.values().map(|path| folder.join(path)));
+    all.extend(project.configs.values().filter_map(|source| if let crate::spec::ConfigSource::File(path) = source { Some(folder.join(path)) } else { None }));
+    all.extend(project.containers.values().flat_map(|container| &container.env_files).map(|file| folder.join(&file.path)));
+    all.extend(Scanner::scan(folder, project, ScanCache::default()).sources());
+    all
+}
+
+impl Watcher {
+    /// A watcher that watches nothing yet.
+    ///
+    /// # Errors
+    /// Those of inotify.
+    pub fn new(folder: &Path) -> Outcome<Self> {
+        let (sender, events) = channel();
+        let inner = notify::recommended_watcher(sender).doing(|| "cannot watch files".into())?;
+        Ok(Self { folder: folder.to_owned(), inner, events, watched: BTreeSet::new(), wanted: BTreeSet::new() })
+    }
+
+    /// Watches the folders that hold some paths: editors replace files, so files cannot be watched.
+    pub fn watch(&mut self, wanted: &BTreeSet<PathBuf>) {
+        let folders: BTreeSet<PathBuf> = wanted.iter().flat_map(|path| if path.is_dir() { vec![path.clone()] } else { path.parent().map(Path::to_owned).into_iter().collect() }).filter(|path| path.is_dir()).collect();
+        for gone in self.watched.difference(&folders) {
+            // It may not be there any more.
+            let _ = self.inner.unwatch(gone);
+        }
+        for new in folders.difference(&self.watched) {
+            let _ = self.inner.watch(new, RecursiveMode::NonRecursive);
+        }
+        self.watched = folders;
+        self.wanted.clone_from(wanted);
+    }
+
+    /// Waits for a burst of relevant events; tells the paths, relative to the project's folder.
+    ///
+    /// # Errors
+    /// When the watch is gone.
+    pub fn wait(&self) -> Outcome<Vec<PathBuf>> {
+        let mut changed = BTreeSet::new();
+        let mut since: Option<Instant> = None;
+        loop {
+            let event = match since {
+                None => self.events.recv().doing(|| "the watch has ended".into())?,
+                Some(start) => {
+                    let left = CEILING.saturating_sub(start.elapsed()).min(QUIET);
+                    match self.events.recv_timeout(left) {
+                        Ok(event) => event,
+                        Err(_) => return Ok(changed.into_iter().collect()),
+                    }
+                }
+            };
+            let paths = event.map(|event| self.relevant(&event)).unwrap_or_default();
+            if !paths.is_empty() {
+                since.get_or_insert_with(Instant::now);
+                changed.extend(paths);
+            }
+        }
+    }
+
+    fn relevant(&self, event: &Event) -> Vec<PathBuf> {
+        let reading = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
+        if reading {
+            return Vec::new();
+        }
+        if event.need_rescan() {
+            return vec![self.folder.clone()];
+        }
+        // A path that is wanted itself, or a new one in a folder that is copied.
+        let matters = |path: &&PathBuf| self.wanted.contains(*path) || path.parent().is_some_and(|parent| self.wanted.contains(parent));
+        event.paths.iter().filter(matters).map(|path| path.strip_prefix(&self.folder).unwrap_or(path).to_owned()).collect()
+    }
+}
