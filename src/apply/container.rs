@@ -35,7 +35,8 @@ pub fn hold_ports(one: &Desired) -> Outcome<Vec<OwnedFd>> {
         .map(|port| {
             let udp = port.protocol == crate::spec::Protocol::Udp;
             sys::hold_port(SocketAddrV4::new(port.address, port.port), udp, true).map_err(|error| {
-                let fault = Fault::caused(format!("container {}: cannot publish {}:{}", one.container, port.address, port.port), error);
+                let fault =
+                    Fault::caused(format!("container {}: cannot publish {}:{}", one.container, port.address, port.port), error);
                 fault.hint("another program has this port: stop it, or publish another one")
             })
         })
@@ -57,7 +58,12 @@ pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[OwnedF
 impl Maker<'_> {
     /// Contents in the order of the container's files: secrets, then configs.
     pub fn file_contents(&self, one: &Desired) -> Vec<Vec<u8>> {
-        one.spec.secrets.iter().chain(&one.spec.configs).map(|used| self.contents.get(&used.name).cloned().unwrap_or_default()).collect()
+        one.spec
+            .secrets
+            .iter()
+            .chain(&one.spec.configs)
+            .map(|used| self.contents.get(&used.name).cloned().unwrap_or_default())
+            .collect()
     }
 
     fn layers(&self, image: &Image) -> Vec<PathBuf> {
@@ -78,7 +84,8 @@ impl Maker<'_> {
                     std::fs::create_dir_all(&source).doing(|| format!("cannot make {}", source.display()))?;
                 }
                 if !source.exists() {
-                    return Err(Fault::new(format!("there is no {} to mount at {}", source.display(), mount.to)).hint("make it, or write create=#true"));
+                    return Err(Fault::new(format!("there is no {} to mount at {}", source.display(), mount.to))
+                        .hint("make it, or write create=#true"));
                 }
                 MountKind::Bind { source, subpath, propagation: mount.propagation }
             }
@@ -113,7 +120,11 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     for mount in &one.spec.mounts {
         mounts.push(maker.mount(mount)?);
     }
-    mounts.extend(one.spec.tmpfs.iter().map(|tmpfs| MountSpec { kind: MountKind::Tmpfs { size: tmpfs.size, mode: tmpfs.mode }, to: tmpfs.path.clone().into(), read_only: false }));
+    mounts.extend(one.spec.tmpfs.iter().map(|tmpfs| MountSpec {
+        kind: MountKind::Tmpfs { size: tmpfs.size, mode: tmpfs.mode },
+        to: tmpfs.path.clone().into(),
+        read_only: false,
+    }));
     let mut layers = maker.layers(image);
     if layers.is_empty() {
         layers.push(empty);
@@ -138,7 +149,13 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         init: one.spec.init,
         cgroup: CgroupSpec { path: instance.cgroup(&one.name), cpus: limits.cpus, memory: limits.memory, pids: limits.pids },
     };
-    let signal = one.spec.stop_signal.as_ref().or(image.config.stop_signal.as_ref()).and_then(|name| sys::signal_number(name)).unwrap_or(libc::SIGTERM);
+    let signal = one
+        .spec
+        .stop_signal
+        .as_ref()
+        .or(image.config.stop_signal.as_ref())
+        .and_then(|name| sys::signal_number(name))
+        .unwrap_or(libc::SIGTERM);
     let health = one.spec.healthcheck.as_ref().or(image.config.health.as_ref()).filter(|health| health.probe != Probe::None);
     Ok(MonitorSpec {
         title: format!("{}/{}", instance.project, one.name),
@@ -156,7 +173,11 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
 
 /// The three files of /etc that are the container's own, in its folder.
 fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<MountSpec>> {
-    let texts = [("hosts", hosts::hosts(one, maker.all)), ("hostname", hosts::hostname(one) + "\n"), ("resolv.conf", hosts::resolver(one))];
+    let texts = [
+        ("hosts", hosts::hosts(one, maker.all)),
+        ("hostname", hosts::hostname(one) + "\n"),
+        ("resolv.conf", hosts::resolver(one)),
+    ];
     let mut mounts = Vec::new();
     for (name, text) in texts {
         let path = folder.join(name);
@@ -187,7 +208,11 @@ fn process(one: &Desired, image: &Image) -> ProcessSpec {
 fn files(one: &Desired) -> Vec<FileSpec> {
     let secrets = one.spec.secrets.iter().map(|used| (used, used.owner.clone()));
     let configs = one.spec.configs.iter().map(|used| (used, Some(used.owner.clone().unwrap_or_else(|| "0".into()))));
-    secrets.chain(configs).enumerate().map(|(content, (used, owner))| FileSpec { to: used.to.clone().into(), mode: used.mode, owner, content }).collect()
+    secrets
+        .chain(configs)
+        .enumerate()
+        .map(|(content, (used, owner))| FileSpec { to: used.to.clone().into(), mode: used.mode, owner, content })
+        .collect()
 }
 
 fn net(instance: &Instance, one: &Desired) -> NetSpec {
@@ -198,7 +223,11 @@ fn net(instance: &Instance, one: &Desired) -> NetSpec {
             let outer = one.networks.iter().position(|attached| !attached.record.internal);
             let interfaces = one.networks.iter().enumerate().map(|(index, attached)| Interface {
                 name: format!("eth{index}"),
-                host: format!("vst{}", crate::model::Digest::of(format!("{}/{}/{}", instance.cgroup(&one.name), attached.network, instance.id)).short(12)),
+                host: format!(
+                    "vst{}",
+                    crate::model::Digest::of(format!("{}/{}/{}", instance.cgroup(&one.name), attached.network, instance.id))
+                        .short(12)
+                ),
                 bridge: attached.record.bridge.clone(),
                 address: attached.address,
                 prefix: attached.record.subnet.prefix(),

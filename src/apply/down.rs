@@ -73,8 +73,17 @@ pub fn end_all(instance: &Instance, names: &[String], order: &Order) -> Outcome<
             scope.spawn(|| {
                 let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
                 while !guard.waiting.is_empty() {
-                    let free = |name: &&String| order.get(*name).is_none_or(|first| first.iter().all(|other| !guard.waiting.contains(other) && !guard.busy.contains(other)));
-                    let next = guard.waiting.iter().find(free).or_else(|| guard.waiting.first().filter(|_| guard.busy.is_empty())).cloned();
+                    let free = |name: &&String| {
+                        order.get(*name).is_none_or(|first| {
+                            first.iter().all(|other| !guard.waiting.contains(other) && !guard.busy.contains(other))
+                        })
+                    };
+                    let next = guard
+                        .waiting
+                        .iter()
+                        .find(free)
+                        .or_else(|| guard.waiting.first().filter(|_| guard.busy.is_empty()))
+                        .cloned();
                     let Some(name) = next else {
                         guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
                         continue;
@@ -118,7 +127,13 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     let names: Vec<String> = names.into_iter().collect();
     let order = project.map(|project| order(project, &names)).unwrap_or_default();
     end_all(instance, &names, &order)?;
-    let removed = |kind: Kind, name: String| Change { symbol: Symbol::Remove, kind, name, detail: String::new(), causes: vec![Cause { text: "down".into(), place: None }] };
+    let removed = |kind: Kind, name: String| Change {
+        symbol: Symbol::Remove,
+        kind,
+        name,
+        detail: String::new(),
+        causes: vec![Cause { text: "down".into(), place: None }],
+    };
     let mut changes: Vec<Change> = names.iter().map(|name| removed(Kind::Remove, name.clone())).collect();
     changes.extend(record.networks.keys().map(|name: &Name| removed(Kind::Network, name.to_string())));
     let had_networks = !record.networks.is_empty();
@@ -135,7 +150,9 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     let _ = fs::remove_dir_all(instance.state().join("roots"));
     let _ = fs::remove_dir_all(instance.home.run.join(&instance.id));
     if options.volumes {
-        changes.extend(volume::existing(&instance.home, &instance.id).into_iter().map(|name| removed(Kind::Volume, name.to_string())));
+        changes.extend(
+            volume::existing(&instance.home, &instance.id).into_iter().map(|name| removed(Kind::Volume, name.to_string())),
+        );
         volume::delete_all(&instance.home, &instance.id)?;
     }
     if !changes.is_empty() {

@@ -32,6 +32,9 @@ const AT_ONCE: usize = 8;
 /// A container that ends this soon after its start did not start well.
 const SETTLE: Duration = Duration::from_millis(60);
 
+/// How a failure that is another's consequence begins.
+const DEPENDS: &str = "it depends on";
+
 /// How `up` is to behave.
 #[derive(Clone, Default, Debug)]
 pub struct UpOptions {
@@ -101,7 +104,8 @@ pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Repor
     let new = debian::resolve(&loaded.project, &loaded.places, &old, update, &store, &settings)?;
     if new != old {
         let path = loaded.instance.folder.join("stead.lock");
-        sys::write_atomic(&path, lock::write(&new).as_bytes(), 0o644).map_err(|error| crate::store::disk_fault("cannot write stead.lock", error))?;
+        sys::write_atomic(&path, lock::write(&new).as_bytes(), 0o644)
+            .map_err(|error| crate::store::disk_fault("cannot write stead.lock", error))?;
     }
     let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
     reporter.report(Progress::Resolved(packages));
@@ -115,10 +119,14 @@ fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Rep
     let Some(((image, _), step)) = missing.first() else { return Ok(lock) };
     let what = format!("stead.lock does not answer what image {image} asks of \"{}\"", step.suite);
     if options.frozen {
-        return Err(Fault::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock"));
+        return Err(
+            Fault::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")
+        );
     }
     if options.offline {
-        return Err(Fault::new(format!("{what}, and --offline forbids fetching the indexes")).hint("run it once without --offline"));
+        return Err(
+            Fault::new(format!("{what}, and --offline forbids fetching the indexes")).hint("run it once without --offline")
+        );
     }
     Ok(update_lock(loaded, &Update::Missing, reporter)?.1)
 }
@@ -127,7 +135,12 @@ fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Rep
 ///
 /// # Errors
 /// The first step that failed.
-pub fn build_only(loaded: &LoadedProject, names: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Result<BTreeMap<Name, Image>> {
+pub fn build_only(
+    loaded: &LoadedProject,
+    names: &BTreeSet<Name>,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Result<BTreeMap<Name, Image>> {
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let lock = complete_lock(loaded, options, reporter)?;
@@ -161,7 +174,8 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     if let Some(saved) = &options.exactly
         && planned.plan != *saved
     {
-        return Err(Fault::new("the plan is out of date: the project, its lock or this machine changed since it was made").hint("make a new one with `stead plan --json`"));
+        return Err(Fault::new("the plan is out of date: the project, its lock or this machine changed since it was made")
+            .hint("make a new one with `stead plan --json`"));
     }
     let mut record = observation.observed.record.clone();
     sweep(instance, &record)?;
@@ -188,9 +202,20 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     }
     keep_scan(instance, &observation);
     pin_planned(loaded, &store, &planned, &record, &lock)?;
-    let mut executor = Executor { loaded, store: &store, planned: &planned, observation: &observation, reporter, options, record, failures: Vec::new() };
+    let mut executor = Executor {
+        loaded,
+        store: &store,
+        planned: &planned,
+        observation: &observation,
+        reporter,
+        options,
+        record,
+        failures: Vec::new(),
+    };
     let result = executor.run();
-    let failures = std::mem::take(&mut executor.failures);
+    let mut failures = std::mem::take(&mut executor.failures);
+    // What failed first is told first; what only waited for it comes after.
+    failures.sort_by_key(|failure| failure.why.starts_with(DEPENDS));
     let ok = result.is_ok() && failures.is_empty();
     history::add(instance, &Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() })?;
     result?;
@@ -199,11 +224,16 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
 
 /// The first plan's images with their causes, the second plan's containers with what became certain.
 fn merge(first: &[Change], second: &[Change]) -> Vec<Change> {
-    let images: BTreeMap<&str, &Change> = first.iter().filter(|change| change.kind == Kind::Image).map(|change| (change.name.as_str(), change)).collect();
+    let images: BTreeMap<&str, &Change> =
+        first.iter().filter(|change| change.kind == Kind::Image).map(|change| (change.name.as_str(), change)).collect();
     let kept = first.iter().filter(|change| matches!(change.kind, Kind::Lock | Kind::Image)).cloned();
     let refined = second.iter().cloned().map(|mut change| {
         for cause in &mut change.causes {
-            let image = cause.text.strip_prefix("image ").and_then(|text| text.strip_suffix(" changed")).and_then(|name| images.get(name));
+            let image = cause
+                .text
+                .strip_prefix("image ")
+                .and_then(|text| text.strip_suffix(" changed"))
+                .and_then(|name| images.get(name));
             if let Some(deeper) = image.and_then(|image| image.causes.first()) {
                 cause.text = format!("{} ← {}", cause.text, deeper.text);
                 cause.place = cause.place.take().or_else(|| deeper.place.clone());
@@ -276,7 +306,8 @@ fn build(
 /// Sets the instance's root in the store: its images, their layers, and what the lock names.
 fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
     let mut digests: BTreeSet<Digest> = BTreeSet::new();
-    let images = record.images.values().map(|image| image.digest).chain(record.containers.values().map(|container| container.image));
+    let images =
+        record.images.values().map(|image| image.digest).chain(record.containers.values().map(|container| container.image));
     for digest in images.collect::<BTreeSet<_>>() {
         digests.insert(digest);
         if let Some(image) = crate::image::load(store, &digest) {
@@ -293,7 +324,10 @@ fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lo
         digests.extend(suite.packages.values().map(|package| package.sha256));
         digests.extend(suite.indexes.values().map(|index| index.packages));
     }
-    store.set_root(&loaded.instance.id, &Pin { folder: loaded.instance.folder.clone(), project: loaded.project.name.to_string(), digests })
+    store.set_root(
+        &loaded.instance.id,
+        &Pin { folder: loaded.instance.folder.clone(), project: loaded.project.name.to_string(), digests },
+    )
 }
 
 fn pin_planned(loaded: &LoadedProject, store: &Store, planned: &Planned, record: &InstanceRecord, lock: &Lock) -> Result<()> {
@@ -360,7 +394,10 @@ impl Executor<'_> {
         self.volumes()?;
         self.put_on_record(&todo)?;
         // The table leads to planned addresses: it can be there before the containers are.
-        if !self.planned.networks.is_empty() || !self.record.networks.is_empty() || !self.observation.observed.record.networks.is_empty() {
+        if !self.planned.networks.is_empty()
+            || !self.record.networks.is_empty()
+            || !self.observation.observed.record.networks.is_empty()
+        {
             firewall::refresh(&self.instance().home)?;
             boundary();
         }
@@ -388,7 +425,10 @@ impl Executor<'_> {
                 Kind::Restart => Some((change.name.clone(), Todo::Again)),
                 _ => None,
             })
-            .filter(|(name, _)| self.options.only.is_empty() || self.planned.desired.get(name).is_some_and(|one| self.options.only.contains(&one.container)))
+            .filter(|(name, _)| {
+                self.options.only.is_empty()
+                    || self.planned.desired.get(name).is_some_and(|one| self.options.only.contains(&one.container))
+            })
             .collect()
     }
 
@@ -400,9 +440,17 @@ impl Executor<'_> {
 
     /// Ends what is to go, and what is to be replaced or started anew.
     fn remove(&mut self, todo: &BTreeMap<String, Todo>) -> Result<()> {
-        let gone: Vec<String> = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Remove).map(|change| change.name.clone()).collect();
+        let gone: Vec<String> = self
+            .planned
+            .plan
+            .changes
+            .iter()
+            .filter(|change| change.kind == Kind::Remove)
+            .map(|change| change.name.clone())
+            .collect();
         let gone: Vec<String> = if self.options.only.is_empty() { gone } else { Vec::new() };
-        let old: Vec<String> = todo.keys().filter(|name| self.record.containers.contains_key(*name)).chain(&gone).cloned().collect();
+        let old: Vec<String> =
+            todo.keys().filter(|name| self.record.containers.contains_key(*name)).chain(&gone).cloned().collect();
         let order = down::order(&self.loaded.project, &old);
         for name in &old {
             if self.instance().container(name).alive() {
@@ -462,7 +510,11 @@ impl Executor<'_> {
         for (name, what) in todo {
             let Some(one) = self.planned.desired.get(name) else { continue };
             let Some(image) = &one.image else { continue };
-            let known = self.record.containers.get(name).map_or_else(|| newest_generation(self.instance(), name), |record| record.generation);
+            let known = self
+                .record
+                .containers
+                .get(name)
+                .map_or_else(|| newest_generation(self.instance(), name), |record| record.generation);
             let generation = if *what == Todo::Fresh { known + 1 } else { known.max(1) };
             self.record.containers.insert(
                 name.clone(),
@@ -490,8 +542,13 @@ impl Executor<'_> {
             images: &self.planned.built,
             contents: &self.observation.contents,
         };
-        let generations: BTreeMap<&String, u64> = todo.keys().filter_map(|name| Some((name, self.record.containers.get(name)?.generation))).collect();
-        let queue = Mutex::new(Queue { waiting: generations.keys().map(|name| (*name).clone()).collect(), busy: BTreeSet::new(), failed: BTreeMap::new() });
+        let generations: BTreeMap<&String, u64> =
+            todo.keys().filter_map(|name| Some((name, self.record.containers.get(name)?.generation))).collect();
+        let queue = Mutex::new(Queue {
+            waiting: generations.keys().map(|name| (*name).clone()).collect(),
+            busy: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        });
         let changed = Condvar::new();
         let held = &*held;
         std::thread::scope(|scope| {
@@ -518,7 +575,8 @@ impl Executor<'_> {
         });
         let failed = queue.into_inner().unwrap_or_else(PoisonError::into_inner).failed;
         for (name, why) in failed {
-            let last = last_lines(self.instance(), &name);
+            // What never began said nothing in this generation.
+            let last = if why.starts_with(DEPENDS) { Vec::new() } else { last_lines(self.instance(), &name) };
             self.failures.push(Failure { container: name, why, last });
         }
     }
@@ -556,7 +614,11 @@ impl Executor<'_> {
         for (needed, until) in &one.spec.depends_on {
             for replica in self.planned.desired.values().filter(|other| other.container == *needed) {
                 if let Some(why) = queue.failed.get(&replica.name) {
-                    return Ready::Never(format!("it depends on {}, which failed: {}", replica.name, why.lines().next().unwrap_or_default()));
+                    return Ready::Never(format!(
+                        "{DEPENDS} {}, which failed: {}",
+                        replica.name,
+                        why.lines().next().unwrap_or_default()
+                    ));
                 }
                 if queue.waiting.contains(&replica.name) || queue.busy.contains(&replica.name) {
                     return Ready::NotYet;
@@ -564,7 +626,7 @@ impl Executor<'_> {
                 match reached(&self.instance().container(&replica.name), *until) {
                     Reached::Yes => {}
                     Reached::NotYet => return Ready::NotYet,
-                    Reached::Never(why) => return Ready::Never(format!("it depends on {}, which {why}", replica.name)),
+                    Reached::Never(why) => return Ready::Never(format!("{DEPENDS} {}, which {why}", replica.name)),
                 }
             }
         }
@@ -586,7 +648,11 @@ impl Executor<'_> {
     fn wait(&mut self) -> Result<()> {
         boundary();
         let failed: BTreeSet<String> = self.failures.iter().map(|failure| failure.container.clone()).collect();
-        let watched = self.planned.desired.values().filter(|one| self.options.only.is_empty() || self.options.only.contains(&one.container));
+        let watched = self
+            .planned
+            .desired
+            .values()
+            .filter(|one| self.options.only.is_empty() || self.options.only.contains(&one.container));
         let mut waiting: Vec<&Desired> = watched.filter(|one| !failed.contains(&one.name)).collect();
         while !waiting.is_empty() {
             let mut left = Vec::new();
@@ -642,7 +708,9 @@ fn reached(folder: &Folder, until: Until) -> Reached {
         (_, State::Exited | State::Dead) => Reached::Never(status.error.clone().unwrap_or_else(ended)),
         (Until::Started, State::Running) => Reached::Yes,
         (Until::Healthy, State::Running) if status.health == Health::Healthy => Reached::Yes,
-        (Until::Healthy, State::Running) if status.health == Health::Unhealthy => Reached::Never(unhealthy(&status.health_output)),
+        (Until::Healthy, State::Running) if status.health == Health::Unhealthy => {
+            Reached::Never(unhealthy(&status.health_output))
+        }
         _ => Reached::NotYet,
     }
 }
@@ -661,10 +729,16 @@ fn settled(folder: &Folder) -> Reached {
             Reached::Never(format!("it ended with exit status {}{memory}", status.exit_code.unwrap_or(1)))
         }
         (State::Dead, _) => Reached::Never(status.error.unwrap_or_else(|| "its monitor is gone".into())),
-        (State::Restarting, _) => Reached::Never(format!("it ended with exit status {} and is being restarted", status.exit_code.unwrap_or(1))),
+        (State::Restarting, _) => {
+            Reached::Never(format!("it ended with exit status {} and is being restarted", status.exit_code.unwrap_or(1)))
+        }
         (State::Running, Health::Starting) => Reached::NotYet,
         (State::Running, Health::Unhealthy) => Reached::Never(format!("it {}", unhealthy(&status.health_output))),
-        (State::Running, Health::None) if status.started_at.is_some_and(|at| now_ms().saturating_sub(at) < SETTLE.as_millis() as u64) => Reached::NotYet,
+        (State::Running, Health::None)
+            if status.started_at.is_some_and(|at| now_ms().saturating_sub(at) < SETTLE.as_millis() as u64) =>
+        {
+            Reached::NotYet
+        }
         (State::Created, _) => Reached::NotYet,
         _ => Reached::Yes,
     }

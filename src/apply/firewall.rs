@@ -26,7 +26,9 @@ fn name(home: &Home) -> String {
 /// Whether nobody changed the host's ruleset since our table was written.
 pub fn is_current(home: &Home) -> bool {
     let written: Option<Written> = read_json(&marker(home));
-    written.is_some_and(|written| written.boot == crate::monitor::boot() && network::generation().is_ok_and(|generation| generation == written.generation))
+    written.is_some_and(|written| {
+        written.boot == crate::monitor::boot() && network::generation().is_ok_and(|generation| generation == written.generation)
+    })
 }
 
 /// Replaces the table by what all records together come to; without networks it is removed.
@@ -44,7 +46,8 @@ pub fn refresh(home: &Home) -> Outcome<()> {
         return Ok(());
     }
     let generation = network::replace_table(&name(home), &table)?;
-    let bytes = serde_json::to_vec(&Written { generation, boot: crate::monitor::boot() }).doing(|| "cannot write the firewall's marker".into())?;
+    let bytes = serde_json::to_vec(&Written { generation, boot: crate::monitor::boot() })
+        .doing(|| "cannot write the firewall's marker".into())?;
     sys::write_atomic(&marker(home), &bytes, 0o600).doing(|| "cannot write the firewall's marker".into())
 }
 
@@ -57,17 +60,29 @@ fn table(records: &[InstanceRecord]) -> Table {
     let mut table = Table::default();
     for record in records {
         for network in record.networks.values() {
-            table.networks.push(NetworkRule { bridge: network.bridge.clone(), subnet: network.subnet, internal: network.internal });
+            table.networks.push(NetworkRule {
+                bridge: network.bridge.clone(),
+                subnet: network.subnet,
+                internal: network.internal,
+            });
         }
         for container in record.containers.values() {
-            let outer = container.addresses.iter().find(|(name, _)| record.networks.get(*name).is_some_and(|network| !network.internal));
+            let outer =
+                container.addresses.iter().find(|(name, _)| record.networks.get(*name).is_some_and(|network| !network.internal));
             let Some((_, address)) = outer.or_else(|| container.addresses.iter().next()) else { continue };
             for port in &container.ports {
                 let endpoint = Endpoint { address: *address, port: port.to };
-                let same = |rule: &&mut PortRule| rule.address == port.address && rule.port == port.port && rule.protocol == port.protocol;
+                let same = |rule: &&mut PortRule| {
+                    rule.address == port.address && rule.port == port.port && rule.protocol == port.protocol
+                };
                 match table.ports.iter_mut().find(same) {
                     Some(rule) => rule.endpoints.push(endpoint),
-                    None => table.ports.push(PortRule { address: port.address, port: port.port, protocol: port.protocol, endpoints: vec![endpoint] }),
+                    None => table.ports.push(PortRule {
+                        address: port.address,
+                        port: port.port,
+                        protocol: port.protocol,
+                        endpoints: vec![endpoint],
+                    }),
                 }
             }
         }

@@ -48,7 +48,13 @@ pub fn resolver(one: &Desired) -> String {
     // systemd-resolved listens on loopback and keeps the real servers beside it.
     let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let host_network = one.spec.namespaces.network == crate::spec::NetworkMode::Host;
-    let local = |line: &&str| !host_network && line.trim_start().strip_prefix("nameserver").is_some_and(|address| matches!(address.trim(), "::1") || address.trim().starts_with("127."));
+    let local = |line: &&str| {
+        !host_network
+            && line
+                .trim_start()
+                .strip_prefix("nameserver")
+                .is_some_and(|address| matches!(address.trim(), "::1") || address.trim().starts_with("127."))
+    };
     let usable = |text: &&String| text.lines().any(|line| line.trim_start().starts_with("nameserver") && !local(&line));
     let text = texts.iter().find(usable).unwrap_or(&texts[0]);
     text.lines().filter(|line| !local(line)).fold(String::new(), |mut out, line| {

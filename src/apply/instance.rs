@@ -30,7 +30,13 @@ impl Instance {
             identity.push(0);
             identity.extend(file.bytes());
         }
-        Self { home: home.clone(), id: Digest::of(identity).short(8), folder: real, file: file.to_owned(), project: String::new() }
+        Self {
+            home: home.clone(),
+            id: Digest::of(identity).short(8),
+            folder: real,
+            file: file.to_owned(),
+            project: String::new(),
+        }
     }
 
     /// Where its records are.
@@ -76,7 +82,8 @@ impl Instance {
     pub fn save(&self, record: &InstanceRecord) -> Outcome<()> {
         let path = self.state().join("record.json");
         let bytes = serde_json::to_vec(record).doing(|| "cannot write the record".into())?;
-        sys::write_atomic(&path, &bytes, 0o600).map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
+        sys::write_atomic(&path, &bytes, 0o600)
+            .map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
     }
 
     /// Waits until no other process changes this instance.
@@ -94,7 +101,8 @@ impl Instance {
     /// Folders of containers, on record or not.
     pub fn container_folders(&self) -> Vec<String> {
         let entries = fs::read_dir(self.home.run.join(&self.id)).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> =
+            entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
     }
@@ -107,9 +115,17 @@ impl Instance {
         if all.iter().any(|name| name == typed) {
             return Ok(typed.to_owned());
         }
-        let first = record.containers.iter().filter(|(_, container)| container.container.as_str() == typed).map(|(name, _)| name.clone()).min();
+        let first = record
+            .containers
+            .iter()
+            .filter(|(_, container)| container.container.as_str() == typed)
+            .map(|(name, _)| name.clone())
+            .min();
         first.ok_or_else(|| {
-            let near = crate::model::nearest(typed, all.iter().map(String::as_str).chain(record.containers.values().map(|container| container.container.as_str())));
+            let near = crate::model::nearest(
+                typed,
+                all.iter().map(String::as_str).chain(record.containers.values().map(|container| container.container.as_str())),
+            );
             let fault = crate::model::Fault::new(format!("there is no container \"{typed}\""));
             match near {
                 Some(near) => fault.hint(format!("perhaps \"{near}\"")),
@@ -121,7 +137,12 @@ impl Instance {
 
     /// Whether a name is that of a declared kind of container.
     pub fn replicas(&self, container: &Name) -> Vec<String> {
-        self.record().containers.iter().filter(|(_, record)| record.container == *container).map(|(name, _)| name.clone()).collect()
+        self.record()
+            .containers
+            .iter()
+            .filter(|(_, record)| record.container == *container)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 
@@ -139,7 +160,16 @@ pub fn all_instances(home: &Home) -> Vec<(Instance, InstanceRecord)> {
         .filter_map(|entry| {
             let record: InstanceRecord = read_json(&entry.path().join("record.json"))?;
             let id = entry.file_name().into_string().ok()?;
-            Some((Instance { home: home.clone(), id, folder: record.folder.clone().into(), file: record.file.clone(), project: record.project.clone() }, record))
+            Some((
+                Instance {
+                    home: home.clone(),
+                    id,
+                    folder: record.folder.clone().into(),
+                    file: record.file.clone(),
+                    project: record.project.clone(),
+                },
+                record,
+            ))
         })
         .collect();
     found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));

@@ -36,7 +36,8 @@ pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
     record.volumes = volume::existing(&instance.home, &instance.id);
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
     let others: Vec<_> = all_instances(&instance.home).into_iter().filter(|(other, _)| other.id != instance.id).collect();
-    let wants_networks = project.containers.values().any(|container| container.namespaces.network == crate::spec::NetworkMode::Own);
+    let wants_networks =
+        project.containers.values().any(|container| container.namespaces.network == crate::spec::NetworkMode::Own);
     let observed = Observed {
         instance: instance.id.clone(),
         tag: instance.home.tag(),
@@ -57,7 +58,11 @@ pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
                 })
             })
             .collect(),
-        settings: network::HOST_SETTINGS.iter().filter(|setting| !setting.holds()).map(|setting| (setting.name.to_owned(), setting.value.to_owned())).collect(),
+        settings: network::HOST_SETTINGS
+            .iter()
+            .filter(|setting| !setting.holds())
+            .map(|setting| (setting.name.to_owned(), setting.value.to_owned()))
+            .collect(),
         firewall: wants_networks && super::firewall::is_current(&instance.home),
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
         env_files: env_files(project, &instance.folder)?,
@@ -80,7 +85,12 @@ fn seen(instance: &Instance, name: &str) -> Seen {
 
 fn contents(project: &Project, places: &crate::spec::Places, folder: &Path) -> Outcome<BTreeMap<Name, Vec<u8>>> {
     let mut found = BTreeMap::new();
-    let used: BTreeSet<&Name> = project.containers.values().flat_map(|container| container.secrets.iter().chain(&container.configs)).map(|used| &used.name).collect();
+    let used: BTreeSet<&Name> = project
+        .containers
+        .values()
+        .flat_map(|container| container.secrets.iter().chain(&container.configs))
+        .map(|used| &used.name)
+        .collect();
     let read = |kind: &str, name: &Name, file: &str| {
         fs::read(folder.join(file)).map_err(|error| {
             let at = places.of(&format!("{kind}.{name}")).map_or_else(String::new, |place| format!("{place}: "));
@@ -131,5 +141,8 @@ fn env_files(project: &Project, folder: &Path) -> Outcome<BTreeMap<String, BTree
 /// The recorded listings of copied files, for naming those that changed.
 fn listings(record: &crate::plan::InstanceRecord, store: &Store) -> BTreeMap<Digest, crate::plan::FileTree> {
     let steps = record.images.values().flat_map(|image| &image.steps).filter(|step| matches!(step.inputs, StepInputs::Files(_)));
-    steps.filter_map(|step| step.listing).filter_map(|listing| Some((listing, serde_json::from_slice(&store.blob(&listing)?).ok()?))).collect()
+    steps
+        .filter_map(|step| step.listing)
+        .filter_map(|listing| Some((listing, serde_json::from_slice(&store.blob(&listing)?).ok()?)))
+        .collect()
 }

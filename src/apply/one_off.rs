@@ -33,7 +33,14 @@ pub struct OneOff {
 impl OneOff {
     /// Tells others that it runs.
     pub fn running(&self, running: &Running) {
-        let status = Status { state: State::Running, pid: running.pid, monitor: std::process::id(), started_at: Some(now_ms()), boot: boot(), ..Status::default() };
+        let status = Status {
+            state: State::Running,
+            pid: running.pid,
+            monitor: std::process::id(),
+            started_at: Some(now_ms()),
+            boot: boot(),
+            ..Status::default()
+        };
         let bytes = serde_json::to_vec(&status).unwrap_or_default();
         let _ = sys::write_atomic(&self.folder.join("status.json"), &bytes, 0o600);
     }
@@ -48,7 +55,14 @@ impl OneOff {
 ///
 /// # Errors
 /// An unknown name; what makes the plan impossible; a build that fails.
-pub fn one_off(loaded: &LoadedProject, name: &str, command: &[String], tty: bool, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<OneOff> {
+pub fn one_off(
+    loaded: &LoadedProject,
+    name: &str,
+    command: &[String],
+    tty: bool,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Outcome<OneOff> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
     store.prepare()?;
@@ -73,8 +87,19 @@ pub fn one_off(loaded: &LoadedProject, name: &str, command: &[String], tty: bool
     let folder = instance.container(&full);
     let spec = prepare(&maker, &one, 1, &folder)?;
     folder.write_spec(&spec)?;
-    let lock = sys::Lock::attempt(&folder.join("lock")).ok().flatten().ok_or_else(|| Fault::new("another command has this container"))?;
-    Ok(OneOff { spec, contents: maker.file_contents(&one), folder, name: full, instance: instance.clone(), _lock: lock, _lease: lease })
+    let lock = sys::Lock::attempt(&folder.join("lock"))
+        .ok()
+        .flatten()
+        .ok_or_else(|| Fault::new("another command has this container"))?;
+    Ok(OneOff {
+        spec,
+        contents: maker.file_contents(&one),
+        folder,
+        name: full,
+        instance: instance.clone(),
+        _lock: lock,
+        _lease: lease,
+    })
 }
 
 /// The project with one container more, and the image that it runs.
@@ -136,8 +161,15 @@ fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome
     let mut new = false;
     for attached in &mut one.networks {
         let subnet = attached.record.subnet;
-        let used = |address: &Ipv4Addr| taken.contains(address) || planned.desired.values().any(|other| other.networks.iter().any(|there| there.address == *address));
-        attached.address = (2..subnet.hosts()).rev().map(|host| subnet.host(host)).find(|address| !used(address)).ok_or_else(|| Fault::new(format!("the network {} has no address left", attached.network)))?;
+        let used = |address: &Ipv4Addr| {
+            taken.contains(address)
+                || planned.desired.values().any(|other| other.networks.iter().any(|there| there.address == *address))
+        };
+        attached.address = (2..subnet.hosts())
+            .rev()
+            .map(|host| subnet.host(host))
+            .find(|address| !used(address))
+            .ok_or_else(|| Fault::new(format!("the network {} has no address left", attached.network)))?;
         if record.networks.get(&attached.network) != Some(&attached.record) {
             record.networks.insert(attached.network.clone(), attached.record.clone());
             new = true;

@@ -118,7 +118,13 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
     let cache = instance.state().join("decoded.json");
     if let Some(kept) = read_json::<Kept>(&cache).filter(|kept| current(kept, options)) {
         instance.project = kept.project.name.to_string();
-        return Ok(LoadedProject { instance, project: kept.project, places: kept.places, warnings: Vec::new(), files: BTreeMap::new() });
+        return Ok(LoadedProject {
+            instance,
+            project: kept.project,
+            places: kept.places,
+            warnings: Vec::new(),
+            files: BTreeMap::new(),
+        });
     }
     let Findings { loaded, .. } = findings(options)?;
     let Some(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
@@ -150,7 +156,10 @@ fn current(kept: &Kept, options: &Options) -> bool {
     kept.version == env!("CARGO_PKG_VERSION")
         && kept.choices == options.choices
         && kept.env.iter().all(|(name, value)| std::env::var(name).ok() == *value)
-        && kept.files.iter().all(|(path, digest)| fs::read(options.folder.join(path)).is_ok_and(|bytes| Digest::of(bytes) == *digest))
+        && kept
+            .files
+            .iter()
+            .all(|(path, digest)| fs::read(options.folder.join(path)).is_ok_and(|bytes| Digest::of(bytes) == *digest))
 }
 
 /// The project's lock; an absent one is empty.

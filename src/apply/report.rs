@@ -11,9 +11,15 @@ pub enum Progress {
     Resolved(usize),
     Build(Event),
     /// Bytes of packages fetched so far, of how many.
-    Download { done: u64, total: u64 },
+    Download {
+        done: u64,
+        total: u64,
+    },
     /// A container, and what is being done with it.
-    Container { name: String, what: &'static str },
+    Container {
+        name: String,
+        what: &'static str,
+    },
     Warning(String),
 }
 

@@ -36,7 +36,9 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, w
                 let place = target.file(&to, &folder.join(&entry.from), mode)?;
                 let written = fs::read(&place).doing(|| format!("cannot read {}", place.display()))?;
                 if crate::model::Digest::of(&written) != *digest {
-                    return Err(Fault::new(format!("\"{}\" changed while it was copied", entry.from)).hint("run the command again"));
+                    return Err(
+                        Fault::new(format!("\"{}\" changed while it was copied", entry.from)).hint("run the command again")
+                    );
                 }
             }
         }
@@ -102,7 +104,9 @@ impl<'a> Target<'a> {
                 fs::create_dir(&place).map_err(|error| disk_fault(&format!("cannot make {}", folder.display()), error))?;
             }
             let (mode, owner, time) = match &existing {
-                Some((_, metadata)) if metadata.is_dir() => (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(EPOCH)),
+                Some((_, metadata)) if metadata.is_dir() => {
+                    (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(EPOCH))
+                }
                 _ => (0o755, (0, 0), EPOCH),
             };
             self.finish(&place, mode, owner, time)?;
@@ -139,7 +143,9 @@ impl<'a> Target<'a> {
         self.parents(path)?;
         let place = self.place(path);
         symlink(link, &place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
-        sys::set_owner(&place, self.owner.0, self.owner.1).and_then(|()| sys::set_time(&place, EPOCH)).doing(|| format!("cannot set the owner of {}", path.display()))
+        sys::set_owner(&place, self.owner.0, self.owner.1)
+            .and_then(|()| sys::set_time(&place, EPOCH))
+            .doing(|| format!("cannot set the owner of {}", path.display()))
     }
 
     fn file(&self, path: &Path, from: &Path, mode: u32) -> Outcome<PathBuf> {

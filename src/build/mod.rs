@@ -105,7 +105,8 @@ impl Builder<'_> {
                 changed.notify_all();
                 return;
             }
-            let ready = guard.left.iter().find(|name| self.bases(name).iter().all(|base| guard.built.contains_key(base))).cloned();
+            let ready =
+                guard.left.iter().find(|name| self.bases(name).iter().all(|base| guard.built.contains_key(base))).cloned();
             let Some(name) = ready else {
                 if guard.busy.is_empty() {
                     guard.failed = Some(Fault::new("images wait for each other"));
@@ -164,12 +165,16 @@ impl Builder<'_> {
                 }
                 Walk::Step(pending) => self.step(name, &pending)?,
                 Walk::Blocked(other) => return Err(Fault::new(format!("image {name} needs image {other}, which is not built"))),
-                Walk::Unlocked => return Err(Fault::new(format!("the packages of image {name} are not locked")).hint("type `stead update`")),
+                Walk::Unlocked => {
+                    return Err(Fault::new(format!("the packages of image {name} are not locked")).hint("type `stead update`"));
+                }
                 Walk::Missing { step, why } => {
                     let place = self.places.of(&format!("image.{name}.step{step}.source0"));
                     return Err(Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: ")))));
                 }
-                Walk::Foreign(text) => return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet"))),
+                Walk::Foreign(text) => {
+                    return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet")));
+                }
             }
         }
     }
@@ -188,7 +193,14 @@ impl Builder<'_> {
         let output = self.output(name, step, pending).map_err(|fault| {
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
             let code = fault.code();
-            Fault::caused(format!("{}the step `{shown}` of image {name} failed", place.map_or_else(String::new, |place| format!("{place}: "))), fault).exit(code)
+            Fault::caused(
+                format!(
+                    "{}the step `{shown}` of image {name} failed",
+                    place.map_or_else(String::new, |place| format!("{place}: "))
+                ),
+                fault,
+            )
+            .exit(code)
         })?;
         if !output.skipped.is_empty() {
             (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });
@@ -205,11 +217,18 @@ impl Builder<'_> {
         let mut skipped = Vec::new();
         match step {
             Step::Debian(debian) => {
-                let index = self.project.images[name].steps[..pending.index].iter().filter(|step| matches!(step, Step::Debian(_))).count();
-                let packages = self.lock.packages(&(name.clone(), index), debian).ok_or_else(|| Fault::new("its packages are not locked"))?;
+                let index = self.project.images[name].steps[..pending.index]
+                    .iter()
+                    .filter(|step| matches!(step, Step::Debian(_)))
+                    .count();
+                let packages = self
+                    .lock
+                    .packages(&(name.clone(), index), debian)
+                    .ok_or_else(|| Fault::new("its packages are not locked"))?;
                 let mirrors = || {
                     if self.offline {
-                        return Err(Fault::new("its packages are not all in the store, and --offline forbids fetching them").hint("run it once without --offline"));
+                        return Err(Fault::new("its packages are not all in the store, and --offline forbids fetching them")
+                            .hint("run it once without --offline"));
                     }
                     Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
                 };

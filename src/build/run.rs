@@ -24,7 +24,14 @@ const LAST: usize = 20;
 ///
 /// # Errors
 /// A command that fails, with its last lines.
-pub fn run(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tree: &Path, report: &dyn Fn(String)) -> Outcome<()> {
+pub fn run(
+    run: &Run,
+    pending: &Pending,
+    layers: &[PathBuf],
+    staging: &Staging,
+    tree: &Path,
+    report: &dyn Fn(String),
+) -> Outcome<()> {
     for name in ["work", "root", "scratch", "empty"] {
         fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
     }
@@ -65,7 +72,8 @@ pub fn run(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, 
 }
 
 fn spec(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Spec {
-    let words: Vec<String> = if run.words.len() == 1 { pending.shell.iter().chain(&run.words).cloned().collect() } else { run.words.clone() };
+    let words: Vec<String> =
+        if run.words.len() == 1 { pending.shell.iter().chain(&run.words).cloned().collect() } else { run.words.clone() };
     let mut env = pending.args.clone();
     env.extend(pending.config.env.clone());
     let mut lower: Vec<PathBuf> = layers.iter().rev().cloned().collect();
@@ -84,7 +92,14 @@ fn spec(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tre
         work: staging.join("work"),
         root: staging.join("root"),
         scratch: staging.join("scratch"),
-        process: ProcessSpec { args: words, env, workdir: pending.config.workdir.clone(), user: pending.config.user.clone(), groups: Vec::new(), tty: false },
+        process: ProcessSpec {
+            args: words,
+            env,
+            workdir: pending.config.workdir.clone(),
+            user: pending.config.user.clone(),
+            groups: Vec::new(),
+            tty: false,
+        },
         mounts: if run.network { vec![resolver] } else { Vec::new() },
         files: Vec::new(),
         devices: Vec::new(),
@@ -157,7 +172,9 @@ fn prune(tree: &Path, folder: &Path, below: &super::View) -> std::io::Result<()>
         let path = folder.join(entry.file_name());
         prune(tree, &path, below)?;
         let metadata = entry.metadata()?;
-        let unchanged = below.entry(&path).is_some_and(|(_, old)| old.is_dir() && old.mode() == metadata.mode() && (old.uid(), old.gid()) == (metadata.uid(), metadata.gid()));
+        let unchanged = below.entry(&path).is_some_and(|(_, old)| {
+            old.is_dir() && old.mode() == metadata.mode() && (old.uid(), old.gid()) == (metadata.uid(), metadata.gid())
+        });
         let opaque = sys::get_attribute(&entry.path(), OPAQUE)?.is_some();
         if unchanged && !opaque {
             // Only an empty one goes.

@@ -138,10 +138,17 @@ impl Reader<'_> {
             return format!("cannot read \"{path}\": {error}");
         }
         let folder = self.folder.join(parent(path));
-        let names: Vec<String> = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names: Vec<String> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
         let name = path.rsplit('/').next().unwrap_or(path);
         match crate::model::nearest(name, names.iter().map(String::as_str)) {
-            Some(near) => format!("there is no \"{path}\" to copy; \"{}\" is there", Path::new(&parent(path)).join(near).display()),
+            Some(near) => {
+                format!("there is no \"{path}\" to copy; \"{}\" is there", Path::new(&parent(path)).join(near).display())
+            }
             None => format!("there is no \"{path}\" to copy"),
         }
     }
@@ -155,7 +162,8 @@ impl Reader<'_> {
             let Some(name) = name.to_str() else { return Err(format!("a name in \"{path}\" is not UTF-8")) };
             let from = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
             let target = if to.is_empty() { name.to_owned() } else { format!("{to}/{name}") };
-            let metadata = fs::symlink_metadata(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
+            let metadata =
+                fs::symlink_metadata(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
             let ignored = self.ignore.hides(&from);
             if metadata.is_dir() {
                 // A folder that is ignored may hold something that is not, when patterns begin with `!`.
@@ -189,7 +197,9 @@ impl Reader<'_> {
             None => digest(&self.folder.join(path)).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
         };
         let latest = identity.1.max(identity.2);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
         if latest + RACY < now {
             self.new.0.insert(path.to_owned(), CacheEntry { identity, digest });
         }
@@ -228,7 +238,13 @@ fn parent(path: &str) -> String {
 
 fn identity(metadata: &Metadata) -> (u64, i128, i128, u64, u64) {
     let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-    (metadata.size(), time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()), metadata.ino(), metadata.dev())
+    (
+        metadata.size(),
+        time(metadata.mtime(), metadata.mtime_nsec()),
+        time(metadata.ctime(), metadata.ctime_nsec()),
+        metadata.ino(),
+        metadata.dev(),
+    )
 }
 
 fn digest(path: &Path) -> io::Result<Digest> {
@@ -290,7 +306,13 @@ mod tests {
     }
 
     fn copy(sources: &[&str], to: &str) -> Copy {
-        Copy { sources: sources.iter().map(|source| (*source).to_owned()).collect(), to: to.into(), from: None, owner: None, mode: None }
+        Copy {
+            sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+            to: to.into(),
+            from: None,
+            owner: None,
+            mode: None,
+        }
     }
 
     fn names(tree: &FileTree) -> Vec<&str> {
@@ -306,7 +328,10 @@ mod tests {
             fs::write(at(path), path).unwrap();
         }
         fs::write(at(".steadignore"), "**/*.pyc\n!app/deep/keep.pyc\n").unwrap();
-        assert_eq!(names(&scan(folder.path(), &copy(&["app/"], "/srv")).unwrap()), ["", "a.py", "deep", "deep/b.py", "deep/keep.pyc"]);
+        assert_eq!(
+            names(&scan(folder.path(), &copy(&["app/"], "/srv")).unwrap()),
+            ["", "a.py", "deep", "deep/b.py", "deep/keep.pyc"]
+        );
         assert_eq!(names(&scan(folder.path(), &copy(&["c.txt"], "/c")).unwrap()), [""]);
         assert_eq!(names(&scan(folder.path(), &copy(&["c.txt"], "/d/")).unwrap()), ["", "c.txt"]);
         assert_eq!(names(&scan(folder.path(), &copy(&["**/*.py"], "/d/")).unwrap()), ["", "a.py", "b.py"]);

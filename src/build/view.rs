@@ -61,7 +61,11 @@ impl View {
     /// A path with every link on its way followed inside the tree; absent parts stay as written.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         let mut done = PathBuf::from("/");
-        let mut left: Vec<OsString> = path.components().rev().filter_map(|part| if let Component::Normal(part) = part { Some(part.to_owned()) } else { None }).collect();
+        let mut left: Vec<OsString> = path
+            .components()
+            .rev()
+            .filter_map(|part| if let Component::Normal(part) = part { Some(part.to_owned()) } else { None })
+            .collect();
         let mut links = 0;
         while let Some(part) = left.pop() {
             if part == ".." {
@@ -69,7 +73,8 @@ impl View {
                 continue;
             }
             let next = done.join(&part);
-            let target = self.entry(&next).filter(|(_, metadata)| metadata.is_symlink()).and_then(|(place, _)| fs::read_link(place).ok());
+            let target =
+                self.entry(&next).filter(|(_, metadata)| metadata.is_symlink()).and_then(|(place, _)| fs::read_link(place).ok());
             match target {
                 Some(target) if links < LINKS => {
                     links += 1;
@@ -98,7 +103,8 @@ impl View {
             }
             for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
                 let name = entry.file_name();
-                let whiteout = entry.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == 0);
+                let whiteout =
+                    entry.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == 0);
                 if whiteout {
                     hidden.insert(name);
                 } else if !hidden.contains(&name) {
@@ -114,7 +120,10 @@ impl View {
 
     /// The text of a file, links followed.
     pub fn read(&self, path: &str) -> String {
-        self.entry(&self.resolve(Path::new(path))).filter(|(_, metadata)| metadata.is_file()).and_then(|(place, _)| fs::read_to_string(place).ok()).unwrap_or_default()
+        self.entry(&self.resolve(Path::new(path)))
+            .filter(|(_, metadata)| metadata.is_file())
+            .and_then(|(place, _)| fs::read_to_string(place).ok())
+            .unwrap_or_default()
     }
 }
 

@@ -26,7 +26,7 @@ struct Arguments {
     #[arg(short = 'C', value_name = "DIR", global = true)]
     folder: Option<PathBuf>,
     /// The project file.
-    #[arg(short = 'f', long = "file", value_name = "FILE", global = true)]
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: Option<String>,
     /// Apply a profile; may be given often.
     #[arg(long = "profile", value_name = "NAME", global = true)]
@@ -136,13 +136,17 @@ fn internal(result: Outcome<i32>) -> ExitCode {
 fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
     let mut set = BTreeMap::new();
     for pair in &arguments.set {
-        let (name, value) = pair.split_once('=').ok_or_else(|| Fault::new(format!("--set {pair}: NAME=VALUE was expected")).exit(2))?;
+        let (name, value) =
+            pair.split_once('=').ok_or_else(|| Fault::new(format!("--set {pair}: NAME=VALUE was expected")).exit(2))?;
         set.insert(name.to_owned(), value.to_owned());
     }
     let file = arguments.file.clone().unwrap_or_else(|| "stead.kdl".into());
     // A file in another folder makes that folder the project's.
     let (folder_of_file, file) = match Path::new(&file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => (Some(parent.to_owned()), Path::new(&file).file_name().map_or(file.clone(), |name| name.to_string_lossy().into_owned())),
+        Some(parent) => (
+            Some(parent.to_owned()),
+            Path::new(&file).file_name().map_or(file.clone(), |name| name.to_string_lossy().into_owned()),
+        ),
         None => (None, file),
     };
     let base = arguments.folder.clone().unwrap_or_else(|| PathBuf::from("."));

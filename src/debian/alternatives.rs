@@ -23,12 +23,19 @@ pub fn read(script: &str) -> Vec<Alternative> {
 
 fn parse(arguments: &str) -> Option<Alternative> {
     let end = arguments.find([';', '|', '&', '>']).unwrap_or(arguments.len());
-    let mut words = arguments[..end].split_whitespace().map(|word| word.trim_matches(['"', '\''])).filter(|word| *word != "--quiet");
+    let mut words =
+        arguments[..end].split_whitespace().map(|word| word.trim_matches(['"', '\''])).filter(|word| *word != "--quiet");
     if words.next()? != "--install" {
         return None;
     }
     let mut literal = || words.next().filter(|word| !word.contains(['$', '`'])).map(str::to_owned);
-    let mut found = Alternative { link: literal()?, name: literal()?, path: literal()?, priority: literal()?.parse().ok()?, slaves: Vec::new() };
+    let mut found = Alternative {
+        link: literal()?,
+        name: literal()?,
+        path: literal()?,
+        priority: literal()?.parse().ok()?,
+        slaves: Vec::new(),
+    };
     while let Some(word) = literal() {
         if word != "--slave" {
             return None;

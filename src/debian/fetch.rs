@@ -80,8 +80,10 @@ impl Client {
         match place {
             Place::Folder(folder) => {
                 let Ok(mut file) = File::open(folder.join(path)) else { return Ok(false) };
-                let mut out = File::create(&part).map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
-                let copied = std::io::copy(&mut file, &mut out).map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
+                let mut out =
+                    File::create(&part).map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
+                let copied = std::io::copy(&mut file, &mut out)
+                    .map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
                 progress.done.fetch_add(copied, Ordering::Relaxed);
             }
             Place::Url(base) => {
@@ -94,8 +96,11 @@ impl Client {
         let found = digest_file(&part)?;
         if found != *wanted {
             let _ = fs::remove_file(&part);
-            return Err(Fault::new(format!("{}/{path} is not what the lock says: {found} instead of {wanted}", place.describe()))
-                .hint("the mirror is damaged or lies; try again, or name another with `mirror`"));
+            return Err(Fault::new(format!(
+                "{}/{path} is not what the lock says: {found} instead of {wanted}",
+                place.describe()
+            ))
+            .hint("the mirror is damaged or lies; try again, or name another with `mirror`"));
         }
         fs::rename(&part, target).doing(|| format!("cannot write {}", target.display()))?;
         Ok(true)
@@ -153,7 +158,8 @@ impl Client {
 }
 
 fn unreachable(url: &str, error: reqwest::Error) -> Fault {
-    Fault::caused(format!("cannot fetch {url}"), error.without_url()).hint("check the network, or name another mirror with `mirror \"URL\"`")
+    Fault::caused(format!("cannot fetch {url}"), error.without_url())
+        .hint("check the network, or name another mirror with `mirror \"URL\"`")
 }
 
 /// Waits before a repetition: 0, 0.2, 0.8, 1.8 s.
@@ -186,7 +192,8 @@ pub fn fetch_packages(
     progress: &Arc<Progress>,
 ) -> Outcome<Vec<PathBuf>> {
     let paths: Vec<PathBuf> = packages.iter().map(|package| store.download_path(&package.sha256)).collect();
-    let missing: Vec<LockedPackage> = packages.iter().zip(&paths).filter(|(_, path)| !path.exists()).map(|(package, _)| (*package).clone()).collect();
+    let missing: Vec<LockedPackage> =
+        packages.iter().zip(&paths).filter(|(_, path)| !path.exists()).map(|(package, _)| (*package).clone()).collect();
     if missing.is_empty() {
         return Ok(paths);
     }
@@ -225,7 +232,8 @@ pub fn fetch_packages(
         return Ok(paths);
     }
     let names = gone.join(", ");
-    Err(Fault::new(format!("no mirror has these locked packages any more: {names}")).hint(format!("type `stead update {}` to move to what the mirror offers now", gone.join(" "))))
+    Err(Fault::new(format!("no mirror has these locked packages any more: {names}"))
+        .hint(format!("type `stead update {}` to move to what the mirror offers now", gone.join(" "))))
 }
 
 /// A runtime for one thread.

@@ -19,7 +19,9 @@ const FLAGS: u32 = 0x0303;
 /// Those of reading libraries and of writing the cache.
 pub fn write(root: &Path) -> io::Result<()> {
     let root_fd = fs::File::open(root)?;
-    let inside = |path: &str| sys::resolve_in_root(&root_fd, Path::new(path)).map(|found| root.join(found.strip_prefix("/").unwrap_or(&found)));
+    let inside = |path: &str| {
+        sys::resolve_in_root(&root_fd, Path::new(path)).map(|found| root.join(found.strip_prefix("/").unwrap_or(&found)))
+    };
     if !inside("/etc")?.is_dir() {
         return Ok(());
     }
@@ -61,7 +63,9 @@ fn configured(root: &Path, file: &Path, depth: usize) -> Vec<String> {
         let (folder, name) = pattern.rsplit_once('/').unwrap_or(("/etc", pattern));
         let folder = root.join(folder.trim_start_matches('/'));
         let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        files.retain(|path| path.file_name().and_then(|found| found.to_str()).is_some_and(|found| crate::model::pattern_matches(name, found)));
+        files.retain(|path| {
+            path.file_name().and_then(|found| found.to_str()).is_some_and(|found| crate::model::pattern_matches(name, found))
+        });
         files.sort();
         found.extend(files.iter().flat_map(|file| configured(root, file, depth + 1)));
     }
@@ -90,7 +94,8 @@ fn compare(mut a: &[u8], mut b: &[u8]) -> std::cmp::Ordering {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let number = |text: &[u8]| {
         let digits = text.iter().take_while(|c| c.is_ascii_digit()).count();
-        let value = text[..digits].iter().fold(0u64, |value, digit| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+        let value =
+            text[..digits].iter().fold(0u64, |value, digit| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
         (value, digits)
     };
     loop {
@@ -150,7 +155,9 @@ fn encode(entries: &BTreeMap<Key, String>) -> Vec<u8> {
 fn soname(bytes: &[u8]) -> Option<String> {
     let half = |at: usize| bytes.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-    let long = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).and_then(|n| usize::try_from(n).ok());
+    let long = |at: usize| {
+        bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).and_then(|n| usize::try_from(n).ok())
+    };
     if bytes.get(..6)? != b"\x7fELF\x02\x01" || half(16)? != 3 || half(18)? != 62 {
         return None;
     }
@@ -162,10 +169,13 @@ fn soname(bytes: &[u8]) -> Option<String> {
         })
         .collect();
     let (_, start, _, length) = *segments.iter().find(|(kind, ..)| *kind == 2)?;
-    let dynamic: Vec<(usize, usize)> = (0..length / 16).map_while(|index| Some((long(start + index * 16)?, long(start + index * 16 + 8)?))).collect();
+    let dynamic: Vec<(usize, usize)> =
+        (0..length / 16).map_while(|index| Some((long(start + index * 16)?, long(start + index * 16 + 8)?))).collect();
     let value = |tag: usize| dynamic.iter().find(|(found, _)| *found == tag).map(|(_, value)| *value);
     let (name, strings) = (value(14)?, value(5)?);
-    let (_, offset, address, _) = *segments.iter().find(|(kind, _, address, length)| *kind == 1 && (*address..address.saturating_add(*length)).contains(&strings))?;
+    let (_, offset, address, _) = *segments
+        .iter()
+        .find(|(kind, _, address, length)| *kind == 1 && (*address..address.saturating_add(*length)).contains(&strings))?;
     let text = bytes.get((strings - address).checked_add(offset)?.checked_add(name)?..)?;
     let end = text.iter().position(|c| *c == 0)?;
     String::from_utf8(text[..end].to_vec()).ok()

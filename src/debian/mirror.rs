@@ -60,8 +60,14 @@ pub struct Settings {
 impl Settings {
     /// The settings for a project's folder: the user's `config.kdl` and the host's `/etc/apt`.
     pub fn for_folder(folder: &Path) -> Self {
-        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
-        Self { folder: folder.to_owned(), config: config.map(|config| config.join("stead/config.kdl")), sources: "/etc/apt".into() }
+        let config = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+        Self {
+            folder: folder.to_owned(),
+            config: config.map(|config| config.join("stead/config.kdl")),
+            sources: "/etc/apt".into(),
+        }
     }
 }
 
@@ -103,7 +109,11 @@ impl Mirrors {
     pub fn archives(&self, suite: &str) -> Vec<Archive> {
         let mut found = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
-            let archive = |place: &Place, suffix: &str, required| Archive { place: place.clone(), suite: format!("{suite}{suffix}"), required };
+            let archive = |place: &Place, suffix: &str, required| Archive {
+                place: place.clone(),
+                suite: format!("{suite}{suffix}"),
+                required,
+            };
             found.push(archive(place, "", index == 0));
             found.push(archive(place, "-updates", false));
             let security = place.security_sibling().filter(|_| self.security.is_empty());
@@ -119,7 +129,8 @@ impl Mirrors {
     pub fn pools(&self, path: &str) -> Vec<Place> {
         let siblings = self.places.iter().filter_map(Place::security_sibling);
         let security: Vec<Place> = self.security.iter().cloned().chain(siblings).collect();
-        let (first, second) = if path.starts_with("pool/updates/") { (security, self.places.clone()) } else { (self.places.clone(), security) };
+        let (first, second) =
+            if path.starts_with("pool/updates/") { (security, self.places.clone()) } else { (self.places.clone(), security) };
         let mut all = first;
         for place in second {
             if !all.contains(&place) {
@@ -135,18 +146,22 @@ fn configured(path: &Path) -> Vec<Place> {
     let Ok(document) = kdl::KdlDocument::parse_v2(&text) else { return Vec::new() };
     let folder = path.parent().unwrap_or(Path::new("/"));
     let nodes = document.nodes().iter().filter(|node| node.name().value() == "mirror");
-    nodes.flat_map(|node| node.entries()).filter_map(|entry| entry.value().as_string()).map(|text| Place::parse(text, folder)).collect()
+    nodes
+        .flat_map(|node| node.entries())
+        .filter_map(|entry| entry.value().as_string())
+        .map(|text| Place::parse(text, folder))
+        .collect()
 }
 
 /// Names of Debian's suites: other repositories in the host's sources are not mirrors of it.
-const SUITES: &[&str] = &[
-    "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing", "unstable",
-];
+const SUITES: &[&str] =
+    &["bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing", "unstable"];
 
 /// The mirrors in the host's own sources, in either of apt's two formats (sources.list(5)).
 fn host(apt: &Path) -> Mirrors {
     let mut files = vec![apt.join("sources.list")];
-    let mut parts: Vec<PathBuf> = fs::read_dir(apt.join("sources.list.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut parts: Vec<PathBuf> =
+        fs::read_dir(apt.join("sources.list.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     parts.sort();
     files.extend(parts);
     let mut mirrors = Mirrors { places: Vec::new(), security: Vec::new() };
@@ -159,7 +174,8 @@ fn host(apt: &Path) -> Mirrors {
             Some(path) => Place::Folder(format!("/{}", path.trim_start_matches('/')).into()),
             None => Place::Url(uri.trim_end_matches('/').to_owned()),
         };
-        let list = if suite.contains("security") || suite.ends_with("/updates") { &mut mirrors.security } else { &mut mirrors.places };
+        let list =
+            if suite.contains("security") || suite.ends_with("/updates") { &mut mirrors.security } else { &mut mirrors.places };
         if !list.contains(&place) {
             list.push(place);
         }
@@ -168,7 +184,8 @@ fn host(apt: &Path) -> Mirrors {
         let Ok(text) = fs::read_to_string(&file) else { continue };
         if file.extension().is_some_and(|extension| extension == "sources") {
             for fields in stanzas(&text) {
-                let field = |name: &str| fields.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value);
+                let field =
+                    |name: &str| fields.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value);
                 if field("Enabled") != "no" && field("Types").split_whitespace().any(|kind| kind == "deb") {
                     for uri in field("URIs").split_whitespace() {
                         field("Suites").split_whitespace().for_each(|suite| add(uri, suite));
@@ -197,7 +214,11 @@ mod tests {
     fn both_formats_of_sources_are_read() {
         let apt = tempfile::tempdir().unwrap();
         fs::create_dir(apt.path().join("sources.list.d")).unwrap();
-        fs::write(apt.path().join("sources.list"), "# x\ndeb [arch=amd64] http://m.test/debian bookworm main\ndeb http://other.test/apt stable-x main\n").unwrap();
+        fs::write(
+            apt.path().join("sources.list"),
+            "# x\ndeb [arch=amd64] http://m.test/debian bookworm main\ndeb http://other.test/apt stable-x main\n",
+        )
+        .unwrap();
         let deb822 = "Types: deb\nURIs: http://m.test/debian-security\nSuites: bookworm-security\n\nTypes: deb\nURIs: http://n.test\nSuites: nodistro\n";
         fs::write(apt.path().join("sources.list.d/debian.sources"), deb822).unwrap();
         let mirrors = host(apt.path());

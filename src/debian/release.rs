@@ -66,8 +66,13 @@ impl Keyring {
         };
         for signature in message.signatures().iter().filter(strong) {
             for key in &self.0 {
-                let revoked = key.details.revocation_signatures.iter().any(|revocation| revocation.verify_key(&key.primary_key).is_ok());
-                let by_subkey = || key.public_subkeys.iter().any(|subkey| signature.verify(&subkey.key, text.as_bytes()).is_ok() && may_sign(key, subkey));
+                let revoked =
+                    key.details.revocation_signatures.iter().any(|revocation| revocation.verify_key(&key.primary_key).is_ok());
+                let by_subkey = || {
+                    key.public_subkeys
+                        .iter()
+                        .any(|subkey| signature.verify(&subkey.key, text.as_bytes()).is_ok() && may_sign(key, subkey))
+                };
                 if !revoked && (signature.verify(&key.primary_key, text.as_bytes()).is_ok() || by_subkey()) {
                     return Ok(text.replace("\r\n", "\n"));
                 }
@@ -87,7 +92,9 @@ fn may_sign(key: &SignedPublicKey, subkey: &SignedPublicSubKey) -> bool {
         match signature.typ() {
             Some(SignatureType::SubkeyRevocation) => return false,
             Some(SignatureType::SubkeyBinding) if signature.key_flags().sign() => {
-                bound |= signature.embedded_signature().is_some_and(|back| back.verify_primary_key_binding(&subkey.key, &key.primary_key).is_ok());
+                bound |= signature
+                    .embedded_signature()
+                    .is_some_and(|back| back.verify_primary_key_binding(&subkey.key, &key.primary_key).is_ok());
             }
             _ => {}
         }
@@ -112,7 +119,9 @@ impl Release {
         let name = format!("{}/dists/{}/InRelease", archive.place.describe(), archive.suite);
         let data = String::from_utf8(bytes.to_vec()).doing(|| format!("{name} is not text"))?;
         let text = keys.verify(&data).doing(|| format!("the signature of {name} is not good")).map_err(|fault| {
-            fault.hint("the mirror may be damaged or lie; for an archive that is not Debian's, name its keys: debian \"…\" key=\"FILE\"")
+            fault.hint(
+                "the mirror may be damaged or lie; for an archive that is not Debian's, name its keys: debian \"…\" key=\"FILE\"",
+            )
         })?;
         let mut release = Self { digest: Digest::of(bytes), by_hash: false, files: BTreeMap::new() };
         let mut names = Vec::new();
@@ -127,7 +136,9 @@ impl Release {
                 "SHA256" => {
                     for line in value.lines() {
                         let mut words = line.split_whitespace();
-                        if let (Some(digest), Some(_), Some(path)) = (words.next().and_then(Digest::parse), words.next(), words.next()) {
+                        if let (Some(digest), Some(_), Some(path)) =
+                            (words.next().and_then(Digest::parse), words.next(), words.next())
+                        {
                             release.files.insert(path.to_owned(), digest);
                         }
                     }
@@ -166,7 +177,8 @@ fn http_date(text: &str) -> Option<i64> {
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * month + 2) / 5 + day - 1 - 719_468;
     Some(days * 86_400 + seconds)
 }
 

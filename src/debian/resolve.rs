@@ -3,7 +3,10 @@
 use super::fetch::{Client, runtime};
 use super::mirror::{Archive, Mirrors, Place, Settings};
 use super::release::{Keyring, Release};
-use crate::lock::{IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Universe, Unsolved, debian_steps, packages, request_key};
+use crate::lock::{
+    IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Universe, Unsolved, debian_steps, packages,
+    request_key,
+};
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::spec::{Debian, Places, Project};
 use crate::store::Store;
@@ -32,14 +35,23 @@ type Source<'a> = (&'a str, Option<&'a str>, Option<&'a str>, &'a [String]);
 ///
 /// # Errors
 /// What cannot be fetched, verified or satisfied, with the place in the project file.
-pub fn resolve(project: &Project, places: &Places, lock: &Lock, update: &Update, store: &Store, settings: &Settings) -> Outcome<Lock> {
+pub fn resolve(
+    project: &Project,
+    places: &Places,
+    lock: &Lock,
+    update: &Update,
+    store: &Store,
+    settings: &Settings,
+) -> Outcome<Lock> {
     let mut new = lock.clone();
     new.prune(project);
     let chosen: Vec<((Name, usize), &Debian)> = debian_steps(project)
         .filter(|(key, step)| match update {
             Update::All => true,
             Update::Missing => lock.packages(key, step).is_none(),
-            Update::Names(names) => lock.packages(key, step).is_none_or(|packages| packages.iter().any(|package| names.contains(&package.name))),
+            Update::Names(names) => {
+                lock.packages(key, step).is_none_or(|packages| packages.iter().any(|package| names.contains(&package.name)))
+            }
         })
         .collect();
     let mut sources: BTreeMap<Source, Vec<(Name, usize)>> = BTreeMap::new();
@@ -57,9 +69,13 @@ pub fn resolve(project: &Project, places: &Places, lock: &Lock, update: &Update,
         let keep = kept(lock, suite, update);
         let locked = new.suites.entry(suite.to_owned()).or_default();
         locked.indexes = indexes;
-        let here = chosen.iter().filter(|(_, step)| (step.suite.as_str(), step.mirror.as_deref(), step.key.as_deref(), step.components.as_slice()) == (suite, mirror, key, components));
+        let here = chosen.iter().filter(|(_, step)| {
+            (step.suite.as_str(), step.mirror.as_deref(), step.key.as_deref(), step.components.as_slice())
+                == (suite, mirror, key, components)
+        });
         for ((image, index), step) in here {
-            let request = Request { packages: &step.packages, essential: step.essential, recommends: step.recommends, keep: &keep };
+            let request =
+                Request { packages: &step.packages, essential: step.essential, recommends: step.recommends, keep: &keep };
             let found = universe.solve(&request).map_err(|unsolved| explain(unsolved, image, *index, step, project, places))?;
             new.steps.insert((image.clone(), *index), record(locked, suite, step, &found)?);
         }
@@ -84,7 +100,8 @@ fn kept(lock: &Lock, suite: &str, update: &Update) -> BTreeMap<String, String> {
 fn record(locked: &mut SuiteLock, suite: &str, step: &Debian, found: &[&Package]) -> Outcome<StepLock> {
     let mut names = BTreeSet::new();
     for package in found {
-        let sha256 = Digest::parse(&package.sha256).ok_or_else(|| Fault::new(format!("the index gives no digest for {}", package.name)))?;
+        let sha256 = Digest::parse(&package.sha256)
+            .ok_or_else(|| Fault::new(format!("the index gives no digest for {}", package.name)))?;
         let entry = LockedPackage {
             name: package.name.clone(),
             version: package.version.clone(),
@@ -108,15 +125,31 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
     let at = |key: &str| places.of(key).map_or_else(String::new, |place| format!("{place}: "));
     match unsolved {
         Unsolved::NoSuchPackage { name, near } => {
-            let fault = Fault::new(format!("{}there is no package \"{name}\" in \"{}\"", at(&format!("{path}.package.{name}")), step.suite));
-            if near.is_empty() { fault } else { fault.hint(format!("perhaps {}", near.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "))) }
+            let fault = Fault::new(format!(
+                "{}there is no package \"{name}\" in \"{}\"",
+                at(&format!("{path}.package.{name}")),
+                step.suite
+            ));
+            if near.is_empty() {
+                fault
+            } else {
+                fault.hint(format!("perhaps {}", near.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")))
+            }
         }
-        Unsolved::Conflict(why) => Fault::caused(format!("{}these packages of \"{}\" cannot be installed together", at(&path), step.suite), why),
+        Unsolved::Conflict(why) => {
+            Fault::caused(format!("{}these packages of \"{}\" cannot be installed together", at(&path), step.suite), why)
+        }
     }
 }
 
 /// Fetches and verifies the indexes of a suite with its updates and security archives.
-fn universe(suite: &str, components: &[String], mirrors: &Mirrors, keys: &Keyring, store: &Store) -> Outcome<(Universe, BTreeMap<String, IndexLock>)> {
+fn universe(
+    suite: &str,
+    components: &[String],
+    mirrors: &Mirrors,
+    keys: &Keyring,
+    store: &Store,
+) -> Outcome<(Universe, BTreeMap<String, IndexLock>)> {
     let client = Client::new()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
     let mut all = Vec::new();
@@ -133,7 +166,10 @@ fn universe(suite: &str, components: &[String], mirrors: &Mirrors, keys: &Keyrin
                     locks.extend(indexes);
                 }
                 Ok(None) if archive.required => {
-                    failures.push(Fault::new(format!("{} has no suite \"{suite}\"", archive.place.describe())).hint("suites have names like \"bookworm\" and \"trixie\""));
+                    failures.push(
+                        Fault::new(format!("{} has no suite \"{suite}\"", archive.place.describe()))
+                            .hint("suites have names like \"bookworm\" and \"trixie\""),
+                    );
                 }
                 Ok(None) => {}
                 Err(fault) => failures.push(fault),
@@ -151,7 +187,14 @@ fn universe(suite: &str, components: &[String], mirrors: &Mirrors, keys: &Keyrin
 
 type Indexed = (Vec<Package>, BTreeMap<String, IndexLock>);
 
-async fn archive_packages(client: &Client, archive: &Archive, components: &[String], keys: &Keyring, store: &Store, now: i64) -> Outcome<Option<Indexed>> {
+async fn archive_packages(
+    client: &Client,
+    archive: &Archive,
+    components: &[String],
+    keys: &Keyring,
+    store: &Store,
+    now: i64,
+) -> Outcome<Option<Indexed>> {
     let base = format!("dists/{}", archive.suite);
     let Some(bytes) = client.get(&archive.place, &format!("{base}/InRelease")).await? else { return Ok(None) };
     let release = Release::verify(archive, &bytes, keys, now)?;
@@ -173,7 +216,15 @@ async fn archive_packages(client: &Client, archive: &Archive, components: &[Stri
 }
 
 /// An index by its digest: from the store, by its hash, or by its name.
-async fn index_bytes(client: &Client, archive: &Archive, base: &str, path: &str, digest: &Digest, by_hash: bool, store: &Store) -> Outcome<Vec<u8>> {
+async fn index_bytes(
+    client: &Client,
+    archive: &Archive,
+    base: &str,
+    path: &str,
+    digest: &Digest,
+    by_hash: bool,
+    store: &Store,
+) -> Outcome<Vec<u8>> {
     let kept = store.download_path(digest);
     if let Ok(bytes) = std::fs::read(&kept)
         && Digest::of(&bytes) == *digest
@@ -187,13 +238,18 @@ async fn index_bytes(client: &Client, archive: &Archive, base: &str, path: &str,
     for candidate in by_hash.then_some(&hashed).into_iter().chain([&plain]) {
         let Some(bytes) = client.get(&archive.place, candidate).await? else { continue };
         if Digest::of(&bytes) != *digest {
-            return Err(Fault::new(format!("{}/{candidate} has a wrong hash: its signed InRelease says {digest}", archive.place.describe()))
-                .hint("the mirror is damaged, or in the middle of an update; try again in a minute"));
+            return Err(Fault::new(format!(
+                "{}/{candidate} has a wrong hash: its signed InRelease says {digest}",
+                archive.place.describe()
+            ))
+            .hint("the mirror is damaged, or in the middle of an update; try again in a minute"));
         }
-        crate::sys::write_atomic(&kept, &bytes, 0o644).map_err(|error| crate::store::disk_fault("cannot keep an index", error))?;
+        crate::sys::write_atomic(&kept, &bytes, 0o644)
+            .map_err(|error| crate::store::disk_fault("cannot keep an index", error))?;
         return Ok(bytes);
     }
-    Err(Fault::new(format!("{} lists {plain} and does not have it", archive.place.describe())).hint("the mirror is incomplete; name another"))
+    Err(Fault::new(format!("{} lists {plain} and does not have it", archive.place.describe()))
+        .hint("the mirror is incomplete; name another"))
 }
 
 fn decompress(path: &str, bytes: &[u8]) -> std::io::Result<String> {

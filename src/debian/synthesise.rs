@@ -52,7 +52,8 @@ impl Tree<'_> {
     fn at(&self, path: &str) -> PathBuf {
         let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
         let name = Path::new(path).file_name().unwrap_or_default();
-        let resolved = fs::File::open(self.root).and_then(|root| sys::resolve_in_root(&root, parent)).unwrap_or_else(|_| parent.to_owned());
+        let resolved =
+            fs::File::open(self.root).and_then(|root| sys::resolve_in_root(&root, parent)).unwrap_or_else(|_| parent.to_owned());
         self.root.join(resolved.strip_prefix("/").unwrap_or(&resolved)).join(name)
     }
 
@@ -103,10 +104,23 @@ impl Tree<'_> {
         ] {
             self.copy(from, to)?;
         }
-        for (path, mode) in [("/srv", 0o755), ("/opt", 0o755), ("/mnt", 0o755), ("/media", 0o755), ("/usr/local/bin", 0o755), ("/usr/local/lib", 0o755), ("/var/log", 0o755), ("/var/tmp", 0o1777), ("/tmp", 0o1777), ("/var/mail", 0o2775), ("/run/lock", 0o1777)] {
+        for (path, mode) in [
+            ("/srv", 0o755),
+            ("/opt", 0o755),
+            ("/mnt", 0o755),
+            ("/media", 0o755),
+            ("/usr/local/bin", 0o755),
+            ("/usr/local/lib", 0o755),
+            ("/var/log", 0o755),
+            ("/var/tmp", 0o1777),
+            ("/tmp", 0o1777),
+            ("/var/mail", 0o2775),
+            ("/run/lock", 0o1777),
+        ] {
             let target = self.at(path);
             fs::create_dir_all(&target).doing(|| format!("cannot make {path}"))?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).doing(|| format!("cannot set permissions of {path}"))?;
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode))
+                .doing(|| format!("cannot set permissions of {path}"))?;
         }
         self.link("/etc/dpkg/origins/default", "debian")?;
         self.link("/var/run", "/run")?;
@@ -140,10 +154,15 @@ impl Tree<'_> {
 
     /// Users of `/usr/lib/sysusers.d` (sysusers.d(5)); free numbers go down from 999, in order.
     fn system_users(&self, passwd: &mut String, group: &mut String) {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.at("/usr/lib/sysusers.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(self.at("/usr/lib/sysusers.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         files.sort();
         let mut free = 999;
-        for line in files.iter().filter_map(|file| fs::read_to_string(file).ok()).flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()) {
+        for line in files
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        {
             let words = quoted_words(&line);
             let (Some(kind), Some(name)) = (words.first(), words.get(1)) else { continue };
             let has = |file: &str, name: &str| file.lines().any(|line| line.split(':').next() == Some(name));
@@ -158,8 +177,16 @@ impl Tree<'_> {
                 let _ = writeln!(group, "{name}:x:{number}:");
             }
             if kind.starts_with('u') {
-                let field = |index: usize, default: &str| words.get(index).filter(|word| *word != "-" && !word.is_empty()).map_or(default.to_owned(), Clone::clone);
-                let _ = writeln!(passwd, "{name}:x:{number}:{number}:{}:{}:{}", field(3, ""), field(4, "/"), field(5, "/usr/sbin/nologin"));
+                let field = |index: usize, default: &str| {
+                    words.get(index).filter(|word| *word != "-" && !word.is_empty()).map_or(default.to_owned(), Clone::clone)
+                };
+                let _ = writeln!(
+                    passwd,
+                    "{name}:x:{number}:{number}:{}:{}:{}",
+                    field(3, ""),
+                    field(4, "/"),
+                    field(5, "/usr/sbin/nologin")
+                );
             }
         }
     }
@@ -179,14 +206,20 @@ impl Tree<'_> {
             bundle.extend(fs::read(file).doing(|| format!("cannot read {}", file.display()))?);
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let _ = writeln!(names, "mozilla/{name}");
-            self.link(&format!("/etc/ssl/certs/{}.pem", name.trim_end_matches(".crt")), &format!("/usr/share/ca-certificates/mozilla/{name}"))?;
+            self.link(
+                &format!("/etc/ssl/certs/{}.pem", name.trim_end_matches(".crt")),
+                &format!("/usr/share/ca-certificates/mozilla/{name}"),
+            )?;
         }
         self.write("/etc/ca-certificates.conf", names, 0o644)?;
         self.write("/etc/ssl/certs/ca-certificates.crt", bundle, 0o644)
     }
 
     fn alternatives(&self, controls: &BTreeMap<String, Control>) -> Outcome<()> {
-        let all = controls.values().filter_map(|control| control.files.get("postinst")).flat_map(|script| alternatives::read(&String::from_utf8_lossy(script)));
+        let all = controls
+            .values()
+            .filter_map(|control| control.files.get("postinst"))
+            .flat_map(|script| alternatives::read(&String::from_utf8_lossy(script)));
         for (name, chosen) in alternatives::choose(all.collect()) {
             if !self.exists(&chosen.path) {
                 continue;
@@ -228,13 +261,15 @@ impl Tree<'_> {
                 if !kept.is_empty() {
                     status.push_str("Conffiles:\n");
                     for path in kept {
-                        let digest = fs::read(self.at(path)).map(|content| md5(&content)).unwrap_or_else(|_| "newconffile".into());
+                        let digest =
+                            fs::read(self.at(path)).map(|content| md5(&content)).unwrap_or_else(|_| "newconffile".into());
                         let _ = writeln!(status, " {path} {digest}");
                     }
                 }
             }
             status.push('\n');
-            let list: String = control.paths.iter().map(|path| if path.is_empty() { "/.\n".to_owned() } else { format!("{path}\n") }).collect();
+            let list: String =
+                control.paths.iter().map(|path| if path.is_empty() { "/.\n".to_owned() } else { format!("{path}\n") }).collect();
             self.write(&format!("/var/lib/dpkg/info/{name}.list"), list, 0o644)?;
             for (file, content) in control.files.iter().filter(|(file, _)| *file != "control") {
                 let script = matches!(file.as_str(), "preinst" | "postinst" | "prerm" | "postrm" | "config");
@@ -271,14 +306,29 @@ fn quoted_words(line: &str) -> Vec<String> {
 }
 
 /// Packages whose scripts do what is made here in their place.
-const DONE: &[&str] = &["base-files", "base-passwd", "libc-bin", "ca-certificates", "debianutils", "dash", "bash", "dpkg", "libc6", "login", "passwd", "libpam-runtime"];
+const DONE: &[&str] = &[
+    "base-files",
+    "base-passwd",
+    "libc-bin",
+    "ca-certificates",
+    "debianutils",
+    "dash",
+    "bash",
+    "dpkg",
+    "libc6",
+    "login",
+    "passwd",
+    "libpam-runtime",
+];
 
 /// Packages with script lines that are neither boilerplate nor made here.
 fn skipped(controls: &BTreeMap<String, Control>) -> Vec<String> {
     let mut found = BTreeSet::new();
     for (name, control) in controls {
         let scripts = ["preinst", "postinst"].iter().filter_map(|script| control.files.get(*script));
-        if scripts.map(|script| String::from_utf8_lossy(script).into_owned()).any(|script| does_something(&script)) && !DONE.contains(&name.as_str()) {
+        if scripts.map(|script| String::from_utf8_lossy(script).into_owned()).any(|script| does_something(&script))
+            && !DONE.contains(&name.as_str())
+        {
             found.insert(name.clone());
         }
     }
@@ -302,8 +352,26 @@ fn does_something(script: &str) -> bool {
 
 /// Commands that change something which the tree here would lack.
 fn acts(line: &str) -> bool {
-    const VERBS: &[&str] = &["adduser", "addgroup", "useradd", "groupadd", "chown", "chmod", "mkdir", "install", "ln", "cp", "mv", "dpkg-divert", "update-mime", "update-passwd", "setcap", "locale-gen"];
-    let first = line.split([' ', '\t']).find(|word| !word.is_empty() && !matches!(*word, "if" | "!" | "then" | "&&")).unwrap_or_default();
+    const VERBS: &[&str] = &[
+        "adduser",
+        "addgroup",
+        "useradd",
+        "groupadd",
+        "chown",
+        "chmod",
+        "mkdir",
+        "install",
+        "ln",
+        "cp",
+        "mv",
+        "dpkg-divert",
+        "update-mime",
+        "update-passwd",
+        "setcap",
+        "locale-gen",
+    ];
+    let first =
+        line.split([' ', '\t']).find(|word| !word.is_empty() && !matches!(*word, "if" | "!" | "then" | "&&")).unwrap_or_default();
     VERBS.contains(&first)
 }
 
@@ -313,7 +381,9 @@ mod tests {
 
     #[test]
     fn scripts_that_matter_are_told_from_boilerplate() {
-        assert!(!does_something("#!/bin/sh\nset -e\n# Automatically added by dh_x\nchown a b\n# End automatically added section\nexit 0"));
+        assert!(!does_something(
+            "#!/bin/sh\nset -e\n# Automatically added by dh_x\nchown a b\n# End automatically added section\nexit 0"
+        ));
         assert!(does_something("#!/bin/sh\nadduser --system redis || true"));
     }
 
@@ -321,7 +391,11 @@ mod tests {
     fn declared_users_are_made() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("usr/lib/sysusers.d")).unwrap();
-        fs::write(root.path().join("usr/lib/sysusers.d/a.conf"), "u redis - \"Redis Server\" /var/lib/redis\ng ssl 900\nu! root 0\n").unwrap();
+        fs::write(
+            root.path().join("usr/lib/sysusers.d/a.conf"),
+            "u redis - \"Redis Server\" /var/lib/redis\ng ssl 900\nu! root 0\n",
+        )
+        .unwrap();
         let (mut passwd, mut group) = ("root:x:0:0:root:/root:/bin/bash\n".to_owned(), "root:x:0:\n".to_owned());
         Tree { root: root.path() }.system_users(&mut passwd, &mut group);
         assert!(passwd.contains("redis:x:999:999:Redis Server:/var/lib/redis:/usr/sbin/nologin"));

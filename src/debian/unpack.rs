@@ -30,6 +30,9 @@ pub struct Control {
     pub paths: Vec<String>,
 }
 
+/// A package's control files, and its data as one uncompressed tar.
+type Opened = (Control, Vec<u8>);
+
 /// What unpacking came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Unpacked {
@@ -46,7 +49,7 @@ pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path) -> Ou
     synthesise::merge_usr(root)?;
     let mut controls: BTreeMap<String, Control> = BTreeMap::new();
     let next = AtomicUsize::new(0);
-    let slots: Mutex<HashMap<usize, Outcome<(Control, Vec<u8>)>>> = Mutex::default();
+    let slots: Mutex<HashMap<usize, Outcome<Opened>>> = Mutex::default();
     let (arrived, written) = (Condvar::new(), Condvar::new());
     let turn = AtomicUsize::new(0);
     let stopped = AtomicUsize::new(0);
@@ -80,7 +83,9 @@ pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path) -> Ou
                 };
                 drop(guard);
                 let (mut control, data) = opened?;
-                control.paths = tree.write(&data).map_err(|error| crate::store::disk_fault(&format!("cannot unpack {}", package.key()), error))?;
+                control.paths = tree
+                    .write(&data)
+                    .map_err(|error| crate::store::disk_fault(&format!("cannot unpack {}", package.key()), error))?;
                 controls.insert(package.name.clone(), control);
                 turn.store(index + 1, Ordering::Release);
                 drop(slots.lock());
@@ -99,7 +104,7 @@ pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path) -> Ou
 }
 
 /// A package's control files and its data as one uncompressed tar.
-fn open_package(path: &Path) -> io::Result<(Control, Vec<u8>)> {
+fn open_package(path: &Path) -> io::Result<Opened> {
     let bytes = fs::read(path)?;
     let damaged = |what: &str| io::Error::other(format!("it is damaged: {what}"));
     let mut rest = bytes.strip_prefix(b"!<arch>\n").ok_or_else(|| damaged("not an ar archive"))?;
@@ -164,7 +169,8 @@ impl Tree {
             let mut entry = entry?;
             let path = clean(&entry.path()?)?;
             paths.push(format!("/{}", path.display()).trim_end_matches('/').to_owned());
-            self.write_entry(&path, &mut entry).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+            self.write_entry(&path, &mut entry)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         }
         Ok(paths)
     }
@@ -198,7 +204,8 @@ impl Tree {
         if header.entry_type() == EntryType::Link {
             let target = clean(&entry.link_name()?.ok_or_else(|| io::Error::other("a link to nothing"))?)?;
             let target_name = target.file_name().map(Path::new).ok_or_else(|| io::Error::other("a link to nothing"))?;
-            let from = sys::open_in_root(&self.root, target.parent().unwrap_or(Path::new(".")), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+            let from =
+                sys::open_in_root(&self.root, target.parent().unwrap_or(Path::new(".")), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
             let into = self.parent(path)?;
             remove(into, &name)?;
             nix::unistd::linkat(&from, target_name, into, &name, nix::fcntl::AtFlags::empty())?;
@@ -331,7 +338,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         synthesise::merge_usr(root.path()).unwrap();
         let mut tree = Tree::new(root.path()).unwrap();
-        let paths = tree.write(&deb(&[("./bin/", tar::EntryType::Directory, ""), ("./bin/sh", tar::EntryType::Regular, "x")])).unwrap();
+        let paths =
+            tree.write(&deb(&[("./bin/", tar::EntryType::Directory, ""), ("./bin/sh", tar::EntryType::Regular, "x")])).unwrap();
         assert_eq!(paths, ["/bin", "/bin/sh"]);
         assert!(root.path().join("usr/bin/sh").exists());
         assert!(root.path().join("bin").is_symlink());

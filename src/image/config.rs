@@ -90,7 +90,11 @@ fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, 
         .architecture(oci::Arch::Amd64)
         .os(oci::Os::Linux)
         .config(inner.build()?)
-        .rootfs(oci::RootFsBuilder::default().diff_ids(layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>()).build()?)
+        .rootfs(
+            oci::RootFsBuilder::default()
+                .diff_ids(layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>())
+                .build()?,
+        )
         .history(
             layers
                 .iter()

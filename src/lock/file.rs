@@ -18,7 +18,8 @@ pub fn write(lock: &Lock) -> String {
     for (name, suite) in &lock.suites {
         let _ = writeln!(out, "\nsuite {name:?} {{");
         for (archive, index) in &suite.indexes {
-            let _ = writeln!(out, "    index {archive:?} release=\"{}\" packages=\"{}\"", index.release.hex(), index.packages.hex());
+            let _ =
+                writeln!(out, "    index {archive:?} release=\"{}\" packages=\"{}\"", index.release.hex(), index.packages.hex());
         }
         for package in suite.packages.values() {
             let LockedPackage { name, version, architecture, sha256, size, path } = package;
@@ -52,11 +53,17 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
     }
     let document = KdlDocument::parse_v2(text).map_err(|error| {
         let offset = error.diagnostics.first().map_or(0, |found| found.span.offset());
-        LockError { line: line_of(offset), message: "this is not KDL; restore the file, or delete it and run `stead update`".into() }
+        LockError {
+            line: line_of(offset),
+            message: "this is not KDL; restore the file, or delete it and run `stead update`".into(),
+        }
     })?;
     let mut lock = Lock::default();
     for node in document.nodes() {
-        let damaged = || LockError { line: line_of(node.span().offset()), message: "this entry is damaged; restore the file from git".into() };
+        let damaged = || LockError {
+            line: line_of(node.span().offset()),
+            message: "this entry is damaged; restore the file from git".into(),
+        };
         match node.name().value() {
             "lock" => {
                 let version = node.get("version").and_then(kdl::KdlValue::as_integer);
@@ -88,8 +95,10 @@ fn suite(node: &KdlNode) -> Option<(String, SuiteLock)> {
     for child in node.children().map_or(&[][..], KdlDocument::nodes) {
         match child.name().value() {
             "index" => {
-                let index =
-                    IndexLock { release: Digest::parse(&text(child, "release")?)?, packages: Digest::parse(&text(child, "packages")?)? };
+                let index = IndexLock {
+                    release: Digest::parse(&text(child, "release")?)?,
+                    packages: Digest::parse(&text(child, "packages")?)?,
+                };
                 suite.indexes.insert(text(child, 0)?, index);
             }
             "package" => {
@@ -110,7 +119,8 @@ fn suite(node: &KdlNode) -> Option<(String, SuiteLock)> {
 }
 
 fn step(node: &KdlNode) -> Option<((Name, usize), StepLock)> {
-    let mut step = StepLock { suite: text(node, "suite")?, request: text(node, "request")?, packages: std::collections::BTreeSet::new() };
+    let mut step =
+        StepLock { suite: text(node, "suite")?, request: text(node, "request")?, packages: std::collections::BTreeSet::new() };
     for child in node.children().map_or(&[][..], KdlDocument::nodes) {
         step.packages.insert(text(child, 0)?);
     }
@@ -133,10 +143,10 @@ mod tests {
             path: "pool/main/n/nginx.deb".into(),
         };
         let index = IndexLock { release: Digest::of("r"), packages: Digest::of("p") };
-        let suite = SuiteLock { indexes: [("bookworm/main".into(), index)].into(), packages: [(package.key(), package.clone())].into() };
+        let suite =
+            SuiteLock { indexes: [("bookworm/main".into(), index)].into(), packages: [(package.key(), package.clone())].into() };
         let step = StepLock { suite: "bookworm".into(), request: "0123".into(), packages: [package.key()].into() };
-        let lock =
-            Lock { suites: [("bookworm".into(), suite)].into(), steps: [((Name::parse("app").unwrap(), 0), step)].into() };
+        let lock = Lock { suites: [("bookworm".into(), suite)].into(), steps: [((Name::parse("app").unwrap(), 0), step)].into() };
         assert_eq!(parse(&write(&lock)), Ok(lock));
     }
 

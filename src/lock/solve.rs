@@ -8,8 +8,9 @@ use super::version::compare;
 use crate::model::nearest;
 use resolvo::utils::{Pool, VersionSet};
 use resolvo::{
-    Candidates, Condition, ConditionId, ConditionalRequirement, Dependencies, DependencyProvider, Interner, KnownDependencies, NameId,
-    Problem, Requirement, SolvableId, Solver, SolverCache, StringId, UnsolvableOrCancelled, VersionSetId, VersionSetUnionId,
+    Candidates, Condition, ConditionId, ConditionalRequirement, Dependencies, DependencyProvider, Interner, KnownDependencies,
+    NameId, Problem, Requirement, SolvableId, Solver, SolverCache, StringId, UnsolvableOrCancelled, VersionSetId,
+    VersionSetUnionId,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -79,12 +80,17 @@ impl Universe {
         match solver.solve(Problem::new().requirements(requirements)) {
             Ok(solution) => {
                 let pool = &solver.provider().pool;
-                let mut chosen: Vec<&Package> =
-                    solution.into_iter().filter_map(|id| pool.resolve_solvable(id).record.index).map(|index| &self.packages[index]).collect();
+                let mut chosen: Vec<&Package> = solution
+                    .into_iter()
+                    .filter_map(|id| pool.resolve_solvable(id).record.index)
+                    .map(|index| &self.packages[index])
+                    .collect();
                 chosen.sort_by(|a, b| a.name.cmp(&b.name));
                 Ok(chosen)
             }
-            Err(UnsolvableOrCancelled::Unsolvable(conflict)) => Err(Unsolved::Conflict(conflict.display_user_friendly(&solver).to_string())),
+            Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
+                Err(Unsolved::Conflict(conflict.display_user_friendly(&solver).to_string()))
+            }
             Err(UnsolvableOrCancelled::Cancelled(_)) => Err(Unsolved::Conflict("the search was cancelled".into())),
         }
     }
@@ -96,7 +102,8 @@ impl Universe {
 
     fn near(&self, name: &str) -> Vec<String> {
         let mut near: Vec<&str> = nearest(name, self.by_name.keys().map(String::as_str)).into_iter().collect();
-        let mut holding: Vec<&str> = self.by_name.keys().map(String::as_str).filter(|other| name.len() > 2 && other.contains(name)).collect();
+        let mut holding: Vec<&str> =
+            self.by_name.keys().map(String::as_str).filter(|other| name.len() > 2 && other.contains(name)).collect();
         holding.sort_by_key(|other| (other.len(), *other));
         near.extend(holding);
         let mut seen = BTreeSet::new();
@@ -144,7 +151,13 @@ impl fmt::Display for Admits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let conditions: Vec<String> = match &self.versions {
             Some(versions) => versions.iter().map(|version| format!("= {version}")).collect(),
-            None => self.relations.iter().filter_map(|relation| relation.to_string().split_once(" (").map(|(_, rest)| rest.trim_end_matches(')').to_owned())).collect(),
+            None => self
+                .relations
+                .iter()
+                .filter_map(|relation| {
+                    relation.to_string().split_once(" (").map(|(_, rest)| rest.trim_end_matches(')').to_owned())
+                })
+                .collect(),
         };
         match (self.negated, conditions.is_empty()) {
             (false, true) => Ok(()),
@@ -184,7 +197,12 @@ impl<'a> Provider<'a> {
         let indexes = self.universe.by_name.get(text.as_str()).map_or(&[][..], Vec::as_slice);
         let solvables: Vec<SolvableId> = indexes
             .iter()
-            .map(|index| self.pool.intern_solvable(name, Record { version: self.universe.packages[*index].version.clone(), index: Some(*index) }))
+            .map(|index| {
+                self.pool.intern_solvable(
+                    name,
+                    Record { version: self.universe.packages[*index].version.clone(), index: Some(*index) },
+                )
+            })
             .collect();
         self.solvables.borrow_mut().insert(name, solvables.clone());
         solvables
@@ -197,7 +215,7 @@ impl<'a> Provider<'a> {
     /// A group of alternatives as a union over real packages and providers, in order of preference.
     fn requirement(&self, group: &[Relation]) -> Option<ConditionalRequirement> {
         if let Some(known) = self.requirements.borrow().get(group) {
-            return known.clone();
+            return *known;
         }
         let mut sets = Vec::new();
         for relation in group {
@@ -219,7 +237,7 @@ impl<'a> Provider<'a> {
             [] => return None,
         };
         let requirement: ConditionalRequirement = requirement.into();
-        self.requirements.borrow_mut().insert(group.to_vec(), Some(requirement.clone()));
+        self.requirements.borrow_mut().insert(group.to_vec(), Some(requirement));
         Some(requirement)
     }
 
@@ -250,7 +268,8 @@ impl<'a> Provider<'a> {
         let group = &package.recommends[index];
         let name = self.pool.intern_package_name(format!("{} recommends {}", package.name, group[0]));
         if !self.solvables.borrow().contains_key(&name) {
-            let both = ["with", "without"].map(|version| self.pool.intern_solvable(name, Record { version: version.into(), index: None }));
+            let both = ["with", "without"]
+                .map(|version| self.pool.intern_solvable(name, Record { version: version.into(), index: None }));
             self.solvables.borrow_mut().insert(name, both.to_vec());
             self.optional.borrow_mut().insert(name, group.clone());
         }
@@ -263,7 +282,8 @@ impl<'a> Provider<'a> {
         for relation in &package.conflicts {
             // A package may conflict with a name that it provides itself (Debian Policy, section 7.6.2).
             if relation.name != package.name && self.universe.by_name.contains_key(&relation.name) {
-                constrains.push(self.set(&relation.name, Admits { relations: vec![relation.clone()], versions: None, negated: true }));
+                constrains
+                    .push(self.set(&relation.name, Admits { relations: vec![relation.clone()], versions: None, negated: true }));
             }
             for (name, versions) in self.providers(relation) {
                 if name != package.name {
@@ -286,7 +306,8 @@ impl Interner for Provider<'_> {
 
     fn display_merged_solvables(&self, solvables: &[SolvableId]) -> impl fmt::Display + '_ {
         let versions: Vec<String> = solvables.iter().map(|id| self.pool.resolve_solvable(*id).record.to_string()).collect();
-        let name = solvables.first().map_or("", |id| self.pool.resolve_package_name(self.pool.resolve_solvable(*id).name).as_str());
+        let name =
+            solvables.first().map_or("", |id| self.pool.resolve_package_name(self.pool.resolve_solvable(*id).name).as_str());
         format!("{name} {}", versions.join(" or "))
     }
 
@@ -332,7 +353,8 @@ impl DependencyProvider for Provider<'_> {
         }
         let text = self.pool.resolve_package_name(name);
         let kept = self.request.keep.get(text.as_str());
-        let favored = kept.and_then(|version| candidates.iter().copied().find(|id| self.pool.resolve_solvable(*id).record.version == *version));
+        let favored = kept
+            .and_then(|version| candidates.iter().copied().find(|id| self.pool.resolve_solvable(*id).record.version == *version));
         Some(Candidates { candidates, favored, ..Candidates::default() })
     }
 
@@ -354,7 +376,9 @@ impl DependencyProvider for Provider<'_> {
                 let package = &self.universe.packages[index];
                 known.requirements.extend(package.depends.iter().filter_map(|group| self.requirement(group)));
                 if self.request.recommends {
-                    known.requirements.extend((0..package.recommends.len()).filter_map(|index| self.recommendation(package, index)));
+                    known
+                        .requirements
+                        .extend((0..package.recommends.len()).filter_map(|index| self.recommendation(package, index)));
                 }
                 known.constrains = self.constraints(package);
             }
@@ -388,7 +412,9 @@ mod tests {
     fn solve(universe: &Universe, wanted: &[&str], recommends: bool) -> Result<Vec<String>, Unsolved> {
         let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
         let request = Request { packages: &wanted, essential: true, recommends, keep: &BTreeMap::new() };
-        universe.solve(&request).map(|found| found.iter().map(|package| format!("{}={}", package.name, package.version)).collect())
+        universe
+            .solve(&request)
+            .map(|found| found.iter().map(|package| format!("{}={}", package.name, package.version)).collect())
     }
 
     #[test]

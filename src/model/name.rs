@@ -59,7 +59,9 @@ pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&lower, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(lower.len()) / 4 && *distance < candidate.len().max(2))
+        .filter(|(distance, candidate)| {
+            *distance <= 1 + candidate.len().min(lower.len()) / 4 && *distance < candidate.len().max(2)
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }

@@ -7,8 +7,16 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Size(pub u64);
 
-const UNITS: [(&str, u64); 8] =
-    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+const UNITS: [(&str, u64); 8] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
 
 impl Size {
     /// So many mebibytes.
@@ -51,7 +59,11 @@ impl fmt::Display for Size {
         for (unit, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
             if self.0 >= factor {
                 let tenths = (u128::from(self.0) * 10 + u128::from(factor) / 2) / u128::from(factor);
-                return if tenths % 10 == 0 { write!(f, "{} {unit}", tenths / 10) } else { write!(f, "{}.{} {unit}", tenths / 10, tenths % 10) };
+                return if tenths % 10 == 0 {
+                    write!(f, "{} {unit}", tenths / 10)
+                } else {
+                    write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
+                };
             }
         }
         write!(f, "{} B", self.0)

@@ -16,10 +16,17 @@ use std::os::unix::net::UnixStream;
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Request {
     /// Ends the container: its stop signal, after the grace period KILL. Answered when it is gone.
-    Stop { signal: Option<i32>, grace: Option<Span> },
-    Signal { signal: i32 },
+    Stop {
+        signal: Option<i32>,
+        grace: Option<Span>,
+    },
+    Signal {
+        signal: i32,
+    },
     /// Runs a further process; descriptors for its standard streams come along unless it has a terminal.
-    Exec { spec: ExecSpec },
+    Exec {
+        spec: ExecSpec,
+    },
 }
 
 /// What a monitor answers.
@@ -41,7 +48,9 @@ pub struct Reply {
 pub const LONGEST: usize = 256 << 10;
 
 fn connect(folder: &Folder) -> Outcome<UnixStream> {
-    sys::connect_in(folder.path(), "control").doing(|| "the container is not running".into()).map_err(|fault| fault.hint("`stead ps --all` shows how it ended; `stead up` starts it"))
+    sys::connect_in(folder.path(), "control")
+        .doing(|| "the container is not running".into())
+        .map_err(|fault| fault.hint("`stead ps --all` shows how it ended; `stead up` starts it"))
 }
 
 /// Receives one reply, with a descriptor if one comes along.
@@ -103,9 +112,7 @@ pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Outcome<R
     send(&stream, &Request::Exec { spec: spec.clone() }, streams).doing(|| "cannot reach the container's monitor".into())?;
     let (reply, terminal) = receive(&stream)?;
     match reply {
-        Reply { error: Some(error), exit, .. } => {
-            Err(Fault::new(error).exit(u8::try_from(exit.unwrap_or(126)).unwrap_or(126)))
-        }
+        Reply { error: Some(error), exit, .. } => Err(Fault::new(error).exit(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))),
         _ => Ok(Remote { stream, terminal }),
     }
 }

@@ -128,7 +128,8 @@ impl Folder {
     /// Those of writing.
     pub fn write_spec(&self, spec: &MonitorSpec) -> Outcome<()> {
         let bytes = serde_json::to_vec(spec).doing(|| "cannot describe the container".into())?;
-        sys::write_atomic(&self.join("spec.json"), &bytes, 0o600).doing(|| format!("cannot write {}", self.join("spec.json").display()))
+        sys::write_atomic(&self.join("spec.json"), &bytes, 0o600)
+            .doing(|| format!("cannot write {}", self.join("spec.json").display()))
     }
 }
 

@@ -63,7 +63,9 @@ impl Checker {
 
     /// When something is to be done next.
     pub fn due(&self) -> Instant {
-        self.running.as_ref().map_or(self.next, |check| if check.timed_out { check.deadline + Duration::from_secs(3600) } else { check.deadline })
+        self.running
+            .as_ref()
+            .map_or(self.next, |check| if check.timed_out { check.deadline + Duration::from_secs(3600) } else { check.deadline })
     }
 
     /// Starts a check that is due, or ends one that takes too long.
@@ -111,15 +113,20 @@ impl Checker {
             self.health = Health::Healthy;
         } else {
             self.output = output;
-            let counts = now - self.started >= Duration::from(self.spec.start_period);
-            if counts || self.health == Health::Healthy {
-                self.failures += 1;
-            }
-            if self.failures >= self.spec.retries {
+            self.failures += 1;
+            let failed = if self.health == Health::Starting {
+                // Looks come often until the first success; only time decides that there will be none.
+                let patience = Duration::from(self.spec.interval) * self.spec.retries;
+                now - self.started >= patience + self.spec.start_period.into()
+            } else {
+                self.failures >= self.spec.retries
+            };
+            if failed {
                 self.health = Health::Unhealthy;
             }
         }
-        let wait = if self.health == Health::Starting { self.spec.start_interval.min(self.spec.interval) } else { self.spec.interval };
+        let wait =
+            if self.health == Health::Starting { self.spec.start_interval.min(self.spec.interval) } else { self.spec.interval };
         self.next = now + wait.into();
     }
 }
@@ -132,7 +139,8 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, OwnedFd), String> {
         let twin = write.try_clone().map_err(|error| error.to_string())?;
         let spec = ExecSpec { process: ProcessSpec { args: words.clone(), tty: false, ..target.process.clone() }, size: None };
         let stdio = Stdio::Files { stdin: null.into(), stdout: twin, stderr: write };
-        let session = exec(target.command, &spec, target.hostname, stdio, target.host, target.cgroup).map_err(|error| error.message)?;
+        let session =
+            exec(target.command, &spec, target.hostname, stdio, target.host, target.cgroup).map_err(|error| error.message)?;
         return Ok((session.pid, read));
     }
     let timeout = Duration::from(spec.timeout);
@@ -176,4 +184,3 @@ fn probe(probe: &Probe, timeout: Duration) -> io::Result<()> {
         _ => Ok(()),
     }
 }
-

@@ -104,15 +104,26 @@ fn receive_over(stream: &UnixStream) -> io::Result<Given> {
 pub fn main() -> Outcome<()> {
     sys::set_name(c"stead-monitor");
     let folder = Folder::at(std::env::current_dir().doing(|| "the container's folder is gone".into())?);
-    let parent = UnixStream::from(sys::take_descriptor(0).doing(|| "a monitor is started by `stead up`".into())?.try_clone().doing(|| "no parent".into())?);
+    let parent = UnixStream::from(
+        sys::take_descriptor(0)
+            .doing(|| "a monitor is started by `stead up`".into())?
+            .try_clone()
+            .doing(|| "no parent".into())?,
+    );
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "cannot open /dev/null".into())?;
     sys::place_descriptor(&null, 0).doing(|| "cannot place a descriptor".into())?;
     let lock = sys::Lock::attempt(&folder.join("lock")).doing(|| "cannot lock the container's folder".into())?;
     let Some(_lock) = lock else {
-        let _ = control::send(&parent, &Reply { error: Some("this container has a monitor already".into()), ..Reply::default() }, &[]);
+        let _ = control::send(
+            &parent,
+            &Reply { error: Some("this container has a monitor already".into()), ..Reply::default() },
+            &[],
+        );
         return Err(Fault::new("this container has a monitor already"));
     };
-    let begun = receive_over(&parent).doing(|| "cannot receive what the container needs".into()).and_then(|(ports, contents)| Monitor::begin(folder, ports, contents));
+    let begun = receive_over(&parent)
+        .doing(|| "cannot receive what the container needs".into())
+        .and_then(|(ports, contents)| Monitor::begin(folder, ports, contents));
     match begun {
         Ok(mut monitor) => {
             let _ = control::send(&parent, &Reply { done: true, ..Reply::default() }, &[]);
@@ -223,10 +234,11 @@ impl Monitor {
             captures.push(Capture::new(err_read, "stderr")?);
             Stdio::Files { stdin: File::open("/dev/null")?.into(), stdout: out_write, stderr: err_write }
         };
-        let mut running = runtime::start(spec, &self.contents, stdio, &self.host, &self.cgroup, |pid, process| match &spec.network {
-            NetSpec::Own { interfaces } => network::connect(pid, process, interfaces),
-            NetSpec::Host => Ok(()),
-        })?;
+        let mut running =
+            runtime::start(spec, &self.contents, stdio, &self.host, &self.cgroup, |pid, process| match &spec.network {
+                NetSpec::Own { interfaces } => network::connect(pid, process, interfaces),
+                NetSpec::Host => Ok(()),
+            })?;
         if let Some(terminal) = running.terminal.take() {
             captures.push(Capture::new(terminal, "stdout")?);
         }
@@ -272,18 +284,21 @@ impl Monitor {
 
     fn spawn(&self, words: &[String]) -> Result<i32, StartError> {
         let open = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
-        let spec = ExecSpec { process: ProcessSpec { args: words.to_vec(), tty: false, ..self.spec.spec.process.clone() }, size: None };
+        let spec =
+            ExecSpec { process: ProcessSpec { args: words.to_vec(), tty: false, ..self.spec.spec.process.clone() }, size: None };
         self.exec(&spec, Stdio::Files { stdin: open()?, stdout: open()?, stderr: open()? }).map(|session| session.pid)
     }
 
     fn exec(&self, spec: &ExecSpec, stdio: Stdio) -> Result<runtime::Session, StartError> {
-        let running = self.running.as_ref().ok_or_else(|| StartError { message: "the container is not running".into(), status: 126 })?;
+        let running =
+            self.running.as_ref().ok_or_else(|| StartError { message: "the container is not running".into(), status: 126 })?;
         runtime::exec(&running.command, spec, &self.spec.spec.hostname, stdio, &self.host, &self.spec.spec.cgroup)
     }
 
     /// The loop: wait for anything, then deal with all that is there.
     fn stay(&mut self) -> Outcome<()> {
-        let signals = sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).doing(|| "cannot wait for signals".into())?;
+        let signals = sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+            .doing(|| "cannot wait for signals".into())?;
         self.listener.set_nonblocking(true).doing(|| "cannot listen".into())?;
         let mut buffer = vec![0; 64 << 10];
         // A child may have ended before its signal was blocked.
@@ -302,7 +317,8 @@ impl Monitor {
             waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsRawFd));
             let before_clients = waiting.len();
             waiting.extend(self.clients.iter().map(|client| client as &dyn AsRawFd));
-            let ready = sys::wait_readable(&waiting, timeout.map(|time| time + Duration::from_millis(1))).doing(|| "cannot wait".into())?;
+            let ready = sys::wait_readable(&waiting, timeout.map(|time| time + Duration::from_millis(1)))
+                .doing(|| "cannot wait".into())?;
             drop(waiting);
             let mut index = before_captures;
             let log = &mut self.log;
@@ -320,7 +336,8 @@ impl Monitor {
                 self.reap();
             }
             self.check_end(&mut buffer);
-            let readable: Vec<bool> = (0..self.clients.len()).map(|client| ready.get(before_clients + client) == Some(&true)).collect();
+            let readable: Vec<bool> =
+                (0..self.clients.len()).map(|client| ready.get(before_clients + client) == Some(&true)).collect();
             self.serve(&readable);
             if ready.get(1) == Some(&true) {
                 while let Ok((client, _)) = self.listener.accept() {
@@ -464,12 +481,8 @@ impl Monitor {
 
     /// Reads requests of clients that have something to say.
     fn serve(&mut self, readable: &[bool]) {
-        let mut index = 0;
-        let clients = std::mem::take(&mut self.clients);
-        for client in clients {
-            let is_readable = readable.get(index) == Some(&true);
-            index += 1;
-            if is_readable {
+        for (index, client) in std::mem::take(&mut self.clients).into_iter().enumerate() {
+            if readable.get(index) == Some(&true) {
                 self.request(client);
             } else {
                 self.clients.push(client);
@@ -497,7 +510,9 @@ impl Monitor {
             let _ = control::send(&client, &Reply { error: Some(error), exit, ..Reply::default() }, &[]);
         };
         match serde_json::from_slice::<Request>(&buffer[..used]) {
-            Err(error) => refuse(format!("this container's monitor does not know that request ({error}); `stead up` replaces it"), None),
+            Err(error) => {
+                refuse(format!("this container's monitor does not know that request ({error}); `stead up` replaces it"), None)
+            }
             Ok(Request::Signal { signal }) => {
                 self.signal(signal);
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);

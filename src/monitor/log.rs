@@ -77,8 +77,9 @@ fn create(folder: &Path, number: u64) -> io::Result<File> {
 /// A folder's log files, oldest first.
 pub fn log_files(folder: &Path) -> Vec<(u64, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut found: Vec<(u64, PathBuf)> =
-        entries.filter_map(|entry| Some((entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok()?, entry.path()))).collect();
+    let mut found: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| Some((entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok()?, entry.path())))
+        .collect();
     found.sort();
     found
 }
@@ -119,8 +120,8 @@ impl Capture {
 
     fn take(&mut self, log: &mut LogFiles, bytes: &[u8]) {
         let time = stamp();
-        let mut pieces = bytes.split_inclusive(|c| *c == b'\n').peekable();
-        while let Some(piece) = pieces.next() {
+        let pieces = bytes.split_inclusive(|c| *c == b'\n');
+        for piece in pieces {
             if let Some(line) = piece.strip_suffix(b"\n") {
                 if self.rest.is_empty() {
                     log.line(&time, self.name, true, line);
@@ -167,7 +168,12 @@ impl Line {
     fn parse(line: &str) -> Option<Self> {
         let mut parts = line.splitn(4, ' ');
         let (time, stream, tag) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Self { time: time.to_owned(), stream: stream.to_owned(), full: tag == "F", text: parts.next().unwrap_or_default().to_owned() })
+        Some(Self {
+            time: time.to_owned(),
+            stream: stream.to_owned(),
+            full: tag == "F",
+            text: parts.next().unwrap_or_default().to_owned(),
+        })
     }
 }
 
@@ -207,7 +213,10 @@ impl Tail {
     pub fn read(&mut self) -> Vec<Line> {
         let mut found = Vec::new();
         let generations = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut generations: Vec<u64> = generations.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|number| *number >= self.at.0).collect();
+        let mut generations: Vec<u64> = generations
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|number| *number >= self.at.0)
+            .collect();
         generations.sort_unstable();
         for generation in generations {
             for (number, path) in log_files(&self.folder.join(generation.to_string())) {
@@ -243,7 +252,7 @@ mod tests {
         let mut capture = Capture::new(read, "stdout").unwrap();
         let mut writer = File::from(write);
         let mut buffer = vec![0; 4096];
-        for number in 0..10 {
+        for number in 0..20 {
             writeln!(writer, "line {number}").unwrap();
             assert!(capture.read(&mut log, &mut buffer));
         }
@@ -253,7 +262,7 @@ mod tests {
         assert_eq!(log_files(folder.path()).len(), 3);
         let all = lines(folder.path());
         assert_eq!(all.last().unwrap().text, "no end");
-        assert!(all.iter().any(|line| line.text == "line 9" && line.stream == "stdout" && line.full));
+        assert!(all.iter().any(|line| line.text == "line 19" && line.stream == "stdout" && line.full));
         assert!(!all.iter().any(|line| line.text == "line 0"), "the oldest file is gone");
         assert!(all[0].time.ends_with('Z') && all[0].time.len() == 30);
     }

@@ -252,7 +252,7 @@ impl Writer<'_> {
                 batch.attribute(2, &priority.to_be_bytes());
             });
             self.batch.text(7, kind);
-            self.batch.network_number(5, u32::from(ACCEPT.unsigned_abs()));
+            self.batch.network_number(5, ACCEPT.unsigned_abs());
         }
     }
 
@@ -325,7 +325,9 @@ impl Writer<'_> {
                 self.rule("outgoing", |rule| rule.address(12, &network.subnet).not_oif(&network.bridge).masquerade());
             }
             // A container that reaches itself, or a neighbour, through a published port.
-            self.rule("outgoing", |rule| rule.address(12, &network.subnet).oif(&network.bridge).connection(2, 1 << 5).masquerade());
+            self.rule("outgoing", |rule| {
+                rule.address(12, &network.subnet).oif(&network.bridge).connection(2, 1 << 5).masquerade()
+            });
         }
     }
 
@@ -459,9 +461,15 @@ pub fn blockers(own: &str) -> Outcome<Vec<String>> {
     for message in messages.iter().filter(|message| message.kind == NEWCHAIN && !message.body.is_empty()) {
         let attributes = message.attributes(4);
         let get = |kind: u16| attributes.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value);
-        let text = |kind: u16| get(kind).map(|value| String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()).unwrap_or_default();
+        let text = |kind: u16| {
+            get(kind)
+                .map(|value| String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned())
+                .unwrap_or_default()
+        };
         let number = |value: Option<&[u8]>| value.and_then(|value| value.try_into().ok()).map(u32::from_be_bytes);
-        let hook = get(4).map(crate::sys::netlink::attributes).and_then(|hook| number(hook.iter().find(|(kind, _)| *kind == 1).map(|(_, value)| *value)));
+        let hook = get(4)
+            .map(crate::sys::netlink::attributes)
+            .and_then(|hook| number(hook.iter().find(|(kind, _)| *kind == 1).map(|(_, value)| *value)));
         let family = match message.body[0] {
             1 => "inet",
             IPV4 => "ip",

@@ -96,7 +96,9 @@ pub fn ensure_bridges(wanted: &[BridgeSpec]) -> Outcome<()> {
     let (_, failures) = socket.exchange(&batch).doing(|| "cannot make bridges".into())?;
     // Another `up` may have made the same bridge in the meantime.
     if let Some((_, error)) = failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::EEXIST)) {
-        return Err(Fault::caused("cannot make a bridge", error).hint("networks need CAP_NET_ADMIN and the kernel's bridge module"));
+        return Err(
+            Fault::caused("cannot make a bridge", error).hint("networks need CAP_NET_ADMIN and the kernel's bridge module")
+        );
     }
     let mut batch = Batch::default();
     for bridge in &missing {
@@ -155,7 +157,8 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
     let socket = Netlink::open(Family::Route)?;
     let mut batch = Batch::default();
     for interface in interfaces {
-        let master = index_of(&interface.bridge).map_err(|_| io::Error::other(format!("the bridge {} is not there; `stead up` makes it", interface.bridge)))?;
+        let master = index_of(&interface.bridge)
+            .map_err(|_| io::Error::other(format!("the bridge {} is not there; `stead up` makes it", interface.bridge)))?;
         batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, true));
         batch.text(IFLA_IFNAME, &interface.host);
         batch.number(IFLA_MTU, interface.mtu);
@@ -218,7 +221,10 @@ fn configure(interfaces: &[Interface]) -> io::Result<()> {
             batch.number(4, index_of(&interface.name)?);
         }
     }
-    socket.send(&batch).map(drop).map_err(|error| io::Error::new(error.kind(), format!("cannot give the container its address: {error}")))
+    socket
+        .send(&batch)
+        .map(drop)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot give the container its address: {error}")))
 }
 
 /// The subnets that this host routes, each with the link it leads to.
@@ -243,7 +249,9 @@ pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
         if let (Some(destination), true) = (attributes.iter().find(|(kind, _)| *kind == 1), prefix > 0 && table != 255)
             && let Ok(octets) = <[u8; 4]>::try_from(destination.1)
         {
-            let link = number(4).and_then(|index| names.iter().find(|(known, _)| *known == index)).map_or_else(String::new, |(_, name)| name.clone());
+            let link = number(4)
+                .and_then(|index| names.iter().find(|(known, _)| *known == index))
+                .map_or_else(String::new, |(_, name)| name.clone());
             found.insert((Subnet::new(octets.into(), prefix), link));
         }
     }

@@ -55,7 +55,14 @@ pub fn networks(project: &Project, places: &Places, observed: &Observed) -> Outc
         let gateway = gateway(&network, subnet);
         planned.insert(
             name,
-            NetworkRecord { bridge, subnet, gateway, internal: network.internal, mtu: network.mtu.unwrap_or(1500), external: network.external.is_some() },
+            NetworkRecord {
+                bridge,
+                subnet,
+                gateway,
+                internal: network.internal,
+                mtu: network.mtu.unwrap_or(1500),
+                external: network.external.is_some(),
+            },
         );
     }
     Ok(planned)
@@ -67,7 +74,9 @@ pub fn attachments(container: &crate::spec::Container) -> Vec<Attachment> {
         return Vec::new();
     }
     if container.networks.is_empty() {
-        return Name::parse("default").map(|network| vec![Attachment { network, alias: None, address: None }]).unwrap_or_default();
+        return Name::parse("default")
+            .map(|network| vec![Attachment { network, alias: None, address: None }])
+            .unwrap_or_default();
     }
     container.networks.clone()
 }
@@ -81,12 +90,16 @@ fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, places: &Places, obser
     let at = places.of(&format!("network.{name}")).map_or_else(String::new, |place| format!("{place}: "));
     if let Some((route, link)) = observed.routes.iter().find(|(route, link)| link != bridge && route.overlaps(&subnet)) {
         let through = if link.is_empty() { String::new() } else { format!(" through {link}") };
-        return Err(Fault::new(format!("{at}the subnet {subnet} of network \"{name}\" overlaps {route}, which this host already routes{through}"))
-            .hint("give the network another `subnet=`, or none: then a free one is planned"));
+        return Err(Fault::new(format!(
+            "{at}the subnet {subnet} of network \"{name}\" overlaps {route}, which this host already routes{through}"
+        ))
+        .hint("give the network another `subnet=`, or none: then a free one is planned"));
     }
     if let Some(other) = observed.subnets.iter().find(|other| other.overlaps(&subnet)) {
-        return Err(Fault::new(format!("{at}the subnet {subnet} of network \"{name}\" overlaps {other}, which another project has"))
-            .hint("give the network another `subnet=`, or none: then a free one is planned"));
+        return Err(Fault::new(format!(
+            "{at}the subnet {subnet} of network \"{name}\" overlaps {other}, which another project has"
+        ))
+        .hint("give the network another `subnet=`, or none: then a free one is planned"));
     }
     Ok(())
 }
@@ -103,7 +116,7 @@ fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Nam
     }
     let start = u32::try_from(Digest::of(format!("{}/{name}", observed.instance)).number() % u64::from(POOL.count)).unwrap_or(0);
     (0..POOL.count)
-        .map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + ((start + offset) % POOL.count << 8)), 24))
+        .map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + (((start + offset) % POOL.count) << 8)), 24))
         .find(free)
         .ok_or_else(|| Fault::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
 }
@@ -112,15 +125,25 @@ fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Nam
 ///
 /// # Errors
 /// A fixed address outside the subnet, or a network that is full.
-pub fn assign(network: &Name, record: &NetworkRecord, wishes: &[(String, Option<Ipv4Addr>)], observed: &Observed, places: &Places) -> Outcome<BTreeMap<String, Ipv4Addr>> {
+pub fn assign(
+    network: &Name,
+    record: &NetworkRecord,
+    wishes: &[(String, Option<Ipv4Addr>)],
+    observed: &Observed,
+    places: &Places,
+) -> Outcome<BTreeMap<String, Ipv4Addr>> {
     let mut taken: BTreeSet<Ipv4Addr> = [record.gateway, record.subnet.host(0)].into();
     let mut given = BTreeMap::new();
     for (container, address) in wishes {
         let Some(address) = address else { continue };
         if !record.subnet.contains(*address) || !taken.insert(*address) {
             let owner = container.rsplit_once('-').map_or(container.as_str(), |(name, _)| name);
-            let at = places.of(&format!("container.{owner}.network.{network}")).map_or_else(String::new, |place| format!("{place}: "));
-            return Err(Fault::new(format!("{at}the address {address} is not free in the network \"{network}\" ({})", record.subnet)));
+            let at =
+                places.of(&format!("container.{owner}.network.{network}")).map_or_else(String::new, |place| format!("{place}: "));
+            return Err(Fault::new(format!(
+                "{at}the address {address} is not free in the network \"{network}\" ({})",
+                record.subnet
+            )));
         }
         given.insert(container.clone(), *address);
     }
@@ -140,7 +163,8 @@ pub fn assign(network: &Name, record: &NetworkRecord, wishes: &[(String, Option<
         let address = loop {
             next += 1;
             if next > record.subnet.hosts() {
-                return Err(Fault::new(format!("the network \"{network}\" ({}) has no address left", record.subnet)).hint("give it a larger `subnet=`"));
+                return Err(Fault::new(format!("the network \"{network}\" ({}) has no address left", record.subnet))
+                    .hint("give it a larger `subnet=`"));
             }
             let address = record.subnet.host(next);
             if taken.insert(address) {

@@ -2,9 +2,9 @@
 
 use super::address::networks;
 use super::desired::{Desired, desired};
+use super::images::Image;
 use super::images::{StepInputs, Walk, step_records, walk};
 use super::observed::{Facts, ImageRecord, NetworkRecord, Observed, Seen};
-use super::images::Image;
 use crate::lock::Lock;
 use crate::model::{Fault, Name, Outcome, Place};
 use crate::spec::{ImageRef, MountSource, Places, Project, Step};
@@ -107,9 +107,21 @@ pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed
     planner.containers(&desired, &pending);
     let wants_firewall = !networks.is_empty();
     if wants_firewall && !observed.firewall && planner.changes.is_empty() {
-        planner.add(Symbol::Change, Kind::Firewall, "firewall", "", vec![cause("the host's packet filter changed since the last `up`")]);
+        planner.add(
+            Symbol::Change,
+            Kind::Firewall,
+            "firewall",
+            "",
+            vec![cause("the host's packet filter changed since the last `up`")],
+        );
     }
-    let plan = Plan { version: 1, project: project.name.to_string(), instance: observed.instance.clone(), serial: observed.record.serial, changes: planner.changes };
+    let plan = Plan {
+        version: 1,
+        project: project.name.to_string(),
+        instance: observed.instance.clone(),
+        serial: observed.record.serial,
+        changes: planner.changes,
+    };
     Ok(Planned { plan, desired, networks, volumes, images, built })
 }
 
@@ -118,7 +130,10 @@ fn needed_images(project: &Project) -> BTreeSet<Name> {
     containers
         .flat_map(|container| {
             let run = if let ImageRef::Project(name) = &container.image { Some(name.clone()) } else { None };
-            let mounted = container.mounts.iter().filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name.clone()) } else { None });
+            let mounted = container
+                .mounts
+                .iter()
+                .filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name.clone()) } else { None });
             run.into_iter().chain(mounted).collect::<Vec<_>>()
         })
         .collect()
@@ -164,9 +179,12 @@ impl Planner<'_> {
                 Walk::Missing { step, why } => {
                     let place = self.places.of(&format!("image.{name}.step{step}.source0"));
                     let at = place.map_or_else(String::new, |place| format!("{place}: "));
-                    return Err(Fault::new(format!("{at}{why}")).hint("sources are relative to the project's folder, and ignore files hide what they name"));
+                    return Err(Fault::new(format!("{at}{why}"))
+                        .hint("sources are relative to the project's folder, and ignore files hide what they name"));
                 }
-                Walk::Foreign(text) => return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet"))),
+                Walk::Foreign(text) => {
+                    return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet")));
+                }
                 Walk::Step(_) | Walk::Assemble(_) | Walk::Blocked(_) | Walk::Unlocked => {}
             }
             let causes = self.image_causes(&name, record, &pending);
@@ -192,7 +210,8 @@ impl Planner<'_> {
     fn locks(&mut self, images: &[Name]) {
         let missing = self.lock.missing(self.project);
         for ((image, index), step) in missing.into_iter().filter(|((image, _), _)| images.contains(image)) {
-            let positions = self.project.images[&image].steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::Debian(_)));
+            let positions =
+                self.project.images[&image].steps.iter().enumerate().filter(|(_, step)| matches!(step, Step::Debian(_)));
             let position = positions.map(|(position, _)| position).nth(index).unwrap_or(0);
             let known = self.lock.steps.contains_key(&(image.clone(), index));
             let text = if known { "what it asks for changed" } else { "not in stead.lock" };
@@ -205,7 +224,16 @@ impl Planner<'_> {
 
     fn image_causes(&self, name: &Name, record: Option<&ImageRecord>, pending: &BTreeSet<Name>) -> Vec<Cause> {
         let Some(record) = record else { return vec![self.at(&format!("image.{name}"), "not built yet")] };
-        let from: Vec<Cause> = self.project.images.get(name).map(made_from).unwrap_or_default().into_iter().filter(|other| pending.contains(*other)).map(|other| cause(format!("the image {other} is rebuilt"))).collect();
+        let from: Vec<Cause> = self
+            .project
+            .images
+            .get(name)
+            .map(made_from)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|other| pending.contains(*other))
+            .map(|other| cause(format!("the image {other} is rebuilt")))
+            .collect();
         if !from.is_empty() {
             return from;
         }
@@ -229,7 +257,14 @@ impl Planner<'_> {
         vec![self.at(&format!("image.{name}"), "its settings changed, or its layers are no longer in the store")]
     }
 
-    fn input_causes(&self, name: &Name, index: usize, before: &super::observed::StepRecord, now: &StepInputs, path: &str) -> Vec<Cause> {
+    fn input_causes(
+        &self,
+        name: &Name,
+        index: usize,
+        before: &super::observed::StepRecord,
+        now: &StepInputs,
+        path: &str,
+    ) -> Vec<Cause> {
         match (&before.inputs, now) {
             (StepInputs::Packages(old), StepInputs::Packages(new)) => {
                 let (old, new): (BTreeSet<_>, BTreeSet<_>) = (old.iter().collect(), new.iter().collect());
@@ -250,8 +285,12 @@ impl Planner<'_> {
             }
             (StepInputs::Files(_), StepInputs::Files(_)) => {
                 let old = before.listing.and_then(|listing| self.observed.listings.get(&listing));
-                let (Some(old), Ok(new)) = (old, self.facts.tree(name, index)) else { return vec![self.at(path, "its files changed")] };
-                let index = |tree: &super::observed::FileTree| tree.entries.iter().map(|entry| (entry.from.clone(), entry.kind.clone())).collect::<BTreeMap<_, _>>();
+                let (Some(old), Ok(new)) = (old, self.facts.tree(name, index)) else {
+                    return vec![self.at(path, "its files changed")];
+                };
+                let index = |tree: &super::observed::FileTree| {
+                    tree.entries.iter().map(|entry| (entry.from.clone(), entry.kind.clone())).collect::<BTreeMap<_, _>>()
+                };
                 let (old, new) = (index(old), index(new));
                 let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
                 paths
@@ -298,7 +337,13 @@ impl Planner<'_> {
                     self.add(Symbol::Create, Kind::Network, name.as_str(), &detail, vec![reason]);
                 }
                 Some(_) if !self.observed.bridges.contains(&record.bridge) => {
-                    self.add(Symbol::Create, Kind::Network, name.as_str(), &detail, vec![cause(format!("its bridge {} is gone", record.bridge))]);
+                    self.add(
+                        Symbol::Create,
+                        Kind::Network,
+                        name.as_str(),
+                        &detail,
+                        vec![cause(format!("its bridge {} is gone", record.bridge))],
+                    );
                 }
                 Some(_) => {}
             }
@@ -311,7 +356,9 @@ impl Planner<'_> {
 
     fn volumes(&mut self) -> BTreeSet<Name> {
         let mounts = self.project.containers.values().flat_map(|container| &container.mounts);
-        let used: BTreeSet<Name> = mounts.filter_map(|mount| if let MountSource::Volume(name) = &mount.source { Some(name.clone()) } else { None }).collect();
+        let used: BTreeSet<Name> = mounts
+            .filter_map(|mount| if let MountSource::Volume(name) = &mount.source { Some(name.clone()) } else { None })
+            .collect();
         for name in used.difference(&self.observed.record.volumes).cloned().collect::<Vec<_>>() {
             let reason = self.at(&format!("volume.{name}"), "not there yet");
             self.add(Symbol::Create, Kind::Volume, name.as_str(), "", vec![reason]);
@@ -329,11 +376,18 @@ impl Planner<'_> {
                 continue;
             };
             let keys: BTreeSet<&String> = record.aspects.keys().chain(wish.aspects.keys()).collect();
-            let differing: Vec<&String> = keys.into_iter().filter(|key| record.aspects.get(*key) != wish.aspects.get(*key) && !(unbuilt && key.as_str() == "image")).collect();
-            let only_files = !differing.is_empty() && differing.iter().all(|key| key.starts_with("secret.") || key.starts_with("config."));
-            let mut causes: Vec<Cause> = differing.iter().map(|key| self.aspect_cause(wish, key, record.aspects.get(*key), wish.aspects.get(*key))).collect();
+            let differing: Vec<&String> = keys
+                .into_iter()
+                .filter(|key| record.aspects.get(*key) != wish.aspects.get(*key) && !(unbuilt && key.as_str() == "image"))
+                .collect();
+            let only_files =
+                !differing.is_empty() && differing.iter().all(|key| key.starts_with("secret.") || key.starts_with("config."));
+            let mut causes: Vec<Cause> = differing
+                .iter()
+                .map(|key| self.aspect_cause(wish, key, record.aspects.get(*key), wish.aspects.get(*key)))
+                .collect();
             let seen = self.observed.containers.get(name).copied().unwrap_or(Seen::Down);
-            if !causes.is_empty() && !(only_files && !unbuilt) {
+            if !causes.is_empty() && (!only_files || unbuilt) {
                 self.add(Symbol::Change, Kind::Replace, name, "replace", causes);
             } else if unbuilt {
                 causes.push(cause(format!("the image {} is rebuilt", wish.image_name)));
@@ -344,9 +398,20 @@ impl Planner<'_> {
                 self.add(Symbol::Change, Kind::Restart, name, "start", vec![cause("it is not running")]);
             }
         }
-        let gone: Vec<(String, Name)> = self.observed.record.containers.iter().filter(|(name, _)| !desired.contains_key(*name)).map(|(name, record)| (name.clone(), record.container.clone())).collect();
+        let gone: Vec<(String, Name)> = self
+            .observed
+            .record
+            .containers
+            .iter()
+            .filter(|(name, _)| !desired.contains_key(*name))
+            .map(|(name, record)| (name.clone(), record.container.clone()))
+            .collect();
         for (name, container) in gone {
-            let text = if self.project.containers.contains_key(&container) { "fewer replicas are wanted" } else { "no longer in the project file" };
+            let text = if self.project.containers.contains_key(&container) {
+                "fewer replicas are wanted"
+            } else {
+                "no longer in the project file"
+            };
             let reason = self.at(&format!("container.{container}.replicas"), text);
             self.add(Symbol::Remove, Kind::Remove, &name, "", vec![reason]);
         }
@@ -354,7 +419,13 @@ impl Planner<'_> {
 
     fn aspect_cause(&self, wish: &Desired, key: &str, old: Option<&String>, new: Option<&String>) -> Cause {
         let path = format!("container.{}.{key}", wish.container);
-        let shown = |value: &str| if value.chars().count() > 40 { format!("{}…", value.chars().take(40).collect::<String>()) } else { value.to_owned() };
+        let shown = |value: &str| {
+            if value.chars().count() > 40 {
+                format!("{}…", value.chars().take(40).collect::<String>())
+            } else {
+                value.to_owned()
+            }
+        };
         let plain = key.starts_with("env.") || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),

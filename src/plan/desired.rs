@@ -1,8 +1,8 @@
 //! What each replica should be: the project's wish with addresses, ports and image filled in.
 
 use super::address::{assign, attachments, instance_loopback};
-use super::observed::{NetworkRecord, Observed};
 use super::images::Image;
+use super::observed::{NetworkRecord, Observed};
 use crate::model::{Digest, Fault, Name, Outcome};
 use crate::spec::{Container, EnvFile, ImageRef, Places, Project, Protocol};
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,12 @@ pub fn desired(
     Ok(all)
 }
 
-fn addresses(project: &Project, places: &Places, observed: &Observed, networks: &BTreeMap<Name, NetworkRecord>) -> Outcome<BTreeMap<Name, BTreeMap<String, Ipv4Addr>>> {
+fn addresses(
+    project: &Project,
+    places: &Places,
+    observed: &Observed,
+    networks: &BTreeMap<Name, NetworkRecord>,
+) -> Outcome<BTreeMap<Name, BTreeMap<String, Ipv4Addr>>> {
     let mut wishes: BTreeMap<Name, Vec<(String, Option<Ipv4Addr>)>> = BTreeMap::new();
     for (name, container) in &project.containers {
         for attachment in attachments(container) {
@@ -132,12 +137,22 @@ fn ports(name: &Name, container: &Container, project: &Project, places: &Places,
             if other.project == project.name.as_str() && address == Ipv4Addr::LOCALHOST && taken(own).is_none() {
                 address = own;
             } else {
-                let place = places.of(&format!("container.{name}.publish.{}", publish.host.0)).map_or_else(String::new, |place| format!("{place}: "));
-                return Err(Fault::new(format!("{place}port {} of {address} is taken by the project \"{}\" in {}", other.port, other.project, other.folder))
-                    .hint("publish another port, or give it another `address=` of loopback, such as \"127.0.0.2\""));
+                let place = places
+                    .of(&format!("container.{name}.publish.{}", publish.host.0))
+                    .map_or_else(String::new, |place| format!("{place}: "));
+                return Err(Fault::new(format!(
+                    "{place}port {} of {address} is taken by the project \"{}\" in {}",
+                    other.port, other.project, other.folder
+                ))
+                .hint("publish another port, or give it another `address=` of loopback, such as \"127.0.0.2\""));
             }
         }
-        found.extend((0..=span).map(|offset| Port { address, port: publish.host.0 + offset, protocol: publish.protocol, to: publish.to.0 + offset }));
+        found.extend((0..=span).map(|offset| Port {
+            address,
+            port: publish.host.0 + offset,
+            protocol: publish.protocol,
+            to: publish.to.0 + offset,
+        }));
     }
     Ok(found)
 }
@@ -147,14 +162,23 @@ fn variables(name: &Name, file: &EnvFile, places: &Places, observed: &Observed) 
         Some(variables) => Ok(variables.clone()),
         None if !file.required => Ok(BTreeMap::new()),
         None => {
-            let place = places.of(&format!("container.{name}.env-file.{}", file.path)).map_or_else(String::new, |place| format!("{place}: "));
-            Err(Fault::new(format!("{place}the env-file \"{}\" is not there", file.path)).hint("make the file, or write required=#false"))
+            let place = places
+                .of(&format!("container.{name}.env-file.{}", file.path))
+                .map_or_else(String::new, |place| format!("{place}: "));
+            Err(Fault::new(format!("{place}the env-file \"{}\" is not there", file.path))
+                .hint("make the file, or write required=#false"))
         }
     }
 }
 
 /// Everything that makes a container another one when it changes, by the path of its node.
-fn aspects(one: &Desired, project: &Project, observed: &Observed, images: &BTreeMap<Name, Image>, file_env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn aspects(
+    one: &Desired,
+    project: &Project,
+    observed: &Observed,
+    images: &BTreeMap<Name, Image>,
+    file_env: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let spec = &one.spec;
     let mut all = BTreeMap::new();
     let mut put = |key: String, value: serde_json::Value| {
@@ -216,8 +240,13 @@ fn aspects(one: &Desired, project: &Project, observed: &Observed, images: &BTree
     }
     for (kind, uses) in [("secret", &spec.secrets), ("config", &spec.configs)] {
         for used in uses {
-            let declared = if kind == "secret" { project.secrets.contains_key(&used.name) } else { project.configs.contains_key(&used.name) };
-            let content = observed.contents.get(&used.name).filter(|_| declared).map(|digest| fingerprint(digest, &observed.instance));
+            let declared = if kind == "secret" {
+                project.secrets.contains_key(&used.name)
+            } else {
+                project.configs.contains_key(&used.name)
+            };
+            let content =
+                observed.contents.get(&used.name).filter(|_| declared).map(|digest| fingerprint(digest, &observed.instance));
             put(format!("{kind}.{}", used.name), json(&(used, content)));
         }
     }

@@ -92,7 +92,10 @@ pub enum Walk {
     /// Its packages are not locked.
     Unlocked,
     /// Something it copies is missing.
-    Missing { step: usize, why: String },
+    Missing {
+        step: usize,
+        why: String,
+    },
     /// It needs a registry.
     Foreign(String),
 }
@@ -167,7 +170,8 @@ pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> W
                 }
             }
             Step::Run(run) => {
-                let words: Vec<&String> = if run.words.len() == 1 { shell.iter().chain(&run.words).collect() } else { run.words.iter().collect() };
+                let words: Vec<&String> =
+                    if run.words.len() == 1 { shell.iter().chain(&run.words).collect() } else { run.words.iter().collect() };
                 key("run", &chain(&layers), &(words, run.network, &config.env, &args, &config.workdir, &config.user))
             }
         };
@@ -235,7 +239,9 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
                 debians += 1;
                 StepInputs::Packages(packages.iter().map(|package| package.key()).collect())
             }
-            Step::Copy(copy) if copy.from.is_none() => facts.tree(name, index).map_or(StepInputs::Below, |tree| StepInputs::Files(tree.digest())),
+            Step::Copy(copy) if copy.from.is_none() => {
+                facts.tree(name, index).map_or(StepInputs::Below, |tree| StepInputs::Files(tree.digest()))
+            }
             Step::Copy(_) | Step::Run(_) => StepInputs::Below,
             _ => continue,
         };

@@ -14,7 +14,8 @@ pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan};
 pub use desired::{Attached, Desired, Port};
 pub use images::{Assembly, Config, Image, Pending, StepInputs, StepOutput, Walk, image_key, step_records, walk};
 pub use observed::{
-    ContainerRecord, Facts, FileTree, ImageRecord, InstanceRecord, NetworkRecord, Observed, Seen, StepRecord, TakenPort, TreeEntry, TreeKind,
+    ContainerRecord, Facts, FileTree, ImageRecord, InstanceRecord, NetworkRecord, Observed, Seen, StepRecord, TakenPort,
+    TreeEntry, TreeKind,
 };
 
 #[cfg(test)]

@@ -1,1 +1,406 @@
-//! Scenarios on a simulated host.
+//! Scenarios on a simulated host: a project, a lock and facts go in, the plan comes out as text.
+
+use super::*;
+use crate::lock::{Lock, LockedPackage, StepLock, debian_steps, request_key};
+use crate::model::{Digest, LayerInfo, Name, Subnet};
+use crate::spec::{self, Choices, Loaded, Sources};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+const SHOP: &str = r#"
+project "shop"
+image "base" { debian "bookworm" { package "python3" } }
+image "app" {
+    from "base"
+    copy "app/" to="/srv"
+    run "make"
+}
+network "back" internal=#true
+volume "data"
+secret "key" file="key"
+container "cache" { image "base"; network "back"; mount volume="data" to="/data"; }
+container "web" {
+    image "app"
+    replicas 2
+    env LEVEL="info"
+    secret "key"
+    network "back" "front"
+    publish 8080 to=80
+    depends-on "cache"
+}
+network "front"
+"#;
+
+/// A host that exists in memory only.
+#[derive(Default)]
+struct Host {
+    text: String,
+    files: BTreeMap<String, String>,
+    results: RefCell<BTreeMap<Digest, StepOutput>>,
+    images: RefCell<BTreeMap<Digest, Image>>,
+    trees: BTreeMap<(Name, usize), FileTree>,
+    lock: Lock,
+    observed: Observed,
+}
+
+impl Sources for Host {
+    fn read(&self, _: &str) -> Result<String, String> {
+        Ok(self.text.clone())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+impl Facts for Host {
+    fn step(&self, key: &Digest) -> Option<StepOutput> {
+        self.results.borrow().get(key).cloned()
+    }
+
+    fn image(&self, key: &Digest) -> Option<Image> {
+        self.images.borrow().get(key).cloned()
+    }
+
+    fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
+        self.trees.get(&(image.clone(), step)).ok_or_else(|| "there is no \"app\" to copy".into())
+    }
+}
+
+impl Host {
+    fn new(text: &str) -> Self {
+        let mut host = Self { text: text.into(), ..Self::default() };
+        host.files.insert("app/main.py".into(), "1".into());
+        host.observed.instance = "c0ffee00".into();
+        host.observed.tag = "beef".into();
+        host.observed.firewall = true;
+        host.contents("key", "secret");
+        host
+    }
+
+    fn contents(&mut self, name: &str, text: &str) {
+        self.observed.contents.insert(Name::parse(name).unwrap(), Digest::of(text));
+    }
+
+    fn load(&mut self) -> Loaded {
+        let loaded = spec::load("stead.kdl", &Choices::default(), self);
+        let project = loaded.project.as_ref().expect("a right file");
+        let entries = self.files.iter().map(|(path, text)| TreeEntry {
+            to: path.trim_start_matches("app/").into(),
+            from: path.clone(),
+            kind: TreeKind::File { digest: Digest::of(text), executable: false },
+        });
+        let tree = FileTree { entries: entries.collect() };
+        for (name, image) in &project.images {
+            for (index, step) in image.steps.iter().enumerate() {
+                if matches!(step, spec::Step::Copy(_)) {
+                    self.trees.insert((name.clone(), index), tree.clone());
+                }
+            }
+        }
+        loaded
+    }
+
+    /// Locks every step with one package of a version.
+    fn resolve(&mut self, version: &str) {
+        let project = self.load().project.unwrap();
+        self.lock = Lock::default();
+        for (key, step) in debian_steps(&project) {
+            let package = LockedPackage {
+                name: "python3".into(),
+                version: version.into(),
+                architecture: "amd64".into(),
+                sha256: Digest::of(version),
+                size: 1,
+                path: "pool/p.deb".into(),
+            };
+            let suite = self.lock.suites.entry(step.suite.clone()).or_default();
+            suite.packages.insert(package.key(), package.clone());
+            let locked = StepLock { suite: step.suite.clone(), request: request_key(step), packages: [package.key()].into() };
+            self.lock.steps.insert(key, locked);
+        }
+    }
+
+    /// Builds every image; `same` makes a step's layer depend on nothing but its place.
+    fn build(&mut self, same: bool) {
+        let project = self.load().project.unwrap();
+        for name in project.images.keys() {
+            loop {
+                match walk(&project, &self.lock, name, self) {
+                    Walk::Step(pending) => {
+                        let seed = if same { Digest::of(format!("{name}{}", pending.index)) } else { pending.key };
+                        let layer = LayerInfo { diff_id: seed, size: 1, files: 1 };
+                        self.results.borrow_mut().insert(pending.key, StepOutput { layer: Some(layer), skipped: Vec::new() });
+                    }
+                    Walk::Assemble(assembly) => {
+                        let image =
+                            Image { digest: Digest::of_json(&assembly.key), config: assembly.config, layers: assembly.layers };
+                        self.images.borrow_mut().insert(assembly.key, image);
+                    }
+                    Walk::Built(image) => {
+                        let mut steps: Vec<StepRecord> =
+                            step_records(&project, &self.lock, name, self).into_iter().map(|(_, step)| step).collect();
+                        for step in &mut steps {
+                            if let StepInputs::Files(digest) = step.inputs {
+                                step.listing = Some(digest);
+                                self.observed.listings.insert(digest, self.trees.values().next().unwrap().clone());
+                            }
+                        }
+                        self.observed.record.images.insert(name.clone(), ImageRecord { digest: image.digest, steps });
+                        break;
+                    }
+                    Walk::Blocked(_) => {
+                        // Images come in the order of their names here, and "app" comes before "base".
+                        let base = Name::parse("base").unwrap();
+                        assert_ne!(*name, base);
+                        let Walk::Step(pending) = walk(&project, &self.lock, &base, self) else {
+                            let Walk::Assemble(assembly) = walk(&project, &self.lock, &base, self) else { panic!("stuck") };
+                            let image = Image {
+                                digest: Digest::of_json(&assembly.key),
+                                config: assembly.config,
+                                layers: assembly.layers,
+                            };
+                            self.images.borrow_mut().insert(assembly.key, image);
+                            continue;
+                        };
+                        let seed = if same { Digest::of("base0") } else { pending.key };
+                        let layer = LayerInfo { diff_id: seed, size: 1, files: 1 };
+                        self.results.borrow_mut().insert(pending.key, StepOutput { layer: Some(layer), skipped: Vec::new() });
+                    }
+                    other => panic!("{name}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    /// Pretends that the plan was carried out.
+    fn converge(&mut self) {
+        self.build(false);
+        let planned = self.planned();
+        assert!(!planned.needs_images());
+        for (name, one) in &planned.desired {
+            let record = ContainerRecord {
+                container: one.container.clone(),
+                replica: one.replica,
+                image_name: one.image_name.to_string(),
+                image: one.image.as_ref().unwrap().digest,
+                aspects: one.aspects.clone(),
+                addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
+                ports: one.ports.clone(),
+                generation: 1,
+            };
+            self.observed.record.containers.insert(name.clone(), record);
+            self.observed.containers.insert(name.clone(), Seen::Running);
+        }
+        self.observed.bridges = planned.networks.values().map(|network| network.bridge.clone()).collect();
+        self.observed.routes = planned.networks.values().map(|network| (network.subnet, network.bridge.clone())).collect();
+        self.observed.record.networks = planned.networks;
+        self.observed.record.volumes = planned.volumes;
+    }
+
+    fn planned(&mut self) -> Planned {
+        let loaded = self.load();
+        plan(&loaded.project.unwrap(), &loaded.places, &self.lock, &self.observed, self).map_err(|fault| fault.chain()).unwrap()
+    }
+
+    fn fails(&mut self) -> String {
+        let loaded = self.load();
+        plan(&loaded.project.unwrap(), &loaded.places, &self.lock, &self.observed, self).unwrap_err().chain()
+    }
+
+    /// The plan, a line a change.
+    fn lines(&mut self) -> String {
+        let planned = self.planned();
+        let line = |change: &Change| {
+            let symbol = serde_json::to_value(change.symbol).unwrap();
+            let causes: Vec<String> = change
+                .causes
+                .iter()
+                .map(|cause| match &cause.place {
+                    Some(place) => format!("{} ({place})", cause.text),
+                    None => cause.text.clone(),
+                })
+                .collect();
+            format!("{} {:?} {} [{}] <- {}", symbol.as_str().unwrap(), change.kind, change.name, change.detail, causes.join("; "))
+        };
+        planned.plan.changes.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn converged() -> Host {
+    let mut host = Host::new(SHOP);
+    host.resolve("1");
+    host.converge();
+    host
+}
+
+#[test]
+fn from_nothing_everything_is_made() {
+    let mut host = Host::new(SHOP);
+    insta::assert_snapshot!(host.lines(), @r#"
+    + Lock bookworm [resolve python3 for image base] <- not in stead.lock (stead.kdl:3)
+    + Image base [build] <- not built yet (stead.kdl:3)
+    + Image app [build] <- not built yet (stead.kdl:4)
+    + Network back [10.154.135.0/24, internal] <- not there yet (stead.kdl:9)
+    + Network front [10.175.228.0/24] <- not there yet (stead.kdl:22)
+    + Volume data [] <- not there yet (stead.kdl:10)
+    + Create cache-1 [image base] <- not there yet (stead.kdl:12)
+    + Create web-1 [image app] <- not there yet (stead.kdl:13)
+    + Create web-2 [image app] <- not there yet (stead.kdl:13)
+    "#);
+}
+
+#[test]
+fn a_second_plan_is_empty() {
+    assert_eq!(converged().lines(), "");
+}
+
+#[test]
+fn comments_and_order_change_nothing() {
+    let mut host = converged();
+    host.text = format!("// hello\n{}", SHOP.replace("volume \"data\"\n", ""))
+        .replace("network \"front\"", "volume \"data\"\nnetwork \"front\" // x");
+    assert_eq!(host.lines(), "");
+}
+
+#[test]
+fn an_env_replaces_its_container_alone() {
+    let mut host = converged();
+    host.text = SHOP.replace("info", "debug");
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Replace web-1 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:16)
+    ~ Replace web-2 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:16)
+    "#);
+}
+
+#[test]
+fn a_source_rebuilds_and_concerns_its_users_alone() {
+    let mut host = converged();
+    host.files.insert("app/main.py".into(), "2".into());
+    host.files.insert("app/new.py".into(), "x".into());
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Image app [build] <- app/main.py changed; app/new.py is new
+    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
+    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    "#);
+}
+
+#[test]
+fn a_rebuild_that_gives_the_same_bytes_changes_no_container() {
+    let mut host = Host::new(SHOP);
+    host.resolve("1");
+    host.build(true);
+    host.converge();
+    host.files.insert("app/main.py".into(), "2".into());
+    host.build(true);
+    assert_eq!(host.lines(), "");
+}
+
+#[test]
+fn a_package_bump_is_named() {
+    let mut host = converged();
+    host.resolve("2");
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Image base [build] <- stead.lock: python3 1 → 2
+    ~ Image app [build] <- the image base is rebuilt
+    ~ ReplaceIfImageChanges cache-1 [if the image changes] <- the image base is rebuilt
+    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
+    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    "#);
+}
+
+#[test]
+fn a_secret_restarts_exactly_its_users() {
+    let mut host = converged();
+    host.contents("key", "other");
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Restart web-1 [restart] <- secret.key changed (stead.kdl:17)
+    ~ Restart web-2 [restart] <- secret.key changed (stead.kdl:17)
+    "#);
+    let plan = serde_json::to_string(&host.planned().plan).unwrap();
+    assert!(!plan.contains(&Digest::of("other").hex()[..16]), "nothing of a secret is in a plan");
+}
+
+#[test]
+fn fewer_replicas_and_removed_containers_go() {
+    let mut host = converged();
+    host.text = SHOP
+        .replace("replicas 2", "replicas 1")
+        .replace("container \"cache\" { image \"base\"; network \"back\"; mount volume=\"data\" to=\"/data\"; }", "")
+        .replace("depends-on \"cache\"", "");
+    insta::assert_snapshot!(host.lines(), @r#"
+    - Remove cache-1 [] <- no longer in the project file
+    - Remove web-2 [] <- fewer replicas are wanted (stead.kdl:15)
+    "#);
+}
+
+#[test]
+fn what_died_is_started_and_what_finished_is_left() {
+    let mut host = converged();
+    host.observed.containers.insert("web-2".into(), Seen::Down);
+    host.observed.containers.insert("cache-1".into(), Seen::Finished);
+    assert_eq!(host.lines(), "~ Restart web-2 [start] <- it is not running");
+}
+
+#[test]
+fn a_flushed_firewall_and_a_lost_bridge_are_made_again() {
+    let mut host = converged();
+    host.observed.firewall = false;
+    assert_eq!(host.lines(), "~ Firewall firewall [] <- the host's packet filter changed since the last `up`");
+    host.observed.bridges.clear();
+    assert!(host.lines().starts_with("+ Network back"), "{}", host.lines());
+}
+
+#[test]
+fn addresses_are_planned_and_stay() {
+    let mut host = converged();
+    let before = host.planned().desired["web-2"].networks.clone();
+    host.text = SHOP.replace("replicas 2", "replicas 3");
+    let after = host.planned();
+    assert_eq!(after.desired["web-2"].networks, before);
+    // A VPN that takes the subnet makes the network move.
+    let subnet = before[0].record.subnet;
+    host.observed.routes.push((Subnet::new(subnet.host(0), 16), "tun0".into()));
+    let moved = host.planned().desired["web-2"].networks[0].record.subnet;
+    assert!(!moved.overlaps(&Subnet::new(subnet.host(0), 16)));
+}
+
+#[test]
+fn a_fixed_subnet_that_a_route_has_is_refused() {
+    let mut host = Host::new(&SHOP.replace("network \"front\"\n", "network \"front\" subnet=\"10.9.8.0/24\"\n"));
+    host.resolve("1");
+    host.observed.routes.push((Subnet::parse("10.9.0.0/16").unwrap(), "tun0".into()));
+    let text = host.fails();
+    assert!(text.contains("stead.kdl:22") && text.contains("10.9.0.0/16") && text.contains("tun0"), "{text}");
+}
+
+#[test]
+fn a_port_of_a_sister_instance_moves_to_own_loopback_and_a_strangers_is_refused() {
+    let mut host = Host::new(SHOP);
+    host.resolve("1");
+    let taken = |project: &str| TakenPort {
+        address: [127, 0, 0, 1].into(),
+        port: 8080,
+        protocol: crate::spec::Protocol::Tcp,
+        project: project.into(),
+        folder: "/other".into(),
+    };
+    host.observed.ports = vec![taken("shop")];
+    let address = host.planned().desired["web-1"].ports[0].address;
+    assert_eq!(address, instance_loopback("c0ffee00"));
+    assert!(address.is_loopback() && address.octets()[1] >= 64);
+    host.observed.ports = vec![taken("blog")];
+    assert!(host.fails().contains("taken by the project \"blog\""));
+}
+
+#[test]
+fn a_missing_source_is_told_with_its_place() {
+    let mut host = Host::new(SHOP);
+    host.resolve("1");
+    host.build(false);
+    host.trees.clear();
+    host.files.clear();
+    let loaded = spec::load("stead.kdl", &Choices::default(), &host);
+    let fault = plan(&loaded.project.unwrap(), &loaded.places, &host.lock, &host.observed, &host).unwrap_err();
+    assert_eq!(fault.to_string(), "stead.kdl:6: there is no \"app\" to copy");
+}

@@ -36,7 +36,9 @@ pub fn host() -> Host {
             Some("cgroup") => {
                 let options = right.nth(1).unwrap_or_default();
                 for controller in ["cpu", "cpuacct", "memory", "pids", "freezer", "devices", "blkio", "cpuset"] {
-                    if options.split(',').any(|option| option == controller) && !host.v1.iter().any(|(known, _)| known == controller) {
+                    if options.split(',').any(|option| option == controller)
+                        && !host.v1.iter().any(|(known, _)| known == controller)
+                    {
                         host.v1.push((controller.to_owned(), place.clone()));
                     }
                 }
@@ -58,7 +60,8 @@ impl Host {
     /// Why a limit cannot be applied here, if it cannot.
     pub fn refuses(&self, spec: &CgroupSpec) -> Option<String> {
         let wanted = [("cpu", spec.cpus.is_some()), ("memory", spec.memory.is_some()), ("pids", spec.pids.is_some())];
-        let has = |name: &str| self.v1.iter().any(|(known, _)| known == name) || self.v2_controllers.iter().any(|known| known == name);
+        let has =
+            |name: &str| self.v1.iter().any(|(known, _)| known == name) || self.v2_controllers.iter().any(|known| known == name);
         let missing = wanted.iter().find(|(name, wanted)| *wanted && !has(name))?;
         Some(format!("this host has no `{}` cgroup controller", missing.0))
     }
@@ -94,7 +97,8 @@ impl Cgroup {
             enable(root, &spec.path, &host.v2_controllers)?;
         }
         for folder in group.v1.iter().chain(&group.v2) {
-            fs::create_dir_all(folder).map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
+            fs::create_dir_all(folder)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
         }
         group.limit(host, spec)?;
         Ok(group)
@@ -140,7 +144,10 @@ impl Cgroup {
             let place = host.v1.iter().find(|(name, _)| name == controller).map(|(_, place)| place.join(&spec.path).join(v1));
             place.or_else(|| self.v2.as_ref().map(|folder| folder.join(v2)))
         };
-        let number = |path: Option<PathBuf>| path.and_then(|path| fs::read_to_string(path).ok()).and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+        let number = |path: Option<PathBuf>| {
+            path.and_then(|path| fs::read_to_string(path).ok())
+                .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+        };
         if let Some(memory) = spec.memory {
             let found = number(file("memory", "memory.limit_in_bytes", "memory.max"));
             // The kernel rounds down to whole pages.
@@ -168,8 +175,9 @@ impl Cgroup {
     pub fn place(&self, pid: i32, inside_v2: bool) -> io::Result<()> {
         let v2 = self.v2.as_ref().filter(|_| !inside_v2);
         for folder in self.v1.iter().chain(v2) {
-            fs::write(folder.join("cgroup.procs"), pid.to_string())
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot move a process into {}: {error}", folder.display())))?;
+            fs::write(folder.join("cgroup.procs"), pid.to_string()).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot move a process into {}: {error}", folder.display()))
+            })?;
         }
         Ok(())
     }
@@ -219,7 +227,9 @@ impl Cgroup {
             }
             // The project's and the installation's folders go with their last container.
             let parents = folder.ancestors().skip(1).take(2);
-            for parent in parents.take_while(|parent| parent.components().any(|part| part.as_os_str().to_string_lossy().starts_with("stead-"))) {
+            for parent in parents
+                .take_while(|parent| parent.components().any(|part| part.as_os_str().to_string_lossy().starts_with("stead-")))
+            {
                 let _ = fs::remove_dir(parent);
             }
         }
@@ -240,7 +250,8 @@ impl Cgroup {
 
 /// Switches controllers on along a path of the v2 tree, from its root to the cgroup's parent.
 fn enable(root: &Path, path: &str, controllers: &[String]) -> io::Result<()> {
-    let wanted: Vec<&String> = controllers.iter().filter(|name| matches!(name.as_str(), "cpu" | "memory" | "pids" | "io" | "cpuset")).collect();
+    let wanted: Vec<&String> =
+        controllers.iter().filter(|name| matches!(name.as_str(), "cpu" | "memory" | "pids" | "io" | "cpuset")).collect();
     let mut folder = root.to_owned();
     let parts: Vec<&str> = path.split('/').collect();
     for part in &parts {
@@ -248,8 +259,12 @@ fn enable(root: &Path, path: &str, controllers: &[String]) -> io::Result<()> {
             let file = folder.join("cgroup.subtree_control");
             let on = fs::read_to_string(&file).is_ok_and(|text| text.split_whitespace().any(|known| known == *name));
             if !on {
-                fs::write(&file, format!("+{name}"))
-                    .map_err(|error| io::Error::new(error.kind(), format!("cannot switch the `{name}` controller on in {}: {error}", folder.display())))?;
+                fs::write(&file, format!("+{name}")).map_err(|error| {
+                    io::Error::new(
+                        error.kind(),
+                        format!("cannot switch the `{name}` controller on in {}: {error}", folder.display()),
+                    )
+                })?;
             }
         }
         folder.push(part);

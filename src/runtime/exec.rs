@@ -24,7 +24,14 @@ pub struct Session {
 ///
 /// # Errors
 /// What failed, in words, with the exit status for it.
-pub fn exec(command: impl AsFd, spec: &ExecSpec, hostname: &str, stdio: Stdio, host: &Host, group: &CgroupSpec) -> Result<Session, StartError> {
+pub fn exec(
+    command: impl AsFd,
+    spec: &ExecSpec,
+    hostname: &str,
+    stdio: Stdio,
+    host: &Host,
+    group: &CgroupSpec,
+) -> Result<Session, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
     let cgroup = Cgroup::open(host, group);
@@ -35,7 +42,11 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, hostname: &str, stdio: Stdio, h
             if let Stdio::Files { stdin, stdout, stderr } = &stdio {
                 keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
             }
-            let error = match sys::close_all_but(&keep).and_then(|()| sys::die_with_parent()).and_then(|()| sys::hide()).and_then(|()| cgroup.place(0, entrance.is_some())) {
+            let error = match sys::close_all_but(&keep)
+                .and_then(|()| sys::die_with_parent())
+                .and_then(|()| sys::hide())
+                .and_then(|()| cgroup.place(0, entrance.is_some()))
+            {
                 Ok(()) => enter(&command, spec, hostname, stdio, &far_line, &far_errors),
                 Err(error) => error.into(),
             };
@@ -62,8 +73,20 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, hostname: &str, stdio: Stdio, h
 }
 
 /// Joins the container, starts the process in its pid namespace, and ends as it ends.
-fn enter(command: impl AsFd, spec: &ExecSpec, hostname: &str, stdio: Stdio, line: &std::os::unix::net::UnixStream, errors: &OwnedFd) -> StartError {
-    let all = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP;
+fn enter(
+    command: impl AsFd,
+    spec: &ExecSpec,
+    hostname: &str,
+    stdio: Stdio,
+    line: &std::os::unix::net::UnixStream,
+    errors: &OwnedFd,
+) -> StartError {
+    let all = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
     if let Err(error) = sys::enter_namespace(command, all) {
         return StartError { message: format!("cannot enter the container: {error}"), status: 126 };
     }

@@ -1,11 +1,11 @@
 //! The guard and the command's own path to `execve`: everything that runs after the clone.
 
+use super::CAPABILITIES;
 use super::cgroup::Host;
 use super::identity::Identity;
 use super::rootfs::Root;
 use super::spec::{ProcessSpec, Spec};
 use super::start::{StartError, Stdio, write_error};
-use super::CAPABILITIES;
 use crate::sys::{self, Ended, Side};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -28,7 +28,14 @@ pub fn run(spec: &Spec, contents: &[Vec<u8>], stdio: Stdio, host: &Host, line: U
 
 enum Never {}
 
-fn guard(spec: &Spec, contents: &[Vec<u8>], stdio: Stdio, host: &Host, line: &UnixStream, errors: &OwnedFd) -> Result<Never, StartError> {
+fn guard(
+    spec: &Spec,
+    contents: &[Vec<u8>],
+    stdio: Stdio,
+    host: &Host,
+    line: &UnixStream,
+    errors: &OwnedFd,
+) -> Result<Never, StartError> {
     sys::die_with_parent()?;
     sys::hide()?;
     let mut keep = vec![line.as_raw_fd(), errors.as_raw_fd()];
@@ -91,7 +98,8 @@ fn watch(spec: &Spec, line: &UnixStream, errors: &OwnedFd, command: i32) -> ! {
         while let Ok(Some(signal)) = signals.read_signal() {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             if spec.init && forwarded.contains(&number) {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(command), nix::sys::signal::Signal::try_from(number).ok());
+                let _ =
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(command), nix::sys::signal::Signal::try_from(number).ok());
             }
         }
         if ready.get(1) == Some(&true) {
@@ -141,7 +149,8 @@ pub(super) fn execute(process: &ProcessSpec, identity: &Identity, hostname: &str
         sys::drop_bounding(CAPABILITIES)?;
         sys::become_user(identity.uid, identity.gid, &identity.groups)?;
         let workdir = if process.workdir.is_empty() { "/" } else { &process.workdir };
-        nix::unistd::chdir(workdir).map_err(|error| io::Error::other(format!("cannot enter the working directory {workdir}: {error}")))?;
+        nix::unistd::chdir(workdir)
+            .map_err(|error| io::Error::other(format!("cannot enter the working directory {workdir}: {error}")))?;
         // A working directory outside the root could be left behind (CVE-2024-21626).
         if !std::env::current_dir()?.starts_with("/") {
             return Err(io::Error::other("the working directory is outside of the container"));
@@ -163,8 +172,12 @@ pub(super) fn execute(process: &ProcessSpec, identity: &Identity, hostname: &str
             let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
             let shown = process.args.first().map_or("", String::as_str);
             let message = match error.raw_os_error() {
-                Some(libc::ENOEXEC) => format!("cannot execute \"{shown}\": it is neither a program nor a script with a `#!` line"),
-                Some(libc::ENOENT) => format!("cannot execute \"{shown}\": it, or the interpreter that it names, is not in the image"),
+                Some(libc::ENOEXEC) => {
+                    format!("cannot execute \"{shown}\": it is neither a program nor a script with a `#!` line")
+                }
+                Some(libc::ENOENT) => {
+                    format!("cannot execute \"{shown}\": it, or the interpreter that it names, is not in the image")
+                }
                 _ => format!("cannot execute \"{shown}\": {error}"),
             };
             StartError { message, status }
@@ -191,12 +204,14 @@ type Invocation = (CString, Vec<CString>, Vec<CString>);
 
 /// Finds the program in `PATH`, as execvp(3) does.
 fn program(process: &ProcessSpec, environment: &BTreeMap<String, String>) -> Result<Invocation, StartError> {
-    let text = |text: &str| CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 });
+    let text =
+        |text: &str| CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 });
     let Some(name) = process.args.first() else {
         return Err(StartError { message: "no command is given, by the container or by its image".into(), status: 127 });
     };
     let arguments = process.args.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
-    let environment_text = environment.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
+    let environment_text =
+        environment.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
     if name.contains('/') {
         return Ok((text(name)?, arguments, environment_text));
     }

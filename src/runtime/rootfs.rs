@@ -66,7 +66,11 @@ impl Root {
         at("cannot detach from the host's mounts", sys::remount(Path::new("/"), MsFlags::MS_REC | propagation))?;
         // Binds of `shared` kind are taken before anything else hides them.
         at("cannot mount the root", sys::mount_overlay(&spec.layers, Some((&spec.upper, &spec.work)), &spec.root))?;
-        let fd = at("cannot open the root", nix::fcntl::open(&spec.root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(io::Error::from))?;
+        let fd = at(
+            "cannot open the root",
+            nix::fcntl::open(&spec.root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(io::Error::from),
+        )?;
         let root = Self { fd, path: spec.root.clone() };
         root.devices(spec)?;
         if spec.network == NetSpec::Host {
@@ -125,7 +129,10 @@ impl Root {
         at(&format!("cannot bind {} to /{to}", source.display()), sys::bind(source, &through(&target), recursive))?;
         if read_only {
             let again = sys::open_in_root(&self.fd, to, OFlag::O_PATH)?;
-            at(&format!("cannot make /{to} read-only"), sys::remount(&through(&again), MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY))?;
+            at(
+                &format!("cannot make /{to} read-only"),
+                sys::remount(&through(&again), MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY),
+            )?;
         }
         Ok(())
     }
@@ -135,16 +142,31 @@ impl Root {
         self.mount("tmpfs", "dev", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME, "mode=755,size=65536k")?;
         // From here on /dev is our own tmpfs: nothing of the image is in it.
         let dev = sys::open_in_root(&self.fd, "dev", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        for (name, major, minor) in [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)] {
+        for (name, major, minor) in
+            [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+        {
             let mode = Mode::from_bits_truncate(0o666);
             let made = nix::sys::stat::mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor));
             at(&format!("cannot make /dev/{name}"), made.map_err(io::Error::from))?;
         }
         let here = through(&dev);
-        for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/proc/kcore")] {
+        for (name, target) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+            ("core", "/proc/kcore"),
+        ] {
             at(&format!("cannot make /dev/{name}"), symlink(target, here.join(name)))?;
         }
-        self.mount("devpts", "dev/pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+        self.mount(
+            "devpts",
+            "dev/pts",
+            "devpts",
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620,gid=5",
+        )?;
         if spec.host_ipc {
             self.bind(Path::new("/dev/shm"), "dev/shm", false, false)?;
         } else {
@@ -238,7 +260,8 @@ impl Root {
 
     fn mask(&self, path: &str) -> io::Result<()> {
         let Ok(found) = sys::open_in_root(&self.fd, path, OFlag::O_PATH) else { return Ok(()) };
-        let folder = nix::sys::stat::fstat(&found).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR);
+        let folder = nix::sys::stat::fstat(&found)
+            .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR);
         let result = if folder {
             sys::mount("tmpfs", &through(&found), "tmpfs", MsFlags::MS_RDONLY, "size=0k")
         } else {
@@ -253,7 +276,8 @@ impl Root {
         let flags = QUIET | MsFlags::MS_RDONLY;
         if host.v1.is_empty() {
             if host.v2.is_some() {
-                self.mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, "nsdelegate").or_else(|_| self.mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, ""))?;
+                self.mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, "nsdelegate")
+                    .or_else(|_| self.mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, ""))?;
             }
             return Ok(());
         }
@@ -276,7 +300,9 @@ impl Root {
     pub fn sysctls(spec: &Spec) -> io::Result<()> {
         for (name, value) in &spec.sysctls {
             let namespaced = name.starts_with("net.") && spec.network != NetSpec::Host
-                || !spec.host_ipc && (name.starts_with("fs.mqueue.") || ["kernel.msg", "kernel.sem", "kernel.shm"].iter().any(|start| name.starts_with(start)));
+                || !spec.host_ipc
+                    && (name.starts_with("fs.mqueue.")
+                        || ["kernel.msg", "kernel.sem", "kernel.shm"].iter().any(|start| name.starts_with(start)));
             if !namespaced || name.contains("..") || name.contains('/') {
                 return Err(io::Error::other(format!("the setting {name} is the host's, not the container's")));
             }

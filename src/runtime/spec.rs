@@ -97,7 +97,9 @@ pub struct FileSpec {
 pub enum NetSpec {
     Host,
     /// An own namespace; with no interfaces only loopback.
-    Own { interfaces: Vec<Interface> },
+    Own {
+        interfaces: Vec<Interface>,
+    },
 }
 
 /// One end of a pair of virtual Ethernet devices.

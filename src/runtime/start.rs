@@ -11,7 +11,11 @@ use std::os::unix::net::UnixStream;
 
 /// What the command's standard descriptors are.
 pub enum Stdio {
-    Files { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Files {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
     /// A new terminal of the container; its master comes back in [`Running`].
     Terminal,
 }
@@ -80,7 +84,10 @@ pub fn start(
         // The guard's own words are better than the consequences seen from here.
         read_error(&errors).unwrap_or_else(|| fallback.into())
     };
-    let ready = cgroup.place(guard_pid, entrance.is_some()).and_then(|()| prepare(guard_pid, &guard_fd)).and_then(|()| sys::send_with(&line, b"G", &[]));
+    let ready = cgroup
+        .place(guard_pid, entrance.is_some())
+        .and_then(|()| prepare(guard_pid, &guard_fd))
+        .and_then(|()| sys::send_with(&line, b"G", &[]));
     if let Err(error) = ready {
         return Err(give_up(error));
     }

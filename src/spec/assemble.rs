@@ -64,7 +64,11 @@ fn read(
 ) -> Vec<Tree> {
     let start = || from.cloned().unwrap_or(Place { file: file.to_owned(), line: 1, offset: 0, length: 0 });
     if trail.iter().any(|open| open == file) {
-        sink.push(Diagnostic::error("include-cycle", start(), format!("`{file}` includes itself: {} → {file}", trail.join(" → "))));
+        sink.push(Diagnostic::error(
+            "include-cycle",
+            start(),
+            format!("`{file}` includes itself: {} → {file}", trail.join(" → ")),
+        ));
         return Vec::new();
     }
     let text = match sources.read(file) {
@@ -133,10 +137,12 @@ fn parameters(
         values.insert(name.to_owned(), value);
     }
     for name in choices.set.keys().filter(|name| !values.contains_key(*name)) {
-        let place = Place { file: nodes.first().map_or_else(String::new, |node| node.place.file.clone()), line: 1, offset: 0, length: 0 };
+        let place =
+            Place { file: nodes.first().map_or_else(String::new, |node| node.place.file.clone()), line: 1, offset: 0, length: 0 };
         let near = nearest(name, values.keys().map(String::as_str)).map(|near| format!("write `--set {near}=…`"));
         sink.push(
-            Diagnostic::error("unknown-param", place, format!("`--set {name}`: the project declares no such parameter")).maybe_help(near),
+            Diagnostic::error("unknown-param", place, format!("`--set {name}`: the project declares no such parameter"))
+                .maybe_help(near),
         );
     }
     values
@@ -215,7 +221,8 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, values: &BTreeMap<Str
         out.push_str(&rest[..at]);
         let Some(end) = rest[at..].find('}') else {
             sink.push(
-                Diagnostic::error("parameter", entry.place.clone(), "`${` without its `}`").help("write `$${` for the characters themselves"),
+                Diagnostic::error("parameter", entry.place.clone(), "`${` without its `}`")
+                    .help("write `$${` for the characters themselves"),
             );
             return;
         };
@@ -229,7 +236,10 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, values: &BTreeMap<Str
                     Some(near) => format!("write `${{{near}}}`"),
                     None => format!("declare it: `param \"{name}\" default=\"…\"`; write `$${{` for the characters themselves"),
                 };
-                sink.push(Diagnostic::error("unknown-param", entry.place.clone(), format!("there is no parameter \"{name}\"")).help(help));
+                sink.push(
+                    Diagnostic::error("unknown-param", entry.place.clone(), format!("there is no parameter \"{name}\""))
+                        .help(help),
+                );
             }
         }
         rest = &rest[at + end + 1..];
@@ -248,6 +258,9 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, values: &BTreeMap<Str
         && let Err((message, help)) = grammar::fits(&entry.value, kind)
     {
         let message = format!("after substitution ({}): {message}", entry.value.written());
-        sink.push(Diagnostic { severity: Severity::Error, ..Diagnostic::error("wrong-value", entry.place.clone(), message) }.maybe_help(help));
+        sink.push(
+            Diagnostic { severity: Severity::Error, ..Diagnostic::error("wrong-value", entry.place.clone(), message) }
+                .maybe_help(help),
+        );
     }
 }

@@ -109,7 +109,11 @@ impl Cross<'_> {
             if let Some(cycle) = walk(start, edges, &mut trail, &mut done) {
                 let text = cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
                 let second = cycle.get(1).copied().unwrap_or(start);
-                let key = if kind == "container" { format!("container.{}.depends-on.{second}", cycle[0]) } else { format!("{kind}.{}.from", cycle[0]) };
+                let key = if kind == "container" {
+                    format!("container.{}.depends-on.{second}", cycle[0])
+                } else {
+                    format!("{kind}.{}.from", cycle[0])
+                };
                 let diagnostic = Diagnostic::error("cycle", self.place(&key), format!("a circle of {what}: {text}"));
                 self.sink.push(diagnostic.help("take one of these out"));
             }
@@ -160,7 +164,8 @@ impl Cross<'_> {
             for attachment in container.networks.iter().filter(|attachment| attachment.address.is_some()) {
                 let key = format!("container.{name}.network.{}", attachment.network);
                 let message = format!("{} replicas cannot share one address", container.replicas);
-                self.sink.push(Diagnostic::error("replicas", self.place(&key), message).help("take `address=` or `replicas` out"));
+                self.sink
+                    .push(Diagnostic::error("replicas", self.place(&key), message).help("take `address=` or `replicas` out"));
             }
         }
     }
@@ -188,7 +193,8 @@ impl Cross<'_> {
                 if *until == Until::Completed && endless {
                     let key = format!("container.{name}.depends-on.{needed}");
                     let message = format!("\"{needed}\" is always restarted, so it never completes");
-                    self.sink.push(Diagnostic::error("never-completed", self.place(&key), message).help("write until=\"started\""));
+                    self.sink
+                        .push(Diagnostic::error("never-completed", self.place(&key), message).help("write until=\"started\""));
                 }
             }
         }
@@ -198,8 +204,9 @@ impl Cross<'_> {
         let given: Vec<_> = self.project.networks.iter().filter_map(|(name, network)| Some((name, network.subnet?))).collect();
         for (index, (name, subnet)) in given.iter().enumerate() {
             if let Some((other, _)) = given[..index].iter().find(|(_, other)| other.overlaps(subnet)) {
-                let diagnostic = Diagnostic::error("subnet-overlap", self.place(&format!("network.{name}")), "these two networks overlap")
-                    .other(self.place(&format!("network.{other}")), "with this one");
+                let diagnostic =
+                    Diagnostic::error("subnet-overlap", self.place(&format!("network.{name}")), "these two networks overlap")
+                        .other(self.place(&format!("network.{other}")), "with this one");
                 self.sink.push(diagnostic.help("give one of them another `subnet=`, or none"));
             }
         }
@@ -213,7 +220,10 @@ impl Cross<'_> {
             .values()
             .flat_map(|container| {
                 let run = if let ImageRef::Project(name) = &container.image { Some(name) } else { None };
-                let mounted = container.mounts.iter().filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name) } else { None });
+                let mounted = container
+                    .mounts
+                    .iter()
+                    .filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name) } else { None });
                 run.into_iter().chain(mounted)
             })
             .collect();

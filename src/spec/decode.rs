@@ -194,7 +194,8 @@ impl Decoder<'_> {
             );
             return None;
         }
-        self.later.push(unsupported(&node.first_place(), &format!("\"{text}\" is no `image` of this project, and a registry's image")));
+        self.later
+            .push(unsupported(&node.first_place(), &format!("\"{text}\" is no `image` of this project, and a registry's image")));
         Some(ImageRef::Registry(text))
     }
 
@@ -261,7 +262,8 @@ impl Decoder<'_> {
                 from: match node.prop_text("from") {
                     Some(text) if self.images.contains(&text) => Name::parse(&text).ok(),
                     Some(text) => {
-                        let near = nearest(&text, self.images.iter().map(String::as_str)).map(|near| format!("write from=\"{near}\""));
+                        let near =
+                            nearest(&text, self.images.iter().map(String::as_str)).map(|near| format!("write from=\"{near}\""));
                         let message = format!("there is no image \"{text}\" to copy from");
                         self.sink.push(Diagnostic::error("unknown-image", node.prop_place("from"), message).maybe_help(near));
                         return None;
@@ -285,7 +287,8 @@ impl Decoder<'_> {
         let flag = |name: &str| node.child(name).and_then(|child| child.arg(0)).and_then(as_flag);
         for entry in node.all("package").flat_map(|package| &package.args) {
             let Value::Text(text) = &entry.value else { continue };
-            let legal = text.len() >= 2 && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+            let legal = text.len() >= 2
+                && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
             if !legal {
                 let (name, rest) = text.split_at(text.find(['=', ':', ' ', '/']).unwrap_or(text.len()));
                 let help = if rest.starts_with('=') {
@@ -352,8 +355,10 @@ impl Decoder<'_> {
         if SIGNALS.contains(&short) {
             return Some(short.to_owned());
         }
-        let near = nearest(&short.to_lowercase(), LOWER_SIGNALS.iter().copied()).map(|near| format!("write \"{}\"", near.to_uppercase()));
-        self.sink.push(Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a signal")).maybe_help(near));
+        let near = nearest(&short.to_lowercase(), LOWER_SIGNALS.iter().copied())
+            .map(|near| format!("write \"{}\"", near.to_uppercase()));
+        self.sink
+            .push(Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a signal")).maybe_help(near));
         None
     }
 
@@ -371,8 +376,13 @@ impl Decoder<'_> {
                 _ => Probe::Tcp(probe.arg(0).and_then(as_u32).and_then(|port| u16::try_from(port).ok())?),
             },
             (_, probes) => {
-                let message = if probes.len() > 1 { "a health check is one of exec, http, tcp" } else { "this health check checks nothing" };
-                let diagnostic = Diagnostic::error("healthcheck", probes.get(1).map_or(&node.place, |second| &second.place).clone(), message);
+                let message = if probes.len() > 1 {
+                    "a health check is one of exec, http, tcp"
+                } else {
+                    "this health check checks nothing"
+                };
+                let diagnostic =
+                    Diagnostic::error("healthcheck", probes.get(1).map_or(&node.place, |second| &second.place).clone(), message);
                 self.sink.push(diagnostic.help("for example: healthcheck { tcp 6379 }"));
                 return None;
             }
@@ -397,20 +407,30 @@ impl Decoder<'_> {
             }
             for keyed in ["mount", "secret", "config", "tmpfs", "publish", "depends-on", "network", "env-file"] {
                 if child.name == keyed {
-                    let key = child.prop_text("to").filter(|_| keyed == "mount").or_else(|| child.args.first().map(|arg| plain(&arg.value)));
+                    let key = child
+                        .prop_text("to")
+                        .filter(|_| keyed == "mount")
+                        .or_else(|| child.args.first().map(|arg| plain(&arg.value)));
                     self.places.0.insert(format!("{path}.{keyed}.{}", key.unwrap_or_default()), child.place.clone());
                 }
             }
         }
         let Some(image) = node.child("image") else {
-            let help = self.images.first().map_or("for example: image \"app\"".to_owned(), |name| format!("for example: image \"{name}\""));
+            let help = self
+                .images
+                .first()
+                .map_or("for example: image \"app\"".to_owned(), |name| format!("for example: image \"{name}\""));
             self.sink.push(Diagnostic::error("no-image", node.place.clone(), "this container has no image").help(help));
             return None;
         };
         let words = |name: &str| node.child(name).map(Tree::words);
         let flag = |name: &str| node.child(name).and_then(|child| child.arg(0)).and_then(as_flag).unwrap_or(false);
         let hooks = |event: &str| -> Vec<Vec<String>> {
-            node.all("on").filter(|on| on.text().as_deref() == Some(event)).flat_map(|on| on.all("exec")).map(Tree::words).collect()
+            node.all("on")
+                .filter(|on| on.text().as_deref() == Some(event))
+                .flat_map(|on| on.all("exec"))
+                .map(Tree::words)
+                .collect()
         };
         Some(Container {
             image: self.image_ref(image)?,
@@ -466,7 +486,8 @@ impl Decoder<'_> {
         for (name, entry) in node.all("env").flat_map(|child| &child.props) {
             if let Some(first) = places.insert(name, &entry.place) {
                 self.sink.push(
-                    Diagnostic::error("duplicate", entry.place.clone(), format!("`{name}` is set twice")).other(first.clone(), "first here"),
+                    Diagnostic::error("duplicate", entry.place.clone(), format!("`{name}` is set twice"))
+                        .other(first.clone(), "first here"),
                 );
             }
             all.insert(name.clone(), plain(&entry.value));
@@ -496,8 +517,11 @@ impl Decoder<'_> {
         let to = node.prop("to").and_then(|value| grammar::ports(value).ok()).unwrap_or(host);
         if host.1 - host.0 != to.1 - to.0 {
             self.sink.push(
-                Diagnostic::error("wrong-value", node.place.clone(), "the two ranges of ports differ in length")
-                    .help(format!("write to=\"{}-{}\"", to.0, u32::from(to.0) + u32::from(host.1 - host.0))),
+                Diagnostic::error("wrong-value", node.place.clone(), "the two ranges of ports differ in length").help(format!(
+                    "write to=\"{}-{}\"",
+                    to.0,
+                    u32::from(to.0) + u32::from(host.1 - host.0)
+                )),
             );
             return None;
         }
@@ -543,7 +567,11 @@ impl Decoder<'_> {
 
     fn tmpfs(&mut self, node: &Tree) -> Option<Tmpfs> {
         let path = self.absolute(node)?;
-        Some(Tmpfs { path, size: node.prop("size").and_then(as_size), mode: node.prop("mode").and_then(as_mode).unwrap_or(0o1777) })
+        Some(Tmpfs {
+            path,
+            size: node.prop("size").and_then(as_size),
+            mode: node.prop("mode").and_then(as_mode).unwrap_or(0o1777),
+        })
     }
 
     fn file_use(&mut self, node: &Tree, folder: &str, mode: u32) -> Option<FileUse> {
@@ -593,7 +621,8 @@ impl Decoder<'_> {
         if let Some(gateway) = gateway
             && !subnet.is_some_and(|subnet| subnet.contains(gateway))
         {
-            let diagnostic = Diagnostic::error("wrong-value", node.prop_place("gateway"), "the gateway must lie in the network's `subnet=`");
+            let diagnostic =
+                Diagnostic::error("wrong-value", node.prop_place("gateway"), "the gateway must lie in the network's `subnet=`");
             self.sink.push(diagnostic);
         }
         Some(Network {
@@ -654,7 +683,8 @@ fn free(node: &Tree, name: &str) -> BTreeMap<String, String> {
 }
 
 const SIGNALS: &[&str] = &[
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "CHLD", "CONT",
-    "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "CHLD",
+    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
-const LOWER_SIGNALS: &[&str] = &["hup", "int", "quit", "abrt", "kill", "usr1", "usr2", "pipe", "alrm", "term", "cont", "stop", "winch"];
+const LOWER_SIGNALS: &[&str] =
+    &["hup", "int", "quit", "abrt", "kill", "usr1", "usr2", "pipe", "alrm", "term", "cont", "stop", "winch"];

@@ -176,7 +176,9 @@ pub fn check(trees: Vec<Tree>, rows: &'static [Node], parent: &str, sink: &mut S
 }
 
 fn unknown_node(tree: &Tree, rows: &'static [Node], parent: &str) -> Diagnostic {
+    let yaml = tree.name.ends_with(':');
     let help = match nearest(&tree.name, rows.iter().map(|row| row.name)) {
+        _ if yaml => "this looks like YAML; a project file is KDL, as in: container \"web\" { image \"app\" }".to_owned(),
         Some(near) => format!("write `{near}`"),
         None => match habit(&tree.name).filter(|word| row(rows, word).is_some()) {
             Some(word) => format!("this is called `{word}` here"),
@@ -268,7 +270,8 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
                     }
                 };
                 sink.push(
-                    Diagnostic::error("unknown-property", entry.place.clone(), format!("{what} has no property `{name}`")).help(help),
+                    Diagnostic::error("unknown-property", entry.place.clone(), format!("{what} has no property `{name}`"))
+                        .help(help),
                 );
             }
         }
@@ -297,7 +300,9 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
     match (kind, value) {
         (_, Value::Text(text)) if text.contains("${") => Ok(()),
-        (Kind::Text | Kind::Path | Kind::Plain, Value::Text(text)) if text.contains('\0') => Err(("a NUL byte is not allowed".into(), None)),
+        (Kind::Text | Kind::Path | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
+            Err(("a NUL byte is not allowed".into(), None))
+        }
         (Kind::Path, Value::Text(text)) if text.is_empty() => Err(("a path cannot be empty".into(), None)),
         (Kind::Text | Kind::Path, Value::Text(_)) => Ok(()),
         (Kind::Text | Kind::Path | Kind::Name, other) if !matches!(other, Value::Text(_)) => {

@@ -8,24 +8,30 @@ use super::grammar::{Node, arg, needed, prop};
 const PROTOCOLS: &[&str] = &["tcp", "udp"];
 const COUNT: super::grammar::Kind = Integer(1, 1_000_000);
 
-const LABEL: Node = Node::new("label", "Labels: data for other tools, without meaning here.", "label tier=\"front\"").free(Plain).many();
+const LABEL: Node =
+    Node::new("label", "Labels: data for other tools, without meaning here.", "label tier=\"front\"").free(Plain).many();
 const ENV: Node = Node::new("env", "Environment variables.", "env LANG=\"C.UTF-8\" DEBUG=0").free(Plain).many();
-const WORKDIR: Node =
-    Node::new("workdir", "The working directory: an absolute path in the container.", "workdir \"/srv/app\"").args(&[arg("path", Path)]);
+const WORKDIR: Node = Node::new("workdir", "The working directory: an absolute path in the container.", "workdir \"/srv/app\"")
+    .args(&[arg("path", Path)]);
 const USER: Node = Node::new("user", "Who the process runs as: a name or number, with `:group` if wanted.", "user \"www-data\"")
     .args(&[arg("user", Text)]);
-const CMD: Node = Node::new("cmd", "The command, a word an argument; after `entrypoint`, its arguments.", "cmd \"flask\" \"run\"")
-    .args(&[arg("word", Text)])
-    .rest("words", Text);
+const CMD: Node =
+    Node::new("cmd", "The command, a word an argument; after `entrypoint`, its arguments.", "cmd \"flask\" \"run\"")
+        .args(&[arg("word", Text)])
+        .rest("words", Text);
 const ENTRYPOINT: Node = Node::new("entrypoint", "The program that `cmd` is given to.", "entrypoint \"/usr/bin/tini\" \"--\"")
     .args(&[arg("word", Text)])
     .rest("words", Text);
-const EXPOSE: Node =
-    Node::new("expose", "Ports that the program listens on; documentation, opens nothing.", "expose 5000").rest("ports", Ports).many();
+const EXPOSE: Node = Node::new("expose", "Ports that the program listens on; documentation, opens nothing.", "expose 5000")
+    .rest("ports", Ports)
+    .many();
 const STOP_SIGNAL: Node =
-    Node::new("stop-signal", "The signal that asks the program to end; TERM if not given.", "stop-signal \"QUIT\"").args(&[arg("signal", Text)]);
+    Node::new("stop-signal", "The signal that asks the program to end; TERM if not given.", "stop-signal \"QUIT\"")
+        .args(&[arg("signal", Text)]);
 const EXEC: Node =
-    Node::new("exec", "Runs a command in the container; exit status 0 means healthy.", "exec \"redis-cli\" \"ping\"").args(&[arg("word", Text)]).rest("words", Text);
+    Node::new("exec", "Runs a command in the container; exit status 0 means healthy.", "exec \"redis-cli\" \"ping\"")
+        .args(&[arg("word", Text)])
+        .rest("words", Text);
 const HEALTHCHECK: Node = Node::new(
     "healthcheck",
     "How to tell that the container is healthy. `healthcheck \"none\"` switches the image's own off.",
@@ -54,14 +60,25 @@ const DEBIAN: Node = Node::new(
 )
 .args(&[arg("suite", Text)])
 .props(&[
-    prop("mirror", Text, "where to fetch from: a URL, or a folder beside the project file; else the project's `mirror`, the user's or the host's"),
+    prop(
+        "mirror",
+        Text,
+        "where to fetch from: a URL, or a folder beside the project file; else the project's `mirror`, the user's or the host's",
+    ),
     prop("key", Path, "a file with the OpenPGP keys that may sign this suite; else Debian's own"),
 ])
 .children(&[
-    Node::new("package", "Names of packages.", "package \"python3-flask\" \"python3-redis\"").args(&[arg("name", Text)]).rest("names", Text).many(),
-    Node::new("essential", "Whether the suite's Essential packages come along; they do if not given.", "essential #false").args(&[arg("flag", Flag)]),
-    Node::new("recommends", "Whether recommended packages come along; they do not if not given.", "recommends #true").args(&[arg("flag", Flag)]),
-    Node::new("component", "Components of the archive; main if not given.", "component \"main\" \"contrib\"").args(&[arg("name", Text)]).rest("names", Text),
+    Node::new("package", "Names of packages.", "package \"python3-flask\" \"python3-redis\"")
+        .args(&[arg("name", Text)])
+        .rest("names", Text)
+        .many(),
+    Node::new("essential", "Whether the suite's Essential packages come along; they do if not given.", "essential #false")
+        .args(&[arg("flag", Flag)]),
+    Node::new("recommends", "Whether recommended packages come along; they do not if not given.", "recommends #true")
+        .args(&[arg("flag", Flag)]),
+    Node::new("component", "Components of the archive; main if not given.", "component \"main\" \"contrib\"")
+        .args(&[arg("name", Text)])
+        .rest("names", Text),
 ])
 .many();
 
@@ -118,44 +135,63 @@ const IMAGE: Node = Node::new(
 ])
 .many();
 
-const LIMITS: Node = Node::new("limits", "What the container may use at most.", "limits { cpus 1.5; memory \"256MiB\"; pids 100; }").children(&[
-    Node::new("cpus", "Processor time, in processors.", "cpus 1.5").args(&[arg("processors", Number)]),
-    Node::new("memory", "Memory.", "memory \"256MiB\"").args(&[arg("size", Size)]),
-    Node::new("pids", "Processes and threads.", "pids 100").args(&[arg("count", COUNT)]),
-    Node::new("shm", "The size of /dev/shm; 64MiB if not given.", "shm \"128MiB\"").args(&[arg("size", Size)]),
-    Node::new("cpu-weight", "Share of the processors under load.", "cpu-weight 100").args(&[arg("weight", Integer(1, 10000))]).later(),
-    Node::new("cpuset", "Which processors.", "cpuset \"0-1\"").args(&[arg("processors", Text)]).later(),
-    Node::new("memory-reservation", "Memory that is kept for it under pressure.", "memory-reservation \"128MiB\"").args(&[arg("size", Size)]).later(),
-    Node::new("swap", "Swap space.", "swap \"0B\"").args(&[arg("size", Size)]).later(),
-    Node::new("io", "Block device rates.", "io \"/dev/sda\" read=\"10MiB\"")
-        .args(&[arg("device", Path)])
-        .props(&[prop("read", Size, "bytes a second"), prop("write", Size, "bytes a second"), prop("weight", Integer(1, 10000), "share under load")])
-        .many()
-        .later(),
-    Node::new("ulimit", "A resource limit (setrlimit).", "ulimit \"nofile\" soft=1024 hard=2048")
-        .args(&[arg("name", Text)])
-        .props(&[prop("soft", Integer(0, i64::MAX as i128), "the soft limit"), prop("hard", Integer(0, i64::MAX as i128), "the hard limit")])
-        .many()
-        .later(),
-    Node::new("egress", "Outgoing bandwidth, bytes a second.", "egress \"10MiB\"").args(&[arg("rate", Size)]).later(),
-    Node::new("ingress", "Incoming bandwidth, bytes a second.", "ingress \"10MiB\"").args(&[arg("rate", Size)]).later(),
-    Node::new("log", "Room for logs.", "log \"100MiB\"").args(&[arg("size", Size)]).later(),
-]);
+const LIMITS: Node =
+    Node::new("limits", "What the container may use at most.", "limits { cpus 1.5; memory \"256MiB\"; pids 100; }").children(&[
+        Node::new("cpus", "Processor time, in processors.", "cpus 1.5").args(&[arg("processors", Number)]),
+        Node::new("memory", "Memory.", "memory \"256MiB\"").args(&[arg("size", Size)]),
+        Node::new("pids", "Processes and threads.", "pids 100").args(&[arg("count", COUNT)]),
+        Node::new("shm", "The size of /dev/shm; 64MiB if not given.", "shm \"128MiB\"").args(&[arg("size", Size)]),
+        Node::new("cpu-weight", "Share of the processors under load.", "cpu-weight 100")
+            .args(&[arg("weight", Integer(1, 10000))])
+            .later(),
+        Node::new("cpuset", "Which processors.", "cpuset \"0-1\"").args(&[arg("processors", Text)]).later(),
+        Node::new("memory-reservation", "Memory that is kept for it under pressure.", "memory-reservation \"128MiB\"")
+            .args(&[arg("size", Size)])
+            .later(),
+        Node::new("swap", "Swap space.", "swap \"0B\"").args(&[arg("size", Size)]).later(),
+        Node::new("io", "Block device rates.", "io \"/dev/sda\" read=\"10MiB\"")
+            .args(&[arg("device", Path)])
+            .props(&[
+                prop("read", Size, "bytes a second"),
+                prop("write", Size, "bytes a second"),
+                prop("weight", Integer(1, 10000), "share under load"),
+            ])
+            .many()
+            .later(),
+        Node::new("ulimit", "A resource limit (setrlimit).", "ulimit \"nofile\" soft=1024 hard=2048")
+            .args(&[arg("name", Text)])
+            .props(&[
+                prop("soft", Integer(0, i64::MAX as i128), "the soft limit"),
+                prop("hard", Integer(0, i64::MAX as i128), "the hard limit"),
+            ])
+            .many()
+            .later(),
+        Node::new("egress", "Outgoing bandwidth, bytes a second.", "egress \"10MiB\"").args(&[arg("rate", Size)]).later(),
+        Node::new("ingress", "Incoming bandwidth, bytes a second.", "ingress \"10MiB\"").args(&[arg("rate", Size)]).later(),
+        Node::new("log", "Room for logs.", "log \"100MiB\"").args(&[arg("size", Size)]).later(),
+    ]);
 
 const SECURITY: Node = Node::new("security", "What the container is trusted with.", "security { capability add=\"NET_ADMIN\" }")
     .children(&[
-        Node::new("seccomp", "The system call filter: \"unconfined\" or a file.", "seccomp \"profile.json\"").args(&[arg("profile", Text)]).later(),
+        Node::new("seccomp", "The system call filter: \"unconfined\" or a file.", "seccomp \"profile.json\"")
+            .args(&[arg("profile", Text)])
+            .later(),
         Node::new("capability", "Capabilities beside Docker's defaults.", "capability add=\"NET_ADMIN\"")
             .props(&[prop("add", Text, "one more"), prop("drop", Text, "one less")])
             .many()
             .later(),
-        Node::new("no-new-privileges", "No program gains privileges.", "no-new-privileges #true").args(&[arg("flag", Flag)]).later(),
-        Node::new("privileged", "All capabilities and devices: no protection.", "privileged #true").args(&[arg("flag", Flag)]).later(),
+        Node::new("no-new-privileges", "No program gains privileges.", "no-new-privileges #true")
+            .args(&[arg("flag", Flag)])
+            .later(),
+        Node::new("privileged", "All capabilities and devices: no protection.", "privileged #true")
+            .args(&[arg("flag", Flag)])
+            .later(),
         Node::new("read-only", "The root file system cannot be written.", "read-only #true").args(&[arg("flag", Flag)]).later(),
     ]);
 
 const CONTAINER_CHILDREN: &[Node] = &[
-    Node::new("image", "The image: an `image` of the project, or a registry reference.", "image \"app\"").args(&[arg("image", Text)]),
+    Node::new("image", "The image: an `image` of the project, or a registry reference.", "image \"app\"")
+        .args(&[arg("image", Text)]),
     CMD,
     ENTRYPOINT,
     ENV,
@@ -165,38 +201,55 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .many(),
     WORKDIR,
     USER,
-    Node::new("group-add", "Supplementary groups.", "group-add \"audio\"").args(&[arg("group", Text)]).rest("groups", Text).many(),
+    Node::new("group-add", "Supplementary groups.", "group-add \"audio\"")
+        .args(&[arg("group", Text)])
+        .rest("groups", Text)
+        .many(),
     Node::new("hostname", "The host name; the container's name if not given.", "hostname \"web\"").args(&[arg("name", Name)]),
     Node::new("replicas", "How many of it; 1 if not given.", "replicas 2").args(&[arg("count", Integer(0, 1000))]),
     Node::new("network", "Networks it is on; the project's `default` one if it names none.", "network \"front\" \"back\"")
         .args(&[arg("name", Name)])
         .rest("names", Name)
-        .props(&[prop("alias", Name, "a further name for it there"), prop("address", Address, "its address there (one replica only)")])
-        .many(),
-    Node::new("publish", "A port of the host that leads to the container; on loopback unless an address is given.", "publish 8080 to=5000")
-        .args(&[arg("port", Ports)])
         .props(&[
-            prop("to", Ports, "the container's port; the same if not given"),
-            prop("address", Address, "the host's address; 127.0.0.1 if not given, \"0.0.0.0\" for all"),
-            prop("protocol", Choice(PROTOCOLS), "tcp if not given"),
+            prop("alias", Name, "a further name for it there"),
+            prop("address", Address, "its address there (one replica only)"),
         ])
         .many(),
+    Node::new(
+        "publish",
+        "A port of the host that leads to the container; on loopback unless an address is given.",
+        "publish 8080 to=5000",
+    )
+    .args(&[arg("port", Ports)])
+    .props(&[
+        prop("to", Ports, "the container's port; the same if not given"),
+        prop("address", Address, "the host's address; 127.0.0.1 if not given, \"0.0.0.0\" for all"),
+        prop("protocol", Choice(PROTOCOLS), "tcp if not given"),
+    ])
+    .many(),
     EXPOSE,
-    Node::new("mount", "Puts a volume, a folder of the host, or an image's files at a path.", "mount volume=\"data\" to=\"/data\"")
-        .props(&[
-            prop("volume", Name, "a `volume` of the project"),
-            prop("bind", Path, "a path of the host, relative to the project file"),
-            prop("image", Name, "an `image` of the project, read-only"),
-            needed("to", Path, "the path in the container"),
-            prop("read-only", Flag, "whether it cannot be written"),
-            prop("subpath", Path, "a path inside the volume or image"),
-            prop("create", Flag, "make the host's folder if it is not there"),
-            prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts below it travel; private if not given"),
-        ])
-        .many(),
+    Node::new(
+        "mount",
+        "Puts a volume, a folder of the host, or an image's files at a path.",
+        "mount volume=\"data\" to=\"/data\"",
+    )
+    .props(&[
+        prop("volume", Name, "a `volume` of the project"),
+        prop("bind", Path, "a path of the host, relative to the project file"),
+        prop("image", Name, "an `image` of the project, read-only"),
+        needed("to", Path, "the path in the container"),
+        prop("read-only", Flag, "whether it cannot be written"),
+        prop("subpath", Path, "a path inside the volume or image"),
+        prop("create", Flag, "make the host's folder if it is not there"),
+        prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts below it travel; private if not given"),
+    ])
+    .many(),
     Node::new("tmpfs", "A file system in memory.", "tmpfs \"/tmp\" size=\"64MiB\"")
         .args(&[arg("path", Path)])
-        .props(&[prop("size", Size, "its size; half of the memory if not given"), prop("mode", Mode, "permissions; 1777 if not given")])
+        .props(&[
+            prop("size", Size, "its size; half of the memory if not given"),
+            prop("mode", Mode, "permissions; 1777 if not given"),
+        ])
         .many(),
     Node::new("secret", "A `secret`, as a file in memory.", "secret \"token\" owner=\"www-data\"")
         .args(&[arg("name", Name)])
@@ -228,18 +281,28 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .args(&[arg("path", Path)])
         .props(&[prop("to", Path, "its path in the container; the same if not given")])
         .many(),
-    Node::new("sysctl", "Kernel settings of the container's own namespaces.", "sysctl net.core.somaxconn=1024").free(Plain).many(),
+    Node::new("sysctl", "Kernel settings of the container's own namespaces.", "sysctl net.core.somaxconn=1024")
+        .free(Plain)
+        .many(),
     STOP_SIGNAL,
-    Node::new("stop-grace", "How long it may take to end before it is killed; 10s if not given.", "stop-grace \"30s\"").args(&[arg("time", Duration)]),
+    Node::new("stop-grace", "How long it may take to end before it is killed; 10s if not given.", "stop-grace \"30s\"")
+        .args(&[arg("time", Duration)]),
     Node::new("init", "Whether a small init is process 1, passes signals on and reaps.", "init #true").args(&[arg("flag", Flag)]),
     Node::new("tty", "Whether it has a terminal.", "tty #true").args(&[arg("flag", Flag)]),
     Node::new("log", "How much of its output is kept.", "log size=\"20MiB\" files=5")
-        .props(&[prop("size", Size, "a file's size before the next is begun; 20MiB if not given"), prop("files", Integer(1, 1000), "how many are kept; 5 if not given")])
+        .props(&[
+            prop("size", Size, "a file's size before the next is begun; 20MiB if not given"),
+            prop("files", Integer(1, 1000), "how many are kept; 5 if not given"),
+        ])
         .children(&[Node::new("driver", "Where else it goes.", "driver \"journald\"").args(&[arg("name", Text)]).later()]),
     Node::new("dns", "Name servers.", "dns \"10.0.0.1\"").args(&[arg("address", Address)]).rest("addresses", Address).later(),
-    Node::new("extra-host", "A further line of /etc/hosts; the address \"host-gateway\" is the host's.", "extra-host \"db\" \"10.0.0.5\"")
-        .args(&[arg("name", Text), arg("address", Text)])
-        .many(),
+    Node::new(
+        "extra-host",
+        "A further line of /etc/hosts; the address \"host-gateway\" is the host's.",
+        "extra-host \"db\" \"10.0.0.5\"",
+    )
+    .args(&[arg("name", Text), arg("address", Text)])
+    .many(),
     LABEL,
     Node::new("namespace", "Namespaces that are not its own.", "namespace network=\"host\"").props(&[
         prop("network", Choice(&["host", "none"]), "\"host\" for the host's network, \"none\" for no network"),
@@ -248,7 +311,10 @@ const CONTAINER_CHILDREN: &[Node] = &[
     ]),
     Node::new("watch", "What to do when files change.", "watch { sync \"app/\" to=\"/srv/app\" }")
         .children(&[
-            Node::new("sync", "Copies the file in.", "sync \"app/\" to=\"/srv/app\"").args(&[arg("path", Path)]).props(&[needed("to", Path, "where to")]).many(),
+            Node::new("sync", "Copies the file in.", "sync \"app/\" to=\"/srv/app\"")
+                .args(&[arg("path", Path)])
+                .props(&[needed("to", Path, "where to")])
+                .many(),
             Node::new("rebuild", "Rebuilds the image.", "rebuild \"requirements.txt\"").args(&[arg("path", Path)]).many(),
             Node::new("restart", "Restarts the container.", "restart \"app/settings.py\"").args(&[arg("path", Path)]).many(),
         ])
@@ -268,23 +334,30 @@ const CONTAINER: Node = Node::new(
 .children(CONTAINER_CHILDREN)
 .many();
 
-const JOB: Node = Node::new("job", "A command that runs once for the same inputs.", "job \"migrate\" { image \"app\"; cmd \"migrate\"; inputs \"migrations/\" }")
-    .args(&[arg("name", Name)])
-    .children(&[
-        Node::new("image", "The image.", "image \"app\"").args(&[arg("image", Text)]),
-        CMD,
-        ENTRYPOINT,
-        ENV,
-        WORKDIR,
-        USER,
-        Node::new("depends-on", "What must be up first.", "depends-on \"cache\" until=\"healthy\"")
-            .args(&[arg("container", Name)])
-            .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for; started if not given")])
-            .many(),
-        Node::new("inputs", "Files that make it run again.", "inputs \"migrations/\"").args(&[arg("path", Path)]).rest("paths", Path).many(),
-    ])
-    .many()
-    .later();
+const JOB: Node = Node::new(
+    "job",
+    "A command that runs once for the same inputs.",
+    "job \"migrate\" { image \"app\"; cmd \"migrate\"; inputs \"migrations/\" }",
+)
+.args(&[arg("name", Name)])
+.children(&[
+    Node::new("image", "The image.", "image \"app\"").args(&[arg("image", Text)]),
+    CMD,
+    ENTRYPOINT,
+    ENV,
+    WORKDIR,
+    USER,
+    Node::new("depends-on", "What must be up first.", "depends-on \"cache\" until=\"healthy\"")
+        .args(&[arg("container", Name)])
+        .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for; started if not given")])
+        .many(),
+    Node::new("inputs", "Files that make it run again.", "inputs \"migrations/\"")
+        .args(&[arg("path", Path)])
+        .rest("paths", Path)
+        .many(),
+])
+.many()
+.later();
 
 const NETWORK: Node = Node::new("network", "A network of the project.", "network \"back\" internal=#true")
     .args(&[arg("name", Name)])
@@ -299,7 +372,11 @@ const NETWORK: Node = Node::new("network", "A network of the project.", "network
         LABEL,
         Node::new("ipv6", "IPv6 addresses.", "ipv6 #true").args(&[arg("flag", Flag)]).later(),
         Node::new("driver", "Another kind of network.", "driver \"macvlan\"").args(&[arg("name", Text)]).later(),
-        Node::new("egress", "What may be reached from it.", "egress \"example.org\"").args(&[arg("name", Text)]).rest("names", Text).many().later(),
+        Node::new("egress", "What may be reached from it.", "egress \"example.org\"")
+            .args(&[arg("name", Text)])
+            .rest("names", Text)
+            .many()
+            .later(),
     ])
     .many();
 
@@ -309,25 +386,37 @@ const SECRET: Node = Node::new("secret", "Confidential data from a file.", "secr
     .args(&[arg("name", Name)])
     .props(&[needed("file", Path, "the file, relative to the project file")])
     .many();
-const CONFIG: Node = Node::new("config", "A file for containers, from a file or written here.", "config \"motd\" { content \"hello\" }")
-    .args(&[arg("name", Name)])
-    .props(&[prop("file", Path, "the file, relative to the project file")])
-    .children(&[Node::new("content", "What stands in it.", "content \"hello\"").args(&[arg("text", Text)])])
-    .many();
+const CONFIG: Node =
+    Node::new("config", "A file for containers, from a file or written here.", "config \"motd\" { content \"hello\" }")
+        .args(&[arg("name", Name)])
+        .props(&[prop("file", Path, "the file, relative to the project file")])
+        .children(&[Node::new("content", "What stands in it.", "content \"hello\"").args(&[arg("text", Text)])])
+        .many();
 
 /// What may stand at the top of a project file.
 pub const TOP: &[Node] = &[
     Node::new("project", "The project's name.", "project \"shop\"").args(&[arg("name", Name)]),
     Node::new("include", "Another file, read as if it stood here.", "include \"database.kdl\"").args(&[arg("path", Path)]).many(),
-    Node::new("param", "A parameter, used as ${name}; the only door for outside values.", "param \"tag\" default=\"dev\" env=\"SHOP_TAG\"")
-        .args(&[arg("name", Name)])
-        .props(&[prop("default", Plain, "its value if nothing else gives one"), prop("env", Text, "an environment variable that gives it")])
-        .many(),
-    Node::new("mirror", "Where Debian packages come from: URLs, or a folder beside the project file.", "mirror \"vendor/debian\"")
-        .args(&[arg("place", Text)])
-        .rest("places", Text)
-        .props(&[prop("suite", Text, "only for this suite")])
-        .many(),
+    Node::new(
+        "param",
+        "A parameter, used as ${name}; the only door for outside values.",
+        "param \"tag\" default=\"dev\" env=\"SHOP_TAG\"",
+    )
+    .args(&[arg("name", Name)])
+    .props(&[
+        prop("default", Plain, "its value if nothing else gives one"),
+        prop("env", Text, "an environment variable that gives it"),
+    ])
+    .many(),
+    Node::new(
+        "mirror",
+        "Where Debian packages come from: URLs, or a folder beside the project file.",
+        "mirror \"vendor/debian\"",
+    )
+    .args(&[arg("place", Text)])
+    .rest("places", Text)
+    .props(&[prop("suite", Text, "only for this suite")])
+    .many(),
     IMAGE,
     CONTAINER,
     JOB,
@@ -335,8 +424,12 @@ pub const TOP: &[Node] = &[
     VOLUME,
     SECRET,
     CONFIG,
-    Node::new("profile", "Changes that apply with `--profile NAME`: nodes replace their like, or are added.", "profile \"ci\" { container \"web\" { replicas 1 } }")
-        .args(&[arg("name", Name)])
-        .children(&[IMAGE, CONTAINER, JOB, NETWORK, VOLUME, SECRET, CONFIG])
-        .many(),
+    Node::new(
+        "profile",
+        "Changes that apply with `--profile NAME`: nodes replace their like, or are added.",
+        "profile \"ci\" { container \"web\" { replicas 1 } }",
+    )
+    .args(&[arg("name", Name)])
+    .children(&[IMAGE, CONTAINER, JOB, NETWORK, VOLUME, SECRET, CONFIG])
+    .many(),
 ];

@@ -296,7 +296,10 @@ pub enum Probe {
     /// Switches the image's check off.
     None,
     Exec(Vec<String>),
-    Http { port: u16, path: String },
+    Http {
+        port: u16,
+        path: String,
+    },
     Tcp(u16),
 }
 

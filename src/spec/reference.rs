@@ -32,13 +32,23 @@ fn section(node: &Node, level: usize, path: &str, out: &mut String) {
     let _ = write!(out, " (since {})\n\n```kdl\n{}\n```\n", node.since, node.example);
     let mut rows = Vec::new();
     for arg in node.args {
-        rows.push((arg.name.to_owned(), kind(arg.kind), if arg.required { "required" } else { "optional" }, String::from("argument")));
+        rows.push((
+            arg.name.to_owned(),
+            kind(arg.kind),
+            if arg.required { "required" } else { "optional" },
+            String::from("argument"),
+        ));
     }
     if let Some(rest) = node.rest {
         rows.push((format!("{}…", rest.name), kind(rest.kind), "optional", "further arguments".into()));
     }
     for prop in node.props {
-        rows.push((format!("{}=", prop.name), kind(prop.kind), if prop.required { "required" } else { "optional" }, prop.doc.into()));
+        rows.push((
+            format!("{}=", prop.name),
+            kind(prop.kind),
+            if prop.required { "required" } else { "optional" },
+            prop.doc.into(),
+        ));
     }
     if let Some(free) = node.free {
         rows.push(("NAME=".into(), kind(free), "optional", "names of your choosing".into()));

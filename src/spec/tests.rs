@@ -81,6 +81,8 @@ fn deep_nesting_is_refused_before_parsing() {
 
 #[test]
 fn all_errors_come_at_once() {
-    let found = errors("project \"p\"\ncontaner \"a\"\nvolume \"B\"\nnetwork \"n\" internal=\"yes\"\ncontainer \"c\" { image 3; publish \"80:80\"; }");
+    let found = errors(
+        "project \"p\"\ncontaner \"a\"\nvolume \"B\"\nnetwork \"n\" internal=\"yes\"\ncontainer \"c\" { image 3; publish \"80:80\"; }",
+    );
     assert!(found.len() >= 5, "{found:#?}");
 }

@@ -77,8 +77,12 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
     let source = Text::new(file, text);
     if text.len() > LONGEST {
         sink.push(
-            Diagnostic::error("file-too-long", source.place(0, 0), format!("this file has {} bytes; the longest allowed is 1 MiB", text.len()))
-                .help("move parts of it into files of their own and `include` them"),
+            Diagnostic::error(
+                "file-too-long",
+                source.place(0, 0),
+                format!("this file has {} bytes; the longest allowed is 1 MiB", text.len()),
+            )
+            .help("move parts of it into files of their own and `include` them"),
         );
         return Vec::new();
     }
@@ -91,6 +95,12 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
     }
     match KdlDocument::parse_v2(text) {
         Ok(document) => document.nodes().iter().map(|node| convert(node, &source)).collect(),
+        Err(_) if text.trim_start().starts_with('{') => {
+            let at = text.find('{').unwrap_or(0);
+            let diagnostic = Diagnostic::error("syntax", source.place(at, 1), "this looks like JSON; a project file is KDL");
+            sink.push(diagnostic.help("begin it with: project \"NAME\""));
+            Vec::new()
+        }
         Err(error) => {
             let before = sink.all().len();
             for found in &error.diagnostics {
@@ -109,7 +119,8 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
 fn explain(source: &Text, place: Place, message: Option<&str>, help: Option<&str>) -> Diagnostic {
     if let Some((offset, word)) = bare_word(source.text, &place) {
         let place = source.place(offset, word.len());
-        return Diagnostic::error("bare-keyword", place, format!("`{word}` needs a `#` in KDL 2")).help(format!("write `#{word}`"));
+        return Diagnostic::error("bare-keyword", place, format!("`{word}` needs a `#` in KDL 2"))
+            .help(format!("write `#{word}`"));
     }
     let line_start = source.text[..place.offset].rfind('\n').map_or(0, |at| at + 1);
     let line = source.text[line_start..].lines().next().unwrap_or_default();

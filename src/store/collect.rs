@@ -43,8 +43,9 @@ impl Store {
     /// The roots whose folders are still there; the others are dropped.
     fn roots(&self, dry: bool) -> Vec<Pin> {
         let entries = fs::read_dir(self.root().join("roots")).into_iter().flatten().flatten();
-        let (live, dead): (Vec<_>, Vec<_>) =
-            entries.filter_map(|entry| Some((entry.path(), read_json::<Pin>(&entry.path())?))).partition(|(_, pin)| pin.folder.exists());
+        let (live, dead): (Vec<_>, Vec<_>) = entries
+            .filter_map(|entry| Some((entry.path(), read_json::<Pin>(&entry.path())?)))
+            .partition(|(_, pin)| pin.folder.exists());
         for (path, _) in dead {
             if !dry {
                 let _ = fs::remove_file(path);

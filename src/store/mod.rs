@@ -63,9 +63,9 @@ impl Store {
     pub fn prepare(&self) -> Outcome<()> {
         for folder in ["blobs", "layers", "results", "images", "roots", "leases", "tmp", "downloads", "decoded"] {
             let path = self.root.join(folder);
-            fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display())).map_err(|fault| {
-                fault.hint("set STEAD_ROOT to a folder that can be written")
-            })?;
+            fs::create_dir_all(&path)
+                .doing(|| format!("cannot make {}", path.display()))
+                .map_err(|fault| fault.hint("set STEAD_ROOT to a folder that can be written"))?;
         }
         Ok(())
     }
@@ -135,7 +135,8 @@ impl Store {
     pub fn staging(&self) -> Outcome<Staging> {
         let path = self.root.join("tmp").join(sys::unique());
         fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
-        let lock = sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).doing(|| "cannot lock a staging folder".into())?;
+        let lock =
+            sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).doing(|| "cannot lock a staging folder".into())?;
         Ok(Staging { path, _lock: lock })
     }
 
@@ -173,7 +174,11 @@ impl Store {
 pub fn disk_fault(doing: &str, error: io::Error) -> Fault {
     let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
     let fault = Fault::caused(doing.to_owned(), error);
-    if full { fault.hint("the disk is full; `stead gc` frees what no project uses, or set STEAD_ROOT to another disk") } else { fault }
+    if full {
+        fault.hint("the disk is full; `stead gc` frees what no project uses, or set STEAD_ROOT to another disk")
+    } else {
+        fault
+    }
 }
 
 /// A private folder in the store, removed when dropped.

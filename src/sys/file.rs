@@ -98,7 +98,8 @@ impl Lock {
 /// Those of `openat2(2)`: a path can never lead out of the root.
 pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
     let path = relative(path.as_ref());
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how =
+        OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     Ok(nix::fcntl::openat2(root, &path, how)?)
 }
 
@@ -122,7 +123,10 @@ pub fn resolve_in_root(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
                 let base = descriptor_path(root.as_fd())?;
                 let found = descriptor_path(&found)?;
                 let inside = found.strip_prefix(&base).unwrap_or(Path::new("")).to_owned();
-                return Ok(rest.iter().rev().fold(Path::new("/").join(inside), |path, part: &std::ffi::OsString| path.join(part)));
+                return Ok(rest
+                    .iter()
+                    .rev()
+                    .fold(Path::new("/").join(inside), |path, part: &std::ffi::OsString| path.join(part)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let Some(name) = known.file_name().map(OsStr::to_owned) else { return Err(error) };

@@ -28,7 +28,8 @@ use std::path::Path;
 /// When it holds a NUL byte.
 pub fn c_path(path: impl AsRef<Path>) -> io::Result<CString> {
     use std::os::unix::ffi::OsStrExt;
-    CString::new(path.as_ref().as_os_str().as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a NUL byte"))
+    CString::new(path.as_ref().as_os_str().as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a NUL byte"))
 }
 
 /// Turns the kernel's −1 into an error.

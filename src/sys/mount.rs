@@ -71,7 +71,14 @@ fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Res
     set_string(&context, c"metacopy", c"off")?;
     // SAFETY: a command without arguments on an open descriptor.
     check(unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, std::ptr::null::<u8>(), std::ptr::null::<u8>(), 0)
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            FSCONFIG_CMD_CREATE,
+            std::ptr::null::<u8>(),
+            std::ptr::null::<u8>(),
+            0,
+        )
     })?;
     // SAFETY: the descriptor is an fs context that was created above.
     let mount = check(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0) })?;
@@ -97,7 +104,14 @@ fn move_mount(mount: &OwnedFd, target: &Path) -> io::Result<()> {
     let target = c_path(target)?;
     // SAFETY: the strings end in NUL; the descriptor is a detached mount.
     check(unsafe {
-        libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH)
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
     })
     .map(drop)
 }
@@ -112,7 +126,10 @@ fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Pa
         data.push_str(&format!(",upperdir={},workdir={}", upper.display(), work.display()));
     }
     if data.len() >= 4096 {
-        return Err(io::Error::other(format!("{} layers are too many for this kernel's overlay; Linux 6.7 has no such limit", lower.len())));
+        return Err(io::Error::other(format!(
+            "{} layers are too many for this kernel's overlay; Linux 6.7 has no such limit",
+            lower.len()
+        )));
     }
     let before = std::env::current_dir()?;
     std::env::set_current_dir(&folder)?;

@@ -55,7 +55,7 @@ impl Batch {
     }
 
     fn pad(&mut self) {
-        while self.bytes.len() % 4 != 0 {
+        while !self.bytes.len().is_multiple_of(4) {
             self.bytes.push(0);
         }
     }
@@ -144,8 +144,14 @@ pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     found
 }
 
+/// Messages that came back, and the failures by the number of the message that failed.
+pub type Exchange = (Vec<Message>, Vec<(u32, io::Error)>);
+
 /// A netlink socket.
-pub struct Netlink(OwnedFd);
+pub struct Netlink {
+    fd: OwnedFd,
+    family: Family,
+}
 
 impl Netlink {
     /// Opens a socket in this network namespace.
@@ -161,7 +167,7 @@ impl Netlink {
         // A transaction's answers must fit: one acknowledgement a message.
         let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::SndBuf, &(4 << 20));
         let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::RcvBuf, &(4 << 20));
-        Ok(Self(fd))
+        Ok(Self { fd, family })
     }
 
     /// Sends a batch and gathers the answers until each acknowledged message has its own.
@@ -180,15 +186,16 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of `send(2)` and `recv(2)`.
-    pub fn exchange(&self, batch: &Batch) -> io::Result<(Vec<Message>, Vec<(u32, io::Error)>)> {
+    pub fn exchange(&self, batch: &Batch) -> io::Result<Exchange> {
         // SAFETY: the buffer has the length that is passed.
-        check(unsafe { libc::send(self.0.as_raw_fd(), batch.bytes.as_ptr().cast(), batch.bytes.len(), 0) } as libc::c_long)?;
+        check(unsafe { libc::send(self.fd.as_raw_fd(), batch.bytes.as_ptr().cast(), batch.bytes.len(), 0) } as libc::c_long)?;
         let mut waiting = batch.acknowledged.clone();
         let (mut messages, mut failures) = (Vec::new(), Vec::new());
         let mut buffer = vec![0u8; 64 << 10];
         while !waiting.is_empty() {
             // SAFETY: the buffer has the length that is passed.
-            let length = check(unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) } as libc::c_long)?;
+            let length =
+                check(unsafe { libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) } as libc::c_long)?;
             let mut rest = &buffer[..usize::try_from(length).unwrap_or(0)];
             while rest.len() >= 16 {
                 let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
@@ -212,7 +219,7 @@ impl Netlink {
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             }
             // A failed nftables transaction may answer nothing for the messages behind the failure.
-            if !failures.is_empty() {
+            if !failures.is_empty() && self.family == Family::Netfilter {
                 break;
             }
         }

@@ -71,7 +71,8 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 /// Those of `pidfd_send_signal(2)`.
 pub fn signal_process(process: impl AsFd, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open; no signal information is passed.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_fd().as_raw_fd(), signal, std::ptr::null::<u8>(), 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_fd().as_raw_fd(), signal, std::ptr::null::<u8>(), 0) })
+        .map(drop)
 }
 
 /// Asks the kernel to kill this process when its parent dies.

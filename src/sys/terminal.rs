@@ -15,7 +15,8 @@ use std::path::Path;
 /// # Errors
 /// Those of opening `ptmx` and of `ioctl(2)`.
 pub fn open_terminal(devpts: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
-    let master = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC).open(devpts.join("ptmx"))?;
+    let master =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC).open(devpts.join("ptmx"))?;
     let unlock: libc::c_int = 0;
     // SAFETY: the argument is a live integer.
     check(libc::c_long::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, std::ptr::from_ref(&unlock)) }))?;

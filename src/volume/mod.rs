@@ -29,13 +29,19 @@ pub fn existing(home: &Home, instance: &str) -> BTreeSet<Name> {
 pub fn create(home: &Home, instance: &str, name: &Name, image: &View, at: &Path) -> Outcome<()> {
     let all = folder(home, instance);
     let place = all.join(name.as_str());
+    let source = image.resolve(at);
     if place.exists() {
-        return Ok(());
+        // An empty volume takes after the image that uses it, as Docker's does; nothing is lost by it.
+        let empty = fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_none());
+        return match image.entry(&source).filter(|(_, metadata)| empty && metadata.is_dir()) {
+            Some((_, metadata)) => copy_folder(image, &source, &place, &metadata)
+                .map_err(|error| disk_fault(&format!("cannot fill the volume {name}"), error)),
+            None => Ok(()),
+        };
     }
     fs::create_dir_all(&all).doing(|| format!("cannot make {}", all.display()))?;
     let staging = all.join(format!(".new-{}", sys::unique()));
     fs::create_dir(&staging).map_err(|error| disk_fault("cannot make a volume", error))?;
-    let source = image.resolve(at);
     let filled = match image.entry(&source) {
         Some((_, metadata)) if metadata.is_dir() => copy_folder(image, &source, &staging, &metadata),
         _ => Ok(()),
@@ -78,7 +84,9 @@ fn keep(target: &Path, metadata: &Metadata) -> std::io::Result<()> {
 pub fn delete_all(home: &Home, instance: &str) -> Outcome<()> {
     let path = folder(home, instance);
     match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).doing(|| format!("cannot delete {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).doing(|| format!("cannot delete {}", path.display()))
+        }
         _ => Ok(()),
     }
 }

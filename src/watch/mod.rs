@@ -32,11 +32,17 @@ pub struct Watcher {
 pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
     let folder = &loaded.instance.folder;
     let project = &loaded.project;
-    let mut all: BTreeSet<PathBuf> = [options.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].iter().map(|name| folder.join(name)).collect();
+    let mut all: BTreeSet<PathBuf> =
+        [options.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].iter().map(|name| folder.join(name)).collect();
     all.extend(loaded.files.keys().map(|path| folder.join(path)));
     all.extend(loaded.places.0.values().map(|place| folder.join(&place.file)));
     all.extend(project.secrets.values().map(|path| folder.join(path)));
-    all.extend(project.configs.values().filter_map(|source| if let crate::spec::ConfigSource::File(path) = source { Some(folder.join(path)) } else { None }));
+    all.extend(
+        project
+            .configs
+            .values()
+            .filter_map(|source| if let crate::spec::ConfigSource::File(path) = source { Some(folder.join(path)) } else { None }),
+    );
     all.extend(project.containers.values().flat_map(|container| &container.env_files).map(|file| folder.join(&file.path)));
     all.extend(Scanner::scan(folder, project, ScanCache::default()).sources());
     all
@@ -55,7 +61,13 @@ impl Watcher {
 
     /// Watches the folders that hold some paths: editors replace files, so files cannot be watched.
     pub fn watch(&mut self, wanted: &BTreeSet<PathBuf>) {
-        let folders: BTreeSet<PathBuf> = wanted.iter().flat_map(|path| if path.is_dir() { vec![path.clone()] } else { path.parent().map(Path::to_owned).into_iter().collect() }).filter(|path| path.is_dir()).collect();
+        let folders: BTreeSet<PathBuf> = wanted
+            .iter()
+            .flat_map(
+                |path| if path.is_dir() { vec![path.clone()] } else { path.parent().map(Path::to_owned).into_iter().collect() },
+            )
+            .filter(|path| path.is_dir())
+            .collect();
         for gone in self.watched.difference(&folders) {
             // It may not be there any more.
             let _ = self.inner.unwatch(gone);
@@ -102,7 +114,8 @@ impl Watcher {
             return vec![self.folder.clone()];
         }
         // A path that is wanted itself, or a new one in a folder that is copied.
-        let matters = |path: &&PathBuf| self.wanted.contains(*path) || path.parent().is_some_and(|parent| self.wanted.contains(parent));
+        let matters =
+            |path: &&PathBuf| self.wanted.contains(*path) || path.parent().is_some_and(|parent| self.wanted.contains(parent));
         event.paths.iter().filter(matters).map(|path| path.strip_prefix(&self.folder).unwrap_or(path).to_owned()).collect()
     }
 }

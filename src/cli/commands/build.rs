@@ -27,7 +27,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let mut names: BTreeSet<Name> = BTreeSet::new();
     for name in &arguments.names {
         let Some((found, _)) = known.get_key_value(name.as_str()) else {
-            let near = nearest(name, known.keys().map(Name::as_str)).map_or_else(String::new, |near| format!("perhaps \"{near}\""));
+            let near =
+                nearest(name, known.keys().map(Name::as_str)).map_or_else(String::new, |near| format!("perhaps \"{near}\""));
             return Err(Fault::new(format!("the project has no image \"{name}\"")).hint(near));
         };
         names.insert(found.clone());
@@ -36,7 +37,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         names.extend(known.keys().cloned());
     }
     let shown = Shown::new(&context.ui, false);
-    let options = UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "build".into(), ..UpOptions::default() };
+    let options =
+        UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "build".into(), ..UpOptions::default() };
     let built = apply::build_only(&loaded, &names, &options, &shown);
     shown.clear();
     for (name, image) in built? {

@@ -19,12 +19,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let diagnostics = &found.loaded.diagnostics;
     let failed = has_errors(diagnostics);
     if arguments.json {
-        context.ui.json(&json!({ "version": 1, "ok": !failed, "diagnostics": diagnostics, "unsupported": found.loaded.unsupported }));
+        context
+            .ui
+            .json(&json!({ "version": 1, "ok": !failed, "diagnostics": diagnostics, "unsupported": found.loaded.unsupported }));
     } else {
         context.ui.diagnostics(diagnostics, &found.loaded.files);
         if !failed {
             let later = found.loaded.unsupported.len();
-            let note = if later == 0 { String::new() } else { format!(" ({later} node{} not supported by `up` yet)", if later == 1 { "" } else { "s" }) };
+            let note = if later == 0 {
+                String::new()
+            } else {
+                format!(" ({later} node{} not supported by `up` yet)", if later == 1 { "" } else { "s" })
+            };
             context.ui.say(&format!("{} is right{note}", context.options.file));
         }
     }

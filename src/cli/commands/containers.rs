@@ -70,7 +70,8 @@ pub fn start(arguments: &Start, context: &Context) -> Outcome<u8> {
     let loaded = context.project()?;
     let record = loaded.instance.record();
     let names = replicas(&loaded.instance, &arguments.names)?;
-    let only: BTreeSet<Name> = names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect();
+    let only: BTreeSet<Name> =
+        names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect();
     if only.is_empty() {
         return Err(Fault::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
     }
@@ -124,7 +125,9 @@ pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
 }
 
 pub fn kill(arguments: &Kill, context: &Context) -> Outcome<u8> {
-    let signal = crate::sys::signal_number(&arguments.signal).ok_or_else(|| Fault::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").exit(2))?;
+    let signal = crate::sys::signal_number(&arguments.signal).ok_or_else(|| {
+        Fault::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").exit(2)
+    })?;
     let instance = context.instance();
     for name in replicas(&instance, &arguments.names)? {
         monitor::call(&instance.container(&name), &Request::Signal { signal })?;

@@ -35,7 +35,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let base = folder.spec().map(|spec| spec.spec.process).unwrap_or_default();
     let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut env = base.env;
-    env.extend(arguments.env.iter().map(|pair| pair.split_once('=').map_or((pair.clone(), String::new()), |(name, value)| (name.to_owned(), value.to_owned()))));
+    env.extend(arguments.env.iter().map(|pair| {
+        pair.split_once('=').map_or((pair.clone(), String::new()), |(name, value)| (name.to_owned(), value.to_owned()))
+    }));
     let process = ProcessSpec {
         args: arguments.command.clone(),
         env,

@@ -33,7 +33,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         name.dedup();
         list.push(serde_json::json!({ "names": name, "digest": digest, "layers": image.layers, "size": size }));
         let shown = if name.is_empty() { "-".to_owned() } else { name.join(", ") };
-        table.row([(shown, Some(Style::Bold)), (digest.short(12), None), (image.layers.len().to_string(), None), (Size(size).to_string(), None)]);
+        table.row([
+            (shown, Some(Style::Bold)),
+            (digest.short(12), None),
+            (image.layers.len().to_string(), None),
+            (Size(size).to_string(), None),
+        ]);
     }
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "images": list }));

@@ -65,7 +65,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 /// The replicas that are meant, running or not.
 fn names(instance: &Instance, typed: &[String]) -> Outcome<Vec<String>> {
     let record = instance.record();
-    let logged: Vec<String> = std::fs::read_dir(instance.state().join("logs")).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let logged: Vec<String> = std::fs::read_dir(instance.state().join("logs"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     let mut all: Vec<String> = record.containers.keys().cloned().collect();
     if all.is_empty() {
         all.extend(logged.iter().cloned());
@@ -76,7 +81,12 @@ fn names(instance: &Instance, typed: &[String]) -> Outcome<Vec<String>> {
     }
     let mut found = Vec::new();
     for name in typed {
-        let replicas: Vec<String> = logged.iter().chain(&all).filter(|full| *full == name || full.rsplit_once('-').is_some_and(|(base, _)| base == name)).cloned().collect();
+        let replicas: Vec<String> = logged
+            .iter()
+            .chain(&all)
+            .filter(|full| *full == name || full.rsplit_once('-').is_some_and(|(base, _)| base == name))
+            .cloned()
+            .collect();
         if replicas.is_empty() {
             found.push(instance.find(name)?);
         }

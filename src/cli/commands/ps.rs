@@ -74,7 +74,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "containers": listed }));
     } else {
-        let text = if arguments.projects { projects(&listed, context.ui.color_out) } else { table(&listed, context.ui.color_out) };
+        let text =
+            if arguments.projects { projects(&listed, context.ui.color_out) } else { table(&listed, context.ui.color_out) };
         context.ui.result(&text);
     }
     Ok(0)
@@ -83,7 +84,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 /// An instance's containers.
 pub fn rows(instance: &Instance, which: Which) -> Vec<Row> {
     let record = instance.record();
-    let mut found: Vec<Row> = record.containers.iter().map(|(name, container)| row(instance, &record.project, name, Some(container))).collect();
+    let mut found: Vec<Row> =
+        record.containers.iter().map(|(name, container)| row(instance, &record.project, name, Some(container))).collect();
     for name in instance.container_folders().iter().filter(|name| !record.containers.contains_key(*name)) {
         found.push(row(instance, &record.project, name, None));
     }
@@ -106,9 +108,22 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
         image_digest: record.map_or_else(String::new, |record| record.image.to_string()),
         pid: status.pid,
         ports: record
-            .map(|record| record.ports.iter().map(|port| PortRow { address: port.address.to_string(), port: port.port, to: port.to, protocol: port.protocol }).collect())
+            .map(|record| {
+                record
+                    .ports
+                    .iter()
+                    .map(|port| PortRow {
+                        address: port.address.to_string(),
+                        port: port.port,
+                        to: port.to,
+                        protocol: port.protocol,
+                    })
+                    .collect()
+            })
             .unwrap_or_default(),
-        addresses: record.map(|record| record.addresses.iter().map(|(network, address)| (network.to_string(), address.to_string())).collect()).unwrap_or_default(),
+        addresses: record
+            .map(|record| record.addresses.iter().map(|(network, address)| (network.to_string(), address.to_string())).collect())
+            .unwrap_or_default(),
         restarts: status.restarts,
         started_at: status.started_at.map(|at| crate::image::time_text(i64::try_from(at / 1000).unwrap_or(0))),
         exit_code: status.exit_code,
@@ -122,7 +137,13 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
 pub fn table(rows: &[Row], color: bool) -> String {
     let mut table = Table::new(&["NAME", "IMAGE", "STATE", "HEALTH", "PORTS"]);
     for row in rows {
-        table.row([(row.name.clone(), Some(Style::Bold)), (row.image.clone(), None), state(row), health(row), (ports(row), None)]);
+        table.row([
+            (row.name.clone(), Some(Style::Bold)),
+            (row.image.clone(), None),
+            state(row),
+            health(row),
+            (ports(row), None),
+        ]);
     }
     if table.is_empty() { String::new() } else { table.text(color) }
 }
@@ -130,7 +151,14 @@ pub fn table(rows: &[Row], color: bool) -> String {
 fn projects(rows: &[Row], color: bool) -> String {
     let mut table = Table::new(&["PROJECT", "NAME", "STATE", "HEALTH", "PORTS", "FOLDER"]);
     for row in rows {
-        table.row([(row.project.clone(), Some(Style::Bold)), (row.name.clone(), None), state(row), health(row), (ports(row), None), (row.folder.clone(), Some(Style::Dim))]);
+        table.row([
+            (row.project.clone(), Some(Style::Bold)),
+            (row.name.clone(), None),
+            state(row),
+            health(row),
+            (ports(row), None),
+            (row.folder.clone(), Some(Style::Dim)),
+        ]);
     }
     if table.is_empty() { String::new() } else { table.text(color) }
 }
@@ -141,8 +169,13 @@ fn state(row: &Row) -> (String, Option<Style>) {
     match row.state {
         State::Running => (format!("running {}", since(row.status.started_at)), Some(Style::Good)),
         State::Restarting => (format!("restarting (exit {code})"), Some(Style::Change)),
-        State::Exited if row.out_of_memory => (format!("exited {code}, out of memory, {} ago", since(row.status.finished_at)), Some(Style::Bad)),
-        State::Exited => (format!("exited {code}, {} ago", since(row.status.finished_at)), Some(if code == 0 { Style::Dim } else { Style::Bad })),
+        State::Exited if row.out_of_memory => {
+            (format!("exited {code}, out of memory, {} ago", since(row.status.finished_at)), Some(Style::Bad))
+        }
+        State::Exited => (
+            format!("exited {code}, {} ago", since(row.status.finished_at)),
+            Some(if code == 0 { Style::Dim } else { Style::Bad }),
+        ),
         State::Dead => ("dead".into(), Some(Style::Bad)),
         State::Created => ("created".into(), Some(Style::Dim)),
         State::Paused => ("paused".into(), Some(Style::Change)),
@@ -167,7 +200,11 @@ fn ports(row: &Row) -> String {
             let scheme = if suffix.is_empty() { "http://" } else { "" };
             let address = if port.address == "0.0.0.0" { "127.0.0.1" } else { &port.address };
             // A web page is what most ports are; the address is what to type in any case.
-            if matches!(port.to, 80 | 8080 | 5000 | 8000 | 3000) && !scheme.is_empty() { format!("{scheme}{address}:{}/", port.port) } else { format!("{}:{}{suffix}", port.address, port.port) }
+            if matches!(port.to, 80 | 8080 | 5000 | 8000 | 3000) && !scheme.is_empty() {
+                format!("{scheme}{address}:{}/", port.port)
+            } else {
+                format!("{}:{}{suffix}", port.address, port.port)
+            }
         })
         .collect();
     match shown.len() {

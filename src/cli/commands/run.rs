@@ -77,7 +77,8 @@ fn attend(one_off: &OneOff, tty: bool) -> Outcome<u8> {
 
 /// Waits for the end, passing signals of this process on.
 fn forward(running: &Running) -> Outcome<Option<i32>> {
-    let signals = sys::signal_descriptor(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT]).doing(|| "cannot wait for signals".into())?;
+    let signals = sys::signal_descriptor(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
+        .doing(|| "cannot wait for signals".into())?;
     loop {
         sys::wait_readable(&[&running.line, &signals], None).doing(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
@@ -135,4 +136,3 @@ pub fn relay(terminal: &OwnedFd, running: Option<&Running>) -> Outcome<()> {
     }
     Ok(())
 }
-

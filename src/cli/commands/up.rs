@@ -30,7 +30,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         return super::plan::show(&context.project_dry()?, context);
     }
     let loaded = context.project()?;
-    let options = UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "up".into(), ..UpOptions::default() };
+    let options =
+        UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "up".into(), ..UpOptions::default() };
     let code = converge(&loaded, &options, context, started)?;
     if arguments.watch {
         return super::watch::follow(loaded, &options, context);
@@ -61,7 +62,8 @@ pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, 
     }
     if !outcome.failures.is_empty() {
         let names: Vec<&str> = outcome.failures.iter().map(|failure| failure.container.as_str()).collect();
-        return Err(Fault::new(format!("not everything is up: {}", names.join(", "))).hint(format!("`stead logs {}` shows all it said", names[0])));
+        return Err(Fault::new(format!("not everything is up: {}", names.join(", ")))
+            .hint(format!("`stead logs {}` shows all it said", names[0])));
     }
     let what = if outcome.changes.is_empty() { "nothing to do" } else { "up" };
     context.ui.say(&Style::Dim.paint(&format!("{what} ({})", apply::since(started)), context.ui.color_err));

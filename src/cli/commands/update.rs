@@ -21,7 +21,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let before = apply::read_lock(&loaded.instance.folder)?;
     let locked = versions(&before);
     if let Some(name) = arguments.names.iter().find(|name| !locked.keys().any(|(_, locked)| locked == *name)) {
-        return Err(Fault::new(format!("stead.lock has no package \"{name}\"")).hint("`stead update` without a name moves everything"));
+        return Err(
+            Fault::new(format!("stead.lock has no package \"{name}\"")).hint("`stead update` without a name moves everything")
+        );
     }
     let shown = Shown::new(&context.ui, false);
     let updated = apply::update_lock(&loaded, &update, &shown);

@@ -14,7 +14,13 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project_dry()?;
-    let meant = |change: &&Change| change.name == arguments.name || change.name.rsplit_once('-').is_some_and(|(base, replica)| base == arguments.name && replica.bytes().all(|c| c.is_ascii_digit()));
+    let meant = |change: &&Change| {
+        change.name == arguments.name
+            || change
+                .name
+                .rsplit_once('-')
+                .is_some_and(|(base, replica)| base == arguments.name && replica.bytes().all(|c| c.is_ascii_digit()))
+    };
     let planned = apply::plan_only(&loaded)?;
     let pending: Vec<&Change> = planned.plan.changes.iter().filter(meant).collect();
     if !pending.is_empty() {

@@ -42,7 +42,12 @@ impl Report for Shown<'_> {
         let span = |place: &Place, text: Option<String>| LabeledSpan::new(text, place.offset, place.length);
         let here = span(&self.found.place, Some("here".into()));
         // A second place in another file is told in words.
-        let other = self.found.other.as_ref().filter(|(place, _)| place.file == self.found.place.file).map(|(place, says)| span(place, Some(says.clone())));
+        let other = self
+            .found
+            .other
+            .as_ref()
+            .filter(|(place, _)| place.file == self.found.place.file)
+            .map(|(place, says)| span(place, Some(says.clone())));
         Some(Box::new(std::iter::once(here).chain(other)))
     }
 }

@@ -1,5 +1,5 @@
 //! The one object through which all output goes: results to standard output, the rest to standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing is allowed")]
+#![expect(clippy::print_stderr, reason = "this is where printing is allowed")]
 
 mod diagnostics;
 mod plan;
@@ -51,10 +51,15 @@ impl Style {
 impl Ui {
     /// The ui of this process: colours on terminals, unless `NO_COLOR` is set.
     pub fn new() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
         let terminal_err = std::io::stderr().is_terminal();
-        Self { color_out: wanted && (forced || std::io::stdout().is_terminal()), color_err: wanted && (forced || terminal_err), terminal_err }
+        Self {
+            color_out: wanted && (forced || std::io::stdout().is_terminal()),
+            color_err: wanted && (forced || terminal_err),
+            terminal_err,
+        }
     }
 
     /// Prints a result.

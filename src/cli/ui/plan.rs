@@ -14,7 +14,12 @@ pub fn plan_text(plan: &Plan, color: bool) -> String {
         out.push_str(&line(change, width, color));
     }
     let count = |symbol| plan.changes.iter().filter(|change| change.symbol == symbol).count();
-    out.push_str(&format!("{} to create, {} to change, {} to remove\n", count(Symbol::Create), count(Symbol::Change), count(Symbol::Remove)));
+    out.push_str(&format!(
+        "{} to create, {} to change, {} to remove\n",
+        count(Symbol::Create),
+        count(Symbol::Change),
+        count(Symbol::Remove)
+    ));
     out
 }
 
@@ -50,7 +55,11 @@ fn line(change: &Change, width: usize, color: bool) -> String {
         out.push_str(&format!("    {}  {}\n", " ".repeat(width), Style::Dim.paint(&format!("← {text}"), color)));
     }
     if rest.len() > shown {
-        out.push_str(&format!("    {}  {}\n", " ".repeat(width), Style::Dim.paint(&format!("← and {} more", rest.len() - shown), color)));
+        out.push_str(&format!(
+            "    {}  {}\n",
+            " ".repeat(width),
+            Style::Dim.paint(&format!("← and {} more", rest.len() - shown), color)
+        ));
     }
     out
 }

@@ -75,15 +75,24 @@ impl Reporter for Shown {
             Progress::Planned(_) => {}
             Progress::Resolving => self.passing("resolving packages …"),
             Progress::Resolved(packages) => self.lasting(&format!("locked {packages} packages in stead.lock")),
-            Progress::Download { done, total } if done < total => self.passing(&format!("fetching {} of {}", Size(done), Size(total))),
+            Progress::Download { done, total } if done < total => {
+                self.passing(&format!("fetching {} of {}", Size(done), Size(total)))
+            }
             Progress::Download { .. } => {}
             Progress::Build(Event::Started { image, step }) => self.passing(&format!("{image}: {step} …")),
             Progress::Build(Event::Finished { image, step, millis, .. }) => {
-                self.lasting(&format!("{} {image}: {step} {}", Style::Good.paint("built", color), Style::Dim.paint(&format!("{millis} ms"), color)));
+                self.lasting(&format!(
+                    "{} {image}: {step} {}",
+                    Style::Good.paint("built", color),
+                    Style::Dim.paint(&format!("{millis} ms"), color)
+                ));
             }
             Progress::Build(Event::Output { image, line }) => self.passing(&format!("{image}: {line}")),
             Progress::Build(Event::Skipped { image, packages }) => {
-                self.lasting(&Style::Dim.paint(&format!("{image}: scripts not run, nothing stands in for them: {}", packages.join(" ")), color));
+                self.lasting(
+                    &Style::Dim
+                        .paint(&format!("{image}: scripts not run, nothing stands in for them: {}", packages.join(" ")), color),
+                );
             }
             Progress::Container { name, what } => {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

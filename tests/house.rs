@@ -1,0 +1,75 @@
+//! The house stands as `src/lib.rs` draws it: no room imports from a higher floor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Rooms and floors, read from the table in the crate's documentation.
+fn floors() -> BTreeMap<String, u32> {
+    let text = fs::read_to_string("src/lib.rs").unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | "));
+    rows.filter_map(|row| {
+        let mut cells = row.split(" | ");
+        let floor = cells.next()?.parse().ok()?;
+        Some((cells.next()?.trim_matches(['[', '`', ']']).to_owned(), floor))
+    })
+    .collect()
+}
+
+fn visit(folder: &Path, files: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            visit(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn no_room_imports_from_a_higher_floor() {
+    let floors = floors();
+    assert_eq!(floors.len(), 16, "{floors:?}");
+    let mut wrong = Vec::new();
+    for (room, floor) in &floors {
+        let mut files = Vec::new();
+        visit(&Path::new("src").join(room), &mut files);
+        for (path, text) in files {
+            for (at, _) in text.match_indices("crate::") {
+                let used: String = text[at + 7..].chars().take_while(|c| c.is_ascii_lowercase()).collect();
+                match floors.get(&used) {
+                    Some(other) if other > floor => {
+                        wrong.push(format!("{path}: {room} (floor {floor}) uses {used} (floor {other})"))
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    wrong.sort();
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_is_in_the_table_and_every_file_says_what_it_owns() {
+    let floors = floors();
+    for entry in fs::read_dir("src").unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+        let name = entry.file_name().into_string().unwrap();
+        assert!(floors.contains_key(&name), "{name} is not in the table of src/lib.rs");
+    }
+    let mut files = Vec::new();
+    visit(Path::new("src"), &mut files);
+    // A command's file opens with its arguments: their documentation is its help text.
+    let silent = files.iter().filter(|(path, text)| !path.contains("cli/commands/") && !text.starts_with("//!"));
+    assert_eq!(silent.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn generated_files_are_up_to_date() {
+    for (path, text) in [("schemas/stead.json", stead::spec::schema()), ("schemas/reference.md", stead::spec::reference())] {
+        let there = fs::read_to_string(path).unwrap_or_default();
+        assert!(there == text, "{path} is out of date: cargo run -- schema [--reference] > {path}");
+    }
+}
