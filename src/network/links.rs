@@ -16,6 +16,7 @@ const NEWADDR: u16 = 20;
 const NEWROUTE: u16 = 24;
 const GETROUTE: u16 = 26;
 
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
@@ -171,6 +172,10 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
                     // Not up yet: a peer cannot be opened before the pair is whole (veth_open, ENOTCONN).
                     batch.raw(&link_header(0, false));
                     batch.text(IFLA_IFNAME, &interface.name);
+                    // The hardware address follows from the IP: neighbours that remember it find the
+                    // container that replaces another at once.
+                    let [a, b, c, d] = interface.address.octets();
+                    batch.attribute(IFLA_ADDRESS, &[0x02, 0x42, a, b, c, d]);
                     batch.number(IFLA_MTU, interface.mtu);
                     batch.number(IFLA_NET_NS_PID, u32::try_from(pid).unwrap_or(0));
                 });
