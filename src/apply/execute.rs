@@ -201,7 +201,8 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         changes = merge(&changes, &planned.plan.changes);
     }
     keep_scan(instance, &observation);
-    pin_planned(loaded, &store, &planned, &record, &lock)?;
+    remember(loaded, &lock, &observation, &store, &planned.built, &mut record)?;
+    pin(loaded, &store, &record, &lock)?;
     let mut executor = Executor {
         loaded,
         store: &store,
@@ -297,10 +298,26 @@ fn build(
         done.store(true, Ordering::Relaxed);
         built
     })?;
-    for (name, image) in &built {
-        record.images.insert(name.clone(), builder.record(name, image)?);
-    }
+    remember(loaded, lock, observation, store, &built, record)?;
     Ok(built)
+}
+
+/// Records where images came from, those that somebody else built included.
+fn remember(
+    loaded: &LoadedProject,
+    lock: &Lock,
+    observation: &Observation,
+    store: &Store,
+    images: &BTreeMap<Name, Image>,
+    record: &mut InstanceRecord,
+) -> Result<()> {
+    let facts = StoreFacts { store, scanner: &observation.scanner };
+    for (name, image) in images {
+        if record.images.get(name).is_none_or(|known| known.digest != image.digest) {
+            record.images.insert(name.clone(), crate::build::record(&loaded.project, lock, &facts, name, image)?);
+        }
+    }
+    Ok(())
 }
 
 /// Sets the instance's root in the store: its images, their layers, and what the lock names.
@@ -328,15 +345,6 @@ fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lo
         &loaded.instance.id,
         &Pin { folder: loaded.instance.folder.clone(), project: loaded.project.name.to_string(), digests },
     )
-}
-
-fn pin_planned(loaded: &LoadedProject, store: &Store, planned: &Planned, record: &InstanceRecord, lock: &Lock) -> Result<()> {
-    let mut record = record.clone();
-    for (name, image) in &planned.built {
-        let steps = record.images.get(name).map(|known| known.steps.clone()).unwrap_or_default();
-        record.images.insert(name.clone(), ImageRecord { digest: image.digest, steps });
-    }
-    pin(loaded, store, &record, lock)
 }
 
 /// Ends what runs and is not on record: left by an `up` that was killed.

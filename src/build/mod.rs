@@ -276,24 +276,22 @@ impl Builder<'_> {
     fn view(&self, layers: &[LayerInfo]) -> View {
         View::new(self.paths(layers))
     }
+}
 
-    /// What a built image came from, for telling later why it must be built again.
-    ///
-    /// # Errors
-    /// Those of writing the listings of copied files.
-    pub fn record(&self, name: &Name, image: &Image) -> Outcome<ImageRecord> {
-        let mut steps = Vec::new();
-        for (index, mut step) in step_records(self.project, self.lock, name, &self.facts()) {
-            if let Ok(tree) = self.scanner.tree(name, index) {
-                let listing = serde_json::to_vec(tree).doing(|| "cannot list copied files".into())?;
-                let digest = self.store.put_blob(&listing)?;
-                self.pin([&digest])?;
-                step.listing = Some(digest);
-            }
-            steps.push(step);
+/// What a built image came from, for telling later why it must be built again.
+///
+/// # Errors
+/// Those of writing the listings of copied files.
+pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, image: &Image) -> Outcome<ImageRecord> {
+    let mut steps = Vec::new();
+    for (index, mut step) in step_records(project, lock, name, facts) {
+        if let Ok(tree) = facts.scanner.tree(name, index) {
+            let listing = serde_json::to_vec(tree).doing(|| "cannot list copied files".into())?;
+            step.listing = Some(facts.store.put_blob(&listing)?);
         }
-        Ok(ImageRecord { digest: image.digest, steps })
+        steps.push(step);
     }
+    Ok(ImageRecord { digest: image.digest, steps })
 }
 
 struct State {

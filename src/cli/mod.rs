@@ -93,6 +93,8 @@ pub fn main() -> ExitCode {
         Some("build-step") => return internal(crate::build::helper()),
         _ => {}
     }
+    // What is built must not depend on the caller's umask; private files say so themselves.
+    crate::sys::set_umask(0o022);
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {

@@ -443,7 +443,16 @@ impl Planner<'_> {
         if record.is_some_and(|record| record.image_name != wish.image_name.as_str()) {
             return self.at(&format!("container.{}.image", wish.container), format!("image is {} now", wish.image_name));
         }
-        cause(format!("image {} changed", wish.image_name))
+        let text = format!("image {} changed", wish.image_name);
+        // Built already, by another project or an earlier command: the inputs still tell why.
+        let before = self.observed.record.images.get(&wish.image_name);
+        let deeper = before
+            .filter(|before| record.is_some_and(|record| record.image == before.digest))
+            .map(|before| self.image_causes(&wish.image_name, Some(before), &BTreeSet::new()));
+        match deeper.and_then(|causes| causes.into_iter().next()) {
+            Some(deeper) => Cause { text: format!("{text} ← {}", deeper.text), place: deeper.place },
+            None => cause(text),
+        }
     }
 }
 

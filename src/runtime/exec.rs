@@ -115,11 +115,7 @@ fn inside(spec: &ExecSpec, hostname: &str, stdio: Stdio, line: &std::os::unix::n
         let root = File::open("/")?;
         let identity = identity(&root, &spec.process.user, &spec.process.groups)?;
         match stdio {
-            Stdio::Files { stdin, stdout, stderr } => {
-                for (number, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
-                    sys::place_descriptor(&fd, i32::try_from(number).unwrap_or(0))?;
-                }
-            }
+            Stdio::Files { stdin, stdout, stderr } => sys::place_standard([stdin, stdout, stderr])?,
             Stdio::Terminal => {
                 let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
                 if let Some((rows, columns)) = spec.size {

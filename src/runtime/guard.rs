@@ -123,11 +123,7 @@ fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root
         root.complete(spec, host)?;
         root.enter()?;
         match stdio {
-            Stdio::Files { stdin, stdout, stderr } => {
-                for (number, fd) in [stdin, stdout, stderr].into_iter().enumerate() {
-                    sys::place_descriptor(&fd, i32::try_from(number).unwrap_or(0))?;
-                }
-            }
+            Stdio::Files { stdin, stdout, stderr } => sys::place_standard([stdin, stdout, stderr])?,
             Stdio::Terminal => {
                 let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
                 nix::unistd::fchown(&slave, Some(identity.uid.into()), Some(5.into()))?;

@@ -335,7 +335,9 @@ fn beneath(folder: &Path, subpath: Option<&Path>) -> io::Result<OwnedFd> {
         io::Error::new(error.kind(), format!("{}: {error}", folder.display()))
     })?;
     match subpath {
-        Some(subpath) => sys::open_in_root(base.as_fd(), subpath, OFlag::O_PATH),
+        Some(subpath) => {
+            at(&format!("its subpath {}", subpath.display()), sys::open_in_root(base.as_fd(), subpath, OFlag::O_PATH))
+        }
         None => Ok(base),
     }
 }

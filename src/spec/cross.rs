@@ -16,7 +16,7 @@ pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &
     cross.replicas();
     cross.dependencies();
     cross.subnets();
-    if !unused_profiles {
+    if !unused_profiles && !project.containers.is_empty() {
         cross.unused();
     }
 }

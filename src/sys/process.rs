@@ -138,6 +138,20 @@ pub fn place_descriptor(fd: impl AsFd, number: RawFd) -> io::Result<()> {
     check(libc::c_long::from(unsafe { libc::dup2(raw, number) })).map(drop)
 }
 
+/// Makes three descriptors the standard ones of the program that is executed next.
+///
+/// # Errors
+/// Those of `dup2(2)` and `fcntl(2)`.
+pub fn place_standard(streams: [OwnedFd; 3]) -> io::Result<()> {
+    use std::os::fd::IntoRawFd;
+    for (number, fd) in (0..).zip(streams) {
+        place_descriptor(&fd, number)?;
+        // One that has its number already must not be closed with its owner; the others close on exec.
+        let _ = fd.into_raw_fd();
+    }
+    Ok(())
+}
+
 /// Takes over a descriptor that the parent placed at a number.
 ///
 /// # Errors

@@ -1,1 +1,184 @@
-//! To come.
+//! Builds: steps, rules of `copy`, what is cached, the same bytes everywhere.
+
+use crate::world::{World, copy_folder, is_root};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+fn digests(world: &World) -> String {
+    world.ok(&["build"])
+}
+
+#[test]
+fn steps_do_what_they_say() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "steps",
+        r##"
+image "made" {
+    from "base"
+    copy "tree/" to="/opt/tree"
+    copy "one.sh" to="/opt/exact"
+    copy "one.sh" "two.txt" to="/opt/into/"
+    copy "*.txt" to="/opt/glob/" owner="www-data" mode="0600"
+    copy "one.sh" to="/bin/one"
+    arg SECRETLESS="build"
+    env KEEP="yes"
+    workdir "/work"
+    run "pwd > where; echo $SECRETLESS > arg; id -u > who"
+    user "nobody"
+    run "id -un > /tmp/who; true"
+    shell "/bin/bash" "-ec"
+    run "[[ a == a ]] && echo bash > /tmp/shell"
+    run "touch" "/tmp/a file"
+    run "ls /sys/class/net > /tmp/links"
+    label tier="test"
+    expose 80
+    entrypoint "/bin/echo"
+    cmd "default"
+}
+image "small" { from "scratch"; copy "/bin/busybox" from="base" to="/bin/"; copy "/opt/tree" from="made" to="/t"; entrypoint "/bin/busybox"; }
+"##,
+    );
+    world.write("tree/.dockerignore-is-not-here", "");
+    world.write("tree/deep/file", "f");
+    world.write("tree/skip/me", "x");
+    world.write(".steadignore", "tree/skip\n");
+    world.write("one.sh", "#!/bin/sh\necho one $KEEP\n");
+    fs::set_permissions(world.folder.join("one.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+    world.write("two.txt", "two");
+    fs::set_permissions(world.folder.join("two.txt"), fs::Permissions::from_mode(0o604)).unwrap();
+    std::os::unix::fs::symlink("deep/file", world.folder.join("tree/link")).unwrap();
+    world.ok(&["build"]);
+    assert_eq!(world.ok(&["run", "-T", "made"]), "default\n");
+    assert_eq!(world.ok(&["run", "-T", "made", "hello"]), "hello\n");
+    let shell = |script: &str| {
+        world.edit("    entrypoint \"/bin/echo\"\n", "");
+        let out = world.ok(&["run", "-T", "made", "sh", "-c", script]);
+        world.edit("    cmd \"default\"", "    entrypoint \"/bin/echo\"\n    cmd \"default\"");
+        out
+    };
+    assert_eq!(
+        shell("cd /opt && find . | sort | tr '\\n' ' '"),
+        ". ./exact ./glob ./glob/two.txt ./into ./into/one.sh ./into/two.txt ./tree ./tree/.dockerignore-is-not-here ./tree/deep ./tree/deep/file ./tree/link "
+    );
+    assert_eq!(
+        shell("cd /opt; stat -c '%a %U' exact into/two.txt glob/two.txt; readlink tree/link; one"),
+        "755 root\n644 root\n600 www-data\ndeep/file\none yes\n"
+    );
+    assert_eq!(
+        shell(
+            "cat /work/where /work/arg /work/who /tmp/who /tmp/shell /tmp/links; echo \"[$SECRETLESS]\"; ls '/tmp/a file'; ls -ld /bin | cut -c1"
+        ),
+        "/work\nbuild\n0\nnobody\nbash\nlo\n[]\n/tmp/a file\nl\n"
+    );
+    assert_eq!(
+        world.ok(&["run", "-T", "small", "ls", "/", "/t"]).split_whitespace().collect::<Vec<_>>().join(" "),
+        "/: bin dev etc proc sys t /t: deep link"
+    );
+}
+
+#[test]
+fn the_same_bytes_under_every_circumstance() {
+    if !is_root() {
+        return;
+    }
+    let project = r#"
+image "made" { from "base"; copy "src/" to="/src"; run "mkdir /out && cp -r /src/. /out && date > /dev/null"; }
+"#;
+    let world = World::new("bytes", project);
+    for name in ["b", "a", "c/d"] {
+        world.write(&format!("src/{name}"), name);
+    }
+    let first = digests(&world);
+    // Another folder, umask, locale, user of the files, order of creation, store.
+    let other = world.folder.with_file_name("elsewhere");
+    fs::create_dir_all(other.join("src/c")).unwrap();
+    for name in ["c/d", "a", "b"] {
+        fs::write(other.join("src").join(name), name).unwrap();
+        std::os::unix::fs::chown(other.join("src").join(name), Some(1234), Some(1234)).unwrap();
+        fs::set_permissions(other.join("src").join(name), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    for name in ["stead.kdl", "stead.lock"] {
+        fs::copy(world.folder.join(name), other.join(name)).unwrap();
+    }
+    let root = world.root.with_file_name("other-root");
+    let line = format!("umask 077; exec taskset 1 {} build", env!("CARGO_BIN_EXE_stead"));
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(&other)
+        .env("STEAD_ROOT", &root)
+        .env("LC_ALL", "de_DE.UTF-8")
+        .env("TZ", "Asia/Tokyo")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), first);
+    fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn a_step_that_gives_the_same_bytes_stops_the_rebuild() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "cutoff",
+        r#"
+image "made" { from "base"; copy "input" to="/input"; run "cut -c1 /input > /first; rm /input"; }
+image "user" { from "made"; run "cat /proc/sys/kernel/random/uuid > /uuid"; }
+"#,
+    );
+    world.write("input", "abc");
+    let first = digests(&world);
+    assert_eq!(digests(&world), first, "nothing is built twice");
+    world.write("input", "axx");
+    // The layer of `copy` differs, so `run` runs again; removing /input makes the result differ only there.
+    let second = digests(&world);
+    assert_ne!(first, second);
+    world.write("input", "abc");
+    assert_eq!(digests(&world), first, "going back is found in the store");
+}
+
+#[test]
+fn failures_tell_place_and_last_lines_and_leave_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("buildfail", "image \"made\" {\n    from \"base\"\n    run \"echo before; ls /nowhere\"\n}\n");
+    let ran = world.fails(&["build", "made"]);
+    assert!(ran.err.contains("stead.kdl:6") && ran.err.contains("    before") && ran.err.contains("/nowhere"), "{}", ran.err);
+    world.edit("run \"echo before; ls /nowhere\"", "copy \"nothing-here\" to=\"/x\"");
+    let ran = world.fails(&["build", "made"]);
+    assert!(ran.err.contains("stead.kdl:6") && ran.err.contains("there is no \"nothing-here\" to copy"), "{}", ran.err);
+    assert!(world.fails(&["build", "maed"]).err.contains("perhaps \"made\""));
+    world.edit("copy \"nothing-here\" to=\"/x\"", "run \"busybox wget -T 1 -q http://127.0.0.1:9/\"");
+    assert!(world.fails(&["build", "made"]).err.contains("network=#true"));
+}
+
+#[test]
+fn collection_keeps_what_projects_use() {
+    if !is_root() {
+        return;
+    }
+    // An installation with a store of its own: what others build must not be collected here.
+    let world = World::bare("gc", "project \"gc\"\nimage \"a\" { copy \"a\" to=\"/a\" }\nimage \"b\" { copy \"b\" to=\"/b\" }\n");
+    fs::remove_file(world.root.join("store")).unwrap();
+    world.write("a", "1");
+    world.write("b", "2");
+    world.ok(&["build"]);
+    assert!(world.ok(&["gc"]).contains("kept"));
+    assert_eq!(world.ok(&["images", "--json"]).matches("\"gc/").count(), 2);
+    world.write("a", "changed");
+    world.ok(&["build"]);
+    let done: serde_json::Value = serde_json::from_str(&world.ok(&["gc", "--json"])).unwrap();
+    assert!(done["removed"].as_u64().unwrap() >= 2, "{done}");
+    let moved = world.folder.with_file_name("moved");
+    fs::rename(&world.folder, &moved).unwrap();
+    let gc = world.command(&["gc", "--json"]).current_dir(&moved).output().unwrap();
+    assert!(gc.status.success());
+    assert_eq!(fs::read_dir(world.root.join("store/layers")).unwrap().count(), 0, "a project whose folder is gone keeps nothing");
+    copy_folder(&moved, &world.folder);
+}

@@ -1,1 +1,223 @@
-//! To come.
+//! Life of containers: exit codes, limits, restarts, health, logs, exec, run, stop and start.
+
+use crate::world::{World, eventually, is_root};
+use std::process::Command;
+
+#[test]
+fn exec_and_run_carry_exit_codes_output_and_terminals() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "exec",
+        r#"container "c" { image "base"; stop-grace "100ms"; env A="1"; workdir "/srv/deep"; cmd "sleep" "1000"; }"#,
+    );
+    world.ok(&["up"]);
+    assert_eq!(world.run(&["exec", "-T", "c", "sh", "-c", "exit 7"]).code, 7);
+    assert_eq!(world.run(&["exec", "-T", "c", "sh", "-c", "kill -9 $$"]).code, 137);
+    assert_eq!(world.run(&["exec", "-T", "c", "nosuch"]).code, 127);
+    assert_eq!(world.run(&["exec", "-T", "c", "/etc/passwd"]).code, 126);
+    assert_eq!(world.exec("c", "pwd; echo $A; hostname; id -u"), "/srv/deep\n1\nc-1\n0");
+    assert_eq!(
+        world.ok(&["exec", "-T", "-u", "nobody", "-e", "B=2", "-w", "/tmp", "c", "sh", "-c", "id -un; echo $B; pwd"]),
+        "nobody\n2\n/tmp\n"
+    );
+    let terminal = Command::new("script")
+        .args([
+            "-qec",
+            &format!("{} -C {} exec c sh -c 'tty; stty size; exit 3'", env!("CARGO_BIN_EXE_stead"), world.folder.display()),
+            "/dev/null",
+        ])
+        .env("STEAD_ROOT", &world.root)
+        .output()
+        .unwrap();
+    assert_eq!(terminal.status.code(), Some(3), "{terminal:?}");
+    assert!(String::from_utf8_lossy(&terminal.stdout).contains("/dev/pts/"), "{terminal:?}");
+    assert_eq!(world.run(&["run", "-T", "c", "sh", "-c", "echo $A; exit 5"]).out, "1\n");
+    assert_eq!(world.run(&["run", "-T", "base", "sh", "-c", "exit 5"]).code, 5);
+    assert_eq!(world.run(&["run", "-T", "base", "nosuch"]).code, 127);
+    assert!(world.fails(&["run", "-T", "bse", "true"]).err.contains("perhaps \"base\""));
+    assert_eq!(world.ps().len(), 1, "one-off containers are gone");
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn the_sandbox_is_as_docker_makes_it() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("sandbox", r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }"#);
+    world.ok(&["up"]);
+    assert!(world.exec("c", "grep CapEff /proc/self/status").ends_with("00000000a80425fb"));
+    assert!(world.exec("c", "grep CapInh /proc/self/status").ends_with("0000000000000000"));
+    assert_eq!(world.exec("c", "cat /proc/1/comm"), "sleep");
+    assert_eq!(world.exec("c", "ls /proc/self/fd | wc -l"), "4", "0, 1, 2 and the folder itself");
+    assert_eq!(
+        world.exec("c", "ls /dev | sort | tr '\\n' ' '"),
+        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    );
+    for script in [
+        "echo x > /proc/sys/kernel/hostname",
+        "echo x > /sys/kernel/uevent_helper",
+        "mount -t tmpfs x /mnt",
+        "mknod /dev/sda b 8 0 && cat /dev/sda",
+        "cat /proc/kcore | head -c1 | grep .",
+    ] {
+        let ran = world.run(&["exec", "-T", "c", "sh", "-c", script]);
+        assert_ne!(ran.code, 0, "{script}: {}", ran.out);
+    }
+    // Nothing of the host's file system, network, processes or System V shared memory is in sight.
+    assert_eq!(world.exec("c", "ls /proc | grep -c '^[0-9]'"), "4", "sleep, sh, ls and grep");
+    assert_eq!(world.exec("c", "ls /sys/class/net | tr '\\n' ' '"), "eth0 lo");
+    world.ok(&["down"]);
+}
+
+#[test]
+fn limits_hold() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "limits",
+        r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; limits { cpus 0.5; memory "48MiB"; pids 20; }; }
+container "eater" { image "base"; cmd "python3" "-c" "x = bytearray(200 << 20)"; limits { memory "48MiB"; }; }"#,
+    );
+    let up = world.run(&["up"]);
+    assert_eq!(up.code, 1);
+    assert!(up.err.contains("out of memory"), "{}", up.err);
+    let eater = world.container("eater-1");
+    assert_eq!(
+        (eater["state"].as_str(), eater["out_of_memory"].as_bool(), eater["exit_code"].as_i64()),
+        (Some("exited"), Some(true), Some(137))
+    );
+    let quota = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us";
+    let read = format!("cat {quota} 2>/dev/null || cut -d' ' -f1 /sys/fs/cgroup/cpu.max");
+    assert_eq!(world.exec("c", &read), "50000");
+    let ran = world.run(&["exec", "-T", "c", "sh", "-c", "for i in $(seq 40); do sleep 5 & done; wait"]);
+    assert!(ran.err.contains("fork") || ran.err.contains("esource"), "{ran:?}");
+}
+
+#[test]
+fn restarts_health_and_ends() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "life",
+        r#"
+container "once" { image "base"; cmd "true"; }
+container "again" { image "base"; cmd "sh" "-c" "sleep 0.3; exit 3"; restart "on-failure" max=2; }
+container "sick" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; healthcheck interval="100ms" retries=2 { exec "false" }; }
+container "gone" { image "base"; cmd "nosuch"; }
+container "quick" { image "base"; cmd "sh" "-c" "echo last words; exit 4"; }
+"#,
+    );
+    let up = world.run(&["up"]);
+    assert_eq!(up.code, 1);
+    for (name, text) in [("sick-1", "unhealthy"), ("gone-1", "\"nosuch\" is not in the image"), ("quick-1", "exit status 4")] {
+        assert!(up.err.contains(&format!("failed: {name}: ")) && up.err.contains(text), "{name}: {}", up.err);
+    }
+    assert!(up.err.contains("    last words"), "{}", up.err);
+    assert_eq!(world.container("once-1")["state"], "exited");
+    assert_eq!(world.container("gone-1")["state"], "dead");
+    eventually("it is restarted twice", || {
+        let again = world.container("again-1");
+        again["state"] == "exited" && again["restarts"] == 2 && again["exit_code"] == 3
+    });
+    let plan = world.ok(&["plan"]);
+    assert!(!plan.contains("once-1"), "what finished well is left alone: {plan}");
+}
+
+#[test]
+fn stop_start_kill_and_drift() {
+    if !is_root() {
+        return;
+    }
+    let trap = r#"container "c" { image "base"; restart "always"; cmd "sh" "-c" "trap 'echo bye; exit 0' TERM; trap 'echo hup' HUP; echo hi; while :; do sleep 0.05; done"; }"#;
+    let world = World::new("stop", trap);
+    world.ok(&["up"]);
+    world.ok(&["kill", "-s", "HUP", "c"]);
+    eventually("the signal arrives", || world.ok(&["logs", "c"]).contains("hup"));
+    world.ok(&["stop", "c"]);
+    assert!(world.ok(&["logs", "c"]).ends_with("bye\n"));
+    assert_eq!(world.container("c-1")["state"], "exited", "stopped by hand, it is not restarted");
+    assert!(world.ok(&["status"]).contains("it is not running"));
+    world.ok(&["start", "c"]);
+    let before = world.pid("c-1");
+    world.ok(&["restart", "c"]);
+    assert_ne!(world.pid("c-1"), before);
+    // Killed, it comes back by its policy.
+    world.ok(&["kill", "c"]);
+    eventually("it is restarted", || {
+        world.container("c-1")["restarts"].as_i64() >= Some(1) && world.container("c-1")["state"] == "running"
+    });
+    world.ok(&["stop"]);
+    world.ok(&["up"]);
+    assert_eq!(world.container("c-1")["state"], "running");
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn logs_of_replicas_are_told_apart() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "logs",
+        r#"container "c" { image "base"; replicas 2; init #true; cmd "sh" "-c" "echo out; echo err >&2; printf part; exec sleep 1000"; }"#,
+    );
+    world.ok(&["up"]);
+    eventually("both have spoken", || world.ok(&["logs"]).lines().filter(|line| line.ends_with("| err")).count() == 2);
+    let all = world.ok(&["logs"]);
+    assert!(all.contains("c-1 | out\n") && all.contains("c-2 | err\n"), "{all}");
+    assert_eq!(world.ok(&["logs", "c-1", "-n", "1"]), "err\n");
+    assert!(world.ok(&["logs", "-t", "c-1"]).starts_with("20"), "with its time");
+    world.ok(&["down"]);
+    assert!(world.ok(&["logs", "c-1"]).contains("part"), "an unfinished last line is kept");
+}
+
+#[test]
+fn ordinary_users_are_told_what_to_type() {
+    if !is_root() {
+        return;
+    }
+    // The binary must be where everybody can reach it.
+    let binary = std::env::temp_dir().join(format!("stead-test-{}", std::process::id()));
+    std::fs::copy(env!("CARGO_BIN_EXE_stead"), &binary).unwrap();
+    let folder = std::env::temp_dir().join(format!("stead-project-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("stead.kdl"), "project \"p\"\nimage \"a\" { }\ncontainer \"c\" { image \"a\" }\n").unwrap();
+    let run = |command: &str| {
+        let line = format!("{} -C {} {command}", binary.display(), folder.display());
+        Command::new("su")
+            .args(["-s", "/bin/sh", "nobody", "-c", &line])
+            .env("STEAD_ROOT", "/tmp/nobody-has-this")
+            .output()
+            .unwrap()
+    };
+    let (up, check) = (run("up"), run("check"));
+    std::fs::remove_file(&binary).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(up.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&up.stderr);
+    assert!(text.contains("as root only, for now") && text.contains("sudo"), "{text}");
+    assert!(check.status.success(), "{check:?}");
+}
+
+#[test]
+fn two_ups_of_one_instance_queue() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("queue", r#"container "c" { image "base"; replicas 3; stop-grace "100ms"; cmd "sleep" "1000"; }"#);
+    let both = [world.spawn(&["up"]), world.spawn(&["up"])];
+    for child in both {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(world.ps().len(), 3);
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}

@@ -40,7 +40,10 @@ fn a_plain_command() {
 
 #[test]
 fn a_command_of_another_user() {
-    dies_with_its_monitor("death-user", r#"container "c" { image "base"; stop-grace "100ms"; user "nobody"; cmd "sleep" "1000"; }"#);
+    dies_with_its_monitor(
+        "death-user",
+        r#"container "c" { image "base"; stop-grace "100ms"; user "nobody"; cmd "sleep" "1000"; }"#,
+    );
 }
 
 #[test]

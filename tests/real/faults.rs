@@ -1,1 +1,145 @@
-//! To come.
+//! Things that go wrong around stead: a full disk, missing pieces, a plan that must not write.
+
+use crate::world::{World, is_root};
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn a_plan_opens_nothing_for_writing() {
+    if !is_root() {
+        return;
+    }
+    if Command::new("strace").arg("-V").output().is_err() {
+        crate::world::skip("strace is not installed");
+        return;
+    }
+    let world = World::new("dry", r#"container "c" { image "base"; publish 18140; cmd "sleep" "1"; }"#);
+    let trace = world.folder.with_file_name("trace");
+    for args in [&["plan"][..], &["plan", "--json"], &["up", "--dry-run"], &["check"], &["why", "c"]] {
+        let status = Command::new("strace")
+            .args(["-f", "-qq", "-o"])
+            .arg(&trace)
+            .args(["-e", "trace=open,openat,openat2,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,mknod,mknodat,truncate,ftruncate,chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,mount,connect"])
+            .arg(env!("CARGO_BIN_EXE_stead"))
+            .args(args)
+            .current_dir(&world.folder)
+            .env("STEAD_ROOT", &world.root)
+            .output()
+            .unwrap();
+        assert!(status.status.success(), "{args:?}: {}", String::from_utf8_lossy(&status.stderr));
+        for line in fs::read_to_string(&trace).unwrap().lines() {
+            let call = line.split_whitespace().nth(1).unwrap_or_default();
+            let opens = call.starts_with("open");
+            let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"].iter().any(|flag| line.contains(flag));
+            assert!(opens && !writes || call.starts_with("+++") || call.starts_with("---"), "{args:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_plan_is_applied_exactly_or_refused() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("saved", r#"container "c" { image "base"; stop-grace "100ms"; env A="1"; cmd "sleep" "1000"; }"#);
+    world.write("plan.json", &world.ok(&["plan", "--json"]));
+    world.edit("A=\"1\"", "A=\"2\"");
+    world.ok(&["up"]);
+    let refused = world.fails(&["apply", "plan.json"]);
+    assert!(refused.err.contains("the plan is out of date"), "{}", refused.err);
+    world.edit("A=\"2\"", "A=\"3\"");
+    world.write("plan.json", &world.ok(&["plan", "--json"]));
+    world.ok(&["apply", "plan.json"]);
+    assert_eq!(world.exec("c", "echo $A"), "3");
+    assert!(world.fails(&["apply", "stead.kdl"]).err.contains("is not a plan"));
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_half_made_is_left() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("full", r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }"#);
+    let disk = world.folder.with_file_name("disk");
+    let mount = world.folder.with_file_name("mount");
+    fs::create_dir_all(&mount).unwrap();
+    let sh = |line: String| Command::new("sh").args(["-c", &line]).status().unwrap().success();
+    let (disk, place) = (disk.display(), mount.display());
+    if !sh(format!("truncate -s 40M {disk} && mkfs.ext4 -q {disk} && mount -o loop {disk} {place}")) {
+        crate::world::skip("no loop devices");
+        return;
+    }
+    let ran = world.command(&["up"]).env("STEAD_ROOT", &mount).output().unwrap();
+    let text = String::from_utf8_lossy(&ran.stderr).into_owned();
+    let layers = fs::read_dir(mount.join("store/layers")).map(Iterator::count).unwrap_or(0);
+    let staging = fs::read_dir(mount.join("store/tmp")).map(Iterator::count).unwrap_or(0);
+    assert!(sh(format!("umount {place}")));
+    assert_eq!(ran.status.code(), Some(1), "{text}");
+    assert!(text.contains("the disk is full") && text.contains("stead gc"), "{text}");
+    assert_eq!((layers, staging), (0, 0), "{text}");
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_by_up_and_not_by_check() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "later",
+        r#"container "c" { image "docker.io/library/redis:7"; security { privileged #true }; limits { swap "1MiB" }; }"#,
+    );
+    assert_eq!(world.run(&["check"]).code, 0);
+    let ran = world.fails(&["up"]);
+    assert_eq!(ran.err.matches("help: the file is right").count(), 3, "{}", ran.err);
+}
+
+#[test]
+fn commands_without_a_project_say_so() {
+    let folder = std::env::temp_dir().join(format!("stead-empty-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    for args in [&["up"][..], &["plan"], &["check"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_stead"))
+            .args(args)
+            .current_dir(&folder)
+            .env("STEAD_ROOT", folder.join("root"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("there is no stead.kdl") || text.contains("as root only"), "{text}");
+    }
+    assert!(!folder.join("root").exists());
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn watch_applies_what_changes() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "watch",
+        r#"image "made" { from "base"; copy "page" to="/page"; }
+container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
+    );
+    world.write("page", "one");
+    let mut watch = world.spawn(&["watch"]);
+    let page = || world.run(&["exec", "-T", "c", "cat", "/page"]).out;
+    crate::world::eventually("it is up", || page() == "one");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    world.write("page", "two");
+    crate::world::eventually("the file arrives", || page() == "two");
+    world.edit("sleep\" \"1000", "sleep\" \"2000");
+    crate::world::eventually("the project file, too", || {
+        world.run(&["exec", "-T", "c", "cat", "/proc/1/cmdline"]).out.contains("2000")
+    });
+    world.write("stead.kdl", "nonsense {");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    watch.kill().unwrap();
+    let output = watch.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("page changed") && text.contains("stead.kdl has 2 errors") || text.contains("stead.kdl has 1 error"),
+        "{text}"
+    );
+}

@@ -1,1 +1,187 @@
-//! To come.
+//! Networks: names, isolation, published ports, neighbours that have them already.
+
+use crate::world::{World, eventually, get, is_root};
+use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
+
+/// A page server and a way to ask for pages.
+const SERVER: &str = r#"cmd "python3" "-m" "http.server" "-d" "/srv" "80"; init #true; healthcheck { tcp 80 }"#;
+
+fn fetch(world: &World, from: &str, url: &str) -> bool {
+    world.run(&["exec", "-T", from, "timeout", "2", "busybox", "wget", "-q", "-O", "-", url]).code == 0
+}
+
+#[test]
+fn names_isolation_and_ways_out() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "net",
+        &format!(
+            r#"
+network "one"
+network "two"
+network "inner" internal=#true
+container "a" {{ image "base"; network "one"; publish 18090 to=80; {SERVER}; }}
+container "b" {{ image "base"; network "one"; {SERVER}; }}
+container "c" {{ image "base"; network "two"; {SERVER}; }}
+container "d" {{ image "base"; network "inner"; {SERVER}; }}
+container "e" {{ image "base"; network "inner" "two"; network "one" alias="other"; {SERVER}; }}
+"#
+        ),
+    );
+    world.ok(&["up"]);
+    assert!(get("127.0.0.1:18090", "/").is_ok(), "published on loopback");
+    assert!(fetch(&world, "b", "http://a/") && fetch(&world, "b", "http://a-1/"), "neighbours by name");
+    assert!(fetch(&world, "b", "http://other/"), "by alias");
+    let address = |name: &str, network: &str| world.container(name)["addresses"][network].as_str().unwrap().to_owned();
+    assert!(!fetch(&world, "c", &format!("http://{}/", address("a-1", "one"))), "networks are apart");
+    assert!(!fetch(&world, "d", &format!("http://{}/", address("c-1", "two"))), "internal ones, too");
+    assert!(fetch(&world, "d", "http://e/"), "and connected where somebody is on both");
+    // The way out: an address of this host that is not the gateway's.
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let own = own_address();
+    let connect = |from: &str, to: &str| {
+        world.run(&["exec", "-T", from, "timeout", "2", "busybox", "nc", "-w", "1", to, &port.to_string(), "-e", "true"]).code
+            == 0
+    };
+    assert!(connect("a", &own), "outgoing");
+    assert!(!connect("d", &own), "an internal network has no way out");
+    assert!(!connect("a", "127.0.0.1"), "the host's loopback is out of reach");
+    drop(listener);
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+/// The host's address on its way to others.
+fn own_address() -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").unwrap();
+    socket.local_addr().unwrap().ip().to_string()
+}
+
+#[test]
+fn udp_ranges_and_replicas_behind_one_port() {
+    if !is_root() {
+        return;
+    }
+    let echo = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 99));\\nwhile True: d, a = s.recvfrom(99); s.sendto(socket.gethostname().encode(), a)";
+    let world = World::new(
+        "udp",
+        &format!(
+            r#"
+container "echo" {{ image "base"; init #true; publish 18099 to=99 protocol="udp"; cmd "python3" "-c" "{echo}"; }}
+container "web" {{ image "base"; replicas 2; publish "18100-18101" to="80-81"; init #true; cmd "sh" "-c" "cd /etc && python3 -m http.server 81 & cd /etc && exec python3 -m http.server 80"; healthcheck {{ tcp 80 }}; }}
+"#
+        ),
+    );
+    world.ok(&["up"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let mut buffer = [0; 99];
+    eventually("the datagram is answered", || {
+        socket.send_to(b"x", "127.0.0.1:18099").unwrap();
+        socket.recv_from(&mut buffer).is_ok_and(|(length, _)| &buffer[..length] == b"echo-1")
+    });
+    let mut names = std::collections::BTreeSet::new();
+    for _ in 0..6 {
+        names.insert(get("127.0.0.1:18100", "/hostname").unwrap());
+    }
+    assert_eq!(names.len(), 2, "{names:?}");
+    eventually("the second port of the range answers", || get("127.0.0.1:18101", "/hostname").is_ok());
+}
+
+#[test]
+fn a_port_in_use_is_found_before_anything_starts() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("taken", r#"container "c" { image "base"; publish 18110; stop-grace "100ms"; cmd "sleep" "1000"; }"#);
+    let listener = TcpListener::bind("127.0.0.1:18110").unwrap();
+    let ran = world.fails(&["up"]);
+    assert!(
+        ran.err.contains("cannot publish 127.0.0.1:18110") && ran.err.contains("another program has this port"),
+        "{}",
+        ran.err
+    );
+    assert!(world.ps().is_empty(), "nothing was started");
+    drop(listener);
+    world.ok(&["up"]);
+    assert!(TcpListener::bind("127.0.0.1:18110").is_err(), "the port is held while the container is up");
+    world.ok(&["down"]);
+    assert!(TcpListener::bind("127.0.0.1:18110").is_ok());
+}
+
+#[test]
+fn two_checkouts_run_side_by_side() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("twins", &format!(r#"container "c" {{ image "base"; publish 18120 to=80; {SERVER}; }}"#));
+    let twin = world.folder.with_file_name("twin");
+    crate::world::copy_folder(&world.folder, &twin);
+    world.ok(&["up"]);
+    let other = |args: &[&str]| world.command(args).current_dir(&twin).output().unwrap();
+    let up = other(&["up"]);
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let listed: serde_json::Value = serde_json::from_slice(&other(&["ps", "--json"]).stdout).unwrap();
+    let address = listed["containers"][0]["ports"][0]["address"].as_str().unwrap().to_owned();
+    assert!(address.starts_with("127.") && address != "127.0.0.1", "{address}");
+    assert!(get("127.0.0.1:18120", "/").is_ok() && get(&format!("{address}:18120"), "/").is_ok());
+    let both: serde_json::Value = serde_json::from_str(&world.ok(&["ps", "--projects", "--json"])).unwrap();
+    assert_eq!(both["containers"].as_array().unwrap().len(), 2);
+    world.ok(&["down"]);
+    assert!(get(&format!("{address}:18120"), "/").is_ok(), "one's end is not the other's");
+    assert!(other(&["down"]).status.success());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_flushed_ruleset_is_mended_and_a_foreign_drop_is_named() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("flushed", &format!(r#"container "c" {{ image "base"; publish 18130 to=80; {SERVER}; }}"#));
+    world.ok(&["up"]);
+    let nft = |rules: &str| assert!(Command::new("nft").arg(rules).status().unwrap().success());
+    nft(&format!("delete table ip stead-{}", world.tag()));
+    assert!(get("127.0.0.1:18130", "/").is_err());
+    assert!(world.ok(&["status"]).contains("packet filter changed"));
+    world.ok(&["up"]);
+    assert!(get("127.0.0.1:18130", "/").is_ok());
+    // What dockerd leaves: a forward policy of drop.
+    nft(
+        "add table ip stead_test_foreign; add chain ip stead_test_foreign FORWARD { type filter hook forward priority 0; policy drop; }",
+    );
+    let up = world.run(&["up"]);
+    nft("delete table ip stead_test_foreign");
+    assert!(up.err.contains("table ip stead_test_foreign, chain FORWARD: policy drop"), "{}", up.err);
+    assert_eq!(up.code, 0, "published ports of loopback work all the same");
+}
+
+#[test]
+fn a_subnet_that_the_host_routes_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap();
+    let Some(route) = routes
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|row| row[1] != "00000000" && row[7] == "00FFFFFF")
+    else {
+        println!("skipped: this host routes no /24");
+        return;
+    };
+    let number = u32::from_str_radix(route[1], 16).unwrap().swap_bytes();
+    let subnet = format!("{}/24", std::net::Ipv4Addr::from(number));
+    let world = World::new(
+        "overlap",
+        &format!("network \"n\" subnet=\"{subnet}\"\ncontainer \"c\" {{ image \"base\"; network \"n\"; cmd \"sleep\" \"9\"; }}"),
+    );
+    let ran = world.fails(&["up"]);
+    assert!(ran.err.contains("stead.kdl:4") && ran.err.contains("already routes") && ran.err.contains(route[0]), "{}", ran.err);
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// The image that most tests run: Essential packages, busybox, Python.
 pub const BASE: &str = r#"
-image "base" { debian "bookworm" { package "busybox" "python3" "libcap2-bin" } }
+image "base" { debian "bookworm" { package "busybox-static" "python3" "libcap2-bin" } }
 "#;
 
 pub struct World {
@@ -240,6 +240,6 @@ pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy_folder(&entry.path(), &target) } else { drop(fs::copy(entry.path(), target).unwrap()) }
+        if entry.path().is_dir() { copy_folder(&entry.path(), &target) } else { assert!(fs::copy(entry.path(), target).is_ok()) }
     }
 }
