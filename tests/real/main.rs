@@ -3,6 +3,12 @@
 //! Each test has a project folder and an installation (`STEAD_ROOT`) of its own, and shares the store
 //! with the others, so that the base image is built once. What a test leaves is ended when its
 //! `World` is dropped, also when it fails.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests make files, tell why they skip, and fail by panicking"
+)]
 
 mod build;
 mod containers;
