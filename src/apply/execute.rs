@@ -413,8 +413,8 @@ impl Executor<'_> {
         self.neighbours()?;
         self.wait()?;
         if !self.planned.networks.values().all(|network| network.internal) {
-            for blocker in firewall::blockers(&self.instance().home) {
-                self.reporter.report(Progress::Warning(format!("{blocker}: it blocks what containers send out and what other hosts send to published ports; accept packets from and to br-st* there")));
+            if let Some(blocked) = firewall::blockers(&self.instance().home) {
+                self.reporter.report(Progress::Warning(blocked));
             }
         }
         self.pin()

@@ -52,8 +52,18 @@ pub fn refresh(home: &Home) -> Outcome<()> {
 }
 
 /// Chains of other tables that block what ours accepts.
-pub fn blockers(home: &Home) -> Vec<String> {
-    network::blockers(&name(home)).unwrap_or_default()
+pub fn blockers(home: &Home) -> Option<String> {
+    let found = network::blockers(&name(home)).unwrap_or_default();
+    if found.chains.is_empty() {
+        return None;
+    }
+    let way_out = if found.docker {
+        "type `iptables -I DOCKER-USER -i br-st+ -j ACCEPT; iptables -I DOCKER-USER -o br-st+ -j ACCEPT`"
+    } else {
+        "accept packets from and to br-st* there"
+    };
+    let chains = found.chains.join("; ");
+    Some(format!("{chains}: it blocks what containers send out, and what other hosts send to published ports; {way_out}"))
 }
 
 fn table(records: &[InstanceRecord]) -> Table {

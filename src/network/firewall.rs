@@ -448,16 +448,26 @@ pub fn generation() -> Outcome<u32> {
     found.ok_or_else(|| Fault::new("the kernel tells no generation of its ruleset"))
 }
 
+/// What other tables do to forwarded packets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Blockers {
+    /// Chains that drop by policy, by table and name.
+    pub chains: Vec<String>,
+    /// Whether Docker's own place for users' rules is there.
+    pub docker: bool,
+}
+
 /// Chains of other tables that drop forwarded packets by policy: an accept in ours loses to them.
 ///
 /// # Errors
 /// Those of netlink.
-pub fn blockers(own: &str) -> Outcome<Vec<String>> {
+pub fn blockers(own: &str) -> Outcome<Blockers> {
     let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
     batch.begin(GETCHAIN, DUMP, &header(0));
     let messages = socket.send(&batch).doing(|| "cannot read the ruleset's chains".into())?;
     let mut found = Vec::new();
+    let mut docker = false;
     for message in messages.iter().filter(|message| message.kind == NEWCHAIN && !message.body.is_empty()) {
         let attributes = message.attributes(4);
         let get = |kind: u16| attributes.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value);
@@ -470,6 +480,7 @@ pub fn blockers(own: &str) -> Outcome<Vec<String>> {
         let hook = get(4)
             .map(crate::sys::netlink::attributes)
             .and_then(|hook| number(hook.iter().find(|(kind, _)| *kind == 1).map(|(_, value)| *value)));
+        docker |= text(3) == "DOCKER-USER";
         let family = match message.body[0] {
             1 => "inet",
             IPV4 => "ip",
@@ -479,5 +490,5 @@ pub fn blockers(own: &str) -> Outcome<Vec<String>> {
             found.push(format!("table {family} {}, chain {}: policy drop", text(1), text(3)));
         }
     }
-    Ok(found)
+    Ok(Blockers { chains: found, docker })
 }

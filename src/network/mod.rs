@@ -5,7 +5,7 @@
 mod firewall;
 mod links;
 
-pub use firewall::{Endpoint, NetworkRule, PortRule, Table, blockers, generation, remove_table, replace_table};
+pub use firewall::{Blockers, Endpoint, NetworkRule, PortRule, Table, blockers, generation, remove_table, replace_table};
 pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, routes};
 
 use crate::model::{Context, Outcome};

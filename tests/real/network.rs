@@ -185,3 +185,118 @@ fn a_subnet_that_the_host_routes_is_refused() {
     let ran = world.fails(&["up"]);
     assert!(ran.err.contains("stead.kdl:4") && ran.err.contains("already routes") && ran.err.contains(route[0]), "{}", ran.err);
 }
+
+/// A dockerd on a socket of its own; what it leaves in the kernel goes with it.
+struct Dockerd {
+    process: std::process::Child,
+    folder: std::path::PathBuf,
+    tables: String,
+}
+
+fn tables() -> String {
+    String::from_utf8(Command::new("nft").args(["list", "tables"]).output().unwrap().stdout).unwrap()
+}
+
+impl Dockerd {
+    fn start(folder: std::path::PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&folder).unwrap();
+        let tables = tables();
+        let socket = format!("unix://{}", folder.join("socket").display());
+        let process = Command::new("dockerd")
+            .args(["-H", &socket, "--data-root"])
+            .arg(folder.join("data"))
+            .arg("--exec-root")
+            .arg(folder.join("exec"))
+            .arg("--pidfile")
+            .arg(folder.join("pid"))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .ok()?;
+        let it = Self { process, folder, tables };
+        eventually("dockerd answers", || {
+            Command::new("docker").args(["-H", &socket, "version"]).output().unwrap().status.success()
+        });
+        Some(it)
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+        let _ = Command::new("iptables").args(["-P", "FORWARD", "ACCEPT"]).output();
+        let _ = Command::new("ip").args(["link", "delete", "docker0"]).output();
+        for table in tables().lines().filter(|table| !self.tables.contains(table) && !table.contains("stead-")) {
+            let _ = Command::new("nft").arg("delete").args(table.split_whitespace()).output();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn beside_dockerd_the_rule_that_blocks_is_named() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("dockerd", &format!(r#"container "c" {{ image "base"; publish 18150 to=80; {SERVER}; }}"#));
+    let Some(_dockerd) = Dockerd::start(world.folder.with_file_name("docker")) else {
+        crate::world::skip("dockerd is not installed");
+        return;
+    };
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // dockerd sets this policy when it is the one that switches forwarding on.
+    assert!(Command::new("iptables").args(["-P", "FORWARD", "DROP"]).status().unwrap().success());
+    let up = world.run(&["up"]);
+    assert_eq!(up.code, 0, "{}", up.err);
+    assert!(get("127.0.0.1:18150", "/").is_ok(), "published on loopback");
+    assert!(
+        up.err.contains("table ip filter, chain FORWARD: policy drop") && up.err.contains("iptables -I DOCKER-USER"),
+        "{}",
+        up.err
+    );
+    // An address that is only reached by forwarding: a neighbour in a network namespace of its own.
+    let sh = |line: &str| Command::new("sh").args(["-c", line]).status().unwrap().success();
+    assert!(sh(
+        "ip netns add stead-test-far && ip link add stest0 type veth peer name stest1 netns stead-test-far && ip addr add 198.51.100.1/24 dev stest0 && ip link set stest0 up && ip -n stead-test-far addr add 198.51.100.2/24 dev stest1 && ip -n stead-test-far link set stest1 up"
+    ));
+    let mut far = Command::new("ip")
+        .args(["netns", "exec", "stead-test-far", "python3", "-m", "http.server", "-d", "/var/empty", &port.to_string()])
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let reach = || {
+        world
+            .run(&[
+                "exec",
+                "-T",
+                "c",
+                "timeout",
+                "2",
+                "busybox",
+                "nc",
+                "-w",
+                "1",
+                "198.51.100.2",
+                &port.to_string(),
+                "-e",
+                "true",
+            ])
+            .code
+            == 0
+    };
+    let blocked = !reach();
+    assert!(sh("iptables -I DOCKER-USER -i br-st+ -j ACCEPT; iptables -I DOCKER-USER -o br-st+ -j ACCEPT"));
+    let start = std::time::Instant::now();
+    let mut open = false;
+    while !open && start.elapsed().as_secs() < 8 {
+        open = reach();
+    }
+    let _ = far.kill();
+    let _ = far.wait();
+    assert!(sh("ip link delete stest0; ip netns delete stead-test-far"));
+    assert!(blocked, "docker's policy drops what is forwarded");
+    assert!(open, "the advice helps");
+}
