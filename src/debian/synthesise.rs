@@ -279,6 +279,8 @@ impl Tree<'_> {
         if self.exists("/usr/bin/dpkg") || !status.is_empty() {
             self.write("/var/lib/dpkg/status", status, 0o644)?;
             self.write("/var/lib/dpkg/available", "", 0o644)?;
+            // Names of files here carry the architecture where packages do (dpkg, "info db format 1").
+            self.write("/var/lib/dpkg/info/format", "1\n", 0o644)?;
         }
         Ok(())
     }

@@ -22,6 +22,9 @@ use std::sync::{Condvar, Mutex};
 /// How many packages may wait, decompressed, for their turn to be written.
 const AHEAD: usize = 6;
 
+/// Files from this size on are sent to the disk while the next are being unpacked.
+const LARGE: usize = 32 << 10;
+
 /// What a package's control archive holds.
 #[derive(Clone, Debug, Default)]
 pub struct Control {
@@ -226,6 +229,9 @@ impl Tree {
                 nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(mode))?;
                 let time = nix::sys::time::TimeSpec::new(time, 0);
                 nix::sys::stat::futimens(&file, &time, &time)?;
+                if content.len() >= LARGE {
+                    sys::begin_writing_out(&file);
+                }
                 return Ok(());
             }
             EntryType::Symlink => {

@@ -148,6 +148,9 @@ impl Root {
             let mode = Mode::from_bits_truncate(0o666);
             let made = nix::sys::stat::mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor));
             at(&format!("cannot make /dev/{name}"), made.map_err(io::Error::from))?;
+            // mknod is subject to the umask, and every user writes to /dev/null.
+            let opened = nix::sys::stat::fchmodat(&dev, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink);
+            at(&format!("cannot open /dev/{name} to everybody"), opened.map_err(io::Error::from))?;
         }
         let here = through(&dev);
         for (name, target) in [

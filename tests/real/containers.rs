@@ -67,6 +67,10 @@ fn the_sandbox_is_as_docker_makes_it() {
         let ran = world.run(&["exec", "-T", "c", "sh", "-c", script]);
         assert_ne!(ran.code, 0, "{script}: {}", ran.out);
     }
+    assert_eq!(
+        world.ok(&["exec", "-T", "-u", "nobody", "c", "sh", "-c", "echo x > /dev/null && ls -l /dev/null | cut -c1-10"]),
+        "crw-rw-rw-\n"
+    );
     // Nothing of the host's file system, network, processes or System V shared memory is in sight.
     assert_eq!(world.exec("c", "ls /proc | grep -c '^[0-9]'"), "4", "sleep, sh, ls and grep");
     assert_eq!(world.exec("c", "ls /sys/class/net | tr '\\n' ' '"), "eth0 lo");
