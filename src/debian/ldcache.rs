@@ -43,9 +43,9 @@ pub fn write(root: &Path) -> io::Result<()> {
             }
             let Ok(target) = inside(&format!("{folder}/{name}")) else { continue };
             let Some(soname) = fs::read(&target).ok().and_then(|bytes| soname(&bytes)) else { continue };
-            // A link's own name serves too: `libfoo.so` beside `libfoo.so.1`.
-            let known = if path.is_symlink() && name != soname { name.to_owned() } else { soname };
-            entries.entry(Key(known)).or_insert_with(|| format!("{folder}/{name}"));
+            // The cache names libraries by their soname, and finds each by a file or link of that name.
+            let path = if real.join(&soname).exists() { format!("{folder}/{soname}") } else { format!("{folder}/{name}") };
+            entries.entry(Key(soname)).or_insert(path);
         }
     }
     fs::write(inside("/etc/ld.so.cache")?, encode(&entries))
