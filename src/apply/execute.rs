@@ -412,10 +412,9 @@ impl Executor<'_> {
         self.start(&todo, &mut held);
         self.neighbours()?;
         self.wait()?;
-        if !self.planned.networks.values().all(|network| network.internal) {
-            if let Some(blocked) = firewall::blockers(&self.instance().home) {
-                self.reporter.report(Progress::Warning(blocked));
-            }
+        let forwards = self.planned.networks.values().any(|network| !network.internal);
+        if let Some(blocked) = firewall::blockers(&self.instance().home).filter(|_| forwards) {
+            self.reporter.report(Progress::Warning(blocked));
         }
         self.pin()
     }

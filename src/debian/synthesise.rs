@@ -36,6 +36,7 @@ pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<Stri
     let tree = Tree { root };
     tree.base_files()?;
     tree.users()?;
+    tree.authentication()?;
     tree.certificates()?;
     tree.alternatives(controls)?;
     tree.dpkg(packages, controls)?;
@@ -189,6 +190,28 @@ impl Tree<'_> {
                 );
             }
         }
+    }
+
+    /// What `pam-auth-update` writes where only `unix` is there: without it nobody changes user.
+    fn authentication(&self) -> Outcome<()> {
+        if !self.exists("/usr/share/pam-configs/unix") {
+            return Ok(());
+        }
+        let deny = |kind: &str| format!("{kind} requisite pam_deny.so\n{kind} required pam_permit.so\n");
+        let session = format!("session [default=1] pam_permit.so\n{}session required pam_unix.so\n", deny("session"));
+        for (name, text) in [
+            ("auth", format!("auth [success=1 default=ignore] pam_unix.so nullok\n{}", deny("auth"))),
+            ("account", format!("account [success=1 new_authtok_reqd=done default=ignore] pam_unix.so\n{}", deny("account"))),
+            ("password", format!("password [success=1 default=ignore] pam_unix.so obscure yescrypt\n{}", deny("password"))),
+            ("session", session.clone()),
+            ("session-noninteractive", session),
+        ] {
+            let path = format!("/etc/pam.d/common-{name}");
+            if !self.exists(&path) {
+                self.write(&path, text, 0o644)?;
+            }
+        }
+        Ok(())
     }
 
     /// The bundle that `update-ca-certificates` writes.

@@ -3,14 +3,17 @@
 use crate::world::{World, alive, eventually, is_root};
 
 /// Kills the monitor of the only container; no process of the container may be left.
-fn dies_with_its_monitor(name: &str, container: &str) {
+fn dies_with_its_monitor(name: &str, container: &str, comm: &str) {
     if !is_root() {
         return;
     }
     let world = World::new(name, container);
     world.ok(&["up"]);
     let pid = world.pid("c-1");
-    assert!(alive(pid));
+    // It must be well into its program, as the user that it changes to.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(alive(pid), "{}", world.ok(&["logs"]));
+    assert!(world.ok(&["exec", "-T", "c", "sh", "-c", "cat /proc/*/comm"]).contains(comm));
     let status =
         std::fs::read_to_string(world.root.join("run").join(world.ps()[0]["instance"].as_str().unwrap()).join("c-1/status.json"))
             .unwrap();
@@ -35,7 +38,7 @@ fn dies_with_its_monitor(name: &str, container: &str) {
 
 #[test]
 fn a_plain_command() {
-    dies_with_its_monitor("death-plain", r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }"#);
+    dies_with_its_monitor("death-plain", r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }"#, "sleep");
 }
 
 #[test]
@@ -43,6 +46,7 @@ fn a_command_of_another_user() {
     dies_with_its_monitor(
         "death-user",
         r#"container "c" { image "base"; stop-grace "100ms"; user "nobody"; cmd "sleep" "1000"; }"#,
+        "sleep",
     );
 }
 
@@ -51,6 +55,7 @@ fn a_setuid_program() {
     dies_with_its_monitor(
         "death-setuid",
         r#"container "c" { image "base"; stop-grace "100ms"; cmd "su" "-s" "/bin/sh" "nobody" "-c" "exec sleep 1000"; }"#,
+        "sleep",
     );
 }
 
@@ -59,6 +64,7 @@ fn a_setuid_program_with_init() {
     dies_with_its_monitor(
         "death-setuid-init",
         r#"container "c" { image "base"; stop-grace "100ms"; init #true; cmd "su" "-s" "/bin/sh" "nobody" "-c" "exec sleep 1000"; }"#,
+        "sleep",
     );
 }
 
@@ -66,12 +72,12 @@ fn a_setuid_program_with_init() {
 fn a_program_with_file_capabilities() {
     let image = r#"image "caps" { from "base"; run "cp /bin/sleep /usr/local/bin/powerful && setcap cap_net_raw+ep /usr/local/bin/powerful"; }"#;
     let container = r#"container "c" { image "caps"; stop-grace "100ms"; user "nobody"; cmd "powerful" "1000"; }"#;
-    dies_with_its_monitor("death-caps", &format!("{image}\n{container}"));
+    dies_with_its_monitor("death-caps", &format!("{image}\n{container}"), "powerful");
 }
 
 #[test]
 fn a_program_with_file_capabilities_and_init() {
     let image = r#"image "caps" { from "base"; run "cp /bin/sleep /usr/local/bin/powerful && setcap cap_net_raw+ep /usr/local/bin/powerful"; }"#;
     let container = r#"container "c" { image "caps"; stop-grace "100ms"; user "nobody"; init #true; cmd "powerful" "1000"; }"#;
-    dies_with_its_monitor("death-caps-init", &format!("{image}\n{container}"));
+    dies_with_its_monitor("death-caps-init", &format!("{image}\n{container}"), "powerful");
 }
