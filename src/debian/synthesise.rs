@@ -124,6 +124,10 @@ impl Tree<'_> {
                 .doing(|| format!("cannot set permissions of {path}"))?;
         }
         self.link("/etc/dpkg/origins/default", "debian")?;
+        for name in ["/var/run", "/var/lock"] {
+            // Packages that still ship it as a folder ship it empty; base-files turns it into a link.
+            let _ = fs::remove_dir(self.at(name));
+        }
         self.link("/var/run", "/run")?;
         self.link("/var/lock", "/run/lock")
     }
