@@ -5,6 +5,7 @@
 //! `up` or `down` starts by putting right what was left.
 
 mod container;
+mod converge;
 mod crash;
 mod down;
 mod execute;

@@ -26,7 +26,7 @@ image "made" {
     copy "one.sh" to="/bin/one"
     arg SECRETLESS="build"
     env KEEP="yes"
-    workdir "/work"
+    workdir "/srv/w"
     run "pwd > where; echo $SECRETLESS > arg; id -u > who"
     user "nobody"
     run "id -un > /tmp/who; true"
@@ -70,9 +70,9 @@ image "small" { from "scratch"; copy "/bin/busybox" from="base" to="/bin/"; copy
     );
     assert_eq!(
         shell(
-            "cat /work/where /work/arg /work/who /tmp/who /tmp/shell /tmp/links; echo \"[$SECRETLESS]\"; ls '/tmp/a file'; ls -ld /bin | cut -c1"
+            "cat /srv/w/where /srv/w/arg /srv/w/who /tmp/who /tmp/shell /tmp/links; echo \"[$SECRETLESS]\"; ls '/tmp/a file'; ls -ld /bin | cut -c1"
         ),
-        "/work\nbuild\n0\nnobody\nbash\nlo\n[]\n/tmp/a file\nl\n"
+        "/srv/w\nbuild\n0\nnobody\nbash\nlo\n[]\n/tmp/a file\nl\n"
     );
     assert_eq!(
         world.ok(&["run", "-T", "small", "ls", "/", "/t"]).split_whitespace().collect::<Vec<_>>().join(" "),

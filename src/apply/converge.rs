@@ -1,0 +1,455 @@
+//! Brings containers to what a plan says: ends what must go, makes networks and volumes, starts the
+//! rest several at once by dependency, and waits until each has come up.
+
+use super::container::{Maker, bridges, hold_ports, launch_one};
+use super::crash::boundary;
+use super::execute::{Failure, UpOptions};
+use super::hosts;
+use super::instance::Instance;
+use super::observe::Observation;
+use super::project::LoadedProject;
+use super::report::{Progress, Reporter};
+use super::{down, firewall};
+use crate::build::View;
+use crate::model::Outcome as Result;
+use crate::monitor::{Folder, Health, State, now_ms};
+use crate::network;
+use crate::plan::{ContainerRecord, Desired, InstanceRecord, Kind, Planned};
+use crate::spec::{MountSource, Until};
+use crate::store::Store;
+use crate::volume;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Containers that are started at the same time: starting is the kernel's work, not ours.
+const AT_ONCE: usize = 8;
+/// A container that ends this soon after its start did not start well.
+const SETTLE: Duration = Duration::from_millis(60);
+/// How a failure that is another's consequence begins.
+const DEPENDS: &str = "it depends on";
+
+/// One pass over an instance's containers.
+pub struct Executor<'a> {
+    loaded: &'a LoadedProject,
+    store: &'a Store,
+    planned: &'a Planned,
+    observation: &'a Observation,
+    reporter: &'a dyn Reporter,
+    options: &'a UpOptions,
+    record: InstanceRecord,
+    failures: Vec<Failure>,
+}
+
+/// What is to be done with a container.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Todo {
+    Fresh,
+    Again,
+}
+
+impl<'a> Executor<'a> {
+    fn instance(&self) -> &Instance {
+        &self.loaded.instance
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.record.serial += 1;
+        self.instance().save(&self.record)?;
+        boundary();
+        Ok(())
+    }
+
+    /// A pass that has done nothing yet.
+    pub fn new(
+        loaded: &'a LoadedProject,
+        store: &'a Store,
+        planned: &'a Planned,
+        observation: &'a Observation,
+        reporter: &'a dyn Reporter,
+        options: &'a UpOptions,
+        record: InstanceRecord,
+    ) -> Self {
+        Self { loaded, store, planned, observation, reporter, options, record, failures: Vec::new() }
+    }
+
+    /// The record as it is now, and what did not come up: causes first, what only waited for them after.
+    pub fn finish(mut self) -> (InstanceRecord, Vec<Failure>) {
+        self.failures.sort_by_key(|failure| failure.why.starts_with(DEPENDS));
+        (self.record, self.failures)
+    }
+
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// What stops everything; containers that do not come up are failures, not errors.
+    pub fn run(&mut self) -> Result<()> {
+        let todo = self.todo();
+        let mut held = self.hold(&todo)?;
+        for setting in network::HOST_SETTINGS.iter().filter(|setting| !setting.holds() && !self.planned.networks.is_empty()) {
+            setting.apply()?;
+            boundary();
+        }
+        self.remove(&todo)?;
+        self.networks()?;
+        self.volumes()?;
+        self.put_on_record(&todo)?;
+        // The table leads to planned addresses: it can be there before the containers are.
+        if !self.planned.networks.is_empty()
+            || !self.record.networks.is_empty()
+            || !self.observation.observed.record.networks.is_empty()
+        {
+            firewall::refresh(&self.instance().home)?;
+            boundary();
+        }
+        self.start(&todo, &mut held);
+        self.neighbours()?;
+        self.wait()?;
+        let forwards = self.planned.networks.values().any(|network| !network.internal);
+        if let Some(blocked) = firewall::blockers(&self.instance().home).filter(|_| forwards) {
+            self.reporter.report(Progress::Warning(blocked));
+        }
+        Ok(())
+    }
+
+    fn todo(&self) -> BTreeMap<String, Todo> {
+        let changes = self.planned.plan.changes.iter();
+        changes
+            .filter_map(|change| match change.kind {
+                Kind::Create | Kind::Replace | Kind::ReplaceIfImageChanges => Some((change.name.clone(), Todo::Fresh)),
+                Kind::Restart => Some((change.name.clone(), Todo::Again)),
+                _ => None,
+            })
+            .filter(|(name, _)| {
+                self.options.only.is_empty()
+                    || self.planned.desired.get(name).is_some_and(|one| self.options.only.contains(&one.container))
+            })
+            .collect()
+    }
+
+    /// Takes published ports before anything is touched.
+    fn hold(&self, todo: &BTreeMap<String, Todo>) -> Result<BTreeMap<String, Vec<OwnedFd>>> {
+        let wishes = todo.keys().filter_map(|name| self.planned.desired.get(name));
+        wishes.map(|one| Ok((one.name.clone(), hold_ports(one)?))).collect()
+    }
+
+    /// Ends what is to go, and what is to be replaced or started anew.
+    fn remove(&mut self, todo: &BTreeMap<String, Todo>) -> Result<()> {
+        let gone: Vec<String> = self
+            .planned
+            .plan
+            .changes
+            .iter()
+            .filter(|change| change.kind == Kind::Remove)
+            .map(|change| change.name.clone())
+            .collect();
+        let gone: Vec<String> = if self.options.only.is_empty() { gone } else { Vec::new() };
+        let old: Vec<String> =
+            todo.keys().filter(|name| self.record.containers.contains_key(*name)).chain(&gone).cloned().collect();
+        let order = down::order(&self.loaded.project, &old);
+        for name in &old {
+            if self.instance().container(name).alive() {
+                self.reporter.report(Progress::Container { name: name.clone(), what: "stopping" });
+            }
+        }
+        down::end_all(self.instance(), &old, &order)?;
+        boundary();
+        for name in &gone {
+            self.record.containers.remove(name);
+        }
+        if !gone.is_empty() {
+            self.save()?;
+            for name in &gone {
+                down::forget(self.instance(), name);
+                self.reporter.report(Progress::Container { name: name.clone(), what: "removed" });
+                boundary();
+            }
+        }
+        Ok(())
+    }
+
+    fn networks(&mut self) -> Result<()> {
+        let wanted = &self.planned.networks;
+        let stale: Vec<String> = self
+            .record
+            .networks
+            .iter()
+            .filter(|(name, old)| !old.external && wanted.get(*name) != Some(old))
+            .map(|(_, old)| old.bridge.clone())
+            .collect();
+        network::delete_links(&stale)?;
+        // On record first: a kill in between leaves nothing that `down` does not know.
+        self.record.networks.clone_from(wanted);
+        self.save()?;
+        network::ensure_bridges(&bridges(self.instance(), wanted))?;
+        boundary();
+        Ok(())
+    }
+
+    fn volumes(&mut self) -> Result<()> {
+        for name in &self.planned.volumes {
+            let user = self.planned.desired.values().find_map(|one| {
+                let mount = one.spec.mounts.iter().find(|mount| mount.source == MountSource::Volume(name.clone()))?;
+                Some((one.image.as_ref()?, mount))
+            });
+            let Some((image, mount)) = user else { continue };
+            let view = View::new(image.layers.iter().map(|layer| self.store.layer_path(&layer.diff_id)).collect());
+            volume::create(&self.instance().home, &self.instance().id, name, &view, Path::new(&mount.to))?;
+            boundary();
+        }
+        Ok(())
+    }
+
+    /// Records containers before they are made, so that nobody loses sight of them.
+    fn put_on_record(&mut self, todo: &BTreeMap<String, Todo>) -> Result<()> {
+        for (name, what) in todo {
+            let Some(one) = self.planned.desired.get(name) else { continue };
+            let Some(image) = &one.image else { continue };
+            let known = self
+                .record
+                .containers
+                .get(name)
+                .map_or_else(|| newest_generation(self.instance(), name), |record| record.generation);
+            let generation = if *what == Todo::Fresh { known + 1 } else { known.max(1) };
+            self.record.containers.insert(
+                name.clone(),
+                ContainerRecord {
+                    container: one.container.clone(),
+                    replica: one.replica,
+                    image_name: one.image_name.to_string(),
+                    image: image.digest,
+                    aspects: one.aspects.clone(),
+                    addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
+                    ports: one.ports.clone(),
+                    generation,
+                },
+            );
+        }
+        if todo.is_empty() { Ok(()) } else { self.save() }
+    }
+
+    /// Starts containers, several at once, each when what it depends on is as far as it asks.
+    fn start(&mut self, todo: &BTreeMap<String, Todo>, held: &mut BTreeMap<String, Vec<OwnedFd>>) {
+        let maker = Maker {
+            instance: &self.loaded.instance,
+            store: self.store,
+            all: &self.planned.desired,
+            images: &self.planned.built,
+            contents: &self.observation.contents,
+        };
+        let generations: BTreeMap<&String, u64> =
+            todo.keys().filter_map(|name| Some((name, self.record.containers.get(name)?.generation))).collect();
+        let queue = Mutex::new(Queue {
+            waiting: generations.keys().map(|name| (*name).clone()).collect(),
+            busy: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        });
+        let changed = Condvar::new();
+        let held = &*held;
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(generations.len()) {
+                scope.spawn(|| {
+                    while let Some(name) = self.next(&queue, &changed) {
+                        let one = &self.planned.desired[&name];
+                        self.reporter.report(Progress::Container { name: name.clone(), what: "starting" });
+                        boundary();
+                        let started = launch_one(&maker, one, generations[&name], held.get(&name).map_or(&[][..], Vec::as_slice));
+                        boundary();
+                        if started.is_ok() {
+                            self.reporter.report(Progress::Container { name: name.clone(), what: "started" });
+                        }
+                        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                        queue.busy.remove(&name);
+                        if let Err(fault) = started {
+                            queue.failed.insert(name, fault.chain());
+                        }
+                        changed.notify_all();
+                    }
+                });
+            }
+        });
+        let failed = queue.into_inner().unwrap_or_else(PoisonError::into_inner).failed;
+        for (name, why) in failed {
+            // What never began said nothing in this generation.
+            let last = if why.starts_with(DEPENDS) { Vec::new() } else { last_lines(self.instance(), &name) };
+            self.failures.push(Failure { container: name, why, last });
+        }
+    }
+
+    /// The next container whose dependencies are ready; nothing when all are done.
+    fn next(&self, queue: &Mutex<Queue>, changed: &Condvar) -> Option<String> {
+        let mut guard = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if guard.waiting.is_empty() {
+                return None;
+            }
+            let names: Vec<String> = guard.waiting.iter().cloned().collect();
+            for name in names {
+                match self.readiness(&name, &guard) {
+                    Ready::Yes => {
+                        guard.waiting.remove(&name);
+                        guard.busy.insert(name.clone());
+                        return Some(name);
+                    }
+                    Ready::NotYet => {}
+                    Ready::Never(why) => {
+                        guard.waiting.remove(&name);
+                        guard.failed.insert(name, why);
+                        changed.notify_all();
+                    }
+                }
+            }
+            // Health and ends of other containers are in files: look again soon.
+            guard = changed.wait_timeout(guard, Duration::from_millis(5)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn readiness(&self, name: &str, queue: &Queue) -> Ready {
+        let Some(one) = self.planned.desired.get(name) else { return Ready::Yes };
+        for (needed, until) in &one.spec.depends_on {
+            for replica in self.planned.desired.values().filter(|other| other.container == *needed) {
+                if let Some(why) = queue.failed.get(&replica.name) {
+                    return Ready::Never(format!(
+                        "{DEPENDS} {}, which failed: {}",
+                        replica.name,
+                        why.lines().next().unwrap_or_default()
+                    ));
+                }
+                if queue.waiting.contains(&replica.name) || queue.busy.contains(&replica.name) {
+                    return Ready::NotYet;
+                }
+                match reached(&self.instance().container(&replica.name), *until) {
+                    Reached::Yes => {}
+                    Reached::NotYet => return Ready::NotYet,
+                    Reached::Never(why) => return Ready::Never(format!("{DEPENDS} {}, which {why}", replica.name)),
+                }
+            }
+        }
+        Ready::Yes
+    }
+
+    /// Tells running containers where their new neighbours are.
+    fn neighbours(&self) -> Result<()> {
+        for one in self.planned.desired.values() {
+            let folder = self.instance().container(&one.name);
+            if folder.join("hosts").exists() {
+                hosts::write(&folder.join("hosts"), &hosts::hosts(one, &self.planned.desired))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every container is as healthy as it can say.
+    fn wait(&mut self) -> Result<()> {
+        boundary();
+        let failed: BTreeSet<String> = self.failures.iter().map(|failure| failure.container.clone()).collect();
+        let watched = self
+            .planned
+            .desired
+            .values()
+            .filter(|one| self.options.only.is_empty() || self.options.only.contains(&one.container));
+        let mut waiting: Vec<&Desired> = watched.filter(|one| !failed.contains(&one.name)).collect();
+        while !waiting.is_empty() {
+            let mut left = Vec::new();
+            for one in waiting {
+                let folder = self.instance().container(&one.name);
+                match settled(&folder) {
+                    Reached::Yes => {
+                        if folder.status().is_some_and(|status| status.health == Health::Healthy) {
+                            self.reporter.report(Progress::Container { name: one.name.clone(), what: "healthy" });
+                        }
+                    }
+                    Reached::NotYet => left.push(one),
+                    Reached::Never(why) => {
+                        let last = last_lines(&self.loaded.instance, &one.name);
+                        self.failures.push(Failure { container: one.name.clone(), why, last });
+                    }
+                }
+            }
+            waiting = left;
+            if !waiting.is_empty() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Queue {
+    waiting: BTreeSet<String>,
+    busy: BTreeSet<String>,
+    failed: BTreeMap<String, String>,
+}
+
+enum Ready {
+    Yes,
+    NotYet,
+    Never(String),
+}
+
+enum Reached {
+    Yes,
+    NotYet,
+    Never(String),
+}
+
+/// Whether a dependency is as far as it must be.
+fn reached(folder: &Folder, until: Until) -> Reached {
+    let Some(status) = folder.status() else { return Reached::Never("is not there".into()) };
+    let ended = || format!("ended with exit status {}", status.exit_code.unwrap_or(1));
+    match (until, status.state) {
+        (Until::Completed, State::Exited) if status.exit_code == Some(0) => Reached::Yes,
+        (_, State::Exited) if status.exit_code == Some(0) && until == Until::Started => Reached::Yes,
+        (_, State::Exited | State::Dead) => Reached::Never(status.error.clone().unwrap_or_else(ended)),
+        (Until::Started, State::Running) => Reached::Yes,
+        (Until::Healthy, State::Running) if status.health == Health::Healthy => Reached::Yes,
+        (Until::Healthy, State::Running) if status.health == Health::Unhealthy => {
+            Reached::Never(unhealthy(&status.health_output))
+        }
+        _ => Reached::NotYet,
+    }
+}
+
+fn unhealthy(output: &str) -> String {
+    if output.is_empty() { "is unhealthy".into() } else { format!("is unhealthy: {output}") }
+}
+
+/// Whether a container has come up, for good or ill.
+fn settled(folder: &Folder) -> Reached {
+    let Some(status) = folder.status() else { return Reached::Never("it was not started".into()) };
+    match (status.state, status.health) {
+        (State::Exited, _) if status.exit_code == Some(0) => Reached::Yes,
+        (State::Exited, _) => {
+            let memory = if status.out_of_memory { " (out of memory)" } else { "" };
+            Reached::Never(format!("it ended with exit status {}{memory}", status.exit_code.unwrap_or(1)))
+        }
+        (State::Dead, _) => Reached::Never(status.error.unwrap_or_else(|| "its monitor is gone".into())),
+        (State::Restarting, _) => {
+            Reached::Never(format!("it ended with exit status {} and is being restarted", status.exit_code.unwrap_or(1)))
+        }
+        (State::Running, Health::Starting) => Reached::NotYet,
+        (State::Running, Health::Unhealthy) => Reached::Never(format!("it {}", unhealthy(&status.health_output))),
+        (State::Running, Health::None)
+            if status.started_at.is_some_and(|at| now_ms().saturating_sub(at) < SETTLE.as_millis() as u64) =>
+        {
+            Reached::NotYet
+        }
+        (State::Created, _) => Reached::NotYet,
+        _ => Reached::Yes,
+    }
+}
+
+/// The last lines that a container said.
+fn last_lines(instance: &Instance, name: &str) -> Vec<String> {
+    let generation = newest_generation(instance, name);
+    let lines = crate::monitor::lines(&instance.logs(name).join(generation.to_string()));
+    lines.iter().rev().take(10).rev().map(|line| line.text.clone()).collect()
+}
+
+/// The newest generation that a container left logs of; 0 if none.
+fn newest_generation(instance: &Instance, name: &str) -> u64 {
+    let entries = std::fs::read_dir(instance.logs(name)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().unwrap_or(0)
+}
