@@ -6,7 +6,7 @@ use super::down;
 use super::history::{self, Entry};
 use super::instance::{Instance, private_folder};
 use super::observe::{Observation, observe};
-use super::project::{LoadedProject, read_lock};
+use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Progress, Reporter};
 use crate::build::{Builder, StoreFacts};
 use crate::debian::{self, Settings, Update};
@@ -58,7 +58,7 @@ pub struct Failure {
 /// What makes the wish impossible.
 pub fn plan_only(loaded: &LoadedProject) -> Result<Planned> {
     let store = Store::at(&loaded.instance.home.store);
-    let lock = read_lock(&loaded.instance.folder)?;
+    let lock = read_lock(&loaded.instance)?;
     let observation = observe(loaded, &store)?;
     make_plan(loaded, &lock, &observation, &store)
 }
@@ -84,7 +84,7 @@ pub fn apply_saved(loaded: &LoadedProject, saved: Plan, reporter: &dyn Reporter)
 pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Reporter) -> Result<(Lock, Lock)> {
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
-    let old = read_lock(&loaded.instance.folder)?;
+    let old = read_lock(&loaded.instance)?;
     reporter.report(Progress::Resolving);
     let settings = Settings::for_folder(&loaded.instance.folder);
     let new = debian::resolve(&loaded.project, &loaded.places, &old, update, &store, &settings)?;
@@ -100,7 +100,7 @@ pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Repor
 
 /// The lock, complete for the project, or why it may not be completed.
 fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<Lock> {
-    let lock = read_lock(&loaded.instance.folder)?;
+    let lock = read_lock(&loaded.instance)?;
     let missing = lock.missing(&loaded.project);
     let Some(((image, _), step)) = missing.first() else { return Ok(lock) };
     let what = format!("stead.lock does not answer what image {image} asks of \"{}\"", step.suite);
@@ -155,7 +155,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let _queue = instance.lock()?;
     let lease = Mutex::new(Lease::open(&store)?);
     let mut observation = observe(loaded, &store)?;
-    let mut lock = read_lock(&instance.folder)?;
+    let mut lock = read_lock(instance)?;
     let mut planned = make_plan(loaded, &lock, &observation, &store)?;
     if let Some(saved) = &options.exactly
         && planned.plan != *saved
@@ -167,6 +167,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     sweep(instance, &record)?;
     if planned.plan.changes.is_empty() && options.only.is_empty() {
         keep_scan(instance, &observation);
+        keep_lock(instance, &lock);
         return Ok(Outcome::default());
     }
     reporter.report(Progress::Planned(planned.plan.clone()));
@@ -187,6 +188,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         changes = merge(&changes, &planned.plan.changes);
     }
     keep_scan(instance, &observation);
+    keep_lock(instance, &lock);
     remember(loaded, &lock, &observation, &store, &planned.built, &mut record)?;
     pin(loaded, &store, &record, &lock)?;
     let mut executor = Executor::new(loaded, &store, &planned, &observation, reporter, options, record);

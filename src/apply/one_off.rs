@@ -138,7 +138,7 @@ fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, ow
 type WithContents = (Planned, BTreeMap<Name, Vec<u8>>);
 
 fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithContents> {
-    let lock = read_lock(&loaded.instance.folder)?;
+    let lock = read_lock(&loaded.instance)?;
     let observation = observe(loaded, store)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
     let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;

@@ -4,8 +4,8 @@
 //! instance's record, and used as long as every file it was read from has the same digest.
 
 use super::instance::Instance;
-use crate::lock::{self, Lock};
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::lock::{self, Lock, StepLock, SuiteLock};
+use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::spec::{self, Choices, Diagnostic, Loaded, Places, Project, Sources};
 use crate::store::{Home, read_json};
 use crate::sys;
@@ -162,15 +162,44 @@ fn current(kept: &Kept, options: &Options) -> bool {
             .all(|(path, digest)| fs::read(options.folder.join(path)).is_ok_and(|bytes| Digest::of(bytes) == *digest))
 }
 
+/// A decoded lock as it is kept.
+#[derive(Serialize, Deserialize)]
+struct KeptLock {
+    digest: Digest,
+    suites: BTreeMap<String, SuiteLock>,
+    steps: Vec<((Name, usize), StepLock)>,
+}
+
+fn kept_lock(instance: &Instance) -> PathBuf {
+    instance.state().join("lock.json")
+}
+
 /// The project's lock; an absent one is empty.
 ///
 /// # Errors
 /// A damaged lock, with the line.
-pub fn read_lock(folder: &Path) -> Outcome<Lock> {
-    let path = folder.join("stead.lock");
-    match fs::read_to_string(&path) {
-        Ok(text) => lock::parse(&text).map_err(|error| Fault::new(format!("stead.lock:{}: {}", error.line, error.message))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
-        Err(error) => Err(error).doing(|| "cannot read stead.lock".into()),
+pub fn read_lock(instance: &Instance) -> Outcome<Lock> {
+    let text = match fs::read_to_string(instance.folder.join("stead.lock")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Lock::default()),
+        Err(error) => return Err(error).doing(|| "cannot read stead.lock".into()),
+    };
+    let kept: Option<KeptLock> = read_json(&kept_lock(instance));
+    if let Some(kept) = kept.filter(|kept| kept.digest == Digest::of(&text)) {
+        return Ok(Lock { suites: kept.suites, steps: kept.steps.into_iter().collect() });
+    }
+    lock::parse(&text).map_err(|error| Fault::new(format!("stead.lock:{}: {}", error.line, error.message)))
+}
+
+/// Keeps the decoded lock for the next time; losing it costs time only.
+pub fn keep_lock(instance: &Instance, lock: &Lock) {
+    let Ok(text) = fs::read(instance.folder.join("stead.lock")) else { return };
+    let digest = Digest::of(text);
+    if read_json::<KeptLock>(&kept_lock(instance)).is_some_and(|kept| kept.digest == digest) {
+        return;
+    }
+    let steps = lock.steps.iter().map(|(key, step)| (key.clone(), step.clone())).collect();
+    if let Ok(bytes) = serde_json::to_vec(&KeptLock { digest, suites: lock.suites.clone(), steps }) {
+        let _ = sys::write_atomic(&kept_lock(instance), &bytes, 0o600);
     }
 }

@@ -18,7 +18,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project()?;
     let update = if arguments.names.is_empty() { Update::All } else { Update::Names(arguments.names.iter().cloned().collect()) };
-    let before = apply::read_lock(&loaded.instance.folder)?;
+    let before = apply::read_lock(&loaded.instance)?;
     let locked = versions(&before);
     if let Some(name) = arguments.names.iter().find(|name| !locked.keys().any(|(_, locked)| locked == *name)) {
         return Err(
