@@ -147,7 +147,13 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         host_pid: one.spec.namespaces.host_pid,
         host_ipc: one.spec.namespaces.host_ipc,
         init: one.spec.init,
-        cgroup: CgroupSpec { path: instance.cgroup(&one.name), cpus: limits.cpus, memory: limits.memory, pids: limits.pids },
+        cgroup: CgroupSpec {
+            path: instance.cgroup(&one.name),
+            cpus: limits.cpus,
+            memory: limits.memory,
+            pids: limits.pids,
+            devices: one.spec.devices.iter().map(|(source, _)| source.into()).collect(),
+        },
     };
     let signal = one
         .spec

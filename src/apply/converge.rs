@@ -403,6 +403,7 @@ fn reached(folder: &Folder, until: Until) -> Reached {
         (Until::Completed, State::Exited) if status.exit_code == Some(0) => Reached::Yes,
         (_, State::Exited) if status.exit_code == Some(0) && until == Until::Started => Reached::Yes,
         (_, State::Exited | State::Dead) => Reached::Never(status.error.clone().unwrap_or_else(ended)),
+        (_, State::Restarting) => Reached::Never(format!("{} and is being restarted", ended())),
         (Until::Started, State::Running) => Reached::Yes,
         (Until::Healthy, State::Running) if status.health == Health::Healthy => Reached::Yes,
         (Until::Healthy, State::Running) if status.health == Health::Unhealthy => {

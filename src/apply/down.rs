@@ -13,6 +13,10 @@ use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What a monitor may need beyond the grace period, on a busy machine.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// What `down` also removes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -44,10 +48,14 @@ pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
     let folder = instance.container(name);
     if folder.alive() {
         // A monitor that does not answer is killed: its container dies with it.
-        let asked = monitor::call(&folder, &Request::Stop { signal: None, grace: None });
+        let patience = folder.spec().map_or(Duration::ZERO, |spec| {
+            Duration::from(spec.stop_grace) * (1 + u32::try_from(spec.on_stop.len()).unwrap_or(0))
+        });
+        let asked = monitor::call(&folder, &Request::Stop { signal: None, grace: None }, Some(patience + MARGIN));
         if asked.is_err()
             && let Some(pid) = folder.status().and_then(|status| i32::try_from(status.monitor).ok()).filter(|pid| *pid > 1)
             && folder.alive()
+            && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == folder.path())
         {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }

@@ -97,11 +97,8 @@ impl<'a> Target<'a> {
         for folder in above {
             let place = self.place(folder);
             let existing = self.below.entry(folder);
-            if folder != Path::new("/") {
-                if place.is_dir() {
-                    continue;
-                }
-                fs::create_dir(&place).map_err(|error| disk_fault(&format!("cannot make {}", folder.display()), error))?;
+            if folder != Path::new("/") && !self.make_folder(folder, &place)? {
+                continue;
             }
             let (mode, owner, time) = match &existing {
                 Some((_, metadata)) if metadata.is_dir() => {
@@ -112,6 +109,25 @@ impl<'a> Target<'a> {
             self.finish(&place, mode, owner, time)?;
         }
         Ok(())
+    }
+
+    /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.
+    fn make_folder(&self, path: &Path, place: &Path) -> Outcome<bool> {
+        match fs::symlink_metadata(place) {
+            Ok(metadata) if metadata.is_dir() => Ok(false),
+            Ok(_) => Err(Fault::new(format!("one source puts a file or link at {}, and another a folder", path.display()))),
+            Err(_) => {
+                fs::create_dir(place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes a file or link away that an earlier source put there.
+    fn make_room(place: &Path) {
+        if fs::symlink_metadata(place).is_ok_and(|metadata| !metadata.is_dir()) {
+            let _ = fs::remove_file(place);
+        }
     }
 
     fn finish(&self, place: &Path, mode: u32, owner: (u32, u32), time: i64) -> Outcome<()> {
@@ -127,9 +143,7 @@ impl<'a> Target<'a> {
         }
         self.parents(path)?;
         let place = self.place(path);
-        if !place.is_dir() {
-            fs::create_dir(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
-        }
+        self.make_folder(path, &place)?;
         // A folder that the image has already keeps its owner and permissions.
         match self.below.entry(path) {
             Some((_, metadata)) if metadata.is_dir() => {
@@ -142,6 +156,7 @@ impl<'a> Target<'a> {
     fn link(&self, path: &Path, link: &Path) -> Outcome<()> {
         self.parents(path)?;
         let place = self.place(path);
+        Self::make_room(&place);
         symlink(link, &place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
         sys::set_owner(&place, self.owner.0, self.owner.1)
             .and_then(|()| sys::set_time(&place, EPOCH))
@@ -152,7 +167,8 @@ impl<'a> Target<'a> {
         self.parents(path)?;
         let place = self.place(path);
         let source = File::open(from).doing(|| format!("cannot read {}", from.display()))?;
-        let out = File::create(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
+        Self::make_room(&place);
+        let out = File::create_new(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
         sys::copy_file(&source, &out).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))?;
         self.finish(&place, mode, self.owner, EPOCH)?;
         Ok(place)

@@ -4,6 +4,7 @@ use super::mirror::{Mirrors, Place};
 use crate::lock::LockedPackage;
 use crate::model::{Context, Digest, Fault, Hasher, Outcome};
 use crate::store::{Store, disk_fault};
+use crate::sys;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -77,6 +78,11 @@ impl Client {
     /// A file of known digest into the store's downloads, going on where an earlier try was cut.
     async fn fetch(&self, place: &Place, path: &str, wanted: &Digest, target: &Path, progress: &Progress) -> Outcome<bool> {
         let part = target.with_extension("part");
+        // Builds in parallel, and other processes, may want the same package: one fetches, the others wait.
+        let _turn = turn(&target.with_extension("lock")).await?;
+        if target.exists() {
+            return Ok(true);
+        }
         match place {
             Place::Folder(folder) => {
                 let Ok(mut file) = File::open(folder.join(path)) else { return Ok(false) };
@@ -102,6 +108,10 @@ impl Client {
             ))
             .hint("the mirror is damaged or lies; try again, or name another with `mirror`"));
         }
+        // Its name says that it is whole: so it must be, after a power cut, too.
+        File::open(&part)
+            .and_then(|file| file.sync_data())
+            .map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
         fs::rename(&part, target).doing(|| format!("cannot write {}", target.display()))?;
         Ok(true)
     }
@@ -157,6 +167,16 @@ impl Client {
     }
 }
 
+/// Waits for a lock without keeping other downloads from going on.
+async fn turn(path: &Path) -> Outcome<sys::Lock> {
+    loop {
+        match sys::Lock::attempt(path).doing(|| format!("cannot lock {}", path.display()))? {
+            Some(lock) => return Ok(lock),
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
 fn unreachable(url: &str, error: reqwest::Error) -> Fault {
     Fault::caused(format!("cannot fetch {url}"), error.without_url())
         .hint("check the network, or name another mirror with `mirror \"URL\"`")
@@ -192,8 +212,12 @@ pub fn fetch_packages(
     progress: &Arc<Progress>,
 ) -> Outcome<Vec<PathBuf>> {
     let paths: Vec<PathBuf> = packages.iter().map(|package| store.download_path(&package.sha256)).collect();
-    let missing: Vec<LockedPackage> =
-        packages.iter().zip(&paths).filter(|(_, path)| !path.exists()).map(|(package, _)| (*package).clone()).collect();
+    let missing: Vec<LockedPackage> = packages
+        .iter()
+        .zip(&paths)
+        .filter(|(package, path)| !fs::metadata(path).is_ok_and(|metadata| metadata.len() == package.size))
+        .map(|(package, _)| (*package).clone())
+        .collect();
     if missing.is_empty() {
         return Ok(paths);
     }
@@ -210,7 +234,9 @@ pub fn fetch_packages(
             tasks.spawn(async move {
                 let _turn = gate.acquire().await;
                 let target = store.download_path(&package.sha256);
-                // Two processes may want the same package: each writes a part of its own.
+                if fs::metadata(&target).is_ok_and(|metadata| metadata.len() != package.size) {
+                    let _ = fs::remove_file(&target);
+                }
                 let mut failure = None;
                 for place in &places {
                     match client.fetch(place, &package.path, &package.sha256, &target, &progress).await {

@@ -25,7 +25,7 @@ pub fn write(root: &Path) -> io::Result<()> {
     if !inside("/etc")?.is_dir() {
         return Ok(());
     }
-    let mut folders = configured(root, &inside("/etc/ld.so.conf")?, 0);
+    let mut folders = configured(&inside, "/etc/ld.so.conf", 0);
     folders.extend(STANDARD.iter().map(|folder| (*folder).to_owned()));
     let mut entries: BTreeMap<Key, String> = BTreeMap::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -51,23 +51,21 @@ pub fn write(root: &Path) -> io::Result<()> {
     fs::write(inside("/etc/ld.so.cache")?, encode(&entries))
 }
 
-/// Folders named by `ld.so.conf` and what it includes.
-fn configured(root: &Path, file: &Path, depth: usize) -> Vec<String> {
-    let Ok(text) = fs::read_to_string(file) else { return Vec::new() };
+/// Folders named by `ld.so.conf` and what it includes; every path is looked up inside the tree.
+fn configured(inside: &impl Fn(&str) -> io::Result<PathBuf>, file: &str, depth: usize) -> Vec<String> {
+    let Ok(text) = inside(file).and_then(fs::read_to_string) else { return Vec::new() };
     let mut found = Vec::new();
     for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty()) {
         let Some(pattern) = line.strip_prefix("include").map(str::trim).filter(|_| depth < 4) else {
             found.push(line.trim_end_matches('/').to_owned());
             continue;
         };
-        let (folder, name) = pattern.rsplit_once('/').unwrap_or(("/etc", pattern));
-        let folder = root.join(folder.trim_start_matches('/'));
-        let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        files.retain(|path| {
-            path.file_name().and_then(|found| found.to_str()).is_some_and(|found| crate::model::pattern_matches(name, found))
-        });
-        files.sort();
-        found.extend(files.iter().flat_map(|file| configured(root, file, depth + 1)));
+        let (folder, wanted) = pattern.rsplit_once('/').unwrap_or(("/etc", pattern));
+        let entries = inside(folder).and_then(fs::read_dir).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| crate::model::pattern_matches(wanted, name));
+        names.sort();
+        found.extend(names.iter().flat_map(|name| configured(inside, &format!("{folder}/{name}"), depth + 1)));
     }
     found
 }

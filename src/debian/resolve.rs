@@ -154,7 +154,7 @@ fn universe(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
     let mut all = Vec::new();
     let mut locks = BTreeMap::new();
-    let mut failures: Vec<Fault> = Vec::new();
+    let mut unreachable: Vec<(String, Fault)> = Vec::new();
     runtime()?.block_on(async {
         for archive in mirrors.archives(suite) {
             if locks.keys().any(|name: &String| name.split('/').next() == Some(&archive.suite)) {
@@ -166,22 +166,34 @@ fn universe(
                     locks.extend(indexes);
                 }
                 Ok(None) if archive.required => {
-                    failures.push(
-                        Fault::new(format!("{} has no suite \"{suite}\"", archive.place.describe()))
-                            .hint("suites have names like \"bookworm\" and \"trixie\""),
-                    );
+                    let fault = Fault::new(format!("{} has no suite \"{suite}\"", archive.place.describe()));
+                    unreachable.push((archive.suite.clone(), fault.hint("suites have names like \"bookworm\" and \"trixie\"")));
                 }
                 Ok(None) => {}
-                Err(fault) => failures.push(fault),
+                // What is there and wrong is never passed over.
+                Err(Trouble::Wrong(fault)) => return Err(fault),
+                Err(Trouble::Unreachable(fault)) => unreachable.push((archive.suite.clone(), fault)),
             }
         }
         Ok::<_, Fault>(())
     })?;
-    // A list of mirrors may have gaps; what is signed and wrong is never passed over.
-    let complete = locks.keys().any(|name| name.split('/').next() == Some(suite));
-    match failures.into_iter().next() {
-        Some(fault) if !complete || fault.chain().contains("signature") => Err(fault),
-        _ => Ok((Universe::new(all), locks)),
+    // A mirror of a list may be away, as long as another one gave what it would have given.
+    let given = |suite: &str| locks.keys().any(|name| name.split('/').next() == Some(suite));
+    match unreachable.into_iter().find(|(suite, _)| !given(suite)) {
+        Some((_, fault)) => Err(fault),
+        None => Ok((Universe::new(all), locks)),
+    }
+}
+
+/// Why an archive gives nothing.
+enum Trouble {
+    Unreachable(Fault),
+    Wrong(Fault),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Wrong(fault)
     }
 }
 
@@ -194,16 +206,21 @@ async fn archive_packages(
     keys: &Keyring,
     store: &Store,
     now: i64,
-) -> Outcome<Option<Indexed>> {
+) -> Result<Option<Indexed>, Trouble> {
     let base = format!("dists/{}", archive.suite);
-    let Some(bytes) = client.get(&archive.place, &format!("{base}/InRelease")).await? else { return Ok(None) };
+    let Some(bytes) = client.get(&archive.place, &format!("{base}/InRelease")).await.map_err(Trouble::Unreachable)? else {
+        return Ok(None);
+    };
     let release = Release::verify(archive, &bytes, keys, now)?;
     let mut found = Vec::new();
     let mut locks = BTreeMap::new();
     for component in components {
         let Some((path, digest)) = release.index(component, ARCHITECTURE) else {
             if archive.required {
-                return Err(Fault::new(format!("\"{}\" has no component \"{component}\" for {ARCHITECTURE}", archive.suite)));
+                return Err(Trouble::Wrong(Fault::new(format!(
+                    "\"{}\" has no component \"{component}\" for {ARCHITECTURE}",
+                    archive.suite
+                ))));
             }
             continue;
         };

@@ -49,17 +49,30 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// A path of the tree on the host, links followed inside it.
+    /// A path of the tree on the host, every link followed inside the tree: packages are not trusted to
+    /// keep theirs inside. What cannot be resolved leads nowhere.
     fn at(&self, path: &str) -> PathBuf {
+        let resolved = fs::File::open(self.root).and_then(|root| sys::resolve_in_root(&root, Path::new(path)));
+        resolved
+            .map_or_else(|_| PathBuf::from("/nonexistent/stead"), |path| self.root.join(path.strip_prefix("/").unwrap_or(&path)))
+    }
+
+    /// As [`at`](Self::at), without following the last part itself.
+    fn place(&self, path: &str) -> PathBuf {
         let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
-        let name = Path::new(path).file_name().unwrap_or_default();
-        let resolved =
-            fs::File::open(self.root).and_then(|root| sys::resolve_in_root(&root, parent)).unwrap_or_else(|_| parent.to_owned());
-        self.root.join(resolved.strip_prefix("/").unwrap_or(&resolved)).join(name)
+        self.at(&parent.to_string_lossy()).join(Path::new(path).file_name().unwrap_or_default())
+    }
+
+    /// The texts of the files in a folder, by name, links followed inside the tree.
+    fn texts(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
+        let entries = fs::read_dir(self.at(folder)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names.into_iter().filter_map(|name| Some((name.clone(), fs::read(self.at(&format!("{folder}/{name}"))).ok()?))).collect()
     }
 
     fn exists(&self, path: &str) -> bool {
-        self.at(path).symlink_metadata().is_ok()
+        self.place(path).symlink_metadata().is_ok()
     }
 
     fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Outcome<()> {
@@ -72,7 +85,7 @@ impl Tree<'_> {
     }
 
     fn link(&self, path: &str, target: &str) -> Outcome<()> {
-        let place = self.at(path);
+        let place = self.place(path);
         if place.symlink_metadata().is_ok() {
             return Ok(());
         }
@@ -126,7 +139,7 @@ impl Tree<'_> {
         self.link("/etc/dpkg/origins/default", "debian")?;
         for name in ["/var/run", "/var/lock"] {
             // Packages that still ship it as a folder ship it empty; base-files turns it into a link.
-            let _ = fs::remove_dir(self.at(name));
+            let _ = fs::remove_dir(self.place(name));
         }
         self.link("/var/run", "/run")?;
         self.link("/var/lock", "/run/lock")
@@ -159,15 +172,11 @@ impl Tree<'_> {
 
     /// Users of `/usr/lib/sysusers.d` (sysusers.d(5)); free numbers go down from 999, in order.
     fn system_users(&self, passwd: &mut String, group: &mut String) {
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(self.at("/usr/lib/sysusers.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        files.sort();
+        let files = self.texts("/usr/lib/sysusers.d");
         let mut free = 999;
-        for line in files
-            .iter()
-            .filter_map(|file| fs::read_to_string(file).ok())
-            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        {
+        let lines =
+            files.iter().flat_map(|(_, text)| String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>());
+        for line in lines {
             let words = quoted_words(&line);
             let (Some(kind), Some(name)) = (words.first(), words.get(1)) else { continue };
             let has = |file: &str, name: &str| file.lines().any(|line| line.split(':').next() == Some(name));
@@ -220,23 +229,18 @@ impl Tree<'_> {
 
     /// The bundle that `update-ca-certificates` writes.
     fn certificates(&self) -> Outcome<()> {
-        let folder = self.at("/usr/share/ca-certificates/mozilla");
-        let mut files: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
+        let mut files = self.texts("/usr/share/ca-certificates/mozilla");
+        files.retain(|(name, _)| name.ends_with(".crt"));
         if files.is_empty() {
             return Ok(());
         }
-        files.sort();
         let mut bundle = Vec::new();
         let mut names = String::new();
-        for file in &files {
-            bundle.extend(fs::read(file).doing(|| format!("cannot read {}", file.display()))?);
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
+        for (name, content) in &files {
+            bundle.extend(content);
             let _ = writeln!(names, "mozilla/{name}");
-            self.link(
-                &format!("/etc/ssl/certs/{}.pem", name.trim_end_matches(".crt")),
-                &format!("/usr/share/ca-certificates/mozilla/{name}"),
-            )?;
+            let link = format!("/etc/ssl/certs/{}.pem", name.trim_end_matches(".crt"));
+            self.link(&link, &format!("/usr/share/ca-certificates/mozilla/{name}"))?;
         }
         self.write("/etc/ca-certificates.conf", names, 0o644)?;
         self.write("/etc/ssl/certs/ca-certificates.crt", bundle, 0o644)
@@ -414,6 +418,19 @@ mod tests {
             "#!/bin/sh\nset -e\n# Automatically added by dh_x\nchown a b\n# End automatically added section\nexit 0"
         ));
         assert!(does_something("#!/bin/sh\nadduser --system redis || true"));
+    }
+
+    #[test]
+    fn links_of_packages_stay_inside() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = outside.path().join("file");
+        fs::write(&target, "host").unwrap();
+        fs::create_dir_all(root.path().join("var")).unwrap();
+        symlink(&target, root.path().join("var/status")).unwrap();
+        let tree = Tree { root: root.path() };
+        tree.write("/var/status", "package", 0o644).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "host");
+        assert!(fs::read_to_string(tree.at("/var/status")).unwrap() == "package");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// What can be asked of a monitor.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -83,12 +84,13 @@ pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::
     Ok(())
 }
 
-/// Sends a request and waits for its last reply.
+/// Sends a request and waits for its last reply, as long as patience lasts.
 ///
 /// # Errors
 /// A container without a monitor; the monitor's refusal.
-pub fn call(folder: &Folder, request: &Request) -> Outcome<Reply> {
+pub fn call(folder: &Folder, request: &Request, patience: Option<Duration>) -> Outcome<Reply> {
     let stream = connect(folder)?;
+    stream.set_read_timeout(patience).doing(|| "cannot reach the container's monitor".into())?;
     send(&stream, request, &[]).doing(|| "cannot reach the container's monitor".into())?;
     let (reply, _) = receive(&stream)?;
     match reply.error {

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How much of a check's output is kept.
-const KEPT: u64 = 2048;
+const KEPT: usize = 2048;
 
 /// The health of a running container.
 pub struct Checker {
@@ -30,6 +30,9 @@ struct Check {
     output: OwnedFd,
     deadline: Instant,
     timed_out: bool,
+    said: Vec<u8>,
+    /// It has closed its output, and goes on.
+    silent: bool,
 }
 
 /// What a check needs of the container.
@@ -79,7 +82,14 @@ impl Checker {
             Some(_) => {}
             None if now >= self.next => match start(&self.spec, target) {
                 Ok((pid, output)) => {
-                    self.running = Some(Check { pid, output, deadline: now + self.spec.timeout.into(), timed_out: false });
+                    self.running = Some(Check {
+                        pid,
+                        output,
+                        deadline: now + self.spec.timeout.into(),
+                        timed_out: false,
+                        said: Vec::new(),
+                        silent: false,
+                    });
                 }
                 Err(error) => self.conclude(false, error),
             },
@@ -92,18 +102,38 @@ impl Checker {
         if self.running.as_ref().is_none_or(|check| check.pid != pid) {
             return false;
         }
+        self.drain();
         if let Some(check) = self.running.take() {
-            let mut output = String::new();
-            let _ = nix::fcntl::fcntl(&check.output, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
-            let mut bytes = Vec::new();
-            let _ = File::from(check.output).take(KEPT).read_to_end(&mut bytes);
-            output.push_str(String::from_utf8_lossy(&bytes).trim());
+            let mut output = String::from_utf8_lossy(&check.said).trim().to_owned();
             if check.timed_out {
                 output = format!("the check took longer than {}", self.spec.timeout);
             }
             self.conclude(status == 0 && !check.timed_out, output);
         }
         true
+    }
+
+    /// The running check's output, to be waited for: a check that is not read blocks.
+    pub fn output(&self) -> Option<&OwnedFd> {
+        self.running.as_ref().filter(|check| !check.silent).map(|check| &check.output)
+    }
+
+    /// Reads what the running check has said, and keeps the beginning of it.
+    pub fn drain(&mut self) {
+        let Some(check) = &mut self.running else { return };
+        let mut buffer = [0; 4096];
+        loop {
+            match nix::unistd::read(&check.output, &mut buffer) {
+                Ok(0) => check.silent = true,
+                Ok(length) => {
+                    let room = KEPT.saturating_sub(check.said.len());
+                    check.said.extend_from_slice(&buffer[..length.min(room)]);
+                    continue;
+                }
+                Err(_) => {}
+            }
+            return;
+        }
     }
 
     fn conclude(&mut self, good: bool, output: String) {
@@ -134,6 +164,7 @@ impl Checker {
 /// Starts a check as a child of the monitor; its output comes through a pipe.
 fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, OwnedFd), String> {
     let (read, write) = sys::pipe().map_err(|error| error.to_string())?;
+    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
     if let Probe::Exec(words) = &spec.probe {
         let null = File::open("/dev/null").map_err(|error| error.to_string())?;
         let twin = write.try_clone().map_err(|error| error.to_string())?;

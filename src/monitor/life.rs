@@ -112,7 +112,15 @@ pub fn main() -> Outcome<()> {
     );
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "cannot open /dev/null".into())?;
     sys::place_descriptor(&null, 0).doing(|| "cannot place a descriptor".into())?;
-    let lock = sys::Lock::attempt(&folder.join("lock")).doing(|| "cannot lock the container's folder".into())?;
+    // Whoever asks whether this container is alive holds the lock for a moment.
+    let mut lock = None;
+    for _ in 0..20 {
+        lock = sys::Lock::attempt(&folder.join("lock")).doing(|| "cannot lock the container's folder".into())?;
+        if lock.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let Some(_lock) = lock else {
         let _ = control::send(
             &parent,
@@ -178,10 +186,12 @@ impl Monitor {
         let spec = folder.spec().ok_or_else(|| Fault::new("the container's description is missing"))?;
         let host = runtime::host();
         let cgroup = Cgroup::create(&host, &spec.spec.cgroup).doing(|| "cannot limit the container".into())?;
+        let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
+        // What an earlier monitor told must not be taken for this one's.
+        let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
         let _ = std::fs::remove_file(folder.join("control"));
         let listener = sys::listen_in(folder.path(), "control").doing(|| "cannot listen in the container's folder".into())?;
         let log = LogFiles::open(&spec.logs, &spec.log).doing(|| "cannot open the container's log".into())?;
-        let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
         let mut monitor = Self {
             folder,
             spec,
@@ -313,6 +323,12 @@ impl Monitor {
             if let Some(line) = line {
                 waiting.push(line);
             }
+            let check = self.checker.as_ref().and_then(Checker::output);
+            let check_at = waiting.len();
+            if let Some(output) = check {
+                waiting.push(output);
+            }
+            let checking = check.is_some();
             let before_captures = waiting.len();
             waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsRawFd));
             let before_clients = waiting.len();
@@ -320,6 +336,9 @@ impl Monitor {
             let ready = sys::wait_readable(&waiting, timeout.map(|time| time + Duration::from_millis(1)))
                 .doing(|| "cannot wait".into())?;
             drop(waiting);
+            if let Some(checker) = self.checker.as_mut().filter(|_| checking && ready.get(check_at) == Some(&true)) {
+                checker.drain();
+            }
             let mut index = before_captures;
             let log = &mut self.log;
             self.captures.retain_mut(|capture| {
@@ -341,7 +360,10 @@ impl Monitor {
             self.serve(&readable);
             if ready.get(1) == Some(&true) {
                 while let Ok((client, _)) = self.listener.accept() {
-                    self.clients.push(client);
+                    // Half a request must not keep the container's logs from being read.
+                    if client.set_read_timeout(Some(Duration::from_secs(1))).is_ok() {
+                        self.clients.push(client);
+                    }
                 }
             }
             self.tick();

@@ -50,9 +50,11 @@ impl LogFiles {
     /// # Errors
     /// Those of writing.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.out)?;
+        let written = self.file.write_all(&self.out);
         self.size += self.out.len() as u64;
+        // What a full disk does not take is lost: kept, it would fill the memory instead.
         self.out.clear();
+        written?;
         if self.out.capacity() > 256 << 10 {
             self.out = Vec::new();
         }

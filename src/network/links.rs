@@ -78,10 +78,10 @@ pub fn bridges(group: u32) -> Vec<String> {
 /// # Errors
 /// What the kernel refuses.
 pub fn ensure_bridges(wanted: &[BridgeSpec]) -> Outcome<()> {
-    let missing: Vec<&BridgeSpec> = wanted.iter().filter(|bridge| index_of(&bridge.name).is_err()).collect();
-    if missing.is_empty() {
+    if wanted.is_empty() {
         return Ok(());
     }
+    let missing: Vec<&BridgeSpec> = wanted.iter().filter(|bridge| index_of(&bridge.name).is_err()).collect();
     let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
     for bridge in &missing {
@@ -94,15 +94,17 @@ pub fn ensure_bridges(wanted: &[BridgeSpec]) -> Outcome<()> {
             batch.nested(INFO_DATA, |batch| batch.attribute(BR_MULTICAST_SNOOPING, &[0]));
         });
     }
-    let (_, failures) = socket.exchange(&batch).doing(|| "cannot make bridges".into())?;
+    let made = if batch.is_empty() { Ok((Vec::new(), Vec::new())) } else { socket.exchange(&batch) };
+    let (_, failures) = made.doing(|| "cannot make bridges".into())?;
     // Another `up` may have made the same bridge in the meantime.
     if let Some((_, error)) = failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::EEXIST)) {
         return Err(
             Fault::caused("cannot make a bridge", error).hint("networks need CAP_NET_ADMIN and the kernel's bridge module")
         );
     }
+    // All of them: a bridge may be there without its address, from an `up` that was killed in between.
     let mut batch = Batch::default();
-    for bridge in &missing {
+    for bridge in wanted {
         let index = index_of(&bridge.name).doing(|| format!("the bridge {} is not there", bridge.name))?;
         address(&mut batch, index, bridge.gateway, bridge.prefix);
         let setting = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.name);

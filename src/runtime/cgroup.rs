@@ -5,10 +5,12 @@
 //! hybrid host the v2 half (which the crate ignores) starts processes inside and kills them at once.
 
 use super::spec::CgroupSpec;
+use crate::sys::{self, DeviceRule};
 use cgroups_rs::fs::{MaxValue, Resources, hierarchies};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +56,11 @@ pub fn host() -> Host {
 }
 
 /// Controllers that a container is always in, so that its usage can be told.
-const ALWAYS: [&str; 4] = ["memory", "pids", "cpuacct", "freezer"];
+const ALWAYS: [&str; 5] = ["memory", "pids", "cpuacct", "freezer", "devices"];
+
+/// Devices that every container may open: Docker's (null zero full random urandom tty console ptmx), and its own terminals.
+const DEVICES: [(u32, Option<u32>); 9] =
+    [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
 
 impl Host {
     /// Why a limit cannot be applied here, if it cannot.
@@ -100,6 +106,7 @@ impl Cgroup {
             fs::create_dir_all(folder)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
         }
+        group.devices(host, spec)?;
         group.limit(host, spec)?;
         Ok(group)
     }
@@ -109,6 +116,41 @@ impl Cgroup {
         Self {
             v1: host.v1.iter().map(|(_, place)| place.join(&spec.path)).filter(|path| path.is_dir()).collect(),
             v2: host.v2.as_ref().map(|place| place.join(&spec.path)).filter(|path| path.is_dir()),
+        }
+    }
+
+    /// Closes every device but the harmless ones: a container's root may make nodes for any of them.
+    fn devices(&self, host: &Host, spec: &CgroupSpec) -> io::Result<()> {
+        let mut rules: Vec<DeviceRule> =
+            DEVICES.iter().map(|(major, minor)| DeviceRule { character: true, major: *major, minor: *minor }).collect();
+        for path in &spec.devices {
+            let metadata =
+                fs::metadata(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+            let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+            rules.push(DeviceRule {
+                character: metadata.file_type().is_char_device(),
+                major: number(nix::sys::stat::major(metadata.rdev())),
+                minor: Some(number(nix::sys::stat::minor(metadata.rdev()))),
+            });
+        }
+        let failed =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot close the host's devices to the container: {error}"));
+        if let Some((_, place)) = host.v1.iter().find(|(name, _)| name == "devices") {
+            let folder = place.join(&spec.path);
+            fs::write(folder.join("devices.deny"), "a").map_err(failed)?;
+            let written = rules.iter().map(|rule| {
+                let minor = rule.minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
+                format!("{} {}:{minor} rwm", if rule.character { 'c' } else { 'b' }, rule.major)
+            });
+            return ["c *:* m".to_owned(), "b *:* m".to_owned()]
+                .into_iter()
+                .chain(written)
+                .try_for_each(|rule| fs::write(folder.join("devices.allow"), rule))
+                .map_err(failed);
+        }
+        match self.entrance() {
+            Some(folder) => sys::allow_devices(&folder, &rules).map_err(failed),
+            None => Ok(()),
         }
     }
 

@@ -151,7 +151,9 @@ pub(super) fn execute(process: &ProcessSpec, identity: &Identity, hostname: &str
         if !std::env::current_dir()?.starts_with("/") {
             return Err(io::Error::other("the working directory is outside of the container"));
         }
-        sys::set_capabilities(if identity.uid == 0 { CAPABILITIES } else { 0 })
+        sys::set_capabilities(if identity.uid == 0 { CAPABILITIES } else { 0 })?;
+        // A change of user cleared it (prctl(2)).
+        sys::die_with_parent()
     };
     if let Err(error) = become_it() {
         return error.into();

@@ -127,4 +127,7 @@ pub struct CgroupSpec {
     pub cpus: Option<f64>,
     pub memory: Option<Size>,
     pub pids: Option<u32>,
+    /// Devices of the host that it may use beside those that every container has.
+    #[serde(default)]
+    pub devices: Vec<PathBuf>,
 }

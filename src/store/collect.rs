@@ -85,6 +85,7 @@ impl Store {
         }
         if !dry {
             self.sweep_staging();
+            self.sweep_downloads();
         }
         Ok(done)
     }
@@ -93,6 +94,17 @@ impl Store {
         let value: Option<serde_json::Value> = self.result(key);
         let layer = value.as_ref().and_then(|value| value.get("layer")).and_then(|layer| layer.get("diff_id"));
         layer.and_then(|layer| layer.as_str()).and_then(Digest::parse).is_some_and(|layer| held.contains(&layer))
+    }
+
+    /// Removes what cut-off downloads left.
+    fn sweep_downloads(&self) {
+        for entry in fs::read_dir(self.root().join("downloads")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let leftover = path.extension().is_some_and(|extension| extension == "part" || extension == "lock");
+            if leftover && !Lock::is_held(&path.with_extension("lock")) {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// Removes staging folders of processes that are gone.

@@ -21,9 +21,12 @@ impl Lease {
     /// # Errors
     /// Those of making and locking its file.
     pub fn open(store: &Store) -> Outcome<Self> {
+        // Between making the file and locking it, a collection must not take it for a dead one.
+        let gate = store.root().join("gate");
+        let _gate = Lock::wait(&gate, Hold::Shared).doing(|| format!("cannot lock {}", gate.display()))?;
         let path = store.root().join("leases").join(sys::unique());
         let lock = Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
-        Ok(Self { gate: store.root().join("gate"), path, lock })
+        Ok(Self { gate: gate.clone(), path, lock })
     }
 
     /// Pins objects. Whoever looks for them afterwards finds what was there and keeps finding it.

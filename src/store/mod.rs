@@ -107,7 +107,8 @@ impl Store {
     pub fn put_blob(&self, bytes: &[u8]) -> Outcome<Digest> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
-        if !path.exists() {
+        // A power cut may have left the name without the content.
+        if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
             sys::write_atomic(&path, bytes, 0o644).doing(|| format!("cannot write {}", path.display()))?;
         }
         Ok(digest)
@@ -133,10 +134,12 @@ impl Store {
     /// # Errors
     /// Those of making folders.
     pub fn staging(&self) -> Outcome<Staging> {
+        let gate = self.root.join("gate");
+        let _gate = sys::Lock::wait(&gate, sys::Hold::Shared).doing(|| format!("cannot lock {}", gate.display()))?;
         let path = self.root.join("tmp").join(sys::unique());
-        fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
         let lock =
             sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).doing(|| "cannot lock a staging folder".into())?;
+        fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
         Ok(Staging { path, _lock: lock })
     }
 

@@ -5,6 +5,7 @@
 //! them is decided upstairs.
 #![expect(unsafe_code, reason = "this room exists to hold it")]
 
+mod bpf;
 mod file;
 mod mount;
 pub mod netlink;
@@ -12,6 +13,7 @@ mod process;
 mod socket;
 mod terminal;
 
+pub use bpf::{DeviceRule, allow_devices};
 pub use file::*;
 pub use mount::*;
 pub use process::*;

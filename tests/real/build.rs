@@ -182,6 +182,26 @@ fn failures_tell_place_and_last_lines_and_leave_nothing() {
 }
 
 #[test]
+fn a_link_among_the_sources_leads_nowhere() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "links",
+        "image \"made\" { copy \"b/\" \"a/\" to=\"/srv\"; }\nimage \"mixed\" { copy \"a/\" to=\"/srv/\"; copy \"b/\" to=\"/srv/\"; }\n",
+    );
+    let outside = world.folder.with_file_name("outside");
+    fs::create_dir_all(outside.join("deep")).unwrap();
+    fs::create_dir_all(world.folder.join("a")).unwrap();
+    std::os::unix::fs::symlink(&outside, world.folder.join("a/x")).unwrap();
+    world.write("b/x/deep/evil", "evil");
+    let ran = world.fails(&["build", "made"]);
+    assert!(ran.err.contains("one source puts a file or link at /srv/x, and another a folder"), "{}", ran.err);
+    world.ok(&["build", "mixed"]);
+    assert_eq!(fs::read_dir(outside.join("deep")).unwrap().count(), 0, "the host's folder is untouched");
+}
+
+#[test]
 fn collection_keeps_what_projects_use() {
     if !is_root() {
         return;

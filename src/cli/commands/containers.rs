@@ -100,7 +100,7 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
                     if !folder.alive() {
                         return Ok(false);
                     }
-                    monitor::call(&folder, &Request::Stop { signal: None, grace }).map(|_| true)
+                    monitor::call(&folder, &Request::Stop { signal: None, grace }, None).map(|_| true)
                 })
             })
             .collect();
@@ -130,7 +130,7 @@ pub fn kill(arguments: &Kill, context: &Context) -> Outcome<u8> {
     })?;
     let instance = context.instance();
     for name in replicas(&instance, &arguments.names)? {
-        monitor::call(&instance.container(&name), &Request::Signal { signal })?;
+        monitor::call(&instance.container(&name), &Request::Signal { signal }, None)?;
     }
     Ok(0)
 }
