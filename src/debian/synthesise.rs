@@ -76,6 +76,11 @@ impl Tree<'_> {
     }
 
     fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Outcome<()> {
+        // A link that leads to nothing inside the tree is replaced by the file.
+        let place = self.place(path);
+        if place.is_symlink() && !self.at(path).exists() {
+            fs::remove_file(&place).doing(|| format!("cannot replace {path}"))?;
+        }
         let target = self.at(path);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).doing(|| format!("cannot make {}", parent.display()))?;

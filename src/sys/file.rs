@@ -135,6 +135,10 @@ pub fn resolve_in_root(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
                     .fold(Path::new("/").join(inside), |path, part: &std::ffi::OsString| path.join(part)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A link to nothing is there: whoever used its own path would follow it on the host.
+                if open_in_root(&root, &known, OFlag::O_PATH | OFlag::O_NOFOLLOW).is_ok() {
+                    return Err(io::Error::other(format!("{} is a link to nothing", known.display())));
+                }
                 let Some(name) = known.file_name().map(OsStr::to_owned) else { return Err(error) };
                 rest.push(name);
                 if !known.pop() || known.as_os_str().is_empty() {
