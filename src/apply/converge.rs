@@ -12,7 +12,7 @@ use super::report::{Progress, Reporter};
 use super::{down, firewall};
 use crate::build::View;
 use crate::model::Outcome as Result;
-use crate::monitor::{Folder, Health, State, now_ms};
+use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network;
 use crate::plan::{ContainerRecord, Desired, InstanceRecord, Kind, Planned};
 use crate::spec::{MountSource, Until};
@@ -263,6 +263,7 @@ impl<'a> Executor<'a> {
                         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
                         queue.busy.remove(&name);
                         if let Err(fault) = started {
+                            monitor::note_failure(&self.instance().container(&name), &fault.chain());
                             queue.failed.insert(name, fault.chain());
                         }
                         changed.notify_all();

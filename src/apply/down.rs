@@ -113,6 +113,15 @@ pub fn end_all(instance: &Instance, names: &[String], order: &Order) -> Outcome<
     state.into_inner().unwrap_or_else(PoisonError::into_inner).failed.map_or(Ok(()), Err)
 }
 
+/// Stops containers without forgetting them; `project` gives the order.
+///
+/// # Errors
+/// The first that does not die.
+pub fn stop(instance: &Instance, project: Option<&Project>, names: &[String]) -> Outcome<()> {
+    let order = project.map(|project| order(project, names)).unwrap_or_default();
+    end_all(instance, names, &order)
+}
+
 /// Removes what an ended container wrote, but its logs.
 pub fn forget(instance: &Instance, name: &str) {
     let _ = fs::remove_dir_all(instance.container(name).path());

@@ -163,9 +163,10 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         return Err(Fault::new("the plan is out of date: the project, its lock or this machine changed since it was made")
             .hint("make a new one with `stead plan --json`"));
     }
+    only_these(&mut planned, &options.only);
     let mut record = observation.observed.record.clone();
     sweep(instance, &record)?;
-    if planned.plan.changes.is_empty() && options.only.is_empty() {
+    if planned.plan.changes.is_empty() {
         keep_scan(instance, &observation);
         keep_lock(instance, &lock);
         return Ok(Outcome::default());
@@ -185,6 +186,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         boundary();
         observation = observe(loaded, &store)?;
         planned = make_plan(loaded, &lock, &observation, &store)?;
+        only_these(&mut planned, &options.only);
         changes = merge(&changes, &planned.plan.changes);
     }
     keep_scan(instance, &observation);
@@ -199,6 +201,16 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     history::add(instance, &Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() })?;
     result?;
     Ok(Outcome { changes, failures })
+}
+
+/// Leaves out of a plan what concerns containers that are not meant.
+fn only_these(planned: &mut Planned, only: &BTreeSet<Name>) {
+    if only.is_empty() {
+        return;
+    }
+    let meant = |name: &str| planned.desired.get(name).is_some_and(|one| only.contains(&one.container));
+    let kept = planned.plan.changes.iter().filter(|change| !change.kind.is_container() || meant(&change.name));
+    planned.plan.changes = kept.cloned().collect();
 }
 
 /// The first plan's images with their causes, the second plan's containers with what became certain.

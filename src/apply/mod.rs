@@ -18,7 +18,7 @@ mod one_off;
 mod project;
 mod report;
 
-pub use down::{DownOptions, down};
+pub use down::{DownOptions, down, stop};
 pub use execute::{Failure, Outcome as UpOutcome, UpOptions, apply_saved, build_only, plan_only, since, up, update_lock};
 pub use history::read as read_history;
 pub use instance::{Instance, all_instances};

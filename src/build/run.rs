@@ -66,6 +66,9 @@ pub fn run(
         let shown: String = last.iter().map(|line| format!("\n    {line}")).collect();
         let code = status.code().map_or_else(|| "was killed".to_owned(), |code| format!("ended with exit status {code}"));
         let fault = Fault::new(format!("the command {code}{shown}"));
+        if last.iter().any(|line| line.contains("apt-get: not found") || line.contains("apt: not found")) {
+            return Err(fault.hint("packages are named in the image: debian \"bookworm\" { package \"vim\" }"));
+        }
         return Err(if run.network { fault } else { fault.hint("if it needs the network: run … network=#true") });
     }
     clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())

@@ -142,3 +142,19 @@ pub fn now_ms() -> u64 {
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
+
+/// Notes why a container could not be started, where its monitor did not come to say so.
+pub fn note_failure(folder: &Folder, why: &str) {
+    let said =
+        read_json::<Status>(&folder.join("status.json")).filter(|status| status.state == State::Dead && status.error.is_some());
+    if said.is_none() && !folder.alive() {
+        let status = Status {
+            state: State::Dead,
+            error: Some(why.to_owned()),
+            finished_at: Some(now_ms()),
+            boot: boot_id(),
+            ..Status::default()
+        };
+        let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
+    }
+}

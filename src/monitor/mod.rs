@@ -11,6 +11,6 @@ mod life;
 mod log;
 
 pub use control::{Request, call, session};
-pub use files::{Folder, Health, MonitorSpec, State, Status, boot_id as boot, now_ms};
+pub use files::{Folder, Health, MonitorSpec, State, Status, boot_id as boot, note_failure, now_ms};
 pub use life::{launch, main};
 pub use log::{Line, Tail, lines};

@@ -43,6 +43,13 @@ pub enum Kind {
     Remove,
 }
 
+impl Kind {
+    /// Whether it is about a container.
+    pub fn is_container(self) -> bool {
+        matches!(self, Self::Create | Self::Replace | Self::ReplaceIfImageChanges | Self::Restart | Self::Remove)
+    }
+}
+
 /// Why: the path to the input that changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cause {

@@ -223,6 +223,7 @@ fn program(process: &ProcessSpec, environment: &BTreeMap<String, String>) -> Res
             _ => {}
         }
     }
+    let hint = if name.contains(' ') { "; `cmd` takes a word an argument: cmd \"sleep\" \"100\"" } else { "" };
     let (why, status) = if denied { ("may not be executed by this user", 126) } else { ("is not in the image", 127) };
-    Err(StartError { message: format!("the command \"{name}\" {why} (looked in {path})"), status })
+    Err(StartError { message: format!("the command \"{name}\" {why} (looked in {path}){hint}"), status })
 }

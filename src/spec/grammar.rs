@@ -199,6 +199,8 @@ fn habit(word: &str) -> Option<&'static str> {
         "volumes" | "bind" => "mount",
         "deploy" | "resources" => "limits",
         "scale" => "replicas",
+        "test" => "exec",
+        "stop-timeout" | "stop_timeout" => "stop-grace",
         "working-dir" | "working_dir" => "workdir",
         "stop_grace_period" => "stop-grace",
         "apt" | "packages" | "install" => "debian",

@@ -151,6 +151,7 @@ fn stop_start_kill_and_drift() {
     assert_eq!(world.container("c-1")["state"], "exited", "stopped by hand, it is not restarted");
     assert!(world.ok(&["status"]).contains("it is not running"));
     world.ok(&["start", "c"]);
+    assert!(world.run(&["start", "c"]).err.contains("nothing to do"));
     let before = world.pid("c-1");
     world.ok(&["restart", "c"]);
     assert_ne!(world.pid("c-1"), before);

@@ -27,9 +27,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let mut names: BTreeSet<Name> = BTreeSet::new();
     for name in &arguments.names {
         let Some((found, _)) = known.get_key_value(name.as_str()) else {
-            let near =
-                nearest(name, known.keys().map(Name::as_str)).map_or_else(String::new, |near| format!("perhaps \"{near}\""));
-            return Err(Fault::new(format!("the project has no image \"{name}\"")).hint(near));
+            let fault = Fault::new(format!("the project has no image \"{name}\""));
+            return Err(match nearest(name, known.keys().map(Name::as_str)) {
+                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
+                None => fault.hint(format!("it has: {}", known.keys().map(Name::as_str).collect::<Vec<_>>().join(", "))),
+            });
         };
         names.insert(found.clone());
     }

@@ -7,7 +7,7 @@ use crate::monitor::{self, Request};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-/// Starts containers that were stopped.
+/// Starts containers that were stopped, as the project file now says.
 ///
 /// Example: stead start web
 #[derive(clap::Args, Debug)]
@@ -28,7 +28,7 @@ pub struct Stop {
     time: Option<String>,
 }
 
-/// Stops containers and starts them again.
+/// Stops containers and starts them again, as the project file now says.
 ///
 /// Example: stead restart web
 #[derive(clap::Args, Debug)]
@@ -91,6 +91,14 @@ pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
 }
 
 fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context: &Context) -> Outcome<()> {
+    let running: Vec<String> = names.iter().filter(|name| instance.container(name).alive()).cloned().collect();
+    if grace.is_none() {
+        // What depends on others ends first.
+        let loaded = crate::apply::load(&context.options, false).ok();
+        crate::apply::stop(instance, loaded.as_ref().map(|loaded| &loaded.project), &running)?;
+        running.iter().for_each(|name| context.ui.say(&format!("stopped {name}")));
+        return Ok(());
+    }
     let failures: Vec<Fault> = std::thread::scope(|scope| {
         let stops: Vec<_> = names
             .iter()

@@ -10,7 +10,7 @@ use std::time::Instant;
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Delete the volumes, too, with all data in them.
-    #[arg(long)]
+    #[arg(short, long)]
     volumes: bool,
 }
 

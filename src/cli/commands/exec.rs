@@ -18,7 +18,12 @@ pub struct Arguments {
     /// In another working directory.
     #[arg(short, long)]
     workdir: Option<String>,
-    /// With another environment variable; may be given often.
+    /// A terminal is the default where there is one; taken for the sake of Docker's habits.
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    #[arg(short, long, hide = true)]
+    tty: bool,
+    /// With another environment variable, this process's own if it has no value here; may be given often.
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
     /// The container or replica.
@@ -33,10 +38,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let name = instance.find(&arguments.container)?;
     let folder = instance.container(&name);
     let base = folder.spec().map(|spec| spec.spec.process).unwrap_or_default();
-    let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
+    let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut env = base.env;
-    env.extend(arguments.env.iter().map(|pair| {
-        pair.split_once('=').map_or((pair.clone(), String::new()), |(name, value)| (name.to_owned(), value.to_owned()))
+    // A name alone means this process's own value, as in Docker.
+    env.extend(arguments.env.iter().map(|pair| match pair.split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => (pair.clone(), std::env::var(pair).unwrap_or_default()),
     }));
     let process = ProcessSpec {
         args: arguments.command.clone(),

@@ -176,7 +176,12 @@ fn state(row: &Row) -> (String, Option<Style>) {
             format!("exited {code}, {} ago", since(row.status.finished_at)),
             Some(if code == 0 { Style::Dim } else { Style::Bad }),
         ),
-        State::Dead => ("dead".into(), Some(Style::Bad)),
+        State::Dead => (
+            row.error
+                .as_ref()
+                .map_or_else(|| "dead".into(), |error| format!("dead: {}", error.lines().next().unwrap_or_default())),
+            Some(Style::Bad),
+        ),
         State::Created => ("created".into(), Some(Style::Dim)),
         State::Paused => ("paused".into(), Some(Style::Change)),
     }

@@ -19,6 +19,13 @@ pub struct Arguments {
     /// Without a terminal, even if this one is one.
     #[arg(short = 'T', long)]
     no_tty: bool,
+    /// The container is always removed, and a terminal the default; taken for the sake of Docker's habits.
+    #[arg(long, hide = true)]
+    rm: bool,
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    #[arg(short, long, hide = true)]
+    tty: bool,
     /// A container or an image of the project.
     name: String,
     /// The command; else the container's or image's own.
@@ -28,7 +35,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project()?;
-    let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
+    let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let shown = Shown::new(&context.ui, false);
     let options = UpOptions { command: "run".into(), ..UpOptions::default() };
     let one_off = apply::one_off(&loaded, &arguments.name, &arguments.command, tty, &options, &shown);

@@ -19,6 +19,9 @@ pub struct Arguments {
     /// Show what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
+    /// `up` always returns; taken for the sake of Docker's habits.
+    #[arg(short = 'd', long, hide = true)]
+    detach: bool,
     /// Stay, and apply every change of files.
     #[arg(long)]
     watch: bool,
@@ -26,6 +29,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let started = Instant::now();
+    let watch = arguments.watch && !arguments.detach;
     if arguments.dry_run {
         return super::plan::show(&context.project_dry()?, context);
     }
@@ -33,7 +37,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let options =
         UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "up".into(), ..UpOptions::default() };
     let code = converge(&loaded, &options, context, started)?;
-    if arguments.watch {
+    if watch {
         return super::watch::follow(loaded, &options, context);
     }
     Ok(code)
@@ -62,8 +66,12 @@ pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, 
     }
     if !outcome.failures.is_empty() {
         let names: Vec<&str> = outcome.failures.iter().map(|failure| failure.container.as_str()).collect();
-        return Err(Fault::new(format!("not everything is up: {}", names.join(", ")))
-            .hint(format!("`stead logs {}` shows all it said", names[0])));
+        let fault = Fault::new(format!("not everything is up: {}", names.join(", ")));
+        let spoke = outcome.failures.iter().find(|failure| !failure.last.is_empty());
+        return Err(match spoke {
+            Some(failure) => fault.hint(format!("`stead logs {}` shows all it said", failure.container)),
+            None => fault,
+        });
     }
     let what = if outcome.changes.is_empty() { "nothing to do" } else { "up" };
     context.ui.say(&Style::Dim.paint(&format!("{what} ({})", apply::since(started)), context.ui.color_err));
