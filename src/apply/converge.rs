@@ -3,12 +3,11 @@
 
 use super::container::{Maker, bridges, hold_ports, launch_one};
 use super::crash::boundary;
-use super::execute::{Failure, UpOptions};
 use super::hosts;
 use super::instance::Instance;
 use super::observe::Observation;
 use super::project::LoadedProject;
-use super::report::{Progress, Reporter};
+use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::{down, firewall};
 use crate::build::View;
 use crate::model::Outcome as Result;

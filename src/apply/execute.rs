@@ -7,7 +7,7 @@ use super::history::{self, Entry};
 use super::instance::{Instance, private_folder};
 use super::observe::{Observation, observe};
 use super::project::{LoadedProject, keep_lock, read_lock};
-use super::report::{Progress, Reporter};
+use super::report::{Failure, Progress, Reporter, UpOptions};
 use crate::build::{Builder, StoreFacts};
 use crate::debian::{self, Settings, Update};
 use crate::lock::{self, Lock};
@@ -21,35 +21,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How `up` is to behave.
-#[derive(Clone, Default, Debug)]
-pub struct UpOptions {
-    /// Refuse to resolve what is not locked.
-    pub frozen: bool,
-    /// Refuse the network.
-    pub offline: bool,
-    /// Only these containers; all if empty.
-    pub only: BTreeSet<Name>,
-    /// Carry out exactly this plan, or nothing.
-    pub exactly: Option<Plan>,
-    /// What history calls it.
-    pub command: String,
-}
-
 /// What `up` came to.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub changes: Vec<Change>,
     pub failures: Vec<Failure>,
-}
-
-/// A container that did not come up.
-#[derive(Debug)]
-pub struct Failure {
-    pub container: String,
-    pub why: String,
-    /// Its last lines of output.
-    pub last: Vec<String>,
 }
 
 /// Makes a plan without writing anything.

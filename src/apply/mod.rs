@@ -19,9 +19,9 @@ mod project;
 mod report;
 
 pub use down::{DownOptions, down, stop};
-pub use execute::{Failure, Outcome as UpOutcome, UpOptions, apply_saved, build_only, plan_only, since, up, update_lock};
+pub use execute::{Outcome as UpOutcome, apply_saved, build_only, plan_only, since, up, update_lock};
 pub use history::read as read_history;
 pub use instance::{Instance, all_instances};
 pub use one_off::{OneOff, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
-pub use report::{Progress, Reporter};
+pub use report::{Failure, Progress, Reporter, UpOptions};

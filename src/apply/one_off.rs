@@ -1,11 +1,11 @@
 //! A container for one command: `stead run`. It is not on record and leaves nothing behind.
 
 use super::container::{Maker, bridges, prepare};
-use super::execute::{UpOptions, build_only, prepare_folders};
+use super::execute::{build_only, prepare_folders};
 use super::instance::Instance;
 use super::observe::observe;
 use super::project::{LoadedProject, read_lock};
-use super::report::Reporter;
+use super::report::{Reporter, UpOptions};
 use super::{down, firewall};
 use crate::build::StoreFacts;
 use crate::model::{Fault, Name, Outcome, nearest};

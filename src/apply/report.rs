@@ -1,7 +1,9 @@
-//! What happens, told to whoever shows it: the command line, or a test.
+//! What is asked of `up` and what it tells: to the command line, or to a test.
 
 use crate::build::Event;
+use crate::model::Name;
 use crate::plan::Plan;
+use std::collections::BTreeSet;
 
 /// Something that happened while a plan was carried out.
 #[derive(Clone, Debug)]
@@ -26,4 +28,28 @@ pub enum Progress {
 /// Where progress goes.
 pub trait Reporter: Sync {
     fn report(&self, progress: Progress);
+}
+
+/// How `up` is to behave.
+#[derive(Clone, Default, Debug)]
+pub struct UpOptions {
+    /// Refuse to resolve what is not locked.
+    pub frozen: bool,
+    /// Refuse the network.
+    pub offline: bool,
+    /// Only these containers; all if empty.
+    pub only: BTreeSet<Name>,
+    /// Carry out exactly this plan, or nothing.
+    pub exactly: Option<Plan>,
+    /// What history calls it.
+    pub command: String,
+}
+
+/// A container that did not come up.
+#[derive(Debug)]
+pub struct Failure {
+    pub container: String,
+    pub why: String,
+    /// Its last lines of output.
+    pub last: Vec<String>,
 }
