@@ -378,7 +378,11 @@ impl Planner<'_> {
             let path = format!("container.{}", wish.container);
             let unbuilt = pending.contains(&wish.image_name);
             let Some(record) = self.observed.record.containers.get(name) else {
-                let reason = self.at(&path, "not there yet");
+                let before = self.observed.record.containers.values().filter(|record| record.container == wish.container).count();
+                let reason = match before {
+                    0 => self.at(&path, "not there yet"),
+                    _ => self.at(&format!("{path}.replicas"), format!("replicas {before} → {}", wish.spec.replicas)),
+                };
                 self.add(Symbol::Create, Kind::Create, name, &format!("image {}", wish.image_name), vec![reason]);
                 continue;
             };

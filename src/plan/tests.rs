@@ -356,6 +356,7 @@ fn addresses_are_planned_and_stay() {
     let mut host = converged();
     let before = host.planned().desired["web-2"].networks.clone();
     host.text = SHOP.replace("replicas 2", "replicas 3");
+    assert_eq!(host.lines(), "+ Create web-3 [image app] <- replicas 2 → 3 (stead.kdl:15)");
     let after = host.planned();
     assert_eq!(after.desired["web-2"].networks, before);
     // A VPN that takes the subnet makes the network move.
