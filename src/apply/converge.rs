@@ -106,8 +106,8 @@ impl<'a> Executor<'a> {
         self.start(&todo, &mut held);
         self.neighbours()?;
         self.wait()?;
-        let forwards = self.planned.networks.values().any(|network| !network.internal);
-        if let Some(blocked) = firewall::blockers(&self.instance().home).filter(|_| forwards) {
+        let forwarding = self.planned.networks.values().find(|network| !network.internal);
+        if let Some(blocked) = forwarding.and_then(|network| firewall::blockers(&self.instance().home, &network.bridge)) {
             self.reporter.report(Progress::Warning(blocked));
         }
         Ok(())

@@ -51,19 +51,21 @@ pub fn refresh(home: &Home) -> Outcome<()> {
     sys::write_atomic(&marker(home), &bytes, 0o600).doing(|| "cannot write the firewall's marker".into())
 }
 
-/// Chains of other tables that block what ours accepts.
-pub fn blockers(home: &Home) -> Option<String> {
-    let found = network::blockers(&name(home)).unwrap_or_default();
+/// Chains of other tables that block what ours accepts for a bridge.
+pub fn blockers(home: &Home, bridge: &str) -> Option<String> {
+    let found = network::blockers(&name(home), bridge).unwrap_or_default();
     if found.chains.is_empty() {
         return None;
     }
-    let way_out = if found.docker {
-        "type `iptables -I DOCKER-USER -i br-st+ -j ACCEPT; iptables -I DOCKER-USER -o br-st+ -j ACCEPT`"
+    let way_out = if found.firewalld {
+        format!("type `firewall-cmd --zone=trusted --add-interface={bridge}`")
+    } else if found.docker {
+        "type `iptables -I DOCKER-USER -i br-st+ -j ACCEPT; iptables -I DOCKER-USER -o br-st+ -j ACCEPT`".to_owned()
     } else {
-        "accept packets from and to br-st* there"
+        "accept packets from and to br-st* there".to_owned()
     };
     let chains = found.chains.join("; ");
-    Some(format!("{chains}: it blocks what containers send out, and what other hosts send to published ports; {way_out}"))
+    Some(format!("{chains}: it blocks what containers send out, or what other hosts send to published ports; {way_out}"))
 }
 
 fn table(records: &[InstanceRecord]) -> Table {

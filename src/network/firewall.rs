@@ -6,7 +6,7 @@
 
 use crate::model::{Context, Fault, Outcome, Subnet};
 use crate::spec::Protocol;
-use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, DUMP, Family, Netlink};
+use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, Family, Netlink};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -45,21 +45,24 @@ pub struct Table {
 const SUBSYSTEM: u16 = 10 << 8;
 const NEWTABLE: u16 = SUBSYSTEM;
 const DELTABLE: u16 = SUBSYSTEM | 2;
-const NEWCHAIN: u16 = SUBSYSTEM | 3;
-const GETCHAIN: u16 = SUBSYSTEM | 4;
-const NEWRULE: u16 = SUBSYSTEM | 6;
+pub(super) const NEWCHAIN: u16 = SUBSYSTEM | 3;
+pub(super) const GETCHAIN: u16 = SUBSYSTEM | 4;
+pub(super) const NEWRULE: u16 = SUBSYSTEM | 6;
+pub(super) const GETRULE: u16 = SUBSYSTEM | 7;
 const NEWSET: u16 = SUBSYSTEM | 9;
 const NEWSETELEM: u16 = SUBSYSTEM | 12;
 const GETGEN: u16 = SUBSYSTEM | 16;
 
-const IPV4: u8 = 2;
+/// Address families of tables: both protocols, and IPv4 alone.
+pub(super) const INET: u8 = 1;
+pub(super) const IPV4: u8 = 2;
 const ACCEPT: i32 = 1;
 const DROP: i32 = 0;
 const GOTO: i32 = -4;
 const RETURN: i32 = -5;
 
 const PREROUTING: u32 = 0;
-const FORWARD: u32 = 2;
+pub(super) const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
@@ -72,7 +75,7 @@ const REGISTER_1: u32 = 9;
 const REGISTER_2: u32 = 10;
 
 /// A nfgenmsg header.
-fn header(family: u8) -> [u8; 4] {
+pub(super) fn header(family: u8) -> [u8; 4] {
     [family, 0, 0, 0]
 }
 
@@ -222,7 +225,7 @@ fn verdict(batch: &mut Batch, code: i32, chain: Option<&str>) {
 }
 
 /// An interface's name as the kernel compares it: 16 bytes.
-fn interface(name: &str) -> [u8; 16] {
+pub(super) fn interface(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     let length = name.len().min(15);
     bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
@@ -446,49 +449,4 @@ pub fn generation() -> Outcome<u32> {
         Some(u32::from_be_bytes(value.try_into().ok()?))
     });
     found.ok_or_else(|| Fault::new("the kernel tells no generation of its ruleset"))
-}
-
-/// What other tables do to forwarded packets.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Blockers {
-    /// Chains that drop by policy, by table and name.
-    pub chains: Vec<String>,
-    /// Whether Docker's own place for users' rules is there.
-    pub docker: bool,
-}
-
-/// Chains of other tables that drop forwarded packets by policy: an accept in ours loses to them.
-///
-/// # Errors
-/// Those of netlink.
-pub fn blockers(own: &str) -> Outcome<Blockers> {
-    let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
-    let mut batch = Batch::default();
-    batch.begin(GETCHAIN, DUMP, &header(0));
-    let messages = socket.send(&batch).doing(|| "cannot read the ruleset's chains".into())?;
-    let mut found = Vec::new();
-    let mut docker = false;
-    for message in messages.iter().filter(|message| message.kind == NEWCHAIN && !message.body.is_empty()) {
-        let attributes = message.attributes(4);
-        let get = |kind: u16| attributes.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value);
-        let text = |kind: u16| {
-            get(kind)
-                .map(|value| String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned())
-                .unwrap_or_default()
-        };
-        let number = |value: Option<&[u8]>| value.and_then(|value| value.try_into().ok()).map(u32::from_be_bytes);
-        let hook = get(4)
-            .map(crate::sys::netlink::attributes)
-            .and_then(|hook| number(hook.iter().find(|(kind, _)| *kind == 1).map(|(_, value)| *value)));
-        docker |= text(3) == "DOCKER-USER";
-        let family = match message.body[0] {
-            1 => "inet",
-            IPV4 => "ip",
-            _ => continue,
-        };
-        if hook == Some(FORWARD) && number(get(5)) == Some(0) && text(1) != own {
-            found.push(format!("table {family} {}, chain {}: policy drop", text(1), text(3)));
-        }
-    }
-    Ok(Blockers { chains: found, docker })
 }

@@ -3,9 +3,11 @@
 //! Owns what the kernel is told. Which addresses and names are used is planned upstairs.
 
 mod firewall;
+mod foreign;
 mod links;
 
-pub use firewall::{Blockers, Endpoint, NetworkRule, PortRule, Table, blockers, generation, remove_table, replace_table};
+pub use firewall::{Endpoint, NetworkRule, PortRule, Table, generation, remove_table, replace_table};
+pub use foreign::{Blockers, blockers};
 pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, routes};
 
 use crate::model::{Context, Outcome};

@@ -159,6 +159,21 @@ fn a_flushed_ruleset_is_mended_and_a_foreign_drop_is_named() {
     nft("delete table ip stead_test_foreign");
     assert!(up.err.contains("table ip stead_test_foreign, chain FORWARD: policy drop"), "{}", up.err);
     assert_eq!(up.code, 0, "published ports of loopback work all the same");
+    // What firewalld leaves: a policy of accept, and a last rule that rejects what no zone let through.
+    nft("add table inet stead_test_foreign");
+    nft("add chain inet stead_test_foreign zones");
+    nft("add rule inet stead_test_foreign zones iifname \"eth7\" accept");
+    nft("add chain inet stead_test_foreign filter_FWD { type filter hook forward priority 10; }");
+    nft("add rule inet stead_test_foreign filter_FWD ct state established,related accept");
+    nft("add rule inet stead_test_foreign filter_FWD ct status dnat accept");
+    nft("add rule inet stead_test_foreign filter_FWD jump zones");
+    nft("add rule inet stead_test_foreign filter_FWD reject with icmpx admin-prohibited");
+    let rejects = world.run(&["up"]).err;
+    nft("add rule inet stead_test_foreign zones iifname \"br-st*\" accept");
+    let allowed = world.run(&["up"]).err;
+    nft("delete table inet stead_test_foreign");
+    assert!(rejects.contains("table inet stead_test_foreign, chain filter_FWD: a rule to reject"), "{rejects}");
+    assert!(!allowed.contains("stead_test_foreign"), "{allowed}");
 }
 
 #[test]
@@ -299,4 +314,5 @@ fn beside_dockerd_the_rule_that_blocks_is_named() {
     assert!(sh("ip link delete stest0; ip netns delete stead-test-far"));
     assert!(blocked, "docker's policy drops what is forwarded");
     assert!(open, "the advice helps");
+    assert!(!world.run(&["up"]).err.contains("chain FORWARD"), "and then nothing is left to say");
 }
