@@ -6,7 +6,7 @@ use crate::build::{ScanCache, Scanner};
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::monitor::State;
 use crate::network;
-use crate::plan::{Observed, Seen, StepInputs, TakenPort};
+use crate::plan::{Down, Observed, Seen, StepInputs, TakenPort};
 use crate::spec::{ConfigSource, Project};
 use crate::store::{Store, read_json};
 use crate::volume;
@@ -77,9 +77,11 @@ fn seen(instance: &Instance, name: &str) -> Seen {
         Some(status) => match status.state {
             State::Running | State::Paused | State::Restarting => Seen::Running,
             State::Exited if status.exit_code == Some(0) && !status.stopped => Seen::Finished,
-            _ => Seen::Down,
+            State::Exited if status.stopped => Seen::Down(Down::Stopped),
+            State::Exited => Seen::Down(status.exit_code.map_or(Down::Lost, Down::Ended)),
+            _ => Seen::Down(Down::Lost),
         },
-        None => Seen::Down,
+        None => Seen::Down(Down::Lost),
     }
 }
 

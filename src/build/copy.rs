@@ -7,9 +7,13 @@ use crate::runtime::identity_in;
 use crate::spec::Copy;
 use crate::store::disk_fault;
 use crate::sys;
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+
+/// Folders of a step's tree, and whose they are unless they are there below.
+pub type Folders = BTreeMap<PathBuf, (u32, u32)>;
 
 /// Where things go and whose they are.
 struct Target<'a> {
@@ -17,14 +21,15 @@ struct Target<'a> {
     tree: &'a Path,
     owner: (u32, u32),
     mode: Option<u32>,
+    folders: Folders,
 }
 
 /// Copies files of the project's folder.
 ///
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
-pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, workdir: &str, tree: &Path) -> Outcome<()> {
-    let target = Target::new(copy, below, tree)?;
+pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, workdir: &str, tree: &Path) -> Outcome<Folders> {
+    let mut target = Target::new(copy, below, tree)?;
     let base = base(copy, below, workdir);
     for entry in &files.entries {
         let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
@@ -43,15 +48,15 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, w
             }
         }
     }
-    Ok(())
+    Ok(target.folders)
 }
 
 /// Copies files of another image; their permissions are kept.
 ///
 /// # Errors
 /// Sources that the image does not have, failures to write.
-pub fn from_image(copy: &Copy, from: &View, below: &View, workdir: &str, tree: &Path) -> Outcome<()> {
-    let target = Target::new(copy, below, tree)?;
+pub fn from_image(copy: &Copy, from: &View, below: &View, workdir: &str, tree: &Path) -> Outcome<Folders> {
+    let mut target = Target::new(copy, below, tree)?;
     let base = base(copy, below, workdir);
     for source in &copy.sources {
         let path = from.resolve(Path::new(source));
@@ -62,7 +67,36 @@ pub fn from_image(copy: &Copy, from: &View, below: &View, workdir: &str, tree: &
         let to = if !metadata.is_dir() && into_folder { base.join(path.file_name().unwrap_or_default()) } else { base.clone() };
         target.tree_of(from, &path, &to)?;
     }
+    Ok(target.folders)
+}
+
+/// Gives a tree's folders what they have below, or what the step says, once everything is in them.
+///
+/// # Errors
+/// Those of changing owner, permissions and time.
+pub fn settle(tree: &Path, below: &View, folders: &Folders) -> Outcome<()> {
+    // The deepest first: what is set in a folder must not touch the folder's time again.
+    for (folder, owner) in folders.iter().rev() {
+        let (mode, owner, time) = match below.entry(folder) {
+            Some((_, metadata)) if metadata.is_dir() => {
+                (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(EPOCH))
+            }
+            _ => (0o755, *owner, EPOCH),
+        };
+        finish(&place(tree, folder), mode, owner, time)?;
+    }
     Ok(())
+}
+
+fn place(tree: &Path, path: &Path) -> PathBuf {
+    tree.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn finish(place: &Path, mode: u32, owner: (u32, u32), time: i64) -> Outcome<()> {
+    sys::set_owner(place, owner.0, owner.1)
+        .and_then(|()| fs::set_permissions(place, Permissions::from_mode(mode)))
+        .and_then(|()| sys::set_time(place, time))
+        .doing(|| format!("cannot set the owner and permissions of {}", place.display()))
 }
 
 /// The absolute path that a step's `to` means, links of the image followed.
@@ -81,46 +115,35 @@ impl<'a> Target<'a> {
                 (found.uid, found.gid)
             }
         };
-        let target = Self { below, tree, owner, mode: copy.mode };
-        fs::set_permissions(tree, Permissions::from_mode(0o755)).doing(|| "cannot set permissions".into())?;
-        Ok(target)
+        let folders = [(PathBuf::from("/"), (0, 0))].into();
+        Ok(Self { below, tree, owner, mode: copy.mode, folders })
     }
 
     fn place(&self, path: &Path) -> PathBuf {
-        self.tree.join(path.strip_prefix("/").unwrap_or(path))
+        place(self.tree, path)
     }
 
-    /// Makes the folders above a path: those that exist below keep what they are.
-    fn parents(&self, path: &Path) -> Outcome<()> {
-        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
-        above.reverse();
-        for folder in above {
-            let place = self.place(folder);
-            let existing = self.below.entry(folder);
-            if folder != Path::new("/") && !self.make_folder(folder, &place)? {
-                continue;
-            }
-            let (mode, owner, time) = match &existing {
-                Some((_, metadata)) if metadata.is_dir() => {
-                    (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(EPOCH))
-                }
-                _ => (0o755, (0, 0), EPOCH),
-            };
-            self.finish(&place, mode, owner, time)?;
-        }
-        Ok(())
+    /// Makes the folders above a path; what each is like is settled at the end.
+    fn parents(&mut self, path: &Path) -> Outcome<()> {
+        let Some(parent) = path.parent().filter(|parent| !self.folders.contains_key(*parent)) else { return Ok(()) };
+        self.parents(parent)?;
+        self.make_folder(parent, (0, 0))
     }
 
     /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.
-    fn make_folder(&self, path: &Path, place: &Path) -> Outcome<bool> {
-        match fs::symlink_metadata(place) {
-            Ok(metadata) if metadata.is_dir() => Ok(false),
-            Ok(_) => Err(Fault::new(format!("one source puts a file or link at {}, and another a folder", path.display()))),
-            Err(_) => {
-                fs::create_dir(place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
-                Ok(true)
+    fn make_folder(&mut self, path: &Path, owner: (u32, u32)) -> Outcome<()> {
+        // Asked now, so that whoever makes this tree before its turn knows that it matters.
+        let _ = self.below.entry(path);
+        let place = self.place(path);
+        match fs::symlink_metadata(&place) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                return Err(Fault::new(format!("one source puts a file or link at {}, and another a folder", path.display())));
             }
+            Err(_) => fs::create_dir(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?,
         }
+        self.folders.insert(path.to_owned(), owner);
+        Ok(())
     }
 
     /// Takes a file or link away that an earlier source put there.
@@ -130,30 +153,15 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn finish(&self, place: &Path, mode: u32, owner: (u32, u32), time: i64) -> Outcome<()> {
-        sys::set_owner(place, owner.0, owner.1)
-            .and_then(|()| fs::set_permissions(place, Permissions::from_mode(mode)))
-            .and_then(|()| sys::set_time(place, time))
-            .doing(|| format!("cannot set the owner and permissions of {}", place.display()))
-    }
-
-    fn folder(&self, path: &Path) -> Outcome<()> {
+    fn folder(&mut self, path: &Path) -> Outcome<()> {
         if path == Path::new("/") {
             return Ok(());
         }
         self.parents(path)?;
-        let place = self.place(path);
-        self.make_folder(path, &place)?;
-        // A folder that the image has already keeps its owner and permissions.
-        match self.below.entry(path) {
-            Some((_, metadata)) if metadata.is_dir() => {
-                self.finish(&place, metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(EPOCH))
-            }
-            _ => self.finish(&place, 0o755, self.owner, EPOCH),
-        }
+        self.make_folder(path, self.owner)
     }
 
-    fn link(&self, path: &Path, link: &Path) -> Outcome<()> {
+    fn link(&mut self, path: &Path, link: &Path) -> Outcome<()> {
         self.parents(path)?;
         let place = self.place(path);
         Self::make_room(&place);
@@ -163,19 +171,19 @@ impl<'a> Target<'a> {
             .doing(|| format!("cannot set the owner of {}", path.display()))
     }
 
-    fn file(&self, path: &Path, from: &Path, mode: u32) -> Outcome<PathBuf> {
+    fn file(&mut self, path: &Path, from: &Path, mode: u32) -> Outcome<PathBuf> {
         self.parents(path)?;
         let place = self.place(path);
         let source = File::open(from).doing(|| format!("cannot read {}", from.display()))?;
         Self::make_room(&place);
         let out = File::create_new(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
         sys::copy_file(&source, &out).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))?;
-        self.finish(&place, mode, self.owner, EPOCH)?;
+        finish(&place, mode, self.owner, EPOCH)?;
         Ok(place)
     }
 
     /// Copies a path of a view with everything below it.
-    fn tree_of(&self, from: &View, path: &Path, to: &Path) -> Outcome<()> {
+    fn tree_of(&mut self, from: &View, path: &Path, to: &Path) -> Outcome<()> {
         let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
         if metadata.is_dir() {
             self.folder(to)?;

@@ -3,6 +3,7 @@
 //! What is to be done is asked of [`plan::walk`] again after every step, so the build can only do
 //! what a plan would show. A build that is cut off leaves every finished step behind, by its key.
 
+mod ahead;
 mod copy;
 mod run;
 mod scan;
@@ -12,13 +13,15 @@ pub use run::helper;
 pub use scan::{ScanCache, Scanner};
 pub use view::View;
 
+use self::ahead::{Ahead, Early, Made};
+use self::copy::Folders;
 use crate::debian::{self, Mirrors, Progress, Settings};
 use crate::image;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
-use crate::plan::{Facts, FileTree, Image, ImageRecord, Pending, StepOutput, Walk, step_records, walk};
-use crate::spec::{Places, Project, Step};
-use crate::store::{Lease, Store, disk_fault};
+use crate::plan::{Facts, FileTree, Image, ImageRecord, Pending, StepOutput, Walk, settings, step_records, walk};
+use crate::spec::{Copy, Debian, Places, Project, Step};
+use crate::store::{Lease, Staging, Store, disk_fault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -147,7 +150,22 @@ impl Builder<'_> {
         all
     }
 
+    /// Builds one image: its steps in order, and as many of their trees as can be at the same time.
     fn one(&self, name: &Name) -> Outcome<Image> {
+        let ahead = Ahead::default();
+        std::thread::scope(|scope| {
+            let result = self.steps(name, &ahead, |early| {
+                let lanes = ahead.offer(early).min(std::thread::available_parallelism().map_or(1, usize::from));
+                for _ in 0..lanes {
+                    scope.spawn(|| ahead.work(|early| self.make(name, early)));
+                }
+            });
+            ahead.close();
+            result
+        })
+    }
+
+    fn steps(&self, name: &Name, ahead: &Ahead, begin: impl Fn(Vec<Early>)) -> Outcome<Image> {
         loop {
             match walk(self.project, self.lock, name, &self.facts()) {
                 Walk::Built(image) => {
@@ -163,7 +181,10 @@ impl Builder<'_> {
                     self.pin([&image.digest])?;
                     self.store.put_result(&assembly.key, &image.digest)?;
                 }
-                Walk::Step(pending) => self.step(name, &pending)?,
+                Walk::Step(pending) => {
+                    begin(self.early(name, &pending));
+                    self.step(name, &pending, ahead.take(pending.index))?;
+                }
                 Walk::Blocked(other) => return Err(Fault::new(format!("image {name} needs image {other}, which is not built"))),
                 Walk::Unlocked => {
                     return Err(Fault::new(format!("the packages of image {name} are not locked")).hint("type `stead update`"));
@@ -179,18 +200,40 @@ impl Builder<'_> {
         }
     }
 
+    /// The steps after one that can be made beside it: all up to the next command.
+    fn early(&self, name: &Name, pending: &Pending) -> Vec<Early> {
+        let mut workdir = pending.config.workdir.clone();
+        let mut found = Vec::new();
+        for (index, step) in self.project.images[name].steps.iter().enumerate().skip(pending.index + 1) {
+            let mut from = Vec::new();
+            match step {
+                Step::Run(_) => break,
+                Step::Workdir(path) => workdir.clone_from(path),
+                Step::Copy(Copy { from: Some(other), .. }) => match walk(self.project, self.lock, other, &self.facts()) {
+                    Walk::Built(image) => from = image.layers,
+                    _ => continue,
+                },
+                _ => {}
+            }
+            if matches!(step, Step::Debian(_) | Step::Copy(_)) {
+                found.push(Early { index, workdir: workdir.clone(), below: pending.layers.clone(), from });
+            }
+        }
+        found
+    }
+
     fn pin<'d>(&self, digests: impl IntoIterator<Item = &'d Digest>) -> Outcome<()> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests)
     }
 
     /// Runs one step and records its output under its key.
-    fn step(&self, name: &Name, pending: &Pending) -> Outcome<()> {
+    fn step(&self, name: &Name, pending: &Pending, made: Option<Made>) -> Outcome<()> {
         let started = Instant::now();
         let step = &self.project.images[name].steps[pending.index];
         let shown = describe(step);
         (self.report)(Event::Started { image: name.clone(), step: shown.clone() });
         self.pin(pending.layers.iter().map(|layer| &layer.diff_id).chain([&pending.key]))?;
-        let output = self.output(name, step, pending).map_err(|fault| {
+        let output = self.output(name, step, pending, made).map_err(|fault| {
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
             let code = fault.code();
             Fault::caused(
@@ -210,51 +253,75 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn output(&self, name: &Name, step: &Step, pending: &Pending) -> Outcome<StepOutput> {
+    fn output(&self, name: &Name, step: &Step, pending: &Pending, made: Option<Made>) -> Outcome<StepOutput> {
+        if let Step::Run(run) = step {
+            let (staging, tree) = self.staging()?;
+            let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
+            run::run(run, pending, &self.paths(&pending.layers), &staging, &tree, &report)?;
+            return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
+        }
+        let below = self.view(&pending.layers);
+        let still = |made: &Made| ahead::holds(&self.view(&made.below), &below, &made.seen);
+        let made = match made.filter(still) {
+            Some(made) => made,
+            None => self.make(
+                name,
+                &Early {
+                    index: pending.index,
+                    workdir: pending.config.workdir.clone(),
+                    below: pending.layers.clone(),
+                    from: pending.from.clone(),
+                },
+            )?,
+        };
+        copy::settle(&made.tree(), &below, &made.folders)?;
+        Ok(StepOutput { layer: self.adopt(&made.tree())?, skipped: made.skipped })
+    }
+
+    fn staging(&self) -> Outcome<(Staging, PathBuf)> {
         let staging = self.store.staging()?;
         let tree = staging.join("tree");
         fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
-        let mut skipped = Vec::new();
-        match step {
-            Step::Debian(debian) => {
-                let index = self.project.images[name].steps[..pending.index]
-                    .iter()
-                    .filter(|step| matches!(step, Step::Debian(_)))
-                    .count();
-                let packages = self
-                    .lock
-                    .packages(&(name.clone(), index), debian)
-                    .ok_or_else(|| Fault::new("its packages are not locked"))?;
-                let mirrors = || {
-                    if self.offline {
-                        return Err(Fault::new("its packages are not all in the store, and --offline forbids fetching them")
-                            .hint("run it once without --offline"));
-                    }
-                    Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
-                };
-                self.pin(packages.iter().map(|package| &package.sha256))?;
-                let files = debian::fetch_packages(self.store, &packages, mirrors, &self.progress)?;
-                let unpacked = debian::unpack(&packages, &files, &tree)?;
-                skipped = unpacked.skipped;
+        Ok((staging, tree))
+    }
+
+    /// Makes the tree of a `debian` or `copy` step.
+    fn make(&self, name: &Name, early: &Early) -> Outcome<Made> {
+        let (staging, tree) = self.staging()?;
+        let view = self.view(&early.below);
+        let mut made =
+            Made { staging, skipped: Vec::new(), folders: Folders::new(), below: early.below.clone(), seen: BTreeSet::new() };
+        match &self.project.images[name].steps[early.index] {
+            Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
+            Step::Copy(copy) if copy.from.is_some() => {
+                made.folders = copy::from_image(copy, &self.view(&early.from), &view, &early.workdir, &tree)?;
             }
             Step::Copy(copy) => {
-                let below = self.view(&pending.layers);
-                match &copy.from {
-                    Some(_) => copy::from_image(copy, &self.view(&pending.from), &below, &pending.config.workdir, &tree)?,
-                    None => {
-                        let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
-                        copy::from_folder(copy, files, self.scanner.folder(), &below, &pending.config.workdir, &tree)?;
-                    }
-                }
+                let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
+                made.folders = copy::from_folder(copy, files, self.scanner.folder(), &view, &early.workdir, &tree)?;
             }
-            Step::Run(run) => {
-                let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
-                run::run(run, pending, &self.paths(&pending.layers), &staging, &tree, &report)?;
-            }
-            _ => return Ok(StepOutput { layer: None, skipped }),
+            _ => {}
         }
-        let layer = self.adopt(&tree)?;
-        Ok(StepOutput { layer, skipped })
+        made.seen = view.seen();
+        Ok(made)
+    }
+
+    /// Fetches and unpacks the packages of a step; tells those whose scripts did nothing for us.
+    fn unpack(&self, name: &Name, index: usize, debian: &Debian, tree: &Path) -> Outcome<Vec<String>> {
+        let earlier = self.project.images[name].steps[..index].iter();
+        let number = earlier.filter(|step| matches!(step, Step::Debian(_))).count();
+        let packages =
+            self.lock.packages(&(name.clone(), number), debian).ok_or_else(|| Fault::new("its packages are not locked"))?;
+        let mirrors = || {
+            if self.offline {
+                return Err(Fault::new("its packages are not all in the store, and --offline forbids fetching them")
+                    .hint("run it once without --offline"));
+            }
+            Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
+        };
+        self.pin(packages.iter().map(|package| &package.sha256))?;
+        let files = debian::fetch_packages(self.store, &packages, mirrors, &self.progress)?;
+        Ok(debian::unpack(&packages, &files, tree)?.skipped)
     }
 
     /// Makes a tree a layer of the store, unless it is empty.
@@ -291,7 +358,8 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
         }
         steps.push(step);
     }
-    Ok(ImageRecord { digest: image.digest, steps })
+    let settings = project.images.get(name).map(settings).unwrap_or_default();
+    Ok(ImageRecord { digest: image.digest, steps, settings })
 }
 
 struct State {

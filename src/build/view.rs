@@ -2,6 +2,7 @@
 
 use crate::image::OPAQUE;
 use crate::sys;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -12,8 +13,12 @@ use std::path::{Component, Path, PathBuf};
 const LINKS: usize = 40;
 
 /// Layers, from the lowest up.
-#[derive(Clone, Debug)]
-pub struct View(Vec<PathBuf>);
+#[derive(Debug)]
+pub struct View {
+    layers: Vec<PathBuf>,
+    /// The paths that were asked for.
+    seen: RefCell<BTreeSet<PathBuf>>,
+}
 
 enum Found {
     Here(PathBuf, Metadata),
@@ -23,12 +28,18 @@ enum Found {
 
 impl View {
     pub fn new(layers: Vec<PathBuf>) -> Self {
-        Self(layers)
+        Self { layers, seen: RefCell::default() }
+    }
+
+    /// The paths that were asked for: on nothing else does what was made of the answers depend.
+    pub fn seen(self) -> BTreeSet<PathBuf> {
+        self.seen.into_inner()
     }
 
     /// What stands at a path, without following links; where it is on disk.
     pub fn entry(&self, path: &Path) -> Option<(PathBuf, Metadata)> {
-        for layer in self.0.iter().rev() {
+        self.seen.borrow_mut().insert(path.to_owned());
+        for layer in self.layers.iter().rev() {
             match Self::in_layer(layer, path) {
                 Found::Here(place, metadata) => return Some((place, metadata)),
                 Found::Hidden => return None,
@@ -96,7 +107,7 @@ impl View {
     /// The names in a folder, sorted.
     pub fn list(&self, path: &Path) -> Vec<OsString> {
         let (mut names, mut hidden) = (BTreeSet::new(), BTreeSet::new());
-        for layer in self.0.iter().rev() {
+        for layer in self.layers.iter().rev() {
             let Found::Here(place, metadata) = Self::in_layer(layer, path) else { continue };
             if !metadata.is_dir() {
                 break;

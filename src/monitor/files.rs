@@ -53,7 +53,10 @@ pub enum Health {
 }
 
 /// What a monitor tells.
+///
+/// A newer stead reads what an older monitor wrote, and the reverse: fields are only ever added.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Status {
     pub state: State,
     pub health: Health,
@@ -156,5 +159,20 @@ pub fn note_failure(folder: &Folder, why: &str) {
             ..Status::default()
         };
         let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_releases_status_is_read_and_a_later_ones_too() {
+        let first = r#"{"state":"running","health":"none","health_output":"","pid":7,"monitor":6,"restarts":0,
+            "started_at":1,"finished_at":null,"exit_code":null,"error":null,"out_of_memory":false,"stopped":false,"boot":"b"}"#;
+        let status: Status = serde_json::from_str(first).unwrap();
+        assert_eq!((status.state, status.pid), (State::Running, 7));
+        let later = r#"{"state":"exited","pid":0,"colour":"green"}"#;
+        assert_eq!(serde_json::from_str::<Status>(later).unwrap().state, State::Exited);
     }
 }

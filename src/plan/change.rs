@@ -3,8 +3,8 @@
 use super::address::networks;
 use super::desired::{Desired, desired};
 use super::images::Image;
-use super::images::{StepInputs, Walk, step_records, walk};
-use super::observed::{Facts, ImageRecord, NetworkRecord, Observed, Seen};
+use super::images::{StepInputs, Walk, settings, step_records, walk};
+use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
 use crate::lock::Lock;
 use crate::model::{Fault, Name, Outcome, Place};
 use crate::spec::{ImageRef, MountSource, Places, Project, Step};
@@ -261,7 +261,29 @@ impl Planner<'_> {
         if record.steps.len() > now.len() {
             return vec![self.at(&format!("image.{name}"), "a step was taken out")];
         }
-        vec![self.at(&format!("image.{name}"), "its settings changed, or its layers are no longer in the store")]
+        let causes = self.setting_causes(name, record);
+        if causes.is_empty() {
+            return vec![self.at(&format!("image.{name}"), "its layers are no longer in the store")];
+        }
+        causes
+    }
+
+    /// Nodes of an image that only change its configuration, or what its commands see.
+    fn setting_causes(&self, name: &Name, record: &ImageRecord) -> Vec<Cause> {
+        let now = self.project.images.get(name).map(settings).unwrap_or_default();
+        let paths: BTreeSet<&String> = record.settings.keys().chain(now.keys()).collect();
+        let changed = paths.into_iter().filter(|path| record.settings.get(*path) != now.get(*path));
+        changed
+            .map(|path| {
+                let text = match (record.settings.get(path), now.get(path)) {
+                    (Some(old), Some(new)) if path != "healthcheck" => format!("{path} {:?} → {:?}", shown(old), shown(new)),
+                    (None, _) => format!("{path} is new"),
+                    (_, None) => format!("{path} is gone"),
+                    _ => format!("{path} changed"),
+                };
+                self.at(&format!("image.{name}.{}", if path.starts_with("label.") { "label" } else { path }), text)
+            })
+            .collect()
     }
 
     fn input_causes(
@@ -397,7 +419,7 @@ impl Planner<'_> {
                 .iter()
                 .map(|key| self.aspect_cause(wish, key, record.aspects.get(*key), wish.aspects.get(*key)))
                 .collect();
-            let seen = self.observed.containers.get(name).copied().unwrap_or(Seen::Down);
+            let seen = self.observed.containers.get(name).copied().unwrap_or(Seen::Down(Down::Lost));
             if !causes.is_empty() && (!only_files || unbuilt) {
                 self.add(Symbol::Change, Kind::Replace, name, "replace", causes);
             } else if unbuilt {
@@ -405,8 +427,13 @@ impl Planner<'_> {
                 self.add(Symbol::Change, Kind::ReplaceIfImageChanges, name, "if the image changes", causes);
             } else if only_files {
                 self.add(Symbol::Change, Kind::Restart, name, "restart", causes);
-            } else if seen == Seen::Down {
-                self.add(Symbol::Change, Kind::Restart, name, "start", vec![cause("it is not running")]);
+            } else if let Seen::Down(down) = seen {
+                let text = match down {
+                    Down::Stopped => "somebody stopped it".to_owned(),
+                    Down::Ended(status) => format!("its command ended with exit status {status}"),
+                    Down::Lost => "it is not running".to_owned(),
+                };
+                self.add(Symbol::Change, Kind::Restart, name, "start", vec![cause(text)]);
             }
         }
         let gone: Vec<(String, Name)> = self
@@ -430,13 +457,6 @@ impl Planner<'_> {
 
     fn aspect_cause(&self, wish: &Desired, key: &str, old: Option<&String>, new: Option<&String>) -> Cause {
         let path = format!("container.{}.{key}", wish.container);
-        let shown = |value: &str| {
-            if value.chars().count() > 40 {
-                format!("{}…", value.chars().take(40).collect::<String>())
-            } else {
-                value.to_owned()
-            }
-        };
         let plain = key.starts_with("env.") || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
@@ -465,6 +485,11 @@ impl Planner<'_> {
             None => cause(text),
         }
     }
+}
+
+/// A value as a cause shows it: not all of a long one.
+fn shown(value: &str) -> String {
+    if value.chars().count() > 40 { format!("{}…", value.chars().take(40).collect::<String>()) } else { value.to_owned() }
 }
 
 /// The images that an image is made from.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: raised whenever the same inputs give other bytes.
-const ENGINE: u32 = 5;
+const ENGINE: u32 = 6;
 
 /// What a container takes from its image.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -246,6 +246,43 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
             _ => continue,
         };
         found.push((index, super::observed::StepRecord { definition: Digest::of_json(step), inputs, listing: None }));
+    }
+    found
+}
+
+/// What an image's own nodes say of its configuration, as text by the node's path.
+pub fn settings(image: &crate::spec::Image) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut say = |path: String, value: String| drop(found.insert(path, value));
+    for step in &image.steps {
+        match step {
+            Step::Env(values) => values.iter().for_each(|(name, value)| say(format!("env.{name}"), value.clone())),
+            Step::Arg(values) => values.iter().for_each(|(name, value)| say(format!("arg.{name}"), value.clone())),
+            Step::Workdir(path) => say("workdir".into(), path.clone()),
+            Step::User(user) => say("user".into(), user.clone()),
+            Step::Shell(words) => say("shell".into(), words.join(" ")),
+            Step::Debian(_) | Step::Copy(_) | Step::Run(_) => {}
+        }
+    }
+    image.labels.iter().for_each(|(name, value)| say(format!("label.{name}"), value.clone()));
+    for (name, words) in [("cmd", &image.cmd), ("entrypoint", &image.entrypoint)] {
+        if let Some(words) = words {
+            say(name.into(), words.join(" "));
+        }
+    }
+    if !image.expose.is_empty() {
+        let ports =
+            image.expose.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+        say("expose".into(), ports.collect::<Vec<_>>().join(" "));
+    }
+    if !image.volumes.is_empty() {
+        say("volume".into(), image.volumes.join(" "));
+    }
+    if let Some(signal) = &image.stop_signal {
+        say("stop-signal".into(), signal.clone());
+    }
+    if let Some(health) = &image.healthcheck {
+        say("healthcheck".into(), serde_json::to_string(health).unwrap_or_default());
     }
     found
 }

@@ -48,7 +48,8 @@ impl FileTree {
     }
 }
 
-/// What an instance's last `up` left on record.
+/// What an instance's last `up` left on record. Fields are only ever added, with a default: a newer
+/// stead takes over what an older one made.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct InstanceRecord {
     pub project: String,
@@ -95,6 +96,9 @@ pub struct ContainerRecord {
 pub struct ImageRecord {
     pub digest: Digest,
     pub steps: Vec<StepRecord>,
+    /// What its own nodes said of its configuration, for naming the one that changed.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A step that was run: what it was and what it depended on.
@@ -114,7 +118,18 @@ pub enum Seen {
     /// It ended by itself, as its restart policy allows.
     Finished,
     /// It should run and does not.
-    Down,
+    Down(Down),
+}
+
+/// Why a container is down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Down {
+    /// By `stop` or `kill`.
+    Stopped,
+    /// Its command ended, with this exit status.
+    Ended(i32),
+    /// Its monitor died, or the host was started anew.
+    Lost,
 }
 
 /// A port of the host that another instance has.

@@ -146,7 +146,10 @@ impl Host {
                                 self.observed.listings.insert(digest, self.trees.values().next().unwrap().clone());
                             }
                         }
-                        self.observed.record.images.insert(name.clone(), ImageRecord { digest: image.digest, steps });
+                        self.observed.record.images.insert(
+                            name.clone(),
+                            ImageRecord { digest: image.digest, steps, settings: settings(&project.images[name]) },
+                        );
                         break;
                     }
                     Walk::Blocked(_) => {
@@ -286,6 +289,25 @@ fn a_source_rebuilds_and_concerns_its_users_alone() {
 }
 
 #[test]
+fn a_setting_of_an_image_is_named_with_its_place() {
+    let mut host = converged();
+    host.text = SHOP.replace("run \"make\"", "run \"make\"; env A=\"1\"; cmd \"x\"");
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Image app [build] <- cmd is new (stead.kdl:7); env.A is new (stead.kdl:7)
+    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
+    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    "#);
+    host.build(false);
+    host.converge();
+    host.text = host.text.replace("A=\"1\"", "A=\"2\"");
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Image app [build] <- env.A "1" → "2" (stead.kdl:7)
+    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
+    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    "#);
+}
+
+#[test]
 fn a_rebuild_that_gives_the_same_bytes_changes_no_container() {
     let mut host = Host::new(SHOP);
     host.resolve("1");
@@ -337,9 +359,9 @@ fn fewer_replicas_and_removed_containers_go() {
 #[test]
 fn what_died_is_started_and_what_finished_is_left() {
     let mut host = converged();
-    host.observed.containers.insert("web-2".into(), Seen::Down);
+    host.observed.containers.insert("web-2".into(), Seen::Down(Down::Ended(3)));
     host.observed.containers.insert("cache-1".into(), Seen::Finished);
-    assert_eq!(host.lines(), "~ Restart web-2 [start] <- it is not running");
+    assert_eq!(host.lines(), "~ Restart web-2 [start] <- its command ended with exit status 3");
 }
 
 #[test]
@@ -404,4 +426,16 @@ fn a_missing_source_is_told_with_its_place() {
     let loaded = spec::load("stead.kdl", &Choices::default(), &host);
     let fault = plan(&loaded.project.unwrap(), &loaded.places, &host.lock, &host.observed, &host).unwrap_err();
     assert_eq!(fault.to_string(), "stead.kdl:6: there is no \"app\" to copy");
+}
+
+#[test]
+fn the_first_releases_record_is_read() {
+    let first = r#"{"project":"old","folder":"/p","file":"stead.kdl","networks":{"default":{"bridge":"br-st1","subnet":"10.163.34.0/24",
+        "gateway":"10.163.34.1","internal":false,"mtu":1500,"external":false}},"containers":{"c-1":{"container":"c","replica":1,
+        "image_name":"b","image":"sha256:bd1141c4ecfb314ad15606626c58f9230351cadbf1394b195e49bd3c14875fc5","aspects":{"init":"false"},
+        "addresses":{"default":"10.163.34.2"},"ports":[{"address":"127.0.0.1","port":18999,"protocol":"tcp","to":80}],"generation":1}},
+        "images":{"b":{"digest":"sha256:bd1141c4ecfb314ad15606626c58f9230351cadbf1394b195e49bd3c14875fc5","steps":[]}},
+        "generation":0,"volumes":[],"serial":3}"#;
+    let record: InstanceRecord = serde_json::from_str(first).unwrap();
+    assert_eq!((record.serial, record.containers["c-1"].generation), (3, 1));
 }

@@ -227,11 +227,22 @@ impl Decoder<'_> {
                         self.places.0.insert(format!("{step_path}.package.{}", plain(&entry.value)), entry.place.clone());
                     }
                 }
+                match &step {
+                    Step::Env(_) => {
+                        for (name, entry) in &child.props {
+                            self.places.0.insert(format!("{path}.env.{name}"), entry.place.clone());
+                        }
+                    }
+                    Step::Workdir(_) | Step::User(_) | Step::Shell(_) | Step::Arg(_) => {
+                        self.places.0.insert(format!("{path}.{}", child.name), child.place.clone());
+                    }
+                    _ => {}
+                }
                 steps.push(step);
             }
         }
         let words = |name: &str| node.child(name).map(Tree::words);
-        for name in ["cmd", "entrypoint", "healthcheck", "stop-signal", "expose", "label"] {
+        for name in ["cmd", "entrypoint", "healthcheck", "stop-signal", "expose", "label", "volume"] {
             if let Some(child) = node.child(name) {
                 self.places.0.insert(format!("{path}.{name}"), child.place.clone());
             }

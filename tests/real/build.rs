@@ -225,3 +225,37 @@ fn collection_keeps_what_projects_use() {
     assert_eq!(fs::read_dir(world.root.join("store/layers")).unwrap().count(), 0, "a project whose folder is gone keeps nothing");
     copy_folder(&moved, &world.folder);
 }
+
+#[test]
+fn layers_made_ahead_are_those_made_one_by_one() {
+    if !is_root() {
+        return;
+    }
+    let copies = [
+        r#"copy "first/" to="/""#,
+        // Into a folder that the first copy makes, through a link that it makes, over a file of its.
+        r#"copy "second.txt" to="/deep/in/it""#,
+        r#"copy "second.txt" to="/way/in/there""#,
+        r#"copy "second.txt" to="/deep/file""#,
+        r#"copy "second.txt" to="/alone/file" owner="5:6""#,
+        r#"copy "first/" to="/alone" owner="7:8""#,
+    ];
+    let at_once = format!("project \"at-once\"\nimage \"i5\" {{ {} }}", copies.join("; "));
+    let mut one_by_one = "project \"one-by-one\"\n".to_owned();
+    for (index, copy) in copies.iter().enumerate() {
+        let from = if index == 0 { "scratch".into() } else { format!("i{}", index - 1) };
+        one_by_one += &format!("image \"i{index}\" {{ from \"{from}\"; {copy}; }}\n");
+    }
+    let built = [("at-once", at_once), ("one-by-one", one_by_one)].map(|(name, text)| {
+        let world = World::bare(name, &text);
+        // A store of its own: results are not to be found there.
+        fs::remove_file(world.root.join("store")).unwrap();
+        fs::create_dir(world.root.join("store")).unwrap();
+        world.write("first/deep/file", "1");
+        world.write("second.txt", "2");
+        std::os::unix::fs::symlink("deep", world.folder.join("first/way")).unwrap();
+        let out = world.ok(&["build", "i5"]);
+        out.lines().find(|line| line.starts_with("i5")).unwrap_or_else(|| panic!("no i5 in {out}")).to_owned()
+    });
+    assert_eq!(built[0], built[1]);
+}

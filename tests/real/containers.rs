@@ -149,7 +149,7 @@ fn stop_start_kill_and_drift() {
     world.ok(&["stop", "c"]);
     assert!(world.ok(&["logs", "c"]).ends_with("bye\n"));
     assert_eq!(world.container("c-1")["state"], "exited", "stopped by hand, it is not restarted");
-    assert!(world.ok(&["status"]).contains("it is not running"));
+    assert!(world.ok(&["status"]).contains("somebody stopped it"));
     world.ok(&["start", "c"]);
     assert!(world.run(&["start", "c"]).err.contains("nothing to do"));
     let before = world.pid("c-1");
@@ -228,4 +228,36 @@ fn two_ups_of_one_instance_queue() {
     assert_eq!(world.ps().len(), 3);
     world.ok(&["down"]);
     world.assert_nothing_left();
+}
+
+#[test]
+fn monitors_of_another_release_are_commanded() {
+    use std::io::{Read, Write};
+    use std::os::fd::AsRawFd;
+    if !is_root() {
+        return;
+    }
+    let world = World::new("releases", r#"container "c" { image "base"; cmd "sleep" "600"; stop-grace "1s"; }"#);
+    world.ok(&["up"]);
+    let run = std::fs::read_dir(world.root.join("run")).unwrap().flatten().map(|entry| entry.path());
+    let folder = run.map(|instance| instance.join("c-1")).find(|folder| folder.join("control").exists()).unwrap();
+    // A socket's path is short; the folder of a test need not be.
+    let opened = std::fs::File::open(&folder).unwrap();
+    let ask = |request: &str| {
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(format!("/proc/self/fd/{}/control", opened.as_raw_fd())).unwrap();
+        writeln!(stream, "{request}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    // What a newer stead adds to a request is passed over; what an older monitor cannot do, it names.
+    assert!(ask(r#"{"op":"signal","signal":0,"colour":"green"}"#).contains("\"done\":true"));
+    let refused = ask(r#"{"op":"dance"}"#);
+    assert!(refused.contains("dance") && refused.contains("`stead up` replaces it"), "{refused}");
+    // What a newer monitor adds to its status does not keep an older stead from reading it.
+    let status = std::fs::read_to_string(folder.join("status.json")).unwrap();
+    std::fs::write(folder.join("status.json"), status.replacen('{', "{\"colour\":\"green\",", 1)).unwrap();
+    assert_eq!(world.container("c-1")["state"], "running");
+    world.ok(&["down"]);
 }

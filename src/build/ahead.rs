@@ -1,0 +1,114 @@
+//! Trees of later steps, made while an earlier step of the same image still runs.
+//!
+//! What a `debian` step unpacks depends on nothing below it, and what a `copy` step makes depends on
+//! few paths below it: they are noted, and looked at again when its turn comes. Only commands are
+//! never run ahead. So the layers, their order and their keys are those of a build step by step.
+
+use super::copy::Folders;
+use super::view::View;
+use crate::model::{LayerInfo, Outcome};
+use crate::store::Staging;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// A tree that is to become a layer, with what was looked at below to make it.
+pub struct Made {
+    pub staging: Staging,
+    pub skipped: Vec<String>,
+    /// Folders of the tree that may be there below already, and whose they are if not.
+    pub folders: Folders,
+    /// The layers that were below it then, and the paths that were looked at there.
+    pub below: Vec<LayerInfo>,
+    pub seen: BTreeSet<PathBuf>,
+}
+
+impl Made {
+    pub fn tree(&self) -> PathBuf {
+        self.staging.join("tree")
+    }
+}
+
+/// A step that may be made before its turn.
+#[derive(Clone)]
+pub struct Early {
+    pub index: usize,
+    pub workdir: String,
+    pub below: Vec<LayerInfo>,
+    /// For a `copy` from an image: that image's layers.
+    pub from: Vec<LayerInfo>,
+}
+
+enum Slot {
+    Waiting(Early),
+    Busy,
+    Made(Option<Box<Made>>),
+}
+
+/// The steps that are made ahead, of one image.
+#[derive(Default)]
+pub struct Ahead {
+    slots: Mutex<BTreeMap<usize, Slot>>,
+    changed: Condvar,
+}
+
+impl Ahead {
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<usize, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers steps; tells how many were not offered before.
+    pub fn offer(&self, steps: Vec<Early>) -> usize {
+        let mut slots = self.slots();
+        let before = slots.len();
+        for step in steps {
+            slots.entry(step.index).or_insert(Slot::Waiting(step));
+        }
+        slots.len() - before
+    }
+
+    /// Makes offered steps until none waits.
+    pub fn work(&self, make: impl Fn(&Early) -> Outcome<Made>) {
+        loop {
+            let mut slots = self.slots();
+            let next = slots.values().find_map(|slot| if let Slot::Waiting(step) = slot { Some(step.clone()) } else { None });
+            let Some(step) = next else { return };
+            slots.insert(step.index, Slot::Busy);
+            drop(slots);
+            // A failure is told when its turn comes, by trying again: what is below may be to blame.
+            let made = make(&step).ok().map(Box::new);
+            self.slots().insert(step.index, Slot::Made(made));
+            self.changed.notify_all();
+        }
+    }
+
+    /// The tree of a step whose turn has come; nothing when it is yet to be made.
+    pub fn take(&self, index: usize) -> Option<Made> {
+        let mut slots = self.slots();
+        loop {
+            match slots.remove(&index) {
+                Some(Slot::Busy) => {
+                    slots.insert(index, Slot::Busy);
+                    slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(Slot::Made(made)) => return made.map(|made| *made),
+                Some(Slot::Waiting(_)) | None => return None,
+            }
+        }
+    }
+
+    /// Takes back what nobody has begun.
+    pub fn close(&self) {
+        self.slots().retain(|_, slot| !matches!(slot, Slot::Waiting(_)));
+    }
+}
+
+/// Whether a tree would be made the same above other layers, but for what its folders take from below.
+pub fn holds(before: &View, now: &View, seen: &BTreeSet<PathBuf>) -> bool {
+    seen.iter().all(|path| match (before.entry(path), now.entry(path)) {
+        (None, None) => true,
+        (None, Some((_, now))) => now.is_dir(),
+        (Some((before, old)), Some((now, new))) => before == now || (old.is_dir() && new.is_dir()),
+        (Some(_), None) => false,
+    })
+}
