@@ -1,7 +1,8 @@
 //! One container: from what it should be to a prepared folder and a running monitor.
 
-use super::hosts;
 use super::instance::{Instance, private_folder};
+use super::observe::Observation;
+use super::{hosts, preflight};
 use crate::build::View;
 use crate::model::{Context, Fault, Name, Outcome, Size};
 use crate::monitor::{self, Folder, MonitorSpec};
@@ -22,7 +23,7 @@ pub struct Maker<'a> {
     pub store: &'a Store,
     pub all: &'a BTreeMap<String, Desired>,
     pub images: &'a BTreeMap<Name, Image>,
-    pub contents: &'a BTreeMap<Name, Vec<u8>>,
+    pub observation: &'a Observation,
 }
 
 /// Binds the sockets that keep others off published ports.
@@ -62,7 +63,7 @@ impl Maker<'_> {
             .secrets
             .iter()
             .chain(&one.spec.configs)
-            .map(|used| self.contents.get(&used.name).cloned().unwrap_or_default())
+            .map(|used| self.observation.contents.get(&used.name).cloned().unwrap_or_default())
             .collect()
     }
 
@@ -147,12 +148,12 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         host_pid: one.spec.namespaces.host_pid,
         host_ipc: one.spec.namespaces.host_ipc,
         init: one.spec.init,
+        security: preflight::security(one, maker.observation, &instance.home)?,
         cgroup: CgroupSpec {
             path: instance.cgroup(&one.name),
-            cpus: limits.cpus,
-            memory: limits.memory,
-            pids: limits.pids,
+            limits: limits.clone(),
             devices: one.spec.devices.iter().map(|(source, _)| source.into()).collect(),
+            all_devices: one.spec.security.privileged,
         },
     };
     let signal = one

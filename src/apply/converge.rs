@@ -8,7 +8,7 @@ use super::instance::Instance;
 use super::observe::Observation;
 use super::project::LoadedProject;
 use super::report::{Failure, Progress, Reporter, UpOptions};
-use super::{down, firewall};
+use super::{down, firewall, preflight};
 use crate::build::View;
 use crate::model::Outcome as Result;
 use crate::monitor::{self, Folder, Health, State, now_ms};
@@ -86,6 +86,7 @@ impl<'a> Executor<'a> {
     /// What stops everything; containers that do not come up are failures, not errors.
     pub fn run(&mut self) -> Result<()> {
         let todo = self.todo();
+        self.preflight(&todo)?;
         let mut held = self.hold(&todo)?;
         for setting in network::HOST_SETTINGS.iter().filter(|setting| !setting.holds() && !self.planned.networks.is_empty()) {
             setting.apply()?;
@@ -103,6 +104,7 @@ impl<'a> Executor<'a> {
             firewall::refresh(&self.instance().home)?;
             boundary();
         }
+        self.adjust()?;
         self.start(&todo, &mut held);
         self.neighbours()?;
         self.wait()?;
@@ -126,6 +128,46 @@ impl<'a> Executor<'a> {
                     || self.planned.desired.get(name).is_some_and(|one| self.options.only.contains(&one.container))
             })
             .collect()
+    }
+
+    /// Looks whether this machine has what the containers need, before anything is touched.
+    fn preflight(&self, todo: &BTreeMap<String, Todo>) -> Result<()> {
+        let host = crate::runtime::host();
+        let adjusted = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Adjust).map(|change| &change.name);
+        let mut seen = BTreeSet::new();
+        for name in todo.keys().chain(adjusted) {
+            let Some(one) = self.planned.desired.get(name) else { continue };
+            if !seen.insert(&one.container) {
+                continue;
+            }
+            for caveat in preflight::check(one, &self.loaded.places, &self.instance().folder, &host)? {
+                self.reporter.report(Progress::Warning(caveat));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives running containers their new limits.
+    fn adjust(&mut self) -> Result<()> {
+        let changes = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Adjust);
+        let names: Vec<&String> = changes.map(|change| &change.name).collect();
+        for name in &names {
+            let Some(one) = self.planned.desired.get(*name) else { continue };
+            let request = monitor::Request::Limits { limits: Box::new(one.spec.limits.clone()) };
+            match monitor::call(&self.instance().container(name), &request, Some(Duration::from_secs(20))) {
+                Ok(_) => {
+                    if let Some(record) = self.record.containers.get_mut(*name) {
+                        record.aspects.clone_from(&one.aspects);
+                    }
+                    self.reporter.report(Progress::Container { name: (*name).clone(), what: "adjusted" });
+                }
+                Err(fault) => {
+                    self.failures.push(Failure { container: (*name).clone(), why: fault.chain(), last: Vec::new() });
+                }
+            }
+            boundary();
+        }
+        if names.is_empty() { Ok(()) } else { self.save() }
     }
 
     /// Takes published ports before anything is touched.
@@ -236,7 +278,7 @@ impl<'a> Executor<'a> {
             store: self.store,
             all: &self.planned.desired,
             images: &self.planned.built,
-            contents: &self.observation.contents,
+            observation: self.observation,
         };
         let generations: BTreeMap<&String, u64> =
             todo.keys().filter_map(|name| Some((name, self.record.containers.get(name)?.generation))).collect();

@@ -15,6 +15,7 @@ mod hosts;
 mod instance;
 mod observe;
 mod one_off;
+mod preflight;
 mod project;
 mod report;
 

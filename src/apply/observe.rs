@@ -7,7 +7,8 @@ use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::monitor::State;
 use crate::network;
 use crate::plan::{Down, Observed, Seen, StepInputs, TakenPort};
-use crate::spec::{ConfigSource, Project};
+use crate::runtime::seccomp::Profile;
+use crate::spec::{ConfigSource, Places, Project};
 use crate::store::{Store, read_json};
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ pub struct Observation {
     pub scanner: Scanner,
     /// Secrets and configs.
     pub contents: BTreeMap<Name, Vec<u8>>,
+    /// System call filters, by the path of their file.
+    pub profiles: BTreeMap<String, String>,
 }
 
 /// Looks at everything that a plan for a project depends on.
@@ -32,6 +35,7 @@ pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
     let cache: ScanCache = read_json(&instance.state().join("scan.json")).unwrap_or_default();
     let scanner = Scanner::scan(&instance.folder, project, cache);
     let contents = contents(project, places, &instance.folder)?;
+    let profiles = profiles(project, places, &instance.folder)?;
     let mut record = instance.record();
     record.volumes = volume::existing(&instance.home, &instance.id);
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
@@ -65,11 +69,12 @@ pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
             .collect(),
         firewall: wants_networks && super::firewall::is_current(&instance.home),
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
+        profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
         env_files: env_files(project, &instance.folder)?,
         listings: listings(&record, store),
         record,
     };
-    Ok(Observation { observed, scanner, contents })
+    Ok(Observation { observed, scanner, contents, profiles })
 }
 
 fn seen(instance: &Instance, name: &str) -> Seen {
@@ -85,7 +90,7 @@ fn seen(instance: &Instance, name: &str) -> Seen {
     }
 }
 
-fn contents(project: &Project, places: &crate::spec::Places, folder: &Path) -> Outcome<BTreeMap<Name, Vec<u8>>> {
+fn contents(project: &Project, places: &Places, folder: &Path) -> Outcome<BTreeMap<Name, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let used: BTreeSet<&Name> = project
         .containers
@@ -108,6 +113,24 @@ fn contents(project: &Project, places: &crate::spec::Places, folder: &Path) -> O
             ConfigSource::Content(text) => text.clone().into_bytes(),
         };
         found.insert(name.clone(), content);
+    }
+    Ok(found)
+}
+
+/// System call filters that containers name; each must be one.
+fn profiles(project: &Project, places: &Places, folder: &Path) -> Outcome<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for (name, container) in &project.containers {
+        let Some(file) = container.security.seccomp.as_ref().filter(|file| *file != "unconfined") else { continue };
+        let place = places.of(&format!("container.{name}.security.seccomp"));
+        let at = place.map_or_else(String::new, |place| format!("{place}: "));
+        let text = fs::read_to_string(folder.join(file))
+            .map_err(|error| Fault::caused(format!("{at}cannot read the system call filter \"{file}\""), error))?;
+        Profile::parse(&text, 0).map_err(|why| {
+            Fault::new(format!("{at}\"{file}\" is no system call filter: {why}"))
+                .hint("write \"unconfined\", or a file in Docker's format; without `seccomp` Docker's own profile holds")
+        })?;
+        found.insert(file.clone(), text);
     }
     Ok(found)
 }

@@ -3,20 +3,20 @@
 use super::container::{Maker, bridges, prepare};
 use super::execute::{build_only, prepare_folders};
 use super::instance::Instance;
-use super::observe::observe;
+use super::observe::{Observation, observe};
 use super::project::{LoadedProject, read_lock};
 use super::report::{Reporter, UpOptions};
-use super::{down, firewall};
+use super::{down, firewall, preflight};
 use crate::build::StoreFacts;
 use crate::model::{Fault, Name, Outcome, nearest};
 use crate::monitor::{Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network;
 use crate::plan::{self, Desired, Planned};
-use crate::runtime::{NetSpec, Running};
+use crate::runtime::{self, NetSpec, Running};
 use crate::spec::{Container, Project};
 use crate::store::{Lease, Store};
 use crate::sys;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 /// A container that is prepared and not started, with what holds its place.
@@ -74,16 +74,17 @@ pub fn one_off(
         build_only(loaded, &BTreeSet::from([image]), options, reporter)?;
         planned = plan_with(loaded, &project, &store)?;
     }
-    let (planned, contents) = planned;
+    let (planned, observation) = planned;
     let full = format!("{own}-1");
     let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
     let mut lease = Lease::open(&store)?;
     if let Some(image) = &one.image {
         lease.pin(image.layers.iter().map(|layer| &layer.diff_id).chain([&image.digest]))?;
     }
+    preflight::check(&one, &loaded.places, &instance.folder, &runtime::host())?;
     let _queue = instance.lock()?;
     connect(instance, &planned, &mut one)?;
-    let maker = Maker { instance, store: &store, all: &planned.desired, images: &planned.built, contents: &contents };
+    let maker = Maker { instance, store: &store, all: &planned.desired, images: &planned.built, observation: &observation };
     let folder = instance.container(&full);
     let spec = prepare(&maker, &one, 1, &folder)?;
     folder.write_spec(&spec)?;
@@ -135,14 +136,14 @@ fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, ow
     Ok((project, image))
 }
 
-type WithContents = (Planned, BTreeMap<Name, Vec<u8>>);
+type WithObservation = (Planned, Observation);
 
-fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithContents> {
+fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithObservation> {
     let lock = read_lock(&loaded.instance)?;
     let observation = observe(loaded, store)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
     let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;
-    Ok((planned, observation.contents))
+    Ok((planned, observation))
 }
 
 /// Makes its networks, if they are not there, and gives it addresses from their upper ends.

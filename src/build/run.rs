@@ -3,9 +3,11 @@
 //! The container is started by a helper process, because a threaded process may not clone.
 
 use crate::image::OPAQUE;
-use crate::model::{Context, Fault, Outcome, Size};
+use crate::model::{Context, Fault, Outcome, Size, capability};
 use crate::plan::Pending;
-use crate::runtime::{self, Cgroup, CgroupSpec, MountKind, MountSpec, NetSpec, ProcessSpec, Spec, Stdio, TARGETS};
+use crate::runtime::{
+    self, Cgroup, CgroupSpec, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec, Stdio, TARGETS, seccomp,
+};
 use crate::spec::{Propagation, Run};
 use crate::store::Staging;
 use crate::sys;
@@ -37,7 +39,7 @@ pub fn run(
     }
     let missing = missing_targets(layers);
     let spec = spec(run, pending, layers, staging, tree);
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .arg("build-step")
         .env_clear()
@@ -112,6 +114,12 @@ fn spec(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tre
         host_pid: false,
         host_ipc: false,
         init: true,
+        security: SecuritySpec {
+            capabilities: capability::docker(),
+            // As for containers: Docker's default profile, kept beside the steps' trees.
+            filter: seccomp::keep(&staging.join(".."), None, capability::docker()).ok(),
+            ..SecuritySpec::default()
+        },
         cgroup: CgroupSpec { path: format!("stead-build/{}", sys::unique()), ..CgroupSpec::default() },
     }
 }

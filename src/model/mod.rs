@@ -3,6 +3,7 @@
 //! Nothing here touches the machine. Each type parses its own text form and prints it back; what a
 //! value *means* is left to the rooms above.
 
+pub mod capability;
 mod digest;
 mod duration;
 mod fault;

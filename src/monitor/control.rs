@@ -6,6 +6,7 @@
 use super::files::Folder;
 use crate::model::{Context, Fault, Outcome, Span};
 use crate::runtime::ExecSpec;
+use crate::spec::Limits;
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{OwnedFd, RawFd};
@@ -13,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// What can be asked of a monitor.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Request {
     /// Ends the container: its stop signal, after the grace period KILL. Answered when it is gone.
@@ -23,6 +24,14 @@ pub enum Request {
     },
     Signal {
         signal: i32,
+    },
+    /// Stops every process where it is, or lets them go on.
+    Freeze {
+        frozen: bool,
+    },
+    /// Changes its limits while it runs, and for its next starts.
+    Limits {
+        limits: Box<Limits>,
     },
     /// Runs a further process; descriptors for its standard streams come along unless it has a terminal.
     Exec {

@@ -1,7 +1,7 @@
 //! Health checks: when the next one is due, how it is run, what its results come to.
 
 use super::files::Health;
-use crate::runtime::{CgroupSpec, ExecSpec, Host, ProcessSpec, Stdio, exec};
+use crate::runtime::{ExecSpec, Host, ProcessSpec, Spec, Stdio, exec};
 use crate::spec::{Health as HealthSpec, Probe};
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
@@ -38,10 +38,8 @@ struct Check {
 /// What a check needs of the container.
 pub struct Target<'a> {
     pub command: &'a OwnedFd,
-    pub process: &'a ProcessSpec,
-    pub hostname: &'a str,
+    pub spec: &'a Spec,
     pub host: &'a Host,
-    pub cgroup: &'a CgroupSpec,
 }
 
 impl Checker {
@@ -168,10 +166,10 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, OwnedFd), String> {
     if let Probe::Exec(words) = &spec.probe {
         let null = File::open("/dev/null").map_err(|error| error.to_string())?;
         let twin = write.try_clone().map_err(|error| error.to_string())?;
-        let spec = ExecSpec { process: ProcessSpec { args: words.clone(), tty: false, ..target.process.clone() }, size: None };
+        let spec =
+            ExecSpec { process: ProcessSpec { args: words.clone(), tty: false, ..target.spec.process.clone() }, size: None };
         let stdio = Stdio::Files { stdin: null.into(), stdout: twin, stderr: write };
-        let session =
-            exec(target.command, &spec, target.hostname, stdio, target.host, target.cgroup).map_err(|error| error.message)?;
+        let session = exec(target.command, &spec, target.spec, stdio, target.host).map_err(|error| error.message)?;
         return Ok((session.pid, read));
     }
     let timeout = Duration::from(spec.timeout);

@@ -7,7 +7,7 @@ use super::log::{Capture, LogFiles};
 use crate::model::{Context, Fault, Outcome};
 use crate::network;
 use crate::runtime::{self, Cgroup, ExecSpec, Host, NetSpec, ProcessSpec, Running, StartError, Stdio};
-use crate::spec::Restart;
+use crate::spec::{Limits, Restart};
 use crate::sys;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -32,7 +32,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 pub fn launch(folder: &Folder, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome<()> {
     let title = folder.spec().map_or_else(String::new, |spec| spec.title);
     let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .args(["monitor", &title])
         .current_dir(folder.path())
@@ -302,7 +302,7 @@ impl Monitor {
     fn exec(&self, spec: &ExecSpec, stdio: Stdio) -> Result<runtime::Session, StartError> {
         let running =
             self.running.as_ref().ok_or_else(|| StartError { message: "the container is not running".into(), status: 126 })?;
-        runtime::exec(&running.command, spec, &self.spec.spec.hostname, stdio, &self.host, &self.spec.spec.cgroup)
+        runtime::exec(&running.command, spec, &self.spec.spec, stdio, &self.host)
     }
 
     /// The loop: wait for anything, then deal with all that is there.
@@ -371,21 +371,18 @@ impl Monitor {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let checker = self.checker.as_ref().filter(|_| self.running.is_some()).map(Checker::due);
+        let checker =
+            self.checker.as_ref().filter(|_| self.running.is_some() && self.status.state != State::Paused).map(Checker::due);
         let stopping = self.stopping.as_ref().filter(|stopping| !stopping.killed).map(|stopping| stopping.deadline);
         [checker, stopping, self.restart_at].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        if let (Some(checker), Some(running)) = (&mut self.checker, &self.running) {
-            let target = Target {
-                command: &running.command,
-                process: &self.spec.spec.process,
-                hostname: &self.spec.spec.hostname,
-                host: &self.host,
-                cgroup: &self.spec.spec.cgroup,
-            };
+        if let (Some(checker), Some(running)) = (&mut self.checker, &self.running)
+            && self.status.state != State::Paused
+        {
+            let target = Target { command: &running.command, spec: &self.spec.spec, host: &self.host };
             checker.tick(&target);
         }
         self.take_health();
@@ -423,6 +420,31 @@ impl Monitor {
         }
     }
 
+    /// Pauses or resumes; while it is paused no check runs, so none can fail.
+    fn freeze(&mut self, frozen: bool) -> io::Result<()> {
+        if self.running.is_none() {
+            return Err(io::Error::other("the container is not running"));
+        }
+        if frozen != (self.status.state == State::Paused) {
+            self.cgroup.freeze(&self.host, frozen)?;
+            self.status.state = if frozen { State::Paused } else { State::Running };
+            self.tell();
+        }
+        Ok(())
+    }
+
+    fn adjust(&mut self, limits: Limits) -> io::Result<()> {
+        let old = std::mem::replace(&mut self.spec.spec.cgroup.limits, limits);
+        let changed = self.cgroup.change(&self.host, &self.spec.spec.cgroup, &old);
+        if changed.is_err() {
+            // Back to what held before, as far as it can be.
+            let new = std::mem::replace(&mut self.spec.spec.cgroup.limits, old);
+            let _ = self.cgroup.change(&self.host, &self.spec.spec.cgroup, &new);
+            return changed;
+        }
+        self.folder.write_spec(&self.spec).map_err(|fault| io::Error::other(fault.chain()))
+    }
+
     fn stop(&mut self, signal: Option<i32>, grace: Option<Duration>) {
         self.status.stopped = true;
         if self.running.is_none() {
@@ -430,6 +452,8 @@ impl Monitor {
             self.status.state = State::Exited;
             return;
         }
+        // What is frozen hears no signal.
+        let _ = self.freeze(false);
         if self.stopping.is_none() {
             for words in self.spec.on_stop.clone() {
                 self.hook(&words, "stop");
@@ -539,6 +563,14 @@ impl Monitor {
                 self.signal(signal);
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);
             }
+            Ok(Request::Freeze { frozen }) => match self.freeze(frozen) {
+                Ok(()) => drop(control::send(&client, &Reply { done: true, ..Reply::default() }, &[])),
+                Err(error) => refuse(error.to_string(), None),
+            },
+            Ok(Request::Limits { limits }) => match self.adjust(*limits) {
+                Ok(()) => drop(control::send(&client, &Reply { done: true, ..Reply::default() }, &[])),
+                Err(error) => refuse(error.to_string(), None),
+            },
             Ok(Request::Stop { signal, grace }) => {
                 self.stop(signal, grace.map(Duration::from));
                 self.waiting_for_end.push(client);

@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn lines_survive_rotation_and_parts_are_marked() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = LogFiles::open(folder.path(), &Log { size: Size(200), files: 3 }).unwrap();
+        let mut log = LogFiles::open(folder.path(), &Log { size: Size(200), files: 3, driver: None }).unwrap();
         let (read, write) = crate::sys::pipe().unwrap();
         let mut capture = Capture::new(read, "stdout").unwrap();
         let mut writer = File::from(write);

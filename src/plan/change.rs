@@ -5,6 +5,7 @@ use super::desired::{Desired, desired};
 use super::images::Image;
 use super::images::{StepInputs, Walk, settings, step_records, walk};
 use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
+use super::trust::widenings;
 use crate::lock::Lock;
 use crate::model::{Fault, Name, Outcome, Place};
 use crate::spec::{ImageRef, MountSource, Places, Project, Step};
@@ -21,6 +22,19 @@ pub enum Symbol {
     #[serde(rename = "-")]
     Remove,
 }
+
+/// Aspects that a running container can take over.
+const LIVE: [&str; 9] = [
+    "limits.cpus",
+    "limits.cpu-weight",
+    "limits.cpuset",
+    "limits.memory",
+    "limits.memory-reservation",
+    "limits.swap",
+    "limits.pids",
+    "limits.io",
+    "limits.hugepages",
+];
 
 /// What kind of object a change is about, and how it is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -40,13 +54,15 @@ pub enum Kind {
     ReplaceIfImageChanges,
     /// The same container started anew, its own files kept.
     Restart,
+    /// Its limits change while it runs.
+    Adjust,
     Remove,
 }
 
 impl Kind {
     /// Whether it is about a container.
     pub fn is_container(self) -> bool {
-        matches!(self, Self::Create | Self::Replace | Self::ReplaceIfImageChanges | Self::Restart | Self::Remove)
+        matches!(self, Self::Create | Self::Replace | Self::ReplaceIfImageChanges | Self::Restart | Self::Adjust | Self::Remove)
     }
 }
 
@@ -67,6 +83,9 @@ pub struct Change {
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub detail: String,
     pub causes: Vec<Cause>,
+    /// What it is trusted with beyond the defaults.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub trust: Vec<Cause>,
 }
 
 /// What would be done.
@@ -161,7 +180,14 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn add(&mut self, symbol: Symbol, kind: Kind, name: &str, detail: &str, causes: Vec<Cause>) {
-        self.changes.push(Change { symbol, kind, name: name.to_owned(), detail: detail.to_owned(), causes });
+        self.changes.push(Change { symbol, kind, name: name.to_owned(), detail: detail.to_owned(), causes, trust: Vec::new() });
+    }
+
+    /// Marks what the container just planned is trusted with.
+    fn mark(&mut self, wish: &Desired) {
+        if let Some(change) = self.changes.last_mut() {
+            change.trust = widenings(self.places, wish);
+        }
     }
 
     fn at(&self, path: &str, text: impl Into<String>) -> Cause {
@@ -406,6 +432,7 @@ impl Planner<'_> {
                     _ => self.at(&format!("{path}.replicas"), format!("replicas {before} → {}", wish.spec.replicas)),
                 };
                 self.add(Symbol::Create, Kind::Create, name, &format!("image {}", wish.image_name), vec![reason]);
+                self.mark(wish);
                 continue;
             };
             let keys: BTreeSet<&String> = record.aspects.keys().chain(wish.aspects.keys()).collect();
@@ -420,11 +447,16 @@ impl Planner<'_> {
                 .map(|key| self.aspect_cause(wish, key, record.aspects.get(*key), wish.aspects.get(*key)))
                 .collect();
             let seen = self.observed.containers.get(name).copied().unwrap_or(Seen::Down(Down::Lost));
-            if !causes.is_empty() && (!only_files || unbuilt) {
+            let live = seen == Seen::Running && !differing.is_empty() && differing.iter().all(|key| LIVE.contains(&key.as_str()));
+            if live && !unbuilt {
+                self.add(Symbol::Change, Kind::Adjust, name, "while it runs", causes);
+            } else if !causes.is_empty() && (!only_files || unbuilt) {
                 self.add(Symbol::Change, Kind::Replace, name, "replace", causes);
+                self.mark(wish);
             } else if unbuilt {
                 causes.push(cause(format!("the image {} is rebuilt", wish.image_name)));
                 self.add(Symbol::Change, Kind::ReplaceIfImageChanges, name, "if the image changes", causes);
+                self.mark(wish);
             } else if only_files {
                 self.add(Symbol::Change, Kind::Restart, name, "restart", causes);
             } else if let Seen::Down(down) = seen {
@@ -457,7 +489,9 @@ impl Planner<'_> {
 
     fn aspect_cause(&self, wish: &Desired, key: &str, old: Option<&String>, new: Option<&String>) -> Cause {
         let path = format!("container.{}.{key}", wish.container);
-        let plain = key.starts_with("env.") || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
+        let plain = key.starts_with("env.")
+            || key.starts_with("limits.")
+            || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
             (_, Some(old), Some(new)) if plain => format!("{key} {:?} → {:?}", shown(old), shown(new)),

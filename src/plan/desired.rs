@@ -205,7 +205,6 @@ fn aspects(
         ("hostname", json(&spec.hostname)),
         ("healthcheck", json(&spec.healthcheck)),
         ("restart", json(&spec.restart)),
-        ("limits", json(&spec.limits)),
         ("device", json(&spec.devices)),
         ("sysctl", json(&spec.sysctls)),
         ("stop-signal", json(&spec.stop_signal)),
@@ -221,6 +220,29 @@ fn aspects(
         ("tmpfs", json(&spec.tmpfs)),
     ] {
         put(key.into(), value);
+    }
+    let limits = &spec.limits;
+    let size = |size: Option<crate::model::Size>| json(&size.map(|size| size.to_string()));
+    for (key, value) in [
+        ("cpus", json(&limits.cpus.map(|cpus| cpus.to_string()))),
+        ("cpu-weight", json(&limits.cpu_weight)),
+        ("cpuset", json(&limits.cpuset)),
+        ("memory", size(limits.memory)),
+        ("memory-reservation", size(limits.memory_reservation)),
+        ("swap", size(limits.swap)),
+        ("pids", json(&limits.pids)),
+        ("io", json(&limits.io)),
+        ("hugepages", json(&limits.hugepages)),
+        ("ulimit", json(&limits.ulimits)),
+        ("oom-score", json(&limits.oom_score)),
+        ("shm", size(limits.shm)),
+        ("log", size(limits.log)),
+    ] {
+        put(format!("limits.{key}"), value);
+    }
+    if spec.security != crate::spec::Security::default() {
+        let profile = spec.security.seccomp.as_ref().and_then(|file| observed.profiles.get(file));
+        put("security".into(), json(&(&spec.security, profile)));
     }
     for (name, value) in &spec.env {
         put(format!("env.{name}"), json(value));

@@ -8,6 +8,7 @@ mod change;
 mod desired;
 mod images;
 mod observed;
+mod trust;
 
 pub use address::{gateway, instance_loopback};
 pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan};

@@ -165,6 +165,8 @@ pub struct Observed {
     pub firewall: bool,
     /// What secrets and configs hold now.
     pub contents: BTreeMap<Name, Digest>,
+    /// System call filters of the containers, by the path of their file.
+    pub profiles: BTreeMap<String, Digest>,
     /// Variables of the containers' files, by path.
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
     /// The listing of a recorded `copy`, where it is still in the store.

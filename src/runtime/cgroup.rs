@@ -1,12 +1,12 @@
 //! Cgroups: one per container, on v1, hybrid and v2 hosts.
 //!
-//! `cgroups-rs` sets the limits; since it drops errors of the memory controller and limits of absent
-//! controllers, every limit is read back here. Placing, killing and removing are done by hand: on a
-//! hybrid host the v2 half (which the crate ignores) starts processes inside and kills them at once.
+//! Where v2 is mounted, also beside v1 (a hybrid host), its half starts processes inside, freezes and
+//! kills them at once. Limits are the business of `limits`; here they are written and read back.
+//! (`cgroups-rs` is not used: it ignores the v2 half of hybrid hosts and drops errors of writing.)
 
+use super::limits::{self, Setting};
 use super::spec::CgroupSpec;
 use crate::sys::{self, DeviceRule};
-use cgroups_rs::fs::{MaxValue, Resources, hierarchies};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,6 +25,13 @@ pub struct Host {
     pub v2_controllers: Vec<String>,
 }
 
+/// Which of the two interfaces a controller has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    One,
+    Two,
+}
+
 /// Finds the host's hierarchies.
 pub fn host() -> Host {
     let mut host = Host { v1: Vec::new(), v2: None, v2_controllers: Vec::new() };
@@ -37,7 +44,7 @@ pub fn host() -> Host {
             Some("cgroup2") if host.v2.is_none() => host.v2 = Some(place),
             Some("cgroup") => {
                 let options = right.nth(1).unwrap_or_default();
-                for controller in ["cpu", "cpuacct", "memory", "pids", "freezer", "devices", "blkio", "cpuset"] {
+                for controller in ["cpu", "cpuacct", "memory", "pids", "freezer", "devices", "blkio", "cpuset", "hugetlb"] {
                     if options.split(',').any(|option| option == controller)
                         && !host.v1.iter().any(|(known, _)| known == controller)
                     {
@@ -63,18 +70,49 @@ const DEVICES: [(u32, Option<u32>); 9] =
     [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
 
 impl Host {
-    /// Why a limit cannot be applied here, if it cannot.
-    pub fn refuses(&self, spec: &CgroupSpec) -> Option<String> {
-        let wanted = [("cpu", spec.cpus.is_some()), ("memory", spec.memory.is_some()), ("pids", spec.pids.is_some())];
-        let has =
-            |name: &str| self.v1.iter().any(|(known, _)| known == name) || self.v2_controllers.iter().any(|known| known == name);
-        let missing = wanted.iter().find(|(name, wanted)| *wanted && !has(name))?;
-        Some(format!("this host has no `{}` cgroup controller", missing.0))
+    /// Which interface a controller has here, by its name in v2; none when it is absent.
+    pub fn version(&self, controller: &str) -> Option<Version> {
+        if self.place(controller).is_some() {
+            return Some(Version::One);
+        }
+        self.v2_controllers.iter().any(|known| known == controller).then_some(Version::Two)
     }
 
-    fn controllers(&self, spec: &CgroupSpec) -> Vec<(&str, &Path)> {
-        let used = |name: &str| ALWAYS.contains(&name) || name == "cpu" && spec.cpus.is_some();
-        self.v1.iter().filter(|(name, _)| used(name)).map(|(name, place)| (name.as_str(), place.as_path())).collect()
+    /// Where a v1 controller is mounted, by its name in v2.
+    fn place(&self, controller: &str) -> Option<&Path> {
+        let name = if controller == "io" { "blkio" } else { controller };
+        self.v1.iter().find(|(known, _)| known == name).map(|(_, place)| place.as_path())
+    }
+
+    /// Whether the memory controller counts swap.
+    pub fn accounts_swap(&self) -> bool {
+        match self.place("memory") {
+            Some(place) => place.join("memory.memsw.limit_in_bytes").exists(),
+            // The root has no such file; its presence follows from the kernel's own swap support.
+            None => Path::new("/proc/swaps").exists(),
+        }
+    }
+
+    /// Whether iocost is active on a disk.
+    pub fn has_cost_model(&self, disk: &str) -> bool {
+        let text = self.v2.as_ref().and_then(|root| fs::read_to_string(root.join("io.cost.qos")).ok()).unwrap_or_default();
+        text.lines().any(|line| line.split(' ').next() == Some(disk) && line.contains("enable=1"))
+    }
+
+    /// Folders of the v1 hierarchies that a container is in, each once.
+    fn hierarchies(&self, spec: &CgroupSpec) -> Vec<PathBuf> {
+        let wanted = limits::controllers(&spec.limits);
+        let used = |name: &str, place: &Path| {
+            ALWAYS.contains(&name) || wanted.iter().any(|(wanted, _)| self.place(wanted) == Some(place))
+        };
+        let mut found: Vec<PathBuf> = Vec::new();
+        for (_, place) in self.v1.iter().filter(|(name, place)| used(name, place)) {
+            let folder = place.join(&spec.path);
+            if !found.contains(&folder) {
+                found.push(folder);
+            }
+        }
+        found
     }
 }
 
@@ -92,29 +130,34 @@ impl Cgroup {
     /// # Errors
     /// A limit that this host cannot apply, or that reads back otherwise than written.
     pub fn create(host: &Host, spec: &CgroupSpec) -> io::Result<Self> {
-        if let Some(why) = host.refuses(spec) {
+        if let Some(why) = limits::refusal(host, &spec.limits) {
             return Err(io::Error::other(why));
         }
-        let group = Self {
-            v1: host.controllers(spec).iter().map(|(_, place)| place.join(&spec.path)).collect(),
-            v2: host.v2.as_ref().map(|place| place.join(&spec.path)),
-        };
+        let group = Self { v1: host.hierarchies(spec), v2: host.v2.as_ref().map(|place| place.join(&spec.path)) };
         if let Some(root) = &host.v2 {
-            enable(root, &spec.path, &host.v2_controllers)?;
+            enable(root, &spec.path, &host.v2_controllers, !spec.limits.hugepages.is_empty())?;
         }
         for folder in group.v1.iter().chain(&group.v2) {
             fs::create_dir_all(folder)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
         }
+        if spec.limits.cpuset.is_some()
+            && let Some(root) = host.place("cpuset")
+        {
+            fill_cpuset(root, &spec.path)?;
+        }
         group.devices(host, spec)?;
-        group.limit(host, spec)?;
+        group.apply(host, &spec.path, &limits::settings(host, &spec.limits).map_err(io::Error::other)?)?;
         Ok(group)
     }
 
     /// A cgroup that was made before.
     pub fn open(host: &Host, spec: &CgroupSpec) -> Self {
         Self {
-            v1: host.v1.iter().map(|(_, place)| place.join(&spec.path)).filter(|path| path.is_dir()).collect(),
+            v1: {
+                let places: std::collections::BTreeSet<&PathBuf> = host.v1.iter().map(|(_, place)| place).collect();
+                places.into_iter().map(|place| place.join(&spec.path)).filter(|path| path.is_dir()).collect()
+            },
             v2: host.v2.as_ref().map(|place| place.join(&spec.path)).filter(|path| path.is_dir()),
         }
     }
@@ -132,6 +175,9 @@ impl Cgroup {
                 major: number(nix::sys::stat::major(metadata.rdev())),
                 minor: Some(number(nix::sys::stat::minor(metadata.rdev()))),
             });
+        }
+        if spec.all_devices {
+            return Ok(());
         }
         let failed =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot close the host's devices to the container: {error}"));
@@ -154,55 +200,82 @@ impl Cgroup {
         }
     }
 
-    fn limit(&self, host: &Host, spec: &CgroupSpec) -> io::Result<()> {
-        if spec.cpus.is_none() && spec.memory.is_none() && spec.pids.is_none() {
-            return Ok(());
+    /// Changes the limits of a cgroup that is in use.
+    ///
+    /// # Errors
+    /// A limit that this host cannot apply; those before it stay applied.
+    pub fn change(&self, host: &Host, spec: &CgroupSpec, old: &crate::spec::Limits) -> io::Result<()> {
+        if let Some(why) = limits::refusal(host, &spec.limits) {
+            return Err(io::Error::other(why));
         }
-        let mut wanted: Vec<String> = Vec::new();
-        let mut resources = Resources::default();
-        if let Some(cpus) = spec.cpus {
-            wanted.push("cpu".into());
-            resources.cpu.period = Some(100_000);
-            #[expect(clippy::cast_possible_truncation, reason = "a quota of microseconds; whole ones are meant")]
-            let quota = ((cpus * 100_000.0).round() as i64).max(1000);
-            resources.cpu.quota = Some(quota);
-        }
-        if let Some(memory) = spec.memory {
-            wanted.push("memory".into());
-            resources.memory.memory_hard_limit = Some(i64::try_from(memory.0).unwrap_or(i64::MAX));
-        }
-        if let Some(pids) = spec.pids {
-            wanted.push("pids".into());
-            resources.pid.maximum_number_of_processes = Some(MaxValue::Value(i64::from(pids)));
-        }
-        let group = cgroups_rs::fs::Cgroup::load_with_specified_controllers(hierarchies::auto(), &spec.path, wanted);
-        group.apply(&resources).map_err(|error| io::Error::other(format!("cannot apply the limits: {error}")))?;
-        self.read_back(host, spec)
+        let mut settings = limits::resets(host, old, &spec.limits);
+        settings.extend(limits::settings(host, &spec.limits).map_err(io::Error::other)?);
+        self.apply(host, &spec.path, &settings)
     }
 
-    /// Checks that the kernel took the limits.
-    fn read_back(&self, host: &Host, spec: &CgroupSpec) -> io::Result<()> {
-        let file = |controller: &str, v1: &str, v2: &str| {
-            let place = host.v1.iter().find(|(name, _)| name == controller).map(|(_, place)| place.join(&spec.path).join(v1));
-            place.or_else(|| self.v2.as_ref().map(|folder| folder.join(v2)))
+    /// Writes settings and checks that the kernel took them.
+    fn apply(&self, host: &Host, path: &str, settings: &[Setting]) -> io::Result<()> {
+        let file = |setting: &Setting| {
+            let root = host.place(setting.controller).or(host.v2.as_deref()).unwrap_or(Path::new("/"));
+            root.join(path).join(&setting.file)
         };
-        let number = |path: Option<PathBuf>| {
-            path.and_then(|path| fs::read_to_string(path).ok())
-                .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        };
-        if let Some(memory) = spec.memory {
-            let found = number(file("memory", "memory.limit_in_bytes", "memory.max"));
-            // The kernel rounds down to whole pages.
-            if found.is_none_or(|found| found > memory.0 || memory.0 - found >= 65536) {
-                return Err(io::Error::other(format!("the kernel did not take the memory limit of {memory}")));
+        let write = |setting: &Setting| fs::write(file(setting), &setting.value);
+        // Memory, and memory with swap, bound each other: what fails is tried again behind the others.
+        let late: Vec<&Setting> = settings.iter().filter(|setting| write(setting).is_err()).collect();
+        for setting in late {
+            write(setting).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot apply `{}` ({}): {error}", setting.what, setting.file))
+            })?;
+        }
+        for setting in settings {
+            let text = fs::read_to_string(file(setting)).unwrap_or_default();
+            let reset = matches!(setting.value.trim(), "-1" | "" | "max")
+                || setting.value.ends_with(" 0")
+                || setting.value.contains("=max");
+            if !reset && !setting.taken(&text) {
+                return Err(io::Error::other(format!(
+                    "the kernel did not take `{}`: {} is {:?}",
+                    setting.what,
+                    setting.file,
+                    text.trim()
+                )));
             }
         }
-        if let Some(pids) = spec.pids
-            && number(file("pids", "pids.max", "pids.max")) != Some(u64::from(pids))
-        {
-            return Err(io::Error::other("the kernel did not take the limit of processes"));
-        }
         Ok(())
+    }
+
+    /// Stops every process inside, or lets them go on; returns when it is so.
+    ///
+    /// # Errors
+    /// Those of writing; a cgroup that does not come to rest within ten seconds.
+    pub fn freeze(&self, host: &Host, frozen: bool) -> io::Result<()> {
+        let (file, value, told, line) = match (&self.v2, host.place("freezer")) {
+            (Some(folder), _) => (
+                folder.join("cgroup.freeze"),
+                if frozen { "1" } else { "0" },
+                folder.join("cgroup.events"),
+                if frozen { "frozen 1" } else { "frozen 0" },
+            ),
+            (None, Some(place)) => {
+                let folder = self.v1.iter().find(|folder| folder.starts_with(place)).cloned().unwrap_or_default();
+                let word = if frozen { "FROZEN" } else { "THAWED" };
+                (folder.join("freezer.state"), word, folder.join("freezer.state"), word)
+            }
+            (None, None) => return Err(io::Error::other("this host has no freezer")),
+        };
+        fs::write(&file, value)?;
+        for _ in 0..10_000 {
+            if fs::read_to_string(&told).is_ok_and(|text| text.lines().any(|found| found == line)) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::Error::other("its processes do not come to rest"))
+    }
+
+    /// Folders of the container's cgroup: those of v1, then that of v2.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.v1.iter().chain(&self.v2).map(PathBuf::as_path)
     }
 
     /// The v2 folder, opened so that a process can be cloned into it.
@@ -242,6 +315,10 @@ impl Cgroup {
             let killed_at_once = self.v2.as_ref().is_some_and(|folder| fs::write(folder.join("cgroup.kill"), "1").is_ok());
             let left = self.processes();
             if !killed_at_once {
+                // Where there is no v2, what is frozen dies only once it is let go.
+                for folder in &self.v1 {
+                    let _ = fs::write(folder.join("freezer.state"), "THAWED");
+                }
                 for pid in &left {
                     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL);
                 }
@@ -290,10 +367,26 @@ impl Cgroup {
     }
 }
 
+/// Gives every v1 cpuset on the way its parent's processors and memory: a new one has none.
+fn fill_cpuset(root: &Path, path: &str) -> io::Result<()> {
+    let mut folder = root.to_owned();
+    for part in path.split('/') {
+        let parent = folder.clone();
+        folder.push(part);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if fs::read_to_string(folder.join(file))?.trim().is_empty() {
+                fs::write(folder.join(file), fs::read_to_string(parent.join(file))?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Switches controllers on along a path of the v2 tree, from its root to the cgroup's parent.
-fn enable(root: &Path, path: &str, controllers: &[String]) -> io::Result<()> {
+fn enable(root: &Path, path: &str, controllers: &[String], pages: bool) -> io::Result<()> {
+    let always = ["cpu", "memory", "pids", "io", "cpuset"];
     let wanted: Vec<&String> =
-        controllers.iter().filter(|name| matches!(name.as_str(), "cpu" | "memory" | "pids" | "io" | "cpuset")).collect();
+        controllers.iter().filter(|name| always.contains(&name.as_str()) || pages && *name == "hugetlb").collect();
     let mut folder = root.to_owned();
     let parts: Vec<&str> = path.split('/').collect();
     for part in &parts {

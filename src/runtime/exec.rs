@@ -1,9 +1,10 @@
 //! A further process in a running container.
 
 use super::cgroup::{Cgroup, Host};
-use super::guard::execute;
+use super::guard::{Filter, execute};
 use super::identity::identity;
-use super::spec::{CgroupSpec, ExecSpec};
+use super::limits;
+use super::spec::{ExecSpec, Spec};
 use super::start::{StartError, Stdio, write_error};
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
@@ -24,17 +25,10 @@ pub struct Session {
 ///
 /// # Errors
 /// What failed, in words, with the exit status for it.
-pub fn exec(
-    command: impl AsFd,
-    spec: &ExecSpec,
-    hostname: &str,
-    stdio: Stdio,
-    host: &Host,
-    group: &CgroupSpec,
-) -> Result<Session, StartError> {
+pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, host: &Host) -> Result<Session, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
-    let cgroup = Cgroup::open(host, group);
+    let cgroup = Cgroup::open(host, &container.cgroup);
     let entrance = cgroup.entrance();
     let pid = match sys::clone_process(0, entrance.as_ref())? {
         Side::Child => {
@@ -47,7 +41,7 @@ pub fn exec(
                 .and_then(|()| sys::hide())
                 .and_then(|()| cgroup.place(0, entrance.is_some()))
             {
-                Ok(()) => enter(&command, spec, hostname, stdio, &far_line, &far_errors),
+                Ok(()) => enter(&command, spec, container, stdio, &far_line, &far_errors),
                 Err(error) => error.into(),
             };
             write_error(&far_errors, &error);
@@ -76,11 +70,17 @@ pub fn exec(
 fn enter(
     command: impl AsFd,
     spec: &ExecSpec,
-    hostname: &str,
+    container: &Spec,
     stdio: Stdio,
     line: &std::os::unix::net::UnixStream,
     errors: &OwnedFd,
 ) -> StartError {
+    let filter = limits::apply_to_process(&container.security.ulimits, container.security.oom_score)
+        .and_then(|()| Filter::read(&container.security));
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(error) => return error.into(),
+    };
     let all = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
@@ -93,7 +93,7 @@ fn enter(
     match sys::clone_process(0, None) {
         Err(error) => error.into(),
         Ok(Side::Child) => {
-            let error = inside(spec, hostname, stdio, line);
+            let error = inside(spec, container, stdio, line, &filter);
             write_error(errors, &error);
             sys::exit_now(error.status)
         }
@@ -109,7 +109,7 @@ fn enter(
     }
 }
 
-fn inside(spec: &ExecSpec, hostname: &str, stdio: Stdio, line: &std::os::unix::net::UnixStream) -> StartError {
+fn inside(spec: &ExecSpec, container: &Spec, stdio: Stdio, line: &std::os::unix::net::UnixStream, filter: &Filter) -> StartError {
     let prepare = || -> io::Result<super::Identity> {
         sys::die_with_parent()?;
         let root = File::open("/")?;
@@ -130,7 +130,7 @@ fn inside(spec: &ExecSpec, hostname: &str, stdio: Stdio, line: &std::os::unix::n
         Ok(identity)
     };
     match prepare() {
-        Ok(identity) => execute(&spec.process, &identity, hostname),
+        Ok(identity) => execute(&spec.process, &identity, &container.hostname, &container.security, filter),
         Err(error) => error.into(),
     }
 }

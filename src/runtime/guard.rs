@@ -1,10 +1,10 @@
 //! The guard and the command's own path to `execve`: everything that runs after the clone.
 
-use super::CAPABILITIES;
 use super::cgroup::Host;
 use super::identity::Identity;
+use super::limits;
 use super::rootfs::Root;
-use super::spec::{ProcessSpec, Spec};
+use super::spec::{ProcessSpec, SecuritySpec, Spec};
 use super::start::{StartError, Stdio, write_error};
 use crate::sys::{self, Ended, Side};
 use std::collections::BTreeMap;
@@ -81,8 +81,8 @@ fn watch(spec: &Spec, line: &UnixStream, errors: &OwnedFd, command: i32) -> ! {
     }
     if spec.init {
         // Process 1 of the container's own namespace: visible there, so as powerless as the command.
-        let _ = sys::drop_bounding(CAPABILITIES);
-        let _ = sys::set_capabilities(CAPABILITIES);
+        let _ = sys::drop_bounding(spec.security.capabilities);
+        let _ = sys::set_capabilities(spec.security.capabilities & sys::permitted_capabilities());
     }
     let forwarded = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM, libc::SIGWINCH];
     let mut wanted = forwarded.to_vec();
@@ -118,8 +118,12 @@ fn leave(line: &UnixStream, ended: Ended) -> ! {
 
 /// The command's path to its program; it returns only with what went wrong.
 fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root, identity: &Identity) -> StartError {
+    let mut filter = Filter::default();
     let prepare = || -> io::Result<()> {
         sys::die_with_parent()?;
+        // By the host's /proc: that of the container is not ours to trust.
+        limits::apply_to_process(&spec.security.ulimits, spec.security.oom_score)?;
+        filter = Filter::read(&spec.security)?;
         root.complete(spec, host)?;
         root.enter()?;
         match stdio {
@@ -136,13 +140,49 @@ fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root
     if let Err(error) = prepare() {
         return error.into();
     }
-    execute(&spec.process, identity, &spec.hostname)
+    execute(&spec.process, identity, &spec.hostname, &spec.security, &filter)
+}
+
+/// A compiled system call filter, read while the host's files are in reach.
+#[derive(Default)]
+pub(super) struct Filter(Option<Vec<u8>>);
+
+impl Filter {
+    pub(super) fn read(security: &SecuritySpec) -> io::Result<Self> {
+        let Some(path) = &security.filter else { return Ok(Self(None)) };
+        let bytes = std::fs::read(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot read the system call filter {}: {error}", path.display()))
+        })?;
+        Ok(Self(Some(bytes)))
+    }
+
+    fn install(&self) -> io::Result<()> {
+        match &self.0 {
+            Some(program) => sys::install_filter(program)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot install the system call filter: {error}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Takes on the process's identity and executes its program.
-pub(super) fn execute(process: &ProcessSpec, identity: &Identity, hostname: &str) -> StartError {
+pub(super) fn execute(
+    process: &ProcessSpec,
+    identity: &Identity,
+    hostname: &str,
+    security: &SecuritySpec,
+    filter: &Filter,
+) -> StartError {
     let become_it = || -> io::Result<()> {
-        sys::drop_bounding(CAPABILITIES)?;
+        let wanted = security.capabilities;
+        let had = sys::permitted_capabilities();
+        if security.no_new_privileges {
+            sys::forbid_new_privileges()?;
+        } else {
+            // Without that promise a filter needs CAP_SYS_ADMIN, so it comes before that is dropped.
+            filter.install()?;
+        }
+        sys::drop_bounding(wanted)?;
         sys::become_user(identity.uid, identity.gid, &identity.groups)?;
         let workdir = if process.workdir.is_empty() { "/" } else { &process.workdir };
         nix::unistd::chdir(workdir)
@@ -151,9 +191,11 @@ pub(super) fn execute(process: &ProcessSpec, identity: &Identity, hostname: &str
         if !std::env::current_dir()?.starts_with("/") {
             return Err(io::Error::other("the working directory is outside of the container"));
         }
-        sys::set_capabilities(if identity.uid == 0 { CAPABILITIES } else { 0 })?;
+        // What this process itself lacks it cannot give; `up` has said so.
+        sys::set_capabilities(if identity.uid == 0 { wanted & had } else { 0 })?;
         // A change of user cleared it (prctl(2)).
-        sys::die_with_parent()
+        sys::die_with_parent()?;
+        if security.no_new_privileges { filter.install() } else { Ok(()) }
     };
     if let Err(error) = become_it() {
         return error.into();

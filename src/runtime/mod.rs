@@ -16,29 +16,16 @@ mod cgroup;
 mod exec;
 mod guard;
 mod identity;
+mod limits;
 mod rootfs;
+pub mod seccomp;
 mod spec;
 mod start;
 
-pub use cgroup::{Cgroup, Host, host};
+pub use cgroup::{Cgroup, Host, Version, host};
 pub use exec::{Session, exec};
 pub use identity::{Identity, identity, identity_in};
+pub use limits::{caveats, processors, refusal};
 pub use rootfs::TARGETS;
-pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, Spec};
+pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
 pub use start::{Running, StartError, Stdio, start};
-
-/// Docker's default capabilities (`daemon/pkg/oci/caps/defaults.go`), as a bit mask.
-pub const CAPABILITIES: u64 = 1 << 0 // CHOWN
-    | 1 << 1 // DAC_OVERRIDE
-    | 1 << 3 // FOWNER
-    | 1 << 4 // FSETID
-    | 1 << 5 // KILL
-    | 1 << 6 // SETGID
-    | 1 << 7 // SETUID
-    | 1 << 8 // SETPCAP
-    | 1 << 10 // NET_BIND_SERVICE
-    | 1 << 13 // NET_RAW
-    | 1 << 18 // SYS_CHROOT
-    | 1 << 27 // MKNOD
-    | 1 << 29 // AUDIT_WRITE
-    | 1 << 31; // SETFCAP

@@ -6,7 +6,7 @@
 
 use super::identity::{Identity, identity};
 use super::spec::{MountKind, MountSpec, NetSpec, Spec};
-use crate::spec::Propagation;
+use crate::spec::{Propagation, is_namespaced};
 use crate::sys;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
@@ -73,11 +73,12 @@ impl Root {
         )?;
         let root = Self { fd, path: spec.root.clone() };
         root.devices(spec)?;
+        let sys = if spec.security.privileged { QUIET } else { QUIET | MsFlags::MS_RDONLY };
         if spec.network == NetSpec::Host {
             // A new sysfs needs a network namespace of its own: bind the host's, read-only.
-            root.bind(Path::new("/sys"), "sys", true, true)?;
+            root.bind(Path::new("/sys"), "sys", true, !spec.security.privileged)?;
         } else {
-            root.mount("sysfs", "sys", "sysfs", QUIET | MsFlags::MS_RDONLY, "")?;
+            root.mount("sysfs", "sys", "sysfs", sys, "")?;
         }
         let mut mounts: Vec<&MountSpec> = spec.mounts.iter().collect();
         mounts.sort_by_key(|mount| mount.to.components().count());
@@ -176,6 +177,9 @@ impl Root {
             self.mount("mqueue", "dev/mqueue", "mqueue", QUIET, "")?;
             self.mount("shm", "dev/shm", "tmpfs", QUIET, &format!("mode=1777,size={}", spec.shm.0))?;
         }
+        if spec.security.privileged {
+            every_device(Path::new("/dev"), &dev)?;
+        }
         for (source, to) in &spec.devices {
             let to = to.strip_prefix("/").unwrap_or(to).to_string_lossy().into_owned();
             at(&format!("cannot give the device {}", source.display()), self.bind(source, &to, false, false))?;
@@ -247,7 +251,19 @@ impl Root {
         } else {
             self.mount("proc", "proc", "proc", QUIET, "")?;
         }
-        self.cgroups(cgroups)?;
+        self.cgroups(cgroups, spec.security.privileged)?;
+        if !spec.security.privileged {
+            self.hide()?;
+        }
+        if spec.security.read_only {
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+            at("cannot make the root read-only", sys::remount(&self.path, flags))?;
+        }
+        Ok(())
+    }
+
+    /// Docker's masked and read-only paths.
+    fn hide(&self) -> io::Result<()> {
         for path in READ_ONLY {
             if let Ok(found) = sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
                 sys::bind(&through(&found), &through(&found), true)?;
@@ -269,14 +285,18 @@ impl Root {
             sys::mount("tmpfs", &through(&found), "tmpfs", MsFlags::MS_RDONLY, "size=0k")
         } else {
             let null = sys::open_in_root(&self.fd, "dev/null", OFlag::O_PATH)?;
+            // A mount of the project file may stand there: what is not the device itself would unmask (CVE-2025-31133).
+            if nix::sys::stat::fstat(&null)?.st_rdev != makedev(1, 3) {
+                return Err(io::Error::other(format!("/dev/null is not the null device, so /{path} cannot be masked")));
+            }
             sys::bind(&through(&null), &through(&found), false)
         };
         at(&format!("cannot mask /{path}"), result)
     }
 
     /// /sys/fs/cgroup, read-only, as seen from the container's own cgroup.
-    fn cgroups(&self, host: &super::cgroup::Host) -> io::Result<()> {
-        let flags = QUIET | MsFlags::MS_RDONLY;
+    fn cgroups(&self, host: &super::cgroup::Host, writable: bool) -> io::Result<()> {
+        let flags = if writable { QUIET } else { QUIET | MsFlags::MS_RDONLY };
         if host.v1.is_empty() {
             if host.v2.is_some() {
                 self.mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, "nsdelegate")
@@ -302,11 +322,7 @@ impl Root {
     /// A setting that is not namespaced, or that the kernel refuses.
     pub fn sysctls(spec: &Spec) -> io::Result<()> {
         for (name, value) in &spec.sysctls {
-            let namespaced = name.starts_with("net.") && spec.network != NetSpec::Host
-                || !spec.host_ipc
-                    && (name.starts_with("fs.mqueue.")
-                        || ["kernel.msg", "kernel.sem", "kernel.shm"].iter().any(|start| name.starts_with(start)));
-            if !namespaced || name.contains("..") || name.contains('/') {
+            if !is_namespaced(name, spec.network != NetSpec::Host, !spec.host_ipc) {
                 return Err(io::Error::other(format!("the setting {name} is the host's, not the container's")));
             }
             at(&format!("cannot set {name}"), fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value))?;
@@ -329,6 +345,34 @@ impl Root {
     pub fn enter(self) -> io::Result<()> {
         at("cannot enter the root", sys::enter_root(&self.path))
     }
+}
+
+/// Makes the host's devices in a /dev, as Docker does for privileged containers.
+fn every_device(from: &Path, to: &OwnedFd) -> io::Result<()> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    for entry in fs::read_dir(from)?.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        let kind = metadata.file_type();
+        let name = entry.file_name();
+        if kind.is_dir() && !["pts", "shm", "fd", "mqueue"].iter().any(|own| name == *own) {
+            let _ = nix::sys::stat::mkdirat(to, name.as_os_str(), Mode::from_bits_truncate(0o755));
+            let inner = nix::fcntl::openat(
+                to,
+                name.as_os_str(),
+                OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
+            every_device(&entry.path(), &inner)?;
+        } else if kind.is_char_device() || kind.is_block_device() {
+            let kind = if kind.is_char_device() { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
+            let mode = Mode::from_bits_truncate(metadata.mode() & 0o777);
+            match nix::sys::stat::mknodat(to, name.as_os_str(), kind, mode, metadata.rdev()) {
+                Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A path beneath a folder of the host, opened so that links cannot lead out of it.

@@ -1,7 +1,7 @@
 //! What the runtime is told: plain data, written to the container's folder and read by its monitor.
 
 use crate::model::Size;
-use crate::spec::Propagation;
+use crate::spec::{Limits, Propagation, Ulimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -30,6 +30,7 @@ pub struct Spec {
     pub host_pid: bool,
     pub host_ipc: bool,
     pub init: bool,
+    pub security: SecuritySpec,
     pub cgroup: CgroupSpec,
 }
 
@@ -124,10 +125,27 @@ pub struct Interface {
 pub struct CgroupSpec {
     /// Below the root of each hierarchy, without a leading slash.
     pub path: String,
-    pub cpus: Option<f64>,
-    pub memory: Option<Size>,
-    pub pids: Option<u32>,
+    #[serde(default)]
+    pub limits: Limits,
     /// Devices of the host that it may use beside those that every container has.
     #[serde(default)]
     pub devices: Vec<PathBuf>,
+    /// Whether it may use every device.
+    #[serde(default)]
+    pub all_devices: bool,
+}
+
+/// What processes of a container may do.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SecuritySpec {
+    /// As a bit mask; of root's processes, and the bound of all others.
+    pub capabilities: u64,
+    /// A file with a compiled filter; none for no filter.
+    pub filter: Option<PathBuf>,
+    pub no_new_privileges: bool,
+    /// Nothing masked or read-only.
+    pub privileged: bool,
+    pub read_only: bool,
+    pub ulimits: Vec<Ulimit>,
+    pub oom_score: Option<i32>,
 }

@@ -16,6 +16,7 @@ pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &
     cross.replicas();
     cross.dependencies();
     cross.subnets();
+    cross.sysctls();
     if !unused_profiles && !project.containers.is_empty() {
         cross.unused();
     }
@@ -26,6 +27,13 @@ fn image_needs(image: &Image) -> BTreeSet<&Name> {
     let base = if let Base::Image(name) = &image.from { Some(name) } else { None };
     let copied = image.steps.iter().filter_map(|step| if let Step::Copy(copy) = step { copy.from.as_ref() } else { None });
     base.into_iter().chain(copied).collect()
+}
+
+/// Whether a kernel setting belongs to a network or IPC namespace (namespaces(7)).
+pub fn is_namespaced(setting: &str, own_network: bool, own_ipc: bool) -> bool {
+    let plain = !setting.contains("..") && !setting.contains('/');
+    let ipc = ["fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"].iter().any(|start| setting.starts_with(start));
+    plain && (own_network && setting.starts_with("net.") || own_ipc && ipc)
 }
 
 struct Cross<'a> {
@@ -45,6 +53,23 @@ impl Cross<'_> {
         let help = near.map_or_else(|| format!("declare it: {kind} \"{name}\""), |near| format!("write \"{near}\""));
         let message = format!("there is no {kind} \"{name}\"");
         self.sink.push(Diagnostic::error("unknown-name", self.place(path), message).help(help));
+    }
+
+    /// Kernel settings must be those of a namespace that the container has for itself.
+    fn sysctls(&mut self) {
+        for (name, container) in &self.project.containers {
+            for setting in container.sysctls.keys() {
+                let spaces = &container.namespaces;
+                if is_namespaced(setting, spaces.network != NetworkMode::Host, !spaces.host_ipc) {
+                    continue;
+                }
+                let place = self.place(&format!("container.{name}.sysctl"));
+                let message = format!("the setting {setting} is the host's, not the container's");
+                let help = "a container has net.*, fs.mqueue.*, kernel.msg*, kernel.sem* and kernel.shm* of its own, unless it \
+                            uses the host's namespaces";
+                self.sink.push(Diagnostic::error("host-setting", place, message).help(help));
+            }
+        }
     }
 
     fn names(&mut self) {

@@ -9,7 +9,7 @@ use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::project::*;
 use super::tree::{Tree, Value};
-use crate::model::{Name, Place, Size, Span, Subnet, nearest};
+use crate::model::{Name, Place, Size, Span, Subnet, capability, nearest};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -38,6 +38,9 @@ fn unsupported(place: &Place, what: &str) -> Diagnostic {
     Diagnostic::error("not-supported-yet", place.clone(), format!("{what} is not supported yet"))
         .help("the file is right; take this out to run it with this version")
 }
+
+/// Docker's own least: below it no container starts.
+const LEAST_MEMORY: Size = Size::mib(6);
 
 struct Decoder<'a> {
     sink: &'a mut Sink,
@@ -103,6 +106,10 @@ fn as_flag(value: &Value) -> Option<bool> {
 
 fn as_u32(value: &Value) -> Option<u32> {
     if let Value::Integer(number) = value { u32::try_from(*number).ok() } else { None }
+}
+
+fn as_i32(value: &Value) -> Option<i32> {
+    if let Value::Integer(number) = value { i32::try_from(*number).ok() } else { None }
 }
 
 fn as_span(value: &Value) -> Option<Span> {
@@ -411,6 +418,11 @@ impl Decoder<'_> {
     fn container(&mut self, node: &Tree, path: &str) -> Option<Container> {
         for child in &node.children {
             self.places.0.entry(format!("{path}.{}", child.name)).or_insert_with(|| child.place.clone());
+            if matches!(child.name.as_str(), "limits" | "security") {
+                for inner in &child.children {
+                    self.places.0.entry(format!("{path}.{}.{}", child.name, inner.name)).or_insert_with(|| inner.place.clone());
+                }
+            }
             if child.name == "env" {
                 for (name, entry) in &child.props {
                     self.places.0.insert(format!("{path}.env.{name}"), entry.place.clone());
@@ -466,7 +478,8 @@ impl Decoder<'_> {
             depends_on: self.dependencies(node),
             healthcheck: node.child("healthcheck").and_then(|child| self.health(child)),
             restart: node.child("restart").map(|child| self.restart(child)).unwrap_or_default(),
-            limits: node.child("limits").map(limits).unwrap_or_default(),
+            limits: node.child("limits").map(|child| self.limits(child)).unwrap_or_default(),
+            security: node.child("security").map(|child| self.security(child)).unwrap_or_default(),
             devices: node
                 .all("device")
                 .filter_map(|child| child.text().map(|path| (path.clone(), child.prop_text("to").unwrap_or(path))))
@@ -476,10 +489,7 @@ impl Decoder<'_> {
             stop_grace: node.child("stop-grace").and_then(|child| child.arg(0)).and_then(as_span).unwrap_or(Span::seconds(10)),
             init: flag("init"),
             tty: flag("tty"),
-            log: Log {
-                size: node.child("log").and_then(|child| child.prop("size")).and_then(as_size).unwrap_or(Size::mib(20)),
-                files: node.child("log").and_then(|child| child.prop("files")).and_then(as_u32).unwrap_or(5),
-            },
+            log: node.child("log").map(log).unwrap_or_else(|| Log { size: Size::mib(20), files: 5, driver: None }),
             extra_hosts: node
                 .all("extra-host")
                 .filter_map(|child| Some((child.text()?, child.arg(1).and_then(as_text)?)))
@@ -489,6 +499,68 @@ impl Decoder<'_> {
             on_start: hooks("start"),
             on_stop: hooks("stop"),
         })
+    }
+
+    /// Limits, with what no host could apply refused.
+    fn limits(&mut self, node: &Tree) -> Limits {
+        let found = limits(node);
+        let mut refuse = |child: Option<&Tree>, message: String, help: &str| {
+            let place = child.map_or(&node.place, |child| &child.place).clone();
+            self.sink.push(Diagnostic::error("wrong-value", place, message).help(help));
+        };
+        if let Some(memory) = found.memory.filter(|memory| memory.0 < LEAST_MEMORY.0) {
+            refuse(node.child("memory"), format!("nothing starts with {memory} of memory"), "write \"6MiB\" or more");
+        }
+        if let (Some(reservation), Some(memory)) = (found.memory_reservation, found.memory)
+            && reservation.0 > memory.0
+        {
+            let message = format!("{reservation} cannot be kept for a container that may use {memory}");
+            refuse(node.child("memory-reservation"), message, "write at most the size of `memory`");
+        }
+        if found.swap.is_some() && found.memory.is_none() {
+            refuse(node.child("swap"), "`swap` has no meaning without `memory`".into(), "add memory \"256MiB\"");
+        }
+        for (child, limit) in node.all("ulimit").zip(&found.ulimits) {
+            if limit.soft > limit.hard {
+                refuse(Some(child), format!("`soft` {} is above `hard` {}", limit.soft, limit.hard), "write a smaller `soft`");
+            }
+        }
+        let empty = node.all("ulimit").find(|child| child.prop("soft").is_none() && child.prop("hard").is_none());
+        if let Some(child) = empty {
+            refuse(Some(child), "this ulimit says no limit".into(), "for example: ulimit \"nofile\" soft=1024 hard=2048");
+        }
+        for child in node.all("io").filter(|child| child.props.is_empty()) {
+            refuse(Some(child), "this `io` limits nothing".into(), "for example: io \"/dev/sda\" read=\"10MiB\"");
+        }
+        found
+    }
+
+    fn security(&mut self, node: &Tree) -> Security {
+        let flag = |name: &str| node.child(name).and_then(|child| child.arg(0)).and_then(as_flag).unwrap_or(false);
+        let mut found = Security {
+            seccomp: node.child("seccomp").and_then(Tree::text),
+            no_new_privileges: flag("no-new-privileges"),
+            privileged: flag("privileged"),
+            read_only: flag("read-only"),
+            ..Security::default()
+        };
+        for child in node.all("capability") {
+            for (property, list) in [("add", &mut found.add), ("drop", &mut found.drop)] {
+                let Some(text) = child.prop_text(property) else { continue };
+                let upper = text.to_uppercase();
+                let name = upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned();
+                if name == "ALL" || capability::number(&name).is_some() {
+                    list.push(name);
+                    continue;
+                }
+                let known: Vec<String> = capability::NAMES.iter().map(|name| name.to_lowercase()).collect();
+                let near = nearest(&name.to_lowercase(), known.iter().map(String::as_str));
+                let near = near.map(|near| format!("write \"{}\"", near.to_uppercase()));
+                let message = format!("{text:?} is not a capability");
+                self.sink.push(Diagnostic::error("wrong-value", child.prop_place(property), message).maybe_help(near));
+            }
+        }
+        found
     }
 
     fn environment(&mut self, node: &Tree) -> BTreeMap<String, String> {
@@ -663,6 +735,7 @@ impl Decoder<'_> {
 
 fn limits(node: &Tree) -> Limits {
     let first = |name: &str| node.child(name).and_then(|child| child.arg(0));
+    let size = |name: &str| first(name).and_then(as_size);
     Limits {
         cpus: first("cpus").and_then(|value| match value {
             #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 processors")]
@@ -670,9 +743,51 @@ fn limits(node: &Tree) -> Limits {
             Value::Number(number) => Some(*number),
             _ => None,
         }),
-        memory: first("memory").and_then(as_size),
+        cpu_weight: first("cpu-weight").and_then(as_u32),
+        cpuset: first("cpuset").and_then(as_text),
+        memory: size("memory"),
+        memory_reservation: size("memory-reservation"),
+        swap: size("swap"),
         pids: first("pids").and_then(as_u32),
-        shm: first("shm").and_then(as_size),
+        io: node.all("io").filter_map(io_limit).collect(),
+        hugepages: node
+            .all("hugepages")
+            .filter_map(|child| Some((child.arg(0).and_then(as_size)?, child.prop("limit").and_then(as_size)?)))
+            .collect(),
+        ulimits: node.all("ulimit").filter_map(ulimit).collect(),
+        oom_score: first("oom-score").and_then(as_i32),
+        shm: size("shm"),
+        log: size("log"),
+    }
+}
+
+fn io_limit(node: &Tree) -> Option<IoLimit> {
+    Some(IoLimit {
+        device: node.text()?,
+        read: node.prop("read").and_then(as_size),
+        write: node.prop("write").and_then(as_size),
+        read_operations: node.prop("read-operations").and_then(as_u32),
+        write_operations: node.prop("write-operations").and_then(as_u32),
+        weight: node.prop("weight").and_then(as_u32),
+    })
+}
+
+fn ulimit(node: &Tree) -> Option<Ulimit> {
+    let number = |name: &str| match node.prop(name) {
+        Some(Value::Integer(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let (soft, hard) = (number("soft"), number("hard"));
+    Some(Ulimit { name: node.text()?, soft: soft.or(hard)?, hard: hard.or(soft)? })
+}
+
+fn log(node: &Tree) -> Log {
+    let driver =
+        node.child("driver").and_then(|driver| Some(LogDriver { name: driver.text()?, address: driver.prop_text("address") }));
+    Log {
+        size: node.prop("size").and_then(as_size).unwrap_or(Size::mib(20)),
+        files: node.prop("files").and_then(as_u32).unwrap_or(5),
+        driver,
     }
 }
 

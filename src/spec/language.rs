@@ -138,56 +138,104 @@ const IMAGE: Node = Node::new(
 const LIMITS: Node =
     Node::new("limits", "What the container may use at most.", "limits { cpus 1.5; memory \"256MiB\"; pids 100; }").children(&[
         Node::new("cpus", "Processor time, in processors.", "cpus 1.5").args(&[arg("processors", Number)]),
-        Node::new("memory", "Memory.", "memory \"256MiB\"").args(&[arg("size", Size)]),
+        Node::new("cpu-weight", "Share of the processors under load, from 1 to 10000; 100 if not given.", "cpu-weight 200")
+            .args(&[arg("weight", Integer(1, 10000))]),
+        Node::new("cpuset", "Which processors, as a list of numbers and ranges.", "cpuset \"0-1\"")
+            .args(&[arg("processors", Text)]),
+        Node::new("memory", "Memory; at least 6MiB.", "memory \"256MiB\"").args(&[arg("size", Size)]),
+        Node::new("memory-reservation", "Memory that is kept for it when the host runs short.", "memory-reservation \"128MiB\"")
+            .args(&[arg("size", Size)]),
+        Node::new("swap", "Swap space beside the memory; as much as the host has if not given.", "swap \"0B\"")
+            .args(&[arg("size", Size)]),
         Node::new("pids", "Processes and threads.", "pids 100").args(&[arg("count", COUNT)]),
+        Node::new(
+            "io",
+            "Rates and share of a block device. On cgroup v1, write rates hold for direct I/O only.",
+            "io \"/dev/sda\" read=\"10MiB\"",
+        )
+        .args(&[arg("device", Path)])
+        .props(&[
+            prop("read", Size, "bytes read a second"),
+            prop("write", Size, "bytes written a second"),
+            prop("read-operations", COUNT, "reads a second"),
+            prop("write-operations", COUNT, "writes a second"),
+            prop("weight", Integer(1, 1000), "share under load, where BFQ or iocost is active; 100 if not given"),
+        ])
+        .many(),
+        Node::new("hugepages", "Memory in huge pages of a size.", "hugepages \"2MiB\" limit=\"64MiB\"")
+            .args(&[arg("page", Size)])
+            .props(&[needed("limit", Size, "how much of it")])
+            .many(),
+        Node::new("ulimit", "A resource limit of each process (setrlimit(2)).", "ulimit \"nofile\" soft=1024 hard=2048")
+            .args(&[arg("name", Choice(ULIMITS))])
+            .props(&[
+                prop("soft", Integer(0, i64::MAX as i128), "the limit; `hard` if not given"),
+                prop("hard", Integer(0, i64::MAX as i128), "how far a process may raise it; `soft` if not given"),
+            ])
+            .many(),
+        Node::new(
+            "oom-score",
+            "Who is killed first when the host is out of memory: from -1000 (never) to 1000.",
+            "oom-score 500",
+        )
+        .args(&[arg("score", Integer(-1000, 1000))]),
         Node::new("shm", "The size of /dev/shm; 64MiB if not given.", "shm \"128MiB\"").args(&[arg("size", Size)]),
-        Node::new("cpu-weight", "Share of the processors under load.", "cpu-weight 100")
-            .args(&[arg("weight", Integer(1, 10000))])
-            .later(),
-        Node::new("cpuset", "Which processors.", "cpuset \"0-1\"").args(&[arg("processors", Text)]).later(),
-        Node::new("memory-reservation", "Memory that is kept for it under pressure.", "memory-reservation \"128MiB\"")
-            .args(&[arg("size", Size)])
-            .later(),
-        Node::new("swap", "Swap space.", "swap \"0B\"").args(&[arg("size", Size)]).later(),
-        Node::new("io", "Block device rates.", "io \"/dev/sda\" read=\"10MiB\"")
-            .args(&[arg("device", Path)])
-            .props(&[
-                prop("read", Size, "bytes a second"),
-                prop("write", Size, "bytes a second"),
-                prop("weight", Integer(1, 10000), "share under load"),
-            ])
-            .many()
-            .later(),
-        Node::new("ulimit", "A resource limit (setrlimit).", "ulimit \"nofile\" soft=1024 hard=2048")
-            .args(&[arg("name", Text)])
-            .props(&[
-                prop("soft", Integer(0, i64::MAX as i128), "the soft limit"),
-                prop("hard", Integer(0, i64::MAX as i128), "the hard limit"),
-            ])
-            .many()
-            .later(),
         Node::new("egress", "Outgoing bandwidth, bytes a second.", "egress \"10MiB\"").args(&[arg("rate", Size)]).later(),
         Node::new("ingress", "Incoming bandwidth, bytes a second.", "ingress \"10MiB\"").args(&[arg("rate", Size)]).later(),
-        Node::new("log", "Room for logs.", "log \"100MiB\"").args(&[arg("size", Size)]).later(),
+        Node::new(
+            "log",
+            "Room for its logs on disk: the oldest lines go first. By default `log`'s size times files.",
+            "log \"100MiB\"",
+        )
+        .args(&[arg("size", Size)]),
     ]);
 
-const SECURITY: Node = Node::new("security", "What the container is trusted with.", "security { capability add=\"NET_ADMIN\" }")
-    .children(&[
-        Node::new("seccomp", "The system call filter: \"unconfined\" or a file.", "seccomp \"profile.json\"")
-            .args(&[arg("profile", Text)])
-            .later(),
-        Node::new("capability", "Capabilities beside Docker's defaults.", "capability add=\"NET_ADMIN\"")
-            .props(&[prop("add", Text, "one more"), prop("drop", Text, "one less")])
-            .many()
-            .later(),
-        Node::new("no-new-privileges", "No program gains privileges.", "no-new-privileges #true")
-            .args(&[arg("flag", Flag)])
-            .later(),
-        Node::new("privileged", "All capabilities and devices: no protection.", "privileged #true")
-            .args(&[arg("flag", Flag)])
-            .later(),
-        Node::new("read-only", "The root file system cannot be written.", "read-only #true").args(&[arg("flag", Flag)]).later(),
-    ]);
+const ULIMITS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+const SECURITY: Node = Node::new(
+    "security",
+    "What the container is trusted with, beside or below Docker's defaults. The plan marks what widens them.",
+    "security { capability add=\"NET_ADMIN\" drop=\"NET_RAW\"; no-new-privileges #true; }",
+)
+.children(&[
+    Node::new(
+        "seccomp",
+        "The system call filter: \"unconfined\", or a file in Docker's format; Docker's default profile if not given.",
+        "seccomp \"profile.json\"",
+    )
+    .args(&[arg("profile", Text)]),
+    Node::new(
+        "capability",
+        "Capabilities beside and below Docker's defaults; \"ALL\" means all.",
+        "capability add=\"NET_ADMIN\"",
+    )
+    .props(&[prop("add", Text, "one more"), prop("drop", Text, "one less")])
+    .many(),
+    Node::new("no-new-privileges", "Programs gain nothing by setuid or file capabilities.", "no-new-privileges #true")
+        .args(&[arg("flag", Flag)]),
+    Node::new("privileged", "All capabilities and devices, nothing masked: no protection.", "privileged #true")
+        .args(&[arg("flag", Flag)]),
+    Node::new("read-only", "The root file system cannot be written.", "read-only #true").args(&[arg("flag", Flag)]),
+]);
+
+const LOG_DRIVERS: &[&str] = &["journald", "syslog", "otlp", "json-file", "none"];
 
 const CONTAINER_CHILDREN: &[Node] = &[
     Node::new("image", "The image: an `image` of the project, or a registry reference.", "image \"app\"")
@@ -289,12 +337,22 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .args(&[arg("time", Duration)]),
     Node::new("init", "Whether a small init is process 1, passes signals on and reaps.", "init #true").args(&[arg("flag", Flag)]),
     Node::new("tty", "Whether it has a terminal.", "tty #true").args(&[arg("flag", Flag)]),
-    Node::new("log", "How much of its output is kept.", "log size=\"20MiB\" files=5")
+    Node::new("log", "How much of its output is kept, and where else it goes.", "log size=\"20MiB\" files=5")
         .props(&[
             prop("size", Size, "a file's size before the next is begun; 20MiB if not given"),
             prop("files", Integer(1, 1000), "how many are kept; 5 if not given"),
         ])
-        .children(&[Node::new("driver", "Where else it goes.", "driver \"journald\"").args(&[arg("name", Text)]).later()]),
+        .children(&[Node::new(
+            "driver",
+            "Where its lines go beside `stead logs`, sent on by one process for the project; \"none\" keeps no lines at all.",
+            "driver \"syslog\" address=\"udp://127.0.0.1:514\"",
+        )
+        .args(&[arg("name", Choice(LOG_DRIVERS))])
+        .props(&[prop(
+            "address",
+            Text,
+            "where to: for syslog udp://HOST:PORT, tcp://HOST:PORT or a socket's path (/dev/log if not given); for otlp the collector's URL (http://127.0.0.1:4318 if not given); for json-file the file",
+        )])]),
     Node::new("dns", "Name servers.", "dns \"10.0.0.1\"").args(&[arg("address", Address)]).rest("addresses", Address).later(),
     Node::new(
         "extra-host",

@@ -15,6 +15,7 @@ mod project;
 mod reference;
 mod tree;
 
+pub use cross::is_namespaced;
 pub use diagnose::{Diagnostic, Severity, has_errors};
 pub use project::*;
 pub use reference::{reference, schema};

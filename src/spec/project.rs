@@ -138,6 +138,7 @@ pub struct Container {
     pub healthcheck: Option<Health>,
     pub restart: Restart,
     pub limits: Limits,
+    pub security: Security,
     pub devices: Vec<(String, String)>,
     pub sysctls: BTreeMap<String, String>,
     pub stop_signal: Option<String>,
@@ -176,13 +177,14 @@ impl Container {
             healthcheck: None,
             restart: Restart::No,
             limits: Limits::default(),
+            security: Security::default(),
             devices: Vec::new(),
             sysctls: BTreeMap::new(),
             stop_signal: None,
             stop_grace: Span::seconds(10),
             init: false,
             tty: false,
-            log: Log { size: Size::mib(20), files: 5 },
+            log: Log { size: Size::mib(20), files: 5, driver: None },
             extra_hosts: Vec::new(),
             labels: BTreeMap::new(),
             namespaces: Namespaces::default(),
@@ -317,16 +319,69 @@ pub enum Restart {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Limits {
     pub cpus: Option<f64>,
+    /// In the scale of cgroup v2: from 1 to 10000, 100 by default.
+    pub cpu_weight: Option<u32>,
+    pub cpuset: Option<String>,
     pub memory: Option<Size>,
+    pub memory_reservation: Option<Size>,
+    /// Beside the memory, not with it.
+    pub swap: Option<Size>,
     pub pids: Option<u32>,
+    pub io: Vec<IoLimit>,
+    /// Page size and room.
+    pub hugepages: Vec<(Size, Size)>,
+    pub ulimits: Vec<Ulimit>,
+    pub oom_score: Option<i32>,
     pub shm: Option<Size>,
+    pub log: Option<Size>,
 }
 
-/// How much output is kept.
+/// Rates, each a second, and share of a block device.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct IoLimit {
+    pub device: String,
+    pub read: Option<Size>,
+    pub write: Option<Size>,
+    pub read_operations: Option<u32>,
+    pub write_operations: Option<u32>,
+    pub weight: Option<u32>,
+}
+
+/// A resource limit of each process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ulimit {
+    pub name: String,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// What a container is trusted with.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Security {
+    /// "unconfined" or a file; Docker's default profile if nothing is said.
+    pub seccomp: Option<String>,
+    /// Names without `CAP_`; "ALL" for all.
+    pub add: Vec<String>,
+    pub drop: Vec<String>,
+    pub no_new_privileges: bool,
+    pub privileged: bool,
+    pub read_only: bool,
+}
+
+/// How much output is kept, and where else it goes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Log {
     pub size: Size,
     pub files: u32,
+    #[serde(default)]
+    pub driver: Option<LogDriver>,
+}
+
+/// Where lines go beside the files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogDriver {
+    pub name: String,
+    pub address: Option<String>,
 }
 
 /// Namespaces that are the host's.

@@ -10,6 +10,7 @@ mod file;
 mod mount;
 pub mod netlink;
 mod process;
+mod program;
 mod socket;
 mod terminal;
 
@@ -17,6 +18,7 @@ pub use bpf::{DeviceRule, allow_devices};
 pub use file::*;
 pub use mount::*;
 pub use process::*;
+pub use program::{own_program, protect};
 pub use socket::*;
 pub use terminal::*;
 

@@ -163,12 +163,39 @@ pub fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Sets the capabilities of this process, as bit masks: bounding set first, then the others.
-///
-/// The inheritable and ambient sets become empty (CVE-2022-29162).
+/// Promises that no program executed from here gains privileges.
 ///
 /// # Errors
-/// Those of `prctl(2)` and `capset(2)`.
+/// Those of `prctl(2)`.
+pub fn forbid_new_privileges() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+/// Installs a system call filter for this process and its children: a BPF program, eight bytes an
+/// instruction (seccomp(2)).
+///
+/// # Errors
+/// Those of `seccomp(2)`; `EINVAL` for what is no program.
+pub fn install_filter(program: &[u8]) -> io::Result<()> {
+    let instructions: Vec<libc::sock_filter> = program
+        .chunks_exact(8)
+        .map(|one| libc::sock_filter {
+            code: u16::from_ne_bytes([one[0], one[1]]),
+            jt: one[2],
+            jf: one[3],
+            k: u32::from_ne_bytes([one[4], one[5], one[6], one[7]]),
+        })
+        .collect();
+    let length = u16::try_from(instructions.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
+    // SAFETY: the program points to as many instructions as it says, alive during the call; the kernel copies them.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program)) }).map(drop)
+}
+
+/// Drops every capability but these from the bounding set.
+///
+/// # Errors
+/// Those of `prctl(2)`.
 pub fn drop_bounding(keep: u64) -> io::Result<()> {
     for capability in 0..64 {
         // SAFETY: plain numbers.

@@ -18,5 +18,6 @@ mod examples;
 mod faults;
 mod mirror;
 mod network;
+mod security;
 mod storage;
 mod world;

@@ -34,6 +34,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    // This process stays with the container as its monitor does.
+    sys::protect().doing(|| "cannot protect this program's file".into())?;
     let loaded = context.project()?;
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();

@@ -32,6 +32,8 @@ pub enum Style {
     Bad,
     Dim,
     Bold,
+    /// What widens trust.
+    Trust,
 }
 
 impl Style {
@@ -43,6 +45,7 @@ impl Style {
             Self::Bad => "31",
             Self::Dim => "2",
             Self::Bold => "1",
+            Self::Trust => "1;35",
         };
         if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

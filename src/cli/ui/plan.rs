@@ -61,6 +61,9 @@ fn line(change: &Change, width: usize, color: bool) -> String {
             Style::Dim.paint(&format!("← and {} more", rest.len() - shown), color)
         ));
     }
+    for mark in &change.trust {
+        out.push_str(&format!("    {}\n", Style::Trust.paint(&format!("! {}", self::cause(mark)), color)));
+    }
     out
 }
 

@@ -1,0 +1,55 @@
+//! What a container is trusted with beyond the defaults: told in the plan before anything is done.
+
+use super::change::Cause;
+use super::desired::Desired;
+use crate::spec::{MountSource, NetworkMode, Places, Propagation};
+
+/// Every widening of trust that the project file asks for, with its place.
+pub fn widenings(places: &Places, wish: &Desired) -> Vec<Cause> {
+    let spec = &wish.spec;
+    let mut found = Vec::new();
+    let mut say = |node: &str, text: String| {
+        found.push(Cause { text, place: places.of(&format!("container.{}.{node}", wish.container)).cloned() });
+    };
+    let security = &spec.security;
+    if security.privileged {
+        say("security.privileged", "privileged: every capability and device, nothing masked, no system call filter".into());
+    }
+    for name in &security.add {
+        say("security.capability", format!("capability {name}"));
+    }
+    match security.seccomp.as_deref() {
+        Some("unconfined") => say("security.seccomp", "no system call filter".into()),
+        Some(file) => say("security.seccomp", format!("its own system call filter, {file}")),
+        None => {}
+    }
+    if spec.namespaces.network == NetworkMode::Host {
+        say("namespace", "the host's network: every port and service of this machine".into());
+    }
+    if spec.namespaces.host_pid {
+        say("namespace", "the host's processes".into());
+    }
+    if spec.namespaces.host_ipc {
+        say("namespace", "the host's shared memory".into());
+    }
+    for mount in &spec.mounts {
+        if let MountSource::Bind(path) = &mount.source {
+            let how = if mount.read_only { "reads" } else { "writes" };
+            let outside = path.starts_with('/') || path.split('/').any(|part| part == "..");
+            if outside || !mount.read_only {
+                say(&format!("mount.{}", mount.to), format!("{how} {path} of the host"));
+            }
+        }
+        if mount.propagation == Propagation::Shared {
+            say(&format!("mount.{}", mount.to), format!("its mounts below {} appear on the host", mount.to));
+        }
+    }
+    for (device, _) in &spec.devices {
+        say("device", format!("the device {device}"));
+    }
+    for port in wish.ports.iter().filter(|port| !port.address.is_loopback()) {
+        let whom = if port.address.is_unspecified() { "every address".to_owned() } else { port.address.to_string() };
+        say(&format!("publish.{}", port.port), format!("port {} on {whom}: other hosts reach it", port.port));
+    }
+    found
+}

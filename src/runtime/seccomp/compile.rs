@@ -1,0 +1,349 @@
+//! A profile → the BPF program that the kernel runs before each system call.
+//!
+//! The program tells the interface by `seccomp_data.arch`, finds the call's number by halving, and
+//! compares arguments as two words each. Numbers come from the `syscalls` crate's tables, those of x32
+//! from the kernel's arch/x86/entry/syscalls/syscall_64.tbl.
+
+use super::{Action, Compare, Profile};
+use std::collections::BTreeMap;
+
+/// Offsets in `struct seccomp_data` (include/uapi/linux/seccomp.h).
+const NUMBER: u32 = 0;
+const INTERFACE: u32 = 4;
+const ARGUMENTS: u32 = 16;
+
+/// `AUDIT_ARCH_*` of the interfaces.
+const X86_64: u32 = 0xc000_003e;
+const I386: u32 = 0x4000_0003;
+const AARCH64: u32 = 0xc000_00b7;
+
+const X32: u32 = 0x4000_0000;
+
+/// Calls that have a number of their own in x32, from 512 up, and not that of x86-64.
+const X32_OWN: [&str; 36] = [
+    "rt_sigaction",
+    "rt_sigreturn",
+    "ioctl",
+    "readv",
+    "writev",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "execve",
+    "ptrace",
+    "rt_sigpending",
+    "rt_sigtimedwait",
+    "rt_sigqueueinfo",
+    "sigaltstack",
+    "timer_create",
+    "mq_notify",
+    "kexec_load",
+    "waitid",
+    "set_robust_list",
+    "get_robust_list",
+    "vmsplice",
+    "move_pages",
+    "preadv",
+    "pwritev",
+    "rt_tgsigqueueinfo",
+    "recvmmsg",
+    "sendmmsg",
+    "process_vm_readv",
+    "process_vm_writev",
+    "setsockopt",
+    "getsockopt",
+    "io_setup",
+    "io_submit",
+    "execveat",
+    "preadv2",
+    "pwritev2",
+];
+
+/// One instruction, as the kernel reads it: `struct sock_filter`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Instruction {
+    code: u16,
+    yes: u8,
+    no: u8,
+    value: u32,
+}
+
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const RETURN: u16 = 0x06;
+const JUMP: u16 = 0x05;
+const IF_EQUAL: u16 = 0x15;
+const IF_GREATER: u16 = 0x25;
+const IF_AT_LEAST: u16 = 0x35;
+
+fn plain(code: u16, value: u32) -> Instruction {
+    Instruction { code, yes: 0, no: 0, value }
+}
+
+fn test(code: u16, value: u32, yes: u8, no: u8) -> Instruction {
+    Instruction { code, yes, no, value }
+}
+
+/// What happens with one number: the first alternative whose conditions all hold.
+type Leaf = Vec<(Vec<(u8, Compare)>, Action)>;
+
+/// The program, eight bytes an instruction in the machine's order.
+pub fn compile(profile: &Profile) -> Vec<u8> {
+    let mut program = vec![plain(LOAD, INTERFACE)];
+    for (interface, numbers) in interfaces() {
+        let body = body(profile, numbers);
+        // Too far for a conditional jump's eight bits.
+        program.push(test(IF_EQUAL, interface, 1, 0));
+        program.push(plain(JUMP, u32::try_from(body.len()).unwrap_or(0)));
+        program.extend(body);
+    }
+    // An interface that the profile knows nothing of.
+    program.push(plain(RETURN, Action::KillProcess.code()));
+    program
+        .iter()
+        .flat_map(|one| {
+            let [a, b] = one.code.to_ne_bytes();
+            let [c, d, e, f] = one.value.to_ne_bytes();
+            [a, b, one.yes, one.no, c, d, e, f]
+        })
+        .collect()
+}
+
+type Numbers = fn(&str) -> Vec<u32>;
+
+fn interfaces() -> Vec<(u32, Numbers)> {
+    if cfg!(target_arch = "aarch64") {
+        return vec![(AARCH64, |name| {
+            name.parse::<syscalls::aarch64::Sysno>().map(|number| number as u32).into_iter().collect()
+        })];
+    }
+    vec![
+        (X86_64, |name| {
+            let own = X32_OWN.iter().position(|known| *known == name).map(|place| X32 | (512 + place as u32));
+            let number = name.parse::<syscalls::x86_64::Sysno>().map(|number| number as u32).ok();
+            number.into_iter().chain(own.or(number.map(|number| number | X32))).collect()
+        }),
+        (I386, |name| name.parse::<syscalls::x86::Sysno>().map(|number| number as u32).into_iter().collect()),
+    ]
+}
+
+fn body(profile: &Profile, numbers: Numbers) -> Vec<Instruction> {
+    let mut leaves: BTreeMap<u32, Leaf> = BTreeMap::new();
+    for rule in &profile.rules {
+        for number in rule.names.iter().flat_map(|name| numbers(name)) {
+            let leaf = leaves.entry(number).or_default();
+            // What holds without conditions goes before all that has some (libseccomp's order).
+            if rule.arguments.is_empty() {
+                *leaf = vec![(Vec::new(), rule.action)];
+            } else if !leaf.iter().any(|(conditions, _)| conditions.is_empty()) {
+                leaf.push((rule.arguments.clone(), rule.action));
+            }
+        }
+    }
+    let otherwise: Leaf = vec![(Vec::new(), profile.default)];
+    let mut ranges: Vec<(u32, Leaf)> = Vec::new();
+    let mut push = |start: u32, leaf: &Leaf| {
+        if ranges.last().is_none_or(|(_, last)| last != leaf) {
+            ranges.push((start, leaf.clone()));
+        }
+    };
+    push(0, &otherwise);
+    let mut next = 0;
+    for (number, leaf) in &leaves {
+        if *number > next {
+            push(next, &otherwise);
+        }
+        push(*number, leaf);
+        next = number + 1;
+    }
+    push(next, &otherwise);
+    let mut body = vec![plain(LOAD, NUMBER)];
+    body.extend(tree(&ranges, profile.default));
+    body
+}
+
+/// Finds the range by halving; every way through ends in a return.
+fn tree(ranges: &[(u32, Leaf)], default: Action) -> Vec<Instruction> {
+    if let [(_, leaf)] = ranges {
+        return self::leaf(leaf, default);
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let low = tree(low, default);
+    let mut code = vec![test(IF_AT_LEAST, high[0].0, 0, 1), plain(JUMP, u32::try_from(low.len()).unwrap_or(0))];
+    code.extend(low);
+    code.extend(tree(high, default));
+    code
+}
+
+fn leaf(leaf: &Leaf, default: Action) -> Vec<Instruction> {
+    let mut code = Vec::new();
+    for (conditions, action) in leaf {
+        // Written from the end, so that each failing test knows how far the next alternative is.
+        let mut alternative = vec![plain(RETURN, action.code())];
+        for (index, compare) in conditions.iter().rev() {
+            let left = alternative.len();
+            let mut block = condition(*index, *compare, left);
+            block.extend(alternative);
+            alternative = block;
+        }
+        code.extend(alternative);
+        if conditions.is_empty() {
+            return code;
+        }
+    }
+    code.push(plain(RETURN, default.code()));
+    code
+}
+
+/// A test of one argument that falls through when it holds, and else jumps over `left` instructions.
+fn condition(index: u8, compare: Compare, left: usize) -> Vec<Instruction> {
+    let low = ARGUMENTS + u32::from(index) * 8;
+    let high = low + 4;
+    let words = |value: u64| ((value >> 32) as u32, value as u32);
+    let far = |more: usize| u8::try_from(left + more).unwrap_or(u8::MAX);
+    match compare {
+        Compare::Equal(value) => {
+            let (h, l) = words(value);
+            vec![plain(LOAD, high), test(IF_EQUAL, h, 0, far(2)), plain(LOAD, low), test(IF_EQUAL, l, 0, far(0))]
+        }
+        Compare::NotEqual(value) => {
+            let (h, l) = words(value);
+            vec![plain(LOAD, high), test(IF_EQUAL, h, 0, 2), plain(LOAD, low), test(IF_EQUAL, l, far(0), 0)]
+        }
+        Compare::Masked { mask, value } => {
+            let ((mask_high, mask_low), (h, l)) = (words(mask), words(value));
+            vec![
+                plain(LOAD, high),
+                plain(AND, mask_high),
+                test(IF_EQUAL, h, 0, far(3)),
+                plain(LOAD, low),
+                plain(AND, mask_low),
+                test(IF_EQUAL, l, 0, far(0)),
+            ]
+        }
+        Compare::Greater(value) | Compare::GreaterOrEqual(value) => {
+            let (h, l) = words(value);
+            let last = if matches!(compare, Compare::Greater(_)) { IF_GREATER } else { IF_AT_LEAST };
+            vec![
+                plain(LOAD, high),
+                test(IF_GREATER, h, 3, 0),
+                test(IF_EQUAL, h, 0, far(2)),
+                plain(LOAD, low),
+                test(last, l, 0, far(0)),
+            ]
+        }
+        Compare::Less(value) | Compare::LessOrEqual(value) => {
+            let (h, l) = words(value);
+            let last = if matches!(compare, Compare::Less(_)) { IF_AT_LEAST } else { IF_GREATER };
+            vec![
+                plain(LOAD, high),
+                test(IF_GREATER, h, far(3), 0),
+                test(IF_EQUAL, h, 0, 2),
+                plain(LOAD, low),
+                test(last, l, far(0), 0),
+            ]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rule;
+    use super::*;
+
+    /// Runs a program as the kernel would.
+    fn run(program: &[u8], interface: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let mut data = Vec::new();
+        data.extend(number.to_ne_bytes());
+        data.extend(interface.to_ne_bytes());
+        data.extend(0u64.to_ne_bytes());
+        data.extend(arguments.iter().flat_map(|value| value.to_ne_bytes()));
+        let (mut at, mut register) = (0, 0);
+        loop {
+            let one = &program[at * 8..at * 8 + 8];
+            let code = u16::from_ne_bytes([one[0], one[1]]);
+            let value = u32::from_ne_bytes([one[4], one[5], one[6], one[7]]);
+            at += 1;
+            let holds = match code {
+                LOAD => {
+                    let place = value as usize;
+                    register = u32::from_ne_bytes(data[place..place + 4].try_into().unwrap());
+                    continue;
+                }
+                AND => {
+                    register &= value;
+                    continue;
+                }
+                JUMP => {
+                    at += value as usize;
+                    continue;
+                }
+                RETURN => return value,
+                IF_EQUAL => register == value,
+                IF_GREATER => register > value,
+                IF_AT_LEAST => register >= value,
+                other => panic!("instruction {other}"),
+            };
+            at += usize::from(if holds { one[2] } else { one[3] });
+        }
+    }
+
+    #[test]
+    fn comparisons_are_those_of_whole_arguments() {
+        let big = 7 << 32 | 9;
+        for (compare, cases) in [
+            (Compare::Equal(big), [(big, true), (9, false), (7 << 32, false)]),
+            (Compare::NotEqual(big), [(big, false), (9, true), (7 << 32, true)]),
+            (Compare::Less(big), [(big - 1, true), (big, false), (8 << 32, false)]),
+            (Compare::LessOrEqual(big), [(big, true), (big + 1, false), (6 << 32 | 99, true)]),
+            (Compare::Greater(big), [(big, false), (big + 1, true), (8 << 32, true)]),
+            (Compare::GreaterOrEqual(big), [(big, true), (big - 1, false), (6 << 32 | 99, false)]),
+            (Compare::Masked { mask: 0xff << 32, value: 7 << 32 }, [(big, true), (8 << 32, false), (7 << 32, true)]),
+        ] {
+            let rule =
+                Rule { names: vec!["read".into()], action: Action::Allow, arguments: vec![(5, compare), (0, Compare::Equal(1))] };
+            let program = compile(&Profile { default: Action::Errno(1), rules: vec![rule] });
+            for (value, allowed) in cases {
+                let code = run(&program, X86_64, 0, [1, 0, 0, 0, 0, value]);
+                assert_eq!(code == Action::Allow.code(), allowed, "{compare:?} {value}");
+                assert_ne!(run(&program, X86_64, 0, [2, 0, 0, 0, 0, value]), Action::Allow.code());
+            }
+            assert_eq!(run(&program, X86_64, 1, [1; 6]), Action::Errno(1).code());
+        }
+    }
+
+    #[test]
+    fn dockers_profile_decides_as_documented() {
+        let none = compile(&super::super::docker(crate::model::capability::docker()));
+        let admin = compile(&super::super::docker(crate::model::capability::docker() | 1 << 21));
+        let allow = Action::Allow.code();
+        let number = |name: &str| name.parse::<syscalls::x86_64::Sysno>().unwrap() as u32;
+        let is = |program: &[u8], name: &str, first: u64| run(program, X86_64, number(name), [first, 0, 0, 0, 0, 0]);
+        for name in ["read", "openat2", "ptrace", "chroot", "mseal", "arch_prctl"] {
+            assert_eq!(is(&none, name, 0), allow, "{name}");
+            assert_eq!(run(&none, X86_64, 200, [0; 6]), allow, "tkill");
+        }
+        for name in ["mount", "bpf", "io_uring_setup", "keyctl", "unshare", "setns", "kexec_load", "userfaultfd", "reboot"] {
+            assert_eq!(is(&none, name, 0), Action::Errno(1).code(), "{name}");
+        }
+        assert_eq!(is(&admin, "mount", 0), allow);
+        assert_eq!(is(&none, "clone3", 0), Action::Errno(38).code());
+        assert_eq!(is(&admin, "clone3", 0), allow);
+        assert_eq!(is(&none, "clone", 0x11), allow);
+        assert_eq!(is(&none, "clone", 0x1000_0000), Action::Errno(1).code(), "a new user namespace");
+        for (family, allowed) in
+            [(1, true), (2, true), (16, true), (38, false), (40, false), (45, true), (46, false), (12, false)]
+        {
+            assert_eq!(is(&none, "socket", family) == allow, allowed, "socket family {family}");
+        }
+        assert_eq!(is(&none, "personality", 0xffff_ffff), allow);
+        assert_eq!(is(&none, "personality", 0x4_0000), Action::Errno(1).code());
+        // 32-bit: mount is 21, write is 4; x32 has its own numbers; another interface is killed.
+        assert_eq!(run(&none, I386, 4, [0; 6]), allow);
+        assert_eq!(run(&none, I386, 21, [0; 6]), Action::Errno(1).code());
+        assert_eq!(run(&none, X86_64, X32 | 520, [0; 6]), allow, "execve of x32");
+        assert_eq!(run(&none, X86_64, X32 | 165, [0; 6]), Action::Errno(1).code(), "mount of x32");
+        assert_eq!(run(&none, AARCH64, 0, [0; 6]), Action::KillProcess.code());
+        assert!(none.len() / 8 < 4096, "the kernel's longest program");
+    }
+}

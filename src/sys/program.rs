@@ -1,0 +1,89 @@
+//! This program's own file, so that no container can write it.
+//!
+//! A process that enters a container can be made to execute `/proc/self/exe`, and through its link the
+//! host's binary would be opened and overwritten (CVE-2019-5736). So whatever enters a container runs
+//! from a read-only mount of the file that stands in no tree: through its link nothing can be written.
+//! A sealed copy in memory serves where the kernel gives no such mount.
+
+use super::check;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// A path to execute this program by; it holds while this process lives.
+///
+/// # Errors
+/// Those of `open_tree(2)`, `mount_setattr(2)` and `memfd_create(2)`.
+pub fn own_program() -> io::Result<PathBuf> {
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    if is_protected() {
+        return Ok("/proc/self/exe".into());
+    }
+    let fd = match PROGRAM.get() {
+        Some(fd) => fd,
+        None => {
+            let made = read_only_mount().or_else(|_| sealed_copy())?;
+            PROGRAM.get_or_init(|| made)
+        }
+    };
+    Ok(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
+}
+
+/// Goes on in this program with the same arguments, executed so that no container can write its file.
+///
+/// # Errors
+/// Those of making the protected file and of `execve(2)`.
+pub fn protect() -> io::Result<()> {
+    if is_protected() {
+        return Ok(());
+    }
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    Err(std::process::Command::new(own_program()?).arg0(name).args(arguments).exec())
+}
+
+/// Whether this process runs from a file that nobody can write through its link.
+fn is_protected() -> bool {
+    let read_only = nix::sys::statvfs::statvfs("/proc/self/exe")
+        .is_ok_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+    read_only || std::fs::read_link("/proc/self/exe").is_ok_and(|path| path.starts_with("/memfd:stead"))
+}
+
+fn read_only_mount() -> io::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
+    // SAFETY: the path ends in NUL.
+    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/proc/self/exe".as_ptr(), flags) })?;
+    // SAFETY: open_tree returned this descriptor and nothing else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    // struct mount_attr: set, clear, propagation, user namespace.
+    let attributes: [u64; 4] = [MOUNT_ATTR_RDONLY, 0, 0, 0];
+    // SAFETY: the path is empty, the descriptor a mount, the attributes of the size that is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            std::mem::size_of_val(&attributes),
+        )
+    })?;
+    Ok(fd)
+}
+
+fn sealed_copy() -> io::Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let fd = memfd_create(c"stead", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mut copy = File::from(fd);
+    io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
+    copy.flush()?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(copy.into())
+}
