@@ -178,15 +178,8 @@ impl<'a> Executor<'a> {
 
     /// Ends what is to go, and what is to be replaced or started anew.
     fn remove(&mut self, todo: &BTreeMap<String, Todo>) -> Result<()> {
-        let gone: Vec<String> = self
-            .planned
-            .plan
-            .changes
-            .iter()
-            .filter(|change| change.kind == Kind::Remove)
-            .map(|change| change.name.clone())
-            .collect();
-        let gone: Vec<String> = if self.options.only.is_empty() { gone } else { Vec::new() };
+        let removals = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Remove);
+        let gone: Vec<String> = removals.map(|change| change.name.clone()).collect();
         let old: Vec<String> =
             todo.keys().filter(|name| self.record.containers.contains_key(*name)).chain(&gone).cloned().collect();
         let order = down::order(&self.loaded.project, &old);
@@ -267,6 +260,7 @@ impl<'a> Executor<'a> {
                     generation,
                 },
             );
+            self.record.stopped.remove(name);
         }
         if todo.is_empty() { Ok(()) } else { self.save() }
     }
@@ -487,8 +481,8 @@ fn settled(folder: &Folder) -> Reached {
 /// The last lines that a container said.
 fn last_lines(instance: &Instance, name: &str) -> Vec<String> {
     let generation = newest_generation(instance, name);
-    let lines = crate::monitor::lines(&instance.logs(name).join(generation.to_string()));
-    lines.iter().rev().take(10).rev().map(|line| line.text.clone()).collect()
+    let lines = crate::monitor::last_lines(&instance.logs(name).join(generation.to_string()), 10);
+    lines.into_iter().map(|line| line.text).collect()
 }
 
 /// The newest generation that a container left logs of; 0 if none.

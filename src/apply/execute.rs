@@ -139,7 +139,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         return Err(Fault::new("the plan is out of date: the project, its lock or this machine changed since it was made")
             .hint("make a new one with `stead plan --json`"));
     }
-    only_these(&mut planned, &options.only);
+    only_these(&mut planned, &options.only, &observation.observed.record);
     let mut record = observation.observed.record.clone();
     sweep(instance, &record)?;
     if planned.plan.changes.is_empty() {
@@ -162,7 +162,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         boundary();
         observation = observe(loaded, &store)?;
         planned = make_plan(loaded, &lock, &observation, &store)?;
-        only_these(&mut planned, &options.only);
+        only_these(&mut planned, &options.only, &observation.observed.record);
         changes = merge(&changes, &planned.plan.changes);
     }
     keep_scan(instance, &observation);
@@ -180,11 +180,14 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
 }
 
 /// Leaves out of a plan what concerns containers that are not meant.
-fn only_these(planned: &mut Planned, only: &BTreeSet<Name>) {
+fn only_these(planned: &mut Planned, only: &BTreeSet<Name>, record: &InstanceRecord) {
     if only.is_empty() {
         return;
     }
-    let meant = |name: &str| planned.desired.get(name).is_some_and(|one| only.contains(&one.container));
+    let meant = |name: &str| {
+        let wished = planned.desired.get(name).map(|one| &one.container);
+        wished.or_else(|| record.containers.get(name).map(|known| &known.container)).is_some_and(|name| only.contains(name))
+    };
     let kept = planned.plan.changes.iter().filter(|change| !change.kind.is_container() || meant(&change.name));
     planned.plan.changes = kept.cloned().collect();
 }
@@ -288,9 +291,18 @@ fn remember(
 
 /// Sets the instance's root in the store: its images, their layers, and what the lock names.
 fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
+    pin_record(&loaded.instance, store, record, lock)
+}
+
+/// As [`pin`], for what needs no project file.
+///
+/// # Errors
+/// Those of writing.
+pub fn pin_record(instance: &Instance, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
     let mut digests: BTreeSet<Digest> = BTreeSet::new();
     let images =
         record.images.values().map(|image| image.digest).chain(record.containers.values().map(|container| container.image));
+    let images = images.chain(record.commits.values().copied());
     for digest in images.collect::<BTreeSet<_>>() {
         digests.insert(digest);
         if let Some(image) = crate::image::load(store, &digest) {
@@ -307,10 +319,7 @@ fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lo
         digests.extend(suite.packages.values().map(|package| package.sha256));
         digests.extend(suite.indexes.values().map(|index| index.packages));
     }
-    store.set_root(
-        &loaded.instance.id,
-        &Pin { folder: loaded.instance.folder.clone(), project: loaded.project.name.to_string(), digests },
-    )
+    store.set_root(&instance.id, &Pin { folder: instance.folder.clone(), project: record.project.clone(), digests })
 }
 
 /// Ends what runs and is not on record: left by an `up` that was killed.

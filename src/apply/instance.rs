@@ -59,6 +59,11 @@ impl Instance {
         self.state().join("logs").join(name)
     }
 
+    /// Where its events are told.
+    pub fn events(&self) -> PathBuf {
+        self.state().join("events.jsonl")
+    }
+
     /// The group of all its network links.
     pub fn link_group(&self) -> u32 {
         let number = Digest::of(format!("{}/{}", self.home.tag(), self.id)).number();

@@ -9,6 +9,7 @@ mod converge;
 mod crash;
 mod down;
 mod execute;
+mod files;
 mod firewall;
 mod history;
 mod hosts;
@@ -20,7 +21,9 @@ mod project;
 mod report;
 
 pub use down::{DownOptions, down, stop};
+pub use down::{end, forget};
 pub use execute::{Outcome as UpOutcome, apply_saved, build_only, plan_only, since, up, update_lock};
+pub use files::{Difference, changes, commit, copy_in, copy_out, export};
 pub use history::read as read_history;
 pub use instance::{Instance, all_instances};
 pub use one_off::{OneOff, one_off};

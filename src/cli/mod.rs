@@ -5,6 +5,8 @@
 //! executable), 127 (not found).
 
 mod commands;
+mod moment;
+mod relay;
 mod ui;
 
 use crate::apply::{self, Instance, LoadError, LoadedProject, Options};

@@ -82,7 +82,10 @@ impl Write for Counter {
 }
 
 /// Writes a tree's canonical tar; tells the number of entries.
-fn write_tar(root: &Path, out: &mut impl Write) -> io::Result<u64> {
+///
+/// # Errors
+/// Those of reading the tree and of writing.
+pub fn write_tar(root: &Path, out: &mut impl Write) -> io::Result<u64> {
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let entries = walk(root)?;
     let mut count = 1;

@@ -6,4 +6,4 @@ mod config;
 mod layer;
 
 pub use config::{PATH, load, save, time_text};
-pub use layer::{OPAQUE, digest_tree, normalise};
+pub use layer::{OPAQUE, digest_tree, normalise, write_tar};

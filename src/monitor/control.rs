@@ -33,6 +33,10 @@ pub enum Request {
     Limits {
         limits: Box<Limits>,
     },
+    /// Waits until its command ends, and tells the exit status.
+    Wait,
+    /// Asks for its output as it comes, and for its terminal if it has one.
+    Attach,
     /// Runs a further process; descriptors for its standard streams come along unless it has a terminal.
     Exec {
         spec: ExecSpec,
@@ -108,7 +112,27 @@ pub fn call(folder: &Folder, request: &Request, patience: Option<Duration>) -> O
     }
 }
 
-/// A process started by [`command`].
+/// A container's output, and its terminal if it has one.
+pub struct Attached {
+    pub stream: UnixStream,
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Attaches to a running container: its output follows on the stream as it comes.
+///
+/// # Errors
+/// A container without a monitor.
+pub fn attach(folder: &Folder) -> Outcome<Attached> {
+    let stream = connect(folder)?;
+    send(&stream, &Request::Attach, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    let (reply, terminal) = receive(&stream)?;
+    match reply.error {
+        Some(error) => Err(Fault::new(error)),
+        None => Ok(Attached { stream, terminal }),
+    }
+}
+
+/// A process started by [`session`].
 pub struct Remote {
     stream: UnixStream,
     pub terminal: Option<OwnedFd>,

@@ -1,6 +1,6 @@
 //! A container's folder: what its monitor is told, and what it tells.
 
-use crate::model::{Context, Outcome, Span};
+use crate::model::{Context, Outcome, Size, Span};
 use crate::runtime::Spec;
 use crate::spec::{Health as HealthSpec, Log, Restart};
 use crate::store::read_json;
@@ -18,8 +18,15 @@ pub struct MonitorSpec {
     pub stop_signal: i32,
     pub stop_grace: Span,
     pub restart: Restart,
+    /// Whether it is started anew when it turns unhealthy.
+    #[serde(default)]
+    pub restart_unhealthy: bool,
     pub health: Option<HealthSpec>,
     pub log: Log,
+    /// All its log files together, in bytes.
+    pub log_quota: Size,
+    /// Where events are told.
+    pub events: PathBuf,
     /// The folder of this generation's log files.
     pub logs: PathBuf,
     pub on_start: Vec<Vec<String>>,

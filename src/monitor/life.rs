@@ -1,9 +1,10 @@
 //! A monitor's life: start the container, stay in one loop of waiting, end with it.
 
 use super::control::{self, Reply, Request};
+use super::events::{self, Event};
 use super::files::{Folder, Health, MonitorSpec, State, Status, boot_id, now_ms};
 use super::health::{Checker, Target};
-use super::log::{Capture, LogFiles};
+use super::log::{Capture, LogFiles, LogLimits};
 use crate::model::{Context, Fault, Outcome};
 use crate::network;
 use crate::runtime::{self, Cgroup, ExecSpec, Host, NetSpec, ProcessSpec, Running, StartError, Stdio};
@@ -174,6 +175,13 @@ struct Monitor {
     sessions: Vec<Session>,
     clients: Vec<UnixStream>,
     waiting_for_end: Vec<UnixStream>,
+    /// Those who asked to be told when the command ends, be it started again or not.
+    waiting_for_exit: Vec<UnixStream>,
+    attached: Vec<UnixStream>,
+    terminal: Option<OwnedFd>,
+    /// It is being stopped because it is unhealthy, and starts again.
+    recycling: bool,
+    told_health: Health,
     stopping: Option<Stopping>,
     restart_at: Option<Instant>,
     backoff: Duration,
@@ -191,7 +199,9 @@ impl Monitor {
         let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
         let _ = std::fs::remove_file(folder.join("control"));
         let listener = sys::listen_in(folder.path(), "control").doing(|| "cannot listen in the container's folder".into())?;
-        let log = LogFiles::open(&spec.logs, &spec.log).doing(|| "cannot open the container's log".into())?;
+        let keep = spec.log.driver.as_ref().is_none_or(|driver| driver.name != "none");
+        let limits = LogLimits { file: spec.log.size, quota: spec.log_quota, keep };
+        let log = LogFiles::open(&spec.logs, limits).doing(|| "cannot open the container's log".into())?;
         let mut monitor = Self {
             folder,
             spec,
@@ -208,6 +218,11 @@ impl Monitor {
             sessions: Vec::new(),
             clients: Vec::new(),
             waiting_for_end: Vec::new(),
+            waiting_for_exit: Vec::new(),
+            attached: Vec::new(),
+            terminal: None,
+            recycling: false,
+            told_health: Health::None,
             stopping: None,
             restart_at: None,
             backoff: FIRST_BACKOFF,
@@ -249,7 +264,9 @@ impl Monitor {
                 NetSpec::Own { interfaces } => network::connect(pid, process, interfaces),
                 NetSpec::Host => Ok(()),
             })?;
+        self.terminal = None;
         if let Some(terminal) = running.terminal.take() {
+            self.terminal = terminal.try_clone().ok();
             captures.push(Capture::new(terminal, "stdout")?);
         }
         self.captures = captures;
@@ -264,6 +281,7 @@ impl Monitor {
         self.status.health = self.checker.as_ref().map_or(Health::None, |checker| checker.health);
         self.running = Some(running);
         self.tell();
+        self.event("start", &[]);
         for words in self.spec.on_start.clone() {
             self.hook(&words, "start");
         }
@@ -287,9 +305,14 @@ impl Monitor {
 
     /// Adds a line of the monitor's own to the log.
     fn note(&mut self, text: &str) {
-        let time = crate::image::time_text(i64::try_from(now_ms() / 1000).unwrap_or(0));
-        self.log.line(&time.replace('Z', ".000000000Z"), "stderr", true, text.as_bytes());
+        self.log.note(text);
         let _ = self.log.flush();
+    }
+
+    /// Tells the instance's events.
+    fn event(&self, action: &str, attributes: &[(&str, String)]) {
+        let name = self.spec.title.rsplit('/').next().unwrap_or_default();
+        events::add(&self.spec.events, &Event::now("container", action, name, attributes));
     }
 
     fn spawn(&self, words: &[String]) -> Result<i32, StartError> {
@@ -340,11 +363,11 @@ impl Monitor {
                 checker.drain();
             }
             let mut index = before_captures;
-            let log = &mut self.log;
+            let (log, attached) = (&mut self.log, &mut self.attached);
             self.captures.retain_mut(|capture| {
                 let readable = ready.get(index) == Some(&true);
                 index += 1;
-                !readable || capture.read(log, &mut buffer)
+                !readable || capture.read(log, &mut buffer, |bytes| show(attached, bytes))
             });
             if ready.first() == Some(&true) {
                 while let Ok(Some(signal)) = signals.read_signal() {
@@ -396,6 +419,7 @@ impl Monitor {
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
             self.status.restarts += 1;
+            self.event("restart", &[("count", self.status.restarts.to_string())]);
             if let Err(error) = self.start() {
                 self.note(&format!("stead: cannot start again: {}", error.message));
                 self.status.error = Some(error.message);
@@ -409,7 +433,18 @@ impl Monitor {
         if self.status.health != checker.health || self.status.health_output != checker.output {
             self.status.health = checker.health;
             self.status.health_output = checker.output.clone();
+            let (health, changed) = (checker.health, self.told_health != checker.health);
             self.tell();
+            if changed {
+                self.told_health = health;
+                self.event("health_status", &[("health", format!("{health:?}").to_lowercase())]);
+                if health == Health::Unhealthy && self.spec.restart_unhealthy && self.stopping.is_none() {
+                    self.note("stead: it is unhealthy, and is started again");
+                    self.recycling = true;
+                    self.signal(self.spec.stop_signal);
+                    self.stopping = Some(Stopping { deadline: Instant::now() + self.spec.stop_grace.into(), killed: false });
+                }
+            }
         }
     }
 
@@ -429,6 +464,7 @@ impl Monitor {
             self.cgroup.freeze(&self.host, frozen)?;
             self.status.state = if frozen { State::Paused } else { State::Running };
             self.tell();
+            self.event(if frozen { "pause" } else { "unpause" }, &[]);
         }
         Ok(())
     }
@@ -447,6 +483,7 @@ impl Monitor {
 
     fn stop(&mut self, signal: Option<i32>, grace: Option<Duration>) {
         self.status.stopped = true;
+        self.event("stop", &[]);
         if self.running.is_none() {
             self.restart_at = None;
             self.status.state = State::Exited;
@@ -484,10 +521,10 @@ impl Monitor {
             let waiting: Vec<&dyn AsRawFd> = self.captures.iter().map(|capture| capture as &dyn AsRawFd).collect();
             let ready = sys::wait_readable(&waiting, Some(Duration::from_millis(200))).unwrap_or_default();
             let mut index = 0;
-            let log = &mut self.log;
+            let (log, attached) = (&mut self.log, &mut self.attached);
             self.captures.retain_mut(|capture| {
                 index += 1;
-                ready.get(index - 1) != Some(&true) || capture.read(log, buffer)
+                ready.get(index - 1) != Some(&true) || capture.read(log, buffer, |bytes| show(attached, bytes))
             });
         }
         self.captures.clear();
@@ -501,20 +538,30 @@ impl Monitor {
         self.status.exit_code = Some(code);
         self.status.finished_at = Some(now_ms());
         self.status.health = Health::None;
+        self.told_health = Health::None;
         self.checker = None;
+        self.stopping = None;
+        self.terminal = None;
         self.status.out_of_memory = self.cgroup.out_of_memory_kills() > self.oom_before;
         if self.status.out_of_memory {
             self.note("stead: the kernel killed a process of this container for want of memory");
+            self.event("oom", &[]);
+        }
+        self.event("die", &[("exit", code.to_string())]);
+        for client in std::mem::take(&mut self.waiting_for_exit) {
+            let _ = control::send(&client, &Reply { done: true, exit: Some(code), ..Reply::default() }, &[]);
         }
         if self.started.elapsed() >= SETTLED {
             self.backoff = FIRST_BACKOFF;
         }
+        let recycled = std::mem::take(&mut self.recycling);
         let again = !self.status.stopped
-            && match self.spec.restart {
-                Restart::No => false,
-                Restart::Always | Restart::UnlessStopped => true,
-                Restart::OnFailure(max) => code != 0 && max.is_none_or(|max| self.status.restarts < max),
-            };
+            && (recycled
+                || match self.spec.restart {
+                    Restart::No => false,
+                    Restart::Always | Restart::UnlessStopped => true,
+                    Restart::OnFailure(max) => code != 0 && max.is_none_or(|max| self.status.restarts < max),
+                });
         if again {
             self.status.state = State::Restarting;
             self.restart_at = Some(Instant::now() + self.backoff);
@@ -523,6 +570,8 @@ impl Monitor {
             self.status.state = State::Exited;
         }
         self.tell();
+        // Whoever is attached finds the exit status told when the stream ends.
+        self.attached.clear();
     }
 
     /// Reads requests of clients that have something to say.
@@ -559,7 +608,26 @@ impl Monitor {
             Err(error) => {
                 refuse(format!("this container's monitor does not know that request ({error}); `stead up` replaces it"), None)
             }
+            Ok(Request::Wait) if self.running.is_none() => {
+                let exit = self.status.exit_code;
+                let _ = control::send(&client, &Reply { done: true, exit, ..Reply::default() }, &[]);
+            }
+            Ok(Request::Wait) => self.waiting_for_exit.push(client),
+            Ok(Request::Attach) if self.running.is_none() => refuse("the container is not running".into(), None),
+            Ok(Request::Attach) => {
+                let terminal: Vec<RawFd> = self.terminal.iter().map(AsRawFd::as_raw_fd).collect();
+                let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &terminal);
+                // Whoever reads slowly misses output; the container never waits for a reader.
+                if client.set_nonblocking(true).is_ok() {
+                    self.attached.push(client);
+                }
+            }
             Ok(Request::Signal { signal }) => {
+                self.event("kill", &[("signal", signal.to_string())]);
+                // What is frozen would hear no signal but this one, which Docker lets through.
+                if signal == libc::SIGKILL {
+                    let _ = self.freeze(false);
+                }
                 self.signal(signal);
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);
             }
@@ -604,6 +672,14 @@ impl Monitor {
         }
         gone.doing(|| "cannot clean up after the container".into())
     }
+}
+
+/// Gives output to those who are attached, as far as they take it at once.
+fn show(attached: &mut Vec<UnixStream>, bytes: &[u8]) {
+    attached.retain_mut(|client| match client.write(bytes) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    });
 }
 
 /// Waits for a child until a deadline; then kills it.

@@ -5,9 +5,10 @@
 //! no monitor.
 
 use crate::image::time_text;
-use crate::spec::Log;
+use crate::model::Size;
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,26 @@ const LONGEST: usize = 16 << 10;
 /// The files that a monitor writes.
 pub struct LogFiles {
     folder: PathBuf,
-    limits: Log,
+    limits: LogLimits,
     number: u64,
     file: File,
     size: u64,
+    lines: u64,
     out: Vec<u8>,
+    /// Older files with their sizes and lines, oldest first.
+    kept: Vec<(u64, u64, u64)>,
+    dropped: u64,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogLimits {
+    /// A file's size before the next is begun.
+    pub file: Size,
+    /// All files together: the oldest lines go first.
+    pub quota: Size,
+    /// Whether lines are kept at all.
+    pub keep: bool,
 }
 
 impl LogFiles {
@@ -31,18 +47,32 @@ impl LogFiles {
     ///
     /// # Errors
     /// Those of making files; a link in its place is refused (CVE-2026-53489).
-    pub fn open(folder: &Path, limits: &Log) -> io::Result<Self> {
+    pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let number = log_files(folder).last().map_or(1, |(number, _)| number + 1);
+        let mut kept = Vec::new();
+        for (number, path) in log_files(folder) {
+            let (size, lines) = measure(&path);
+            kept.push((number, size, lines));
+        }
+        let number = kept.last().map_or(1, |(number, ..)| number + 1);
         let file = create(folder, number)?;
-        Ok(Self { folder: folder.to_owned(), limits: limits.clone(), number, file, size: 0, out: Vec::new() })
+        Ok(Self { folder: folder.to_owned(), limits, number, file, size: 0, lines: 0, out: Vec::new(), kept, dropped: 0 })
     }
 
     /// Adds a line of output.
     pub fn line(&mut self, time: &str, stream: &str, full: bool, text: &[u8]) {
+        if !self.limits.keep {
+            return;
+        }
+        self.lines += 1;
         for part in [time.as_bytes(), b" ", stream.as_bytes(), if full { b" F " } else { b" P " }, text, b"\n"] {
             self.out.extend_from_slice(part);
         }
+    }
+
+    /// Adds a line of the monitor's own.
+    pub fn note(&mut self, text: &str) {
+        self.line(&stamp(), "stderr", true, text.as_bytes());
     }
 
     /// Writes what was added, and begins a new file when this one is full.
@@ -50,25 +80,55 @@ impl LogFiles {
     /// # Errors
     /// Those of writing.
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
         let written = self.file.write_all(&self.out);
         self.size += self.out.len() as u64;
         // What a full disk does not take is lost: kept, it would fill the memory instead.
         self.out.clear();
-        written?;
         if self.out.capacity() > 256 << 10 {
             self.out = Vec::new();
         }
-        if self.size >= self.limits.size.0 {
-            self.number += 1;
-            self.file = create(&self.folder, self.number)?;
-            self.size = 0;
-            let keep = u64::from(self.limits.files);
-            for (_, path) in log_files(&self.folder).into_iter().filter(|(number, _)| number + keep <= self.number) {
-                let _ = fs::remove_file(path);
-            }
+        written?;
+        // So that file and quota both hold, a file is never longer than half of the quota.
+        if self.size >= self.limits.file.0.min(self.limits.quota.0 / 2).max(1) { self.rotate() } else { Ok(()) }
+    }
+
+    /// Begins the next file; what is over the quota goes, and the new file says how much went.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.kept.push((self.number, self.size, self.lines));
+        self.number += 1;
+        self.file = create(&self.folder, self.number)?;
+        (self.size, self.lines) = (0, 0);
+        let room = self.limits.quota.0.saturating_sub(self.limits.file.0.min(self.limits.quota.0 / 2));
+        let before = self.dropped;
+        while self.kept.iter().map(|(_, size, _)| size).sum::<u64>() > room {
+            let (number, _, lines) = self.kept.remove(0);
+            let _ = fs::remove_file(self.folder.join(format!("{number}.log")));
+            self.dropped += lines;
+        }
+        if self.dropped > before {
+            let quota = self.limits.quota;
+            self.note(&format!(
+                "stead: {} lines were dropped: the oldest, to keep within {quota} (`limits {{ log … }}`)",
+                self.dropped
+            ));
         }
         Ok(())
     }
+}
+
+/// A file's size and lines.
+fn measure(path: &Path) -> (u64, u64) {
+    let Ok(mut file) = File::open(path) else { return (0, 0) };
+    let mut buffer = vec![0; 64 << 10];
+    let (mut size, mut lines) = (0, 0);
+    while let Ok(length @ 1..) = file.read(&mut buffer) {
+        size += length as u64;
+        lines += buffer[..length].iter().filter(|c| **c == b'\n').count() as u64;
+    }
+    (size, lines)
 }
 
 fn create(folder: &Path, number: u64) -> io::Result<File> {
@@ -91,21 +151,28 @@ pub struct Capture {
     fd: OwnedFd,
     name: &'static str,
     rest: Vec<u8>,
+    grown: bool,
 }
 
 impl Capture {
     pub fn new(fd: OwnedFd, name: &'static str) -> io::Result<Self> {
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-        Ok(Self { fd, name, rest: Vec::new() })
+        Ok(Self { fd, name, rest: Vec::new(), grown: false })
     }
 
-    /// Reads what is there into the log; tells whether the stream goes on.
-    pub fn read(&mut self, log: &mut LogFiles, buffer: &mut [u8]) -> bool {
+    /// Reads what is there into the log, and gives the same bytes to whoever is attached; tells whether
+    /// the stream goes on.
+    pub fn read(&mut self, log: &mut LogFiles, buffer: &mut [u8], mut also: impl FnMut(&[u8])) -> bool {
         let goes_on = match nix::unistd::read(&self.fd, buffer) {
             // A terminal whose last holder is gone says EIO.
             Ok(0) | Err(nix::errno::Errno::EIO) => false,
             Ok(length) => {
+                if length == buffer.len() && !std::mem::replace(&mut self.grown, true) {
+                    // A busy one gets a longer pipe; all together would exhaust the user's share of pipes (pipe(7)).
+                    let _ = nix::fcntl::fcntl(&self.fd, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
+                }
                 self.take(log, &buffer[..length]);
+                also(&buffer[..length]);
                 true
             }
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => true,
@@ -179,93 +246,171 @@ impl Line {
     }
 }
 
-/// All lines of a folder's files, oldest first.
-pub fn lines(folder: &Path) -> Vec<Line> {
-    log_files(folder).iter().filter_map(|(_, path)| File::open(path).ok()).flat_map(read_lines).collect()
-}
-
-/// The lines in an open file from where it stands; a last line that is not whole yet is left out.
-pub fn read_lines(file: impl Read) -> Vec<Line> {
-    let mut reader = BufReader::new(file);
-    let mut found = Vec::new();
-    let mut bytes = Vec::new();
-    while reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
-        if bytes.pop() == Some(b'\n') {
-            found.extend(Line::parse(&String::from_utf8_lossy(&bytes)));
+/// The last lines of one generation's files.
+pub fn last_lines(folder: &Path, count: usize) -> Vec<Line> {
+    let mut found: Vec<Line> = Vec::new();
+    for (_, path) in log_files(folder).iter().rev() {
+        let Ok(file) = File::open(path) else { continue };
+        let mut ring: VecDeque<Line> = VecDeque::new();
+        let mut reader = BufReader::new(file);
+        let mut bytes = Vec::new();
+        while let Some(line) = next_line(&mut reader, &mut bytes) {
+            ring.push_back(line);
+            if ring.len() > count - found.len() {
+                ring.pop_front();
+            }
         }
-        bytes.clear();
+        found.splice(0..0, ring);
+        if found.len() >= count {
+            break;
+        }
     }
     found
 }
 
-/// Reads a container's logs as they grow: all generations, all files, from the oldest line on.
+/// The next whole line; nothing at the end, or before what is not whole yet.
+fn next_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Option<Line> {
+    loop {
+        bytes.clear();
+        reader.read_until(b'\n', bytes).ok().filter(|length| *length > 0)?;
+        if bytes.pop() != Some(b'\n') {
+            return None;
+        }
+        if let Some(line) = Line::parse(&String::from_utf8_lossy(bytes)) {
+            return Some(line);
+        }
+    }
+}
+
+/// Reads a container's logs as they grow: all generations, all files, line by line from the oldest.
 pub struct Tail {
     folder: PathBuf,
     /// Generation, file and offset of the next line.
     at: (u64, u64, u64),
+    open: Option<BufReader<File>>,
+    bytes: Vec<u8>,
 }
 
 impl Tail {
     /// The logs of a container, from their beginning.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), at: (0, 0, 0) }
+        Self::from(folder, (0, 0, 0))
     }
 
-    /// Lines that have come since the last call.
-    pub fn read(&mut self) -> Vec<Line> {
-        let mut found = Vec::new();
+    /// From a place that [`place`](Self::place) told.
+    pub fn from(folder: &Path, at: (u64, u64, u64)) -> Self {
+        Self { folder: folder.to_owned(), at, open: None, bytes: Vec::new() }
+    }
+
+    /// Generation, file and offset of the next line.
+    pub fn place(&self) -> (u64, u64, u64) {
+        self.at
+    }
+
+    /// Goes to the last lines that there are now.
+    pub fn skip_to_last(&mut self, count: usize) {
+        let mut left = count as u64;
+        let mut files = self.files();
+        self.open = None;
+        while let Some((generation, number)) = files.pop() {
+            let path = self.folder.join(generation.to_string()).join(format!("{number}.log"));
+            let (_, lines) = measure(&path);
+            self.at = (generation, number, 0);
+            if lines >= left {
+                let mut reader = File::open(&path).map(BufReader::new).ok();
+                for _ in 0..lines - left {
+                    self.bytes.clear();
+                    let length = reader.as_mut().and_then(|reader| reader.read_until(b'\n', &mut self.bytes).ok()).unwrap_or(0);
+                    self.at.2 += length as u64;
+                }
+                return;
+            }
+            left -= lines;
+        }
+    }
+
+    /// All files, oldest first.
+    fn files(&self) -> Vec<(u64, u64)> {
         let generations = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut generations: Vec<u64> = generations
+        let mut found: Vec<(u64, u64)> = generations
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|number| *number >= self.at.0)
+            .filter(|generation: &u64| *generation >= self.at.0)
+            .flat_map(|generation| {
+                let files = log_files(&self.folder.join(generation.to_string()));
+                files.into_iter().map(move |(number, _)| (generation, number))
+            })
             .collect();
-        generations.sort_unstable();
-        for generation in generations {
-            for (number, path) in log_files(&self.folder.join(generation.to_string())) {
-                if (generation, number) < (self.at.0, self.at.1) {
-                    continue;
-                }
-                let offset = if (generation, number) == (self.at.0, self.at.1) { self.at.2 } else { 0 };
-                let Ok(mut file) = File::open(&path) else { continue };
-                if io::Seek::seek(&mut file, io::SeekFrom::Start(offset)).is_err() {
-                    continue;
-                }
-                let mut bytes = Vec::new();
-                let _ = file.read_to_end(&mut bytes);
-                let whole = bytes.iter().rposition(|c| *c == b'\n').map_or(0, |at| at + 1);
-                self.at = (generation, number, offset + whole as u64);
-                found.extend(read_lines(&bytes[..whole]));
+        found.sort_unstable();
+        found
+    }
+
+    /// The next line, if it has come.
+    pub fn next_line(&mut self) -> Option<Line> {
+        loop {
+            if let Some(line) = self.in_file() {
+                return Some(line);
+            }
+            let next = self.files().into_iter().find(|file| *file > (self.at.0, self.at.1))?;
+            // What was written before the next file was begun may have come between the two looks.
+            if let Some(line) = self.in_file() {
+                return Some(line);
+            }
+            self.at = (next.0, next.1, 0);
+            self.open = None;
+        }
+    }
+
+    fn in_file(&mut self) -> Option<Line> {
+        if self.open.is_none() {
+            let path = self.folder.join(self.at.0.to_string()).join(format!("{}.log", self.at.1));
+            let mut file = File::open(path).ok()?;
+            file.seek(SeekFrom::Start(self.at.2)).ok()?;
+            self.open = Some(BufReader::with_capacity(64 << 10, file));
+        }
+        loop {
+            self.bytes.clear();
+            let length = self.open.as_mut()?.read_until(b'\n', &mut self.bytes).unwrap_or(0);
+            if self.bytes.pop() != Some(b'\n') {
+                // Not whole yet: read it again later, from its beginning.
+                self.open = None;
+                return None;
+            }
+            self.at.2 += length as u64;
+            if let Some(line) = Line::parse(&String::from_utf8_lossy(&self.bytes)) {
+                return Some(line);
             }
         }
-        found
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Size;
 
     #[test]
     fn lines_survive_rotation_and_parts_are_marked() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = LogFiles::open(folder.path(), &Log { size: Size(200), files: 3, driver: None }).unwrap();
+        let mut log = LogFiles::open(folder.path(), LogLimits { file: Size(200), quota: Size(700), keep: true }).unwrap();
         let (read, write) = crate::sys::pipe().unwrap();
         let mut capture = Capture::new(read, "stdout").unwrap();
         let mut writer = File::from(write);
         let mut buffer = vec![0; 4096];
         for number in 0..20 {
             writeln!(writer, "line {number}").unwrap();
-            assert!(capture.read(&mut log, &mut buffer));
+            assert!(capture.read(&mut log, &mut buffer, |_| {}));
         }
         writer.write_all(b"no end").unwrap();
         drop(writer);
-        while capture.read(&mut log, &mut buffer) {}
-        assert_eq!(log_files(folder.path()).len(), 3);
-        let all = lines(folder.path());
+        while capture.read(&mut log, &mut buffer, |_| {}) {}
+        let all = last_lines(folder.path(), 100);
         assert_eq!(all.last().unwrap().text, "no end");
         assert!(all.iter().any(|line| line.text == "line 19" && line.stream == "stdout" && line.full));
         assert!(!all.iter().any(|line| line.text == "line 0"), "the oldest file is gone");
+        let total: u64 = log_files(folder.path()).iter().map(|(_, path)| fs::metadata(path).unwrap().len()).sum();
+        assert!(total <= 900, "{total}");
+        // Every line is there or counted.
+        let last_note = all.iter().rev().find(|line| line.text.contains("lines were dropped")).unwrap();
+        assert!(last_note.text.starts_with("stead: "), "{}", last_note.text);
         assert!(all[0].time.ends_with('Z') && all[0].time.len() == 30);
     }
 

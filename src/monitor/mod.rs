@@ -5,12 +5,14 @@
 //! whether a container is alive is asked of that lock, never of a process number.
 
 mod control;
+mod events;
 mod files;
 mod health;
 mod life;
 mod log;
 
-pub use control::{Request, call, session};
+pub use control::{Attached, Request, attach, call, session};
+pub use events::{Event, Events, add as add_event};
 pub use files::{Folder, Health, MonitorSpec, State, Status, boot_id as boot, note_failure, now_ms};
 pub use life::{launch, main};
-pub use log::{Line, Tail, lines};
+pub use log::{Line, Tail, last_lines};

@@ -205,6 +205,7 @@ fn aspects(
         ("hostname", json(&spec.hostname)),
         ("healthcheck", json(&spec.healthcheck)),
         ("restart", json(&spec.restart)),
+        ("restart.unhealthy", json(&spec.restart_unhealthy.then_some(true))),
         ("device", json(&spec.devices)),
         ("sysctl", json(&spec.sysctls)),
         ("stop-signal", json(&spec.stop_signal)),

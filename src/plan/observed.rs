@@ -62,6 +62,12 @@ pub struct InstanceRecord {
     pub generation: u32,
     /// Volumes that were made, with their folders.
     pub volumes: BTreeSet<Name>,
+    /// Images made of containers, by the names they were given.
+    #[serde(default)]
+    pub commits: BTreeMap<Name, Digest>,
+    /// Containers that somebody stopped: they stay down across a boot.
+    #[serde(default)]
+    pub stopped: BTreeSet<String>,
     /// Grows with every change of this record.
     pub serial: u64,
 }

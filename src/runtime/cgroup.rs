@@ -79,7 +79,7 @@ impl Host {
     }
 
     /// Where a v1 controller is mounted, by its name in v2.
-    fn place(&self, controller: &str) -> Option<&Path> {
+    pub(super) fn place(&self, controller: &str) -> Option<&Path> {
         let name = if controller == "io" { "blkio" } else { controller };
         self.v1.iter().find(|(known, _)| known == name).map(|(_, place)| place.as_path())
     }

@@ -153,7 +153,7 @@ pub fn resets(host: &Host, old: &Limits, new: &Limits) -> Vec<Setting> {
             }
             "io.max" => format!("{} rbps=max wbps=max riops=max wiops=max", setting.value.split(' ').next().unwrap_or_default()),
             "cpu.cfs_period_us" => continue,
-            _ if v2 => "max".into(),
+            file if v2 || file == "pids.max" => "max".into(),
             _ => "-1".into(),
         };
     }
@@ -456,7 +456,7 @@ mod tests {
         assert_eq!(values(true), ["cpu.max=max 100000", "cpu.weight=100", "memory.low=0", "pids.max=max"]);
         assert_eq!(
             values(false)[1..],
-            ["cpu.cfs_quota_us=-1", "cpu.shares=1024", "memory.soft_limit_in_bytes=-1", "pids.max=-1"]
+            ["cpu.cfs_quota_us=-1", "cpu.shares=1024", "memory.soft_limit_in_bytes=-1", "pids.max=max"]
         );
     }
 

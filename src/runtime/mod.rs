@@ -21,6 +21,7 @@ mod rootfs;
 pub mod seccomp;
 mod spec;
 mod start;
+mod stats;
 
 pub use cgroup::{Cgroup, Host, Version, host};
 pub use exec::{Session, exec};
@@ -29,3 +30,4 @@ pub use limits::{caveats, processors, refusal};
 pub use rootfs::TARGETS;
 pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
 pub use start::{Running, StartError, Stdio, start};
+pub use stats::{Network, Pressure, Usage, usage};

@@ -478,6 +478,7 @@ impl Decoder<'_> {
             depends_on: self.dependencies(node),
             healthcheck: node.child("healthcheck").and_then(|child| self.health(child)),
             restart: node.child("restart").map(|child| self.restart(child)).unwrap_or_default(),
+            restart_unhealthy: node.child("restart").and_then(|child| child.flag("unhealthy")).unwrap_or(false),
             limits: node.child("limits").map(|child| self.limits(child)).unwrap_or_default(),
             security: node.child("security").map(|child| self.security(child)).unwrap_or_default(),
             devices: node

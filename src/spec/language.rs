@@ -322,7 +322,10 @@ const CONTAINER_CHILDREN: &[Node] = &[
     HEALTHCHECK,
     Node::new("restart", "When it is started again after it ended.", "restart \"on-failure\" max=5")
         .args(&[arg("policy", Choice(&["no", "on-failure", "always", "unless-stopped"]))])
-        .props(&[prop("max", Integer(1, 1_000_000), "at most so often in a row (on-failure only)")]),
+        .props(&[
+            prop("max", Integer(1, 1_000_000), "at most so often in a row (on-failure only)"),
+            prop("unhealthy", Flag, "also when it turns unhealthy; it does not if not given"),
+        ]),
     LIMITS,
     SECURITY,
     Node::new("device", "A device of the host.", "device \"/dev/fuse\"")

@@ -16,6 +16,7 @@ mod crash;
 mod death;
 mod examples;
 mod faults;
+mod lifecycle;
 mod mirror;
 mod network;
 mod security;

@@ -26,6 +26,9 @@ pub struct Stop {
     /// How long they may take before they are killed; else what the project file says.
     #[arg(short, long, value_name = "TIME")]
     time: Option<String>,
+    /// Do not remember it as a wish: they come up again at the next boot.
+    #[arg(long, hide = true)]
+    keep: bool,
 }
 
 /// Stops containers and starts them again, as the project file now says.
@@ -51,7 +54,7 @@ pub struct Kill {
 }
 
 /// The replicas that some names mean.
-fn replicas(instance: &Instance, names: &[String]) -> Outcome<Vec<String>> {
+pub fn replicas(instance: &Instance, names: &[String]) -> Outcome<Vec<String>> {
     if names.is_empty() {
         return Ok(instance.record().containers.keys().cloned().collect());
     }
@@ -86,7 +89,14 @@ pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
         Span::parse(&text).map_err(|why| Fault::new(format!("--time {text}: {why}")).exit(2))
     });
     let instance = context.instance();
-    stop_all(&instance, &replicas(&instance, &arguments.names)?, grace.transpose()?, context)?;
+    let names = replicas(&instance, &arguments.names)?;
+    stop_all(&instance, &names, grace.transpose()?, context)?;
+    if !arguments.keep && !names.is_empty() {
+        let _queue = instance.lock()?;
+        let mut record = instance.record();
+        record.stopped.extend(names);
+        instance.save(&record)?;
+    }
     Ok(0)
 }
 

@@ -1,4 +1,5 @@
 use super::super::Context;
+use super::super::relay::{DETACH_KEYS, Keys, relay};
 use crate::model::Outcome;
 use crate::monitor;
 use crate::runtime::{ExecSpec, ProcessSpec};
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// With another environment variable, this process's own if it has no value here; may be given often.
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
+    /// The keys that leave the command running.
+    #[arg(long, default_value = DETACH_KEYS, value_name = "KEYS")]
+    detach_keys: String,
     /// The container or replica.
     container: String,
     /// The command.
@@ -57,7 +61,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let spec = ExecSpec { process, size: crate::sys::window_size(std::io::stdout()) };
     let remote = monitor::session(&folder, &spec, if tty { &[] } else { &[0, 1, 2] })?;
     if let Some(terminal) = &remote.terminal {
-        super::run::relay(terminal, None)?;
+        let keys = Keys::parse(&arguments.detach_keys)?;
+        if !relay(terminal, terminal, None, &keys)? {
+            return Ok(0);
+        }
     }
     Ok(u8::try_from(remote.wait()?).unwrap_or(1))
 }

@@ -23,6 +23,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         for (name, image) in &record.images {
             names.entry(image.digest).or_default().push(format!("{}/{name}", record.project));
         }
+        for (name, digest) in &record.commits {
+            names.entry(*digest).or_default().push(format!("{}/{name}", record.project));
+        }
     }
     let mut table = Table::new(&["NAME", "IMAGE", "LAYERS", "SIZE"]);
     let mut list = Vec::new();

@@ -1,13 +1,13 @@
-use super::super::Context;
 use super::super::ui::Style;
+use super::super::{Context, moment};
 use crate::apply::Instance;
-use crate::model::Outcome;
+use crate::model::{Digest, Outcome};
 use crate::monitor::{Line, Tail};
 use std::time::Duration;
 
 /// Shows what containers said, oldest first, across restarts.
 ///
-/// Example: stead logs -f web
+/// Example: stead logs -f --since 10m web
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Containers or replicas; all if none is given.
@@ -17,49 +17,107 @@ pub struct Arguments {
     follow: bool,
     /// Only the last lines of each.
     #[arg(short = 'n', long, value_name = "LINES")]
-    tail: Option<usize>,
+    tail: Option<String>,
+    /// Only from this time on: how long ago (10m), or a date (2026-08-01T12:00:00Z).
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only up to this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
     /// With the time of each line.
     #[arg(short, long)]
     timestamps: bool,
+    /// Without the containers' names.
+    #[arg(long)]
+    no_log_prefix: bool,
 }
 
+/// One container's lines, the next one looked at already.
+struct Source {
+    prefix: String,
+    tail: Tail,
+    next: Option<Line>,
+    /// The last piece printed ended no line.
+    open: bool,
+}
+
+/// How much is gathered before it is printed.
+const CHUNK: usize = 64 << 10;
+
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let moment = |option: &str, text: &Option<String>| {
+        text.as_ref().map(|text| moment::parse(option, text).map(moment::stamp)).transpose()
+    };
+    let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let instance = context.instance();
     let names = names(&instance, &arguments.names)?;
-    let width = names.iter().map(String::len).max().unwrap_or(0);
-    let mut tails: Vec<(String, Tail)> = names.into_iter().map(|name| (name.clone(), Tail::new(&instance.logs(&name)))).collect();
-    let several = tails.len() > 1;
-    let mut first = true;
+    let width = if names.len() > 1 && !arguments.no_log_prefix { names.iter().map(String::len).max() } else { None };
+    let mut sources: Vec<Source> = names
+        .iter()
+        .map(|name| {
+            let mut tail = Tail::new(&instance.logs(name));
+            if let Some(count) = arguments.tail.as_ref().and_then(|count| count.parse().ok()) {
+                tail.skip_to_last(count);
+            }
+            let prefix =
+                width.map_or_else(String::new, |width| color(name).paint(&format!("{name:width$} | "), context.ui.color_out));
+            Source { prefix, tail, next: None, open: false }
+        })
+        .collect();
+    let mut text = String::new();
     loop {
-        let mut lines: Vec<(String, Line)> = Vec::new();
-        for (name, tail) in &mut tails {
-            let mut new = tail.read();
-            if let Some(count) = arguments.tail.filter(|_| first) {
-                new.drain(..new.len().saturating_sub(count));
+        while let Some((source, line)) = next(&mut sources) {
+            if since.as_ref().is_some_and(|since| line.time < *since) {
+                continue;
             }
-            lines.extend(new.into_iter().map(|line| (name.clone(), line)));
-        }
-        lines.sort_by(|(_, a), (_, b)| a.time.cmp(&b.time));
-        let mut text = String::new();
-        for (name, line) in &lines {
-            if several {
-                text.push_str(&Style::Dim.paint(&format!("{name:width$} | "), context.ui.color_out));
+            if until.as_ref().is_some_and(|until| line.time > *until) {
+                context.ui.result(&text);
+                return Ok(0);
             }
-            if arguments.timestamps {
-                text.push_str(&format!("{} ", line.time));
+            if !source.open {
+                text.push_str(&source.prefix);
+                if arguments.timestamps {
+                    text.push_str(&line.time);
+                    text.push(' ');
+                }
             }
             text.push_str(&line.text);
+            source.open = !line.full;
             if line.full {
                 text.push('\n');
             }
+            if text.len() > CHUNK {
+                context.ui.raw(text.as_bytes());
+                text.clear();
+            }
         }
-        context.ui.result(&text);
         if !arguments.follow {
+            context.ui.result(&text);
             return Ok(0);
         }
-        first = false;
-        std::thread::sleep(Duration::from_millis(100));
+        context.ui.raw(text.as_bytes());
+        text.clear();
+        std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The oldest line of all that have come.
+fn next(sources: &mut [Source]) -> Option<(&mut Source, Line)> {
+    for source in sources.iter_mut().filter(|source| source.next.is_none()) {
+        source.next = source.tail.next_line();
+    }
+    let source = sources.iter_mut().filter(|source| source.next.is_some()).min_by(|a, b| {
+        let time = |source: &Source| source.next.as_ref().map(|line| line.time.clone());
+        time(a).cmp(&time(b))
+    })?;
+    let line = source.next.take()?;
+    Some((source, line))
+}
+
+/// A container's colour: the same every time.
+fn color(name: &str) -> Style {
+    let styles = [Style::Cyan, Style::Good, Style::Change, Style::Blue, Style::Magenta];
+    styles[usize::try_from(Digest::of(name).number() % styles.len() as u64).unwrap_or(0)]
 }
 
 /// The replicas that are meant, running or not.

@@ -1,21 +1,31 @@
 //! One file per command: its arguments, whose comments are the help text, then its function.
 
 mod apply;
+mod attach;
+mod boot;
 mod build;
 mod check;
 mod completions;
 mod containers;
 mod doctor;
 mod down;
+mod events;
 mod exec;
+mod files;
 mod gc;
 mod images;
+mod inspect;
 mod logs;
+mod metrics;
 mod plan;
+mod port;
 mod ps;
 mod run;
 mod schema;
+mod state;
+mod stats;
 mod status;
+mod top;
 mod up;
 mod update;
 mod watch;
@@ -43,6 +53,23 @@ pub enum Command {
     Stop(containers::Stop),
     Restart(containers::Restart),
     Kill(containers::Kill),
+    Attach(attach::Arguments),
+    Pause(state::Pause),
+    Unpause(state::Unpause),
+    Wait(state::Wait),
+    Rm(state::Remove),
+    Scale(state::Scale),
+    Top(top::Arguments),
+    Stats(stats::Arguments),
+    Events(events::Arguments),
+    Metrics(metrics::Arguments),
+    Inspect(inspect::Arguments),
+    Port(port::Arguments),
+    Cp(files::Copy),
+    Changes(files::Changes),
+    Export(files::Export),
+    Commit(files::Commit),
+    Boot(boot::Arguments),
     Build(build::Arguments),
     Images(images::Arguments),
     Update(update::Arguments),
@@ -80,6 +107,23 @@ impl Command {
             Self::Stop(arguments) => containers::stop(&arguments, context),
             Self::Restart(arguments) => containers::restart(&arguments, context),
             Self::Kill(arguments) => containers::kill(&arguments, context),
+            Self::Attach(arguments) => attach::run(&arguments, context),
+            Self::Pause(arguments) => state::pause(&arguments, context),
+            Self::Unpause(arguments) => state::unpause(&arguments, context),
+            Self::Wait(arguments) => state::wait(&arguments, context),
+            Self::Rm(arguments) => state::remove(&arguments, context),
+            Self::Scale(arguments) => state::scale(&arguments, context),
+            Self::Top(arguments) => top::run(&arguments, context),
+            Self::Stats(arguments) => stats::run(&arguments, context),
+            Self::Events(arguments) => events::run(&arguments, context),
+            Self::Metrics(arguments) => metrics::run(&arguments, context),
+            Self::Inspect(arguments) => inspect::run(&arguments, context),
+            Self::Port(arguments) => port::run(&arguments, context),
+            Self::Cp(arguments) => files::copy(&arguments, context),
+            Self::Changes(arguments) => files::changes(&arguments, context),
+            Self::Export(arguments) => files::export(&arguments, context),
+            Self::Commit(arguments) => files::commit(&arguments, context),
+            Self::Boot(arguments) => boot::run(&arguments, context),
             Self::Build(arguments) => build::run(&arguments, context),
             Self::Images(arguments) => images::run(&arguments, context),
             Self::Update(arguments) => update::run(&arguments, context),

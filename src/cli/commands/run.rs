@@ -1,12 +1,12 @@
 use super::super::Context;
+use super::super::relay::{Keys, relay};
 use super::super::ui::Shown;
 use crate::apply::{self, OneOff, UpOptions};
 use crate::model::{Context as _, Fault, Outcome};
 use crate::runtime::{self, Cgroup, NetSpec, Running, Stdio};
-use crate::sys::{self, RawTerminal};
-use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use crate::sys;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 /// Runs a command in a new container that is gone afterwards.
 ///
@@ -73,7 +73,7 @@ fn attend(one_off: &OneOff, tty: bool) -> Outcome<u8> {
         one_off.running(&running);
         let status = match &running.terminal {
             Some(terminal) => {
-                relay(terminal, Some(&running))?;
+                relay(terminal, terminal, Some(&running), &Keys::parse("")?)?;
                 running.ended()
             }
             None => forward(&running)?,
@@ -98,51 +98,4 @@ fn forward(running: &Running) -> Outcome<Option<i32>> {
             return Ok(Some(status));
         }
     }
-}
-
-/// Passes bytes between this terminal and a container's until the latter is gone.
-pub fn relay(terminal: &OwnedFd, running: Option<&Running>) -> Outcome<()> {
-    let stdin = std::io::stdin();
-    let _raw = RawTerminal::enter(&stdin).ok();
-    let signals = sys::signal_descriptor(&[libc::SIGWINCH]).doing(|| "cannot wait for signals".into())?;
-    let resize = || {
-        if let Some((rows, columns)) = sys::window_size(std::io::stdout()) {
-            sys::set_window_size(terminal, rows, columns);
-        }
-    };
-    resize();
-    let mut master = File::from(terminal.try_clone().doing(|| "the terminal is gone".into())?);
-    let mut input = File::from(stdin.as_fd().try_clone_to_owned().doing(|| "no standard input".into())?);
-    let mut out = std::io::stdout();
-    let mut buffer = vec![0; 32 << 10];
-    let mut open = true;
-    loop {
-        let mut waiting: Vec<&dyn AsRawFd> = vec![&master, &signals];
-        if open {
-            waiting.push(&input);
-        }
-        let ready = sys::wait_readable(&waiting, None).doing(|| "cannot wait".into())?;
-        while let Ok(Some(_)) = signals.read_signal() {
-            resize();
-        }
-        if ready.first() == Some(&true) {
-            match master.read(&mut buffer) {
-                // The last holder of the other side is gone: EIO.
-                Ok(0) | Err(_) => break,
-                Ok(length) => {
-                    let _ = out.write_all(&buffer[..length]).and_then(|()| out.flush());
-                }
-            }
-        }
-        if ready.get(2) == Some(&true) {
-            match input.read(&mut buffer) {
-                Ok(0) | Err(_) => open = false,
-                Ok(length) => drop(master.write_all(&buffer[..length])),
-            }
-        }
-    }
-    if let Some(running) = running {
-        let _ = sys::wait_readable(&[&running.line], None);
-    }
-    Ok(())
 }

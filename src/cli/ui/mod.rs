@@ -34,6 +34,9 @@ pub enum Style {
     Bold,
     /// What widens trust.
     Trust,
+    Cyan,
+    Blue,
+    Magenta,
 }
 
 impl Style {
@@ -46,6 +49,9 @@ impl Style {
             Self::Dim => "2",
             Self::Bold => "1",
             Self::Trust => "1;35",
+            Self::Cyan => "36",
+            Self::Blue => "34",
+            Self::Magenta => "35",
         };
         if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
@@ -74,6 +80,21 @@ impl Ui {
             let _ = out.write_all(b"\n");
         }
         let _ = out.flush();
+    }
+
+    /// Prints a result over the one before, on a terminal; one after the other elsewhere.
+    pub fn screen(&self, text: &str) {
+        if std::io::stdout().is_terminal() {
+            self.raw(format!("\u{1b}[H\u{1b}[J{text}").as_bytes());
+        } else {
+            self.result(text);
+        }
+    }
+
+    /// Prints a part of a result, as it is.
+    pub fn raw(&self, bytes: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
 
     /// Prints a result for programs.

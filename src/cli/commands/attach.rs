@@ -1,0 +1,67 @@
+use super::super::Context;
+use super::super::relay::{DETACH_KEYS, Keys, relay};
+use crate::model::{Context as _, Outcome};
+use crate::monitor::{self, Request};
+use crate::sys;
+use std::io::{IsTerminal, Read};
+use std::os::fd::AsRawFd;
+
+/// Connects this terminal to a container's: its output comes here, and what is typed goes there.
+///
+/// A container without a terminal (`tty #true`) only shows its output. Signals of this process are
+/// passed on to it. Ctrl-P Ctrl-Q leaves it running; when it ends, its exit status becomes this command's.
+///
+/// Example: stead attach web
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// The keys that leave it running.
+    #[arg(long, default_value = DETACH_KEYS, value_name = "KEYS")]
+    detach_keys: String,
+    /// Pass no signals on.
+    #[arg(long)]
+    no_signals: bool,
+    /// The container or replica.
+    name: String,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let keys = Keys::parse(&arguments.detach_keys)?;
+    let instance = context.instance();
+    let name = instance.find(&arguments.name)?;
+    let folder = instance.container(&name);
+    let attached = monitor::attach(&folder)?;
+    let typed = attached.terminal.as_ref().filter(|_| std::io::stdin().is_terminal());
+    if let Some(terminal) = typed {
+        if !relay(terminal, &attached.stream, None, &keys)? {
+            context.ui.say(&format!("left {name} running"));
+            return Ok(0);
+        }
+    } else {
+        follow(&attached, &folder, !arguments.no_signals, context)?;
+    }
+    // Its end is told by the status file, which stands before the stream closes.
+    let status = folder.status().and_then(|status| status.exit_code).unwrap_or(0);
+    Ok(u8::try_from(status).unwrap_or(1))
+}
+
+/// Shows output until it ends; signals are passed on.
+fn follow(attached: &monitor::Attached, folder: &monitor::Folder, pass: bool, context: &Context) -> Outcome<()> {
+    let wanted = if pass { &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT][..] } else { &[] };
+    let signals = sys::signal_descriptor(wanted).doing(|| "cannot wait for signals".into())?;
+    let mut stream = &attached.stream;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let waiting: [&dyn AsRawFd; 2] = [&attached.stream, &signals];
+        let ready = sys::wait_readable(&waiting, None).doing(|| "cannot wait".into())?;
+        while let Ok(Some(signal)) = signals.read_signal() {
+            let signal = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            let _ = monitor::call(folder, &Request::Signal { signal }, None);
+        }
+        if ready.first() == Some(&true) {
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(length) => context.ui.raw(&buffer[..length]),
+            }
+        }
+    }
+}

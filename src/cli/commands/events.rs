@@ -1,0 +1,62 @@
+use super::super::ui::Style;
+use super::super::{Context, moment};
+use crate::model::Outcome;
+use crate::monitor::{Event, Events, now_ms};
+use std::time::Duration;
+
+/// Shows what happens to containers, as it happens; with --since also what has happened.
+///
+/// Example: stead events --since 1h --json
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// From this time on: how long ago (10m), or a date.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Up to this time, then end.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Print a JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Only of these containers or replicas.
+    names: Vec<String>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let moment = |option: &str, text: &Option<String>| text.as_ref().map(|text| moment::parse(option, text)).transpose();
+    let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
+    let since = since.unwrap_or_else(|| if until.is_some() { 0 } else { now_ms() });
+    let mut events = Events::all(&context.instance().events());
+    loop {
+        // Looked at first, so that nothing that came before the end is missed.
+        let over = until.is_some_and(|until| now_ms() > until);
+        for event in events.read() {
+            let meant = arguments.names.is_empty()
+                || arguments
+                    .names
+                    .iter()
+                    .any(|name| event.name == *name || event.name.rsplit_once('-').is_some_and(|(base, _)| base == name));
+            if meant && event.time >= since && until.is_none_or(|until| event.time <= until) {
+                let line = if arguments.json { serde_json::to_string(&event).unwrap_or_default() } else { line(&event, context) };
+                context.ui.result(&line);
+            }
+        }
+        if over {
+            return Ok(0);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn line(event: &Event, context: &Context) -> String {
+    let details: Vec<String> = event.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
+    let style = match event.action.as_str() {
+        "start" | "unpause" => Style::Good,
+        "die" | "oom" | "kill" | "destroy" => Style::Bad,
+        _ => Style::Change,
+    };
+    let color = context.ui.color_out;
+    let time = Style::Dim.paint(&moment::stamp(event.time).replace("000000Z", "Z"), color);
+    format!("{time} {} {} {}{details}", event.kind, style.paint(&event.action, color), event.name)
+}

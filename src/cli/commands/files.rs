@@ -1,0 +1,145 @@
+//! `cp`, `changes`, `export`, `commit`: a container's files.
+
+use super::super::Context;
+use crate::apply::{self, Difference};
+use crate::model::{Context as _, Fault, Name, Outcome};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Copies files between a container and the host, running or not.
+///
+/// A folder is copied whole; `FOLDER/.` means what is in it. Links of the container lead nowhere but
+/// into it. What is copied in becomes root's, what is copied out yours.
+///
+/// Example: stead cp web:/var/log/app.log .
+#[derive(clap::Args, Debug)]
+pub struct Copy {
+    /// From: a path, or CONTAINER:PATH.
+    from: String,
+    /// To: a path, or CONTAINER:PATH.
+    to: String,
+}
+
+/// Shows how a container's files differ from its image: A added, C changed, D deleted.
+///
+/// Example: stead changes web
+#[derive(clap::Args, Debug)]
+pub struct Changes {
+    /// The container or replica.
+    name: String,
+    /// Print a list for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Writes a container's file system as a tar archive, without what is mounted into it.
+///
+/// Example: stead export web -o web.tar
+#[derive(clap::Args, Debug)]
+pub struct Export {
+    /// The file; standard output if not given.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The container or replica.
+    name: String,
+}
+
+/// Makes an image of a container: its image, and what it wrote since.
+///
+/// The image is kept until the project's `down` is followed by `gc`; `stead images` lists it.
+///
+/// Example: stead commit web web-patched
+#[derive(clap::Args, Debug)]
+pub struct Commit {
+    /// The container or replica.
+    name: String,
+    /// The image's name; the container's if not given.
+    image: Option<String>,
+}
+
+/// A path of a container, if the text names one; paths with a colon are written `./a:b`.
+fn inside(text: &str) -> Option<(&str, &str)> {
+    let (name, path) = text.split_once(':')?;
+    (!name.is_empty() && !name.contains('/') && !name.starts_with('.')).then_some((name, path))
+}
+
+pub fn copy(arguments: &Copy, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    match (inside(&arguments.from), inside(&arguments.to)) {
+        (Some((name, path)), None) => {
+            apply::copy_out(&instance, &instance.find(name)?, path, Path::new(&arguments.to))?;
+        }
+        (None, Some((name, path))) => {
+            let from = std::path::absolute(&arguments.from).doing(|| format!("cannot read {}", arguments.from))?;
+            // `absolute` takes the dot off that means "what is in it".
+            let from = if arguments.from.ends_with("/.") { PathBuf::from(format!("{}/.", from.display())) } else { from };
+            apply::copy_in(&instance, &instance.find(name)?, &from, path)?;
+        }
+        (Some(_), Some(_)) => {
+            return Err(Fault::new("files are copied between a container and the host, not between two containers")
+                .hint("copy to the host first, or let both mount one volume")
+                .exit(2));
+        }
+        (None, None) => {
+            return Err(Fault::new("neither path is a container's").hint("for example: stead cp web:/etc/hosts .").exit(2));
+        }
+    }
+    Ok(0)
+}
+
+pub fn changes(arguments: &Changes, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    let found = apply::changes(&instance, &instance.find(&arguments.name)?)?;
+    let letter = |difference: &Difference| match difference {
+        Difference::Added => "A",
+        Difference::Changed => "C",
+        Difference::Deleted => "D",
+    };
+    if arguments.json {
+        let list: Vec<_> = found
+            .iter()
+            .map(|(path, difference)| serde_json::json!({ "path": path.display().to_string(), "kind": letter(difference) }))
+            .collect();
+        context.ui.json(&serde_json::json!({ "version": 1, "changes": list }));
+    } else {
+        let lines: Vec<String> =
+            found.iter().map(|(path, difference)| format!("{} {}", letter(difference), path.display())).collect();
+        context.ui.result(&lines.join("\n"));
+    }
+    Ok(0)
+}
+
+pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    let name = instance.find(&arguments.name)?;
+    match &arguments.output {
+        Some(path) => {
+            let file = File::create(path).doing(|| format!("cannot write {}", path.display()))?;
+            let mut out = BufWriter::new(file);
+            let written = apply::export(&instance, &name, &mut out).and_then(|_| out.flush().doing(|| "cannot write".into()));
+            if let Err(fault) = written {
+                let _ = std::fs::remove_file(path);
+                return Err(fault);
+            }
+        }
+        None if std::io::stdout().is_terminal() => {
+            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead export NAME -o FILE`").exit(2));
+        }
+        None => {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            apply::export(&instance, &name, &mut out)?;
+            out.flush().doing(|| "cannot write".into())?;
+        }
+    }
+    Ok(0)
+}
+
+pub fn commit(arguments: &Commit, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    let name = instance.find(&arguments.name)?;
+    let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).exit(2))?;
+    let made = apply::commit(&instance, &name, &image)?;
+    context.ui.result(&format!("{image} {}", made.digest));
+    Ok(0)
+}

@@ -1,0 +1,33 @@
+use super::super::Context;
+use super::containers::replicas;
+use crate::model::{Fault, Outcome};
+
+/// Prints everything that is known of containers, as JSON; secrets are not among it.
+///
+/// Example: stead inspect web | jq '.[0].spec.cgroup'
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Containers or replicas.
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    let record = instance.record();
+    let rows = super::ps::rows(&instance, super::ps::Which::All);
+    let mut all = Vec::new();
+    for name in replicas(&instance, &arguments.names)? {
+        let row = rows.iter().find(|row| row.name == name).ok_or_else(|| Fault::new(format!("container {name} is gone")))?;
+        let spec = instance.container(&name).spec();
+        let mut value = serde_json::to_value(row).unwrap_or_default();
+        value["record"] = serde_json::to_value(record.containers.get(&name)).unwrap_or_default();
+        value["status"] = serde_json::to_value(instance.container(&name).status()).unwrap_or_default();
+        value["logs"] = instance.logs(&name).display().to_string().into();
+        value["monitor"] = serde_json::to_value(&spec).unwrap_or_default();
+        value["spec"] = serde_json::to_value(spec.map(|spec| spec.spec)).unwrap_or_default();
+        all.push(value);
+    }
+    context.ui.json(&all);
+    Ok(0)
+}

@@ -1,0 +1,161 @@
+use super::super::Context;
+use super::super::ui::{Style, Table};
+use super::containers::replicas;
+use crate::apply::Instance;
+use crate::model::{Outcome, Size};
+use crate::runtime::{self, Host, Usage};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Shows what containers use: processors, memory, network, disks, and for how long they wait.
+///
+/// Percentages of processors are of one processor, as in Docker; memory is without page cache that
+/// was not used lately. PRESSURE is the share of the last ten seconds in which something waited for
+/// processors, memory or disks; THROTTLED that of scheduling periods in which `cpus` held it back.
+///
+/// Example: stead stats --no-stream
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Containers or replicas; all that run if none is given.
+    names: Vec<String>,
+    /// Print once instead of going on.
+    #[arg(long)]
+    no_stream: bool,
+    /// Print a JSON object a line for each reading.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A reading, and what follows from it and the one before.
+#[derive(Serialize)]
+struct Reading {
+    name: String,
+    cpu_percent: f64,
+    memory: u64,
+    memory_percent: f64,
+    throttled_percent: f64,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+/// Time between two readings.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let instance = context.instance();
+    let host = runtime::host();
+    let mut before = read(&instance, &host, &arguments.names)?;
+    let mut at = Instant::now();
+    loop {
+        // The first reading needs a second one to tell shares; a short wait will do.
+        std::thread::sleep(if arguments.no_stream { INTERVAL / 4 } else { INTERVAL });
+        let now = read(&instance, &host, &arguments.names)?;
+        let wall = at.elapsed();
+        at = Instant::now();
+        let readings: Vec<Reading> = now
+            .iter()
+            .map(|(name, usage)| {
+                let old = before.iter().find(|(other, _)| other == name).map_or(usage, |(_, old)| old);
+                reading(name, old, usage, wall)
+            })
+            .collect();
+        if arguments.json {
+            let line = serde_json::json!({ "version": 1, "time": crate::monitor::now_ms(), "containers": readings });
+            context.ui.result(&line.to_string());
+        } else {
+            let text = table(&readings, context.ui.color_out);
+            if arguments.no_stream {
+                context.ui.result(&text);
+            } else {
+                context.ui.screen(&text);
+            }
+        }
+        if arguments.no_stream || now.is_empty() {
+            return Ok(0);
+        }
+        before = now;
+    }
+}
+
+fn read(instance: &Instance, host: &Host, names: &[String]) -> Outcome<Vec<(String, Usage)>> {
+    let mut all = replicas(instance, names)?;
+    all.sort();
+    let running = all.into_iter().filter_map(|name| {
+        let status = instance.container(&name).status().filter(|status| status.pid > 0)?;
+        Some((name.clone(), runtime::usage(host, &instance.cgroup(&name), status.pid)))
+    });
+    Ok(running.collect())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares, to be shown with two digits")]
+fn reading(name: &str, old: &Usage, new: &Usage, wall: Duration) -> Reading {
+    let share = |part: u64, whole: f64| if whole > 0.0 { part as f64 / whole * 100.0 } else { 0.0 };
+    let memory = new.working_set();
+    let limit = new.memory_limit.or_else(host_memory).unwrap_or(0);
+    Reading {
+        name: name.to_owned(),
+        cpu_percent: share(new.cpu.saturating_sub(old.cpu), wall.as_micros() as f64),
+        memory,
+        memory_percent: share(memory, limit as f64),
+        throttled_percent: share(
+            new.throttled_periods.saturating_sub(old.throttled_periods),
+            new.periods.saturating_sub(old.periods) as f64,
+        ),
+        usage: new.clone(),
+    }
+}
+
+/// All memory of this machine: the limit of a container without one.
+pub fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+fn table(readings: &[Reading], color: bool) -> String {
+    let mut table = Table::new(&[
+        "NAME",
+        "CPU",
+        "MEMORY",
+        "LIMIT",
+        "MEM",
+        "NET IN / OUT",
+        "DISK READ / WRITE",
+        "PIDS",
+        "THROTTLED",
+        "PRESSURE",
+    ]);
+    for reading in readings {
+        let usage = &reading.usage;
+        let net = |pick: fn(&runtime::Network) -> u64| usage.networks.values().map(pick).sum::<u64>();
+        let limit = usage.memory_limit.or_else(host_memory).unwrap_or(0);
+        let pressure = |name: &str| usage.pressure.get(name).map_or(0.0, |pressure| pressure.some);
+        let hot = reading.memory_percent > 90.0 || reading.throttled_percent > 50.0;
+        table.row([
+            (reading.name.clone(), Some(Style::Bold)),
+            (format!("{:.2}%", reading.cpu_percent), None),
+            (short(reading.memory), hot.then_some(Style::Bad)),
+            (short(limit), Some(Style::Dim)),
+            (format!("{:.2}%", reading.memory_percent), None),
+            (format!("{} / {}", short(net(|one| one.received_bytes)), short(net(|one| one.sent_bytes))), None),
+            (format!("{} / {}", short(usage.read_bytes), short(usage.write_bytes)), None),
+            (usage.pids.to_string(), None),
+            (format!("{:.0}%", reading.throttled_percent), None),
+            (format!("{:.0} {:.0} {:.0}", pressure("cpu"), pressure("memory"), pressure("io")), None),
+        ]);
+    }
+    table.text(color)
+}
+
+/// An amount with three digits or so.
+fn short(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    #[expect(clippy::cast_precision_loss, reason = "to be shown with three digits")]
+    let mut value = bytes as f64;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { Size(bytes).to_string() } else { format!("{value:.*} {}", if value < 10.0 { 2 } else { 1 }, UNITS[unit]) }
+}

@@ -1,0 +1,465 @@
+//! The verbs that Docker's users know, each on real containers.
+
+use crate::world::{World, alive, eventually, is_root};
+use std::fs;
+use std::process::{Command, Stdio};
+
+const SLEEP: &str = r#"stop-grace "100ms"; cmd "sleep" "1000""#;
+
+#[test]
+fn every_limit_is_applied_told_and_changed_while_it_runs() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "every-limit",
+        &format!(
+            r#"container "c" {{ image "base"; {SLEEP}; limits {{
+    cpus 0.5
+    cpu-weight 200
+    cpuset "0"
+    memory "64MiB"
+    memory-reservation "32MiB"
+    pids 50
+    ulimit "nofile" soft=100 hard=200
+    ulimit "core" soft=0
+    oom-score 500
+    shm "8MiB"
+}} }}"#
+        ),
+    );
+    world.ok(&["up"]);
+    let read = |v1: &str, v2: &str| world.exec("c", &format!("cat /sys/fs/cgroup/{v1} 2>/dev/null || cat /sys/fs/cgroup/{v2}"));
+    assert!(["50000", "50000 100000"].contains(&read("cpu/cpu.cfs_quota_us", "cpu.max").as_str()));
+    assert!(["2048", "200"].contains(&read("cpu/cpu.shares", "cpu.weight").as_str()));
+    assert_eq!(read("cpuset/cpuset.cpus", "cpuset.cpus"), "0");
+    assert_eq!(world.exec("c", "nproc"), "1");
+    assert_eq!(read("memory/memory.limit_in_bytes", "memory.max"), "67108864");
+    assert_eq!(read("memory/memory.soft_limit_in_bytes", "memory.low"), "33554432");
+    assert_eq!(
+        world.exec(
+            "c",
+            "ulimit -Sn; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj; df -k /dev/shm | tail -1 | awk '{print $2}'"
+        ),
+        "100\n200\n0\n500\n8192"
+    );
+    // Changed while it runs: the same process, no restart.
+    let pid = world.pid("c-1");
+    world.edit("memory \"64MiB\"", "memory \"96MiB\"");
+    world.edit("cpus 0.5", "cpus 1");
+    world.edit("pids 50", "");
+    let plan = world.ok(&["plan"]);
+    assert!(plan.contains("~ container c-1 (while it runs)") && plan.contains("limits.memory \"64 MiB\" → \"96 MiB\""), "{plan}");
+    world.ok(&["up"]);
+    assert_eq!(world.pid("c-1"), pid);
+    assert_eq!(read("memory/memory.limit_in_bytes", "memory.max"), "100663296");
+    assert!(["100000", "100000 100000"].contains(&read("cpu/cpu.cfs_quota_us", "cpu.max").as_str()));
+    assert_eq!(read("pids/pids.max", "pids.max"), "max");
+    assert_eq!(world.ok(&["plan"]), "nothing to do\n");
+    // And held across a restart.
+    world.ok(&["restart", "c"]);
+    assert_eq!(read("memory/memory.limit_in_bytes", "memory.max"), "100663296");
+    // Others replace it.
+    world.edit("oom-score 500", "oom-score 600");
+    assert!(world.ok(&["plan"]).contains("(replace)"));
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn pause_and_unpause_stop_every_process_and_let_it_go_on() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "pause",
+        r#"container "c" { image "base"; stop-grace "500ms"; healthcheck interval="50ms" timeout="200ms" retries=1 { exec "true" }; cmd "sh" "-c" "while :; do date +%N > /tick; sleep 0.01; done"; }"#,
+    );
+    world.ok(&["up"]);
+    world.ok(&["pause", "c"]);
+    let paused = world.container("c-1");
+    assert_eq!(paused["state"], "paused");
+    let tick = || {
+        let root = format!("/proc/{}/root/tick", world.pid("c-1"));
+        fs::read_to_string(root).unwrap()
+    };
+    let first = tick();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(tick(), first, "nothing runs");
+    assert_eq!(world.container("c-1")["health"], "healthy", "a paused container fails no check");
+    assert!(world.ok(&["ps"]).contains("paused"));
+    world.ok(&["unpause", "c"]);
+    eventually("it goes on", || tick() != first);
+    world.ok(&["pause", "c"]);
+    world.ok(&["stop", "c"]);
+    assert_eq!(world.container("c-1")["state"], "exited", "what is paused can be stopped");
+    world.fails(&["pause", "c"]);
+    world.ok(&["start", "c"]);
+    world.ok(&["pause", "c"]);
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_hands_do_is_drift_that_status_shows_and_up_undoes() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("drift", &format!(r#"container "c" {{ image "base"; replicas 2; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    world.ok(&["scale", "c=3"]);
+    assert_eq!(world.ps().len(), 3);
+    assert!(world.ok(&["status"]).contains("- container c-3"), "{}", world.ok(&["status"]));
+    world.ok(&["up"]);
+    assert_eq!(world.ps().len(), 2);
+    world.ok(&["scale", "c=1"]);
+    assert_eq!(world.ps().len(), 1);
+    assert!(world.ok(&["status"]).contains("+ container c-2"));
+    world.ok(&["up"]);
+    assert!(world.fails(&["rm", "c-1"]).err.contains("stead rm --force"));
+    world.ok(&["rm", "-f", "c-1"]);
+    assert!(world.ok(&["status"]).contains("+ container c-1"));
+    world.ok(&["up"]);
+    assert_eq!(world.ps().len(), 2);
+    world.ok(&["stop", "c-2"]);
+    assert!(world.ok(&["status"]).contains("somebody stopped it"));
+    world.ok(&["up"]);
+    assert_eq!(world.ok(&["plan"]), "nothing to do\n");
+    assert!(world.fails(&["scale", "d=3"]).err.contains("no container \"d\""));
+    assert_eq!(world.fails(&["scale", "c"]).code, 2);
+}
+
+#[test]
+fn events_wait_and_exit_codes_tell_what_happened() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "events",
+        r#"
+container "c" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "trap 'exit 5' TERM; while :; do sleep 0.02; done"; restart "always"; healthcheck interval="50ms" { exec "test" "!" "-e" "/sick" }; }
+container "eater" { image "base"; cmd "sh" "-c" "sleep 0.5; exec python3 -c 'x = bytearray(200 << 20)'"; limits { memory "32MiB"; swap "0B"; }; }
+"#,
+    );
+    // Where swap is not accounted, the limit of memory alone must do.
+    if !world.run(&["up"]).err.is_empty() && world.ps().is_empty() {
+        world.edit("swap \"0B\";", "");
+        let _ = world.run(&["up"]);
+    }
+    let waiting = world.spawn(&["wait", "eater"]);
+    let out = waiting.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "137\n", "{out:?}");
+    assert_eq!(out.status.code(), Some(137));
+    world.ok(&["exec", "-T", "c", "touch", "/sick"]);
+    eventually("it turns unhealthy", || world.container("c-1")["health"] == "unhealthy");
+    world.ok(&["pause", "c"]);
+    world.ok(&["unpause", "c"]);
+    world.ok(&["kill", "-s", "TERM", "c"]);
+    eventually("it is started again", || world.container("c-1")["restarts"] == 1 && world.container("c-1")["state"] == "running");
+    world.ok(&["stop", "c"]);
+    let text = world.ok(&["events", "--since", "1h", "--until", "0s", "--json", "c"]);
+    let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let actions: Vec<&str> = events.iter().map(|event| event["action"].as_str().unwrap()).collect();
+    let health: Vec<&str> = events.iter().filter_map(|event| event["attributes"]["health"].as_str()).collect();
+    assert_eq!(health[..2], ["healthy", "unhealthy"], "{text}");
+    let others: Vec<&str> = actions.iter().copied().filter(|action| *action != "health_status").collect();
+    assert_eq!(others, ["start", "pause", "unpause", "kill", "die", "restart", "start", "stop", "die"], "{text}");
+    assert!(events.iter().any(|event| event["action"] == "die" && event["attributes"]["exit"] == "5"));
+    let eater = world.ok(&["events", "--since", "1h", "--until", "0s", "eater"]);
+    assert!(eater.contains("oom eater-1") && eater.contains("die eater-1 (exit=137)"), "{eater}");
+    assert_eq!(world.ok(&["events", "--until", "1h"]), "", "nothing happened that long ago");
+    assert_eq!(world.fails(&["events", "--since", "yesterday"]).code, 2);
+}
+
+#[test]
+fn a_container_that_turns_unhealthy_is_started_again_if_asked() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "unhealthy",
+        r#"container "c" { image "base"; stop-grace "100ms"; restart "on-failure" max=3 unhealthy=#true; cmd "sh" "-c" "rm -f /tmp/sick; exec sleep 1000"; healthcheck interval="50ms" retries=2 { exec "test" "!" "-e" "/tmp/sick" }; }"#,
+    );
+    world.ok(&["up"]);
+    world.ok(&["exec", "-T", "c", "touch", "/tmp/sick"]);
+    eventually("it is started again", || {
+        let now = world.container("c-1");
+        now["restarts"] == 1 && now["health"] == "healthy"
+    });
+    assert!(world.ok(&["logs", "c"]).contains("it is unhealthy, and is started again"));
+}
+
+#[test]
+fn top_stats_metrics_port_and_inspect_tell_what_is() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "look",
+        r#"
+secret "s" file="s"
+container "c" { image "base"; stop-grace "100ms"; publish 18800 to=80; publish 18801 to=53 protocol="udp"; secret "s"; limits { memory "64MiB"; cpus 0.2; }; cmd "sh" "-c" "while :; do :; done"; }"#,
+    );
+    world.write("s", "TOP-SECRET");
+    world.ok(&["up"]);
+    let top = world.ok(&["top", "c"]);
+    assert!(top.contains("while :; do :; done") && top.lines().count() == 2, "{top}");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let line = world.ok(&["stats", "--no-stream", "--json"]);
+    let stats: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let c = &stats["containers"][0];
+    assert_eq!((c["name"].as_str(), c["memory_limit"].as_u64()), (Some("c-1"), Some(64 << 20)));
+    assert!((5.0..60.0).contains(&c["cpu_percent"].as_f64().unwrap()), "a fifth of a processor: {c}");
+    assert!(c["memory"].as_u64().unwrap() > 0 && c["pids"].as_u64().unwrap() >= 2, "{c}");
+    assert!(c["throttled_periods"].as_u64().unwrap() > 0 && c["throttled"].as_u64().unwrap() > 0, "{c}");
+    assert!(c["networks"]["eth0"]["received_packets"].is_u64(), "{c}");
+    let table = world.ok(&["stats", "--no-stream"]);
+    assert!(table.contains("64.0 MiB") && table.contains("THROTTLED"), "{table}");
+    let metrics = world.ok(&["metrics"]);
+    for name in [
+        "container_cpu_usage_seconds_total{id=\"/stead-",
+        "container_memory_working_set_bytes{",
+        "container_network_receive_bytes_total{",
+    ] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+    assert!(
+        metrics
+            .lines()
+            .all(|line| line.starts_with('#') || line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok()))
+    );
+    assert_eq!(world.ok(&["port", "c"]), "53/udp -> 127.0.0.1:18801\n80/tcp -> 127.0.0.1:18800\n");
+    assert_eq!(world.ok(&["port", "c", "80"]), "127.0.0.1:18800\n");
+    world.fails(&["port", "c", "81"]);
+    let inspect = world.ok(&["inspect", "c"]);
+    let value: serde_json::Value = serde_json::from_str(&inspect).unwrap();
+    assert_eq!(value[0]["spec"]["cgroup"]["limits"]["memory"], 64 << 20);
+    assert!(!inspect.contains("TOP-SECRET"));
+    // Docker's own client of the text format, if it is here, reads what we print.
+    if let Ok(mut checker) = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn() {
+        use std::io::Write;
+        checker.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+        assert!(checker.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn files_go_in_and_out_and_links_lead_nowhere() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("files", &format!(r#"container "c" {{ image "base"; {SLEEP}; tmpfs "/memory"; }}"#));
+    let folder = &world.folder;
+    world.ok(&["up"]);
+    world.write("tree/a/b.txt", "in");
+    std::os::unix::fs::symlink("b.txt", folder.join("tree/a/link")).unwrap();
+    world.ok(&["cp", "tree", "c:/opt"]);
+    assert_eq!(world.exec("c", "cat /opt/tree/a/link; stat -c %u /opt/tree/a/b.txt"), "in0");
+    world.ok(&["cp", "tree/.", "c:/opt"]);
+    assert_eq!(world.exec("c", "cat /opt/a/b.txt"), "in");
+    world.ok(&["cp", "tree/a/b.txt", "c:/memory/renamed"]);
+    assert_eq!(world.exec("c", "cat /memory/renamed"), "in", "mounts are seen");
+    world
+        .exec("c", "mkdir /out && echo x > /out/file && ln -s /etc/shadow /out/host && ln -s / /out/root && chmod 640 /out/file");
+    world.ok(&["cp", "c:/out", "got"]);
+    assert_eq!(fs::read_to_string(folder.join("got/file")).unwrap(), "x\n");
+    assert_eq!(fs::read_link(folder.join("got/host")).unwrap().to_str(), Some("/etc/shadow"), "a link stays a link");
+    // A path through a link of the container is resolved inside it, and never on the host.
+    let secret = folder.with_file_name("host-secret");
+    fs::write(&secret, "the host's").unwrap();
+    world.exec("c", &format!("ln -s {} /leak; ln -s ../../../../../../.. /up", secret.display()));
+    let leak = world.fails(&["cp", "c:/leak", "leaked"]);
+    assert!(leak.err.contains("container c-1 has no /leak"), "{}", leak.err);
+    assert!(world.run(&["cp", &format!("c:/up{}", secret.display()), "leaked"]).code != 0 && !folder.join("leaked").exists());
+    world.fails(&["cp", "tree/a/b.txt", "c:/leak/x"]);
+    let _ = world.run(&["cp", "tree/a/b.txt", "c:/leak"]);
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "the host's");
+    // A link on the host in place of what is written is replaced, not followed.
+    std::os::unix::fs::symlink(&secret, folder.join("here")).unwrap();
+    world.ok(&["cp", "c:/out/file", "here"]);
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "the host's");
+    // Changes, export and commit, also of what is stopped.
+    world.exec("c", "rm /bin/bash; echo more >> /etc/profile; touch /new");
+    let changes = world.ok(&["changes", "c"]);
+    for line in ["A /new", "C /etc/profile", "D /usr/bin/bash", "A /out/file"] {
+        assert!(changes.lines().any(|found| found == line), "{line} in {changes}");
+    }
+    assert!(!changes.contains("/etc/hosts"), "{changes}");
+    world.ok(&["export", "c", "-o", "c.tar"]);
+    let list = Command::new("tar").args(["tf", "c.tar"]).current_dir(folder).output().unwrap();
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.contains("new\n") && list.contains("usr/bin/busybox\n") && !list.contains("usr/bin/bash\n"), "{}", list.len());
+    world.ok(&["stop", "c"]);
+    let made = world.ok(&["commit", "c", "patched"]);
+    assert!(made.starts_with("patched sha256:"), "{made}");
+    assert_eq!(world.ok(&["commit", "c", "patched"]), made, "the same bytes again");
+    assert!(world.ok(&["images"]).contains("files/patched"));
+    world.ok(&["cp", "tree/a/b.txt", "c:/while-stopped"]);
+    world.ok(&["cp", "c:/while-stopped", "back"]);
+    assert_eq!(fs::read_to_string(folder.join("back")).unwrap(), "in");
+    world.ok(&["start", "c"]);
+    assert_eq!(world.exec("c", "cat /while-stopped"), "in");
+    assert_eq!(world.fails(&["cp", "a", "b"]).code, 2);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&world.root.display().to_string()), "no mount is left on the host");
+}
+
+#[test]
+fn attach_shows_output_passes_input_and_signals_and_lets_go() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "attach",
+        r#"
+container "term" { image "base"; tty #true; stop-grace "100ms"; cmd "sh" "-c" "while read line; do stty size; echo got $line; [ $line = end ] && exit 4; done"; }
+container "plain" { image "base"; cmd "sh" "-c" "trap 'echo caught; exit 3' INT; echo begun; while :; do echo tick; sleep 0.05; done"; }
+"#,
+    );
+    world.ok(&["up"]);
+    let stead = env!("CARGO_BIN_EXE_stead");
+    let script = |typed: &str, wait: &str| {
+        let line = format!(
+            "(sleep 0.4; printf '{typed}'; {wait}) | script -qec 'stty rows 33 cols 99; {stead} attach term' /dev/null; echo status $?"
+        );
+        let out =
+            Command::new("bash").args(["-c", &line]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).replace('\r', "")
+    };
+    let left = script("one\\n", "sleep 0.4; printf '\\020\\021'; sleep 0.3");
+    assert!(left.contains("33 99\ngot one") && left.contains("left term-1 running"), "{left}");
+    assert_eq!(world.container("term-1")["state"], "running");
+    let ended = script("end\\n", "sleep 0.6");
+    assert!(ended.contains("got end"), "{ended}");
+    eventually("it ended", || world.container("term-1")["exit_code"] == 4);
+    // What was shown is in the log, too.
+    assert!(world.ok(&["logs", "term"]).contains("got one"));
+    let attached = world.spawn(&["attach", "plain"]);
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    assert!(alive(i32::try_from(attached.id()).unwrap()));
+    Command::new("kill").args(["-INT", &attached.id().to_string()]).status().unwrap();
+    let out = attached.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(said.contains("tick\n") && said.contains("caught") && out.status.code() == Some(3), "{out:?}");
+}
+
+#[test]
+fn exec_carries_everything_and_leaks_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("execs", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let monitor = || {
+        let folder =
+            fs::read_dir(world.root.join("run")).unwrap().flatten().find(|entry| entry.path().join("c-1").exists()).unwrap();
+        let status: serde_json::Value =
+            serde_json::from_slice(&fs::read(folder.path().join("c-1/status.json")).unwrap()).unwrap();
+        status["monitor"].as_u64().unwrap()
+    };
+    let held = || {
+        let pid = monitor();
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let private: u64 = rollup
+            .lines()
+            .filter(|line| line.starts_with("Private_"))
+            .map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+            .sum();
+        (fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(), private)
+    };
+    let exec = |count: u32| {
+        let line = format!("for i in $(seq {count}); do {} exec -T c true || exit 1; done", env!("CARGO_BIN_EXE_stead"));
+        assert!(
+            Command::new("sh")
+                .args(["-c", &line])
+                .current_dir(&world.folder)
+                .env("STEAD_ROOT", &world.root)
+                .stdin(Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    exec(50);
+    let before = held();
+    exec(1000);
+    let after = held();
+    assert_eq!(before.0, after.0, "descriptors");
+    assert!(after.1 <= before.1 + 64, "{} KiB of private memory grew to {} KiB", before.1, after.1);
+    let group = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        fs::read_to_string(entry.path().join("cgroup")).is_ok_and(|text| text.contains(&format!("stead-{}", world.tag())))
+    });
+    assert_eq!(group.count(), 2, "the guard and the command");
+    // A gigabyte passes whole, and input ends where it ends.
+    let line = format!("{} exec -T c head -c 1073741824 /dev/zero | wc -c", env!("CARGO_BIN_EXE_stead"));
+    let out = Command::new("sh").args(["-c", &line]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "1073741824");
+    let line = format!("printf 'abc' | {} exec -T c sh -c 'cat; echo .; sleep 0.1; echo done'", env!("CARGO_BIN_EXE_stead"));
+    let out = Command::new("sh").args(["-c", &line]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "abc.\ndone\n");
+    world.ok(&["stop", "c"]);
+    let stopped = world.fails(&["exec", "-T", "c", "true"]);
+    assert!(stopped.err.contains("not running") && stopped.err.contains("stead up"), "{}", stopped.err);
+}
+
+#[test]
+fn after_a_reboot_up_starts_clean_and_the_unit_starts_what_should_run() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "boot",
+        r#"
+container "always" { image "base"; restart "always"; depends-on "base"; stop-grace "50ms"; cmd "sleep" "1000"; publish 18810 to=80; }
+container "base" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
+container "kept" { image "base"; restart "unless-stopped"; stop-grace "50ms"; cmd "sleep" "1000"; }
+container "no" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
+"#,
+    );
+    world.ok(&["up"]);
+    world.ok(&["stop", "kept"]);
+    let units = world.folder.with_file_name("units");
+    let at = units.display().to_string();
+    let said = world.run(&["boot", "enable", "--units", &at]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let unit = fs::read_dir(&units).unwrap().flatten().find(|entry| entry.path().is_file()).unwrap().path();
+    let text = fs::read_to_string(&unit).unwrap();
+    assert!(text.contains("boot start") && text.contains("KillMode=mixed"), "{text}");
+    assert!(fs::canonicalize(units.join("multi-user.target.wants").join(unit.file_name().unwrap())).is_ok());
+    if let Ok(verified) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output() {
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(!said.contains("stead-"), "{said}");
+    }
+    // A reboot: no process, no cgroup, no link, no table; what was on the memory file system is old.
+    let pids: Vec<i32> =
+        world.ps().iter().map(|row| i32::try_from(row["pid"].as_i64().unwrap()).unwrap()).filter(|pid| *pid > 0).collect();
+    for row in world.ps().iter().filter(|row| row["state"] == "running") {
+        let name = row["name"].as_str().unwrap();
+        let instance =
+            fs::read_dir(world.root.join("run")).unwrap().flatten().find(|entry| entry.path().join(name).exists()).unwrap();
+        let status: serde_json::Value =
+            serde_json::from_slice(&fs::read(instance.path().join(name).join("status.json")).unwrap()).unwrap();
+        Command::new("kill").args(["-9", &status["monitor"].to_string()]).status().unwrap();
+    }
+    eventually("all is dead", || pids.iter().all(|pid| !alive(*pid)));
+    for line in String::from_utf8(Command::new("ip").args(["-o", "link"]).output().unwrap().stdout).unwrap().lines() {
+        let name = line.split(": ").nth(1).unwrap_or_default();
+        if name.contains(&world.tag()) {
+            Command::new("ip").args(["link", "delete", name]).status().unwrap();
+        }
+    }
+    Command::new("nft").args(["delete", "table", "ip", &format!("stead-{}", world.tag())]).output().unwrap();
+    let line = format!("sed -i 's/\"boot\":\"[^\"]*\"/\"boot\":\"another\"/' {}/run/*/*/status.json", world.root.display());
+    assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
+    world.ok(&["boot", "start"]);
+    let state = |name: &str| world.container(name)["state"].as_str().unwrap().to_owned();
+    assert_eq!((state("always-1").as_str(), state("base-1").as_str()), ("running", "running"));
+    assert_ne!(state("kept-1"), "running", "somebody had stopped it");
+    assert_ne!(state("no-1"), "running");
+    world.ok(&["up"]);
+    assert!(["always-1", "base-1", "kept-1", "no-1"].iter().all(|name| state(name) == "running"));
+    world.ok(&["boot", "disable", "--units", &at]);
+    assert!(!unit.exists());
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
