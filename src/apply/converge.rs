@@ -14,6 +14,7 @@ use crate::model::Outcome as Result;
 use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network;
 use crate::plan::{ContainerRecord, Desired, InstanceRecord, Kind, Planned};
+use crate::ship;
 use crate::spec::{MountSource, Until};
 use crate::store::Store;
 use crate::volume;
@@ -106,6 +107,7 @@ impl<'a> Executor<'a> {
         }
         self.adjust()?;
         self.start(&todo, &mut held);
+        self.ship()?;
         self.neighbours()?;
         self.wait()?;
         let forwarding = self.planned.networks.values().find(|network| !network.internal);
@@ -364,6 +366,40 @@ impl<'a> Executor<'a> {
             }
         }
         Ready::Yes
+    }
+
+    /// Has lines sent on, if a container names where to.
+    fn ship(&self) -> Result<()> {
+        let instance = self.instance();
+        let targets: BTreeMap<String, ship::Target> = self
+            .planned
+            .desired
+            .values()
+            .filter_map(|one| {
+                let driver = one.spec.log.driver.clone().filter(|driver| driver.name != "none")?;
+                let target = ship::Target {
+                    container: one.name.clone(),
+                    image: one.image_name.to_string(),
+                    logs: instance.logs(&one.name),
+                    folder: instance.container(&one.name).path().to_owned(),
+                    driver,
+                };
+                Some((one.name.clone(), target))
+            })
+            .collect();
+        let run = instance.home.run.join(&instance.id);
+        if targets.is_empty() {
+            ship::stop(&run);
+            return Ok(());
+        }
+        let manifest = ship::Manifest {
+            project: self.loaded.project.name.to_string(),
+            places: instance.state().join("ship.json"),
+            events: instance.events(),
+            folder: instance.folder.clone(),
+            targets,
+        };
+        ship::start(&run, &manifest)
     }
 
     /// Tells running containers where their new neighbours are.

@@ -8,6 +8,7 @@ use crate::monitor::{self, Request, now_ms};
 use crate::network;
 use crate::plan::{Cause, Change, Kind, Symbol};
 use crate::runtime::{self, Cgroup, CgroupSpec};
+use crate::ship;
 use crate::spec::Project;
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,6 +145,8 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     let names: Vec<String> = names.into_iter().collect();
     let order = project.map(|project| order(project, &names)).unwrap_or_default();
     end_all(instance, &names, &order)?;
+    // It sends what was said last, and ends.
+    ship::stop(&instance.home.run.join(&instance.id));
     let removed = |kind: Kind, name: String| Change {
         symbol: Symbol::Remove,
         kind,

@@ -145,6 +145,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     if planned.plan.changes.is_empty() {
         keep_scan(instance, &observation);
         keep_lock(instance, &lock);
+        crate::ship::revive(&instance.home.run.join(&instance.id))?;
         return Ok(Outcome::default());
     }
     reporter.report(Progress::Planned(planned.plan.clone()));

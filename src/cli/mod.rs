@@ -89,9 +89,10 @@ impl Context {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    // The monitor and the build's helper are this binary, too; they must stay single-threaded and small.
+    // The monitor, the shipper of logs and the build's helper are this binary, too; they must stay single-threaded and small.
     match words.next().as_ref().and_then(|word| word.to_str()) {
         Some("monitor") => return internal(crate::monitor::main().map(|()| 0)),
+        Some("ship") => return internal(crate::ship::main().map(|()| 0)),
         Some("build-step") => return internal(crate::build::helper()),
         _ => {}
     }

@@ -22,36 +22,7 @@ pub fn parse(option: &str, text: &str) -> Outcome<u64> {
         let millis: u64 = format!("{part:0<3}")[..3].parse().map_err(|_| wrong())?;
         return Ok(seconds * 1000 + millis);
     }
-    date(text).ok_or_else(wrong)
-}
-
-/// RFC 3339 in UTC or with an offset; the time may be left out.
-fn date(text: &str) -> Option<u64> {
-    let (day, rest) = (text.get(..10)?, text.get(10..)?);
-    let mut parts = day.split('-').map(str::parse::<i64>);
-    let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days since 1970 of a date in the Gregorian calendar, years from March on.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days =
-        365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1 - 719_468;
-    let mut millis = days * 86_400_000;
-    let rest = rest.trim_start_matches(['T', 't', ' ']);
-    let at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
-    let (clock, zone) = rest.split_at(at);
-    let factors = [3_600_000.0, 60_000.0, 1000.0];
-    for (part, factor) in clock.split(':').filter(|part| !part.is_empty()).zip(factors) {
-        #[expect(clippy::cast_possible_truncation, reason = "whole milliseconds are meant")]
-        let part = (part.parse::<f64>().ok()? * factor) as i64;
-        millis += part;
-    }
-    if let Some((hours, minutes)) = zone.get(1..).and_then(|zone| zone.split_once(':')) {
-        let offset = (hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?) * 60_000;
-        millis -= if zone.starts_with('-') { -offset } else { offset };
-    }
-    u64::try_from(millis).ok()
+    crate::image::parse_time(text).ok_or_else(wrong)
 }
 
 /// As log lines tell time, so that both can be compared as text.

@@ -17,6 +17,7 @@ mod death;
 mod examples;
 mod faults;
 mod lifecycle;
+mod logs;
 mod mirror;
 mod network;
 mod security;

@@ -1,0 +1,256 @@
+//! Sends log lines on: one small process for a project whose containers name a `driver`.
+//!
+//! It follows the log files, which stay the truth, and saves how far it came after every batch that
+//! was taken. So it may be killed at any moment: its successor goes on there. A line may come twice
+//! when it was killed between the two, and is never left out, but by the quota of the log itself.
+//! It ends when its description is gone, which is what `down` does, or nothing of the project runs.
+
+mod drivers;
+
+use crate::model::{Context, Fault, Outcome};
+use crate::monitor::{Event, Folder, Line, Tail, add_event};
+use crate::spec::LogDriver;
+use crate::store::read_json;
+use crate::sys;
+use drivers::Driver;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What a shipper is told: in the instance's folder on the run file system.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    pub project: String,
+    /// Where it keeps how far it came.
+    pub places: PathBuf,
+    pub events: PathBuf,
+    /// The project's folder: paths of files are relative to it.
+    pub folder: PathBuf,
+    pub targets: BTreeMap<String, Target>,
+}
+
+/// One container whose lines are sent on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Target {
+    pub container: String,
+    pub image: String,
+    /// Its logs, a folder for each generation.
+    pub logs: PathBuf,
+    /// Where its monitor lives.
+    pub folder: PathBuf,
+    pub driver: LogDriver,
+}
+
+/// Lines sent at once.
+const BATCH: usize = 512;
+/// How often it is looked for new lines.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest wait after a failure.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+fn manifest(run: &Path) -> PathBuf {
+    run.join("ship.json")
+}
+
+/// Starts a shipper for an instance's folder, unless one is there.
+///
+/// # Errors
+/// Those of writing and starting.
+pub fn start(run: &Path, wanted: &Manifest) -> Outcome<()> {
+    let bytes = serde_json::to_vec(wanted).doing(|| "cannot describe where logs go".into())?;
+    sys::write_atomic(&manifest(run), &bytes, 0o600).doing(|| "cannot write where logs go".into())?;
+    if sys::Lock::is_held(&run.join("ship.lock")) { Ok(()) } else { spawn(run, &wanted.project) }
+}
+
+fn spawn(run: &Path, project: &str) -> Outcome<()> {
+    Command::new("/proc/self/exe")
+        .arg0("stead")
+        .args(["ship", project])
+        .current_dir(run)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map(drop)
+        .doing(|| "cannot start the process that sends logs on".into())
+}
+
+/// Starts the shipper of an instance's folder again, if there should be one and it was killed.
+///
+/// # Errors
+/// Those of starting.
+pub fn revive(run: &Path) -> Outcome<()> {
+    match read_json::<Manifest>(&manifest(run)) {
+        Some(wanted) if !sys::Lock::is_held(&run.join("ship.lock")) => spawn(run, &wanted.project),
+        _ => Ok(()),
+    }
+}
+
+/// Ends an instance's shipper once it has sent what is left; waits for that.
+pub fn stop(run: &Path) {
+    let _ = std::fs::remove_file(manifest(run));
+    let lock = run.join("ship.lock");
+    let start = Instant::now();
+    while sys::Lock::is_held(&lock) && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = std::fs::read_to_string(run.join("ship.pid")).ok().and_then(|text| text.trim().parse().ok());
+    if let Some(pid) = pid.filter(|_| sys::Lock::is_held(&lock)) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// The shipper's own `main`: its folder is the working directory.
+///
+/// # Errors
+/// A folder that is gone, or another shipper in it.
+pub fn main() -> Outcome<()> {
+    sys::set_name(c"stead-ship");
+    let run = std::env::current_dir().doing(|| "the instance's folder is gone".into())?;
+    let lock = sys::Lock::attempt(&run.join("ship.lock")).doing(|| "cannot lock the instance's folder".into())?;
+    let Some(_lock) = lock else { return Err(Fault::new("this project's logs are sent on already")) };
+    let _ = sys::write_atomic(&run.join("ship.pid"), std::process::id().to_string().as_bytes(), 0o600);
+    let Some(mut known) = read_json::<Manifest>(&manifest(&run)) else { return Ok(()) };
+    let mut places: Places = read_json(&known.places).unwrap_or_default();
+    let (tell, told) = mpsc::channel();
+    let mut streams: BTreeMap<String, Running> = BTreeMap::new();
+    begin(&mut streams, &known, &places, &tell)?;
+    loop {
+        while let Ok((name, place)) = told.recv_timeout(PAUSE) {
+            places.insert(name, place);
+            places.extend(told.try_iter());
+            save(&known, &places);
+        }
+        let now: Option<Manifest> = read_json(&manifest(&run));
+        let nobody = streams.values().all(|stream| !Folder::at(&stream.target.folder).alive());
+        match now {
+            Some(now) if now != known => {
+                streams.retain(|name, stream| now.targets.get(name) == Some(&stream.target));
+                begin(&mut streams, &now, &places, &tell)?;
+                known = now;
+            }
+            Some(_) if !nobody => {}
+            // Dropping them lets each send what is left.
+            _ => {
+                streams.clear();
+                places.extend(told.try_iter());
+                save(&known, &places);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Generation, file and offset up to which each container's lines were taken.
+type Places = BTreeMap<String, (u64, u64, u64)>;
+
+fn save(manifest: &Manifest, places: &Places) {
+    let bytes = serde_json::to_vec(places).unwrap_or_default();
+    let _ = sys::write_atomic(&manifest.places, &bytes, 0o600);
+}
+
+/// Starts a thread for each target that has none: a receiver that hangs holds nobody else up.
+fn begin(
+    streams: &mut BTreeMap<String, Running>,
+    manifest: &Manifest,
+    places: &Places,
+    tell: &mpsc::Sender<(String, (u64, u64, u64))>,
+) -> Outcome<()> {
+    for (name, target) in manifest.targets.iter().filter(|(name, _)| !streams.contains_key(*name)).collect::<Vec<_>>() {
+        let end = Arc::new(AtomicBool::new(false));
+        let mut stream = Stream {
+            target: target.clone(),
+            tail: Tail::from(&target.logs, places.get(name).copied().unwrap_or_default()),
+            driver: Driver::new(target, manifest)?,
+            events: manifest.events.clone(),
+            waiting: Vec::new(),
+            not_before: Instant::now(),
+            wait: PAUSE,
+            failing: false,
+        };
+        let (key, flag, tell) = (name.clone(), Arc::clone(&end), tell.clone());
+        let thread = std::thread::spawn(move || {
+            loop {
+                // Looked at first: what was said before the end is still sent.
+                let last = flag.load(Ordering::Acquire);
+                match stream.send(&key, last) {
+                    Some(place) => drop(tell.send((key.clone(), place))),
+                    None if last => return,
+                    None => std::thread::sleep(PAUSE),
+                }
+            }
+        });
+        streams.insert(name.clone(), Running { target: target.clone(), end, thread: Some(thread) });
+    }
+    Ok(())
+}
+
+/// A thread that sends one container's lines; dropping it lets it finish.
+struct Running {
+    target: Target,
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One container's lines on their way.
+struct Stream {
+    target: Target,
+    tail: Tail,
+    driver: Driver,
+    events: PathBuf,
+    /// Lines read and not taken yet.
+    waiting: Vec<Line>,
+    not_before: Instant,
+    wait: Duration,
+    failing: bool,
+}
+
+impl Stream {
+    /// Sends what has come; tells the place behind it when it was taken.
+    fn send(&mut self, name: &str, last: bool) -> Option<(u64, u64, u64)> {
+        if Instant::now() < self.not_before && !last {
+            return None;
+        }
+        while self.waiting.len() < BATCH {
+            let Some(line) = self.tail.next_line() else { break };
+            self.waiting.push(line);
+        }
+        if self.waiting.is_empty() {
+            return None;
+        }
+        match self.driver.send(&self.waiting) {
+            Ok(()) => {
+                self.waiting.clear();
+                self.wait = PAUSE;
+                self.failing = false;
+                Some(self.tail.place())
+            }
+            Err(error) => {
+                // Told once, not with every attempt.
+                if !std::mem::replace(&mut self.failing, true) {
+                    let attributes = [("driver", self.target.driver.name.clone()), ("error", error)];
+                    add_event(&self.events, &Event::now("container", "log_error", name, &attributes));
+                }
+                self.not_before = Instant::now() + self.wait;
+                self.wait = (self.wait * 2).min(LONGEST_WAIT);
+                None
+            }
+        }
+    }
+}
