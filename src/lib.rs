@@ -31,6 +31,7 @@
 //! | 3 | [`build`] | runs build steps, makes layers |
 //! | 3 | [`debian`] | mirrors, signatures, packages → trees |
 //! | 3 | [`monitor`] | the one small process that stays with each container |
+//! | 3 | [`oci`] | the face of an OCI runtime, with runc's commands, over `runtime` |
 //! | 3 | [`ship`] | sends log lines on to journald, syslog, collectors, files |
 //! | 3 | [`network`] | bridges, addresses, ports, the firewall table |
 //! | 2 | [`runtime`] | one container: namespaces, root file system, cgroup, identity, exec |
@@ -73,6 +74,8 @@ pub mod model;
 pub mod monitor;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod network;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+pub mod oci;
 pub mod plan;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod runtime;

@@ -88,10 +88,15 @@ impl Context {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|name| name == "stead-oci") {
+        return commands::oci::main(words);
+    }
     // The monitor, the shipper of logs and the build's helper are this binary, too; they must stay single-threaded and small.
     match words.next().as_ref().and_then(|word| word.to_str()) {
         Some("monitor") => return internal(crate::monitor::main().map(|()| 0)),
+        Some("oci") => return commands::oci::main(words),
         Some("ship") => return internal(crate::ship::main().map(|()| 0)),
         Some("build-step") => return internal(crate::build::helper()),
         _ => {}

@@ -69,6 +69,14 @@ const ALWAYS: [&str; 5] = ["memory", "pids", "cpuacct", "freezer", "devices"];
 const DEVICES: [(u32, Option<u32>); 9] =
     [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
 
+/// The devices that every container may use, as cgroup v1 writes rules.
+pub fn default_devices() -> impl Iterator<Item = String> {
+    DEVICES.iter().map(|(major, minor)| {
+        let minor = minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
+        format!("c {major}:{minor} rwm")
+    })
+}
+
 impl Host {
     /// Which interface a controller has here, by its name in v2; none when it is absent.
     pub fn version(&self, controller: &str) -> Option<Version> {
@@ -100,14 +108,12 @@ impl Host {
     }
 
     /// Folders of the v1 hierarchies that a container is in, each once.
-    fn hierarchies(&self, spec: &CgroupSpec) -> Vec<PathBuf> {
-        let wanted = limits::controllers(&spec.limits);
-        let used = |name: &str, place: &Path| {
-            ALWAYS.contains(&name) || wanted.iter().any(|(wanted, _)| self.place(wanted) == Some(place))
-        };
+    fn hierarchies(&self, path: &str, wanted: &[&str]) -> Vec<PathBuf> {
+        let used =
+            |name: &str, place: &Path| ALWAYS.contains(&name) || wanted.iter().any(|wanted| self.place(wanted) == Some(place));
         let mut found: Vec<PathBuf> = Vec::new();
         for (_, place) in self.v1.iter().filter(|(name, place)| used(name, place)) {
-            let folder = place.join(&spec.path);
+            let folder = place.join(path);
             if !found.contains(&folder) {
                 found.push(folder);
             }
@@ -133,21 +139,31 @@ impl Cgroup {
         if let Some(why) = limits::refusal(host, &spec.limits) {
             return Err(io::Error::other(why));
         }
-        let group = Self { v1: host.hierarchies(spec), v2: host.v2.as_ref().map(|place| place.join(&spec.path)) };
+        let wanted: Vec<&str> = limits::controllers(&spec.limits).into_iter().map(|(name, _)| name).collect();
+        let group = Self::make(host, &spec.path, &wanted)?;
+        group.devices(host, spec)?;
+        group.apply(host, &spec.path, &limits::settings(host, &spec.limits).map_err(io::Error::other)?)?;
+        Ok(group)
+    }
+
+    /// Makes a cgroup without limits, in the hierarchies that tell its usage and in those of some controllers.
+    ///
+    /// # Errors
+    /// Those of making folders.
+    pub fn make(host: &Host, path: &str, wanted: &[&str]) -> io::Result<Self> {
+        let group = Self { v1: host.hierarchies(path, wanted), v2: host.v2.as_ref().map(|place| place.join(path)) };
         if let Some(root) = &host.v2 {
-            enable(root, &spec.path, &host.v2_controllers, !spec.limits.hugepages.is_empty())?;
+            enable(root, path, &host.v2_controllers, wanted.contains(&"hugetlb"))?;
         }
         for folder in group.v1.iter().chain(&group.v2) {
             fs::create_dir_all(folder)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
         }
-        if spec.limits.cpuset.is_some()
+        if wanted.contains(&"cpuset")
             && let Some(root) = host.place("cpuset")
         {
-            fill_cpuset(root, &spec.path)?;
+            fill_cpuset(root, path)?;
         }
-        group.devices(host, spec)?;
-        group.apply(host, &spec.path, &limits::settings(host, &spec.limits).map_err(io::Error::other)?)?;
         Ok(group)
     }
 
@@ -214,7 +230,10 @@ impl Cgroup {
     }
 
     /// Writes settings and checks that the kernel took them.
-    fn apply(&self, host: &Host, path: &str, settings: &[Setting]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the kernel refuses, or takes otherwise than written.
+    pub fn apply(&self, host: &Host, path: &str, settings: &[Setting]) -> io::Result<()> {
         let file = |setting: &Setting| {
             let root = host.place(setting.controller).or(host.v2.as_deref()).unwrap_or(Path::new("/"));
             root.join(path).join(&setting.file)
@@ -242,6 +261,51 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Whether every process inside is stopped.
+    pub fn is_frozen(&self) -> bool {
+        let told = |folder: &PathBuf| {
+            let v2 = fs::read_to_string(folder.join("cgroup.events")).is_ok_and(|text| text.contains("frozen 1"));
+            v2 || fs::read_to_string(folder.join("freezer.state")).is_ok_and(|text| text.starts_with("FROZEN"))
+        };
+        self.v2.iter().chain(&self.v1).any(told)
+    }
+
+    /// Applies rules for devices in the order of a list, as cgroup v1 writes them: whether it allows, and `c 1:3 rwm`.
+    /// On v2 what is allowed behind the last rule for all devices is allowed to be used whole.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn device_rules(&self, host: &Host, path: &str, rules: &[(bool, String)]) -> io::Result<()> {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        if let Some(place) = host.place("devices") {
+            let folder = place.join(path);
+            for (allow, rule) in rules {
+                let rule = if rule.starts_with('a') { "a" } else { rule };
+                fs::write(folder.join(if *allow { "devices.allow" } else { "devices.deny" }), rule)?;
+            }
+            return Ok(());
+        }
+        let from = rules.iter().rposition(|(_, rule)| rule.starts_with('a')).unwrap_or(0);
+        if rules[from].0 {
+            return Ok(());
+        }
+        let allowed = rules[from + 1..].iter().filter(|(allow, rule)| *allow && !rule.contains("*:*"));
+        let allowed: Vec<DeviceRule> = allowed
+            .filter_map(|(_, rule)| {
+                let mut words = rule.split(' ');
+                let character = words.next()? == "c";
+                let (major, minor) = words.next()?.split_once(':')?;
+                Some(DeviceRule { character, major: major.parse().ok()?, minor: minor.parse().ok() })
+            })
+            .collect();
+        match self.entrance() {
+            Some(folder) => sys::allow_devices(&folder, &allowed),
+            None => Ok(()),
+        }
     }
 
     /// Stops every process inside, or lets them go on; returns when it is so.
@@ -276,6 +340,37 @@ impl Cgroup {
     /// Folders of the container's cgroup: those of v1, then that of v2.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().chain(&self.v2).map(PathBuf::as_path)
+    }
+
+    /// The same with some hierarchies at cgroups below: `[CONTROLLERS:]PATH`, which must be there.
+    ///
+    /// # Errors
+    /// A path that climbs or is not there; a controller that is not.
+    pub fn below(&self, host: &Host, wishes: &[String]) -> io::Result<Self> {
+        let mut group = Self { v1: self.v1.clone(), v2: self.v2.clone() };
+        for wish in wishes {
+            let (controllers, path) = wish.split_once(':').map_or((None, wish.as_str()), |(names, path)| (Some(names), path));
+            let path = Path::new(path.trim_start_matches('/'));
+            // What climbs would be another's cgroup (crun 1.28, 1.29).
+            if path.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+                return Err(io::Error::other(format!("the cgroup {wish} climbs")));
+            }
+            let names: Option<Vec<&str>> = controllers.map(|names| names.split(',').collect());
+            if let Some(unknown) = names.iter().flatten().find(|name| !name.is_empty() && host.version(name).is_none()) {
+                return Err(io::Error::other(format!("this host has no cgroup controller {unknown}")));
+            }
+            for folder in group.v1.iter_mut().chain(&mut group.v2) {
+                let place = host.v1.iter().find(|(_, place)| folder.starts_with(place)).map(|(name, _)| name.as_str());
+                let meant = names.as_ref().is_none_or(|names| place.is_some_and(|place| names.contains(&place)));
+                if meant {
+                    folder.push(path);
+                    if !folder.is_dir() {
+                        return Err(io::Error::other(format!("there is no cgroup {}", folder.display())));
+                    }
+                }
+            }
+        }
+        Ok(group)
     }
 
     /// The v2 folder, opened so that a process can be cloned into it.

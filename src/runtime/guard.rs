@@ -145,9 +145,14 @@ fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root
 
 /// A compiled system call filter, read while the host's files are in reach.
 #[derive(Default)]
-pub(super) struct Filter(Option<Vec<u8>>);
+pub struct Filter(Option<Vec<u8>>);
 
 impl Filter {
+    /// A program that was compiled just now.
+    pub fn of(program: Vec<u8>) -> Self {
+        Self(Some(program))
+    }
+
     pub(super) fn read(security: &SecuritySpec) -> io::Result<Self> {
         let Some(path) = &security.filter else { return Ok(Self(None)) };
         let bytes = std::fs::read(path).map_err(|error| {
@@ -156,7 +161,11 @@ impl Filter {
         Ok(Self(Some(bytes)))
     }
 
-    fn install(&self) -> io::Result<()> {
+    /// Installs it for this process and all that it executes.
+    ///
+    /// # Errors
+    /// Those of `seccomp(2)`.
+    pub fn install(&self) -> io::Result<()> {
         match &self.0 {
             Some(program) => sys::install_filter(program)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot install the system call filter: {error}"))),
@@ -201,7 +210,7 @@ pub(super) fn execute(
         return error.into();
     }
     let environment = environment(process, identity, hostname);
-    let error = program(process, &environment);
+    let error = invocation(process, &environment);
     sys::reset_signals();
     match error {
         Ok((program, arguments, environment)) => {
@@ -242,8 +251,7 @@ fn environment(process: &ProcessSpec, identity: &Identity, hostname: &str) -> BT
 
 type Invocation = (CString, Vec<CString>, Vec<CString>);
 
-/// Finds the program in `PATH`, as execvp(3) does.
-fn program(process: &ProcessSpec, environment: &BTreeMap<String, String>) -> Result<Invocation, StartError> {
+fn invocation(process: &ProcessSpec, environment: &BTreeMap<String, String>) -> Result<Invocation, StartError> {
     let text =
         |text: &str| CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 });
     let Some(name) = process.args.first() else {
@@ -252,15 +260,25 @@ fn program(process: &ProcessSpec, environment: &BTreeMap<String, String>) -> Res
     let arguments = process.args.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
     let environment_text =
         environment.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
+    let found = program(name, environment.get("PATH").map_or("", String::as_str))?;
+    Ok((found, arguments, environment_text))
+}
+
+/// Finds a program in `PATH`, as execvp(3) does.
+///
+/// # Errors
+/// One that is not there, or may not be executed, with the exit status for it.
+pub fn program(name: &str, path: &str) -> Result<CString, StartError> {
+    let text =
+        |text: &str| CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 });
     if name.contains('/') {
-        return Ok((text(name)?, arguments, environment_text));
+        return text(name);
     }
-    let path = environment.get("PATH").map_or("", String::as_str);
     let mut denied = false;
     for folder in path.split(':').filter(|folder| !folder.is_empty()) {
         let candidate = format!("{folder}/{name}");
         match nix::unistd::access(candidate.as_str(), nix::unistd::AccessFlags::X_OK) {
-            Ok(()) if Path::new(&candidate).is_file() => return Ok((text(&candidate)?, arguments, environment_text)),
+            Ok(()) if Path::new(&candidate).is_file() => return text(&candidate),
             Err(nix::errno::Errno::EACCES) => denied = true,
             _ => {}
         }

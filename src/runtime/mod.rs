@@ -23,11 +23,12 @@ mod spec;
 mod start;
 mod stats;
 
-pub use cgroup::{Cgroup, Host, Version, host};
+pub use cgroup::{Cgroup, Host, Version, default_devices, host};
 pub use exec::{Session, exec};
+pub use guard::{Filter, program};
 pub use identity::{Identity, identity, identity_in};
-pub use limits::{caveats, processors, refusal};
-pub use rootfs::TARGETS;
+pub use limits::{Expect, Setting, caveats, processors, refusal, resource};
+pub use rootfs::{Root, TARGETS, through};
 pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
 pub use start::{Running, StartError, Stdio, start};
 pub use stats::{Network, Pressure, Usage, usage};

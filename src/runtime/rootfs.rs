@@ -41,7 +41,7 @@ const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "pr
 
 /// A root being put together in this mount namespace.
 pub struct Root {
-    fd: OwnedFd,
+    pub fd: OwnedFd,
     path: PathBuf,
 }
 
@@ -51,11 +51,20 @@ fn at<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
 }
 
 /// A path by which a descriptor can be mounted on.
-fn through(fd: &impl AsRawFd) -> PathBuf {
+pub fn through(fd: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 impl Root {
+    /// A root that is mounted already.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let fd = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
     /// Mounts the image's layers and everything that needs no pid namespace.
     ///
     /// # Errors
@@ -98,12 +107,18 @@ impl Root {
     }
 
     /// Opens a folder to mount on, making it if it is not there.
-    fn folder(&self, path: &str) -> io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// Those of `openat2(2)` and `mkdirat(2)`.
+    pub fn folder(&self, path: &str) -> io::Result<OwnedFd> {
         sys::make_folders_in_root(&self.fd, Path::new(path), 0o755)
     }
 
     /// Opens a file to mount on, making it if it is not there.
-    fn file(&self, path: &Path) -> io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// Those of `openat2(2)`.
+    pub fn file(&self, path: &Path) -> io::Result<OwnedFd> {
         match sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = sys::make_folders_in_root(&self.fd, path.parent().unwrap_or(Path::new("")), 0o755)?;
@@ -119,7 +134,11 @@ impl Root {
         }
     }
 
-    fn mount(&self, source: &str, to: &str, kind: &str, flags: MsFlags, data: &str) -> io::Result<()> {
+    /// Mounts a file system at a path.
+    ///
+    /// # Errors
+    /// Those of opening the path and of `mount(2)`.
+    pub fn mount(&self, source: &str, to: &str, kind: &str, flags: MsFlags, data: &str) -> io::Result<()> {
         let target = at(&format!("cannot open /{to}"), self.folder(to))?;
         at(&format!("cannot mount /{to}"), sys::mount(source, &through(&target), kind, flags, data))
     }
@@ -251,7 +270,8 @@ impl Root {
         } else {
             self.mount("proc", "proc", "proc", QUIET, "")?;
         }
-        self.cgroups(cgroups, spec.security.privileged)?;
+        let flags = if spec.security.privileged { QUIET } else { QUIET | MsFlags::MS_RDONLY };
+        self.cgroups("sys/fs/cgroup", cgroups, flags)?;
         if !spec.security.privileged {
             self.hide()?;
         }
@@ -265,11 +285,7 @@ impl Root {
     /// Docker's masked and read-only paths.
     fn hide(&self) -> io::Result<()> {
         for path in READ_ONLY {
-            if let Ok(found) = sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
-                sys::bind(&through(&found), &through(&found), true)?;
-                let again = sys::open_in_root(&self.fd, path, OFlag::O_PATH)?;
-                sys::remount(&through(&again), MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | QUIET)?;
-            }
+            self.protect(path)?;
         }
         for path in MASKED {
             self.mask(path)?;
@@ -277,7 +293,22 @@ impl Root {
         Ok(())
     }
 
-    fn mask(&self, path: &str) -> io::Result<()> {
+    /// Makes what is at a path read-only, if anything is.
+    ///
+    /// # Errors
+    /// Those of mounting.
+    pub fn protect(&self, path: &str) -> io::Result<()> {
+        let Ok(found) = sys::open_in_root(&self.fd, path, OFlag::O_PATH) else { return Ok(()) };
+        sys::bind(&through(&found), &through(&found), true)?;
+        let again = sys::open_in_root(&self.fd, path, OFlag::O_PATH)?;
+        sys::remount(&through(&again), MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | QUIET)
+    }
+
+    /// Hides what is at a path, if anything is: an empty folder, or the null device, stands there then.
+    ///
+    /// # Errors
+    /// Those of mounting; a null device that is none.
+    pub fn mask(&self, path: &str) -> io::Result<()> {
         let Ok(found) = sys::open_in_root(&self.fd, path, OFlag::O_PATH) else { return Ok(()) };
         let folder = nix::sys::stat::fstat(&found)
             .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR);
@@ -294,25 +325,27 @@ impl Root {
         at(&format!("cannot mask /{path}"), result)
     }
 
-    /// /sys/fs/cgroup, read-only, as seen from the container's own cgroup.
-    fn cgroups(&self, host: &super::cgroup::Host, writable: bool) -> io::Result<()> {
-        let flags = if writable { QUIET } else { QUIET | MsFlags::MS_RDONLY };
+    /// The cgroup file systems at a path, as seen from the container's own cgroup.
+    ///
+    /// # Errors
+    /// Those of mounting.
+    pub fn cgroups(&self, to: &str, host: &super::cgroup::Host, flags: MsFlags) -> io::Result<()> {
         if host.v1.is_empty() {
             if host.v2.is_some() {
-                self.mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, "nsdelegate")
-                    .or_else(|_| self.mount("cgroup", "sys/fs/cgroup", "cgroup2", flags, ""))?;
+                self.mount("cgroup", to, "cgroup2", flags, "nsdelegate")
+                    .or_else(|_| self.mount("cgroup", to, "cgroup2", flags, ""))?;
             }
             return Ok(());
         }
-        self.mount("tmpfs", "sys/fs/cgroup", "tmpfs", QUIET, "mode=755")?;
+        self.mount("tmpfs", to, "tmpfs", flags & !MsFlags::MS_RDONLY, "mode=755")?;
         for (name, place) in &host.v1 {
             // Controllers that share a hierarchy are mounted once, under all their names.
             let folder = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if folder.split(',').next() == Some(name) {
-                self.mount("cgroup", &format!("sys/fs/cgroup/{folder}"), "cgroup", flags, &folder)?;
+                self.mount("cgroup", &format!("{to}/{folder}"), "cgroup", flags, &folder)?;
             }
         }
-        let top = sys::open_in_root(&self.fd, "sys/fs/cgroup", OFlag::O_PATH)?;
+        let top = sys::open_in_root(&self.fd, to, OFlag::O_PATH)?;
         sys::remount(&through(&top), MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags)
     }
 

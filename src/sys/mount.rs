@@ -33,6 +33,30 @@ pub fn remount(target: &Path, flags: MsFlags) -> io::Result<()> {
     Ok(nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?)
 }
 
+/// Sets and clears attributes of a whole tree of mounts, by the descriptor of its top.
+///
+/// # Errors
+/// Those of `mount_setattr(2)`.
+pub fn set_mount_attributes(top: &OwnedFd, set: u64, clear: u64) -> io::Result<()> {
+    const AT_RECURSIVE: libc::c_uint = 0x8000;
+    // The three ways of access times are one field: it is cleared before one is set (mount_setattr(2)).
+    let clear = if set & 0x30 != 0 { clear | 0x70 } else { clear };
+    let attributes: [u64; 4] = [set, clear, 0, 0];
+    let flags = libc::AT_EMPTY_PATH as libc::c_uint | AT_RECURSIVE;
+    // SAFETY: the path is empty, the descriptor stands for a mount, the attributes have the size that is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            top.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            attributes.as_ptr(),
+            std::mem::size_of_val(&attributes),
+        )
+    })
+    .map(drop)
+}
+
 /// Detaches whatever is mounted at a path.
 ///
 /// # Errors

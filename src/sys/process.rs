@@ -83,6 +83,40 @@ pub fn die_with_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
 }
 
+/// Sets the I/O priority of this process: class 1 to 3, priority 0 to 7 (ioprio_set(2)).
+///
+/// # Errors
+/// Those of `ioprio_set(2)`.
+pub fn set_io_priority(class: i32, priority: i32) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, class << 13 | priority) }).map(drop)
+}
+
+/// Sets the execution domain of this process (personality(2)).
+///
+/// # Errors
+/// Those of `personality(2)`.
+pub fn set_personality(domain: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    check(libc::c_long::from(unsafe { libc::personality(domain) })).map(drop)
+}
+
+/// Sets the policy by which memory comes from nodes.
+///
+/// # Errors
+/// Those of `set_mempolicy(2)`.
+pub fn set_memory_policy(mode: i32, nodes: &[u32]) -> io::Result<()> {
+    let mut mask = [0u64; 64];
+    for node in nodes {
+        if let Some(word) = mask.get_mut(*node as usize / 64) {
+            *word |= 1 << (node % 64);
+        }
+    }
+    let (pointer, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (mask.as_ptr(), mask.len() * 64) };
+    // SAFETY: the mask has as many bits as is passed, or there is none.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) }).map(drop)
+}
+
 /// Makes orphaned descendants children of this process.
 ///
 /// # Errors
@@ -229,6 +263,40 @@ pub fn set_capabilities(mask: u64) -> io::Result<()> {
     let data: [u32; 6] = [low, low, 0, high, high, 0];
     // SAFETY: header and data follow _LINUX_CAPABILITY_VERSION_3.
     check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) }).map(drop)
+}
+
+/// Keeps the permitted capabilities across the next changes of user, or not.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn keep_capabilities(keep: bool) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, u64::from(keep), 0, 0, 0) })).map(drop)
+}
+
+/// Sets each of the sets of capabilities; ambient ones must be inheritable and permitted, too.
+///
+/// # Errors
+/// Those of `prctl(2)` and `capset(2)`.
+pub fn set_capability_sets(effective: u64, permitted: u64, inheritable: u64, ambient: u64) -> io::Result<()> {
+    let header = CapHeader { version: 0x2008_0522, pid: 0 };
+    let data = [
+        effective as u32,
+        permitted as u32,
+        inheritable as u32,
+        (effective >> 32) as u32,
+        (permitted >> 32) as u32,
+        (inheritable >> 32) as u32,
+    ];
+    // SAFETY: header and data follow _LINUX_CAPABILITY_VERSION_3.
+    check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })?;
+    // SAFETY: plain numbers. Kernels without ambient capabilities have none to clear.
+    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    for capability in (0..64).filter(|capability| ambient & inheritable & permitted & 1 << capability != 0) {
+        // SAFETY: plain numbers.
+        check(libc::c_long::from(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }))?;
+    }
+    Ok(())
 }
 
 /// The permitted capabilities of this process.

@@ -56,6 +56,15 @@ impl Drop for RawTerminal {
     }
 }
 
+/// Makes a terminal the controlling one of this session.
+///
+/// # Errors
+/// Those of `ioctl(2)`.
+pub fn take_terminal(terminal: impl AsFd) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    check(libc::c_long::from(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) })).map(drop)
+}
+
 /// Rows and columns of a terminal.
 pub fn window_size(terminal: impl AsFd) -> Option<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };

@@ -20,6 +20,7 @@ mod lifecycle;
 mod logs;
 mod mirror;
 mod network;
+mod oci;
 mod security;
 mod storage;
 mod world;

@@ -17,6 +17,7 @@ mod images;
 mod inspect;
 mod logs;
 mod metrics;
+pub mod oci;
 mod plan;
 mod port;
 mod ps;

@@ -7,6 +7,7 @@ use crate::runtime::{self, Cgroup, NetSpec, Running, Stdio};
 use crate::sys;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 /// Runs a command in a new container that is gone afterwards.
 ///
@@ -26,6 +27,9 @@ pub struct Arguments {
     interactive: bool,
     #[arg(short, long, hide = true)]
     tty: bool,
+    /// Say how long each phase took.
+    #[arg(long)]
+    timings: bool,
     /// A container or an image of the project.
     name: String,
     /// The command; else the container's or image's own.
@@ -36,7 +40,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     // This process stays with the container as its monitor does.
     sys::protect().doing(|| "cannot protect this program's file".into())?;
+    let mut timings = Timings::begin();
     let loaded = context.project()?;
+    timings.mark("project");
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let shown = Shown::new(&context.ui, false);
@@ -44,17 +50,49 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let one_off = apply::one_off(&loaded, &arguments.name, &arguments.command, tty, &options, &shown);
     shown.clear();
     let one_off = one_off?;
-    let status = attend(&one_off, tty);
+    timings.mark("plan and prepare");
+    let status = attend(&one_off, tty, &mut timings);
     one_off.clean();
+    timings.mark("clean");
+    if arguments.timings {
+        context.ui.say(&timings.text());
+    }
     status
 }
 
+/// How long the phases of a run took.
+struct Timings {
+    last: Instant,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Timings {
+    fn begin() -> Self {
+        Self { last: Instant::now(), phases: Vec::new() }
+    }
+
+    /// Ends a phase.
+    fn mark(&mut self, phase: &'static str) {
+        let now = Instant::now();
+        self.phases.push((phase, now - self.last));
+        self.last = now;
+    }
+
+    fn text(&self) -> String {
+        let shown = |(phase, time): &(&str, Duration)| format!("{phase} {:.2} ms", time.as_secs_f64() * 1000.0);
+        let all: Duration = self.phases.iter().map(|(_, time)| *time).sum();
+        let phases: Vec<String> = self.phases.iter().map(shown).collect();
+        format!("{}; {}", phases.join(", "), shown(&("in all", all)))
+    }
+}
+
 /// Starts the container as its own monitor, and stays until its command ends.
-fn attend(one_off: &OneOff, tty: bool) -> Outcome<u8> {
+fn attend(one_off: &OneOff, tty: bool, timings: &mut Timings) -> Outcome<u8> {
     let host = runtime::host();
     let spec = &one_off.spec.spec;
     let cgroup = Cgroup::create(&host, &spec.cgroup).doing(|| "cannot limit the container".into())?;
-    let result = (|| {
+    timings.mark("cgroup");
+    let mut result = || {
         let stdio = if tty {
             Stdio::Terminal
         } else {
@@ -65,11 +103,17 @@ fn attend(one_off: &OneOff, tty: bool) -> Outcome<u8> {
                 stderr: duplicate(std::io::stderr().as_fd())?,
             }
         };
-        let running = runtime::start(spec, &one_off.contents, stdio, &host, &cgroup, |pid, process| match &spec.network {
-            NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
-            NetSpec::Host => Ok(()),
+        let running = runtime::start(spec, &one_off.contents, stdio, &host, &cgroup, |pid, process| {
+            timings.mark("namespaces");
+            let connected = match &spec.network {
+                NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
+                NetSpec::Host => Ok(()),
+            };
+            timings.mark("network");
+            connected
         });
         let running = running.map_err(|error| Fault::new(error.message).exit(u8::try_from(error.status).unwrap_or(125)))?;
+        timings.mark("root and start");
         one_off.running(&running);
         let status = match &running.terminal {
             Some(terminal) => {
@@ -79,8 +123,10 @@ fn attend(one_off: &OneOff, tty: bool) -> Outcome<u8> {
             None => forward(&running)?,
         };
         let _ = sys::wait_for(running.guard);
+        timings.mark("command");
         Ok(u8::try_from(status.unwrap_or(137)).unwrap_or(1))
-    })();
+    };
+    let result = result();
     let _ = cgroup.destroy();
     result
 }

@@ -42,6 +42,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
+/// A process in one line, as runc's `ps` shows it.
+pub fn line(pid: i32) -> Option<String> {
+    let process = process(pid)?;
+    Some(format!("{:<8} {pid:>7}  {}", process.user, process.command))
+}
+
 struct Process {
     inside: String,
     user: String,

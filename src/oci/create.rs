@@ -1,0 +1,216 @@
+//! `create` and `start`, seen from outside: cgroup, namespaces, identity maps, hooks, the wait.
+
+use super::config::{Bundle, flag};
+use super::init::{self, Init};
+use super::state::{Container, Status, began, check_id};
+use super::{hooks, resources};
+use crate::model::{Context, Fault, Outcome};
+use crate::monitor::now_ms;
+use crate::runtime::seccomp::{Profile, compile};
+use crate::runtime::{self, Filter};
+use crate::sys::{self, Side};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// How a container is made.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    pub root: &'a Path,
+    pub id: &'a str,
+    pub bundle: &'a Path,
+    pub pid_file: Option<PathBuf>,
+    /// Where the terminal's master is sent.
+    pub console: Option<UnixStream>,
+    pub systemd_cgroup: bool,
+    pub no_pivot: bool,
+    /// Descriptors from 3 on that the program keeps.
+    pub preserve: u32,
+}
+
+/// Makes a container up to where it waits for `start`.
+///
+/// # Errors
+/// What is wrong with the bundle; what the kernel refuses. Nothing of it is left then.
+pub fn create(mut creation: Creation) -> Outcome<Container> {
+    check_id(creation.id)?;
+    let bundle = Bundle::read(creation.bundle)?;
+    let terminal = bundle.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+    let console = match (creation.console.take(), terminal) {
+        (Some(stream), true) => Some(stream),
+        (None, true) => return Err(Fault::new("the process has a terminal, and there is no --console-socket to send it to")),
+        (Some(_), false) => return Err(Fault::new("there is a --console-socket, and the process has no terminal")),
+        (None, false) => None,
+    };
+    let cgroup = cgroup_path(&bundle, &creation)?;
+    fs::create_dir_all(creation.root).doing(|| format!("cannot make {}", creation.root.display()))?;
+    let folder = creation.root.join(creation.id);
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(Fault::new(format!("container with id exists: {}", creation.id)));
+        }
+        other => other.doing(|| format!("cannot make {}", folder.display()))?,
+    }
+    let mut container = Container {
+        id: creation.id.to_owned(),
+        bundle: bundle.folder.clone(),
+        rootfs: bundle.rootfs.clone(),
+        pid: 0,
+        began: 0,
+        created: crate::image::time_text(i64::try_from(now_ms() / 1000).unwrap_or(0)),
+        cgroup,
+        version: bundle.spec.version().clone(),
+        annotations: bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        folder,
+    };
+    let made = make(&creation, &bundle, &mut container, console);
+    if made.is_err() {
+        container.end();
+        let _ = container.cgroup().destroy();
+        container.forget();
+    }
+    made.map(|()| container)
+}
+
+fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console: Option<UnixStream>) -> Outcome<()> {
+    sys::write_atomic(&container.folder.join("config.json"), bundle.text.as_bytes(), 0o600)
+        .doing(|| "cannot keep the configuration".into())?;
+    let host = runtime::host();
+    let linux = bundle.spec.linux().as_ref();
+    let cgroup = resources::cgroup(&host, &container.cgroup, linux.and_then(|linux| linux.resources().as_ref()))?;
+    let start = sys::listen_in(&container.folder, "start").doing(|| "cannot listen for the start".into())?;
+    let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(|seccomp| {
+        let text = serde_json::to_string(seccomp).unwrap_or_default();
+        Profile::parse(&text, u64::MAX).map(|profile| Filter::of(compile(&profile)))
+    });
+    let filter = filter.transpose().map_err(|why| Fault::new(format!("linux.seccomp: {why}")))?;
+    let namespaces = bundle.namespaces();
+    let mut flags = 0;
+    let mut joined: Vec<(LinuxNamespaceType, OwnedFd)> = Vec::new();
+    for (kind, path) in &namespaces {
+        match path {
+            None => flags |= flag(*kind),
+            Some(path) => {
+                let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                    .map_err(std::io::Error::from)
+                    .doing(|| format!("cannot open the namespace {}", path.display()))?;
+                joined.push((*kind, fd));
+            }
+        }
+    }
+    // These take effect for children only, so they are entered before the child is made.
+    for (kind, fd) in joined.iter().filter(|(kind, _)| *kind == LinuxNamespaceType::Pid) {
+        sys::enter_namespace(fd, nix::sched::CloneFlags::from_bits_retain(flag(*kind)))
+            .doing(|| "cannot join the namespace".into())?;
+    }
+    joined.retain(|(kind, _)| *kind != LinuxNamespaceType::Pid);
+    let user_namespace = flags & libc::CLONE_NEWUSER != 0;
+    let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
+    let init =
+        Init { bundle, host: &host, joined, filter, console, start, no_pivot: creation.no_pivot, preserve: creation.preserve };
+    // The cgroup's namespace is made by the child itself, once it is in its cgroup.
+    let cgroup_namespace = flags & libc::CLONE_NEWCGROUP != 0;
+    let entrance = cgroup.entrance();
+    let new = flags & !libc::CLONE_NEWCGROUP;
+    let (pid, _process) = match sys::clone_process(new, entrance.as_ref()).doing(|| "cannot make the namespaces".into())? {
+        Side::Child => init::run(init, far, cgroup_namespace, user_namespace),
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop((far, init));
+    container.pid = pid;
+    container.began = began(pid).unwrap_or(0);
+    cgroup.place(pid, entrance.is_some()).doing(|| "cannot move the container into its cgroup".into())?;
+    if let (true, Some(linux)) = (user_namespace, linux) {
+        map(pid, "uid_map", linux.uid_mappings())?;
+        map(pid, "gid_map", linux.gid_mappings())?;
+    }
+    if let Some(score) = bundle.spec.process().as_ref().and_then(|process| process.oom_score_adj()) {
+        fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+            .doing(|| format!("cannot set oom_score_adj {score}"))?;
+    }
+    step(&line, b"G", b'M')?;
+    let state = container.state(Status::Creating);
+    hooks::run(container.hooks("prestart"), &state)?;
+    hooks::run(container.hooks("createRuntime"), &state)?;
+    step(&line, format!("H{state}").as_bytes(), b'R')?;
+    container.save()?;
+    if let Some(path) = &creation.pid_file {
+        sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Tells the child to go on, and waits until it has come to a point.
+fn step(line: &UnixStream, go: &[u8], wanted: u8) -> Outcome<()> {
+    // A child that failed early says why, and hears nothing more.
+    let _ = sys::send_with(line, go, &[]);
+    let mut message = vec![0; 4096];
+    let (length, _) = sys::receive_with(line, &mut message).doing(|| "the container's process does not answer".into())?;
+    match message[..length].split_first() {
+        Some((first, [])) if *first == wanted => Ok(()),
+        Some((b'E', text)) => Err(Fault::new(String::from_utf8_lossy(text).into_owned())),
+        _ => Err(Fault::new("the container's process ended before it began")),
+    }
+}
+
+fn map(pid: i32, file: &str, mappings: &Option<Vec<LinuxIdMapping>>) -> Outcome<()> {
+    let text: String =
+        mappings.iter().flatten().map(|one| format!("{} {} {}\n", one.container_id(), one.host_id(), one.size())).collect();
+    if text.is_empty() {
+        return Ok(());
+    }
+    fs::write(format!("/proc/{pid}/{file}"), text).doing(|| format!("cannot write {file}"))
+}
+
+/// The cgroup of a container: as the bundle says, else by its name.
+fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Outcome<String> {
+    let wanted = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(format!("stead-oci/{}", creation.id));
+    };
+    let text = wanted.to_string_lossy().into_owned();
+    if wanted.components().any(|part| part == std::path::Component::ParentDir) {
+        // What climbs would be another's cgroup (crun 1.28, 1.29).
+        return Err(Fault::new(format!("linux.cgroupsPath {text:?} climbs")));
+    }
+    if let ([slice, prefix, name], true) = (text.split(':').collect::<Vec<_>>().as_slice(), creation.systemd_cgroup) {
+        // Where systemd would put a scope: each dash in a slice's name is a level (systemd.slice(5)).
+        let slice = if slice.is_empty() { "system.slice" } else { slice };
+        let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+        let mut path = String::new();
+        let mut so_far = String::new();
+        for part in stem.split('-').filter(|part| !part.is_empty()) {
+            so_far = if so_far.is_empty() { part.to_owned() } else { format!("{so_far}-{part}") };
+            path.push_str(&format!("{so_far}.slice/"));
+        }
+        return Ok(format!("{path}{prefix}-{name}.scope"));
+    }
+    Ok(text.trim_matches('/').to_owned())
+}
+
+/// Lets a container that waits begin.
+///
+/// # Errors
+/// A container that does not wait; a program that cannot be executed.
+pub fn start(container: &Container) -> Outcome<()> {
+    match container.status() {
+        Status::Created => {}
+        Status::Stopped => return Err(Fault::new("cannot start a container that has stopped")),
+        status => return Err(Fault::new(format!("cannot start an already {status} container"))),
+    }
+    let line = sys::connect_in(&container.folder, "start").doing(|| "the container does not wait for its start".into())?;
+    // From here on it is no longer created, whatever comes of it.
+    let _ = fs::remove_file(container.folder.join("start"));
+    let mut said = String::new();
+    // The program that is executed closes the line.
+    let _ = (&line).read_to_string(&mut said);
+    if !said.is_empty() {
+        return Err(Fault::new(said));
+    }
+    hooks::run(container.hooks("poststart"), &container.state(Status::Running)).inspect_err(|_| container.end())
+}

@@ -1,0 +1,147 @@
+//! A further process in a container made here.
+
+use super::init::{become_process, execute, find, prepare, terminal};
+use super::state::{Container, Status};
+use crate::model::{Context, Fault, Outcome};
+use crate::runtime::seccomp::{Profile, compile};
+use crate::runtime::{Filter, StartError};
+use crate::sys::{self, Side};
+use nix::sched::CloneFlags;
+use oci_spec::runtime::Process;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+/// How a process is started.
+#[derive(Debug)]
+pub struct Execution {
+    pub process: Process,
+    /// Where the terminal's master is sent.
+    pub console: Option<UnixStream>,
+    pub pid_file: Option<PathBuf>,
+    pub preserve: u32,
+    /// Whether a paused container will do: the process waits with the others.
+    pub paused_too: bool,
+    /// Cgroups below the container's, as `[CONTROLLERS:]PATH`.
+    pub below: Vec<String>,
+}
+
+/// Starts a process in a running container; tells its number.
+///
+/// # Errors
+/// A container that does not run; a program that cannot be executed, with its exit status.
+pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
+    match container.status() {
+        Status::Running | Status::Created => {}
+        Status::Paused if execution.paused_too => {}
+        status => return Err(Fault::new(format!("cannot exec in a {status} container")).exit(255)),
+    }
+    let target = container.process().ok_or_else(|| Fault::new("cannot exec in a stopped container").exit(255))?;
+    let process = &execution.process;
+    let console = match (execution.console.as_ref(), process.terminal() == Some(true)) {
+        (Some(stream), true) => Some(stream),
+        (None, true) => return Err(Fault::new("the process has a terminal, and there is no --console-socket to send it to")),
+        _ => None,
+    };
+    let spec = container.spec()?;
+    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()).map(|seccomp| {
+        let text = serde_json::to_string(seccomp).unwrap_or_default();
+        Profile::parse(&text, u64::MAX).map(|profile| Filter::of(compile(&profile)))
+    });
+    let filter = filter.transpose().map_err(Fault::new)?;
+    let cgroup = container
+        .cgroup()
+        .below(&crate::runtime::host(), &execution.below)
+        .map_err(|error| Fault::caused("cannot exec in that cgroup", error))?;
+    let entrance = cgroup.entrance();
+    let (line, far_line) = sys::message_pair().doing(|| "cannot make a socket".into())?;
+    let (errors, far) = sys::pipe().doing(|| "cannot make a pipe".into())?;
+    // Every namespace that is not this process's own.
+    let mut flags = CloneFlags::empty();
+    for (name, kind) in [
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ] {
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+        if of("self") != of(&container.pid.to_string()) {
+            flags |= kind;
+        }
+    }
+    sys::hide().doing(|| "cannot hide this process".into())?;
+    // The pid namespace holds for the child only, whose number is told by the host's /proc beforehand.
+    if flags.contains(CloneFlags::CLONE_NEWPID) {
+        sys::enter_namespace(&target, CloneFlags::CLONE_NEWPID).doing(|| "cannot enter the container".into())?;
+    }
+    let rest = flags & !CloneFlags::CLONE_NEWPID;
+    let pid = match sys::clone_process(0, entrance.as_ref()).doing(|| "cannot start a process".into())? {
+        Side::Child => {
+            let inside = || -> io::Result<()> {
+                // Until it is in its cgroup.
+                sys::receive_with(&far_line, &mut [0])
+                    .and_then(|(length, _)| if length == 1 { Ok(()) } else { Err(io::Error::other("the runtime is gone")) })?;
+                prepare(process)?;
+                if !rest.is_empty() {
+                    sys::enter_namespace(&target, rest)?;
+                }
+                if rest.contains(CloneFlags::CLONE_NEWUSER) {
+                    sys::become_user(0, 0, &[])?;
+                }
+                nix::unistd::setsid()?;
+                if let Some(console) = console {
+                    terminal(console, process, false)?;
+                }
+                Ok(())
+            };
+            let error: StartError = match inside() {
+                Err(error) => error.into(),
+                Ok(()) => match find(process) {
+                    Err(error) => error,
+                    Ok(ready) => {
+                        let begun = sys::close_on_exec_from(3 + i32::try_from(execution.preserve).unwrap_or(0))
+                            .and_then(|()| become_process(process, filter.as_ref()));
+                        match begun {
+                            Ok(()) => {
+                                sys::set_umask(process.user().umask().unwrap_or(0o022));
+                                execute(process, &ready)
+                            }
+                            Err(error) => error.into(),
+                        }
+                    }
+                },
+            };
+            let mut message = vec![u8::try_from(error.status).unwrap_or(125)];
+            message.extend(error.message.bytes());
+            message.truncate(4000);
+            let _ = nix::unistd::write(&far, &message);
+            sys::exit_now(error.status)
+        }
+        Side::Parent { pid, .. } => pid,
+    };
+    drop((far, far_line));
+    if let Some(score) = process.oom_score_adj() {
+        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
+    }
+    let placed = cgroup.place(pid, entrance.is_some()).doing(|| "cannot move into the container's cgroup".into());
+    if placed.is_ok() {
+        let _ = sys::send_with(&line, b"G", &[]);
+    }
+    // A child that hears nothing ends when the line does.
+    drop(line);
+    placed?;
+    let mut said = Vec::new();
+    File::from(errors).read_to_end(&mut said).doing(|| "cannot hear of the process".into())?;
+    if let Some((status, text)) = said.split_first() {
+        let _ = sys::wait_for(pid);
+        return Err(Fault::new(String::from_utf8_lossy(text).into_owned()).exit(*status));
+    }
+    if let Some(path) = &execution.pid_file {
+        sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(pid)
+}

@@ -1,0 +1,72 @@
+//! Hooks: programs of the bundle that run at points of a container's life, given its state.
+
+use crate::model::{Context, Fault, Outcome};
+use oci_spec::runtime::{Hook, Spec};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The hooks of a kind, by its name in the specification.
+pub fn of(spec: &Spec, kind: &str) -> Vec<Hook> {
+    let Some(hooks) = spec.hooks() else { return Vec::new() };
+    let list = match kind {
+        "prestart" => hooks.prestart(),
+        "createRuntime" => hooks.create_runtime(),
+        "createContainer" => hooks.create_container(),
+        "startContainer" => hooks.start_container(),
+        "poststart" => hooks.poststart(),
+        _ => hooks.poststop(),
+    };
+    list.clone().unwrap_or_default()
+}
+
+/// Runs hooks one after the other; the first that fails ends it.
+///
+/// # Errors
+/// The hook that failed, with what it said.
+pub fn run(hooks: Vec<Hook>, state: &serde_json::Value) -> Outcome<()> {
+    hooks.iter().try_for_each(|hook| one(hook, state))
+}
+
+fn one(hook: &Hook, state: &serde_json::Value) -> Outcome<()> {
+    let shown = hook.path().display().to_string();
+    let args = hook.args().clone().unwrap_or_default();
+    let mut command = Command::new(hook.path());
+    if let Some((name, rest)) = args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    command.env_clear();
+    for pair in hook.env().iter().flatten() {
+        if let Some((name, value)) = pair.split_once('=') {
+            command.env(name, value);
+        }
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .doing(|| format!("cannot run the hook {shown}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook that does not read its state is none of our business.
+        let _ = stdin.write_all(state.to_string().as_bytes());
+    }
+    if let Some(seconds) = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()) {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        while child.try_wait().doing(|| "cannot wait for a hook".into())?.is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Fault::new(format!("the hook {shown} took longer than {seconds} s")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let output = child.wait_with_output().doing(|| "cannot wait for a hook".into())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Fault::new(format!("the hook {shown} failed ({}): {said}", output.status)))
+}

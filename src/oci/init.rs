@@ -1,0 +1,495 @@
+//! The process in the new namespaces: assembles the root, waits, becomes the program.
+
+use super::config::{Bundle, flag, mask, options};
+use super::hooks;
+use super::state::Status;
+use crate::runtime::{Filter, Host, Root, StartError, program, resource, through};
+use crate::sys;
+use nix::fcntl::OFlag;
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::sys::stat::{Mode, SFlag, makedev};
+use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Mount, Process};
+use std::ffi::CString;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Everything that the process needs, opened before it enters.
+pub struct Init<'a> {
+    pub bundle: &'a Bundle,
+    pub host: &'a Host,
+    /// Namespaces to join.
+    pub joined: Vec<(LinuxNamespaceType, OwnedFd)>,
+    pub filter: Option<Filter>,
+    pub console: Option<UnixStream>,
+    pub start: UnixListener,
+    pub no_pivot: bool,
+    pub preserve: u32,
+}
+
+/// What went wrong, with what was being done.
+fn at<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> {
+    result.map_err(|error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("{what}: {error}"))
+    })
+}
+
+/// The process's life up to its program; it never returns.
+pub fn run(init: Init, line: UnixStream, cgroup_namespace: bool, user_namespace: bool) -> ! {
+    let error = match life(init, &line, cgroup_namespace, user_namespace) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    let mut message = vec![b'E'];
+    message.extend(error.message.bytes());
+    message.truncate(4000);
+    let _ = sys::send_with(&line, &message, &[]);
+    sys::exit_now(error.status)
+}
+
+pub enum Never {}
+
+/// Waits for the word to go on, and what comes with it.
+fn wait_for(line: &UnixStream, wanted: u8) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; 64 << 10];
+    let (length, _) = sys::receive_with(line, &mut message)?;
+    match message[..length].split_first() {
+        Some((first, rest)) if *first == wanted => Ok(rest.to_vec()),
+        _ => sys::exit_now(1),
+    }
+}
+
+fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: bool) -> Result<Never, StartError> {
+    let spec = &init.bundle.spec;
+    sys::hide()?;
+    wait_for(line, b'G')?;
+    // The user namespace first: the others may belong to it.
+    for user in [true, false] {
+        for (kind, fd) in init.joined.iter().filter(|(kind, _)| (*kind == LinuxNamespaceType::User) == user) {
+            at("cannot join a namespace", sys::enter_namespace(fd, CloneFlags::from_bits_retain(flag(*kind))))?;
+        }
+    }
+    if user_namespace || init.joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User) {
+        at("cannot become root of the user namespace", sys::become_user(0, 0, &[]))?;
+    }
+    if cgroup_namespace {
+        at("cannot make a cgroup namespace", nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP))?;
+    }
+    let has = |kind| init.bundle.namespaces().iter().any(|(found, _)| *found == kind);
+    let own_mounts = has(LinuxNamespaceType::Mount);
+    if has(LinuxNamespaceType::Uts) {
+        if let Some(name) = spec.hostname() {
+            at("cannot set the host name", nix::unistd::sethostname(name))?;
+        }
+        if let Some(name) = spec.domainname() {
+            at("cannot set the domain name", std::fs::write("/proc/sys/kernel/domainname", name))?;
+        }
+    }
+    for (name, value) in spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        at(&format!("cannot set {name}"), std::fs::write(path, value))?;
+    }
+    sys::set_umask(0);
+    let rootfs = init.bundle.rootfs.clone();
+    if own_mounts {
+        assemble(&init, &rootfs)?;
+    }
+    at("the runtime is gone", sys::send_with(line, b"M", &[]))?;
+    let mut state: serde_json::Value = serde_json::from_slice(&wait_for(line, b'H')?).unwrap_or_default();
+    hooks::run(hooks::of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;
+    if own_mounts && !init.no_pivot {
+        at("cannot enter the root", sys::enter_root(&rootfs))?;
+    } else {
+        at("cannot enter the root", nix::unistd::chroot(&rootfs).and_then(|()| nix::unistd::chdir("/")))?;
+    }
+    if own_mounts {
+        protect(&init)?;
+    }
+    let start_hooks = hooks::of(spec, "startContainer");
+    let Some(process) = spec.process() else { return Err(io::Error::other("the configuration has no process").into()) };
+    at("cannot begin a session", nix::unistd::setsid())?;
+    if let Some(console) = &init.console {
+        at("cannot make the terminal", terminal(console, process, own_mounts))?;
+    }
+    prepare(process)?;
+    if let Some(linux) = spec.linux() {
+        if let Some(personality) = linux.personality() {
+            let domain = if format!("{:?}", personality.domain()).ends_with("32") { 8 } else { 0 };
+            at("cannot set the personality", sys::set_personality(domain))?;
+        }
+        if let Some(policy) = linux.memory_policy() {
+            at("cannot set the memory policy", memory_policy(policy))?;
+        }
+    }
+    let ready = find(process)?;
+    at("the runtime is gone", sys::send_with(line, b"R", &[]))?;
+    let (start, _) = at("cannot wait for the start", init.start.accept())?;
+    state["status"] = serde_json::json!(Status::Created);
+    let begun = hooks::run(start_hooks, &state)
+        .map_err(|fault| io::Error::other(fault.chain()))
+        .and_then(|()| at("cannot close descriptors", sys::close_on_exec_from(3 + i32::try_from(init.preserve).unwrap_or(0))))
+        .and_then(|()| become_process(process, init.filter.as_ref()));
+    let error: StartError = match begun {
+        Ok(()) => {
+            sys::set_umask(process.user().umask().unwrap_or(0o022));
+            execute(process, &ready)
+        }
+        Err(error) => error.into(),
+    };
+    let _ = (&start).write_all(error.message.as_bytes());
+    drop(start);
+    sys::exit_now(error.status)
+}
+
+/// Mounts everything beneath the root, devices and links included.
+fn assemble(init: &Init, rootfs: &Path) -> io::Result<()> {
+    let linux = init.bundle.spec.linux().as_ref();
+    let spread = linux.and_then(|linux| linux.rootfs_propagation().clone()).unwrap_or_default();
+    let flags = match spread.trim_start_matches('r') {
+        "shared" => MsFlags::MS_SHARED,
+        "private" => MsFlags::MS_PRIVATE,
+        "unbindable" => MsFlags::MS_UNBINDABLE,
+        _ => MsFlags::MS_SLAVE,
+    };
+    // What the root is to be is set once it is `/`: pivot_root(2) takes no shared parent.
+    let first = if flags == MsFlags::MS_PRIVATE { flags } else { MsFlags::MS_SLAVE };
+    at("cannot detach from the host's mounts", sys::remount(Path::new("/"), first | MsFlags::MS_REC))?;
+    at("cannot bind the root", sys::bind(rootfs, rootfs, true))?;
+    let root = at("cannot open the root", Root::at(rootfs))?;
+    let mut own_dev = false;
+    for one in init.bundle.spec.mounts().iter().flatten() {
+        let shown = one.destination().display().to_string();
+        at(&format!("cannot mount {shown}"), mount(&root, one, init))?;
+        own_dev |= shown == "/dev" && !options(one).bind;
+    }
+    let bound_dev =
+        init.bundle.spec.mounts().iter().flatten().any(|one| one.destination() == Path::new("/dev") && options(one).bind);
+    if !bound_dev {
+        devices(&root, init)?;
+        links(&root, own_dev)?;
+    }
+    Ok(())
+}
+
+fn mount(root: &Root, one: &Mount, init: &Init) -> io::Result<()> {
+    let found = options(one);
+    let to = one.destination().strip_prefix("/").unwrap_or(one.destination()).to_string_lossy().into_owned();
+    let kind = one.typ().clone().unwrap_or_default();
+    let source = one.source().clone().unwrap_or_else(|| PathBuf::from("none"));
+    if found.bind {
+        let source = if source.is_absolute() { source } else { init.bundle.folder.join(source) };
+        let is_folder = std::fs::metadata(&source)?.is_dir();
+        let target = if is_folder { root.folder(&to)? } else { root.file(Path::new(&to))? };
+        sys::bind(&source, &through(&target), found.flags.contains(MsFlags::MS_REC))?;
+        let again = || sys::open_in_root(&root.fd, &to, OFlag::O_PATH);
+        let rest = found.flags & !MsFlags::MS_REC;
+        if !rest.is_empty() || !found.clear.is_empty() {
+            let base = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+            let place = again()?;
+            let remounted = sys::remount(&through(&place), base | rest);
+            // In a user namespace flags of the source are locked: keep them (mount_namespaces(7)).
+            if remounted.is_err() {
+                let kept = nix::sys::statvfs::fstatvfs(&place)?.flags().bits();
+                sys::remount(&through(&place), base | rest | MsFlags::from_bits_truncate(kept & 0x2f))?;
+            }
+        }
+    } else if kind == "cgroup" || kind == "cgroup2" {
+        root.cgroups(&to, init.host, found.flags)?;
+    } else if kind == "mqueue" || kind == "sysfs" || kind == "proc" {
+        let mounted = root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data);
+        if let (Err(error), "sysfs") = (&mounted, kind.as_str()) {
+            // A new sysfs needs a network namespace of its own (user_namespaces(7)): bind the host's.
+            if error.raw_os_error() != Some(libc::EPERM) && !error.to_string().contains("EPERM") {
+                return mounted;
+            }
+            let target = root.folder(&to)?;
+            sys::bind(Path::new("/sys"), &through(&target), true)?;
+        } else {
+            mounted?;
+        }
+    } else {
+        root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data)?;
+    }
+    let again = sys::open_in_root(&root.fd, &to, OFlag::O_PATH)?;
+    if found.recursive != (0, 0) {
+        sys::set_mount_attributes(&again, found.recursive.0, found.recursive.1)?;
+    }
+    if !found.propagation.is_empty() {
+        sys::remount(&through(&again), found.propagation)?;
+    }
+    Ok(())
+}
+
+/// The devices that every container has, and those of the bundle.
+fn devices(root: &Root, init: &Init) -> io::Result<()> {
+    let always = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    for (name, major, minor) in always {
+        device(root, &PathBuf::from("dev").join(name), SFlag::S_IFCHR, (major, minor), 0o666, (0, 0))?;
+    }
+    for one in init.bundle.spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten() {
+        let path = one.path().strip_prefix("/").unwrap_or(one.path());
+        let kind = match one.typ() {
+            LinuxDeviceType::B => SFlag::S_IFBLK,
+            LinuxDeviceType::P => SFlag::S_IFIFO,
+            _ => SFlag::S_IFCHR,
+        };
+        let number = (u64::try_from(one.major()).unwrap_or(0), u64::try_from(one.minor()).unwrap_or(0));
+        let owner = (one.uid().unwrap_or(0), one.gid().unwrap_or(0));
+        at(
+            &format!("cannot make {}", one.path().display()),
+            device(root, path, kind, number, one.file_mode().unwrap_or(0o666), owner),
+        )?;
+    }
+    Ok(())
+}
+
+fn device(root: &Root, path: &Path, kind: SFlag, number: (u64, u64), mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    let parent = sys::make_folders_in_root(&root.fd, path.parent().unwrap_or(Path::new("")), 0o755)?;
+    let name = path.file_name().ok_or_else(|| io::Error::other("not a device's path"))?;
+    let permissions = Mode::from_bits_truncate(mode & 0o777);
+    match nix::sys::stat::mknodat(&parent, name, kind, permissions, makedev(number.0, number.1)) {
+        Ok(()) => {
+            nix::unistd::fchownat(
+                &parent,
+                name,
+                Some(owner.0.into()),
+                Some(owner.1.into()),
+                nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+            )?;
+        }
+        // What the image has there is only taken if it is that very device (CVE-2025-31133).
+        Err(nix::errno::Errno::EEXIST) => {
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let found = nix::sys::stat::fstat(nix::fcntl::openat(&parent, name, flags, Mode::empty())?)?;
+            let same = found.st_rdev == makedev(number.0, number.1) && found.st_mode & SFlag::S_IFMT.bits() == kind.bits();
+            if !same {
+                return Err(io::Error::other(format!("/{} is there and is another file", path.display())));
+            }
+        }
+        // A user namespace makes no devices: the host's own is bound.
+        Err(nix::errno::Errno::EPERM) => {
+            let target = root.file(path)?;
+            sys::bind(&Path::new("/").join(path), &through(&target), false)?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn links(root: &Root, own_dev: bool) -> io::Result<()> {
+    let dev = sys::open_in_root(&root.fd, "dev", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let here = through(&dev);
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("core", "/proc/kcore"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        // What the image has there stays, unless /dev is ours.
+        match symlink(target, here.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if own_dev || name == "ptmx" {
+                    std::fs::remove_file(here.join(name))?;
+                    symlink(target, here.join(name))?;
+                }
+            }
+            other => at(&format!("cannot make /dev/{name}"), other)?,
+        }
+    }
+    Ok(())
+}
+
+/// What is done once the root is `/`: propagation, read-only and masked paths.
+fn protect(init: &Init) -> io::Result<()> {
+    let spec = &init.bundle.spec;
+    let linux = spec.linux().as_ref();
+    let root = Root::at(Path::new("/"))?;
+    if let Some(spread) = linux.and_then(|linux| linux.rootfs_propagation().clone()) {
+        let flags = match spread.trim_start_matches('r') {
+            "shared" => MsFlags::MS_SHARED,
+            "private" => MsFlags::MS_PRIVATE,
+            "unbindable" => MsFlags::MS_UNBINDABLE,
+            _ => MsFlags::MS_SLAVE,
+        };
+        let all = if spread.starts_with('r') { MsFlags::MS_REC } else { MsFlags::empty() };
+        at("cannot set the root's propagation", sys::remount(Path::new("/"), flags | all))?;
+    }
+    if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+        let kept = nix::sys::statvfs::statvfs("/")?.flags().bits() & 0x2f;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::from_bits_truncate(kept);
+        at("cannot make the root read-only", sys::remount(Path::new("/"), flags))?;
+    }
+    let Some(linux) = linux else { return Ok(()) };
+    for path in linux.readonly_paths().iter().flatten() {
+        at(&format!("cannot make {path} read-only"), root.protect(path.trim_start_matches('/')))?;
+    }
+    for path in linux.masked_paths().iter().flatten() {
+        at(&format!("cannot mask {path}"), root.mask(path.trim_start_matches('/')))?;
+    }
+    Ok(())
+}
+
+/// Makes the container's terminal, sends its master away, and takes it as the standard streams.
+pub fn terminal(console: &UnixStream, process: &Process, bind_console: bool) -> io::Result<()> {
+    let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
+    if let Some(size) = process.console_size() {
+        let (rows, columns) = (u16::try_from(size.height()).unwrap_or(0), u16::try_from(size.width()).unwrap_or(0));
+        sys::set_window_size(&master, rows, columns);
+    }
+    nix::unistd::fchown(&slave, Some(process.user().uid().into()), None)?;
+    if bind_console {
+        let root = Root::at(Path::new("/"))?;
+        if let Ok(target) = root.file(Path::new("dev/console")) {
+            sys::bind(&through(&slave), &through(&target), false)?;
+        }
+    }
+    // runc sends the terminal's name as the message.
+    let name = std::fs::read_link(through(&slave)).unwrap_or_default();
+    sys::send_with(console, name.as_os_str().as_encoded_bytes(), &[master.as_raw_fd()])?;
+    sys::take_terminal(&slave)?;
+    (0..3).try_for_each(|number| sys::place_descriptor(&slave, number))
+}
+
+/// What does not depend on the start: resource limits.
+pub fn prepare(process: &Process) -> io::Result<()> {
+    for limit in process.rlimits().iter().flatten() {
+        let name = limit.typ().to_string().to_lowercase();
+        let name = name.trim_start_matches("rlimit_").to_owned();
+        let Some(resource) = resource(&name) else { return Err(io::Error::other(format!("there is no resource limit {name}"))) };
+        at(
+            &format!("cannot set RLIMIT_{}", name.to_uppercase()),
+            nix::sys::resource::setrlimit(resource, limit.soft(), limit.hard()),
+        )?;
+    }
+    if let Some(priority) = process.io_priority() {
+        let class = match format!("{:?}", priority.class()).as_str() {
+            name if name.ends_with("Rt") => 1,
+            name if name.ends_with("Idle") => 3,
+            _ => 2,
+        };
+        at("cannot set the I/O priority", sys::set_io_priority(class, i32::try_from(priority.priority()).unwrap_or(4)))?;
+    }
+    Ok(())
+}
+
+/// The policy by which memory comes from nodes (set_mempolicy(2)).
+fn memory_policy(policy: &oci_spec::runtime::LinuxMemoryPolicy) -> io::Result<()> {
+    let words = serde_json::to_value(policy)?;
+    let mode = match words["mode"].as_str().unwrap_or_default() {
+        "MPOL_DEFAULT" => 0,
+        "MPOL_PREFERRED" => 1,
+        "MPOL_BIND" => 2,
+        "MPOL_INTERLEAVE" => 3,
+        "MPOL_LOCAL" => 4,
+        "MPOL_PREFERRED_MANY" => 5,
+        "MPOL_WEIGHTED_INTERLEAVE" => 6,
+        other => return Err(io::Error::other(format!("there is no mode {other:?}"))),
+    };
+    let flags = words["flags"].as_array().into_iter().flatten().filter_map(|flag| flag.as_str()).fold(0, |all, flag| {
+        all | match flag {
+            "MPOL_F_NUMA_BALANCING" => 1 << 13,
+            "MPOL_F_RELATIVE_NODES" => 1 << 14,
+            "MPOL_F_STATIC_NODES" => 1 << 15,
+            _ => 0,
+        }
+    });
+    let nodes = match words["nodes"].as_str().filter(|nodes| !nodes.is_empty()) {
+        Some(text) => {
+            crate::runtime::processors(text).ok_or_else(|| io::Error::other(format!("{text:?} is no list of nodes")))?
+        }
+        None => std::collections::BTreeSet::new(),
+    };
+    sys::set_memory_policy(mode | flags, &nodes.into_iter().collect::<Vec<_>>())
+}
+
+/// Takes on the process's identity, capabilities and filter.
+pub fn become_process(process: &Process, filter: Option<&Filter>) -> io::Result<()> {
+    let promised = process.no_new_privileges() == Some(true);
+    if promised {
+        sys::forbid_new_privileges()?;
+    } else if let Some(filter) = filter {
+        // Without that promise a filter needs CAP_SYS_ADMIN, so it comes before that is dropped.
+        filter.install()?;
+    }
+    let sets = process.capabilities().clone().unwrap_or_default();
+    let had = sys::permitted_capabilities();
+    if process.capabilities().is_some() {
+        at("cannot bound the capabilities", sys::drop_bounding(mask(sets.bounding())))?;
+    }
+    sys::keep_capabilities(true)?;
+    // Before and after the change of user: either may have the right to enter (runc#2086).
+    let cwd = process.cwd();
+    let entered = nix::unistd::chdir(cwd.as_path()).or_else(|error| {
+        if error == nix::errno::Errno::ENOENT && std::fs::create_dir_all(cwd).is_ok() {
+            nix::unistd::chdir(cwd.as_path())
+        } else {
+            Err(error)
+        }
+    });
+    let user = process.user();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    at("cannot change to the user", sys::become_user(user.uid(), user.gid(), &groups))?;
+    sys::keep_capabilities(false)?;
+    if entered.is_err() {
+        at(&format!("cannot enter the working directory {}", cwd.display()), nix::unistd::chdir(cwd.as_path()))?;
+    }
+    // A working directory outside the root could be left behind (CVE-2024-21626).
+    if !std::env::current_dir()?.starts_with("/") {
+        return Err(io::Error::other("the working directory is outside of the container"));
+    }
+    let (effective, permitted, inheritable, ambient) =
+        (mask(sets.effective()) & had, mask(sets.permitted()) & had, mask(sets.inheritable()) & had, mask(sets.ambient()));
+    if process.capabilities().is_some() {
+        at("cannot set the capabilities", sys::set_capability_sets(effective & permitted, permitted, inheritable, ambient))?;
+    }
+    if let Some(filter) = filter.filter(|_| promised) {
+        filter.install()?;
+    }
+    Ok(())
+}
+
+/// A program that was found, with its arguments and environment.
+pub type Ready = (CString, Vec<CString>, Vec<CString>);
+
+/// Finds the process's program in its own `PATH`.
+pub fn find(process: &Process) -> Result<Ready, StartError> {
+    let text =
+        |text: &str| CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 });
+    let arguments = process.args().clone().unwrap_or_default();
+    let mut environment = process.env().clone().unwrap_or_default();
+    if !environment.iter().any(|pair| pair.starts_with("HOME=")) {
+        let home = Root::at(Path::new("/"))
+            .and_then(|root| crate::runtime::identity(&root.fd, &process.user().uid().to_string(), &[]))
+            .map_or_else(|_| "/".to_owned(), |identity| identity.home);
+        environment.push(format!("HOME={home}"));
+    }
+    let path = environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(crate::image::PATH).to_owned();
+    let name = arguments.first().map_or("", String::as_str);
+    let found = program(name, &path).map_err(|error| {
+        // The words that podman and docker look for.
+        StartError { message: format!("exec: {name:?}: executable file not found in $PATH: {}", error.message), ..error }
+    })?;
+    if !std::path::Path::new(found.to_str().unwrap_or_default()).exists() {
+        return Err(StartError { message: format!("exec: {name:?}: no such file or directory"), status: 127 });
+    }
+    Ok((
+        found,
+        arguments.iter().map(|word| text(word)).collect::<Result<_, _>>()?,
+        environment.iter().map(|pair| text(pair)).collect::<Result<_, _>>()?,
+    ))
+}
+
+/// Executes the program; it returns only with why it could not.
+pub fn execute(process: &Process, ready: &Ready) -> StartError {
+    sys::reset_signals();
+    let error = sys::execute(&ready.0, &ready.1, &ready.2);
+    let name = process.args().iter().flatten().next().cloned().unwrap_or_default();
+    let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    StartError { message: format!("exec {name:?}: {error}"), status }
+}

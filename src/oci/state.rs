@@ -1,0 +1,176 @@
+//! What is kept of a container: a folder for each below the root, gone when it is deleted.
+
+use super::PATIENCE;
+use crate::model::{Context, Fault, Outcome};
+use crate::runtime::{self, Cgroup, CgroupSpec};
+use crate::store::read_json;
+use crate::sys;
+use oci_spec::runtime::{Hook, Spec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A container on disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Container {
+    pub id: String,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    pub pid: i32,
+    /// When the process began, in clock ticks since the boot: numbers are used again.
+    pub began: u64,
+    /// Seconds since 1970, as RFC 3339.
+    pub created: String,
+    pub cgroup: String,
+    pub version: String,
+    pub annotations: BTreeMap<String, String>,
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// Where in its life a container is (OCI runtime specification, "State").
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// Whether a name can be a container's: it becomes a folder's and a cgroup's.
+pub fn check_id(id: &str) -> Outcome<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(legal) {
+        return Err(Fault::new(format!("invalid container ID {id:?}: letters, digits, `_`, `+`, `-` and `.` were expected")));
+    }
+    Ok(())
+}
+
+impl Container {
+    /// Reads a container.
+    ///
+    /// # Errors
+    /// One that is not there.
+    pub fn load(root: &Path, id: &str) -> Outcome<Self> {
+        check_id(id)?;
+        let folder = root.join(id);
+        let found: Option<Self> = read_json(&folder.join("state.json"));
+        // The words that podman looks for.
+        let found = found.ok_or_else(|| Fault::new(format!("container {id} does not exist")))?;
+        Ok(Self { folder, ..found })
+    }
+
+    /// Writes it, whole or not at all.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn save(&self) -> Outcome<()> {
+        let bytes = serde_json::to_vec(self).doing(|| "cannot describe the container".into())?;
+        sys::write_atomic(&self.folder.join("state.json"), &bytes, 0o600).doing(|| "cannot write the container's state".into())
+    }
+
+    pub fn forget(&self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    /// The bundle's configuration as it was when the container was made.
+    ///
+    /// # Errors
+    /// A copy that is gone.
+    pub fn spec(&self) -> Outcome<Spec> {
+        read_json(&self.folder.join("config.json")).ok_or_else(|| Fault::new("the container's configuration is gone"))
+    }
+
+    pub fn hooks(&self, kind: &str) -> Vec<Hook> {
+        self.spec().map(|spec| super::hooks::of(&spec, kind)).unwrap_or_default()
+    }
+
+    /// Its first process, if it lives.
+    pub fn process(&self) -> Option<OwnedFd> {
+        let process = sys::open_process(self.pid).ok()?;
+        // Opened first and looked at then: the number cannot change hands in between.
+        (began(self.pid) == Some(self.began)).then_some(process)
+    }
+
+    pub fn status(&self) -> Status {
+        let dead = fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X'])));
+        if self.process().is_none() || dead {
+            return Status::Stopped;
+        }
+        if self.folder.join("start").exists() {
+            return Status::Created;
+        }
+        if self.cgroup().is_frozen() { Status::Paused } else { Status::Running }
+    }
+
+    pub fn cgroup(&self) -> Cgroup {
+        Cgroup::open(&runtime::host(), &CgroupSpec { path: self.cgroup.clone(), ..CgroupSpec::default() })
+    }
+
+    pub fn processes(&self) -> Vec<i32> {
+        self.cgroup().processes()
+    }
+
+    /// Kills its first process, and with it, where it has a pid namespace, all others.
+    pub fn end(&self) {
+        let Some(process) = self.process() else { return };
+        // What is frozen dies only once it is let go.
+        let _ = self.cgroup().freeze(&runtime::host(), false);
+        let _ = sys::signal_process(&process, libc::SIGKILL);
+        let start = Instant::now();
+        while self.status() != Status::Stopped && start.elapsed() < PATIENCE {
+            let _ = sys::wait_readable(&[&process], Some(std::time::Duration::from_millis(10)));
+        }
+    }
+
+    /// What `state` prints and hooks are given.
+    pub fn state(&self, status: Status) -> serde_json::Value {
+        let mut value = serde_json::json!({
+            "ociVersion": self.version,
+            "id": self.id,
+            "status": status,
+            "pid": if status == Status::Stopped { 0 } else { self.pid },
+            "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "created": self.created,
+            "owner": "",
+        });
+        if !self.annotations.is_empty() {
+            value["annotations"] = serde_json::to_value(&self.annotations).unwrap_or_default();
+        }
+        value
+    }
+}
+
+/// When a process began (proc_pid_stat(5), field 22).
+pub fn began(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// All containers below a root.
+pub fn list(root: &Path) -> Vec<Container> {
+    let mut names: Vec<String> =
+        fs::read_dir(root).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names.iter().filter_map(|name| Container::load(root, name).ok()).collect()
+}

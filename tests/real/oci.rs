@@ -1,0 +1,366 @@
+//! `stead oci` under other tools: by hand as runc is used, under podman, under dockerd.
+
+use crate::world::{World, alive, eventually, is_root, skip};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A bundle made of the base image, and a root for the runtime.
+struct Bundles {
+    world: World,
+    bundle: PathBuf,
+    root: PathBuf,
+    /// The program under the name that makes it a runtime.
+    program: PathBuf,
+}
+
+impl Bundles {
+    fn new(name: &str) -> Self {
+        let world = World::new(name, r#"container "c" { image "base"; cmd "true"; }"#);
+        let bundle = world.folder.join("bundle");
+        fs::create_dir_all(bundle.join("rootfs")).unwrap();
+        world.ok(&["up"]);
+        world.ok(&["export", "c", "-o", "base.tar"]);
+        assert!(
+            Command::new("tar")
+                .args(["xf", "base.tar", "-C", "bundle/rootfs"])
+                .current_dir(&world.folder)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let program = world.folder.join("stead-oci");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_stead"), &program).unwrap();
+        let root = world.folder.join("containers");
+        let it = Self { world, bundle, root, program };
+        assert!(it.run(&["spec", "--bundle", it.bundle.to_str().unwrap()]).status.success());
+        it.config(|config| {
+            config["process"]["terminal"] = false.into();
+            config["root"]["readonly"] = false.into();
+        });
+        it
+    }
+
+    fn config(&self, change: impl FnOnce(&mut serde_json::Value)) {
+        let path = self.bundle.join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut config);
+        fs::write(path, config.to_string()).unwrap();
+    }
+
+    fn args(&self, args: &[&str]) {
+        self.config(|config| config["process"]["args"] = args.into());
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut all = vec!["--root", self.root.to_str().unwrap()];
+        all.extend(args);
+        Command::new(&self.program).args(&all).current_dir(&self.bundle).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        assert!(out.status.success(), "{args:?}: {out:?}");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// `create` leaves its streams to the container, so nothing may wait for their end.
+    fn create(&self, id: &str) {
+        let status = Command::new(&self.program)
+            .args(["--root", self.root.to_str().unwrap(), "create", id])
+            .current_dir(&self.bundle)
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(self.bundle.join("out")).unwrap())
+            .stderr(fs::File::create(self.bundle.join("err")).unwrap())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{}", fs::read_to_string(self.bundle.join("err")).unwrap());
+    }
+
+    fn status(&self, id: &str) -> String {
+        let state: serde_json::Value = serde_json::from_str(&self.ok(&["state", id])).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Bundles {
+    fn drop(&mut self) {
+        let ids = String::from_utf8_lossy(&self.run(&["list", "-q"]).stdout).into_owned();
+        for id in ids.lines() {
+            self.run(&["delete", "--force", id]);
+        }
+    }
+}
+
+#[test]
+fn a_container_lives_as_the_specification_says() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci");
+    bundles.args(&["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    let ran = bundles.run(&["run", "one"]);
+    assert_eq!((ran.status.code(), ran.stdout.as_slice(), ran.stderr.as_slice()), (Some(7), &b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(bundles.ok(&["list", "-q"]), "", "it is deleted when it ends");
+    bundles.args(&["sh", "-c", "echo begun; sleep 1000"]);
+    bundles.config(|config| {
+        config["hooks"] = serde_json::json!({
+            "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", "cat > ../hook-created"] }],
+            "poststop": [{ "path": "/bin/sh", "args": ["sh", "-c", "cat > ../hook-stopped"] }],
+        });
+        config["linux"]["resources"]["memory"] = serde_json::json!({ "limit": 64 << 20 });
+        config["linux"]["resources"]["pids"] = serde_json::json!({ "limit": 30 });
+    });
+    bundles.create("two");
+    assert_eq!(bundles.status("two"), "created");
+    assert_eq!(fs::read_to_string(bundles.bundle.join("out")).unwrap(), "", "its program waits for the start");
+    let hook: serde_json::Value = serde_json::from_slice(&fs::read(bundles.world.folder.join("hook-created")).unwrap()).unwrap();
+    assert_eq!((hook["id"].as_str(), hook["status"].as_str()), (Some("two"), Some("creating")));
+    assert!(!bundles.run(&["create", "two"]).status.success(), "a name is taken once");
+    bundles.ok(&["start", "two"]);
+    assert!(!bundles.run(&["start", "two"]).status.success());
+    eventually("it says so", || fs::read_to_string(bundles.bundle.join("out")).unwrap() == "begun\n");
+    assert_eq!(bundles.status("two"), "running");
+    let exec = bundles.run(&[
+        "exec",
+        "-e",
+        "A=1",
+        "--cwd",
+        "/tmp",
+        "--user",
+        "33:33",
+        "two",
+        "sh",
+        "-c",
+        "echo $A $(pwd) $(id -u); exit 9",
+    ]);
+    assert_eq!((exec.status.code(), String::from_utf8_lossy(&exec.stdout).into_owned()), (Some(9), "1 /tmp 33\n".into()));
+    let pids: Vec<i32> = serde_json::from_str(&bundles.ok(&["ps", "--format", "json", "two"])).unwrap();
+    assert_eq!(pids.len(), 2, "sh and sleep");
+    let stats: serde_json::Value = serde_json::from_str(&bundles.ok(&["events", "--stats", "two"])).unwrap();
+    assert_eq!(stats["data"]["memory"]["usage"]["limit"], 64 << 20);
+    assert_eq!(stats["data"]["pids"]["limit"], 30);
+    bundles.ok(&["update", "--memory", "100000000", "--pids-limit", "40", "two"]);
+    let stats: serde_json::Value = serde_json::from_str(&bundles.ok(&["events", "--stats", "two"])).unwrap();
+    assert_eq!(stats["data"]["pids"]["limit"], 40);
+    bundles.ok(&["pause", "two"]);
+    assert_eq!(bundles.status("two"), "paused");
+    bundles.ok(&["resume", "two"]);
+    assert!(!bundles.run(&["delete", "two"]).status.success(), "what runs is not deleted");
+    bundles.ok(&["kill", "two", "KILL"]);
+    eventually("it is stopped", || bundles.status("two") == "stopped");
+    assert!(!bundles.run(&["kill", "two", "KILL"]).status.success());
+    bundles.ok(&["delete", "two"]);
+    assert!(bundles.world.folder.join("hook-stopped").exists());
+    let gone = bundles.run(&["state", "two"]);
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("does not exist"));
+    assert!(pids.iter().all(|pid| !alive(*pid)));
+    let log = bundles.world.folder.join("log.json");
+    let failed = bundles.run(&["--log", log.to_str().unwrap(), "--log-format", "json", "start", "nosuch"]);
+    assert!(!failed.status.success());
+    let line: serde_json::Value = serde_json::from_slice(&fs::read(&log).unwrap()).unwrap();
+    assert_eq!((line["level"].as_str(), line["msg"].as_str()), (Some("error"), Some("container nosuch does not exist")));
+    let features: serde_json::Value = serde_json::from_str(&bundles.ok(&["features"])).unwrap();
+    assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+}
+
+#[test]
+fn hostile_and_wrong_bundles_are_refused_and_leave_nothing() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-bad");
+    bundles.args(&["true"]);
+    let good = fs::read_to_string(bundles.bundle.join("config.json")).unwrap();
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(&str, Change); 7] = [
+        ("climbs", |config| config["linux"]["cgroupsPath"] = "../../escape".into()),
+        ("setting of the host", |config| config["linux"]["sysctl"] = serde_json::json!({ "kernel.panic": "1" })),
+        ("executable file not found", |config| config["process"]["args"] = serde_json::json!(["nosuch"])),
+        ("named twice", |config| {
+            let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+            list.push(list[0].clone());
+        }),
+        ("not an absolute path", |config| config["process"]["cwd"] = "tmp".into()),
+        ("cannot read the root file system|no root file system", |config| config["root"]["path"] = "nosuch".into()),
+        ("is not right", |config| config["mounts"] = "none".into()),
+    ];
+    for (says, change) in cases {
+        fs::write(bundles.bundle.join("config.json"), &good).unwrap();
+        bundles.config(change);
+        let out = bundles.run(&["run", "bad"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && says.split('|').any(|says| said.contains(says)), "{says}: {said}");
+        assert_eq!(bundles.ok(&["list", "-q"]), "", "{says}");
+    }
+    for id in ["..", "a/b", "", "a b"] {
+        assert!(!bundles.run(&["state", id]).status.success(), "{id:?}");
+    }
+    // Links in the root file system where the runtime mounts and makes devices.
+    fs::write(bundles.bundle.join("config.json"), &good).unwrap();
+    bundles.args(&["sh", "-c", "test -c /dev/null"]);
+    let host = bundles.world.folder.join("host");
+    fs::create_dir_all(&host).unwrap();
+    let rootfs = bundles.bundle.join("rootfs");
+    for name in ["dev", "proc", "sys"] {
+        let _ = fs::remove_dir_all(rootfs.join(name));
+        std::os::unix::fs::symlink(&host, rootfs.join(name)).unwrap();
+    }
+    let _ = bundles.run(&["run", "links"]);
+    assert_eq!(fs::read_dir(&host).unwrap().count(), 0, "nothing was made on the host");
+}
+
+/// Arguments for podman: everything below a folder, cgroups by files, limits that this process may give.
+fn podman(folder: &Path, program: &Path) -> Vec<String> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    ["--root", &at("root"), "--runroot", &at("run"), "--tmpdir", &at("tmp"), "--storage-driver", "overlay"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(["--cgroup-manager".into(), "cgroupfs".into(), "--runtime".into(), program.display().to_string()])
+        .collect()
+}
+
+#[test]
+fn podman_runs_on_it() {
+    if !is_root() {
+        return;
+    }
+    if Command::new("podman").arg("--version").output().is_err() {
+        skip("podman is not installed");
+        return;
+    }
+    let bundles = Bundles::new("oci-podman");
+    let folder = bundles.world.folder.with_file_name("podman");
+    let _ = fs::remove_dir_all(&folder);
+    let base = podman(&folder, &bundles.program);
+    let run = |args: &[&str]| Command::new("podman").args(&base).args(args).stdin(Stdio::null()).output().unwrap();
+    let ok = |args: &[&str]| {
+        let out = run(args);
+        assert!(out.status.success(), "{args:?}: {out:?}");
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    let tar = bundles.world.folder.join("base.tar");
+    ok(&["import", tar.to_str().unwrap(), "base"]);
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"];
+    let with = |first: &[&'static str], rest: &[&'static str]| -> Vec<&str> { [first, &limits, rest].concat() };
+    let ran = run(&with(&["run", "--rm"], &["base", "sh", "-c", "id -u; exit 5"]));
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(5), &b"0\n"[..]), "{ran:?}");
+    assert_eq!(run(&with(&["run", "--rm"], &["base", "nosuch"])).status.code(), Some(127));
+    ok(&with(
+        &["run", "-d", "--name", "x", "--memory", "64m", "--pids-limit", "50"],
+        &["base", "sh", "-c", "echo said; trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+    ));
+    assert_eq!(run(&["exec", "x", "sh", "-c", "exit 6"]).status.code(), Some(6));
+    assert_eq!(ok(&["exec", "-u", "33", "-w", "/tmp", "-e", "A=b", "x", "sh", "-c", "id -u; pwd; echo $A"]), "33\n/tmp\nb");
+    eventually("its log is kept", || ok(&["logs", "x"]) == "said");
+    let pid: i32 = ok(&["inspect", "-f", "{{.State.Pid}}", "x"]).parse().unwrap();
+    let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path =
+        group.lines().find_map(|line| line.split_once(":memory:").or_else(|| line.split_once("0::"))).unwrap().1.to_owned();
+    let limit = fs::read_to_string(format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"))
+        .or_else(|_| fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")))
+        .unwrap();
+    assert_eq!(limit.trim(), "67108864");
+    ok(&["pause", "x"]);
+    ok(&["unpause", "x"]);
+    assert!(ok(&["top", "x"]).contains("sleep"));
+    ok(&["kill", "-s", "TERM", "x"]);
+    assert_eq!(ok(&["wait", "x"]), "0");
+    ok(&["rm", "x"]);
+    let line = format!(
+        "podman {} run --rm -t {} base sh -c 'test -t 0 && stty size; ls -l /dev/console'",
+        base.join(" "),
+        limits.join(" ")
+    );
+    let out = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stdout).contains("136,"), "{out:?}");
+    let _ = run(&["rm", "-fa"]);
+    let _ = run(&["rmi", "-fa"]);
+    let _ = Command::new("sh")
+        .args(["-c", &format!("umount -R {0}/root/overlay 2>/dev/null; rm -rf {0}", folder.display())])
+        .status();
+}
+
+#[test]
+fn dockerd_runs_on_it() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-docker");
+    let folder = bundles.world.folder.with_file_name("docker-oci");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let socket = format!("unix://{}", folder.join("socket").display());
+    let daemon = Command::new("dockerd")
+        .args(["-H", &socket, "--bridge", "none", "--iptables=false", "--ip6tables=false", "--data-root"])
+        .arg(folder.join("data"))
+        .arg("--exec-root")
+        .arg(folder.join("exec"))
+        .arg("--pidfile")
+        .arg(folder.join("pid"))
+        .arg("--add-runtime")
+        .arg(format!("stead={}", bundles.program.display()))
+        .args(["--default-runtime", "stead"])
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(folder.join("log")).unwrap())
+        .spawn();
+    let Ok(mut daemon) = daemon else {
+        skip("dockerd is not installed");
+        return;
+    };
+    let run = |args: &[&str]| Command::new("docker").args(["-H", &socket]).args(args).stdin(Stdio::null()).output().unwrap();
+    let checks = || {
+        let ok = |args: &[&str]| {
+            let out = run(args);
+            assert!(out.status.success(), "{args:?}: {out:?}\n{}", fs::read_to_string(folder.join("log")).unwrap());
+            String::from_utf8_lossy(&out.stdout).trim().to_owned()
+        };
+        eventually("dockerd answers", || run(&["version"]).status.success());
+        let tar = bundles.world.folder.join("base.tar");
+        ok(&["import", tar.to_str().unwrap(), "base"]);
+        let ran = run(&["run", "--rm", "--network", "none", "base", "sh", "-c", "echo hi; exit 5"]);
+        assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(5), &b"hi\n"[..]), "{ran:?}");
+        assert_eq!(run(&["run", "--rm", "--network", "none", "base", "nosuch"]).status.code(), Some(127));
+        ok(&[
+            "run",
+            "-d",
+            "--name",
+            "xx",
+            "--network",
+            "none",
+            "--memory",
+            "64m",
+            "--pids-limit",
+            "50",
+            "base",
+            "sh",
+            "-c",
+            "echo said; trap 'exit 3' TERM; while :; do sleep 0.1; done",
+        ]);
+        assert_eq!(ok(&["exec", "-u", "33", "-w", "/tmp", "-e", "A=b", "xx", "sh", "-c", "id -u; pwd; echo $A"]), "33\n/tmp\nb");
+        assert_eq!(run(&["exec", "xx", "sh", "-c", "exit 6"]).status.code(), Some(6));
+        eventually("its log is kept", || ok(&["logs", "xx"]) == "said");
+        assert!(ok(&["top", "xx"]).contains("sleep"));
+        assert!(ok(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "xx"]).contains("64MiB"));
+        ok(&["update", "--memory", "96m", "--memory-swap", "-1", "xx"]);
+        ok(&["pause", "xx"]);
+        assert_eq!(ok(&["inspect", "-f", "{{.State.Status}}", "xx"]), "paused");
+        ok(&["unpause", "xx"]);
+        ok(&["stop", "-t", "5", "xx"]);
+        assert_eq!(ok(&["inspect", "-f", "{{.State.ExitCode}}", "xx"]), "3");
+        ok(&["rm", "xx"]);
+        let line = format!("docker -H {socket} run --rm -t --network none base sh -c 'test -t 0 && ls -l /dev/console'");
+        let out = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&out.stdout).contains("/dev/console"), "{out:?}");
+    };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(checks));
+    for id in String::from_utf8_lossy(&run(&["ps", "-aq"]).stdout).lines() {
+        let _ = run(&["rm", "-f", id]);
+    }
+    let _ = Command::new("kill").arg(daemon.id().to_string()).status();
+    let _ = daemon.wait();
+    let _ = fs::remove_dir_all(&folder);
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
