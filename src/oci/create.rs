@@ -33,6 +33,9 @@ pub struct Creation<'a> {
     pub preserve: u32,
 }
 
+/// `CLONE_NEWTIME`.
+const NEW_TIME: libc::c_int = 0x80;
+
 /// Makes a container up to where it waits for `start`.
 ///
 /// # Errors
@@ -110,6 +113,21 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     }
     joined.retain(|(kind, _)| *kind != LinuxNamespaceType::Pid);
     let user_namespace = flags & libc::CLONE_NEWUSER != 0;
+    if flags & NEW_TIME != 0 {
+        // Its clocks are set before anybody is in it, so it is made for this process's children (time_namespaces(7)).
+        nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(NEW_TIME))
+            .map_err(std::io::Error::from)
+            .doing(|| "cannot make a time namespace".into())?;
+        let offsets = linux.and_then(|linux| linux.time_offsets().clone()).unwrap_or_default();
+        let text: String = offsets
+            .iter()
+            .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)))
+            .collect();
+        if !text.is_empty() {
+            fs::write("/proc/self/timens_offsets", text).doing(|| "cannot set the time namespace's clocks".into())?;
+        }
+        flags &= !NEW_TIME;
+    }
     let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
     let init =
         Init { bundle, host: &host, joined, filter, console, start, no_pivot: creation.no_pivot, preserve: creation.preserve };

@@ -67,6 +67,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
         ("ipc", CloneFlags::CLONE_NEWIPC),
         ("uts", CloneFlags::CLONE_NEWUTS),
         ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("time", CloneFlags::from_bits_retain(0x80)),
     ] {
         let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
         if of("self") != of(&container.pid.to_string()) {

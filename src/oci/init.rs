@@ -109,8 +109,12 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     if own_mounts {
         protect(&init)?;
     }
-    let start_hooks = hooks::of(spec, "startContainer");
+    let mut start_hooks = hooks::of(spec, "startContainer");
     let Some(process) = spec.process() else { return Err(io::Error::other("the configuration has no process").into()) };
+    // These run in the container: without an environment of their own they have its process's.
+    for hook in start_hooks.iter_mut().filter(|hook| hook.env().is_none()) {
+        hook.set_env(process.env().clone());
+    }
     at("cannot begin a session", nix::unistd::setsid())?;
     if let Some(console) = &init.console {
         at("cannot make the terminal", terminal(console, process, own_mounts))?;
@@ -118,7 +122,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     prepare(process)?;
     if let Some(linux) = spec.linux() {
         if let Some(personality) = linux.personality() {
-            let domain = if format!("{:?}", personality.domain()).ends_with("32") { 8 } else { 0 };
+            let domain = if serde_json::to_value(personality).unwrap_or_default()["domain"] == "LINUX32" { 8 } else { 0 };
             at("cannot set the personality", sys::set_personality(domain))?;
         }
         if let Some(policy) = linux.memory_policy() {
@@ -200,6 +204,7 @@ fn mount(root: &Root, one: &Mount, init: &Init) -> io::Result<()> {
     } else if kind == "cgroup" || kind == "cgroup2" {
         root.cgroups(&to, init.host, found.flags)?;
     } else if kind == "mqueue" || kind == "sysfs" || kind == "proc" {
+        plain_folder(root, &to)?;
         let mounted = root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data);
         if let (Err(error), "sysfs") = (&mounted, kind.as_str()) {
             // A new sysfs needs a network namespace of its own (user_namespaces(7)): bind the host's.
@@ -222,6 +227,22 @@ fn mount(root: &Root, one: &Mount, init: &Init) -> io::Result<()> {
         sys::remount(&through(&again), found.propagation)?;
     }
     Ok(())
+}
+
+/// Refuses a link in place of a folder that the kernel's own file systems are mounted on (CVE-2019-19921).
+fn plain_folder(root: &Root, to: &str) -> io::Result<()> {
+    match sys::open_in_root(&root.fd, to, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+        Ok(found) => {
+            let kind = SFlag::from_bits_truncate(nix::sys::stat::fstat(&found)?.st_mode) & SFlag::S_IFMT;
+            if kind == SFlag::S_IFDIR {
+                Ok(())
+            } else {
+                Err(io::Error::other(format!("/{to} must be mounted on ordinary directory, and the image has a link there")))
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The devices that every container has, and those of the bundle.
@@ -375,6 +396,18 @@ pub fn prepare(process: &Process) -> io::Result<()> {
         };
         at("cannot set the I/O priority", sys::set_io_priority(class, i32::try_from(priority.priority()).unwrap_or(4)))?;
     }
+    if let Some(scheduler) = process.scheduler() {
+        let words = serde_json::to_value(scheduler)?;
+        let policy = match words["policy"].as_str().unwrap_or_default() {
+            "SCHED_FIFO" => 1,
+            "SCHED_RR" => 2,
+            "SCHED_BATCH" => 3,
+            "SCHED_IDLE" => 5,
+            _ => 0,
+        };
+        let number = |name: &str| words[name].as_i64().and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
+        at("cannot set the scheduler", sys::set_scheduler(policy, number("priority"), number("nice")))?;
+    }
     Ok(())
 }
 
@@ -411,6 +444,12 @@ fn memory_policy(policy: &oci_spec::runtime::LinuxMemoryPolicy) -> io::Result<()
 /// Takes on the process's identity, capabilities and filter.
 pub fn become_process(process: &Process, filter: Option<&Filter>) -> io::Result<()> {
     let promised = process.no_new_privileges() == Some(true);
+    if let Some(sets) = process.capabilities() {
+        let inner = mask(sets.effective()) | mask(sets.permitted()) | mask(sets.inheritable()) | mask(sets.ambient());
+        if inner & !mask(sets.bounding()) != 0 {
+            return Err(io::Error::other("process.capabilities has some that are not in its bounding set"));
+        }
+    }
     if promised {
         sys::forbid_new_privileges()?;
     } else if let Some(filter) = filter {

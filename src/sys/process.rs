@@ -117,6 +117,18 @@ pub fn set_memory_policy(mode: i32, nodes: &[u32]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) }).map(drop)
 }
 
+/// Sets the scheduling policy of this process, with its priority (real-time policies) and niceness (others).
+///
+/// # Errors
+/// Those of `sched_setscheduler(2)` and `setpriority(2)`.
+pub fn set_scheduler(policy: i32, priority: i32, nice: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the parameters are alive during the call.
+    check(libc::c_long::from(unsafe { libc::sched_setscheduler(0, policy, std::ptr::from_ref(&parameters)) }))?;
+    // SAFETY: plain numbers.
+    check(libc::c_long::from(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })).map(drop)
+}
+
 /// Makes orphaned descendants children of this process.
 ///
 /// # Errors
