@@ -4,7 +4,7 @@ use super::container::{Maker, bridges, prepare};
 use super::execute::{build_only, prepare_folders};
 use super::instance::Instance;
 use super::observe::{Observation, observe};
-use super::project::{LoadedProject, read_lock};
+use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Reporter, UpOptions};
 use super::{down, firewall, preflight};
 use crate::build::StoreFacts;
@@ -140,6 +140,8 @@ type WithObservation = (Planned, Observation);
 
 fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithObservation> {
     let lock = read_lock(&loaded.instance)?;
+    // Reading it as text is the dearest part of a short command.
+    keep_lock(&loaded.instance, &lock);
     let observation = observe(loaded, store)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
     let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;

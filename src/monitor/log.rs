@@ -59,20 +59,21 @@ impl LogFiles {
         Ok(Self { folder: folder.to_owned(), limits, number, file, size: 0, lines: 0, out: Vec::new(), kept, dropped: 0 })
     }
 
-    /// Adds a line of output.
-    pub fn line(&mut self, time: &str, stream: &str, full: bool, text: &[u8]) {
+    /// Adds a line of output, behind what every line of this moment begins with.
+    fn line(&mut self, head: &[u8], text: &[u8]) {
         if !self.limits.keep {
             return;
         }
         self.lines += 1;
-        for part in [time.as_bytes(), b" ", stream.as_bytes(), if full { b" F " } else { b" P " }, text, b"\n"] {
-            self.out.extend_from_slice(part);
-        }
+        self.out.reserve(head.len() + text.len() + 1);
+        self.out.extend_from_slice(head);
+        self.out.extend_from_slice(text);
+        self.out.push(b'\n');
     }
 
     /// Adds a line of the monitor's own.
     pub fn note(&mut self, text: &str) {
-        self.line(&stamp(), "stderr", true, text.as_bytes());
+        self.line(&head("stderr", true), text.as_bytes());
     }
 
     /// Writes what was added, and begins a new file when this one is full.
@@ -126,7 +127,7 @@ fn measure(path: &Path) -> (u64, u64) {
     let (mut size, mut lines) = (0, 0);
     while let Ok(length @ 1..) = file.read(&mut buffer) {
         size += length as u64;
-        lines += buffer[..length].iter().filter(|c| **c == b'\n').count() as u64;
+        lines += memchr::memchr_iter(b'\n', &buffer[..length]).count() as u64;
     }
     (size, lines)
 }
@@ -180,7 +181,7 @@ impl Capture {
         };
         if !goes_on && !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            log.line(&stamp(), self.name, true, &rest);
+            log.line(&head(self.name, true), &rest);
         }
         // A full disk loses lines, never the container.
         let _ = log.flush();
@@ -188,26 +189,30 @@ impl Capture {
     }
 
     fn take(&mut self, log: &mut LogFiles, bytes: &[u8]) {
-        let time = stamp();
-        let pieces = bytes.split_inclusive(|c| *c == b'\n');
-        for piece in pieces {
-            if let Some(line) = piece.strip_suffix(b"\n") {
-                if self.rest.is_empty() {
-                    log.line(&time, self.name, true, line);
-                } else {
-                    self.rest.extend_from_slice(line);
-                    let rest = std::mem::take(&mut self.rest);
-                    log.line(&time, self.name, true, &rest);
-                }
+        let full = head(self.name, true);
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let line = &bytes[from..end];
+            from = end + 1;
+            if self.rest.is_empty() {
+                log.line(&full, line);
             } else {
-                self.rest.extend_from_slice(piece);
-                if self.rest.len() >= LONGEST {
-                    let rest = std::mem::take(&mut self.rest);
-                    log.line(&time, self.name, false, &rest);
-                }
+                self.rest.extend_from_slice(line);
+                let rest = std::mem::take(&mut self.rest);
+                log.line(&full, &rest);
             }
         }
+        self.rest.extend_from_slice(&bytes[from..]);
+        if self.rest.len() >= LONGEST {
+            let rest = std::mem::take(&mut self.rest);
+            log.line(&head(self.name, false), &rest);
+        }
     }
+}
+
+/// What a line begins with: time, stream and whether it is whole.
+fn head(stream: &str, full: bool) -> Vec<u8> {
+    format!("{} {stream} {} ", stamp(), if full { 'F' } else { 'P' }).into_bytes()
 }
 
 impl AsRawFd for Capture {

@@ -129,11 +129,21 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
         flags &= !NEW_TIME;
     }
     let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
-    let init =
-        Init { bundle, host: &host, joined, filter, console, start, no_pivot: creation.no_pivot, preserve: creation.preserve };
+    let entrance = cgroup.entrance();
+    let init = Init {
+        bundle,
+        host: &host,
+        joined,
+        filter,
+        console,
+        start,
+        no_pivot: creation.no_pivot,
+        preserve: creation.preserve,
+        cgroup: &cgroup,
+        placed: entrance.is_some(),
+    };
     // The cgroup's namespace is made by the child itself, once it is in its cgroup.
     let cgroup_namespace = flags & libc::CLONE_NEWCGROUP != 0;
-    let entrance = cgroup.entrance();
     let new = flags & !libc::CLONE_NEWCGROUP;
     let (pid, _process) = match sys::clone_process(new, entrance.as_ref()).doing(|| "cannot make the namespaces".into())? {
         Side::Child => init::run(init, far, cgroup_namespace, user_namespace),
@@ -142,7 +152,6 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     drop((far, init));
     container.pid = pid;
     container.began = began(pid).unwrap_or(0);
-    cgroup.place(pid, entrance.is_some()).doing(|| "cannot move the container into its cgroup".into())?;
     if let (true, Some(linux)) = (user_namespace, linux) {
         map(pid, "uid_map", linux.uid_mappings())?;
         map(pid, "gid_map", linux.gid_mappings())?;

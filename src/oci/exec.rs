@@ -83,7 +83,8 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     let pid = match sys::clone_process(0, entrance.as_ref()).doing(|| "cannot start a process".into())? {
         Side::Child => {
             let inside = || -> io::Result<()> {
-                // Until it is in its cgroup.
+                cgroup.enter(entrance.is_some())?;
+                // Until its score is set from outside.
                 sys::receive_with(&far_line, &mut [0])
                     .and_then(|(length, _)| if length == 1 { Ok(()) } else { Err(io::Error::other("the runtime is gone")) })?;
                 prepare(process)?;
@@ -128,13 +129,8 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     if let Some(score) = process.oom_score_adj() {
         let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
     }
-    let placed = cgroup.place(pid, entrance.is_some()).doing(|| "cannot move into the container's cgroup".into());
-    if placed.is_ok() {
-        let _ = sys::send_with(&line, b"G", &[]);
-    }
-    // A child that hears nothing ends when the line does.
+    let _ = sys::send_with(&line, b"G", &[]);
     drop(line);
-    placed?;
     let mut said = Vec::new();
     File::from(errors).read_to_end(&mut said).doing(|| "cannot hear of the process".into())?;
     if let Some((status, text)) = said.split_first() {

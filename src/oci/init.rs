@@ -3,7 +3,7 @@
 use super::config::{Bundle, flag, mask, options};
 use super::hooks;
 use super::state::Status;
-use crate::runtime::{Filter, Host, Root, StartError, program, resource, through};
+use crate::runtime::{Cgroup, Filter, Host, Root, StartError, program, resource, through};
 use crate::sys;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
@@ -28,6 +28,9 @@ pub struct Init<'a> {
     pub start: UnixListener,
     pub no_pivot: bool,
     pub preserve: u32,
+    pub cgroup: &'a Cgroup,
+    /// Whether it was started in the v2 half already.
+    pub placed: bool,
 }
 
 /// What went wrong, with what was being done.
@@ -66,6 +69,7 @@ fn wait_for(line: &UnixStream, wanted: u8) -> io::Result<Vec<u8>> {
 fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: bool) -> Result<Never, StartError> {
     let spec = &init.bundle.spec;
     sys::hide()?;
+    init.cgroup.enter(init.placed)?;
     wait_for(line, b'G')?;
     // The user namespace first: the others may belong to it.
     for user in [true, false] {

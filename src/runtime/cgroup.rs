@@ -378,16 +378,19 @@ impl Cgroup {
         fs::File::open(self.v2.as_ref()?).ok().map(OwnedFd::from)
     }
 
-    /// Moves a process into the v1 hierarchies, and into v2 if it was not started there.
+    /// Moves this process, which must have one thread, into the v1 hierarchies, and into v2 if it was not
+    /// started there.
+    ///
+    /// A thread that moves itself needs no lock on all threads of the machine, whose first taking after a
+    /// pause costs a grace period: 5 to 15 ms (kernel/cgroup/cgroup.c, `cgroup_procs_write_start`).
     ///
     /// # Errors
-    /// Those of writing `cgroup.procs`.
-    pub fn place(&self, pid: i32, inside_v2: bool) -> io::Result<()> {
-        let v2 = self.v2.as_ref().filter(|_| !inside_v2);
-        for folder in self.v1.iter().chain(v2) {
-            fs::write(folder.join("cgroup.procs"), pid.to_string()).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot move a process into {}: {error}", folder.display()))
-            })?;
+    /// Those of writing `tasks` and `cgroup.procs`.
+    pub fn enter(&self, inside_v2: bool) -> io::Result<()> {
+        let v2 = self.v2.as_ref().filter(|_| !inside_v2).map(|folder| folder.join("cgroup.procs"));
+        for file in self.v1.iter().map(|folder| folder.join("tasks")).chain(v2) {
+            fs::write(&file, "0")
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot enter the cgroup {}: {error}", file.display())))?;
         }
         Ok(())
     }

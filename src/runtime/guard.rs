@@ -1,6 +1,6 @@
 //! The guard and the command's own path to `execve`: everything that runs after the clone.
 
-use super::cgroup::Host;
+use super::cgroup::{Cgroup, Host};
 use super::identity::Identity;
 use super::limits;
 use super::rootfs::Root;
@@ -15,8 +15,18 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// The guard's life: assemble the root, wait for the network, start the command, stay with it.
-pub fn run(spec: &Spec, contents: &[Vec<u8>], stdio: Stdio, host: &Host, line: UnixStream, errors: OwnedFd) -> ! {
-    let status = match guard(spec, contents, stdio, host, &line, &errors) {
+pub fn run(
+    spec: &Spec,
+    contents: &[Vec<u8>],
+    stdio: Stdio,
+    host: &Host,
+    cgroup: (&Cgroup, bool),
+    line: UnixStream,
+    errors: OwnedFd,
+) -> ! {
+    // Before it makes anything that counts.
+    let entered = cgroup.0.enter(cgroup.1).map_err(StartError::from);
+    let status = match entered.and_then(|()| guard(spec, contents, stdio, host, &line, &errors)) {
         Ok(never) => match never {},
         Err(error) => {
             write_error(&errors, &error);

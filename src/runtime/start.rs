@@ -74,7 +74,7 @@ pub fn start(
     }
     let entrance = cgroup.entrance();
     let (guard_pid, guard_fd) = match sys::clone_process(namespaces, entrance.as_ref())? {
-        Side::Child => guard::run(spec, contents, stdio, host, far_line, far_errors),
+        Side::Child => guard::run(spec, contents, stdio, host, (cgroup, entrance.is_some()), far_line, far_errors),
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((far_line, far_errors, stdio));
@@ -84,10 +84,7 @@ pub fn start(
         // The guard's own words are better than the consequences seen from here.
         read_error(&errors).unwrap_or_else(|| fallback.into())
     };
-    let ready = cgroup
-        .place(guard_pid, entrance.is_some())
-        .and_then(|()| prepare(guard_pid, &guard_fd))
-        .and_then(|()| sys::send_with(&line, b"G", &[]));
+    let ready = prepare(guard_pid, &guard_fd).and_then(|()| sys::send_with(&line, b"G", &[]));
     if let Err(error) = ready {
         return Err(give_up(error));
     }
