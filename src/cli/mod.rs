@@ -101,6 +101,10 @@ pub fn main() -> ExitCode {
         Some("build-step") => return internal(crate::build::helper()),
         _ => {}
     }
+    // `run` goes on from a protected file: better before the command line is taken apart than twice.
+    if std::env::args_os().any(|word| word == "run") {
+        let _ = crate::sys::protect();
+    }
     // What is built must not depend on the caller's umask; private files say so themselves.
     crate::sys::set_umask(0o022);
     let matches = match command().try_get_matches() {
