@@ -70,11 +70,14 @@ fn the_sandbox_is_as_docker_makes_it() {
         world.ok(&["exec", "-T", "-u", "nobody", "c", "sh", "-c", "echo x > /dev/null && ls -l /dev/null | cut -c1-10"]),
         "crw-rw-rw-\n"
     );
-    // Nodes can be made, as in Docker; the host's disks stay closed.
-    let disk = std::fs::read_dir("/sys/block").unwrap().flatten().find(|entry| entry.path().join("device").exists()).unwrap();
-    let number = std::fs::read_to_string(disk.path().join("dev")).unwrap().trim().replace(':', " ");
-    let opened = world.run(&["exec", "-T", "c", "sh", "-c", &format!("mknod /tmp/disk b {number} && head -c1 /tmp/disk")]);
-    assert!(opened.code != 0 && opened.err.contains("not permitted"), "{opened:?}");
+    // Nodes can be made, as in Docker; the host's devices stay closed.
+    for (kind, number) in [("c", "1 11"), ("c", "10 237"), ("b", "7 0")] {
+        let script = format!("rm -f /tmp/node; mknod /tmp/node {kind} {number} && exec 3< /tmp/node");
+        let opened = world.run(&["exec", "-T", "c", "sh", "-c", &script]);
+        assert!(opened.code != 0 && opened.err.contains("not permitted"), "{kind} {number}: {opened:?}");
+    }
+    assert_eq!(world.exec("c", "stat -L -c %t:%T /proc/interrupts /proc/keys /proc/timer_list"), "1:3\n1:3\n1:3", "masked");
+    assert_eq!(world.exec("c", "ls -A /sys/firmware /proc/scsi 2>/dev/null | grep -v : | tr -d '\\n' | wc -c"), "0", "masked");
     // Nothing of the host's file system, network, processes or System V shared memory is in sight.
     assert_eq!(world.exec("c", "ls /proc | grep -c '^[0-9]'"), "4", "sleep, sh, ls and grep");
     assert_eq!(world.exec("c", "ls /sys/class/net | tr '\\n' ' '"), "eth0 lo");

@@ -24,16 +24,19 @@ fn links_in_an_image_lead_nowhere_but_into_it() {
         return;
     }
     // Every place where the runtime mounts or writes is a link to a folder of the host.
+    let host = crate::world::scratch().join("links").join("host");
+    let inside = host.display().to_string();
     let world = World::new(
         "links",
-        r#"
-image "evil" { from "base"; run "rm -rf /dev /proc.d /opt; rm -f /etc/hosts /etc/hostname /etc/resolv.conf"; copy "evil/" to="/"; }
+        &format!(
+            r#"
+image "evil" {{ from "base"; run "rm -rf /dev /opt; rm -f /etc/hosts /etc/hostname /etc/resolv.conf"; copy "same/" to="{inside}"; copy "evil/" to="/"; }}
 secret "s" file="secret"
-config "k" { content "k" }
+config "k" {{ content "k" }}
 volume "v"
-container "c" {
+container "c" {{
     image "evil"
-    workdir "/work/deep"
+    workdir "/links-job/deep"
     mount volume="v" to="/mnt/volume"
     mount bind="shared" to="/mnt/bind" create=#true
     tmpfs "/mnt/memory"
@@ -41,38 +44,55 @@ container "c" {
     config "k" to="/mnt/config/file"
     cmd "sleep" "1000"
     stop-grace "50ms"
-}
-"#,
+}}
+"#
+        ),
     );
-    let host = world.folder.with_file_name("host");
-    let _ = fs::remove_dir_all(&host);
     fs::create_dir_all(&host).unwrap();
     world.write("secret", "s");
+    // The same folders stand in the image: resolved in the root the links work, and on the host they would, too.
+    for folder in ["dev", "job", "volume", "bind", "memory", "secret", "config"] {
+        world.write(&format!("same/{folder}/keep"), "");
+        fs::create_dir_all(host.join(folder)).unwrap();
+    }
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        world.write(&format!("same/{name}"), "the image's");
+        fs::write(host.join(name), "the host's").unwrap();
+    }
     fs::create_dir_all(world.folder.join("evil/mnt")).unwrap();
     fs::create_dir_all(world.folder.join("evil/etc")).unwrap();
-    let names = ["dev", "work", "mnt/volume", "mnt/bind", "mnt/memory", "mnt/secret", "mnt/config"];
-    for name in names {
-        symlink(&host, world.folder.join("evil").join(name)).unwrap();
+    for (name, target) in [
+        ("dev", "dev"),
+        ("links-job", "job"),
+        ("mnt/volume", "volume"),
+        ("mnt/bind", "bind"),
+        ("mnt/memory", "memory"),
+        ("mnt/secret", "secret"),
+        ("mnt/config", "config"),
+    ] {
+        symlink(host.join(target), world.folder.join("evil").join(name)).unwrap();
     }
-    for name in ["etc/hosts", "etc/hostname", "etc/resolv.conf"] {
-        symlink(host.join("victim"), world.folder.join("evil").join(name)).unwrap();
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        symlink(host.join(name), world.folder.join("evil/etc").join(name)).unwrap();
     }
-    fs::write(host.join("victim"), "the host's").unwrap();
-    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap().matches(&host.display().to_string()).count();
-    let up = world.run(&["up"]);
-    assert_eq!(mounts(), 0);
-    untouched(&host.join("victim"));
-    assert_eq!(fs::read_dir(&host).unwrap().count(), 1, "nothing was made on the host");
-    if up.code == 0 {
-        // Inside, the same absolute paths mean the container's own tree.
-        assert_eq!(
-            world.exec("c", &format!("ls {} | tr '\\n' ' '; test -c /dev/null && echo devices", host.display())).lines().last(),
-            Some("devices")
-        );
-        world.exec("c", "echo gone > /etc/hosts; echo gone > /mnt/volume/x; echo gone > /dev/x");
-        untouched(&host.join("victim"));
-        assert_eq!(fs::read_dir(&host).unwrap().count(), 1);
-    }
+    world.ok(&["up"]);
+    let listing = || {
+        let out = Command::new("find").arg(&host).args(["-printf", "%P %s\n"]).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let before = listing();
+    // Everything is where it should be inside, and nothing was done to the same paths of the host.
+    let check = format!(
+        "test -c /dev/null && cat /mnt/secret/file /mnt/config/file && pwd -P && grep -c c-1 /etc/hosts && grep -cE ' {inside}/(memory|volume|bind) ' /proc/mounts"
+    );
+    let said = world.exec("c", &check);
+    assert_eq!(said, format!("sk{inside}/job/deep\n1\n3"));
+    world.exec("c", "echo gone > /etc/hosts; echo gone > /mnt/volume/x; echo gone > /mnt/memory/x");
+    assert_eq!(listing(), before);
+    assert!(!host.join("job/deep").exists() && !host.join("volume/x").exists());
+    untouched(&host.join("hosts"));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&format!("{inside}/")), "{mounts}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct Ran {
     pub err: String,
 }
 
-fn scratch() -> PathBuf {
+pub fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("real")
 }
 
