@@ -16,13 +16,13 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads a bundle.
+    /// Reads a bundle; its configuration may be another file than `config.json`, as crun has it.
     ///
     /// # Errors
     /// A folder without `config.json`; a configuration that is not right, with its place.
-    pub fn read(folder: &Path) -> Outcome<Self> {
+    pub fn read(folder: &Path, config: Option<&Path>) -> Outcome<Self> {
         let folder = std::fs::canonicalize(folder).doing(|| format!("there is no bundle {}", folder.display()))?;
-        let path = folder.join("config.json");
+        let path = folder.join(config.unwrap_or(Path::new("config.json")));
         let text = std::fs::read_to_string(&path).doing(|| format!("cannot read {}", path.display()))?;
         let spec: Spec = serde_json::from_str(&text).doing(|| format!("{} is not right", path.display()))?;
         let version = spec.version();

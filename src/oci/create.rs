@@ -24,6 +24,8 @@ pub struct Creation<'a> {
     pub root: &'a Path,
     pub id: &'a str,
     pub bundle: &'a Path,
+    /// The configuration, if it is not the bundle's `config.json`.
+    pub config: Option<&'a Path>,
     pub pid_file: Option<PathBuf>,
     /// Where the terminal's master is sent.
     pub console: Option<UnixStream>,
@@ -42,7 +44,7 @@ const NEW_TIME: libc::c_int = 0x80;
 /// What is wrong with the bundle; what the kernel refuses. Nothing of it is left then.
 pub fn create(mut creation: Creation) -> Outcome<Container> {
     check_id(creation.id)?;
-    let bundle = Bundle::read(creation.bundle)?;
+    let bundle = Bundle::read(creation.bundle, creation.config)?;
     let terminal = bundle.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
     let console = match (creation.console.take(), terminal) {
         (Some(stream), true) => Some(stream),

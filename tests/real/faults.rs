@@ -141,3 +141,19 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
         "{text}"
     );
 }
+
+#[test]
+fn a_reader_that_leaves_does_not_stop_an_up_half_way() {
+    if !is_root() {
+        return;
+    }
+    let world =
+        World::new("leaves", r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; limits { pids 20 }; }"#);
+    world.ok(&["up"]);
+    world.edit("pids 20", "pids 30");
+    let line = format!("{} up 2>&1 | head -n 1; sleep 1", env!("CARGO_BIN_EXE_stead"));
+    let status =
+        std::process::Command::new("sh").args(["-c", &line]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).status();
+    assert!(status.unwrap().success());
+    assert_eq!(world.ok(&["plan"]), "nothing to do\n");
+}

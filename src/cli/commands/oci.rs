@@ -50,6 +50,9 @@ struct Make {
     /// The bundle's folder.
     #[arg(short, long, default_value = ".")]
     bundle: PathBuf,
+    /// The configuration, if it is not the bundle's config.json; crun has it, too.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// A socket that the terminal's master is sent to.
     #[arg(long)]
     console_socket: Option<PathBuf>,
@@ -350,6 +353,7 @@ fn creation<'a>(arguments: &Arguments, root: &'a Path, make: &'a Make, console: 
         root,
         id: &make.id,
         bundle: &make.bundle,
+        config: make.config.as_deref(),
         pid_file: make.pid_file.clone(),
         console,
         systemd_cgroup: arguments.systemd_cgroup,
@@ -360,7 +364,7 @@ fn creation<'a>(arguments: &Arguments, root: &'a Path, make: &'a Make, console: 
 
 /// `run`: create, start, and unless detached wait, pass signals and the terminal, delete.
 fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bool) -> Outcome<u8> {
-    let terminal = wants_terminal(&make.bundle);
+    let terminal = wants_terminal(&make.bundle, make.config.as_deref());
     let (near, console) = match &make.console_socket {
         Some(path) => (None, Some(connect(path)?)),
         None if terminal && !detach => {
@@ -387,8 +391,8 @@ fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bo
     Ok(status)
 }
 
-fn wants_terminal(bundle: &Path) -> bool {
-    crate::store::read_json::<Spec>(&bundle.join("config.json"))
+fn wants_terminal(bundle: &Path, config: Option<&Path>) -> bool {
+    crate::store::read_json::<Spec>(&bundle.join(config.unwrap_or(Path::new("config.json"))))
         .and_then(|spec| spec.process().as_ref().and_then(Process::terminal))
         .unwrap_or(false)
 }

@@ -1,5 +1,4 @@
 //! The one object through which all output goes: results to standard output, the rest to standard error.
-#![expect(clippy::print_stderr, reason = "this is where printing is allowed")]
 
 mod diagnostics;
 mod plan;
@@ -102,36 +101,41 @@ impl Ui {
         self.result(&serde_json::to_string_pretty(value).unwrap_or_default());
     }
 
-    /// Says something that is no result.
+    /// Says something that is no result. Nobody there to read it is no reason to stop half-way.
     pub fn say(&self, text: &str) {
-        eprintln!("{text}");
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 
     /// Warns.
     pub fn warn(&self, text: &str) {
-        eprintln!("{} {text}", Style::Change.paint("warning:", self.color_err));
+        let _ = writeln!(std::io::stderr(), "{} {text}", Style::Change.paint("warning:", self.color_err));
     }
 
     /// Shows why a command failed, and what to do.
     pub fn fault(&self, fault: &Fault) {
         let mut source = std::error::Error::source(fault);
-        eprintln!("{} {fault}", Style::Bad.paint("error:", self.color_err));
+        let _ = writeln!(std::io::stderr(), "{} {fault}", Style::Bad.paint("error:", self.color_err));
         while let Some(cause) = source {
             let text = cause.to_string();
             let mut lines = text.lines();
-            eprintln!("  {} {}", Style::Dim.paint("because:", self.color_err), lines.next().unwrap_or_default());
-            lines.for_each(|line| eprintln!("    {line}"));
+            let _ = writeln!(
+                std::io::stderr(),
+                "  {} {}",
+                Style::Dim.paint("because:", self.color_err),
+                lines.next().unwrap_or_default()
+            );
+            lines.for_each(|line| drop(writeln!(std::io::stderr(), "    {line}")));
             source = cause.source();
         }
         if let Some(advice) = fault.advice() {
-            eprintln!("  {} {advice}", Style::Good.paint("help:", self.color_err));
+            let _ = writeln!(std::io::stderr(), "  {} {advice}", Style::Good.paint("help:", self.color_err));
         }
     }
 
     /// Shows findings in project files, all in one report.
     pub fn diagnostics(&self, found: &[Diagnostic], files: &BTreeMap<String, String>) {
         if !found.is_empty() {
-            eprint!("{}", diagnostics::render(found, files, self.color_err));
+            let _ = write!(std::io::stderr(), "{}", diagnostics::render(found, files, self.color_err));
         }
     }
 }

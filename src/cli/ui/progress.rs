@@ -5,6 +5,7 @@ use crate::apply::{Progress, Reporter};
 use crate::build::Event;
 use crate::model::Size;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,14 +56,14 @@ impl Shown {
         state.last = now;
         state.line = true;
         let text: String = text.chars().take(100).collect();
-        eprint!("\r\u{1b}[2K{}", Style::Dim.paint(&text, self.ui.color_err));
+        let _ = write!(std::io::stderr(), "\r\u{1b}[2K{}", Style::Dim.paint(&text, self.ui.color_err));
     }
 }
 
 impl State {
     fn clear(&mut self) {
         if std::mem::take(&mut self.line) {
-            eprint!("\r\u{1b}[2K");
+            let _ = write!(std::io::stderr(), "\r\u{1b}[2K");
         }
     }
 }
