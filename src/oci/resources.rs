@@ -142,7 +142,9 @@ pub fn update(container: &Container, resources: &LinuxResources) -> Outcome<()> 
 /// What the kernel refuses.
 pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>) -> Outcome<Cgroup> {
     let list = resources.map(|resources| settings(host, resources)).unwrap_or_default();
-    let wanted: Vec<&'static str> = list.iter().map(|setting| setting.controller).collect();
+    // In every hierarchy that `update` may want later; huge pages only where they are limited.
+    let mut wanted = vec!["cpu", "cpuset", "memory", "pids", "io"];
+    wanted.extend(list.iter().map(|setting| setting.controller).filter(|name| *name == "hugetlb"));
     let group = Cgroup::make(host, path, &wanted).doing(|| "cannot make the cgroup".into())?;
     let limited = group
         .apply(host, path, &list)
