@@ -33,14 +33,14 @@ const DEPENDS: &str = "it depends on";
 
 /// One pass over an instance's containers.
 pub struct Executor<'a> {
-    loaded: &'a LoadedProject,
-    store: &'a Store,
-    planned: &'a Planned,
-    observation: &'a Observation,
-    reporter: &'a dyn Reporter,
-    options: &'a UpOptions,
-    record: InstanceRecord,
-    failures: Vec<Failure>,
+    pub loaded: &'a LoadedProject,
+    pub store: &'a Store,
+    pub planned: &'a Planned,
+    pub observation: &'a Observation,
+    pub reporter: &'a dyn Reporter,
+    pub options: &'a UpOptions,
+    pub record: InstanceRecord,
+    pub failures: Vec<Failure>,
 }
 
 /// What is to be done with a container.
@@ -60,19 +60,6 @@ impl<'a> Executor<'a> {
         self.instance().save(&self.record)?;
         boundary();
         Ok(())
-    }
-
-    /// A pass that has done nothing yet.
-    pub fn new(
-        loaded: &'a LoadedProject,
-        store: &'a Store,
-        planned: &'a Planned,
-        observation: &'a Observation,
-        reporter: &'a dyn Reporter,
-        options: &'a UpOptions,
-        record: InstanceRecord,
-    ) -> Self {
-        Self { loaded, store, planned, observation, reporter, options, record, failures: Vec::new() }
     }
 
     /// The record as it is now, and what did not come up: causes first, what only waited for them after.

@@ -170,10 +170,11 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     keep_lock(instance, &lock);
     remember(loaded, &lock, &observation, &store, &planned.built, &mut record)?;
     pin(loaded, &store, &record, &lock)?;
-    let mut executor = Executor::new(loaded, &store, &planned, &observation, reporter, options, record);
+    let (store, planned, observation) = (&store, &planned, &observation);
+    let mut executor = Executor { loaded, store, planned, observation, reporter, options, record, failures: Vec::new() };
     let result = executor.run();
     let (record, failures) = executor.finish();
-    pin(loaded, &store, &record, &lock)?;
+    pin(loaded, store, &record, &lock)?;
     let ok = result.is_ok() && failures.is_empty();
     history::add(instance, &Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() })?;
     result?;

@@ -3,7 +3,7 @@
 use super::config::{Bundle, flag, mask, options};
 use super::hooks;
 use super::state::Status;
-use crate::runtime::{Cgroup, Filter, Host, Root, StartError, program, resource, through};
+use crate::runtime::{Cgroup, DEVICE_LINKS, Filter, Host, Root, StartError, program, resource, through};
 use crate::sys;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
@@ -308,14 +308,7 @@ fn device(root: &Root, path: &Path, kind: SFlag, number: (u64, u64), mode: u32, 
 fn links(root: &Root, own_dev: bool) -> io::Result<()> {
     let dev = sys::open_in_root(&root.fd, "dev", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
     let here = through(&dev);
-    for (name, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("core", "/proc/kcore"),
-        ("ptmx", "pts/ptmx"),
-    ] {
+    for (name, target) in DEVICE_LINKS {
         // What the image has there stays, unless /dev is ours.
         match symlink(target, here.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

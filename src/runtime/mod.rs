@@ -28,7 +28,7 @@ pub use exec::{Session, exec};
 pub use guard::{Filter, program};
 pub use identity::{Identity, identity, identity_in};
 pub use limits::{Expect, Setting, caveats, processors, refusal, resource};
-pub use rootfs::{Root, TARGETS, through};
+pub use rootfs::{DEVICE_LINKS, Root, TARGETS, through};
 pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
 pub use start::{Running, StartError, Stdio, start};
 pub use stats::{Network, Pressure, Usage, usage};

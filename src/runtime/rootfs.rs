@@ -20,6 +20,16 @@ use std::path::{Path, PathBuf};
 /// Paths that may be made in a root because something is mounted there.
 pub const TARGETS: [&str; 6] = ["proc", "sys", "dev", "etc/hosts", "etc/hostname", "etc/resolv.conf"];
 
+/// Links in /dev, as Docker makes them.
+pub const DEVICE_LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+];
+
 const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC).union(MsFlags::MS_NODEV);
 
 /// Docker's masked paths (`oci/defaults.go`); those of /sys for each processor are found at run time.
@@ -173,14 +183,7 @@ impl Root {
             at(&format!("cannot open /dev/{name} to everybody"), opened.map_err(io::Error::from))?;
         }
         let here = through(&dev);
-        for (name, target) in [
-            ("fd", "/proc/self/fd"),
-            ("stdin", "/proc/self/fd/0"),
-            ("stdout", "/proc/self/fd/1"),
-            ("stderr", "/proc/self/fd/2"),
-            ("ptmx", "pts/ptmx"),
-            ("core", "/proc/kcore"),
-        ] {
+        for (name, target) in DEVICE_LINKS {
             at(&format!("cannot make /dev/{name}"), symlink(target, here.join(name)))?;
         }
         self.mount(

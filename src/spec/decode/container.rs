@@ -1,0 +1,240 @@
+//! `container` nodes: everything but what they may use and are trusted with.
+
+use super::limits::log;
+use super::*;
+
+impl Decoder<'_> {
+    pub(super) fn container(&mut self, node: &Tree, path: &str) -> Option<Container> {
+        for child in &node.children {
+            self.places.0.entry(format!("{path}.{}", child.name)).or_insert_with(|| child.place.clone());
+            if matches!(child.name.as_str(), "limits" | "security") {
+                for inner in &child.children {
+                    self.places.0.entry(format!("{path}.{}.{}", child.name, inner.name)).or_insert_with(|| inner.place.clone());
+                }
+            }
+            if child.name == "env" {
+                for (name, entry) in &child.props {
+                    self.places.0.insert(format!("{path}.env.{name}"), entry.place.clone());
+                }
+            }
+            for keyed in ["mount", "secret", "config", "tmpfs", "publish", "depends-on", "network", "env-file"] {
+                if child.name == keyed {
+                    let key = child
+                        .prop_text("to")
+                        .filter(|_| keyed == "mount")
+                        .or_else(|| child.args.first().map(|arg| plain(&arg.value)));
+                    self.places.0.insert(format!("{path}.{keyed}.{}", key.unwrap_or_default()), child.place.clone());
+                }
+            }
+        }
+        let Some(image) = node.child("image") else {
+            let help = self
+                .images
+                .first()
+                .map_or("for example: image \"app\"".to_owned(), |name| format!("for example: image \"{name}\""));
+            self.sink.push(Diagnostic::error("no-image", node.place.clone(), "this container has no image").help(help));
+            return None;
+        };
+        let words = |name: &str| node.child(name).map(Tree::words);
+        let flag = |name: &str| node.child(name).and_then(|child| child.arg(0)).and_then(as_flag).unwrap_or(false);
+        let hooks = |event: &str| -> Vec<Vec<String>> {
+            node.all("on")
+                .filter(|on| on.text().as_deref() == Some(event))
+                .flat_map(|on| on.all("exec"))
+                .map(Tree::words)
+                .collect()
+        };
+        Some(Container {
+            image: self.image_ref(image)?,
+            cmd: words("cmd"),
+            entrypoint: words("entrypoint"),
+            env: self.environment(node),
+            env_files: node
+                .all("env-file")
+                .filter_map(|child| Some(EnvFile { path: child.text()?, required: child.flag("required").unwrap_or(true) }))
+                .collect(),
+            workdir: node.child("workdir").and_then(|child| self.absolute(child)),
+            user: node.child("user").and_then(|child| self.user(child)),
+            groups: node.all("group-add").flat_map(Tree::words).collect(),
+            hostname: node.child("hostname").and_then(Tree::name),
+            replicas: node.child("replicas").and_then(|child| child.arg(0)).and_then(as_u32).unwrap_or(1),
+            networks: self.attachments(node),
+            publish: node.all("publish").filter_map(|child| self.publish(child)).collect(),
+            mounts: node.all("mount").filter_map(|child| self.mount(child)).collect(),
+            tmpfs: node.all("tmpfs").filter_map(|child| self.tmpfs(child)).collect(),
+            secrets: node.all("secret").filter_map(|child| self.file_use(child, "/run/secrets", 0o400)).collect(),
+            configs: node.all("config").filter_map(|child| self.file_use(child, "/run/configs", 0o444)).collect(),
+            depends_on: self.dependencies(node),
+            healthcheck: node.child("healthcheck").and_then(|child| self.health(child)),
+            restart: node.child("restart").map(|child| self.restart(child)).unwrap_or_default(),
+            restart_unhealthy: node.child("restart").and_then(|child| child.flag("unhealthy")).unwrap_or(false),
+            limits: node.child("limits").map(|child| self.limits(child)).unwrap_or_default(),
+            security: node.child("security").map(|child| self.security(child)).unwrap_or_default(),
+            devices: node
+                .all("device")
+                .filter_map(|child| child.text().map(|path| (path.clone(), child.prop_text("to").unwrap_or(path))))
+                .collect(),
+            sysctls: free(node, "sysctl"),
+            stop_signal: node.child("stop-signal").and_then(|child| self.signal(child)),
+            stop_grace: node.child("stop-grace").and_then(|child| child.arg(0)).and_then(as_span).unwrap_or(Span::seconds(10)),
+            init: flag("init"),
+            tty: flag("tty"),
+            log: node.child("log").map(log).unwrap_or_else(|| Log { size: Size::mib(20), files: 5, driver: None }),
+            extra_hosts: node
+                .all("extra-host")
+                .filter_map(|child| Some((child.text()?, child.arg(1).and_then(as_text)?)))
+                .collect(),
+            labels: free(node, "label"),
+            namespaces: node.child("namespace").map(namespaces).unwrap_or_default(),
+            on_start: hooks("start"),
+            on_stop: hooks("stop"),
+        })
+    }
+
+    pub(super) fn environment(&mut self, node: &Tree) -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, String> = BTreeMap::new();
+        let mut places: BTreeMap<&str, &Place> = BTreeMap::new();
+        for (name, entry) in node.all("env").flat_map(|child| &child.props) {
+            if let Some(first) = places.insert(name, &entry.place) {
+                self.sink.push(
+                    Diagnostic::error("duplicate", entry.place.clone(), format!("`{name}` is set twice"))
+                        .other(first.clone(), "first here"),
+                );
+            }
+            all.insert(name.clone(), plain(&entry.value));
+        }
+        all
+    }
+
+    pub(super) fn attachments(&mut self, node: &Tree) -> Vec<Attachment> {
+        let mut found: Vec<Attachment> = Vec::new();
+        for child in node.all("network") {
+            let alias = child.prop_text("alias").and_then(|text| Name::parse(&text).ok());
+            let address = child.prop("address").and_then(as_address);
+            for network in child.words().iter().filter_map(|text| Name::parse(text).ok()) {
+                if found.iter().any(|other| other.network == network) {
+                    let message = format!("the network \"{network}\" stands twice");
+                    self.sink.push(Diagnostic::error("duplicate", child.place.clone(), message));
+                    continue;
+                }
+                found.push(Attachment { network, alias: alias.clone(), address });
+            }
+        }
+        found
+    }
+
+    pub(super) fn publish(&mut self, node: &Tree) -> Option<Publish> {
+        let host = node.arg(0).and_then(|value| grammar::ports(value).ok())?;
+        let to = node.prop("to").and_then(|value| grammar::ports(value).ok()).unwrap_or(host);
+        if host.1 - host.0 != to.1 - to.0 {
+            self.sink.push(
+                Diagnostic::error("wrong-value", node.place.clone(), "the two ranges of ports differ in length").help(format!(
+                    "write to=\"{}-{}\"",
+                    to.0,
+                    u32::from(to.0) + u32::from(host.1 - host.0)
+                )),
+            );
+            return None;
+        }
+        Some(Publish {
+            host,
+            to,
+            address: node.prop("address").and_then(as_address).unwrap_or(Ipv4Addr::LOCALHOST),
+            protocol: if node.prop_text("protocol").as_deref() == Some("udp") { Protocol::Udp } else { Protocol::Tcp },
+        })
+    }
+
+    pub(super) fn mount(&mut self, node: &Tree) -> Option<Mount> {
+        let to = node.prop_text("to")?;
+        if !self.must_be_absolute(&to, &node.prop_place("to")) {
+            return None;
+        }
+        let name = |prop: &str| node.prop_text(prop).and_then(|text| Name::parse(&text).ok());
+        let source = match (name("volume"), node.prop_text("bind"), name("image")) {
+            (Some(volume), None, None) => MountSource::Volume(volume),
+            (None, Some(path), None) => MountSource::Bind(path),
+            (None, None, Some(image)) => MountSource::Image(image),
+            _ => {
+                self.sink.push(
+                    Diagnostic::error("mount", node.place.clone(), "a mount has exactly one of `volume=`, `bind=` and `image=`")
+                        .help("for example: mount volume=\"data\" to=\"/data\""),
+                );
+                return None;
+            }
+        };
+        Some(Mount {
+            source,
+            to,
+            read_only: node.flag("read-only").unwrap_or(false),
+            subpath: node.prop_text("subpath"),
+            create: node.flag("create").unwrap_or(false),
+            propagation: match node.prop_text("propagation").as_deref() {
+                Some("slave") => Propagation::Slave,
+                Some("shared") => Propagation::Shared,
+                _ => Propagation::Private,
+            },
+        })
+    }
+
+    pub(super) fn tmpfs(&mut self, node: &Tree) -> Option<Tmpfs> {
+        let path = self.absolute(node)?;
+        Some(Tmpfs {
+            path,
+            size: node.prop("size").and_then(as_size),
+            mode: node.prop("mode").and_then(as_mode).unwrap_or(0o1777),
+        })
+    }
+
+    pub(super) fn file_use(&mut self, node: &Tree, folder: &str, mode: u32) -> Option<FileUse> {
+        let name = node.name()?;
+        let to = node.prop_text("to").unwrap_or_else(|| format!("{folder}/{name}"));
+        if !self.must_be_absolute(&to, &node.prop_place("to")) {
+            return None;
+        }
+        let mode = node.prop("mode").and_then(as_mode).unwrap_or(mode);
+        Some(FileUse { name, to, mode, owner: node.prop_text("owner") })
+    }
+
+    pub(super) fn dependencies(&mut self, node: &Tree) -> BTreeMap<Name, Until> {
+        let mut found = BTreeMap::new();
+        for child in node.all("depends-on") {
+            let Some(name) = child.name() else { continue };
+            let until = match child.prop_text("until").as_deref() {
+                Some("healthy") => Until::Healthy,
+                Some("completed") => Until::Completed,
+                _ => Until::Started,
+            };
+            if found.insert(name.clone(), until).is_some() {
+                self.sink.push(Diagnostic::error("duplicate", child.place.clone(), format!("\"{name}\" is depended on twice")));
+            }
+        }
+        found
+    }
+
+    pub(super) fn restart(&mut self, node: &Tree) -> Restart {
+        let max = node.prop("max").and_then(as_u32);
+        let policy = match node.text().as_deref() {
+            Some("on-failure") => return Restart::OnFailure(max),
+            Some("always") => Restart::Always,
+            Some("unless-stopped") => Restart::UnlessStopped,
+            _ => Restart::No,
+        };
+        if max.is_some() {
+            let diagnostic = Diagnostic::error("wrong-value", node.prop_place("max"), "`max` belongs to \"on-failure\" only");
+            self.sink.push(diagnostic.help("write restart \"on-failure\" max=…, or leave `max` out"));
+        }
+        policy
+    }
+}
+
+fn namespaces(node: &Tree) -> Namespaces {
+    Namespaces {
+        network: match node.prop_text("network").as_deref() {
+            Some("host") => NetworkMode::Host,
+            Some("none") => NetworkMode::None,
+            _ => NetworkMode::Own,
+        },
+        host_pid: node.prop("pid").is_some(),
+        host_ipc: node.prop("ipc").is_some(),
+    }
+}

@@ -1,0 +1,261 @@
+//! Checked nodes → the typed project and the places of its parts.
+//!
+//! Structure and kinds were checked by the grammar, so a value that is missing here has been
+//! reported already; decoders then leave the part out and go on.
+
+mod container;
+mod image;
+mod limits;
+mod values;
+
+use self::values::*;
+use super::assemble::{Assembled, plain};
+use super::diagnose::{Diagnostic, Sink};
+use super::grammar::{self, Node, row};
+use super::language::TOP;
+use super::project::*;
+use super::tree::{Tree, Value};
+use crate::model::{Name, Place, Size, Span, Subnet, capability, nearest};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// Decodes everything; `later` gets what is understood and not carried out yet.
+pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Option<Project>, Places) {
+    for tree in &assembled.nodes {
+        note_later(tree, TOP, later);
+    }
+    let mut decoder = Decoder { sink, later, places: Places::default(), images: Vec::new() };
+    let project = decoder.project(file, &assembled.nodes);
+    (project, decoder.places)
+}
+
+fn note_later(tree: &Tree, rows: &'static [Node], later: &mut Sink) {
+    let Some(row) = row(rows, &tree.name) else { return };
+    if row.later {
+        later.push(unsupported(&tree.place, &format!("`{}`", tree.name)));
+        return;
+    }
+    for child in &tree.children {
+        note_later(child, row.children, later);
+    }
+}
+
+fn unsupported(place: &Place, what: &str) -> Diagnostic {
+    Diagnostic::error("not-supported-yet", place.clone(), format!("{what} is not supported yet"))
+        .help("the file is right; take this out to run it with this version")
+}
+
+struct Decoder<'a> {
+    sink: &'a mut Sink,
+    later: &'a mut Sink,
+    places: Places,
+    images: Vec<String>,
+}
+
+impl Decoder<'_> {
+    fn project(&mut self, file: &str, nodes: &[Tree]) -> Option<Project> {
+        let Some(head) = nodes.iter().find(|node| node.name == "project") else {
+            let place = Place { file: file.to_owned(), line: 1, offset: 0, length: 0 };
+            // A file that is not KDL has no nodes; its own error says enough.
+            if !nodes.is_empty() || self.sink.all().is_empty() {
+                let diagnostic = Diagnostic::error("no-project", place, "the project has no name");
+                self.sink.push(diagnostic.help("begin the file with: project \"NAME\""));
+            }
+            return None;
+        };
+        self.images = nodes.iter().filter(|node| node.name == "image").filter_map(Tree::text).collect();
+        self.places.0.insert("project".into(), head.place.clone());
+        let mut mirrors = Vec::new();
+        for (index, node) in nodes.iter().filter(|node| node.name == "mirror").enumerate() {
+            self.places.0.insert(format!("mirror.{index}"), node.place.clone());
+            mirrors.push(Mirror { places: node.words(), suite: node.prop_text("suite") });
+        }
+        for job in nodes.iter().filter(|node| node.name == "job") {
+            self.places.0.insert(format!("job.{}", job.text().unwrap_or_default()), job.place.clone());
+        }
+        Some(Project {
+            images: self.named(nodes, "image", Self::image),
+            containers: self.named(nodes, "container", Self::container),
+            networks: self.named(nodes, "network", Self::network),
+            volumes: self.named(nodes, "volume", |_, node, _| Some(Volume { labels: free(node, "label") })),
+            secrets: self.named(nodes, "secret", |_, node, _| node.prop_text("file")),
+            configs: self.named(nodes, "config", Self::config),
+            mirrors,
+            name: head.name()?,
+        })
+    }
+
+    /// Decodes all nodes of a kind, and reports those that share a name.
+    fn named<T>(
+        &mut self,
+        nodes: &[Tree],
+        kind: &str,
+        decode: impl Fn(&mut Self, &Tree, &str) -> Option<T>,
+    ) -> BTreeMap<Name, T> {
+        let mut found = BTreeMap::new();
+        for node in nodes.iter().filter(|node| node.name == kind) {
+            let Some(name) = node.name() else { continue };
+            let path = format!("{kind}.{name}");
+            if let Some(first) = self.places.0.get(&path) {
+                self.sink.push(
+                    Diagnostic::error("duplicate", node.first_place(), format!("there are two {kind}s named \"{name}\""))
+                        .other(first.clone(), "first here")
+                        .help("give one of them another name"),
+                );
+                continue;
+            }
+            self.places.0.insert(path.clone(), node.first_place());
+            if let Some(value) = decode(self, node, &path) {
+                found.insert(name, value);
+            }
+        }
+        found
+    }
+
+    fn image_ref(&mut self, node: &Tree) -> Option<ImageRef> {
+        let text = node.text()?;
+        if self.images.contains(&text) {
+            return Name::parse(&text).ok().map(ImageRef::Project);
+        }
+        let plain = !text.contains(['/', ':', '.', '@']);
+        if let Some(near) = nearest(&text, self.images.iter().map(String::as_str)).filter(|_| plain) {
+            self.sink.push(
+                Diagnostic::error("unknown-image", node.first_place(), format!("there is no image \"{text}\""))
+                    .help(format!("write \"{near}\"; for an image of a registry, write its tag too: \"{text}:latest\"")),
+            );
+            return None;
+        }
+        self.later
+            .push(unsupported(&node.first_place(), &format!("\"{text}\" is no `image` of this project, and a registry's image")));
+        Some(ImageRef::Registry(text))
+    }
+
+    /// A user: strict numbers or a name, never something that could be read as both (CVE-2026-30892).
+    fn user(&mut self, node: &Tree) -> Option<String> {
+        let text = node.text()?;
+        let bad = text.split(':').any(|part| {
+            part.is_empty()
+                || part.chars().any(|c| c.is_control() || c == '/')
+                || (part.starts_with(|c: char| c.is_ascii_digit()) && part.parse::<u32>().is_err_and(|_| true))
+        });
+        if bad || text.matches(':').count() > 1 {
+            self.sink.push(
+                Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a user"))
+                    .help("write a name or a number from 0 to 4294967294, with `:group` if wanted"),
+            );
+            return None;
+        }
+        Some(text)
+    }
+
+    fn absolute(&mut self, node: &Tree) -> Option<String> {
+        let text = node.text()?;
+        self.must_be_absolute(&text, &node.first_place()).then_some(text)
+    }
+
+    fn must_be_absolute(&mut self, text: &str, place: &Place) -> bool {
+        let fine = text.starts_with('/') && !text.split('/').any(|part| part == "..");
+        if !fine {
+            self.sink.push(
+                Diagnostic::error("wrong-value", place.clone(), format!("{text:?} is not an absolute path in the container"))
+                    .help(format!("write \"/{}\"", text.trim_start_matches(['.', '/']))),
+            );
+        }
+        fine
+    }
+
+    fn signal(&mut self, node: &Tree) -> Option<String> {
+        let text = node.text()?;
+        let short = text.to_uppercase();
+        let short = short.strip_prefix("SIG").unwrap_or(&short);
+        if SIGNALS.contains(&short) {
+            return Some(short.to_owned());
+        }
+        let near = nearest(&short.to_lowercase(), LOWER_SIGNALS.iter().copied())
+            .map(|near| format!("write \"{}\"", near.to_uppercase()));
+        self.sink
+            .push(Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a signal")).maybe_help(near));
+        None
+    }
+
+    fn health(&mut self, node: &Tree) -> Option<Health> {
+        let span = |name: &str, default: Span| node.prop(name).and_then(as_span).unwrap_or(default);
+        let probes: Vec<&Tree> = node.children.iter().collect();
+        let probe = match (node.text().as_deref(), probes.as_slice()) {
+            (Some("none"), []) => Probe::None,
+            (None, [probe]) => match probe.name.as_str() {
+                "exec" => Probe::Exec(probe.words()),
+                "http" => Probe::Http {
+                    port: probe.arg(0).and_then(as_u32).and_then(|port| u16::try_from(port).ok())?,
+                    path: probe.prop_text("path").unwrap_or_else(|| "/".into()),
+                },
+                _ => Probe::Tcp(probe.arg(0).and_then(as_u32).and_then(|port| u16::try_from(port).ok())?),
+            },
+            (_, probes) => {
+                let message = if probes.len() > 1 {
+                    "a health check is one of exec, http, tcp"
+                } else {
+                    "this health check checks nothing"
+                };
+                let diagnostic =
+                    Diagnostic::error("healthcheck", probes.get(1).map_or(&node.place, |second| &second.place).clone(), message);
+                self.sink.push(diagnostic.help("for example: healthcheck { tcp 6379 }"));
+                return None;
+            }
+        };
+        Some(Health {
+            probe,
+            interval: span("interval", Span::seconds(10)),
+            timeout: span("timeout", Span::seconds(5)),
+            retries: node.prop("retries").and_then(as_u32).unwrap_or(3),
+            start_period: span("start-period", Span(0)),
+            start_interval: span("start-interval", Span(250)),
+        })
+    }
+
+    fn network(&mut self, node: &Tree, _: &str) -> Option<Network> {
+        let subnet = node.prop_text("subnet").and_then(|text| Subnet::parse(&text).ok());
+        let gateway = node.prop("gateway").and_then(as_address);
+        if let Some(gateway) = gateway
+            && !subnet.is_some_and(|subnet| subnet.contains(gateway))
+        {
+            let diagnostic =
+                Diagnostic::error("wrong-value", node.prop_place("gateway"), "the gateway must lie in the network's `subnet=`");
+            self.sink.push(diagnostic);
+        }
+        Some(Network {
+            internal: node.flag("internal").unwrap_or(false),
+            subnet,
+            gateway,
+            mtu: node.prop("mtu").and_then(as_u32),
+            external: node.prop_text("external"),
+            labels: free(node, "label"),
+        })
+    }
+
+    fn config(&mut self, node: &Tree, _: &str) -> Option<ConfigSource> {
+        match (node.prop_text("file"), node.child("content").and_then(Tree::text)) {
+            (Some(file), None) => Some(ConfigSource::File(file)),
+            (None, Some(content)) => Some(ConfigSource::Content(content)),
+            _ => {
+                self.sink.push(
+                    Diagnostic::error("config", node.place.clone(), "a config has either `file=` or `content`")
+                        .help("for example: config \"motd\" { content \"hello\" }"),
+                );
+                None
+            }
+        }
+    }
+}
+
+/// All properties of all nodes of a name, as text.
+fn free(node: &Tree, name: &str) -> BTreeMap<String, String> {
+    node.all(name).flat_map(|child| &child.props).map(|(key, entry)| (key.clone(), plain(&entry.value))).collect()
+}
+
+const SIGNALS: &[&str] = &[
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "CHLD",
+    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+const LOWER_SIGNALS: &[&str] =
+    &["hup", "int", "quit", "abrt", "kill", "usr1", "usr2", "pipe", "alrm", "term", "cont", "stop", "winch"];
