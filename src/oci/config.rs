@@ -80,7 +80,9 @@ impl Bundle {
     /// Namespaces by kind, and the path of each that is to be joined.
     pub fn namespaces(&self) -> Vec<(LinuxNamespaceType, Option<PathBuf>)> {
         let list = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
-        list.iter().map(|namespace| (namespace.typ(), namespace.path().clone())).collect()
+        // An empty path is none.
+        let path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        list.iter().map(|namespace| (namespace.typ(), path(namespace.path()))).collect()
     }
 }
 

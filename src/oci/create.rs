@@ -1,19 +1,17 @@
 //! `create` and `start`, seen from outside: cgroup, namespaces, identity maps, hooks, the wait.
 
-use super::config::{Bundle, flag};
+use super::config::{Bundle, flag, options};
 use super::init::{self, Init};
 use super::state::{Container, Status, began, check_id};
-use super::{hooks, resources};
+use super::{hooks, listener, resources};
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::now_ms;
-use crate::runtime::seccomp::{Profile, compile};
-use crate::runtime::{self, Filter};
+use crate::runtime;
 use crate::sys::{self, Side};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
 use std::fs;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -89,11 +87,7 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     let linux = bundle.spec.linux().as_ref();
     let cgroup = resources::cgroup(&host, &container.cgroup, linux.and_then(|linux| linux.resources().as_ref()))?;
     let start = sys::listen_in(&container.folder, "start").doing(|| "cannot listen for the start".into())?;
-    let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(|seccomp| {
-        let text = serde_json::to_string(seccomp).unwrap_or_default();
-        Profile::parse(&text, u64::MAX).map(|profile| Filter::of(compile(&profile)))
-    });
-    let filter = filter.transpose().map_err(|why| Fault::new(format!("linux.seccomp: {why}")))?;
+    let filter = listener::filter(&bundle.spec)?;
     let namespaces = bundle.namespaces();
     let mut flags = 0;
     let mut joined: Vec<(LinuxNamespaceType, OwnedFd)> = Vec::new();
@@ -130,6 +124,8 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
         }
         flags &= !NEW_TIME;
     }
+    let joins_user = joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
+    let sources = if user_namespace || joins_user { sources(bundle)? } else { Vec::new() };
     let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
     let entrance = cgroup.entrance();
     let init = Init {
@@ -142,16 +138,20 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
         no_pivot: creation.no_pivot,
         preserve: creation.preserve,
         cgroup: &cgroup,
-        placed: entrance.is_some(),
+        cgroup_path: &container.cgroup,
+        sources,
     };
     // The cgroup's namespace is made by the child itself, once it is in its cgroup.
     let cgroup_namespace = flags & libc::CLONE_NEWCGROUP != 0;
     let new = flags & !libc::CLONE_NEWCGROUP;
-    let (pid, _process) = match sys::clone_process(new, entrance.as_ref()).doing(|| "cannot make the namespaces".into())? {
-        Side::Child => init::run(init, far, cgroup_namespace, user_namespace),
-        Side::Parent { pid, pidfd } => (pid, pidfd),
+    let own = if joins_user { 0 } else { new };
+    let pid = match sys::clone_process(own, entrance.as_ref()).doing(|| "cannot make the namespaces".into())? {
+        Side::Child if joins_user => init::join_user(init, far, new, cgroup_namespace, entrance.is_some()),
+        Side::Child => init::enter_and_run(init, far, cgroup_namespace, user_namespace, entrance.is_some()),
+        Side::Parent { pid, .. } => pid,
     };
     drop((far, init));
+    let pid = if joins_user { successor(&line, pid)? } else { pid };
     container.pid = pid;
     container.began = began(pid).unwrap_or(0);
     if let (true, Some(linux)) = (user_namespace, linux) {
@@ -172,6 +172,30 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
         sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Sources of bind mounts, opened while this process may still reach them: a user namespace may not.
+fn sources(bundle: &Bundle) -> Outcome<Vec<Option<OwnedFd>>> {
+    let open = |one: &oci_spec::runtime::Mount| {
+        let found = options(one);
+        let source = one.source().as_ref().filter(|_| found.bind)?;
+        let path = bundle.folder.join(source);
+        let tree = sys::detached_tree(&path, found.flags.contains(nix::mount::MsFlags::MS_REC));
+        Some(tree.doing(|| format!("cannot open {}", path.display())))
+    };
+    bundle.spec.mounts().iter().flatten().map(|one| open(one).transpose()).collect()
+}
+
+/// The process that the first one made inside a user namespace, as a further child of this one.
+fn successor(line: &UnixStream, first: i32) -> Outcome<i32> {
+    let mut message = vec![0; 4096];
+    let (length, fds) = sys::receive_with(line, &mut message).doing(|| "the container's process does not answer".into())?;
+    let _ = sys::wait_for(first);
+    match (message[..length].split_first(), fds.first().and_then(sys::process_number)) {
+        (Some((b'C', _)), Some(pid)) => Ok(pid),
+        (Some((b'E', text)), _) => Err(Fault::new(String::from_utf8_lossy(text).into_owned())),
+        _ => Err(Fault::new("the container's process ended before it began")),
+    }
 }
 
 /// Tells the child to go on, and waits until it has come to a point.
@@ -235,11 +259,11 @@ pub fn start(container: &Container) -> Outcome<()> {
     let line = sys::connect_in(&container.folder, "start").doing(|| "the container does not wait for its start".into())?;
     // From here on it is no longer created, whatever comes of it.
     let _ = fs::remove_file(container.folder.join("start"));
-    let mut said = String::new();
     // The program that is executed closes the line.
-    let _ = (&line).read_to_string(&mut said);
+    let said = listener::hear(&line, || listener::Listener::of(container, Status::Running, container.pid))
+        .inspect_err(|_| container.end())?;
     if !said.is_empty() {
-        return Err(Fault::new(said));
+        return Err(Fault::new(String::from_utf8_lossy(&said).into_owned()));
     }
     hooks::run(container.hooks("poststart"), &container.state(Status::Running)).inspect_err(|_| container.end())
 }

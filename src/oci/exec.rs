@@ -1,10 +1,10 @@
 //! A further process in a container made here.
 
 use super::init::{become_process, execute, find, prepare, terminal};
+use super::listener::{self, Listener};
 use super::state::{Container, Status};
 use crate::model::{Context, Fault, Outcome};
-use crate::runtime::seccomp::{Profile, compile};
-use crate::runtime::{Filter, StartError};
+use crate::runtime::StartError;
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Process;
@@ -45,15 +45,11 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
         _ => None,
     };
     let spec = container.spec()?;
-    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()).map(|seccomp| {
-        let text = serde_json::to_string(seccomp).unwrap_or_default();
-        Profile::parse(&text, u64::MAX).map(|profile| Filter::of(compile(&profile)))
-    });
-    let filter = filter.transpose().map_err(Fault::new)?;
+    let filter = listener::filter(&spec)?;
     let cgroup = container
         .cgroup()
         .below(&crate::runtime::host(), &execution.below)
-        .map_err(|error| Fault::caused("cannot exec in that cgroup", error))?;
+        .map_err(|error| Fault::caused("cannot exec in this cgroup", error))?;
     let entrance = cgroup.entrance();
     let (line, far_line) = sys::message_pair().doing(|| "cannot make a socket".into())?;
     let (errors, far) = sys::pipe().doing(|| "cannot make a pipe".into())?;
@@ -106,7 +102,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
                     Err(error) => error,
                     Ok(ready) => {
                         let begun = sys::close_on_exec_from(3 + i32::try_from(execution.preserve).unwrap_or(0))
-                            .and_then(|()| become_process(process, filter.as_ref()));
+                            .and_then(|()| become_process(process, filter.as_ref(), &far_line));
                         match begun {
                             Ok(()) => {
                                 sys::set_umask(process.user().umask().unwrap_or(0o022));
@@ -130,6 +126,9 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
         let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
     }
     let _ = sys::send_with(&line, b"G", &[]);
+    listener::hear(&line, || Listener::of(container, Status::Running, pid)).inspect_err(|_| {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    })?;
     drop(line);
     let mut said = Vec::new();
     File::from(errors).read_to_end(&mut said).doing(|| "cannot hear of the process".into())?;

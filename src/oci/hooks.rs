@@ -1,9 +1,10 @@
 //! Hooks: programs of the bundle that run at points of a container's life, given its state.
 
+use super::state::State;
 use crate::model::{Context, Fault, Outcome};
 use oci_spec::runtime::{Hook, Spec};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,11 @@ pub fn of(spec: &Spec, kind: &str) -> Vec<Hook> {
 ///
 /// # Errors
 /// The hook that failed, with what it said.
-pub fn run(hooks: Vec<Hook>, state: &serde_json::Value) -> Outcome<()> {
+pub fn run(hooks: Vec<Hook>, state: &State) -> Outcome<()> {
     hooks.iter().try_for_each(|hook| one(hook, state))
 }
 
-fn one(hook: &Hook, state: &serde_json::Value) -> Outcome<()> {
+fn one(hook: &Hook, state: &State) -> Outcome<()> {
     let shown = hook.path().display().to_string();
     let args = hook.args().clone().unwrap_or_default();
     let mut command = Command::new(hook.path());
@@ -68,5 +69,9 @@ fn one(hook: &Hook, state: &serde_json::Value) -> Outcome<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Fault::new(format!("the hook {shown} failed ({}): {said}", output.status)))
+    let how = match output.status.signal() {
+        Some(libc::SIGSYS) => "bad system call".to_owned(),
+        _ => output.status.to_string(),
+    };
+    Err(Fault::new(format!("error running hook {shown} ({how}): {said}")))
 }

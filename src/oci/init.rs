@@ -2,7 +2,8 @@
 
 use super::config::{Bundle, flag, mask, options};
 use super::hooks;
-use super::state::Status;
+use super::listener;
+use super::state::{State, Status};
 use crate::runtime::{Cgroup, DEVICE_LINKS, Filter, Host, Root, StartError, program, resource, through};
 use crate::sys;
 use nix::fcntl::OFlag;
@@ -13,7 +14,7 @@ use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Mount, Process};
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -29,8 +30,9 @@ pub struct Init<'a> {
     pub no_pivot: bool,
     pub preserve: u32,
     pub cgroup: &'a Cgroup,
-    /// Whether it was started in the v2 half already.
-    pub placed: bool,
+    pub cgroup_path: &'a str,
+    /// Sources of bind mounts that were opened beforehand, by the mount's place in the list.
+    pub sources: Vec<Option<OwnedFd>>,
 }
 
 /// What went wrong, with what was being done.
@@ -41,16 +43,51 @@ fn at<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> 
     })
 }
 
-/// The process's life up to its program; it never returns.
-pub fn run(init: Init, line: UnixStream, cgroup_namespace: bool, user_namespace: bool) -> ! {
-    let error = match life(init, &line, cgroup_namespace, user_namespace) {
-        Ok(never) => match never {},
-        Err(error) => error,
+/// Enters its cgroup, in the v2 half of which it may have been started, and lives; it never returns.
+pub fn enter_and_run(init: Init, line: UnixStream, cgroup_namespace: bool, user_namespace: bool, placed: bool) -> ! {
+    match init.cgroup.enter(placed) {
+        Ok(()) => run(init, line, cgroup_namespace, user_namespace),
+        Err(error) => give_up(&line, &error.into()),
+    }
+}
+
+/// Enters a user namespace and makes the process there, with namespaces that belong to it; never returns.
+pub fn join_user(mut init: Init, line: UnixStream, namespaces: libc::c_int, cgroup_namespace: bool, placed: bool) -> ! {
+    let enter = |init: &Init| -> io::Result<sys::Side> {
+        sys::hide()?;
+        init.cgroup.enter(placed)?;
+        for (_, fd) in init.joined.iter().filter(|(kind, _)| *kind == LinuxNamespaceType::User) {
+            at("cannot join a namespace", sys::enter_namespace(fd, CloneFlags::CLONE_NEWUSER))?;
+        }
+        at("cannot become root of the user namespace", sys::become_user(0, 0, &[]))?;
+        at("cannot make the namespaces", sys::clone_process(namespaces | libc::CLONE_PARENT, None))
     };
+    match enter(&init) {
+        Ok(sys::Side::Child) => {
+            init.joined.retain(|(kind, _)| *kind != LinuxNamespaceType::User);
+            run(init, line, cgroup_namespace, false)
+        }
+        Ok(sys::Side::Parent { pidfd, .. }) => {
+            let _ = sys::send_with(&line, b"C", &[pidfd.as_raw_fd()]);
+            sys::exit_now(0)
+        }
+        Err(error) => give_up(&line, &error.into()),
+    }
+}
+
+/// The process's life up to its program.
+fn run(init: Init, line: UnixStream, cgroup_namespace: bool, user_namespace: bool) -> ! {
+    match life(init, &line, cgroup_namespace, user_namespace) {
+        Ok(never) => match never {},
+        Err(error) => give_up(&line, &error),
+    }
+}
+
+fn give_up(line: &UnixStream, error: &StartError) -> ! {
     let mut message = vec![b'E'];
     message.extend(error.message.bytes());
     message.truncate(4000);
-    let _ = sys::send_with(&line, &message, &[]);
+    let _ = sys::send_with(line, &message, &[]);
     sys::exit_now(error.status)
 }
 
@@ -69,15 +106,11 @@ fn wait_for(line: &UnixStream, wanted: u8) -> io::Result<Vec<u8>> {
 fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: bool) -> Result<Never, StartError> {
     let spec = &init.bundle.spec;
     sys::hide()?;
-    init.cgroup.enter(init.placed)?;
     wait_for(line, b'G')?;
-    // The user namespace first: the others may belong to it.
-    for user in [true, false] {
-        for (kind, fd) in init.joined.iter().filter(|(kind, _)| (*kind == LinuxNamespaceType::User) == user) {
-            at("cannot join a namespace", sys::enter_namespace(fd, CloneFlags::from_bits_retain(flag(*kind))))?;
-        }
+    for (kind, fd) in &init.joined {
+        at("cannot join a namespace", sys::enter_namespace(fd, CloneFlags::from_bits_retain(flag(*kind))))?;
     }
-    if user_namespace || init.joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User) {
+    if user_namespace {
         at("cannot become root of the user namespace", sys::become_user(0, 0, &[]))?;
     }
     if cgroup_namespace {
@@ -85,7 +118,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     }
     let has = |kind| init.bundle.namespaces().iter().any(|(found, _)| *found == kind);
     let own_mounts = has(LinuxNamespaceType::Mount);
-    if has(LinuxNamespaceType::Uts) {
+    if has(LinuxNamespaceType::Uts) && !init.joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::Uts) {
         if let Some(name) = spec.hostname() {
             at("cannot set the host name", nix::unistd::sethostname(name))?;
         }
@@ -103,7 +136,9 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
         assemble(&init, &rootfs)?;
     }
     at("the runtime is gone", sys::send_with(line, b"M", &[]))?;
-    let mut state: serde_json::Value = serde_json::from_slice(&wait_for(line, b'H')?).unwrap_or_default();
+    let mut state: State = at("cannot read the state", serde_json::from_slice(&wait_for(line, b'H')?))?;
+    // Where runc runs them.
+    at("cannot enter the root", nix::unistd::chdir(&rootfs))?;
     hooks::run(hooks::of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;
     if own_mounts && !init.no_pivot {
         at("cannot enter the root", sys::enter_root(&rootfs))?;
@@ -136,11 +171,11 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     let ready = find(process)?;
     at("the runtime is gone", sys::send_with(line, b"R", &[]))?;
     let (start, _) = at("cannot wait for the start", init.start.accept())?;
-    state["status"] = serde_json::json!(Status::Created);
-    let begun = hooks::run(start_hooks, &state)
-        .map_err(|fault| io::Error::other(fault.chain()))
-        .and_then(|()| at("cannot close descriptors", sys::close_on_exec_from(3 + i32::try_from(init.preserve).unwrap_or(0))))
-        .and_then(|()| become_process(process, init.filter.as_ref()));
+    state.status = Status::Created;
+    // The hooks run as the process does, behind its filter.
+    let begun = at("cannot close descriptors", sys::close_on_exec_from(3 + i32::try_from(init.preserve).unwrap_or(0)))
+        .and_then(|()| become_process(process, init.filter.as_ref(), &start))
+        .and_then(|()| hooks::run(start_hooks, &state).map_err(|fault| io::Error::other(fault.chain())));
     let error: StartError = match begun {
         Ok(()) => {
             sys::set_umask(process.user().umask().unwrap_or(0o022));
@@ -169,9 +204,9 @@ fn assemble(init: &Init, rootfs: &Path) -> io::Result<()> {
     at("cannot bind the root", sys::bind(rootfs, rootfs, true))?;
     let root = at("cannot open the root", Root::at(rootfs))?;
     let mut own_dev = false;
-    for one in init.bundle.spec.mounts().iter().flatten() {
+    for (place, one) in init.bundle.spec.mounts().iter().flatten().enumerate() {
         let shown = one.destination().display().to_string();
-        at(&format!("cannot mount {shown}"), mount(&root, one, init))?;
+        at(&format!("cannot mount {shown}"), mount(&root, one, init.sources.get(place).and_then(Option::as_ref), init))?;
         own_dev |= shown == "/dev" && !options(one).bind;
     }
     let bound_dev =
@@ -180,19 +215,77 @@ fn assemble(init: &Init, rootfs: &Path) -> io::Result<()> {
         devices(&root, init)?;
         links(&root, own_dev)?;
     }
+    // What is made beneath a read-only file system is made before it is that.
+    for one in init.bundle.spec.mounts().iter().flatten().filter(|one| is_late(one)) {
+        let to = sys::open_in_root(&root.fd, one.destination().strip_prefix("/").unwrap_or(one.destination()), OFlag::O_PATH)?;
+        let flags = options(one).flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        at(&format!("cannot make {} read-only", one.destination().display()), sys::remount(&through(&to), flags))?;
+    }
     Ok(())
 }
 
-fn mount(root: &Root, one: &Mount, init: &Init) -> io::Result<()> {
+/// A tmpfs that becomes read-only once all is made beneath it.
+fn is_late(one: &Mount) -> bool {
+    one.typ().as_deref() == Some("tmpfs") && options(one).flags.contains(MsFlags::MS_RDONLY)
+}
+
+/// Mounts a tmpfs: with the mode of the folder that it covers, unless it has one, and if wanted with its content.
+fn mount_tmpfs(root: &Root, one: &Mount, to: &str) -> io::Result<()> {
+    let found = options(one);
+    let covered = sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok();
+    let mut data = found.data.clone();
+    if let (Some(covered), false) = (&covered, data.split(',').any(|word| word.starts_with("mode="))) {
+        let mode = nix::sys::stat::fstat(covered)?.st_mode & 0o7777;
+        data = if data.is_empty() { format!("mode={mode:o}") } else { format!("{data},mode={mode:o}") };
+    }
+    let source = one.source().clone().unwrap_or_else(|| PathBuf::from("tmpfs"));
+    root.mount(&source.to_string_lossy(), to, "tmpfs", found.flags & !MsFlags::MS_RDONLY, &data)?;
+    let copies = one.options().iter().flatten().any(|option| option == "tmpcopyup");
+    if let (Some(covered), true) = (covered, copies) {
+        let new = sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        at("cannot copy what it covers", copy_up(&through(&covered), &through(&new)))?;
+    }
+    Ok(())
+}
+
+/// Copies a folder's content with modes and owners; links are copied, never followed.
+fn copy_up(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, there) = (entry.file_type()?, to.join(entry.file_name()));
+        let metadata = entry.metadata()?;
+        if kind.is_symlink() {
+            symlink(std::fs::read_link(entry.path())?, &there)?;
+        } else if kind.is_dir() {
+            std::fs::create_dir(&there)?;
+            copy_up(&entry.path(), &there)?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), &there)?;
+        } else {
+            continue;
+        }
+        // An owner that a user namespace does not have is left out.
+        let _ = std::os::unix::fs::lchown(&there, Some(metadata.uid()), Some(metadata.gid()));
+        if !kind.is_symlink() {
+            std::fs::set_permissions(&there, metadata.permissions())?;
+        }
+    }
+    Ok(())
+}
+
+fn mount(root: &Root, one: &Mount, opened: Option<&OwnedFd>, init: &Init) -> io::Result<()> {
     let found = options(one);
     let to = one.destination().strip_prefix("/").unwrap_or(one.destination()).to_string_lossy().into_owned();
     let kind = one.typ().clone().unwrap_or_default();
     let source = one.source().clone().unwrap_or_else(|| PathBuf::from("none"));
     if found.bind {
-        let source = if source.is_absolute() { source } else { init.bundle.folder.join(source) };
+        let source = opened.map_or_else(|| init.bundle.folder.join(source), through);
         let is_folder = std::fs::metadata(&source)?.is_dir();
         let target = if is_folder { root.folder(&to)? } else { root.file(Path::new(&to))? };
-        sys::bind(&source, &through(&target), found.flags.contains(MsFlags::MS_REC))?;
+        match opened {
+            Some(tree) => sys::attach_tree(tree, &target)?,
+            None => sys::bind(&source, &through(&target), found.flags.contains(MsFlags::MS_REC))?,
+        }
         let again = || sys::open_in_root(&root.fd, &to, OFlag::O_PATH);
         let rest = found.flags & !MsFlags::MS_REC;
         if !rest.is_empty() || !found.clear.is_empty() {
@@ -206,7 +299,10 @@ fn mount(root: &Root, one: &Mount, init: &Init) -> io::Result<()> {
             }
         }
     } else if kind == "cgroup" || kind == "cgroup2" {
-        root.cgroups(&to, init.host, found.flags)?;
+        let private = init.bundle.namespaces().iter().any(|(kind, _)| *kind == LinuxNamespaceType::Cgroup);
+        root.cgroups(&to, init.host, found.flags, (!private).then_some(init.cgroup_path))?;
+    } else if kind == "tmpfs" {
+        mount_tmpfs(root, one, &to)?;
     } else if kind == "mqueue" || kind == "sysfs" || kind == "proc" {
         plain_folder(root, &to)?;
         let mounted = root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data);
@@ -438,8 +534,8 @@ fn memory_policy(policy: &oci_spec::runtime::LinuxMemoryPolicy) -> io::Result<()
     sys::set_memory_policy(mode | flags, &nodes.into_iter().collect::<Vec<_>>())
 }
 
-/// Takes on the process's identity, capabilities and filter.
-pub fn become_process(process: &Process, filter: Option<&Filter>) -> io::Result<()> {
+/// Takes on the process's identity, capabilities and filter; a filter's listener is sent over the line.
+pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStream) -> io::Result<()> {
     let promised = process.no_new_privileges() == Some(true);
     if let Some(sets) = process.capabilities() {
         let inner = mask(sets.effective()) | mask(sets.permitted()) | mask(sets.inheritable()) | mask(sets.ambient());
@@ -451,7 +547,7 @@ pub fn become_process(process: &Process, filter: Option<&Filter>) -> io::Result<
         sys::forbid_new_privileges()?;
     } else if let Some(filter) = filter {
         // Without that promise a filter needs CAP_SYS_ADMIN, so it comes before that is dropped.
-        filter.install()?;
+        listener::hand_over(line, filter.install()?)?;
     }
     let sets = process.capabilities().clone().unwrap_or_default();
     let had = sys::permitted_capabilities();
@@ -485,7 +581,7 @@ pub fn become_process(process: &Process, filter: Option<&Filter>) -> io::Result<
         at("cannot set the capabilities", sys::set_capability_sets(effective & permitted, permitted, inheritable, ambient))?;
     }
     if let Some(filter) = filter.filter(|_| promised) {
-        filter.install()?;
+        listener::hand_over(line, filter.install()?)?;
     }
     Ok(())
 }

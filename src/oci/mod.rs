@@ -5,13 +5,14 @@
 //! it (OCI runtime specification, "Runtime and Lifecycle"; arguments as runc(8) has them).
 //!
 //! `config` reads bundles; `create` makes the namespaces and `init` is the process in them; `exec`
-//! joins them; `state` is what is kept on disk; `resources` limits and counts.
+//! joins them; `listener` is for filters that ask a program beside the container; `state` is what is kept on disk; `resources` limits and counts.
 
 mod config;
 mod create;
 mod exec;
 mod hooks;
 mod init;
+mod listener;
 mod resources;
 mod state;
 

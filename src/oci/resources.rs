@@ -34,6 +34,14 @@ pub fn settings(host: &Host, resources: &LinuxResources) -> Vec<Setting> {
         } else if let Some(period) = period {
             add("cpu", ("", String::new()), ("cpu.max", format!("max {period}")));
         }
+        for (value, file) in [
+            (cpu.realtime_period().map(|period| period.to_string()), "cpu.rt_period_us"),
+            (cpu.realtime_runtime().map(|runtime| runtime.to_string()), "cpu.rt_runtime_us"),
+        ] {
+            if let Some(value) = value {
+                add("cpu", (file, value), ("", String::new()));
+            }
+        }
         if let Some(idle) = cpu.idle() {
             add("cpu", ("cpu.idle", idle.to_string()), ("cpu.idle", idle.to_string()));
         }
@@ -53,7 +61,9 @@ pub fn settings(host: &Host, resources: &LinuxResources) -> Vec<Setting> {
         if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
             add("memory", ("memory.soft_limit_in_bytes", reservation.to_string()), ("memory.low", amount(reservation)));
         }
-        if let Some(swap) = memory.swap().filter(|swap| *swap != 0) {
+        // No limit on memory is none on both: v1 refuses a sum below a part.
+        let swap = memory.swap().or(memory.limit().filter(|limit| *limit < 0));
+        if let Some(swap) = swap.filter(|swap| *swap != 0) {
             // In v1 and in the specification memory and swap together, in v2 swap alone.
             let alone = if swap < 0 { "max".to_owned() } else { (swap - memory.limit().unwrap_or(0)).max(0).to_string() };
             add("memory", ("memory.memsw.limit_in_bytes", swap.to_string()), ("memory.swap.max", alone));
@@ -72,6 +82,12 @@ pub fn settings(host: &Host, resources: &LinuxResources) -> Vec<Setting> {
     if let Some(io) = resources.block_io() {
         if let Some(weight) = io.weight().filter(|weight| *weight > 0) {
             add("io", ("blkio.bfq.weight", weight.to_string()), ("io.bfq.weight", weight.to_string()));
+        }
+        for device in io.weight_device().iter().flatten() {
+            if let Some(weight) = device.weight() {
+                let line = format!("{}:{} {weight}", device.major(), device.minor());
+                add("io", ("blkio.bfq.weight_device", line.clone()), ("io.bfq.weight", line));
+            }
         }
         for (devices, v1, v2) in [
             (io.throttle_read_bps_device(), "blkio.throttle.read_bps_device", "rbps"),
@@ -112,7 +128,8 @@ pub fn device_rules(resources: &LinuxResources) -> Vec<(bool, String)> {
             };
             let number =
                 |value: Option<i64>| value.filter(|value| *value >= 0).map_or_else(|| "*".to_owned(), |value| value.to_string());
-            let access = rule.access().clone().unwrap_or_else(|| "rwm".into());
+            let mut access = rule.access().clone().unwrap_or_else(|| "rwm".into());
+            access.retain(|letter| "rwm".contains(letter));
             (rule.allow(), format!("{kind} {}:{} {access}", number(rule.major()), number(rule.minor())))
         })
         .collect();
@@ -141,6 +158,9 @@ pub fn update(container: &Container, resources: &LinuxResources) -> Outcome<()> 
 /// # Errors
 /// What the kernel refuses.
 pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>) -> Outcome<Cgroup> {
+    if !host.v1.is_empty() && resources.is_some_and(|resources| resources.unified().as_ref().is_some_and(|all| !all.is_empty())) {
+        return Err(Fault::new("invalid configuration: `linux.resources.unified` is for cgroup v2, and this host has v1"));
+    }
     let list = resources.map(|resources| settings(host, resources)).unwrap_or_default();
     // In every hierarchy that `update` may want later; huge pages only where they are limited.
     let mut wanted = vec!["cpu", "cpuset", "memory", "pids", "io"];
@@ -157,7 +177,7 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>) -> Ou
 }
 
 /// Usage in the form of runc's `events --stats`.
-pub fn events(container: &Container) -> Value {
+pub fn events(container: &Container) -> String {
     let usage = runtime::usage(&runtime::host(), &container.cgroup, container.pid);
     let entry = |usage: u64, limit: Option<u64>| json!({ "usage": usage, "limit": limit.unwrap_or(0), "max": 0, "failcnt": 0 });
     let interfaces: Vec<Value> = usage
@@ -171,10 +191,7 @@ pub fn events(container: &Container) -> Value {
             })
         })
         .collect();
-    json!({
-        "type": "stats",
-        "id": container.id,
-        "data": {
+    let data = json!({
             "cpu": {
                 "usage": { "total": usage.cpu * 1000, "kernel": usage.cpu_system * 1000, "user": usage.cpu_user * 1000, "percpu": [] },
                 "throttling": {
@@ -197,6 +214,7 @@ pub fn events(container: &Container) -> Value {
             "hugetlb": {},
             "intel_rdt": {},
             "network_interfaces": interfaces,
-        },
-    })
+    });
+    // In runc's order, which its readers expect.
+    format!(r#"{{"type":"stats","id":{},"data":{data}}}"#, json!(container.id))
 }

@@ -33,7 +33,7 @@ pub struct Container {
 }
 
 /// Where in its life a container is (OCI runtime specification, "State").
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Creating,
@@ -52,6 +52,28 @@ impl fmt::Display for Status {
             Self::Paused => "paused",
             Self::Stopped => "stopped",
         })
+    }
+}
+
+/// A container's state as others read it, with runc's fields in runc's order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    oci_version: String,
+    id: String,
+    pid: i32,
+    pub status: Status,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    created: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    owner: String,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&serde_json::to_string(self).unwrap_or_default())
     }
 }
 
@@ -143,21 +165,18 @@ impl Container {
     }
 
     /// What `state` prints and hooks are given.
-    pub fn state(&self, status: Status) -> serde_json::Value {
-        let mut value = serde_json::json!({
-            "ociVersion": self.version,
-            "id": self.id,
-            "status": status,
-            "pid": if status == Status::Stopped { 0 } else { self.pid },
-            "bundle": self.bundle,
-            "rootfs": self.rootfs,
-            "created": self.created,
-            "owner": "",
-        });
-        if !self.annotations.is_empty() {
-            value["annotations"] = serde_json::to_value(&self.annotations).unwrap_or_default();
+    pub fn state(&self, status: Status) -> State {
+        State {
+            oci_version: self.version.clone(),
+            id: self.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            status,
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            created: self.created.clone(),
+            annotations: self.annotations.clone(),
+            owner: String::new(),
         }
-        value
     }
 }
 

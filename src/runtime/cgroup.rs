@@ -353,11 +353,11 @@ impl Cgroup {
             let path = Path::new(path.trim_start_matches('/'));
             // What climbs would be another's cgroup (crun 1.28, 1.29).
             if path.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
-                return Err(io::Error::other(format!("the cgroup {wish} climbs")));
+                return Err(io::Error::other(format!("{wish} is not a sub cgroup path")));
             }
             let names: Option<Vec<&str>> = controllers.map(|names| names.split(',').collect());
             if let Some(unknown) = names.iter().flatten().find(|name| !name.is_empty() && host.version(name).is_none()) {
-                return Err(io::Error::other(format!("this host has no cgroup controller {unknown}")));
+                return Err(io::Error::other(format!("unknown controller {unknown}: this host has no such cgroup controller")));
             }
             for folder in group.v1.iter_mut().chain(&mut group.v2) {
                 let place = host.v1.iter().find(|(_, place)| folder.starts_with(place)).map(|(name, _)| name.as_str());
@@ -365,7 +365,10 @@ impl Cgroup {
                 if meant {
                     folder.push(path);
                     if !folder.is_dir() {
-                        return Err(io::Error::other(format!("there is no cgroup {}", folder.display())));
+                        return Err(io::Error::other(format!(
+                            "error adding pid to {}/cgroup.procs: no such file or directory",
+                            folder.display()
+                        )));
                     }
                 }
             }
@@ -397,9 +400,10 @@ impl Cgroup {
 
     /// All processes inside.
     pub fn processes(&self) -> Vec<i32> {
-        let folder = self.v2.as_ref().or(self.v1.first());
-        let text = folder.and_then(|folder| fs::read_to_string(folder.join("cgroup.procs")).ok()).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        let Some(folder) = self.v2.as_ref().or(self.v1.first()) else { return Vec::new() };
+        let within = |folder: &PathBuf| fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        let texts: Vec<String> = beneath(folder).iter().chain([folder]).map(within).collect();
+        texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Kills everything inside and removes the cgroup; returns when nothing is left.
@@ -437,7 +441,15 @@ impl Cgroup {
     fn remove(&self) -> bool {
         let mut gone = true;
         for folder in self.v1.iter().chain(&self.v2) {
-            match fs::remove_dir(folder) {
+            let removed = fs::remove_dir(folder).or_else(|error| {
+                // The container may have made some inside.
+                let inner = beneath(folder);
+                if inner.is_empty() {
+                    return Err(error);
+                }
+                inner.iter().try_for_each(fs::remove_dir).and_then(|()| fs::remove_dir(folder))
+            });
+            match removed {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(_) => gone = false,
@@ -463,6 +475,23 @@ impl Cgroup {
         let v2 = self.v2.as_ref().and_then(|folder| count(folder.join("memory.events"), "oom_kill "));
         v1.or(v2).unwrap_or(0)
     }
+}
+
+/// All cgroups below one, the deepest first.
+fn beneath(folder: &Path) -> Vec<PathBuf> {
+    // Each folder inside is a link to this one, so most need no reading (kernfs).
+    if fs::metadata(folder).map_or(0, |metadata| metadata.nlink()) <= 2 {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let inner = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
+    inner
+        .flat_map(|path| {
+            let mut all = beneath(&path);
+            all.push(path);
+            all
+        })
+        .collect()
 }
 
 /// Gives every v1 cpuset on the way its parent's processors and memory: a new one has none.

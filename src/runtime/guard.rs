@@ -4,6 +4,7 @@ use super::cgroup::{Cgroup, Host};
 use super::identity::Identity;
 use super::limits;
 use super::rootfs::Root;
+use super::seccomp;
 use super::spec::{ProcessSpec, SecuritySpec, Spec};
 use super::start::{StartError, Stdio, write_error};
 use crate::sys::{self, Ended, Side};
@@ -155,31 +156,36 @@ fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root
 
 /// A compiled system call filter, read while the host's files are in reach.
 #[derive(Default)]
-pub struct Filter(Option<Vec<u8>>);
+pub struct Filter {
+    program: Option<Vec<u8>>,
+    /// Whether somebody is told of calls.
+    listen: bool,
+}
 
 impl Filter {
-    /// A program that was compiled just now.
-    pub fn of(program: Vec<u8>) -> Self {
-        Self(Some(program))
+    /// The filter of a profile.
+    pub fn of(profile: &seccomp::Profile) -> Self {
+        Self { program: Some(seccomp::compile(profile)), listen: profile.notifies() }
     }
 
     pub(super) fn read(security: &SecuritySpec) -> io::Result<Self> {
-        let Some(path) = &security.filter else { return Ok(Self(None)) };
+        let Some(path) = &security.filter else { return Ok(Self::default()) };
         let bytes = std::fs::read(path).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot read the system call filter {}: {error}", path.display()))
         })?;
-        Ok(Self(Some(bytes)))
+        Ok(Self { program: Some(bytes), listen: false })
     }
 
-    /// Installs it for this process and all that it executes.
+    /// Installs it for this process and all that it executes; where somebody is told of calls, gives the
+    /// descriptor that tells.
     ///
     /// # Errors
     /// Those of `seccomp(2)`.
-    pub fn install(&self) -> io::Result<()> {
-        match &self.0 {
-            Some(program) => sys::install_filter(program)
+    pub fn install(&self) -> io::Result<Option<OwnedFd>> {
+        match &self.program {
+            Some(program) => sys::install_filter(program, self.listen)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot install the system call filter: {error}"))),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 }
@@ -214,7 +220,10 @@ pub(super) fn execute(
         sys::set_capabilities(if identity.uid == 0 { wanted & had } else { 0 })?;
         // A change of user cleared it (prctl(2)).
         sys::die_with_parent()?;
-        if security.no_new_privileges { filter.install() } else { Ok(()) }
+        if security.no_new_privileges {
+            filter.install()?;
+        }
+        Ok(())
     };
     if let Err(error) = become_it() {
         return error.into();

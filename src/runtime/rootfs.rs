@@ -274,7 +274,7 @@ impl Root {
             self.mount("proc", "proc", "proc", QUIET, "")?;
         }
         let flags = if spec.security.privileged { QUIET } else { QUIET | MsFlags::MS_RDONLY };
-        self.cgroups("sys/fs/cgroup", cgroups, flags)?;
+        self.cgroups("sys/fs/cgroup", cgroups, flags, None)?;
         if !spec.security.privileged {
             self.hide()?;
         }
@@ -332,9 +332,12 @@ impl Root {
     ///
     /// # Errors
     /// Those of mounting.
-    pub fn cgroups(&self, to: &str, host: &super::cgroup::Host, flags: MsFlags) -> io::Result<()> {
+    pub fn cgroups(&self, to: &str, host: &super::cgroup::Host, flags: MsFlags, own: Option<&str>) -> io::Result<()> {
+        let read_only = flags.contains(MsFlags::MS_RDONLY);
         if host.v1.is_empty() {
-            if host.v2.is_some() {
+            if let (Some(place), Some(own)) = (&host.v2, own) {
+                self.bind(&place.join(own), to, false, read_only)?;
+            } else if host.v2.is_some() {
                 self.mount("cgroup", to, "cgroup2", flags, "nsdelegate")
                     .or_else(|_| self.mount("cgroup", to, "cgroup2", flags, ""))?;
             }
@@ -344,7 +347,16 @@ impl Root {
         for (name, place) in &host.v1 {
             // Controllers that share a hierarchy are mounted once, under all their names.
             let folder = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if folder.split(',').next() == Some(name) {
+            if folder.split(',').next() != Some(name) {
+                continue;
+            }
+            if let Some(own) = own {
+                let source = place.join(own);
+                // A controller that the container is not in has nothing to show.
+                if source.is_dir() {
+                    self.bind(&source, &format!("{to}/{folder}"), false, read_only)?;
+                }
+            } else {
                 self.mount("cgroup", &format!("{to}/{folder}"), "cgroup", flags, &folder)?;
             }
         }

@@ -33,6 +33,32 @@ pub fn remount(target: &Path, flags: MsFlags) -> io::Result<()> {
     Ok(nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?)
 }
 
+/// A copy of the mounts at a path that is mounted nowhere yet.
+///
+/// # Errors
+/// Those of `open_tree(2)`.
+pub fn detached_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    const AT_RECURSIVE: libc::c_uint = 0x8000;
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let all = if recursive { AT_RECURSIVE } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | all;
+    // SAFETY: the path ends in NUL and lives during the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    // SAFETY: the kernel made this descriptor for this process just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Mounts a detached tree on what a descriptor stands for.
+///
+/// # Errors
+/// Those of `move_mount(2)`.
+pub fn attach_tree(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+    let (from, to) = (tree.as_raw_fd(), target.as_raw_fd());
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are empty, the descriptors stand for a mount and a place.
+    check(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) }).map(drop)
+}
+
 /// Sets and clears attributes of a whole tree of mounts, by the descriptor of its top.
 ///
 /// # Errors

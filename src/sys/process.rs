@@ -36,7 +36,8 @@ pub fn clone_process(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> io::R
         std::ptr::from_mut(&mut pidfd) as u64,
         0,
         0,
-        libc::SIGCHLD as u64,
+        // A sibling tells its end as the caller does (clone(2), CLONE_PARENT).
+        if namespaces & libc::CLONE_PARENT != 0 { 0 } else { libc::SIGCHLD as u64 },
         0,
         0,
         0,
@@ -222,7 +223,7 @@ pub fn forbid_new_privileges() -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `seccomp(2)`; `EINVAL` for what is no program.
-pub fn install_filter(program: &[u8]) -> io::Result<()> {
+pub fn install_filter(program: &[u8], listen: bool) -> io::Result<Option<OwnedFd>> {
     let instructions: Vec<libc::sock_filter> = program
         .chunks_exact(8)
         .map(|one| libc::sock_filter {
@@ -235,7 +236,11 @@ pub fn install_filter(program: &[u8]) -> io::Result<()> {
     let length = u16::try_from(instructions.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
     // SAFETY: the program points to as many instructions as it says, alive during the call; the kernel copies them.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program)) }).map(drop)
+    let flags = if listen { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+    let listener =
+        check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program)) })?;
+    // SAFETY: with that flag the kernel made this descriptor for this process just now.
+    Ok(listen.then(|| unsafe { OwnedFd::from_raw_fd(listener as RawFd) }))
 }
 
 /// Drops every capability but these from the bounding set.

@@ -79,3 +79,12 @@ pub fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) {
     // SAFETY: the argument is a live winsize. A terminal that is gone needs no size.
     unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(&size)) };
 }
+
+/// Lets a terminal write newlines as they are, without carriage returns.
+pub fn plain_newlines(terminal: &OwnedFd) {
+    use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+    if let Ok(mut modes) = tcgetattr(terminal) {
+        modes.output_flags.remove(OutputFlags::ONLCR);
+        let _ = tcsetattr(terminal, SetArg::TCSANOW, &modes);
+    }
+}

@@ -165,6 +165,82 @@ fn a_container_lives_as_the_specification_says() {
 }
 
 #[test]
+fn a_filter_may_ask_a_program_beside_the_container() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-notify");
+    let place = bundles.bundle.join("agent.sock");
+    bundles.args(&["sh", "-c", "mkdir /tmp/asked"]);
+    bundles.config(|config| {
+        config["linux"]["seccomp"] = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": place, "listenerMetadata": "bar",
+            "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY" }],
+        });
+    });
+    let out = bundles.run(&["run", "one"]);
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("seccomp agent"), "nobody listens: {out:?}");
+    let listener = std::os::unix::net::UnixListener::bind(&place).unwrap();
+    let agent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // The descriptor in the message is not taken: it closes, and the calls fail with ENOSYS (seccomp_unotify(2)).
+        let mut said = vec![0; 4096];
+        let length = std::io::Read::read(&mut stream, &mut said).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&said[..length]).unwrap()
+    });
+    let out = bundles.run(&["run", "one"]);
+    let told = agent.join().unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("Function not implemented"), "{out:?}");
+    assert_eq!((told["metadata"].as_str(), told["state"]["id"].as_str()), (Some("bar"), Some("one")));
+    assert_eq!(told["fds"], serde_json::json!(["seccompFd"]));
+}
+
+#[test]
+fn user_namespaces_are_made_and_joined() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-users");
+    let hidden = bundles.bundle.join("hidden");
+    fs::create_dir_all(hidden.join("inside")).unwrap();
+    fs::write(hidden.join("inside/file"), "bound").unwrap();
+    fs::create_dir(bundles.bundle.join("rootfs/covered")).unwrap();
+    fs::write(bundles.bundle.join("rootfs/covered/file"), "copied").unwrap();
+    fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mapping = |host: u32| serde_json::json!([{ "containerID": 0, "hostID": host, "size": 65534 }]);
+    bundles.args(&["sleep", "1000"]);
+    bundles.config(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(serde_json::json!({ "type": "user" }));
+        config["linux"]["uidMappings"] = mapping(100_000);
+        config["linux"]["gidMappings"] = mapping(200_000);
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(serde_json::json!({ "source": "hidden/inside", "destination": "/srv", "options": ["bind"] }));
+        mounts
+            .push(serde_json::json!({ "source": "tmpfs", "type": "tmpfs", "destination": "/covered", "options": ["tmpcopyup"] }));
+    });
+    bundles.create("first");
+    bundles.ok(&["start", "first"]);
+    assert_eq!(bundles.ok(&["exec", "first", "cat", "/srv/file"]), "bound", "its source is out of reach from inside");
+    assert_eq!(bundles.ok(&["exec", "first", "cat", "/covered/file"]), "copied", "what a tmpfs covers");
+    let state: serde_json::Value = serde_json::from_str(&bundles.ok(&["state", "first"])).unwrap();
+    bundles.config(|config| {
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            if namespace["type"] == "user" {
+                namespace["path"] = format!("/proc/{}/ns/user", state["pid"]).into();
+            }
+        }
+        for kind in ["uidMappings", "gidMappings"] {
+            config["linux"].as_object_mut().unwrap().remove(kind);
+        }
+    });
+    bundles.create("second");
+    bundles.ok(&["start", "second"]);
+    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    assert_eq!(words(bundles.ok(&["exec", "second", "cat", "/proc/self/uid_map"])), "0 100000 65534");
+    assert_eq!(bundles.ok(&["exec", "second", "hostname"]).trim(), "stead", "its other namespaces are its own");
+}
+
+#[test]
 fn hostile_and_wrong_bundles_are_refused_and_leave_nothing() {
     if !is_root() {
         return;

@@ -8,11 +8,12 @@ use clap::{Parser, Subcommand};
 use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
 use serde_json::json;
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// An OCI runtime, with runc's commands and arguments.
 #[derive(Parser, Debug)]
@@ -197,18 +198,40 @@ struct Update {
     #[arg(long, alias = "cpu-shares")]
     cpu_share: Option<u64>,
     #[arg(long)]
+    cpu_rt_period: Option<u64>,
+    #[arg(long, allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
+    #[arg(long)]
     cpuset_cpus: Option<String>,
     #[arg(long)]
     cpuset_mems: Option<String>,
-    #[arg(long, allow_hyphen_values = true)]
+    /// Bytes, or with a suffix as 50M; -1 for no limit.
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     memory: Option<i64>,
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     memory_reservation: Option<i64>,
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     memory_swap: Option<i64>,
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
     id: String,
+}
+
+/// A size as runc takes it: bytes, or with one of the suffixes k, m, g, t (of 1024), a `b` behind them or not.
+fn bytes(text: &str) -> Result<i64, String> {
+    let lower = text.to_ascii_lowercase();
+    let plain = lower.trim_end_matches('b').trim_end_matches('i');
+    let number = plain.trim_end_matches(['k', 'm', 'g', 't']);
+    let power = match &plain[number.len()..] {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err("not a size; for example 50M".into()),
+    };
+    let number: i64 = number.trim().parse().map_err(|_| "not a size; for example 50M".to_owned())?;
+    number.checked_mul(1 << power).ok_or_else(|| "too large".into())
 }
 
 /// The version of the specification that is spoken.
@@ -275,7 +298,9 @@ fn run(arguments: &Arguments, ui: &super::super::ui::Ui) -> Outcome<u8> {
             Ok(0)
         }
         Command::Kill { all, id, signal } => {
-            let number = sys::signal_number(signal).ok_or_else(|| Fault::new(format!("unknown signal {signal:?}")))?;
+            // 0 only asks whether it is there (kill(2)).
+            let number = if signal == "0" { Some(0) } else { sys::signal_number(signal) };
+            let number = number.ok_or_else(|| Fault::new(format!("unknown signal {signal:?}")))?;
             oci::kill(&load(id)?, number, *all).map(|()| 0)
         }
         Command::Delete { force, id } => match load(id) {
@@ -287,14 +312,14 @@ fn run(arguments: &Arguments, ui: &super::super::ui::Ui) -> Outcome<u8> {
                 Err(fault)
             }
         },
-        Command::Exec { .. } => further(command, &root),
-        Command::Ps { format, id, .. } => {
+        // runc tells its own failures apart from the command's by this status.
+        Command::Exec { .. } => further(command, &root).map_err(|fault| fault.exit(255)),
+        Command::Ps { format, id, options } => {
             let pids = load(id)?.processes();
             if format == "json" {
                 ui.result(&json!(pids).to_string());
             } else {
-                let lines: Vec<String> = pids.iter().filter_map(|pid| super::top::line(*pid)).collect();
-                ui.result(&format!("UID          PID  CMD\n{}", lines.join("\n")));
+                ui.result(&listing(&pids, options)?);
             }
             Ok(0)
         }
@@ -307,17 +332,15 @@ fn run(arguments: &Arguments, ui: &super::super::ui::Ui) -> Outcome<u8> {
         Command::Events { stats, interval, id } => {
             let interval =
                 crate::model::Span::parse(interval).map_err(|why| Fault::new(format!("--interval {interval}: {why}")))?;
-            loop {
-                let container = load(id)?;
-                if container.status() == Status::Stopped {
-                    return if *stats { Err(Fault::new(format!("container {id} is not running"))) } else { Ok(0) };
-                }
-                ui.result(&oci::events(&container).to_string());
-                if *stats {
-                    return Ok(0);
-                }
-                std::thread::sleep(interval.into());
+            if !*stats {
+                return watch(&load(id)?, interval.into(), ui);
             }
+            let container = load(id)?;
+            if container.status() == Status::Stopped {
+                return Err(Fault::new(format!("container {id} is not running")));
+            }
+            ui.result(&oci::events(&container));
+            Ok(0)
         }
         Command::Features => {
             ui.json(&features());
@@ -342,6 +365,43 @@ fn run(arguments: &Arguments, ui: &super::super::ui::Ui) -> Outcome<u8> {
             oci::update(&container, &resources(update)?).map(|()| 0)
         }
     }
+}
+
+/// Prints usage at an interval, and each kill for want of memory, until the container stops.
+fn watch(container: &Container, interval: Duration, ui: &super::super::ui::Ui) -> Outcome<u8> {
+    let kills = || container.cgroup().out_of_memory_kills();
+    let (mut known, mut next) = (kills(), Instant::now());
+    while container.status() != Status::Stopped {
+        let now = kills();
+        for _ in known..now {
+            ui.result(&format!(r#"{{"type":"oom","id":{}}}"#, json!(container.id)));
+        }
+        known = now;
+        if Instant::now() >= next {
+            ui.result(&oci::events(container));
+            next += interval;
+        }
+        std::thread::sleep(interval.min(Duration::from_millis(100)));
+    }
+    Ok(0)
+}
+
+/// What the host's ps(1) says of processes, as runc has it; without that program a list of our own.
+fn listing(pids: &[i32], options: &[String]) -> Outcome<String> {
+    let options = if options.is_empty() { vec!["-ef".to_owned()] } else { options.to_vec() };
+    let Ok(output) = std::process::Command::new("ps").args(&options).output() else {
+        let lines: Vec<String> = pids.iter().filter_map(|pid| super::top::line(*pid)).collect();
+        return Ok(format!("UID          PID  CMD\n{}", lines.join("\n")));
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let titles = lines.next().unwrap_or_default();
+    let column = titles.split_whitespace().position(|title| title == "PID");
+    let column = column.ok_or_else(|| Fault::new(format!("ps {} shows no PID", options.join(" "))))?;
+    let ours = |line: &&str| {
+        line.split_whitespace().nth(column).and_then(|word| word.parse().ok()).is_some_and(|pid: i32| pids.contains(&pid))
+    };
+    Ok(std::iter::once(titles).chain(lines.filter(ours)).collect::<Vec<_>>().join("\n"))
 }
 
 fn connect(path: &Path) -> Outcome<UnixStream> {
@@ -403,6 +463,10 @@ fn attend(pid: i32, console: Option<&UnixStream>) -> Outcome<u8> {
         let mut name = [0; 256];
         let (_, mut fds) = sys::receive_with(console, &mut name).doing(|| "the terminal did not come".into())?;
         let terminal: OwnedFd = fds.pop().ok_or_else(|| Fault::new("the terminal did not come"))?;
+        if !std::io::stdout().is_terminal() {
+            // A program that reads wants lines, not a screen: as runc does, no carriage returns.
+            sys::plain_newlines(&terminal);
+        }
         relay(&terminal, &terminal, None, &Keys::parse("")?)?;
     } else {
         let process = sys::open_process(pid).doing(|| "the process is gone".into())?;
@@ -450,7 +514,13 @@ fn further(command: &Command, root: &Path) -> Outcome<u8> {
     let mut wanted: Process = match process {
         Some(path) => {
             let text = std::fs::read_to_string(path).doing(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text).doing(|| format!("{} is no process", path.display()))?
+            let mut value: serde_json::Value =
+                serde_json::from_str(&text).doing(|| format!("{} is no process", path.display()))?;
+            // Root, as runc has it.
+            if value.get("user").is_none() {
+                value["user"] = json!({ "uid": 0, "gid": 0 });
+            }
+            serde_json::from_value(value).doing(|| format!("{} is no process", path.display()))?
         }
         None => {
             let mut base = container.spec()?.process().clone().unwrap_or_default();
@@ -536,7 +606,7 @@ fn list(all: &[Container], format: &str, quiet: bool, ui: &super::super::ui::Ui)
         ui.result(&all.iter().map(|container| container.id.as_str()).collect::<Vec<_>>().join("\n"));
     } else if format == "json" {
         let states: Vec<_> = all.iter().map(|container| container.state(container.status())).collect();
-        ui.result(&if states.is_empty() { "null".into() } else { json!(states).to_string() });
+        ui.result(&if states.is_empty() { "null".into() } else { serde_json::to_string(&states).unwrap_or_default() });
     } else {
         let mut table = super::super::ui::Table::new(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
         for container in all {
@@ -577,6 +647,8 @@ fn resources(update: &Update) -> Outcome<LinuxResources> {
     set("cpu", "period", update.cpu_period.map(|value| json!(value)));
     set("cpu", "quota", update.cpu_quota.map(|value| json!(value)));
     set("cpu", "burst", update.cpu_burst.map(|value| json!(value)));
+    set("cpu", "realtimePeriod", update.cpu_rt_period.map(|value| json!(value)));
+    set("cpu", "realtimeRuntime", update.cpu_rt_runtime.map(|value| json!(value)));
     set("cpu", "shares", update.cpu_share.map(|value| json!(value)));
     set("cpu", "cpus", update.cpuset_cpus.as_ref().map(|value| json!(value)));
     set("cpu", "mems", update.cpuset_mems.as_ref().map(|value| json!(value)));
@@ -611,7 +683,7 @@ fn features() -> serde_json::Value {
                 "enabled": true,
                 "actions": [
                     "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-                    "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+                    "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
                 ],
                 "operators": [
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
@@ -636,6 +708,10 @@ fn example() -> serde_json::Value {
     value["process"]["args"] = json!(["sh"]);
     value["process"]["noNewPrivileges"] = json!(true);
     value["root"] = json!({ "path": "rootfs", "readonly": true });
+    // As runc has it: in v1 a cgroup namespace is not the habit.
+    if let (false, Some(namespaces)) = (crate::runtime::host().v1.is_empty(), value["linux"]["namespaces"].as_array_mut()) {
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    }
     value["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
     value
 }

@@ -147,16 +147,24 @@ fn body(profile: &Profile, numbers: Numbers) -> Vec<Instruction> {
             ranges.push((start, leaf.clone()));
         }
     };
+    // Calls younger than the profile: programs that try them go on with an older one on ENOSYS, and give
+    // up on EPERM (runc's patchbpf).
+    let unlisted: Leaf = vec![(Vec::new(), Action::Errno(38))];
+    let forbids = matches!(profile.default, Action::Errno(_) | Action::KillThread | Action::KillProcess | Action::Trap);
+    let unknown = if forbids && !leaves.is_empty() { &unlisted } else { &otherwise };
     push(0, &otherwise);
     let mut next = 0;
     for (number, leaf) in &leaves {
-        if *number > next {
+        if *number > next && *number >= X32 && next < X32 {
+            push(next, unknown);
+            push(X32, &otherwise);
+        } else if *number > next {
             push(next, &otherwise);
         }
         push(*number, leaf);
         next = number + 1;
     }
-    push(next, &otherwise);
+    push(next, unknown);
     let mut body = vec![plain(LOAD, NUMBER)];
     body.extend(tree(&ranges, profile.default));
     body
@@ -308,7 +316,15 @@ mod tests {
                 assert_eq!(code == Action::Allow.code(), allowed, "{compare:?} {value}");
                 assert_ne!(run(&program, X86_64, 0, [2, 0, 0, 0, 0, value]), Action::Allow.code());
             }
-            assert_eq!(run(&program, X86_64, 1, [1; 6]), Action::Errno(1).code());
+            // Behind the last call that the profile names, calls are unknown to it.
+            for number in [1, 0x3fff_ffff, X32 + 1] {
+                assert_eq!(run(&program, X86_64, number, [1; 6]), Action::Errno(38).code(), "{number:#x}");
+            }
+        }
+        let rule = Rule { names: vec!["write".into()], action: Action::Allow, arguments: Vec::new() };
+        let program = compile(&Profile { default: Action::Errno(1), rules: vec![rule] });
+        for number in [0, X32] {
+            assert_eq!(run(&program, X86_64, number, [0; 6]), Action::Errno(1).code(), "{number:#x}");
         }
     }
 

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The version of what is compiled: raised whenever the table or the compiler changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The compiled program of a profile (Docker's, if none is given), from a folder that keeps them.
 ///
@@ -29,7 +29,12 @@ pub fn keep(folder: &Path, profile: Option<&str>, capabilities: u64) -> io::Resu
     let path = folder.join(format!("seccomp-{}.bpf", key.short(32)));
     if !path.exists() {
         let profile = match profile {
-            Some(text) => Profile::parse(text, capabilities).map_err(io::Error::other)?,
+            Some(text) => match Profile::parse(text, capabilities).map_err(io::Error::other)? {
+                profile if profile.notifies() => {
+                    return Err(io::Error::other("SCMP_ACT_NOTIFY asks for a program beside the container; there is none here"));
+                }
+                profile => profile,
+            },
             None => docker(capabilities),
         };
         std::fs::create_dir_all(folder)?;
@@ -48,6 +53,8 @@ pub enum Action {
     Trap,
     Trace(u16),
     Log,
+    /// A program beside the container decides (seccomp_unotify(2)).
+    Notify,
 }
 
 impl Action {
@@ -61,6 +68,7 @@ impl Action {
             Self::Trap => 0x0003_0000,
             Self::Trace(number) => 0x7ff0_0000 | u32::from(number),
             Self::Log => 0x7ffc_0000,
+            Self::Notify => 0x7fc0_0000,
         }
     }
 }
@@ -151,6 +159,11 @@ struct Condition {
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 impl Profile {
+    /// Whether some call is left to a program beside the container.
+    pub fn notifies(&self) -> bool {
+        self.rules.iter().any(|rule| rule.action == Action::Notify)
+    }
+
     /// Reads a profile as it is for a set of capabilities.
     ///
     /// # Errors
@@ -167,6 +180,10 @@ impl Profile {
                 continue;
             }
             let names: Vec<String> = rule.name.into_iter().chain(rule.names).collect();
+            if action == Action::Notify && names.iter().any(|name| name == "write") {
+                // The runtime itself writes behind the filter, and nobody would answer yet.
+                return Err("SCMP_ACT_NOTIFY cannot be used for the write syscall".into());
+            }
             // Two conditions on one argument are alternatives, as runc reads them.
             let twice = (0..6).any(|index| arguments.iter().filter(|(found, _)| *found == index).count() > 1);
             if twice {
@@ -175,7 +192,11 @@ impl Profile {
                 rules.push(Rule { names, action, arguments });
             }
         }
-        Ok(Self { default: action(&file.default_action, file.default_errno_ret)?, rules })
+        let default = action(&file.default_action, file.default_errno_ret)?;
+        if default == Action::Notify {
+            return Err("SCMP_ACT_NOTIFY cannot be used as default action".into());
+        }
+        Ok(Self { default, rules })
     }
 }
 
@@ -213,7 +234,7 @@ fn action(name: &str, errno: Option<u16>) -> Result<Action, String> {
         "SCMP_ACT_TRAP" => Action::Trap,
         "SCMP_ACT_TRACE" => Action::Trace(errno),
         "SCMP_ACT_LOG" => Action::Log,
-        "SCMP_ACT_NOTIFY" => return Err("SCMP_ACT_NOTIFY asks for a program beside the container; there is none here".into()),
+        "SCMP_ACT_NOTIFY" => Action::Notify,
         other => return Err(format!("\"{other}\" is not an action; for example SCMP_ACT_ALLOW or SCMP_ACT_ERRNO")),
     })
 }

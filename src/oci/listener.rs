@@ -1,0 +1,104 @@
+//! Filters of a bundle, and programs beside the container that decide about its calls (seccomp_unotify(2)).
+//!
+//! The process installs its filter and sends the descriptor that tells of calls over its line; the
+//! runtime passes it on to the program that listens at `linux.seccomp.listenerPath` (OCI runtime
+//! specification, "Container Process State").
+
+use super::state::{Container, State, Status};
+use crate::model::{Context, Fault, Outcome};
+use crate::runtime::Filter;
+use crate::runtime::seccomp::Profile;
+use crate::sys;
+use oci_spec::runtime::Spec;
+use serde::Serialize;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// The compiled filter of a configuration, if it has one.
+///
+/// # Errors
+/// A profile that is not right.
+pub fn filter(spec: &Spec) -> Outcome<Option<Filter>> {
+    let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
+    let wrong = |why: String| Fault::new(format!("linux.seccomp: {why}"));
+    let profile = Profile::parse(&serde_json::to_string(seccomp).unwrap_or_default(), u64::MAX).map_err(wrong)?;
+    if profile.notifies() && seccomp.listener_path().is_none() {
+        return Err(wrong("SCMP_ACT_NOTIFY needs a `listenerPath`".into()));
+    }
+    Ok(Some(Filter::of(&profile)))
+}
+
+/// Sends a filter's listener to the runtime, and waits until it has been passed on.
+pub fn hand_over(line: &UnixStream, listener: Option<OwnedFd>) -> io::Result<()> {
+    let Some(listener) = listener else { return Ok(()) };
+    sys::send_with(line, b"N", &[listener.as_raw_fd()])?;
+    let mut answer = [0];
+    let mut line = line;
+    line.read_exact(&mut answer)
+}
+
+/// Where a listener goes, and what is said with it.
+pub struct Listener {
+    path: PathBuf,
+    message: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProcessState {
+    oci_version: String,
+    fds: [&'static str; 1],
+    pid: i32,
+    metadata: String,
+    state: State,
+}
+
+impl Listener {
+    /// The listener of a process in a container.
+    ///
+    /// # Errors
+    /// A configuration that is gone, or names none.
+    pub fn of(container: &Container, status: Status, pid: i32) -> Outcome<Self> {
+        let spec = container.spec()?;
+        let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()).unwrap_or_default();
+        let path = seccomp.listener_path().clone().ok_or_else(|| Fault::new("linux.seccomp has no `listenerPath`"))?;
+        let state = ProcessState {
+            oci_version: container.version.clone(),
+            fds: ["seccompFd"],
+            pid,
+            metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
+            state: container.state(status),
+        };
+        let message = serde_json::to_string(&state).doing(|| "cannot describe the process".into())?;
+        Ok(Self { path, message })
+    }
+
+    fn tell(&self, listener: &OwnedFd) -> Outcome<()> {
+        let to = |path: &Path| -> io::Result<()> {
+            let stream = UnixStream::connect(path)?;
+            sys::send_with(&stream, self.message.as_bytes(), &[listener.as_raw_fd()]).map(drop)
+        };
+        to(&self.path).doing(|| format!("failed to connect with seccomp agent {}", self.path.display()))
+    }
+}
+
+/// Hears what a process says until it closes its line: its last words. A listener is passed on.
+///
+/// # Errors
+/// A listener that nobody takes.
+pub fn hear(line: &UnixStream, whose: impl Fn() -> Outcome<Listener>) -> Outcome<Vec<u8>> {
+    let mut said = Vec::new();
+    let mut buffer = vec![0; 4096];
+    while let Ok((length @ 1.., fds)) = sys::receive_with(line, &mut buffer) {
+        match fds.first() {
+            Some(listener) => {
+                whose()?.tell(listener)?;
+                let _ = sys::send_with(line, b"K", &[]);
+            }
+            None => said.extend(&buffer[..length]),
+        }
+    }
+    Ok(said)
+}
