@@ -129,7 +129,7 @@ impl<'a> Executor<'a> {
             if !seen.insert(&one.container) {
                 continue;
             }
-            for caveat in preflight::check(one, &self.loaded.places, &self.instance().folder, &host)? {
+            for caveat in preflight::check(one, &self.loaded.places, &self.instance().folder, host)? {
                 self.reporter.report(Progress::Warning(caveat));
             }
         }

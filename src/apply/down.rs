@@ -62,7 +62,7 @@ pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
         }
     }
     let spec = CgroupSpec { path: instance.cgroup(name), ..CgroupSpec::default() };
-    Cgroup::open(&runtime::host(), &spec).destroy().map_err(|error| Fault::caused(format!("cannot end container {name}"), error))
+    Cgroup::open(runtime::host(), &spec).destroy().map_err(|error| Fault::caused(format!("cannot end container {name}"), error))
 }
 
 /// Ends containers, several at once, in order.
@@ -123,9 +123,14 @@ pub fn stop(instance: &Instance, project: Option<&Project>, names: &[String]) ->
     end_all(instance, names, &order)
 }
 
+/// Removes what tells of a container while it runs.
+pub fn forget_run(instance: &Instance, name: &str) {
+    let _ = fs::remove_dir_all(instance.container(name).path());
+}
+
 /// Removes what an ended container wrote, but its logs.
 pub fn forget(instance: &Instance, name: &str) {
-    let _ = fs::remove_dir_all(instance.container(name).path());
+    forget_run(instance, name);
     let _ = fs::remove_dir_all(instance.state().join("roots").join(name));
 }
 
@@ -168,6 +173,8 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     if had_networks {
         firewall::refresh(&instance.home)?;
     }
+    // Of containers for one command, which leave their project's cgroups for the next.
+    Cgroup::remove_parents_of(runtime::host(), &instance.cgroup("any"));
     let _ = fs::remove_dir_all(instance.state().join("roots"));
     let _ = fs::remove_dir_all(instance.home.run.join(&instance.id));
     if options.volumes {

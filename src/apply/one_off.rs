@@ -4,7 +4,7 @@ use super::container::{Maker, bridges, prepare};
 use super::execute::{build_only, prepare_folders};
 use super::instance::Instance;
 use super::observe::{Observation, observe};
-use super::project::{LoadedProject, keep_lock, read_lock};
+use super::project::{LoadedProject, read_and_keep_lock};
 use super::report::{Reporter, UpOptions};
 use super::{down, firewall, preflight};
 use crate::build::StoreFacts;
@@ -45,9 +45,14 @@ impl OneOff {
         let _ = sys::write_atomic(&self.folder.join("status.json"), &bytes, 0o600);
     }
 
-    /// Removes what it wrote.
-    pub fn clean(&self) {
-        down::forget(&self.instance, &self.name);
+    /// Removes the container's files; the root, once `ended` has seen the end of its processes.
+    pub fn clean(&self, ended: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let ended = scope.spawn(ended);
+            down::forget_run(&self.instance, &self.name);
+            let _ = ended.join();
+            down::forget(&self.instance, &self.name);
+        });
     }
 }
 
@@ -81,7 +86,7 @@ pub fn one_off(
     if let Some(image) = &one.image {
         lease.pin(image.layers.iter().map(|layer| &layer.diff_id).chain([&image.digest]))?;
     }
-    preflight::check(&one, &loaded.places, &instance.folder, &runtime::host())?;
+    preflight::check(&one, &loaded.places, &instance.folder, runtime::host())?;
     let _queue = instance.lock()?;
     connect(instance, &planned, &mut one)?;
     let maker = Maker { instance, store: &store, all: &planned.desired, images: &planned.built, observation: &observation };
@@ -139,9 +144,7 @@ fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, ow
 type WithObservation = (Planned, Observation);
 
 fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithObservation> {
-    let lock = read_lock(&loaded.instance)?;
-    // Reading it as text is the dearest part of a short command.
-    keep_lock(&loaded.instance, &lock);
+    let lock = read_and_keep_lock(&loaded.instance)?;
     let observation = observe(loaded, store)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
     let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;

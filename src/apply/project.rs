@@ -184,18 +184,37 @@ pub fn read_lock(instance: &Instance) -> Outcome<Lock> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Lock::default()),
         Err(error) => return Err(error).doing(|| "cannot read stead.lock".into()),
     };
-    let kept: Option<KeptLock> = read_json(&kept_lock(instance));
-    if let Some(kept) = kept.filter(|kept| kept.digest == Digest::of(&text)) {
-        return Ok(Lock { suites: kept.suites, steps: kept.steps.into_iter().collect() });
+    if let Some(lock) = decoded_lock(instance, &Digest::of(&text)) {
+        return Ok(lock);
     }
     lock::parse(&text).map_err(|error| Fault::new(format!("stead.lock:{}: {}", error.line, error.message)))
+}
+
+fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
+    let kept = read_json::<KeptLock>(&kept_lock(instance)).filter(|kept| kept.digest == *digest)?;
+    Some(Lock { suites: kept.suites, steps: kept.steps.into_iter().collect() })
+}
+
+/// Reads the lock as [`read_lock`] does, and keeps it decoded: reading it as text is the dearest part of a
+/// short command.
+///
+/// # Errors
+/// Those of [`read_lock`].
+pub fn read_and_keep_lock(instance: &Instance) -> Outcome<Lock> {
+    let text = fs::read(instance.folder.join("stead.lock")).unwrap_or_default();
+    if let Some(lock) = decoded_lock(instance, &Digest::of(&text)) {
+        return Ok(lock);
+    }
+    let lock = read_lock(instance)?;
+    keep_lock(instance, &lock);
+    Ok(lock)
 }
 
 /// Keeps the decoded lock for the next time; losing it costs time only.
 pub fn keep_lock(instance: &Instance, lock: &Lock) {
     let Ok(text) = fs::read(instance.folder.join("stead.lock")) else { return };
     let digest = Digest::of(text);
-    if read_json::<KeptLock>(&kept_lock(instance)).is_some_and(|kept| kept.digest == digest) {
+    if decoded_lock(instance, &digest).is_some() {
         return;
     }
     let steps = lock.steps.iter().map(|(key, step)| (key.clone(), step.clone())).collect();

@@ -134,13 +134,13 @@ pub fn helper() -> Outcome<i32> {
     let spec: Spec = serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;
     sys::die_with_parent().doing(|| "cannot be tied to the build".into())?;
     let host = runtime::host();
-    let cgroup = Cgroup::create(&host, &spec.cgroup).doing(|| "cannot make a cgroup".into())?;
+    let cgroup = Cgroup::create(host, &spec.cgroup).doing(|| "cannot make a cgroup".into())?;
     let outcome = (|| {
         let null = fs::File::open("/dev/null").doing(|| "cannot open /dev/null".into())?;
         let stdout = sys::take_descriptor(1).doing(|| "no standard output".into())?;
         let twin = stdout.try_clone().doing(|| "no standard output".into())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout, stderr: twin };
-        let running = runtime::start(&spec, &[], stdio, &host, &cgroup, |pid, process| match &spec.network {
+        let running = runtime::start(&spec, &[], stdio, host, &cgroup, |pid, process| match &spec.network {
             NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
             NetSpec::Host => Ok(()),
         });

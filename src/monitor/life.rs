@@ -193,7 +193,7 @@ impl Monitor {
     fn begin(folder: Folder, ports: Vec<OwnedFd>, contents: Vec<Vec<u8>>) -> Outcome<Self> {
         let spec = folder.spec().ok_or_else(|| Fault::new("the container's description is missing"))?;
         let host = runtime::host();
-        let cgroup = Cgroup::create(&host, &spec.spec.cgroup).doing(|| "cannot limit the container".into())?;
+        let cgroup = Cgroup::create(host, &spec.spec.cgroup).doing(|| "cannot limit the container".into())?;
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
         // What an earlier monitor told must not be taken for this one's.
         let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
@@ -205,7 +205,7 @@ impl Monitor {
         let mut monitor = Self {
             folder,
             spec,
-            host,
+            host: host.clone(),
             cgroup,
             contents,
             _ports: ports,

@@ -85,7 +85,7 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
         .doing(|| "cannot keep the configuration".into())?;
     let host = runtime::host();
     let linux = bundle.spec.linux().as_ref();
-    let cgroup = resources::cgroup(&host, &container.cgroup, linux.and_then(|linux| linux.resources().as_ref()))?;
+    let cgroup = resources::cgroup(host, &container.cgroup, linux.and_then(|linux| linux.resources().as_ref()))?;
     let start = sys::listen_in(&container.folder, "start").doing(|| "cannot listen for the start".into())?;
     let filter = listener::filter(&bundle.spec)?;
     let namespaces = bundle.namespaces();
@@ -130,7 +130,7 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     let entrance = cgroup.entrance();
     let init = Init {
         bundle,
-        host: &host,
+        host,
         joined,
         filter,
         console,

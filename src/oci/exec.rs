@@ -48,7 +48,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     let filter = listener::filter(&spec)?;
     let cgroup = container
         .cgroup()
-        .below(&crate::runtime::host(), &execution.below)
+        .below(crate::runtime::host(), &execution.below)
         .map_err(|error| Fault::caused("cannot exec in this cgroup", error))?;
     let entrance = cgroup.entrance();
     let (line, far_line) = sys::message_pair().doing(|| "cannot make a socket".into())?;

@@ -78,7 +78,7 @@ pub fn freeze(container: &Container, frozen: bool) -> Outcome<()> {
     }
     container
         .cgroup()
-        .freeze(&crate::runtime::host(), frozen)
+        .freeze(crate::runtime::host(), frozen)
         .map_err(|error| Fault::caused("cannot change the freezer's state", error))
 }
 

@@ -2,7 +2,7 @@
 
 use super::state::Container;
 use crate::model::{Context, Fault, Outcome};
-use crate::runtime::{self, Cgroup, Expect, Host, Setting, Version};
+use crate::runtime::{self, Cgroup, CgroupSpec, Expect, Host, Setting, Version};
 use oci_spec::runtime::{LinuxDeviceType, LinuxResources};
 use serde_json::{Value, json};
 
@@ -149,7 +149,7 @@ pub fn update(container: &Container, resources: &LinuxResources) -> Outcome<()> 
     let host = runtime::host();
     container
         .cgroup()
-        .apply(&host, &container.cgroup, &settings(&host, resources))
+        .apply(host, &container.cgroup, &settings(host, resources))
         .map_err(|error| Fault::caused("cannot change the limits", error))
 }
 
@@ -165,6 +165,10 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>) -> Ou
     // In every hierarchy that `update` may want later; huge pages only where they are limited.
     let mut wanted = vec!["cpu", "cpuset", "memory", "pids", "io"];
     wanted.extend(list.iter().map(|setting| setting.controller).filter(|name| *name == "hugetlb"));
+    if Cgroup::open(host, &CgroupSpec { path: path.to_owned(), ..CgroupSpec::default() }).is_frozen() {
+        // What begins there would wait for ever.
+        return Err(Fault::new("container's cgroup unexpectedly frozen"));
+    }
     let group = Cgroup::make(host, path, &wanted).doing(|| "cannot make the cgroup".into())?;
     let limited = group
         .apply(host, path, &list)
@@ -178,7 +182,7 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>) -> Ou
 
 /// Usage in the form of runc's `events --stats`.
 pub fn events(container: &Container) -> String {
-    let usage = runtime::usage(&runtime::host(), &container.cgroup, container.pid);
+    let usage = runtime::usage(runtime::host(), &container.cgroup, container.pid);
     let entry = |usage: u64, limit: Option<u64>| json!({ "usage": usage, "limit": limit.unwrap_or(0), "max": 0, "failcnt": 0 });
     let interfaces: Vec<Value> = usage
         .networks

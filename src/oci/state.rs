@@ -145,7 +145,7 @@ impl Container {
     }
 
     pub fn cgroup(&self) -> Cgroup {
-        Cgroup::open(&runtime::host(), &CgroupSpec { path: self.cgroup.clone(), ..CgroupSpec::default() })
+        Cgroup::open(runtime::host(), &CgroupSpec { path: self.cgroup.clone(), ..CgroupSpec::default() })
     }
 
     pub fn processes(&self) -> Vec<i32> {
@@ -156,7 +156,7 @@ impl Container {
     pub fn end(&self) {
         let Some(process) = self.process() else { return };
         // What is frozen dies only once it is let go.
-        let _ = self.cgroup().freeze(&runtime::host(), false);
+        let _ = self.cgroup().freeze(runtime::host(), false);
         let _ = sys::signal_process(&process, libc::SIGKILL);
         let start = Instant::now();
         while self.status() != Status::Stopped && start.elapsed() < PATIENCE {

@@ -8,10 +8,11 @@ use super::limits::{self, Setting};
 use super::spec::CgroupSpec;
 use crate::sys::{self, DeviceRule};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How this host's cgroups are laid out.
@@ -32,8 +33,13 @@ pub enum Version {
     Two,
 }
 
-/// Finds the host's hierarchies.
-pub fn host() -> Host {
+/// The host's hierarchies, found once.
+pub fn host() -> &'static Host {
+    static FOUND: OnceLock<Host> = OnceLock::new();
+    FOUND.get_or_init(find)
+}
+
+fn find() -> Host {
     let mut host = Host { v1: Vec::new(), v2: None, v2_controllers: Vec::new() };
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for line in mounts.lines() {
@@ -167,6 +173,12 @@ impl Cgroup {
         Ok(group)
     }
 
+    /// Removes the folders above a path that are ours and empty, in every hierarchy.
+    pub fn remove_parents_of(host: &Host, path: &str) {
+        let v1 = host.v1.iter().map(|(_, place)| place.join(path)).collect();
+        Self { v1, v2: host.v2.as_ref().map(|place| place.join(path)) }.remove_parents();
+    }
+
     /// A cgroup that was made before.
     pub fn open(host: &Host, spec: &CgroupSpec) -> Self {
         Self {
@@ -204,10 +216,11 @@ impl Cgroup {
                 let minor = rule.minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
                 format!("{} {}:{minor} rwm", if rule.character { 'c' } else { 'b' }, rule.major)
             });
+            let allow = fs::File::options().write(true).open(folder.join("devices.allow")).map_err(failed)?;
             return ["c *:* m".to_owned(), "b *:* m".to_owned()]
                 .into_iter()
                 .chain(written)
-                .try_for_each(|rule| fs::write(folder.join("devices.allow"), rule))
+                .try_for_each(|rule| (&allow).write_all(rule.as_bytes()))
                 .map_err(failed);
         }
         match self.entrance() {
@@ -406,11 +419,22 @@ impl Cgroup {
         texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Kills everything inside and removes the cgroup; returns when nothing is left.
+    /// Kills everything inside and removes the cgroup; returns when nothing is left. The project's and the
+    /// installation's folders go with their last container.
     ///
     /// # Errors
     /// When processes do not die within ten seconds.
     pub fn destroy(&self) -> io::Result<()> {
+        self.empty()?;
+        self.remove_parents();
+        Ok(())
+    }
+
+    /// As [`destroy`](Self::destroy), leaving the project's folders for the next container.
+    ///
+    /// # Errors
+    /// When processes do not die within ten seconds.
+    pub fn empty(&self) -> io::Result<()> {
         let mut wait = Duration::from_micros(200);
         let mut waited = Duration::ZERO;
         loop {
@@ -437,7 +461,17 @@ impl Cgroup {
         }
     }
 
-    /// Removes the folders, and their parents where they are empty; tells whether none is left.
+    /// Removes the project's and the installation's folders where they are empty.
+    fn remove_parents(&self) {
+        let ours = |parent: &&Path| parent.components().any(|part| part.as_os_str().to_string_lossy().starts_with("stead-"));
+        for folder in self.v1.iter().chain(&self.v2) {
+            for parent in folder.ancestors().skip(1).take(2).take_while(ours) {
+                let _ = fs::remove_dir(parent);
+            }
+        }
+    }
+
+    /// Removes the folders; tells whether none is left.
     fn remove(&self) -> bool {
         let mut gone = true;
         for folder in self.v1.iter().chain(&self.v2) {
@@ -453,13 +487,6 @@ impl Cgroup {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(_) => gone = false,
-            }
-            // The project's and the installation's folders go with their last container.
-            let parents = folder.ancestors().skip(1).take(2);
-            for parent in parents
-                .take_while(|parent| parent.components().any(|part| part.as_os_str().to_string_lossy().starts_with("stead-")))
-            {
-                let _ = fs::remove_dir(parent);
             }
         }
         gone

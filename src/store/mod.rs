@@ -61,6 +61,10 @@ impl Store {
     /// # Errors
     /// Those of making folders.
     pub fn prepare(&self) -> Outcome<()> {
+        // The last of them was there: so were the others.
+        if self.root.join("decoded").is_dir() {
+            return Ok(());
+        }
         for folder in ["blobs", "layers", "results", "images", "roots", "leases", "tmp", "downloads", "decoded"] {
             let path = self.root.join(folder);
             fs::create_dir_all(&path)

@@ -160,6 +160,11 @@ fn descriptor_path(fd: impl AsFd) -> io::Result<PathBuf> {
 /// # Errors
 /// Those of `openat2(2)` and `mkdirat(2)`.
 pub fn make_folders_in_root(root: impl AsFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    // Most are there.
+    let whole = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    if let Ok(found) = open_in_root(&root, whole, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+        return Ok(found);
+    }
     let mut at = open_in_root(&root, ".", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     let mut so_far = PathBuf::new();
     for part in path.components() {

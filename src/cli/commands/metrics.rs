@@ -104,7 +104,7 @@ pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
             samples.push(Sample {
                 labels: labels.join(","),
                 started: number(status.started_at.unwrap_or(0)) / 1e3,
-                usage: runtime::usage(&host, &path, status.pid),
+                usage: runtime::usage(host, &path, status.pid),
             });
         }
     }

@@ -51,8 +51,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     shown.clear();
     let one_off = one_off?;
     timings.mark("plan and prepare");
-    let status = attend(&one_off, tty, &mut timings);
-    one_off.clean();
+    let mut rest = Rest::default();
+    let status = attend(&one_off, tty, &mut rest, &mut timings);
+    one_off.clean(|| rest.end());
     timings.mark("clean");
     if arguments.timings {
         context.ui.say(&timings.text());
@@ -86,49 +87,68 @@ impl Timings {
     }
 }
 
+/// What is left of a container whose command has ended.
+#[derive(Default)]
+struct Rest {
+    guard: Option<i32>,
+    cgroup: Option<Cgroup>,
+    /// Whether the guard has told the command's end, and so is ending itself.
+    ended: bool,
+}
+
+impl Rest {
+    fn end(self) {
+        let wait = || self.guard.map(sys::wait_for);
+        if self.ended {
+            let _ = wait();
+        }
+        // What was never told to end is killed here.
+        let _ = self.cgroup.map(|cgroup| cgroup.empty());
+        if !self.ended {
+            let _ = wait();
+        }
+    }
+}
+
 /// Starts the container as its own monitor, and stays until its command ends.
-fn attend(one_off: &OneOff, tty: bool, timings: &mut Timings) -> Outcome<u8> {
+fn attend(one_off: &OneOff, tty: bool, rest: &mut Rest, timings: &mut Timings) -> Outcome<u8> {
     let host = runtime::host();
     let spec = &one_off.spec.spec;
-    let cgroup = Cgroup::create(&host, &spec.cgroup).doing(|| "cannot limit the container".into())?;
+    let cgroup = rest.cgroup.insert(Cgroup::create(host, &spec.cgroup).doing(|| "cannot limit the container".into())?);
     timings.mark("cgroup");
-    let mut result = || {
-        let stdio = if tty {
-            Stdio::Terminal
-        } else {
-            let duplicate = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().doing(|| "a standard stream is closed".into());
-            Stdio::Files {
-                stdin: duplicate(std::io::stdin().as_fd())?,
-                stdout: duplicate(std::io::stdout().as_fd())?,
-                stderr: duplicate(std::io::stderr().as_fd())?,
-            }
-        };
-        let running = runtime::start(spec, &one_off.contents, stdio, &host, &cgroup, |pid, process| {
-            timings.mark("namespaces");
-            let connected = match &spec.network {
-                NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
-                NetSpec::Host => Ok(()),
-            };
-            timings.mark("network");
-            connected
-        });
-        let running = running.map_err(|error| Fault::new(error.message).exit(u8::try_from(error.status).unwrap_or(125)))?;
-        timings.mark("root and start");
-        one_off.running(&running);
-        let status = match &running.terminal {
-            Some(terminal) => {
-                relay(terminal, terminal, Some(&running), &Keys::parse("")?)?;
-                running.ended()
-            }
-            None => forward(&running)?,
-        };
-        let _ = sys::wait_for(running.guard);
-        timings.mark("command");
-        Ok(u8::try_from(status.unwrap_or(137)).unwrap_or(1))
+    let stdio = if tty {
+        Stdio::Terminal
+    } else {
+        let duplicate = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().doing(|| "a standard stream is closed".into());
+        Stdio::Files {
+            stdin: duplicate(std::io::stdin().as_fd())?,
+            stdout: duplicate(std::io::stdout().as_fd())?,
+            stderr: duplicate(std::io::stderr().as_fd())?,
+        }
     };
-    let result = result();
-    let _ = cgroup.destroy();
-    result
+    let running = runtime::start(spec, &one_off.contents, stdio, host, cgroup, |pid, process| {
+        timings.mark("namespaces");
+        let connected = match &spec.network {
+            NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
+            NetSpec::Host => Ok(()),
+        };
+        timings.mark("network");
+        connected
+    });
+    let running = running.map_err(|error| Fault::new(error.message).exit(u8::try_from(error.status).unwrap_or(125)))?;
+    rest.guard = Some(running.guard);
+    timings.mark("root and start");
+    one_off.running(&running);
+    let status = match &running.terminal {
+        Some(terminal) => {
+            relay(terminal, terminal, Some(&running), &Keys::parse("")?)?;
+            running.ended()
+        }
+        None => forward(&running)?,
+    };
+    rest.ended = status.is_some();
+    timings.mark("command");
+    Ok(u8::try_from(status.unwrap_or(137)).unwrap_or(1))
 }
 
 /// Waits for the end, passing signals of this process on.

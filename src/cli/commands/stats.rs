@@ -44,12 +44,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let instance = context.instance();
     let host = runtime::host();
-    let mut before = read(&instance, &host, &arguments.names)?;
+    let mut before = read(&instance, host, &arguments.names)?;
     let mut at = Instant::now();
     loop {
         // The first reading needs a second one to tell shares; a short wait will do.
         std::thread::sleep(if arguments.no_stream { INTERVAL / 4 } else { INTERVAL });
-        let now = read(&instance, &host, &arguments.names)?;
+        let now = read(&instance, host, &arguments.names)?;
         let wall = at.elapsed();
         at = Instant::now();
         let readings: Vec<Reading> = now

@@ -22,7 +22,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let mut table = Table::new(&["CONTAINER", "PID", "INSIDE", "USER", "STATE", "TIME", "RSS", "COMMAND"]);
     for name in replicas(&instance, &arguments.names)? {
         let spec = CgroupSpec { path: instance.cgroup(&name), ..CgroupSpec::default() };
-        let mut pids = Cgroup::open(&host, &spec).processes();
+        let mut pids = Cgroup::open(host, &spec).processes();
         pids.sort_unstable();
         for pid in pids {
             let Some(process) = process(pid) else { continue };
