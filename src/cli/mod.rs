@@ -88,6 +88,10 @@ impl Context {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // What goes on from a protected file does so before the command line is taken apart, not after.
+    if std::env::args_os().any(|word| word == "run" || word == "create") {
+        let _ = crate::sys::protect();
+    }
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     if Path::new(&name).file_name().is_some_and(|name| name == "stead-oci") {
@@ -100,10 +104,6 @@ pub fn main() -> ExitCode {
         Some("ship") => return internal(crate::ship::main().map(|()| 0)),
         Some("build-step") => return internal(crate::build::helper()),
         _ => {}
-    }
-    // `run` goes on from a protected file: better before the command line is taken apart than twice.
-    if std::env::args_os().any(|word| word == "run") {
-        let _ = crate::sys::protect();
     }
     // What is built must not depend on the caller's umask; private files say so themselves.
     crate::sys::set_umask(0o022);

@@ -77,6 +77,11 @@ impl Bundle {
             || own(LinuxNamespaceType::User) && name.starts_with("user.")
     }
 
+    /// Whether its process has a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true))
+    }
+
     /// Namespaces by kind, and the path of each that is to be joined.
     pub fn namespaces(&self) -> Vec<(LinuxNamespaceType, Option<PathBuf>)> {
         let list = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();

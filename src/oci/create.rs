@@ -15,15 +15,14 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// How a container is made.
 #[derive(Debug)]
 pub struct Creation<'a> {
     pub root: &'a Path,
     pub id: &'a str,
-    pub bundle: &'a Path,
-    /// The configuration, if it is not the bundle's `config.json`.
-    pub config: Option<&'a Path>,
+    pub bundle: Bundle,
     pub pid_file: Option<PathBuf>,
     /// Where the terminal's master is sent.
     pub console: Option<UnixStream>,
@@ -42,15 +41,14 @@ const NEW_TIME: libc::c_int = 0x80;
 /// What is wrong with the bundle; what the kernel refuses. Nothing of it is left then.
 pub fn create(mut creation: Creation) -> Outcome<Container> {
     check_id(creation.id)?;
-    let bundle = Bundle::read(creation.bundle, creation.config)?;
-    let terminal = bundle.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
-    let console = match (creation.console.take(), terminal) {
+    let bundle = &creation.bundle;
+    let console = match (creation.console.take(), bundle.has_terminal()) {
         (Some(stream), true) => Some(stream),
         (None, true) => return Err(Fault::new("the process has a terminal, and there is no --console-socket to send it to")),
         (Some(_), false) => return Err(Fault::new("there is a --console-socket, and the process has no terminal")),
         (None, false) => None,
     };
-    let cgroup = cgroup_path(&bundle, &creation)?;
+    let cgroup = cgroup_path(bundle, &creation)?;
     fs::create_dir_all(creation.root).doing(|| format!("cannot make {}", creation.root.display()))?;
     let folder = creation.root.join(creation.id);
     match fs::create_dir(&folder) {
@@ -70,8 +68,9 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
         version: bundle.spec.version().clone(),
         annotations: bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         folder,
+        kept: OnceLock::from(bundle.spec.clone()),
     };
-    let made = make(&creation, &bundle, &mut container, console);
+    let made = make(&creation, bundle, &mut container, console);
     if made.is_err() {
         container.end();
         let _ = container.cgroup().destroy();

@@ -45,7 +45,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
         _ => None,
     };
     let spec = container.spec()?;
-    let filter = listener::filter(&spec)?;
+    let filter = listener::filter(spec)?;
     let cgroup = container
         .cgroup()
         .below(crate::runtime::host(), &execution.below)

@@ -12,6 +12,7 @@ use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 /// A container on disk.
@@ -30,6 +31,9 @@ pub struct Container {
     pub annotations: BTreeMap<String, String>,
     #[serde(skip)]
     pub folder: PathBuf,
+    /// The configuration, once it was read.
+    #[serde(skip)]
+    pub kept: OnceLock<Spec>,
 }
 
 /// Where in its life a container is (OCI runtime specification, "State").
@@ -117,12 +121,16 @@ impl Container {
     ///
     /// # Errors
     /// A copy that is gone.
-    pub fn spec(&self) -> Outcome<Spec> {
-        read_json(&self.folder.join("config.json")).ok_or_else(|| Fault::new("the container's configuration is gone"))
+    pub fn spec(&self) -> Outcome<&Spec> {
+        if self.kept.get().is_none() {
+            let read = read_json(&self.folder.join("config.json"));
+            let _ = self.kept.set(read.ok_or_else(|| Fault::new("the container's configuration is gone"))?);
+        }
+        self.kept.get().ok_or_else(|| Fault::new("the container's configuration is gone"))
     }
 
     pub fn hooks(&self, kind: &str) -> Vec<Hook> {
-        self.spec().map(|spec| super::hooks::of(&spec, kind)).unwrap_or_default()
+        self.spec().map(|spec| super::hooks::of(spec, kind)).unwrap_or_default()
     }
 
     /// Its first process, if it lives.

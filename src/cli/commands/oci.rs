@@ -2,7 +2,7 @@
 
 use super::super::relay::{Keys, relay};
 use crate::model::{Context as _, Fault, Outcome};
-use crate::oci::{self, Container, Creation, Execution, Status};
+use crate::oci::{self, Bundle, Container, Creation, Execution, Status};
 use crate::sys;
 use clap::{Parser, Subcommand};
 use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
@@ -71,6 +71,7 @@ struct Make {
 }
 
 #[derive(Subcommand, Debug)]
+#[command(defer = true)]
 enum Command {
     /// Makes a container up to where it waits for `start`.
     Create(Make),
@@ -288,7 +289,8 @@ fn run(arguments: &Arguments, ui: &super::super::ui::Ui) -> Outcome<u8> {
     match command {
         Command::Create(make) => {
             let console = make.console_socket.as_deref().map(connect).transpose()?;
-            oci::create(creation(arguments, &root, make, console)).map(|_| 0)
+            let bundle = Bundle::read(&make.bundle, make.config.as_deref())?;
+            oci::create(creation(arguments, &root, make, bundle, console)).map(|_| 0)
         }
         Command::Start { id } => oci::start(&load(id)?).map(|()| 0),
         Command::Run { detach, keep, make } => whole(arguments, &root, make, *detach, *keep),
@@ -408,12 +410,17 @@ fn connect(path: &Path) -> Outcome<UnixStream> {
     UnixStream::connect(path).doing(|| format!("cannot reach the console socket {}", path.display()))
 }
 
-fn creation<'a>(arguments: &Arguments, root: &'a Path, make: &'a Make, console: Option<UnixStream>) -> Creation<'a> {
+fn creation<'a>(
+    arguments: &Arguments,
+    root: &'a Path,
+    make: &'a Make,
+    bundle: Bundle,
+    console: Option<UnixStream>,
+) -> Creation<'a> {
     Creation {
         root,
         id: &make.id,
-        bundle: &make.bundle,
-        config: make.config.as_deref(),
+        bundle,
         pid_file: make.pid_file.clone(),
         console,
         systemd_cgroup: arguments.systemd_cgroup,
@@ -424,7 +431,8 @@ fn creation<'a>(arguments: &Arguments, root: &'a Path, make: &'a Make, console: 
 
 /// `run`: create, start, and unless detached wait, pass signals and the terminal, delete.
 fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bool) -> Outcome<u8> {
-    let terminal = wants_terminal(&make.bundle, make.config.as_deref());
+    let bundle = Bundle::read(&make.bundle, make.config.as_deref())?;
+    let terminal = bundle.has_terminal();
     let (near, console) = match &make.console_socket {
         Some(path) => (None, Some(connect(path)?)),
         None if terminal && !detach => {
@@ -433,7 +441,7 @@ fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bo
         }
         None => (None, None),
     };
-    let container = oci::create(creation(arguments, root, make, console))?;
+    let container = oci::create(creation(arguments, root, make, bundle, console))?;
     let begun = oci::start(&container);
     if let Err(fault) = begun {
         container.end();
@@ -449,12 +457,6 @@ fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bo
         oci::delete(&container, true)?;
     }
     Ok(status)
-}
-
-fn wants_terminal(bundle: &Path, config: Option<&Path>) -> bool {
-    crate::store::read_json::<Spec>(&bundle.join(config.unwrap_or(Path::new("config.json"))))
-        .and_then(|spec| spec.process().as_ref().and_then(Process::terminal))
-        .unwrap_or(false)
 }
 
 /// Waits for a child of this process, with its terminal or passing signals on.
