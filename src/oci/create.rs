@@ -6,7 +6,7 @@ use super::state::{Container, Status, began, check_id};
 use super::{hooks, listener, resources};
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::now_ms;
-use crate::runtime;
+use crate::runtime::{self, Cgroup};
 use crate::sys::{self, Side};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -73,7 +73,6 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
     let made = make(&creation, bundle, &mut container, console);
     if made.is_err() {
         container.end();
-        let _ = container.cgroup().destroy();
         container.forget();
     }
     made.map(|()| container)
@@ -84,7 +83,28 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
         .doing(|| "cannot keep the configuration".into())?;
     let host = runtime::host();
     let linux = bundle.spec.linux().as_ref();
-    let cgroup = resources::cgroup(host, &container.cgroup, linux.and_then(|linux| linux.resources().as_ref()))?;
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    // What was in use before is another's, whatever comes of this one.
+    let shared = !container.processes().is_empty();
+    let cgroup = resources::cgroup(host, &container.cgroup, resources, shared)?;
+    begin(creation, bundle, container, console, &cgroup).inspect_err(|_| {
+        container.end();
+        if !shared {
+            let _ = cgroup.destroy();
+        }
+    })
+}
+
+/// Makes the namespaces and the process in them.
+fn begin(
+    creation: &Creation,
+    bundle: &Bundle,
+    container: &mut Container,
+    console: Option<UnixStream>,
+    cgroup: &Cgroup,
+) -> Outcome<()> {
+    let host = runtime::host();
+    let linux = bundle.spec.linux().as_ref();
     let start = sys::listen_in(&container.folder, "start").doing(|| "cannot listen for the start".into())?;
     let filter = listener::filter(&bundle.spec)?;
     let namespaces = bundle.namespaces();
@@ -136,7 +156,7 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
         start,
         no_pivot: creation.no_pivot,
         preserve: creation.preserve,
-        cgroup: &cgroup,
+        cgroup,
         cgroup_path: &container.cgroup,
         sources,
     };

@@ -153,11 +153,11 @@ pub fn update(container: &Container, resources: &LinuxResources) -> Outcome<()> 
         .map_err(|error| Fault::caused("cannot change the limits", error))
 }
 
-/// Makes a container's cgroup with its limits.
+/// Makes a container's cgroup with its limits; one that is shared with another is left when that fails.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>) -> Outcome<Cgroup> {
+pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>, shared: bool) -> Outcome<Cgroup> {
     if !host.v1.is_empty() && resources.is_some_and(|resources| resources.unified().as_ref().is_some_and(|all| !all.is_empty())) {
         return Err(Fault::new("invalid configuration: `linux.resources.unified` is for cgroup v2, and this host has v1"));
     }
@@ -174,7 +174,9 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>) -> Ou
         .apply(host, path, &list)
         .and_then(|()| resources.map_or(Ok(()), |resources| group.device_rules(host, path, &device_rules(resources))));
     if let Err(error) = limited {
-        let _ = group.destroy();
+        if !shared {
+            let _ = group.destroy();
+        }
         return Err(Fault::caused("cannot limit the container", error));
     }
     Ok(group)

@@ -442,33 +442,37 @@ fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bo
         None => (None, None),
     };
     let container = oci::create(creation(arguments, root, make, bundle, console))?;
-    let begun = oci::start(&container);
-    if let Err(fault) = begun {
+    let begun = near.as_ref().map(arrived).transpose().and_then(|terminal| oci::start(&container).map(|()| terminal));
+    let terminal = begun.inspect_err(|_| {
         container.end();
         let _ = sys::wait_for(container.pid);
         let _ = oci::delete(&container, true);
-        return Err(fault);
-    }
+    })?;
     if detach {
         return Ok(0);
     }
-    let status = attend(container.pid, near.as_ref())?;
+    let status = attend(container.pid, terminal)?;
     if !keep {
         oci::delete(&container, true)?;
     }
     Ok(status)
 }
 
+/// The terminal that the container's process sends.
+fn arrived(console: &UnixStream) -> Outcome<OwnedFd> {
+    let mut name = [0; 256];
+    let (_, mut fds) = sys::receive_with(console, &mut name).doing(|| "the terminal did not come".into())?;
+    let terminal: OwnedFd = fds.pop().ok_or_else(|| Fault::new("the terminal did not come"))?;
+    if !std::io::stdout().is_terminal() {
+        // A program that reads wants lines, not a screen: as runc does, no carriage returns.
+        sys::plain_newlines(&terminal);
+    }
+    Ok(terminal)
+}
+
 /// Waits for a child of this process, with its terminal or passing signals on.
-fn attend(pid: i32, console: Option<&UnixStream>) -> Outcome<u8> {
-    if let Some(console) = console {
-        let mut name = [0; 256];
-        let (_, mut fds) = sys::receive_with(console, &mut name).doing(|| "the terminal did not come".into())?;
-        let terminal: OwnedFd = fds.pop().ok_or_else(|| Fault::new("the terminal did not come"))?;
-        if !std::io::stdout().is_terminal() {
-            // A program that reads wants lines, not a screen: as runc does, no carriage returns.
-            sys::plain_newlines(&terminal);
-        }
+fn attend(pid: i32, terminal: Option<OwnedFd>) -> Outcome<u8> {
+    if let Some(terminal) = terminal {
         relay(&terminal, &terminal, None, &Keys::parse("")?)?;
     } else {
         let process = sys::open_process(pid).doing(|| "the process is gone".into())?;
@@ -600,7 +604,7 @@ fn further(command: &Command, root: &Path) -> Outcome<u8> {
         below: cgroup.clone(),
     };
     let pid = oci::exec(&container, execution)?;
-    if *detach { Ok(0) } else { attend(pid, near.as_ref()) }
+    if *detach { Ok(0) } else { attend(pid, near.as_ref().map(arrived).transpose()?) }
 }
 
 fn list(all: &[Container], format: &str, quiet: bool, ui: &super::super::ui::Ui) {
