@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Folders of a step's tree, and whose they are unless they are there below.
-pub type Folders = BTreeMap<PathBuf, (u32, u32)>;
+pub type Folders = BTreeMap<PathBuf, ((u32, u32), u32)>;
 
 /// Where things go and whose they are.
 struct Target<'a> {
@@ -21,6 +21,7 @@ struct Target<'a> {
     tree: &'a Path,
     owner: (u32, u32),
     mode: Option<u32>,
+    as_docker: bool,
     folders: Folders,
 }
 
@@ -30,14 +31,30 @@ struct Target<'a> {
 /// Unknown owners, files that changed since they were scanned, failures to write.
 pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, workdir: &str, tree: &Path) -> Outcome<Folders> {
     let mut target = Target::new(copy, below, tree)?;
-    let base = base(copy, below, workdir);
+    let mut base = base(copy, below, workdir);
+    if let ([only], true) = (files.entries.as_slice(), copy.as_docker)
+        && only.to.is_empty()
+        && below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir())
+    {
+        base.push(Path::new(&only.from).file_name().unwrap_or_default());
+    }
+    for (name, content) in &copy.inline {
+        let into = copy.to.ends_with('/') || copy.sources.len() + copy.inline.len() > 1;
+        let to = if into { base.join(name) } else { base.clone() };
+        target.content(&to, content.as_bytes(), copy.mode.unwrap_or(0o644))?;
+    }
     for entry in &files.entries {
         let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
         match &entry.kind {
-            TreeKind::Folder => target.folder(&to)?,
+            TreeKind::Folder => target.folder(&to, entry.mode.unwrap_or(0o755))?,
             TreeKind::Link(link) => target.link(&to, Path::new(link))?,
             TreeKind::File { digest, executable } => {
-                let mode = copy.mode.unwrap_or(if *executable { 0o755 } else { 0o644 });
+                if copy.unpack && is_archive(&folder.join(&entry.from)) {
+                    return Err(Fault::new(format!("\"{}\" is an archive, and ADD does not unpack yet", entry.from))
+                        .hint("write COPY, and unpack it in a RUN"));
+                }
+                let usual = if *executable { 0o755 } else { 0o644 };
+                let mode = copy.mode.or(entry.mode).unwrap_or(usual);
                 let place = target.file(&to, &folder.join(&entry.from), mode)?;
                 let written = fs::read(&place).doing(|| format!("cannot read {}", place.display()))?;
                 if crate::model::Digest::of(&written) != *digest {
@@ -49,6 +66,29 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, w
         }
     }
     Ok(target.folders)
+}
+
+/// Makes a folder, unless something is there.
+///
+/// # Errors
+/// Failures to write.
+pub fn folder(path: &str, below: &View, tree: &Path) -> Outcome<Folders> {
+    let copy = Copy::default();
+    let mut target = Target::new(&copy, below, tree)?;
+    let path = below.resolve(Path::new(path));
+    if below.entry(&path).is_none() {
+        target.folder(&path, 0o755)?;
+    }
+    Ok(target.folders)
+}
+
+/// Whether a file begins as the archives do that Docker's ADD unpacks.
+fn is_archive(path: &Path) -> bool {
+    let mut start = [0; 262];
+    let length = File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut start)).unwrap_or(0);
+    let start = &start[..length];
+    let marks: [&[u8]; 4] = [&[0x1f, 0x8b], &[0xfd, b'7', b'z', b'X', b'Z', 0], b"BZh", &[0x28, 0xb5, 0x2f, 0xfd]];
+    marks.iter().any(|mark| start.starts_with(mark)) || start.get(257..262) == Some(b"ustar")
 }
 
 /// Copies files of another image; their permissions are kept.
@@ -63,7 +103,8 @@ pub fn from_image(copy: &Copy, from: &View, below: &View, workdir: &str, tree: &
         let Some((_, metadata)) = from.entry(&path) else {
             return Err(Fault::new(format!("the image it copies from has no \"{source}\"")));
         };
-        let into_folder = copy.to.ends_with('/') || copy.sources.len() > 1;
+        let there = copy.as_docker && below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir());
+        let into_folder = copy.to.ends_with('/') || copy.sources.len() > 1 || there;
         let to = if !metadata.is_dir() && into_folder { base.join(path.file_name().unwrap_or_default()) } else { base.clone() };
         target.tree_of(from, &path, &to)?;
     }
@@ -76,12 +117,12 @@ pub fn from_image(copy: &Copy, from: &View, below: &View, workdir: &str, tree: &
 /// Those of changing owner, permissions and time.
 pub fn settle(tree: &Path, below: &View, folders: &Folders) -> Outcome<()> {
     // The deepest first: what is set in a folder must not touch the folder's time again.
-    for (folder, owner) in folders.iter().rev() {
+    for (folder, (owner, mode)) in folders.iter().rev() {
         let (mode, owner, time) = match below.entry(folder) {
             Some((_, metadata)) if metadata.is_dir() => {
                 (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(EPOCH))
             }
-            _ => (0o755, *owner, EPOCH),
+            _ => (*mode, *owner, EPOCH),
         };
         finish(&place(tree, folder), mode, owner, time)?;
     }
@@ -115,8 +156,8 @@ impl<'a> Target<'a> {
                 (found.uid, found.gid)
             }
         };
-        let folders = [(PathBuf::from("/"), (0, 0))].into();
-        Ok(Self { below, tree, owner, mode: copy.mode, folders })
+        let folders = [(PathBuf::from("/"), ((0, 0), 0o755))].into();
+        Ok(Self { below, tree, owner, mode: copy.mode, as_docker: copy.as_docker, folders })
     }
 
     fn place(&self, path: &Path) -> PathBuf {
@@ -127,11 +168,11 @@ impl<'a> Target<'a> {
     fn parents(&mut self, path: &Path) -> Outcome<()> {
         let Some(parent) = path.parent().filter(|parent| !self.folders.contains_key(*parent)) else { return Ok(()) };
         self.parents(parent)?;
-        self.make_folder(parent, (0, 0))
+        self.make_folder(parent, (0, 0), 0o755)
     }
 
     /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.
-    fn make_folder(&mut self, path: &Path, owner: (u32, u32)) -> Outcome<()> {
+    fn make_folder(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Outcome<()> {
         // Asked now, so that whoever makes this tree before its turn knows that it matters.
         let _ = self.below.entry(path);
         let place = self.place(path);
@@ -142,7 +183,7 @@ impl<'a> Target<'a> {
             }
             Err(_) => fs::create_dir(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?,
         }
-        self.folders.insert(path.to_owned(), owner);
+        self.folders.insert(path.to_owned(), (owner, mode));
         Ok(())
     }
 
@@ -153,12 +194,20 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn folder(&mut self, path: &Path) -> Outcome<()> {
+    fn folder(&mut self, path: &Path, mode: u32) -> Outcome<()> {
         if path == Path::new("/") {
             return Ok(());
         }
         self.parents(path)?;
-        self.make_folder(path, self.owner)
+        self.make_folder(path, self.owner, if self.as_docker { self.mode.unwrap_or(mode) } else { mode })
+    }
+
+    fn content(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
+        self.parents(path)?;
+        let place = self.place(path);
+        Self::make_room(&place);
+        fs::write(&place, bytes).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
+        finish(&place, mode, self.owner, EPOCH)
     }
 
     fn link(&mut self, path: &Path, link: &Path) -> Outcome<()> {
@@ -186,7 +235,7 @@ impl<'a> Target<'a> {
     fn tree_of(&mut self, from: &View, path: &Path, to: &Path) -> Outcome<()> {
         let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
         if metadata.is_dir() {
-            self.folder(to)?;
+            self.folder(to, if self.as_docker { metadata.mode() & 0o7777 } else { 0o755 })?;
             for name in from.list(path) {
                 self.tree_of(from, &path.join(&name), &to.join(&name))?;
             }

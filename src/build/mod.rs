@@ -20,10 +20,13 @@ use crate::image;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{Facts, FileTree, Image, ImageRecord, Pending, StepOutput, Walk, settings, step_records, walk};
-use crate::spec::{Copy, Debian, Places, Project, Step};
+use crate::runtime::{MountKind, MountSpec};
+use crate::spec::{Copy, Debian, Places, Project, Propagation, Run, RunSource, Step};
 use crate::store::{Lease, Staging, Store, disk_fault};
+use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -134,9 +137,7 @@ impl Builder<'_> {
 
     fn bases(&self, name: &Name) -> Vec<Name> {
         let Some(image) = self.project.images.get(name) else { return Vec::new() };
-        let base = if let crate::spec::Base::Image(base) = &image.from { Some(base.clone()) } else { None };
-        let copied = image.steps.iter().filter_map(|step| if let Step::Copy(copy) = step { copy.from.clone() } else { None });
-        base.into_iter().chain(copied).collect()
+        image.needs().cloned().collect()
     }
 
     fn with_bases(&self, names: &BTreeSet<Name>) -> BTreeSet<Name> {
@@ -257,7 +258,8 @@ impl Builder<'_> {
         if let Step::Run(run) = step {
             let (staging, tree) = self.staging()?;
             let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
-            run::run(run, pending, &self.paths(&pending.layers), &staging, &tree, &report)?;
+            let around = self.around(name, run, pending, &staging)?;
+            run::run(run, pending, around, &self.paths(&pending.layers), &staging, &tree, &report)?;
             return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
         }
         let below = self.view(&pending.layers);
@@ -278,6 +280,69 @@ impl Builder<'_> {
         Ok(StepOutput { layer: self.adopt(&made.tree())?, skipped: made.skipped })
     }
 
+    /// What a command finds at its mounts.
+    fn around(&self, name: &Name, run: &Run, pending: &Pending, staging: &Staging) -> Outcome<run::Around> {
+        let mut around = run::Around::default();
+        let context = staging.join("context");
+        if scan::context_mounts(run).next().is_some() {
+            let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
+            let copy = Copy { to: "/".into(), as_docker: true, ..Copy::default() };
+            fs::create_dir(&context).doing(|| "cannot make a staging folder".into())?;
+            let below = View::new(Vec::new());
+            let folders = copy::from_folder(&copy, files, self.scanner.folder(), &below, "/", &context)?;
+            copy::settle(&context, &below, &folders)?;
+        }
+        let mut contexts = 0;
+        for mount in &run.mounts {
+            let bind = |source: PathBuf| MountKind::Bind { source, subpath: None, propagation: Propagation::Private };
+            let kind = match &mount.source {
+                RunSource::Cache { id, mode, owner } => {
+                    let place = self.store.root().join("caches").join(Digest::of(id).short(32));
+                    if !place.exists() {
+                        fs::create_dir_all(&place)
+                            .and_then(|()| sys::set_owner(&place, owner.0, owner.1))
+                            .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(*mode)))
+                            .doing(|| format!("cannot make the cache {id}"))?;
+                    }
+                    bind(place)
+                }
+                RunSource::Tmpfs { size } => MountKind::Tmpfs { size: *size, mode: 0o1777 },
+                RunSource::Image { name, path } => {
+                    let layers = pending.mounted.get(name).map(|layers| self.paths(layers)).unwrap_or_default();
+                    let subpath = Some(PathBuf::from(path.trim_matches('/'))).filter(|path| !path.as_os_str().is_empty());
+                    MountKind::Image { layers: layers.into_iter().rev().collect(), subpath }
+                }
+                RunSource::Context { .. } => {
+                    contexts += 1;
+                    bind(context.join((contexts - 1).to_string()))
+                }
+                RunSource::Secret { name, mode, owner, required } => {
+                    let file = self.project.secrets.get(name).map(|file| self.scanner.folder().join(file));
+                    match file.as_ref().map(fs::read) {
+                        Some(Ok(content)) => around.file(&mount.to, *mode, *owner, content),
+                        None if !required => {}
+                        None => {
+                            return Err(Fault::new(format!("the project has no secret \"{name}\""))
+                                .hint(format!("declare it: secret \"{name}\" file=\"…\"")));
+                        }
+                        Some(Err(error)) => return Err(Fault::caused(format!("cannot read the secret \"{name}\""), error)),
+                    }
+                    continue;
+                }
+                RunSource::Script(text) => {
+                    // On disk, because memory that files are shown from executes nothing.
+                    let place = staging.join(&format!("script{}", around.mounts.len()));
+                    fs::write(&place, text)
+                        .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
+                        .doing(|| "cannot write a script".into())?;
+                    bind(place)
+                }
+            };
+            around.mounts.push(MountSpec { kind, to: mount.to.clone().into(), read_only: mount.read_only });
+        }
+        Ok(around)
+    }
+
     fn staging(&self) -> Outcome<(Staging, PathBuf)> {
         let staging = self.store.staging()?;
         let tree = staging.join("tree");
@@ -296,6 +361,7 @@ impl Builder<'_> {
             Step::Copy(copy) if copy.from.is_some() => {
                 made.folders = copy::from_image(copy, &self.view(&early.from), &view, &early.workdir, &tree)?;
             }
+            Step::Folder(path) => made.folders = copy::folder(path, &view, &tree)?,
             Step::Copy(copy) => {
                 let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
                 made.folders = copy::from_folder(copy, files, self.scanner.folder(), &view, &early.workdir, &tree)?;
@@ -374,6 +440,7 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Debian(debian) => format!("debian {} ({})", debian.suite, debian.packages.join(" ")),
         Step::Copy(copy) => format!("copy {} to {}", copy.sources.join(" "), copy.to),
+        Step::Folder(path) => format!("folder {path}"),
         Step::Run(run) => {
             let text = run.words.join(" ");
             let line = text.lines().next().unwrap_or_default();

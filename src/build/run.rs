@@ -6,7 +6,7 @@ use crate::image::OPAQUE;
 use crate::model::{Context, Fault, Outcome, Size, capability};
 use crate::plan::Pending;
 use crate::runtime::{
-    self, Cgroup, CgroupSpec, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec, Stdio, TARGETS, seccomp,
+    self, Cgroup, CgroupSpec, FileSpec, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec, Stdio, TARGETS, seccomp,
 };
 use crate::spec::{Propagation, Run};
 use crate::store::Staging;
@@ -22,6 +22,27 @@ use std::process::{Command, Stdio as ProcessStdio};
 /// How many of a failing command's last lines are told.
 const LAST: usize = 20;
 
+/// What is there while a command runs, beside the image.
+#[derive(Default)]
+pub struct Around {
+    pub mounts: Vec<MountSpec>,
+    files: Vec<FileSpec>,
+    contents: Vec<Vec<u8>>,
+}
+
+impl Around {
+    /// Adds a file in memory.
+    pub fn file(&mut self, to: &str, mode: u32, owner: (u32, u32), content: Vec<u8>) {
+        let owner = Some(format!("{}:{}", owner.0, owner.1));
+        self.files.push(FileSpec { to: to.into(), mode, owner, content: self.contents.len() });
+        self.contents.push(content);
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Path> {
+        self.mounts.iter().map(|mount| mount.to.as_path()).chain(self.files.iter().map(|file| file.to.as_path()))
+    }
+}
+
 /// Runs a step's command; its writes are in `tree` afterwards.
 ///
 /// # Errors
@@ -29,6 +50,7 @@ const LAST: usize = 20;
 pub fn run(
     run: &Run,
     pending: &Pending,
+    around: Around,
     layers: &[PathBuf],
     staging: &Staging,
     tree: &Path,
@@ -37,8 +59,9 @@ pub fn run(
     for name in ["work", "root", "scratch", "empty"] {
         fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
     }
-    let missing = missing_targets(layers);
-    let spec = spec(run, pending, layers, staging, tree);
+    let missing = missing_targets(layers, &around);
+    let contents = around.contents.clone();
+    let spec = spec(run, pending, around, layers, staging, tree);
     let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .arg("build-step")
@@ -48,7 +71,7 @@ pub fn run(
         .stderr(ProcessStdio::inherit())
         .spawn()
         .doing(|| "cannot start the build's helper".into())?;
-    let text = serde_json::to_vec(&spec).doing(|| "cannot describe the step".into())?;
+    let text = serde_json::to_vec(&(spec, contents)).doing(|| "cannot describe the step".into())?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(&text).doing(|| "the build's helper is gone".into())?;
     }
@@ -76,9 +99,9 @@ pub fn run(
     clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())
 }
 
-fn spec(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Spec {
+fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Spec {
     let words: Vec<String> =
-        if run.words.len() == 1 { pending.shell.iter().chain(&run.words).cloned().collect() } else { run.words.clone() };
+        if run.shell { pending.shell.iter().chain(&run.words).cloned().collect() } else { run.words.clone() };
     let mut env = pending.args.clone();
     env.extend(pending.config.env.clone());
     let mut lower: Vec<PathBuf> = layers.iter().rev().cloned().collect();
@@ -105,8 +128,8 @@ fn spec(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tre
             groups: Vec::new(),
             tty: false,
         },
-        mounts: if run.network { vec![resolver] } else { Vec::new() },
-        files: Vec::new(),
+        mounts: run.network.then_some(resolver).into_iter().chain(around.mounts).collect(),
+        files: around.files,
         devices: Vec::new(),
         sysctls: BTreeMap::new(),
         shm: Size::mib(64),
@@ -131,7 +154,7 @@ fn spec(run: &Run, pending: &Pending, layers: &[PathBuf], staging: &Staging, tre
 pub fn helper() -> Outcome<i32> {
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text).doing(|| "cannot read the step".into())?;
-    let spec: Spec = serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;
+    let (spec, contents): (Spec, Vec<Vec<u8>>) = serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;
     sys::die_with_parent().doing(|| "cannot be tied to the build".into())?;
     let host = runtime::host();
     let cgroup = Cgroup::create(host, &spec.cgroup).doing(|| "cannot make a cgroup".into())?;
@@ -140,7 +163,7 @@ pub fn helper() -> Outcome<i32> {
         let stdout = sys::take_descriptor(1).doing(|| "no standard output".into())?;
         let twin = stdout.try_clone().doing(|| "no standard output".into())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout, stderr: twin };
-        let running = runtime::start(&spec, &[], stdio, host, &cgroup, |pid, process| match &spec.network {
+        let running = runtime::start(&spec, &contents, stdio, host, &cgroup, |pid, process| match &spec.network {
             NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
             NetSpec::Host => Ok(()),
         });
@@ -155,9 +178,16 @@ pub fn helper() -> Outcome<i32> {
 }
 
 /// Paths that the runtime makes because something is mounted there, and that the image has not.
-fn missing_targets(layers: &[PathBuf]) -> Vec<PathBuf> {
+fn missing_targets(layers: &[PathBuf], around: &Around) -> Vec<PathBuf> {
     let view = super::View::new(layers.to_vec());
-    TARGETS.iter().map(|target| Path::new("/").join(target)).filter(|path| view.entry(path).is_none()).collect()
+    let always = TARGETS.iter().map(|target| Path::new("/").join(target));
+    let with_parents = |path: &Path| -> Vec<PathBuf> { view.resolve(path).ancestors().map(Path::to_owned).collect() };
+    let own = around.targets().flat_map(with_parents).filter(|path| path != Path::new("/"));
+    let mut missing: Vec<PathBuf> = always.chain(own).filter(|path| view.entry(path).is_none()).collect();
+    // What is inside goes before what it is in.
+    missing.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    missing.dedup();
+    missing
 }
 
 /// Takes out what is not the command's doing: mount points, and folders that are as they were.

@@ -6,7 +6,7 @@
 
 use crate::model::{Digest, Hasher, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::spec::{Copy, Project, Step};
+use crate::spec::{BuildContext, Copy, Project, Run, RunSource, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Metadata};
@@ -39,19 +39,27 @@ pub struct Scanner {
 impl Scanner {
     /// Reads everything that the images' `copy` steps take.
     pub fn scan(folder: &Path, project: &Project, cache: ScanCache) -> Self {
-        let mut reader = Reader { folder, ignore: Ignore::read(folder), old: cache, new: ScanCache::default() };
+        let mut new = ScanCache::default();
         let mut trees = BTreeMap::new();
+        let mut ignores: BTreeMap<Option<BuildContext>, Ignore> = BTreeMap::new();
+        let mut read = |context: &Option<BuildContext>, copy: &Copy| {
+            let ignore = ignores.entry(context.clone()).or_insert_with(|| Ignore::of(folder, context.as_ref()));
+            Reader::new(folder, context.as_ref(), ignore, &cache, &mut new).copy(copy)
+        };
         for (name, image) in &project.images {
             for (index, step) in image.steps.iter().enumerate() {
-                if let Step::Copy(copy) = step
-                    && copy.from.is_none()
-                {
-                    trees.insert((name.clone(), index), reader.copy(copy));
-                }
+                let tree = match step {
+                    Step::Copy(copy) if copy.from.is_none() => read(&copy.context, copy),
+                    Step::Run(run) => match context_mounts(run).map(|(context, copy)| read(&Some(context), &copy)).collect() {
+                        Ok(trees) => Ok(FileTree::side_by_side(trees)),
+                        Err(why) => Err(why),
+                    },
+                    _ => continue,
+                };
+                trees.insert((name.clone(), index), tree);
             }
         }
-        let cache = reader.new;
-        Self { folder: folder.to_owned(), trees, cache }
+        Self { folder: folder.to_owned(), trees, cache: new }
     }
 
     pub fn folder(&self) -> &Path {
@@ -80,22 +88,65 @@ impl Scanner {
     }
 }
 
-struct Reader<'a> {
-    folder: &'a Path,
-    ignore: Ignore,
-    old: ScanCache,
-    new: ScanCache,
+/// The folders of a context that a command mounts, each as a copy of it.
+pub fn context_mounts(run: &Run) -> impl Iterator<Item = (BuildContext, Copy)> {
+    run.mounts.iter().filter_map(|mount| match &mount.source {
+        RunSource::Context { context, path } => {
+            let source = if path.is_empty() { ".".to_owned() } else { path.clone() };
+            Some((context.clone(), Copy { sources: vec![source], to: "/".into(), as_docker: true, ..Copy::default() }))
+        }
+        _ => None,
+    })
 }
 
-impl Reader<'_> {
+struct Reader<'a> {
+    folder: PathBuf,
+    /// Where that is in the project's folder.
+    prefix: &'a str,
+    ignore: &'a Ignore,
+    old: &'a ScanCache,
+    new: &'a mut ScanCache,
+    /// The patterns of the step that is being read, and whether it keeps permissions.
+    exclude: Vec<String>,
+    modes: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        folder: &Path,
+        context: Option<&'a BuildContext>,
+        ignore: &'a Ignore,
+        old: &'a ScanCache,
+        new: &'a mut ScanCache,
+    ) -> Self {
+        let prefix = context.map_or("", |context| context.folder.as_str());
+        Self { folder: folder.join(prefix), prefix, ignore, old, new, exclude: Vec::new(), modes: false }
+    }
+
     fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
         let mut tree = FileTree::default();
+        self.exclude.clone_from(&copy.exclude);
+        self.modes = copy.as_docker;
         for source in &copy.sources {
+            // What stands before `/./` is not kept with `parents`.
+            let (pivot, _) = source.split_once("/./").unwrap_or_default();
+            let source = source.replacen("/./", "/", 1);
             let is_pattern = source.contains(['*', '?', '[']);
-            let matches = if is_pattern { self.glob(source)? } else { vec![source.trim_end_matches('/').to_owned()] };
-            let into_folder = copy.to.ends_with('/') || is_pattern || copy.sources.len() > 1;
+            let matches = if is_pattern { self.glob(&source)? } else { vec![source.trim_end_matches('/').to_owned()] };
+            let into_folder = copy.to.ends_with('/') || is_pattern || copy.sources.len() > 1 || copy.parents;
             for path in matches {
-                self.source(&path, into_folder, &mut tree)?;
+                let mut one = FileTree::default();
+                self.source(&path, into_folder, &mut one)?;
+                if copy.parents {
+                    one.below(path.trim_start_matches("./").trim_start_matches(pivot).trim_matches('/'));
+                }
+                tree.entries.extend(one.entries);
+            }
+        }
+        for entry in &mut tree.entries {
+            if !self.prefix.is_empty() {
+                entry.from =
+                    if entry.from.is_empty() { self.prefix.to_owned() } else { format!("{}/{}", self.prefix, entry.from) };
             }
         }
         tree.entries.sort_by(|a, b| a.to.cmp(&b.to));
@@ -111,26 +162,42 @@ impl Reader<'_> {
         let path = if path == "." { "" } else { path };
         let full = self.folder.join(path);
         let real = fs::canonicalize(&full).map_err(|error| self.missing(path, &error))?;
-        let root = fs::canonicalize(self.folder).map_err(|error| error.to_string())?;
+        let root = fs::canonicalize(&self.folder).map_err(|error| error.to_string())?;
         if !real.starts_with(&root) {
             return Err(format!("\"{path}\" leads out of the project's folder, to {}", real.display()));
         }
+        if self.modes && !path.is_empty() && self.ignore.hides(path) {
+            return Err(format!("\"{path}\" is left out by an ignore file"));
+        }
         let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         if metadata.is_dir() {
-            tree.entries.push(TreeEntry { to: String::new(), from: path.to_owned(), kind: TreeKind::Folder });
+            tree.entries.push(TreeEntry { to: String::new(), from: path.to_owned(), kind: TreeKind::Folder, mode: None });
             self.folder_contents(path, "", tree)
         } else if metadata.is_file() {
             let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let to = if into_folder { name } else { String::new() };
             if into_folder {
-                tree.entries.push(TreeEntry { to: String::new(), from: parent(path), kind: TreeKind::Folder });
+                tree.entries.push(TreeEntry { to: String::new(), from: parent(path), kind: TreeKind::Folder, mode: None });
             }
-            let kind = self.file(path, &metadata)?;
-            tree.entries.push(TreeEntry { to, from: path.to_owned(), kind });
+            let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if !self.leaves_out(&name) {
+                let kind = self.file(path, &metadata)?;
+                tree.entries.push(TreeEntry { to, from: path.to_owned(), kind, mode: self.mode(&metadata) });
+            }
             Ok(())
         } else {
             Err(format!("\"{path}\" is neither a file nor a folder"))
         }
+    }
+
+    /// Whether a path, or a folder that it is in, is among the step's own exceptions.
+    fn leaves_out(&self, path: &str) -> bool {
+        let mut prefixes = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).map(|end| &path[..end]);
+        prefixes.any(|prefix| self.exclude.iter().any(|pattern| pattern_matches(pattern.trim_matches('/'), prefix)))
+    }
+
+    fn mode(&self, metadata: &Metadata) -> Option<u32> {
+        self.modes.then(|| metadata.mode() & 0o7777)
     }
 
     fn missing(&self, path: &str, error: &io::Error) -> String {
@@ -164,6 +231,10 @@ impl Reader<'_> {
             let target = if to.is_empty() { name.to_owned() } else { format!("{to}/{name}") };
             let metadata =
                 fs::symlink_metadata(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
+            if self.leaves_out(&target) {
+                continue;
+            }
+            let mode = self.mode(&metadata);
             let ignored = self.ignore.hides(&from);
             if metadata.is_dir() {
                 // A folder that is ignored may hold something that is not, when patterns begin with `!`.
@@ -171,7 +242,7 @@ impl Reader<'_> {
                     continue;
                 }
                 let before = tree.entries.len();
-                tree.entries.push(TreeEntry { to: target.clone(), from: from.clone(), kind: TreeKind::Folder });
+                tree.entries.push(TreeEntry { to: target.clone(), from: from.clone(), kind: TreeKind::Folder, mode });
                 self.folder_contents(&from, &target, tree)?;
                 if ignored && tree.entries.len() == before + 1 {
                     tree.entries.pop();
@@ -179,10 +250,11 @@ impl Reader<'_> {
             } else if ignored {
             } else if metadata.is_symlink() {
                 let link = fs::read_link(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
-                tree.entries.push(TreeEntry { to: target, from, kind: TreeKind::Link(link.to_string_lossy().into_owned()) });
+                let kind = TreeKind::Link(link.to_string_lossy().into_owned());
+                tree.entries.push(TreeEntry { to: target, from, kind, mode: None });
             } else if metadata.is_file() {
                 let kind = self.file(&from, &metadata)?;
-                tree.entries.push(TreeEntry { to: target, from, kind });
+                tree.entries.push(TreeEntry { to: target, from, kind, mode });
             }
         }
         Ok(())
@@ -191,7 +263,8 @@ impl Reader<'_> {
     fn file(&mut self, path: &str, metadata: &Metadata) -> Result<TreeKind, String> {
         let executable = metadata.mode() & 0o100 != 0;
         let identity = identity(metadata);
-        let known = self.old.0.get(path).or_else(|| self.new.0.get(path)).filter(|entry| entry.identity == identity);
+        let key = if self.prefix.is_empty() { path.to_owned() } else { format!("{}/{path}", self.prefix) };
+        let known = self.old.0.get(&key).or_else(|| self.new.0.get(&key)).filter(|entry| entry.identity == identity);
         let digest = match known {
             Some(entry) => entry.digest,
             None => digest(&self.folder.join(path)).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
@@ -201,7 +274,7 @@ impl Reader<'_> {
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
         if latest + RACY < now {
-            self.new.0.insert(path.to_owned(), CacheEntry { identity, digest });
+            self.new.0.insert(key, CacheEntry { identity, digest });
         }
         Ok(TreeKind::File { digest, executable })
     }
@@ -275,6 +348,16 @@ impl Ignore {
         ignore
     }
 
+    /// Of a Dockerfile's context: the file beside the Dockerfile, else the context's own.
+    fn of(folder: &Path, context: Option<&BuildContext>) -> Self {
+        let Some(context) = context else { return Self::read(folder) };
+        let mut ignore = Self::default();
+        let own = fs::read_to_string(folder.join(&context.ignore));
+        let text = own.or_else(|_| fs::read_to_string(folder.join(&context.folder).join(".dockerignore")));
+        ignore.add(&text.unwrap_or_default());
+        ignore
+    }
+
     fn add(&mut self, text: &str) {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (hides, pattern) = line.strip_prefix('!').map_or((true, line), |pattern| (false, pattern.trim_start()));
@@ -302,17 +385,11 @@ mod tests {
     use super::*;
 
     fn scan(folder: &Path, copy: &Copy) -> Result<FileTree, String> {
-        Reader { folder, ignore: Ignore::read(folder), old: ScanCache::default(), new: ScanCache::default() }.copy(copy)
+        Reader::new(folder, None, &Ignore::read(folder), &ScanCache::default(), &mut ScanCache::default()).copy(copy)
     }
 
     fn copy(sources: &[&str], to: &str) -> Copy {
-        Copy {
-            sources: sources.iter().map(|source| (*source).to_owned()).collect(),
-            to: to.into(),
-            from: None,
-            owner: None,
-            mode: None,
-        }
+        Copy { sources: sources.iter().map(|source| (*source).to_owned()).collect(), to: to.into(), ..Copy::default() }
     }
 
     fn names(tree: &FileTree) -> Vec<&str> {

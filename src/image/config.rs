@@ -72,9 +72,12 @@ fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, 
     if !config.entrypoint.is_empty() {
         inner = inner.entrypoint(config.entrypoint.clone());
     }
-    if !config.expose.is_empty() {
-        let ports = config.expose.iter().flat_map(|(first, last)| (*first..=*last).map(|port| format!("{port}/tcp")));
-        inner = inner.exposed_ports(ports.collect::<Vec<_>>());
+    let named = |ports: &[(u16, u16)], protocol: &str| -> Vec<String> {
+        ports.iter().flat_map(|(first, last)| *first..=*last).map(|port| format!("{port}/{protocol}")).collect()
+    };
+    let ports = [named(&config.expose, "tcp"), named(&config.expose_udp, "udp")].concat();
+    if !ports.is_empty() {
+        inner = inner.exposed_ports(ports);
     }
     if !config.labels.is_empty() {
         inner = inner.labels(config.labels.clone().into_iter().collect::<std::collections::HashMap<_, _>>());
@@ -106,6 +109,9 @@ fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, 
     // OCI's specification has no health check; Docker's field is what every tool reads.
     if let Some(health) = &config.health {
         value["config"]["Healthcheck"] = healthcheck(health);
+    }
+    if !config.onbuild.is_empty() {
+        value["config"]["OnBuild"] = config.onbuild.clone().into();
     }
     Ok(value)
 }

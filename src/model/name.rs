@@ -35,6 +35,12 @@ impl Name {
         Ok(Self(text.to_owned()))
     }
 
+    /// The name of something inside: nobody can write it, for it has a dot.
+    #[must_use]
+    pub fn inner(&self, part: &str) -> Self {
+        Self(format!("{self}.{part}"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -528,7 +528,5 @@ fn shown(value: &str) -> String {
 
 /// The images that an image is made from.
 fn made_from(image: &crate::spec::Image) -> Vec<&Name> {
-    let base = if let crate::spec::Base::Image(name) = &image.from { Some(name) } else { None };
-    let copied = image.steps.iter().filter_map(|step| if let Step::Copy(copy) = step { copy.from.as_ref() } else { None });
-    base.into_iter().chain(copied).collect()
+    image.needs().collect()
 }

@@ -7,12 +7,12 @@
 use super::observed::Facts;
 use crate::lock::Lock;
 use crate::model::{Digest, EPOCH, LayerInfo, Name};
-use crate::spec::{Base, Health, Project, Step};
+use crate::spec::{Base, Health, Project, RunMount, RunSource, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: raised whenever the same inputs give other bytes.
-const ENGINE: u32 = 6;
+const ENGINE: u32 = 7;
 
 /// What a container takes from its image.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct Config {
     pub cmd: Vec<String>,
     pub entrypoint: Vec<String>,
     pub expose: Vec<(u16, u16)>,
+    #[serde(default)]
+    pub expose_udp: Vec<(u16, u16)>,
+    #[serde(default)]
+    pub onbuild: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
@@ -71,6 +75,8 @@ pub struct Pending {
     pub args: BTreeMap<String, String>,
     /// For a `copy` from an image: that image's layers.
     pub from: Vec<LayerInfo>,
+    /// For a `run`: the layers of the images that it mounts.
+    pub mounted: BTreeMap<Name, Vec<LayerInfo>>,
 }
 
 /// An image whose steps are all done.
@@ -122,6 +128,7 @@ pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> W
     let mut debians = 0;
     for (index, step) in image.steps.iter().enumerate() {
         let mut from = Vec::new();
+        let mut mounted = BTreeMap::new();
         let key = match step {
             Step::Env(values) => {
                 config.env.extend(values.clone());
@@ -151,7 +158,8 @@ pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> W
                 key("debian", &chain(&layers), &digests)
             }
             Step::Copy(copy) => {
-                let placed = (&copy.to, &copy.owner, copy.mode, &config.workdir);
+                let how = (&copy.exclude, copy.parents, copy.as_docker, &copy.inline);
+                let placed = (&copy.to, &copy.owner, copy.mode, &config.workdir, how);
                 match &copy.from {
                     Some(other) => match walk(project, lock, other, facts) {
                         Walk::Built(built) => {
@@ -169,15 +177,34 @@ pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> W
                     },
                 }
             }
+            Step::Folder(path) => key("folder", &chain(&layers), path),
             Step::Run(run) => {
+                for other in run.mounts.iter().filter_map(RunMount::image) {
+                    match walk(project, lock, other, facts) {
+                        Walk::Built(built) => drop(mounted.insert(other.clone(), built.layers)),
+                        Walk::Unlocked => return Walk::Unlocked,
+                        Walk::Foreign(text) => return Walk::Foreign(text),
+                        _ => return Walk::Blocked(other.clone()),
+                    }
+                }
+                let files = if run.mounts.iter().any(|mount| matches!(mount.source, RunSource::Context { .. })) {
+                    match facts.tree(name, index) {
+                        Ok(tree) => Some(tree.digest()),
+                        Err(why) => return Walk::Missing { step: index, why },
+                    }
+                } else {
+                    None
+                };
                 let words: Vec<&String> =
-                    if run.words.len() == 1 { shell.iter().chain(&run.words).collect() } else { run.words.iter().collect() };
-                key("run", &chain(&layers), &(words, run.network, &config.env, &args, &config.workdir, &config.user))
+                    if run.shell { shell.iter().chain(&run.words).collect() } else { run.words.iter().collect() };
+                let chains: Vec<_> = mounted.iter().map(|(name, layers)| (name, chain(layers))).collect();
+                let around = (&run.mounts, chains, files);
+                key("run", &chain(&layers), &(words, run.network, around, &config.env, &args, &config.workdir, &config.user))
             }
         };
         match facts.step(&key) {
             Some(output) => layers.extend(output.layer),
-            None => return Walk::Step(Pending { index, key, layers, config, shell, args, from }),
+            None => return Walk::Step(Pending { index, key, layers, config, shell, args, from, mounted }),
         }
     }
     let config = finish(image, config);
@@ -212,6 +239,11 @@ fn finish(image: &crate::spec::Image, mut config: Config) -> Config {
         }
     }
     config.expose.sort_unstable();
+    config
+        .expose_udp
+        .extend(image.expose_udp.iter().filter(|port| !config.expose_udp.contains(port)).copied().collect::<Vec<_>>());
+    config.expose_udp.sort_unstable();
+    config.onbuild.clone_from(&image.onbuild);
     config.labels.extend(image.labels.clone());
     for volume in &image.volumes {
         if !config.volumes.contains(volume) {
@@ -242,7 +274,7 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
             Step::Copy(copy) if copy.from.is_none() => {
                 facts.tree(name, index).map_or(StepInputs::Below, |tree| StepInputs::Files(tree.digest()))
             }
-            Step::Copy(_) | Step::Run(_) => StepInputs::Below,
+            Step::Copy(_) | Step::Run(_) | Step::Folder(_) => StepInputs::Below,
             _ => continue,
         };
         found.push((index, super::observed::StepRecord { definition: Digest::of_json(step), inputs, listing: None }));
@@ -261,7 +293,7 @@ pub fn settings(image: &crate::spec::Image) -> BTreeMap<String, String> {
             Step::Workdir(path) => say("workdir".into(), path.clone()),
             Step::User(user) => say("user".into(), user.clone()),
             Step::Shell(words) => say("shell".into(), words.join(" ")),
-            Step::Debian(_) | Step::Copy(_) | Step::Run(_) => {}
+            Step::Debian(_) | Step::Copy(_) | Step::Run(_) | Step::Folder(_) => {}
         }
     }
     image.labels.iter().for_each(|(name, value)| say(format!("label.{name}"), value.clone()));

@@ -31,6 +31,9 @@ pub struct TreeEntry {
     /// Where it comes from, relative to the project's folder.
     pub from: String,
     pub kind: TreeKind,
+    /// Permissions, where a Dockerfile keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// What is copied.
@@ -42,9 +45,35 @@ pub enum TreeKind {
 }
 
 impl FileTree {
+    /// Moves everything below a path, whose folders it then holds.
+    pub fn below(&mut self, path: &str) {
+        let single = !self.entries.iter().any(|entry| entry.to.is_empty() && entry.kind == TreeKind::Folder)
+            || self.entries.len() == 2 && matches!(self.entries[1].kind, TreeKind::File { .. });
+        let above = if single { path.rsplit_once('/').map_or("", |(above, _)| above) } else { path };
+        for entry in self.entries.iter_mut().filter(|_| !above.is_empty()) {
+            entry.to = if entry.to.is_empty() { above.to_owned() } else { format!("{above}/{}", entry.to) };
+        }
+        for (at, _) in above.match_indices('/') {
+            let (to, from) = (above[..at].to_owned(), above[..at].to_owned());
+            self.entries.push(TreeEntry { to, from, kind: TreeKind::Folder, mode: None });
+        }
+    }
+
+    /// Several trees as one, each in a folder by its number.
+    pub fn side_by_side(trees: Vec<Self>) -> Self {
+        let mut all = Self::default();
+        for (number, tree) in trees.into_iter().enumerate() {
+            all.entries.extend(tree.entries.into_iter().map(|entry| {
+                let to = if entry.to.is_empty() { number.to_string() } else { format!("{number}/{}", entry.to) };
+                TreeEntry { to, ..entry }
+            }));
+        }
+        all
+    }
+
     /// What identifies the content: names, kinds and digests, not where they came from.
     pub fn digest(&self) -> Digest {
-        Digest::of_json(&self.entries.iter().map(|entry| (&entry.to, &entry.kind)).collect::<Vec<_>>())
+        Digest::of_json(&self.entries.iter().map(|entry| (&entry.to, &entry.kind, entry.mode)).collect::<Vec<_>>())
     }
 }
 

@@ -89,6 +89,7 @@ impl Host {
             to: path.trim_start_matches("app/").into(),
             from: path.clone(),
             kind: TreeKind::File { digest: Digest::of(text), executable: false },
+            mode: None,
         });
         let tree = FileTree { entries: entries.collect() };
         for (name, image) in &project.images {

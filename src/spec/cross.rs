@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &mut Sink) {
     let mut cross = Cross { project, places, sink };
     cross.names();
-    cross.cycles("image", "images", &project.images.iter().map(|(name, image)| (name, image_needs(image))).collect());
+    cross.cycles("image", "images", &project.images.iter().map(|(name, image)| (name, image.needs().collect())).collect());
     let containers = project.containers.iter().map(|(name, container)| (name, container.depends_on.keys().collect())).collect();
     cross.cycles("container", "`depends-on`", &containers);
     cross.ports();
@@ -20,13 +20,6 @@ pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &
     if !unused_profiles && !project.containers.is_empty() {
         cross.unused();
     }
-}
-
-/// The images that an image is made from.
-fn image_needs(image: &Image) -> BTreeSet<&Name> {
-    let base = if let Base::Image(name) = &image.from { Some(name) } else { None };
-    let copied = image.steps.iter().filter_map(|step| if let Step::Copy(copy) = step { copy.from.as_ref() } else { None });
-    base.into_iter().chain(copied).collect()
 }
 
 /// Whether a kernel setting belongs to a network or IPC namespace (namespaces(7)).
@@ -72,8 +65,39 @@ impl Cross<'_> {
         }
     }
 
+    /// What a step takes from elsewhere in the project must be there.
+    fn used_by(&mut self, step: &Step, path: &str) {
+        let project = self.project;
+        let images: Vec<&Name> = match step {
+            Step::Copy(copy) => copy.from.iter().collect(),
+            Step::Run(run) => run.mounts.iter().filter_map(RunMount::image).collect(),
+            _ => return,
+        };
+        for image in images.into_iter().filter(|image| !project.images.contains_key(*image)) {
+            self.missing(path, "image", image, project.images.keys().cloned());
+        }
+        let Step::Run(run) = step else { return };
+        for mount in &run.mounts {
+            if let RunSource::Secret { name, required: true, .. } = &mount.source
+                && !project.secrets.contains_key(name)
+            {
+                self.missing(path, "secret", name, project.secrets.keys().cloned());
+            }
+        }
+    }
+
     fn names(&mut self) {
         let project = self.project;
+        for (name, image) in &project.images {
+            if let Base::Image(base) = &image.from
+                && !project.images.contains_key(base)
+            {
+                self.missing(&format!("image.{name}.from"), "image", base, project.images.keys().cloned());
+            }
+            for (index, step) in image.steps.iter().enumerate() {
+                self.used_by(step, &format!("image.{name}.step{index}"));
+            }
+        }
         for (name, container) in &project.containers {
             let path = format!("container.{name}");
             for attachment in &container.networks {
@@ -256,7 +280,7 @@ impl Cross<'_> {
             if used.insert(name)
                 && let Some(image) = project.images.get(name)
             {
-                queue.extend(image_needs(image));
+                queue.extend(image.needs());
             }
         }
         for name in project.images.keys().filter(|name| !used.contains(name)) {

@@ -94,8 +94,7 @@ const IMAGE: Node = Node::new(
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
         .args(&[arg("path", Path)])
         .props(&[prop("context", Path, "the build context; the Dockerfile's folder if not given"), prop("target", Text, "the stage to build")])
-        .children(&[Node::new("arg", "Build arguments.", "arg VERSION=\"3\"").free(Plain).many()])
-        .later(),
+        .children(&[Node::new("arg", "Build arguments.", "arg VERSION=\"3\"").free(Plain).many()]),
     Node::new(
         "copy",
         "Copies files in. A folder copies its contents; a file goes to exactly `to`, or into it when `to` ends in `/`.",
@@ -108,7 +107,9 @@ const IMAGE: Node = Node::new(
         prop("from", Text, "the image to copy from; the project's folder if not given"),
         prop("owner", Text, "user, or user:group, by name or number; root if not given"),
         prop("mode", Mode, "permissions of the files; without it 0644, or 0755 for what is executable"),
+        prop("parents", Flag, "keep the sources' folders below `to`"),
     ])
+    .children(&[Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Text)]).rest("patterns", Text).many()])
     .many(),
     Node::new("add", "Fetches a file of known digest.", "add \"URL\" to=\"/opt/\" sha256=\"…\"")
         .args(&[arg("source", Text)])
@@ -119,6 +120,21 @@ const IMAGE: Node = Node::new(
         .args(&[arg("command", Text)])
         .rest("words", Text)
         .props(&[prop("network", Flag, "let the command reach the network")])
+        .children(&[Node::new(
+            "mount",
+            "Something that is there while the command runs, and not in the image.",
+            "mount cache=\"pip\" to=\"/root/.cache/pip\"",
+        )
+        .props(&[
+            needed("to", Path, "where the command finds it"),
+            prop("cache", Text, "a folder by this name that the next build finds again"),
+            prop("secret", Name, "a `secret` of the project, as a file"),
+            prop("tmpfs", Flag, "an empty folder in memory"),
+            prop("size", Size, "how much the tmpfs may hold"),
+            prop("image", Name, "an `image` of the project, read-only"),
+            prop("subpath", Path, "a path inside the image"),
+        ])
+        .many()])
         .many(),
     ENV,
     WORKDIR.many(),

@@ -3,12 +3,13 @@
 //! The face is [`load`]. It is pure: files come through [`Sources`], which the caller implements.
 //! The road inside: `tree` reads the syntax, `assemble` puts includes, parameters and profiles
 //! together, `grammar` (with the rows of `language`) checks the structure, `decode` makes values,
-//! `cross` checks what spans several nodes.
+//! `cross` checks what spans several nodes; `dockerfile` makes images of Dockerfiles.
 
 mod assemble;
 mod cross;
 mod decode;
 mod diagnose;
+mod dockerfile;
 mod grammar;
 mod language;
 mod project;
@@ -64,13 +65,17 @@ pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
     let mut sink = diagnose::Sink::default();
     let assembled = assemble::assemble(file, choices, sources, &mut sink);
     let mut later = diagnose::Sink::default();
-    let (project, places) = decode::project(file, &assembled, &mut sink, &mut later);
+    let (mut project, mut places, requests) = decode::project(file, &assembled, &mut sink, &mut later);
+    let mut files = assembled.files;
+    if let Some(project) = &mut project {
+        dockerfile::expand(requests, project, &mut places, sources, &mut files, &mut sink, &mut later);
+    }
     if let Some(project) = &project {
         cross::check(project, &places, &assembled.unused_profiles, &mut sink);
     }
     let diagnostics = sink.finish();
     let project = project.filter(|_| !has_errors(&diagnostics));
-    Loaded { project, places, diagnostics, unsupported: later.finish(), files: assembled.files, env: assembled.env }
+    Loaded { project, places, diagnostics, unsupported: later.finish(), files, env: assembled.env }
 }
 
 #[cfg(test)]

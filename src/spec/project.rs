@@ -45,22 +45,26 @@ pub struct Mirror {
 }
 
 /// An image: what it starts from, then its steps.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Image {
     pub from: Base,
     pub steps: Vec<Step>,
     pub cmd: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
     pub expose: Vec<(u16, u16)>,
+    pub expose_udp: Vec<(u16, u16)>,
     pub labels: BTreeMap<String, String>,
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
     pub healthcheck: Option<Health>,
+    /// Dockerfile instructions for whoever starts from it.
+    pub onbuild: Vec<String>,
 }
 
 /// What an image starts from.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Base {
+    #[default]
     Scratch,
     Image(Name),
     Registry(String),
@@ -84,6 +88,8 @@ pub enum Step {
     Workdir(String),
     User(String),
     Shell(Vec<String>),
+    /// A folder, made if it is not there.
+    Folder(String),
 }
 
 /// Packages of a suite.
@@ -99,20 +105,105 @@ pub struct Debian {
 }
 
 /// Files copied in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Copy {
     pub sources: Vec<String>,
     pub to: String,
     pub from: Option<Name>,
     pub owner: Option<String>,
     pub mode: Option<u32>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// The sources' folders are kept below `to`.
+    pub parents: bool,
+    /// The folder that it takes files from; the project's if there is none.
+    pub context: Option<BuildContext>,
+    /// Files whose content stands in the step: name and content.
+    pub inline: Vec<(String, String)>,
+    /// As a Dockerfile has it: permissions stay, and a file goes into a folder that is there.
+    pub as_docker: bool,
+    /// Archives are unpacked, which is not supported yet: they are refused.
+    pub unpack: bool,
+}
+
+/// A folder that a Dockerfile takes files from.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct BuildContext {
+    /// Relative to the project's.
+    pub folder: String,
+    /// The file of patterns that is looked for before the context's own `.dockerignore`.
+    pub ignore: String,
 }
 
 /// A command run in the image.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
     pub words: Vec<String>,
+    /// One string for the image's shell, not words of their own.
+    pub shell: bool,
     pub network: bool,
+    pub mounts: Vec<RunMount>,
+}
+
+/// Something that is there while a command runs, and not in the image.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunMount {
+    pub to: String,
+    pub read_only: bool,
+    pub source: RunSource,
+}
+
+/// What a command finds at a mount.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RunSource {
+    /// A folder that the next build finds again.
+    Cache {
+        id: String,
+        mode: u32,
+        owner: (u32, u32),
+    },
+    Tmpfs {
+        size: Option<Size>,
+    },
+    /// A secret of the project.
+    Secret {
+        name: Name,
+        mode: u32,
+        owner: (u32, u32),
+        required: bool,
+    },
+    Image {
+        name: Name,
+        path: String,
+    },
+    Context {
+        context: BuildContext,
+        path: String,
+    },
+    /// A program that stands in the step.
+    Script(String),
+}
+
+impl Image {
+    /// Images that it starts from, copies from or mounts.
+    pub fn needs(&self) -> impl Iterator<Item = &Name> {
+        let base = if let Base::Image(name) = &self.from { Some(name) } else { None };
+        let used = self.steps.iter().flat_map(|step| -> Vec<&Name> {
+            match step {
+                Step::Copy(copy) => copy.from.iter().collect(),
+                Step::Run(run) => run.mounts.iter().filter_map(RunMount::image).collect(),
+                _ => Vec::new(),
+            }
+        });
+        base.into_iter().chain(used)
+    }
+}
+
+impl RunMount {
+    /// The image whose files it shows.
+    pub fn image(&self) -> Option<&Name> {
+        if let RunSource::Image { name, .. } = &self.source { Some(name) } else { None }
+    }
 }
 
 /// A kind of container and how many there are of it.

@@ -4,6 +4,11 @@ use super::*;
 
 impl Decoder<'_> {
     pub(super) fn image(&mut self, node: &Tree, path: &str) -> Option<Image> {
+        if let Some(dockerfile) = node.child("dockerfile") {
+            self.dockerfile(node, dockerfile);
+            // It stands for the image until the Dockerfile is read.
+            return Some(Image::default());
+        }
         let from = match node.child("from") {
             Some(from) if from.text().as_deref() == Some("scratch") => Base::Scratch,
             Some(from) => {
@@ -58,10 +63,42 @@ impl Decoder<'_> {
             entrypoint: words("entrypoint"),
             expose: self.exposed(node),
             labels: free(node, "label"),
+            expose_udp: Vec::new(),
+            onbuild: Vec::new(),
             volumes: node.all("volume").flat_map(Tree::words).collect(),
             stop_signal: node.child("stop-signal").and_then(|child| self.signal(child)),
             healthcheck: node.child("healthcheck").and_then(|child| self.health(child)),
         })
+    }
+
+    /// An image from a Dockerfile has nothing beside it.
+    fn dockerfile(&mut self, node: &Tree, dockerfile: &Tree) {
+        if let Some(other) = node.children.iter().find(|child| child.name != "dockerfile") {
+            let message = format!("`{}` stands beside `dockerfile`: the image is what its Dockerfile says", other.name);
+            let help = "write it into the Dockerfile, or make a second image that starts `from` this one";
+            self.sink.push(Diagnostic::error("dockerfile-beside", other.place.clone(), message).help(help));
+        }
+        let (Some(image), Some(path)) = (node.name(), dockerfile.text()) else { return };
+        for (text, place) in
+            [(Some(path.clone()), dockerfile.first_place()), (dockerfile.prop_text("context"), dockerfile.prop_place("context"))]
+        {
+            let outside = |text: &String| text.starts_with('/') || text.split('/').any(|part| part == "..");
+            if let Some(text) = text.filter(outside) {
+                let message = format!("{text:?} leads out of the project's folder");
+                self.sink
+                    .push(Diagnostic::error("outside", place, message).help("the project file stands above all that it uses"));
+                return;
+            }
+        }
+        let context = dockerfile.prop_text("context").map(|context| context.trim_start_matches("./").to_owned());
+        self.dockerfiles.push(Request {
+            image,
+            path: path.trim_start_matches("./").to_owned(),
+            context: context.map(|context| if context == "." { String::new() } else { context }),
+            target: dockerfile.prop_text("target"),
+            arguments: free(dockerfile, "arg"),
+            place: dockerfile.place.clone(),
+        });
     }
 
     pub(super) fn exposed(&mut self, node: &Tree) -> Vec<(u16, u16)> {
@@ -87,8 +124,15 @@ impl Decoder<'_> {
                 },
                 owner: node.prop_text("owner"),
                 mode: node.prop("mode").and_then(as_mode),
+                exclude: node.all("exclude").flat_map(Tree::words).collect(),
+                parents: node.flag("parents").unwrap_or(false),
+                ..Copy::default()
             }),
-            "run" => Step::Run(Run { words: node.words(), network: node.flag("network").unwrap_or(false) }),
+            "run" => {
+                let words = node.words();
+                let mounts = node.all("mount").filter_map(|mount| self.run_mount(mount)).collect();
+                Step::Run(Run { shell: words.len() == 1, words, network: node.flag("network").unwrap_or(false), mounts })
+            }
             "env" => Step::Env(node.props.iter().map(|(name, entry)| (name.clone(), plain(&entry.value))).collect()),
             "arg" => Step::Arg(node.props.iter().map(|(name, entry)| (name.clone(), plain(&entry.value))).collect()),
             "workdir" => Step::Workdir(self.absolute(node)?),
@@ -96,6 +140,37 @@ impl Decoder<'_> {
             "shell" => Step::Shell(node.words()),
             _ => return None,
         })
+    }
+
+    /// What a command finds while it runs: exactly one of cache, secret, tmpfs, an image.
+    fn run_mount(&mut self, node: &Tree) -> Option<RunMount> {
+        let to = node.prop_text("to")?;
+        if !self.must_be_absolute(&to, &node.prop_place("to")) {
+            return None;
+        }
+        let owner = (0, 0);
+        let mut found = Vec::new();
+        if let Some(id) = node.prop_text("cache") {
+            found.push(RunSource::Cache { id, mode: 0o755, owner });
+        }
+        if let Some(name) = node.prop_text("secret").and_then(|name| Name::parse(&name).ok()) {
+            found.push(RunSource::Secret { name, mode: 0o400, owner, required: true });
+        }
+        if node.flag("tmpfs") == Some(true) {
+            found.push(RunSource::Tmpfs { size: node.prop_text("size").and_then(|size| Size::parse(&size).ok()) });
+        }
+        if let Some(name) = node.prop_text("image").and_then(|name| Name::parse(&name).ok()) {
+            found.push(RunSource::Image { name, path: node.prop_text("subpath").unwrap_or_else(|| "/".into()) });
+        }
+        match <[RunSource; 1]>::try_from(found) {
+            Ok([source]) => Some(RunMount { to, read_only: !matches!(source, RunSource::Cache { .. }), source }),
+            Err(_) => {
+                let message = "a mount of a command is one of cache=, secret=, tmpfs=#true, image=";
+                let help = "for example: mount cache=\"pip\" to=\"/root/.cache/pip\"";
+                self.sink.push(Diagnostic::error("run-mount", node.place.clone(), message).help(help));
+                None
+            }
+        }
     }
 
     pub(super) fn debian(&mut self, node: &Tree) -> Option<Debian> {

@@ -11,6 +11,7 @@ mod values;
 use self::values::*;
 use super::assemble::{Assembled, plain};
 use super::diagnose::{Diagnostic, Sink};
+use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::project::*;
@@ -20,13 +21,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Decodes everything; `later` gets what is understood and not carried out yet.
-pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Option<Project>, Places) {
+pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Option<Project>, Places, Vec<Request>) {
     for tree in &assembled.nodes {
         note_later(tree, TOP, later);
     }
-    let mut decoder = Decoder { sink, later, places: Places::default(), images: Vec::new() };
+    let mut decoder = Decoder { sink, later, places: Places::default(), images: Vec::new(), dockerfiles: Vec::new() };
     let project = decoder.project(file, &assembled.nodes);
-    (project, decoder.places)
+    (project, decoder.places, decoder.dockerfiles)
 }
 
 fn note_later(tree: &Tree, rows: &'static [Node], later: &mut Sink) {
@@ -50,6 +51,7 @@ struct Decoder<'a> {
     later: &'a mut Sink,
     places: Places,
     images: Vec<String>,
+    dockerfiles: Vec<Request>,
 }
 
 impl Decoder<'_> {

@@ -1,0 +1,259 @@
+//! The text of a Dockerfile → its instructions, each with its place: directives, continued lines,
+//! comments, flags, here-documents (Dockerfile reference, "Format"; BuildKit's stable syntax).
+
+use crate::model::Place;
+use crate::spec::diagnose::{Diagnostic, Sink};
+
+/// One instruction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Instruction {
+    /// In capitals.
+    pub name: String,
+    pub place: Place,
+    /// `--name=value`, in order; the value is empty where none was written.
+    pub flags: Vec<(String, String)>,
+    /// What follows, continued lines joined.
+    pub rest: String,
+    pub documents: Vec<Document>,
+}
+
+/// A here-document.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Document {
+    pub name: String,
+    pub content: String,
+    /// Whether variables in it are replaced.
+    pub expand: bool,
+}
+
+/// A whole file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Syntax {
+    pub escape: char,
+    pub instructions: Vec<Instruction>,
+}
+
+/// A line with where it begins.
+struct Line<'a> {
+    number: usize,
+    offset: usize,
+    text: &'a str,
+}
+
+fn lines(text: &str) -> Vec<Line<'_>> {
+    let mut offset = 0;
+    text.split_inclusive('\n')
+        .enumerate()
+        .map(|(index, raw)| {
+            let line = Line { number: index + 1, offset, text: raw.trim_end_matches('\n').trim_end_matches('\r') };
+            offset += raw.len();
+            line
+        })
+        .collect()
+}
+
+/// Reads a file; what is wrong goes to the sink.
+pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Syntax {
+    let all = lines(text);
+    let mut at = 0;
+    let mut escape = '\\';
+    // Directives stand before everything else (reference, "Parser directives").
+    while let Some((name, value)) = all.get(at).and_then(|line| directive(line.text.trim_start_matches('\u{feff}'))) {
+        if name == "escape" {
+            match value {
+                "\\" | "`" => escape = value.chars().next().unwrap_or('\\'),
+                _ => sink.push(
+                    Diagnostic::error("dockerfile", place(file, &all[at], all[at].text), "the escape character is \\ or `")
+                        .help("write `# escape=\\`"),
+                ),
+            }
+        }
+        at += 1;
+    }
+    let mut instructions = Vec::new();
+    while at < all.len() {
+        let first = &all[at];
+        let begin = first.text.trim_start_matches('\u{feff}').trim_start();
+        at += 1;
+        if begin.is_empty() || begin.starts_with('#') {
+            continue;
+        }
+        let mut joined = String::new();
+        let mut piece = begin;
+        loop {
+            match continued(piece, escape) {
+                Some(part) => joined.push_str(part),
+                None => {
+                    joined.push_str(piece);
+                    break;
+                }
+            }
+            // Comments and empty lines between continued lines are no part of the instruction.
+            while all.get(at).is_some_and(|line| line.text.trim().is_empty() || line.text.trim_start().starts_with('#')) {
+                at += 1;
+            }
+            match all.get(at) {
+                Some(next) => piece = next.text,
+                None => break,
+            }
+            at += 1;
+        }
+        let place = place(file, first, begin);
+        if let Some(mut found) = instruction(joined.trim_end(), &place, escape, sink) {
+            documents(&mut found, &all, &mut at, escape, sink);
+            instructions.push(found);
+        }
+    }
+    Syntax { escape, instructions }
+}
+
+fn place(file: &str, line: &Line<'_>, shown: &str) -> Place {
+    let offset = line.offset + line.text.len() - line.text.trim_start_matches('\u{feff}').trim_start().len();
+    Place { file: file.to_owned(), line: line.number, offset, length: shown.trim().len() }
+}
+
+fn directive(line: &str) -> Option<(String, &str)> {
+    let (name, value) = line.trim().strip_prefix('#')?.split_once('=')?;
+    let name = name.trim().to_ascii_lowercase();
+    ["syntax", "escape", "check"].contains(&name.as_str()).then_some((name, value.trim()))
+}
+
+/// The line without its continuation mark, if it has one.
+fn continued(line: &str, escape: char) -> Option<&str> {
+    let part = line.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
+    (!part.ends_with(escape)).then_some(part)
+}
+
+const KNOWN: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// Takes one joined line apart.
+pub fn instruction(line: &str, place: &Place, escape: char, sink: &mut Sink) -> Option<Instruction> {
+    let (word, rest) = line.split_once(|c: char| c.is_whitespace()).unwrap_or((line, ""));
+    let name = word.to_ascii_uppercase();
+    if !KNOWN.contains(&name.as_str()) {
+        let near = crate::model::nearest(&name.to_lowercase(), KNOWN.map(str::to_lowercase).iter().map(String::as_str))
+            .map(|near| format!("write {}", near.to_uppercase()));
+        let message = format!("there is no instruction {word}");
+        sink.push(Diagnostic::error("dockerfile", place.clone(), message).maybe_help(near));
+        return None;
+    }
+    let mut rest = rest.trim_start();
+    let mut flags = Vec::new();
+    // A healthcheck's flags and those of what ONBUILD holds are read alike.
+    while name != "CMD" && name != "ENTRYPOINT" && name != "ONBUILD" && rest.starts_with("--") {
+        let (word, after) = raw_word(rest, escape);
+        if word == "--" {
+            rest = after.trim_start();
+            break;
+        }
+        let (flag, value) = word[2..].split_once('=').unwrap_or((&word[2..], ""));
+        flags.push((flag.to_owned(), unquote(value)));
+        rest = after.trim_start();
+    }
+    if rest.is_empty() {
+        sink.push(Diagnostic::error("dockerfile", place.clone(), format!("{name} needs at least one argument")));
+        return None;
+    }
+    Some(Instruction { name, place: place.clone(), flags, rest: rest.to_owned(), documents: Vec::new() })
+}
+
+fn unquote(text: &str) -> String {
+    let inner = |quote: char| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    inner('"').or_else(|| inner('\'')).unwrap_or(text).to_owned()
+}
+
+/// The first word as it stands, quotes and all, and what follows it.
+pub fn raw_word(text: &str, escape: char) -> (&str, &str) {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        if escaped {
+            escaped = false;
+        } else if c == escape && quote != Some('\'') {
+            escaped = true;
+        } else if quote == Some(c) {
+            quote = None;
+        } else if quote.is_none() && (c == '"' || c == '\'') {
+            quote = Some(c);
+        } else if quote.is_none() && c.is_whitespace() {
+            return text.split_at(at);
+        }
+    }
+    (text, "")
+}
+
+/// All words as they stand.
+pub fn raw_words(mut text: &str, escape: char) -> Vec<&str> {
+    let mut found = Vec::new();
+    loop {
+        text = text.trim_start();
+        if text.is_empty() {
+            return found;
+        }
+        let (word, rest) = raw_word(text, escape);
+        found.push(word);
+        text = rest;
+    }
+}
+
+/// Reads the here-documents that an instruction names from the lines behind it.
+fn documents(found: &mut Instruction, all: &[Line<'_>], at: &mut usize, escape: char, sink: &mut Sink) {
+    let held = found.name == "ONBUILD" && ["RUN", "COPY", "ADD"].iter().any(|name| found.rest.to_uppercase().starts_with(name));
+    if !held && !["RUN", "COPY", "ADD"].contains(&found.name.as_str()) {
+        return;
+    }
+    let names: Vec<(bool, bool, String)> = raw_words(&found.rest, escape).into_iter().filter_map(heredoc).collect();
+    for (strip, expand, name) in names {
+        let mut content = String::new();
+        loop {
+            let Some(line) = all.get(*at) else {
+                let message = format!("the here-document {name} has no end");
+                sink.push(
+                    Diagnostic::error("dockerfile", found.place.clone(), message).help(format!("end it with a line {name}")),
+                );
+                return;
+            };
+            *at += 1;
+            let text = if strip { line.text.trim_start_matches('\t') } else { line.text };
+            if text == name {
+                break;
+            }
+            content.push_str(text);
+            content.push('\n');
+        }
+        found.documents.push(Document { name, content, expand });
+    }
+}
+
+/// A word that begins a here-document: whether tabs are stripped, whether variables are replaced, its name.
+fn heredoc(word: &str) -> Option<(bool, bool, String)> {
+    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+    let (strip, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
+    let name = unquote(rest);
+    let legal = !name.is_empty() && !name.contains(['<', '$', '(']) && !name.contains(char::is_whitespace);
+    legal.then(|| (strip, name == rest, name))
+}
+
+/// Whether a word names a here-document.
+pub fn is_heredoc(word: &str) -> bool {
+    heredoc(word).is_some()
+}

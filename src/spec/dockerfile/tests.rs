@@ -1,0 +1,196 @@
+//! Dockerfiles as data: what each says, and what is wrong with it.
+
+use super::super::{Choices, Loaded, Sources, load};
+use super::syntax::parse;
+use super::words::{expand, expand_words};
+use super::*;
+use crate::model::Span;
+use crate::spec::project::{Copy, Run, RunSource};
+
+fn values() -> BTreeMap<String, String> {
+    let pairs = [("foo", "bar"), ("file", "a.tar.gz"), ("empty", ""), ("two", "x y"), ("path", "/usr/lib/x/lib.so")];
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn variables_are_replaced_as_a_shell_does() {
+    for (text, wanted) in [
+        ("$foo/x", "bar/x"),
+        ("${foo}x", "barx"),
+        ("\\$foo", "$foo"),
+        ("'$foo'", "$foo"),
+        ("\"$foo \\\"q\\\"\"", "bar \"q\""),
+        ("${none:-a $foo}", "a bar"),
+        ("${empty:-d}|${empty-d}|${none-d}", "d||d"),
+        ("${foo:+y}|${none:+y}|${empty+y}", "y||y"),
+        ("${file%.*}|${file%%.*}", "a.tar|a"),
+        ("${path#*/}|${path##*/}", "usr/lib/x/lib.so|lib.so"),
+        ("${path/lib/LIB}|${path//lib/LIB}", "/usr/LIB/x/lib.so|/usr/LIB/x/LIB.so"),
+        ("${file/t?r/X}", "a.X.gz"),
+        ("a$", "a$"),
+        ("$none", ""),
+        ("he\"'\"llo", "he'llo"),
+    ] {
+        assert_eq!(expand(text, &values(), '\\').as_deref(), Ok(wanted), "{text}");
+    }
+    for (text, says) in [
+        ("${foo", "not closed"),
+        ("${none:?must be set}", "must be set"),
+        ("'open", "not closed"),
+        ("${foo:!x}", "no substitution"),
+        ("${}", "wants a name"),
+    ] {
+        assert!(expand(text, &values(), '\\').is_err_and(|why| why.contains(says)), "{text}");
+    }
+    assert_eq!(expand("`$foo", &values(), '`').as_deref(), Ok("$foo"));
+    assert_eq!(expand_words("a \"b c\" $two \"$two\"", &values(), '\\').unwrap(), ["a", "b c", "x", "y", "x y"]);
+}
+
+fn names(text: &str) -> Vec<(String, String, usize)> {
+    let mut sink = Sink::default();
+    let syntax = parse("Dockerfile", text, &mut sink);
+    assert!(sink.all().is_empty(), "{:?}", sink.all());
+    syntax.instructions.into_iter().map(|one| (one.name, one.rest, one.place.line)).collect()
+}
+
+#[test]
+fn lines_continue_and_comments_vanish() {
+    let text = "# syntax=docker/dockerfile:1\n\n# a comment\nFROM scratch\nrun echo a \\\n  # inside\n\n  && echo b\\\n&& echo \\\\\nENV A=1\n";
+    let wanted = [("FROM", "scratch", 4), ("RUN", "echo a   && echo b&& echo \\\\", 5), ("ENV", "A=1", 10)];
+    let found = names(text);
+    let found: Vec<(&str, &str, usize)> = found.iter().map(|(name, rest, line)| (name.as_str(), rest.as_str(), *line)).collect();
+    assert_eq!(found, wanted);
+    assert_eq!(names("# escape=`\r\nFROM x\r\nRUN a `\r\n b \\\r\n")[1].1, "a  b \\");
+    assert_eq!(names("\u{feff}FROM x")[0].0, "FROM");
+    // A comment that comes first ends the directives.
+    assert_eq!(names("# hello\n# escape=`\nFROM x\nRUN a \\\nb")[1].1, "a b");
+}
+
+#[test]
+fn here_documents_are_read() {
+    let mut sink = Sink::default();
+    let text = "FROM x\nCOPY <<a.txt <<-\"b\" /to/\none $foo\na.txt\n\t\ttwo\n\tb\nRUN cat <<E | sh\necho\nE\nRUN echo '<<no' $((1<<2))\n";
+    let syntax = parse("Dockerfile", text, &mut sink);
+    let documents: Vec<Vec<(&str, &str, bool)>> = syntax
+        .instructions
+        .iter()
+        .map(|one| one.documents.iter().map(|one| (one.name.as_str(), one.content.as_str(), one.expand)).collect())
+        .collect();
+    assert_eq!(documents[1], [("a.txt", "one $foo\n", true), ("b", "two\n", false)]);
+    assert_eq!(documents[2], [("E", "echo\n", true)]);
+    assert!(documents[3].is_empty() && sink.all().is_empty());
+    parse("Dockerfile", "FROM x\nRUN <<E\nabc\n", &mut sink);
+    assert!(sink.all()[0].message.contains("has no end"));
+}
+
+struct Files<'a>(&'a str);
+
+impl Sources for Files<'_> {
+    fn read(&self, path: &str) -> Result<String, String> {
+        match path {
+            "stead.kdl" => Ok("project \"p\"\nimage \"base\" { env PATH=\"/bin\"; shell \"/bin/bash\" \"-c\"; }\nimage \"app\" { dockerfile \"d/Dockerfile\" { arg V=\"2\" } }\nsecret \"token\" file=\"t\"\n".into()),
+            "d/Dockerfile" => Ok(self.0.to_owned()),
+            _ => Err("there is no such file".into()),
+        }
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+fn read(text: &str) -> Loaded {
+    load("stead.kdl", &Choices::default(), &Files(text))
+}
+
+fn app(text: &str) -> (Image, BTreeMap<Name, Image>) {
+    let loaded = read(text);
+    let project = loaded.project.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    (project.images["app"].clone(), project.images)
+}
+
+#[test]
+fn stages_become_images_and_only_those_that_are_needed() {
+    let text = "ARG B=base\nFROM $B AS Build\nRUN make\nFROM base AS lint\nRUN false\nFROM scratch\nCOPY --from=build /out /out\nCOPY --from=0 /x /x\nCMD [\"/out\"]\n";
+    let (app, images) = app(text);
+    let names: Vec<&str> = images.keys().map(Name::as_str).collect();
+    assert_eq!(names, ["app", "app.build", "base"]);
+    assert_eq!(app.cmd, Some(vec!["/out".to_owned()]));
+    let from: Vec<_> = app.steps.iter().map(|step| if let Step::Copy(copy) = step { copy.from.clone() } else { None }).collect();
+    assert_eq!(from, [Some(Name::parse("app").unwrap().inner("build")), Some(Name::parse("app").unwrap().inner("build"))]);
+    // The shell of the base goes on.
+    assert_eq!(images["app.build"].steps[0], Step::Shell(vec!["/bin/bash".into(), "-c".into()]));
+}
+
+#[test]
+fn arguments_and_environment_have_their_scopes() {
+    let text = "ARG G=global\nFROM scratch\nARG V=1\nARG G\nARG W=$V-$G\nENV X=$W Y=\"$V $NOPE\" PATH=/a:$PATH\nENV X=new Z=$X\nENV old form $X\nLABEL l=$TARGETOS\nARG TARGETOS\nLABEL m=$TARGETOS\n";
+    let (app, _) = app(text);
+    let mut env = BTreeMap::new();
+    for step in &app.steps {
+        if let Step::Env(values) = step {
+            env.extend(values.clone());
+        }
+    }
+    let at = |name: &str| env[name].as_str();
+    assert_eq!((at("X"), at("Y"), at("Z"), at("old")), ("new", "2 ", "2-global", "form new"));
+    assert_eq!(at("PATH"), "/a:", "scratch has none");
+    assert_eq!((app.labels["l"].as_str(), app.labels["m"].as_str()), ("", "linux"));
+}
+
+#[test]
+fn commands_copies_and_mounts() {
+    let text = "FROM base\nWORKDIR /a\nWORKDIR ../b/./c\nRUN --network=none --mount=type=cache,target=x,id=i --mount=type=secret,id=token ls\nRUN [\"a\", \"b\"]\nCOPY --chown=1:2 --chmod=0644 --exclude=*.md a b/ to/\nHEALTHCHECK --interval=1m --retries=2 CMD true\nEXPOSE 80 9-10/udp\nSTOPSIGNAL SIGQUIT\nCMD run it\nENTRYPOINT [\"e\"]\nUSER $V\n";
+    let (app, _) = app(text);
+    let of = |kind: &str| app.steps.iter().filter(|step| format!("{step:?}").starts_with(kind)).cloned().collect::<Vec<_>>();
+    assert_eq!(of("Folder"), [Step::Folder("/a".into()), Step::Folder("/b/c".into())]);
+    let runs = of("Run");
+    let Step::Run(Run { network, mounts, shell, .. }) = &runs[0] else { panic!() };
+    assert!(!network && *shell && mounts[0].to == "/b/c/x" && mounts[1].to == "/run/secrets/token");
+    assert!(matches!(&mounts[0].source, RunSource::Cache { id, .. } if id == "i"));
+    assert!(matches!(&runs[1], Step::Run(Run { shell: false, network: true, .. })));
+    let copies = of("Copy");
+    let Step::Copy(Copy { sources, exclude, mode, owner, context, .. }) = &copies[0] else { panic!() };
+    assert_eq!((sources.len(), exclude.len(), *mode, owner.as_deref()), (2, 1, Some(0o644), Some("1:2")));
+    assert_eq!(context.as_ref().map(|context| context.folder.as_str()), Some("d"));
+    assert_eq!((app.expose.as_slice(), app.expose_udp.as_slice()), (&[(80, 80)][..], &[(9, 10)][..]));
+    assert_eq!(app.stop_signal.as_deref(), Some("QUIT"));
+    assert_eq!(app.cmd, Some(["/bin/bash", "-c", "run it"].map(str::to_owned).to_vec()));
+    assert_eq!(app.healthcheck.map(|health| (health.interval, health.retries)), Some((Span::seconds(60), 2)));
+}
+
+#[test]
+fn triggers_run_in_whoever_starts_from_it() {
+    let (app, images) = app("FROM base AS lib\nONBUILD RUN echo $V\nONBUILD ENV A=1\nFROM lib\nENV B=$A\n");
+    assert_eq!(images["app.lib"].onbuild.len(), 2);
+    assert!(app.steps.iter().any(|step| matches!(step, Step::Run(_))) && app.onbuild.is_empty());
+    assert!(app.steps.contains(&Step::Env(BTreeMap::from([("B".into(), "1".into())]))));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line() {
+    for (text, line, says) in [
+        ("FROM base\nRUM x\n", 2, "there is no instruction RUM"),
+        ("RUN x\nFROM base\n", 1, "before the first FROM"),
+        ("FROM base AS a\nFROM base AS a\n", 2, "two stages named a"),
+        ("FROM base\nCOPY a\n", 2, "sources and a target"),
+        ("FROM base\nCOPY a b c\n", 2, "must be a folder"),
+        ("FROM base\nCOPY --form=x a b\n", 2, "no --form"),
+        ("FROM base\nSHELL bash\n", 2, "JSON"),
+        ("FROM base\nEXPOSE nine\n", 2, "no port"),
+        ("FROM base\nENV A=\"${B:?no B}\"\n", 2, "no B"),
+        ("FROM debian:12\n", 1, "not supported yet"),
+        ("FROM base\nADD https://x/y /z\n", 2, "not supported yet"),
+        ("FROM base\nRUN --mount=type=ssh x\n", 2, "not supported yet"),
+        ("FROM base\nONBUILD FROM x\n", 2, "may not hold"),
+        ("FROM nosuch\n", 1, "no image \"nosuch\""),
+        ("FROM base\nRUN --mount=type=secret,id=nosuch,required=true x\n", 2, "no secret \"nosuch\""),
+    ] {
+        let loaded = read(text);
+        let mut all = loaded.diagnostics.iter().chain(&loaded.unsupported);
+        let found = all.find(|one| one.message.contains(says));
+        let found = found.unwrap_or_else(|| panic!("{text}: {:?}", loaded.diagnostics));
+        assert_eq!((found.place.file.as_str(), found.place.line), ("d/Dockerfile", line), "{text}");
+    }
+    assert!(read("FROM base\nRUN x\n").diagnostics.iter().any(|one| one.message.contains("has no ARG V")));
+}

@@ -1,0 +1,264 @@
+//! Words of an instruction: quotes, escapes, and `$` substitution as a shell has it
+//! (Dockerfile reference, "Environment replacement").
+
+use std::collections::BTreeMap;
+
+/// Replaces variables in text; quotes and escapes are taken away.
+///
+/// # Errors
+/// A `${` without its end, an operator that is unknown, a variable that `?` demands.
+pub fn expand(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<String, String> {
+    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: false }.all(None)?.concat())
+}
+
+/// As [`expand`], split into words where white space stands outside quotes.
+///
+/// # Errors
+/// Those of [`expand`].
+pub fn expand_words(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    for raw in super::syntax::raw_words(text, escape) {
+        found.extend(Reader { text: raw.chars().collect(), at: 0, values, escape, keep: false }.all(Some(()))?);
+    }
+    Ok(found)
+}
+
+/// As [`expand`], but quotes stay: for here-documents, where they mean nothing.
+///
+/// # Errors
+/// Those of [`expand`].
+pub fn expand_document(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<String, String> {
+    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: true }.all(None)?.concat())
+}
+
+struct Reader<'a> {
+    text: Vec<char>,
+    at: usize,
+    values: &'a BTreeMap<String, String>,
+    escape: char,
+    /// Quotes are ordinary characters.
+    keep: bool,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<char> {
+        self.text.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let found = self.peek();
+        self.at += 1;
+        found
+    }
+
+    /// The text, as one word or, with `split`, as those that values with white space make of it.
+    fn all(&mut self, split: Option<()>) -> Result<Vec<String>, String> {
+        let mut words: Vec<String> = Vec::new();
+        let mut word = String::new();
+        let mut begun = false;
+        while let Some(c) = self.next() {
+            match c {
+                '\'' if !self.keep => {
+                    begun = true;
+                    loop {
+                        match self.next() {
+                            None => return Err("a single quote is not closed".into()),
+                            Some('\'') => break,
+                            Some(c) => word.push(c),
+                        }
+                    }
+                }
+                '"' if !self.keep => {
+                    begun = true;
+                    loop {
+                        match self.next() {
+                            None => return Err("a double quote is not closed".into()),
+                            Some('"') => break,
+                            Some('$') => word.push_str(&self.dollar()?),
+                            Some(c) if c == self.escape => match self.next() {
+                                Some(c) if c == '"' || c == '$' || c == self.escape => word.push(c),
+                                Some(other) => word.extend([c, other]),
+                                None => word.push(c),
+                            },
+                            Some(c) => word.push(c),
+                        }
+                    }
+                }
+                '$' => {
+                    let value = self.dollar()?;
+                    let mut parts = value.split(char::is_whitespace);
+                    match split {
+                        Some(()) => {
+                            word.push_str(parts.next().unwrap_or_default());
+                            for part in parts {
+                                if !word.is_empty() || begun {
+                                    words.push(std::mem::take(&mut word));
+                                }
+                                begun = false;
+                                word.push_str(part);
+                            }
+                        }
+                        None => word.push_str(&value),
+                    }
+                }
+                c if c == self.escape => match self.next() {
+                    // In a here-document only what would be replaced is escaped.
+                    Some(next) if self.keep && next != '$' && next != self.escape => word.extend([c, next]),
+                    Some(next) => word.push(next),
+                    None => word.push(c),
+                },
+                c => word.push(c),
+            }
+        }
+        if !word.is_empty() || begun || (split.is_none() && words.is_empty()) {
+            words.push(word);
+        }
+        Ok(words)
+    }
+
+    /// What stands behind a dollar sign.
+    fn dollar(&mut self) -> Result<String, String> {
+        if self.peek() != Some('{') {
+            let name = self.name();
+            return Ok(if name.is_empty() { "$".into() } else { self.values.get(&name).cloned().unwrap_or_default() });
+        }
+        self.at += 1;
+        let name = self.name();
+        if name.is_empty() {
+            return Err("${ wants a name".into());
+        }
+        let value = self.values.get(&name).cloned();
+        let given = value.as_ref().is_some_and(|value| !value.is_empty());
+        let unclosed = || format!("${{{name} is not closed with }}");
+        match self.next().ok_or_else(unclosed)? {
+            '}' => Ok(value.unwrap_or_default()),
+            ':' => {
+                let operator = self.next().ok_or_else(unclosed)?;
+                let word = self.inner()?;
+                choose(operator, &name, value, given, word)
+            }
+            operator @ ('-' | '+' | '?') => {
+                let word = self.inner()?;
+                let given = value.is_some();
+                choose(operator, &name, value, given, word)
+            }
+            operator @ ('#' | '%') => {
+                let longest = self.peek() == Some(operator);
+                if longest {
+                    self.at += 1;
+                }
+                let pattern: Vec<char> = self.inner()?.chars().collect();
+                Ok(trim(&value.unwrap_or_default(), &pattern, operator == '#', longest))
+            }
+            '/' => {
+                let every = self.peek() == Some('/');
+                if every {
+                    self.at += 1;
+                }
+                let whole = self.inner()?;
+                let (pattern, by) = whole.split_once('/').unwrap_or((&whole, ""));
+                Ok(replace(&value.unwrap_or_default(), &pattern.chars().collect::<Vec<_>>(), by, every))
+            }
+            other => Err(format!("${{{name}{other}…}} is no substitution")),
+        }
+    }
+
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        while let Some(c) = self.peek().filter(|c| c.is_ascii_alphanumeric() || *c == '_') {
+            // A digit alone is a whole name, as a shell's positional parameters are.
+            let digit = name.is_empty() && c.is_ascii_digit();
+            name.push(c);
+            self.at += 1;
+            if digit {
+                break;
+            }
+        }
+        name
+    }
+
+    /// The word up to the closing brace, with its own variables replaced.
+    fn inner(&mut self) -> Result<String, String> {
+        let mut found = String::new();
+        loop {
+            match self.next() {
+                None => return Err("a substitution is not closed with }".into()),
+                Some('}') => return Ok(found),
+                Some('$') => found.push_str(&self.dollar()?),
+                Some(c) if c == self.escape => found.extend(self.next()),
+                Some(quote @ ('"' | '\'')) => {
+                    while let Some(c) = self.next().filter(|c| *c != quote) {
+                        if c == '$' && quote == '"' { found.push_str(&self.dollar()?) } else { found.push(c) }
+                    }
+                }
+                Some(c) => found.push(c),
+            }
+        }
+    }
+}
+
+fn choose(operator: char, name: &str, value: Option<String>, given: bool, word: String) -> Result<String, String> {
+    match operator {
+        '-' => Ok(if given { value.unwrap_or_default() } else { word }),
+        '+' => Ok(if given { word } else { String::new() }),
+        '?' if given => Ok(value.unwrap_or_default()),
+        '?' => Err(format!("{name}: {}", if word.is_empty() { "it has no value" } else { &word })),
+        other => Err(format!("${{{name}:{other}…}} is no substitution")),
+    }
+}
+
+/// Takes the shortest or longest match of a pattern from the front or the end.
+fn trim(value: &str, pattern: &[char], front: bool, longest: bool) -> String {
+    let chars: Vec<char> = value.chars().collect();
+    let mut lengths: Vec<usize> = (0..=chars.len()).collect();
+    if longest {
+        lengths.reverse();
+    }
+    for length in lengths {
+        let (part, rest) = if front {
+            (&chars[..length], &chars[length..])
+        } else {
+            (&chars[chars.len() - length..], &chars[..chars.len() - length])
+        };
+        if matches(pattern, part) {
+            return rest.iter().collect();
+        }
+    }
+    value.to_owned()
+}
+
+fn replace(value: &str, pattern: &[char], by: &str, every: bool) -> String {
+    let chars: Vec<char> = value.chars().collect();
+    let mut out = String::new();
+    let mut at = 0;
+    while at < chars.len() {
+        // The longest match at this place.
+        let length = (1..=chars.len() - at).rev().find(|length| matches(pattern, &chars[at..at + length]));
+        match length {
+            Some(length) => {
+                out.push_str(by);
+                at += length;
+                if !every {
+                    break;
+                }
+            }
+            None => {
+                out.push(chars[at]);
+                at += 1;
+            }
+        }
+    }
+    out.extend(&chars[at..]);
+    out
+}
+
+/// Whether `*` and `?` of a pattern cover text whole.
+fn matches(pattern: &[char], text: &[char]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some(('*', rest)) => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
+        Some(('?', rest)) => !text.is_empty() && matches(rest, &text[1..]),
+        Some(('\\', rest)) if !rest.is_empty() => text.first() == rest.first() && matches(&rest[1..], &text[1..]),
+        Some((c, rest)) => text.first() == Some(c) && matches(rest, &text[1..]),
+    }
+}
