@@ -22,6 +22,8 @@ struct Target<'a> {
     owner: (u32, u32),
     mode: Option<u32>,
     as_docker: bool,
+    /// A Dockerfile's copies from an image keep owners, unless it names one.
+    keeps_owners: bool,
     folders: Folders,
 }
 
@@ -157,7 +159,15 @@ impl<'a> Target<'a> {
             }
         };
         let folders = [(PathBuf::from("/"), ((0, 0), 0o755))].into();
-        Ok(Self { below, tree, owner, mode: copy.mode, as_docker: copy.as_docker, folders })
+        Ok(Self {
+            below,
+            tree,
+            owner,
+            mode: copy.mode,
+            as_docker: copy.as_docker,
+            keeps_owners: copy.as_docker && copy.owner.is_none(),
+            folders,
+        })
     }
 
     fn place(&self, path: &Path) -> PathBuf {
@@ -234,6 +244,9 @@ impl<'a> Target<'a> {
     /// Copies a path of a view with everything below it.
     fn tree_of(&mut self, from: &View, path: &Path, to: &Path) -> Outcome<()> {
         let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
+        if self.keeps_owners {
+            self.owner = (metadata.uid(), metadata.gid());
+        }
         if metadata.is_dir() {
             self.folder(to, if self.as_docker { metadata.mode() & 0o7777 } else { 0o755 })?;
             for name in from.list(path) {

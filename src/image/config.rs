@@ -10,9 +10,6 @@ use crate::store::Store;
 use oci_spec::image as oci;
 use serde::Serialize;
 
-/// The default `PATH`, as Docker sets it.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// Writes an image's configuration and manifest.
 ///
 /// # Errors

@@ -5,5 +5,5 @@
 mod config;
 mod layer;
 
-pub use config::{PATH, load, parse_time, save, time_text};
+pub use config::{load, parse_time, save, time_text};
 pub use layer::{OPAQUE, digest_tree, normalise, write_tar};

@@ -3,6 +3,9 @@
 use super::Digest;
 use serde::{Deserialize, Serialize};
 
+/// The default `PATH`, as Docker sets it.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The latest time in a layer, in seconds since 1970: 2025-01-01T00:00:00Z.
 pub const EPOCH: i64 = 1_735_689_600;
 

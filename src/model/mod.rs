@@ -16,7 +16,7 @@ mod subnet;
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
 pub use fault::{Context, Fault, Outcome};
-pub use layer::{EPOCH, LayerInfo};
+pub use layer::{EPOCH, LayerInfo, PATH};
 pub use name::{Name, nearest, pattern_matches};
 pub use place::Place;
 pub use size::Size;

@@ -601,7 +601,7 @@ pub fn find(process: &Process) -> Result<Ready, StartError> {
             .map_or_else(|_| "/".to_owned(), |identity| identity.home);
         environment.push(format!("HOME={home}"));
     }
-    let path = environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(crate::image::PATH).to_owned();
+    let path = environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(crate::model::PATH).to_owned();
     let name = arguments.first().map_or("", String::as_str);
     let found = program(name, &path).map_err(|error| {
         // The words that podman and docker look for.

@@ -257,7 +257,7 @@ pub(super) fn execute(
 /// The environment: what is written, over the defaults that Docker gives.
 fn environment(process: &ProcessSpec, identity: &Identity, hostname: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([
-        ("PATH".to_owned(), crate::image::PATH.to_owned()),
+        ("PATH".to_owned(), crate::model::PATH.to_owned()),
         ("HOME".to_owned(), identity.home.clone()),
         ("HOSTNAME".to_owned(), hostname.to_owned()),
     ]);

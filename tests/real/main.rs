@@ -14,6 +14,7 @@ mod build;
 mod containers;
 mod crash;
 mod death;
+mod dockerfile;
 mod examples;
 mod faults;
 mod lifecycle;

@@ -3,7 +3,7 @@
 use super::Request;
 use super::syntax::{Document, Instruction, Syntax, instruction, is_heredoc, raw_words};
 use super::words::{expand, expand_document, expand_words};
-use crate::model::{Name, Place, Size, Span, nearest};
+use crate::model::{Name, PATH, Place, Size, Span, nearest};
 use crate::spec::diagnose::{Diagnostic, Sink};
 use crate::spec::project::{Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunSource, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -326,7 +326,8 @@ impl<'a> Writer<'a> {
 
     /// Variables that instructions see: arguments, and over them the environment.
     fn values(&self) -> Values {
-        let mut all = self.arguments.clone();
+        let mut all = Values::from([("PATH".to_owned(), PATH.to_owned())]);
+        all.extend(self.arguments.clone());
         all.extend(self.given.env.clone());
         all
     }

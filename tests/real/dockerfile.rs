@@ -1,0 +1,225 @@
+//! Dockerfiles, built by us and by buildah: the same files, the same configuration.
+
+use crate::world::{World, is_root, skip};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A buildah with a storage of its own.
+struct Buildah {
+    folder: PathBuf,
+}
+
+impl Buildah {
+    fn run(&self, args: &[&str]) -> Output {
+        let at = |name: &str| self.folder.join(name).display().to_string();
+        Command::new("buildah")
+            .args(["--root", &at("root"), "--runroot", &at("run"), "--storage-driver", "overlay"])
+            .args(args)
+            .output()
+            .unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        assert!(out.status.success(), "buildah {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Buildah {
+    fn drop(&mut self) {
+        self.run(&["rm", "--all"]);
+        let script =
+            format!("umount {0}/merged 2>/dev/null; umount -R {0}/root/overlay 2>/dev/null; rm -rf {0}", self.folder.display());
+        let _ = Command::new("sh").args(["-c", &script]).status();
+    }
+}
+
+/// The cases of the data file, by name.
+fn cases() -> Vec<(String, String)> {
+    let text = include_str!("../dockerfiles/cases.txt");
+    let cases = text.split("=== ").skip(1).filter_map(|case| case.split_once('\n'));
+    cases.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+}
+
+fn context(world: &World) {
+    for (path, mode) in [
+        ("a.txt", 0o644),
+        ("b.md", 0o644),
+        ("run.sh", 0o755),
+        ("private", 0o600),
+        ("dir/one.txt", 0o644),
+        ("dir/two.md", 0o664),
+        ("dir/deep/three.txt", 0o644),
+    ] {
+        let text = if path == "run.sh" { "#!/bin/sh\necho ran\n".to_owned() } else { format!("this is {path}\n") };
+        world.write(&format!("ctx/{path}"), &text);
+        fs::set_permissions(world.folder.join("ctx").join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    symlink("a.txt", world.folder.join("ctx/link")).unwrap();
+    world.write("token", "s3cret");
+}
+
+/// Every path of a tree with kind, mode, owner and size or target; files outside /usr with their digest.
+fn listing(root: &Path) -> BTreeMap<String, String> {
+    let script = "find . -mindepth 1 \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run \\) -prune -o -printf '%P\\t%y %m %U:%G %l ' -a \\( -type f -printf '%s' -o -true \\) -printf '\\n'; \
+                  find . -path ./usr -prune -o -type f -links -9 -exec sha256sum {} +";
+    let out = Command::new("sh").args(["-c", script]).current_dir(root).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        if let Some((path, rest)) = line.split_once('\t') {
+            found.insert(path.to_owned(), rest.trim().to_owned());
+        } else if let Some((digest, path)) = line.split_once("  ./") {
+            found.insert(format!("{path} (content)"), digest.to_owned());
+        }
+    }
+    found
+}
+
+/// What matters of a configuration, in one form for both.
+fn normal(config: &serde_json::Value) -> BTreeMap<&'static str, String> {
+    let mut found = BTreeMap::new();
+    for key in ["Cmd", "Entrypoint", "WorkingDir", "User", "ExposedPorts", "Volumes", "StopSignal", "Healthcheck", "OnBuild"] {
+        let value = &config[key];
+        let mut value = value.clone();
+        if let Some(health) = value.as_object_mut().filter(|_| key == "Healthcheck") {
+            // Defaults that one writes and the other leaves out.
+            health.retain(|name, _| !name.starts_with("Start"));
+        }
+        let empty = value.is_null()
+            || value.as_object().is_some_and(serde_json::Map::is_empty)
+            || value.as_str() == Some("")
+            || value.as_array().is_some_and(Vec::is_empty);
+        if !empty && !(key == "WorkingDir" && value == "/") {
+            found.insert(key, value.to_string());
+        }
+    }
+    let mut env: Vec<&str> = config["Env"].as_array().into_iter().flatten().filter_map(|pair| pair.as_str()).collect();
+    // Docker's PATH is there whether it is written or not.
+    env.retain(|pair| *pair != "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    env.sort_unstable();
+    found.insert("Env", format!("{env:?}"));
+    let labels: BTreeMap<String, String> = config["Labels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !name.starts_with("io.buildah"))
+        .map(|(name, value)| (name.clone(), value.to_string()))
+        .collect();
+    found.insert("Labels", format!("{labels:?}"));
+    found
+}
+
+#[test]
+fn dockerfiles_build_as_buildah_builds_them() {
+    if !is_root() {
+        return;
+    }
+    if Command::new("buildah").arg("--version").output().is_err() {
+        skip("buildah is not installed");
+        return;
+    }
+    let cases = cases();
+    let images: String = cases
+        .iter()
+        .map(|(name, _)| format!("image \"x-{name}\" {{ dockerfile \"cases/{name}/Dockerfile\" context=\"ctx\" }}\n"))
+        .collect();
+    let world = World::new("dockerfiles", &format!("secret \"token\" file=\"token\"\n{images}"));
+    context(&world);
+    for (name, text) in &cases {
+        world.write(&format!("cases/{name}/Dockerfile"), text);
+    }
+    let told = world.ok(&["build"]);
+    let built: BTreeMap<&str, &str> = told.lines().filter_map(|line| line.split_once(' ')).collect();
+    let buildah = Buildah { folder: PathBuf::from(format!("/tmp/stead-buildah-{}", std::process::id())) };
+    fs::create_dir_all(&buildah.folder).unwrap();
+    let layers = |image: &str| -> Vec<PathBuf> {
+        let manifest = blob(&world, built[image]);
+        manifest["layers"].as_array().unwrap().iter().map(|layer| layer_of(&world, layer["digest"].as_str().unwrap())).collect()
+    };
+    let base = layers("base");
+    let container = buildah.ok(&["from", "scratch"]);
+    let mounted = buildah.ok(&["mount", &container]);
+    assert!(Command::new("cp").args(["-a", &format!("{}/.", base[0].display()), &mounted]).status().unwrap().success());
+    buildah.ok(&["umount", &container]);
+    buildah.ok(&["commit", "-q", &container, "localhost/base"]);
+    let before = listing(&base[0]);
+    let mut wrong = Vec::new();
+    for (name, text) in &cases {
+        let merged = buildah.folder.join("merged");
+        fs::create_dir_all(&merged).unwrap();
+        let mut all = layers(&format!("x-{name}"));
+        all.reverse();
+        // One folder alone is no overlay.
+        all.push(buildah.folder.join("empty"));
+        fs::create_dir_all(buildah.folder.join("empty")).unwrap();
+        let lower: Vec<String> = all.iter().map(|layer| layer.display().to_string()).collect();
+        let mount = |args: &[&str]| assert!(Command::new("mount").args(args).status().unwrap().success(), "{args:?}");
+        mount(&["-t", "overlay", "-o", &format!("lowerdir={}", lower.join(":")), "x", merged.to_str().unwrap()]);
+        let ours = listing(&merged);
+        let mut alone = false;
+        for (path, wanted) in text.lines().filter_map(|line| line.strip_prefix("#= ")?.split_once(' ')) {
+            let found = fs::read_to_string(merged.join(path.trim_start_matches('/'))).unwrap_or_default();
+            if found.trim_end() != wanted {
+                wrong.push(format!("{name}: {path} holds {found:?}"));
+            }
+            alone = true;
+        }
+        assert!(Command::new("umount").arg(&merged).status().unwrap().success());
+        if alone {
+            continue;
+        }
+        let file = format!("cases/{name}/Dockerfile");
+        let tag = format!("localhost/x-{name}");
+        let args = ["bud", "-q", "--isolation", "chroot", "--layers=false", "--pull-never", "--format", "docker", "--secret"];
+        let secret = format!("id=token,src={}", world.folder.join("token").display());
+        let file = world.folder.join(file).display().to_string();
+        let context = world.folder.join("ctx").display().to_string();
+        let made = buildah.run(&[&args[..], &[&secret, "-f", &file, "-t", &tag, &context]].concat());
+        if !made.status.success() {
+            wrong.push(format!("{name}: buildah refuses it: {}", String::from_utf8_lossy(&made.stderr).trim()));
+            continue;
+        }
+        let container = buildah.ok(&["from", "--pull-never", &tag]);
+        let theirs = listing(Path::new(&buildah.ok(&["mount", &container])));
+        let inspected: serde_json::Value = serde_json::from_str(&buildah.ok(&["inspect", "--type", "image", &tag])).unwrap();
+        buildah.ok(&["rm", &container]);
+        let manifest = blob(&world, built[format!("x-{name}").as_str()]);
+        let config = blob(&world, manifest["config"]["digest"].as_str().unwrap());
+        let paths = ours.keys().chain(theirs.keys()).collect::<std::collections::BTreeSet<_>>();
+        for path in paths {
+            let (our, their) = (ours.get(path), theirs.get(path));
+            let told = |one: Option<&String>| one.cloned().unwrap_or_else(|| "nothing".into());
+            if our != their && !expected(path, before.get(path), our, their) {
+                wrong.push(format!("{name}: {path}: ours {}, buildah's {}", told(our), told(their)));
+            }
+        }
+        let (our, their) = (normal(&config["config"]), normal(&inspected["Docker"]["config"]));
+        if our != their {
+            wrong.push(format!("{name}: ours {our:?}\n    buildah's {their:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Differences that are buildah's own.
+fn expected(path: &str, before: Option<&String>, ours: Option<&String>, theirs: Option<&String>) -> bool {
+    // It leaves what it mounts files on, and makes the folders of volumes.
+    let mounted = ["etc/hosts", "etc/resolv.conf", "etc/hostname"].iter().any(|own| path.starts_with(own)) && ours == before;
+    let volume =
+        ["data", "x", "one", "two"].contains(&path) && ours.is_none() && theirs.is_some_and(|found| found == "d 755 0:0");
+    mounted || volume
+}
+
+fn blob(world: &World, digest: &str) -> serde_json::Value {
+    let path = world.root.join("store/blobs").join(digest.trim_start_matches("sha256:"));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn layer_of(world: &World, digest: &str) -> PathBuf {
+    world.root.join("store/layers").join(digest.trim_start_matches("sha256:"))
+}
