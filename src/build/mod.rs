@@ -436,10 +436,15 @@ struct State {
 }
 
 /// A step in a few words.
-fn describe(step: &Step) -> String {
+/// A step in one line.
+pub fn describe(step: &Step) -> String {
     match step {
         Step::Debian(debian) => format!("debian {} ({})", debian.suite, debian.packages.join(" ")),
-        Step::Copy(copy) => format!("copy {} to {}", copy.sources.join(" "), copy.to),
+        Step::Copy(copy) => {
+            let names: Vec<&str> =
+                copy.sources.iter().chain(copy.inline.iter().map(|(name, _)| name)).map(String::as_str).collect();
+            format!("copy {} to {}", names.join(" "), copy.to)
+        }
         Step::Folder(path) => format!("folder {path}"),
         Step::Run(run) => {
             let text = run.words.join(" ");

@@ -2,8 +2,10 @@
 //!
 //! Owns the bytes of an image. Making the trees that become layers is `build`'s and `debian`'s.
 
+mod archive;
 mod config;
 mod layer;
 
+pub use archive::write_layout;
 pub use config::{load, parse_time, save, time_text};
 pub use layer::{OPAQUE, digest_tree, normalise, write_tar};

@@ -94,7 +94,8 @@ fn normal(config: &serde_json::Value) -> BTreeMap<&'static str, String> {
             || value.as_object().is_some_and(serde_json::Map::is_empty)
             || value.as_str() == Some("")
             || value.as_array().is_some_and(Vec::is_empty);
-        if !empty && !(key == "WorkingDir" && value == "/") {
+        let root = key == "WorkingDir" && value == "/";
+        if !empty && !root {
             found.insert(key, value.to_string());
         }
     }

@@ -17,6 +17,7 @@ mod death;
 mod dockerfile;
 mod examples;
 mod faults;
+mod images;
 mod lifecycle;
 mod logs;
 mod mirror;

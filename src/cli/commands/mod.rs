@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod files;
 mod gc;
+mod image;
 mod images;
 mod inspect;
 mod logs;
@@ -74,6 +75,8 @@ pub enum Command {
     Boot(boot::Arguments),
     Build(build::Arguments),
     Images(images::Arguments),
+    Image(image::Arguments),
+    Save(image::Save),
     Update(update::Arguments),
     Why(why::Arguments),
     Gc(gc::Arguments),
@@ -128,6 +131,8 @@ impl Command {
             Self::Boot(arguments) => boot::run(&arguments, context),
             Self::Build(arguments) => build::run(&arguments, context),
             Self::Images(arguments) => images::run(&arguments, context),
+            Self::Image(arguments) => image::run(&arguments, context),
+            Self::Save(arguments) => image::save(&arguments, context),
             Self::Update(arguments) => update::run(&arguments, context),
             Self::Gc(arguments) => gc::run(&arguments, context),
             Self::Check(_) | Self::Plan(_) | Self::Completions(_) | Self::Schema(_) | Self::Doctor(_) | Self::Why(_) => Ok(0),

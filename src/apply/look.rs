@@ -1,0 +1,180 @@
+//! Looking at images: which one is meant, what its steps made, how two differ.
+
+use super::instance::all_instances;
+use super::observe::observe;
+use super::project::{LoadedProject, read_lock};
+use crate::build::{StoreFacts, View};
+use crate::image;
+use crate::model::{Digest, Fault, LayerInfo, Name, Outcome, nearest};
+use crate::plan::{self, Image, Walk};
+use crate::store::{Home, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The image that somebody means: one of the project, a digest's beginning, or `PROJECT/IMAGE`.
+///
+/// # Errors
+/// One that is not built, or not there; a beginning that several digests have.
+pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> Outcome<Image> {
+    let store = Store::at(&home.store);
+    if let Some((loaded, name)) = project.and_then(|loaded| Some((loaded, loaded.project.images.get_key_value(text)?.0))) {
+        let lock = read_lock(&loaded.instance)?;
+        let observation = observe(loaded, &store)?;
+        let facts = StoreFacts { store: &store, scanner: &observation.scanner };
+        return match plan::walk(&loaded.project, &lock, name, &facts) {
+            Walk::Built(image) => Ok(image),
+            _ => {
+                Err(Fault::new(format!("the image \"{text}\" is not built as it stands"))
+                    .hint(format!("type `stead build {text}`")))
+            }
+        };
+    }
+    let hex = text.trim_start_matches("sha256:");
+    if hex.len() >= 4 && hex.chars().all(|c| c.is_ascii_hexdigit()) {
+        let all = store.list("images");
+        let found: Vec<&Digest> = all.iter().filter(|digest| digest.hex().starts_with(hex)).collect();
+        match found.as_slice() {
+            [one] => {
+                return image::load(&store, one).ok_or_else(|| Fault::new(format!("image {text} is not whole in the store")));
+            }
+            [] => {}
+            several => {
+                return Err(Fault::new(format!("{} images begin with {text}", several.len())).hint("write more of the digest"));
+            }
+        }
+    }
+    let mut known: BTreeMap<String, Digest> = BTreeMap::new();
+    for (_, record) in all_instances(home) {
+        let images = record.images.iter().map(|(name, image)| (name, image.digest));
+        let commits = record.commits.iter().map(|(name, digest)| (name, *digest));
+        known.extend(images.chain(commits).map(|(name, digest)| (format!("{}/{name}", record.project), digest)));
+    }
+    if let Some(image) = known.get(text).and_then(|digest| image::load(&store, digest)) {
+        return Ok(image);
+    }
+    let own = project.iter().flat_map(|loaded| loaded.project.images.keys()).map(Name::as_str);
+    let near = nearest(text, own.chain(known.keys().map(String::as_str))).map(|near| format!("perhaps \"{near}\""));
+    let fault = Fault::new(format!("there is no image \"{text}\""));
+    Err(match near {
+        Some(near) => fault.hint(near),
+        None => fault.hint("`stead images` lists what is in the store"),
+    })
+}
+
+/// The layers of a project's image, each with the step that made it; those of its base have none.
+///
+/// # Errors
+/// Those of reading the lock and the project's folder.
+pub fn history(loaded: &LoadedProject, name: &Name) -> Outcome<Vec<(Option<usize>, LayerInfo)>> {
+    let store = Store::at(&loaded.instance.home.store);
+    let lock = read_lock(&loaded.instance)?;
+    let observation = observe(loaded, &store)?;
+    let facts = StoreFacts { store: &store, scanner: &observation.scanner };
+    let mut project = loaded.project.clone();
+    let steps = project.images.get(name).map_or(0, |image| image.steps.len());
+    let mut found: Vec<(Option<usize>, LayerInfo)> = Vec::new();
+    // An image cut off behind a step has the layers up to there.
+    for end in 0..=steps {
+        if let Some(image) = project.images.get_mut(name) {
+            image.steps = loaded.project.images[name].steps[..end].to_vec();
+        }
+        let layers = match plan::walk(&project, &lock, name, &facts) {
+            Walk::Built(image) => image.layers,
+            Walk::Assemble(assembly) => assembly.layers,
+            _ => break,
+        };
+        let step = end.checked_sub(1);
+        found.extend(layers.into_iter().skip(found.len()).map(|layer| (step, layer)));
+    }
+    Ok(found)
+}
+
+/// How a path differs between two images.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathChange {
+    pub path: PathBuf,
+    /// Sizes before and after; absent where the path is.
+    pub before: Option<u64>,
+    pub after: Option<u64>,
+}
+
+/// How two images differ.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ImageChanges {
+    pub paths: Vec<PathChange>,
+    /// Packages by name, with their versions before and after.
+    pub packages: BTreeMap<String, (Option<String>, Option<String>)>,
+}
+
+/// Compares two images, path by path; layers that both have are not looked at.
+pub fn compare(store: &Store, before: &Image, after: &Image) -> ImageChanges {
+    let shared = before.layers.iter().zip(&after.layers).take_while(|(a, b)| a.diff_id == b.diff_id).count();
+    let place = |layer: &LayerInfo| store.layer_path(&layer.diff_id);
+    let mut candidates = BTreeSet::new();
+    for layer in before.layers[shared..].iter().chain(&after.layers[shared..]) {
+        let place = place(layer);
+        paths(&place, &place, &mut candidates);
+    }
+    let view = |image: &Image| View::new(image.layers.iter().map(place).collect());
+    let (old, new) = (view(before), view(after));
+    let mut found = ImageChanges { packages: package_changes(&old, &new), ..ImageChanges::default() };
+    for path in candidates {
+        let (a, b) = (old.entry(&path), new.entry(&path));
+        if a.as_ref().map(|(place, _)| place) == b.as_ref().map(|(place, _)| place) {
+            continue;
+        }
+        let size = |entry: &Option<(PathBuf, fs::Metadata)>| {
+            entry.as_ref().map(|(_, metadata)| if metadata.is_file() { metadata.len() } else { 0 })
+        };
+        let same = match (&a, &b) {
+            (Some((a, before)), Some((b, after))) => alike(a, before, b, after),
+            _ => false,
+        };
+        if !same {
+            found.paths.push(PathChange { path, before: size(&a), after: size(&b) });
+        }
+    }
+    found
+}
+
+fn paths(root: &Path, folder: &Path, found: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            paths(root, &path, found);
+        }
+        if let Ok(inside) = path.strip_prefix(root) {
+            found.insert(Path::new("/").join(inside));
+        }
+    }
+}
+
+fn alike(a: &Path, before: &fs::Metadata, b: &Path, after: &fs::Metadata) -> bool {
+    let plain = |metadata: &fs::Metadata| (metadata.mode(), metadata.uid(), metadata.gid(), metadata.rdev());
+    if plain(before) != plain(after) {
+        return false;
+    }
+    if before.is_symlink() {
+        return fs::read_link(a).ok() == fs::read_link(b).ok();
+    }
+    !before.is_file() || before.len() == after.len() && fs::read(a).ok() == fs::read(b).ok()
+}
+
+/// Packages that dpkg has on record in a tree, with their versions.
+pub fn packages(view: &View) -> BTreeMap<String, String> {
+    let status = view.read("/var/lib/dpkg/status");
+    let paragraph = |text: &str| {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
+        Some((field("Package")?, field("Version")?))
+    };
+    status.split("\n\n").filter_map(paragraph).collect()
+}
+
+fn package_changes(old: &View, new: &View) -> BTreeMap<String, (Option<String>, Option<String>)> {
+    let (before, after) = (packages(old), packages(new));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let pair = |name: &String| (before.get(name).cloned(), after.get(name).cloned());
+    names.into_iter().map(|name| (name.clone(), pair(name))).filter(|(_, (before, after))| before != after).collect()
+}

@@ -1,0 +1,180 @@
+use super::super::Context;
+use super::super::ui::{Style, Table};
+use crate::apply::{self, LoadedProject};
+use crate::build::describe;
+use crate::image;
+use crate::model::{Context as _, Fault, Name, Outcome, Size};
+use crate::plan::Image;
+use crate::store::Store;
+use clap::Subcommand;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal};
+use std::path::PathBuf;
+
+/// Looks at images: an `image` of the project, a digest's beginning, or PROJECT/IMAGE.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Prints an image's manifest and configuration as JSON.
+    Inspect { image: String },
+    /// Lists an image's layers, each with the step that made it.
+    History {
+        image: String,
+        /// Print the list for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists what differs between two images: files, with their sizes, and packages.
+    Diff {
+        before: String,
+        after: String,
+        /// Print the list for programs.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Writes an image as an OCI layout in one tar, for other tools.
+///
+/// Example: stead save app -o app.tar && skopeo copy oci-archive:app.tar containers-storage:app
+#[derive(clap::Args, Debug)]
+pub struct Save {
+    /// An `image` of the project, a digest's beginning, or PROJECT/IMAGE.
+    image: String,
+    /// The file; standard output if not given.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    match &arguments.what {
+        What::Inspect { image } => inspect(image, context),
+        What::History { image, json } => history(image, *json, context),
+        What::Diff { before, after, json } => diff(before, after, *json, context),
+    }
+}
+
+/// The project, if there is one here: images of the store can be looked at from everywhere.
+fn project(context: &Context) -> Outcome<Option<LoadedProject>> {
+    let here = context.options.folder.join(&context.options.file).is_file();
+    if here { context.project_dry().map(Some) } else { Ok(None) }
+}
+
+fn find(text: &str, context: &Context) -> Outcome<Image> {
+    apply::find_image(&context.options.home, project(context)?.as_ref(), text)
+}
+
+fn inspect(text: &str, context: &Context) -> Outcome<u8> {
+    let image = find(text, context)?;
+    let store = Store::at(&context.options.home.store);
+    let read = |digest| store.blob(&digest).and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    let lost = || Fault::new(format!("image {text} is not whole in the store"));
+    let manifest = read(image.digest).ok_or_else(lost)?;
+    let config = manifest["config"]["digest"].as_str().unwrap_or_default().trim_start_matches("sha256:");
+    let config = crate::model::Digest::parse(config).and_then(read).ok_or_else(lost)?;
+    context.ui.json(&serde_json::json!({ "version": 1, "digest": image.digest, "manifest": manifest, "config": config }));
+    Ok(0)
+}
+
+fn history(text: &str, json: bool, context: &Context) -> Outcome<u8> {
+    let loaded = project(context)?;
+    let image = apply::find_image(&context.options.home, loaded.as_ref(), text)?;
+    let own = loaded.as_ref().and_then(|loaded| Some((loaded, loaded.project.images.get_key_value(text)?.0)));
+    let layers = match own {
+        Some((loaded, name)) => apply::history(loaded, name)?,
+        None => image.layers.iter().map(|layer| (None, layer.clone())).collect(),
+    };
+    let step = |index: usize| own.map(|(loaded, name)| describe(&loaded.project.images[name].steps[index]));
+    let base = |_: &Name| "of its base".to_owned();
+    let mut table = Table::new(&["LAYER", "FILES", "SIZE", "STEP"]);
+    let mut list = Vec::new();
+    for (index, layer) in &layers {
+        let made = index.and_then(step).or_else(|| own.map(|(_, name)| base(name))).unwrap_or_else(|| "-".into());
+        list.push(serde_json::json!({ "layer": layer.diff_id, "files": layer.files, "size": layer.size, "step": made }));
+        table.row([
+            (layer.diff_id.short(12), Some(Style::Bold)),
+            (layer.files.to_string(), None),
+            (Size(layer.size).to_string(), None),
+            (made, None),
+        ]);
+    }
+    if json {
+        context.ui.json(&serde_json::json!({ "version": 1, "layers": list }));
+    } else {
+        context.ui.result(&table.text(context.ui.color_out));
+    }
+    Ok(0)
+}
+
+fn diff(before: &str, after: &str, json: bool, context: &Context) -> Outcome<u8> {
+    let (old, new) = (find(before, context)?, find(after, context)?);
+    let found = apply::compare(&Store::at(&context.options.home.store), &old, &new);
+    if json {
+        let paths: Vec<_> = found
+            .paths
+            .iter()
+            .map(|one| serde_json::json!({ "path": one.path.display().to_string(), "before": one.before, "after": one.after }))
+            .collect();
+        let packages: Vec<_> = found
+            .packages
+            .iter()
+            .map(|(name, (before, after))| serde_json::json!({ "name": name, "before": before, "after": after }))
+            .collect();
+        context.ui.json(&serde_json::json!({ "version": 1, "files": paths, "packages": packages }));
+        return Ok(0);
+    }
+    let mut lines = Vec::new();
+    for (name, versions) in &found.packages {
+        lines.push(match versions {
+            (None, Some(after)) => format!("+ package {name} {after}"),
+            (Some(before), None) => format!("- package {name} {before}"),
+            (before, after) => {
+                let shown = |version: &Option<String>| version.clone().unwrap_or_default();
+                format!("~ package {name} {} → {}", shown(before), shown(after))
+            }
+        });
+    }
+    for one in &found.paths {
+        let path = one.path.display();
+        lines.push(match (one.before, one.after) {
+            (None, after) => format!("+ {path} {}", Size(after.unwrap_or(0))),
+            (before, None) => format!("- {path} {}", Size(before.unwrap_or(0))),
+            (Some(before), Some(after)) if before == after => format!("~ {path} {}", Size(after)),
+            (Some(before), Some(after)) => format!("~ {path} {} → {}", Size(before), Size(after)),
+        });
+    }
+    if lines.is_empty() {
+        context.ui.say("the images have the same files");
+    } else {
+        context.ui.result(&lines.join("\n"));
+    }
+    Ok(0)
+}
+
+pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
+    let image = find(&arguments.image, context)?;
+    let store = Store::at(&context.options.home.store);
+    let reference = arguments.image.rsplit('/').next().unwrap_or_default().to_owned();
+    let Some(path) = &arguments.output else {
+        if std::io::stdout().is_terminal() {
+            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").exit(2));
+        }
+        image::write_layout(&store, &image, &reference, &mut BufWriter::new(std::io::stdout().lock()))?;
+        return Ok(0);
+    };
+    // Whole or not at all.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", crate::sys::unique()));
+    let partial = path.with_file_name(name);
+    let file = File::create(&partial).doing(|| format!("cannot write {}", path.display()))?;
+    let written = image::write_layout(&store, &image, &reference, &mut BufWriter::new(file))
+        .and_then(|()| std::fs::rename(&partial, path).doing(|| format!("cannot write {}", path.display())));
+    written.inspect_err(|_| drop(std::fs::remove_file(&partial)))?;
+    context.ui.say(&format!("saved {} to {}", arguments.image, path.display()));
+    Ok(0)
+}
