@@ -110,15 +110,19 @@ pub struct ImageChanges {
 
 /// Compares two images, path by path; layers that both have are not looked at.
 pub fn compare(store: &Store, before: &Image, after: &Image) -> ImageChanges {
-    let shared = before.layers.iter().zip(&after.layers).take_while(|(a, b)| a.diff_id == b.diff_id).count();
-    let place = |layer: &LayerInfo| store.layer_path(&layer.diff_id);
+    compare_in((store, before), (store, after)).0
+}
+
+/// As [`compare`], of images that are in stores of their own; their trees come back, too.
+pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> (ImageChanges, (View, View)) {
+    let shared = before.1.layers.iter().zip(&after.1.layers).take_while(|(a, b)| a.diff_id == b.diff_id).count();
     let mut candidates = BTreeSet::new();
-    for layer in before.layers[shared..].iter().chain(&after.layers[shared..]) {
-        let place = place(layer);
-        paths(&place, &place, &mut candidates);
-    }
-    let view = |image: &Image| View::new(image.layers.iter().map(place).collect());
-    let (old, new) = (view(before), view(after));
+    let view = |(store, image): (&Store, &Image), candidates: &mut BTreeSet<PathBuf>| {
+        let places: Vec<PathBuf> = image.layers.iter().map(|layer| store.layer_path(&layer.diff_id)).collect();
+        places[shared..].iter().for_each(|place| paths(place, place, candidates));
+        View::new(places)
+    };
+    let (old, new) = (view(before, &mut candidates), view(after, &mut candidates));
     let mut found = ImageChanges { packages: package_changes(&old, &new), ..ImageChanges::default() };
     for path in candidates {
         let (a, b) = (old.entry(&path), new.entry(&path));
@@ -136,7 +140,7 @@ pub fn compare(store: &Store, before: &Image, after: &Image) -> ImageChanges {
             found.paths.push(PathChange { path, before: size(&a), after: size(&b) });
         }
     }
-    found
+    (found, (old, new))
 }
 
 fn paths(root: &Path, folder: &Path, found: &mut BTreeSet<PathBuf>) {

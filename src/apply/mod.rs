@@ -20,6 +20,7 @@ mod one_off;
 mod preflight;
 mod project;
 mod report;
+mod verify;
 
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};
@@ -31,3 +32,4 @@ pub use look::{ImageChanges, PathChange, compare, find_image, history};
 pub use one_off::{OneOff, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
 pub use report::{Failure, Progress, Reporter, UpOptions};
+pub use verify::{Verdict, verify};

@@ -259,3 +259,27 @@ fn layers_made_ahead_are_those_made_one_by_one() {
     });
     assert_eq!(built[0], built[1]);
 }
+
+#[test]
+fn building_twice_gives_the_same_bytes_or_tells_where_not() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "verify",
+        "image \"exact\" { from \"base\"; copy \"src/\" to=\"/src\" owner=\"33\"; run \"sort /src/* > /sorted; umask > /umask; nproc > /dev/null\"; }\n\
+         image \"file\" { dockerfile \"src/Dockerfile\" }\n",
+    );
+    for name in ["b", "a", "I", "ı"] {
+        world.write(&format!("src/{name}"), name);
+    }
+    world.write("src/Dockerfile", "FROM base\nCOPY a b /x/\nRUN ls /x > /listed\n");
+    world.ok(&["build"]);
+    let told = world.ok(&["build", "--verify"]);
+    assert!(told.lines().count() == 3 && told.lines().all(|line| line.ends_with(" same")), "{told}");
+    world.edit("nproc > /dev/null", "date +%N > /when");
+    world.ok(&["build"]);
+    let told = world.fails(&["build", "--verify", "exact"]);
+    assert!(told.out.contains("exact sha256:") && told.out.contains("  /when: byte "), "{}{}", told.out, told.err);
+    assert!(!told.out.contains("/sorted"), "only what differs");
+}

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::ui::Shown;
-use crate::apply::{self, UpOptions};
+use crate::apply::{self, LoadedProject, UpOptions};
 use crate::model::{Fault, Name, Outcome, nearest};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -18,6 +18,9 @@ pub struct Arguments {
     /// Refuse the network.
     #[arg(long)]
     offline: bool,
+    /// Build twice from nothing, under other circumstances, and compare the bytes; the lock must be whole.
+    #[arg(long)]
+    verify: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
@@ -38,6 +41,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     if names.is_empty() {
         names.extend(known.keys().cloned());
     }
+    if arguments.verify {
+        return verify(&loaded, &names, context, started);
+    }
     let shown = Shown::new(&context.ui, false);
     let options =
         UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "build".into(), ..UpOptions::default() };
@@ -48,4 +54,26 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     }
     context.ui.say(&format!("built ({})", apply::since(started)));
     Ok(0)
+}
+
+fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, context: &Context, started: Instant) -> Outcome<u8> {
+    let verdicts = apply::verify(loaded, &context.options, names)?;
+    let differing = verdicts.iter().filter(|verdict| !verdict.differences.is_empty()).count();
+    for verdict in &verdicts {
+        let same = verdict.differences.is_empty();
+        context.ui.result(&format!("{} {} {}", verdict.image, verdict.digest, if same { "same" } else { "differs" }));
+        for line in verdict.differences.iter().take(20) {
+            context.ui.result(&format!("  {line}"));
+        }
+        if verdict.differences.len() > 20 {
+            context.ui.result(&format!("  and {} more", verdict.differences.len() - 20));
+        }
+    }
+    context.ui.say(&format!("built twice ({})", apply::since(started)));
+    if differing == 0 {
+        return Ok(0);
+    }
+    let what = if differing == 1 { "an image is".to_owned() } else { format!("{differing} images are") };
+    Err(Fault::new(format!("{what} not the same twice"))
+        .hint("a `run` is as exact as its command: look for times, random numbers, caches"))
 }

@@ -1,0 +1,195 @@
+//! `build --verify`: builds twice from nothing, under circumstances that must not matter, and compares.
+//!
+//! The first build has the project as it is. The second has a copy of it elsewhere, on a file system in
+//! memory where there is one, made in another order, with other owners, times and permissions of
+//! folders, and runs on one core with another locale, time zone and umask.
+
+use super::look::{PathChange, compare_in};
+use super::observe::observe;
+use super::project::{LoadedProject, Options, findings};
+use crate::image;
+use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::spec::{ConfigSource, RunSource, Step};
+use crate::store::Store;
+use crate::sys;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How one image came out.
+#[derive(Debug)]
+pub struct Verdict {
+    pub image: Name,
+    pub digest: Digest,
+    /// Empty when both builds gave the same bytes.
+    pub differences: Vec<String>,
+}
+
+/// A folder that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Scratch {
+    fn new(parent: &Path) -> Outcome<Self> {
+        let path = parent.join(format!("stead-verify-{}", sys::unique()));
+        fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// An installation inside, which shares only the packages that were fetched.
+    fn installation(&self, store: &Store) -> Outcome<PathBuf> {
+        let root = self.0.join("root");
+        fs::create_dir_all(root.join("store")).doing(|| format!("cannot make {}", root.display()))?;
+        symlink(store.root().join("downloads"), root.join("store/downloads")).doing(|| "cannot share the packages".into())?;
+        Ok(root)
+    }
+}
+
+/// Builds images twice from nothing and compares them.
+///
+/// # Errors
+/// A build that fails; a project that cannot be copied.
+pub fn verify(loaded: &LoadedProject, options: &Options, names: &BTreeSet<Name>) -> Outcome<Vec<Verdict>> {
+    let store = Store::at(&loaded.instance.home.store);
+    store.prepare()?;
+    let first = Scratch::new(&store.root().join("tmp"))?;
+    let memory = Path::new("/dev/shm");
+    let elsewhere = if memory.is_dir() { memory } else { Path::new("/tmp") };
+    let second = Scratch::new(elsewhere)?;
+    let (one, two) = (first.installation(&store)?, second.installation(&store)?);
+    let copied = second.0.join("another place");
+    // The decoded project that is kept for short commands does not hold the files it was read from.
+    let files = findings(options)?.loaded.files;
+    copy_project(loaded, files.keys().map(PathBuf::from), &store, &copied)?;
+    let words: Vec<&str> = names.iter().map(Name::as_str).collect();
+    let before = build(&one, &loaded.instance.folder, &loaded.instance.file, &words, &[])?;
+    let odd = [("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8"), ("TZ", "Pacific/Kiritimati"), ("HOME", "/nonexistent")];
+    let after = on_one_core(|| build(&two, &copied, &loaded.instance.file, &words, &odd))?;
+    let stores = (Store::at(one.join("store")), Store::at(two.join("store")));
+    let mut verdicts = Vec::new();
+    for (name, digest) in before {
+        let other = after.get(&name).copied().unwrap_or(digest);
+        let differences = if other == digest { Vec::new() } else { differences(&stores, &digest, &other) };
+        verdicts.push(Verdict { image: name, digest, differences });
+    }
+    Ok(verdicts)
+}
+
+/// Runs a build of its own and reads what it prints.
+fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &str)]) -> Outcome<BTreeMap<Name, Digest>> {
+    let program = sys::own_program().doing(|| "cannot find this program".into())?;
+    let output = Command::new(program)
+        .arg("-C")
+        .arg(folder)
+        .args(["-f", file, "build", "--frozen"])
+        .args(names)
+        .env("STEAD_ROOT", root)
+        .envs(env.iter().copied())
+        .output()
+        .doing(|| "cannot start a build".into())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Fault::new(format!("a build failed:\n{}", said.trim_end())));
+    }
+    let line = |line: &str| {
+        let (name, digest) = line.split_once(' ')?;
+        let inner = name.split_once('.').map(|(image, part)| Some(Name::parse(image).ok()?.inner(part)));
+        Some((inner.unwrap_or_else(|| Name::parse(name).ok())?, Digest::parse(digest.trim_start_matches("sha256:"))?))
+    };
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(line).collect())
+}
+
+/// Children of this thread see one core only.
+fn on_one_core<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let mut cores = nix::sched::CpuSet::new();
+            let _ = cores.set(0).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cores));
+            work()
+        });
+        worker.join().unwrap_or_else(|_| Err(Fault::new("the second build broke")))
+    })
+}
+
+/// Copies all that a build reads of a project, so that nothing but names and contents is the same.
+fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, store: &Store, to: &Path) -> Outcome<()> {
+    let from = &loaded.instance.folder;
+    let mut paths: BTreeSet<PathBuf> = files.collect();
+    paths.extend(["stead.lock".into(), ".dockerignore".into(), ".steadignore".into()]);
+    let mut contexts = BTreeSet::new();
+    for image in loaded.project.images.values() {
+        for step in &image.steps {
+            match step {
+                Step::Copy(copy) => contexts.extend(copy.context.clone()),
+                Step::Run(run) => contexts.extend(run.mounts.iter().filter_map(|mount| match &mount.source {
+                    RunSource::Context { context, .. } => Some(context.clone()),
+                    _ => None,
+                })),
+                Step::Debian(debian) => paths.extend(debian.key.iter().map(PathBuf::from)),
+                _ => {}
+            }
+        }
+    }
+    for context in contexts {
+        paths.extend([context.ignore.clone().into(), Path::new(&context.folder).join(".dockerignore")]);
+    }
+    paths.extend(loaded.project.secrets.values().map(PathBuf::from));
+    paths.extend(loaded.project.configs.values().filter_map(|config| match config {
+        ConfigSource::File(file) => Some(PathBuf::from(file)),
+        ConfigSource::Content(_) => None,
+    }));
+    let observation = observe(loaded, store)?;
+    paths.extend(observation.scanner.sources().iter().filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned)));
+    // A folder shows its entries in the order they were made, on many file systems.
+    for path in paths.iter().rev() {
+        let (source, target) = (from.join(path), to.join(path));
+        let Ok(metadata) = fs::symlink_metadata(&source) else { continue };
+        let parent = if metadata.is_dir() { target.as_path() } else { target.parent().unwrap_or(to) };
+        let copied = fs::create_dir_all(parent).and_then(|()| {
+            if metadata.is_symlink() {
+                symlink(fs::read_link(&source)?, &target)
+            } else if metadata.is_file() {
+                fs::copy(&source, &target)?;
+                sys::set_time(&target, 1_000_000_000)
+            } else {
+                Ok(())
+            }
+            .and_then(|()| sys::set_owner(&target, 1234, 4321))
+        });
+        copied.doing(|| format!("cannot copy {}", source.display()))?;
+    }
+    Ok(())
+}
+
+/// What is not the same: the first paths, the first byte of each.
+fn differences(stores: &(Store, Store), before: &Digest, after: &Digest) -> Vec<String> {
+    let (Some(old), Some(new)) = (image::load(&stores.0, before), image::load(&stores.1, after)) else {
+        return vec!["one of the two is not whole".into()];
+    };
+    let (changes, views) = compare_in((&stores.0, &old), (&stores.1, &new));
+    let told = |change: &PathChange| {
+        let path = change.path.display();
+        let read = |view: &crate::build::View| view.entry(&change.path).and_then(|(place, _)| fs::read(place).ok());
+        match (change.before, change.after, read(&views.0), read(&views.1)) {
+            (None, ..) => format!("{path}: only in the second build"),
+            (_, None, ..) => format!("{path}: only in the first build"),
+            (_, _, Some(a), Some(b)) if a != b => {
+                let at = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+                let shown = |bytes: &[u8]| bytes.get(at).map_or("the end".to_owned(), |byte| format!("{byte:#04x}"));
+                format!("{path}: byte {at} is {} and {}", shown(&a), shown(&b))
+            }
+            _ => format!("{path}: its owner, permissions or kind"),
+        }
+    };
+    if changes.paths.is_empty() {
+        return vec!["the configuration or the times of files".into()];
+    }
+    changes.paths.iter().map(told).collect()
+}
