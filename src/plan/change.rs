@@ -5,7 +5,7 @@ use super::desired::{Desired, desired};
 use super::images::Image;
 use super::images::{StepInputs, Walk, settings, step_records, walk};
 use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
-use super::trust::widenings;
+use super::trust::{self, widenings};
 use crate::lock::Lock;
 use crate::model::{Fault, Name, Outcome, Place};
 use crate::spec::{ImageRef, MountSource, Places, Project, Step};
@@ -223,6 +223,10 @@ impl Planner<'_> {
             let causes = self.image_causes(&name, record, &pending);
             let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
             self.add(symbol, Kind::Image, name.as_str(), "build", causes);
+            let marks = trust::networks(self.project, self.places, &name);
+            if let Some(change) = self.changes.last_mut() {
+                change.trust = marks;
+            }
             pending.insert(name);
         }
         Ok((built, pending))
@@ -527,6 +531,6 @@ fn shown(value: &str) -> String {
 }
 
 /// The images that an image is made from.
-fn made_from(image: &crate::spec::Image) -> Vec<&Name> {
+fn made_from(image: &crate::spec::Image) -> BTreeSet<&Name> {
     image.needs().collect()
 }

@@ -440,3 +440,15 @@ fn the_first_releases_record_is_read() {
     let record: InstanceRecord = serde_json::from_str(first).unwrap();
     assert_eq!((record.serial, record.containers["c-1"].generation), (3, 1));
 }
+
+#[test]
+fn a_commands_way_to_the_network_is_marked() {
+    let text = "project \"p\"\nimage \"base\" { }\nimage \"app\" { from \"base\"; copy \"/x\" from=\"base\" to=\"/x\"; run \"curl example\" network=#true; }\n\
+                container \"c\" { image \"app\"; }";
+    let plan = Host::new(text).planned().plan;
+    let app = plan.changes.iter().find(|change| change.name == "app").unwrap();
+    assert_eq!(app.trust[0].text, "reaches the network while it is built: curl example");
+    assert_eq!(app.trust[0].place.as_ref().map(|place| place.line), Some(3));
+    let base = plan.changes.iter().find(|change| change.name == "base").unwrap();
+    assert!(base.trust.is_empty());
+}

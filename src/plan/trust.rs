@@ -2,7 +2,24 @@
 
 use super::change::Cause;
 use super::desired::Desired;
-use crate::spec::{MountSource, NetworkMode, Places, Propagation};
+use crate::model::Name;
+use crate::spec::{MountSource, NetworkMode, Places, Project, Propagation, Step};
+
+/// Commands of an image that reach the network while it is built, each with its place.
+pub fn networks(project: &Project, places: &Places, image: &Name) -> Vec<Cause> {
+    let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
+    let reaches = |(_, step): &(usize, &Step)| matches!(step, Step::Run(run) if run.network);
+    let mark = |(index, step): (usize, &Step)| {
+        let Step::Run(run) = step else { return None };
+        let text = run.words.join(" ");
+        let line = text.lines().next().unwrap_or_default();
+        let shown: String = line.chars().take(50).collect();
+        let more = if shown.len() < text.len() { " …" } else { "" };
+        let place = places.of(&format!("image.{image}.step{index}")).cloned();
+        Some(Cause { text: format!("reaches the network while it is built: {shown}{more}"), place })
+    };
+    steps.iter().enumerate().filter(reaches).filter_map(mark).collect()
+}
 
 /// Every widening of trust that the project file asks for, with its place.
 pub fn widenings(places: &Places, wish: &Desired) -> Vec<Cause> {
