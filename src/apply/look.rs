@@ -4,7 +4,8 @@ use super::instance::all_instances;
 use super::observe::observe;
 use super::project::{LoadedProject, read_lock};
 use crate::build::{StoreFacts, View};
-use crate::image;
+use crate::image::{self, Component};
+use crate::lock::Lock;
 use crate::model::{Digest, Fault, LayerInfo, Name, Outcome, nearest};
 use crate::plan::{self, Image, Walk};
 use crate::store::{Home, Store};
@@ -166,18 +167,42 @@ fn alike(a: &Path, before: &fs::Metadata, b: &Path, after: &fs::Metadata) -> boo
     !before.is_file() || before.len() == after.len() && fs::read(a).ok() == fs::read(b).ok()
 }
 
-/// Packages that dpkg has on record in a tree, with their versions.
-pub fn packages(view: &View) -> BTreeMap<String, String> {
+/// Packages that dpkg has on record in an image; the lock tells the digests of their files.
+pub fn components(store: &Store, image: &Image, lock: &Lock) -> Vec<Component> {
+    let view = View::new(image.layers.iter().map(|layer| store.layer_path(&layer.diff_id)).collect());
+    let mut known: BTreeMap<(&str, &str, &str), Digest> = BTreeMap::new();
+    for package in lock.suites.values().flat_map(|suite| suite.packages.values()) {
+        known.insert((&package.name, &package.version, &package.architecture), package.sha256);
+    }
+    let mut found = installed(&view);
+    for one in &mut found {
+        one.sha256 = known.get(&(one.name.as_str(), one.version.as_str(), one.architecture.as_str())).copied();
+    }
+    found
+}
+
+fn installed(view: &View) -> Vec<Component> {
     let status = view.read("/var/lib/dpkg/status");
     let paragraph = |text: &str| {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
-        Some((field("Package")?, field("Version")?))
+        Some(Component {
+            name: field("Package")?,
+            version: field("Version")?,
+            architecture: field("Architecture").unwrap_or_default(),
+            source: field("Source"),
+            maintainer: field("Maintainer"),
+            sha256: None,
+        })
     };
-    status.split("\n\n").filter_map(paragraph).collect()
+    let mut found: Vec<Component> = status.split("\n\n").filter_map(paragraph).collect();
+    found.sort();
+    found
 }
 
 fn package_changes(old: &View, new: &View) -> BTreeMap<String, (Option<String>, Option<String>)> {
-    let (before, after) = (packages(old), packages(new));
+    let versions =
+        |view: &View| -> BTreeMap<String, String> { installed(view).into_iter().map(|one| (one.name, one.version)).collect() };
+    let (before, after) = (versions(old), versions(new));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let pair = |name: &String| (before.get(name).cloned(), after.get(name).cloned());
     names.into_iter().map(|name| (name.clone(), pair(name))).filter(|(_, (before, after))| before != after).collect()

@@ -28,7 +28,7 @@ pub use execute::{Outcome as UpOutcome, apply_saved, build_only, plan_only, sinc
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
 pub use history::read as read_history;
 pub use instance::{Instance, all_instances};
-pub use look::{ImageChanges, PathChange, compare, find_image, history};
+pub use look::{ImageChanges, PathChange, compare, components, find_image, history};
 pub use one_off::{OneOff, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
 pub use report::{Failure, Progress, Reporter, UpOptions};

@@ -77,3 +77,29 @@ fn history_and_differences_are_told() {
     let packages = world.ok(&["image", "diff", "one", "base"]);
     assert!(!packages.contains("package"), "{packages}");
 }
+
+#[test]
+fn bills_of_materials_name_what_the_lock_names() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("bill", "");
+    world.ok(&["build"]);
+    let read = |args: &[&str]| -> serde_json::Value { serde_json::from_str(&world.ok(args)).unwrap() };
+    let spdx = read(&["image", "sbom", "base"]);
+    let cyclonedx = read(&["image", "sbom", "base", "--format", "cyclonedx"]);
+    let provenance = read(&["image", "provenance", "base"]);
+    let own = read(&["image", "inspect", "base"])["digest"].as_str().unwrap().to_owned();
+    assert_eq!(spdx["packages"][0]["versionInfo"].as_str(), Some(own.as_str()));
+    assert_eq!(provenance["subject"][0]["digest"]["sha256"].as_str(), own.strip_prefix("sha256:"));
+    let lock = fs::read_to_string(world.folder.join("stead.lock")).unwrap();
+    let packages = spdx["packages"].as_array().unwrap();
+    assert!(packages.len() > 60 && cyclonedx["components"].as_array().unwrap().len() == packages.len() - 1);
+    for package in &packages[1..] {
+        let digest = package["checksums"][0]["checksumValue"].as_str().unwrap_or_else(|| panic!("{package}"));
+        assert!(lock.contains(digest), "{package}");
+    }
+    let materials = provenance["predicate"]["buildDefinition"]["resolvedDependencies"].as_array().unwrap();
+    assert!(materials.iter().any(|one| one["uri"].as_str().unwrap().starts_with("pkg:deb/debian/python3@")), "{provenance}");
+    assert_eq!(spdx, read(&["image", "sbom", "base"]), "the same image, the same text");
+}

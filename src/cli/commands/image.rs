@@ -29,6 +29,14 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Prints the packages in an image as a bill of materials: SPDX 2.3 or CycloneDX 1.5, in JSON.
+    Sbom {
+        image: String,
+        #[arg(long, default_value = "spdx", value_parser = ["spdx", "cyclonedx"])]
+        format: String,
+    },
+    /// Prints what an image was made of, as an in-toto statement with SLSA provenance.
+    Provenance { image: String },
     /// Lists what differs between two images: files, with their sizes, and packages.
     Diff {
         before: String,
@@ -55,6 +63,23 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     match &arguments.what {
         What::Inspect { image } => inspect(image, context),
         What::History { image, json } => history(image, *json, context),
+        What::Sbom { image, format } => {
+            let (name, found, components) = contents(image, context)?;
+            let write = if format == "spdx" { image::spdx } else { image::cyclonedx };
+            context.ui.json(&write(&name, &found.digest, &components));
+            Ok(0)
+        }
+        What::Provenance { image } => {
+            let (name, found, components) = contents(image, context)?;
+            let loaded = project(context)?;
+            let own = loaded.as_ref().and_then(|loaded| loaded.project.images.get(image.as_str()));
+            let steps: Vec<String> = own.map(|image| image.steps.iter().map(describe).collect()).unwrap_or_default();
+            let packages = components.iter().filter_map(|one| Some((image::material(one), one.sha256?)));
+            let layers = found.layers.iter().map(|layer| (format!("urn:stead:layer:{}", layer.diff_id.short(12)), layer.diff_id));
+            let materials: Vec<_> = packages.chain(layers).collect();
+            context.ui.json(&image::provenance(&name, &found.digest, &steps, &materials));
+            Ok(0)
+        }
         What::Diff { before, after, json } => diff(before, after, *json, context),
     }
 }
@@ -67,6 +92,15 @@ fn project(context: &Context) -> Outcome<Option<LoadedProject>> {
 
 fn find(text: &str, context: &Context) -> Outcome<Image> {
     apply::find_image(&context.options.home, project(context)?.as_ref(), text)
+}
+
+/// An image's name, itself, and the packages in it.
+fn contents(text: &str, context: &Context) -> Outcome<(String, Image, Vec<image::Component>)> {
+    let loaded = project(context)?;
+    let found = apply::find_image(&context.options.home, loaded.as_ref(), text)?;
+    let lock = loaded.map(|loaded| apply::read_lock(&loaded.instance)).transpose()?.unwrap_or_default();
+    let components = apply::components(&Store::at(&context.options.home.store), &found, &lock);
+    Ok((text.to_owned(), found, components))
 }
 
 fn inspect(text: &str, context: &Context) -> Outcome<u8> {

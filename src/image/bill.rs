@@ -1,0 +1,147 @@
+//! What is in an image, for other tools: SPDX 2.3, CycloneDX 1.5, and how it came about: in-toto with
+//! SLSA provenance 1. The same image gives the same text.
+
+use super::time_text;
+use crate::model::{Digest, EPOCH};
+use serde_json::{Value, json};
+
+/// A Debian package in an image.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Component {
+    pub name: String,
+    pub version: String,
+    pub architecture: String,
+    /// The source package, if it has another name.
+    pub source: Option<String>,
+    pub maintainer: Option<String>,
+    /// The digest of the package's file, where the lock knows it.
+    pub sha256: Option<Digest>,
+}
+
+impl Component {
+    /// Its package URL (purl-spec, type `deb`).
+    fn url(&self) -> String {
+        let escaped = |text: &str| text.replace('+', "%2B").replace(':', "%3A");
+        format!("pkg:deb/debian/{}@{}?arch={}", escaped(&self.name), escaped(&self.version), self.architecture)
+    }
+}
+
+const TOOL: &str = concat!("stead-", env!("CARGO_PKG_VERSION"));
+
+/// An SPDX 2.3 document.
+pub fn spdx(name: &str, digest: &Digest, components: &[Component]) -> Value {
+    let id = |component: &Component| {
+        let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' };
+        format!("SPDXRef-{}-{}", component.name.replace(|c| legal(c) != c, "-"), component.architecture)
+    };
+    let package = |component: &Component| {
+        let supplier = component.maintainer.as_ref().map_or("NOASSERTION".into(), |who| format!("Person: {who}"));
+        let mut value = json!({
+            "SPDXID": id(component),
+            "name": component.name,
+            "versionInfo": component.version,
+            "supplier": supplier,
+            "downloadLocation": "NOASSERTION",
+            "filesAnalyzed": false,
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "NOASSERTION",
+            "copyrightText": "NOASSERTION",
+            "externalRefs": [
+                { "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": component.url() },
+            ],
+        });
+        if let Some(digest) = &component.sha256 {
+            value["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": digest.hex() }]);
+        }
+        if let Some(source) = &component.source {
+            value["sourceInfo"] = json!(format!("built from the source package {source}"));
+        }
+        value
+    };
+    let mut packages = vec![json!({
+        "SPDXID": "SPDXRef-image",
+        "name": name,
+        "versionInfo": digest.to_string(),
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": false,
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "primaryPackagePurpose": "CONTAINER",
+        "checksums": [{ "algorithm": "SHA256", "checksumValue": digest.hex() }],
+    })];
+    packages.extend(components.iter().map(package));
+    let describes =
+        json!({ "spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-image" });
+    let contains = components.iter().map(|component| {
+        json!({ "spdxElementId": "SPDXRef-image", "relationshipType": "CONTAINS", "relatedSpdxElement": id(component) })
+    });
+    json!({
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": name,
+        "documentNamespace": format!("urn:stead:sbom:{}", digest.hex()),
+        "creationInfo": { "created": time_text(EPOCH), "creators": [format!("Tool: {TOOL}")] },
+        "packages": packages,
+        "relationships": std::iter::once(describes).chain(contains).collect::<Vec<_>>(),
+    })
+}
+
+/// A CycloneDX 1.5 document.
+pub fn cyclonedx(name: &str, digest: &Digest, components: &[Component]) -> Value {
+    let hex = digest.hex();
+    // A version 8 UUID: the bits are the digest's (RFC 9562, section 5.8).
+    let serial = format!("urn:uuid:{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
+    let component = |one: &Component| {
+        let mut value = json!({
+            "type": "library",
+            "bom-ref": one.url(),
+            "name": one.name,
+            "version": one.version,
+            "purl": one.url(),
+        });
+        if let Some(digest) = &one.sha256 {
+            value["hashes"] = json!([{ "alg": "SHA-256", "content": digest.hex() }]);
+        }
+        if let Some(who) = &one.maintainer {
+            value["supplier"] = json!({ "name": who });
+        }
+        value
+    };
+    json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "serialNumber": serial,
+        "version": 1,
+        "metadata": {
+            "timestamp": time_text(EPOCH),
+            "tools": { "components": [{ "type": "application", "name": "stead", "version": env!("CARGO_PKG_VERSION") }] },
+            "component": { "type": "container", "bom-ref": digest.to_string(), "name": name, "version": digest.to_string() },
+        },
+        "components": components.iter().map(component).collect::<Vec<_>>(),
+    })
+}
+
+/// An in-toto statement with SLSA provenance: what the image was made of, by what.
+pub fn provenance(name: &str, digest: &Digest, steps: &[String], materials: &[(String, Digest)]) -> Value {
+    let dependency = |(uri, digest): &(String, Digest)| json!({ "uri": uri, "digest": { "sha256": digest.hex() } });
+    json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": name, "digest": { "sha256": digest.hex() } }],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "urn:stead:build:v1",
+                "externalParameters": { "image": name, "steps": steps },
+                "resolvedDependencies": materials.iter().map(dependency).collect::<Vec<_>>(),
+            },
+            "runDetails": { "builder": { "id": format!("urn:stead:{}", env!("CARGO_PKG_VERSION")) } },
+        },
+    })
+}
+
+/// The URI under which a package stands among materials.
+pub fn material(component: &Component) -> String {
+    component.url()
+}
