@@ -185,6 +185,10 @@ fn installed(view: &View) -> Vec<Component> {
     let status = view.read("/var/lib/dpkg/status");
     let paragraph = |text: &str| {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
+        // What was removed and not purged is on record, too (deb-substvars, dpkg(1) "Package states").
+        if field("Status").is_some_and(|status| !status.ends_with(" installed")) {
+            return None;
+        }
         Some(Component {
             name: field("Package")?,
             version: field("Version")?,

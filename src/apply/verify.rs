@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,7 +39,9 @@ impl Drop for Scratch {
 impl Scratch {
     fn new(parent: &Path) -> Outcome<Self> {
         let path = parent.join(format!("stead-verify-{}", sys::unique()));
-        fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
+        // Nobody else reads what is copied here, and nobody has put anything here before.
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.doing(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
 
@@ -75,8 +77,11 @@ pub fn verify(loaded: &LoadedProject, options: &Options, names: &BTreeSet<Name>)
     let stores = (Store::at(one.join("store")), Store::at(two.join("store")));
     let mut verdicts = Vec::new();
     for (name, digest) in before {
-        let other = after.get(&name).copied().unwrap_or(digest);
-        let differences = if other == digest { Vec::new() } else { differences(&stores, &digest, &other) };
+        let differences = match after.get(&name) {
+            Some(other) if *other == digest => Vec::new(),
+            Some(other) => differences(&stores, &digest, other),
+            None => vec!["the second build did not make it".into()],
+        };
         verdicts.push(Verdict { image: name, digest, differences });
     }
     Ok(verdicts)
@@ -147,10 +152,13 @@ fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, st
     }));
     let observation = observe(loaded, store)?;
     paths.extend(observation.scanner.sources().iter().filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned)));
+    let read = observation.scanner.read();
     // A folder shows its entries in the order they were made, on many file systems.
     for path in paths.iter().rev() {
         let (source, target) = (from.join(path), to.join(path));
-        let Ok(metadata) = fs::symlink_metadata(&source) else { continue };
+        // A link that a step names stands for what it leads to; one inside a copied folder stays a link.
+        let named = read.contains(&source);
+        let Ok(metadata) = (if named { fs::metadata(&source) } else { fs::symlink_metadata(&source) }) else { continue };
         let parent = if metadata.is_dir() { target.as_path() } else { target.parent().unwrap_or(to) };
         let copied = fs::create_dir_all(parent).and_then(|()| {
             if metadata.is_symlink() {
@@ -159,7 +167,8 @@ fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, st
                 fs::copy(&source, &target)?;
                 sys::set_time(&target, 1_000_000_000)
             } else {
-                Ok(())
+                // A Dockerfile's copies keep the permissions of folders.
+                fs::set_permissions(&target, metadata.permissions())
             }
             .and_then(|()| sys::set_owner(&target, 1234, 4321))
         });

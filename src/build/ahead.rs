@@ -103,11 +103,12 @@ impl Ahead {
     }
 }
 
-/// Whether a tree would be made the same above other layers, but for what its folders take from below.
-pub fn holds(before: &View, now: &View, seen: &BTreeSet<PathBuf>) -> bool {
+/// Whether a tree would be made the same above other layers, but for what its own folders take from below.
+pub fn holds(before: &View, now: &View, made: &Made) -> bool {
+    let seen = &made.seen;
     seen.iter().all(|path| match (before.entry(path), now.entry(path)) {
         (None, None) => true,
-        (None, Some((_, now))) => now.is_dir(),
+        (None, Some((_, now))) => now.is_dir() && made.folders.contains_key(path),
         (Some((before, old)), Some((now, new))) => before == now || (old.is_dir() && new.is_dir()),
         (Some(_), None) => false,
     })

@@ -1,7 +1,8 @@
 //! `copy` steps: the tree that becomes their layer.
 
 use super::view::View;
-use crate::model::{Context, EPOCH, Fault, Outcome};
+use crate::image::CAPABILITY;
+use crate::model::{Context, EPOCH, Fault, Outcome, pattern_matches};
 use crate::plan::{FileTree, TreeKind};
 use crate::runtime::identity_in;
 use crate::spec::Copy;
@@ -22,6 +23,8 @@ struct Target<'a> {
     owner: (u32, u32),
     mode: Option<u32>,
     as_docker: bool,
+    /// Patterns of what is left out.
+    exclude: &'a [String],
     /// A Dockerfile's copies from an image keep owners, unless it names one.
     keeps_owners: bool,
     folders: Folders,
@@ -36,7 +39,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, w
     let mut base = base(copy, below, workdir);
     if let ([only], true) = (files.entries.as_slice(), copy.as_docker)
         && only.to.is_empty()
-        && below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir())
+        && (base == Path::new("/") || below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir()))
     {
         base.push(Path::new(&only.from).file_name().unwrap_or_default());
     }
@@ -100,15 +103,24 @@ fn is_archive(path: &Path) -> bool {
 pub fn from_image(copy: &Copy, from: &View, below: &View, workdir: &str, tree: &Path) -> Outcome<Folders> {
     let mut target = Target::new(copy, below, tree)?;
     let base = base(copy, below, workdir);
+    let mut sources = Vec::new();
     for source in &copy.sources {
-        let path = from.resolve(Path::new(source));
+        let found = if source.contains(['*', '?', '[']) { from.glob(source) } else { vec![PathBuf::from(source)] };
+        if found.is_empty() {
+            return Err(Fault::new(format!("in the image it copies from nothing matches \"{source}\"")));
+        }
+        sources.extend(found);
+    }
+    for source in &sources {
+        let path = from.resolve(source);
         let Some((_, metadata)) = from.entry(&path) else {
-            return Err(Fault::new(format!("the image it copies from has no \"{source}\"")));
+            return Err(Fault::new(format!("the image it copies from has no \"{}\"", source.display())));
         };
         let there = copy.as_docker && below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir());
-        let into_folder = copy.to.ends_with('/') || copy.sources.len() > 1 || there;
-        let to = if !metadata.is_dir() && into_folder { base.join(path.file_name().unwrap_or_default()) } else { base.clone() };
-        target.tree_of(from, &path, &to)?;
+        let into_folder = copy.to.ends_with('/') || sources.len() > 1 || there || base == Path::new("/");
+        let name = source.file_name().or(path.file_name()).unwrap_or_default();
+        let to = if !metadata.is_dir() && into_folder { base.join(name) } else { base.clone() };
+        target.tree_of(from, &path, &to, &mut PathBuf::new())?;
     }
     Ok(target.folders)
 }
@@ -149,7 +161,7 @@ fn base(copy: &Copy, below: &View, workdir: &str) -> PathBuf {
 }
 
 impl<'a> Target<'a> {
-    fn new(copy: &Copy, below: &'a View, tree: &'a Path) -> Outcome<Self> {
+    fn new(copy: &'a Copy, below: &'a View, tree: &'a Path) -> Outcome<Self> {
         let owner = match &copy.owner {
             None => (0, 0),
             Some(owner) => {
@@ -165,6 +177,7 @@ impl<'a> Target<'a> {
             owner,
             mode: copy.mode,
             as_docker: copy.as_docker,
+            exclude: &copy.exclude,
             keeps_owners: copy.as_docker && copy.owner.is_none(),
             folders,
         })
@@ -176,6 +189,10 @@ impl<'a> Target<'a> {
 
     /// Makes the folders above a path; what each is like is settled at the end.
     fn parents(&mut self, path: &Path) -> Outcome<()> {
+        // Whatever a name is made of: nothing is written outside the tree.
+        if path.components().any(|part| part == std::path::Component::ParentDir) {
+            return Err(Fault::new(format!("{} climbs", path.display())));
+        }
         let Some(parent) = path.parent().filter(|parent| !self.folders.contains_key(*parent)) else { return Ok(()) };
         self.parents(parent)?;
         self.make_folder(parent, (0, 0), 0o755)
@@ -242,7 +259,12 @@ impl<'a> Target<'a> {
     }
 
     /// Copies a path of a view with everything below it.
-    fn tree_of(&mut self, from: &View, path: &Path, to: &Path) -> Outcome<()> {
+    fn tree_of(&mut self, from: &View, path: &Path, to: &Path, inside: &mut PathBuf) -> Outcome<()> {
+        let shown = if inside.as_os_str().is_empty() { path.file_name().unwrap_or_default() } else { inside.as_os_str() };
+        let shown = shown.to_string_lossy();
+        if self.exclude.iter().any(|pattern| pattern_matches(pattern.trim_matches('/'), &shown)) {
+            return Ok(());
+        }
         let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
         if self.keeps_owners {
             self.owner = (metadata.uid(), metadata.gid());
@@ -250,14 +272,23 @@ impl<'a> Target<'a> {
         if metadata.is_dir() {
             self.folder(to, if self.as_docker { metadata.mode() & 0o7777 } else { 0o755 })?;
             for name in from.list(path) {
-                self.tree_of(from, &path.join(&name), &to.join(&name))?;
+                inside.push(&name);
+                self.tree_of(from, &path.join(&name), &to.join(&name), inside)?;
+                inside.pop();
             }
             Ok(())
         } else if metadata.is_symlink() {
             let link = fs::read_link(&place).doing(|| format!("cannot read {}", place.display()))?;
             self.link(to, &link)
         } else if metadata.is_file() {
-            self.file(to, &place, self.mode.unwrap_or(metadata.mode() & 0o7777)).map(drop)
+            let made = self.file(to, &place, self.mode.unwrap_or(metadata.mode() & 0o7777))?;
+            // A change of owner takes it away.
+            match sys::get_attribute(&place, CAPABILITY).ok().flatten() {
+                Some(value) => {
+                    sys::set_attribute(&made, CAPABILITY, &value).doing(|| format!("cannot set {}'s capabilities", to.display()))
+                }
+                None => Ok(()),
+            }
         } else {
             Ok(())
         }

@@ -263,7 +263,7 @@ impl Builder<'_> {
             return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
         }
         let below = self.view(&pending.layers);
-        let still = |made: &Made| ahead::holds(&self.view(&made.below), &below, &made.seen);
+        let still = |made: &Made| ahead::holds(&self.view(&made.below), &below, made);
         let made = match made.filter(still) {
             Some(made) => made,
             None => self.make(
@@ -296,13 +296,17 @@ impl Builder<'_> {
         for mount in &run.mounts {
             let bind = |source: PathBuf| MountKind::Bind { source, subpath: None, propagation: Propagation::Private };
             let kind = match &mount.source {
-                RunSource::Cache { id, mode, owner } => {
+                RunSource::Cache { id, mode, owner, locked } => {
                     let place = self.store.root().join("caches").join(Digest::of(id).short(32));
                     if !place.exists() {
                         fs::create_dir_all(&place)
                             .and_then(|()| sys::set_owner(&place, owner.0, owner.1))
                             .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(*mode)))
                             .doing(|| format!("cannot make the cache {id}"))?;
+                    }
+                    if *locked {
+                        let lock = sys::Lock::wait(&place.with_extension("lock"), sys::Hold::Alone);
+                        around.locks.push(lock.doing(|| format!("cannot wait for the cache {id}"))?);
                     }
                     bind(place)
                 }

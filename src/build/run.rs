@@ -26,6 +26,8 @@ const LAST: usize = 20;
 #[derive(Default)]
 pub struct Around {
     pub mounts: Vec<MountSpec>,
+    /// Held while the command runs.
+    pub locks: Vec<sys::Lock>,
     files: Vec<FileSpec>,
     contents: Vec<Vec<u8>>,
 }
@@ -50,7 +52,7 @@ impl Around {
 pub fn run(
     run: &Run,
     pending: &Pending,
-    around: Around,
+    mut around: Around,
     layers: &[PathBuf],
     staging: &Staging,
     tree: &Path,
@@ -60,7 +62,7 @@ pub fn run(
         fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
     }
     let missing = missing_targets(layers, &around);
-    let contents = around.contents.clone();
+    let (contents, _locks) = (around.contents.clone(), std::mem::take(&mut around.locks));
     let spec = spec(run, pending, around, layers, staging, tree);
     let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")

@@ -8,7 +8,7 @@ use crate::model::{Digest, Hasher, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{BuildContext, Copy, Project, Run, RunSource, Step};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -78,6 +78,13 @@ impl Scanner {
         }
     }
 
+    /// The files and folders that were read, also where a link stands for them.
+    pub fn read(&self) -> BTreeSet<PathBuf> {
+        let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
+        let entries = trees.flat_map(|tree| &tree.entries).filter(|entry| !matches!(entry.kind, TreeKind::Link(_)));
+        entries.map(|entry| self.folder.join(&entry.from)).collect()
+    }
+
     /// Folders and files to watch: what every `copy` names.
     pub fn sources(&self) -> Vec<PathBuf> {
         let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
@@ -93,7 +100,7 @@ pub fn context_mounts(run: &Run) -> impl Iterator<Item = (BuildContext, Copy)> {
     run.mounts.iter().filter_map(|mount| match &mount.source {
         RunSource::Context { context, path } => {
             let source = if path.is_empty() { ".".to_owned() } else { path.clone() };
-            Some((context.clone(), Copy { sources: vec![source], to: "/".into(), as_docker: true, ..Copy::default() }))
+            Some((context.clone(), Copy { sources: vec![source], to: String::new(), as_docker: true, ..Copy::default() }))
         }
         _ => None,
     })
@@ -101,6 +108,8 @@ pub fn context_mounts(run: &Run) -> impl Iterator<Item = (BuildContext, Copy)> {
 
 struct Reader<'a> {
     folder: PathBuf,
+    /// The project's folder, links resolved: no context leads out of it.
+    top: PathBuf,
     /// Where that is in the project's folder.
     prefix: &'a str,
     ignore: &'a Ignore,
@@ -120,7 +129,8 @@ impl<'a> Reader<'a> {
         new: &'a mut ScanCache,
     ) -> Self {
         let prefix = context.map_or("", |context| context.folder.as_str());
-        Self { folder: folder.join(prefix), prefix, ignore, old, new, exclude: Vec::new(), modes: false }
+        let top = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        Self { folder: folder.join(prefix), top, prefix, ignore, old, new, exclude: Vec::new(), modes: false }
     }
 
     fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
@@ -138,7 +148,9 @@ impl<'a> Reader<'a> {
                 let mut one = FileTree::default();
                 self.source(&path, into_folder, &mut one)?;
                 if copy.parents {
-                    one.below(path.trim_start_matches("./").trim_start_matches(pivot).trim_matches('/'));
+                    let whole = path.trim_start_matches("./").trim_start_matches(pivot).trim_matches('/');
+                    let is_folder = fs::metadata(self.folder.join(&path)).is_ok_and(|metadata| metadata.is_dir());
+                    one.below(if is_folder { whole } else { whole.rsplit_once('/').map_or("", |(above, _)| above) });
                 }
                 tree.entries.extend(one.entries);
             }
@@ -163,10 +175,10 @@ impl<'a> Reader<'a> {
         let full = self.folder.join(path);
         let real = fs::canonicalize(&full).map_err(|error| self.missing(path, &error))?;
         let root = fs::canonicalize(&self.folder).map_err(|error| error.to_string())?;
-        if !real.starts_with(&root) {
+        if !real.starts_with(&root) || !root.starts_with(&self.top) {
             return Err(format!("\"{path}\" leads out of the project's folder, to {}", real.display()));
         }
-        if self.modes && !path.is_empty() && self.ignore.hides(path) {
+        if self.modes && !path.is_empty() && !self.ignore.has_exceptions && self.ignore.hides(path) {
             return Err(format!("\"{path}\" is left out by an ignore file"));
         }
         let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
@@ -290,10 +302,11 @@ impl<'a> Reader<'a> {
             for entry in entries {
                 let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                if self.ignore.hides(&path) {
+                let hidden = self.ignore.hides(&path);
+                if hidden && !self.ignore.has_exceptions {
                     continue;
                 }
-                if pattern_matches(pattern, &path) {
+                if !hidden && pattern_matches(pattern, &path) {
                     found.push(path);
                 } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     queue.push(path);

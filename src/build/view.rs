@@ -1,6 +1,7 @@
 //! A stack of layers seen as one tree, without mounting anything.
 
 use crate::image::OPAQUE;
+use crate::model::pattern_matches;
 use crate::sys;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -75,7 +76,11 @@ impl View {
         let mut left: Vec<OsString> = path
             .components()
             .rev()
-            .filter_map(|part| if let Component::Normal(part) = part { Some(part.to_owned()) } else { None })
+            .filter_map(|part| match part {
+                Component::Normal(part) => Some(part.to_owned()),
+                Component::ParentDir => Some("..".into()),
+                _ => None,
+            })
             .collect();
         let mut links = 0;
         while let Some(part) = left.pop() {
@@ -102,6 +107,26 @@ impl View {
             }
         }
         done
+    }
+
+    /// Paths that match a pattern, sorted.
+    pub fn glob(&self, pattern: &str) -> Vec<PathBuf> {
+        let mut found = vec![PathBuf::from("/")];
+        for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            let mut next = Vec::new();
+            for folder in &found {
+                let folder = self.resolve(folder);
+                if part.contains(['*', '?', '[']) {
+                    let names = self.list(&folder);
+                    let fits = names.iter().filter(|name| name.to_str().is_some_and(|name| pattern_matches(part, name)));
+                    next.extend(fits.map(|name| folder.join(name)));
+                } else if self.entry(&self.resolve(&folder.join(part))).is_some() {
+                    next.push(folder.join(part));
+                }
+            }
+            found = next;
+        }
+        found
     }
 
     /// The names in a folder, sorted.

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// The attribute by which overlay hides what lies below a folder.
 pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
-const CAPABILITY: &CStr = c"security.capability";
+/// The attribute that gives a program capabilities.
+pub const CAPABILITY: &CStr = c"security.capability";
 
 /// Every path of a tree but its root, sorted by their bytes, folders before what they hold.
 fn walk(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {

@@ -10,4 +10,4 @@ mod layer;
 pub use archive::write_layout;
 pub use bill::{Component, cyclonedx, material, provenance, spdx};
 pub use config::{load, parse_time, save, time_text};
-pub use layer::{OPAQUE, digest_tree, normalise, write_tar};
+pub use layer::{CAPABILITY, OPAQUE, digest_tree, normalise, write_tar};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: raised whenever the same inputs give other bytes.
-const ENGINE: u32 = 8;
+const ENGINE: u32 = 9;
 
 /// What a container takes from its image.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -113,11 +113,25 @@ pub fn image_key(config: &Config, layers: &[LayerInfo]) -> Digest {
 
 /// Follows an image's steps as far as their results are known.
 pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> Walk {
+    follow(project, lock, name, facts, &mut BTreeMap::new())
+}
+
+/// Images that many steps use are followed once.
+fn follow(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, known: &mut BTreeMap<Name, Walk>) -> Walk {
+    if let Some(found) = known.get(name) {
+        return found.clone();
+    }
+    let found = follow_steps(project, lock, name, facts, known);
+    known.insert(name.clone(), found.clone());
+    found
+}
+
+fn follow_steps(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, known: &mut BTreeMap<Name, Walk>) -> Walk {
     let Some(image) = project.images.get(name) else { return Walk::Blocked(name.clone()) };
     let (mut layers, mut config) = match &image.from {
         Base::Scratch => (Vec::new(), Config::default()),
         Base::Registry(text) => return Walk::Foreign(text.clone()),
-        Base::Image(base) => match walk(project, lock, base, facts) {
+        Base::Image(base) => match follow(project, lock, base, facts, known) {
             Walk::Built(built) => (built.layers, built.config),
             Walk::Missing { .. } | Walk::Assemble(_) | Walk::Step(_) => return Walk::Blocked(base.clone()),
             other => return other,
@@ -158,10 +172,10 @@ pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> W
                 key("debian", &chain(&layers), &digests)
             }
             Step::Copy(copy) => {
-                let how = (&copy.exclude, copy.parents, copy.as_docker, &copy.inline);
+                let how = (&copy.exclude, copy.parents, copy.as_docker, copy.unpack, &copy.inline);
                 let placed = (&copy.to, &copy.owner, copy.mode, &config.workdir, how);
                 match &copy.from {
-                    Some(other) => match walk(project, lock, other, facts) {
+                    Some(other) => match follow(project, lock, other, facts, known) {
                         Walk::Built(built) => {
                             let key = key("copy-from", &chain(&layers), &(placed, &copy.sources, chain(&built.layers)));
                             from = built.layers;
@@ -172,7 +186,8 @@ pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> W
                         _ => return Walk::Blocked(other.clone()),
                     },
                     None => match facts.tree(name, index) {
-                        Ok(tree) => key("copy", &chain(&layers), &(placed, tree.digest())),
+                        // A single file keeps its name where a folder is.
+                        Ok(tree) => key("copy", &chain(&layers), &(placed, tree.digest(), tree.single_name())),
                         Err(why) => return Walk::Missing { step: index, why },
                     },
                 }
@@ -180,7 +195,7 @@ pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> W
             Step::Folder(path) => key("folder", &chain(&layers), path),
             Step::Run(run) => {
                 for other in run.mounts.iter().filter_map(RunMount::image) {
-                    match walk(project, lock, other, facts) {
+                    match follow(project, lock, other, facts, known) {
                         Walk::Built(built) => drop(mounted.insert(other.clone(), built.layers)),
                         Walk::Unlocked => return Walk::Unlocked,
                         Walk::Foreign(text) => return Walk::Foreign(text),

@@ -46,16 +46,21 @@ pub enum TreeKind {
 
 impl FileTree {
     /// Moves everything below a path, whose folders it then holds.
-    pub fn below(&mut self, path: &str) {
-        let single = !self.entries.iter().any(|entry| entry.to.is_empty() && entry.kind == TreeKind::Folder)
-            || self.entries.len() == 2 && matches!(self.entries[1].kind, TreeKind::File { .. });
-        let above = if single { path.rsplit_once('/').map_or("", |(above, _)| above) } else { path };
+    pub fn below(&mut self, above: &str) {
         for entry in self.entries.iter_mut().filter(|_| !above.is_empty()) {
             entry.to = if entry.to.is_empty() { above.to_owned() } else { format!("{above}/{}", entry.to) };
         }
         for (at, _) in above.match_indices('/') {
             let (to, from) = (above[..at].to_owned(), above[..at].to_owned());
             self.entries.push(TreeEntry { to, from, kind: TreeKind::Folder, mode: None });
+        }
+    }
+
+    /// The name of the one file that it is, if it is that.
+    pub fn single_name(&self) -> Option<&str> {
+        match self.entries.as_slice() {
+            [only] if only.to.is_empty() => only.from.rsplit('/').next(),
+            _ => None,
         }
     }
 

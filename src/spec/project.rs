@@ -161,6 +161,8 @@ pub enum RunSource {
         id: String,
         mode: u32,
         owner: (u32, u32),
+        /// One command at a time.
+        locked: bool,
     },
     Tmpfs {
         size: Option<Size>,

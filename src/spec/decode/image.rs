@@ -151,7 +151,7 @@ impl Decoder<'_> {
         let owner = (0, 0);
         let mut found = Vec::new();
         if let Some(id) = node.prop_text("cache") {
-            found.push(RunSource::Cache { id, mode: 0o755, owner });
+            found.push(RunSource::Cache { id, mode: 0o755, owner, locked: false });
         }
         if let Some(name) = node.prop_text("secret").and_then(|name| Name::parse(&name).ok()) {
             found.push(RunSource::Secret { name, mode: 0o400, owner, required: true });

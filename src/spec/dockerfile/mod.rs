@@ -65,7 +65,7 @@ pub fn expand(
             return;
         };
         let (request, stages) = waiting.remove(ready);
-        let given = |name: &Name| given(&project.images, name);
+        let given = |name: &Name| given(&project.images, name, project.images.len());
         let made = stages.images(&request, &given, sink, later);
         for (name, image, its_places) in made {
             for (key, place) in its_places {
@@ -78,10 +78,11 @@ pub fn expand(
 }
 
 /// What an image gives whoever starts from it.
-fn given(images: &BTreeMap<Name, Image>, name: &Name) -> Given {
-    let Some(image) = images.get(name) else { return Given::default() };
+fn given(images: &BTreeMap<Name, Image>, name: &Name, depth: usize) -> Given {
+    // A circle is told later, when all images are known.
+    let (Some(image), Some(depth)) = (images.get(name), depth.checked_sub(1)) else { return Given::default() };
     let mut found = match &image.from {
-        Base::Image(base) => given(images, base),
+        Base::Image(base) => given(images, base, depth),
         Base::Scratch | Base::Registry(_) => Given::default(),
     };
     for step in &image.steps {

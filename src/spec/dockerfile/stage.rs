@@ -18,11 +18,19 @@ pub struct Given {
     pub shell: Vec<String>,
     /// Instructions that the base holds for whoever starts from it.
     pub triggers: Vec<String>,
+    /// What an earlier stage of the same file declared: stages that start from it have it, too.
+    pub arguments: Values,
 }
 
 impl Default for Given {
     fn default() -> Self {
-        Self { env: Values::new(), workdir: String::new(), shell: default_shell(), triggers: Vec::new() }
+        Self {
+            env: Values::new(),
+            workdir: String::new(),
+            shell: default_shell(),
+            triggers: Vec::new(),
+            arguments: Values::new(),
+        }
     }
 }
 
@@ -180,7 +188,8 @@ impl Stages {
             let mut writer = Writer::new(self.escape, request, &self, index, base.1);
             let image = writer.write(base.0, stage, sink);
             used.extend(writer.used);
-            ends.insert(index, Given { triggers: image.onbuild.clone(), ..writer.given });
+            let ended = Given { triggers: image.onbuild.clone(), arguments: writer.arguments.clone(), ..writer.given };
+            ends.insert(index, ended);
             made.push((self.image_of(index, request), image, writer.places));
         }
         for name in request.arguments.keys() {
@@ -295,8 +304,8 @@ impl<'a> Writer<'a> {
             request,
             stages,
             index,
+            arguments: PREDEFINED.iter().filter_map(predefined).chain(given.arguments.clone()).collect(),
             given,
-            arguments: PREDEFINED.iter().filter_map(predefined).collect(),
             used: BTreeSet::new(),
             places: Vec::new(),
             image: Image::default(),
@@ -534,6 +543,12 @@ impl<'a> Writer<'a> {
         let (words, shell) = match (json(&one.rest), one.documents.as_slice()) {
             (Some(words), []) if words.is_empty() => return Err("RUN wants a command".into()),
             (Some(words), []) => (words, false),
+            // A script with an interpreter of its own is a file, where BuildKit has it.
+            (_, [only]) if is_heredoc(one.rest.trim()) && only.content.starts_with("#!") => {
+                let to = format!("/dev/pipes/{}", only.name);
+                mounts.push(RunMount { to: to.clone(), read_only: true, source: RunSource::Script(only.content.clone()) });
+                (vec![to], false)
+            }
             // Nothing but a here-document is a script; else the shell reads it, as it stands.
             (_, [only]) if is_heredoc(one.rest.trim()) => (vec![only.content.clone()], true),
             (_, documents) => {
@@ -544,13 +559,6 @@ impl<'a> Writer<'a> {
                 (vec![text], true)
             }
         };
-        if shell && words[0].starts_with("#!") {
-            // A script with an interpreter of its own is a file, where BuildKit has it.
-            let to = format!("/dev/pipes/{}", one.documents[0].name);
-            mounts.push(RunMount { to: to.clone(), read_only: true, source: RunSource::Script(words[0].clone()) });
-            self.step(Step::Run(Run { words: vec![to], shell: false, network, mounts }), &one.place);
-            return Ok(());
-        }
         self.step(Step::Run(Run { words, shell, network, mounts }), &one.place);
         Ok(())
     }
@@ -598,8 +606,18 @@ impl<'a> Writer<'a> {
                 if get(&["from"]).is_some() {
                     return Err("a cache that begins with an image's files is not supported yet".into());
                 }
+                let locked = match get(&["sharing"]).as_deref() {
+                    None | Some("shared") => false,
+                    Some("locked") => true,
+                    Some(other) => return Err(format!("a cache with sharing={other} is not supported yet")),
+                };
                 let target = wanted()?;
-                RunSource::Cache { id: get(&["id"]).unwrap_or_else(|| target.clone()), mode: mode.unwrap_or(0o755), owner }
+                RunSource::Cache {
+                    id: get(&["id"]).unwrap_or_else(|| target.clone()),
+                    mode: mode.unwrap_or(0o755),
+                    owner,
+                    locked,
+                }
             }
             "tmpfs" => RunSource::Tmpfs {
                 size: get(&["size"])
@@ -689,8 +707,17 @@ impl<'a> Writer<'a> {
             } else if one.name == "ADD" && (word.contains("://") || word.starts_with("git@")) {
                 return Err(format!("ADD of {word} is not supported yet\nfetch it in a RUN, with its digest checked"));
             } else {
-                let word = if copy.from.is_some() { word } else { word.trim_start_matches('/').to_owned() };
-                copy.sources.push(if word.is_empty() { ".".into() } else { word });
+                // `..` stops at the top of the context, as at the top of a tree; what `/./` marks stays.
+                let cleaned: Vec<String> =
+                    word.split("/./").map(|part| clean("", part).trim_start_matches('/').to_owned()).collect();
+                let slash = if word.ends_with('/') && word.len() > 1 { "/" } else { "" };
+                let word = format!("{}{slash}", cleaned.join("/./"));
+                copy.sources.push(match (word.is_empty(), copy.from.is_some()) {
+                    (true, true) => "/".into(),
+                    (true, false) => ".".into(),
+                    (false, true) => format!("/{word}"),
+                    (false, false) => word,
+                });
             }
         }
         if copy.sources.len() + copy.inline.len() > 1 && !to.ends_with('/') {
@@ -698,6 +725,9 @@ impl<'a> Writer<'a> {
         }
         copy.unpack = one.name == "ADD";
         copy.to = to;
+        if copy.from.is_some() && (copy.parents || !copy.inline.is_empty()) {
+            return Err("COPY --from with --parents or a here-document is not supported yet".into());
+        }
         if copy.from.is_none() {
             copy.context = Some(self.context());
         }

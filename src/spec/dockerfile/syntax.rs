@@ -249,7 +249,9 @@ fn heredoc(word: &str) -> Option<(bool, bool, String)> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
     let (strip, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
     let name = unquote(rest);
-    let legal = !name.is_empty() && !name.contains(['<', '$', '(']) && !name.contains(char::is_whitespace);
+    // It becomes a file's name.
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '@' | ':');
+    let legal = name.chars().all(plain) && !name.trim_matches('.').is_empty();
     legal.then(|| (strip, name == rest, name))
 }
 

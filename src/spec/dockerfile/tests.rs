@@ -194,3 +194,25 @@ fn what_is_wrong_is_told_with_its_line() {
     }
     assert!(read("FROM base\nRUN x\n").diagnostics.iter().any(|one| one.message.contains("has no ARG V")));
 }
+
+#[test]
+fn hostile_files_harm_nobody() {
+    // A here-document's name becomes a file's: a path is none.
+    let mut sink = Sink::default();
+    let syntax = parse("Dockerfile", "FROM x\nCOPY <<../../etc/x /to/\nENV A=1\n", &mut sink);
+    assert!(syntax.instructions[1].documents.is_empty() && syntax.instructions.len() == 3);
+    let (app, _) = app("FROM base\nRUN #!/bin/sh\n");
+    assert!(matches!(app.steps.last(), Some(Step::Run(Run { shell: true, .. }))));
+    let long: BTreeMap<String, String> = [("X".to_owned(), "a".repeat(5000))].into();
+    assert_eq!(expand("${X##*a*a*a*a*a*a*a*b}", &long, '\\').map(|text| text.len()), Ok(5000));
+    let deep = "${a:-".repeat(10_000) + &"}".repeat(10_000);
+    assert!(expand(&deep, &long, '\\').is_err_and(|why| why.contains("too deeply")));
+    let growing = "FROM base\nENV A=0123456789\n".to_owned() + &"ENV A=$A$A$A$A\n".repeat(40);
+    assert!(read(&growing).diagnostics.iter().any(|one| one.message.contains("1 MiB")));
+}
+
+#[test]
+fn arguments_reach_stages_that_start_from_theirs() {
+    let (app, _) = app("FROM base AS one\nARG W=w\nFROM one\nENV X=$W\n");
+    assert!(app.steps.contains(&Step::Env(BTreeMap::from([("X".into(), "w".into())]))));
+}

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 /// # Errors
 /// A `${` without its end, an operator that is unknown, a variable that `?` demands.
 pub fn expand(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<String, String> {
-    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: false }.all(None)?.concat())
+    let found = Reader { text: text.chars().collect(), at: 0, values, escape, keep: false, depth: 0 }.all(None)?.concat();
+    if found.len() > LONGEST { Err("a value is longer than 1 MiB".into()) } else { Ok(found) }
 }
 
 /// As [`expand`], split into words where white space stands outside quotes.
@@ -18,7 +19,7 @@ pub fn expand(text: &str, values: &BTreeMap<String, String>, escape: char) -> Re
 pub fn expand_words(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     for raw in super::syntax::raw_words(text, escape) {
-        found.extend(Reader { text: raw.chars().collect(), at: 0, values, escape, keep: false }.all(Some(()))?);
+        found.extend(Reader { text: raw.chars().collect(), at: 0, values, escape, keep: false, depth: 0 }.all(Some(()))?);
     }
     Ok(found)
 }
@@ -28,8 +29,12 @@ pub fn expand_words(text: &str, values: &BTreeMap<String, String>, escape: char)
 /// # Errors
 /// Those of [`expand`].
 pub fn expand_document(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<String, String> {
-    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: true }.all(None)?.concat())
+    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: true, depth: 0 }.all(None)?.concat())
 }
+
+/// How deep `${a:-${b:-…}}` may go, and how long a value may be: a file is nobody's friend.
+const DEPTH: usize = 64;
+const LONGEST: usize = 1 << 20;
 
 struct Reader<'a> {
     text: Vec<char>,
@@ -38,6 +43,7 @@ struct Reader<'a> {
     escape: char,
     /// Quotes are ordinary characters.
     keep: bool,
+    depth: usize,
 }
 
 impl Reader<'_> {
@@ -118,6 +124,16 @@ impl Reader<'_> {
 
     /// What stands behind a dollar sign.
     fn dollar(&mut self) -> Result<String, String> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err("substitutions are nested too deeply".into());
+        }
+        let found = self.substitution();
+        self.depth -= 1;
+        found.and_then(|text| if text.len() > LONGEST { Err("a value is longer than 1 MiB".into()) } else { Ok(text) })
+    }
+
+    fn substitution(&mut self) -> Result<String, String> {
         if self.peek() != Some('{') {
             let name = self.name();
             return Ok(if name.is_empty() { "$".into() } else { self.values.get(&name).cloned().unwrap_or_default() });
@@ -254,11 +270,28 @@ fn replace(value: &str, pattern: &[char], by: &str, every: bool) -> String {
 
 /// Whether `*` and `?` of a pattern cover text whole.
 fn matches(pattern: &[char], text: &[char]) -> bool {
-    match pattern.split_first() {
-        None => text.is_empty(),
-        Some(('*', rest)) => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
-        Some(('?', rest)) => !text.is_empty() && matches(rest, &text[1..]),
-        Some(('\\', rest)) if !rest.is_empty() => text.first() == rest.first() && matches(&rest[1..], &text[1..]),
-        Some((c, rest)) => text.first() == Some(c) && matches(rest, &text[1..]),
+    // The lengths of text that the pattern so far covers.
+    let mut covered = vec![false; text.len() + 1];
+    covered[0] = true;
+    let mut at = 0;
+    while at < pattern.len() {
+        let mut c = pattern[at];
+        let mut literal = false;
+        if c == '\\' && at + 1 < pattern.len() {
+            at += 1;
+            (c, literal) = (pattern[at], true);
+        }
+        if c == '*' && !literal {
+            for length in 1..=text.len() {
+                covered[length] |= covered[length - 1];
+            }
+        } else {
+            for length in (0..=text.len()).rev() {
+                let fits = length > 0 && covered[length - 1] && (text[length - 1] == c || c == '?' && !literal);
+                covered[length] = fits;
+            }
+        }
+        at += 1;
     }
+    covered[text.len()]
 }
