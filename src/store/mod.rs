@@ -61,12 +61,11 @@ impl Store {
     /// # Errors
     /// Those of making folders.
     pub fn prepare(&self) -> Outcome<()> {
-        // The last of them was there: so were the others.
-        if self.root.join("decoded").is_dir() {
-            return Ok(());
-        }
         for folder in ["blobs", "layers", "results", "images", "roots", "leases", "tmp", "downloads", "decoded"] {
             let path = self.root.join(folder);
+            if path.is_dir() {
+                continue;
+            }
             fs::create_dir_all(&path)
                 .doing(|| format!("cannot make {}", path.display()))
                 .map_err(|fault| fault.hint("set STEAD_ROOT to a folder that can be written"))?;
