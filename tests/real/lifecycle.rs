@@ -463,3 +463,56 @@ container "no" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
     world.ok(&["down"]);
     world.assert_nothing_left();
 }
+
+/// A loop device whose scheduler is BFQ, put back when it is dropped.
+struct Loop(String);
+
+impl Loop {
+    fn new(file: &std::path::Path) -> Option<Self> {
+        fs::write(file, vec![0; 1 << 20]).unwrap();
+        let out = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        let made = Self(String::from_utf8_lossy(&out.stdout).trim().trim_start_matches("/dev/").to_owned());
+        (out.status.success() && fs::write(made.scheduler(), "bfq").is_ok()).then_some(made)
+    }
+
+    fn scheduler(&self) -> String {
+        format!("/sys/block/{}/queue/scheduler", self.0)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = fs::write(self.scheduler(), "none");
+        let _ = Command::new("losetup").args(["-d", &format!("/dev/{}", self.0)]).status();
+    }
+}
+
+#[test]
+fn a_weight_is_applied_where_bfq_is_active() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("weight", "");
+    let Some(disk) = Loop::new(&world.folder.join("disk")) else {
+        println!("skipped: this kernel has no BFQ or no loop devices");
+        return;
+    };
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    let container = "container \"c\" { image \"base\"; init #true; cmd \"sleep\" \"1000\"; stop-grace \"100ms\"; limits { io \"/dev/DISK\" weight=250; }; }";
+    world.write("stead.kdl", &format!("{text}\n{}", container.replace("DISK", &disk.0)));
+    world.ok(&["up"]);
+    let pid = world.ps()[0]["pid"].as_i64().unwrap();
+    let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let own = |kind: &str| group.lines().find_map(|line| Some(line.split_once(kind)?.1.to_owned()));
+    let weights = || match own(":blkio:") {
+        Some(path) => fs::read_to_string(format!("/sys/fs/cgroup/blkio{path}/blkio.bfq.weight_device")).unwrap(),
+        None => fs::read_to_string(format!("/sys/fs/cgroup{}/io.bfq.weight", own("0::").unwrap())).unwrap(),
+    };
+    assert!(weights().lines().any(|line| line.ends_with(" 250")), "{}", weights());
+    world.edit("weight=250", "weight=700");
+    assert!(world.run(&["up"]).err.contains("while it runs"));
+    assert!(weights().lines().any(|line| line.ends_with(" 700")), "{}", weights());
+    fs::write(disk.scheduler(), "none").unwrap();
+    world.edit("weight=700", "weight=800");
+    assert!(world.fails(&["up"]).err.contains("BFQ"), "where nothing would obey, nothing is said to");
+}
