@@ -35,6 +35,8 @@
 //! | 3 | [`ship`] | sends log lines on to journald, syslog, collectors, files |
 //! | 3 | [`network`] | bridges, addresses, ports, the firewall table |
 //! | 2 | [`runtime`] | one container: namespaces, root file system, cgroup, identity, exec |
+//! | 2 | [`fetch`] | bytes from elsewhere: HTTP, folders; verified, resumed |
+//! | 2 | [`git`] | the files of a repository's commit, without git |
 //! | 2 | [`image`] | OCI configurations, manifests, canonical layers |
 //! | 2 | [`store`] | the content-addressed store: leases, roots, collection |
 //! | 1 | [`plan`] | (project, lock, observed) → plan; causes; addresses |
@@ -66,6 +68,10 @@ pub mod build;
 pub mod cli;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod debian;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+pub mod fetch;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+pub mod git;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod image;
 pub mod lock;

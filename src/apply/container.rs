@@ -92,7 +92,7 @@ impl Maker<'_> {
             }
             MountSource::Image(name) => {
                 let image = self.images.get(name).ok_or_else(|| Fault::new(format!("the image {name} is not built")))?;
-                MountKind::Image { layers: self.layers(image), subpath }
+                MountKind::Image { layers: self.layers(image), subpath, writes: None }
             }
         };
         Ok(MountSpec { kind, to: mount.to.clone().into(), read_only: mount.read_only })

@@ -8,12 +8,14 @@ use super::instance::{Instance, private_folder};
 use super::observe::{Observation, observe};
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Failure, Progress, Reporter, UpOptions};
+use super::resolve::complete_lock;
 use crate::build::{Builder, StoreFacts};
-use crate::debian::{self, Settings, Update};
-use crate::lock::{self, Lock};
+use crate::debian::Settings;
+use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
 use crate::monitor::now_ms;
 use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Plan, Planned};
+use crate::spec::{Add, AddSource, Step};
 use crate::store::{Lease, Pin, Store};
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,46 +53,6 @@ fn make_plan(loaded: &LoadedProject, lock: &Lock, observation: &Observation, sto
 pub fn apply_saved(loaded: &LoadedProject, saved: Plan, reporter: &dyn Reporter) -> Result<Outcome> {
     let options = UpOptions { exactly: Some(saved), command: "apply".into(), ..UpOptions::default() };
     up(loaded, &options, reporter)
-}
-
-/// Resolves what the lock does not answer, or what `update` says, and writes the lock.
-///
-/// # Errors
-/// What cannot be fetched, verified or satisfied; the old lock stands then.
-pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Reporter) -> Result<(Lock, Lock)> {
-    let store = Store::at(&loaded.instance.home.store);
-    store.prepare()?;
-    let old = read_lock(&loaded.instance)?;
-    reporter.report(Progress::Resolving);
-    let settings = Settings::for_folder(&loaded.instance.folder);
-    let new = debian::resolve(&loaded.project, &loaded.places, &old, update, &store, &settings)?;
-    if new != old {
-        let path = loaded.instance.folder.join("stead.lock");
-        sys::write_atomic(&path, lock::write(&new).as_bytes(), 0o644)
-            .map_err(|error| crate::store::disk_fault("cannot write stead.lock", error))?;
-    }
-    let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
-    reporter.report(Progress::Resolved(packages));
-    Ok((old, new))
-}
-
-/// The lock, complete for the project, or why it may not be completed.
-fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<Lock> {
-    let lock = read_lock(&loaded.instance)?;
-    let missing = lock.missing(&loaded.project);
-    let Some(((image, _), step)) = missing.first() else { return Ok(lock) };
-    let what = format!("stead.lock does not answer what image {image} asks of \"{}\"", step.suite);
-    if options.frozen {
-        return Err(
-            Fault::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")
-        );
-    }
-    if options.offline {
-        return Err(
-            Fault::new(format!("{what}, and --offline forbids fetching the indexes")).hint("run it once without --offline")
-        );
-    }
-    Ok(update_lock(loaded, &Update::Missing, reporter)?.1)
 }
 
 /// Builds images, nothing else.
@@ -239,7 +201,7 @@ fn build(
     reporter: &dyn Reporter,
 ) -> Result<BTreeMap<Name, Image>> {
     let settings = Settings::for_folder(&loaded.instance.folder);
-    let progress = Arc::new(debian::Progress::default());
+    let progress = Arc::new(crate::fetch::Progress::default());
     let shown = progress.clone();
     let report = |event| reporter.report(Progress::Build(event));
     let builder = Builder {
@@ -293,7 +255,12 @@ fn remember(
 
 /// Sets the instance's root in the store: its images, their layers, and what the lock names.
 fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
-    pin_record(&loaded.instance, store, record, lock)
+    let adds = loaded.project.images.values().flat_map(|image| &image.steps);
+    let files = adds.filter_map(|step| match step {
+        Step::Add(Add { source: AddSource::Url { sha256, .. }, .. }) => *sha256,
+        _ => None,
+    });
+    pin_all(&loaded.instance, store, record, lock, files.collect())
 }
 
 /// As [`pin`], for what needs no project file.
@@ -301,15 +268,24 @@ fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lo
 /// # Errors
 /// Those of writing.
 pub fn pin_record(instance: &Instance, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
-    let mut digests: BTreeSet<Digest> = BTreeSet::new();
+    pin_all(instance, store, record, lock, BTreeSet::new())
+}
+
+fn pin_all(
+    instance: &Instance,
+    store: &Store,
+    record: &InstanceRecord,
+    lock: &Lock,
+    mut digests: BTreeSet<Digest>,
+) -> Result<()> {
     let images =
         record.images.values().map(|image| image.digest).chain(record.containers.values().map(|container| container.image));
     let images = images.chain(record.commits.values().copied());
     for digest in images.collect::<BTreeSet<_>>() {
         digests.insert(digest);
         if let Some(image) = crate::image::load(store, &digest) {
-            digests.extend(image.layers.iter().map(|layer| layer.diff_id));
-            digests.insert(plan::image_key(&image.config, &image.layers));
+            digests.extend(image.parts());
+            digests.insert(plan::image_key(lock.epoch, &image.config, &image.layers));
             digests.extend(store.blob(&digest).iter().filter_map(|manifest| {
                 let manifest: serde_json::Value = serde_json::from_slice(manifest).ok()?;
                 Digest::parse(manifest["config"]["digest"].as_str()?)
@@ -321,6 +297,8 @@ pub fn pin_record(instance: &Instance, store: &Store, record: &InstanceRecord, l
         digests.extend(suite.packages.values().map(|package| package.sha256));
         digests.extend(suite.indexes.values().map(|index| index.packages));
     }
+    digests.extend(lock.images.values());
+    digests.extend(lock.remotes.values().filter_map(|known| Digest::parse(known)));
     store.set_root(&instance.id, &Pin { folder: instance.folder.clone(), project: record.project.clone(), digests })
 }
 

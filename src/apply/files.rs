@@ -138,19 +138,20 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name) -> Outcome<Ima
             let _ = fs::remove_file(&place).or_else(|_| fs::remove_dir(&place));
         }
     }
-    image::normalise(&tree).doing(|| "cannot normalise the layer".into())?;
+    let lock = super::project::read_lock(instance)?;
+    image::normalise(&tree, lock.epoch).doing(|| "cannot normalise the layer".into())?;
     let info = image::digest_tree(&tree).doing(|| "cannot read the layer".into())?;
     let mut lease = Lease::open(&store)?;
-    lease.pin(base.layers.iter().map(|layer| &layer.diff_id).chain([&info.diff_id]))?;
+    lease.pin(base.parts().chain([&info.diff_id]))?;
     store.adopt_layer(&tree, &info)?;
     let mut all = base.layers.clone();
     all.push(info);
-    let made = image::save(&store, &base.config, &all)?;
+    let made = image::save(&store, &base.config, &all, lock.epoch)?;
     lease.pin([&made.digest])?;
     record.commits.insert(image_name.clone(), made.digest);
     record.serial += 1;
     instance.save(&record)?;
-    super::execute::pin_record(instance, &store, &record, &super::project::read_lock(instance)?)?;
+    super::execute::pin_record(instance, &store, &record, &lock)?;
     Ok(made)
 }
 

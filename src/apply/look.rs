@@ -46,12 +46,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
             }
         }
     }
-    let mut known: BTreeMap<String, Digest> = BTreeMap::new();
-    for (_, record) in all_instances(home) {
-        let images = record.images.iter().map(|(name, image)| (name, image.digest));
-        let commits = record.commits.iter().map(|(name, digest)| (name, *digest));
-        known.extend(images.chain(commits).map(|(name, digest)| (format!("{}/{name}", record.project), digest)));
-    }
+    let known = known_images(home);
     if let Some(image) = known.get(text).and_then(|digest| image::load(&store, digest)) {
         return Ok(image);
     }
@@ -62,6 +57,17 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
         Some(near) => fault.hint(near),
         None => fault.hint("`stead images` lists what is in the store"),
     })
+}
+
+/// Images of the store by the names that projects gave them: `PROJECT/IMAGE`.
+pub fn known_images(home: &Home) -> BTreeMap<String, Digest> {
+    let mut known = BTreeMap::new();
+    for (_, record) in all_instances(home) {
+        let images = record.images.iter().map(|(name, image)| (name, image.digest));
+        let commits = record.commits.iter().map(|(name, digest)| (name, *digest));
+        known.extend(images.chain(commits).map(|(name, digest)| (format!("{}/{name}", record.project), digest)));
+    }
+    known
 }
 
 /// The layers of a project's image, each with the step that made it; those of its base have none.

@@ -20,11 +20,12 @@ mod one_off;
 mod preflight;
 mod project;
 mod report;
+mod resolve;
 mod verify;
 
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};
-pub use execute::{Outcome as UpOutcome, apply_saved, build_only, plan_only, since, up, update_lock};
+pub use execute::{Outcome as UpOutcome, apply_saved, build_only, plan_only, since, up};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
 pub use history::read as read_history;
 pub use instance::{Instance, all_instances};
@@ -32,4 +33,5 @@ pub use look::{ImageChanges, PathChange, compare, components, find_image, histor
 pub use one_off::{OneOff, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
 pub use report::{Failure, Progress, Reporter, UpOptions};
+pub use resolve::{set_epoch, settle, update_lock};
 pub use verify::{Verdict, verify};

@@ -84,7 +84,7 @@ pub fn one_off(
     let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
     let mut lease = Lease::open(&store)?;
     if let Some(image) = &one.image {
-        lease.pin(image.layers.iter().map(|layer| &layer.diff_id).chain([&image.digest]))?;
+        lease.pin(image.parts())?;
     }
     preflight::check(&one, &loaded.places, &instance.folder, runtime::host())?;
     let _queue = instance.lock()?;
@@ -133,9 +133,7 @@ fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, ow
     for attachment in &mut container.networks {
         attachment.address = None;
     }
-    let crate::spec::ImageRef::Project(image) = container.image.clone() else {
-        return Err(Fault::new("images of registries are not supported yet"));
-    };
+    let image = container.image.clone();
     let mut project = project.clone();
     project.containers.insert(own.clone(), container);
     Ok((project, image))

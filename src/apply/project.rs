@@ -4,10 +4,11 @@
 //! instance's record, and used as long as every file it was read from has the same digest.
 
 use super::instance::Instance;
+use crate::image;
 use crate::lock::{self, Lock, StepLock, SuiteLock};
 use crate::model::{Context, Digest, Fault, Name, Outcome};
-use crate::spec::{self, Choices, Diagnostic, Loaded, Places, Project, Sources};
-use crate::store::{Home, read_json};
+use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Outside, Places, Project, Sources};
+use crate::store::{Home, Store, read_json};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ pub struct LoadedProject {
     pub warnings: Vec<Diagnostic>,
     /// The files it was read from.
     pub files: BTreeMap<String, String>,
+    /// Images of elsewhere that Dockerfiles start from and of which nothing is known yet: once they are
+    /// locked, the project must be read again.
+    pub unsettled: Vec<String>,
 }
 
 /// What the cache holds.
@@ -41,15 +45,21 @@ struct Kept {
     choices: Choices,
     files: BTreeMap<String, Digest>,
     env: BTreeMap<String, Option<String>>,
+    /// What was known of images that are made elsewhere.
+    outside: Vec<(Outside, Option<Inherited>)>,
     project: Project,
     places: Places,
 }
 
-struct Disk<'a>(&'a Path);
+/// The project's folder, and what the lock and the store know of images that are made elsewhere.
+struct Disk<'a> {
+    folder: &'a Path,
+    instance: &'a Instance,
+}
 
 impl Sources for Disk<'_> {
     fn read(&self, path: &str) -> Result<String, String> {
-        let full = self.0.join(path);
+        let full = self.folder.join(path);
         let length = fs::metadata(&full).map_err(|error| plain(&error))?.len();
         if length > 16 << 20 {
             return Err(format!("it has {length} bytes"));
@@ -60,6 +70,19 @@ impl Sources for Disk<'_> {
 
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+
+    fn outside(&self, outside: &Outside) -> Option<Inherited> {
+        let config = match outside {
+            Outside::Archive { path, name } => {
+                image::Layout::open(&self.folder.join(path), name.as_deref()).ok()?.config().ok()?
+            }
+            Outside::Reference(text) => {
+                let digest = *read_lock(self.instance).ok()?.images.get(text)?;
+                image::load(&Store::at(&self.instance.home.store), &digest)?.config
+            }
+        };
+        Some(Inherited { env: config.env, workdir: config.workdir, shell: config.shell, onbuild: config.onbuild })
     }
 }
 
@@ -89,8 +112,9 @@ pub fn findings(options: &Options) -> Outcome<Findings> {
             .hint("go to the project's folder, or name it with -C DIR; a first file needs: project \"NAME\"")
             .exit(1));
     }
-    let loaded = spec::load(&options.file, &options.choices, &Disk(&options.folder));
-    Ok(Findings { loaded, instance: Instance::new(&options.home, &options.folder, &options.file) })
+    let instance = Instance::new(&options.home, &options.folder, &options.file);
+    let loaded = spec::load(&options.file, &options.choices, &Disk { folder: &options.folder, instance: &instance });
+    Ok(Findings { loaded, instance })
 }
 
 /// What [`load`] found wrong, if it found anything.
@@ -116,7 +140,7 @@ impl From<Fault> for LoadError {
 pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadError> {
     let mut instance = Instance::new(&options.home, &options.folder, &options.file);
     let cache = instance.state().join("decoded.json");
-    if let Some(kept) = read_json::<Kept>(&cache).filter(|kept| current(kept, options)) {
+    if let Some(kept) = read_json::<Kept>(&cache).filter(|kept| current(kept, options, &instance)) {
         instance.project = kept.project.name.to_string();
         return Ok(LoadedProject {
             instance,
@@ -124,6 +148,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             places: kept.places,
             warnings: Vec::new(),
             files: BTreeMap::new(),
+            unsettled: unsettled(kept.outside.iter().map(|(outside, known)| (outside, known))),
         });
     }
     let Findings { loaded, .. } = findings(options)?;
@@ -139,6 +164,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             choices: options.choices.clone(),
             files: loaded.files.iter().map(|(path, text)| (path.clone(), Digest::of(text))).collect(),
             env: loaded.env,
+            outside: loaded.outside.clone().into_iter().collect(),
             project: project.clone(),
             places: loaded.places.clone(),
         };
@@ -149,13 +175,25 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             let _ = sys::write_atomic(&cache, &bytes, 0o600);
         }
     }
-    Ok(LoadedProject { instance, project, places: loaded.places, warnings: loaded.diagnostics, files: loaded.files })
+    let unsettled = unsettled(loaded.outside.iter());
+    Ok(LoadedProject { instance, project, places: loaded.places, warnings: loaded.diagnostics, files: loaded.files, unsettled })
 }
 
-fn current(kept: &Kept, options: &Options) -> bool {
+/// References of which nothing is known yet.
+fn unsettled<'a>(asked: impl Iterator<Item = (&'a Outside, &'a Option<Inherited>)>) -> Vec<String> {
+    asked
+        .filter_map(|pair| match pair {
+            (Outside::Reference(text), None) => Some(text.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn current(kept: &Kept, options: &Options, instance: &Instance) -> bool {
     kept.version == env!("CARGO_PKG_VERSION")
         && kept.choices == options.choices
         && kept.env.iter().all(|(name, value)| std::env::var(name).ok() == *value)
+        && kept.outside.iter().all(|(outside, known)| Disk { folder: &options.folder, instance }.outside(outside) == *known)
         && kept
             .files
             .iter()
@@ -166,6 +204,9 @@ fn current(kept: &Kept, options: &Options) -> bool {
 #[derive(Serialize, Deserialize)]
 struct KeptLock {
     digest: Digest,
+    epoch: i64,
+    images: BTreeMap<String, Digest>,
+    remotes: BTreeMap<String, String>,
     suites: BTreeMap<String, SuiteLock>,
     steps: Vec<((Name, usize), StepLock)>,
 }
@@ -192,7 +233,8 @@ pub fn read_lock(instance: &Instance) -> Outcome<Lock> {
 
 fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
     let kept = read_json::<KeptLock>(&kept_lock(instance)).filter(|kept| kept.digest == *digest)?;
-    Some(Lock { suites: kept.suites, steps: kept.steps.into_iter().collect() })
+    let KeptLock { epoch, images, remotes, suites, steps, .. } = kept;
+    Some(Lock { epoch, images, remotes, suites, steps: steps.into_iter().collect() })
 }
 
 /// Reads the lock as [`read_lock`] does, and keeps it decoded: reading it as text is the dearest part of a
@@ -218,7 +260,14 @@ pub fn keep_lock(instance: &Instance, lock: &Lock) {
         return;
     }
     let steps = lock.steps.iter().map(|(key, step)| (key.clone(), step.clone())).collect();
-    if let Ok(bytes) = serde_json::to_vec(&KeptLock { digest, suites: lock.suites.clone(), steps }) {
+    if let Ok(bytes) = serde_json::to_vec(&KeptLock {
+        digest,
+        epoch: lock.epoch,
+        images: lock.images.clone(),
+        remotes: lock.remotes.clone(),
+        suites: lock.suites.clone(),
+        steps,
+    }) {
         let _ = sys::write_atomic(&kept_lock(instance), &bytes, 0o600);
     }
 }

@@ -41,6 +41,8 @@ pub struct UpOptions {
     pub only: BTreeSet<Name>,
     /// Carry out exactly this plan, or nothing.
     pub exactly: Option<Plan>,
+    /// The latest time in what is built, instead of the lock's.
+    pub epoch: Option<i64>,
     /// What history calls it.
     pub command: String,
 }

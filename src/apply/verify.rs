@@ -137,7 +137,10 @@ fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, st
                     RunSource::Context { context, .. } => Some(context.clone()),
                     _ => None,
                 })),
-                Step::Debian(debian) => paths.extend(debian.key.iter().map(PathBuf::from)),
+                Step::Debian(debian) => {
+                    let keys = debian.repositories.iter().map(|repository| &repository.key).chain(&debian.key);
+                    paths.extend(keys.map(PathBuf::from));
+                }
                 _ => {}
             }
         }

@@ -1,8 +1,9 @@
 //! `copy` steps: the tree that becomes their layer.
 
+use super::scan::ScanCache;
 use super::view::View;
-use crate::image::CAPABILITY;
-use crate::model::{Context, EPOCH, Fault, Outcome, pattern_matches};
+use crate::image::{self, Bounded, CAPABILITY, Rules, decompressed, is_archive};
+use crate::model::{Context, Digest, Fault, Hasher, Mode, Outcome, pattern_matches};
 use crate::plan::{FileTree, TreeKind};
 use crate::runtime::identity_in;
 use crate::spec::Copy;
@@ -10,18 +11,39 @@ use crate::store::disk_fault;
 use crate::sys;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// Folders of a step's tree, and whose they are unless they are there below.
-pub type Folders = BTreeMap<PathBuf, ((u32, u32), u32)>;
+/// A folder of a step's tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Folder {
+    pub owner: (u32, u32),
+    pub mode: u32,
+    /// Set where the step says what the folder is like, whatever is there below: its time.
+    exact: Option<i64>,
+}
+
+/// Folders of a step's tree; one that is there below stays as it is, unless the step says otherwise.
+pub type Folders = BTreeMap<PathBuf, Folder>;
+
+/// Where a step puts things.
+#[derive(Clone, Copy)]
+pub struct Onto<'a> {
+    pub below: &'a View,
+    pub workdir: &'a str,
+    /// The tree that is being made.
+    pub tree: &'a Path,
+    pub epoch: i64,
+}
 
 /// Where things go and whose they are.
 struct Target<'a> {
     below: &'a View,
     tree: &'a Path,
+    epoch: i64,
     owner: (u32, u32),
-    mode: Option<u32>,
+    mode: Option<&'a Mode>,
     as_docker: bool,
     /// Patterns of what is left out.
     exclude: &'a [String],
@@ -34,19 +56,14 @@ struct Target<'a> {
 ///
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
-pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, workdir: &str, tree: &Path) -> Outcome<Folders> {
-    let mut target = Target::new(copy, below, tree)?;
-    let mut base = base(copy, below, workdir);
-    if let ([only], true) = (files.entries.as_slice(), copy.as_docker)
-        && only.to.is_empty()
-        && (base == Path::new("/") || below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir()))
-    {
-        base.push(Path::new(&only.from).file_name().unwrap_or_default());
-    }
+pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCache, onto: Onto) -> Outcome<Folders> {
+    let mut target = Target::new(copy, onto)?;
+    let base = lone_base(copy, Some(files), onto.below, base(copy, onto.below, onto.workdir));
     for (name, content) in &copy.inline {
         let into = copy.to.ends_with('/') || copy.sources.len() + copy.inline.len() > 1;
         let to = if into { base.join(name) } else { base.clone() };
-        target.content(&to, content.as_bytes(), copy.mode.unwrap_or(0o644))?;
+        let mode = target.mode(0o644, false);
+        target.content(&to, content.as_bytes(), mode)?;
     }
     for entry in &files.entries {
         let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
@@ -54,22 +71,112 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, w
             TreeKind::Folder => target.folder(&to, entry.mode.unwrap_or(0o755))?,
             TreeKind::Link(link) => target.link(&to, Path::new(link))?,
             TreeKind::File { digest, executable } => {
-                if copy.unpack && is_archive(&folder.join(&entry.from)) {
-                    return Err(Fault::new(format!("\"{}\" is an archive, and ADD does not unpack yet", entry.from))
-                        .hint("write COPY, and unpack it in a RUN"));
+                let source = folder.join(&entry.from);
+                if copy.unpack && entry.whole && begins_as_archive(&source)? {
+                    // It is unpacked into the folder that its file would have gone to.
+                    let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
+                    target.unpack(&source, &into, copy.owner.is_some()).doing(|| format!("cannot unpack \"{}\"", entry.from))?;
+                    check(&source, *digest, known, &entry.from)?;
+                    continue;
                 }
                 let usual = if *executable { 0o755 } else { 0o644 };
-                let mode = copy.mode.or(entry.mode).unwrap_or(usual);
-                let place = target.file(&to, &folder.join(&entry.from), mode)?;
-                let written = fs::read(&place).doing(|| format!("cannot read {}", place.display()))?;
-                if crate::model::Digest::of(&written) != *digest {
-                    return Err(
-                        Fault::new(format!("\"{}\" changed while it was copied", entry.from)).hint("run the command again")
-                    );
-                }
+                let mode = target.mode(entry.mode.unwrap_or(usual), false);
+                target.file(&to, &source, mode)?;
+                check(&source, *digest, known, &entry.from)?;
             }
         }
     }
+    Ok(target.folders)
+}
+
+/// A file that was copied must be what was scanned: its identity tells, or else its content.
+fn check(source: &Path, digest: Digest, known: &ScanCache, shown: &str) -> Outcome<()> {
+    let failed = || format!("cannot read \"{shown}\"");
+    if known.knows(shown, &fs::metadata(source).doing(failed)?, &digest) || digest_of(source).doing(failed)? == digest {
+        return Ok(());
+    }
+    Err(Fault::new(format!("\"{shown}\" changed while it was copied")).hint("run the command again"))
+}
+
+/// The digest of a file, however long.
+pub fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+/// Gives something the times of another thing.
+///
+/// # Errors
+/// Those of `utimensat(2)`.
+pub fn copy_times(metadata: &fs::Metadata, to: &Path) -> io::Result<()> {
+    sys::set_time(to, metadata.mtime())
+}
+
+fn begins_as_archive(path: &Path) -> Outcome<bool> {
+    let mut start = [0; 262];
+    let mut length = 0;
+    let mut file = File::open(path).doing(|| format!("cannot read {}", path.display()))?;
+    while length < start.len() {
+        match file.read(&mut start[length..]).doing(|| format!("cannot read {}", path.display()))? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    if !is_archive(&start[..length]) {
+        return Ok(false);
+    }
+    // Something compressed need not be a tar: Docker's ADD copies what it cannot read as one.
+    let file = File::open(path).doing(|| format!("cannot read {}", path.display()))?;
+    let readable = decompressed(file).and_then(|inner| {
+        let mut archive = tar::Archive::new(inner);
+        archive.entries()?.next().transpose().map(|entry| entry.is_some())
+    });
+    Ok(readable.unwrap_or(false))
+}
+
+/// Puts a file that was fetched, or unpacks it.
+///
+/// # Errors
+/// Unknown owners, damaged or hostile archives, failures to write.
+pub fn from_file(copy: &Copy, file: &Path, name: &str, onto: Onto) -> Outcome<Folders> {
+    let mut target = Target::new(copy, onto)?;
+    let mut to = base(copy, onto.below, onto.workdir);
+    if copy.unpack {
+        if !begins_as_archive(file)? {
+            return Err(Fault::new(format!(
+                "\"{name}\" is no archive: neither a tar nor one compressed by gzip, bzip2, xz or zstd"
+            ))
+            .hint("take `unpack` out, or look at what the URL gives"));
+        }
+        target.unpack(file, &to, copy.owner.is_some())?;
+        return Ok(target.folders);
+    }
+    let there = copy.as_docker && onto.below.entry(&to).is_some_and(|(_, metadata)| metadata.is_dir());
+    if copy.to.ends_with('/') || there || to == Path::new("/") {
+        to.push(name);
+    }
+    // As Docker has it: what comes from the web is its owner's alone.
+    let mode = target.mode(if copy.as_docker { 0o600 } else { 0o644 }, false);
+    target.file(&to, file, mode)?;
+    Ok(target.folders)
+}
+
+/// Puts a tree that was fetched.
+///
+/// # Errors
+/// Unknown owners, failures to write.
+pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Outcome<Folders> {
+    let mut target = Target::new(copy, onto)?;
+    target.keeps_owners = false;
+    let to = base(copy, onto.below, onto.workdir);
+    target.tree_of(&View::new(vec![from.to_owned()]), Path::new("/"), &to, &mut PathBuf::new())?;
     Ok(target.folders)
 }
 
@@ -77,68 +184,147 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, below: &View, w
 ///
 /// # Errors
 /// Failures to write.
-pub fn folder(path: &str, below: &View, tree: &Path) -> Outcome<Folders> {
+pub fn folder(path: &str, onto: Onto) -> Outcome<Folders> {
     let copy = Copy::default();
-    let mut target = Target::new(&copy, below, tree)?;
-    let path = below.resolve(Path::new(path));
-    if below.entry(&path).is_none() {
+    let mut target = Target::new(&copy, onto)?;
+    let path = onto.below.resolve(Path::new(path));
+    if onto.below.entry(&path).is_none() {
         target.folder(&path, 0o755)?;
     }
     Ok(target.folders)
-}
-
-/// Whether a file begins as the archives do that Docker's ADD unpacks.
-fn is_archive(path: &Path) -> bool {
-    let mut start = [0; 262];
-    let length = File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut start)).unwrap_or(0);
-    let start = &start[..length];
-    let marks: [&[u8]; 4] = [&[0x1f, 0x8b], &[0xfd, b'7', b'z', b'X', b'Z', 0], b"BZh", &[0x28, 0xb5, 0x2f, 0xfd]];
-    marks.iter().any(|mark| start.starts_with(mark)) || start.get(257..262) == Some(b"ustar")
 }
 
 /// Copies files of another image; their permissions are kept.
 ///
 /// # Errors
 /// Sources that the image does not have, failures to write.
-pub fn from_image(copy: &Copy, from: &View, below: &View, workdir: &str, tree: &Path) -> Outcome<Folders> {
-    let mut target = Target::new(copy, below, tree)?;
-    let base = base(copy, below, workdir);
-    let mut sources = Vec::new();
-    for source in &copy.sources {
-        let found = if source.contains(['*', '?', '[']) { from.glob(source) } else { vec![PathBuf::from(source)] };
-        if found.is_empty() {
-            return Err(Fault::new(format!("in the image it copies from nothing matches \"{source}\"")));
-        }
-        sources.extend(found);
-    }
-    for source in &sources {
-        let path = from.resolve(source);
-        let Some((_, metadata)) = from.entry(&path) else {
-            return Err(Fault::new(format!("the image it copies from has no \"{}\"", source.display())));
-        };
-        let there = copy.as_docker && below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir());
-        let into_folder = copy.to.ends_with('/') || sources.len() > 1 || there || base == Path::new("/");
-        let name = source.file_name().or(path.file_name()).unwrap_or_default();
-        let to = if !metadata.is_dir() && into_folder { base.join(name) } else { base.clone() };
+pub fn from_image(copy: &Copy, from: &View, onto: Onto) -> Outcome<Folders> {
+    let mut target = Target::new(copy, onto)?;
+    for (path, to) in taken(copy, from, onto.below, onto.workdir)? {
         target.tree_of(from, &path, &to, &mut PathBuf::new())?;
     }
     Ok(target.folders)
+}
+
+/// What a copy takes of another image, and where each goes.
+///
+/// # Errors
+/// Sources that the image does not have.
+fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Outcome<Vec<(PathBuf, PathBuf)>> {
+    let base = base(copy, below, workdir);
+    let mut sources: Vec<(String, PathBuf)> = Vec::new();
+    for source in &copy.sources {
+        // What stands before `/./` is not kept with `parents`.
+        let (pivot, _) = source.split_once("/./").unwrap_or_default();
+        let plain = source.replacen("/./", "/", 1);
+        let found = if plain.contains(['*', '?', '[']) { from.glob(&plain) } else { vec![PathBuf::from(&plain)] };
+        if found.is_empty() {
+            return Err(Fault::new(format!("in the image it copies from nothing matches \"{source}\"")));
+        }
+        sources.extend(found.into_iter().map(|path| (pivot.to_owned(), path)));
+    }
+    let several = sources.len() > 1;
+    let mut all = Vec::new();
+    for (pivot, source) in sources {
+        let path = from.resolve(&source);
+        let Some((_, metadata)) = from.entry(&path) else {
+            return Err(Fault::new(format!("the image it copies from has no \"{}\"", source.display())));
+        };
+        let name = source.file_name().or(path.file_name()).unwrap_or_default();
+        let there = copy.as_docker && below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir());
+        let into_folder = copy.to.ends_with('/') || several || there || base == Path::new("/");
+        let to = if copy.parents {
+            let whole = source.strip_prefix("/").unwrap_or(&source);
+            let kept = whole.strip_prefix(pivot.trim_matches('/')).unwrap_or(whole);
+            base.join(kept)
+        } else if !metadata.is_dir() && into_folder {
+            base.join(name)
+        } else {
+            base.clone()
+        };
+        all.push((path, to));
+    }
+    Ok(all)
+}
+
+/// All that a copy's tree depends on beside its own files: where it goes, whose it is, what the folders on
+/// its way are like, and what it takes of another image. Nothing where that is not known beforehand.
+pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View>, tree: Option<&FileTree>) -> Option<Digest> {
+    if copy.unpack {
+        return None;
+    }
+    let base = lone_base(copy, tree, below, base(copy, below, workdir));
+    let mut folders: BTreeMap<PathBuf, Option<(u32, u32, u32, i64)>> = BTreeMap::new();
+    let mut visit = |path: &Path, itself: bool| {
+        for folder in path.ancestors().skip(usize::from(!itself)) {
+            if folders.contains_key(folder) {
+                break;
+            }
+            let state = below.entry(folder).filter(|(_, metadata)| metadata.is_dir());
+            let state = state.map(|(_, metadata)| (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime()));
+            folders.insert(folder.to_owned(), state);
+        }
+    };
+    visit(&base, false);
+    for (name, _) in &copy.inline {
+        visit(&base.join(name), false);
+    }
+    for entry in tree.iter().flat_map(|tree| &tree.entries) {
+        let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
+        visit(&to, entry.kind == TreeKind::Folder);
+    }
+    let mut contents = Vec::new();
+    if let Some(from) = from {
+        for (path, to) in taken(copy, from, below, workdir).ok()? {
+            listing(from, &path, &to, &mut contents, &mut visit).ok()?;
+        }
+    }
+    let owner = match &copy.owner {
+        None => (0, 0),
+        Some(owner) => {
+            let found = identity_in(&below.read("/etc/passwd"), &below.read("/etc/group"), owner, &[]).ok()?;
+            (found.uid, found.gid)
+        }
+    };
+    Some(Digest::of_json(&(base, owner, folders.into_iter().collect::<Vec<_>>(), contents)))
+}
+
+/// What stands at a path of a view, and below it, as text.
+fn listing(from: &View, path: &Path, to: &Path, found: &mut Vec<String>, visit: &mut dyn FnMut(&Path, bool)) -> io::Result<()> {
+    let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
+    visit(to, metadata.is_dir());
+    let content = if metadata.is_symlink() {
+        fs::read_link(&place)?.display().to_string()
+    } else if metadata.is_file() {
+        let capability = sys::get_attribute(&place, CAPABILITY)?;
+        format!("{} {capability:?}", digest_of(&place)?)
+    } else {
+        String::new()
+    };
+    found.push(format!("{} {:o} {}:{} {content}", to.display(), metadata.mode(), metadata.uid(), metadata.gid()));
+    if metadata.is_dir() {
+        for name in from.list(path) {
+            listing(from, &path.join(&name), &to.join(&name), found, visit)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives a tree's folders what they have below, or what the step says, once everything is in them.
 ///
 /// # Errors
 /// Those of changing owner, permissions and time.
-pub fn settle(tree: &Path, below: &View, folders: &Folders) -> Outcome<()> {
+pub fn settle(tree: &Path, below: &View, folders: &Folders, epoch: i64) -> Outcome<()> {
     // The deepest first: what is set in a folder must not touch the folder's time again.
-    for (folder, (owner, mode)) in folders.iter().rev() {
-        let (mode, owner, time) = match below.entry(folder) {
-            Some((_, metadata)) if metadata.is_dir() => {
-                (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(EPOCH))
+    for (path, folder) in folders.iter().rev() {
+        let (mode, owner, time) = match (folder.exact, below.entry(path)) {
+            (Some(time), _) => (folder.mode, folder.owner, time),
+            (None, Some((_, metadata))) if metadata.is_dir() => {
+                (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(epoch))
             }
-            _ => (*mode, *owner, EPOCH),
+            _ => (folder.mode, folder.owner, epoch),
         };
-        finish(&place(tree, folder), mode, owner, time)?;
+        finish(&place(tree, path), mode, owner, time)?;
     }
     Ok(())
 }
@@ -160,8 +346,23 @@ fn base(copy: &Copy, below: &View, workdir: &str) -> PathBuf {
     below.resolve(&Path::new(workdir).join(&copy.to))
 }
 
+/// As a Dockerfile has it: a lone file goes into a folder that is there.
+fn lone_base(copy: &Copy, files: Option<&FileTree>, below: &View, mut base: PathBuf) -> PathBuf {
+    if let (Some([only]), true) = (files.map(|files| files.entries.as_slice()), copy.as_docker)
+        && only.to.is_empty()
+        && (base == Path::new("/") || below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir()))
+    {
+        let archive = copy.unpack;
+        if !archive {
+            base.push(Path::new(&only.from).file_name().unwrap_or_default());
+        }
+    }
+    base
+}
+
 impl<'a> Target<'a> {
-    fn new(copy: &'a Copy, below: &'a View, tree: &'a Path) -> Outcome<Self> {
+    fn new(copy: &'a Copy, onto: Onto<'a>) -> Outcome<Self> {
+        let below = onto.below;
         let owner = match &copy.owner {
             None => (0, 0),
             Some(owner) => {
@@ -170,21 +371,26 @@ impl<'a> Target<'a> {
                 (found.uid, found.gid)
             }
         };
-        let folders = [(PathBuf::from("/"), ((0, 0), 0o755))].into();
         Ok(Self {
             below,
-            tree,
+            tree: onto.tree,
+            epoch: onto.epoch,
             owner,
-            mode: copy.mode,
+            mode: copy.mode.as_ref(),
             as_docker: copy.as_docker,
             exclude: &copy.exclude,
             keeps_owners: copy.as_docker && copy.owner.is_none(),
-            folders,
+            folders: [(PathBuf::from("/"), Folder { owner: (0, 0), mode: 0o755, exact: None })].into(),
         })
     }
 
     fn place(&self, path: &Path) -> PathBuf {
         place(self.tree, path)
+    }
+
+    /// The permissions of something that comes with others.
+    fn mode(&self, mode: u32, folder: bool) -> u32 {
+        self.mode.map_or(mode, |given| given.apply(mode, folder))
     }
 
     /// Makes the folders above a path; what each is like is settled at the end.
@@ -195,22 +401,27 @@ impl<'a> Target<'a> {
         }
         let Some(parent) = path.parent().filter(|parent| !self.folders.contains_key(*parent)) else { return Ok(()) };
         self.parents(parent)?;
-        self.make_folder(parent, (0, 0), 0o755)
+        self.make_folder(parent, Folder { owner: (0, 0), mode: 0o755, exact: None })
     }
 
     /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.
-    fn make_folder(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Outcome<()> {
+    fn make_folder(&mut self, path: &Path, folder: Folder) -> Outcome<()> {
         // Asked now, so that whoever makes this tree before its turn knows that it matters.
         let _ = self.below.entry(path);
         let place = self.place(path);
-        match fs::symlink_metadata(&place) {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => {
-                return Err(Fault::new(format!("one source puts a file or link at {}, and another a folder", path.display())));
+        match fs::create_dir(&place) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !fs::symlink_metadata(&place).is_ok_and(|metadata| metadata.is_dir()) {
+                    return Err(Fault::new(format!(
+                        "one source puts a file or link at {}, and another a folder",
+                        path.display()
+                    )));
+                }
             }
-            Err(_) => fs::create_dir(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?,
+            Err(error) => return Err(disk_fault(&format!("cannot make {}", path.display()), error)),
         }
-        self.folders.insert(path.to_owned(), (owner, mode));
+        self.folders.insert(path.to_owned(), folder);
         Ok(())
     }
 
@@ -226,7 +437,8 @@ impl<'a> Target<'a> {
             return Ok(());
         }
         self.parents(path)?;
-        self.make_folder(path, self.owner, if self.as_docker { self.mode.unwrap_or(mode) } else { mode })
+        let mode = if self.as_docker { self.mode(mode, true) } else { mode };
+        self.make_folder(path, Folder { owner: self.owner, mode, exact: None })
     }
 
     fn content(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
@@ -234,7 +446,7 @@ impl<'a> Target<'a> {
         let place = self.place(path);
         Self::make_room(&place);
         fs::write(&place, bytes).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
-        finish(&place, mode, self.owner, EPOCH)
+        finish(&place, mode, self.owner, self.epoch)
     }
 
     fn link(&mut self, path: &Path, link: &Path) -> Outcome<()> {
@@ -243,7 +455,7 @@ impl<'a> Target<'a> {
         Self::make_room(&place);
         symlink(link, &place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
         sys::set_owner(&place, self.owner.0, self.owner.1)
-            .and_then(|()| sys::set_time(&place, EPOCH))
+            .and_then(|()| sys::set_time(&place, self.epoch))
             .doing(|| format!("cannot set the owner of {}", path.display()))
     }
 
@@ -251,11 +463,80 @@ impl<'a> Target<'a> {
         self.parents(path)?;
         let place = self.place(path);
         let source = File::open(from).doing(|| format!("cannot read {}", from.display()))?;
-        Self::make_room(&place);
-        let out = File::create_new(&place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
+        let out = match File::create_new(&place) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Self::make_room(&place);
+                File::create_new(&place)
+            }
+            other => other,
+        };
+        let out = out.map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
         sys::copy_file(&source, &out).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))?;
-        finish(&place, mode, self.owner, EPOCH)?;
+        sys::finish_file(&out, mode, self.owner, self.epoch)
+            .doing(|| format!("cannot set the owner and permissions of {}", path.display()))?;
         Ok(place)
+    }
+
+    /// Unpacks an archive into a folder, following links of the image below as its own programs would.
+    fn unpack(&mut self, archive: &Path, to: &Path, owned: bool) -> Outcome<()> {
+        // Beside the tree, in the step's own staging folder.
+        let place = self.tree.with_file_name(format!("unpacked-{}", sys::unique()));
+        fs::create_dir(&place).map_err(|error| disk_fault("cannot make a staging folder", error))?;
+        let rules = Rules {
+            latest: self.epoch,
+            owner: owned.then_some(self.owner),
+            whiteouts: false,
+            devices: false,
+            folder_times: true,
+        };
+        let failed = |error: io::Error| disk_fault("it is damaged, or does what no archive may", error);
+        let length = fs::metadata(archive).map_err(failed)?.len();
+        let file = File::open(archive).map_err(failed)?;
+        let mut writer = image::Tree::new(&place, rules).map_err(failed)?;
+        let named = writer.write(Bounded::new(decompressed(file).map_err(failed)?, length)).map_err(failed)?;
+        writer.finish().map_err(failed)?;
+        let named: std::collections::BTreeSet<String> = named.into_iter().collect();
+        self.folder_or_there(to)?;
+        self.merge(&place, Path::new("/"), to, &named)?;
+        let _ = fs::remove_dir_all(&place);
+        Ok(())
+    }
+
+    fn folder_or_there(&mut self, to: &Path) -> Outcome<()> {
+        if to == Path::new("/") || self.folders.contains_key(to) {
+            return Ok(());
+        }
+        self.parents(to)?;
+        self.make_folder(to, Folder { owner: self.owner, mode: 0o755, exact: None })
+    }
+
+    /// Moves what was unpacked to its place; folders that the archive names are as it says.
+    fn merge(&mut self, from: &Path, inside: &Path, to: &Path, named: &std::collections::BTreeSet<String>) -> Outcome<()> {
+        let failed = || format!("cannot move {}", inside.display());
+        let mut entries: Vec<_> = fs::read_dir(from).doing(failed)?.flatten().collect();
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let inside = inside.join(entry.file_name());
+            let metadata = entry.metadata().doing(failed)?;
+            let to = to.join(entry.file_name());
+            if metadata.is_dir() {
+                let to = self.below.resolve(&to);
+                let is_named = named.contains(&inside.display().to_string());
+                let time = is_named.then(|| metadata.mtime().min(self.epoch));
+                let folder = Folder { owner: (metadata.uid(), metadata.gid()), mode: metadata.mode() & 0o7777, exact: time };
+                self.parents(&to)?;
+                if to != Path::new("/") {
+                    self.make_folder(&to, folder)?;
+                }
+                self.merge(&entry.path(), &inside, &to, named)?;
+            } else {
+                self.parents(&to)?;
+                let place = self.place(&to);
+                Self::make_room(&place);
+                fs::rename(entry.path(), &place).map_err(|error| disk_fault(&failed(), error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Copies a path of a view with everything below it.
@@ -281,7 +562,8 @@ impl<'a> Target<'a> {
             let link = fs::read_link(&place).doing(|| format!("cannot read {}", place.display()))?;
             self.link(to, &link)
         } else if metadata.is_file() {
-            let made = self.file(to, &place, self.mode.unwrap_or(metadata.mode() & 0o7777))?;
+            let mode = self.mode(metadata.mode() & 0o7777, false);
+            let made = self.file(to, &place, mode)?;
             // A change of owner takes it away.
             match sys::get_attribute(&place, CAPABILITY).ok().flatten() {
                 Some(value) => {

@@ -5,8 +5,10 @@
 
 mod ahead;
 mod copy;
+mod mounts;
 mod run;
 mod scan;
+mod squash;
 mod view;
 
 pub use run::helper;
@@ -14,19 +16,18 @@ pub use scan::{ScanCache, Scanner};
 pub use view::View;
 
 use self::ahead::{Ahead, Early, Made};
-use self::copy::Folders;
-use crate::debian::{self, Mirrors, Progress, Settings};
+use self::copy::{Folders, Onto};
+use crate::debian::{self, Mirrors, Settings};
+use crate::fetch::{self, Progress};
+use crate::git;
 use crate::image;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
-use crate::plan::{Facts, FileTree, Image, ImageRecord, Pending, StepOutput, Walk, settings, step_records, walk};
-use crate::runtime::{MountKind, MountSpec};
-use crate::spec::{Copy, Debian, Places, Project, Propagation, Run, RunSource, Step};
+use crate::plan::{Facts, FileTree, Image, ImageRecord, Import, Pending, Squash, StepOutput, Walk, settings, step_records, walk};
+use crate::spec::{Add, AddSource, Copy, Debian, Outside, Places, Project, Step};
 use crate::store::{Lease, Staging, Store, disk_fault};
-use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -74,6 +75,23 @@ impl Facts for StoreFacts<'_> {
 
     fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
         self.scanner.tree(image, step)
+    }
+
+    fn archive(&self, outside: &Outside) -> Result<Digest, String> {
+        self.scanner.archive(outside)
+    }
+
+    fn surroundings(
+        &self,
+        copy: &Copy,
+        workdir: &str,
+        below: &[LayerInfo],
+        from: &[LayerInfo],
+        tree: Option<&FileTree>,
+    ) -> Option<Digest> {
+        let view = |layers: &[LayerInfo]| View::new(layers.iter().map(|layer| self.store.layer_path(&layer.diff_id)).collect());
+        let from = copy.from.as_ref().map(|_| view(from));
+        copy::surroundings(copy, workdir, &view(below), from.as_ref(), tree)
     }
 }
 
@@ -170,7 +188,7 @@ impl Builder<'_> {
         loop {
             match walk(self.project, self.lock, name, &self.facts()) {
                 Walk::Built(image) => {
-                    self.pin(image.layers.iter().map(|layer| &layer.diff_id).chain([&image.digest]))?;
+                    self.pin(image.parts())?;
                     // A collection may have come between the look and the pin.
                     if image::load(self.store, &image.digest).is_some() {
                         return Ok(image);
@@ -178,7 +196,7 @@ impl Builder<'_> {
                 }
                 Walk::Assemble(assembly) => {
                     self.pin([&assembly.key])?;
-                    let image = image::save(self.store, &assembly.config, &assembly.layers)?;
+                    let image = image::save(self.store, &assembly.config, &assembly.layers, self.lock.epoch)?;
                     self.pin([&image.digest])?;
                     self.store.put_result(&assembly.key, &image.digest)?;
                 }
@@ -186,19 +204,66 @@ impl Builder<'_> {
                     begin(self.early(name, &pending));
                     self.step(name, &pending, ahead.take(pending.index))?;
                 }
+                Walk::Squash(squash) => self.squash(name, &squash)?,
+                Walk::Import(import) => self.import(name, &import)?,
                 Walk::Blocked(other) => return Err(Fault::new(format!("image {name} needs image {other}, which is not built"))),
                 Walk::Unlocked => {
-                    return Err(Fault::new(format!("the packages of image {name} are not locked")).hint("type `stead update`"));
+                    return Err(Fault::new(format!("what image {name} is made of is not locked")).hint("type `stead update`"));
                 }
-                Walk::Missing { step, why } => {
-                    let place = self.places.of(&format!("image.{name}.step{step}.source0"));
-                    return Err(Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: ")))));
-                }
-                Walk::Foreign(text) => {
-                    return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet")));
-                }
+                Walk::Missing { step, why } => return Err(self.at(name, &format!("step{step}.source0"), &why)),
+                Walk::NoArchive(why) => return Err(self.at(name, "from", &why)),
             }
         }
+    }
+
+    /// A fault with its place in the project's files.
+    fn at(&self, name: &Name, part: &str, why: &str) -> Fault {
+        let place = self.places.of(&format!("image.{name}.{part}"));
+        Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: "))))
+    }
+
+    /// Makes one layer of an image's own.
+    fn squash(&self, name: &Name, squash: &Squash) -> Outcome<()> {
+        let started = Instant::now();
+        let shown = format!("squash {} layers", squash.own.len());
+        (self.report)(Event::Started { image: name.clone(), step: shown.clone() });
+        self.pin(squash.below.iter().chain(&squash.own).map(|layer| &layer.diff_id).chain([&squash.key]))?;
+        let (_staging, tree) = self.staging()?;
+        squash::squash(&self.paths(&squash.own), &tree)?;
+        let output = StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() };
+        self.store.put_result(&squash.key, &output)?;
+        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
+        Ok(())
+    }
+
+    /// Takes an image that is made elsewhere into the store.
+    fn import(&self, name: &Name, import: &Import) -> Outcome<()> {
+        let started = Instant::now();
+        let shown = match &import.outside {
+            Outside::Archive { path, .. } => format!("take in {path}"),
+            Outside::Reference(text) => format!("take in {text}"),
+        };
+        (self.report)(Event::Started { image: name.clone(), step: shown.clone() });
+        self.pin([&import.key])?;
+        let image = match (&import.outside, import.digest) {
+            (Outside::Archive { path, name: wanted }, _) => {
+                let layout = image::Layout::open(&self.scanner.folder().join(path), wanted.as_deref());
+                layout.and_then(|layout| layout.import(self.store, &|digests| self.pin(digests)))
+            }
+            (Outside::Reference(text), Some(digest)) => image::load(self.store, &digest).ok_or_else(|| {
+                Fault::new(format!("the image \"{text}\" that stead.lock names is not in the store"))
+                    .hint(format!("it is {}; build it where it comes from, or type `stead update {text}`", digest.short(12)))
+            }),
+            (Outside::Reference(text), None) => Err(Fault::new(format!("the image \"{text}\" is not locked"))),
+        };
+        let image = image.map_err(|fault| {
+            let code = fault.code();
+            Fault::caused(self.at(name, "from", &format!("cannot {shown}")).to_string(), fault).exit(code)
+        })?;
+        self.pin(image.parts())?;
+        self.store.put_result(&import.key, &image.digest)?;
+        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
+        Ok(())
     }
 
     /// The steps after one that can be made beside it: all up to the next command.
@@ -216,7 +281,7 @@ impl Builder<'_> {
                 },
                 _ => {}
             }
-            if matches!(step, Step::Debian(_) | Step::Copy(_)) {
+            if matches!(step, Step::Debian(_) | Step::Copy(_) | Step::Add(_)) {
                 found.push(Early { index, workdir: workdir.clone(), below: pending.layers.clone(), from });
             }
         }
@@ -250,6 +315,10 @@ impl Builder<'_> {
             (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });
         }
         self.store.put_result(&pending.key, &output)?;
+        if let Some(narrow) = &pending.narrow {
+            self.pin([narrow])?;
+            self.store.put_result(narrow, &output)?;
+        }
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
         Ok(())
     }
@@ -259,7 +328,7 @@ impl Builder<'_> {
             let (staging, tree) = self.staging()?;
             let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
             let around = self.around(name, run, pending, &staging)?;
-            run::run(run, pending, around, &self.paths(&pending.layers), &staging, &tree, &report)?;
+            run::run(run, pending, around, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)?;
             return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
         }
         let below = self.view(&pending.layers);
@@ -276,75 +345,8 @@ impl Builder<'_> {
                 },
             )?,
         };
-        copy::settle(&made.tree(), &below, &made.folders)?;
+        copy::settle(&made.tree(), &below, &made.folders, self.lock.epoch)?;
         Ok(StepOutput { layer: self.adopt(&made.tree())?, skipped: made.skipped })
-    }
-
-    /// What a command finds at its mounts.
-    fn around(&self, name: &Name, run: &Run, pending: &Pending, staging: &Staging) -> Outcome<run::Around> {
-        let mut around = run::Around::default();
-        let context = staging.join("context");
-        if scan::context_mounts(run).next().is_some() {
-            let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
-            let copy = Copy { to: "/".into(), as_docker: true, ..Copy::default() };
-            fs::create_dir(&context).doing(|| "cannot make a staging folder".into())?;
-            let below = View::new(Vec::new());
-            let folders = copy::from_folder(&copy, files, self.scanner.folder(), &below, "/", &context)?;
-            copy::settle(&context, &below, &folders)?;
-        }
-        let mut contexts = 0;
-        for mount in &run.mounts {
-            let bind = |source: PathBuf| MountKind::Bind { source, subpath: None, propagation: Propagation::Private };
-            let kind = match &mount.source {
-                RunSource::Cache { id, mode, owner, locked } => {
-                    let place = self.store.root().join("caches").join(Digest::of(id).short(32));
-                    if !place.exists() {
-                        fs::create_dir_all(&place)
-                            .and_then(|()| sys::set_owner(&place, owner.0, owner.1))
-                            .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(*mode)))
-                            .doing(|| format!("cannot make the cache {id}"))?;
-                    }
-                    if *locked {
-                        let lock = sys::Lock::wait(&place.with_extension("lock"), sys::Hold::Alone);
-                        around.locks.push(lock.doing(|| format!("cannot wait for the cache {id}"))?);
-                    }
-                    bind(place)
-                }
-                RunSource::Tmpfs { size } => MountKind::Tmpfs { size: *size, mode: 0o1777 },
-                RunSource::Image { name, path } => {
-                    let layers = pending.mounted.get(name).map(|layers| self.paths(layers)).unwrap_or_default();
-                    let subpath = Some(PathBuf::from(path.trim_matches('/'))).filter(|path| !path.as_os_str().is_empty());
-                    MountKind::Image { layers: layers.into_iter().rev().collect(), subpath }
-                }
-                RunSource::Context { .. } => {
-                    contexts += 1;
-                    bind(context.join((contexts - 1).to_string()))
-                }
-                RunSource::Secret { name, mode, owner, required } => {
-                    let file = self.project.secrets.get(name).map(|file| self.scanner.folder().join(file));
-                    match file.as_ref().map(fs::read) {
-                        Some(Ok(content)) => around.file(&mount.to, *mode, *owner, content),
-                        None if !required => {}
-                        None => {
-                            return Err(Fault::new(format!("the project has no secret \"{name}\""))
-                                .hint(format!("declare it: secret \"{name}\" file=\"…\"")));
-                        }
-                        Some(Err(error)) => return Err(Fault::caused(format!("cannot read the secret \"{name}\""), error)),
-                    }
-                    continue;
-                }
-                RunSource::Script(text) => {
-                    // On disk, because memory that files are shown from executes nothing.
-                    let place = staging.join(&format!("script{}", around.mounts.len()));
-                    fs::write(&place, text)
-                        .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
-                        .doing(|| "cannot write a script".into())?;
-                    bind(place)
-                }
-            };
-            around.mounts.push(MountSpec { kind, to: mount.to.clone().into(), read_only: mount.read_only });
-        }
-        Ok(around)
     }
 
     fn staging(&self) -> Outcome<(Staging, PathBuf)> {
@@ -360,20 +362,57 @@ impl Builder<'_> {
         let view = self.view(&early.below);
         let mut made =
             Made { staging, skipped: Vec::new(), folders: Folders::new(), below: early.below.clone(), seen: BTreeSet::new() };
+        let onto = Onto { below: &view, workdir: &early.workdir, tree: &tree, epoch: self.lock.epoch };
         match &self.project.images[name].steps[early.index] {
             Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
-            Step::Copy(copy) if copy.from.is_some() => {
-                made.folders = copy::from_image(copy, &self.view(&early.from), &view, &early.workdir, &tree)?;
-            }
-            Step::Folder(path) => made.folders = copy::folder(path, &view, &tree)?,
+            Step::Copy(copy) if copy.from.is_some() => made.folders = copy::from_image(copy, &self.view(&early.from), onto)?,
+            Step::Folder(path) => made.folders = copy::folder(path, onto)?,
             Step::Copy(copy) => {
                 let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
-                made.folders = copy::from_folder(copy, files, self.scanner.folder(), &view, &early.workdir, &tree)?;
+                made.folders = copy::from_folder(copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;
             }
+            Step::Add(add) => made.folders = self.add(add, &made.staging, onto)?,
             _ => {}
         }
         made.seen = view.seen();
         Ok(made)
+    }
+
+    /// Fetches what an `add` names, and puts it in place.
+    fn add(&self, add: &Add, staging: &Staging, onto: Onto) -> Outcome<Folders> {
+        let copy = Copy {
+            to: add.to.clone(),
+            owner: add.owner.clone(),
+            mode: add.mode.clone(),
+            exclude: add.exclude.clone(),
+            unpack: add.unpack,
+            as_docker: add.as_docker,
+            ..Copy::default()
+        };
+        let locked = add.unknown().map(|unknown| self.lock.remotes.get(&unknown).cloned().unwrap_or_default());
+        let offline = |what: &str| Fault::new(format!("{what} is not in the store, and --offline forbids fetching it"));
+        match &add.source {
+            AddSource::Url { url, sha256 } => {
+                let digest = sha256.or_else(|| Digest::parse(locked.as_deref()?));
+                let digest = digest.ok_or_else(|| Fault::new(format!("{url} is not locked")).hint("type `stead update`"))?;
+                self.pin([&digest])?;
+                if self.offline && !self.store.download_path(&digest).is_file() {
+                    return Err(offline(url));
+                }
+                fetch::file(self.store, url, Some(&digest), &self.progress)?;
+                let name = url.split(['?', '#']).next().unwrap_or(url).rsplit('/').next().unwrap_or_default();
+                copy::from_file(&copy, &self.store.download_path(&digest), name, onto)
+            }
+            AddSource::Git { url, reference, folder } => {
+                let commit = locked.or_else(|| reference.clone()).unwrap_or_default();
+                let tree = staging.join("checkout");
+                if self.offline {
+                    return Err(offline(url));
+                }
+                git::checkout(url, &commit, folder.as_deref(), &tree, &staging.join("git"))?;
+                copy::from_tree(&copy, &tree, onto)
+            }
+        }
     }
 
     /// Fetches and unpacks the packages of a step; tells those whose scripts did nothing for us.
@@ -390,8 +429,8 @@ impl Builder<'_> {
             Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
         };
         self.pin(packages.iter().map(|package| &package.sha256))?;
-        let files = debian::fetch_packages(self.store, &packages, mirrors, &self.progress)?;
-        Ok(debian::unpack(&packages, &files, tree)?.skipped)
+        let files = debian::fetch_packages(self.store, &packages, mirrors, &self.settings.folder, &self.progress)?;
+        Ok(debian::unpack(&packages, &files, tree, self.lock.epoch)?.skipped)
     }
 
     /// Makes a tree a layer of the store, unless it is empty.
@@ -399,7 +438,7 @@ impl Builder<'_> {
         if fs::read_dir(tree).doing(|| "cannot read a staging folder".into())?.next().is_none() {
             return Ok(None);
         }
-        image::normalise(tree).doing(|| "cannot normalise a layer".into())?;
+        image::normalise(tree, self.lock.epoch).doing(|| "cannot normalise a layer".into())?;
         let info = image::digest_tree(tree).doing(|| "cannot read a layer".into())?;
         self.pin([&info.diff_id])?;
         self.store.adopt_layer(tree, &info)?;
@@ -439,7 +478,6 @@ struct State {
     failed: Option<Fault>,
 }
 
-/// A step in a few words.
 /// A step in one line.
 pub fn describe(step: &Step) -> String {
     match step {
@@ -449,6 +487,10 @@ pub fn describe(step: &Step) -> String {
                 copy.sources.iter().chain(copy.inline.iter().map(|(name, _)| name)).map(String::as_str).collect();
             format!("copy {} to {}", names.join(" "), copy.to)
         }
+        Step::Add(add) => match &add.source {
+            AddSource::Url { url, .. } => format!("add {url} to {}", add.to),
+            AddSource::Git { url, .. } => format!("add {url} to {}", add.to),
+        },
         Step::Folder(path) => format!("folder {path}"),
         Step::Run(run) => {
             let text = run.words.join(" ");

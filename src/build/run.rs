@@ -9,7 +9,7 @@ use crate::runtime::{
     self, Cgroup, CgroupSpec, FileSpec, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec, Stdio, TARGETS, seccomp,
 };
 use crate::spec::{Propagation, Run};
-use crate::store::Staging;
+use crate::store::{CACHE_QUOTA, Cache, Staging, Store};
 use crate::sys;
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,9 @@ const LAST: usize = 20;
 pub struct Around {
     pub mounts: Vec<MountSpec>,
     /// Held while the command runs.
-    pub locks: Vec<sys::Lock>,
+    pub caches: Vec<Cache>,
+    /// Variables that only the mounts know.
+    pub env: BTreeMap<String, String>,
     files: Vec<FileSpec>,
     contents: Vec<Vec<u8>>,
 }
@@ -54,16 +56,23 @@ pub fn run(
     pending: &Pending,
     mut around: Around,
     layers: &[PathBuf],
-    staging: &Staging,
-    tree: &Path,
+    (store, staging, tree): (&Store, &Staging, &Path),
     report: &dyn Fn(String),
 ) -> Outcome<()> {
     for name in ["work", "root", "scratch", "empty"] {
         fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
     }
     let missing = missing_targets(layers, &around);
-    let (contents, _locks) = (around.contents.clone(), std::mem::take(&mut around.locks));
+    let (contents, caches) = (around.contents.clone(), std::mem::take(&mut around.caches));
     let spec = spec(run, pending, around, layers, staging, tree);
+    let ended = command(run, &(spec, contents), report);
+    store.caches_used(caches, CACHE_QUOTA);
+    ended?;
+    clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())
+}
+
+/// Runs a command in a process of its own, and tells what it says.
+fn command(run: &Run, described: &(Spec, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome<()> {
     let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .arg("build-step")
@@ -73,7 +82,7 @@ pub fn run(
         .stderr(ProcessStdio::inherit())
         .spawn()
         .doing(|| "cannot start the build's helper".into())?;
-    let text = serde_json::to_vec(&(spec, contents)).doing(|| "cannot describe the step".into())?;
+    let text = serde_json::to_vec(described).doing(|| "cannot describe the step".into())?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(&text).doing(|| "the build's helper is gone".into())?;
     }
@@ -98,14 +107,15 @@ pub fn run(
         }
         return Err(if run.network { fault } else { fault.hint("if it needs the network: run … network=#true") });
     }
-    clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())
+    Ok(())
 }
 
-fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Spec {
-    let words: Vec<String> =
-        if run.shell { pending.shell.iter().chain(&run.words).cloned().collect() } else { run.words.clone() };
+pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Spec {
+    let words = if run.shell { [pending.config.shell(), run.words.clone()].concat() } else { run.words.clone() };
     let mut env = pending.args.clone();
-    env.extend(pending.config.env.clone());
+    for more in [&pending.config.env, &run.env, &around.env] {
+        env.extend(more.clone());
+    }
     let mut lower: Vec<PathBuf> = layers.iter().rev().cloned().collect();
     if lower.is_empty() {
         lower.push(staging.join("empty"));
@@ -126,7 +136,7 @@ fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], stagin
             args: words,
             env,
             workdir: pending.config.workdir.clone(),
-            user: pending.config.user.clone(),
+            user: run.user.clone().unwrap_or_else(|| pending.config.user.clone()),
             groups: Vec::new(),
             tty: false,
         },

@@ -4,13 +4,14 @@
 //! device; an entry is trusted only if the file was last changed well before it was read (git's
 //! racy-entry rule).
 
-use crate::model::{Digest, Hasher, Name, pattern_matches};
+use super::copy::digest_of;
+use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::spec::{BuildContext, Copy, Project, Run, RunSource, Step};
+use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -27,11 +28,19 @@ struct CacheEntry {
     digest: Digest,
 }
 
-/// The files of all `copy` steps of a project.
+impl ScanCache {
+    /// Whether a file has the digest that it was seen with, as its identity tells.
+    pub fn knows(&self, path: &str, metadata: &Metadata, digest: &Digest) -> bool {
+        self.0.get(path).is_some_and(|entry| entry.digest == *digest && entry.identity == identity(metadata))
+    }
+}
+
+/// The files of all `copy` steps of a project, and the archives that images start from.
 #[derive(Debug)]
 pub struct Scanner {
     folder: PathBuf,
     trees: BTreeMap<(Name, usize), Result<FileTree, String>>,
+    archives: BTreeMap<Outside, Result<Digest, String>>,
     /// What to keep for the next time.
     pub cache: ScanCache,
 }
@@ -59,7 +68,23 @@ impl Scanner {
                 trees.insert((name.clone(), index), tree);
             }
         }
-        Self { folder: folder.to_owned(), trees, cache: new }
+        let mut archives = BTreeMap::new();
+        for image in project.images.values() {
+            if let Base::Outside(outside @ Outside::Archive { path, .. }) = &image.from {
+                let ignore = Ignore::default();
+                let mut reader = Reader::new(folder, None, &ignore, &cache, &mut new);
+                archives.entry(outside.clone()).or_insert_with(|| reader.archive(path));
+            }
+        }
+        Self { folder: folder.to_owned(), trees, archives, cache: new }
+    }
+
+    /// What identifies the content of an archive.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in the user's words.
+    pub fn archive(&self, outside: &Outside) -> Result<Digest, String> {
+        self.archives.get(outside).cloned().unwrap_or_else(|| Err("no such archive".into()))
     }
 
     pub fn folder(&self) -> &Path {
@@ -89,6 +114,10 @@ impl Scanner {
     pub fn sources(&self) -> Vec<PathBuf> {
         let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
         let mut all: Vec<PathBuf> = trees.flat_map(|tree| &tree.entries).map(|entry| self.folder.join(&entry.from)).collect();
+        all.extend(self.archives.keys().filter_map(|outside| match outside {
+            Outside::Archive { path, .. } => Some(self.folder.join(path)),
+            Outside::Reference(_) => None,
+        }));
         all.sort();
         all.dedup();
         all
@@ -169,6 +198,24 @@ impl<'a> Reader<'a> {
         Ok(tree)
     }
 
+    /// A file by its content; an OCI layout by its index, which names everything in it by digest.
+    fn archive(&mut self, path: &str) -> Result<Digest, String> {
+        let full = self.folder.join(path);
+        let real = fs::canonicalize(&full).map_err(|error| self.missing(path, &error).replace("to copy", "to start from"))?;
+        if !real.starts_with(&self.top) {
+            return Err(format!("\"{path}\" leads out of the project's folder, to {}", real.display()));
+        }
+        if real.is_dir() {
+            let named = ["index.json", "manifest.json"].iter().find_map(|name| fs::read(real.join(name)).ok());
+            return named.map(Digest::of).ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"));
+        }
+        let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+        match self.file(path, &metadata)? {
+            TreeKind::File { digest, .. } => Ok(digest),
+            _ => Err(format!("\"{path}\" is no file")),
+        }
+    }
+
     fn source(&mut self, path: &str, into_folder: bool, tree: &mut FileTree) -> Result<(), String> {
         let path = path.trim_start_matches("./");
         let path = if path == "." { "" } else { path };
@@ -183,18 +230,30 @@ impl<'a> Reader<'a> {
         }
         let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         if metadata.is_dir() {
-            tree.entries.push(TreeEntry { to: String::new(), from: path.to_owned(), kind: TreeKind::Folder, mode: None });
+            tree.entries.push(TreeEntry {
+                to: String::new(),
+                from: path.to_owned(),
+                kind: TreeKind::Folder,
+                mode: None,
+                whole: false,
+            });
             self.folder_contents(path, "", tree)
         } else if metadata.is_file() {
             let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let to = if into_folder { name } else { String::new() };
             if into_folder {
-                tree.entries.push(TreeEntry { to: String::new(), from: parent(path), kind: TreeKind::Folder, mode: None });
+                tree.entries.push(TreeEntry {
+                    to: String::new(),
+                    from: parent(path),
+                    kind: TreeKind::Folder,
+                    mode: None,
+                    whole: false,
+                });
             }
             let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if !self.leaves_out(&name) {
                 let kind = self.file(path, &metadata)?;
-                tree.entries.push(TreeEntry { to, from: path.to_owned(), kind, mode: self.mode(&metadata) });
+                tree.entries.push(TreeEntry { to, from: path.to_owned(), kind, mode: self.mode(&metadata), whole: true });
             }
             Ok(())
         } else {
@@ -254,7 +313,13 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 let before = tree.entries.len();
-                tree.entries.push(TreeEntry { to: target.clone(), from: from.clone(), kind: TreeKind::Folder, mode });
+                tree.entries.push(TreeEntry {
+                    to: target.clone(),
+                    from: from.clone(),
+                    kind: TreeKind::Folder,
+                    mode,
+                    whole: false,
+                });
                 self.folder_contents(&from, &target, tree)?;
                 if ignored && tree.entries.len() == before + 1 {
                     tree.entries.pop();
@@ -263,10 +328,10 @@ impl<'a> Reader<'a> {
             } else if metadata.is_symlink() {
                 let link = fs::read_link(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
                 let kind = TreeKind::Link(link.to_string_lossy().into_owned());
-                tree.entries.push(TreeEntry { to: target, from, kind, mode: None });
+                tree.entries.push(TreeEntry { to: target, from, kind, mode: None, whole: false });
             } else if metadata.is_file() {
                 let kind = self.file(&from, &metadata)?;
-                tree.entries.push(TreeEntry { to: target, from, kind, mode });
+                tree.entries.push(TreeEntry { to: target, from, kind, mode, whole: false });
             }
         }
         Ok(())
@@ -279,7 +344,7 @@ impl<'a> Reader<'a> {
         let known = self.old.0.get(&key).or_else(|| self.new.0.get(&key)).filter(|entry| entry.identity == identity);
         let digest = match known {
             Some(entry) => entry.digest,
-            None => digest(&self.folder.join(path)).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
+            None => digest_of(&self.folder.join(path)).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
         };
         let latest = identity.1.max(identity.2);
         let now = std::time::SystemTime::now()
@@ -331,18 +396,6 @@ fn identity(metadata: &Metadata) -> (u64, i128, i128, u64, u64) {
         metadata.ino(),
         metadata.dev(),
     )
-}
-
-fn digest(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
 }
 
 /// Patterns of `.steadignore` and `.dockerignore`, in order; the last that matches decides.

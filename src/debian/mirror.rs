@@ -2,38 +2,18 @@
 //!
 //! No mirror is named in the source.
 
+use crate::fetch::Place;
 use crate::lock::stanzas;
 use crate::model::{Fault, Outcome};
 use crate::spec::Project;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A place that holds `dists/` and `pool/`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Place {
-    Url(String),
-    Folder(PathBuf),
-}
-
-impl Place {
-    fn parse(text: &str, folder: &Path) -> Self {
-        if text.contains("://") { Self::Url(text.trim_end_matches('/').to_owned()) } else { Self::Folder(folder.join(text)) }
-    }
-
-    /// The place of the security archive that usually stands beside an archive.
-    fn security_sibling(&self) -> Option<Self> {
-        match self {
-            Self::Url(url) => url.strip_suffix("debian").map(|rest| Self::Url(format!("{rest}debian-security"))),
-            Self::Folder(path) => Some(Self::Folder(path.with_file_name("debian-security"))),
-        }
-    }
-
-    /// As people know it.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Url(url) => url.clone(),
-            Self::Folder(path) => path.display().to_string(),
-        }
+/// The place of the security archive that usually stands beside an archive.
+fn security_sibling(place: &Place) -> Option<Place> {
+    match place {
+        Place::Url(url) => url.strip_suffix("debian").map(|rest| Place::Url(format!("{rest}debian-security"))),
+        Place::Folder(path) => Some(Place::Folder(path.with_file_name("debian-security"))),
     }
 }
 
@@ -116,7 +96,7 @@ impl Mirrors {
             };
             found.push(archive(place, "", index == 0));
             found.push(archive(place, "-updates", false));
-            let security = place.security_sibling().filter(|_| self.security.is_empty());
+            let security = security_sibling(place).filter(|_| self.security.is_empty());
             found.extend(security.iter().chain([place]).map(|place| archive(place, "-security", false)));
         }
         for place in &self.security {
@@ -127,7 +107,7 @@ impl Mirrors {
 
     /// Where a package may lie, likeliest first: the security archive's pool has a name of its own.
     pub fn pools(&self, path: &str) -> Vec<Place> {
-        let siblings = self.places.iter().filter_map(Place::security_sibling);
+        let siblings = self.places.iter().filter_map(security_sibling);
         let security: Vec<Place> = self.security.iter().cloned().chain(siblings).collect();
         let (first, second) =
             if path.starts_with("pool/updates/") { (security, self.places.clone()) } else { (self.places.clone(), security) };

@@ -1,4 +1,4 @@
-//! Debian packages: mirrors, signatures, indexes, downloads, unpacking, and what maintainer scripts
+//! Debian packages: mirrors, signatures, indexes, unpacking, and what maintainer scripts
 //! would have made.
 //!
 //! Owns everything between a suite's name and a tree on disk. Which packages satisfy a request is
@@ -13,7 +13,7 @@ mod resolve;
 mod synthesise;
 mod unpack;
 
-pub use fetch::{Progress, fetch_packages};
-pub use mirror::{Mirrors, Place, Settings};
+pub use fetch::fetch_packages;
+pub use mirror::{Mirrors, Settings};
 pub use resolve::{Update, resolve};
 pub use unpack::{Unpacked, unpack};

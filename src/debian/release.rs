@@ -107,6 +107,8 @@ fn may_sign(key: &SignedPublicKey, subkey: &SignedPublicSubKey) -> bool {
 pub struct Release {
     pub digest: Digest,
     pub by_hash: bool,
+    /// Its packages come only where they are asked for.
+    pub reluctant: bool,
     files: BTreeMap<String, Digest>,
 }
 
@@ -123,11 +125,12 @@ impl Release {
                 "the mirror may be damaged or lie; for an archive that is not Debian's, name its keys: debian \"…\" key=\"FILE\"",
             )
         })?;
-        let mut release = Self { digest: Digest::of(bytes), by_hash: false, files: BTreeMap::new() };
+        let mut release = Self { digest: Digest::of(bytes), by_hash: false, reluctant: false, files: BTreeMap::new() };
         let mut names = Vec::new();
         for (field, value) in stanzas(&text).next().unwrap_or_default() {
             match field {
                 "Acquire-By-Hash" => release.by_hash = value == "yes",
+                "NotAutomatic" => release.reluctant = value == "yes",
                 "Suite" | "Codename" => names.push(value),
                 "Valid-Until" if http_date(&value).is_some_and(|until| until < now) => {
                     return Err(Fault::new(format!("{name} was only valid until {value}"))
@@ -184,8 +187,8 @@ fn http_date(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mirror::Place;
     use super::*;
+    use crate::fetch::Place;
 
     #[test]
     fn dates() {

@@ -1,14 +1,14 @@
 //! Resolves the `debian` steps of a project into its lock.
 
-use super::fetch::{Client, runtime};
-use super::mirror::{Archive, Mirrors, Place, Settings};
+use super::mirror::{Archive, Mirrors, Settings};
 use super::release::{Keyring, Release};
+use crate::fetch::{Client, Place, runtime};
 use crate::lock::{
     IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Universe, Unsolved, debian_steps, packages,
     request_key,
 };
 use crate::model::{Context, Digest, Fault, Name, Outcome};
-use crate::spec::{Debian, Places, Project};
+use crate::spec::{Debian, Places, Project, Repository};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -28,8 +28,29 @@ pub enum Update {
 /// The architecture that packages are made for.
 pub const ARCHITECTURE: &str = "amd64";
 
-/// One suite as one group of steps sees it.
-type Source<'a> = (&'a str, Option<&'a str>, Option<&'a str>, &'a [String]);
+/// One suite as one group of steps sees it: where it is, what signs it, what stands beside it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Source<'a> {
+    suite: &'a str,
+    mirror: Option<&'a str>,
+    key: Option<&'a str>,
+    components: &'a [String],
+    suites: &'a [String],
+    repositories: &'a [Repository],
+}
+
+impl<'a> Source<'a> {
+    fn of(step: &'a Debian) -> Self {
+        Self {
+            suite: &step.suite,
+            mirror: step.mirror.as_deref(),
+            key: step.key.as_deref(),
+            components: &step.components,
+            suites: &step.suites,
+            repositories: &step.repositories,
+        }
+    }
+}
 
 /// Resolves what `update` says and gives the new lock.
 ///
@@ -56,26 +77,18 @@ pub fn resolve(
         .collect();
     let mut sources: BTreeMap<Source, Vec<(Name, usize)>> = BTreeMap::new();
     for (key, step) in &chosen {
-        let source = (step.suite.as_str(), step.mirror.as_deref(), step.key.as_deref(), step.components.as_slice());
-        sources.entry(source).or_default().push(key.clone());
+        sources.entry(Source::of(step)).or_default().push(key.clone());
     }
-    for ((suite, mirror, key, components), _) in sources {
-        let mirrors = Mirrors::find(suite, mirror, project, settings)?;
-        let keys = match key {
-            Some(path) => Keyring::file(&settings.folder.join(path))?,
-            None => Keyring::shipped()?,
-        };
-        let (universe, indexes) = universe(suite, components, &mirrors, &keys, store)?;
+    for source in sources.into_keys() {
+        let suite = source.suite;
+        let (universe, indexes) = universe(&source, project, store, settings)?;
         let keep = kept(lock, suite, update);
         let locked = new.suites.entry(suite.to_owned()).or_default();
         locked.indexes = indexes;
-        let here = chosen.iter().filter(|(_, step)| {
-            (step.suite.as_str(), step.mirror.as_deref(), step.key.as_deref(), step.components.as_slice())
-                == (suite, mirror, key, components)
-        });
+        let here = chosen.iter().filter(|(_, step)| Source::of(step) == source);
         for ((image, index), step) in here {
-            let request =
-                Request { packages: &step.packages, essential: step.essential, recommends: step.recommends, keep: &keep };
+            let (essential, recommends) = (step.essential, step.recommends);
+            let request = Request { packages: &step.packages, essential, recommends, keep: &keep, pins: &step.pins };
             let found = universe.solve(&request).map_err(|unsolved| explain(unsolved, image, *index, step, project, places))?;
             new.steps.insert((image.clone(), *index), record(locked, suite, step, &found)?);
         }
@@ -109,6 +122,7 @@ fn record(locked: &mut SuiteLock, suite: &str, step: &Debian, found: &[&Package]
             sha256,
             size: package.size,
             path: package.path.clone(),
+            repository: package.repository.clone(),
         };
         names.insert(entry.key());
         locked.packages.insert(entry.key(), entry);
@@ -136,6 +150,11 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
                 fault.hint(format!("perhaps {}", near.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")))
             }
         }
+        Unsolved::NoSuchVersion { name, pin, versions } => {
+            let place = at(&format!("{path}.package.{name}"));
+            let fault = Fault::new(format!("{place}\"{}\" has no version of {name} like {pin}", step.suite));
+            if versions.is_empty() { fault } else { fault.hint(format!("it has: {}", versions.join(", "))) }
+        }
         Unsolved::Conflict(why) => {
             Fault::caused(format!("{}these packages of \"{}\" cannot be installed together", at(&path), step.suite), why)
         }
@@ -144,29 +163,34 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
 
 /// Fetches and verifies the indexes of a suite with its updates and security archives.
 fn universe(
-    suite: &str,
-    components: &[String],
-    mirrors: &Mirrors,
-    keys: &Keyring,
+    source: &Source,
+    project: &Project,
     store: &Store,
+    settings: &Settings,
 ) -> Outcome<(Universe, BTreeMap<String, IndexLock>)> {
+    let suite = source.suite;
+    let mirrors = Mirrors::find(suite, source.mirror, project, settings)?;
+    let file = |path: &str| Keyring::file(&settings.folder.join(path));
+    let keys = source.key.map_or_else(Keyring::shipped, file)?;
+    let further = source.suites.iter().flat_map(|further| mirrors.archives(further));
+    let wanted: Vec<Archive> = mirrors.archives(suite).into_iter().chain(further).collect();
     let client = Client::new()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
     let mut all = Vec::new();
     let mut locks = BTreeMap::new();
     let mut unreachable: Vec<(String, Fault)> = Vec::new();
     runtime()?.block_on(async {
-        for archive in mirrors.archives(suite) {
+        for archive in wanted {
             if locks.keys().any(|name: &String| name.split('/').next() == Some(&archive.suite)) {
                 continue;
             }
-            match archive_packages(&client, &archive, components, keys, store, now).await {
+            match archive_packages(&client, &archive, source.components, &keys, store, now).await {
                 Ok(Some((packages, indexes))) => {
                     all.extend(packages);
                     locks.extend(indexes);
                 }
                 Ok(None) if archive.required => {
-                    let fault = Fault::new(format!("{} has no suite \"{suite}\"", archive.place.describe()));
+                    let fault = Fault::new(format!("{} has no suite \"{}\"", archive.place.describe(), archive.suite));
                     unreachable.push((archive.suite.clone(), fault.hint("suites have names like \"bookworm\" and \"trixie\"")));
                 }
                 Ok(None) => {}
@@ -174,6 +198,22 @@ fn universe(
                 Err(Trouble::Wrong(fault)) => return Err(fault),
                 Err(Trouble::Unreachable(fault)) => unreachable.push((archive.suite.clone(), fault)),
             }
+        }
+        for repository in source.repositories {
+            let place = Place::parse(&repository.place, &settings.folder);
+            let archive = Archive { place, suite: repository.suite.clone(), required: true };
+            let found = archive_packages(&client, &archive, &repository.components, &file(&repository.key)?, store, now).await;
+            let (packages, indexes) = match found {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    let fault = Fault::new(format!("{} has no suite \"{}\"", repository.place, repository.suite));
+                    return Err(fault.hint("look below dists/ there: that is where suites are"));
+                }
+                Err(Trouble::Wrong(fault) | Trouble::Unreachable(fault)) => return Err(fault),
+            };
+            let of = |package: Package| Package { repository: Some(repository.place.clone()), ..package };
+            all.extend(packages.into_iter().map(of));
+            locks.extend(indexes.into_iter().map(|(name, index)| (format!("{}/{name}", repository.place), index)));
         }
         Ok::<_, Fault>(())
     })?;
@@ -226,7 +266,8 @@ async fn archive_packages(
         };
         let compressed = index_bytes(client, archive, &base, &path, &digest, release.by_hash, store).await?;
         let text = decompress(&path, &compressed).doing(|| format!("cannot unpack {base}/{path}"))?;
-        found.extend(packages(&text, ARCHITECTURE));
+        let of = |package: Package| Package { reluctant: release.reluctant, ..package };
+        found.extend(packages(&text, ARCHITECTURE).into_iter().map(of));
         locks.insert(format!("{}/{component}", archive.suite), IndexLock { release: release.digest, packages: digest });
     }
     Ok(Some((found, locks)))

@@ -12,9 +12,6 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// Days from 1970 to the epoch of layers: the "last change" of every password.
-const CHANGED: i64 = crate::model::EPOCH / 86_400;
-
 /// The links of a merged `/usr`, made before anything is unpacked (the `usrmerge` layout).
 ///
 /// # Errors
@@ -32,10 +29,11 @@ pub fn merge_usr(root: &Path) -> Outcome<()> {
 ///
 /// # Errors
 /// Those of writing.
-pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>) -> Outcome<Unpacked> {
+pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>, epoch: i64) -> Outcome<Unpacked> {
     let tree = Tree { root };
     tree.base_files()?;
-    tree.users()?;
+    // The day of every password's last change.
+    tree.users(epoch / 86_400)?;
     tree.authentication()?;
     tree.certificates()?;
     tree.alternatives(controls)?;
@@ -151,14 +149,14 @@ impl Tree<'_> {
     }
 
     /// passwd, group and their shadows from base-passwd, and the users that `sysusers.d` declares.
-    fn users(&self) -> Outcome<()> {
+    fn users(&self, changed: i64) -> Outcome<()> {
         let Ok(passwd) = fs::read_to_string(self.at("/usr/share/base-passwd/passwd.master")) else { return Ok(()) };
         let group = fs::read_to_string(self.at("/usr/share/base-passwd/group.master")).unwrap_or_default();
         let mut passwd = passwd.replace(":*:", ":x:");
         let mut group = group.replace(":*:", ":x:");
         self.system_users(&mut passwd, &mut group);
         let shadow: String = passwd.lines().filter_map(|line| line.split(':').next()).fold(String::new(), |mut out, name| {
-            let _ = writeln!(out, "{name}:*:{CHANGED}:0:99999:7:::");
+            let _ = writeln!(out, "{name}:*:{changed}:0:99999:7:::");
             out
         });
         let gshadow: String = group.lines().filter_map(|line| line.split(':').next()).fold(String::new(), |mut out, name| {

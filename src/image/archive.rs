@@ -43,9 +43,15 @@ pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut imp
         if written.iter().any(|other| other.diff_id == layer.diff_id) {
             continue;
         }
-        header(out, &format!("blobs/sha256/{}", layer.diff_id.hex()), layer.size).doing(failed)?;
-        write_tar(&store.layer_path(&layer.diff_id), out).doing(failed)?;
-        pad(out, layer.size).doing(failed)?;
+        let (digest, size) = layer.blob.as_ref().map_or((layer.diff_id, layer.size), |blob| (blob.digest, blob.size));
+        header(out, &format!("blobs/sha256/{}", digest.hex()), size).doing(failed)?;
+        if layer.blob.is_some() {
+            let mut file = std::fs::File::open(store.blob_path(&digest)).map_err(|_| lost())?;
+            io::copy(&mut file, out).doing(failed)?;
+        } else {
+            write_tar(&store.layer_path(&layer.diff_id), out).doing(failed)?;
+        }
+        pad(out, size).doing(failed)?;
         written.push(layer);
     }
     out.write_all(&[0; 1024]).and_then(|()| out.flush()).doing(failed)

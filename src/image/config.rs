@@ -3,7 +3,7 @@
 //! A built image is a manifest blob that names a configuration blob and its layers. The JSON is
 //! written with sorted keys, so that equal images have equal bytes.
 
-use crate::model::{Context, Digest, EPOCH, Fault, LayerInfo, Outcome, Span};
+use crate::model::{Context, Digest, Fault, LayerInfo, Outcome, Span};
 use crate::plan::{Config, Image};
 use crate::spec::{Health, Probe};
 use crate::store::Store;
@@ -14,8 +14,8 @@ use serde::Serialize;
 ///
 /// # Errors
 /// Those of writing blobs.
-pub fn save(store: &Store, config: &Config, layers: &[LayerInfo]) -> Outcome<Image> {
-    let built = document(config, layers).doing(|| "cannot describe the image".into())?;
+pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) -> Outcome<Image> {
+    let built = document(config, layers, epoch).doing(|| "cannot describe the image".into())?;
     let config_bytes = sorted(&built)?;
     let config_digest = store.put_blob(&config_bytes)?;
     let describe = |kind: oci::MediaType, size: u64, digest: &Digest| {
@@ -29,17 +29,108 @@ pub fn save(store: &Store, config: &Config, layers: &[LayerInfo]) -> Outcome<Ima
         .layers(
             layers
                 .iter()
-                .map(|layer| describe(oci::MediaType::ImageLayer, layer.size, &layer.diff_id))
+                .map(|layer| match &layer.blob {
+                    // A layer that was made elsewhere goes on as it came.
+                    Some(blob) => describe(oci::MediaType::from(blob.media_type.as_str()), blob.size, &blob.digest),
+                    None => describe(oci::MediaType::ImageLayer, layer.size, &layer.diff_id),
+                })
                 .collect::<Outcome<Vec<_>>>()?,
         )
         .build()
         .doing(|| "cannot describe the image".into())?;
     let digest = store.put_blob(&sorted(&manifest)?)?;
     let image = Image { digest, config: config.clone(), layers: layers.to_vec() };
-    let record = serde_json::to_vec(&image).doing(|| "cannot write the image's record".into())?;
-    let path = store.root().join("images").join(digest.hex());
-    crate::sys::write_atomic(&path, &record, 0o644).doing(|| format!("cannot write {}", path.display()))?;
+    keep(store, &image)?;
     Ok(image)
+}
+
+/// Records an image whose parts are all in the store.
+///
+/// # Errors
+/// Those of writing.
+pub fn keep(store: &Store, image: &Image) -> Outcome<()> {
+    let record = serde_json::to_vec(image).doing(|| "cannot write the image's record".into())?;
+    let path = store.root().join("images").join(image.digest.hex());
+    crate::sys::write_atomic(&path, &record, 0o644).doing(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads a configuration that somebody else wrote; the digests of its layers' contents come with it.
+///
+/// # Errors
+/// What is none, or is for another platform.
+pub fn parse(bytes: &[u8]) -> Outcome<(Config, Vec<Digest>)> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).doing(|| "the image's configuration is no JSON".into())?;
+    let (os, architecture) = (value["os"].as_str().unwrap_or("linux"), value["architecture"].as_str().unwrap_or("amd64"));
+    if (os, architecture) != ("linux", "amd64") {
+        return Err(Fault::new(format!("the image is for {os}/{architecture}, and this machine runs linux/amd64")));
+    }
+    let inner = &value["config"];
+    let text = |key: &str| inner[key].as_str().unwrap_or_default().to_owned();
+    let words = |value: &serde_json::Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+    };
+    let keys = |key: &str| -> Vec<String> { inner[key].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect() };
+    let (mut expose, mut expose_udp) = (Vec::new(), Vec::new());
+    for text in keys("ExposedPorts") {
+        let (port, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
+        let Ok(port) = port.parse::<u16>() else { continue };
+        if protocol == "udp" { expose_udp.push((port, port)) } else { expose.push((port, port)) }
+    }
+    expose.sort_unstable();
+    expose_udp.sort_unstable();
+    let signal = text("StopSignal");
+    let config = Config {
+        env: words(&inner["Env"])
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        workdir: text("WorkingDir"),
+        user: text("User"),
+        cmd: words(&inner["Cmd"]),
+        entrypoint: words(&inner["Entrypoint"]),
+        expose,
+        expose_udp,
+        onbuild: words(&inner["OnBuild"]),
+        labels: inner["Labels"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+        volumes: keys("Volumes"),
+        stop_signal: Some(signal.strip_prefix("SIG").unwrap_or(&signal).to_owned()).filter(|signal| !signal.is_empty()),
+        health: health(&inner["Healthcheck"]),
+        shell: words(&inner["Shell"]),
+    };
+    let diff_ids = words(&value["rootfs"]["diff_ids"]);
+    Ok((config, diff_ids.iter().map(|text| super::import::digest(text)).collect::<Outcome<_>>()?))
+}
+
+/// Docker's health check, in our words.
+fn health(value: &serde_json::Value) -> Option<Health> {
+    let words: Vec<&str> = value["Test"].as_array()?.iter().filter_map(|word| word.as_str()).collect();
+    let probe = match words.as_slice() {
+        ["NONE", ..] => Probe::None,
+        ["CMD", words @ ..] => Probe::Exec(words.iter().map(|word| (*word).to_owned()).collect()),
+        ["CMD-SHELL", line, ..] => Probe::Exec(vec!["/bin/sh".into(), "-c".into(), (*line).to_owned()]),
+        ["STEAD-HTTP", port, path] => Probe::Http { port: port.parse().ok()?, path: (*path).to_owned() },
+        ["STEAD-TCP", port] => Probe::Tcp(port.parse().ok()?),
+        _ => return None,
+    };
+    // Zero means Docker's default.
+    let span = |key: &str, default: Span| match value[key].as_u64().unwrap_or(0) {
+        0 => default,
+        nanoseconds => Span(nanoseconds / 1_000_000),
+    };
+    Some(Health {
+        probe,
+        interval: span("Interval", Span::seconds(30)),
+        timeout: span("Timeout", Span::seconds(30)),
+        retries: value["Retries"].as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0).unwrap_or(3),
+        start_period: span("StartPeriod", Span(0)),
+        start_interval: span("StartInterval", Span::seconds(5)),
+    })
 }
 
 /// Reads an image, if all of it is in the store.
@@ -54,7 +145,11 @@ fn sorted(value: &impl Serialize) -> Outcome<Vec<u8>> {
     serde_json::to_vec(&value).doing(|| "cannot write JSON".into())
 }
 
-fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>> {
+fn document(
+    config: &Config,
+    layers: &[LayerInfo],
+    epoch: i64,
+) -> Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>> {
     let env: Vec<String> = config.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut inner = oci::ConfigBuilder::default().env(env);
     if !config.user.is_empty() {
@@ -83,10 +178,11 @@ fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, 
         inner = inner.volumes(config.volumes.clone());
     }
     if let Some(signal) = &config.stop_signal {
-        inner = inner.stop_signal(format!("SIG{signal}"));
+        let number = signal.chars().all(|c| c.is_ascii_digit());
+        inner = inner.stop_signal(if number { signal.clone() } else { format!("SIG{signal}") });
     }
     let built = oci::ImageConfigurationBuilder::default()
-        .created(time_text(EPOCH))
+        .created(time_text(epoch))
         .architecture(oci::Arch::Amd64)
         .os(oci::Os::Linux)
         .config(inner.build()?)
@@ -98,7 +194,7 @@ fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, 
         .history(
             layers
                 .iter()
-                .map(|_| oci::HistoryBuilder::default().created(time_text(EPOCH)).created_by("stead").build())
+                .map(|_| oci::HistoryBuilder::default().created(time_text(epoch)).created_by("stead").build())
                 .collect::<Result<Vec<_>, _>>()?,
         )
         .build()?;
@@ -106,6 +202,9 @@ fn document(config: &Config, layers: &[LayerInfo]) -> Result<serde_json::Value, 
     // OCI's specification has no health check; Docker's field is what every tool reads.
     if let Some(health) = &config.health {
         value["config"]["Healthcheck"] = healthcheck(health);
+    }
+    if !config.shell.is_empty() {
+        value["config"]["Shell"] = config.shell.clone().into();
     }
     if !config.onbuild.is_empty() {
         value["config"]["OnBuild"] = config.onbuild.clone().into();
@@ -180,6 +279,7 @@ pub fn parse_time(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::EPOCH;
 
     #[test]
     fn times() {
@@ -194,7 +294,8 @@ mod tests {
         store.prepare().unwrap();
         let labels = (0..20).map(|n| (format!("label{n}"), n.to_string())).collect();
         let config = Config { labels, cmd: vec!["sh".into()], ..Config::default() };
-        let digests: std::collections::BTreeSet<Digest> = (0..5).map(|_| save(&store, &config, &[]).unwrap().digest).collect();
+        let digests: std::collections::BTreeSet<Digest> =
+            (0..5).map(|_| save(&store, &config, &[], EPOCH).unwrap().digest).collect();
         assert_eq!(digests.len(), 1);
         assert_eq!(load(&store, digests.first().unwrap()).unwrap().config, config);
     }

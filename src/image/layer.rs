@@ -5,7 +5,7 @@
 //! links the first path by name is the file, only `security.capability` among extended attributes,
 //! PAX records only where ustar cannot say it.
 
-use crate::model::{EPOCH, Hasher, LayerInfo};
+use crate::model::{Hasher, LayerInfo};
 use crate::sys;
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -43,13 +43,13 @@ fn walk(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
 ///
 /// # Errors
 /// Those of reading the tree and setting times.
-pub fn normalise(root: &Path) -> io::Result<()> {
+pub fn normalise(root: &Path, epoch: i64) -> io::Result<()> {
     let mut all = walk(root)?;
     all.push((PathBuf::new(), fs::symlink_metadata(root)?));
     // Deepest first, although setting a time changes no parent's.
     for (path, metadata) in all.iter().rev() {
-        if metadata.mtime() > EPOCH || metadata.mtime_nsec() != 0 {
-            sys::set_time(&root.join(path), metadata.mtime().min(EPOCH))?;
+        if metadata.mtime() > epoch || metadata.mtime_nsec() != 0 {
+            sys::set_time(&root.join(path), metadata.mtime().min(epoch))?;
         }
     }
     Ok(())
@@ -62,7 +62,7 @@ pub fn normalise(root: &Path) -> io::Result<()> {
 pub fn digest_tree(root: &Path) -> io::Result<LayerInfo> {
     let mut counter = Counter { hasher: Hasher::default(), length: 0 };
     let files = write_tar(root, &mut counter)?;
-    Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files })
+    Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
 }
 
 struct Counter {
@@ -203,7 +203,7 @@ fn write_header(
         header.set_size(0);
         record(&mut records, "size", size.to_string().as_bytes());
     }
-    header.set_mtime(u64::try_from(metadata.mtime().min(EPOCH)).unwrap_or(0));
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
     if matches!(kind, tar::EntryType::Char | tar::EntryType::Block) {
         let device = metadata.rdev();
         header.set_device_major(u32::try_from(nix::sys::stat::major(device)).unwrap_or(0))?;
@@ -259,7 +259,7 @@ mod tests {
         }
         fs::hard_link(root.join("b/x"), root.join("a-link")).unwrap();
         std::os::unix::fs::symlink("b/x", root.join("s")).unwrap();
-        normalise(root).unwrap();
+        normalise(root, crate::model::EPOCH).unwrap();
     }
 
     #[test]

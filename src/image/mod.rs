@@ -5,9 +5,15 @@
 mod archive;
 mod bill;
 mod config;
+mod import;
 mod layer;
+mod layout;
+mod unpack;
 
 pub use archive::write_layout;
 pub use bill::{Component, cyclonedx, material, provenance, spdx};
 pub use config::{load, parse_time, save, time_text};
+pub use import::{Blobs, Descriptor, LONGEST, Manifest, import};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, normalise, write_tar};
+pub use layout::{Layout, plain};
+pub use unpack::{Bounded, Rules, Tree, decompressed, is_archive};

@@ -40,6 +40,12 @@ pub struct Package {
     pub path: String,
     pub size: u64,
     pub sha256: String,
+    /// The repository it is of, where that is not the suite's own archive.
+    #[serde(default)]
+    pub repository: Option<String>,
+    /// Of an archive whose packages come only where they are asked for (`NotAutomatic`, as backports are).
+    #[serde(default)]
+    pub reluctant: bool,
 }
 
 /// A package, perhaps with a condition on its version.

@@ -14,7 +14,17 @@ pub struct LockError {
 
 /// The text of a lock.
 pub fn write(lock: &Lock) -> String {
-    let mut out = String::from("// Written by stead; commit it. `stead update` moves what it pins.\nlock version=1\n");
+    let mut out =
+        format!("// Written by stead; commit it. `stead update` moves what it pins.\nlock version=1 epoch={}\n", lock.epoch);
+    if !lock.images.is_empty() || !lock.remotes.is_empty() {
+        out.push('\n');
+    }
+    for (reference, digest) in &lock.images {
+        let _ = writeln!(out, "reference {reference:?} digest=\"{digest}\"");
+    }
+    for (what, known) in &lock.remotes {
+        let _ = writeln!(out, "remote {what:?} is={known:?}");
+    }
     for (name, suite) in &lock.suites {
         let _ = writeln!(out, "\nsuite {name:?} {{");
         for (archive, index) in &suite.indexes {
@@ -22,12 +32,16 @@ pub fn write(lock: &Lock) -> String {
                 writeln!(out, "    index {archive:?} release=\"{}\" packages=\"{}\"", index.release.hex(), index.packages.hex());
         }
         for package in suite.packages.values() {
-            let LockedPackage { name, version, architecture, sha256, size, path } = package;
+            let LockedPackage { name, version, architecture, sha256, size, path, repository } = package;
             let sha256 = sha256.hex();
-            let _ = writeln!(
+            let _ = write!(
                 out,
                 "    package {name:?} version={version:?} architecture={architecture:?} sha256=\"{sha256}\" size={size} path={path:?}"
             );
+            if let Some(repository) = repository {
+                let _ = write!(out, " repository={repository:?}");
+            }
+            out.push('\n');
         }
         out.push_str("}\n");
     }
@@ -71,6 +85,17 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
                     let message = "this lock was written by a newer stead; update stead".into();
                     return Err(LockError { line: line_of(node.span().offset()), message });
                 }
+                // Locks from before there was an epoch mean the usual one.
+                if let Some(epoch) = node.get("epoch").and_then(kdl::KdlValue::as_integer) {
+                    lock.epoch = i64::try_from(epoch).map_err(|_| damaged())?;
+                }
+            }
+            "reference" => {
+                let digest = word(node, "digest").and_then(|digest| Digest::parse(digest.trim_start_matches("sha256:")));
+                lock.images.insert(word(node, 0).ok_or_else(damaged)?, digest.ok_or_else(damaged)?);
+            }
+            "remote" => {
+                lock.remotes.insert(word(node, 0).ok_or_else(damaged)?, word(node, "is").ok_or_else(damaged)?);
             }
             "suite" => {
                 let (name, suite) = suite(node).ok_or_else(damaged)?;
@@ -86,7 +111,7 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
     Ok(lock)
 }
 
-fn text(node: &KdlNode, key: impl Into<kdl::NodeKey>) -> Option<String> {
+fn word(node: &KdlNode, key: impl Into<kdl::NodeKey>) -> Option<String> {
     node.get(key).and_then(|value| value.as_string()).map(str::to_owned)
 }
 
@@ -96,36 +121,37 @@ fn suite(node: &KdlNode) -> Option<(String, SuiteLock)> {
         match child.name().value() {
             "index" => {
                 let index = IndexLock {
-                    release: Digest::parse(&text(child, "release")?)?,
-                    packages: Digest::parse(&text(child, "packages")?)?,
+                    release: Digest::parse(&word(child, "release")?)?,
+                    packages: Digest::parse(&word(child, "packages")?)?,
                 };
-                suite.indexes.insert(text(child, 0)?, index);
+                suite.indexes.insert(word(child, 0)?, index);
             }
             "package" => {
                 let package = LockedPackage {
-                    name: text(child, 0)?,
-                    version: text(child, "version")?,
-                    architecture: text(child, "architecture")?,
-                    sha256: Digest::parse(&text(child, "sha256")?)?,
+                    name: word(child, 0)?,
+                    version: word(child, "version")?,
+                    architecture: word(child, "architecture")?,
+                    sha256: Digest::parse(&word(child, "sha256")?)?,
                     size: child.get("size")?.as_integer().and_then(|size| u64::try_from(size).ok())?,
-                    path: text(child, "path")?,
+                    path: word(child, "path")?,
+                    repository: word(child, "repository"),
                 };
                 suite.packages.insert(package.key(), package);
             }
             _ => return None,
         }
     }
-    Some((text(node, 0)?, suite))
+    Some((word(node, 0)?, suite))
 }
 
 fn step(node: &KdlNode) -> Option<((Name, usize), StepLock)> {
     let mut step =
-        StepLock { suite: text(node, "suite")?, request: text(node, "request")?, packages: std::collections::BTreeSet::new() };
+        StepLock { suite: word(node, "suite")?, request: word(node, "request")?, packages: std::collections::BTreeSet::new() };
     for child in node.children().map_or(&[][..], KdlDocument::nodes) {
-        step.packages.insert(text(child, 0)?);
+        step.packages.insert(word(child, 0)?);
     }
     let index = node.get("debian")?.as_integer().and_then(|index| usize::try_from(index).ok())?;
-    Some(((Name::parse(&text(node, 0)?).ok()?, index), step))
+    Some(((Name::parse(&word(node, 0)?).ok()?, index), step))
 }
 
 #[cfg(test)]
@@ -141,12 +167,19 @@ mod tests {
             sha256: Digest::of("x"),
             size: 7,
             path: "pool/main/n/nginx.deb".into(),
+            repository: Some("https://example.org/debian".into()),
         };
         let index = IndexLock { release: Digest::of("r"), packages: Digest::of("p") };
         let suite =
             SuiteLock { indexes: [("bookworm/main".into(), index)].into(), packages: [(package.key(), package.clone())].into() };
         let step = StepLock { suite: "bookworm".into(), request: "0123".into(), packages: [package.key()].into() };
-        let lock = Lock { suites: [("bookworm".into(), suite)].into(), steps: [((Name::parse("app").unwrap(), 0), step)].into() };
+        let lock = Lock {
+            epoch: 7,
+            images: [("redis:7".into(), Digest::of("m"))].into(),
+            remotes: [("https://x/y#main".into(), "c".repeat(40))].into(),
+            suites: [("bookworm".into(), suite)].into(),
+            steps: [((Name::parse("app").unwrap(), 0), step)].into(),
+        };
         assert_eq!(parse(&write(&lock)), Ok(lock));
     }
 

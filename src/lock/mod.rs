@@ -13,17 +13,29 @@ pub use file::{LockError, parse, write};
 pub use solve::{Request, Universe, Unsolved};
 pub use version::compare;
 
-use crate::model::{Digest, Name};
-use crate::spec::{Debian, Project, Step};
+use crate::model::{Digest, EPOCH, Name};
+use crate::spec::{Add, Debian, Project, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is locked.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Lock {
+    /// The latest time in everything that is built, in seconds since 1970.
+    pub epoch: i64,
+    /// Images that are made elsewhere: the digests of their manifests, by reference.
+    pub images: BTreeMap<String, Digest>,
+    /// What was fetched: digests of files by their URLs, commits by `URL#REFERENCE`.
+    pub remotes: BTreeMap<String, String>,
     pub suites: BTreeMap<String, SuiteLock>,
     /// The packages of each `debian` step, by image and by the step's place among its `debian`s.
     pub steps: BTreeMap<(Name, usize), StepLock>,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self { epoch: EPOCH, images: BTreeMap::new(), remotes: BTreeMap::new(), suites: BTreeMap::new(), steps: BTreeMap::new() }
+    }
 }
 
 /// A suite: the indexes it was resolved against, and every package in use.
@@ -49,6 +61,9 @@ pub struct LockedPackage {
     pub sha256: Digest,
     pub size: u64,
     pub path: String,
+    /// The repository it comes from, where that is not the suite's own archive.
+    #[serde(default)]
+    pub repository: Option<String>,
 }
 
 impl LockedPackage {
@@ -68,7 +83,21 @@ pub struct StepLock {
 
 /// What identifies a step's request: when it differs, the step is resolved anew.
 pub fn request_key(step: &Debian) -> String {
-    Digest::of_json(&(&step.suite, &step.packages, step.essential, step.recommends, &step.components)).short(16)
+    let plain = (&step.suite, &step.packages, step.essential, step.recommends, &step.components);
+    if step.pins.is_empty() && step.suites.is_empty() && step.repositories.is_empty() {
+        return Digest::of_json(&plain).short(16);
+    }
+    Digest::of_json(&(plain, &step.pins, &step.suites, &step.repositories)).short(16)
+}
+
+/// What the `add` steps of a project fetch without saying which bytes that is, with the image and place of each.
+pub fn remotes(project: &Project) -> impl Iterator<Item = (&Name, usize, &Add, String)> {
+    project.images.iter().flat_map(|(name, image)| {
+        let adds = image.steps.iter().enumerate();
+        adds.filter_map(
+            move |(index, step)| if let Step::Add(add) = step { Some((name, index, add, add.unknown()?)) } else { None },
+        )
+    })
 }
 
 /// The `debian` steps of a project, with their places among each image's `debian`s.
@@ -92,8 +121,17 @@ impl Lock {
         debian_steps(project).filter(|(key, step)| self.packages(key, step).is_none()).collect()
     }
 
+    /// Whether everything that a project asks for is locked.
+    pub fn is_whole(&self, project: &Project) -> bool {
+        self.missing(project).is_empty()
+            && project.references().all(|(_, reference)| self.images.contains_key(reference))
+            && remotes(project).all(|(_, _, _, unknown)| self.remotes.contains_key(&unknown))
+    }
+
     /// Drops what the project no longer asks for.
     pub fn prune(&mut self, project: &Project) {
+        self.images.retain(|reference, _| project.references().any(|(_, wanted)| wanted == reference));
+        self.remotes.retain(|known, _| remotes(project).any(|(_, _, _, unknown)| unknown == *known));
         let wanted: BTreeSet<_> = debian_steps(project).map(|(key, _)| key).collect();
         self.steps.retain(|key, _| wanted.contains(key));
         let steps = &self.steps;

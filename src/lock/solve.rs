@@ -5,7 +5,7 @@
 
 use super::control::{Package, Relation};
 use super::version::compare;
-use crate::model::nearest;
+use crate::model::{nearest, pattern_matches};
 use resolvo::utils::{Pool, VersionSet};
 use resolvo::{
     Candidates, Condition, ConditionId, ConditionalRequirement, Dependencies, DependencyProvider, Interner, KnownDependencies,
@@ -30,6 +30,14 @@ pub struct Request<'a> {
     pub recommends: bool,
     /// Versions to keep where they are still offered.
     pub keep: &'a BTreeMap<String, String>,
+    /// Patterns of the versions that may be taken.
+    pub pins: &'a BTreeMap<String, String>,
+}
+
+impl Request<'_> {
+    fn admits(&self, package: &Package) -> bool {
+        self.pins.get(&package.name).is_none_or(|pin| pattern_matches(pin, &package.version))
+    }
 }
 
 /// Why a request cannot be met.
@@ -37,6 +45,8 @@ pub struct Request<'a> {
 pub enum Unsolved {
     /// A package that no index has, with the nearest names that exist.
     NoSuchPackage { name: String, near: Vec<String> },
+    /// A package that has other versions only.
+    NoSuchVersion { name: String, pin: String, versions: Vec<String> },
     /// Relations that contradict each other, as sentences.
     Conflict(String),
 }
@@ -68,6 +78,13 @@ impl Universe {
         for name in request.packages {
             if !self.by_name.contains_key(name) && !self.providers.contains_key(name) {
                 return Err(Unsolved::NoSuchPackage { name: name.clone(), near: self.near(name) });
+            }
+        }
+        for (name, pin) in request.pins {
+            let all: Vec<&Package> = self.by_name.get(name).into_iter().flatten().map(|index| &self.packages[*index]).collect();
+            if !all.iter().any(|package| request.admits(package)) {
+                let versions = all.iter().map(|package| package.version.clone()).collect();
+                return Err(Unsolved::NoSuchVersion { name: name.clone(), pin: pin.clone(), versions });
             }
         }
         let provider = Provider::new(self, request);
@@ -197,6 +214,7 @@ impl<'a> Provider<'a> {
         let indexes = self.universe.by_name.get(text.as_str()).map_or(&[][..], Vec::as_slice);
         let solvables: Vec<SolvableId> = indexes
             .iter()
+            .filter(|index| self.request.admits(&self.universe.packages[**index]))
             .map(|index| {
                 self.pool.intern_solvable(
                     name,
@@ -362,7 +380,10 @@ impl DependencyProvider for Provider<'_> {
         solvables.sort_by(|a, b| {
             let (a, b) = (&self.pool.resolve_solvable(*a).record, &self.pool.resolve_solvable(*b).record);
             match (a.index, b.index) {
-                (Some(_), Some(_)) => compare(&b.version, &a.version),
+                (Some(first), Some(second)) => {
+                    let reluctant = |index: usize| self.universe.packages[index].reluctant;
+                    reluctant(first).cmp(&reluctant(second)).then_with(|| compare(&b.version, &a.version))
+                }
                 _ => a.version.cmp(&b.version),
             }
         });
@@ -411,7 +432,7 @@ mod tests {
 
     fn solve(universe: &Universe, wanted: &[&str], recommends: bool) -> Result<Vec<String>, Unsolved> {
         let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
-        let request = Request { packages: &wanted, essential: true, recommends, keep: &BTreeMap::new() };
+        let request = Request { packages: &wanted, essential: true, recommends, keep: &BTreeMap::new(), pins: &BTreeMap::new() };
         universe
             .solve(&request)
             .map(|found| found.iter().map(|package| format!("{}={}", package.name, package.version)).collect())
@@ -442,8 +463,28 @@ mod tests {
         let universe = universe("lib; Version: 1\nlib; Version: 2");
         let keep = BTreeMap::from([("lib".to_owned(), "1".to_owned())]);
         let wanted = ["lib".to_owned()];
-        let chosen = universe.solve(&Request { packages: &wanted, essential: false, recommends: false, keep: &keep }).unwrap();
+        let chosen = universe
+            .solve(&Request { packages: &wanted, essential: false, recommends: false, keep: &keep, pins: &BTreeMap::new() })
+            .unwrap();
         assert_eq!(chosen[0].version, "1");
+    }
+
+    #[test]
+    fn pins_choose_and_what_is_reluctant_comes_last() {
+        let mut universe =
+            universe("lib; Version: 1.2-1\nlib; Version: 1.3-1\nlib; Version: 2.0-1~bpo\napp; Version: 1; Depends: lib");
+        universe.packages[2].reluctant = true;
+        let solved = |pin: Option<&str>| {
+            let pins: BTreeMap<String, String> = pin.iter().map(|pin| ("lib".to_owned(), (*pin).to_owned())).collect();
+            let wanted = ["app".to_owned()];
+            let none = BTreeMap::new();
+            let request = Request { packages: &wanted, essential: false, recommends: false, keep: &none, pins: &pins };
+            universe.solve(&request).map(|found| found[1].version.clone())
+        };
+        assert_eq!(solved(None).unwrap(), "1.3-1");
+        assert_eq!(solved(Some("1.2*")).unwrap(), "1.2-1");
+        assert_eq!(solved(Some("*~bpo*")).unwrap(), "2.0-1~bpo");
+        assert!(matches!(solved(Some("9*")), Err(Unsolved::NoSuchVersion { versions, .. }) if versions.len() == 3));
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl Name {
         Self(format!("{self}.{part}"))
     }
 
+    /// The name of an image that is made elsewhere: its reference.
+    pub fn of_reference(reference: &str) -> Self {
+        Self(reference.to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -7,8 +7,9 @@ use super::images::{StepInputs, Walk, settings, step_records, walk};
 use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
 use super::trust::{self, widenings};
 use crate::lock::Lock;
+use crate::lock::remotes;
 use crate::model::{Fault, Name, Outcome, Place};
-use crate::spec::{ImageRef, MountSource, Places, Project, Step};
+use crate::spec::{MountSource, Places, Project, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,12 +156,11 @@ fn needed_images(project: &Project) -> BTreeSet<Name> {
     let containers = project.containers.values().filter(|container| container.replicas > 0);
     containers
         .flat_map(|container| {
-            let run = if let ImageRef::Project(name) = &container.image { Some(name.clone()) } else { None };
             let mounted = container
                 .mounts
                 .iter()
                 .filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name.clone()) } else { None });
-            run.into_iter().chain(mounted).collect::<Vec<_>>()
+            std::iter::once(container.image.clone()).chain(mounted).collect::<Vec<_>>()
         })
         .collect()
 }
@@ -215,10 +215,11 @@ impl Planner<'_> {
                     return Err(Fault::new(format!("{at}{why}"))
                         .hint("sources are relative to the project's folder, and ignore files hide what they name"));
                 }
-                Walk::Foreign(text) => {
-                    return Err(Fault::new(format!("the image \"{text}\" is a registry's, which is not supported yet")));
+                Walk::NoArchive(why) => {
+                    let place = self.places.of(&format!("image.{name}.from"));
+                    return Err(Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: ")))));
                 }
-                Walk::Step(_) | Walk::Assemble(_) | Walk::Blocked(_) | Walk::Unlocked => {}
+                Walk::Step(_) | Walk::Assemble(_) | Walk::Squash(_) | Walk::Import(_) | Walk::Blocked(_) | Walk::Unlocked => {}
             }
             let causes = self.image_causes(&name, record, &pending);
             let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
@@ -256,6 +257,18 @@ impl Planner<'_> {
             let cause = self.at(&format!("image.{image}.step{position}.suite"), text);
             let symbol = if known { Symbol::Change } else { Symbol::Create };
             self.add(symbol, Kind::Lock, &step.suite, &detail, vec![cause]);
+        }
+        for (name, reference) in self.project.references().filter(|(name, _)| images.contains(name)) {
+            if !self.lock.images.contains_key(reference) {
+                let cause = self.at(&format!("image.{name}"), "not in stead.lock");
+                self.add(Symbol::Create, Kind::Lock, reference, "resolve which image that is", vec![cause]);
+            }
+        }
+        for (image, index, _, unknown) in remotes(self.project).filter(|(image, ..)| images.contains(image)) {
+            if !self.lock.remotes.contains_key(&unknown) {
+                let cause = self.at(&format!("image.{image}.step{index}"), "not in stead.lock");
+                self.add(Symbol::Create, Kind::Lock, &unknown, &format!("resolve for image {image}"), vec![cause]);
+            }
         }
     }
 

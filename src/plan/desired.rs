@@ -4,7 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::images::Image;
 use super::observed::{NetworkRecord, Observed};
 use crate::model::{Digest, Fault, Name, Outcome};
-use crate::spec::{Container, EnvFile, ImageRef, Places, Project, Protocol};
+use crate::spec::{Container, EnvFile, Places, Project, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -59,7 +59,7 @@ pub fn desired(
     let addresses = addresses(project, places, observed, networks)?;
     let mut all = BTreeMap::new();
     for (name, container) in &project.containers {
-        let ImageRef::Project(image_name) = &container.image else { continue };
+        let image_name = &container.image;
         let image = images.get(image_name);
         let ports = ports(name, container, project, places, observed)?;
         let mut env = image.map(|image| image.config.env.clone()).unwrap_or_default();

@@ -6,13 +6,13 @@
 
 use super::observed::Facts;
 use crate::lock::Lock;
-use crate::model::{Digest, EPOCH, LayerInfo, Name};
-use crate::spec::{Base, Health, Project, RunMount, RunSource, Step};
+use crate::model::{Digest, LayerInfo, Name};
+use crate::spec::{AddSource, Base, Copy, Health, Outside, Project, Run, RunMount, RunSource, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: raised whenever the same inputs give other bytes.
-const ENGINE: u32 = 9;
+const ENGINE: u32 = 10;
 
 /// What a container takes from its image.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -31,6 +31,16 @@ pub struct Config {
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
     pub health: Option<Health>,
+    /// What runs a command of one string, where it is not /bin/sh -c.
+    #[serde(default)]
+    pub shell: Vec<String>,
+}
+
+impl Config {
+    /// The words that a command of one string is given to.
+    pub fn shell(&self) -> Vec<String> {
+        if self.shell.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { self.shell.clone() }
+    }
 }
 
 /// An image in the store.
@@ -41,6 +51,14 @@ pub struct Image {
     pub config: Config,
     /// From the lowest layer up.
     pub layers: Vec<LayerInfo>,
+}
+
+impl Image {
+    /// Everything in the store that it consists of.
+    pub fn parts(&self) -> impl Iterator<Item = &Digest> {
+        let layers = self.layers.iter().flat_map(|layer| [Some(&layer.diff_id), layer.blob.as_ref().map(|blob| &blob.digest)]);
+        layers.flatten().chain([&self.digest])
+    }
 }
 
 /// What a step came to.
@@ -67,11 +85,12 @@ pub enum StepInputs {
 pub struct Pending {
     pub index: usize,
     pub key: Digest,
+    /// A further key, of the little that its output depends on: what it is put upon may change otherwise.
+    pub narrow: Option<Digest>,
     /// Below it, from the lowest up.
     pub layers: Vec<LayerInfo>,
     /// The configuration so far: environment, user, working directory.
     pub config: Config,
-    pub shell: Vec<String>,
     pub args: BTreeMap<String, String>,
     /// For a `copy` from an image: that image's layers.
     pub from: Vec<LayerInfo>,
@@ -93,22 +112,45 @@ pub enum Walk {
     Built(Image),
     Assemble(Assembly),
     Step(Pending),
+    /// Its own layers are to become one.
+    Squash(Squash),
+    /// An image that is made elsewhere has to be taken into the store.
+    Import(Import),
     /// Another image must come first.
     Blocked(Name),
-    /// Its packages are not locked.
+    /// Something it is made of is not locked.
     Unlocked,
     /// Something it copies is missing.
     Missing {
         step: usize,
         why: String,
     },
-    /// It needs a registry.
-    Foreign(String),
+    /// The archive it starts from is missing or damaged.
+    NoArchive(String),
+}
+
+/// Layers that are to become one.
+#[derive(Clone, Debug)]
+pub struct Squash {
+    pub key: Digest,
+    /// Those of the base, then those of the image's own steps.
+    pub below: Vec<LayerInfo>,
+    pub own: Vec<LayerInfo>,
+}
+
+/// An image to be taken into the store.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// The key under which its digest is recorded.
+    pub key: Digest,
+    pub outside: Outside,
+    /// What the lock says that it is.
+    pub digest: Option<Digest>,
 }
 
 /// The key under which an image's digest is recorded.
-pub fn image_key(config: &Config, layers: &[LayerInfo]) -> Digest {
-    Digest::of_json(&("image", ENGINE, config, layers))
+pub fn image_key(epoch: i64, config: &Config, layers: &[LayerInfo]) -> Digest {
+    Digest::of_json(&("image", ENGINE, epoch, config, layers))
 }
 
 /// Follows an image's steps as far as their results are known.
@@ -128,114 +170,241 @@ fn follow(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, known:
 
 fn follow_steps(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, known: &mut BTreeMap<Name, Walk>) -> Walk {
     let Some(image) = project.images.get(name) else { return Walk::Blocked(name.clone()) };
-    let (mut layers, mut config) = match &image.from {
+    let (layers, config) = match &image.from {
         Base::Scratch => (Vec::new(), Config::default()),
-        Base::Registry(text) => return Walk::Foreign(text.clone()),
-        Base::Image(base) => match follow(project, lock, base, facts, known) {
+        Base::Outside(outside) => match outside_image(lock, outside, facts) {
+            // What is made elsewhere and changed in nothing stays what it is, to the byte.
+            Walk::Built(built) if unchanged(image) => return Walk::Built(built),
             Walk::Built(built) => (built.layers, built.config),
-            Walk::Missing { .. } | Walk::Assemble(_) | Walk::Step(_) => return Walk::Blocked(base.clone()),
             other => return other,
         },
+        Base::Image(base) => match follow(project, lock, base, facts, known) {
+            Walk::Built(built) => (built.layers, built.config),
+            other => return blocked(base, other),
+        },
     };
-    let mut shell = vec!["/bin/sh".to_owned(), "-c".to_owned()];
-    let mut args = BTreeMap::new();
-    let mut debians = 0;
+    let below = layers.len();
+    let mut road = Road { project, lock, name, facts, known, layers, config, args: BTreeMap::new(), debians: 0 };
     for (index, step) in image.steps.iter().enumerate() {
-        let mut from = Vec::new();
-        let mut mounted = BTreeMap::new();
-        let key = match step {
-            Step::Env(values) => {
-                config.env.extend(values.clone());
-                continue;
-            }
-            Step::Arg(values) => {
-                args.extend(values.clone());
-                continue;
-            }
-            Step::Workdir(path) => {
-                config.workdir.clone_from(path);
-                continue;
-            }
-            Step::User(user) => {
-                config.user.clone_from(user);
-                continue;
-            }
-            Step::Shell(words) => {
-                shell.clone_from(words);
-                continue;
-            }
-            Step::Debian(debian) => {
-                let locked = lock.packages(&(name.clone(), debians), debian);
-                debians += 1;
-                let Some(packages) = locked else { return Walk::Unlocked };
-                let digests: Vec<&Digest> = packages.iter().map(|package| &package.sha256).collect();
-                key("debian", &chain(&layers), &digests)
-            }
-            Step::Copy(copy) => {
-                let how = (&copy.exclude, copy.parents, copy.as_docker, copy.unpack, &copy.inline);
-                let placed = (&copy.to, &copy.owner, copy.mode, &config.workdir, how);
-                match &copy.from {
-                    Some(other) => match follow(project, lock, other, facts, known) {
-                        Walk::Built(built) => {
-                            let key = key("copy-from", &chain(&layers), &(placed, &copy.sources, chain(&built.layers)));
-                            from = built.layers;
-                            key
-                        }
-                        Walk::Unlocked => return Walk::Unlocked,
-                        Walk::Foreign(text) => return Walk::Foreign(text),
-                        _ => return Walk::Blocked(other.clone()),
-                    },
-                    None => match facts.tree(name, index) {
-                        // A single file keeps its name where a folder is.
-                        Ok(tree) => key("copy", &chain(&layers), &(placed, tree.digest(), tree.single_name())),
-                        Err(why) => return Walk::Missing { step: index, why },
-                    },
-                }
-            }
-            Step::Folder(path) => key("folder", &chain(&layers), path),
-            Step::Run(run) => {
-                for other in run.mounts.iter().filter_map(RunMount::image) {
-                    match follow(project, lock, other, facts, known) {
-                        Walk::Built(built) => drop(mounted.insert(other.clone(), built.layers)),
-                        Walk::Unlocked => return Walk::Unlocked,
-                        Walk::Foreign(text) => return Walk::Foreign(text),
-                        _ => return Walk::Blocked(other.clone()),
-                    }
-                }
-                let files = if run.mounts.iter().any(|mount| matches!(mount.source, RunSource::Context { .. })) {
-                    match facts.tree(name, index) {
-                        Ok(tree) => Some(tree.digest()),
-                        Err(why) => return Walk::Missing { step: index, why },
-                    }
-                } else {
-                    None
-                };
-                let words: Vec<&String> =
-                    if run.shell { shell.iter().chain(&run.words).collect() } else { run.words.iter().collect() };
-                let chains: Vec<_> = mounted.iter().map(|(name, layers)| (name, chain(layers))).collect();
-                let around = (&run.mounts, chains, files);
-                key("run", &chain(&layers), &(words, run.network, around, &config.env, &args, &config.workdir, &config.user))
-            }
-        };
-        match facts.step(&key) {
-            Some(output) => layers.extend(output.layer),
-            None => return Walk::Step(Pending { index, key, layers, config, shell, args, from, mounted }),
+        if let Err(stop) = road.step(index, step) {
+            return *stop;
         }
     }
-    let config = finish(image, config);
-    let key = image_key(&config, &layers);
+    let (mut layers, config) = (road.layers, finish(image, road.config));
+    if image.squash && layers.len() > below + 1 {
+        let own = layers.split_off(below);
+        let key = Digest::of_json(&("squash", ENGINE, lock.epoch, chain(&layers), chain(&own)));
+        match facts.step(&key) {
+            Some(output) => layers.extend(output.layer),
+            None => return Walk::Squash(Squash { key, below: layers, own }),
+        }
+    }
+    let key = image_key(lock.epoch, &config, &layers);
     match facts.image(&key) {
         Some(image) => Walk::Built(image),
         None => Walk::Assemble(Assembly { key, config, layers }),
     }
 }
 
-fn chain(layers: &[LayerInfo]) -> Vec<Digest> {
-    layers.iter().map(|layer| layer.diff_id).collect()
+/// Whether an image adds nothing to what it starts from.
+fn unchanged(image: &crate::spec::Image) -> bool {
+    let plain = crate::spec::Image { from: image.from.clone(), ..crate::spec::Image::default() };
+    *image == plain
 }
 
-fn key(kind: &str, chain: &[Digest], inputs: &impl Serialize) -> Digest {
-    Digest::of_json(&(kind, ENGINE, EPOCH, chain, inputs))
+/// How far an image that is made elsewhere is.
+fn outside_image(lock: &Lock, outside: &Outside, facts: &dyn Facts) -> Walk {
+    let (key, digest) = match outside {
+        Outside::Archive { name, .. } => match facts.archive(outside) {
+            Ok(content) => (Digest::of_json(&("archive", name, content)), None),
+            Err(why) => return Walk::NoArchive(why),
+        },
+        Outside::Reference(text) => match lock.images.get(text) {
+            Some(digest) => (Digest::of_json(&("reference", digest)), Some(*digest)),
+            None => return Walk::Unlocked,
+        },
+    };
+    match facts.image(&key) {
+        Some(image) => Walk::Built(image),
+        None => Walk::Import(Import { key, outside: outside.clone(), digest }),
+    }
+}
+
+/// What it means to an image that another, which it needs, is not built.
+fn blocked(other: &Name, walk: Walk) -> Walk {
+    match walk {
+        Walk::Unlocked | Walk::Blocked(_) | Walk::NoArchive(_) => walk,
+        _ => Walk::Blocked(other.clone()),
+    }
+}
+
+/// An image's steps being followed.
+struct Road<'a, 'k> {
+    project: &'a Project,
+    lock: &'a Lock,
+    name: &'a Name,
+    facts: &'a dyn Facts,
+    known: &'k mut BTreeMap<Name, Walk>,
+    layers: Vec<LayerInfo>,
+    config: Config,
+    args: BTreeMap<String, String>,
+    debians: usize,
+}
+
+/// What a step's output is found by, and what it needs to be made.
+struct Keys {
+    key: Digest,
+    narrow: Option<Digest>,
+    from: Vec<LayerInfo>,
+    mounted: BTreeMap<Name, Vec<LayerInfo>>,
+}
+
+impl Keys {
+    fn of(key: Digest) -> Self {
+        Self { key, narrow: None, from: Vec::new(), mounted: BTreeMap::new() }
+    }
+}
+
+type Stop = Box<Walk>;
+
+impl Road<'_, '_> {
+    fn step(&mut self, index: usize, step: &Step) -> Result<(), Stop> {
+        let keys = match step {
+            Step::Env(values) => {
+                self.config.env.extend(values.clone());
+                return Ok(());
+            }
+            Step::Arg(values) => {
+                self.args.extend(values.clone());
+                return Ok(());
+            }
+            Step::Workdir(path) => {
+                self.config.workdir.clone_from(path);
+                return Ok(());
+            }
+            Step::User(user) => {
+                self.config.user.clone_from(user);
+                return Ok(());
+            }
+            Step::Shell(words) => {
+                self.config.shell.clone_from(words);
+                return Ok(());
+            }
+            Step::Debian(debian) => {
+                let locked = self.lock.packages(&(self.name.clone(), self.debians), debian);
+                self.debians += 1;
+                let Some(packages) = locked else { return Err(Box::new(Walk::Unlocked)) };
+                let digests: Vec<&Digest> = packages.iter().map(|package| &package.sha256).collect();
+                // Without scripts packages are unpacked into an empty folder, whatever is below.
+                let key = if debian.configure {
+                    self.key("debian-configure", &chain(&self.layers), &digests)
+                } else {
+                    self.key("debian", &[], &digests)
+                };
+                Keys::of(key)
+            }
+            Step::Copy(copy) => self.copy(index, copy)?,
+            Step::Add(add) => {
+                let known = match (&add.source, add.unknown()) {
+                    (AddSource::Url { sha256: Some(digest), .. }, _) => digest.hex(),
+                    (AddSource::Git { reference: Some(commit), .. }, None) => commit.clone(),
+                    (_, Some(unknown)) => match self.lock.remotes.get(&unknown) {
+                        Some(known) => known.clone(),
+                        None => return Err(Box::new(Walk::Unlocked)),
+                    },
+                    _ => return Err(Box::new(Walk::Unlocked)),
+                };
+                let folder = if let AddSource::Git { folder, .. } = &add.source { folder.as_ref() } else { None };
+                // Of a URL only the last part counts: it may be the file's name.
+                let name = match &add.source {
+                    AddSource::Url { url, .. } => url.rsplit('/').next().unwrap_or_default(),
+                    AddSource::Git { .. } => "",
+                };
+                let placed = (&add.to, &add.owner, &add.mode, &self.config.workdir, &add.exclude, add.unpack, add.as_docker);
+                Keys::of(self.key("add", &chain(&self.layers), &(known, folder, name, placed)))
+            }
+            Step::Folder(path) => Keys::of(self.key("folder", &chain(&self.layers), path)),
+            Step::Run(run) => self.run(index, run)?,
+        };
+        let found = self.facts.step(&keys.key).or_else(|| self.facts.step(keys.narrow.as_ref()?));
+        match found {
+            Some(output) => {
+                self.layers.extend(output.layer);
+                Ok(())
+            }
+            None => {
+                let Keys { key, narrow, from, mounted } = keys;
+                let (layers, config, args) = (self.layers.clone(), self.config.clone(), self.args.clone());
+                Err(Box::new(Walk::Step(Pending { index, key, narrow, layers, config, args, from, mounted })))
+            }
+        }
+    }
+
+    fn key(&self, kind: &str, chain: &[Digest], inputs: &impl Serialize) -> Digest {
+        Digest::of_json(&(kind, ENGINE, self.lock.epoch, chain, inputs))
+    }
+
+    /// The layers of an image that a step uses.
+    fn other(&mut self, name: &Name) -> Result<Vec<LayerInfo>, Stop> {
+        match follow(self.project, self.lock, name, self.facts, self.known) {
+            Walk::Built(built) => Ok(built.layers),
+            other => Err(Box::new(blocked(name, other))),
+        }
+    }
+
+    fn copy(&mut self, index: usize, copy: &Copy) -> Result<Keys, Stop> {
+        // A source by itself is unpacked, one inside a folder is not.
+        let how = (&copy.exclude, copy.parents, copy.as_docker, copy.unpack.then_some(&copy.sources), &copy.inline);
+        let placed = Digest::of_json(&(&copy.to, &copy.owner, &copy.mode, &self.config.workdir, how));
+        let below = chain(&self.layers);
+        let (from, taken, kind) = match &copy.from {
+            Some(other) => {
+                let from = self.other(other)?;
+                let taken = Digest::of_json(&(&copy.sources, chain(&from)));
+                (from, taken, "copy-from")
+            }
+            None => match self.facts.tree(self.name, index) {
+                // A single file keeps its name where a folder is.
+                Ok(tree) => (Vec::new(), Digest::of_json(&(tree.digest(), tree.single_name())), "copy"),
+                Err(why) => return Err(Box::new(Walk::Missing { step: index, why })),
+            },
+        };
+        let mut keys = Keys { from, ..Keys::of(self.key(kind, &below, &(placed, taken))) };
+        if self.facts.step(&keys.key).is_none() {
+            let tree = if copy.from.is_none() { self.facts.tree(self.name, index).ok() } else { None };
+            let around = self.facts.surroundings(copy, &self.config.workdir, &self.layers, &keys.from, tree);
+            let taken = tree.map(|_| taken);
+            keys.narrow = around.map(|around| self.key("copy-on", &[], &(placed, taken, around)));
+        }
+        Ok(keys)
+    }
+
+    fn run(&mut self, index: usize, run: &Run) -> Result<Keys, Stop> {
+        let mut mounted = BTreeMap::new();
+        for other in run.mounts.iter().filter_map(RunMount::image) {
+            mounted.insert(other.clone(), self.other(other)?);
+        }
+        let files = if run.mounts.iter().any(|mount| matches!(mount.source, RunSource::Context { .. })) {
+            match self.facts.tree(self.name, index) {
+                Ok(tree) => Some(tree.digest()),
+                Err(why) => return Err(Box::new(Walk::Missing { step: index, why })),
+            }
+        } else {
+            None
+        };
+        let shell = self.config.shell();
+        let words: Vec<&String> = if run.shell { shell.iter().chain(&run.words).collect() } else { run.words.iter().collect() };
+        let chains: Vec<_> = mounted.iter().map(|(name, layers)| (name, chain(layers))).collect();
+        let around = (&run.mounts, chains, files);
+        let who = run.user.as_ref().unwrap_or(&self.config.user);
+        let env = (&self.config.env, &self.args, &run.env);
+        let key = self.key("run", &chain(&self.layers), &(words, run.network, around, env, &self.config.workdir, who));
+        Ok(Keys { mounted, ..Keys::of(key) })
+    }
+}
+
+fn chain(layers: &[LayerInfo]) -> Vec<Digest> {
+    layers.iter().map(|layer| layer.diff_id).collect()
 }
 
 /// The configuration of the whole image: what its own nodes say over what its base says.
@@ -258,6 +427,7 @@ fn finish(image: &crate::spec::Image, mut config: Config) -> Config {
         .expose_udp
         .extend(image.expose_udp.iter().filter(|port| !config.expose_udp.contains(port)).copied().collect::<Vec<_>>());
     config.expose_udp.sort_unstable();
+    // What a base holds for whoever starts from it has been done by now.
     config.onbuild.clone_from(&image.onbuild);
     config.labels.extend(image.labels.clone());
     for volume in &image.volumes {
@@ -289,7 +459,7 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
             Step::Copy(copy) if copy.from.is_none() => {
                 facts.tree(name, index).map_or(StepInputs::Below, |tree| StepInputs::Files(tree.digest()))
             }
-            Step::Copy(_) | Step::Run(_) | Step::Folder(_) => StepInputs::Below,
+            Step::Copy(_) | Step::Add(_) | Step::Run(_) | Step::Folder(_) => StepInputs::Below,
             _ => continue,
         };
         found.push((index, super::observed::StepRecord { definition: Digest::of_json(step), inputs, listing: None }));
@@ -308,7 +478,7 @@ pub fn settings(image: &crate::spec::Image) -> BTreeMap<String, String> {
             Step::Workdir(path) => say("workdir".into(), path.clone()),
             Step::User(user) => say("user".into(), user.clone()),
             Step::Shell(words) => say("shell".into(), words.join(" ")),
-            Step::Debian(_) | Step::Copy(_) | Step::Run(_) | Step::Folder(_) => {}
+            Step::Debian(_) | Step::Copy(_) | Step::Add(_) | Step::Run(_) | Step::Folder(_) => {}
         }
     }
     image.labels.iter().for_each(|(name, value)| say(format!("label.{name}"), value.clone()));

@@ -13,7 +13,9 @@ mod trust;
 pub use address::{gateway, instance_loopback};
 pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan};
 pub use desired::{Attached, Desired, Port};
-pub use images::{Assembly, Config, Image, Pending, StepInputs, StepOutput, Walk, image_key, settings, step_records, walk};
+pub use images::{
+    Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, image_key, settings, step_records, walk,
+};
 pub use observed::{
     ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, NetworkRecord, Observed, Seen, StepRecord, TakenPort,
     TreeEntry, TreeKind,

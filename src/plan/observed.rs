@@ -1,8 +1,8 @@
 //! What planning knows of the machine: plain data, gathered by `apply` or made up by a test.
 
 use super::images::{Image, StepOutput};
-use crate::model::{Digest, Name, Subnet};
-use crate::spec::Protocol;
+use crate::model::{Digest, LayerInfo, Name, Subnet};
+use crate::spec::{Copy, Outside, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -15,6 +15,21 @@ pub trait Facts {
     fn image(&self, key: &Digest) -> Option<Image>;
     /// The files that a `copy` step takes, by image and step.
     fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String>;
+    /// What identifies the content of an archive that holds an image.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    fn archive(&self, outside: &Outside) -> Result<Digest, String>;
+    /// All that a `copy` finds below it and takes from another image, as a digest; nothing where that is
+    /// not known.
+    fn surroundings(
+        &self,
+        copy: &Copy,
+        workdir: &str,
+        below: &[LayerInfo],
+        from: &[LayerInfo],
+        tree: Option<&FileTree>,
+    ) -> Option<Digest>;
 }
 
 /// Files about to be copied, in order.
@@ -34,6 +49,9 @@ pub struct TreeEntry {
     /// Permissions, where a Dockerfile keeps them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// Whether it is a source by itself, not part of one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// What is copied.
@@ -52,7 +70,7 @@ impl FileTree {
         }
         for (at, _) in above.match_indices('/') {
             let (to, from) = (above[..at].to_owned(), above[..at].to_owned());
-            self.entries.push(TreeEntry { to, from, kind: TreeKind::Folder, mode: None });
+            self.entries.push(TreeEntry { to, from, kind: TreeKind::Folder, mode: None, whole: false });
         }
     }
 

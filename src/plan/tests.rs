@@ -65,6 +65,14 @@ impl Facts for Host {
     fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
         self.trees.get(&(image.clone(), step)).ok_or_else(|| "there is no \"app\" to copy".into())
     }
+
+    fn archive(&self, _: &spec::Outside) -> Result<Digest, String> {
+        Ok(Digest::of("archive"))
+    }
+
+    fn surroundings(&self, _: &spec::Copy, _: &str, _: &[LayerInfo], _: &[LayerInfo], _: Option<&FileTree>) -> Option<Digest> {
+        None
+    }
 }
 
 impl Host {
@@ -90,6 +98,7 @@ impl Host {
             from: path.clone(),
             kind: TreeKind::File { digest: Digest::of(text), executable: false },
             mode: None,
+            whole: false,
         });
         let tree = FileTree { entries: entries.collect() };
         for (name, image) in &project.images {
@@ -114,6 +123,7 @@ impl Host {
                 sha256: Digest::of(version),
                 size: 1,
                 path: "pool/p.deb".into(),
+                repository: None,
             };
             let suite = self.lock.suites.entry(step.suite.clone()).or_default();
             suite.packages.insert(package.key(), package.clone());
@@ -130,7 +140,7 @@ impl Host {
                 match walk(&project, &self.lock, name, self) {
                     Walk::Step(pending) => {
                         let seed = if same { Digest::of(format!("{name}{}", pending.index)) } else { pending.key };
-                        let layer = LayerInfo { diff_id: seed, size: 1, files: 1 };
+                        let layer = LayerInfo { diff_id: seed, size: 1, files: 1, blob: None };
                         self.results.borrow_mut().insert(pending.key, StepOutput { layer: Some(layer), skipped: Vec::new() });
                     }
                     Walk::Assemble(assembly) => {
@@ -168,7 +178,7 @@ impl Host {
                             continue;
                         };
                         let seed = if same { Digest::of("base0") } else { pending.key };
-                        let layer = LayerInfo { diff_id: seed, size: 1, files: 1 };
+                        let layer = LayerInfo { diff_id: seed, size: 1, files: 1, blob: None };
                         self.results.borrow_mut().insert(pending.key, StepOutput { layer: Some(layer), skipped: Vec::new() });
                     }
                     other => panic!("{name}: {other:?}"),

@@ -227,15 +227,16 @@ impl Root {
                 let target = sys::open_in_root(&self.fd, &to, OFlag::O_PATH)?;
                 sys::remount(&through(&target), flags | MsFlags::MS_REC)
             }
-            MountKind::Image { layers, subpath } => {
+            MountKind::Image { layers, subpath, writes } => {
                 // An overlay needs two layers; an empty one below changes nothing.
                 let mut lower = layers.clone();
                 lower.push(scratch.to_owned());
                 let place = scratch.with_file_name("image-mount");
                 fs::create_dir_all(&place)?;
-                sys::mount_overlay(&lower, None, &place)?;
+                let writes = writes.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
+                sys::mount_overlay(&lower, writes, &place)?;
                 let source = beneath(&place, subpath.as_deref())?;
-                let bound = self.bind(&through(&source), &to, false, true);
+                let bound = self.bind(&through(&source), &to, false, writes.is_none());
                 sys::unmount(&place)?;
                 bound
             }

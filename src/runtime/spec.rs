@@ -75,10 +75,13 @@ pub enum MountKind {
         size: Option<Size>,
         mode: u32,
     },
-    /// Another image's trees, read-only, from the topmost layer down.
+    /// Another image's trees, from the topmost layer down; read-only, unless writes have folders to go to:
+    /// the writes themselves, and overlay's own.
     Image {
         layers: Vec<PathBuf>,
         subpath: Option<PathBuf>,
+        #[serde(default)]
+        writes: Option<(PathBuf, PathBuf)>,
     },
 }
 

@@ -225,10 +225,7 @@ impl Cross<'_> {
         for (name, container) in &project.containers {
             for (needed, until) in &container.depends_on {
                 let Some(target) = project.containers.get(needed) else { continue };
-                let image_has = match &target.image {
-                    ImageRef::Project(image) => image_health(project, image),
-                    ImageRef::Registry(_) => true,
-                };
+                let image_has = image_health(project, &target.image);
                 let has = target.healthcheck.as_ref().map_or(image_has, |health| health.probe != Probe::None);
                 if *until == Until::Healthy && !has {
                     let key = format!("container.{name}.depends-on.{needed}");
@@ -268,12 +265,11 @@ impl Cross<'_> {
             .containers
             .values()
             .flat_map(|container| {
-                let run = if let ImageRef::Project(name) = &container.image { Some(name) } else { None };
                 let mounted = container
                     .mounts
                     .iter()
                     .filter_map(|mount| if let MountSource::Image(name) = &mount.source { Some(name) } else { None });
-                run.into_iter().chain(mounted)
+                std::iter::once(&container.image).chain(mounted)
             })
             .collect();
         while let Some(name) = queue.pop() {
@@ -299,7 +295,7 @@ fn image_health(project: &Project, name: &Name) -> bool {
         match (&image.healthcheck, &image.from) {
             (Some(health), _) => return health.probe != Probe::None,
             (None, Base::Image(base)) => name = base,
-            (None, Base::Registry(_)) => return true,
+            (None, Base::Outside(_)) => return true,
             (None, Base::Scratch) => return false,
         }
     }

@@ -35,6 +35,8 @@ pub enum Kind {
     Subnet,
     /// Permissions in octal, as text: `"0644"`.
     Mode,
+    /// Permissions in octal or as chmod's symbols, as text: `"u=rwX,go=rX"`.
+    Permissions,
     /// One of some words.
     Choice(&'static [&'static str]),
     /// Text, number or flag, kept as text.
@@ -137,6 +139,11 @@ impl Node {
 /// A required argument.
 pub const fn arg(name: &'static str, kind: Kind) -> Arg {
     Arg { name, kind, required: true }
+}
+
+/// An optional argument.
+pub const fn optional(name: &'static str, kind: Kind) -> Arg {
+    Arg { name, kind, required: false }
 }
 
 /// An optional property.
@@ -343,7 +350,8 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
         (Kind::Subnet, Value::Text(text)) => said(Subnet::parse(text).map(drop)),
         (Kind::Subnet, _) => Err(("an IPv4 subnet was expected".into(), Some("for example \"10.20.30.0/24\"".into()))),
         (Kind::Mode, Value::Text(text)) if mode(text).is_some() => Ok(()),
-        (Kind::Mode, other) => {
+        (Kind::Permissions, Value::Text(text)) => said(crate::model::Mode::parse(text).map(drop)),
+        (Kind::Mode | Kind::Permissions, other) => {
             let digits = other.written();
             let digits = digits.trim_matches('"');
             let help = mode(digits).map(|mode| format!("write \"{mode:04o}\""));

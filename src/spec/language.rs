@@ -1,9 +1,9 @@
 //! The rows of the grammar table: every node of the language, with its documentation.
 
 use super::grammar::Kind::{
-    Address, Choice, Duration, Flag, Integer, Mode, Name, Number, Path, Plain, Ports, Size, Subnet, Text,
+    Address, Choice, Duration, Flag, Integer, Mode, Name, Number, Path, Permissions, Plain, Ports, Size, Subnet, Text,
 };
-use super::grammar::{Node, arg, needed, prop};
+use super::grammar::{Node, arg, needed, optional, prop};
 
 const PROTOCOLS: &[&str] = &["tcp", "udp"];
 const COUNT: super::grammar::Kind = Integer(1, 1_000_000);
@@ -15,15 +15,18 @@ const WORKDIR: Node = Node::new("workdir", "The working directory: an absolute p
     .args(&[arg("path", Path)]);
 const USER: Node = Node::new("user", "Who the process runs as: a name or number, with `:group` if wanted.", "user \"www-data\"")
     .args(&[arg("user", Text)]);
-const CMD: Node =
-    Node::new("cmd", "The command, a word an argument; after `entrypoint`, its arguments.", "cmd \"flask\" \"run\"")
-        .args(&[arg("word", Text)])
+const CMD: Node = Node::new(
+    "cmd",
+    "The command, a word an argument; after `entrypoint`, its arguments. Without words: none.",
+    "cmd \"flask\" \"run\"",
+)
+.rest("words", Text);
+const ENTRYPOINT: Node =
+    Node::new("entrypoint", "The program that `cmd` is given to. Without words: none.", "entrypoint \"/usr/bin/tini\" \"--\"")
         .rest("words", Text);
-const ENTRYPOINT: Node = Node::new("entrypoint", "The program that `cmd` is given to.", "entrypoint \"/usr/bin/tini\" \"--\"")
-    .args(&[arg("word", Text)])
-    .rest("words", Text);
 const EXPOSE: Node = Node::new("expose", "Ports that the program listens on; documentation, opens nothing.", "expose 5000")
     .rest("ports", Ports)
+    .props(&[prop("protocol", Choice(PROTOCOLS), "tcp if not given")])
     .many();
 const STOP_SIGNAL: Node =
     Node::new("stop-signal", "The signal that asks the program to end; TERM if not given.", "stop-signal \"QUIT\"")
@@ -66,12 +69,40 @@ const DEBIAN: Node = Node::new(
         "where to fetch from: a URL, or a folder beside the project file; else the project's `mirror`, the user's or the host's",
     ),
     prop("key", Path, "a file with the OpenPGP keys that may sign this suite; else Debian's own"),
+    prop("architecture", Text, "only this machine's own is supported"),
 ])
 .children(&[
     Node::new("package", "Names of packages.", "package \"python3-flask\" \"python3-redis\"")
         .args(&[arg("name", Text)])
         .rest("names", Text)
+        .props(&[prop("version", Text, "only versions like this, with `*`; the best of them is locked")])
         .many(),
+    Node::new(
+        "suite",
+        "A further suite of the same archive; what it calls not automatic comes only where a version asks for it.",
+        "suite \"bookworm-backports\"",
+    )
+    .args(&[arg("suite", Text)])
+    .many(),
+    Node::new(
+        "repository",
+        "Another signed repository, whose packages compete with the suite's by version.",
+        "repository \"https://packages.example/debian\" suite=\"bookworm\" component=\"main\" key=\"keys/example.asc\"",
+    )
+    .args(&[arg("place", Text)])
+    .props(&[
+        needed("suite", Text, "the suite there"),
+        prop("component", Text, "its components, with spaces between them; main if not given"),
+        needed("key", Path, "a file with the OpenPGP keys that may sign it"),
+    ])
+    .many(),
+    Node::new(
+        "configure",
+        "Whether the packages' own scripts run, in a sandbox without network. Without them, what they would have made is made in \
+         their place, as far as it is known.",
+        "configure #true",
+    )
+    .args(&[arg("flag", Flag)]),
     Node::new("essential", "Whether the suite's Essential packages come along; they do if not given.", "essential #false")
         .args(&[arg("flag", Flag)]),
     Node::new("recommends", "Whether recommended packages come along; they do not if not given.", "recommends #true")
@@ -89,7 +120,16 @@ const IMAGE: Node = Node::new(
 )
 .args(&[arg("name", Name)])
 .children(&[
-    Node::new("from", "The image to start from: another `image`, or \"scratch\".", "from \"base\"").args(&[arg("image", Text)]),
+    Node::new(
+        "from",
+        "The image to start from: another `image`, \"scratch\", an image of the store (PROJECT/IMAGE), or an archive.",
+        "from \"base\"",
+    )
+    .args(&[optional("image", Text)])
+    .props(&[
+        prop("archive", Path, "an OCI layout (a folder or a tar of one), or what `docker save` wrote"),
+        prop("name", Text, "the image's name in the archive, if that holds several"),
+    ]),
     DEBIAN,
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
         .args(&[arg("path", Path)])
@@ -100,42 +140,80 @@ const IMAGE: Node = Node::new(
         "Copies files in. A folder copies its contents; a file goes to exactly `to`, or into it when `to` ends in `/`.",
         "copy \"app/\" to=\"/srv/app\"",
     )
-    .args(&[arg("source", Path)])
     .rest("sources", Path)
     .props(&[
         needed("to", Path, "where to, absolute or from `workdir`"),
         prop("from", Text, "the image to copy from; the project's folder if not given"),
         prop("owner", Text, "user, or user:group, by name or number; root if not given"),
-        prop("mode", Mode, "permissions of the files; without it 0644, or 0755 for what is executable"),
+        prop("mode", Permissions, "permissions of the files, octal or as chmod has them; without it 0644, or 0755 for what is executable"),
         prop("parents", Flag, "keep the sources' folders below `to`"),
+        prop("unpack", Flag, "unpack what is an archive: tar, plain or by gzip, bzip2, xz or zstd"),
+        prop("context", Path, "the folder that sources are in; the project's if not given"),
+        prop("ignore", Path, "the ignore file that holds for `context`"),
+        prop("docker", Flag, "as COPY does it: permissions stay, and a file goes into a folder that is there"),
+    ])
+    .children(&[
+        Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Text)]).rest("patterns", Text).many(),
+        Node::new("text", "A file that stands here: its name and what it holds.", "text \"motd\" \"hello\\n\"").args(&[arg("name", Text), arg("content", Text)]).many(),
+    ])
+    .many(),
+    Node::new(
+        "add",
+        "Fetches a file of known digest, or a git repository at a commit.",
+        "add \"https://example.org/tool.tar.gz\" to=\"/opt/\" sha256=\"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\" unpack=#true",
+    )
+    .args(&[optional("url", Text)])
+    .props(&[
+        needed("to", Path, "where to, absolute or from `workdir`; a file goes into it when it ends in `/`"),
+        prop("sha256", Text, "the file's digest"),
+        prop("unpack", Flag, "unpack the archive"),
+        prop("git", Text, "a git repository, over HTTP"),
+        prop("commit", Text, "its commit, in full"),
+        prop("folder", Path, "a folder of the repository"),
+        prop("owner", Text, "user, or user:group, by name or number; root if not given"),
+        prop("mode", Permissions, "permissions of the files"),
     ])
     .children(&[Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Text)]).rest("patterns", Text).many()])
     .many(),
-    Node::new("add", "Fetches a file of known digest.", "add \"URL\" to=\"/opt/\" sha256=\"…\"")
-        .args(&[arg("source", Text)])
-        .props(&[needed("to", Path, "where to"), prop("sha256", Text, "the file's digest"), prop("unpack", Flag, "unpack the archive")])
-        .many()
-        .later(),
     Node::new("run", "Runs a command: one string with `shell`, several directly. No network unless asked for.", "run \"make install\" network=#true")
         .args(&[arg("command", Text)])
         .rest("words", Text)
-        .props(&[prop("network", Flag, "let the command reach the network")])
-        .children(&[Node::new(
-            "mount",
-            "Something that is there while the command runs, and not in the image.",
-            "mount cache=\"pip\" to=\"/root/.cache/pip\"",
-        )
         .props(&[
-            needed("to", Path, "where the command finds it"),
-            prop("cache", Text, "a folder by this name that the next build finds again"),
-            prop("secret", Name, "a `secret` of the project, as a file"),
-            prop("tmpfs", Flag, "an empty folder in memory"),
-            prop("size", Size, "how much the tmpfs may hold"),
-            prop("image", Name, "an `image` of the project, read-only"),
-            prop("subpath", Path, "a path inside the image"),
+            prop("network", Flag, "let the command reach the network"),
+            prop("user", Text, "who runs it; the image's `user` so far if not given"),
+            prop("shell", Flag, "whether a shell reads the command; one does if it is a single string"),
         ])
-        .many()])
+        .children(&[
+            Node::new(
+                "mount",
+                "Something that is there while the command runs, and not in the image.",
+                "mount cache=\"pip\" to=\"/root/.cache/pip\"",
+            )
+            .props(&[
+                needed("to", Path, "where the command finds it"),
+                prop("cache", Text, "a folder by this name that the next build finds again"),
+                prop("sharing", Choice(&["shared", "locked", "private"]), "who may use the cache at the same time; shared if not given"),
+                prop("secret", Text, "a `secret` of the project, as a file"),
+                prop("env", Text, "the variable that holds the secret"),
+                prop("file", Flag, "whether the secret is a file; it is if not given"),
+                prop("required", Flag, "whether it must be there; it must if not given"),
+                prop("ssh", Flag, "the socket of your ssh agent"),
+                prop("tmpfs", Flag, "an empty folder in memory"),
+                prop("size", Size, "how much the tmpfs may hold"),
+                prop("image", Text, "an image, read-only; with `cache`, what that begins with"),
+                prop("subpath", Path, "a path inside the image or context"),
+                prop("context", Path, "a folder of the project"),
+                prop("ignore", Path, "the ignore file that holds for `context`"),
+                prop("script", Text, "a program that stands here"),
+                prop("writable", Flag, "what is written goes nowhere, but may be written"),
+                prop("mode", Mode, "permissions of the secret or cache"),
+                prop("owner", Text, "numbers of user and group, as in \"33:33\", of the secret or cache"),
+            ])
+            .many(),
+            Node::new("env", "Variables for this command only.", "env CI=1").free(Plain).many(),
+        ])
         .many(),
+    Node::new("folder", "Makes a folder, unless something is there.", "folder \"/srv/app\"").args(&[arg("path", Path)]).many(),
     ENV,
     WORKDIR.many(),
     USER.many(),
@@ -147,6 +225,8 @@ const IMAGE: Node = Node::new(
     STOP_SIGNAL,
     HEALTHCHECK,
     Node::new("shell", "What runs a `run` of one string; /bin/sh -c if not given.", "shell \"/bin/bash\" \"-ec\"").args(&[arg("word", Text)]).rest("words", Text).many(),
+    Node::new("squash", "Whether the layers of this image's own steps become one.", "squash #true").args(&[arg("flag", Flag)]),
+    Node::new("onbuild", "A Dockerfile instruction for whoever starts from this image.", "onbuild \"RUN make\"").args(&[arg("instruction", Text)]).many(),
     Node::new("arg", "Environment variables for the `run` steps below it, and not for the container.", "arg DEBIAN_FRONTEND=\"noninteractive\"").free(Plain).many(),
 ])
 .many();

@@ -33,6 +33,19 @@ pub trait Sources {
     fn read(&self, path: &str) -> Result<String, String>;
     /// An environment variable that a `param` names.
     fn env(&self, name: &str) -> Option<String>;
+    /// What an image that is made elsewhere gives whoever starts from it; nothing where it is not known yet.
+    fn outside(&self, _: &Outside) -> Option<Inherited> {
+        None
+    }
+}
+
+/// What an image gives whoever starts from it.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Inherited {
+    pub env: BTreeMap<String, String>,
+    pub workdir: String,
+    pub shell: Vec<String>,
+    pub onbuild: Vec<String>,
 }
 
 /// What the command line chose.
@@ -58,6 +71,8 @@ pub struct Loaded {
     pub files: BTreeMap<String, String>,
     /// Environment variables that were asked for, with what they were.
     pub env: BTreeMap<String, Option<String>>,
+    /// What images that are made elsewhere give to Dockerfiles that start from them, where that is known.
+    pub outside: BTreeMap<Outside, Option<Inherited>>,
 }
 
 /// Reads a project: its file, what that includes, with parameters and profiles applied.
@@ -67,15 +82,16 @@ pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
     let mut later = diagnose::Sink::default();
     let (mut project, mut places, requests) = decode::project(file, &assembled, &mut sink, &mut later);
     let mut files = assembled.files;
+    let mut outside = BTreeMap::new();
     if let Some(project) = &mut project {
-        dockerfile::expand(requests, project, &mut places, sources, &mut files, &mut sink, &mut later);
+        outside = dockerfile::expand(requests, project, &mut places, sources, &mut files, &mut sink).known;
     }
     if let Some(project) = &project {
         cross::check(project, &places, &assembled.unused_profiles, &mut sink);
     }
     let diagnostics = sink.finish();
     let project = project.filter(|_| !has_errors(&diagnostics));
-    Loaded { project, places, diagnostics, unsupported: later.finish(), files, env: assembled.env }
+    Loaded { project, places, diagnostics, unsupported: later.finish(), files, env: assembled.env, outside }
 }
 
 #[cfg(test)]

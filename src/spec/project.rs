@@ -2,7 +2,7 @@
 //!
 //! Where each part was written is kept beside it, in [`Places`].
 
-use crate::model::{Name, Place, Size, Span, Subnet};
+use crate::model::{Digest, Mode, Name, Place, Size, Span, Subnet};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,6 +18,24 @@ pub struct Project {
     pub volumes: BTreeMap<Name, Volume>,
     pub secrets: BTreeMap<Name, String>,
     pub configs: BTreeMap<Name, ConfigSource>,
+}
+
+impl Project {
+    /// Adds an image that is made elsewhere, under its own name.
+    pub fn add_outside(&mut self, reference: &str) -> Name {
+        let name = Name::of_reference(reference);
+        let image = || Image { from: Base::Outside(Outside::Reference(reference.to_owned())), ..Image::default() };
+        self.images.entry(name.clone()).or_insert_with(image);
+        name
+    }
+
+    /// The references of images that the lock must know.
+    pub fn references(&self) -> impl Iterator<Item = (&Name, &str)> {
+        self.images.iter().filter_map(|(name, image)| match &image.from {
+            Base::Outside(Outside::Reference(text)) => Some((name, text.as_str())),
+            _ => None,
+        })
+    }
 }
 
 /// Where parts of a project were written: keys like `container.web.env.LANG`.
@@ -59,6 +77,8 @@ pub struct Image {
     pub healthcheck: Option<Health>,
     /// Dockerfile instructions for whoever starts from it.
     pub onbuild: Vec<String>,
+    /// Whether the layers of its own steps become one.
+    pub squash: bool,
 }
 
 /// What an image starts from.
@@ -67,14 +87,16 @@ pub enum Base {
     #[default]
     Scratch,
     Image(Name),
-    Registry(String),
+    Outside(Outside),
 }
 
-/// An image that a container runs.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum ImageRef {
-    Project(Name),
-    Registry(String),
+/// An image that is not made here.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Outside {
+    /// An OCI layout, as a folder or a tar, or what `docker save` writes; in it the image by a name.
+    Archive { path: String, name: Option<String> },
+    /// An image by its name in the store, or in a registry.
+    Reference(String),
 }
 
 /// A step of an image, in order. Steps that only change the configuration never make layers.
@@ -82,6 +104,7 @@ pub enum ImageRef {
 pub enum Step {
     Debian(Debian),
     Copy(Copy),
+    Add(Add),
     Run(Run),
     Env(BTreeMap<String, String>),
     Arg(BTreeMap<String, String>),
@@ -102,6 +125,23 @@ pub struct Debian {
     pub components: Vec<String>,
     pub mirror: Option<String>,
     pub key: Option<String>,
+    /// Patterns of the versions that may be taken, by package.
+    pub pins: BTreeMap<String, String>,
+    /// Further suites of the same archive.
+    pub suites: Vec<String>,
+    pub repositories: Vec<Repository>,
+    /// Whether the packages' scripts run, in a sandbox.
+    pub configure: bool,
+}
+
+/// A signed repository of packages beside a suite's own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Repository {
+    pub place: String,
+    pub suite: String,
+    pub components: Vec<String>,
+    /// The file of the keys that may sign it.
+    pub key: String,
 }
 
 /// Files copied in.
@@ -111,7 +151,7 @@ pub struct Copy {
     pub to: String,
     pub from: Option<Name>,
     pub owner: Option<String>,
-    pub mode: Option<u32>,
+    pub mode: Option<Mode>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
     /// The sources' folders are kept below `to`.
@@ -122,8 +162,47 @@ pub struct Copy {
     pub inline: Vec<(String, String)>,
     /// As a Dockerfile has it: permissions stay, and a file goes into a folder that is there.
     pub as_docker: bool,
-    /// Archives are unpacked, which is not supported yet: they are refused.
+    /// Archives are unpacked.
     pub unpack: bool,
+}
+
+/// Something fetched, and copied or unpacked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Add {
+    pub source: AddSource,
+    pub to: String,
+    pub owner: Option<String>,
+    pub mode: Option<Mode>,
+    pub exclude: Vec<String>,
+    pub unpack: bool,
+    pub as_docker: bool,
+}
+
+/// Where an `add` fetches from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum AddSource {
+    /// A file; where no digest is written the lock has it.
+    Url { url: String, sha256: Option<Digest> },
+    /// The files of a git repository; where the reference is no commit the lock has that.
+    Git { url: String, reference: Option<String>, folder: Option<String> },
+}
+
+impl Add {
+    /// What the lock must know before this can be fetched: a URL, or a repository and its reference.
+    pub fn unknown(&self) -> Option<String> {
+        match &self.source {
+            AddSource::Url { url, sha256: None } => Some(url.clone()),
+            AddSource::Git { url, reference, .. } if !reference.as_deref().is_some_and(is_commit) => {
+                Some(format!("{url}#{}", reference.as_deref().unwrap_or("HEAD")))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether text is the name of a git object.
+pub fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// A folder that a Dockerfile takes files from.
@@ -143,6 +222,9 @@ pub struct Run {
     pub shell: bool,
     pub network: bool,
     pub mounts: Vec<RunMount>,
+    /// For this command only.
+    pub user: Option<String>,
+    pub env: BTreeMap<String, String>,
 }
 
 /// Something that is there while a command runs, and not in the image.
@@ -161,8 +243,9 @@ pub enum RunSource {
         id: String,
         mode: u32,
         owner: (u32, u32),
-        /// One command at a time.
-        locked: bool,
+        sharing: Sharing,
+        /// An image, and a path in it, whose files it begins with.
+        from: Option<(Name, String)>,
     },
     Tmpfs {
         size: Option<Size>,
@@ -172,6 +255,14 @@ pub enum RunSource {
         name: Name,
         mode: u32,
         owner: (u32, u32),
+        required: bool,
+        /// The variable that holds it.
+        env: Option<String>,
+        /// Whether it is a file, too.
+        file: bool,
+    },
+    /// The socket of the user's ssh agent.
+    Ssh {
         required: bool,
     },
     Image {
@@ -184,6 +275,18 @@ pub enum RunSource {
     },
     /// A program that stands in the step.
     Script(String),
+}
+
+/// Who may use a cache at the same time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    #[default]
+    Shared,
+    /// One command after the other.
+    Locked,
+    /// Each command another copy.
+    Private,
 }
 
 impl Image {
@@ -204,14 +307,17 @@ impl Image {
 impl RunMount {
     /// The image whose files it shows.
     pub fn image(&self) -> Option<&Name> {
-        if let RunSource::Image { name, .. } = &self.source { Some(name) } else { None }
+        match &self.source {
+            RunSource::Image { name, .. } | RunSource::Cache { from: Some((name, _)), .. } => Some(name),
+            _ => None,
+        }
     }
 }
 
 /// A kind of container and how many there are of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Container {
-    pub image: ImageRef,
+    pub image: Name,
     pub cmd: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
     pub env: BTreeMap<String, String>,
@@ -251,7 +357,7 @@ impl Container {
     /// A container of an image with nothing else said.
     pub fn of_image(image: Name) -> Self {
         Self {
-            image: ImageRef::Project(image),
+            image,
             cmd: None,
             entrypoint: None,
             env: BTreeMap::new(),

@@ -79,6 +79,7 @@ fn kind(kind: Kind) -> String {
         Kind::Address => "IPv4 address".into(),
         Kind::Subnet => "IPv4 subnet".into(),
         Kind::Mode => "octal permissions, as text".into(),
+        Kind::Permissions => "permissions, octal or as chmod has them, as text".into(),
         Kind::Choice(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" "),
         Kind::Plain => "text, number or flag".into(),
     }

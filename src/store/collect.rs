@@ -1,7 +1,7 @@
 //! Garbage collection: deletes what no root and no lease holds, and can name who holds the rest.
 
 use super::{Store, lease, read_json};
-use crate::model::{Context, Digest, Outcome};
+use crate::model::{Context, Digest, Outcome, Size};
 use crate::sys::{Hold, Lock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,11 +54,11 @@ impl Store {
         live.into_iter().map(|(_, pin)| pin).collect()
     }
 
-    /// Deletes what nothing holds, or (dry) only counts it.
+    /// Deletes what nothing holds, or (dry) only counts it; caches of commands keep to a quota.
     ///
     /// # Errors
     /// Those of locking; what cannot be deleted is left for the next time.
-    pub fn collect(&self, dry: bool) -> Outcome<Collected> {
+    pub fn collect(&self, dry: bool, caches: Size) -> Outcome<Collected> {
         let gate = self.root().join("gate");
         let _gate = Lock::wait(&gate, Hold::Alone).doing(|| format!("cannot lock {}", gate.display()))?;
         let roots = self.roots(dry);
@@ -83,6 +83,9 @@ impl Store {
                 }
             }
         }
+        let (count, bytes) = self.trim_caches(caches, dry);
+        done.removed += count;
+        done.bytes += bytes;
         if !dry {
             self.sweep_staging();
             self.sweep_downloads();
@@ -92,6 +95,10 @@ impl Store {
 
     fn result_is_held(&self, key: &Digest, held: &BTreeSet<Digest>) -> bool {
         let value: Option<serde_json::Value> = self.result(key);
+        // What came to an image has its digest alone.
+        if let Some(digest) = value.as_ref().and_then(|value| value.as_str()).and_then(Digest::parse) {
+            return held.contains(&digest);
+        }
         let layer = value.as_ref().and_then(|value| value.get("layer")).and_then(|layer| layer.get("diff_id"));
         layer.and_then(|layer| layer.as_str()).and_then(Digest::parse).is_some_and(|layer| held.contains(&layer))
     }
@@ -125,7 +132,7 @@ fn size(path: &Path) -> u64 {
 }
 
 /// Removes an object: record first, then out of its name in one step, then piece by piece.
-fn remove(root: &Path, path: &Path) {
+pub(super) fn remove(root: &Path, path: &Path) {
     let _ = fs::remove_file(path.with_extension("json"));
     if path.is_dir() {
         let trash = root.join("tmp").join(format!("trash-{}", crate::sys::unique()));

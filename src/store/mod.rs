@@ -4,9 +4,11 @@
 //! digest. Many processes use the store at once; what one of them needs is pinned by its [`Lease`]
 //! before it looks, so that a collection in another never takes it away.
 
+mod caches;
 mod collect;
 mod lease;
 
+pub use caches::{CACHE_QUOTA, Cache, Use};
 pub use collect::{Collected, Pin};
 pub use lease::Lease;
 

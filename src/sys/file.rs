@@ -212,6 +212,16 @@ pub fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
     check(libc::c_long::from(result)).map(drop)
 }
 
+/// Sets an extended attribute of an open file or folder.
+///
+/// # Errors
+/// Those of `fsetxattr(2)`.
+pub fn set_attribute_of(file: &impl AsRawFd, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the descriptor is open, the string ends in NUL and the value has the length that is passed.
+    let result = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(libc::c_long::from(result)).map(drop)
+}
+
 /// Sets a path's own modification and access time, in seconds.
 ///
 /// # Errors
@@ -220,6 +230,19 @@ pub fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
     let time = nix::sys::time::TimeSpec::new(seconds, 0);
     let flags = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
     Ok(nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, flags)?)
+}
+
+/// Gives a new file of this process its owner, permissions and time.
+///
+/// # Errors
+/// Those of `fchown(2)`, `fchmod(2)` and `futimens(2)`.
+pub fn finish_file(file: &File, mode: u32, owner: (u32, u32), seconds: i64) -> io::Result<()> {
+    if owner != (0, 0) || !nix::unistd::geteuid().is_root() {
+        nix::unistd::fchown(file, Some(owner.0.into()), Some(owner.1.into()))?;
+    }
+    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(mode))?;
+    let time = nix::sys::time::TimeSpec::new(seconds, 0);
+    Ok(nix::sys::stat::futimens(file, &time, &time)?)
 }
 
 /// Sets a path's own owner.

@@ -40,8 +40,8 @@ impl Drop for Buildah {
 
 /// The cases of the data file, by name.
 fn cases() -> Vec<(String, String)> {
-    let text = include_str!("../dockerfiles/cases.txt");
-    let cases = text.split("=== ").skip(1).filter_map(|case| case.split_once('\n'));
+    let texts = [include_str!("../dockerfiles/cases.txt"), include_str!("../dockerfiles/more.txt")];
+    let cases = texts.into_iter().flat_map(|text| text.split("=== ").skip(1)).filter_map(|case| case.split_once('\n'));
     cases.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
 
@@ -60,6 +60,13 @@ fn context(world: &World) {
         fs::set_permissions(world.folder.join("ctx").join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
     symlink("a.txt", world.folder.join("ctx/link")).unwrap();
+    world.write("ctx/not-archive.tar.gz", "this is no archive\n");
+    let script = "umask 022; mkdir -p t/app/bin t/app/etc t/data/y && cd t && echo tool > app/bin/tool && chmod 755 app/bin/tool && \
+                  echo conf > app/etc/conf && ln -s etc/conf app/link && echo x > data/x.txt && echo z > data/y/z.txt && \
+                  tar --owner=1000 --group=1000 --mtime=@1000000000 -czf ../ctx/app.tar.gz app && \
+                  for kind in plain.tar: data.tar.xz:-J data.tar.bz2:-j data.tar.zst:--zstd; do \
+                  tar --owner=0 --group=0 --mtime=@1000000000 ${kind#*:} -cf ../ctx/${kind%%:*} data; done && rm -r ../t";
+    assert!(Command::new("sh").args(["-c", script]).current_dir(&world.folder).status().unwrap().success());
     world.write("token", "s3cret");
 }
 

@@ -17,6 +17,7 @@ mod death;
 mod dockerfile;
 mod examples;
 mod faults;
+mod git;
 mod images;
 mod lifecycle;
 mod logs;

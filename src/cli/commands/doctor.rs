@@ -96,7 +96,7 @@ fn findings(context: &Context) -> Vec<Finding> {
             says: mirror.map_or_else(
                 |fault| fault.advice().unwrap_or_default().to_owned(),
                 |mirrors| {
-                    format!("from {}", mirrors.places.iter().map(crate::debian::Place::describe).collect::<Vec<_>>().join(", "))
+                    format!("from {}", mirrors.places.iter().map(crate::fetch::Place::describe).collect::<Vec<_>>().join(", "))
                 },
             ),
         },

@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::model::{Outcome, Size};
+use crate::model::{Fault, Outcome, Size};
 use crate::store::Store;
 
 /// Frees what no project uses: layers, packages, results of steps.
@@ -12,6 +12,9 @@ pub struct Arguments {
     /// Only tell what would be freed.
     #[arg(long)]
     dry_run: bool,
+    /// What caches of `run` steps may hold together; the longest unused go first.
+    #[arg(long, value_name = "SIZE", default_value = "10GiB")]
+    caches: String,
     /// Print the numbers for programs.
     #[arg(long)]
     json: bool,
@@ -20,7 +23,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let store = Store::at(&context.options.home.store);
     store.prepare()?;
-    let done = store.collect(arguments.dry_run)?;
+    let caches = Size::parse(&arguments.caches).map_err(|why| Fault::new(format!("--caches: {why}")).exit(2))?;
+    let done = store.collect(arguments.dry_run, caches)?;
     if arguments.json {
         context.ui.json(&done);
         return Ok(0);

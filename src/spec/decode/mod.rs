@@ -6,7 +6,10 @@
 mod container;
 mod image;
 mod limits;
+mod step;
 mod values;
+
+pub use step::looks_secret;
 
 use self::values::*;
 use super::assemble::{Assembled, plain};
@@ -15,17 +18,19 @@ use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::project::*;
-use super::tree::{Tree, Value};
+use super::tree::{Entry, Tree, Value};
 use crate::model::{Name, Place, Size, Span, Subnet, capability, nearest};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// Decodes everything; `later` gets what is understood and not carried out yet.
 pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Option<Project>, Places, Vec<Request>) {
     for tree in &assembled.nodes {
         note_later(tree, TOP, later);
     }
-    let mut decoder = Decoder { sink, later, places: Places::default(), images: Vec::new(), dockerfiles: Vec::new() };
+    let mut decoder =
+        Decoder { sink, places: Places::default(), images: Vec::new(), dockerfiles: Vec::new(), outside: Vec::new() };
     let project = decoder.project(file, &assembled.nodes);
     (project, decoder.places, decoder.dockerfiles)
 }
@@ -48,10 +53,11 @@ fn unsupported(place: &Place, what: &str) -> Diagnostic {
 
 struct Decoder<'a> {
     sink: &'a mut Sink,
-    later: &'a mut Sink,
     places: Places,
     images: Vec<String>,
     dockerfiles: Vec<Request>,
+    /// References of images that are made elsewhere.
+    outside: Vec<String>,
 }
 
 impl Decoder<'_> {
@@ -75,7 +81,7 @@ impl Decoder<'_> {
         for job in nodes.iter().filter(|node| node.name == "job") {
             self.places.0.insert(format!("job.{}", job.text().unwrap_or_default()), job.place.clone());
         }
-        Some(Project {
+        let mut project = Project {
             images: self.named(nodes, "image", Self::image),
             containers: self.named(nodes, "container", Self::container),
             networks: self.named(nodes, "network", Self::network),
@@ -84,7 +90,11 @@ impl Decoder<'_> {
             configs: self.named(nodes, "config", Self::config),
             mirrors,
             name: head.name()?,
-        })
+        };
+        for reference in &self.outside {
+            project.add_outside(reference);
+        }
+        Some(project)
     }
 
     /// Decodes all nodes of a kind, and reports those that share a name.
@@ -114,10 +124,11 @@ impl Decoder<'_> {
         found
     }
 
-    fn image_ref(&mut self, node: &Tree) -> Option<ImageRef> {
+    /// The image that a node names: of the project, or of elsewhere.
+    fn image_ref(&mut self, node: &Tree) -> Option<Name> {
         let text = node.text()?;
         if self.images.contains(&text) {
-            return Name::parse(&text).ok().map(ImageRef::Project);
+            return Name::parse(&text).ok();
         }
         let plain = !text.contains(['/', ':', '.', '@']);
         if let Some(near) = nearest(&text, self.images.iter().map(String::as_str)).filter(|_| plain) {
@@ -127,14 +138,23 @@ impl Decoder<'_> {
             );
             return None;
         }
-        self.later
-            .push(unsupported(&node.first_place(), &format!("\"{text}\" is no `image` of this project, and a registry's image")));
-        Some(ImageRef::Registry(text))
+        Some(self.outside(&text, &node.first_place()))
+    }
+
+    /// An image that is made elsewhere, with the first place that names it.
+    fn outside(&mut self, reference: &str, place: &Place) -> Name {
+        let name = Name::of_reference(reference);
+        self.places.0.entry(format!("image.{name}")).or_insert_with(|| place.clone());
+        self.outside.push(reference.to_owned());
+        name
     }
 
     /// A user: strict numbers or a name, never something that could be read as both (CVE-2026-30892).
     fn user(&mut self, node: &Tree) -> Option<String> {
-        let text = node.text()?;
+        self.user_text(node.text()?, node.first_place())
+    }
+
+    fn user_text(&mut self, text: String, place: Place) -> Option<String> {
         let bad = text.split(':').any(|part| {
             part.is_empty()
                 || part.chars().any(|c| c.is_control() || c == '/')
@@ -142,7 +162,7 @@ impl Decoder<'_> {
         });
         if bad || text.matches(':').count() > 1 {
             self.sink.push(
-                Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a user"))
+                Diagnostic::error("wrong-value", place, format!("{text:?} is not a user"))
                     .help("write a name or a number from 0 to 4294967294, with `:group` if wanted"),
             );
             return None;

@@ -1,20 +1,24 @@
 //! Dockerfiles → images of the project: each stage that the wanted one needs becomes an image.
 //!
-//! `syntax` reads the text, `words` replaces variables, `stage` turns instructions into steps. What
-//! comes out is built like every other image; nothing further down knows Dockerfiles.
+//! `syntax` reads the text, `words` replaces variables, `stage` cuts stages, `write` turns the
+//! instructions of one into steps. What comes out is built like every other image; nothing further
+//! down knows Dockerfiles.
 
+mod mounts;
 mod stage;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod words;
+mod write;
 
-use super::Sources;
 use super::diagnose::{Diagnostic, Sink};
-use super::project::{Base, Image, Places, Project, Step};
+use super::project::{Base, Image, Outside, Places, Project, Step};
+use super::{Inherited, Sources};
 use crate::model::{Name, Place};
-use stage::{Given, Stages};
-use std::collections::BTreeMap;
+use stage::{Given, Made, Stages, Surroundings};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A `dockerfile` node.
 #[derive(Clone, Debug)]
@@ -27,7 +31,14 @@ pub struct Request {
     pub place: Place,
 }
 
-/// Turns every requested Dockerfile into images of the project; `later` gets what is not carried out yet.
+/// What came of the images that are made elsewhere.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// What was asked of each that a Dockerfile starts from, and what the answer was.
+    pub known: BTreeMap<Outside, Option<Inherited>>,
+}
+
+/// Turns every requested Dockerfile into images of the project.
 pub fn expand(
     requests: Vec<Request>,
     project: &mut Project,
@@ -35,8 +46,8 @@ pub fn expand(
     sources: &dyn Sources,
     files: &mut BTreeMap<String, String>,
     sink: &mut Sink,
-    later: &mut Sink,
-) {
+) -> Asked {
+    let asked = RefCell::new(Asked::default());
     let mut waiting: Vec<(Request, Stages)> = Vec::new();
     for request in requests {
         let text = match sources.read(&request.path) {
@@ -53,6 +64,7 @@ pub fn expand(
             waiting.push((request, stages));
         }
     }
+    let written: BTreeSet<Name> = project.images.keys().cloned().collect();
     // One may start from another's image: those that wait for nobody first.
     while !waiting.is_empty() {
         let names: Vec<Name> = waiting.iter().map(|(request, _)| request.image.clone()).collect();
@@ -62,37 +74,75 @@ pub fn expand(
                 let message = format!("image {} is made from itself, by way of its Dockerfile", request.image);
                 sink.push(Diagnostic::error("cycle", request.place.clone(), message));
             }
-            return;
+            break;
         };
         let (request, stages) = waiting.remove(ready);
-        let given = |name: &Name| given(&project.images, name, project.images.len());
-        let made = stages.images(&request, &given, sink, later);
-        for (name, image, its_places) in made {
-            for (key, place) in its_places {
+        let around = Around { images: &project.images, written: &written, sources, asked: &asked };
+        for Made { name, image, places: own, outside } in stages.images(&request, &around, sink) {
+            for (key, place) in own {
                 places.0.insert(format!("image.{name}.{key}"), place);
             }
             places.0.entry(format!("image.{name}")).or_insert_with(|| request.place.clone());
             project.images.insert(name, image);
+            for (reference, place) in outside {
+                let name = project.add_outside(&reference);
+                places.0.entry(format!("image.{name}")).or_insert(place);
+            }
         }
+    }
+    asked.into_inner()
+}
+
+/// The images of the project so far, and those of elsewhere.
+struct Around<'a> {
+    images: &'a BTreeMap<Name, Image>,
+    /// Those that stand in the project's files.
+    written: &'a BTreeSet<Name>,
+    sources: &'a dyn Sources,
+    asked: &'a RefCell<Asked>,
+}
+
+impl Surroundings for Around<'_> {
+    fn image(&self, name: &str) -> Option<Name> {
+        self.written.get(name).cloned()
+    }
+
+    fn given(&self, name: &Name) -> Given {
+        self.given_by(name, self.images.len() + 1)
     }
 }
 
-/// What an image gives whoever starts from it.
-fn given(images: &BTreeMap<Name, Image>, name: &Name, depth: usize) -> Given {
-    // A circle is told later, when all images are known.
-    let (Some(image), Some(depth)) = (images.get(name), depth.checked_sub(1)) else { return Given::default() };
-    let mut found = match &image.from {
-        Base::Image(base) => given(images, base, depth),
-        Base::Scratch | Base::Registry(_) => Given::default(),
-    };
-    for step in &image.steps {
-        match step {
-            Step::Env(values) => found.env.extend(values.clone()),
-            Step::Workdir(path) => found.workdir.clone_from(path),
-            Step::Shell(words) => found.shell.clone_from(words),
-            _ => {}
+impl Around<'_> {
+    fn given_by(&self, name: &Name, depth: usize) -> Given {
+        // A circle is told later, when all images are known.
+        let Some(depth) = depth.checked_sub(1) else { return Given::default() };
+        let Some(image) = self.images.get(name) else {
+            return self.outside(&Outside::Reference(name.to_string()));
+        };
+        let mut found = match &image.from {
+            Base::Image(base) => self.given_by(base, depth),
+            Base::Outside(outside) => self.outside(outside),
+            Base::Scratch => Given::default(),
+        };
+        for step in &image.steps {
+            match step {
+                Step::Env(values) => found.env.extend(values.clone()),
+                Step::Workdir(path) => found.workdir.clone_from(path),
+                Step::Shell(words) => found.shell.clone_from(words),
+                _ => {}
+            }
         }
+        if !matches!(image.from, Base::Outside(_)) || !image.onbuild.is_empty() {
+            found.triggers.clone_from(&image.onbuild);
+        }
+        found
     }
-    found.triggers.clone_from(&image.onbuild);
-    found
+
+    fn outside(&self, outside: &Outside) -> Given {
+        let known = self.sources.outside(outside);
+        self.asked.borrow_mut().known.insert(outside.clone(), known.clone());
+        let Some(known) = known else { return Given::default() };
+        let shell = if known.shell.is_empty() { Given::default().shell } else { known.shell };
+        Given { env: known.env, workdir: known.workdir, shell, triggers: known.onbuild, ..Given::default() }
+    }
 }

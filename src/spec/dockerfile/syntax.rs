@@ -57,8 +57,14 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Syntax {
     let all = lines(text);
     let mut at = 0;
     let mut escape = '\\';
+    let mut said: Vec<String> = Vec::new();
     // Directives stand before everything else (reference, "Parser directives").
     while let Some((name, value)) = all.get(at).and_then(|line| directive(line.text.trim_start_matches('\u{feff}'))) {
+        if said.contains(&name) {
+            let message = format!("there may be only one directive {name}");
+            sink.push(Diagnostic::error("dockerfile", place(file, &all[at], all[at].text), message).help("keep one of the two"));
+        }
+        said.push(name.clone());
         if name == "escape" {
             match value {
                 "\\" | "`" => escape = value.chars().next().unwrap_or('\\'),
@@ -99,7 +105,7 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Syntax {
             at += 1;
         }
         let place = place(file, first, begin);
-        if let Some(mut found) = instruction(joined.trim_end(), &place, escape, sink) {
+        if let Some(mut found) = instruction(joined.trim(), &place, escape, sink) {
             documents(&mut found, &all, &mut at, escape, sink);
             instructions.push(found);
         }
@@ -115,7 +121,9 @@ fn place(file: &str, line: &Line<'_>, shown: &str) -> Place {
 fn directive(line: &str) -> Option<(String, &str)> {
     let (name, value) = line.trim().strip_prefix('#')?.split_once('=')?;
     let name = name.trim().to_ascii_lowercase();
-    ["syntax", "escape", "check"].contains(&name.as_str()).then_some((name, value.trim()))
+    // One without a value is an ordinary comment, and ends them.
+    let known = ["syntax", "escape", "check"].contains(&name.as_str()) && !value.trim().is_empty();
+    known.then_some((name, value.trim()))
 }
 
 /// The line without its continuation mark, if it has one.
@@ -147,7 +155,7 @@ const KNOWN: [&str; 18] = [
 
 /// Takes one joined line apart.
 pub fn instruction(line: &str, place: &Place, escape: char, sink: &mut Sink) -> Option<Instruction> {
-    let (word, rest) = line.split_once(|c: char| c.is_whitespace()).unwrap_or((line, ""));
+    let (word, rest) = line.split_once(blank).unwrap_or((line, ""));
     let name = word.to_ascii_uppercase();
     if !KNOWN.contains(&name.as_str()) {
         let near = crate::model::nearest(&name.to_lowercase(), KNOWN.map(str::to_lowercase).iter().map(String::as_str))
@@ -166,7 +174,7 @@ pub fn instruction(line: &str, place: &Place, escape: char, sink: &mut Sink) -> 
             break;
         }
         let (flag, value) = word[2..].split_once('=').unwrap_or((&word[2..], ""));
-        flags.push((flag.to_owned(), unquote(value)));
+        flags.push((flag.to_owned(), unquote(value, escape)));
         rest = after.trim_start();
     }
     if rest.is_empty() {
@@ -176,9 +184,32 @@ pub fn instruction(line: &str, place: &Place, escape: char, sink: &mut Sink) -> 
     Some(Instruction { name, place: place.clone(), flags, rest: rest.to_owned(), documents: Vec::new() })
 }
 
-fn unquote(text: &str) -> String {
-    let inner = |quote: char| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
-    inner('"').or_else(|| inner('\'')).unwrap_or(text).to_owned()
+/// What separates words; a no-break space does not.
+fn blank(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\u{b}'
+}
+
+/// Text without its quotes, wherever they stand, and what is escaped as it is meant.
+fn unquote(text: &str, escape: char) -> String {
+    let mut found = String::new();
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == escape && quote != Some('\'') {
+            match chars.next() {
+                Some(next) if quote.is_none() || next == '"' || next == escape || next == '$' => found.push(next),
+                Some(next) => found.extend([c, next]),
+                None => found.push(c),
+            }
+        } else if quote == Some(c) {
+            quote = None;
+        } else if quote.is_none() && (c == '"' || c == '\'') {
+            quote = Some(c);
+        } else {
+            found.push(c);
+        }
+    }
+    found
 }
 
 /// The first word as it stands, quotes and all, and what follows it.
@@ -194,7 +225,7 @@ pub fn raw_word(text: &str, escape: char) -> (&str, &str) {
             quote = None;
         } else if quote.is_none() && (c == '"' || c == '\'') {
             quote = Some(c);
-        } else if quote.is_none() && c.is_whitespace() {
+        } else if quote.is_none() && blank(c) {
             return text.split_at(at);
         }
     }
@@ -205,7 +236,7 @@ pub fn raw_word(text: &str, escape: char) -> (&str, &str) {
 pub fn raw_words(mut text: &str, escape: char) -> Vec<&str> {
     let mut found = Vec::new();
     loop {
-        text = text.trim_start();
+        text = text.trim_start_matches(blank);
         if text.is_empty() {
             return found;
         }
@@ -221,8 +252,7 @@ fn documents(found: &mut Instruction, all: &[Line<'_>], at: &mut usize, escape: 
     if !held && !["RUN", "COPY", "ADD"].contains(&found.name.as_str()) {
         return;
     }
-    let names: Vec<(bool, bool, String)> = raw_words(&found.rest, escape).into_iter().filter_map(heredoc).collect();
-    for (strip, expand, name) in names {
+    for Heredoc { strip, expand, name } in heredocs(&raw_words(&found.rest, escape), escape) {
         let mut content = String::new();
         loop {
             let Some(line) = all.get(*at) else {
@@ -244,18 +274,43 @@ fn documents(found: &mut Instruction, all: &[Line<'_>], at: &mut usize, escape: 
     }
 }
 
-/// A word that begins a here-document: whether tabs are stripped, whether variables are replaced, its name.
-fn heredoc(word: &str) -> Option<(bool, bool, String)> {
+/// What a word says of a here-document that follows.
+struct Heredoc {
+    /// Whether tabs in front of its lines go.
+    strip: bool,
+    /// Whether variables in it are replaced.
+    expand: bool,
+    name: String,
+}
+
+/// The here-documents that words begin; a name may stand apart from its `<<`, and not from `<<-`.
+fn heredocs(words: &[&str], escape: char) -> Vec<Heredoc> {
+    let mut found = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match mark(word) {
+            Some((false, "")) => found.extend(words.next().and_then(|name| named(false, name, escape))),
+            Some((strip, name)) => found.extend(named(strip, name, escape)),
+            None => {}
+        }
+    }
+    found
+}
+
+/// The `<<` at a word's beginning, and what follows it.
+fn mark(word: &str) -> Option<(bool, &str)> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
-    let (strip, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
-    let name = unquote(rest);
+    Some(rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest)))
+}
+
+fn named(strip: bool, raw: &str, escape: char) -> Option<Heredoc> {
+    let name = unquote(raw, escape);
     // It becomes a file's name.
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '@' | ':');
-    let legal = name.chars().all(plain) && !name.trim_matches('.').is_empty();
-    legal.then(|| (strip, name == rest, name))
+    let legal = !name.contains(['/', '\0', '<', '\n']) && !name.trim_matches('.').is_empty();
+    legal.then(|| Heredoc { strip, expand: !raw.contains(['"', '\'']), name })
 }
 
 /// Whether a word names a here-document.
 pub fn is_heredoc(word: &str) -> bool {
-    heredoc(word).is_some()
+    mark(word).is_some_and(|(strip, name)| named(strip, name, '\\').is_some())
 }

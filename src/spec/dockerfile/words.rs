@@ -111,7 +111,8 @@ impl Reader<'_> {
                     // In a here-document only what would be replaced is escaped.
                     Some(next) if self.keep && next != '$' && next != self.escape => word.extend([c, next]),
                     Some(next) => word.push(next),
-                    None => word.push(c),
+                    None if self.keep => word.push(c),
+                    None => {}
                 },
                 c => word.push(c),
             }
@@ -163,7 +164,7 @@ impl Reader<'_> {
                 if longest {
                     self.at += 1;
                 }
-                let pattern: Vec<char> = self.inner()?.chars().collect();
+                let (pattern, _) = self.pattern(&['}'])?;
                 Ok(trim(&value.unwrap_or_default(), &pattern, operator == '#', longest))
             }
             '/' => {
@@ -171,9 +172,12 @@ impl Reader<'_> {
                 if every {
                     self.at += 1;
                 }
-                let whole = self.inner()?;
-                let (pattern, by) = whole.split_once('/').unwrap_or((&whole, ""));
-                Ok(replace(&value.unwrap_or_default(), &pattern.chars().collect::<Vec<_>>(), by, every))
+                let (pattern, end) = self.pattern(&['/', '}'])?;
+                if end == '}' {
+                    return Err(format!("${{{name}/…}} wants what to put in its place: ${{{name}/PATTERN/TEXT}}"));
+                }
+                let by = self.inner()?;
+                Ok(replace(&value.unwrap_or_default(), &pattern, &by, every))
             }
             other => Err(format!("${{{name}{other}…}} is no substitution")),
         }
@@ -181,16 +185,47 @@ impl Reader<'_> {
 
     fn name(&mut self) -> String {
         let mut name = String::new();
-        while let Some(c) = self.peek().filter(|c| c.is_ascii_alphanumeric() || *c == '_') {
-            // A digit alone is a whole name, as a shell's positional parameters are.
-            let digit = name.is_empty() && c.is_ascii_digit();
+        // A shell's special parameters have no value here.
+        if let Some(c) = self.peek().filter(|c| "@*#?-!$".contains(*c)) {
+            self.at += 1;
+            return c.to_string();
+        }
+        // Digits alone are a name, as a shell's positional parameters are.
+        let digits = self.peek().is_some_and(|c| c.is_ascii_digit());
+        while let Some(c) = self.peek().filter(|c| if digits { c.is_ascii_digit() } else { c.is_alphanumeric() || *c == '_' }) {
             name.push(c);
             self.at += 1;
-            if digit {
-                break;
-            }
         }
         name
+    }
+
+    /// A pattern up to one of some characters, escapes kept; which one ended it.
+    fn pattern(&mut self, ends: &[char]) -> Result<(Vec<char>, char), String> {
+        let mut found = Vec::new();
+        loop {
+            match self.next() {
+                None => return Err("a substitution is not closed with }".into()),
+                Some(c) if ends.contains(&c) => return Ok((found, c)),
+                Some('$') => found.extend(self.dollar()?.chars()),
+                Some(c) if c == self.escape => {
+                    let escaped = self.next().ok_or("a substitution is not closed with }")?;
+                    if escaped.is_alphanumeric() {
+                        return Err(format!("{}{escaped} means nothing in a pattern", self.escape));
+                    }
+                    // To the pattern only these are special.
+                    if matches!(escaped, '*' | '?' | '\\') {
+                        found.push('\\');
+                    }
+                    found.push(escaped);
+                }
+                Some(quote @ ('"' | '\'')) => {
+                    while let Some(c) = self.next().filter(|c| *c != quote) {
+                        if c == '$' && quote == '"' { found.extend(self.dollar()?.chars()) } else { found.push(c) }
+                    }
+                }
+                Some(c) => found.push(c),
+            }
+        }
     }
 
     /// The word up to the closing brace, with its own variables replaced.

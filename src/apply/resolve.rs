@@ -1,0 +1,161 @@
+//! The lock: what it does not answer is resolved, and what `update` names is moved.
+
+use super::look::known_images;
+use super::project::{LoadedProject, Options, load, read_lock};
+use super::report::{Progress, Reporter, UpOptions};
+use crate::debian::{self, Settings};
+use crate::fetch;
+use crate::git;
+use crate::lock::{self, Lock, remotes};
+use crate::model::{Digest, Fault, Outcome, nearest};
+use crate::spec::AddSource;
+use crate::store::Store;
+use crate::sys;
+
+pub use crate::debian::Update;
+
+/// Resolves what the lock does not answer, or what `update` says, and writes the lock.
+///
+/// # Errors
+/// What cannot be fetched, verified or satisfied; the old lock stands then.
+pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Reporter) -> Outcome<(Lock, Lock)> {
+    let store = Store::at(&loaded.instance.home.store);
+    store.prepare()?;
+    let old = read_lock(&loaded.instance)?;
+    reporter.report(Progress::Resolving);
+    let settings = Settings::for_folder(&loaded.instance.folder);
+    let mut new = debian::resolve(&loaded.project, &loaded.places, &old, update, &store, &settings)?;
+    images(loaded, update, &mut new, &store)?;
+    fetched(loaded, update, &mut new, &store)?;
+    write(loaded, &old, &new)?;
+    let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
+    reporter.report(Progress::Resolved(packages));
+    Ok((old, new))
+}
+
+/// Sets the latest time in everything that is built.
+///
+/// # Errors
+/// Those of reading and writing the lock.
+pub fn set_epoch(loaded: &LoadedProject, epoch: i64) -> Outcome<()> {
+    let old = read_lock(&loaded.instance)?;
+    write(loaded, &old, &Lock { epoch, ..old.clone() })
+}
+
+fn write(loaded: &LoadedProject, old: &Lock, new: &Lock) -> Outcome<()> {
+    let path = loaded.instance.folder.join("stead.lock");
+    if new == old && (path.exists() || *new == Lock::default()) {
+        return Ok(());
+    }
+    sys::write_atomic(&path, lock::write(new).as_bytes(), 0o644)
+        .map_err(|error| crate::store::disk_fault("cannot write stead.lock", error))
+}
+
+/// Whether something that may be locked is to be resolved.
+fn moves(update: &Update, what: &str, locked: bool) -> bool {
+    match update {
+        Update::All => true,
+        Update::Missing => !locked,
+        Update::Names(names) => !locked || names.contains(what),
+    }
+}
+
+/// Images that are made elsewhere, by what the store knows of their names.
+fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Store) -> Outcome<()> {
+    for (name, reference) in loaded.project.references() {
+        if !moves(update, reference, lock.images.contains_key(reference)) {
+            continue;
+        }
+        let known = known_images(&loaded.instance.home);
+        let found = known.get(reference).copied().filter(|digest| crate::image::load(store, digest).is_some());
+        let digest = found.ok_or_else(|| {
+            let place = loaded.places.of(&format!("image.{name}"));
+            let at = place.map_or_else(String::new, |place| format!("{place}: "));
+            let fault = Fault::new(format!("{at}the store has no image \"{reference}\", and registries are not supported yet"));
+            match nearest(reference, known.keys().map(String::as_str)) {
+                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
+                None => fault.hint("`stead images` lists what the store has; an archive is taken by: from archive=\"FILE\""),
+            }
+        })?;
+        lock.images.insert(reference.to_owned(), digest);
+    }
+    Ok(())
+}
+
+/// Files and repositories of the web whose content the project does not pin itself.
+fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Store) -> Outcome<()> {
+    for (image, index, add, unknown) in remotes(&loaded.project) {
+        if !moves(update, &unknown, lock.remotes.contains_key(&unknown)) {
+            continue;
+        }
+        let known = match &add.source {
+            AddSource::Url { url, .. } => {
+                fetch::file(store, url, None, &fetch::Progress::default()).map(|digest: Digest| digest.hex())
+            }
+            AddSource::Git { url, reference, .. } => git::resolve(url, reference.as_deref()),
+        };
+        let known = known.map_err(|fault| {
+            let place = loaded.places.of(&format!("image.{image}.step{index}"));
+            let code = fault.code();
+            match place {
+                Some(place) => Fault::caused(format!("{place}: cannot lock {unknown}"), fault).exit(code),
+                None => fault,
+            }
+        })?;
+        lock.remotes.insert(unknown, known);
+    }
+    Ok(())
+}
+
+/// The lock, complete for the project, or why it may not be completed.
+///
+/// # Errors
+/// What may not or cannot be resolved.
+pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<Lock> {
+    let mut lock = read_lock(&loaded.instance)?;
+    if !lock.is_whole(&loaded.project) {
+        let what = unanswered(&lock, loaded);
+        if options.frozen {
+            return Err(
+                Fault::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")
+            );
+        }
+        if options.offline {
+            return Err(Fault::new(format!("{what}, and --offline forbids fetching what that takes"))
+                .hint("run it once without --offline"));
+        }
+        lock = update_lock(loaded, &Update::Missing, reporter)?.1;
+    }
+    if let Some(epoch) = options.epoch {
+        lock.epoch = epoch;
+    }
+    Ok(lock)
+}
+
+fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
+    if let Some(((image, _), step)) = lock.missing(&loaded.project).first() {
+        return format!("stead.lock does not answer what image {image} asks of \"{}\"", step.suite);
+    }
+    if let Some((_, reference)) = loaded.project.references().find(|(_, reference)| !lock.images.contains_key(*reference)) {
+        return format!("stead.lock does not say which image \"{reference}\" is");
+    }
+    let unknown = remotes(&loaded.project).find(|(_, _, _, unknown)| !lock.remotes.contains_key(unknown));
+    format!("stead.lock does not say what {} is", unknown.map_or_else(String::new, |(_, _, _, unknown)| unknown))
+}
+
+/// Reads a project again, if its Dockerfiles start from images of which nothing was known: they are locked first.
+///
+/// # Errors
+/// Those of resolving and reading.
+pub fn settle(
+    loaded: LoadedProject,
+    options: &Options,
+    wanted: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Result<LoadedProject, super::project::LoadError> {
+    if loaded.unsettled.is_empty() {
+        return Ok(loaded);
+    }
+    complete_lock(&loaded, wanted, reporter)?;
+    load(options, true)
+}

@@ -1,0 +1,134 @@
+//! What a command of a build finds beside the image: caches, secrets, files of the context, other images.
+
+use super::run::Around;
+use super::{Builder, copy, scan};
+use crate::model::{Context, Fault, Name, Outcome};
+use crate::plan::Pending;
+use crate::runtime::{MountKind, MountSpec};
+use crate::spec::{Copy, Propagation, Run, RunMount, RunSource, Sharing};
+use crate::store::{Staging, Use};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where a command finds the socket of the user's ssh agent.
+const AGENT: &str = "SSH_AUTH_SOCK";
+
+impl Builder<'_> {
+    /// Prepares everything that a command mounts.
+    ///
+    /// # Errors
+    /// Secrets that are not there, files that changed, failures to write.
+    pub(super) fn around(&self, name: &Name, run: &Run, pending: &Pending, staging: &Staging) -> Outcome<Around> {
+        let mut around = Around::default();
+        let context = staging.join("context");
+        if scan::context_mounts(run).next().is_some() {
+            let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
+            let copy = Copy { to: "/".into(), as_docker: true, ..Copy::default() };
+            fs::create_dir(&context).doing(|| "cannot make a staging folder".into())?;
+            let below = super::View::new(Vec::new());
+            let onto = copy::Onto { below: &below, workdir: "/", tree: &context, epoch: self.lock.epoch };
+            let folders = copy::from_folder(&copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;
+            copy::settle(&context, &below, &folders, self.lock.epoch)?;
+        }
+        let mut contexts = 0;
+        for (number, mount) in run.mounts.iter().enumerate() {
+            let kind = match &mount.source {
+                RunSource::Cache { id, mode, owner, sharing, from } => {
+                    let how = match sharing {
+                        Sharing::Shared => Use::WithOthers,
+                        Sharing::Locked => Use::Alone,
+                        Sharing::Private => Use::OwnCopy,
+                    };
+                    let cache = self.store.cache(id, *mode, *owner, how, |place| match from {
+                        Some((image, path)) => self.fill(pending, image, path, place),
+                        None => Ok(()),
+                    })?;
+                    let kind = bind(cache.place.clone());
+                    around.caches.push(cache);
+                    kind
+                }
+                RunSource::Tmpfs { size } => MountKind::Tmpfs { size: *size, mode: 0o1777 },
+                RunSource::Image { name, path } => {
+                    let layers = pending.mounted.get(name).map(|layers| self.paths(layers)).unwrap_or_default();
+                    let subpath = Some(PathBuf::from(path.trim_matches('/'))).filter(|path| !path.as_os_str().is_empty());
+                    let writes = if mount.read_only { None } else { Some(forgotten(staging, number)?) };
+                    MountKind::Image { layers: layers.into_iter().rev().collect(), subpath, writes }
+                }
+                RunSource::Context { .. } => {
+                    contexts += 1;
+                    // A copy of its own: what is written to it is forgotten.
+                    bind(context.join((contexts - 1).to_string()))
+                }
+                RunSource::Secret { .. } => {
+                    self.secret(mount, &mut around)?;
+                    continue;
+                }
+                RunSource::Ssh { required } => match std::env::var_os(AGENT).map(PathBuf::from).filter(|path| path.exists()) {
+                    Some(socket) => {
+                        around.env.insert(AGENT.into(), mount.to.clone());
+                        bind(socket)
+                    }
+                    None if !required => continue,
+                    None => {
+                        return Err(Fault::new("there is no ssh agent: SSH_AUTH_SOCK names none")
+                            .hint("type `eval $(ssh-agent); ssh-add`, then build again; under sudo: `sudo -E`"));
+                    }
+                },
+                RunSource::Script(text) => {
+                    // On disk, because memory that files are shown from executes nothing.
+                    let place = staging.join(&format!("script{number}"));
+                    fs::write(&place, text)
+                        .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
+                        .doing(|| "cannot write a script".into())?;
+                    bind(place)
+                }
+            };
+            around.mounts.push(MountSpec { kind, to: mount.to.clone().into(), read_only: mount.read_only });
+        }
+        Ok(around)
+    }
+
+    /// What a new cache begins with.
+    fn fill(&self, pending: &Pending, image: &Name, path: &str, place: &Path) -> Outcome<()> {
+        let layers = pending.mounted.get(image).map(Vec::as_slice).unwrap_or_default();
+        let copy = Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() };
+        let below = super::View::new(Vec::new());
+        let onto = copy::Onto { below: &below, workdir: "/", tree: place, epoch: self.lock.epoch };
+        let folders = copy::from_image(&copy, &self.view(layers), onto)?;
+        copy::settle(place, &below, &folders, self.lock.epoch)
+    }
+
+    fn secret(&self, mount: &RunMount, around: &mut Around) -> Outcome<()> {
+        let RunSource::Secret { name, mode, owner, required, env, file } = &mount.source else { return Ok(()) };
+        let path = self.project.secrets.get(name).map(|file| self.scanner.folder().join(file));
+        let content = match path.as_ref().map(fs::read) {
+            Some(Ok(content)) => content,
+            None if !required => return Ok(()),
+            None => {
+                return Err(Fault::new(format!("the project has no secret \"{name}\""))
+                    .hint(format!("declare it: secret \"{name}\" file=\"…\"")));
+            }
+            Some(Err(error)) => return Err(Fault::caused(format!("cannot read the secret \"{name}\""), error)),
+        };
+        if let Some(variable) = env {
+            let text = String::from_utf8(content.clone()).doing(|| format!("the secret \"{name}\" is no text for a variable"))?;
+            around.env.insert(variable.clone(), text);
+        }
+        if *file {
+            around.file(&mount.to, *mode, *owner, content);
+        }
+        Ok(())
+    }
+}
+
+fn bind(source: PathBuf) -> MountKind {
+    MountKind::Bind { source, subpath: None, propagation: Propagation::Private }
+}
+
+/// Folders for writes that nobody keeps.
+fn forgotten(staging: &Staging, number: usize) -> Outcome<(PathBuf, PathBuf)> {
+    let (upper, work) = (staging.join(&format!("writes{number}")), staging.join(&format!("writes{number}-work")));
+    fs::create_dir(&upper).and_then(|()| fs::create_dir(&work)).doing(|| "cannot make a staging folder".into())?;
+    Ok((upper, work))
+}

@@ -1,0 +1,406 @@
+//! Git's objects, out of a pack as a server sends it (gitformat-pack).
+
+use flate2::bufread::ZlibDecoder;
+use sha1_checked::{Digest, Sha1};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+
+/// The longest object that is held in memory; git itself makes no deltas of objects half as long.
+const MOST: u64 = 1 << 30;
+/// How much of what was unpacked last is kept: neighbours are made from the same bases.
+const KEPT: usize = 64 << 20;
+
+/// What an object is named by: its SHA-1.
+pub type Id = [u8; 20];
+
+/// What an object is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Commit,
+    Tree,
+    Blob,
+    Tag,
+}
+
+/// Where an object's content comes from.
+enum Base {
+    Whole(Kind),
+    At(u64),
+    Named(Id),
+}
+
+/// A pack, and where in it each object begins.
+pub struct Pack {
+    file: File,
+    places: HashMap<Id, u64>,
+    kept: HashMap<u64, (Kind, Rc<[u8]>)>,
+    kept_size: usize,
+}
+
+/// A file from one place on, without a cursor that others share.
+struct At<'a>(&'a File, u64);
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.0.read_at(buffer, self.1)?;
+        self.1 += length as u64;
+        Ok(length)
+    }
+}
+
+impl Pack {
+    /// Finds and hashes all objects. The pack's own checksum is not looked at: each object is named by its hash.
+    ///
+    /// # Errors
+    /// A pack that is none or damaged; objects made to collide.
+    pub fn index(file: File) -> io::Result<Self> {
+        let mut pack = Self { file, places: HashMap::new(), kept: HashMap::new(), kept_size: 0 };
+        let file = pack.file.try_clone()?;
+        let mut reader = BufReader::with_capacity(256 << 10, At(&file, 0));
+        let mut start = [0; 12];
+        reader.read_exact(&mut start)?;
+        let [b'P', b'A', b'C', b'K', 0, 0, 0, 2 | 3, count @ ..] = start else { return Err(damaged("it is no pack")) };
+        let mut deltas = Vec::new();
+        for _ in 0..u32::from_be_bytes(count) {
+            let at = reader.get_ref().1 - reader.buffer().len() as u64;
+            let (base, size) = head(&mut reader, at)?;
+            let mut content = ZlibDecoder::new(&mut reader).take(size.saturating_add(1));
+            let found = if let Base::Whole(kind) = base {
+                let mut name = Name::new(kind, size);
+                let found = io::copy(&mut content, &mut name)?;
+                pack.places.entry(name.finish()?).or_insert(at);
+                found
+            } else {
+                deltas.push(at);
+                io::copy(&mut content, &mut io::sink())?
+            };
+            // The end of the stream is read, too, or the next object would not begin where it does.
+            if found != size || content.into_inner().read(&mut [0])? != 0 {
+                return Err(damaged("an object is not as long as it says"));
+            }
+        }
+        // A base that is named, not placed, may come after what is made from it.
+        while !deltas.is_empty() {
+            let before = deltas.len();
+            let mut later = Vec::new();
+            for at in deltas {
+                match pack.unpack(at)? {
+                    Some((kind, content)) => {
+                        let mut name = Name::new(kind, content.len() as u64);
+                        name.write_all(&content)?;
+                        // The first stays: an object that is made from its own like would have no end.
+                        pack.places.entry(name.finish()?).or_insert(at);
+                    }
+                    None => later.push(at),
+                }
+            }
+            if later.len() == before {
+                return Err(damaged("a base is missing"));
+            }
+            deltas = later;
+        }
+        Ok(pack)
+    }
+
+    /// Whether an object is there.
+    pub fn has(&self, id: &Id) -> bool {
+        self.places.contains_key(id)
+    }
+
+    /// An object, whole.
+    ///
+    /// # Errors
+    /// One that is not there or is of another kind.
+    pub fn get(&mut self, id: &Id, wanted: Kind) -> io::Result<Rc<[u8]>> {
+        match self.unpack(self.place(id)?)? {
+            Some((kind, content)) if kind == wanted => Ok(content),
+            Some((kind, _)) => Err(damaged(&format!("{} is a {kind:?}, not a {wanted:?}", hex(id)).to_lowercase())),
+            None => Err(damaged("a base is missing")),
+        }
+    }
+
+    /// Writes a blob to a file; one that is stored whole may be longer than memory.
+    ///
+    /// # Errors
+    /// As for [`Self::get`]; those of writing.
+    pub fn write_blob(&mut self, id: &Id, to: &mut File) -> io::Result<()> {
+        let at = self.place(id)?;
+        let mut reader = BufReader::with_capacity(64 << 10, At(&self.file, at));
+        match head(&mut reader, at)? {
+            (Base::Whole(Kind::Blob), size) => io::copy(&mut ZlibDecoder::new(reader).take(size), to).map(drop),
+            _ => to.write_all(&self.get(id, Kind::Blob)?),
+        }
+    }
+
+    fn place(&self, id: &Id) -> io::Result<u64> {
+        self.places.get(id).copied().ok_or_else(|| damaged(&format!("object {} is missing", hex(id))))
+    }
+
+    /// The object at a place; nothing if it is made from one that is not known yet.
+    fn unpack(&mut self, mut at: u64) -> io::Result<Option<(Kind, Rc<[u8]>)>> {
+        let mut deltas: Vec<(u64, Vec<u8>)> = Vec::new();
+        let mut total = 0;
+        let (kind, mut content) = loop {
+            if let Some((kind, content)) = self.kept.get(&at) {
+                break (*kind, content.clone());
+            }
+            let mut reader = BufReader::new(At(&self.file, at));
+            let (base, size) = head(&mut reader, at)?;
+            total += size.min(MOST + 1);
+            if total > MOST {
+                return Err(damaged("an object is too long"));
+            }
+            let mut content = Vec::new();
+            ZlibDecoder::new(reader).take(size).read_to_end(&mut content)?;
+            let place = at;
+            at = match base {
+                Base::Whole(kind) => break (kind, self.keep(at, kind, content.into())),
+                Base::At(base) => base,
+                Base::Named(id) => match self.places.get(&id) {
+                    Some(base) => *base,
+                    None => return Ok(None),
+                },
+            };
+            deltas.push((place, content));
+        };
+        while let Some((at, delta)) = deltas.pop() {
+            let made = apply(&content, &delta).ok_or_else(|| damaged("a delta does not fit its base"))?;
+            content = self.keep(at, kind, made.into());
+        }
+        Ok(Some((kind, content)))
+    }
+
+    fn keep(&mut self, at: u64, kind: Kind, content: Rc<[u8]>) -> Rc<[u8]> {
+        self.kept_size += content.len();
+        if self.kept_size > KEPT {
+            self.kept.clear();
+            self.kept_size = content.len();
+        }
+        if content.len() <= KEPT {
+            self.kept.insert(at, (kind, content.clone()));
+        }
+        content
+    }
+}
+
+/// Computes an object's id from what is written to it. Objects made to collide are found, as git does.
+struct Name(Sha1);
+
+impl Name {
+    fn new(kind: Kind, size: u64) -> Self {
+        Self(Sha1::new().chain_update(format!("{kind:?} {size}\0").to_lowercase()))
+    }
+
+    fn finish(self) -> io::Result<Id> {
+        let result = self.0.try_finalize();
+        if result.has_collision() {
+            Err(damaged("an object was made to collide with another"))
+        } else {
+            Ok((*result.hash()).into())
+        }
+    }
+}
+
+impl Write for Name {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What an object is made from, and how long what follows is.
+fn head(reader: &mut impl BufRead, at: u64) -> io::Result<(Base, u64)> {
+    let mut next = || {
+        let mut byte = [0];
+        reader.read_exact(&mut byte).map(|()| u64::from(byte[0]))
+    };
+    let mut byte = next()?;
+    let (kind, mut size, mut shift) = ((byte >> 4) & 7, byte & 15, 4);
+    while byte & 128 != 0 {
+        byte = next()?;
+        if shift > 56 {
+            return Err(damaged("an object is too long"));
+        }
+        size |= (byte & 127) << shift;
+        shift += 7;
+    }
+    let base = match kind {
+        1 => Base::Whole(Kind::Commit),
+        2 => Base::Whole(Kind::Tree),
+        3 => Base::Whole(Kind::Blob),
+        4 => Base::Whole(Kind::Tag),
+        6 => {
+            let mut byte = next()?;
+            let mut back = byte & 127;
+            while byte & 128 != 0 {
+                byte = next()?;
+                // Longer than any file: refused below.
+                back = back.saturating_add(1).saturating_mul(128) | (byte & 127);
+            }
+            // Always before the object itself: so no object is made from itself.
+            Base::At(at.checked_sub(back).filter(|_| back > 0).ok_or_else(|| damaged("a base lies outside"))?)
+        }
+        7 => {
+            let mut id = [0; 20];
+            reader.read_exact(&mut id)?;
+            Base::Named(id)
+        }
+        _ => return Err(damaged("an object is of an unknown kind")),
+    };
+    Ok((base, size))
+}
+
+/// What a delta makes of its base; nothing if they do not fit.
+fn apply(base: &[u8], mut delta: &[u8]) -> Option<Vec<u8>> {
+    if number(&mut delta)? != base.len() as u64 {
+        return None;
+    }
+    let size = number(&mut delta).filter(|size| *size <= MOST)?;
+    let mut made = Vec::new();
+    while let Some(what) = delta.split_off_first() {
+        if what & 128 != 0 {
+            // Its low bits tell which bytes of the offset (four) and of the length (three) are there.
+            let mut part = |bits: Range<u8>| {
+                bits.zip([0, 8, 16, 24])
+                    .filter(|(bit, _)| what & (1 << bit) != 0)
+                    .try_fold(0, |value, (_, shift)| delta.split_off_first().map(|byte| value | usize::from(*byte) << shift))
+            };
+            let from = part(0..4)?;
+            let length = part(4..7).map(|length| if length == 0 { 0x1_0000 } else { length })?;
+            made.extend_from_slice(base.get(from..from.checked_add(length)?)?);
+        } else {
+            made.extend_from_slice(delta.split_off(..usize::from(*what)).filter(|given| !given.is_empty())?);
+        }
+        if made.len() as u64 > size {
+            return None;
+        }
+    }
+    (made.len() as u64 == size).then_some(made)
+}
+
+/// A number of a delta: seven bits in each byte, the lowest first.
+fn number(delta: &mut &[u8]) -> Option<u64> {
+    let (mut value, mut shift) = (0, 0);
+    loop {
+        let byte = *delta.split_off_first().filter(|_| shift <= 56)?;
+        value |= u64::from(byte & 127) << shift;
+        shift += 7;
+        if byte & 128 == 0 {
+            return Some(value);
+        }
+    }
+}
+
+/// An id as git writes it.
+pub fn hex(id: &Id) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The id that a text writes.
+pub fn id(text: &str) -> Option<Id> {
+    let digits = Some(text).filter(|text| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    let mut id = [0; 20];
+    for (place, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    Some(id)
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    fn run(folder: &Path, script: &str) -> Vec<u8> {
+        let mut command = Command::new("sh");
+        for (name, value) in [("NAME", "a"), ("EMAIL", "a@b")] {
+            command.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
+        }
+        let output = command.args(["-euc", script]).current_dir(folder).stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
+
+    fn index(bytes: &[u8]) -> io::Result<Pack> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Pack::index(file)
+    }
+
+    /// A history of a file that changes a little: all but one of its versions are deltas.
+    fn history(folder: &Path) -> Vec<Vec<u8>> {
+        run(
+            folder,
+            "git init -q; seq 3000 > file; git add file; git commit -qm m
+            for i in $(seq 60); do sed -i \"$((i * 40))s/.*/changed $i/\" file; git commit -qam m; done",
+        );
+        let pack = |options: &str| run(folder, &format!("git rev-list --objects --all | git pack-objects -q --stdout {options}"));
+        vec![pack("--delta-base-offset"), pack(""), pack("--window=0")]
+    }
+
+    #[test]
+    fn objects_are_what_git_says_however_they_are_packed() {
+        let folder = tempfile::tempdir().unwrap();
+        for bytes in history(folder.path()) {
+            let mut pack = index(&bytes).unwrap();
+            let all = run(folder.path(), "git cat-file --batch-check='%(objectname) %(objecttype)' --batch-all-objects");
+            let all = String::from_utf8(all).unwrap();
+            assert_eq!(all.lines().count(), pack.places.len());
+            for line in all.lines() {
+                let (name, kind) = line.split_once(' ').unwrap();
+                let wanted =
+                    [Kind::Commit, Kind::Tree, Kind::Blob].into_iter().find(|known| format!("{known:?}").to_lowercase() == kind);
+                let content = pack.get(&id(name).unwrap(), wanted.unwrap()).unwrap();
+                assert_eq!(*content, *run(folder.path(), &format!("git cat-file {kind} {name}")), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_pack_is_refused_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let packs = history(folder.path());
+        let mut seed = 88_172_645_463_325_252_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % below as u64).unwrap()
+        };
+        for round in 0..1500 {
+            let mut bytes = packs[round % 2].clone();
+            match round % 3 {
+                0 => bytes.truncate(random(bytes.len())),
+                _ => (0..=round % 5).for_each(|_| {
+                    let at = random(bytes.len());
+                    bytes[at] ^= 1 << random(8);
+                }),
+            }
+            if let Ok(mut pack) = index(&bytes) {
+                let ids: Vec<Id> = pack.places.keys().copied().collect();
+                ids.iter().for_each(|id| drop(pack.get(id, Kind::Blob)));
+            }
+        }
+        for (base, delta) in [
+            (&b"abc"[..], &b"\x03\x03\x90\x04"[..]),
+            (b"abc", b"\x03\x03\0"),
+            (b"abc", b"\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+        ] {
+            assert_eq!(apply(base, delta), None);
+        }
+        assert_eq!(apply(b"abc", b"\x03\x04\x90\x03\x01d").as_deref(), Some(&b"abcd"[..]));
+    }
+}

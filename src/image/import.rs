@@ -1,0 +1,266 @@
+//! Images that were made elsewhere → the store.
+//!
+//! Manifest, configuration and layers are kept as they came, byte for byte, so that the image keeps its
+//! digest; beside them the layers stand unpacked, as containers need them. Each layer is read once: its
+//! digest, its content's digest and its files come of the same pass, several layers at the same time.
+
+use super::config::parse;
+use super::unpack::{Rules, Tree, decompressed};
+use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
+use crate::plan::Image;
+use crate::store::{Store, disk_fault};
+use serde::Deserialize;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The longest manifest and configuration that are read (distribution-spec, "Pushing Manifests").
+pub const LONGEST: u64 = 4 << 20;
+
+/// Where the parts of an image come from.
+pub trait Blobs: Sync {
+    /// A part by its digest.
+    ///
+    /// # Errors
+    /// When it is not there.
+    fn open(&self, digest: &Digest, size: u64) -> Outcome<Box<dyn Read + Send + '_>>;
+}
+
+/// A part of an image, as a manifest names it (image-spec, descriptor.md).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
+    pub digest: String,
+    pub size: u64,
+    #[serde(default)]
+    urls: Vec<String>,
+}
+
+impl Descriptor {
+    /// Its digest, which must be one that is known here.
+    ///
+    /// # Errors
+    /// Other kinds of digests.
+    pub fn digest(&self) -> Outcome<Digest> {
+        digest(&self.digest)
+    }
+}
+
+/// A digest with its kind in front.
+///
+/// # Errors
+/// Other kinds than SHA-256, and nonsense.
+pub fn digest(text: &str) -> Outcome<Digest> {
+    let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
+    hex.and_then(Digest::parse)
+        .ok_or_else(|| Fault::new(format!("{text:?} is no SHA-256 digest, and no other kind is known here")))
+}
+
+/// An image's manifest, as far as it matters here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    schema_version: u32,
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// What is none; kinds that are not supported.
+    pub fn read(bytes: &[u8]) -> Outcome<Self> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).doing(|| "the manifest is no JSON".into())?;
+        if value["schemaVersion"] == 1 {
+            return Err(Fault::new("the manifest is of schema 1, which Docker gave up in 2017")
+                .hint("push the image again with a newer tool, or build it anew"));
+        }
+        let manifest: Self = serde_json::from_value(value).doing(|| "this is no image's manifest".into())?;
+        if manifest.schema_version != 2 {
+            return Err(Fault::new(format!("the manifest is of schema {}, which is not known here", manifest.schema_version)));
+        }
+        Ok(manifest)
+    }
+}
+
+/// Takes an image into the store; parts that are there already are not asked for.
+///
+/// `pin` keeps what it is told from being collected.
+///
+/// # Errors
+/// Parts that are missing or damaged, with their digests; a full disk. What was taken in by then stays.
+pub fn import(
+    store: &Store,
+    manifest: &[u8],
+    blobs: &dyn Blobs,
+    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
+) -> Outcome<Image> {
+    let described = Manifest::read(manifest)?;
+    let identity = Digest::of(manifest);
+    let config_digest = described.config.digest()?;
+    pin(&[identity, config_digest])?;
+    let config_bytes = match store.blob(&config_digest) {
+        Some(bytes) => bytes,
+        None => small(blobs, &described.config).doing(|| "cannot read the image's configuration".into())?,
+    };
+    let (config, diff_ids) = parse(&config_bytes)?;
+    if diff_ids.len() != described.layers.len() {
+        let (layers, known) = (described.layers.len(), diff_ids.len());
+        return Err(Fault::new(format!("the manifest has {layers} layers, and the configuration tells of {known}")));
+    }
+    let work: Vec<(&Descriptor, Digest)> = described.layers.iter().zip(diff_ids).collect();
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let found: Mutex<Vec<Option<LayerInfo>>> = Mutex::new(vec![None; work.len()]);
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(work.len());
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                while failed.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((descriptor, diff_id)) = work.get(index) else { return };
+                    match layer(store, descriptor, diff_id, blobs, pin) {
+                        Ok(info) => found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(info),
+                        Err(fault) => {
+                            let text = format!("cannot take in layer {} of {}, {}", index + 1, work.len(), descriptor.digest);
+                            let code = fault.code();
+                            failed
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .get_or_insert(Fault::caused(text, fault).exit(code));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(fault) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(fault);
+    }
+    let layers: Vec<LayerInfo> = found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
+    store.put_blob(&config_bytes)?;
+    store.put_blob(manifest)?;
+    let image = Image { digest: identity, config, layers };
+    super::config::keep(store, &image)?;
+    Ok(image)
+}
+
+/// A part that is small enough to be read whole, verified.
+///
+/// # Errors
+/// One that is too long, missing, or not what its digest says.
+pub fn small(blobs: &dyn Blobs, descriptor: &Descriptor) -> Outcome<Vec<u8>> {
+    let wanted = descriptor.digest()?;
+    if descriptor.size > LONGEST {
+        return Err(Fault::new(format!(
+            "{wanted} has {} bytes, more than the {LONGEST} that such a part may have",
+            descriptor.size
+        )));
+    }
+    let mut bytes = Vec::new();
+    blobs.open(&wanted, descriptor.size)?.take(LONGEST + 1).read_to_end(&mut bytes).doing(|| format!("cannot read {wanted}"))?;
+    if Digest::of(&bytes) != wanted {
+        return Err(Fault::new(format!("what came for {wanted} has the digest {}", Digest::of(&bytes))));
+    }
+    Ok(bytes)
+}
+
+fn layer(
+    store: &Store,
+    descriptor: &Descriptor,
+    diff_id: &Digest,
+    blobs: &dyn Blobs,
+    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
+) -> Outcome<LayerInfo> {
+    let wanted = descriptor.digest()?;
+    if descriptor.media_type.contains("foreign")
+        || descriptor.media_type.contains("nondistributable")
+        || !descriptor.urls.is_empty()
+    {
+        return Err(Fault::new("it is a foreign layer, which must be fetched from its maker and may not be passed on")
+            .hint("such images are Windows's; use one that is made for Linux"));
+    }
+    if descriptor.media_type.contains("encrypted") {
+        return Err(Fault::new("it is encrypted").hint("decrypt the image first, with `skopeo copy --decryption-key`"));
+    }
+    let blob = StoredBlob { digest: wanted, size: descriptor.size, media_type: descriptor.media_type.clone() };
+    pin(&[wanted, *diff_id])?;
+    let there = fs::metadata(store.blob_path(&wanted)).is_ok_and(|metadata| metadata.len() == descriptor.size);
+    if let Some(known) = store.layer(diff_id).filter(|_| there) {
+        return Ok(LayerInfo { blob: Some(blob), ..known });
+    }
+    let staging = store.staging()?;
+    let (tree, kept) = (staging.join("tree"), staging.join("blob"));
+    fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
+    let out = File::create(&kept).map_err(|error| disk_fault("cannot keep the layer", error))?;
+    let mut came = Came {
+        inner: blobs.open(&wanted, descriptor.size)?,
+        out: Some(out),
+        hasher: Hasher::default(),
+        length: 0,
+        limit: descriptor.size,
+    };
+    let info = unpack(&mut came, &tree).map_err(|error| {
+        // A cut connection and a full disk have words of their own.
+        disk_fault("cannot unpack it", error)
+    });
+    // What stands behind the archive's end counts for the digest, too; a wrong digest explains a wrong archive.
+    let rest = io::copy(&mut came, &mut io::sink());
+    let Came { hasher, length, out, .. } = came;
+    if rest.is_ok() && (length != descriptor.size || hasher.clone().finish() != wanted) {
+        return Err(Fault::new(format!(
+            "what came has {length} bytes and the digest {}, not {} bytes",
+            hasher.finish(),
+            descriptor.size
+        ))
+        .hint("it was damaged on its way, or its source lies; try again"));
+    }
+    let (found, size, files) = info?;
+    rest.doing(|| "cannot read it to its end".into())?;
+    drop(out);
+    if found != *diff_id {
+        return Err(Fault::new(format!("its content has the digest {found}, and the configuration says {diff_id}")));
+    }
+    let info = LayerInfo { diff_id: *diff_id, size, files, blob: Some(blob) };
+    store.adopt_layer(&tree, &info)?;
+    fs::rename(&kept, store.blob_path(&wanted)).doing(|| "cannot keep the layer".into())?;
+    Ok(info)
+}
+
+/// Unpacks a layer; its content's digest, length and number of entries come back.
+fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path) -> io::Result<(Digest, u64, u64)> {
+    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, devices: true, folder_times: true };
+    let mut content = Came { inner: decompressed(came)?, out: None, hasher: Hasher::default(), length: 0, limit: u64::MAX };
+    let mut writer = Tree::new(tree, rules)?;
+    let paths = writer.write(&mut content)?;
+    writer.finish()?;
+    io::copy(&mut content, &mut io::sink())?;
+    Ok((content.hasher.finish(), content.length, paths.len() as u64))
+}
+
+/// A stream whose bytes are counted, hashed and kept as they come.
+struct Came<R> {
+    inner: R,
+    out: Option<File>,
+    hasher: Hasher,
+    length: u64,
+    limit: u64,
+}
+
+impl<R: Read> Read for Came<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.length += length as u64;
+        if self.length > self.limit {
+            return Err(io::Error::other(format!("more came than the {} bytes that were announced", self.limit)));
+        }
+        self.hasher.update(&buffer[..length]);
+        if let Some(out) = &mut self.out {
+            out.write_all(&buffer[..length])?;
+        }
+        Ok(length)
+    }
+}

@@ -1,0 +1,311 @@
+//! Images in files: OCI layouts (a folder, or a tar of one) and what `docker save` writes.
+//!
+//! Owns finding an image and its parts in them; taking it into the store is `import`'s.
+
+use super::import::{Blobs, Descriptor, LONGEST, Manifest, digest, import, small};
+use super::unpack::decompressed;
+use crate::model::{Context, Digest, Fault, Outcome, nearest};
+use crate::plan::{Config, Image};
+use crate::store::{Staging, Store, disk_fault};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The platform that images are for, as OCI names it.
+const ARCHITECTURE: &str = "amd64";
+
+/// A file or folder with images in it.
+pub struct Layout {
+    place: Place,
+    /// Parts under names of their own, as `docker save` has them.
+    named: BTreeMap<Digest, String>,
+    manifest: Vec<u8>,
+}
+
+enum Place {
+    Folder(PathBuf),
+    /// Where each of a tar's files begins, and its length.
+    Tar(File, BTreeMap<String, (u64, u64)>),
+}
+
+impl Place {
+    fn open(path: &Path) -> Outcome<Self> {
+        if path.is_dir() {
+            return Ok(Self::Folder(path.to_owned()));
+        }
+        let file = File::open(path).doing(|| format!("cannot open {}", path.display()))?;
+        let mut start = [0; 8];
+        let length = file.read_at(&mut start, 0).doing(|| format!("cannot read {}", path.display()))?;
+        if super::unpack::is_archive(&start[..length]) {
+            return Err(Fault::new(format!("{} is compressed, and its parts cannot be found in it", path.display()))
+                .hint(format!("type `gunzip {}`, or save the image without compression", path.display())));
+        }
+        let entries = entries(&file).doing(|| format!("{} is no archive of an image", path.display()))?;
+        Ok(Self::Tar(file, entries))
+    }
+
+    /// A file by its name inside.
+    fn file(&self, name: &str) -> io::Result<Box<dyn Read + Send + '_>> {
+        match self {
+            Self::Folder(folder) => Ok(Box::new(File::open(folder.join(name))?)),
+            Self::Tar(file, entries) => {
+                let (at, length) = *entries.get(name).ok_or(io::ErrorKind::NotFound)?;
+                Ok(Box::new(Part { file, at, left: length }))
+            }
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<Value> {
+        let mut bytes = Vec::new();
+        self.file(name).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// Some bytes of a file.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let length = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        self.at += length as u64;
+        self.left -= length as u64;
+        Ok(length)
+    }
+}
+
+/// The files of a tar; links stand for what they lead to.
+fn entries(file: &File) -> io::Result<BTreeMap<String, (u64, u64)>> {
+    let mut found = BTreeMap::new();
+    let mut links = Vec::new();
+    let mut archive = tar::Archive::new(file);
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+        match (entry.header().entry_type(), entry.link_name()?) {
+            (tar::EntryType::Symlink, Some(target)) => {
+                let folder = Path::new(&name).parent().unwrap_or(Path::new(""));
+                links.push((name.clone(), inside(&folder.join(target))));
+            }
+            (tar::EntryType::Link, Some(target)) => links.push((name, inside(&target))),
+            _ => drop(found.insert(name, (entry.raw_file_position(), entry.size()))),
+        }
+    }
+    for (name, target) in links {
+        if let Some(part) = found.get(&target).copied() {
+            found.insert(name, part);
+        }
+    }
+    Ok(found)
+}
+
+/// A path without `.` and `..`.
+fn inside(path: &Path) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+            std::path::Component::ParentDir => drop(parts.pop()),
+            _ => {}
+        }
+    }
+    parts.join("/")
+}
+
+impl Blobs for Layout {
+    fn open(&self, digest: &Digest, _: u64) -> Outcome<Box<dyn Read + Send + '_>> {
+        let usual = format!("blobs/sha256/{}", digest.hex());
+        let name = self.named.get(digest).unwrap_or(&usual);
+        self.place.file(name).doing(|| format!("the archive has no {digest}"))
+    }
+}
+
+impl Layout {
+    /// Finds an image: by its name, or the only one.
+    ///
+    /// # Errors
+    /// What is no archive of images; a name that is not in it; several where none is named.
+    pub fn open(path: &Path, name: Option<&str>) -> Outcome<Self> {
+        let mut layout = Self { place: Place::open(path)?, named: BTreeMap::new(), manifest: Vec::new() };
+        if let Some(index) = layout.place.text("index.json") {
+            layout.manifest = layout.from_index(&index, name, 0).doing(|| format!("in {}", path.display()))?;
+        } else if let Some(list) = layout.place.text("manifest.json") {
+            layout.docker(&list, name).doing(|| format!("in {}", path.display()))?;
+        } else {
+            return Err(Fault::new(format!("{} holds no image", path.display()))
+                .hint("an OCI layout has an index.json, and what `docker save` writes a manifest.json"));
+        }
+        Ok(layout)
+    }
+
+    /// The image's configuration, without taking anything in.
+    ///
+    /// # Errors
+    /// A part that is missing or damaged.
+    pub fn config(&self) -> Outcome<Config> {
+        let manifest = Manifest::read(&self.manifest)?;
+        Ok(super::config::parse(&small(self, &manifest.config)?)?.0)
+    }
+
+    /// Takes the image into the store.
+    ///
+    /// # Errors
+    /// Those of [`import`].
+    pub fn import(&self, store: &Store, pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync)) -> Outcome<Image> {
+        import(store, &self.manifest, self, pin)
+    }
+
+    /// The manifest that an index means (image-spec, image-index.md).
+    fn from_index(&self, index: &Value, name: Option<&str>, depth: usize) -> Outcome<Vec<u8>> {
+        let all = index["manifests"].as_array().map_or(&[][..], Vec::as_slice);
+        let names = |one: &Value| -> Vec<String> {
+            let annotations = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
+            annotations.iter().filter_map(|key| one["annotations"][key].as_str()).map(str::to_owned).collect()
+        };
+        let named: Vec<&Value> = match name {
+            Some(wanted) if depth == 0 => {
+                let meant = |one: &&Value| names(one).iter().any(|name| means(name, wanted));
+                all.iter().filter(meant).collect()
+            }
+            _ => all.iter().collect(),
+        };
+        let fits: Vec<&&Value> = named.iter().filter(|one| platform_fits(one)).collect();
+        let known: Vec<String> = all.iter().flat_map(names).collect();
+        let chosen = match (fits.as_slice(), named.as_slice()) {
+            ([one], _) => one,
+            ([first, ..], _) if depth > 0 => first,
+            ([], []) => return Err(no_such(name.unwrap_or_default(), &known)),
+            ([], _) => return Err(no_platform(&named)),
+            _ => return Err(several(&known)),
+        };
+        let descriptor: Descriptor =
+            serde_json::from_value((**chosen).clone()).doing(|| "an entry of its index is damaged".into())?;
+        let bytes = small(self, &descriptor)?;
+        if descriptor.media_type.contains("index") || descriptor.media_type.contains("manifest.list") {
+            if depth > 3 {
+                return Err(Fault::new("its indexes lead to indexes without an end"));
+            }
+            let inner = serde_json::from_slice(&bytes).doing(|| "an index is no JSON".into())?;
+            return self.from_index(&inner, name, depth + 1);
+        }
+        Ok(bytes)
+    }
+
+    /// What `docker save` writes: a list of images whose layers are files by any name.
+    fn docker(&mut self, list: &Value, name: Option<&str>) -> Outcome<()> {
+        let all = list.as_array().map_or(&[][..], Vec::as_slice);
+        let tags = |one: &Value| -> Vec<String> {
+            one["RepoTags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+        };
+        let named: Vec<&Value> =
+            all.iter().filter(|one| name.is_none_or(|wanted| tags(one).iter().any(|tag| means(tag, wanted)))).collect();
+        let known: Vec<String> = all.iter().flat_map(tags).collect();
+        let chosen = match named.as_slice() {
+            [one] => one,
+            [] => return Err(no_such(name.unwrap_or_default(), &known)),
+            _ => return Err(several(&known)),
+        };
+        let lost = || Fault::new("its manifest.json is damaged");
+        let config_name = chosen["Config"].as_str().ok_or_else(lost)?;
+        let mut config = Vec::new();
+        let opened = self.place.file(config_name).doing(|| format!("it has no {config_name}"))?;
+        opened.take(LONGEST).read_to_end(&mut config).doing(|| format!("cannot read {config_name}"))?;
+        let config_digest = Digest::of(&config);
+        let described: Value = serde_json::from_slice(&config).doing(|| "the configuration is no JSON".into())?;
+        self.named.insert(config_digest, config_name.to_owned());
+        let diff_ids = described["rootfs"]["diff_ids"].as_array().ok_or_else(lost)?;
+        let names = chosen["Layers"].as_array().ok_or_else(lost)?;
+        let mut layers = Vec::new();
+        for (diff_id, name) in diff_ids.iter().zip(names) {
+            let name = name.as_str().ok_or_else(lost)?;
+            // They are uncompressed: what is in them is what they are.
+            let diff_id = digest(diff_id.as_str().unwrap_or_default())?;
+            let size = match &self.place {
+                Place::Tar(_, entries) => entries.get(name).map(|(_, length)| *length),
+                Place::Folder(folder) => fs::metadata(folder.join(name)).ok().map(|metadata| metadata.len()),
+            };
+            let size = size.ok_or_else(|| Fault::new(format!("it has no {name}")))?;
+            self.named.insert(diff_id, name.to_owned());
+            layers.push(
+                json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id.to_string(), "size": size }),
+            );
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest.to_string(), "size": config.len() },
+            "layers": layers,
+        });
+        self.manifest = manifest.to_string().into_bytes();
+        Ok(())
+    }
+}
+
+/// An archive without its compression: itself, or a copy in a private folder that lives as long.
+///
+/// # Errors
+/// Those of reading and writing.
+pub fn plain(store: &Store, path: &Path) -> Outcome<(PathBuf, Option<Staging>)> {
+    if path.is_dir() {
+        return Ok((path.to_owned(), None));
+    }
+    let failed = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).doing(failed)?;
+    let mut start = [0; 8];
+    let length = file.read(&mut start).doing(failed)?;
+    file.seek(SeekFrom::Start(0)).doing(failed)?;
+    if !super::unpack::is_archive(&start[..length]) {
+        return Ok((path.to_owned(), None));
+    }
+    let staging = store.staging()?;
+    let place = staging.join("archive");
+    let mut out = File::create(&place).map_err(|error| disk_fault("cannot unpack the archive", error))?;
+    let mut inner = decompressed(file).doing(failed)?;
+    io::copy(&mut inner, &mut out).map_err(|error| disk_fault(&format!("cannot unpack {}", path.display()), error))?;
+    Ok((place, Some(staging)))
+}
+
+/// Whether a name in an archive is the one that somebody wrote: whole, or its end.
+fn means(name: &str, wanted: &str) -> bool {
+    name == wanted
+        || name.rsplit('/').next() == Some(wanted)
+        || name.strip_suffix(wanted).is_some_and(|rest| rest.ends_with(['/', ':']))
+}
+
+fn platform_fits(one: &Value) -> bool {
+    let platform = &one["platform"];
+    // Attestations stand under a platform that nobody has.
+    platform.is_null() || platform["architecture"] == ARCHITECTURE && platform["os"] == "linux"
+}
+
+fn no_such(name: &str, known: &[String]) -> Fault {
+    let fault = Fault::new(if name.is_empty() { "it holds no image".into() } else { format!("it holds no image \"{name}\"") });
+    match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => fault.hint(format!("write name=\"{near}\"")),
+        None if known.is_empty() => fault,
+        None => fault.hint(format!("it holds: {}", known.join(", "))),
+    }
+}
+
+fn several(known: &[String]) -> Fault {
+    Fault::new("it holds several images").hint(format!("name one of them: {}", known.join(", ")))
+}
+
+fn no_platform(all: &[&Value]) -> Fault {
+    let platforms: Vec<String> = all
+        .iter()
+        .map(|one| {
+            let part = |key: &str| one["platform"][key].as_str().unwrap_or("?").to_owned();
+            format!("{}/{}", part("os"), part("architecture"))
+        })
+        .collect();
+    Fault::new(format!("it holds nothing for linux/{ARCHITECTURE}, but for {}", platforms.join(", ")))
+}

@@ -1,0 +1,520 @@
+//! One stage's instructions → an image's steps and configuration (Dockerfile reference).
+
+use super::Request;
+use super::stage::{Given, PREDEFINED, Stage, Stages, Surroundings, Values, arguments, default_shell, find};
+use super::syntax::{Document, Instruction, is_heredoc, parse, raw_words};
+use super::words::{expand, expand_document, expand_words};
+use crate::model::{Digest, Mode, Name, PATH, Place, Span, nearest};
+use crate::spec::decode::looks_secret;
+use crate::spec::diagnose::{Diagnostic, Sink};
+use crate::spec::project::{Add, AddSource, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunSource, Step};
+use std::collections::BTreeSet;
+
+/// Words in JSON's form, if they are that.
+fn json(rest: &str) -> Option<Vec<String>> {
+    if rest.trim_start().starts_with('[') { serde_json::from_str(rest.trim()).ok() } else { None }
+}
+
+/// Writes one stage as an image.
+pub struct Writer<'a> {
+    escape: char,
+    request: &'a Request,
+    stages: &'a Stages,
+    index: usize,
+    around: &'a dyn Surroundings,
+    pub given: Given,
+    pub arguments: Values,
+    /// Arguments of the request that were declared.
+    pub used: BTreeSet<String>,
+    pub places: Vec<(String, Place)>,
+    /// References of images that are made elsewhere, with the places that name them.
+    pub outside: Vec<(String, Place)>,
+    image: Image,
+    has_cmd: bool,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(
+        escape: char,
+        request: &'a Request,
+        stages: &'a Stages,
+        index: usize,
+        given: Given,
+        around: &'a dyn Surroundings,
+    ) -> Self {
+        let predefined = |name: &&str| request.arguments.get(*name).map(|value| ((*name).to_owned(), value.clone()));
+        Self {
+            escape,
+            request,
+            stages,
+            index,
+            around,
+            arguments: PREDEFINED.iter().filter_map(predefined).chain(given.arguments.clone()).collect(),
+            given,
+            used: BTreeSet::new(),
+            places: Vec::new(),
+            outside: Vec::new(),
+            image: Image::default(),
+            has_cmd: false,
+        }
+    }
+
+    pub fn write(&mut self, base: Base, stage: &Stage, sink: &mut Sink) -> Image {
+        self.image.from = base;
+        self.places.push(("from".into(), stage.place.clone()));
+        if self.given.shell != default_shell() {
+            self.image.steps.push(Step::Shell(self.given.shell.clone()));
+        }
+        if !self.arguments.is_empty() {
+            self.image.steps.push(Step::Arg(self.arguments.clone()));
+        }
+        let triggers = std::mem::take(&mut self.given.triggers);
+        let mut held = Vec::new();
+        for text in &triggers {
+            // Each was read whole when it was written; now it stands where the stage begins.
+            let read = parse(&stage.place.file, &format!("# escape={}\n{text}", self.escape), sink).instructions;
+            held.extend(read.into_iter().map(|one| Instruction { place: stage.place.clone(), ..one }));
+        }
+        for one in held.iter().chain(&stage.instructions) {
+            for (flag, _) in &one.flags {
+                if flag.is_empty() {
+                    sink.push(Diagnostic::error("dockerfile", one.place.clone(), "a flag has no name"));
+                }
+            }
+            self.secrets_in(one, sink);
+            if let Err(message) = self.one(one) {
+                let (message, help) = message.split_once("\n").map_or((message.as_str(), None), |(a, b)| (a, Some(b.to_owned())));
+                sink.push(Diagnostic::error("dockerfile", one.place.clone(), message).maybe_help(help));
+            }
+        }
+        self.image.clone()
+    }
+
+    /// A variable of an image is read by whoever gets the image.
+    fn secrets_in(&self, one: &Instruction, sink: &mut Sink) {
+        if one.name != "ENV" {
+            return;
+        }
+        for (name, value) in self.pairs(&one.rest).unwrap_or_default() {
+            if looks_secret(&name) && !value.is_empty() {
+                let message = format!("{name} looks like a secret, and everybody who gets the image can read it");
+                let help = "give it to one command: RUN --mount=type=secret,id=…";
+                sink.push(Diagnostic::warning("secret-in-env", one.place.clone(), message).help(help));
+            }
+        }
+    }
+
+    /// Variables that instructions see: arguments, and over them the environment.
+    fn values(&self) -> Values {
+        let mut all = Values::from([("PATH".to_owned(), PATH.to_owned())]);
+        all.extend(self.arguments.clone());
+        all.extend(self.given.env.clone());
+        all
+    }
+
+    pub fn text(&self, text: &str) -> Result<String, String> {
+        expand(text, &self.values(), self.escape)
+    }
+
+    fn words(&self, text: &str) -> Result<Vec<String>, String> {
+        match json(text) {
+            Some(words) => words.iter().map(|word| self.text(word)).collect(),
+            None => expand_words(text, &self.values(), self.escape),
+        }
+    }
+
+    /// A command: as it is in JSON's form, else by the shell.
+    fn command(&self, rest: &str) -> Vec<String> {
+        json(rest).unwrap_or_else(|| self.given.shell.iter().cloned().chain([rest.to_owned()]).collect())
+    }
+
+    fn step(&mut self, step: Step, place: &Place) {
+        self.places.push((format!("step{}", self.image.steps.len()), place.clone()));
+        self.image.steps.push(step);
+    }
+
+    fn only(one: &Instruction, allowed: &[&str]) -> Result<(), String> {
+        match one.flags.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let near = nearest(name, allowed.iter().copied()).map_or_else(String::new, |near| format!("\nwrite --{near}"));
+                Err(format!("{} has no --{name}{near}", one.name))
+            }
+        }
+    }
+
+    fn one(&mut self, one: &Instruction) -> Result<(), String> {
+        let rest = one.rest.as_str();
+        match one.name.as_str() {
+            "ARG" => {
+                for (name, default) in arguments(one, &self.values(), self.escape)? {
+                    let outer = || default.clone().or_else(|| self.stages.global.get(&name).cloned());
+                    let value = self.request.arguments.get(&name).cloned().or_else(outer);
+                    self.used.insert(name.clone());
+                    if let Some(value) = value {
+                        self.arguments.insert(name.clone(), value.clone());
+                        self.image.steps.push(Step::Arg(Values::from([(name, value)])));
+                    }
+                }
+            }
+            "ENV" => {
+                let pairs = self.pairs(rest)?;
+                for (name, _) in &pairs {
+                    self.places.push((format!("env.{name}"), one.place.clone()));
+                }
+                let pairs: Values = pairs.into_iter().collect();
+                self.given.env.extend(pairs.clone());
+                self.image.steps.push(Step::Env(pairs));
+            }
+            "LABEL" => {
+                let pairs = self.pairs(rest)?;
+                self.image.labels.extend(pairs);
+            }
+            "MAINTAINER" => drop(self.image.labels.insert("maintainer".into(), rest.to_owned())),
+            "WORKDIR" => {
+                let wanted = self.text(rest)?;
+                let workdir = clean(&self.given.workdir, &wanted);
+                self.given.workdir.clone_from(&workdir);
+                self.image.steps.push(Step::Workdir(workdir.clone()));
+                if workdir != "/" {
+                    self.step(Step::Folder(workdir), &one.place);
+                }
+            }
+            "USER" => {
+                let user = self.text(rest)?;
+                self.image.steps.push(Step::User(user));
+            }
+            "SHELL" => {
+                let words = json(rest).filter(|words| !words.is_empty());
+                let words = words.ok_or("SHELL wants words in JSON's form\nwrite SHELL [\"/bin/bash\", \"-c\"]")?;
+                self.given.shell.clone_from(&words);
+                self.image.steps.push(Step::Shell(words));
+            }
+            "CMD" => {
+                self.has_cmd = true;
+                self.image.cmd = Some(self.command(rest));
+            }
+            "ENTRYPOINT" => {
+                self.image.entrypoint = Some(self.command(rest));
+                if !self.has_cmd {
+                    self.image.cmd = None;
+                }
+            }
+            "EXPOSE" => {
+                for word in self.words(rest)? {
+                    let (ports, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
+                    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+                    let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{word} is no port"));
+                    let range = (number(first)?, number(last)?);
+                    match protocol.to_ascii_lowercase().as_str() {
+                        "tcp" => self.image.expose.push(range),
+                        "udp" => self.image.expose_udp.push(range),
+                        other => return Err(format!("EXPOSE knows tcp and udp, not {other}")),
+                    }
+                }
+            }
+            "VOLUME" => {
+                let words = self.words(rest)?;
+                self.image.volumes.extend(words);
+            }
+            "STOPSIGNAL" => {
+                let text = self.text(rest)?;
+                let short = text.to_ascii_uppercase();
+                self.image.stop_signal = Some(short.strip_prefix("SIG").unwrap_or(&short).to_owned());
+            }
+            "HEALTHCHECK" => self.image.healthcheck = Some(self.health(one)?),
+            "ONBUILD" => {
+                let word = rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+                if ["ONBUILD", "FROM", "MAINTAINER"].contains(&word.as_str()) {
+                    return Err(format!("ONBUILD may not hold {word}"));
+                }
+                // With its here-documents, as it will be read.
+                let documents = one.documents.iter().map(|one| format!("\n{}{}", one.content, one.name));
+                self.image.onbuild.push(documents.fold(rest.to_owned(), |text, document| text + &document));
+            }
+            "RUN" => self.run(one)?,
+            "COPY" | "ADD" => self.copy(one)?,
+            _ => return Err(format!("{} cannot stand here", one.name)),
+        }
+        Ok(())
+    }
+
+    /// `name=value …`, or the old form of one name and the rest of the line.
+    fn pairs(&self, rest: &str) -> Result<Vec<(String, String)>, String> {
+        let words = raw_words(rest, self.escape);
+        if !words.first().is_some_and(|word| word.contains('=')) {
+            let (name, value) = rest.split_once(char::is_whitespace).ok_or("a name and a value were expected")?;
+            return Ok(vec![(self.text(name)?, self.text(value.trim_start())?)]);
+        }
+        let mut found = Vec::new();
+        for word in words {
+            let (name, value) = word.split_once('=').ok_or_else(|| format!("{word} has no `=`"))?;
+            let name = self.text(name)?;
+            if name.is_empty() {
+                return Err("a name stands before `=`".into());
+            }
+            found.push((name, self.text(value)?));
+        }
+        Ok(found)
+    }
+
+    fn health(&self, one: &Instruction) -> Result<Health, String> {
+        Self::only(one, &["interval", "timeout", "start-period", "start-interval", "retries"])?;
+        let span = |name: &str, default: Span| match one.flags.iter().find(|(flag, _)| flag == name) {
+            None => Ok(default),
+            Some((_, value)) => {
+                duration(value).ok_or_else(|| format!("--{name}={value} is no duration\nwrite 30s, 1m30s or 500ms"))
+            }
+        };
+        let (kind, rest) = one.rest.split_once(char::is_whitespace).unwrap_or((&one.rest, ""));
+        let probe = match kind.to_ascii_uppercase().as_str() {
+            "NONE" => Probe::None,
+            "CMD" if !rest.trim().is_empty() => Probe::Exec(self.command(rest.trim())),
+            _ => return Err("HEALTHCHECK wants NONE, or CMD and a command".into()),
+        };
+        let retries = one.flags.iter().find(|(flag, _)| flag == "retries").map_or(Ok(3), |(_, value)| value.parse());
+        Ok(Health {
+            probe,
+            interval: span("interval", Span::seconds(30))?,
+            timeout: span("timeout", Span::seconds(30))?,
+            retries: retries.map_err(|_| "--retries wants a number".to_owned())?,
+            start_period: span("start-period", Span(0))?,
+            start_interval: span("start-interval", Span::seconds(5))?,
+        })
+    }
+
+    pub fn context(&self) -> BuildContext {
+        let own = self.request.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = self.request.context.clone().unwrap_or_else(|| own.to_owned());
+        BuildContext { folder: folder.trim_matches('/').to_owned(), ignore: format!("{}.dockerignore", self.request.path) }
+    }
+
+    /// The image that a stage's name, its number, an image's name or a reference means.
+    pub fn other(&mut self, name: &str, place: &Place) -> Name {
+        if let Some(other) = find(&self.stages.stages, name, self.index) {
+            return self.stages.image_of(other, self.request);
+        }
+        self.around.image(name).unwrap_or_else(|| {
+            self.outside.push((name.to_owned(), place.clone()));
+            Name::of_reference(name)
+        })
+    }
+
+    fn run(&mut self, one: &Instruction) -> Result<(), String> {
+        Self::only(one, &["mount", "network", "security"])?;
+        let mut network = true;
+        let mut mounts = Vec::new();
+        for (flag, value) in &one.flags {
+            let value = self.text(value)?;
+            match (flag.as_str(), value.as_str()) {
+                ("network", "none") => network = false,
+                ("network", "default" | "host") | ("security", "sandbox") => {}
+                ("mount", _) => mounts.push(self.mount(&value, &one.place)?),
+                _ => return Err(format!("RUN knows no --{flag}={value}")),
+            }
+        }
+        let (words, shell) = match (json(&one.rest), one.documents.as_slice()) {
+            (Some(words), []) if words.is_empty() => return Err("RUN wants a command".into()),
+            (Some(words), []) => (words, false),
+            // A script with an interpreter of its own is a file, where BuildKit has it.
+            (_, [only]) if is_heredoc(one.rest.trim()) && only.content.starts_with("#!") => {
+                let to = format!("/dev/pipes/{}", only.name);
+                mounts.push(RunMount { to: to.clone(), read_only: true, source: RunSource::Script(only.content.clone()) });
+                (vec![to], false)
+            }
+            // Nothing but a here-document is a script; else the shell reads it, as it stands.
+            (_, [only]) if is_heredoc(one.rest.trim()) => (vec![only.content.clone()], true),
+            (_, documents) => {
+                let mut text = one.rest.clone();
+                for document in documents {
+                    text.push_str(&format!("\n{}{}", document.content, document.name));
+                }
+                (vec![text], true)
+            }
+        };
+        self.step(Step::Run(Run { words, shell, network, mounts, ..Run::default() }), &one.place);
+        Ok(())
+    }
+
+    fn copy(&mut self, one: &Instruction) -> Result<(), String> {
+        let copies = one.name == "COPY";
+        let allowed: &[&str] = if copies {
+            &["from", "chown", "chmod", "link", "parents", "exclude"]
+        } else {
+            &["chown", "chmod", "link", "exclude", "checksum", "keep-git-dir", "unpack"]
+        };
+        Self::only(one, allowed)?;
+        let mut copy = Copy { as_docker: true, unpack: !copies, ..Copy::default() };
+        let on = |value: &str| value.is_empty() || value == "true" || value == "1";
+        let (mut checksum, mut unpack) = (None, None);
+        for (flag, value) in &one.flags {
+            let value = self.text(value)?;
+            match flag.as_str() {
+                "from" => copy.from = Some(self.other(&value, &one.place)),
+                "chown" => copy.owner = Some(value),
+                "chmod" => copy.mode = Some(Mode::parse(&value).map_err(|why| format!("--chmod: {why}"))?),
+                "parents" => copy.parents = on(&value),
+                "exclude" => copy.exclude.push(value),
+                "checksum" => checksum = Some(value),
+                "unpack" => unpack = Some(on(&value)),
+                "keep-git-dir" if on(&value) => {
+                    return Err("ADD --keep-git-dir is not supported: what git keeps there differs from clone to clone".into());
+                }
+                // Layers are independent of each other anyway.
+                _ => {}
+            }
+        }
+        let mut words: Vec<String> = match json(&one.rest) {
+            Some(words) => words.iter().map(|word| self.text(word)).collect::<Result<_, _>>()?,
+            None => {
+                let mut found = Vec::new();
+                for raw in raw_words(&one.rest, self.escape) {
+                    if is_heredoc(raw) { found.push(raw.to_owned()) } else { found.push(self.text(raw)?) }
+                }
+                found
+            }
+        };
+        let to = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| format!("{} wants sources and a target", one.name))?;
+        if to.is_empty() {
+            return Err(format!("the target of {} is empty", one.name));
+        }
+        copy.unpack = unpack.unwrap_or(copy.unpack);
+        copy.to = to;
+        let mut fetched = Vec::new();
+        let mut documents = one.documents.iter();
+        for word in words {
+            if is_heredoc(&word) {
+                let Some(document) = documents.next() else { continue };
+                copy.inline.push((document.name.clone(), self.document(document)?));
+            } else if let Some(source) = if copies { None } else { remote(&word, checksum.as_deref())? } {
+                fetched.push(source);
+            } else {
+                copy.sources.push(source(&word, copy.from.is_some()));
+            }
+        }
+        let all = copy.sources.len() + copy.inline.len() + fetched.len();
+        if all > 1 && !copy.to.ends_with('/') {
+            return Err(format!("with more than one source the target must be a folder\nwrite {}/", copy.to));
+        }
+        if checksum.is_some() && fetched.len() != 1 {
+            return Err("--checksum is that of one URL".into());
+        }
+        if copy.from.is_none() {
+            copy.context = Some(self.context());
+        }
+        for source in fetched {
+            // A file of the web is unpacked only where that is asked for (reference, "ADD --unpack").
+            let add = Add {
+                source,
+                to: copy.to.clone(),
+                owner: copy.owner.clone(),
+                mode: copy.mode.clone(),
+                exclude: copy.exclude.clone(),
+                unpack: unpack.unwrap_or(false),
+                as_docker: true,
+            };
+            self.step(Step::Add(add), &one.place);
+        }
+        if copy.sources.is_empty() && copy.inline.is_empty() {
+            return Ok(());
+        }
+        let index = self.image.steps.len();
+        for source in 0..copy.sources.len() {
+            self.places.push((format!("step{index}.source{source}"), one.place.clone()));
+        }
+        self.step(Step::Copy(copy), &one.place);
+        Ok(())
+    }
+
+    fn document(&self, document: &Document) -> Result<String, String> {
+        if document.expand {
+            expand_document(&document.content, &self.values(), self.escape)
+        } else {
+            Ok(document.content.clone())
+        }
+    }
+}
+
+/// A duration as Go writes it: `1m30s`, `1.5s`, `500ms` (package time, `ParseDuration`).
+fn duration(text: &str) -> Option<Span> {
+    let mut rest = text;
+    let mut millis = 0.0;
+    while !rest.is_empty() || text.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, unit) = rest.split_at(end);
+        let end = unit.find(|c: char| c.is_ascii_digit()).unwrap_or(unit.len());
+        let factor = match &unit[..end] {
+            "ns" => 1e-6,
+            "us" | "µs" => 1e-3,
+            "ms" => 1.0,
+            "s" => 1000.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            _ => return None,
+        };
+        millis += number.parse::<f64>().ok()? * factor;
+        rest = &unit[end..];
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a duration is not negative, and whole milliseconds are meant"
+    )]
+    Some(Span(millis as u64))
+}
+
+/// A source as a step has it: `..` stops at the top of the context, as at the top of a tree; what `/./` marks stays.
+fn source(word: &str, of_image: bool) -> String {
+    let cleaned: Vec<String> = word.split("/./").map(|part| clean("", part).trim_start_matches('/').to_owned()).collect();
+    let slash = if word.ends_with('/') && word.len() > 1 { "/" } else { "" };
+    let word = format!("{}{slash}", cleaned.join("/./"));
+    match (word.is_empty(), of_image) {
+        (true, true) => "/".into(),
+        (true, false) => ".".into(),
+        (false, true) => format!("/{word}"),
+        (false, false) => word,
+    }
+}
+
+/// Something to be fetched, if a source of ADD is that (reference, "Adding files from a URL", "… from a Git repository").
+fn remote(word: &str, checksum: Option<&str>) -> Result<Option<AddSource>, String> {
+    let over_http = word.starts_with("http://") || word.starts_with("https://");
+    let (plain, fragment) = word.split_once('#').map_or((word, None), |(plain, fragment)| (plain, Some(fragment)));
+    if word.starts_with("git@") || word.starts_with("git://") || word.starts_with("ssh://") {
+        return Err(format!("{plain}: repositories are fetched over http and https\nwrite https://…"));
+    }
+    if !over_http {
+        return Ok(None);
+    }
+    if plain.trim_end_matches('/').ends_with(".git") {
+        let (reference, folder) = fragment.unwrap_or_default().split_once(':').unwrap_or((fragment.unwrap_or_default(), ""));
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        if let Some(commit) = checksum {
+            // A repository's checksum is the commit that its reference must be.
+            return Ok(Some(AddSource::Git { url: plain.into(), reference: text(commit), folder: text(folder) }));
+        }
+        return Ok(Some(AddSource::Git { url: plain.into(), reference: text(reference), folder: text(folder) }));
+    }
+    let sha256 = match checksum {
+        None => None,
+        Some(text) => {
+            let digest = text.strip_prefix("sha256:").and_then(Digest::parse);
+            Some(digest.ok_or("--checksum wants sha256: and 64 hexadecimal digits")?)
+        }
+    };
+    Ok(Some(AddSource::Url { url: word.to_owned(), sha256 }))
+}
+
+/// A path made absolute from a working directory, without `.` and `..`.
+pub fn clean(workdir: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{workdir}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

@@ -1,0 +1,204 @@
+//! Folders that commands of a build find again: cache mounts, with a quota of their own.
+//!
+//! A cache belongs to nobody: it may go at any time that no command uses it, the longest unused first.
+
+use super::{Store, disk_fault, read_json};
+use crate::model::{Context, Digest, Outcome, Size};
+use crate::sys::{self, Hold, Lock};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What all caches together may hold, unless somebody says otherwise.
+pub const CACHE_QUOTA: Size = Size(10 << 30);
+
+/// A cache in use, until this is dropped.
+#[derive(Debug)]
+pub struct Cache {
+    pub place: PathBuf,
+    id: String,
+    _lock: Lock,
+}
+
+/// What is known of a cache.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    id: String,
+    /// Seconds since 1970.
+    used: u64,
+    bytes: u64,
+}
+
+/// Who else may use a cache meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    WithOthers,
+    Alone,
+    /// Another copy where somebody uses it.
+    OwnCopy,
+}
+
+impl Store {
+    /// Opens a cache, waiting for others where that is asked for; a new one is filled first.
+    ///
+    /// # Errors
+    /// Those of making folders, and of filling it.
+    pub fn cache(
+        &self,
+        id: &str,
+        mode: u32,
+        owner: (u32, u32),
+        how: Use,
+        fill: impl FnOnce(&Path) -> Outcome<()>,
+    ) -> Outcome<Cache> {
+        let folder = self.root().join("caches");
+        fs::create_dir_all(&folder).map_err(|error| disk_fault("cannot make the folder of caches", error))?;
+        let named = |number: u32| {
+            let name = if number == 0 { id.to_owned() } else { format!("{id}\0{number}") };
+            folder.join(Digest::of(name).short(32))
+        };
+        let failed = || format!("cannot wait for the cache {id}");
+        let (place, lock) = match how {
+            Use::WithOthers => (named(0), Lock::wait(&named(0).with_extension("lock"), Hold::Shared).doing(failed)?),
+            Use::Alone => (named(0), Lock::wait(&named(0).with_extension("lock"), Hold::Alone).doing(failed)?),
+            Use::OwnCopy => {
+                let mut number = 0;
+                loop {
+                    if let Some(lock) = Lock::attempt(&named(number).with_extension("lock")).doing(failed)? {
+                        break (named(number), lock);
+                    }
+                    number += 1;
+                }
+            }
+        };
+        if !place.is_dir() {
+            let new = folder.join(format!("new-{}", sys::unique()));
+            let made = fs::create_dir(&new).map_err(|error| disk_fault(&format!("cannot make the cache {id}"), error));
+            made.and_then(|()| fill(&new))?;
+            sys::set_owner(&new, owner.0, owner.1)
+                .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(mode)))
+                .doing(|| format!("cannot make the cache {id}"))?;
+            // Another command may have been faster.
+            if fs::rename(&new, &place).is_err() {
+                let _ = fs::remove_dir_all(&new);
+            }
+        }
+        Ok(Cache { place, id: id.to_owned(), _lock: lock })
+    }
+
+    /// Notes what caches hold after their use, and lets the longest unused go where all hold too much.
+    pub fn caches_used(&self, caches: Vec<Cache>, quota: Size) {
+        for cache in &caches {
+            let record = Record { id: cache.id.clone(), used: now(), bytes: held(&cache.place) };
+            if let Ok(bytes) = serde_json::to_vec(&record) {
+                let _ = sys::write_atomic(&cache.place.with_extension("json"), &bytes, 0o600);
+            }
+        }
+        drop(caches);
+        self.trim_caches(quota, false);
+    }
+
+    /// Removes the longest unused caches until the others hold no more than the quota; tells how many
+    /// went, and their bytes.
+    pub(super) fn trim_caches(&self, quota: Size, dry: bool) -> (u64, u64) {
+        let folder = self.root().join("caches");
+        let mut all: Vec<(Record, PathBuf)> = fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .map(|path| {
+                let unknown = || Record { id: String::new(), used: 0, bytes: held(&path) };
+                (read_json(&path.with_extension("json")).unwrap_or_else(unknown), path)
+            })
+            .collect();
+        all.sort_by_key(|(record, _)| record.used);
+        let mut total: u64 = all.iter().map(|(record, _)| record.bytes).sum();
+        let (mut count, mut bytes) = (0, 0);
+        for (record, path) in all {
+            if total <= quota.0 {
+                break;
+            }
+            let lock = path.with_extension("lock");
+            let Ok(Some(_free)) = Lock::attempt(&lock) else { continue };
+            total -= record.bytes;
+            count += 1;
+            bytes += record.bytes;
+            if !dry {
+                super::collect::remove(self.root(), &path);
+                let _ = fs::remove_file(&lock);
+            }
+        }
+        (count, bytes)
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Bytes on disk below a folder.
+fn held(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, metadata)| metadata.blocks() * 512 + if metadata.is_dir() { held(&path) } else { 0 })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path());
+        store.prepare().unwrap();
+        (folder, store)
+    }
+
+    fn open(store: &Store, id: &str, how: Use) -> Cache {
+        let me = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        store.cache(id, 0o755, me, how, |place| fs::write(place.join("first"), "1").doing(String::new)).unwrap()
+    }
+
+    #[test]
+    fn a_cache_is_filled_once_and_found_again() {
+        let (_folder, store) = store();
+        let cache = open(&store, "pip", Use::WithOthers);
+        fs::write(cache.place.join("more"), "2").unwrap();
+        fs::remove_file(cache.place.join("first")).unwrap();
+        store.caches_used(vec![cache], CACHE_QUOTA);
+        let again = open(&store, "pip", Use::Alone);
+        assert!(again.place.join("more").exists() && !again.place.join("first").exists());
+    }
+
+    #[test]
+    fn who_wants_it_alone_gets_another_copy() {
+        let (_folder, store) = store();
+        let (one, two) = (open(&store, "x", Use::OwnCopy), open(&store, "x", Use::OwnCopy));
+        assert_ne!(one.place, two.place);
+        let place = one.place.clone();
+        drop(one);
+        assert_eq!(open(&store, "x", Use::OwnCopy).place, place);
+    }
+
+    #[test]
+    fn the_longest_unused_go_first_and_those_in_use_stay() {
+        let (_folder, store) = store();
+        for (id, used) in [("old", 1), ("new", 3), ("busy", 0)] {
+            let cache = open(&store, id, Use::WithOthers);
+            let record = serde_json::to_vec(&Record { id: id.into(), used, bytes: 100 }).unwrap();
+            fs::write(cache.place.with_extension("json"), record).unwrap();
+        }
+        let busy = open(&store, "busy", Use::WithOthers);
+        assert_eq!(store.trim_caches(Size(250), true), (1, 100));
+        assert_eq!(store.trim_caches(Size(250), false), (1, 100));
+        let left = fs::read_dir(store.root().join("caches")).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
+        assert_eq!(left, 2);
+        assert!(busy.place.is_dir());
+    }
+}
