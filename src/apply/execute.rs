@@ -9,7 +9,7 @@ use super::observe::{Observation, observe};
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::resolve::complete_lock;
-use crate::build::{Builder, StoreFacts};
+use crate::build::{Builder, Event, StoreFacts};
 use crate::debian::Settings;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
@@ -20,7 +20,7 @@ use crate::store::{Lease, Pin, Store};
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What `up` came to.
@@ -203,7 +203,19 @@ fn build(
     let settings = Settings::for_folder(&loaded.instance.folder);
     let progress = Arc::new(crate::fetch::Progress::default());
     let shown = progress.clone();
-    let report = |event| reporter.report(Progress::Build(event));
+    let facts = StoreFacts { store, scanner: &observation.scanner };
+    let ran: Mutex<BTreeMap<Name, Vec<usize>>> = Mutex::default();
+    let report = |event: Event| {
+        if let (true, Event::Started { image, step, index: Some(index) }) = (options.why, &event) {
+            let mut ran = ran.lock().unwrap_or_else(PoisonError::into_inner);
+            let ran = ran.entry(image.clone()).or_default();
+            let known = (&loaded.project, &loaded.places, lock, &observation.observed);
+            let cause = plan::step_cause(known, &facts, image, *index, ran);
+            ran.push(*index);
+            reporter.report(Progress::Why { image: image.clone(), step: step.clone(), cause });
+        }
+        reporter.report(Progress::Build(event));
+    };
     let builder = Builder {
         project: &loaded.project,
         places: &loaded.places,

@@ -20,6 +20,7 @@ mod one_off;
 mod preflight;
 mod project;
 mod report;
+mod rescue;
 mod resolve;
 mod verify;
 
@@ -33,5 +34,6 @@ pub use look::{ImageChanges, PathChange, compare, components, find_image, histor
 pub use one_off::{OneOff, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
 pub use report::{Failure, Progress, Reporter, UpOptions};
+pub use rescue::rescue;
 pub use resolve::{set_epoch, settle, update_lock};
 pub use verify::{Verdict, verify};

@@ -2,7 +2,7 @@
 
 use crate::build::Event;
 use crate::model::Name;
-use crate::plan::Plan;
+use crate::plan::{Cause, Plan};
 use std::collections::BTreeSet;
 
 /// Something that happened while a plan was carried out.
@@ -12,6 +12,12 @@ pub enum Progress {
     Resolving,
     Resolved(usize),
     Build(Event),
+    /// Why a step runs.
+    Why {
+        image: Name,
+        step: String,
+        cause: Cause,
+    },
     /// Bytes of packages fetched so far, of how many.
     Download {
         done: u64,
@@ -43,6 +49,8 @@ pub struct UpOptions {
     pub exactly: Option<Plan>,
     /// The latest time in what is built, instead of the lock's.
     pub epoch: Option<i64>,
+    /// Tell why each step runs.
+    pub why: bool,
     /// What history calls it.
     pub command: String,
 }

@@ -1,7 +1,7 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
 use super::look::known_images;
-use super::project::{LoadedProject, Options, load, read_lock};
+use super::project::{LoadedProject, read_lock};
 use super::report::{Progress, Reporter, UpOptions};
 use crate::debian::{self, Settings};
 use crate::fetch;
@@ -143,19 +143,10 @@ fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
     format!("stead.lock does not say what {} is", unknown.map_or_else(String::new, |(_, _, _, unknown)| unknown))
 }
 
-/// Reads a project again, if its Dockerfiles start from images of which nothing was known: they are locked first.
+/// Locks the images of elsewhere that a project's Dockerfiles start from: it must be read again then.
 ///
 /// # Errors
-/// Those of resolving and reading.
-pub fn settle(
-    loaded: LoadedProject,
-    options: &Options,
-    wanted: &UpOptions,
-    reporter: &dyn Reporter,
-) -> Result<LoadedProject, super::project::LoadError> {
-    if loaded.unsettled.is_empty() {
-        return Ok(loaded);
-    }
-    complete_lock(&loaded, wanted, reporter)?;
-    load(options, true)
+/// Those of resolving.
+pub fn settle(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<()> {
+    complete_lock(loaded, options, reporter).map(drop)
 }

@@ -68,7 +68,11 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
     for entry in &files.entries {
         let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
         match &entry.kind {
-            TreeKind::Folder => target.folder(&to, entry.mode.unwrap_or(0o755))?,
+            TreeKind::Folder => {
+                // What a copy makes on its way is not what it copies.
+                let mode = entry.mode.map_or(0o755, |mode| target.mode(mode, copy.as_docker));
+                target.folder(&to, if copy.as_docker { mode } else { 0o755 })?;
+            }
             TreeKind::Link(link) => target.link(&to, Path::new(link))?,
             TreeKind::File { digest, executable } => {
                 let source = folder.join(&entry.from);
@@ -437,7 +441,6 @@ impl<'a> Target<'a> {
             return Ok(());
         }
         self.parents(path)?;
-        let mode = if self.as_docker { self.mode(mode, true) } else { mode };
         self.make_folder(path, Folder { owner: self.owner, mode, exact: None })
     }
 
@@ -551,7 +554,7 @@ impl<'a> Target<'a> {
             self.owner = (metadata.uid(), metadata.gid());
         }
         if metadata.is_dir() {
-            self.folder(to, if self.as_docker { metadata.mode() & 0o7777 } else { 0o755 })?;
+            self.folder(to, if self.as_docker { self.mode(metadata.mode() & 0o7777, true) } else { 0o755 })?;
             for name in from.list(path) {
                 inside.push(&name);
                 self.tree_of(from, &path.join(&name), &to.join(&name), inside)?;

@@ -4,6 +4,7 @@
 //! what a plan would show. A build that is cut off leaves every finished step behind, by its key.
 
 mod ahead;
+mod configure;
 mod copy;
 mod mounts;
 mod run;
@@ -21,11 +22,12 @@ use crate::debian::{self, Mirrors, Settings};
 use crate::fetch::{self, Progress};
 use crate::git;
 use crate::image;
-use crate::lock::Lock;
+use crate::lock::{Lock, LockedPackage};
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{Facts, FileTree, Image, ImageRecord, Import, Pending, Squash, StepOutput, Walk, settings, step_records, walk};
-use crate::spec::{Add, AddSource, Copy, Debian, Outside, Places, Project, Step};
-use crate::store::{Lease, Staging, Store, disk_fault};
+use crate::runtime::Spec;
+use crate::spec::{Add, AddSource, Copy, Debian, Outside, Places, Project, Run, Step};
+use crate::store::{Cache, Lease, Staging, Store, disk_fault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,10 +37,26 @@ use std::time::Instant;
 /// What happens during a build, for whoever shows it.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Started { image: Name, step: String },
-    Finished { image: Name, step: String, millis: u128, reused: bool },
-    Output { image: Name, line: String },
-    Skipped { image: Name, packages: Vec<String> },
+    /// The step's place among the image's; none for what is no step.
+    Started {
+        image: Name,
+        step: String,
+        index: Option<usize>,
+    },
+    Finished {
+        image: Name,
+        step: String,
+        millis: u128,
+        reused: bool,
+    },
+    Output {
+        image: Name,
+        line: String,
+    },
+    Skipped {
+        image: Name,
+        packages: Vec<String>,
+    },
 }
 
 /// Everything a build needs.
@@ -198,6 +216,7 @@ impl Builder<'_> {
                     self.pin([&assembly.key])?;
                     let image = image::save(self.store, &assembly.config, &assembly.layers, self.lock.epoch)?;
                     self.pin([&image.digest])?;
+                    image::keep_provenance(self.store, &image.digest, &self.provenance(name, &image))?;
                     self.store.put_result(&assembly.key, &image.digest)?;
                 }
                 Walk::Step(pending) => {
@@ -216,6 +235,42 @@ impl Builder<'_> {
         }
     }
 
+    /// What an image was made of, as an in-toto statement; it is kept beside the image.
+    fn provenance(&self, name: &Name, image: &Image) -> serde_json::Value {
+        let Some(described) = self.project.images.get(name) else { return serde_json::Value::Null };
+        let steps: Vec<String> = described.steps.iter().map(describe).collect();
+        let mut materials: Vec<(String, Digest)> = Vec::new();
+        let mut debians = 0;
+        for (index, step) in described.steps.iter().enumerate() {
+            match step {
+                Step::Debian(debian) => {
+                    let packages = self.lock.packages(&(name.clone(), debians), debian).unwrap_or_default();
+                    debians += 1;
+                    materials.extend(
+                        packages.iter().map(|one| (image::package_url(&one.name, &one.version, &one.architecture), one.sha256)),
+                    );
+                }
+                Step::Copy(Copy { from: None, context, .. }) => {
+                    let folder = context.as_ref().map_or("", |context| context.folder.as_str());
+                    materials.extend(
+                        self.scanner.tree(name, index).ok().map(|tree| (format!("file:{folder}#step{index}"), tree.digest())),
+                    );
+                }
+                Step::Add(Add { source: AddSource::Url { url, sha256 }, .. }) => {
+                    let known = sha256.or_else(|| Digest::parse(self.lock.remotes.get(url)?));
+                    materials.extend(known.map(|digest| (url.clone(), digest)));
+                }
+                _ => {}
+            }
+        }
+        for other in described.needs() {
+            if let Walk::Built(built) = walk(self.project, self.lock, other, &self.facts()) {
+                materials.push((format!("urn:stead:image:{other}"), built.digest));
+            }
+        }
+        image::provenance(name.as_str(), &image.digest, &steps, &materials)
+    }
+
     /// A fault with its place in the project's files.
     fn at(&self, name: &Name, part: &str, why: &str) -> Fault {
         let place = self.places.of(&format!("image.{name}.{part}"));
@@ -226,7 +281,7 @@ impl Builder<'_> {
     fn squash(&self, name: &Name, squash: &Squash) -> Outcome<()> {
         let started = Instant::now();
         let shown = format!("squash {} layers", squash.own.len());
-        (self.report)(Event::Started { image: name.clone(), step: shown.clone() });
+        (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: None });
         self.pin(squash.below.iter().chain(&squash.own).map(|layer| &layer.diff_id).chain([&squash.key]))?;
         let (_staging, tree) = self.staging()?;
         squash::squash(&self.paths(&squash.own), &tree)?;
@@ -243,7 +298,7 @@ impl Builder<'_> {
             Outside::Archive { path, .. } => format!("take in {path}"),
             Outside::Reference(text) => format!("take in {text}"),
         };
-        (self.report)(Event::Started { image: name.clone(), step: shown.clone() });
+        (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: None });
         self.pin([&import.key])?;
         let image = match (&import.outside, import.digest) {
             (Outside::Archive { path, name: wanted }, _) => {
@@ -273,7 +328,7 @@ impl Builder<'_> {
         for (index, step) in self.project.images[name].steps.iter().enumerate().skip(pending.index + 1) {
             let mut from = Vec::new();
             match step {
-                Step::Run(_) => break,
+                Step::Run(_) | Step::Debian(Debian { configure: true, .. }) => break,
                 Step::Workdir(path) => workdir.clone_from(path),
                 Step::Copy(Copy { from: Some(other), .. }) => match walk(self.project, self.lock, other, &self.facts()) {
                     Walk::Built(image) => from = image.layers,
@@ -297,7 +352,7 @@ impl Builder<'_> {
         let started = Instant::now();
         let step = &self.project.images[name].steps[pending.index];
         let shown = describe(step);
-        (self.report)(Event::Started { image: name.clone(), step: shown.clone() });
+        (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: Some(pending.index) });
         self.pin(pending.layers.iter().map(|layer| &layer.diff_id).chain([&pending.key]))?;
         let output = self.output(name, step, pending, made).map_err(|fault| {
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
@@ -328,8 +383,14 @@ impl Builder<'_> {
             let (staging, tree) = self.staging()?;
             let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
             let around = self.around(name, run, pending, &staging)?;
-            run::run(run, pending, around, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)?;
+            run::run(run, pending, around, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)
+                .map_err(|fault| advise(fault, name, run))?;
             return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
+        }
+        if let Step::Debian(debian) = step
+            && debian.configure
+        {
+            return self.configure(name, debian, pending);
         }
         let below = self.view(&pending.layers);
         let still = |made: &Made| ahead::holds(&self.view(&made.below), &below, made);
@@ -347,6 +408,29 @@ impl Builder<'_> {
         };
         copy::settle(&made.tree(), &below, &made.folders, self.lock.epoch)?;
         Ok(StepOutput { layer: self.adopt(&made.tree())?, skipped: made.skipped })
+    }
+
+    /// A shell in the state before the next command that images, or what they are made from, would run.
+    ///
+    /// # Errors
+    /// Those of preparing it.
+    pub fn rescue(&self, names: &BTreeSet<Name>) -> Outcome<Option<(Name, Rescue)>> {
+        for name in self.with_bases(names) {
+            let Walk::Step(pending) = walk(self.project, self.lock, &name, &self.facts()) else { continue };
+            let step = &self.project.images[&name].steps[pending.index];
+            let Step::Run(run) = step else { continue };
+            self.pin(pending.layers.iter().map(|layer| &layer.diff_id))?;
+            let (staging, tree) = self.staging()?;
+            run::folders(&staging)?;
+            let mut around = self.around(&name, run, &pending, &staging)?;
+            let caches = std::mem::take(&mut around.caches);
+            let contents = around.contents();
+            let mut spec = run::spec(run, &pending, around, &self.paths(&pending.layers), &staging, &tree);
+            spec.process.args = vec![pending.config.shell().swap_remove(0)];
+            spec.process.tty = true;
+            return Ok(Some((name, Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches })));
+        }
+        Ok(None)
     }
 
     fn staging(&self) -> Outcome<(Staging, PathBuf)> {
@@ -409,7 +493,9 @@ impl Builder<'_> {
                 if self.offline {
                     return Err(offline(url));
                 }
-                git::checkout(url, &commit, folder.as_deref(), &tree, &staging.join("git"))?;
+                let scratch = staging.join("git");
+                fs::create_dir(&tree).and_then(|()| fs::create_dir(&scratch)).doing(|| "cannot make a staging folder".into())?;
+                git::checkout(url, &commit, folder.as_deref(), &tree, &scratch)?;
                 copy::from_tree(&copy, &tree, onto)
             }
         }
@@ -417,6 +503,12 @@ impl Builder<'_> {
 
     /// Fetches and unpacks the packages of a step; tells those whose scripts did nothing for us.
     fn unpack(&self, name: &Name, index: usize, debian: &Debian, tree: &Path) -> Outcome<Vec<String>> {
+        let (packages, files) = self.packages(name, index, debian)?;
+        Ok(debian::unpack(&packages, &files, tree, self.lock.epoch)?.skipped)
+    }
+
+    /// The packages of a step, and where the store has them.
+    fn packages(&self, name: &Name, index: usize, debian: &Debian) -> Outcome<(Vec<&LockedPackage>, Vec<PathBuf>)> {
         let earlier = self.project.images[name].steps[..index].iter();
         let number = earlier.filter(|step| matches!(step, Step::Debian(_))).count();
         let packages =
@@ -430,7 +522,7 @@ impl Builder<'_> {
         };
         self.pin(packages.iter().map(|package| &package.sha256))?;
         let files = debian::fetch_packages(self.store, &packages, mirrors, &self.settings.folder, &self.progress)?;
-        Ok(debian::unpack(&packages, &files, tree, self.lock.epoch)?.skipped)
+        Ok((packages, files))
     }
 
     /// Makes a tree a layer of the store, unless it is empty.
@@ -452,6 +544,16 @@ impl Builder<'_> {
     fn view(&self, layers: &[LayerInfo]) -> View {
         View::new(self.paths(layers))
     }
+}
+
+/// A shell in the state before a command.
+pub struct Rescue {
+    pub spec: Spec,
+    pub contents: Vec<Vec<u8>>,
+    /// Where the command stands, and what it is.
+    pub step: String,
+    _staging: Staging,
+    _caches: Vec<Cache>,
 }
 
 /// What a built image came from, for telling later why it must be built again.
@@ -476,6 +578,15 @@ struct State {
     busy: BTreeSet<Name>,
     built: BTreeMap<Name, Image>,
     failed: Option<Fault>,
+}
+
+/// What may help when a command fails.
+fn advise(fault: Fault, name: &Name, run: &Run) -> Fault {
+    if fault.advice().is_some() {
+        return fault;
+    }
+    let network = if run.network { "" } else { "if it needs the network: run … network=#true; " };
+    fault.hint(format!("{network}to look around in the state before it: stead build --shell-on-failure {name}"))
 }
 
 /// A step in one line.

@@ -42,9 +42,25 @@ impl Around {
         self.contents.push(content);
     }
 
+    /// The contents of the files in memory.
+    pub fn contents(&self) -> Vec<Vec<u8>> {
+        self.contents.clone()
+    }
+
     fn targets(&self) -> impl Iterator<Item = &Path> {
         self.mounts.iter().map(|mount| mount.to.as_path()).chain(self.files.iter().map(|file| file.to.as_path()))
     }
+}
+
+/// Makes the folders that a command needs beside its tree.
+///
+/// # Errors
+/// Those of making folders.
+pub fn folders(staging: &Staging) -> Outcome<()> {
+    for name in ["work", "root", "scratch", "empty"] {
+        fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
+    }
+    Ok(())
 }
 
 /// Runs a step's command; its writes are in `tree` afterwards.
@@ -59,20 +75,19 @@ pub fn run(
     (store, staging, tree): (&Store, &Staging, &Path),
     report: &dyn Fn(String),
 ) -> Outcome<()> {
-    for name in ["work", "root", "scratch", "empty"] {
-        fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
-    }
-    let missing = missing_targets(layers, &around);
+    folders(staging)?;
+    // What stands in the tree already belongs to the image, too.
+    let missing = missing_targets(&[layers, &[tree.to_owned()]].concat(), &around);
     let (contents, caches) = (around.contents.clone(), std::mem::take(&mut around.caches));
     let spec = spec(run, pending, around, layers, staging, tree);
-    let ended = command(run, &(spec, contents), report);
+    let ended = command(&(spec, contents), report);
     store.caches_used(caches, CACHE_QUOTA);
     ended?;
     clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())
 }
 
 /// Runs a command in a process of its own, and tells what it says.
-fn command(run: &Run, described: &(Spec, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome<()> {
+fn command(described: &(Spec, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome<()> {
     let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .arg("build-step")
@@ -105,7 +120,7 @@ fn command(run: &Run, described: &(Spec, Vec<Vec<u8>>), report: &dyn Fn(String))
         if last.iter().any(|line| line.contains("apt-get: not found") || line.contains("apt: not found")) {
             return Err(fault.hint("packages are named in the image: debian \"bookworm\" { package \"vim\" }"));
         }
-        return Err(if run.network { fault } else { fault.hint("if it needs the network: run … network=#true") });
+        return Err(fault);
     }
     Ok(())
 }

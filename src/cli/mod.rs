@@ -9,7 +9,7 @@ mod moment;
 mod relay;
 mod ui;
 
-use crate::apply::{self, Instance, LoadError, LoadedProject, Options};
+use crate::apply::{self, Instance, LoadError, LoadedProject, Options, UpOptions};
 use crate::model::{Fault, Outcome};
 use crate::spec::Choices;
 use crate::store::Home;
@@ -53,6 +53,23 @@ impl Context {
     /// A missing file; anything wrong in it.
     pub fn project(&self) -> Outcome<LoadedProject> {
         self.load(true)
+    }
+
+    /// As [`project`](Self::project); images of elsewhere that its Dockerfiles start from are locked first,
+    /// for what they say is part of what these mean.
+    ///
+    /// # Errors
+    /// A missing file; anything wrong in it; what cannot be locked.
+    pub fn settled(&self, options: &UpOptions) -> Outcome<LoadedProject> {
+        let loaded = self.project()?;
+        if loaded.unsettled.is_empty() {
+            return Ok(loaded);
+        }
+        let shown = ui::Shown::new(&self.ui, false);
+        let settled = apply::settle(&loaded, options, &shown);
+        shown.clear();
+        settled?;
+        self.project()
     }
 
     /// As [`project`](Self::project), writing nothing anywhere.

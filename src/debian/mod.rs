@@ -8,12 +8,16 @@ mod alternatives;
 mod fetch;
 mod ldcache;
 mod mirror;
+mod order;
 mod release;
 mod resolve;
+mod scrub;
 mod synthesise;
 mod unpack;
 
 pub use fetch::fetch_packages;
 pub use mirror::{Mirrors, Settings};
+pub use order::{Needs, Order, order};
 pub use resolve::{Update, resolve};
-pub use unpack::{Unpacked, unpack};
+pub use scrub::scrub;
+pub use unpack::{Unpacked, needs, unpack, unpack_for_dpkg};

@@ -4,6 +4,7 @@
 //! tree is the same whatever was done first. Links are followed as if the tree's root were `/`: this is
 //! how `/bin/sh` lands in `/usr/bin`.
 
+use super::order::Needs;
 use super::synthesise;
 use crate::image::{Rules, Tree};
 use crate::lock::LockedPackage;
@@ -44,6 +45,32 @@ pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch
     synthesise::merge_usr(root)?;
     let controls = unpack_files(packages, files, root, epoch)?;
     synthesise::finish(root, packages, &controls, epoch)
+}
+
+/// Unpacks what dpkg itself needs to run; the rest is for dpkg to do.
+///
+/// # Errors
+/// Damaged packages by name; failures to write.
+pub fn unpack_for_dpkg(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch: i64) -> Outcome<()> {
+    synthesise::merge_usr(root)?;
+    unpack_files(packages, files, root, epoch).map(drop)
+}
+
+/// What a package needs of others, by its control file.
+///
+/// # Errors
+/// A damaged package.
+pub fn needs(file: &Path) -> Outcome<Needs> {
+    let read = || -> io::Result<Control> {
+        let bytes = fs::read(file)?;
+        let (kind, member) = members(&bytes)?
+            .into_iter()
+            .find_map(|(name, member)| Some((name.strip_prefix("control.tar")?.to_owned(), member)))
+            .ok_or_else(|| damaged("no control data"))?;
+        control(&inflate(&kind, member)?)
+    };
+    let found = read().doing(|| format!("cannot read {}", file.display()))?;
+    Ok(Needs::read(&String::from_utf8_lossy(found.files.get("control").map_or(&[][..], Vec::as_slice))))
 }
 
 /// What packages may bring.
@@ -121,23 +148,39 @@ pub fn unpack_files(
 /// A package's control files and its data as one uncompressed tar.
 fn open_package(path: &Path) -> io::Result<Opened> {
     let bytes = fs::read(path)?;
-    let damaged = |what: &str| io::Error::other(format!("it is damaged: {what}"));
+    let (mut controls, mut data) = (None, None);
+    for (name, member) in members(&bytes)? {
+        if let Some(kind) = name.strip_prefix("control.tar") {
+            controls = Some(control(&inflate(kind, member)?)?);
+        } else if let Some(kind) = name.strip_prefix("data.tar") {
+            data = Some(inflate(kind, member)?);
+        }
+    }
+    Ok((controls.ok_or_else(|| damaged("no control data"))?, data.ok_or_else(|| damaged("no files"))?))
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::other(format!("it is damaged: {what}"))
+}
+
+/// The members of an ar archive (deb(5)).
+fn members(bytes: &[u8]) -> io::Result<Vec<(String, &[u8])>> {
     let mut rest = bytes.strip_prefix(b"!<arch>\n").ok_or_else(|| damaged("not an ar archive"))?;
-    let (mut control, mut data) = (None, None);
+    let mut found = Vec::new();
     while rest.len() >= 60 {
         let (header, body) = rest.split_at(60);
         let name = String::from_utf8_lossy(&header[..16]).trim_end().trim_end_matches('/').to_owned();
         let size: usize = String::from_utf8_lossy(&header[48..58]).trim().parse().map_err(|_| damaged("a bad length"))?;
-        let member = body.get(..size).ok_or_else(|| damaged("cut off"))?;
-        if let Some(kind) = name.strip_prefix("control.tar") {
-            control = Some(inflate(kind, member)?);
-        } else if let Some(kind) = name.strip_prefix("data.tar") {
-            data = Some(inflate(kind, member)?);
-        }
+        found.push((name, body.get(..size).ok_or_else(|| damaged("cut off"))?));
         rest = body.get(size.next_multiple_of(2)..).unwrap_or_default();
     }
+    Ok(found)
+}
+
+/// The files of a control archive.
+fn control(data: &[u8]) -> io::Result<Control> {
     let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(&control.ok_or_else(|| damaged("no control data"))?[..]).entries()? {
+    for entry in tar::Archive::new(data).entries()? {
         let mut entry = entry?;
         let name = entry.path()?.file_name().map(|name| name.to_string_lossy().into_owned());
         if let (Some(name), true) = (name, entry.header().entry_type().is_file()) {
@@ -146,7 +189,7 @@ fn open_package(path: &Path) -> io::Result<Opened> {
             files.insert(name, content);
         }
     }
-    Ok((Control { files, paths: Vec::new() }, data.ok_or_else(|| damaged("no files"))?))
+    Ok(Control { files, paths: Vec::new() })
 }
 
 fn inflate(kind: &str, member: &[u8]) -> io::Result<Vec<u8>> {

@@ -201,6 +201,10 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
     let part = store.root().join("downloads").join(format!("{name}.part"));
     runtime()?.block_on(async {
         let _turn = turn(&part.with_extension("lock")).await?;
+        // Another step may have wanted the same file, and fetched it meanwhile.
+        if let Some(digest) = wanted.filter(|digest| store.download_path(digest).is_file()) {
+            return Ok(*digest);
+        }
         if wanted.is_none() {
             // What an earlier try left may be of another file: without a digest nothing would tell.
             let _ = fs::remove_file(&part);

@@ -2,8 +2,10 @@
 //! SLSA provenance 1. The same image gives the same text.
 
 use super::time_text;
-use crate::model::{Digest, EPOCH};
+use crate::model::{Context, Digest, EPOCH, Outcome};
+use crate::store::Store;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// A Debian package in an image.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -21,9 +23,33 @@ pub struct Component {
 impl Component {
     /// Its package URL (purl-spec, type `deb`).
     fn url(&self) -> String {
-        let escaped = |text: &str| text.replace('+', "%2B").replace(':', "%3A");
-        format!("pkg:deb/debian/{}@{}?arch={}", escaped(&self.name), escaped(&self.version), self.architecture)
+        package_url(&self.name, &self.version, &self.architecture)
     }
+}
+
+/// The package URL of a Debian package (purl-spec, type `deb`).
+pub fn package_url(name: &str, version: &str, architecture: &str) -> String {
+    let escaped = |text: &str| text.replace('+', "%2B").replace(':', "%3A");
+    format!("pkg:deb/debian/{}@{}?arch={architecture}", escaped(name), escaped(version))
+}
+
+/// Where an image's provenance is kept: beside its record, with which it goes.
+fn beside(store: &Store, digest: &Digest) -> PathBuf {
+    store.root().join("images").join(digest.hex()).with_extension("json")
+}
+
+/// Keeps how an image came about beside it.
+///
+/// # Errors
+/// Those of writing.
+pub fn keep_provenance(store: &Store, digest: &Digest, statement: &Value) -> Outcome<()> {
+    let path = beside(store, digest);
+    crate::sys::write_atomic(&path, statement.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))
+}
+
+/// How an image came about, where that was kept.
+pub fn kept_provenance(store: &Store, digest: &Digest) -> Option<Value> {
+    crate::store::read_json(&beside(store, digest))
 }
 
 const TOOL: &str = concat!("stead-", env!("CARGO_PKG_VERSION"));
@@ -139,9 +165,4 @@ pub fn provenance(name: &str, digest: &Digest, steps: &[String], materials: &[(S
             "runDetails": { "builder": { "id": format!("urn:stead:{}", env!("CARGO_PKG_VERSION")) } },
         },
     })
-}
-
-/// The URI under which a package stands among materials.
-pub fn material(component: &Component) -> String {
-    component.url()
 }

@@ -100,20 +100,21 @@ pub fn parse(bytes: &[u8]) -> Outcome<(Config, Vec<Digest>)> {
             .collect(),
         volumes: keys("Volumes"),
         stop_signal: Some(signal.strip_prefix("SIG").unwrap_or(&signal).to_owned()).filter(|signal| !signal.is_empty()),
-        health: health(&inner["Healthcheck"]),
         shell: words(&inner["Shell"]),
+        health: None,
     };
+    let config = Config { health: health(&inner["Healthcheck"], &config.shell()), ..config };
     let diff_ids = words(&value["rootfs"]["diff_ids"]);
     Ok((config, diff_ids.iter().map(|text| super::import::digest(text)).collect::<Outcome<_>>()?))
 }
 
 /// Docker's health check, in our words.
-fn health(value: &serde_json::Value) -> Option<Health> {
+fn health(value: &serde_json::Value, shell: &[String]) -> Option<Health> {
     let words: Vec<&str> = value["Test"].as_array()?.iter().filter_map(|word| word.as_str()).collect();
     let probe = match words.as_slice() {
         ["NONE", ..] => Probe::None,
         ["CMD", words @ ..] => Probe::Exec(words.iter().map(|word| (*word).to_owned()).collect()),
-        ["CMD-SHELL", line, ..] => Probe::Exec(vec!["/bin/sh".into(), "-c".into(), (*line).to_owned()]),
+        ["CMD-SHELL", line, ..] => Probe::Exec([shell, &[(*line).to_owned()]].concat()),
         ["STEAD-HTTP", port, path] => Probe::Http { port: port.parse().ok()?, path: (*path).to_owned() },
         ["STEAD-TCP", port] => Probe::Tcp(port.parse().ok()?),
         _ => return None,
@@ -201,7 +202,7 @@ fn document(
     let mut value = serde_json::to_value(&built)?;
     // OCI's specification has no health check; Docker's field is what every tool reads.
     if let Some(health) = &config.health {
-        value["config"]["Healthcheck"] = healthcheck(health);
+        value["config"]["Healthcheck"] = healthcheck(health, &config.shell());
     }
     if !config.shell.is_empty() {
         value["config"]["Shell"] = config.shell.clone().into();
@@ -212,10 +213,14 @@ fn document(
     Ok(value)
 }
 
-fn healthcheck(health: &Health) -> serde_json::Value {
+fn healthcheck(health: &Health, shell: &[String]) -> serde_json::Value {
     let nanoseconds = |span: Span| span.0 * 1_000_000;
     let test = match &health.probe {
-        Probe::None => vec!["NONE".to_owned()],
+        Probe::None => return serde_json::json!({ "Test": ["NONE"] }),
+        // What the image's shell reads is written as Docker writes it.
+        Probe::Exec(words) if words.len() == shell.len() + 1 && words.starts_with(shell) => {
+            vec!["CMD-SHELL".to_owned(), words[shell.len()].clone()]
+        }
         Probe::Exec(words) => std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect(),
         // Docker knows commands only; ours travel as a label would, for our own reading.
         Probe::Http { port, path } => vec!["STEAD-HTTP".into(), port.to_string(), path.clone()],

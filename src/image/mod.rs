@@ -11,7 +11,7 @@ mod layout;
 mod unpack;
 
 pub use archive::write_layout;
-pub use bill::{Component, cyclonedx, material, provenance, spdx};
+pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
 pub use config::{load, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, LONGEST, Manifest, import};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, normalise, write_tar};

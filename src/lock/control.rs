@@ -130,7 +130,8 @@ impl fmt::Display for Relation {
     }
 }
 
-fn alternatives(text: &str) -> Vec<Vec<Relation>> {
+/// Groups of alternatives, as `Depends` lists them.
+pub fn relations(text: &str) -> Vec<Vec<Relation>> {
     let groups = text.split(',').map(|group| group.split('|').filter_map(Relation::parse).collect::<Vec<_>>());
     groups.filter(|group| !group.is_empty()).collect()
 }
@@ -147,10 +148,10 @@ pub fn packages(text: &str, architecture: &str) -> Vec<Package> {
                 "Architecture" => package.architecture = value,
                 "Essential" => package.essential = value == "yes",
                 "Priority" => package.important = matches!(value.as_str(), "required" | "important"),
-                "Depends" | "Pre-Depends" => package.depends.extend(alternatives(&value)),
-                "Recommends" => package.recommends = alternatives(&value),
-                "Conflicts" | "Breaks" => package.conflicts.extend(alternatives(&value).into_iter().flatten()),
-                "Provides" => package.provides = alternatives(&value).into_iter().flatten().collect(),
+                "Depends" | "Pre-Depends" => package.depends.extend(relations(&value)),
+                "Recommends" => package.recommends = relations(&value),
+                "Conflicts" | "Breaks" => package.conflicts.extend(relations(&value).into_iter().flatten()),
+                "Provides" => package.provides = relations(&value).into_iter().flatten().collect(),
                 "Filename" => package.path = value,
                 "Size" => package.size = value.parse().unwrap_or(0),
                 "SHA256" => package.sha256 = value,

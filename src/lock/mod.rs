@@ -8,7 +8,7 @@ mod file;
 mod solve;
 mod version;
 
-pub use control::{Package, packages, stanzas};
+pub use control::{Package, Relation, packages, relations, stanzas};
 pub use file::{LockError, parse, write};
 pub use solve::{Request, Universe, Unsolved};
 pub use version::compare;

@@ -152,6 +152,20 @@ pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed
     Ok(Planned { plan, desired, networks, volumes, images, built })
 }
 
+/// Why a step of an image runs: what changed since it was last built, or what ran below it.
+///
+/// `ran` are the image's steps that ran before it in the same build.
+pub fn step_cause(
+    (project, places, lock, observed): (&Project, &Places, &Lock, &Observed),
+    facts: &dyn Facts,
+    name: &Name,
+    index: usize,
+    ran: &[usize],
+) -> Cause {
+    let planner = Planner { project, places, lock, observed, facts, changes: Vec::new() };
+    planner.step_cause(name, index, ran)
+}
+
 fn needed_images(project: &Project) -> BTreeSet<Name> {
     let containers = project.containers.values().filter(|container| container.replicas > 0);
     containers
@@ -309,6 +323,35 @@ impl Planner<'_> {
             return vec![self.at(&format!("image.{name}"), "its layers are no longer in the store")];
         }
         causes
+    }
+
+    fn step_cause(&self, name: &Name, index: usize, ran: &[usize]) -> Cause {
+        let Some(record) = self.observed.record.images.get(name) else {
+            return self.at(&format!("image.{name}"), "the image is not built yet");
+        };
+        let path = format!("image.{name}.step{index}");
+        let now = step_records(self.project, self.lock, name, self.facts);
+        let found = now.iter().enumerate().find(|(_, (other, _))| *other == index);
+        let Some((position, (_, step))) = found else { return self.at(&path, "a new step") };
+        let Some(before) = record.steps.get(position) else { return self.at(&path, "a new step") };
+        if before.inputs != step.inputs
+            && let Some(first) = self.input_causes(name, index, before, &step.inputs, &path).into_iter().next()
+        {
+            return first;
+        }
+        if before.definition != step.definition {
+            return self.at(&path, "the step changed");
+        }
+        if let Some(earlier) = ran.iter().rev().find(|earlier| **earlier < index) {
+            return self.at(&format!("image.{name}.step{earlier}"), "a step below it came to something else");
+        }
+        if let Some(first) = self.setting_causes(name, record).into_iter().next() {
+            return first;
+        }
+        match self.project.images.get(name).map(made_from).unwrap_or_default().into_iter().next() {
+            Some(other) => cause(format!("the image {other} changed, or its result is no longer in the store")),
+            None => cause("its result is no longer in the store"),
+        }
     }
 
     /// Nodes of an image that only change its configuration, or what its commands see.

@@ -334,7 +334,9 @@ impl Road<'_, '_> {
             }
             None => {
                 let Keys { key, narrow, from, mounted } = keys;
-                let (layers, config, args) = (self.layers.clone(), self.config.clone(), self.args.clone());
+                let (layers, config, mut args) = (self.layers.clone(), self.config.clone(), self.args.clone());
+                // Tools that know it write this time instead of the clock's (reproducible-builds.org).
+                args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| self.lock.epoch.to_string());
                 Err(Box::new(Walk::Step(Pending { index, key, narrow, layers, config, args, from, mounted })))
             }
         }

@@ -11,7 +11,7 @@ mod observed;
 mod trust;
 
 pub use address::{gateway, instance_loopback};
-pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan};
+pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan, step_cause};
 pub use desired::{Attached, Desired, Port};
 pub use images::{
     Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, image_key, settings, step_records, walk,

@@ -6,6 +6,7 @@
 //! `cross` checks what spans several nodes; `dockerfile` makes images of Dockerfiles.
 
 mod assemble;
+mod convert;
 mod cross;
 mod decode;
 mod diagnose;
@@ -16,6 +17,7 @@ mod project;
 mod reference;
 mod tree;
 
+pub use convert::{kdl, text};
 pub use cross::is_namespaced;
 pub use diagnose::{Diagnostic, Severity, has_errors};
 pub use project::*;

@@ -493,6 +493,20 @@ pub struct Health {
     pub start_interval: Span,
 }
 
+impl Health {
+    /// No check at all, which says so of an image's own.
+    pub fn none() -> Self {
+        Self {
+            probe: Probe::None,
+            interval: Span::seconds(10),
+            timeout: Span::seconds(5),
+            retries: 3,
+            start_period: Span(0),
+            start_interval: Span(250),
+        }
+    }
+}
+
 /// How health is told.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Probe {

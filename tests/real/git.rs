@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// Serves the bare repositories below a folder through `git http-backend`, until the test's process ends.
 /// Without `modern`, only the protocol's older version is spoken, in which a server may refuse commits without a name.
-fn serve(root: &Path, modern: bool) -> String {
+pub fn serve(root: &Path, modern: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let root = root.to_owned();

@@ -25,5 +25,7 @@ mod mirror;
 mod network;
 mod oci;
 mod security;
+mod services;
+mod sources;
 mod storage;
 mod world;

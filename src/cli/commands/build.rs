@@ -3,6 +3,7 @@ use super::super::ui::Shown;
 use crate::apply::{self, LoadedProject, UpOptions};
 use crate::model::{Fault, Name, Outcome, nearest};
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::time::Instant;
 
 /// Builds images of the project.
@@ -21,11 +22,40 @@ pub struct Arguments {
     /// Build twice from nothing, under other circumstances, and compare the bytes; the lock must be whole.
     #[arg(long)]
     verify: bool,
+    /// Tell why each step runs that does.
+    #[arg(long)]
+    why: bool,
+    /// The latest time in what is built, instead of the lock's: seconds since 1970, or a date.
+    #[arg(long, value_name = "TIME")]
+    epoch: Option<String>,
+    /// When a command fails, open a shell in the state before it.
+    #[arg(long)]
+    shell_on_failure: bool,
+}
+
+/// Reads the latest time in what is built.
+pub fn epoch(text: &str) -> Outcome<i64> {
+    let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
+    let date = || crate::image::parse_time(text).and_then(|millis| i64::try_from(millis / 1000).ok());
+    seconds.or_else(date).ok_or_else(|| {
+        Fault::new(format!("--epoch {text}: seconds since 1970 or a date were expected"))
+            .hint("for example: --epoch 2026-01-31")
+            .exit(2)
+    })
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let started = Instant::now();
-    let loaded = context.project()?;
+    let epoch = arguments.epoch.as_deref().map(epoch).transpose()?;
+    let options = UpOptions {
+        frozen: arguments.frozen,
+        offline: arguments.offline,
+        why: arguments.why,
+        epoch,
+        command: "build".into(),
+        ..UpOptions::default()
+    };
+    let loaded = context.settled(&options)?;
     let known = &loaded.project.images;
     let mut names: BTreeSet<Name> = BTreeSet::new();
     for name in &arguments.names {
@@ -45,15 +75,33 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         return verify(&loaded, &names, context, started);
     }
     let shown = Shown::new(&context.ui, false);
-    let options =
-        UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "build".into(), ..UpOptions::default() };
     let built = apply::build_only(&loaded, &names, &options, &shown);
     shown.clear();
-    for (name, image) in built? {
+    let built = match built {
+        Err(fault) if arguments.shell_on_failure => {
+            context.ui.fault(&fault);
+            return shell(&loaded, &names, context).map(|()| fault.code());
+        }
+        other => other?,
+    };
+    for (name, image) in built {
         context.ui.result(&format!("{name} {}", image.digest));
     }
     context.ui.say(&format!("built ({})", apply::since(started)));
     Ok(0)
+}
+
+/// Opens a shell in the state before the command that failed.
+fn shell(loaded: &LoadedProject, names: &BTreeSet<Name>, context: &Context) -> Outcome<()> {
+    let Some((name, rescue)) = apply::rescue(loaded, names)? else {
+        context.ui.say("no command failed, so there is no state to look around in");
+        return Ok(());
+    };
+    if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        return Err(Fault::new("--shell-on-failure needs a terminal"));
+    }
+    context.ui.say(&format!("{name}: before `{}`; what is changed here is forgotten", rescue.step));
+    super::run::attend(&rescue.spec, &rescue.contents, true).map(drop)
 }
 
 fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, context: &Context, started: Instant) -> Outcome<u8> {

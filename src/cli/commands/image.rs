@@ -70,14 +70,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             Ok(0)
         }
         What::Provenance { image } => {
-            let (name, found, components) = contents(image, context)?;
-            let loaded = project(context)?;
-            let own = loaded.as_ref().and_then(|loaded| loaded.project.images.get(image.as_str()));
-            let steps: Vec<String> = own.map(|image| image.steps.iter().map(describe).collect()).unwrap_or_default();
-            let packages = components.iter().filter_map(|one| Some((image::material(one), one.sha256?)));
-            let layers = found.layers.iter().map(|layer| (format!("urn:stead:layer:{}", layer.diff_id.short(12)), layer.diff_id));
-            let materials: Vec<_> = packages.chain(layers).collect();
-            context.ui.json(&image::provenance(&name, &found.digest, &steps, &materials));
+            let found = find(image, context)?;
+            let kept = image::kept_provenance(&Store::at(&context.options.home.store), &found.digest);
+            let none = || Fault::new(format!("nothing is known of how {image} came about: it was not built here"));
+            context.ui.json(&kept.ok_or_else(none)?);
             Ok(0)
         }
         What::Diff { before, after, json } => diff(before, after, *json, context),

@@ -3,6 +3,7 @@ use super::super::ui::{Style, Table};
 use crate::apply::all_instances;
 use crate::image;
 use crate::model::{Digest, Outcome, Size};
+use crate::plan::Image;
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -14,6 +15,9 @@ pub struct Arguments {
     /// Print the list for programs.
     #[arg(long)]
     json: bool,
+    /// Show which image stands on which.
+    #[arg(long, conflicts_with = "json")]
+    tree: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
@@ -26,6 +30,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         for (name, digest) in &record.commits {
             names.entry(*digest).or_default().push(format!("{}/{name}", record.project));
         }
+    }
+    if arguments.tree {
+        let all: Vec<Image> = store.list("images").iter().filter_map(|digest| image::load(&store, digest)).collect();
+        context.ui.result(&tree(&all, &names, context.ui.color_out));
+        return Ok(0);
     }
     let mut table = Table::new(&["NAME", "IMAGE", "LAYERS", "SIZE"]);
     let mut list = Vec::new();
@@ -49,4 +58,51 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         context.ui.result(&table.text(context.ui.color_out));
     }
     Ok(0)
+}
+
+/// Images below those whose layers they have, with what each adds.
+fn tree(all: &[Image], names: &BTreeMap<Digest, Vec<String>>, color: bool) -> String {
+    let stands_on = |upper: &Image, lower: &Image| {
+        upper.layers.len() > lower.layers.len()
+            && !lower.layers.is_empty()
+            && upper.layers.iter().zip(&lower.layers).all(|(a, b)| a.diff_id == b.diff_id)
+    };
+    let parent = |image: &Image| {
+        let below = all.iter().enumerate().filter(|(_, other)| stands_on(image, other));
+        below.max_by_key(|(_, other)| other.layers.len()).map(|(index, _)| index)
+    };
+    let parents: Vec<Option<usize>> = all.iter().map(parent).collect();
+    let mut out = String::new();
+    branch(all, names, &parents, None, "", &mut out, color);
+    out
+}
+
+fn branch(
+    all: &[Image],
+    names: &BTreeMap<Digest, Vec<String>>,
+    parents: &[Option<usize>],
+    below: Option<usize>,
+    margin: &str,
+    out: &mut String,
+    color: bool,
+) {
+    let mut children: Vec<usize> = (0..all.len()).filter(|index| parents[*index] == below).collect();
+    let shown = |index: usize| names.get(&all[index].digest).map_or_else(|| "-".to_owned(), |names| names.join(", "));
+    children.sort_by_key(|index| (shown(*index), all[*index].digest));
+    for (number, index) in children.iter().enumerate() {
+        let last = number + 1 == children.len();
+        let (knee, further) = match (below, last) {
+            (None, _) => ("", ""),
+            (Some(_), true) => ("└─ ", "   "),
+            (Some(_), false) => ("├─ ", "│  "),
+        };
+        let image = &all[*index];
+        let own = &image.layers[below.map_or(0, |below| all[below].layers.len())..];
+        let size = Size(own.iter().map(|layer| layer.size).sum());
+        let plus = if below.is_some() { "+" } else { "" };
+        let count = if own.len() == 1 { "1 layer".to_owned() } else { format!("{} layers", own.len()) };
+        let name = Style::Bold.paint(&shown(*index), color);
+        out.push_str(&format!("{margin}{knee}{name} {} {plus}{size} in {count}\n", image.digest.short(12)));
+        branch(all, names, parents, Some(*index), &format!("{margin}{further}"), out, color);
+    }
 }

@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod completions;
 mod containers;
+mod convert;
 mod doctor;
 mod down;
 mod events;
@@ -74,6 +75,7 @@ pub enum Command {
     Commit(files::Commit),
     Boot(boot::Arguments),
     Build(build::Arguments),
+    Convert(convert::Arguments),
     Images(images::Arguments),
     Image(image::Arguments),
     Save(image::Save),
@@ -93,6 +95,7 @@ impl Command {
             Self::Plan(arguments) => return plan::run(&arguments, context),
             Self::Completions(arguments) => return completions::run(&arguments, context),
             Self::Schema(arguments) => return schema::run(&arguments, context),
+            Self::Convert(arguments) => return convert::run(&arguments, context),
             Self::Doctor(arguments) => return doctor::run(&arguments, context),
             Self::Why(arguments) => return why::run(&arguments, context),
             _ => {}
@@ -135,7 +138,13 @@ impl Command {
             Self::Save(arguments) => image::save(&arguments, context),
             Self::Update(arguments) => update::run(&arguments, context),
             Self::Gc(arguments) => gc::run(&arguments, context),
-            Self::Check(_) | Self::Plan(_) | Self::Completions(_) | Self::Schema(_) | Self::Doctor(_) | Self::Why(_) => Ok(0),
+            Self::Convert(_)
+            | Self::Check(_)
+            | Self::Plan(_)
+            | Self::Completions(_)
+            | Self::Schema(_)
+            | Self::Doctor(_)
+            | Self::Why(_) => Ok(0),
         }
     }
 }

@@ -1,9 +1,9 @@
 use super::super::Context;
 use super::super::relay::{Keys, relay};
 use super::super::ui::Shown;
-use crate::apply::{self, OneOff, UpOptions};
+use crate::apply::{self, UpOptions};
 use crate::model::{Context as _, Fault, Outcome};
-use crate::runtime::{self, Cgroup, NetSpec, Running, Stdio};
+use crate::runtime::{self, Cgroup, NetSpec, Running, Spec, Stdio};
 use crate::sys;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -41,18 +41,19 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     // This process stays with the container as its monitor does.
     sys::protect().doing(|| "cannot protect this program's file".into())?;
     let mut timings = Timings::begin();
-    let loaded = context.project()?;
+    let options = UpOptions { command: "run".into(), ..UpOptions::default() };
+    let loaded = context.settled(&options)?;
     timings.mark("project");
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let shown = Shown::new(&context.ui, false);
-    let options = UpOptions { command: "run".into(), ..UpOptions::default() };
     let one_off = apply::one_off(&loaded, &arguments.name, &arguments.command, tty, &options, &shown);
     shown.clear();
     let one_off = one_off?;
     timings.mark("plan and prepare");
     let mut rest = Rest::default();
-    let status = attend(&one_off, tty, &mut rest, &mut timings);
+    let parts = (&one_off.spec.spec, one_off.contents.as_slice());
+    let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, &mut timings);
     one_off.clean(|| rest.end());
     timings.mark("clean");
     if arguments.timings {
@@ -110,10 +111,23 @@ impl Rest {
     }
 }
 
+/// Runs a container here, in this process's terminal, and takes it away.
+pub fn attend(spec: &Spec, contents: &[Vec<u8>], tty: bool) -> Outcome<u8> {
+    let (mut rest, mut timings) = (Rest::default(), Timings::begin());
+    let status = stay((spec, contents), tty, &|_| {}, &mut rest, &mut timings);
+    rest.end();
+    status
+}
+
 /// Starts the container as its own monitor, and stays until its command ends.
-fn attend(one_off: &OneOff, tty: bool, rest: &mut Rest, timings: &mut Timings) -> Outcome<u8> {
+fn stay(
+    (spec, contents): (&Spec, &[Vec<u8>]),
+    tty: bool,
+    begun: &dyn Fn(&Running),
+    rest: &mut Rest,
+    timings: &mut Timings,
+) -> Outcome<u8> {
     let host = runtime::host();
-    let spec = &one_off.spec.spec;
     let cgroup = rest.cgroup.insert(Cgroup::create(host, &spec.cgroup).doing(|| "cannot limit the container".into())?);
     timings.mark("cgroup");
     let stdio = if tty {
@@ -126,7 +140,7 @@ fn attend(one_off: &OneOff, tty: bool, rest: &mut Rest, timings: &mut Timings) -
             stderr: duplicate(std::io::stderr().as_fd())?,
         }
     };
-    let running = runtime::start(spec, &one_off.contents, stdio, host, cgroup, |pid, process| {
+    let running = runtime::start(spec, contents, stdio, host, cgroup, |pid, process| {
         timings.mark("namespaces");
         let connected = match &spec.network {
             NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
@@ -138,7 +152,7 @@ fn attend(one_off: &OneOff, tty: bool, rest: &mut Rest, timings: &mut Timings) -
     let running = running.map_err(|error| Fault::new(error.message).exit(u8::try_from(error.status).unwrap_or(125)))?;
     rest.guard = Some(running.guard);
     timings.mark("root and start");
-    one_off.running(&running);
+    begun(&running);
     let status = match &running.terminal {
         Some(terminal) => {
             relay(terminal, terminal, Some(&running), &Keys::parse("")?)?;

@@ -33,9 +33,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     if arguments.dry_run {
         return super::plan::show(&context.project_dry()?, context);
     }
-    let loaded = context.project()?;
     let options =
         UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "up".into(), ..UpOptions::default() };
+    let loaded = context.settled(&options)?;
     let code = converge(&loaded, &options, context, started)?;
     if watch {
         return super::watch::follow(loaded, &options, context);

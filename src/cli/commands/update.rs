@@ -6,23 +6,34 @@ use crate::lock::Lock;
 use crate::model::{Fault, Outcome};
 use std::collections::BTreeMap;
 
-/// Moves the lock to what the package archives offer now.
+/// Moves the lock to what archives, registries and the web offer now.
 ///
 /// Example: stead update nginx
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Packages to move; all if none is given.
+    /// Packages, images or URLs to move; all if none is given.
     names: Vec<String>,
+    /// Set the latest time in everything that is built: seconds since 1970, or a date.
+    #[arg(long, value_name = "TIME")]
+    epoch: Option<String>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project()?;
+    if let Some(text) = &arguments.epoch {
+        apply::set_epoch(&loaded, super::build::epoch(text)?)?;
+        if arguments.names.is_empty() {
+            context.ui.say("set; packages stay as they are locked");
+            return Ok(0);
+        }
+    }
     let update = if arguments.names.is_empty() { Update::All } else { Update::Names(arguments.names.iter().cloned().collect()) };
     let before = apply::read_lock(&loaded.instance)?;
     let locked = versions(&before);
-    if let Some(name) = arguments.names.iter().find(|name| !locked.keys().any(|(_, locked)| locked == *name)) {
+    let known = |name: &String| locked.keys().any(|(_, locked)| locked == name);
+    if let Some(name) = arguments.names.iter().find(|name| !known(name)) {
         return Err(
-            Fault::new(format!("stead.lock has no package \"{name}\"")).hint("`stead update` without a name moves everything")
+            Fault::new(format!("stead.lock has nothing named \"{name}\"")).hint("`stead update` without a name moves everything")
         );
     }
     let shown = Shown::new(&context.ui, false);
@@ -48,5 +59,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 
 fn versions(lock: &Lock) -> BTreeMap<(String, String), String> {
     let packages = lock.suites.iter().flat_map(|(suite, lock)| lock.packages.values().map(move |package| (suite, package)));
-    packages.map(|(suite, package)| ((suite.clone(), package.name.clone()), package.version.clone())).collect()
+    let packages = packages.map(|(suite, package)| ((suite.clone(), package.name.clone()), package.version.clone()));
+    let images = lock.images.iter().map(|(name, digest)| ((String::new(), name.clone()), digest.short(12)));
+    let remotes = lock.remotes.iter().map(|(name, known)| ((String::new(), name.clone()), known.chars().take(12).collect()));
+    packages.chain(images).chain(remotes).collect()
 }

@@ -13,8 +13,8 @@ use std::time::Instant;
 pub struct Arguments {}
 
 pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
-    let loaded = context.project()?;
     let options = UpOptions { command: "watch".into(), ..UpOptions::default() };
+    let loaded = context.settled(&options)?;
     // What fails at first may be mended by the next save.
     if let Err(fault) = super::up::converge(&loaded, &options, context, Instant::now()) {
         context.ui.fault(&fault);
@@ -35,7 +35,7 @@ pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> 
         let shown: Vec<String> = changed.iter().take(3).map(|path| path.display().to_string()).collect();
         let more = if changed.len() > 3 { format!(" and {} more", changed.len() - 3) } else { String::new() };
         context.ui.say(&format!("{}{more} changed", shown.join(", ")));
-        let applied = context.project().and_then(|loaded| {
+        let applied = context.settled(options).and_then(|loaded| {
             wanted = sources(&loaded, &context.options);
             super::up::converge(&loaded, options, context, started)
         });

@@ -80,7 +80,11 @@ impl Reporter for Shown {
                 self.passing(&format!("fetching {} of {}", Size(done), Size(total)))
             }
             Progress::Download { .. } => {}
-            Progress::Build(Event::Started { image, step }) => self.passing(&format!("{image}: {step} …")),
+            Progress::Build(Event::Started { image, step, .. }) => self.passing(&format!("{image}: {step} …")),
+            Progress::Why { image, step, cause } => {
+                let place = cause.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+                self.lasting(&format!("{image}: {step}\n    {}", Style::Dim.paint(&format!("← {}{place}", cause.text), color)));
+            }
             Progress::Build(Event::Finished { image, step, millis, .. }) => {
                 self.lasting(&format!(
                     "{} {image}: {step} {}",

@@ -190,7 +190,7 @@ impl Decoder<'_> {
         let text = node.text()?;
         let short = text.to_uppercase();
         let short = short.strip_prefix("SIG").unwrap_or(&short);
-        if SIGNALS.contains(&short) {
+        if SIGNALS.contains(&short) || short.parse().is_ok_and(|number: u8| (1..=64).contains(&number)) {
             return Some(short.to_owned());
         }
         let near = nearest(&short.to_lowercase(), LOWER_SIGNALS.iter().copied())

@@ -308,3 +308,59 @@ fn words_are_replaced_as_buildkit_does() {
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A project whose image is a Dockerfile, and one with the nodes that it is converted to.
+struct Converted<'a> {
+    dockerfile: &'a str,
+    nodes: Option<String>,
+}
+
+const AROUND: &str = "project \"p\"\nimage \"base\" { env PATH=\"/bin\"; }\nsecret \"token\" file=\"t\"\n";
+
+impl Sources for Converted<'_> {
+    fn read(&self, path: &str) -> Result<String, String> {
+        match path {
+            "stead.kdl" => Ok(match &self.nodes {
+                Some(nodes) => format!("{AROUND}{nodes}"),
+                None => format!("{AROUND}image \"app\" {{ dockerfile \"d/Dockerfile\" context=\"ctx\" }}\n"),
+            }),
+            _ => Ok(self.dockerfile.to_owned()),
+        }
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+#[test]
+fn what_is_converted_says_the_same() {
+    let texts = [include_str!("../../../tests/dockerfiles/cases.txt"), include_str!("../../../tests/dockerfiles/more.txt")];
+    let all = texts.into_iter().flat_map(|text| text.split("=== ").skip(1)).filter_map(|case| case.split_once('\n'));
+    let mut count = 0;
+    for (name, dockerfile) in all {
+        let read = |nodes: Option<String>| {
+            let loaded = load("stead.kdl", &Choices::default(), &Converted { dockerfile, nodes: nodes.clone() });
+            loaded.project.unwrap_or_else(|| panic!("{name}: {:?}\n{}", loaded.diagnostics, nodes.unwrap_or_default())).images
+        };
+        let before = read(None);
+        let mut written = before.clone();
+        written.retain(|name, _| name.as_str() != "base");
+        let text = crate::spec::kdl(&written);
+        let after = read(Some(text.clone()));
+        // Names of stages cannot be written; everything else is the same.
+        let plain = |images: &BTreeMap<Name, Image>| -> Vec<String> {
+            let mut all: Vec<String> = images.values().map(|image| serde_json::to_string(image).unwrap()).collect();
+            for name in before.keys().filter(|name| name.as_str().starts_with("app.")) {
+                let legal: String =
+                    name.as_str().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+                all = all.into_iter().map(|text| text.replace(&format!("\"{name}\""), &format!("\"{legal}\""))).collect();
+            }
+            all.sort();
+            all
+        };
+        assert_eq!(plain(&before), plain(&after), "{name}\n{text}");
+        count += 1;
+    }
+    assert!(count > 150, "{count}");
+}

@@ -268,7 +268,7 @@ impl<'a> Writer<'a> {
         };
         let (kind, rest) = one.rest.split_once(char::is_whitespace).unwrap_or((&one.rest, ""));
         let probe = match kind.to_ascii_uppercase().as_str() {
-            "NONE" => Probe::None,
+            "NONE" => return Ok(Health::none()),
             "CMD" if !rest.trim().is_empty() => Probe::Exec(self.command(rest.trim())),
             _ => return Err("HEALTHCHECK wants NONE, or CMD and a command".into()),
         };

@@ -1,0 +1,92 @@
+use super::super::Context;
+use crate::model::{Context as _, Fault, Name, Outcome};
+use crate::spec::{self, Choices, Sources};
+use clap::Subcommand;
+use std::path::PathBuf;
+
+/// Prints what another tool's file says in the language of project files.
+///
+/// Example: stead convert dockerfile Dockerfile >> stead.kdl
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// A Dockerfile: each stage that is needed becomes an image, with arguments and variables replaced.
+    Dockerfile {
+        path: String,
+        /// The name of the image; `app` if not given.
+        #[arg(long, default_value = "app")]
+        name: String,
+        /// The build context; the Dockerfile's folder if not given.
+        #[arg(long)]
+        context: Option<String>,
+        /// The stage to build; the last if not given.
+        #[arg(long)]
+        target: Option<String>,
+        /// A build argument; may be given often.
+        #[arg(long = "arg", value_name = "NAME=VALUE")]
+        arguments: Vec<String>,
+    },
+}
+
+/// The files of a folder, and a project file that stands nowhere.
+struct Around {
+    folder: PathBuf,
+    project: String,
+}
+
+/// The name of the project file that stands nowhere: no file has it.
+const NOWHERE: &str = "\u{1}";
+
+impl Sources for Around {
+    fn read(&self, path: &str) -> Result<String, String> {
+        if path == NOWHERE {
+            return Ok(self.project.clone());
+        }
+        std::fs::read_to_string(self.folder.join(path)).map_err(|error| error.to_string())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let What::Dockerfile { path, name, context: folder, target, arguments } = &arguments.what;
+    let name = Name::parse(name).map_err(|why| Fault::new(format!("--name {name}: {why}")).exit(2))?;
+    let mut node = format!("project \"p\"\nimage \"{name}\" {{ dockerfile {}", spec::text(path));
+    for (key, value) in [("context", folder), ("target", target)] {
+        if let Some(value) = value {
+            node.push_str(&format!(" {key}={}", spec::text(value)));
+        }
+    }
+    node.push_str(" {\n");
+    for pair in arguments {
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Fault::new(format!("--arg {pair}: NAME=VALUE was expected")).exit(2))?;
+        node.push_str(&format!("arg {}={}\n", spec::text(key), spec::text(value)));
+    }
+    node.push_str("} }\n");
+    let folder = std::env::current_dir().doing(|| "there is no current folder".into())?;
+    let loaded = spec::load(NOWHERE, &Choices::default(), &Around { folder, project: node });
+    // What stands nowhere cannot be shown: its findings are about the command line.
+    let (own, shown): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(|one| one.place.file == NOWHERE);
+    let shown: Vec<_> = shown.into_iter().filter(|one| one.code != "unknown-name").collect();
+    context.ui.diagnostics(&shown, &loaded.files);
+    if let Some(error) = own.into_iter().find(|one| one.severity == spec::Severity::Error) {
+        let fault = Fault::new(error.message);
+        return Err(match error.help {
+            Some(help) => fault.hint(help),
+            None => fault,
+        });
+    }
+    let Some(project) = loaded.project else {
+        return Err(Fault::new(format!("{path} is not right")));
+    };
+    context.ui.result(spec::kdl(&project.images).trim_end());
+    Ok(0)
+}
