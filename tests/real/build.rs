@@ -283,3 +283,155 @@ fn building_twice_gives_the_same_bytes_or_tells_where_not() {
     assert!(told.out.contains("exact sha256:") && told.out.contains("  /when: byte "), "{}{}", told.out, told.err);
     assert!(!told.out.contains("/sorted"), "only what differs");
 }
+
+#[test]
+fn what_is_below_changes_and_what_does_not_depend_on_it_stays() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "siblings",
+        "image \"a\" {\n    copy \"first\" to=\"/one/\"\n    debian \"bookworm\" { package \"busybox-static\" \"python3\" \"libcap2-bin\" }\n    \
+         copy \"large/\" to=\"/two\" owner=\"www-data\"\n    copy \"/usr/bin/python3\" from=\"base\" to=\"/three/\"\n}\n",
+    );
+    let lock = fs::read_to_string(world.folder.join("stead.lock")).unwrap();
+    world.write("stead.lock", &lock.replace("image \"base\" debian=0", "image \"a\" debian=0"));
+    world.write("first", "1");
+    world.write("large/x/y", "1");
+    world.ok(&["build", "a"]);
+    world.write("first", "2");
+    // Only the first step runs: the others were made of other things, and go where nothing changed.
+    let ran = world.run(&["build", "a"]).err;
+    assert!(
+        ran.contains("copy first") && !ran.contains("large") && !ran.contains("debian") && !ran.contains("python3 to"),
+        "{ran}"
+    );
+    // A folder on the way that is now somebody else's is something else.
+    world.edit("copy \"first\" to=\"/one/\"", "copy \"first\" to=\"/two/\" owner=\"7:7\"");
+    let ran = world.run(&["build", "a"]).err;
+    assert!(ran.contains("copy large/ to /two") && !ran.contains("debian"), "{ran}");
+    assert_eq!(world.ok(&["run", "-T", "a", "cat", "/two/first", "/two/x/y"]), "21");
+    // What comes from another image counts by its own bytes, not by what else that image holds.
+    world.edit("image \"base\" { debian", "image \"base\" { copy \"first\" to=\"/else\"; debian");
+    let ran = world.run(&["build", "a"]).err;
+    assert!(ran.contains("base: copy first") && !ran.contains("a: copy /usr/bin/python3"), "{ran}");
+}
+
+#[test]
+fn layers_of_an_image_become_one() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "squashed",
+        "image \"a\" { from \"base\"; run \"echo 1 > /one; rm -r /usr/share/doc; mkdir /d; echo x > /d/x\"; copy \"f\" to=\"/two\"; run \"rm /one; rm -r /d; mkdir /d; echo y > /d/y\"; squash #true; }\n",
+    );
+    world.write("f", "2");
+    world.ok(&["build", "a"]);
+    let layers = |image: &str| -> usize {
+        let value: serde_json::Value = serde_json::from_str(&world.ok(&["image", "inspect", image])).unwrap();
+        value["manifest"]["layers"].as_array().unwrap().len()
+    };
+    assert_eq!((layers("base"), layers("a")), (1, 2));
+    assert_eq!(
+        world.ok(&["run", "-T", "a", "sh", "-c", "ls -d /one /two /usr/share/doc 2>/dev/null; ls /d; cat /two"]),
+        "/two\ny\n2"
+    );
+    assert!(world.ok(&["images", "--tree"]).lines().any(|line| line.contains("└─") && line.contains("squashed/a")));
+}
+
+#[test]
+fn why_when_and_what_for() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "why",
+        "image \"a\" { from \"base\"; copy \"one\" to=\"/one\"; run \"cp /one /two; echo $SOURCE_DATE_EPOCH > /when\"; }\n",
+    );
+    world.write("one", "1");
+    let ran = world.run(&["build", "a", "--why"]).err;
+    assert!(ran.contains("← the image is not built yet (stead.kdl:4)"), "{ran}");
+    world.write("one", "2");
+    let ran = world.run(&["build", "a", "--why"]).err;
+    assert!(ran.contains("← one changed") && ran.contains("← a step below it came to something else (stead.kdl:4)"), "{ran}");
+    assert!(!world.run(&["build", "a", "--why"]).err.contains("←"));
+    // The latest time: as the lock has it, as the command line has it, as the lock was told.
+    let first = world.ok(&["build", "a"]);
+    let when = |world: &World| world.ok(&["run", "-T", "a", "sh", "-c", "stat -c %Y /one /two; cat /when"]);
+    assert_eq!(when(&world), "1735689600\n1735689600\n1735689600\n");
+    let other = world.ok(&["build", "a", "--epoch", "2020-01-01"]);
+    assert_ne!(first, other);
+    let digest = other.trim().rsplit(' ').next().unwrap();
+    assert!(world.ok(&["image", "inspect", digest]).contains("2020-01-01T00:00:00Z"));
+    assert_eq!(world.ok(&["build", "a"]), first);
+    world.ok(&["update", "--epoch", "1577836800"]);
+    assert_eq!(world.ok(&["build", "a"]), other);
+    assert_eq!(when(&world), "1577836800\n1577836800\n1577836800\n");
+    assert!(world.fails(&["build", "--epoch", "soon"]).err.contains("for example: --epoch"));
+    // How it came about stands beside it.
+    let statement: serde_json::Value = serde_json::from_str(&world.ok(&["image", "provenance", "a"])).unwrap();
+    let definition = &statement["predicate"]["buildDefinition"];
+    assert!(definition["externalParameters"]["steps"][0].as_str().unwrap().starts_with("copy one"));
+    assert!(definition["resolvedDependencies"].as_array().unwrap().iter().any(|one| one["uri"] == "urn:stead:image:base"));
+}
+
+#[test]
+fn a_command_for_one_step_and_the_state_before_it() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "rescue",
+        "image \"a\" {\n    from \"base\"\n    run \"id -un > /who; echo $ONLY > /only\" user=\"nobody:nogroup\" { env ONLY=\"here\"; mount tmpfs=#true to=\"/t\"; }\n}\n\
+         image \"b\" {\n    from \"base\"\n    run \"echo before > /state\"\n    run \"echo after > /state; echo why >&2; exit 3\"\n}\n",
+    );
+    // The root is root's: nobody cannot write there.
+    assert!(world.fails(&["build", "a"]).err.contains("Permission denied"));
+    world.edit("id -un > /who; echo $ONLY > /only", "id -un > /tmp/who; echo $ONLY > /tmp/only");
+    world.ok(&["build", "a"]);
+    assert_eq!(world.ok(&["run", "-T", "a", "sh", "-c", "cat /tmp/who /tmp/only; echo $ONLY; id -un"]), "nobody\nhere\n\nroot\n");
+    let failed = world.fails(&["build", "b"]);
+    assert!(
+        failed.err.contains("stead.kdl:10")
+            && failed.err.contains("why")
+            && failed.err.contains("stead build --shell-on-failure b"),
+        "{}",
+        failed.err
+    );
+    let line = format!("{} build b --shell-on-failure", env!("CARGO_BIN_EXE_stead"));
+    let mut shell = Command::new("script");
+    shell.args(["-qec", &line, "/dev/null"]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).env("NO_COLOR", "1");
+    let mut child = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::io::Write::write_all(&mut stdin, b"cat /state; echo $((6*7)); exit\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    drop(stdin);
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains("before `run echo after") && text.contains("before\r\n42"), "{text}");
+    assert!(!out.status.success(), "the build failed all the same");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_dockerfile_is_converted_to_what_builds_the_same() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("converted", "image \"app\" { dockerfile \"d/Dockerfile\" { arg V=\"2\"; } }\n");
+    world.write("d/Dockerfile", "FROM base AS make\nARG V=1\nWORKDIR /src\nCOPY . .\nRUN <<E\nset -e\ncat a > out\necho $V >> out\nE\nFROM base\nCOPY --from=make --chmod=640 /src/out /out\nENV A=\"x y\"\nLABEL l=\"\\\"q\\\"\"\nHEALTHCHECK CMD true\nCMD cat /out\n");
+    world.write("d/a", "file\n");
+    let digest = || world.ok(&["build", "app"]).lines().find(|line| line.starts_with("app ")).map(str::to_owned);
+    let built = digest();
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    let converted = world.ok(&["convert", "dockerfile", "d/Dockerfile", "--arg", "V=2", "--name", "app"]);
+    assert!(converted.contains("image \"app-make\" {") && converted.contains("from=\"app-make\""), "{converted}");
+    let kept = text.lines().filter(|line| !line.contains("dockerfile")).collect::<Vec<_>>().join("\n");
+    world.write("stead.kdl", &format!("{kept}\n{converted}"));
+    assert_eq!(digest(), built, "{converted}");
+    world.write("d/bad", "FROM base\nRUM x\n");
+    let failed = world.fails(&["convert", "dockerfile", "d/bad"]).err;
+    assert!(failed.contains("there is no instruction RUM") && failed.contains("d/bad:2"), "{failed}");
+}

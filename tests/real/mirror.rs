@@ -33,6 +33,13 @@ impl Archive {
         Some(archive)
     }
 
+    /// Another archive beside it, signed by the same key.
+    fn beside(&self, name: &str) -> Self {
+        let other = Self { folder: self.folder.with_file_name(name), gpg: self.gpg.clone() };
+        fs::create_dir_all(other.folder.join("pool")).unwrap();
+        other
+    }
+
     fn package(&self, name: &str, version: &str, more: &str) {
         let script = format!(
             "mkdir -p build/DEBIAN build/usr/share/{name}; echo {version} > build/usr/share/{name}/version; \
@@ -44,10 +51,14 @@ impl Archive {
 
     /// Writes indexes and signs them.
     fn publish(&self) {
-        let script = "mkdir -p dists/test/main/binary-amd64; dpkg-scanpackages -m pool > dists/test/main/binary-amd64/Packages 2>/dev/null; cd dists/test; \
-             { printf 'Suite: test\\nCodename: test\\nSHA256:\\n'; for f in main/binary-amd64/Packages; do echo \" $(sha256sum $f | cut -d' ' -f1) $(stat -c %s $f) $f\"; done; } > Release; \
+        self.publish_as("test", "");
+    }
+
+    fn publish_as(&self, suite: &str, more: &str) {
+        let script = "mkdir -p dists/SUITE/main/binary-amd64; dpkg-scanpackages -m pool > dists/SUITE/main/binary-amd64/Packages 2>/dev/null; cd dists/SUITE; \
+             { printf 'Suite: SUITE\\nCodename: SUITE\\nMORESHA256:\\n'; for f in main/binary-amd64/Packages; do echo \" $(sha256sum $f | cut -d' ' -f1) $(stat -c %s $f) $f\"; done; } > Release; \
              rm -f InRelease; gpg --batch --quiet --homedir ../../../gpg --clearsign -o InRelease Release";
-        assert!(sh(&self.folder, script));
+        assert!(sh(&self.folder, &script.replace("SUITE", suite).replace("MORE", more)));
     }
 }
 
@@ -101,7 +112,7 @@ fn a_vendored_archive_is_resolved_locked_and_moved() {
     assert_eq!(world.ok(&["update"]), "~ app 1 → 2\n");
     assert_eq!(world.ok(&["update"]), "nothing moved\n");
     assert!(world.ok(&["plan"]).is_empty() || world.ok(&["plan"]).contains("nothing to do"));
-    assert!(world.fails(&["update", "nginx"]).err.contains("no package \"nginx\""));
+    assert!(world.fails(&["update", "nginx"]).err.contains("nothing named \"nginx\""));
 }
 
 #[test]
@@ -203,4 +214,51 @@ fn a_mirror_that_breaks_off_is_resumed() {
     });
     world.ok(&["build"]);
     assert!(told.try_recv().is_ok_and(|start| start > 0), "the rest was fetched, not the whole");
+}
+
+#[test]
+fn suites_repositories_and_pins() {
+    let Some((world, archive)) = vendored("pins") else { return };
+    // What is not automatic comes only where a version asks for it, with what it needs from there.
+    let backports = archive.beside("vendor");
+    let other = archive.beside("other");
+    other.package("lib", "2.5", "");
+    other.package("tool", "1", "Depends: lib (>= 2.1)\\n");
+    other.publish_as("extra", "");
+    archive.package("app", "9~bpo", "Depends: lib (>= 3~bpo)\\n");
+    archive.package("lib", "3~bpo", "");
+    backports.publish_as("test-backports", "NotAutomatic: yes\\n");
+    assert!(sh(&archive.folder, "rm pool/*bpo*.deb"));
+    archive.publish();
+    let write = |inner: &str| world.write("stead.kdl", &PROJECT.replace("package \"app\"", inner));
+    write("package \"app\"; suite \"test-backports\"");
+    world.ok(&["build"]);
+    assert_eq!(locked(&world), "\"app=1\" \"lib=2\"", "backports stay where they are");
+    write("package \"app\" version=\"*~bpo\"; suite \"test-backports\"");
+    // Their files are gone from the pool, so they can be locked and not built.
+    assert!(world.fails(&["build"]).err.contains("no mirror has these locked packages any more: app, lib"));
+    assert_eq!(locked(&world), "\"app=9~bpo\" \"lib=3~bpo\"");
+    write("package \"app\" \"tool\"; repository \"other\" suite=\"extra\" key=\"key.gpg\"");
+    world.ok(&["build"]);
+    assert_eq!(locked(&world), "\"app=1\" \"lib=2.5\" \"tool=1\"", "versions compete");
+    let lock = fs::read_to_string(world.folder.join("stead.lock")).unwrap();
+    assert!(lock.contains("repository=\"other\""), "{lock}");
+    write("package \"lib\" version=\"1\"");
+    world.ok(&["build"]);
+    assert_eq!(locked(&world), "\"lib=1\"");
+    write("package \"lib\" version=\"7*\"");
+    let failed = world.fails(&["build"]).err;
+    assert!(
+        failed.contains("no version of lib like 7*") && failed.contains("it has: 1, 2") && failed.contains("stead.kdl:6"),
+        "{failed}"
+    );
+    write("package \"app\"; repository \"other\" suite=\"none\" key=\"key.gpg\"");
+    assert!(world.fails(&["build"]).err.contains("other has no suite \"none\""));
+    // Somebody else's key signs nothing here.
+    assert!(sh(
+        &archive.folder,
+        "mkdir -m 700 ../gpg2 && gpg --batch --quiet --homedir ../gpg2 --passphrase '' --quick-generate-key 'B <b@example.org>' ed25519 sign never && gpg --homedir ../gpg2 --export > ../other.gpg"
+    ));
+    write("package \"app\"; repository \"other\" suite=\"extra\" key=\"other.gpg\"");
+    assert!(world.fails(&["build"]).err.contains("the signature of"));
 }
