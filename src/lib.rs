@@ -58,7 +58,15 @@
 //!   with it ([`runtime`]).
 //! * Two checkouts never collide: an instance is its folder.
 
-#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests make files, and fail by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::unwrap_used,
+        clippy::print_stdout,
+        reason = "tests make files, tell why they skip, and fail by panicking"
+    )
+)]
 
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod apply;

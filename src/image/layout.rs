@@ -136,7 +136,7 @@ impl Layout {
     pub fn open(path: &Path, name: Option<&str>) -> Outcome<Self> {
         let mut layout = Self { place: Place::open(path)?, named: BTreeMap::new(), manifest: Vec::new() };
         if let Some(index) = layout.place.text("index.json") {
-            layout.manifest = layout.from_index(&index, name, 0).doing(|| format!("in {}", path.display()))?;
+            layout.manifest = layout.find(&index, name, 0).doing(|| format!("in {}", path.display()))?;
         } else if let Some(list) = layout.place.text("manifest.json") {
             layout.docker(&list, name).doing(|| format!("in {}", path.display()))?;
         } else {
@@ -164,7 +164,7 @@ impl Layout {
     }
 
     /// The manifest that an index means (image-spec, image-index.md).
-    fn from_index(&self, index: &Value, name: Option<&str>, depth: usize) -> Outcome<Vec<u8>> {
+    fn find(&self, index: &Value, name: Option<&str>, depth: usize) -> Outcome<Vec<u8>> {
         let all = index["manifests"].as_array().map_or(&[][..], Vec::as_slice);
         let names = |one: &Value| -> Vec<String> {
             let annotations = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
@@ -194,7 +194,7 @@ impl Layout {
                 return Err(Fault::new("its indexes lead to indexes without an end"));
             }
             let inner = serde_json::from_slice(&bytes).doing(|| "an index is no JSON".into())?;
-            return self.from_index(&inner, name, depth + 1);
+            return self.find(&inner, name, depth + 1);
         }
         Ok(bytes)
     }

@@ -393,7 +393,7 @@ fn a_command_for_one_step_and_the_state_before_it() {
     assert_eq!(world.ok(&["run", "-T", "a", "sh", "-c", "cat /tmp/who /tmp/only; echo $ONLY; id -un"]), "nobody\nhere\n\nroot\n");
     let failed = world.fails(&["build", "b"]);
     assert!(
-        failed.err.contains("stead.kdl:10")
+        failed.err.contains("stead.kdl:11")
             && failed.err.contains("why")
             && failed.err.contains("stead build --shell-on-failure b"),
         "{}",
@@ -412,6 +412,7 @@ fn a_command_for_one_step_and_the_state_before_it() {
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.contains("before `run echo after") && text.contains("before\r\n42"), "{text}");
     assert!(!out.status.success(), "the build failed all the same");
+    world.ok(&["down"]);
     world.assert_nothing_left();
 }
 

@@ -9,10 +9,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+type Files = Vec<(String, Vec<u8>)>;
+
 /// A web server of some files; tells how often it was asked.
 struct Web {
     address: String,
-    files: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    files: Arc<Mutex<Files>>,
     asked: Arc<AtomicUsize>,
 }
 

@@ -78,10 +78,8 @@ impl Writer<'_> {
         match kind {
             "cache" => {
                 let target = wanted()?;
-                let from = match fields.get(&["from"]) {
-                    Some(from) => Some((self.other(from, place), clean("", fields.get(&["source", "src"]).unwrap_or("/")))),
-                    None => None,
-                };
+                let path = clean("", fields.get(&["source", "src"]).unwrap_or("/"));
+                let from = fields.get(&["from"]).map(|from| (self.other(from, place), path));
                 let sharing = match fields.get(&["sharing"]) {
                     None | Some("shared") => Sharing::Shared,
                     Some("locked") => Sharing::Locked,
