@@ -209,8 +209,8 @@ fn missing_targets(layers: &[PathBuf], around: &Around) -> Vec<PathBuf> {
     let view = super::View::new(layers.to_vec());
     let always = TARGETS.iter().map(|target| Path::new("/").join(target));
     let with_parents = |path: &Path| -> Vec<PathBuf> { view.resolve(path).ancestors().map(Path::to_owned).collect() };
-    let own = around.targets().flat_map(with_parents).filter(|path| path != Path::new("/"));
-    let mut missing: Vec<PathBuf> = always.chain(own).filter(|path| view.entry(path).is_none()).collect();
+    let all = always.chain(around.targets().map(Path::to_owned)).flat_map(|path| with_parents(&path));
+    let mut missing: Vec<PathBuf> = all.filter(|path| path != Path::new("/") && view.entry(path).is_none()).collect();
     // What is inside goes before what it is in.
     missing.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     missing.dedup();

@@ -267,3 +267,55 @@ fn blob(world: &World, digest: &str) -> serde_json::Value {
 fn layer_of(world: &World, digest: &str) -> PathBuf {
     world.root.join("store/layers").join(digest.trim_start_matches("sha256:"))
 }
+
+#[test]
+fn umoci_and_diffoscope_see_no_difference() {
+    if !is_root() {
+        return;
+    }
+    if ["buildah", "umoci", "diffoscope"].iter().any(|tool| Command::new(tool).arg("--version").output().is_err()) {
+        skip("buildah, umoci or diffoscope is not installed");
+        return;
+    }
+    let world = World::new("diffoscope", "image \"app\" { dockerfile \"ctx/Dockerfile\" context=\"ctx\" }\n");
+    context(&world);
+    let text = "FROM scratch\nCOPY --chmod=755 busybox /bin/busybox\nCOPY busybox /bin/sh\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\n\
+                WORKDIR /srv\nCOPY --chown=7:8 dir dir\nADD app.tar.gz /opt/\nRUN /bin/busybox ln -s dir/one.txt link && /bin/busybox rm dir/two.md && /bin/busybox mkdir -p a/b\n\
+                RUN --mount=type=cache,target=/c /bin/busybox cp dir/one.txt a/b/\nENV X=1\nCMD [\"/bin/sh\"]\n";
+    world.write("ctx/Dockerfile", text);
+    let told = world.ok(&["build", "base"]);
+    let base = blob(&world, told.trim().rsplit(' ').next().unwrap());
+    let layer = layer_of(&world, base["layers"][0]["digest"].as_str().unwrap());
+    fs::copy(layer.join("usr/bin/busybox"), world.folder.join("ctx/busybox")).unwrap();
+    fs::set_permissions(world.folder.join("ctx/busybox"), fs::Permissions::from_mode(0o755)).unwrap();
+    world.ok(&["build", "app"]);
+    world.ok(&["save", "app", "-o", "ours.tar"]);
+    let buildah = Buildah { folder: PathBuf::from(format!("/tmp/stead-diffoscope-{}", std::process::id())) };
+    fs::create_dir_all(&buildah.folder).unwrap();
+    let at = |path: &str| world.folder.join(path).display().to_string();
+    buildah.ok(&[
+        "bud",
+        "-q",
+        "--isolation",
+        "chroot",
+        "--format",
+        "oci",
+        "-f",
+        &at("ctx/Dockerfile"),
+        "-t",
+        "localhost/x",
+        &at("ctx"),
+    ]);
+    buildah.ok(&["push", "-q", "localhost/x", &format!("oci-archive:{}:app", at("theirs.tar"))]);
+    // buildah leaves the files that it mounts on.
+    let script = "set -e; for w in ours theirs; do mkdir $w; tar -xf $w.tar -C $w; umoci unpack --image $w:app $w.bundle; rmdir $w.bundle/rootfs/proc $w.bundle/rootfs/sys $w.bundle/rootfs/dev $w.bundle/rootfs/run 2>/dev/null || true; done; \
+                  cd theirs.bundle/rootfs/etc && rm hosts hostname resolv.conf && cd ../../.. && rmdir theirs.bundle/rootfs/etc; test ! -e ours.bundle/rootfs/etc; \
+                  diffoscope --no-progress --exclude-directory-metadata=yes ours.bundle/rootfs theirs.bundle/rootfs";
+    let compared = Command::new("sh").args(["-c", script]).current_dir(&world.folder).output().unwrap();
+    assert!(
+        compared.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&compared.stdout),
+        String::from_utf8_lossy(&compared.stderr)
+    );
+}
