@@ -17,7 +17,6 @@ use crate::monitor::now_ms;
 use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Plan, Planned};
 use crate::spec::{Add, AddSource, Step};
 use crate::store::{Lease, Pin, Store};
-use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,6 +75,7 @@ pub fn build_only(
     record.folder = loaded.instance.folder.display().to_string();
     record.file.clone_from(&loaded.instance.file);
     let images = build(loaded, &lock, names, &observation, &store, &lease, options, &mut record, reporter)?;
+    observation.scanner.keep(&loaded.instance.scan_cache());
     loaded.instance.save(&record)?;
     pin(loaded, &store, &record, &lock)?;
     Ok(images)
@@ -105,7 +105,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let mut record = observation.observed.record.clone();
     sweep(instance, &record)?;
     if planned.plan.changes.is_empty() {
-        keep_scan(instance, &observation);
+        observation.scanner.keep(&instance.scan_cache());
         keep_lock(instance, &lock);
         crate::ship::revive(&instance.home.run.join(&instance.id))?;
         return Ok(Outcome::default());
@@ -128,7 +128,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         only_these(&mut planned, &options.only, &observation.observed.record);
         changes = merge(&changes, &planned.plan.changes);
     }
-    keep_scan(instance, &observation);
+    observation.scanner.keep(&instance.scan_cache());
     keep_lock(instance, &lock);
     remember(loaded, &lock, &observation, &store, &planned.built, &mut record)?;
     pin(loaded, &store, &record, &lock)?;
@@ -176,16 +176,6 @@ fn merge(first: &[Change], second: &[Change]) -> Vec<Change> {
         change
     });
     kept.chain(refined).collect()
-}
-
-/// Keeps the digests of scanned files for the next time; losing them costs time only.
-fn keep_scan(instance: &Instance, observation: &Observation) {
-    let path = instance.state().join("scan.json");
-    if let Ok(bytes) = serde_json::to_vec(&observation.scanner.cache)
-        && !std::fs::read(&path).is_ok_and(|old| old == bytes)
-    {
-        let _ = sys::write_atomic(&path, &bytes, 0o600);
-    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is used once, and a struct of them would only be taken apart again")]

@@ -139,8 +139,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name) -> Outcome<Ima
         }
     }
     let lock = super::project::read_lock(instance)?;
-    image::normalise(&tree, lock.epoch).doing(|| "cannot normalise the layer".into())?;
-    let info = image::digest_tree(&tree).doing(|| "cannot read the layer".into())?;
+    let info = image::digest_tree(&tree, lock.epoch).doing(|| "cannot read the layer".into())?;
     let mut lease = Lease::open(&store)?;
     lease.pin(base.parts().chain([&info.diff_id]))?;
     store.adopt_layer(&tree, &info)?;

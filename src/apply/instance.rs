@@ -44,6 +44,11 @@ impl Instance {
         self.home.state.join("instances").join(&self.id)
     }
 
+    /// Where it is kept what the project's files held.
+    pub fn scan_cache(&self) -> PathBuf {
+        self.state().join("scan")
+    }
+
     /// The folder of one of its containers.
     pub fn container(&self, name: &str) -> Folder {
         Folder::of(&self.home.run, &self.id, name)

@@ -9,7 +9,7 @@ use crate::network;
 use crate::plan::{Down, Observed, Seen, StepInputs, TakenPort};
 use crate::runtime::seccomp::Profile;
 use crate::spec::{ConfigSource, Places, Project};
-use crate::store::{Store, read_json};
+use crate::store::Store;
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,7 +32,7 @@ pub struct Observation {
 /// Secrets and configs that cannot be read, files of variables that are not understood.
 pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
-    let cache: ScanCache = read_json(&instance.state().join("scan.json")).unwrap_or_default();
+    let cache = ScanCache::read(&instance.scan_cache());
     let scanner = Scanner::scan(&instance.folder, project, cache);
     let contents = contents(project, places, &instance.folder)?;
     let profiles = profiles(project, places, &instance.folder)?;

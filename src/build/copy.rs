@@ -1,6 +1,6 @@
 //! `copy` steps: the tree that becomes their layer.
 
-use super::scan::ScanCache;
+use super::known::ScanCache;
 use super::view::View;
 use crate::image::{self, Bounded, CAPABILITY, Rules, decompressed, is_archive};
 use crate::model::{Context, Digest, Fault, Hasher, Mode, Outcome, pattern_matches};
@@ -14,6 +14,8 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// A folder of a step's tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +67,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
         let mode = target.mode(0o644, false);
         target.content(&to, content.as_bytes(), mode)?;
     }
+    let mut later = Vec::new();
     for entry in &files.entries {
         let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
         match &entry.kind {
@@ -76,6 +79,14 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
             TreeKind::Link(link) => target.link(&to, Path::new(link))?,
             TreeKind::File { digest, executable } => {
                 let source = folder.join(&entry.from);
+                let usual = if *executable { 0o755 } else { 0o644 };
+                if !copy.unpack && copy.inline.is_empty() {
+                    // Where it goes is made now; what it holds comes with all others.
+                    target.parents(&to)?;
+                    let mode = target.mode(entry.mode.unwrap_or(usual), false);
+                    later.push(Later { place: target.place(&to), source, mode, shown: &entry.from, digest: *digest });
+                    continue;
+                }
                 if copy.unpack && entry.whole && begins_as_archive(&source)? {
                     // It is unpacked into the folder that its file would have gone to.
                     let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
@@ -83,14 +94,50 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
                     check(&source, *digest, known, &entry.from)?;
                     continue;
                 }
-                let usual = if *executable { 0o755 } else { 0o644 };
                 let mode = target.mode(entry.mode.unwrap_or(usual), false);
                 target.file(&to, &source, mode)?;
                 check(&source, *digest, known, &entry.from)?;
             }
         }
     }
+    copy_all(&later, target.owner, target.epoch, known)?;
     Ok(target.folders)
+}
+
+/// A file whose place is made, and that is yet to be copied.
+struct Later<'a> {
+    place: PathBuf,
+    source: PathBuf,
+    mode: u32,
+    shown: &'a str,
+    digest: Digest,
+}
+
+/// Copies files on all cores: making many small ones is work for the processor.
+fn copy_all(all: &[Later], owner: (u32, u32), epoch: i64, known: &ScanCache) -> Outcome<()> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(all.len());
+    let one = |file: &Later| -> Outcome<()> {
+        let cannot = || format!("cannot write {}", file.place.display());
+        let source = File::open(&file.source).doing(|| format!("cannot read {}", file.shown))?;
+        let out = sys::create_file(&file.place, file.mode).map_err(|error| disk_fault(&cannot(), error))?;
+        sys::copy_file(&source, &out).map_err(|error| disk_fault(&cannot(), error))?;
+        sys::finish_file(&out, file.mode, owner, epoch).doing(cannot)?;
+        check(&file.source, file.digest, known, file.shown)
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                while let Some(file) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(fault) = one(file) {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+                        next.store(all.len(), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// A file that was copied must be what was scanned: its identity tells, or else its content.

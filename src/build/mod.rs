@@ -6,14 +6,16 @@
 mod ahead;
 mod configure;
 mod copy;
+mod known;
 mod mounts;
 mod run;
 mod scan;
 mod squash;
 mod view;
 
+pub use known::ScanCache;
 pub use run::helper;
-pub use scan::{ScanCache, Scanner};
+pub use scan::Scanner;
 pub use view::View;
 
 use self::ahead::{Ahead, Early, Made};
@@ -530,8 +532,7 @@ impl Builder<'_> {
         if fs::read_dir(tree).doing(|| "cannot read a staging folder".into())?.next().is_none() {
             return Ok(None);
         }
-        image::normalise(tree, self.lock.epoch).doing(|| "cannot normalise a layer".into())?;
-        let info = image::digest_tree(tree).doing(|| "cannot read a layer".into())?;
+        let info = image::digest_tree(tree, self.lock.epoch).doing(|| "cannot read a layer".into())?;
         self.pin([&info.diff_id])?;
         self.store.adopt_layer(tree, &info)?;
         Ok(Some(info))

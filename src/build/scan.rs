@@ -1,39 +1,19 @@
 //! Reads the project's folder for `copy` steps: which files, what is in them.
 //!
-//! Owns ignore files and the scan cache. A file's identity is path, size, mtime, ctime, inode and
-//! device; an entry is trusted only if the file was last changed well before it was read (git's
-//! racy-entry rule).
+//! Owns ignore files; what files held when they were read last is `known`'s.
 
 use super::copy::digest_of;
+use super::known::{Identity, ScanCache};
 use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// How long a file must have been left alone before its entry is trusted, in nanoseconds.
-const RACY: i128 = 100_000_000;
-
-/// Digests of files, by path.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct ScanCache(HashMap<String, CacheEntry>);
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CacheEntry {
-    identity: (u64, i128, i128, u64, u64),
-    digest: Digest,
-}
-
-impl ScanCache {
-    /// Whether a file has the digest that it was seen with, as its identity tells.
-    pub fn knows(&self, path: &str, metadata: &Metadata, digest: &Digest) -> bool {
-        self.0.get(path).is_some_and(|entry| entry.digest == *digest && entry.identity == identity(metadata))
-    }
-}
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The files of all `copy` steps of a project, and the archives that images start from.
 #[derive(Debug)]
@@ -43,17 +23,19 @@ pub struct Scanner {
     archives: BTreeMap<Outside, Result<Digest, String>>,
     /// What to keep for the next time.
     pub cache: ScanCache,
+    before: ScanCache,
 }
 
 impl Scanner {
     /// Reads everything that the images' `copy` steps take.
     pub fn scan(folder: &Path, project: &Project, cache: ScanCache) -> Self {
         let mut new = ScanCache::default();
+        let mut unread = Vec::new();
         let mut trees = BTreeMap::new();
         let mut ignores: BTreeMap<Option<BuildContext>, Ignore> = BTreeMap::new();
         let mut read = |context: &Option<BuildContext>, copy: &Copy| {
             let ignore = ignores.entry(context.clone()).or_insert_with(|| Ignore::of(folder, context.as_ref()));
-            Reader::new(folder, context.as_ref(), ignore, &cache, &mut new).copy(copy)
+            Reader::new(folder, context.as_ref(), ignore, &cache, (&mut new, &mut unread)).copy(copy)
         };
         for (name, image) in &project.images {
             for (index, step) in image.steps.iter().enumerate() {
@@ -68,15 +50,22 @@ impl Scanner {
                 trees.insert((name.clone(), index), tree);
             }
         }
+        hash(folder, unread, &mut new, &mut trees);
+        let mut unread = Vec::new();
         let mut archives = BTreeMap::new();
         for image in project.images.values() {
             if let Base::Outside(outside @ Outside::Archive { path, .. }) = &image.from {
                 let ignore = Ignore::default();
-                let mut reader = Reader::new(folder, None, &ignore, &cache, &mut new);
+                let mut reader = Reader::new(folder, None, &ignore, &cache, (&mut new, &mut unread));
                 archives.entry(outside.clone()).or_insert_with(|| reader.archive(path));
             }
         }
-        Self { folder: folder.to_owned(), trees, archives, cache: new }
+        Self { folder: folder.to_owned(), trees, archives, cache: new, before: cache }
+    }
+
+    /// Keeps what was read for the next time.
+    pub fn keep(&self, path: &Path) {
+        self.cache.keep(path, &self.before);
     }
 
     /// What identifies the content of an archive.
@@ -144,6 +133,7 @@ struct Reader<'a> {
     ignore: &'a Ignore,
     old: &'a ScanCache,
     new: &'a mut ScanCache,
+    unread: &'a mut Vec<(String, Identity)>,
     /// The patterns of the step that is being read, and whether it keeps permissions.
     exclude: Vec<String>,
     modes: bool,
@@ -155,11 +145,11 @@ impl<'a> Reader<'a> {
         context: Option<&'a BuildContext>,
         ignore: &'a Ignore,
         old: &'a ScanCache,
-        new: &'a mut ScanCache,
+        (new, unread): (&'a mut ScanCache, &'a mut Vec<(String, Identity)>),
     ) -> Self {
         let prefix = context.map_or("", |context| context.folder.as_str());
         let top = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        Self { folder: folder.join(prefix), top, prefix, ignore, old, new, exclude: Vec::new(), modes: false }
+        Self { folder: folder.join(prefix), top, prefix, ignore, old, new, unread, exclude: Vec::new(), modes: false }
     }
 
     fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
@@ -210,10 +200,16 @@ impl<'a> Reader<'a> {
             return named.map(Digest::of).ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"));
         }
         let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
-        match self.file(path, &metadata)? {
-            TreeKind::File { digest, .. } => Ok(digest),
-            _ => Err(format!("\"{path}\" is no file")),
+        let identity = Identity::of(&metadata);
+        let known = self.old.get(path, &identity);
+        let digest = match known {
+            Some(digest) => digest,
+            None => digest_of(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
+        };
+        if known.is_some() || identity.is_old(now()) {
+            self.new.put(path.to_owned(), identity, digest, known.is_some());
         }
+        Ok(digest)
     }
 
     fn source(&mut self, path: &str, into_folder: bool, tree: &mut FileTree) -> Result<(), String> {
@@ -252,7 +248,7 @@ impl<'a> Reader<'a> {
             }
             let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if !self.leaves_out(&name) {
-                let kind = self.file(path, &metadata)?;
+                let kind = self.file(path, &metadata);
                 tree.entries.push(TreeEntry { to, from: path.to_owned(), kind, mode: self.mode(&metadata), whole: true });
             }
             Ok(())
@@ -263,6 +259,9 @@ impl<'a> Reader<'a> {
 
     /// Whether a path, or a folder that it is in, is among the step's own exceptions.
     fn leaves_out(&self, path: &str) -> bool {
+        if self.exclude.is_empty() {
+            return false;
+        }
         let mut prefixes = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).map(|end| &path[..end]);
         prefixes.any(|prefix| self.exclude.iter().any(|pattern| pattern_matches(pattern.trim_matches('/'), prefix)))
     }
@@ -294,17 +293,17 @@ impl<'a> Reader<'a> {
     fn folder_contents(&mut self, path: &str, to: &str, tree: &mut FileTree) -> Result<(), String> {
         let full = self.folder.join(path);
         let entries = fs::read_dir(&full).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
-        let mut names: Vec<std::ffi::OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
-        names.sort();
-        for name in names {
+        let mut entries: Vec<(std::ffi::OsString, fs::DirEntry)> =
+            entries.flatten().map(|entry| (entry.file_name(), entry)).collect();
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (name, entry) in entries {
             let Some(name) = name.to_str() else { return Err(format!("a name in \"{path}\" is not UTF-8")) };
             let from = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
             let target = if to.is_empty() { name.to_owned() } else { format!("{to}/{name}") };
-            let metadata =
-                fs::symlink_metadata(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
             if self.leaves_out(&target) {
                 continue;
             }
+            let metadata = entry.metadata().map_err(|error| format!("cannot read \"{from}\": {error}"))?;
             let mode = self.mode(&metadata);
             let ignored = self.ignore.hides(&from);
             if metadata.is_dir() {
@@ -330,30 +329,29 @@ impl<'a> Reader<'a> {
                 let kind = TreeKind::Link(link.to_string_lossy().into_owned());
                 tree.entries.push(TreeEntry { to: target, from, kind, mode: None, whole: false });
             } else if metadata.is_file() {
-                let kind = self.file(&from, &metadata)?;
+                let kind = self.file(&from, &metadata);
                 tree.entries.push(TreeEntry { to: target, from, kind, mode, whole: false });
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &str, metadata: &Metadata) -> Result<TreeKind, String> {
+    /// What a file holds; one that was not read before is read when all are known.
+    fn file(&mut self, path: &str, metadata: &Metadata) -> TreeKind {
         let executable = metadata.mode() & 0o100 != 0;
-        let identity = identity(metadata);
+        let identity = Identity::of(metadata);
         let key = if self.prefix.is_empty() { path.to_owned() } else { format!("{}/{path}", self.prefix) };
-        let known = self.old.0.get(&key).or_else(|| self.new.0.get(&key)).filter(|entry| entry.identity == identity);
-        let digest = match known {
-            Some(entry) => entry.digest,
-            None => digest_of(&self.folder.join(path)).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
+        let digest = match self.old.get(&key, &identity) {
+            Some(digest) => {
+                self.new.put(key, identity, digest, true);
+                digest
+            }
+            None => {
+                self.unread.push((key, identity));
+                UNREAD
+            }
         };
-        let latest = identity.1.max(identity.2);
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
-        if latest + RACY < now {
-            self.new.0.insert(key, CacheEntry { identity, digest });
-        }
-        Ok(TreeKind::File { digest, executable })
+        TreeKind::File { digest, executable }
     }
 
     /// Paths that match a pattern, sorted.
@@ -387,15 +385,67 @@ fn parent(path: &str) -> String {
     path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned()
 }
 
-fn identity(metadata: &Metadata) -> (u64, i128, i128, u64, u64) {
-    let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-    (
-        metadata.size(),
-        time(metadata.mtime(), metadata.mtime_nsec()),
-        time(metadata.ctime(), metadata.ctime_nsec()),
-        metadata.ino(),
-        metadata.dev(),
-    )
+/// Stands for the digest of a file that is yet to be read.
+const UNREAD: Digest = Digest::from_bytes([0; 32]);
+
+/// Reads the files that nobody read before, on all cores, and puts their digests where they belong.
+fn hash(
+    folder: &Path,
+    mut unread: Vec<(String, Identity)>,
+    new: &mut ScanCache,
+    trees: &mut BTreeMap<(Name, usize), Result<FileTree, String>>,
+) {
+    if unread.is_empty() {
+        return;
+    }
+    // Several steps may take the same file.
+    unread.sort_by(|(a, _), (b, _)| a.cmp(b));
+    unread.dedup_by(|(a, _), (b, _)| a == b);
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(unread.len());
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                let mut own = Vec::new();
+                while let Some((key, identity)) = unread.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let digest = digest_of(&folder.join(key)).map_err(|error| format!("cannot read \"{key}\": {error}"));
+                    // By the clock as it is now: reading took its time.
+                    own.push((key.as_str(), *identity, digest, identity.is_old(now())));
+                }
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.extend(own.into_iter().map(|(key, identity, digest, old)| (key, (identity, digest, old))));
+            });
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for tree in trees.values_mut() {
+        let Ok(files) = tree else { continue };
+        let mut failed = None;
+        for entry in &mut files.entries {
+            let TreeKind::File { digest, .. } = &mut entry.kind else { continue };
+            if *digest == UNREAD {
+                match found.get(entry.from.as_str()) {
+                    Some((_, Ok(read), _)) => *digest = *read,
+                    Some((_, Err(why), _)) => failed = Some(why.clone()),
+                    None => failed = Some(format!("cannot read \"{}\"", entry.from)),
+                }
+            }
+        }
+        if let Some(why) = failed {
+            *tree = Err(why);
+        }
+    }
+    for (key, (identity, digest, old)) in found {
+        if let (Ok(digest), true) = (digest, old) {
+            new.put(key.to_owned(), identity, digest, false);
+        }
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> i128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0))
 }
 
 /// Patterns of `.steadignore` and `.dockerignore`, in order; the last that matches decides.
@@ -434,6 +484,9 @@ impl Ignore {
 
     /// Whether a path, or a folder that it is in, is named.
     fn hides(&self, path: &str) -> bool {
+        if self.patterns.is_empty() {
+            return false;
+        }
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         let prefixes: Vec<&str> = ends.map(|end| &path[..end]).collect();
         let mut hidden = false;
@@ -451,7 +504,11 @@ mod tests {
     use super::*;
 
     fn scan(folder: &Path, copy: &Copy) -> Result<FileTree, String> {
-        Reader::new(folder, None, &Ignore::read(folder), &ScanCache::default(), &mut ScanCache::default()).copy(copy)
+        let (mut new, mut unread) = (ScanCache::default(), Vec::new());
+        let tree = Reader::new(folder, None, &Ignore::read(folder), &ScanCache::default(), (&mut new, &mut unread)).copy(copy);
+        let mut trees = BTreeMap::from([((Name::of_reference("test"), 0), tree)]);
+        hash(folder, unread, &mut new, &mut trees);
+        trees.into_values().next().unwrap()
     }
 
     fn copy(sources: &[&str], to: &str) -> Copy {

@@ -39,30 +39,30 @@ fn walk(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
     Ok(found)
 }
 
-/// Brings the times of a tree to what its layer will say.
+/// Brings the times of a tree to what its layer says, and tells the digest and length of its canonical tar.
 ///
 /// # Errors
 /// Those of reading the tree and setting times.
-pub fn normalise(root: &Path, epoch: i64) -> io::Result<()> {
-    let mut all = walk(root)?;
-    all.push((PathBuf::new(), fs::symlink_metadata(root)?));
+pub fn digest_tree(root: &Path, epoch: i64) -> io::Result<LayerInfo> {
+    let mut entries = walk(root)?;
+    let mut top = fs::symlink_metadata(root)?;
     // Deepest first, although setting a time changes no parent's.
-    for (path, metadata) in all.iter().rev() {
-        if metadata.mtime() > epoch || metadata.mtime_nsec() != 0 {
-            sys::set_time(&root.join(path), metadata.mtime().min(epoch))?;
-        }
+    for (path, metadata) in entries.iter_mut().rev() {
+        *metadata = normal(root.join(path), metadata, epoch)?.unwrap_or_else(|| metadata.clone());
     }
-    Ok(())
+    top = normal(root.to_owned(), &top, epoch)?.unwrap_or(top);
+    let mut counter = Counter { hasher: Hasher::default(), length: 0 };
+    let files = write_entries(root, &top, &entries, &mut counter)?;
+    Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
 }
 
-/// The digest and length of a tree's canonical tar.
-///
-/// # Errors
-/// Those of reading the tree.
-pub fn digest_tree(root: &Path) -> io::Result<LayerInfo> {
-    let mut counter = Counter { hasher: Hasher::default(), length: 0 };
-    let files = write_tar(root, &mut counter)?;
-    Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
+/// Sets a time that is too late or too fine; what stands there is told then.
+fn normal(path: PathBuf, metadata: &Metadata, epoch: i64) -> io::Result<Option<Metadata>> {
+    if metadata.mtime() <= epoch && metadata.mtime_nsec() == 0 {
+        return Ok(None);
+    }
+    sys::set_time(&path, metadata.mtime().min(epoch))?;
+    fs::symlink_metadata(&path).map(Some)
 }
 
 struct Counter {
@@ -87,11 +87,14 @@ impl Write for Counter {
 /// # Errors
 /// Those of reading the tree and of writing.
 pub fn write_tar(root: &Path, out: &mut impl Write) -> io::Result<u64> {
+    write_entries(root, &fs::symlink_metadata(root)?, &walk(root)?, out)
+}
+
+fn write_entries(root: &Path, top: &Metadata, entries: &[(PathBuf, Metadata)], out: &mut impl Write) -> io::Result<u64> {
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
-    let entries = walk(root)?;
     let mut count = 1;
-    write_entry(root, Path::new("./"), &fs::symlink_metadata(root)?, None, out)?;
-    for (path, metadata) in &entries {
+    write_entry(root, Path::new("./"), top, None, out)?;
+    for (path, metadata) in entries {
         count += 1;
         if is_whiteout(metadata) {
             write_marker(path, metadata, out)?;
@@ -244,7 +247,7 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 /// The digest of a tree, for tests that compare layers.
 #[cfg(test)]
 pub fn digest(root: &Path) -> crate::model::Digest {
-    digest_tree(root).unwrap().diff_id
+    digest_tree(root, crate::model::EPOCH).unwrap().diff_id
 }
 
 #[cfg(test)]
@@ -259,7 +262,6 @@ mod tests {
         }
         fs::hard_link(root.join("b/x"), root.join("a-link")).unwrap();
         std::os::unix::fs::symlink("b/x", root.join("s")).unwrap();
-        normalise(root, crate::model::EPOCH).unwrap();
     }
 
     #[test]
@@ -278,6 +280,7 @@ mod tests {
     fn the_tar_is_one_that_others_read() {
         let tree = tempfile::tempdir().unwrap();
         sample(tree.path(), &["b/x", &format!("{}/{}", "d".repeat(90), "f".repeat(90))]);
+        digest(tree.path());
         let mut bytes = Vec::new();
         write_tar(tree.path(), &mut bytes).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);

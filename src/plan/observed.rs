@@ -6,6 +6,7 @@ use crate::spec::{Copy, Outside, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::OnceLock;
 
 /// Look-ups that would be too many to gather beforehand.
 pub trait Facts {
@@ -33,9 +34,24 @@ pub trait Facts {
 }
 
 /// Files about to be copied, in order.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FileTree {
     pub entries: Vec<TreeEntry>,
+    /// Its digest, once somebody asked: planning asks often, and trees are long.
+    #[serde(skip)]
+    known: OnceLock<Digest>,
+}
+
+impl PartialEq for FileTree {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl From<Vec<TreeEntry>> for FileTree {
+    fn from(entries: Vec<TreeEntry>) -> Self {
+        Self { entries, known: OnceLock::new() }
+    }
 }
 
 /// A file, folder or link about to be copied.
@@ -96,7 +112,8 @@ impl FileTree {
 
     /// What identifies the content: names, kinds and digests, not where they came from.
     pub fn digest(&self) -> Digest {
-        Digest::of_json(&self.entries.iter().map(|entry| (&entry.to, &entry.kind, entry.mode)).collect::<Vec<_>>())
+        let parts = || self.entries.iter().map(|entry| (&entry.to, &entry.kind, entry.mode)).collect::<Vec<_>>();
+        *self.known.get_or_init(|| Digest::of_json(&parts()))
     }
 }
 

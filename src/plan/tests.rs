@@ -100,7 +100,7 @@ impl Host {
             mode: None,
             whole: false,
         });
-        let tree = FileTree { entries: entries.collect() };
+        let tree = FileTree::from(entries.collect::<Vec<_>>());
         for (name, image) in &project.images {
             for (index, step) in image.steps.iter().enumerate() {
                 if matches!(step, spec::Step::Copy(_)) {

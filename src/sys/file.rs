@@ -5,11 +5,14 @@ use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
 use std::ffi::{CStr, OsStr};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Files up to this size are copied through memory: asking the file system for more costs more.
+const SMALL: u64 = 64 << 10;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -232,6 +235,14 @@ pub fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
     Ok(nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, flags)?)
 }
 
+/// Makes a new file that has its permissions from the start, as far as the umask lets it.
+///
+/// # Errors
+/// Those of `open(2)`; a file or link that is there.
+pub fn create_file(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode & 0o777).open(path)
+}
+
 /// Gives a new file of this process its owner, permissions and time.
 ///
 /// # Errors
@@ -240,7 +251,9 @@ pub fn finish_file(file: &File, mode: u32, owner: (u32, u32), seconds: i64) -> i
     if owner != (0, 0) || !nix::unistd::geteuid().is_root() {
         nix::unistd::fchown(file, Some(owner.0.into()), Some(owner.1.into()))?;
     }
-    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(mode))?;
+    if file.metadata()?.permissions().mode() & 0o7777 != mode {
+        nix::sys::stat::fchmod(file, Mode::from_bits_truncate(mode))?;
+    }
     let time = nix::sys::time::TimeSpec::new(seconds, 0);
     Ok(nix::sys::stat::futimens(file, &time, &time)?)
 }
@@ -259,9 +272,16 @@ pub fn set_owner(path: &Path, user: u32, group: u32) -> io::Result<()> {
 /// # Errors
 /// Those of reading and writing.
 pub fn copy_file(from: &File, to: &File) -> io::Result<u64> {
+    let length = from.metadata()?.len();
+    if length <= SMALL {
+        let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+        (&mut &*from).read_to_end(&mut content)?;
+        (&mut &*to).write_all(&content)?;
+        return Ok(content.len() as u64);
+    }
     // SAFETY: both descriptors are open for the whole call.
     if unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) } == 0 {
-        return Ok(from.metadata()?.len());
+        return Ok(length);
     }
     io::copy(&mut &*from, &mut &*to)
 }

@@ -229,7 +229,9 @@ pub fn get(address: &str, path: &str) -> Result<String, String> {
     let address: std::net::SocketAddr = address.parse().unwrap();
     let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").map_err(|error| error.to_string())?;
+    // At once: a simple server answers, and closes, after the first part.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(|error| error.to_string())?;
     text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or(text)
