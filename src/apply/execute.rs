@@ -9,7 +9,7 @@ use super::observe::{Observation, observe};
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::resolve::complete_lock;
-use crate::build::{Builder, Event, StoreFacts};
+use crate::build::{Builder, Earlier, Event, StoreFacts};
 use crate::debian::Settings;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
@@ -36,7 +36,7 @@ pub struct Outcome {
 pub fn plan_only(loaded: &LoadedProject) -> Result<Planned> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = read_lock(&loaded.instance)?;
-    let observation = observe(loaded, &store)?;
+    let observation = observe(loaded)?;
     make_plan(loaded, &lock, &observation, &store)
 }
 
@@ -69,7 +69,7 @@ pub fn build_only(
     let lock = complete_lock(loaded, options, reporter)?;
     let _queue = loaded.instance.lock()?;
     let lease = Mutex::new(Lease::open(&store)?);
-    let observation = observe(loaded, &store)?;
+    let observation = observe(loaded)?;
     let mut record = loaded.instance.record();
     record.project = loaded.project.name.to_string();
     record.folder = loaded.instance.folder.display().to_string();
@@ -92,7 +92,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     store.prepare()?;
     let _queue = instance.lock()?;
     let lease = Mutex::new(Lease::open(&store)?);
-    let mut observation = observe(loaded, &store)?;
+    let mut observation = observe(loaded)?;
     let mut lock = read_lock(instance)?;
     let mut planned = make_plan(loaded, &lock, &observation, &store)?;
     if let Some(saved) = &options.exactly
@@ -123,7 +123,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         record.serial += 1;
         instance.save(&record)?;
         boundary();
-        observation = observe(loaded, &store)?;
+        observation = observe(loaded)?;
         planned = make_plan(loaded, &lock, &observation, &store)?;
         only_these(&mut planned, &options.only, &observation.observed.record);
         changes = merge(&changes, &planned.plan.changes);
@@ -206,6 +206,15 @@ fn build(
         }
         reporter.report(Progress::Build(event));
     };
+    let before = &observation.observed.record.images;
+    let earlier = |name: &Name, index: usize| {
+        let steps = plan::step_records(&loaded.project, lock, name, &facts);
+        let position = steps.iter().position(|(other, _)| *other == index)?;
+        let known = before.get(name)?;
+        let tree = plan::Facts::listing(&facts, &known.steps.get(position)?.listing?)?;
+        let layers = crate::image::load(store, &known.digest)?.layers;
+        Some(Earlier::new(tree, layers.iter().rev().map(|layer| store.layer_path(&layer.diff_id)).collect()))
+    };
     let builder = Builder {
         project: &loaded.project,
         places: &loaded.places,
@@ -217,10 +226,11 @@ fn build(
         offline: options.offline,
         progress,
         report: &report,
+        earlier: &earlier,
     };
     let done = std::sync::atomic::AtomicBool::new(false);
     let built = std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let watcher = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let (got, total) = (shown.done.load(Ordering::Relaxed), shown.total.load(Ordering::Relaxed));
                 if total > 0 {
@@ -231,6 +241,8 @@ fn build(
         });
         let built = builder.build(names);
         done.store(true, Ordering::Relaxed);
+        // It sleeps between two looks.
+        watcher.thread().unpark();
         built
     })?;
     remember(loaded, lock, observation, store, &built, record)?;

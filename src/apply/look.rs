@@ -22,7 +22,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
     let store = Store::at(&home.store);
     if let Some((loaded, name)) = project.and_then(|loaded| Some((loaded, loaded.project.images.get_key_value(text)?.0))) {
         let lock = read_lock(&loaded.instance)?;
-        let observation = observe(loaded, &store)?;
+        let observation = observe(loaded)?;
         let facts = StoreFacts { store: &store, scanner: &observation.scanner };
         return match plan::walk(&loaded.project, &lock, name, &facts) {
             Walk::Built(image) => Ok(image),
@@ -77,7 +77,7 @@ pub fn known_images(home: &Home) -> BTreeMap<String, Digest> {
 pub fn history(loaded: &LoadedProject, name: &Name) -> Outcome<Vec<(Option<usize>, LayerInfo)>> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = read_lock(&loaded.instance)?;
-    let observation = observe(loaded, &store)?;
+    let observation = observe(loaded)?;
     let facts = StoreFacts { store: &store, scanner: &observation.scanner };
     let mut project = loaded.project.clone();
     let steps = project.images.get(name).map_or(0, |image| image.steps.len());

@@ -6,10 +6,9 @@ use crate::build::{ScanCache, Scanner};
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::monitor::State;
 use crate::network;
-use crate::plan::{Down, Observed, Seen, StepInputs, TakenPort};
+use crate::plan::{Down, Observed, Seen, TakenPort};
 use crate::runtime::seccomp::Profile;
 use crate::spec::{ConfigSource, Places, Project};
-use crate::store::Store;
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,7 +29,7 @@ pub struct Observation {
 ///
 /// # Errors
 /// Secrets and configs that cannot be read, files of variables that are not understood.
-pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
+pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
     let cache = ScanCache::read(&instance.scan_cache());
     let scanner = Scanner::scan(&instance.folder, project, cache);
@@ -71,7 +70,6 @@ pub fn observe(loaded: &LoadedProject, store: &Store) -> Outcome<Observation> {
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
         profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
         env_files: env_files(project, &instance.folder)?,
-        listings: listings(&record, store),
         record,
     };
     Ok(Observation { observed, scanner, contents, profiles })
@@ -161,13 +159,4 @@ fn env_files(project: &Project, folder: &Path) -> Outcome<BTreeMap<String, BTree
         found.insert(file.path.clone(), variables);
     }
     Ok(found)
-}
-
-/// The recorded listings of copied files, for naming those that changed.
-fn listings(record: &crate::plan::InstanceRecord, store: &Store) -> BTreeMap<Digest, crate::plan::FileTree> {
-    let steps = record.images.values().flat_map(|image| &image.steps).filter(|step| matches!(step.inputs, StepInputs::Files(_)));
-    steps
-        .filter_map(|step| step.listing)
-        .filter_map(|listing| Some((listing, serde_json::from_slice(&store.blob(&listing)?).ok()?)))
-        .collect()
 }

@@ -143,7 +143,7 @@ type WithObservation = (Planned, Observation);
 
 fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithObservation> {
     let lock = read_and_keep_lock(&loaded.instance)?;
-    let observation = observe(loaded, store)?;
+    let observation = observe(loaded)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
     let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;
     Ok((planned, observation))

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>) -> Outcome<Option<(Name, Rescue)>> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = read_lock(&loaded.instance)?;
-    let observation = observe(loaded, &store)?;
+    let observation = observe(loaded)?;
     let lease = Mutex::new(Lease::open(&store)?);
     let settings = Settings::for_folder(&loaded.instance.folder);
     let report = |_| {};
@@ -33,6 +33,7 @@ pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>) -> Outcome<Option<
         offline: true,
         progress: Arc::new(Progress::default()),
         report: &report,
+        earlier: &|_, _| None,
     };
     builder.rescue(names)
 }

@@ -69,7 +69,7 @@ pub fn verify(loaded: &LoadedProject, options: &Options, names: &BTreeSet<Name>)
     let copied = second.0.join("another place");
     // The decoded project that is kept for short commands does not hold the files it was read from.
     let files = findings(options)?.loaded.files;
-    copy_project(loaded, files.keys().map(PathBuf::from), &store, &copied)?;
+    copy_project(loaded, files.keys().map(PathBuf::from), &copied)?;
     let words: Vec<&str> = names.iter().map(Name::as_str).collect();
     let before = build(&one, &loaded.instance.folder, &loaded.instance.file, &words, &[])?;
     let odd = [("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8"), ("TZ", "Pacific/Kiritimati"), ("HOME", "/nonexistent")];
@@ -124,7 +124,7 @@ fn on_one_core<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> 
 }
 
 /// Copies all that a build reads of a project, so that nothing but names and contents is the same.
-fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, store: &Store, to: &Path) -> Outcome<()> {
+fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, to: &Path) -> Outcome<()> {
     let from = &loaded.instance.folder;
     let mut paths: BTreeSet<PathBuf> = files.collect();
     paths.extend(["stead.lock".into(), ".dockerignore".into(), ".steadignore".into()]);
@@ -153,7 +153,7 @@ fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, st
         ConfigSource::File(file) => Some(PathBuf::from(file)),
         ConfigSource::Content(_) => None,
     }));
-    let observation = observe(loaded, store)?;
+    let observation = observe(loaded)?;
     paths.extend(observation.scanner.sources().iter().filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned)));
     let read = observation.scanner.read();
     // A folder shows its entries in the order they were made, on many file systems.

@@ -9,7 +9,7 @@ use crate::runtime::identity_in;
 use crate::spec::Copy;
 use crate::store::disk_fault;
 use crate::sys;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -54,11 +54,50 @@ struct Target<'a> {
     folders: Folders,
 }
 
+/// What an earlier build copied: where a file is as it was, its copy is taken again.
+#[derive(Default)]
+pub struct Earlier {
+    files: HashMap<String, Digest>,
+    /// The layers of the image that it went to.
+    layers: Vec<PathBuf>,
+}
+
+impl Earlier {
+    pub fn new(tree: FileTree, layers: Vec<PathBuf>) -> Self {
+        let digest = |kind: &TreeKind| if let TreeKind::File { digest, .. } = kind { Some(*digest) } else { None };
+        let files = tree.entries.into_iter().filter_map(|entry| Some((entry.to, digest(&entry.kind)?)));
+        Self { files: files.collect(), layers }
+    }
+
+    /// Makes a file a second name of its earlier copy, if that is exactly what it is to be.
+    fn take(&self, file: &Later, owner: (u32, u32), epoch: i64) -> bool {
+        if self.files.get(file.to) != Some(&file.digest) {
+            return false;
+        }
+        let inside = file.path.strip_prefix("/").unwrap_or(&file.path);
+        let same = |metadata: &fs::Metadata| {
+            metadata.is_file()
+                && metadata.mode() & 0o7777 == file.mode
+                && (metadata.uid(), metadata.gid()) == owner
+                && (metadata.mtime(), metadata.mtime_nsec()) == (epoch, 0)
+        };
+        self.layers.iter().map(|layer| layer.join(inside)).any(|place| {
+            fs::symlink_metadata(&place).is_ok_and(|metadata| same(&metadata)) && fs::hard_link(&place, &file.place).is_ok()
+        })
+    }
+}
+
 /// Copies files of the project's folder.
 ///
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
-pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCache, onto: Onto) -> Outcome<Folders> {
+pub fn from_folder(
+    copy: &Copy,
+    files: &FileTree,
+    folder: &Path,
+    (known, earlier): (&ScanCache, &Earlier),
+    onto: Onto,
+) -> Outcome<Folders> {
     let mut target = Target::new(copy, onto)?;
     let base = lone_base(copy, Some(files), onto.below, base(copy, onto.below, onto.workdir));
     for (name, content) in &copy.inline {
@@ -84,7 +123,8 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
                     // Where it goes is made now; what it holds comes with all others.
                     target.parents(&to)?;
                     let mode = target.mode(entry.mode.unwrap_or(usual), false);
-                    later.push(Later { place: target.place(&to), source, mode, shown: &entry.from, digest: *digest });
+                    let (place, shown) = (target.place(&to), entry.from.as_str());
+                    later.push(Later { to: &entry.to, path: to, place, source, mode, shown, digest: *digest });
                     continue;
                 }
                 if copy.unpack && entry.whole && begins_as_archive(&source)? {
@@ -100,12 +140,14 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
             }
         }
     }
-    copy_all(&later, target.owner, target.epoch, known)?;
+    copy_all(&later, target.owner, target.epoch, known, earlier)?;
     Ok(target.folders)
 }
 
 /// A file whose place is made, and that is yet to be copied.
 struct Later<'a> {
+    to: &'a str,
+    path: PathBuf,
     place: PathBuf,
     source: PathBuf,
     mode: u32,
@@ -114,10 +156,13 @@ struct Later<'a> {
 }
 
 /// Copies files on all cores: making many small ones is work for the processor.
-fn copy_all(all: &[Later], owner: (u32, u32), epoch: i64, known: &ScanCache) -> Outcome<()> {
+fn copy_all(all: &[Later], owner: (u32, u32), epoch: i64, known: &ScanCache, earlier: &Earlier) -> Outcome<()> {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
     let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(all.len());
     let one = |file: &Later| -> Outcome<()> {
+        if earlier.take(file, owner, epoch) {
+            return Ok(());
+        }
         let cannot = || format!("cannot write {}", file.place.display());
         let source = File::open(&file.source).doing(|| format!("cannot read {}", file.shown))?;
         let out = sys::create_file(&file.place, file.mode).map_err(|error| disk_fault(&cannot(), error))?;

@@ -57,11 +57,14 @@ impl ScanCache {
         fs::read(path).ok().and_then(|bytes| Self::decode(&bytes)).unwrap_or_default()
     }
 
-    /// Writes the cache, if it holds something new or less than before.
-    pub fn keep(&self, path: &Path, before: &Self) {
-        if self.changed || self.entries.len() != before.entries.len() {
-            let _ = crate::sys::write_atomic(path, &self.encode(), 0o600);
-        }
+    /// Writes the cache.
+    pub fn keep(&self, path: &Path) {
+        let _ = crate::sys::write_atomic(path, &self.encode(), 0o600);
+    }
+
+    /// Whether it holds something new, or less than before.
+    pub fn differs(&self, before: &Self) -> bool {
+        self.changed || self.entries.len() != before.entries.len()
     }
 
     /// How many files it knows.
@@ -146,7 +149,8 @@ mod tests {
         let mut cache = ScanCache::default();
         cache.put("a".into(), Identity::of(&metadata), Digest::of("1"), false);
         cache.put("ä/b".into(), Identity::of(&metadata), Digest::of("2"), false);
-        cache.keep(&kept, &ScanCache::default());
+        assert!(cache.differs(&ScanCache::default()));
+        cache.keep(&kept);
         let again = ScanCache::read(&kept);
         assert_eq!(again.len(), 2);
         assert!(again.knows("a", &metadata, &Digest::of("1")) && !again.knows("a", &metadata, &Digest::of("2")));

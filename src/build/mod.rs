@@ -13,6 +13,7 @@ mod scan;
 mod squash;
 mod view;
 
+pub use copy::Earlier;
 pub use known::ScanCache;
 pub use run::helper;
 pub use scan::Scanner;
@@ -73,6 +74,8 @@ pub struct Builder<'a> {
     pub offline: bool,
     pub progress: Arc<Progress>,
     pub report: &'a (dyn Fn(Event) + Sync),
+    /// What an earlier build copied for a step of an image.
+    pub earlier: &'a (dyn Fn(&Name, usize) -> Option<Earlier> + Sync),
 }
 
 /// The facts that planning asks for, from the store and the project's folder.
@@ -95,6 +98,10 @@ impl Facts for StoreFacts<'_> {
 
     fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
         self.scanner.tree(image, step)
+    }
+
+    fn listing(&self, digest: &Digest) -> Option<FileTree> {
+        serde_json::from_slice(&self.store.blob(digest)?).ok()
     }
 
     fn archive(&self, outside: &Outside) -> Result<Digest, String> {
@@ -455,7 +462,8 @@ impl Builder<'_> {
             Step::Folder(path) => made.folders = copy::folder(path, onto)?,
             Step::Copy(copy) => {
                 let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
-                made.folders = copy::from_folder(copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;
+                let earlier = (self.earlier)(name, early.index).unwrap_or_default();
+                made.folders = copy::from_folder(copy, files, self.scanner.folder(), (&self.scanner.cache, &earlier), onto)?;
             }
             Step::Add(add) => made.folders = self.add(add, &made.staging, onto)?,
             _ => {}

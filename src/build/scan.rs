@@ -7,7 +7,7 @@ use super::known::{Identity, ScanCache};
 use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -23,19 +23,20 @@ pub struct Scanner {
     archives: BTreeMap<Outside, Result<Digest, String>>,
     /// What to keep for the next time.
     pub cache: ScanCache,
-    before: ScanCache,
+    /// Whether the cache holds what its file does not, or less.
+    stale: bool,
 }
 
 impl Scanner {
     /// Reads everything that the images' `copy` steps take.
     pub fn scan(folder: &Path, project: &Project, cache: ScanCache) -> Self {
         let mut new = ScanCache::default();
-        let mut unread = Vec::new();
+        let mut unseen = Vec::new();
         let mut trees = BTreeMap::new();
         let mut ignores: BTreeMap<Option<BuildContext>, Ignore> = BTreeMap::new();
         let mut read = |context: &Option<BuildContext>, copy: &Copy| {
             let ignore = ignores.entry(context.clone()).or_insert_with(|| Ignore::of(folder, context.as_ref()));
-            Reader::new(folder, context.as_ref(), ignore, &cache, (&mut new, &mut unread)).copy(copy)
+            Reader::new(folder, context.as_ref(), ignore, &mut unseen).copy(copy)
         };
         for (name, image) in &project.images {
             for (index, step) in image.steps.iter().enumerate() {
@@ -50,22 +51,27 @@ impl Scanner {
                 trees.insert((name.clone(), index), tree);
             }
         }
-        hash(folder, unread, &mut new, &mut trees);
-        let mut unread = Vec::new();
+        let same = look(folder, unseen, &cache, &mut new, &mut trees);
+        let mut unseen = Vec::new();
         let mut archives = BTreeMap::new();
         for image in project.images.values() {
             if let Base::Outside(outside @ Outside::Archive { path, .. }) = &image.from {
                 let ignore = Ignore::default();
-                let mut reader = Reader::new(folder, None, &ignore, &cache, (&mut new, &mut unread));
-                archives.entry(outside.clone()).or_insert_with(|| reader.archive(path));
+                let reader = Reader::new(folder, None, &ignore, &mut unseen);
+                archives.entry(outside.clone()).or_insert_with(|| reader.archive(path, &cache, &mut new));
             }
         }
-        Self { folder: folder.to_owned(), trees, archives, cache: new, before: cache }
+        // Mostly nothing changed, and what was known is known.
+        let same = same && archives.is_empty();
+        let stale = !same && new.differs(&cache);
+        Self { folder: folder.to_owned(), trees, archives, cache: if same { cache } else { new }, stale }
     }
 
     /// Keeps what was read for the next time.
     pub fn keep(&self, path: &Path) {
-        self.cache.keep(path, &self.before);
+        if self.stale {
+            self.cache.keep(path);
+        }
     }
 
     /// What identifies the content of an archive.
@@ -131,25 +137,18 @@ struct Reader<'a> {
     /// Where that is in the project's folder.
     prefix: &'a str,
     ignore: &'a Ignore,
-    old: &'a ScanCache,
-    new: &'a mut ScanCache,
-    unread: &'a mut Vec<(String, Identity)>,
+    /// Files that nobody looked at yet.
+    unseen: &'a mut Vec<String>,
     /// The patterns of the step that is being read, and whether it keeps permissions.
     exclude: Vec<String>,
     modes: bool,
 }
 
 impl<'a> Reader<'a> {
-    fn new(
-        folder: &Path,
-        context: Option<&'a BuildContext>,
-        ignore: &'a Ignore,
-        old: &'a ScanCache,
-        (new, unread): (&'a mut ScanCache, &'a mut Vec<(String, Identity)>),
-    ) -> Self {
+    fn new(folder: &Path, context: Option<&'a BuildContext>, ignore: &'a Ignore, unseen: &'a mut Vec<String>) -> Self {
         let prefix = context.map_or("", |context| context.folder.as_str());
         let top = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        Self { folder: folder.join(prefix), top, prefix, ignore, old, new, unread, exclude: Vec::new(), modes: false }
+        Self { folder: folder.join(prefix), top, prefix, ignore, unseen, exclude: Vec::new(), modes: false }
     }
 
     fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
@@ -189,7 +188,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A file by its content; an OCI layout by its index, which names everything in it by digest.
-    fn archive(&mut self, path: &str) -> Result<Digest, String> {
+    fn archive(&self, path: &str, old: &ScanCache, new: &mut ScanCache) -> Result<Digest, String> {
         let full = self.folder.join(path);
         let real = fs::canonicalize(&full).map_err(|error| self.missing(path, &error).replace("to copy", "to start from"))?;
         if !real.starts_with(&self.top) {
@@ -201,13 +200,13 @@ impl<'a> Reader<'a> {
         }
         let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         let identity = Identity::of(&metadata);
-        let known = self.old.get(path, &identity);
+        let known = old.get(path, &identity);
         let digest = match known {
             Some(digest) => digest,
             None => digest_of(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
         };
         if known.is_some() || identity.is_old(now()) {
-            self.new.put(path.to_owned(), identity, digest, known.is_some());
+            new.put(path.to_owned(), identity, digest, known.is_some());
         }
         Ok(digest)
     }
@@ -248,8 +247,8 @@ impl<'a> Reader<'a> {
             }
             let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if !self.leaves_out(&name) {
-                let kind = self.file(path, &metadata);
-                tree.entries.push(TreeEntry { to, from: path.to_owned(), kind, mode: self.mode(&metadata), whole: true });
+                let entry = self.file(to, path.to_owned(), true);
+                tree.entries.push(entry);
             }
             Ok(())
         } else {
@@ -303,55 +302,44 @@ impl<'a> Reader<'a> {
             if self.leaves_out(&target) {
                 continue;
             }
-            let metadata = entry.metadata().map_err(|error| format!("cannot read \"{from}\": {error}"))?;
-            let mode = self.mode(&metadata);
+            let kind = entry.file_type().map_err(|error| format!("cannot read \"{from}\": {error}"))?;
             let ignored = self.ignore.hides(&from);
-            if metadata.is_dir() {
+            if kind.is_dir() {
                 // A folder that is ignored may hold something that is not, when patterns begin with `!`.
                 if ignored && !self.ignore.has_exceptions {
                     continue;
                 }
+                let mode = if self.modes {
+                    let metadata = entry.metadata().map_err(|error| format!("cannot read \"{from}\": {error}"))?;
+                    self.mode(&metadata)
+                } else {
+                    None
+                };
                 let before = tree.entries.len();
-                tree.entries.push(TreeEntry {
-                    to: target.clone(),
-                    from: from.clone(),
-                    kind: TreeKind::Folder,
-                    mode,
-                    whole: false,
-                });
+                let whole = false;
+                tree.entries.push(TreeEntry { to: target.clone(), from: from.clone(), kind: TreeKind::Folder, mode, whole });
                 self.folder_contents(&from, &target, tree)?;
                 if ignored && tree.entries.len() == before + 1 {
                     tree.entries.pop();
                 }
             } else if ignored {
-            } else if metadata.is_symlink() {
+            } else if kind.is_symlink() {
                 let link = fs::read_link(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
                 let kind = TreeKind::Link(link.to_string_lossy().into_owned());
                 tree.entries.push(TreeEntry { to: target, from, kind, mode: None, whole: false });
-            } else if metadata.is_file() {
-                let kind = self.file(&from, &metadata);
-                tree.entries.push(TreeEntry { to: target, from, kind, mode, whole: false });
+            } else if kind.is_file() {
+                let entry = self.file(target, from, false);
+                tree.entries.push(entry);
             }
         }
         Ok(())
     }
 
-    /// What a file holds; one that was not read before is read when all are known.
-    fn file(&mut self, path: &str, metadata: &Metadata) -> TreeKind {
-        let executable = metadata.mode() & 0o100 != 0;
-        let identity = Identity::of(metadata);
-        let key = if self.prefix.is_empty() { path.to_owned() } else { format!("{}/{path}", self.prefix) };
-        let digest = match self.old.get(&key, &identity) {
-            Some(digest) => {
-                self.new.put(key, identity, digest, true);
-                digest
-            }
-            None => {
-                self.unread.push((key, identity));
-                UNREAD
-            }
-        };
-        TreeKind::File { digest, executable }
+    /// A file's entry; what it holds is looked at when all are known.
+    fn file(&mut self, to: String, from: String, whole: bool) -> TreeEntry {
+        self.unseen.push(if self.prefix.is_empty() { from.clone() } else { format!("{}/{from}", self.prefix) });
+        let kind = TreeKind::File { digest: UNSEEN, executable: false };
+        TreeEntry { to, from, kind, mode: self.modes.then_some(0), whole }
     }
 
     /// Paths that match a pattern, sorted.
@@ -385,61 +373,94 @@ fn parent(path: &str) -> String {
     path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned()
 }
 
-/// Stands for the digest of a file that is yet to be read.
-const UNREAD: Digest = Digest::from_bytes([0; 32]);
+/// Stands for the digest of a file that nobody looked at yet.
+const UNSEEN: Digest = Digest::from_bytes([0; 32]);
 
-/// Reads the files that nobody read before, on all cores, and puts their digests where they belong.
-fn hash(
+/// What was seen of a file.
+struct Seen {
+    identity: Identity,
+    digest: Digest,
+    mode: u32,
+    /// Whether the cache had it.
+    known: bool,
+    /// Whether the cache may have it.
+    trusted: bool,
+}
+
+/// Looks at files on all cores, and puts what they hold where it belongs; only those that the cache does
+/// not know are read. Whether that is exactly what the cache knows comes back.
+fn look(
     folder: &Path,
-    mut unread: Vec<(String, Identity)>,
+    mut unseen: Vec<String>,
+    old: &ScanCache,
     new: &mut ScanCache,
     trees: &mut BTreeMap<(Name, usize), Result<FileTree, String>>,
-) {
-    if unread.is_empty() {
-        return;
-    }
+) -> bool {
     // Several steps may take the same file.
-    unread.sort_by(|(a, _), (b, _)| a.cmp(b));
-    unread.dedup_by(|(a, _), (b, _)| a == b);
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(unread.len());
+    unseen.sort();
+    unseen.dedup();
+    let see = |key: &String| -> io::Result<Seen> {
+        let path = folder.join(key);
+        let metadata = fs::metadata(&path)?;
+        let (identity, mode) = (Identity::of(&metadata), metadata.mode() & 0o7777);
+        if let Some(digest) = old.get(key, &identity) {
+            return Ok(Seen { identity, digest, mode, known: true, trusted: true });
+        }
+        let digest = digest_of(&path)?;
+        // By the clock as it is now: reading took its time.
+        Ok(Seen { identity, digest, mode, known: false, trusted: identity.is_old(now()) })
+    };
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from);
+    // Small parts, taken in turn: files that must be read stand together.
+    let parts: Vec<&[String]> = unseen.chunks(64).collect();
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..lanes {
-            scope.spawn(|| {
-                let mut own = Vec::new();
-                while let Some((key, identity)) = unread.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let digest = digest_of(&folder.join(key)).map_err(|error| format!("cannot read \"{key}\": {error}"));
-                    // By the clock as it is now: reading took its time.
-                    own.push((key.as_str(), *identity, digest, identity.is_old(now())));
+        // Few files are looked at here.
+        let lanes = if parts.len() < 2 { 1 } else { lanes };
+        for lane in 0..lanes {
+            let work = || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(part) = parts.get(index) else { return };
+                    let seen: Vec<io::Result<Seen>> = part.iter().map(see).collect();
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((index, seen));
                 }
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                found.extend(own.into_iter().map(|(key, identity, digest, old)| (key, (identity, digest, old))));
-            });
+            };
+            if lane + 1 == lanes { work() } else { drop(scope.spawn(work)) }
         }
     });
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_by_key(|(index, _)| *index);
+    let seen: Vec<io::Result<Seen>> = found.into_iter().flat_map(|(_, part)| part).collect();
+    let places: HashMap<&str, usize> = unseen.iter().enumerate().map(|(index, key)| (key.as_str(), index)).collect();
     for tree in trees.values_mut() {
         let Ok(files) = tree else { continue };
         let mut failed = None;
         for entry in &mut files.entries {
-            let TreeKind::File { digest, .. } = &mut entry.kind else { continue };
-            if *digest == UNREAD {
-                match found.get(entry.from.as_str()) {
-                    Some((_, Ok(read), _)) => *digest = *read,
-                    Some((_, Err(why), _)) => failed = Some(why.clone()),
-                    None => failed = Some(format!("cannot read \"{}\"", entry.from)),
+            let TreeKind::File { digest, executable } = &mut entry.kind else { continue };
+            match places.get(entry.from.as_str()).map(|index| &seen[*index]) {
+                Some(Ok(seen)) => {
+                    *digest = seen.digest;
+                    *executable = seen.mode & 0o100 != 0;
+                    entry.mode = entry.mode.map(|_| seen.mode);
                 }
+                Some(Err(error)) => failed = Some(format!("cannot read \"{}\": {error}", entry.from)),
+                None => failed = Some(format!("cannot read \"{}\"", entry.from)),
             }
         }
         if let Some(why) = failed {
             *tree = Err(why);
         }
     }
-    for (key, (identity, digest, old)) in found {
-        if let (Ok(digest), true) = (digest, old) {
-            new.put(key.to_owned(), identity, digest, false);
+    if unseen.len() == old.len() && seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| seen.known)) {
+        return true;
+    }
+    for (key, seen) in unseen.into_iter().zip(seen) {
+        if let Ok(Seen { identity, digest, known, trusted: true, .. }) = seen {
+            new.put(key, identity, digest, known);
         }
     }
+    false
 }
 
 /// Nanoseconds since 1970.
@@ -504,10 +525,10 @@ mod tests {
     use super::*;
 
     fn scan(folder: &Path, copy: &Copy) -> Result<FileTree, String> {
-        let (mut new, mut unread) = (ScanCache::default(), Vec::new());
-        let tree = Reader::new(folder, None, &Ignore::read(folder), &ScanCache::default(), (&mut new, &mut unread)).copy(copy);
+        let mut unseen = Vec::new();
+        let tree = Reader::new(folder, None, &Ignore::read(folder), &mut unseen).copy(copy);
         let mut trees = BTreeMap::from([((Name::of_reference("test"), 0), tree)]);
-        hash(folder, unread, &mut new, &mut trees);
+        look(folder, unseen, &ScanCache::default(), &mut ScanCache::default(), &mut trees);
         trees.into_values().next().unwrap()
     }
 

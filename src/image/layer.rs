@@ -10,7 +10,7 @@ use crate::sys;
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -52,8 +52,49 @@ pub fn digest_tree(root: &Path, epoch: i64) -> io::Result<LayerInfo> {
     }
     top = normal(root.to_owned(), &top, epoch)?.unwrap_or(top);
     let mut counter = Counter { hasher: Hasher::default(), length: 0 };
-    let files = write_entries(root, &top, &entries, &mut counter)?;
+    if entries.len() < FEW {
+        let files = write_entries(root, &top, &entries, &mut counter)?;
+        return Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None });
+    }
+    // One thread reads while another hashes.
+    let (sender, receiver) = std::sync::mpsc::sync_channel(8);
+    let files = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut chunks = Chunks { sender, buffer: Vec::with_capacity(CHUNK) };
+            write_entries(root, &top, &entries, &mut chunks).and_then(|files| chunks.flush().map(|()| files))
+        });
+        for chunk in receiver {
+            counter.write_all(&chunk)?;
+        }
+        reader.join().unwrap_or_else(|_| Err(io::Error::other("reading the tree broke")))
+    })?;
     Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
+}
+
+/// Trees with fewer entries are hashed by one thread.
+const FEW: usize = 64;
+/// How much is read before it is handed on.
+const CHUNK: usize = 256 << 10;
+
+/// A stream in pieces, for another thread.
+struct Chunks {
+    sender: std::sync::mpsc::SyncSender<Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK * 2));
+        self.sender.send(full).map_err(|_| io::Error::other("nobody reads"))
+    }
 }
 
 /// Sets a time that is too late or too fine; what stands there is told then.
@@ -142,10 +183,8 @@ fn write_entry(root: &Path, path: &Path, metadata: &Metadata, first: Option<&Pat
     if kind.is_file() {
         let size = metadata.len();
         write_header(path, metadata, EntryType::Regular, size, None, capability.as_deref(), out)?;
-        let copied = io::copy(&mut io::Read::take(File::open(&full)?, size), out)?;
-        if copied != size {
-            return Err(io::Error::other(format!("{} changed while it was read", full.display())));
-        }
+        copy(&mut File::open(&full)?, size, out)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", full.display())))?;
         let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
         return out.write_all(&[0; 512][..padding]);
     }
@@ -160,6 +199,23 @@ fn write_entry(root: &Path, path: &Path, metadata: &Metadata, first: Option<&Pat
         () => return Ok(()),
     };
     write_header(path, metadata, kind, 0, target.as_deref(), None, out)
+}
+
+/// Copies a file's bytes, which must be as many as its header said.
+fn copy(file: &mut File, size: u64, out: &mut impl Write) -> io::Result<()> {
+    let mut left = size;
+    let mut buffer = vec![0; usize::try_from(size).unwrap_or(CHUNK).clamp(1, CHUNK)];
+    while left > 0 {
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));
+        match file.read(&mut buffer[..wanted])? {
+            0 => return Err(io::Error::other("it changed while it was read")),
+            length => {
+                out.write_all(&buffer[..length])?;
+                left -= length as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write_header(

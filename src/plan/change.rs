@@ -399,14 +399,14 @@ impl Planner<'_> {
                     .collect()
             }
             (StepInputs::Files(_), StepInputs::Files(_)) => {
-                let old = before.listing.and_then(|listing| self.observed.listings.get(&listing));
+                let old = before.listing.and_then(|listing| self.facts.listing(&listing));
                 let (Some(old), Ok(new)) = (old, self.facts.tree(name, index)) else {
                     return vec![self.at(path, "its files changed")];
                 };
                 let index = |tree: &super::observed::FileTree| {
                     tree.entries.iter().map(|entry| (entry.from.clone(), entry.kind.clone())).collect::<BTreeMap<_, _>>()
                 };
-                let (old, new) = (index(old), index(new));
+                let (old, new) = (index(&old), index(new));
                 let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
                 paths
                     .into_iter()

@@ -16,6 +16,8 @@ pub trait Facts {
     fn image(&self, key: &Digest) -> Option<Image>;
     /// The files that a `copy` step takes, by image and step.
     fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String>;
+    /// The recorded listing of a `copy`, where it is still in the store.
+    fn listing(&self, digest: &Digest) -> Option<FileTree>;
     /// What identifies the content of an archive that holds an image.
     ///
     /// # Errors
@@ -244,6 +246,4 @@ pub struct Observed {
     pub profiles: BTreeMap<String, Digest>,
     /// Variables of the containers' files, by path.
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
-    /// The listing of a recorded `copy`, where it is still in the store.
-    pub listings: BTreeMap<Digest, FileTree>,
 }

@@ -39,6 +39,7 @@ struct Host {
     results: RefCell<BTreeMap<Digest, StepOutput>>,
     images: RefCell<BTreeMap<Digest, Image>>,
     trees: BTreeMap<(Name, usize), FileTree>,
+    listings: BTreeMap<Digest, FileTree>,
     lock: Lock,
     observed: Observed,
 }
@@ -64,6 +65,10 @@ impl Facts for Host {
 
     fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
         self.trees.get(&(image.clone(), step)).ok_or_else(|| "there is no \"app\" to copy".into())
+    }
+
+    fn listing(&self, digest: &Digest) -> Option<FileTree> {
+        self.listings.get(digest).cloned()
     }
 
     fn archive(&self, _: &spec::Outside) -> Result<Digest, String> {
@@ -154,7 +159,7 @@ impl Host {
                         for step in &mut steps {
                             if let StepInputs::Files(digest) = step.inputs {
                                 step.listing = Some(digest);
-                                self.observed.listings.insert(digest, self.trees.values().next().unwrap().clone());
+                                self.listings.insert(digest, self.trees.values().next().unwrap().clone());
                             }
                         }
                         self.observed.record.images.insert(
