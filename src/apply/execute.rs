@@ -9,7 +9,7 @@ use super::observe::{Observation, observe};
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::resolve::complete_lock;
-use crate::build::{Builder, Earlier, Event, StoreFacts};
+use crate::build::{Builder, Event, StoreFacts};
 use crate::debian::Settings;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
@@ -206,15 +206,6 @@ fn build(
         }
         reporter.report(Progress::Build(event));
     };
-    let before = &observation.observed.record.images;
-    let earlier = |name: &Name, index: usize| {
-        let steps = plan::step_records(&loaded.project, lock, name, &facts);
-        let position = steps.iter().position(|(other, _)| *other == index)?;
-        let known = before.get(name)?;
-        let tree = plan::Facts::listing(&facts, &known.steps.get(position)?.listing?)?;
-        let layers = crate::image::load(store, &known.digest)?.layers;
-        Some(Earlier::new(tree, layers.iter().rev().map(|layer| store.layer_path(&layer.diff_id)).collect()))
-    };
     let builder = Builder {
         project: &loaded.project,
         places: &loaded.places,
@@ -226,7 +217,7 @@ fn build(
         offline: options.offline,
         progress,
         report: &report,
-        earlier: &earlier,
+        ssh: options.ssh,
     };
     let done = std::sync::atomic::AtomicBool::new(false);
     let built = std::thread::scope(|scope| {

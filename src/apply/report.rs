@@ -49,6 +49,8 @@ pub struct UpOptions {
     pub exactly: Option<Plan>,
     /// The latest time in what is built, instead of the lock's.
     pub epoch: Option<i64>,
+    /// Let commands of builds use the user's ssh agent.
+    pub ssh: bool,
     /// Tell why each step runs.
     pub why: bool,
     /// What history calls it.

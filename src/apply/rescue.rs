@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex};
 ///
 /// # Errors
 /// Those of preparing it.
-pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>) -> Outcome<Option<(Name, Rescue)>> {
+pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>, epoch: Option<i64>) -> Outcome<Option<(Name, Rescue)>> {
     let store = Store::at(&loaded.instance.home.store);
-    let lock = read_lock(&loaded.instance)?;
+    let mut lock = read_lock(&loaded.instance)?;
+    lock.epoch = epoch.unwrap_or(lock.epoch);
     let observation = observe(loaded)?;
     let lease = Mutex::new(Lease::open(&store)?);
     let settings = Settings::for_folder(&loaded.instance.folder);
@@ -33,7 +34,7 @@ pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>) -> Outcome<Option<
         offline: true,
         progress: Arc::new(Progress::default()),
         report: &report,
-        earlier: &|_, _| None,
+        ssh: true,
     };
     builder.rescue(names)
 }

@@ -2,14 +2,14 @@
 
 use super::known::ScanCache;
 use super::view::View;
-use crate::image::{self, Bounded, CAPABILITY, Rules, decompressed, is_archive};
+use crate::image::{self, Bounded, CAPABILITY, Headers, Rules, decompressed, is_archive};
 use crate::model::{Context, Digest, Fault, Hasher, Mode, Outcome, pattern_matches};
 use crate::plan::{FileTree, TreeKind};
 use crate::runtime::identity_in;
 use crate::spec::Copy;
 use crate::store::disk_fault;
 use crate::sys;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -54,50 +54,11 @@ struct Target<'a> {
     folders: Folders,
 }
 
-/// What an earlier build copied: where a file is as it was, its copy is taken again.
-#[derive(Default)]
-pub struct Earlier {
-    files: HashMap<String, Digest>,
-    /// The layers of the image that it went to.
-    layers: Vec<PathBuf>,
-}
-
-impl Earlier {
-    pub fn new(tree: FileTree, layers: Vec<PathBuf>) -> Self {
-        let digest = |kind: &TreeKind| if let TreeKind::File { digest, .. } = kind { Some(*digest) } else { None };
-        let files = tree.entries.into_iter().filter_map(|entry| Some((entry.to, digest(&entry.kind)?)));
-        Self { files: files.collect(), layers }
-    }
-
-    /// Makes a file a second name of its earlier copy, if that is exactly what it is to be.
-    fn take(&self, file: &Later, owner: (u32, u32), epoch: i64) -> bool {
-        if self.files.get(file.to) != Some(&file.digest) {
-            return false;
-        }
-        let inside = file.path.strip_prefix("/").unwrap_or(&file.path);
-        let same = |metadata: &fs::Metadata| {
-            metadata.is_file()
-                && metadata.mode() & 0o7777 == file.mode
-                && (metadata.uid(), metadata.gid()) == owner
-                && (metadata.mtime(), metadata.mtime_nsec()) == (epoch, 0)
-        };
-        self.layers.iter().map(|layer| layer.join(inside)).any(|place| {
-            fs::symlink_metadata(&place).is_ok_and(|metadata| same(&metadata)) && fs::hard_link(&place, &file.place).is_ok()
-        })
-    }
-}
-
 /// Copies files of the project's folder.
 ///
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
-pub fn from_folder(
-    copy: &Copy,
-    files: &FileTree,
-    folder: &Path,
-    (known, earlier): (&ScanCache, &Earlier),
-    onto: Onto,
-) -> Outcome<Folders> {
+pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCache, onto: Onto) -> Outcome<Folders> {
     let mut target = Target::new(copy, onto)?;
     let base = lone_base(copy, Some(files), onto.below, base(copy, onto.below, onto.workdir));
     for (name, content) in &copy.inline {
@@ -123,8 +84,7 @@ pub fn from_folder(
                     // Where it goes is made now; what it holds comes with all others.
                     target.parents(&to)?;
                     let mode = target.mode(entry.mode.unwrap_or(usual), false);
-                    let (place, shown) = (target.place(&to), entry.from.as_str());
-                    later.push(Later { to: &entry.to, path: to, place, source, mode, shown, digest: *digest });
+                    later.push(Later { place: target.place(&to), source, mode, shown: &entry.from, digest: *digest });
                     continue;
                 }
                 if copy.unpack && entry.whole && begins_as_archive(&source)? {
@@ -140,14 +100,12 @@ pub fn from_folder(
             }
         }
     }
-    copy_all(&later, target.owner, target.epoch, known, earlier)?;
+    copy_all(&later, target.owner, target.epoch, known)?;
     Ok(target.folders)
 }
 
 /// A file whose place is made, and that is yet to be copied.
 struct Later<'a> {
-    to: &'a str,
-    path: PathBuf,
     place: PathBuf,
     source: PathBuf,
     mode: u32,
@@ -156,13 +114,10 @@ struct Later<'a> {
 }
 
 /// Copies files on all cores: making many small ones is work for the processor.
-fn copy_all(all: &[Later], owner: (u32, u32), epoch: i64, known: &ScanCache, earlier: &Earlier) -> Outcome<()> {
+fn copy_all(all: &[Later], owner: (u32, u32), epoch: i64, known: &ScanCache) -> Outcome<()> {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
     let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(all.len());
     let one = |file: &Later| -> Outcome<()> {
-        if earlier.take(file, owner, epoch) {
-            return Ok(());
-        }
         let cannot = || format!("cannot write {}", file.place.display());
         let source = File::open(&file.source).doing(|| format!("cannot read {}", file.shown))?;
         let out = sys::create_file(&file.place, file.mode).map_err(|error| disk_fault(&cannot(), error))?;
@@ -231,7 +186,7 @@ fn begins_as_archive(path: &Path) -> Outcome<bool> {
     // Something compressed need not be a tar: Docker's ADD copies what it cannot read as one.
     let file = File::open(path).doing(|| format!("cannot read {}", path.display()))?;
     let readable = decompressed(file).and_then(|inner| {
-        let mut archive = tar::Archive::new(inner);
+        let mut archive = tar::Archive::new(Headers::new(inner));
         archive.entries()?.next().transpose().map(|entry| entry.is_some())
     });
     Ok(readable.unwrap_or(false))
@@ -390,14 +345,14 @@ fn listing(from: &View, path: &Path, to: &Path, found: &mut Vec<String>, visit: 
     let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
     visit(to, metadata.is_dir());
     let content = if metadata.is_symlink() {
-        fs::read_link(&place)?.display().to_string()
+        format!("{:?}", fs::read_link(&place)?)
     } else if metadata.is_file() {
         let capability = sys::get_attribute(&place, CAPABILITY)?;
         format!("{} {capability:?}", digest_of(&place)?)
     } else {
         String::new()
     };
-    found.push(format!("{} {:o} {}:{} {content}", to.display(), metadata.mode(), metadata.uid(), metadata.gid()));
+    found.push(format!("{to:?} {:o} {}:{} {content}", metadata.mode(), metadata.uid(), metadata.gid()));
     if metadata.is_dir() {
         for name in from.list(path) {
             listing(from, &path.join(&name), &to.join(&name), found, visit)?;
@@ -577,15 +532,16 @@ impl<'a> Target<'a> {
         // Beside the tree, in the step's own staging folder.
         let place = self.tree.with_file_name(format!("unpacked-{}", sys::unique()));
         fs::create_dir(&place).map_err(|error| disk_fault("cannot make a staging folder", error))?;
+        let failed = |error: io::Error| disk_fault("it cannot be unpacked", error);
+        let length = fs::metadata(archive).map_err(failed)?.len();
         let rules = Rules {
+            allowed: image::allowance(length),
             latest: self.epoch,
             owner: owned.then_some(self.owner),
             whiteouts: false,
             devices: false,
             folder_times: true,
         };
-        let failed = |error: io::Error| disk_fault("it is damaged, or does what no archive may", error);
-        let length = fs::metadata(archive).map_err(failed)?.len();
         let file = File::open(archive).map_err(failed)?;
         let mut writer = image::Tree::new(&place, rules).map_err(failed)?;
         let named = writer.write(Bounded::new(decompressed(file).map_err(failed)?, length)).map_err(failed)?;

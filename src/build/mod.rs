@@ -13,7 +13,6 @@ mod scan;
 mod squash;
 mod view;
 
-pub use copy::Earlier;
 pub use known::ScanCache;
 pub use run::helper;
 pub use scan::Scanner;
@@ -27,7 +26,9 @@ use crate::git;
 use crate::image;
 use crate::lock::{Lock, LockedPackage};
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
-use crate::plan::{Facts, FileTree, Image, ImageRecord, Import, Pending, Squash, StepOutput, Walk, settings, step_records, walk};
+use crate::plan::{
+    Facts, FileTree, Image, ImageRecord, Import, Pending, Squash, StepOutput, Walk, copy_is_known, settings, step_records, walk,
+};
 use crate::runtime::Spec;
 use crate::spec::{Add, AddSource, Copy, Debian, Outside, Places, Project, Run, Step};
 use crate::store::{Cache, Lease, Staging, Store, disk_fault};
@@ -74,8 +75,8 @@ pub struct Builder<'a> {
     pub offline: bool,
     pub progress: Arc<Progress>,
     pub report: &'a (dyn Fn(Event) + Sync),
-    /// What an earlier build copied for a step of an image.
-    pub earlier: &'a (dyn Fn(&Name, usize) -> Option<Earlier> + Sync),
+    /// Whether commands may use the user's ssh agent.
+    pub ssh: bool,
 }
 
 /// The facts that planning asks for, from the store and the project's folder.
@@ -345,6 +346,12 @@ impl Builder<'_> {
                 },
                 _ => {}
             }
+            if let Step::Copy(copy) = step {
+                let whose = (self.project, self.lock, name);
+                if copy_is_known(whose, &self.facts(), (index, copy), &pending.layers, &workdir) {
+                    continue;
+                }
+            }
             if matches!(step, Step::Debian(_) | Step::Copy(_) | Step::Add(_)) {
                 found.push(Early { index, workdir: workdir.clone(), below: pending.layers.clone(), from });
             }
@@ -363,6 +370,12 @@ impl Builder<'_> {
         let shown = describe(step);
         (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: Some(pending.index) });
         self.pin(pending.layers.iter().map(|layer| &layer.diff_id).chain([&pending.key]))?;
+        // A collection may have come between the look and the pin: then there is more to do first.
+        let used = pending.layers.iter().chain(&pending.from).chain(pending.mounted.values().flatten());
+        self.pin(used.clone().map(|layer| &layer.diff_id))?;
+        if used.clone().any(|layer| self.store.layer(&layer.diff_id).is_none()) {
+            return Ok(());
+        }
         let output = self.output(name, step, pending, made).map_err(|fault| {
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
             let code = fault.code();
@@ -462,8 +475,7 @@ impl Builder<'_> {
             Step::Folder(path) => made.folders = copy::folder(path, onto)?,
             Step::Copy(copy) => {
                 let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
-                let earlier = (self.earlier)(name, early.index).unwrap_or_default();
-                made.folders = copy::from_folder(copy, files, self.scanner.folder(), (&self.scanner.cache, &earlier), onto)?;
+                made.folders = copy::from_folder(copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;
             }
             Step::Add(add) => made.folders = self.add(add, &made.staging, onto)?,
             _ => {}

@@ -28,8 +28,7 @@ impl Builder<'_> {
             fs::create_dir(&context).doing(|| "cannot make a staging folder".into())?;
             let below = super::View::new(Vec::new());
             let onto = copy::Onto { below: &below, workdir: "/", tree: &context, epoch: self.lock.epoch };
-            let folders =
-                copy::from_folder(&copy, files, self.scanner.folder(), (&self.scanner.cache, &copy::Earlier::default()), onto)?;
+            let folders = copy::from_folder(&copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;
             copy::settle(&context, &below, &folders, self.lock.epoch)?;
         }
         let mut contexts = 0;
@@ -64,6 +63,10 @@ impl Builder<'_> {
                 RunSource::Secret { .. } => {
                     self.secret(mount, &mut around)?;
                     continue;
+                }
+                RunSource::Ssh { .. } if !self.ssh => {
+                    return Err(Fault::new("this command wants your ssh agent, and nobody said that it may use it")
+                        .hint(format!("type `stead build --ssh {name}`")));
                 }
                 RunSource::Ssh { required } => match std::env::var_os(AGENT).map(PathBuf::from).filter(|path| path.exists()) {
                     Some(socket) => {

@@ -219,13 +219,10 @@ fn missing_targets(layers: &[PathBuf], around: &Around) -> Vec<PathBuf> {
 
 /// Takes out what is not the command's doing: mount points, and folders that are as they were.
 fn clean(tree: &Path, layers: &[PathBuf], missing: &[PathBuf]) -> std::io::Result<()> {
+    // The command may have put a link in place of any folder: none is followed.
+    let root = fs::File::open(tree)?;
     for path in missing {
-        let place = tree.join(path.strip_prefix("/").unwrap_or(path));
-        match fs::symlink_metadata(&place) {
-            Ok(metadata) if metadata.is_dir() => drop(fs::remove_dir(&place)),
-            Ok(metadata) if metadata.len() == 0 => drop(fs::remove_file(&place)),
-            _ => {}
-        }
+        sys::remove_if_empty(&root, path)?;
     }
     prune(tree, Path::new("/"), &super::View::new(layers.to_vec()))
 }

@@ -195,8 +195,16 @@ impl<'a> Reader<'a> {
             return Err(format!("\"{path}\" leads out of the project's folder, to {}", real.display()));
         }
         if real.is_dir() {
-            let named = ["index.json", "manifest.json"].iter().find_map(|name| fs::read(real.join(name)).ok());
-            return named.map(Digest::of).ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"));
+            let text = |name: &str| crate::image::small_file(&real, name).ok();
+            if let Some(index) = text("index.json") {
+                return Ok(Digest::of(index));
+            }
+            let manifest = text("manifest.json");
+            let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"))?;
+            // It names its parts by any name: what is in them counts.
+            let parts =
+                crate::image::named_parts(&real, &manifest).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+            return Ok(Digest::of_json(&(Digest::of(manifest), parts)));
         }
         let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         let identity = Identity::of(&metadata);
@@ -325,7 +333,8 @@ impl<'a> Reader<'a> {
             } else if ignored {
             } else if kind.is_symlink() {
                 let link = fs::read_link(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
-                let kind = TreeKind::Link(link.to_string_lossy().into_owned());
+                let Some(link) = link.to_str() else { return Err(format!("the link \"{from}\" leads to what is not UTF-8")) };
+                let kind = TreeKind::Link(link.to_owned());
                 tree.entries.push(TreeEntry { to: target, from, kind, mode: None, whole: false });
             } else if kind.is_file() {
                 let entry = self.file(target, from, false);
@@ -469,6 +478,12 @@ fn now() -> i128 {
     since.map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0))
 }
 
+/// The text of an ignore file; what is no file, or longer than anybody's, is none.
+fn patterns(path: &Path) -> Option<String> {
+    let metadata = fs::metadata(path).ok()?;
+    if metadata.is_file() && metadata.len() <= 1 << 20 { fs::read_to_string(path).ok() } else { None }
+}
+
 /// Patterns of `.steadignore` and `.dockerignore`, in order; the last that matches decides.
 #[derive(Debug, Default)]
 struct Ignore {
@@ -480,7 +495,7 @@ impl Ignore {
     fn read(folder: &Path) -> Self {
         let mut ignore = Self::default();
         for name in [".dockerignore", ".steadignore"] {
-            ignore.add(&fs::read_to_string(folder.join(name)).unwrap_or_default());
+            ignore.add(&patterns(&folder.join(name)).unwrap_or_default());
         }
         ignore
     }
@@ -489,8 +504,8 @@ impl Ignore {
     fn of(folder: &Path, context: Option<&BuildContext>) -> Self {
         let Some(context) = context else { return Self::read(folder) };
         let mut ignore = Self::default();
-        let own = fs::read_to_string(folder.join(&context.ignore));
-        let text = own.or_else(|_| fs::read_to_string(folder.join(&context.folder).join(".dockerignore")));
+        let own = patterns(&folder.join(&context.ignore));
+        let text = own.or_else(|| patterns(&folder.join(&context.folder).join(".dockerignore")));
         ignore.add(&text.unwrap_or_default());
         ignore
     }

@@ -133,7 +133,11 @@ impl View {
     pub fn list(&self, path: &Path) -> Vec<OsString> {
         let (mut names, mut hidden) = (BTreeSet::new(), BTreeSet::new());
         for layer in self.layers.iter().rev() {
-            let Found::Here(place, metadata) = Self::in_layer(layer, path) else { continue };
+            let (place, metadata) = match Self::in_layer(layer, path) {
+                Found::Here(place, metadata) => (place, metadata),
+                Found::Hidden => break,
+                Found::Below => continue,
+            };
             if !metadata.is_dir() {
                 break;
             }
@@ -147,7 +151,9 @@ impl View {
                     names.insert(name);
                 }
             }
-            if sys::get_attribute(&place, OPAQUE).ok().flatten().as_deref() == Some(b"y") {
+            // A folder on the way that hides what is below hides this one's, too.
+            let opaque = |folder: &Path| sys::get_attribute(folder, OPAQUE).ok().flatten().as_deref() == Some(b"y");
+            if place.ancestors().take_while(|folder| folder.starts_with(layer)).any(opaque) {
                 break;
             }
         }

@@ -75,7 +75,7 @@ pub fn needs(file: &Path) -> Outcome<Needs> {
 
 /// What packages may bring.
 fn rules(epoch: i64) -> Rules {
-    Rules { latest: epoch, owner: None, whiteouts: false, devices: true, folder_times: false }
+    Rules { latest: epoch, owner: None, whiteouts: false, devices: true, folder_times: false, allowed: u64::MAX }
 }
 
 /// Unpacks the files of packages, and nothing else; tells what their control archives hold.

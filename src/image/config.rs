@@ -214,7 +214,7 @@ fn document(
 }
 
 fn healthcheck(health: &Health, shell: &[String]) -> serde_json::Value {
-    let nanoseconds = |span: Span| span.0 * 1_000_000;
+    let nanoseconds = |span: Span| span.0.saturating_mul(1_000_000);
     let test = match &health.probe {
         Probe::None => return serde_json::json!({ "Test": ["NONE"] }),
         // What the image's shell reads is written as Docker writes it.

@@ -5,7 +5,7 @@
 //! digest, its content's digest and its files come of the same pass, several layers at the same time.
 
 use super::config::parse;
-use super::unpack::{Rules, Tree, decompressed};
+use super::unpack::{Rules, Tree, allowance, decompressed};
 use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
 use crate::plan::Image;
 use crate::store::{Store, disk_fault};
@@ -203,7 +203,7 @@ fn layer(
         length: 0,
         limit: descriptor.size,
     };
-    let info = unpack(&mut came, &tree).map_err(|error| {
+    let info = unpack(&mut came, &tree, allowance(descriptor.size)).map_err(|error| {
         // A cut connection and a full disk have words of their own.
         disk_fault("cannot unpack it", error)
     });
@@ -220,6 +220,10 @@ fn layer(
     }
     let (found, size, files) = info?;
     rest.doing(|| "cannot read it to its end".into())?;
+    if store.layer(diff_id).is_some() {
+        // Its tree is there already, so nothing else syncs what was kept.
+        out.iter().try_for_each(File::sync_data).map_err(|error| disk_fault("cannot keep the layer", error))?;
+    }
     drop(out);
     if found != *diff_id {
         return Err(Fault::new(format!("its content has the digest {found}, and the configuration says {diff_id}")));
@@ -231,8 +235,8 @@ fn layer(
 }
 
 /// Unpacks a layer; its content's digest, length and number of entries come back.
-fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path) -> io::Result<(Digest, u64, u64)> {
-    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, devices: true, folder_times: true };
+fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path, allowed: u64) -> io::Result<(Digest, u64, u64)> {
+    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, devices: true, folder_times: true, allowed };
     let mut content = Came { inner: decompressed(came)?, out: None, hasher: Hasher::default(), length: 0, limit: u64::MAX };
     let mut writer = Tree::new(tree, rules)?;
     let paths = writer.write(&mut content)?;

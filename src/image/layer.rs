@@ -137,6 +137,13 @@ fn write_entries(root: &Path, top: &Metadata, entries: &[(PathBuf, Metadata)], o
     write_entry(root, Path::new("./"), top, None, out)?;
     for (path, metadata) in entries {
         count += 1;
+        // In a layer such a name would hide a file (image-spec, layer.md, "Whiteouts").
+        if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
+            return Err(io::Error::other(format!(
+                "/{}: names that begin with .wh. mean something else in a layer",
+                path.display()
+            )));
+        }
         if is_whiteout(metadata) {
             write_marker(path, metadata, out)?;
             continue;

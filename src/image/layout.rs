@@ -3,14 +3,13 @@
 //! Owns finding an image and its parts in them; taking it into the store is `import`'s.
 
 use super::import::{Blobs, Descriptor, LONGEST, Manifest, digest, import, small};
-use super::unpack::decompressed;
 use crate::model::{Context, Digest, Fault, Outcome, nearest};
 use crate::plan::{Config, Image};
-use crate::store::{Staging, Store, disk_fault};
+use crate::store::Store;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +49,7 @@ impl Place {
     /// A file by its name inside.
     fn file(&self, name: &str) -> io::Result<Box<dyn Read + Send + '_>> {
         match self {
-            Self::Folder(folder) => Ok(Box::new(File::open(folder.join(name))?)),
+            Self::Folder(folder) => Ok(Box::new(regular(folder, name)?)),
             Self::Tar(file, entries) => {
                 let (at, length) = *entries.get(name).ok_or(io::ErrorKind::NotFound)?;
                 Ok(Box::new(Part { file, at, left: length }))
@@ -63,6 +62,49 @@ impl Place {
         self.file(name).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
+}
+
+/// A file of a folder, beneath it and nothing but a file.
+fn regular(folder: &Path, name: &str) -> io::Result<File> {
+    use nix::fcntl::OFlag;
+    let root = File::open(folder)?;
+    let file = File::from(crate::sys::open_in_root(&root, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{name} is no file"))) }
+}
+
+/// A small file of a folder.
+///
+/// # Errors
+/// One that is not there, no file, or too long.
+pub fn small_file(folder: &Path, name: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    regular(folder, name)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST { Err(io::Error::other(format!("{name} is too long"))) } else { Ok(bytes) }
+}
+
+/// The digests of the files that a `manifest.json` names.
+///
+/// # Errors
+/// Files that are not there.
+pub fn named_parts(folder: &Path, manifest: &[u8]) -> io::Result<Vec<Digest>> {
+    let list: Value = serde_json::from_slice(manifest)?;
+    let mut found = Vec::new();
+    for one in list.as_array().into_iter().flatten() {
+        let layers = one["Layers"].as_array().into_iter().flatten();
+        for name in layers.chain([&one["Config"]]).filter_map(Value::as_str) {
+            let mut file = regular(folder, name)?;
+            let mut hasher = crate::model::Hasher::default();
+            let mut buffer = vec![0; 128 << 10];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => break,
+                    length => hasher.update(&buffer[..length]),
+                }
+            }
+            found.push(hasher.finish());
+        }
+    }
+    Ok(found)
 }
 
 /// Some bytes of a file.
@@ -230,7 +272,9 @@ impl Layout {
             let diff_id = digest(diff_id.as_str().unwrap_or_default())?;
             let size = match &self.place {
                 Place::Tar(_, entries) => entries.get(name).map(|(_, length)| *length),
-                Place::Folder(folder) => fs::metadata(folder.join(name)).ok().map(|metadata| metadata.len()),
+                Place::Folder(folder) => {
+                    regular(folder, name).and_then(|file| file.metadata()).ok().map(|metadata| metadata.len())
+                }
             };
             let size = size.ok_or_else(|| Fault::new(format!("it has no {name}")))?;
             self.named.insert(diff_id, name.to_owned());
@@ -247,30 +291,6 @@ impl Layout {
         self.manifest = manifest.to_string().into_bytes();
         Ok(())
     }
-}
-
-/// An archive without its compression: itself, or a copy in a private folder that lives as long.
-///
-/// # Errors
-/// Those of reading and writing.
-pub fn plain(store: &Store, path: &Path) -> Outcome<(PathBuf, Option<Staging>)> {
-    if path.is_dir() {
-        return Ok((path.to_owned(), None));
-    }
-    let failed = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).doing(failed)?;
-    let mut start = [0; 8];
-    let length = file.read(&mut start).doing(failed)?;
-    file.seek(SeekFrom::Start(0)).doing(failed)?;
-    if !super::unpack::is_archive(&start[..length]) {
-        return Ok((path.to_owned(), None));
-    }
-    let staging = store.staging()?;
-    let place = staging.join("archive");
-    let mut out = File::create(&place).map_err(|error| disk_fault("cannot unpack the archive", error))?;
-    let mut inner = decompressed(file).doing(failed)?;
-    io::copy(&mut inner, &mut out).map_err(|error| disk_fault(&format!("cannot unpack {}", path.display()), error))?;
-    Ok((place, Some(staging)))
 }
 
 /// Whether a name in an archive is the one that somebody wrote: whole, or its end.

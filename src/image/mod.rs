@@ -15,5 +15,5 @@ pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_u
 pub use config::{load, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, LONGEST, Manifest, import};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, write_tar};
-pub use layout::{Layout, plain};
-pub use unpack::{Bounded, Rules, Tree, decompressed, is_archive};
+pub use layout::{Layout, named_parts, small_file};
+pub use unpack::{Bounded, Headers, Rules, Tree, allowance, decompressed, is_archive};

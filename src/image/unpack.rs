@@ -39,6 +39,13 @@ pub struct Rules {
     pub devices: bool,
     /// Whether folders get the times that the archive gives them.
     pub folder_times: bool,
+    /// How much its files may come to.
+    pub allowed: u64,
+}
+
+/// What an archive of some length may come to: far more is made to fill disks.
+pub fn allowance(compressed: u64) -> u64 {
+    compressed.saturating_mul(RATIO).max(ALLOWED)
 }
 
 /// A tree being written, with the folder of the last file kept open.
@@ -66,13 +73,14 @@ impl Tree {
     /// An archive that is damaged, climbs, or holds what it may not; failures to write.
     pub fn write(&mut self, data: impl Read) -> io::Result<Vec<String>> {
         let mut paths = Vec::new();
-        let mut archive = tar::Archive::new(data);
+        let mut archive = tar::Archive::new(Headers::new(data));
         for entry in archive.entries()? {
             let mut entry = entry?;
             self.entries += 1;
             if self.entries > ENTRIES {
                 return Err(io::Error::other(format!("it has more than {ENTRIES} entries")));
             }
+            self.rules.allowed = self.rules.allowed.checked_sub(entry.size()).ok_or_else(too_much)?;
             let path = clean(&entry.path()?)?;
             paths.push(format!("/{}", path.display()).trim_end_matches('/').to_owned());
             self.entry(&path, &mut entry)
@@ -118,7 +126,10 @@ impl Tree {
             self.times.insert(PathBuf::new(), facts.time);
             return Ok(());
         };
-        if self.rules.whiteouts && name.as_bytes().starts_with(b".wh.") {
+        if name.as_bytes().starts_with(b".wh.") {
+            if !self.rules.whiteouts {
+                return Err(io::Error::other("names that begin with .wh. mean something else in a layer"));
+            }
             return self.whiteout(path, &name);
         }
         let name = Path::new(&name);
@@ -383,6 +394,100 @@ pub fn decompressed<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
     })
 }
 
+/// A tar whose headers are watched as they pass: names and records that are longer than anybody's would be
+/// read whole into memory.
+pub struct Headers<R> {
+    inner: R,
+    block: Vec<u8>,
+    /// Bytes of content until the next header.
+    content: u64,
+    /// A size that a PAX record gave to the next entry.
+    size: Option<u64>,
+    records: Option<Vec<u8>>,
+    extended: bool,
+}
+
+/// The longest name, link or set of records.
+const LONGEST_HEADER: u64 = 1 << 20;
+
+impl<R> Headers<R> {
+    pub fn new(inner: R) -> Self {
+        Self { inner, block: Vec::with_capacity(512), content: 0, size: None, records: None, extended: false }
+    }
+
+    fn pass(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.content > 0 {
+                let length = bytes.len().min(usize::try_from(self.content).unwrap_or(usize::MAX));
+                if let Some(records) = &mut self.records {
+                    records.extend_from_slice(&bytes[..length]);
+                }
+                self.content -= length as u64;
+                bytes = &bytes[length..];
+                if self.content == 0
+                    && let Some(records) = self.records.take()
+                {
+                    self.size = size_record(&records);
+                }
+                continue;
+            }
+            let length = bytes.len().min(512 - self.block.len());
+            self.block.extend_from_slice(&bytes[..length]);
+            bytes = &bytes[length..];
+            if self.block.len() == 512 {
+                self.header()?;
+                self.block.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        if self.extended {
+            // Further places of a sparse file's parts (GNU tar, "Sparse Formats").
+            self.extended = self.block[504] != 0;
+            return Ok(());
+        }
+        let mut header = tar::Header::new_old();
+        header.as_mut_bytes().copy_from_slice(&self.block);
+        if header.as_bytes().iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let size = header.entry_size().unwrap_or(0);
+        let kind = self.block[156];
+        if matches!(kind, b'L' | b'K' | b'x' | b'g') {
+            if size > LONGEST_HEADER {
+                return Err(io::Error::other(format!("a name or record in it has {size} bytes")));
+            }
+            self.records = (kind == b'x').then(Vec::new);
+            self.content = size.next_multiple_of(512);
+            return Ok(());
+        }
+        self.extended = kind == b'S' && self.block[482] != 0;
+        self.content = self.size.take().unwrap_or(size).next_multiple_of(512);
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Headers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.pass(&buffer[..length])?;
+        Ok(length)
+    }
+}
+
+/// The size among PAX records (POSIX pax, "Extended Header").
+fn size_record(records: &[u8]) -> Option<u64> {
+    let lines = records.split(|byte| *byte == b'\n');
+    let found = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(" size=")?.1.parse().ok());
+    found.last()
+}
+
+fn too_much() -> io::Error {
+    io::Error::other(format!("it comes to more than {RATIO} times its size, as archives made to fill disks do"))
+}
+
 /// A stream that ends in an error when it gives far more than it was made of.
 pub struct Bounded<R> {
     inner: R,
@@ -392,7 +497,7 @@ pub struct Bounded<R> {
 impl<R> Bounded<R> {
     /// Bounds what a compressed stream of some length may come to.
     pub fn new(inner: R, compressed: u64) -> Self {
-        Self { inner, left: compressed.saturating_mul(RATIO).max(ALLOWED) }
+        Self { inner, left: allowance(compressed) }
     }
 }
 
@@ -412,7 +517,14 @@ mod tests {
     use std::fs;
     use tar::EntryType;
 
-    const RULES: Rules = Rules { latest: crate::model::EPOCH, owner: None, whiteouts: false, devices: false, folder_times: true };
+    const RULES: Rules = Rules {
+        latest: crate::model::EPOCH,
+        owner: None,
+        whiteouts: false,
+        devices: false,
+        folder_times: true,
+        allowed: u64::MAX,
+    };
 
     fn tar(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
         let mut data = tar::Builder::new(Vec::new());

@@ -238,7 +238,7 @@ impl Planner<'_> {
             let causes = self.image_causes(&name, record, &pending);
             let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
             self.add(symbol, Kind::Image, name.as_str(), "build", causes);
-            let marks = trust::networks(self.project, self.places, &name);
+            let marks = trust::of_image(self.project, self.places, &name);
             if let Some(change) = self.changes.last_mut() {
                 change.trust = marks;
             }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: raised whenever the same inputs give other bytes.
-const ENGINE: u32 = 11;
+const ENGINE: u32 = 12;
 
 /// What a container takes from its image.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -403,6 +403,21 @@ impl Road<'_, '_> {
         let key = self.key("run", &chain(&self.layers), &(words, run.network, around, env, &self.config.workdir, who));
         Ok(Keys { mounted, ..Keys::of(key) })
     }
+}
+
+/// Whether what a `copy` comes to upon some layers is known already.
+pub fn copy_is_known(
+    (project, lock, name): (&Project, &Lock, &Name),
+    facts: &dyn Facts,
+    (index, copy): (usize, &Copy),
+    layers: &[LayerInfo],
+    workdir: &str,
+) -> bool {
+    let config = Config { workdir: workdir.to_owned(), ..Config::default() };
+    let (args, known) = (BTreeMap::new(), &mut BTreeMap::new());
+    let mut road = Road { project, lock, name, facts, known, layers: layers.to_vec(), config, args, debians: 0 };
+    let keys = road.copy(index, copy);
+    keys.is_ok_and(|keys| facts.step(&keys.key).or_else(|| facts.step(keys.narrow.as_ref()?)).is_some())
 }
 
 fn chain(layers: &[LayerInfo]) -> Vec<Digest> {

@@ -3,10 +3,10 @@
 use super::change::Cause;
 use super::desired::Desired;
 use crate::model::Name;
-use crate::spec::{MountSource, NetworkMode, Places, Project, Propagation, Step};
+use crate::spec::{MountSource, NetworkMode, Places, Project, Propagation, RunSource, Step};
 
-/// Commands of an image that reach the network while it is built, each with its place.
-pub fn networks(project: &Project, places: &Places, image: &Name) -> Vec<Cause> {
+/// What an image's commands reach beyond their sandbox while it is built, each with its place.
+pub fn of_image(project: &Project, places: &Places, image: &Name) -> Vec<Cause> {
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
     let reaches = |(_, step): &(usize, &Step)| matches!(step, Step::Run(run) if run.network);
     let mark = |(index, step): (usize, &Step)| {
@@ -18,7 +18,25 @@ pub fn networks(project: &Project, places: &Places, image: &Name) -> Vec<Cause> 
         let place = places.of(&format!("image.{image}.step{index}")).cloned();
         Some(Cause { text: format!("reaches the network while it is built: {shown}{more}"), place })
     };
-    steps.iter().enumerate().filter(reaches).filter_map(mark).collect()
+    let mut found: Vec<Cause> = steps.iter().enumerate().filter(reaches).filter_map(mark).collect();
+    for (index, step) in steps.iter().enumerate() {
+        let Step::Run(run) = step else { continue };
+        let place = places.of(&format!("image.{image}.step{index}")).cloned();
+        for mount in &run.mounts {
+            let text = match &mount.source {
+                RunSource::Ssh { .. } => "uses your ssh agent while it is built".to_owned(),
+                RunSource::Secret { name, .. } => match project.secrets.get(name) {
+                    Some(file) if file.starts_with('/') || file.split('/').any(|part| part == "..") => {
+                        format!("reads {file} of the host while it is built")
+                    }
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            found.push(Cause { text, place: place.clone() });
+        }
+    }
+    found
 }
 
 /// Every widening of trust that the project file asks for, with its place.

@@ -73,6 +73,7 @@ impl Store {
                 }
             }
         };
+        let making = Lock::wait(&place.with_extension("making"), Hold::Alone).doing(failed)?;
         if !place.is_dir() {
             let new = folder.join(format!("new-{}", sys::unique()));
             let made = fs::create_dir(&new).map_err(|error| disk_fault(&format!("cannot make the cache {id}"), error));
@@ -80,11 +81,9 @@ impl Store {
             sys::set_owner(&new, owner.0, owner.1)
                 .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(mode)))
                 .doing(|| format!("cannot make the cache {id}"))?;
-            // Another command may have been faster.
-            if fs::rename(&new, &place).is_err() {
-                let _ = fs::remove_dir_all(&new);
-            }
+            fs::rename(&new, &place).doing(|| format!("cannot make the cache {id}"))?;
         }
+        drop(making);
         Ok(Cache { place, id: id.to_owned(), _lock: lock })
     }
 
@@ -128,8 +127,8 @@ impl Store {
             count += 1;
             bytes += record.bytes;
             if !dry {
+                // The lock's file stays: somebody may be waiting for it.
                 super::collect::remove(self.root(), &path);
-                let _ = fs::remove_file(&lock);
             }
         }
         (count, bytes)

@@ -99,6 +99,10 @@ impl Store {
         if let Some(digest) = value.as_ref().and_then(|value| value.as_str()).and_then(Digest::parse) {
             return held.contains(&digest);
         }
+        // A step that changed nothing has no layer to follow: its few bytes stay, or it would run again.
+        if value.as_ref().is_some_and(|value| value.get("layer").is_some_and(serde_json::Value::is_null)) {
+            return true;
+        }
         let layer = value.as_ref().and_then(|value| value.get("layer")).and_then(|layer| layer.get("diff_id"));
         layer.and_then(|layer| layer.as_str()).and_then(Digest::parse).is_some_and(|layer| held.contains(&layer))
     }

@@ -180,7 +180,8 @@ impl Store {
 
 /// An error that says so when the cause is a full disk.
 pub fn disk_fault(doing: &str, error: io::Error) -> Fault {
-    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    // An error that was given words has lost its number.
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let fault = Fault::caused(doing.to_owned(), error);
     if full {
         fault.hint("the disk is full; `stead gc` frees what no project uses, or set STEAD_ROOT to another disk")

@@ -7,7 +7,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -110,6 +110,33 @@ pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io
     let how =
         OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     Ok(nix::fcntl::openat2(root, &path, how)?)
+}
+
+/// Removes an empty folder or an empty file beneath a root; what is anything else stays, and what is behind
+/// a link is not looked at.
+///
+/// # Errors
+/// Those of `unlinkat(2)`, other than that it is not empty.
+pub fn remove_if_empty(root: impl AsFd, path: &Path) -> io::Result<()> {
+    use nix::sys::stat::{SFlag, fstatat};
+    use nix::unistd::{UnlinkatFlags, unlinkat};
+    let path = relative(path);
+    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let Ok(folder) = nix::fcntl::openat2(root, parent, how) else { return Ok(()) };
+    let Ok(stat) = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return Ok(()) };
+    let removed = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR => unlinkat(&folder, name, UnlinkatFlags::RemoveDir),
+        SFlag::S_IFREG if stat.st_size == 0 => unlinkat(&folder, name, UnlinkatFlags::NoRemoveDir),
+        _ => return Ok(()),
+    };
+    match removed {
+        Ok(()) | Err(nix::errno::Errno::ENOTEMPTY | nix::errno::Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn relative(path: &Path) -> PathBuf {
@@ -248,10 +275,13 @@ pub fn create_file(path: &Path, mode: u32) -> io::Result<File> {
 /// # Errors
 /// Those of `fchown(2)`, `fchmod(2)` and `futimens(2)`.
 pub fn finish_file(file: &File, mode: u32, owner: (u32, u32), seconds: i64) -> io::Result<()> {
-    if owner != (0, 0) || !nix::unistd::geteuid().is_root() {
+    let metadata = file.metadata()?;
+    let changes = (metadata.uid(), metadata.gid()) != owner;
+    if changes {
         nix::unistd::fchown(file, Some(owner.0.into()), Some(owner.1.into()))?;
     }
-    if file.metadata()?.permissions().mode() & 0o7777 != mode {
+    // A change of owner takes bits away.
+    if changes || metadata.permissions().mode() & 0o7777 != mode {
         nix::sys::stat::fchmod(file, Mode::from_bits_truncate(mode))?;
     }
     let time = nix::sys::time::TimeSpec::new(seconds, 0);

@@ -118,7 +118,9 @@ fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Res
         set_string(&context, c"upperdir", &c_path(upper)?)?;
         set_string(&context, c"workdir", &c_path(work)?)?;
     }
+    // A layer's tar knows neither: files must be whole, and folders where they seem to be.
     set_string(&context, c"metacopy", c"off")?;
+    set_string(&context, c"redirect_dir", c"nofollow")?;
     // SAFETY: a command without arguments on an open descriptor.
     check(unsafe {
         libc::syscall(

@@ -436,3 +436,53 @@ fn a_dockerfile_is_converted_to_what_builds_the_same() {
     let failed = world.fails(&["convert", "dockerfile", "d/bad"]).err;
     assert!(failed.contains("there is no instruction RUM") && failed.contains("d/bad:2"), "{failed}");
 }
+
+#[test]
+fn what_commands_and_archives_may_not_do() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("review", "");
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    let write = |images: &str| world.write("stead.kdl", &format!("{text}{images}"));
+    // A link in place of a mount's folder leads nowhere when what was mounted is taken away (class of CVE-2024-23652).
+    let victim = world.root.join("victim");
+    fs::create_dir_all(victim.join("folder")).unwrap();
+    fs::write(victim.join("file"), "").unwrap();
+    let to = victim.display();
+    write(&format!(
+        "image \"a\" {{ from \"base\"; run \"mv /a /c && ln -s {to} /a\" {{ mount tmpfs=#true to=\"/a/folder\"; mount script=\"x\" to=\"/a/file\" }} }}\n"
+    ));
+    let _ = world.run(&["build", "a"]);
+    assert!(victim.join("folder").is_dir() && victim.join("file").exists(), "the host's files are gone");
+    // Names that mean something else in a layer.
+    write("image \"a\" { from \"base\"; run \": > /etc/.wh.issue\"; }\n");
+    assert!(world.fails(&["build", "a"]).err.contains("begin with .wh."));
+    // What an edit in place made of a copied file is not what is copied.
+    write("image \"a\" { from \"base\"; copy \"two/\" to=\"/srv\"; run \"echo edited >> /srv/x\"; }\n");
+    world.write("two/x", "x\n");
+    world.write("two/other", "1");
+    world.ok(&["build", "a"]);
+    world.write("two/other", "2");
+    world.ok(&["build", "a"]);
+    assert_eq!(world.ok(&["run", "-T", "a", "cat", "/srv/x", "/srv/other"]), "x\nedited\n2");
+    // A step that changes nothing is not run again after a collection.
+    write("image \"a\" { from \"base\"; run \"true\"; env A=\"1\"; }\n");
+    world.ok(&["build", "a"]);
+    world.ok(&["gc"]);
+    assert!(!world.run(&["build", "a"]).err.contains("run true"));
+    // What is hidden stays hidden for a copy from there.
+    write(
+        "image \"f\" { from \"base\"; run \"mkdir /d; touch /d/old\"; run \"rm -r /d; mkdir /d; touch /d/new\" }\nimage \"a\" { from \"base\"; copy \"/d/*\" from=\"f\" to=\"/out/\"; }\n",
+    );
+    world.ok(&["build", "a"]);
+    assert_eq!(world.ok(&["run", "-T", "a", "ls", "/out"]), "new\n");
+    // What a build reads of the host is marked, and an agent is nobody's without a word.
+    world.write("Dockerfile", "FROM base\nRUN --mount=type=ssh true\n");
+    write(
+        "secret \"k\" file=\"../outside\"\nimage \"a\" { from \"base\"; run \"true\" { mount secret=\"k\" to=\"/k\" } }\nimage \"s\" { dockerfile \"Dockerfile\" }\ncontainer \"c\" { image \"a\"; }\ncontainer \"d\" { image \"s\"; }\n",
+    );
+    let plan = world.ok(&["plan"]);
+    assert!(plan.contains("reads ../outside of the host while it is built") && plan.contains("uses your ssh agent"), "{plan}");
+    assert!(world.fails(&["build", "s"]).err.contains("stead build --ssh s"));
+}

@@ -143,6 +143,17 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         let failed = world.fails(&["build", "a"]).err;
         assert!(failed.contains(says) && failed.contains("stead.kdl:") && failed.contains("x.tar.gz"), "{body}: {failed}");
     }
+    // A sparse file whose holes are larger than anybody's disk, and a name that fills the memory.
+    python(
+        "i = tarfile.TarInfo('s'); i.size = 0\nb = bytearray(i.tobuf(tarfile.GNU_FORMAT)); b[156:157] = b'S'; b[483:495] = b'%011o\\0' % (7 << 30)\nb[386:398] = b'%011o\\0' % (7 << 30); b[398:410] = b'%011o\\0' % 0\nb[148:156] = b'        '; b[148:156] = b'%06o\\0 ' % sum(b)\nt.fileobj.write(bytes(b))",
+    );
+    let failed = world.fails(&["build", "a"]).err;
+    assert!(failed.contains("times its size"), "{failed}");
+    python(
+        "i = tarfile.TarInfo('n'); i.type = b'L'; i.size = 2 << 30\nt.fileobj.write(i.tobuf(tarfile.GNU_FORMAT))\nfor n in range(2048): t.fileobj.write(b'n' * (1 << 20))",
+    );
+    let refused = world.run(&["build", "a"]);
+    assert!(refused.code == 0 || refused.err.contains("a name or record in it"), "{}", refused.err);
     // A link that leads out is followed inside the tree, an absolute name lands inside.
     python(&format!("add('l', tarfile.SYMTYPE, '{to}')\nadd('l/new')\nadd('/abs/file')"));
     let _ = world.run(&["build", "a"]);

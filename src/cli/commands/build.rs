@@ -28,6 +28,9 @@ pub struct Arguments {
     /// The latest time in what is built, instead of the lock's: seconds since 1970, or a date.
     #[arg(long, value_name = "TIME")]
     epoch: Option<String>,
+    /// Let commands that ask for it use your ssh agent.
+    #[arg(long)]
+    ssh: bool,
     /// When a command fails, open a shell in the state before it.
     #[arg(long)]
     shell_on_failure: bool,
@@ -51,6 +54,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         frozen: arguments.frozen,
         offline: arguments.offline,
         why: arguments.why,
+        ssh: arguments.ssh,
         epoch,
         command: "build".into(),
         ..UpOptions::default()
@@ -80,7 +84,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let built = match built {
         Err(fault) if arguments.shell_on_failure => {
             context.ui.fault(&fault);
-            return shell(&loaded, &names, context).map(|()| fault.code());
+            return shell(&loaded, &names, epoch, context).map(|()| fault.code());
         }
         other => other?,
     };
@@ -92,8 +96,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Opens a shell in the state before the command that failed.
-fn shell(loaded: &LoadedProject, names: &BTreeSet<Name>, context: &Context) -> Outcome<()> {
-    let Some((name, rescue)) = apply::rescue(loaded, names)? else {
+fn shell(loaded: &LoadedProject, names: &BTreeSet<Name>, epoch: Option<i64>, context: &Context) -> Outcome<()> {
+    let Some((name, rescue)) = apply::rescue(loaded, names, epoch)? else {
         context.ui.say("no command failed, so there is no state to look around in");
         return Ok(());
     };

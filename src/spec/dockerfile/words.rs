@@ -165,6 +165,7 @@ impl Reader<'_> {
                     self.at += 1;
                 }
                 let (pattern, _) = self.pattern(&['}'])?;
+                bounded(&name, value.as_deref(), &pattern)?;
                 Ok(trim(&value.unwrap_or_default(), &pattern, operator == '#', longest))
             }
             '/' => {
@@ -177,6 +178,7 @@ impl Reader<'_> {
                     return Err(format!("${{{name}/…}} wants what to put in its place: ${{{name}/PATTERN/TEXT}}"));
                 }
                 let by = self.inner()?;
+                bounded(&name, value.as_deref(), &pattern)?;
                 Ok(replace(&value.unwrap_or_default(), &pattern, &by, every))
             }
             other => Err(format!("${{{name}{other}…}} is no substitution")),
@@ -248,6 +250,13 @@ impl Reader<'_> {
     }
 }
 
+fn bounded(name: &str, value: Option<&str>, pattern: &[char]) -> Result<(), String> {
+    if value.map_or(0, str::len) + pattern.len() > MATCHED {
+        return Err(format!("{name} is too long to be matched"));
+    }
+    Ok(())
+}
+
 fn choose(operator: char, name: &str, value: Option<String>, given: bool, word: String) -> Result<String, String> {
     match operator {
         '-' => Ok(if given { value.unwrap_or_default() } else { word }),
@@ -257,6 +266,9 @@ fn choose(operator: char, name: &str, value: Option<String>, given: bool, word: 
         other => Err(format!("${{{name}:{other}…}} is no substitution")),
     }
 }
+
+/// Values and patterns that are longer together would take for ever: matching is cubic.
+const MATCHED: usize = 1 << 14;
 
 /// Takes the shortest or longest match of a pattern from the front or the end.
 fn trim(value: &str, pattern: &[char], front: bool, longest: bool) -> String {

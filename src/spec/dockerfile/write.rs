@@ -455,6 +455,10 @@ fn duration(text: &str) -> Option<Span> {
         millis += number.parse::<f64>().ok()? * factor;
         rest = &unit[end..];
     }
+    // Docker counts nanoseconds in 63 bits.
+    if !(0.0..9e12).contains(&millis) {
+        return None;
+    }
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
