@@ -68,7 +68,7 @@ impl ScanCache {
     }
 
     /// How many files it knows.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
     }
 
@@ -152,7 +152,7 @@ mod tests {
         assert!(cache.differs(&ScanCache::default()));
         cache.keep(&kept);
         let again = ScanCache::read(&kept);
-        assert_eq!(again.len(), 2);
+        assert_eq!(again.count(), 2);
         assert!(again.knows("a", &metadata, &Digest::of("1")) && !again.knows("a", &metadata, &Digest::of("2")));
         let bytes = fs::read(&kept).unwrap();
         for end in 0..bytes.len() {

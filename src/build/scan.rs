@@ -461,7 +461,7 @@ fn look(
             *tree = Err(why);
         }
     }
-    if unseen.len() == old.len() && seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| seen.known)) {
+    if unseen.len() == old.count() && seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| seen.known)) {
         return true;
     }
     for (key, seen) in unseen.into_iter().zip(seen) {

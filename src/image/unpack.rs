@@ -481,7 +481,7 @@ impl<R: Read> Read for Headers<R> {
 fn size_record(records: &[u8]) -> Option<u64> {
     let lines = records.split(|byte| *byte == b'\n');
     let found = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(" size=")?.1.parse().ok());
-    found.last()
+    found.fold(None, |_, size| Some(size))
 }
 
 fn too_much() -> io::Error {
