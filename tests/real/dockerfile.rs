@@ -100,6 +100,13 @@ fn normal(config: &serde_json::Value) -> BTreeMap<&'static str, String> {
         if let Some(health) = value.as_object_mut().filter(|_| key == "Healthcheck") {
             // Defaults that one writes and the other leaves out.
             health.retain(|name, _| !name.starts_with("Start"));
+            // Two ways to write the same.
+            let words: Vec<String> = serde_json::from_value(health["Test"].clone()).unwrap_or_default();
+            if let [kind, shell, flag, line] = words.as_slice()
+                && (kind.as_str(), shell.as_str(), flag.as_str()) == ("CMD", "/bin/sh", "-c")
+            {
+                health.insert("Test".into(), serde_json::json!(["CMD-SHELL", line]));
+            }
         }
         let empty = value.is_null()
             || value.as_object().is_some_and(serde_json::Map::is_empty)
@@ -135,7 +142,9 @@ fn dockerfiles_build_as_buildah_builds_them() {
         skip("buildah is not installed");
         return;
     }
-    let cases = cases();
+    // Buildah takes a second for each: every fourth, and in CI all.
+    let step = if std::env::var_os("CI").is_some() { 1 } else { 4 };
+    let cases: Vec<(String, String)> = cases().into_iter().step_by(step).collect();
     let images: String = cases
         .iter()
         .map(|(name, _)| format!("image \"x-{name}\" {{ dockerfile \"cases/{name}/Dockerfile\" context=\"ctx\" }}\n"))
@@ -160,16 +169,14 @@ fn dockerfiles_build_as_buildah_builds_them() {
     buildah.ok(&["umount", &container]);
     buildah.ok(&["commit", "-q", &container, "localhost/base"]);
     let before = listing(&base[0]);
-    // Everything is built by us; by buildah, which takes a second for each, every fifth, and in CI all.
-    let step = if std::env::var_os("CI").is_some() { 1 } else { 5 };
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let compare = |number: usize, name: &str, text: &str| -> Vec<String> {
+    let compare = |name: &str, text: &str| -> Vec<String> {
         let ours = ours(&buildah.folder, name, layers(&format!("x-{name}")), text);
         let (ours, alone) = match ours {
             Ok(ours) => ours,
             Err(wrong) => return wrong,
         };
-        if alone || !number.is_multiple_of(step) {
+        if alone {
             return Vec::new();
         }
         let (theirs, inspected) = match theirs(&buildah, &world, name) {
@@ -199,7 +206,7 @@ fn dockerfiles_build_as_buildah_builds_them() {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some((name, text)) = cases.get(number) else { return };
-                    wrong.lock().unwrap().extend(compare(number, name, text));
+                    wrong.lock().unwrap().extend(compare(name, text));
                 }
             });
         }
