@@ -34,6 +34,8 @@ impl Made {
 pub struct Early {
     pub index: usize,
     pub workdir: String,
+    /// Whose a `folder` is.
+    pub user: String,
     pub below: Vec<LayerInfo>,
     /// For a `copy` from an image: that image's layers.
     pub from: Vec<LayerInfo>,

@@ -231,16 +231,17 @@ pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Outcome<Folders> {
     Ok(target.folders)
 }
 
-/// Makes a folder, unless something is there.
+/// Makes a folder of a user's, with those above it that are missing, unless something is there.
 ///
 /// # Errors
-/// Failures to write.
-pub fn folder(path: &str, onto: Onto) -> Outcome<Folders> {
-    let copy = Copy::default();
+/// Unknown users, failures to write.
+pub fn folder(path: &str, user: &str, onto: Onto) -> Outcome<Folders> {
+    let copy = Copy { owner: Some(user.to_owned()).filter(|user| !user.is_empty()), ..Copy::default() };
     let mut target = Target::new(&copy, onto)?;
     let path = onto.below.resolve(Path::new(path));
-    if onto.below.entry(&path).is_none() {
-        target.folder(&path, 0o755)?;
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|folder| onto.below.entry(folder).is_none()).collect();
+    while let Some(folder) = missing.pop() {
+        target.folder(folder, 0o755)?;
     }
     Ok(target.folders)
 }

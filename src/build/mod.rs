@@ -353,7 +353,7 @@ impl Builder<'_> {
                 }
             }
             if matches!(step, Step::Debian(_) | Step::Copy(_) | Step::Add(_)) {
-                found.push(Early { index, workdir: workdir.clone(), below: pending.layers.clone(), from });
+                found.push(Early { index, workdir: workdir.clone(), user: String::new(), below: pending.layers.clone(), from });
             }
         }
         found
@@ -423,6 +423,7 @@ impl Builder<'_> {
                 &Early {
                     index: pending.index,
                     workdir: pending.config.workdir.clone(),
+                    user: pending.config.user.clone(),
                     below: pending.layers.clone(),
                     from: pending.from.clone(),
                 },
@@ -472,7 +473,7 @@ impl Builder<'_> {
         match &self.project.images[name].steps[early.index] {
             Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
             Step::Copy(copy) if copy.from.is_some() => made.folders = copy::from_image(copy, &self.view(&early.from), onto)?,
-            Step::Folder(path) => made.folders = copy::folder(path, onto)?,
+            Step::Folder(path) => made.folders = copy::folder(path, &early.user, onto)?,
             Step::Copy(copy) => {
                 let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
                 made.folders = copy::from_folder(copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;

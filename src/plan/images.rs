@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: raised whenever the same inputs give other bytes.
-const ENGINE: u32 = 12;
+const ENGINE: u32 = 13;
 
 /// What a container takes from its image.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -323,7 +323,7 @@ impl Road<'_, '_> {
                 let placed = (&add.to, &add.owner, &add.mode, &self.config.workdir, &add.exclude, add.unpack, add.as_docker);
                 Keys::of(self.key("add", &chain(&self.layers), &(known, folder, name, placed)))
             }
-            Step::Folder(path) => Keys::of(self.key("folder", &chain(&self.layers), path)),
+            Step::Folder(path) => Keys::of(self.key("folder", &chain(&self.layers), &(path, &self.config.user))),
             Step::Run(run) => self.run(index, run)?,
         };
         let found = self.facts.step(&keys.key).or_else(|| self.facts.step(keys.narrow.as_ref()?));

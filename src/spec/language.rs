@@ -213,7 +213,7 @@ const IMAGE: Node = Node::new(
             Node::new("env", "Variables for this command only.", "env CI=1").free(Plain).many(),
         ])
         .many(),
-    Node::new("folder", "Makes a folder, unless something is there.", "folder \"/srv/app\"").args(&[arg("path", Path)]).many(),
+    Node::new("folder", "Makes a folder of the image's `user` so far, unless something is there.", "folder \"/srv/app\"").args(&[arg("path", Path)]).many(),
     ENV,
     WORKDIR.many(),
     USER.many(),

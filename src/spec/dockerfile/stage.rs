@@ -3,7 +3,7 @@
 //! What an instruction of a stage means is `write`'s.
 
 use super::Request;
-use super::syntax::{Instruction, Syntax, raw_words};
+use super::syntax::{Instruction, Syntax, parse, raw_words};
 use super::words::expand;
 use super::write::Writer;
 use crate::model::{Name, Place, nearest};
@@ -175,7 +175,8 @@ impl Stages {
         let mut queue = vec![self.target];
         while let Some(index) = queue.pop() {
             let stage = &self.stages[index];
-            let from = stage.instructions.iter().flat_map(sources_of).chain([stage.from.clone()]);
+            let held = self.triggered(index, around);
+            let from = stage.instructions.iter().chain(&held).flat_map(sources_of).chain([stage.from.clone()]);
             for other in from.filter_map(|name| find(&self.stages, &name, index)) {
                 if needed.insert(other) {
                     queue.push(other);
@@ -216,6 +217,22 @@ impl Stages {
             }
         }
         made
+    }
+
+    /// The instructions that a stage's base holds for it: they may name stages of this file.
+    fn triggered(&self, index: usize, around: &dyn Surroundings) -> Vec<Instruction> {
+        let stage = &self.stages[index];
+        let texts: Vec<String> = match find(&self.stages, &stage.from, index) {
+            Some(other) => {
+                let held = self.stages[other].instructions.iter().filter(|one| one.name == "ONBUILD");
+                held.map(|one| one.rest.clone()).collect()
+            }
+            None if stage.from == "scratch" => Vec::new(),
+            None => around.image(&stage.from).map(|name| around.given(&name).triggers).unwrap_or_default(),
+        };
+        // What is wrong with them is told where they are carried out.
+        let mut sink = Sink::default();
+        texts.iter().flat_map(|text| parse(&stage.place.file, text, &mut sink).instructions).collect()
     }
 
     pub fn image_of(&self, index: usize, request: &Request) -> Name {

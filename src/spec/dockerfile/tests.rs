@@ -364,3 +364,11 @@ fn what_is_converted_says_the_same() {
     }
     assert!(count > 150, "{count}");
 }
+
+#[test]
+fn triggers_may_name_stages_of_whoever_starts_from_their_image() {
+    let (app, images) = app("FROM base AS tools\nFROM base AS lib\nONBUILD COPY --from=tools /x /x\nFROM lib\n");
+    let tools = Name::parse("app").unwrap().inner("tools");
+    assert!(images.contains_key(&tools));
+    assert!(app.steps.iter().any(|step| matches!(step, Step::Copy(copy) if copy.from.as_ref() == Some(&tools))));
+}
