@@ -324,7 +324,7 @@ impl Cgroup {
     /// Stops every process inside, or lets them go on; returns when it is so.
     ///
     /// # Errors
-    /// Those of writing; a cgroup that does not come to rest within ten seconds.
+    /// Those of writing; a cgroup that is gone, or does not come to rest within ten seconds.
     pub fn freeze(&self, host: &Host, frozen: bool) -> io::Result<()> {
         let (file, value, told, line) = match (&self.v2, host.place("freezer")) {
             (Some(folder), _) => (
@@ -334,7 +334,8 @@ impl Cgroup {
                 if frozen { "frozen 1" } else { "frozen 0" },
             ),
             (None, Some(place)) => {
-                let folder = self.v1.iter().find(|folder| folder.starts_with(place)).cloned().unwrap_or_default();
+                let folder = self.v1.iter().find(|folder| folder.starts_with(place));
+                let folder = folder.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its cgroup is gone"))?;
                 let word = if frozen { "FROZEN" } else { "THAWED" };
                 (folder.join("freezer.state"), word, folder.join("freezer.state"), word)
             }
@@ -562,4 +563,18 @@ fn enable(root: &Path, path: &str, controllers: &[String], pages: bool) -> io::R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_neither_frozen_nor_let_go() {
+        let host = Host { v1: vec![("freezer".to_owned(), "/nowhere/freezer".into())], v2: None, v2_controllers: Vec::new() };
+        let gone = Cgroup::open(&host, &CgroupSpec { path: "gone".to_owned(), ..CgroupSpec::default() });
+        for frozen in [true, false] {
+            assert_eq!(gone.freeze(&host, frozen).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+        }
+    }
 }
