@@ -3,7 +3,7 @@
 use super::known::ScanCache;
 use super::view::View;
 use crate::image::{self, Bounded, CAPABILITY, Headers, Rules, decompressed, is_archive};
-use crate::model::{Context, Digest, Fault, Hasher, Mode, Outcome, pattern_matches};
+use crate::model::{Context, Digest, Fault, Mode, Outcome, pattern_matches};
 use crate::plan::{FileTree, TreeKind};
 use crate::runtime::identity_in;
 use crate::spec::Copy;
@@ -151,15 +151,7 @@ fn check(source: &Path, digest: Digest, known: &ScanCache, shown: &str) -> Outco
 
 /// The digest of a file, however long.
 pub fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
+    Digest::of_stream(File::open(path)?)
 }
 
 /// Gives something the times of another thing.

@@ -1,7 +1,7 @@
 //! The layers of an image's own steps → one layer that comes to the same.
 
 use super::copy::copy_times;
-use crate::image::{CAPABILITY, OPAQUE};
+use crate::image::{CAPABILITY, OPAQUE, is_whiteout};
 use crate::model::{Context, Outcome};
 use crate::store::disk_fault;
 use crate::sys;
@@ -99,10 +99,6 @@ fn folders(layer: &Path, tree: &Path) -> io::Result<()> {
     sys::set_owner(tree, metadata.uid(), metadata.gid())?;
     fs::set_permissions(tree, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
     copy_times(&metadata, tree)
-}
-
-fn is_whiteout(metadata: &Metadata) -> bool {
-    metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 
 fn is_opaque(path: &Path) -> io::Result<bool> {

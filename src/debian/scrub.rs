@@ -2,9 +2,9 @@
 //!
 //! The list follows what makes installations differ (Debian wiki, "ReproducibleInstalls").
 
+use crate::image::is_whiteout;
 use crate::model::{Context, Outcome};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Files that go.
@@ -84,11 +84,6 @@ pub fn scrub(tree: &Path, epoch: i64) -> Outcome<()> {
         fs::write(place, days(&text, epoch / 86_400)).doing(failed)?;
     }
     Ok(())
-}
-
-fn is_whiteout(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 
 /// Removes the files below a folder.

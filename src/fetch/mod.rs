@@ -2,11 +2,11 @@
 //!
 //! Owns how bytes come here. Which files, and from where, is for `debian`, `build` and `image` to say.
 
-use crate::model::{Context, Digest, Fault, Hasher, Outcome};
+use crate::model::{Context, Digest, Fault, Outcome};
 use crate::store::{Store, disk_fault};
 use crate::sys;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -255,15 +255,7 @@ async fn pause(attempt: u32) {
 }
 
 fn digest_file(path: &Path) -> Outcome<Digest> {
-    let mut file = File::open(path).doing(|| format!("cannot read {}", path.display()))?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer).doing(|| format!("cannot read {}", path.display()))? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
+    File::open(path).and_then(Digest::of_stream).doing(|| format!("cannot read {}", path.display()))
 }
 
 /// A runtime for one thread.

@@ -168,7 +168,8 @@ fn write_entries(root: &Path, top: &Metadata, entries: &[(PathBuf, Metadata)], o
     Ok(count)
 }
 
-fn is_whiteout(metadata: &Metadata) -> bool {
+/// Whether something is overlayfs' mark for what is gone.
+pub fn is_whiteout(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 

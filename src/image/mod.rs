@@ -14,6 +14,6 @@ pub use archive::write_layout;
 pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
 pub use config::{load, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, LONGEST, Manifest, import};
-pub use layer::{CAPABILITY, OPAQUE, digest_tree, write_tar};
+pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_whiteout, write_tar};
 pub use layout::{Layout, named_parts, small_file};
 pub use unpack::{Bounded, Headers, Rules, Tree, allowance, decompressed, is_archive};

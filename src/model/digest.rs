@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use std::io::{self, Read};
 
 /// A SHA-256 digest, written as 64 hexadecimal characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +56,23 @@ impl Digest {
     /// The first `length` hexadecimal characters, for people and for short kernel names.
     pub fn short(&self, length: usize) -> String {
         self.hex()[..length.min(64)].to_owned()
+    }
+
+    /// The digest of all that a stream gives, however long.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn of_stream(mut from: impl Read) -> io::Result<Self> {
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(length) => hasher.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The first eight bytes as a number, for choices that must be stable (addresses, ports).
