@@ -91,7 +91,7 @@ fn compare(upper: &Path, folder: &Path, below: &View, found: &mut Vec<(PathBuf, 
 ///
 /// # Errors
 /// A container that was never started; those of mounting, reading and writing.
-pub fn export(instance: &Instance, name: &str, out: &mut impl Write) -> Outcome<u64> {
+pub fn export(instance: &Instance, name: &str, out: &mut (impl Write + Send)) -> Outcome<u64> {
     let layers = layers(instance, name)?;
     let mut lower = vec![layers.upper];
     lower.extend(layers.lower);

@@ -4,18 +4,16 @@ use super::known::ScanCache;
 use super::view::View;
 use crate::image::{self, Bounded, CAPABILITY, Headers, Rules, decompressed, is_archive};
 use crate::model::{Context, Digest, Fault, Mode, Outcome, pattern_matches};
-use crate::plan::{FileTree, TreeKind};
+use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::runtime::identity_in;
 use crate::spec::Copy;
 use crate::store::disk_fault;
-use crate::sys;
-use std::collections::BTreeMap;
+use crate::sys::{self, Nearby};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::path::{Component, Path, PathBuf};
 
 /// A folder of a step's tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +37,14 @@ pub struct Onto<'a> {
     pub epoch: i64,
 }
 
+/// Where a step takes files of the project's from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub folder: &'a Path,
+    pub known: &'a ScanCache,
+    pub last: Option<&'a Last>,
+}
+
 /// Where things go and whose they are.
 struct Target<'a> {
     below: &'a View,
@@ -52,15 +58,24 @@ struct Target<'a> {
     /// A Dockerfile's copies from an image keep owners, unless it names one.
     keeps_owners: bool,
     folders: Folders,
+    /// A folder that is made.
+    beside: PathBuf,
 }
 
 /// Copies files of the project's folder.
 ///
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
-pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCache, onto: Onto) -> Outcome<Folders> {
+pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) -> Outcome<Folders> {
+    let Source { folder, known, last } = source;
     let mut target = Target::new(copy, onto)?;
-    let base = lone_base(copy, Some(files), onto.below, base(copy, onto.below, onto.workdir));
+    let base = destination(copy, Some(files), onto.below, onto.workdir);
+    let there: HashMap<&str, &TreeEntry> = match last {
+        Some(last) if last.manner == manner(copy, files, onto)? => {
+            last.files.entries.iter().map(|entry| (entry.to.as_str(), entry)).collect()
+        }
+        _ => HashMap::new(),
+    };
     for (name, content) in &copy.inline {
         let into = copy.to.ends_with('/') || copy.sources.len() + copy.inline.len() > 1;
         let to = if into { base.join(name) } else { base.clone() };
@@ -69,7 +84,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
     }
     let mut later = Vec::new();
     for entry in &files.entries {
-        let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
+        let to = entry.place(&base);
         match &entry.kind {
             TreeKind::Folder => {
                 // What a copy makes on its way is not what it copies.
@@ -78,15 +93,15 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
             }
             TreeKind::Link(link) => target.link(&to, Path::new(link))?,
             TreeKind::File { digest, executable } => {
-                let source = folder.join(&entry.from);
                 let usual = if *executable { 0o755 } else { 0o644 };
                 if !copy.unpack && copy.inline.is_empty() {
                     // Where it goes is made now; what it holds comes with all others.
                     target.parents(&to)?;
                     let mode = target.mode(entry.mode.unwrap_or(usual), false);
-                    later.push(Later { place: target.place(&to), source, mode, shown: &entry.from, digest: *digest });
+                    later.push(Later { to, mode, entry, digest: *digest });
                     continue;
                 }
+                let source = folder.join(&entry.from);
                 if copy.unpack && entry.whole && begins_as_archive(&source)? {
                     // It is unpacked into the folder that its file would have gone to.
                     let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
@@ -100,44 +115,52 @@ pub fn from_folder(copy: &Copy, files: &FileTree, folder: &Path, known: &ScanCac
             }
         }
     }
-    copy_all(&later, target.owner, target.epoch, known)?;
+    let (tree, owner, epoch) = (target.tree, target.owner, target.epoch);
+    // Files of one folder are made by one thread: the folder is locked meanwhile.
+    sys::on_all_cores(&later, 64, |_, part| {
+        let (mut from, mut new, mut old) = <(Nearby, Nearby, Nearby)>::default();
+        part.iter().try_for_each(|Later { to, mode, entry, digest }| {
+            let place = place(tree, to);
+            let was = there.get(entry.to.as_str()).filter(|was| (&was.kind, was.mode) == (&entry.kind, entry.mode));
+            if was.and(last).is_some_and(|last| new.link(&mut old, &self::place(&last.tree, to), &place).is_ok()) {
+                return Ok(());
+            }
+            let cannot = || format!("cannot write {}", place.display());
+            let source = folder.join(&entry.from);
+            let file = from.open(&source).doing(|| format!("cannot read {}", entry.from))?;
+            let out = new.create(&place, *mode).map_err(|error| disk_fault(&cannot(), error))?;
+            sys::copy_file(&file, &out).map_err(|error| disk_fault(&cannot(), error))?;
+            sys::finish_file(&out, *mode, owner, epoch).doing(cannot)?;
+            check(&source, *digest, known, &entry.from)
+        })
+    })?;
     Ok(target.folders)
 }
 
-/// A file whose place is made, and that is yet to be copied.
+/// A file whose folder is made, and that is yet to be copied.
 struct Later<'a> {
-    place: PathBuf,
-    source: PathBuf,
+    to: PathBuf,
     mode: u32,
-    shown: &'a str,
+    entry: &'a TreeEntry,
     digest: Digest,
 }
 
-/// Copies files on all cores: making many small ones is work for the processor.
-fn copy_all(all: &[Later], owner: (u32, u32), epoch: i64, known: &ScanCache) -> Outcome<()> {
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-    let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(all.len());
-    let one = |file: &Later| -> Outcome<()> {
-        let cannot = || format!("cannot write {}", file.place.display());
-        let source = File::open(&file.source).doing(|| format!("cannot read {}", file.shown))?;
-        let out = sys::create_file(&file.place, file.mode).map_err(|error| disk_fault(&cannot(), error))?;
-        sys::copy_file(&source, &out).map_err(|error| disk_fault(&cannot(), error))?;
-        sys::finish_file(&out, file.mode, owner, epoch).doing(cannot)?;
-        check(&file.source, file.digest, known, file.shown)
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..lanes {
-            scope.spawn(|| {
-                while let Some(file) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(fault) = one(file) {
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-                        next.store(all.len(), Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+/// The layer that a step came to before: files that are as they were are named again, not copied.
+pub struct Last {
+    pub tree: PathBuf,
+    pub files: FileTree,
+    /// Of all that files of equal content could differ in.
+    pub manner: Digest,
+}
+
+/// Where a copy puts its files and what they are like, as far as its own files do not tell.
+///
+/// # Errors
+/// An owner that is not known.
+pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Outcome<Digest> {
+    let target = Target::new(copy, onto)?;
+    let base = destination(copy, Some(files), onto.below, onto.workdir);
+    Ok(Digest::of_json(&(base, target.owner, target.mode, target.as_docker, target.epoch)))
 }
 
 /// A file that was copied must be what was scanned: its identity tells, or else its content.
@@ -297,7 +320,7 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
     if copy.unpack {
         return None;
     }
-    let base = lone_base(copy, tree, below, base(copy, below, workdir));
+    let base = destination(copy, tree, below, workdir);
     let mut folders: BTreeMap<PathBuf, Option<(u32, u32, u32, i64)>> = BTreeMap::new();
     let mut visit = |path: &Path, itself: bool| {
         for folder in path.ancestors().skip(usize::from(!itself)) {
@@ -313,9 +336,15 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
     for (name, _) in &copy.inline {
         visit(&base.join(name), false);
     }
+    let mut beside = None;
     for entry in tree.iter().flat_map(|tree| &tree.entries) {
-        let to = if entry.to.is_empty() { base.clone() } else { base.join(&entry.to) };
-        visit(&to, entry.kind == TreeKind::Folder);
+        // Most files stand beside the one before them.
+        let parent = entry.to.rsplit_once('/').map(|(parent, _)| parent);
+        let is_folder = entry.kind == TreeKind::Folder;
+        if is_folder || parent.is_none() || parent != beside {
+            visit(&entry.place(&base), is_folder);
+        }
+        beside = parent;
     }
     let mut contents = Vec::new();
     if let Some(from) = from {
@@ -390,16 +419,14 @@ fn base(copy: &Copy, below: &View, workdir: &str) -> PathBuf {
     below.resolve(&Path::new(workdir).join(&copy.to))
 }
 
-/// As a Dockerfile has it: a lone file goes into a folder that is there.
-fn lone_base(copy: &Copy, files: Option<&FileTree>, below: &View, mut base: PathBuf) -> PathBuf {
-    if let (Some([only]), true) = (files.map(|files| files.entries.as_slice()), copy.as_docker)
+/// Where the files of a copy go. As a Dockerfile has it, a lone one goes into a folder that is there.
+pub fn destination(copy: &Copy, files: Option<&FileTree>, below: &View, workdir: &str) -> PathBuf {
+    let mut base = base(copy, below, workdir);
+    if let (Some([only]), true) = (files.map(|files| files.entries.as_slice()), copy.as_docker && !copy.unpack)
         && only.to.is_empty()
         && (base == Path::new("/") || below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir()))
     {
-        let archive = copy.unpack;
-        if !archive {
-            base.push(Path::new(&only.from).file_name().unwrap_or_default());
-        }
+        base.push(Path::new(&only.from).file_name().unwrap_or_default());
     }
     base
 }
@@ -424,6 +451,7 @@ impl<'a> Target<'a> {
             as_docker: copy.as_docker,
             exclude: &copy.exclude,
             keeps_owners: copy.as_docker && copy.owner.is_none(),
+            beside: PathBuf::new(),
             folders: [(PathBuf::from("/"), Folder { owner: (0, 0), mode: 0o755, exact: None })].into(),
         })
     }
@@ -440,12 +468,17 @@ impl<'a> Target<'a> {
     /// Makes the folders above a path; what each is like is settled at the end.
     fn parents(&mut self, path: &Path) -> Outcome<()> {
         // Whatever a name is made of: nothing is written outside the tree.
-        if path.components().any(|part| part == std::path::Component::ParentDir) {
+        if path.components().any(|part| part == Component::ParentDir) {
             return Err(Fault::new(format!("{} climbs", path.display())));
         }
-        let Some(parent) = path.parent().filter(|parent| !self.folders.contains_key(*parent)) else { return Ok(()) };
-        self.parents(parent)?;
-        self.make_folder(parent, Folder { owner: (0, 0), mode: 0o755, exact: None })
+        // Most files stand beside the one before them.
+        let Some(parent) = path.parent().filter(|parent| self.beside.as_os_str() != parent.as_os_str()) else { return Ok(()) };
+        if !self.folders.contains_key(parent) {
+            self.parents(parent)?;
+            self.make_folder(parent, Folder { owner: (0, 0), mode: 0o755, exact: None })?;
+        }
+        parent.clone_into(&mut self.beside);
+        Ok(())
     }
 
     /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.

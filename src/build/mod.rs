@@ -19,7 +19,7 @@ pub use scan::Scanner;
 pub use view::View;
 
 use self::ahead::{Ahead, Early, Made};
-use self::copy::{Folders, Onto};
+use self::copy::{Folders, Last, Onto, Source};
 use crate::debian::{self, Mirrors, Settings};
 use crate::fetch::{self, Progress};
 use crate::git;
@@ -32,6 +32,7 @@ use crate::plan::{
 use crate::runtime::Spec;
 use crate::spec::{Add, AddSource, Copy, Debian, Outside, Places, Project, Run, Step};
 use crate::store::{Cache, Lease, Staging, Store, disk_fault};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -430,7 +431,17 @@ impl Builder<'_> {
             )?,
         };
         copy::settle(&made.tree(), &below, &made.folders, self.lock.epoch)?;
-        Ok(StepOutput { layer: self.adopt(&made.tree())?, skipped: made.skipped })
+        let layer = self.adopt(&made.tree())?;
+        if let (Step::Copy(copy), Some(layer)) = (step, &layer)
+            && copy.is_plain()
+        {
+            let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
+            let onto = Onto { below: &below, workdir: &pending.config.workdir, tree: &made.tree(), epoch: self.lock.epoch };
+            let manner = copy::manner(copy, files, onto)?;
+            let last = LastCopy { layer: layer.clone(), manner, listing: listing(self.store, files)? };
+            self.store.put_result(&self.last_key(name, pending.index), &last)?;
+        }
+        Ok(StepOutput { layer, skipped: made.skipped })
     }
 
     /// A shell in the state before the next command that images, or what they are made from, would run.
@@ -476,13 +487,31 @@ impl Builder<'_> {
             Step::Folder(path) => made.folders = copy::folder(path, &early.user, onto)?,
             Step::Copy(copy) => {
                 let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
-                made.folders = copy::from_folder(copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;
+                let last = self.last(name, early.index)?;
+                made.folders = copy::from_folder(copy, files, self.source(last.as_ref()), onto)?;
             }
             Step::Add(add) => made.folders = self.add(add, &made.staging, onto)?,
             _ => {}
         }
         made.seen = view.seen();
         Ok(made)
+    }
+
+    fn source<'s>(&'s self, last: Option<&'s Last>) -> Source<'s> {
+        Source { folder: self.scanner.folder(), known: &self.scanner.cache, last }
+    }
+
+    fn last_key(&self, name: &Name, index: usize) -> Digest {
+        Digest::of_json(&("last copy", self.scanner.folder(), name, index))
+    }
+
+    /// What a step copied when it was last run.
+    fn last(&self, name: &Name, index: usize) -> Outcome<Option<Last>> {
+        let Some(LastCopy { layer, manner, listing }) = self.store.result(&self.last_key(name, index)) else { return Ok(None) };
+        self.pin([&layer.diff_id])?;
+        let there = self.store.layer(&layer.diff_id).and_then(|_| self.store.blob(&listing));
+        let files = there.and_then(|listing| serde_json::from_slice(&listing).ok());
+        Ok(files.map(|files| Last { tree: self.store.layer_path(&layer.diff_id), files, manner }))
     }
 
     /// Fetches what an `add` names, and puts it in place.
@@ -586,13 +615,25 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
     let mut steps = Vec::new();
     for (index, mut step) in step_records(project, lock, name, facts) {
         if let Ok(tree) = facts.scanner.tree(name, index) {
-            let listing = serde_json::to_vec(tree).doing(|| "cannot list copied files".into())?;
-            step.listing = Some(facts.store.put_blob(&listing)?);
+            step.listing = Some(listing(facts.store, tree)?);
         }
         steps.push(step);
     }
     let settings = project.images.get(name).map(settings).unwrap_or_default();
     Ok(ImageRecord { digest: image.digest, steps, settings })
+}
+
+/// Keeps what a copy took.
+fn listing(store: &Store, files: &FileTree) -> Outcome<Digest> {
+    store.put_blob(&serde_json::to_vec(files).doing(|| "cannot list copied files".into())?)
+}
+
+/// What a step copied, and to which layer that came.
+#[derive(Serialize, Deserialize)]
+struct LastCopy {
+    layer: LayerInfo,
+    manner: Digest,
+    listing: Digest,
 }
 
 struct State {

@@ -28,7 +28,7 @@ impl Builder<'_> {
             fs::create_dir(&context).doing(|| "cannot make a staging folder".into())?;
             let below = super::View::new(Vec::new());
             let onto = copy::Onto { below: &below, workdir: "/", tree: &context, epoch: self.lock.epoch };
-            let folders = copy::from_folder(&copy, files, self.scanner.folder(), &self.scanner.cache, onto)?;
+            let folders = copy::from_folder(&copy, files, self.source(None), onto)?;
             copy::settle(&context, &below, &folders, self.lock.epoch)?;
         }
         let mut contexts = 0;

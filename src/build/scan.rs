@@ -7,12 +7,13 @@ use super::known::{Identity, ScanCache};
 use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
+use crate::sys;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The files of all `copy` steps of a project, and the archives that images start from.
@@ -419,24 +420,12 @@ fn look(
         // By the clock as it is now: reading took its time.
         Ok(Seen { identity, digest, mode, known: false, trusted: identity.is_old(now()) })
     };
-    let lanes = std::thread::available_parallelism().map_or(1, usize::from);
-    // Small parts, taken in turn: files that must be read stand together.
-    let parts: Vec<&[String]> = unseen.chunks(64).collect();
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        // Few files are looked at here.
-        let lanes = if parts.len() < 2 { 1 } else { lanes };
-        for lane in 0..lanes {
-            let work = || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(part) = parts.get(index) else { return };
-                    let seen: Vec<io::Result<Seen>> = part.iter().map(see).collect();
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push((index, seen));
-                }
-            };
-            if lane + 1 == lanes { work() } else { drop(scope.spawn(work)) }
-        }
+    let found = Mutex::new(Vec::new());
+    // Small parts: files that must be read stand together.
+    let Ok(()) = sys::on_all_cores(&unseen, 64, |index, part| {
+        let seen: Vec<io::Result<Seen>> = part.iter().map(see).collect();
+        found.lock().unwrap_or_else(PoisonError::into_inner).push((index, seen));
+        Ok::<(), Infallible>(())
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_by_key(|(index, _)| *index);

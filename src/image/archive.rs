@@ -14,7 +14,7 @@ use std::io::{self, Write};
 ///
 /// # Errors
 /// Blobs that the store lost; those of writing.
-pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut impl Write) -> Outcome<()> {
+pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Outcome<()> {
     let lost = || Fault::new(format!("image {} is not whole in the store", image.digest.short(12))).hint("type `stead build`");
     let manifest = store.blob(&image.digest).ok_or_else(lost)?;
     let described: serde_json::Value = serde_json::from_slice(&manifest).doing(|| "cannot read the image's manifest".into())?;

@@ -6,7 +6,7 @@
 //! PAX records only where ustar cannot say it.
 
 use crate::model::{Hasher, LayerInfo};
-use crate::sys;
+use crate::sys::{self, Nearby};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::{self, File, Metadata};
@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// The attribute by which overlay hides what lies below a folder.
 pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
@@ -22,20 +23,28 @@ pub const CAPABILITY: &CStr = c"security.capability";
 
 /// Every path of a tree but its root, sorted by their bytes, folders before what they hold.
 fn walk(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
-    let mut found = Vec::new();
+    let found = Mutex::new(Vec::new());
     let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root.join(&folder))? {
-            let entry = entry?;
-            let path = folder.join(entry.file_name());
-            let metadata = entry.metadata()?;
-            if metadata.is_dir() {
-                folders.push(path.clone());
+    // One level after the other, the folders of each on all cores.
+    while !folders.is_empty() {
+        let below = Mutex::new(Vec::new());
+        sys::on_all_cores(&folders, 8, |_, part| {
+            let mut entries = Vec::new();
+            for folder in part {
+                for entry in fs::read_dir(root.join(folder))? {
+                    let entry = entry?;
+                    entries.push((folder.join(entry.file_name()), entry.metadata()?));
+                }
             }
-            found.push((path, metadata));
-        }
+            let inner = entries.iter().filter(|(_, metadata)| metadata.is_dir()).map(|(path, _)| path.clone());
+            below.lock().unwrap_or_else(PoisonError::into_inner).extend(inner);
+            found.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
+            Ok::<(), io::Error>(())
+        })?;
+        folders = below.into_inner().unwrap_or_else(PoisonError::into_inner);
     }
-    found.sort_by(|(a, _), (b, _)| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
     Ok(found)
 }
 
@@ -52,49 +61,8 @@ pub fn digest_tree(root: &Path, epoch: i64) -> io::Result<LayerInfo> {
     }
     top = normal(root.to_owned(), &top, epoch)?.unwrap_or(top);
     let mut counter = Counter { hasher: Hasher::default(), length: 0 };
-    if entries.len() < FEW {
-        let files = write_entries(root, &top, &entries, &mut counter)?;
-        return Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None });
-    }
-    // One thread reads while another hashes.
-    let (sender, receiver) = std::sync::mpsc::sync_channel(8);
-    let files = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut chunks = Chunks { sender, buffer: Vec::with_capacity(CHUNK) };
-            write_entries(root, &top, &entries, &mut chunks).and_then(|files| chunks.flush().map(|()| files))
-        });
-        for chunk in receiver {
-            counter.write_all(&chunk)?;
-        }
-        reader.join().unwrap_or_else(|_| Err(io::Error::other("reading the tree broke")))
-    })?;
+    let files = write_entries(root, &top, &entries, &mut counter)?;
     Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
-}
-
-/// Trees with fewer entries are hashed by one thread.
-const FEW: usize = 64;
-/// How much is read before it is handed on.
-const CHUNK: usize = 256 << 10;
-
-/// A stream in pieces, for another thread.
-struct Chunks {
-    sender: std::sync::mpsc::SyncSender<Vec<u8>>,
-    buffer: Vec<u8>,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK * 2));
-        self.sender.send(full).map_err(|_| io::Error::other("nobody reads"))
-    }
 }
 
 /// Sets a time that is too late or too fine; what stands there is told then.
@@ -127,45 +95,126 @@ impl Write for Counter {
 ///
 /// # Errors
 /// Those of reading the tree and of writing.
-pub fn write_tar(root: &Path, out: &mut impl Write) -> io::Result<u64> {
+pub fn write_tar(root: &Path, out: &mut (impl Write + Send)) -> io::Result<u64> {
     write_entries(root, &fs::symlink_metadata(root)?, &walk(root)?, out)
 }
 
-fn write_entries(root: &Path, top: &Metadata, entries: &[(PathBuf, Metadata)], out: &mut impl Write) -> io::Result<u64> {
-    let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
-    let mut count = 1;
-    write_entry(root, Path::new("./"), top, None, out)?;
-    for (path, metadata) in entries {
-        count += 1;
-        // In a layer such a name would hide a file (image-spec, layer.md, "Whiteouts").
-        if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
-            return Err(io::Error::other(format!(
-                "/{}: names that begin with .wh. mean something else in a layer",
-                path.display()
-            )));
-        }
-        if is_whiteout(metadata) {
-            write_marker(path, metadata, out)?;
-            continue;
-        }
-        let first = if metadata.nlink() > 1 && !metadata.is_dir() {
-            match links.entry((metadata.dev(), metadata.ino())) {
-                std::collections::hash_map::Entry::Occupied(first) => Some(first.get().clone()),
-                std::collections::hash_map::Entry::Vacant(slot) => {
-                    slot.insert(path.clone());
-                    None
-                }
-            }
-        } else {
-            None
-        };
-        write_entry(root, path, metadata, first.as_deref(), out)?;
-        if metadata.is_dir() && sys::get_attribute(&root.join(path), OPAQUE)?.as_deref() == Some(b"y") {
-            write_header(&path.join(".wh..wh..opq"), metadata, tar::EntryType::Regular, 0, None, None, out)?;
-        }
+fn write_entries(root: &Path, top: &Metadata, entries: &[(PathBuf, Metadata)], out: &mut (impl Write + Send)) -> io::Result<u64> {
+    write_entry(root, Path::new("./"), top, None, &mut Nearby::default(), out)?;
+    let links = first_links(entries);
+    let gate = Gate { state: Mutex::new(Passed { parts: 0, out, failed: None }), changed: Condvar::new() };
+    let read = sys::on_all_cores(entries, PART, |index, part| {
+        let (mut nearby, mut turn) = (Nearby::default(), Turn { gate: &gate, index, buffer: Vec::new() });
+        let written = part.iter().try_for_each(|(path, metadata)| {
+            let first = links.get(&(metadata.dev(), metadata.ino())).filter(|first| **first != path);
+            write_whole(root, path, metadata, first.map(|first| first.as_path()), &mut nearby, &mut turn)
+        });
+        written.and_then(|()| turn.end()).map_err(|error| gate.fail(error))
+    });
+    let passed = gate.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let (Err(()), Some(error)) = (read, passed.failed) {
+        return Err(error);
     }
-    out.write_all(&[0; 1024])?;
-    Ok(count)
+    passed.out.write_all(&[0; 1024])?;
+    Ok(entries.len() as u64 + 1)
+}
+
+/// How many entries a thread reads before it takes others.
+const PART: usize = 64;
+/// How much a thread reads before its turn to write; a longer file is read when its turn has come.
+const AHEAD: usize = 1 << 20;
+
+/// Where parts that are read at the same time are written one after the other.
+struct Gate<'w, W> {
+    state: Mutex<Passed<'w, W>>,
+    changed: Condvar,
+}
+
+struct Passed<'w, W> {
+    /// How many parts are written.
+    parts: usize,
+    out: &'w mut W,
+    failed: Option<io::Error>,
+}
+
+impl<W> Gate<'_, W> {
+    /// Tells the others that their turn will not come.
+    fn fail(&self, error: io::Error) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert(error);
+        self.changed.notify_all();
+    }
+}
+
+/// One part's way through the gate.
+struct Turn<'g, 'w, W> {
+    gate: &'g Gate<'w, W>,
+    index: usize,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Turn<'_, '_, W> {
+    /// Writes what was read, and lets the next part pass.
+    fn end(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).parts += 1;
+        self.gate.changed.notify_all();
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Turn<'_, '_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= AHEAD {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    /// Waits for its turn.
+    fn flush(&mut self) -> io::Result<()> {
+        let state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let not_yet = |state: &mut Passed<W>| state.parts != self.index && state.failed.is_none();
+        let mut state = self.gate.changed.wait_while(state, not_yet).unwrap_or_else(PoisonError::into_inner);
+        if state.failed.is_some() {
+            return Err(io::Error::other("another part failed"));
+        }
+        state.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Of files with several names, the first.
+fn first_links(entries: &[(PathBuf, Metadata)]) -> HashMap<(u64, u64), &PathBuf> {
+    let mut first = HashMap::new();
+    for (path, metadata) in entries.iter().filter(|(_, metadata)| metadata.nlink() > 1 && !metadata.is_dir()) {
+        first.entry((metadata.dev(), metadata.ino())).or_insert(path);
+    }
+    first
+}
+
+/// Writes an entry, and what a layer says beside it.
+fn write_whole(
+    root: &Path,
+    path: &Path,
+    metadata: &Metadata,
+    first: Option<&Path>,
+    nearby: &mut Nearby,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    // In a layer such a name would hide a file (image-spec, layer.md, "Whiteouts").
+    if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
+        return Err(io::Error::other(format!("/{}: names that begin with .wh. mean something else in a layer", path.display())));
+    }
+    if is_whiteout(metadata) {
+        return write_marker(path, metadata, out);
+    }
+    write_entry(root, path, metadata, first, nearby, out)?;
+    if metadata.is_dir() && sys::get_attribute(&root.join(path), OPAQUE)?.as_deref() == Some(b"y") {
+        write_header(&path.join(".wh..wh..opq"), metadata, tar::EntryType::Regular, 0, None, None, out)?;
+    }
+    Ok(())
 }
 
 /// Whether something is overlayfs' mark for what is gone.
@@ -174,25 +223,31 @@ pub fn is_whiteout(metadata: &Metadata) -> bool {
 }
 
 /// A whiteout, in the form that OCI layers give it (image-spec, layer.md, "Whiteouts").
-fn write_marker(path: &Path, metadata: &Metadata, out: &mut impl Write) -> io::Result<()> {
+fn write_marker(path: &Path, metadata: &Metadata, out: &mut dyn Write) -> io::Result<()> {
     let mut name = std::ffi::OsString::from(".wh.");
     name.push(path.file_name().unwrap_or_default());
     write_header(&path.with_file_name(name), metadata, tar::EntryType::Regular, 0, None, None, out)
 }
 
-fn write_entry(root: &Path, path: &Path, metadata: &Metadata, first: Option<&Path>, out: &mut impl Write) -> io::Result<()> {
+fn write_entry(
+    root: &Path,
+    path: &Path,
+    metadata: &Metadata,
+    first: Option<&Path>,
+    nearby: &mut Nearby,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     use tar::EntryType;
     let full = root.join(path);
     if let Some(first) = first {
         return write_header(path, metadata, EntryType::Link, 0, Some(first), None, out);
     }
     let kind = metadata.file_type();
-    let capability = if kind.is_file() { sys::get_attribute(&full, CAPABILITY)? } else { None };
     if kind.is_file() {
-        let size = metadata.len();
+        let (size, mut file) = (metadata.len(), nearby.open_own(&full)?);
+        let capability = sys::get_file_attribute(&file, CAPABILITY)?;
         write_header(path, metadata, EntryType::Regular, size, None, capability.as_deref(), out)?;
-        copy(&mut File::open(&full)?, size, out)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", full.display())))?;
+        copy(&mut file, size, out).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", full.display())))?;
         let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
         return out.write_all(&[0; 512][..padding]);
     }
@@ -210,11 +265,11 @@ fn write_entry(root: &Path, path: &Path, metadata: &Metadata, first: Option<&Pat
 }
 
 /// Copies a file's bytes, which must be as many as its header said.
-fn copy(file: &mut File, size: u64, out: &mut impl Write) -> io::Result<()> {
+fn copy(file: &mut File, size: u64, out: &mut dyn Write) -> io::Result<()> {
     let mut left = size;
-    let mut buffer = vec![0; usize::try_from(size).unwrap_or(CHUNK).clamp(1, CHUNK)];
+    let mut buffer = vec![0; usize::try_from(size).unwrap_or(AHEAD).clamp(1, 64 << 10)];
     while left > 0 {
-        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(AHEAD));
         match file.read(&mut buffer[..wanted])? {
             0 => return Err(io::Error::other("it changed while it was read")),
             length => {
@@ -233,7 +288,7 @@ fn write_header(
     size: u64,
     link: Option<&Path>,
     capability: Option<&[u8]>,
-    out: &mut impl Write,
+    out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut name = path.as_os_str().as_bytes().to_vec();
     if kind == tar::EntryType::Directory && !name.ends_with(b"/") {
@@ -358,5 +413,26 @@ mod tests {
         assert_eq!(names[1], ("a-link".into(), tar::EntryType::Regular));
         assert!(names.contains(&("b/x".into(), tar::EntryType::Link)));
         assert!(names.iter().any(|(name, _)| name.len() > 170));
+    }
+
+    #[test]
+    fn what_many_threads_read_stands_in_order() {
+        let tree = tempfile::tempdir().unwrap();
+        let text = |number: usize| format!("{number}").repeat(if number == 77 { 2 << 20 } else { number });
+        for number in 0..300 {
+            fs::write(tree.path().join(format!("{number:03}")), text(number)).unwrap();
+        }
+        let mut bytes = Vec::new();
+        assert_eq!(write_tar(tree.path(), &mut bytes).unwrap(), 301);
+        let mut archive = tar::Archive::new(&bytes[..]);
+        for (number, entry) in archive.entries().unwrap().skip(1).enumerate() {
+            let mut entry = entry.unwrap();
+            let mut found = String::new();
+            entry.read_to_string(&mut found).unwrap();
+            assert_eq!((entry.path().unwrap().display().to_string(), found), (format!("{number:03}"), text(number)));
+        }
+        fs::write(tree.path().join(".wh.150"), "").unwrap();
+        let failed = write_tar(tree.path(), &mut Vec::new()).unwrap_err();
+        assert!(failed.to_string().contains("/.wh.150"), "{failed}");
     }
 }

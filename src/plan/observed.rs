@@ -6,6 +6,7 @@ use crate::spec::{Copy, Outside, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Look-ups that would be too many to gather beforehand.
@@ -70,6 +71,13 @@ pub struct TreeEntry {
     /// Whether it is a source by itself, not part of one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whole: bool,
+}
+
+impl TreeEntry {
+    /// Where it goes, of a copy to a path.
+    pub fn place(&self, base: &Path) -> PathBuf {
+        if self.to.is_empty() { base.to_owned() } else { base.join(&self.to) }
+    }
 }
 
 /// What is copied.

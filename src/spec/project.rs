@@ -166,6 +166,13 @@ pub struct Copy {
     pub unpack: bool,
 }
 
+impl Copy {
+    /// Whether its layer holds the files it takes, and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.from.is_none() && self.inline.is_empty() && !self.unpack
+    }
+}
+
 /// Something fetched, and copied or unpacked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Add {

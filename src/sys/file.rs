@@ -221,10 +221,22 @@ pub fn make_folders_in_root(root: impl AsFd, path: &Path, mode: u32) -> io::Resu
 /// Those of `lgetxattr(2)`, except absence and file systems without attributes.
 pub fn get_attribute(path: &Path, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     let path = c_path(path)?;
-    let mut buffer = [0u8; 256];
     // SAFETY: both strings end in NUL and the buffer has the length that is passed.
-    let result = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
-    match check(result as libc::c_long) {
+    attribute(|buffer| unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// An extended attribute of an open file; none where there is none, or where the file system has none.
+///
+/// # Errors
+/// Those of `fgetxattr(2)`.
+pub fn get_file_attribute(file: &File, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    // SAFETY: the name ends in NUL and the buffer has the length that is passed.
+    attribute(|buffer| unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+fn attribute(get: impl FnOnce(&mut [u8]) -> libc::ssize_t) -> io::Result<Option<Vec<u8>>> {
+    let mut buffer = [0u8; 256];
+    match check(get(&mut buffer) as libc::c_long) {
         Ok(length) => Ok(buffer.get(..usize::try_from(length).unwrap_or(0)).map(<[u8]>::to_vec)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP | libc::EPERM)) => Ok(None),
         Err(error) => Err(error),
@@ -260,14 +272,6 @@ pub fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
     let time = nix::sys::time::TimeSpec::new(seconds, 0);
     let flags = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
     Ok(nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, flags)?)
-}
-
-/// Makes a new file that has its permissions from the start, as far as the umask lets it.
-///
-/// # Errors
-/// Those of `open(2)`; a file or link that is there.
-pub fn create_file(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(mode & 0o777).open(path)
 }
 
 /// Gives a new file of this process its owner, permissions and time.

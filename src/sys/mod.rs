@@ -6,8 +6,10 @@
 #![expect(unsafe_code, reason = "this room exists to hold it")]
 
 mod bpf;
+mod cores;
 mod file;
 mod mount;
+mod nearby;
 pub mod netlink;
 mod process;
 mod program;
@@ -15,8 +17,10 @@ mod socket;
 mod terminal;
 
 pub use bpf::{DeviceRule, allow_devices};
+pub use cores::on_all_cores;
 pub use file::*;
 pub use mount::*;
+pub use nearby::Nearby;
 pub use process::*;
 pub use program::{own_program, protect};
 pub use socket::*;

@@ -2,7 +2,7 @@
 
 use crate::world::{World, copy_folder, is_root};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
 /// Text that no earlier run of a test had: the store that they share knows what it built.
@@ -491,4 +491,47 @@ fn what_commands_and_archives_may_not_do() {
     let plan = world.ok(&["plan"]);
     assert!(plan.contains("reads ../outside of the host while it is built") && plan.contains("uses your ssh agent"), "{plan}");
     assert!(world.fails(&["build", "s"]).err.contains("stead build --ssh s"));
+}
+
+#[test]
+fn files_that_did_not_change_are_not_copied_again() {
+    if !is_root() {
+        return;
+    }
+    let steps = |to: &str| format!("image \"made\" {{ copy \"tree/\" to=\"{to}\"; }}\n");
+    let world = World::bare("relinked", &format!("project \"relinked\"\n{}", steps("/t")));
+    for index in 0..200 {
+        world.write(&format!("tree/d{}/f{index}", index % 10), &unlike(&format!("relinked {index}")));
+    }
+    world.ok(&["build"]);
+    // Where `made` has a file, and which inode it is.
+    let inode = |path: &str| {
+        let images: serde_json::Value = serde_json::from_str(&world.ok(&["images", "--json"])).unwrap();
+        let digest = digests(&world).split_whitespace().nth(1).unwrap().to_owned();
+        let image = images["images"].as_array().unwrap().iter().find(|image| image["digest"] == digest.as_str()).unwrap();
+        let diff_id = image["layers"][0]["diff_id"].as_str().unwrap().trim_start_matches("sha256:");
+        fs::metadata(world.root.join("store/layers").join(diff_id).join(path)).unwrap().ino()
+    };
+    let (kept, gone, moded) = (inode("t/d0/f0"), inode("t/d1/f1"), inode("t/d2/f2"));
+    world.write("tree/d1/f1", &unlike("other"));
+    fs::set_permissions(world.folder.join("tree/d2/f2"), fs::Permissions::from_mode(0o755)).unwrap();
+    world.write("tree/d3/f3", "");
+    let changed = digests(&world);
+    assert_eq!(inode("t/d0/f0"), kept);
+    assert_ne!(inode("t/d1/f1"), gone);
+    assert_ne!(inode("t/d2/f2"), moded, "permissions changed");
+    // What is made from nothing is the same.
+    let fresh = |expected: &str| {
+        let root = tempfile::tempdir().unwrap();
+        let made = world.command(&["build"]).env("STEAD_ROOT", root.path()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&made.stdout), expected);
+    };
+    fresh(&changed);
+    for (from, to) in [("to=\"/t\"", "to=\"/u\""), ("to=\"/u\"", "to=\"/u\" mode=\"0640\""), (" mode=\"0640\"", " owner=\"7:8\"")]
+    {
+        world.edit(from, to);
+        let made = digests(&world);
+        assert_ne!(inode("u/d0/f0"), kept, "{to}");
+        fresh(&made);
+    }
 }

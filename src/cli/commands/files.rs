@@ -127,7 +127,7 @@ pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
             return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead export NAME -o FILE`").exit(2));
         }
         None => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
+            let mut out = BufWriter::new(std::io::stdout());
             apply::export(&instance, &name, &mut out)?;
             out.flush().doing(|| "cannot write".into())?;
         }

@@ -194,7 +194,7 @@ pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
         if std::io::stdout().is_terminal() {
             return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").exit(2));
         }
-        image::write_layout(&store, &image, &reference, &mut BufWriter::new(std::io::stdout().lock()))?;
+        image::write_layout(&store, &image, &reference, &mut BufWriter::new(std::io::stdout()))?;
         return Ok(0);
     };
     // Whole or not at all.
