@@ -38,6 +38,7 @@
 //! | 2 | [`fetch`] | bytes from elsewhere: HTTP, folders; verified, resumed |
 //! | 2 | [`git`] | the files of a repository's commit, without git |
 //! | 2 | [`image`] | OCI configurations, manifests, canonical layers |
+//! | 2 | [`registry`] | images in registries: names, credentials, pull, push |
 //! | 2 | [`store`] | the content-addressed store: leases, roots, collection |
 //! | 1 | [`plan`] | (project, lock, observed) → plan; causes; addresses |
 //! | 1 | [`lock`] | names → digests; `stead.lock`; the solver |
@@ -91,6 +92,8 @@ pub mod network;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod oci;
 pub mod plan;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+pub mod registry;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod runtime;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]

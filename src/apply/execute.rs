@@ -3,6 +3,7 @@
 use super::converge::Executor;
 use super::crash::boundary;
 use super::down;
+use super::elsewhere::watched;
 use super::history::{self, Entry};
 use super::instance::{Instance, private_folder};
 use super::observe::{Observation, observe};
@@ -18,9 +19,8 @@ use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Plan, 
 use crate::spec::{Add, AddSource, Step};
 use crate::store::{Lease, Pin, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What `up` came to.
 #[derive(Debug, Default)]
@@ -219,23 +219,7 @@ fn build(
         report: &report,
         ssh: options.ssh,
     };
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let built = std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let (got, total) = (shown.done.load(Ordering::Relaxed), shown.total.load(Ordering::Relaxed));
-                if total > 0 {
-                    reporter.report(Progress::Download { done: got, total });
-                }
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
-        });
-        let built = builder.build(names);
-        done.store(true, Ordering::Relaxed);
-        // It sleeps between two looks.
-        watcher.thread().unpark();
-        built
-    })?;
+    let built = watched(reporter, &shown, || builder.build(names))?;
     remember(loaded, lock, observation, store, &built, record)?;
     Ok(built)
 }
@@ -302,7 +286,7 @@ fn pin_all(
         digests.extend(suite.packages.values().map(|package| package.sha256));
         digests.extend(suite.indexes.values().map(|index| index.packages));
     }
-    digests.extend(lock.images.values());
+    digests.extend(lock.images.values().flat_map(|image| image.platforms.values()));
     digests.extend(lock.remotes.values().filter_map(|known| Digest::parse(known)));
     store.set_root(&instance.id, &Pin { folder: instance.folder.clone(), project: record.project.clone(), digests })
 }

@@ -1,6 +1,8 @@
 //! Looking at images: which one is meant, what its steps made, how two differ.
 
+use super::elsewhere::full_name;
 use super::instance::all_instances;
+use super::names::names;
 use super::observe::observe;
 use super::project::{LoadedProject, read_lock};
 use crate::build::{StoreFacts, View};
@@ -46,7 +48,12 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
             }
         }
     }
-    let known = known_images(home);
+    let mut known = known_images(home);
+    let named = names(home);
+    if let Some(digest) = full_name(text).ok().and_then(|reference| named.get(&reference.to_string()).copied()) {
+        known.entry(text.to_owned()).or_insert(digest);
+    }
+    known.extend(named);
     if let Some(image) = known.get(text).and_then(|digest| image::load(&store, digest)) {
         return Ok(image);
     }

@@ -5,7 +5,7 @@
 
 use super::instance::Instance;
 use crate::image;
-use crate::lock::{self, Lock, StepLock, SuiteLock};
+use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Outside, Places, Project, Sources};
 use crate::store::{Home, Store, read_json};
@@ -78,7 +78,7 @@ impl Sources for Disk<'_> {
                 image::Layout::open(&self.folder.join(path), name.as_deref()).ok()?.config().ok()?
             }
             Outside::Reference(text) => {
-                let digest = *read_lock(self.instance).ok()?.images.get(text)?;
+                let digest = read_lock(self.instance).ok()?.image(text)?;
                 image::load(&Store::at(&self.instance.home.store), &digest)?.config
             }
         };
@@ -205,7 +205,7 @@ fn current(kept: &Kept, options: &Options, instance: &Instance) -> bool {
 struct KeptLock {
     digest: Digest,
     epoch: i64,
-    images: BTreeMap<String, Digest>,
+    images: BTreeMap<String, LockedImage>,
     remotes: BTreeMap<String, String>,
     suites: BTreeMap<String, SuiteLock>,
     steps: Vec<((Name, usize), StepLock)>,

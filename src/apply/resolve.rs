@@ -1,13 +1,14 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
-use super::look::known_images;
+use super::elsewhere::{Ask, resolve};
 use super::project::{LoadedProject, read_lock};
 use super::report::{Progress, Reporter, UpOptions};
 use crate::debian::{self, Settings};
 use crate::fetch;
 use crate::git;
+use crate::image::{PublicKey, small_file};
 use crate::lock::{self, Lock, remotes};
-use crate::model::{Digest, Fault, Outcome, nearest};
+use crate::model::{Context, Digest, Fault, Outcome};
 use crate::spec::AddSource;
 use crate::store::Store;
 use crate::sys;
@@ -25,7 +26,7 @@ pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Repor
     reporter.report(Progress::Resolving);
     let settings = Settings::for_folder(&loaded.instance.folder);
     let mut new = debian::resolve(&loaded.project, &loaded.places, &old, update, &store, &settings)?;
-    images(loaded, update, &mut new, &store)?;
+    images(loaded, update, &mut new, reporter)?;
     fetched(loaded, update, &mut new, &store)?;
     write(loaded, &old, &new)?;
     let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
@@ -60,26 +61,56 @@ fn moves(update: &Update, what: &str, locked: bool) -> bool {
     }
 }
 
-/// Images that are made elsewhere, by what the store knows of their names.
-fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Store) -> Outcome<()> {
+/// Images that are made elsewhere: what each name means now.
+fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &dyn Reporter) -> Outcome<()> {
     for (name, reference) in loaded.project.references() {
-        if !moves(update, reference, lock.images.contains_key(reference)) {
+        let keys = keys(loaded, reference)?;
+        let signer = keys.last().map(|(_, key)| key.fingerprint());
+        let known = lock.image(reference).is_some() && signer == lock.images[reference].signed_by;
+        if !moves(update, reference, known) {
             continue;
         }
-        let known = known_images(&loaded.instance.home);
-        let found = known.get(reference).copied().filter(|digest| crate::image::load(store, digest).is_some());
-        let digest = found.ok_or_else(|| {
-            let place = loaded.places.of(&format!("image.{name}"));
-            let at = place.map_or_else(String::new, |place| format!("{place}: "));
-            let fault = Fault::new(format!("{at}the store has no image \"{reference}\", and registries are not supported yet"));
-            match nearest(reference, known.keys().map(String::as_str)) {
-                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-                None => fault.hint("`stead images` lists what the store has; an archive is taken by: from archive=\"FILE\""),
+        let ask = if matches!(update, Update::Missing) { Ask::IfUnknown } else { Ask::Always };
+        let found = resolve(&loaded.instance.home, reference, &keys, ask, reporter).map_err(|fault| {
+            let code = fault.code();
+            match loaded.places.of(&format!("image.{name}")) {
+                Some(place) => Fault::caused(format!("{place}: cannot lock the image \"{reference}\""), fault).exit(code),
+                None => fault,
             }
         })?;
-        lock.images.insert(reference.to_owned(), digest);
+        lock.images.insert(reference.to_owned(), found);
     }
     Ok(())
+}
+
+/// The keys that must have signed an image, with their files.
+///
+/// # Errors
+/// Files that cannot be read, and what is no public key.
+fn keys(loaded: &LoadedProject, reference: &str) -> Outcome<Vec<(String, PublicKey)>> {
+    let signers = loaded.project.signers().filter(|(_, wanted, _)| *wanted == reference);
+    signers
+        .map(|(image, _, path)| {
+            let read = small_file(&loaded.instance.folder, path).doing(|| format!("cannot read \"{path}\""));
+            let key =
+                read.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).doing(|| format!("in \"{path}\"")));
+            key.map(|key| (path.to_owned(), key)).map_err(|fault| match loaded.places.of(&format!("image.{image}.signed-by")) {
+                Some(place) => Fault::caused(format!("{place}: the key cannot be used"), fault),
+                None => fault,
+            })
+        })
+        .collect()
+}
+
+/// A reference whose signer is another one than the lock says.
+fn signed_otherwise(lock: &Lock, loaded: &LoadedProject) -> Outcome<Option<String>> {
+    for (_, reference) in loaded.project.references() {
+        let signer = keys(loaded, reference)?.last().map(|(_, key)| key.fingerprint());
+        if signer.is_some() && lock.images.get(reference).is_some_and(|known| known.signed_by != signer) {
+            return Ok(Some(reference.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// Files and repositories of the web whose content the project does not pin itself.
@@ -113,8 +144,14 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
 /// What may not or cannot be resolved.
 pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<Lock> {
     let mut lock = read_lock(&loaded.instance)?;
-    if !lock.is_whole(&loaded.project) {
-        let what = unanswered(&lock, loaded);
+    let unsigned = signed_otherwise(&lock, loaded)?;
+    if unsigned.is_some() || !lock.is_whole(&loaded.project) {
+        let what = match unsigned {
+            Some(reference) => {
+                format!("stead.lock does not say that \"{reference}\" is signed by the key that the project names")
+            }
+            None => unanswered(&lock, loaded),
+        };
         if options.frozen {
             return Err(
                 Fault::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")
@@ -136,7 +173,7 @@ fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
     if let Some(((image, _), step)) = lock.missing(&loaded.project).first() {
         return format!("stead.lock does not answer what image {image} asks of \"{}\"", step.suite);
     }
-    if let Some((_, reference)) = loaded.project.references().find(|(_, reference)| !lock.images.contains_key(*reference)) {
+    if let Some((_, reference)) = loaded.project.references().find(|(_, reference)| lock.image(reference).is_none()) {
         return format!("stead.lock does not say which image \"{reference}\" is");
     }
     let unknown = remotes(&loaded.project).find(|(_, _, _, unknown)| !lock.remotes.contains_key(unknown));

@@ -29,6 +29,7 @@ use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{
     Facts, FileTree, Image, ImageRecord, Import, Pending, Squash, StepOutput, Walk, copy_is_known, settings, step_records, walk,
 };
+use crate::registry;
 use crate::runtime::Spec;
 use crate::spec::{Add, AddSource, Copy, Debian, Outside, Places, Project, Run, Step};
 use crate::store::{Cache, Lease, Staging, Store, disk_fault};
@@ -307,7 +308,7 @@ impl Builder<'_> {
         let started = Instant::now();
         let shown = match &import.outside {
             Outside::Archive { path, .. } => format!("take in {path}"),
-            Outside::Reference(text) => format!("take in {text}"),
+            Outside::Reference(text) => format!("pull {text}"),
         };
         (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: None });
         self.pin([&import.key])?;
@@ -316,10 +317,14 @@ impl Builder<'_> {
                 let layout = image::Layout::open(&self.scanner.folder().join(path), wanted.as_deref());
                 layout.and_then(|layout| layout.import(self.store, &|digests| self.pin(digests)))
             }
-            (Outside::Reference(text), Some(digest)) => image::load(self.store, &digest).ok_or_else(|| {
-                Fault::new(format!("the image \"{text}\" that stead.lock names is not in the store"))
-                    .hint(format!("it is {}; build it where it comes from, or type `stead update {text}`", digest.short(12)))
-            }),
+            (Outside::Reference(text), Some(digest)) => match image::load(self.store, &digest) {
+                Some(image) => Ok(image),
+                None if self.offline => Err(Fault::new(format!(
+                    "the image \"{text}\" that stead.lock names is not in the store, and --offline forbids fetching it"
+                ))
+                .hint(format!("it is {}; run it once without --offline", digest.short(12)))),
+                None => registry::pull(self.store, text, digest, &self.progress, &|digests| self.pin(digests)),
+            },
             (Outside::Reference(text), None) => Err(Fault::new(format!("the image \"{text}\" is not locked"))),
         };
         let image = image.map_err(|fault| {

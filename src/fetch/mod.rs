@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How many files are fetched at the same time.
@@ -20,6 +21,19 @@ const TRIES: u32 = 4;
 pub struct Progress {
     pub total: AtomicU64,
     pub done: AtomicU64,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Progress {
+    /// Leaves word for whoever shows progress.
+    pub fn note(&self, text: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// What was left since the last look.
+    pub fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A place that holds files.

@@ -306,6 +306,57 @@ fn platform_fits(one: &Value) -> bool {
     platform.is_null() || platform["architecture"] == ARCHITECTURE && platform["os"] == "linux"
 }
 
+/// The digest of the manifest for this platform, where a manifest lists several.
+///
+/// # Errors
+/// What is no manifest; a list without this platform.
+pub fn for_platform(manifest: &[u8]) -> Outcome<Option<Digest>> {
+    let value: Value = serde_json::from_slice(manifest).doing(|| "the manifest is no JSON".into())?;
+    let Some(all) = value["manifests"].as_array() else { return Ok(None) };
+    let all: Vec<&Value> = all.iter().collect();
+    let fitting = all.iter().find(|one| platform_fits(one)).ok_or_else(|| no_platform(&all))?;
+    digest(fitting["digest"].as_str().unwrap_or_default()).map(Some)
+}
+
+/// The manifests that a list names, by platform.
+pub fn platforms(list: &[u8]) -> BTreeMap<String, Digest> {
+    let value: Value = serde_json::from_slice(list).unwrap_or_default();
+    let all = value["manifests"].as_array().into_iter().flatten();
+    let found = all.filter_map(|one| {
+        let part = |key: &str| one["platform"][key].as_str().filter(|part| *part != "unknown");
+        let variant = part("variant").map_or_else(String::new, |variant| format!("/{variant}"));
+        Some((format!("{}/{}{variant}", part("os")?, part("architecture")?), digest(one["digest"].as_str()?).ok()?))
+    });
+    // Of several for one platform the first is taken, as when one is chosen.
+    found.fold(BTreeMap::new(), |mut all, (platform, digest)| {
+        all.entry(platform).or_insert(digest);
+        all
+    })
+}
+
+/// The names of the images in an archive.
+///
+/// # Errors
+/// What is no archive of images.
+pub fn names_in(path: &Path) -> Outcome<Vec<String>> {
+    let place = Place::open(path)?;
+    let mut names = Vec::new();
+    if let Some(index) = place.text("index.json") {
+        let all = index["manifests"].as_array().into_iter().flatten();
+        let called = |one: &Value| {
+            let notes = &one["annotations"];
+            let name = notes["io.containerd.image.name"].as_str().or(notes["org.opencontainers.image.ref.name"].as_str());
+            name.map(str::to_owned)
+        };
+        names.extend(all.filter_map(called));
+    } else if let Some(list) = place.text("manifest.json") {
+        let all = list.as_array().into_iter().flatten().flat_map(|one| one["RepoTags"].as_array().into_iter().flatten());
+        names.extend(all.filter_map(|name| name.as_str().map(str::to_owned)));
+    }
+    names.dedup();
+    Ok(names)
+}
+
 fn no_such(name: &str, known: &[String]) -> Fault {
     let fault = Fault::new(if name.is_empty() { "it holds no image".into() } else { format!("it holds no image \"{name}\"") });
     match nearest(name, known.iter().map(String::as_str)) {

@@ -8,6 +8,7 @@ mod config;
 mod import;
 mod layer;
 mod layout;
+mod signature;
 mod unpack;
 
 pub use archive::write_layout;
@@ -15,5 +16,6 @@ pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_u
 pub use config::{load, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, LONGEST, Manifest, import};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_whiteout, write_tar};
-pub use layout::{Layout, named_parts, small_file};
+pub use layout::{Layout, for_platform, named_parts, names_in, platforms, small_file};
+pub use signature::{PAYLOAD, PublicKey, check_payload, signature_tag, signatures};
 pub use unpack::{Bounded, Headers, Rules, Tree, allowance, decompressed, is_archive};

@@ -1,7 +1,7 @@
 //! `stead.lock`: KDL, one line an entry, in a stable order, so that its diffs are small.
 
 use super::{IndexLock, Lock, LockedPackage, StepLock, SuiteLock};
-use crate::model::{Digest, Name};
+use crate::model::{Digest, Name, PLATFORM};
 use kdl::{KdlDocument, KdlNode};
 use std::fmt::Write as _;
 
@@ -19,8 +19,14 @@ pub fn write(lock: &Lock) -> String {
     if !lock.images.is_empty() || !lock.remotes.is_empty() {
         out.push('\n');
     }
-    for (reference, digest) in &lock.images {
-        let _ = writeln!(out, "reference {reference:?} digest=\"{digest}\"");
+    for (reference, image) in &lock.images {
+        for (platform, digest) in &image.platforms {
+            let _ = write!(out, "reference {reference:?} platform={platform:?} digest=\"{digest}\"");
+            if let Some(key) = &image.signed_by {
+                let _ = write!(out, " signed-by=\"{key}\"");
+            }
+            out.push('\n');
+        }
     }
     for (what, known) in &lock.remotes {
         let _ = writeln!(out, "remote {what:?} is={known:?}");
@@ -91,8 +97,14 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
                 }
             }
             "reference" => {
-                let digest = word(node, "digest").and_then(|digest| Digest::parse(digest.trim_start_matches("sha256:")));
-                lock.images.insert(word(node, 0).ok_or_else(damaged)?, digest.ok_or_else(damaged)?);
+                let digest = |key: &str| {
+                    word(node, key).map(|text| Digest::parse(text.trim_start_matches("sha256:")).ok_or_else(damaged)).transpose()
+                };
+                let image = lock.images.entry(word(node, 0).ok_or_else(damaged)?).or_default();
+                // Locks from before there were several platforms mean this one.
+                let platform = word(node, "platform").unwrap_or_else(|| PLATFORM.to_owned());
+                image.platforms.insert(platform, digest("digest")?.ok_or_else(damaged)?);
+                image.signed_by = digest("signed-by")?;
             }
             "remote" => {
                 lock.remotes.insert(word(node, 0).ok_or_else(damaged)?, word(node, "is").ok_or_else(damaged)?);
@@ -156,6 +168,7 @@ fn step(node: &KdlNode) -> Option<((Name, usize), StepLock)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LockedImage;
     use super::*;
 
     #[test]
@@ -175,7 +188,14 @@ mod tests {
         let step = StepLock { suite: "bookworm".into(), request: "0123".into(), packages: [package.key()].into() };
         let lock = Lock {
             epoch: 7,
-            images: [("redis:7".into(), Digest::of("m"))].into(),
+            images: [(
+                "redis:7".into(),
+                LockedImage {
+                    platforms: [("linux/amd64".into(), Digest::of("m")), ("linux/arm64/v8".into(), Digest::of("n"))].into(),
+                    signed_by: Some(Digest::of("k")),
+                },
+            )]
+            .into(),
             remotes: [("https://x/y#main".into(), "c".repeat(40))].into(),
             suites: [("bookworm".into(), suite)].into(),
             steps: [((Name::parse("app").unwrap(), 0), step)].into(),

@@ -13,7 +13,7 @@ pub use file::{LockError, parse, write};
 pub use solve::{Request, Universe, Unsolved};
 pub use version::compare;
 
-use crate::model::{Digest, EPOCH, Name};
+use crate::model::{Digest, EPOCH, Name, PLATFORM};
 use crate::spec::{Add, Debian, Project, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Lock {
     /// The latest time in everything that is built, in seconds since 1970.
     pub epoch: i64,
-    /// Images that are made elsewhere: the digests of their manifests, by reference.
-    pub images: BTreeMap<String, Digest>,
+    /// Images that are made elsewhere, by reference.
+    pub images: BTreeMap<String, LockedImage>,
     /// What was fetched: digests of files by their URLs, commits by `URL#REFERENCE`.
     pub remotes: BTreeMap<String, String>,
     pub suites: BTreeMap<String, SuiteLock>,
@@ -35,6 +35,22 @@ pub struct Lock {
 impl Default for Lock {
     fn default() -> Self {
         Self { epoch: EPOCH, images: BTreeMap::new(), remotes: BTreeMap::new(), suites: BTreeMap::new(), steps: BTreeMap::new() }
+    }
+}
+
+/// An image that is made elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LockedImage {
+    /// The digests of its manifests, by platform.
+    pub platforms: BTreeMap<String, Digest>,
+    /// The digest of the key that signed them all.
+    pub signed_by: Option<Digest>,
+}
+
+impl LockedImage {
+    /// One that is known for this platform only.
+    pub fn here(digest: Digest) -> Self {
+        Self { platforms: [(PLATFORM.to_owned(), digest)].into(), signed_by: None }
     }
 }
 
@@ -121,10 +137,15 @@ impl Lock {
         debian_steps(project).filter(|(key, step)| self.packages(key, step).is_none()).collect()
     }
 
+    /// The manifest of an image that is made elsewhere, for this platform.
+    pub fn image(&self, reference: &str) -> Option<Digest> {
+        self.images.get(reference)?.platforms.get(PLATFORM).copied()
+    }
+
     /// Whether everything that a project asks for is locked.
     pub fn is_whole(&self, project: &Project) -> bool {
         self.missing(project).is_empty()
-            && project.references().all(|(_, reference)| self.images.contains_key(reference))
+            && project.references().all(|(_, reference)| self.image(reference).is_some())
             && remotes(project).all(|(_, _, _, unknown)| self.remotes.contains_key(&unknown))
     }
 

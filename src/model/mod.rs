@@ -11,15 +11,17 @@ mod layer;
 mod mode;
 mod name;
 mod place;
+mod reference;
 mod size;
 mod subnet;
 
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
 pub use fault::{Context, Fault, Outcome};
-pub use layer::{EPOCH, LayerInfo, PATH, StoredBlob};
+pub use layer::{EPOCH, LayerInfo, PATH, PLATFORM, StoredBlob};
 pub use mode::Mode;
 pub use name::{Name, nearest, pattern_matches};
 pub use place::Place;
+pub use reference::{DOCKER_HUB, Reference};
 pub use size::Size;
 pub use subnet::Subnet;

@@ -219,8 +219,8 @@ fn outside_image(lock: &Lock, outside: &Outside, facts: &dyn Facts) -> Walk {
             Ok(content) => (Digest::of_json(&("archive", name, content)), None),
             Err(why) => return Walk::NoArchive(why),
         },
-        Outside::Reference(text) => match lock.images.get(text) {
-            Some(digest) => (Digest::of_json(&("reference", digest)), Some(*digest)),
+        Outside::Reference(text) => match lock.image(text) {
+            Some(digest) => (Digest::of_json(&("reference", digest)), Some(digest)),
             None => return Walk::Unlocked,
         },
     };

@@ -122,14 +122,15 @@ const IMAGE: Node = Node::new(
 .children(&[
     Node::new(
         "from",
-        "The image to start from: another `image`, \"scratch\", an image of the store (PROJECT/IMAGE), or an archive.",
+        "The image to start from: another `image`, \"scratch\", an image of a registry or of the store (PROJECT/IMAGE), or an archive.",
         "from \"base\"",
     )
     .args(&[optional("image", Text)])
     .props(&[
         prop("archive", Path, "an OCI layout (a folder or a tar of one), or what `docker save` wrote"),
         prop("name", Text, "the image's name in the archive, if that holds several"),
-    ]),
+    ])
+    .children(&[Node::new("signed-by", "The public key (PEM) that must have signed it, as cosign does; what is unsigned is refused.", "signed-by \"keys/vendor.pub\"").args(&[arg("key", Path)])]),
     DEBIAN,
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
         .args(&[arg("path", Path)])

@@ -29,6 +29,17 @@ impl Project {
         name
     }
 
+    /// What must be signed: an image, the reference that it starts from, and the file of the key.
+    pub fn signers(&self) -> impl Iterator<Item = (&Name, &str, &str)> {
+        self.images.iter().filter_map(|(name, image)| {
+            let (Base::Image(below), Some(key)) = (&image.from, &image.signed_by) else { return None };
+            match &self.images.get(below)?.from {
+                Base::Outside(Outside::Reference(text)) => Some((name, text.as_str(), key.as_str())),
+                _ => None,
+            }
+        })
+    }
+
     /// The references of images that the lock must know.
     pub fn references(&self) -> impl Iterator<Item = (&Name, &str)> {
         self.images.iter().filter_map(|(name, image)| match &image.from {
@@ -66,6 +77,9 @@ pub struct Mirror {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Image {
     pub from: Base,
+    /// The file of the public key that must have signed what it starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
     pub steps: Vec<Step>,
     pub cmd: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,

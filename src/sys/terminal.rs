@@ -88,3 +88,27 @@ pub fn plain_newlines(terminal: &OwnedFd) {
         let _ = tcsetattr(terminal, SetArg::TCSANOW, &modes);
     }
 }
+
+/// A terminal that does not show what is typed, until this is dropped.
+#[derive(Debug)]
+pub struct Silence(Termios);
+
+impl Silence {
+    /// Hides what is typed at standard input.
+    ///
+    /// # Errors
+    /// Standard input is no terminal.
+    pub fn begin() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(nix::sys::termios::LocalFlags::ECHO);
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &hidden)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.0);
+    }
+}

@@ -24,6 +24,8 @@ mod logs;
 mod mirror;
 mod network;
 mod oci;
+mod registries;
+mod registry;
 mod security;
 mod services;
 mod sources;

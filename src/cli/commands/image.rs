@@ -81,17 +81,17 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// The project, if there is one here: images of the store can be looked at from everywhere.
-fn project(context: &Context) -> Outcome<Option<LoadedProject>> {
+pub fn project(context: &Context) -> Outcome<Option<LoadedProject>> {
     let here = context.options.folder.join(&context.options.file).is_file();
     if here { context.project_dry().map(Some) } else { Ok(None) }
 }
 
-fn find(text: &str, context: &Context) -> Outcome<Image> {
+pub fn find(text: &str, context: &Context) -> Outcome<Image> {
     apply::find_image(&context.options.home, project(context)?.as_ref(), text)
 }
 
 /// An image's name, itself, and the packages in it.
-fn contents(text: &str, context: &Context) -> Outcome<(String, Image, Vec<image::Component>)> {
+pub fn contents(text: &str, context: &Context) -> Outcome<(String, Image, Vec<image::Component>)> {
     let loaded = project(context)?;
     let found = apply::find_image(&context.options.home, loaded.as_ref(), text)?;
     let lock = loaded.map(|loaded| apply::read_lock(&loaded.instance)).transpose()?.unwrap_or_default();

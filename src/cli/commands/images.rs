@@ -31,6 +31,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             names.entry(*digest).or_default().push(format!("{}/{name}", record.project));
         }
     }
+    for (name, digest) in crate::apply::names(&context.options.home) {
+        names.entry(digest).or_default().push(name);
+    }
     if arguments.tree {
         let all: Vec<Image> = store.list("images").iter().filter_map(|digest| image::load(&store, digest)).collect();
         context.ui.result(&tree(&all, &names, context.ui.color_out));

@@ -19,10 +19,12 @@ mod images;
 mod inspect;
 mod logs;
 mod metrics;
+mod names;
 pub mod oci;
 mod plan;
 mod port;
 mod ps;
+mod registry;
 mod run;
 mod schema;
 mod state;
@@ -79,6 +81,15 @@ pub enum Command {
     Images(images::Arguments),
     Image(image::Arguments),
     Save(image::Save),
+    Load(names::Load),
+    Import(names::Import),
+    Tag(names::Tag),
+    Rmi(names::Remove),
+    Pull(registry::Pull),
+    Push(registry::Push),
+    Login(registry::Login),
+    Logout(registry::Logout),
+    Search(registry::Search),
     Update(update::Arguments),
     Why(why::Arguments),
     Gc(gc::Arguments),
@@ -136,6 +147,15 @@ impl Command {
             Self::Images(arguments) => images::run(&arguments, context),
             Self::Image(arguments) => image::run(&arguments, context),
             Self::Save(arguments) => image::save(&arguments, context),
+            Self::Load(arguments) => names::load(&arguments, context),
+            Self::Import(arguments) => names::import(&arguments, context),
+            Self::Tag(arguments) => names::tag(&arguments, context),
+            Self::Rmi(arguments) => names::remove(&arguments, context),
+            Self::Pull(arguments) => registry::pull(&arguments, context),
+            Self::Push(arguments) => registry::push(&arguments, context),
+            Self::Login(arguments) => registry::login(&arguments, context),
+            Self::Logout(arguments) => registry::logout(&arguments, context),
+            Self::Search(arguments) => registry::search(&arguments, context),
             Self::Update(arguments) => update::run(&arguments, context),
             Self::Gc(arguments) => gc::run(&arguments, context),
             Self::Convert(_)

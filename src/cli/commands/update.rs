@@ -60,7 +60,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 fn versions(lock: &Lock) -> BTreeMap<(String, String), String> {
     let packages = lock.suites.iter().flat_map(|(suite, lock)| lock.packages.values().map(move |package| (suite, package)));
     let packages = packages.map(|(suite, package)| ((suite.clone(), package.name.clone()), package.version.clone()));
-    let images = lock.images.iter().map(|(name, digest)| ((String::new(), name.clone()), digest.short(12)));
+    let images = lock.images.keys().map(|name| {
+        let digest = lock.image(name).map_or_else(|| "-".to_owned(), |digest| digest.short(12));
+        ((String::new(), name.clone()), digest)
+    });
     let remotes = lock.remotes.iter().map(|(name, known)| ((String::new(), name.clone()), known.chars().take(12).collect()));
     packages.chain(images).chain(remotes).collect()
 }

@@ -18,6 +18,18 @@ impl Decoder<'_> {
             }
             None => Base::Scratch,
         };
+        let signed_by = match node.child("from").and_then(|from| from.child("signed-by")) {
+            Some(key) => {
+                if !matches!(from, Base::Image(ref name) if !self.images.iter().any(|own| own == name.as_str())) {
+                    let message = "only images of registries are signed";
+                    let help = "take `signed-by` out: an image of the project is made of what is locked";
+                    self.sink.push(Diagnostic::error("signed-by", key.place.clone(), message).help(help));
+                }
+                self.places.0.insert(format!("{path}.signed-by"), key.first_place());
+                key.text().and_then(|text| self.inside(&text, &key.first_place()))
+            }
+            None => None,
+        };
         let mut steps = Vec::new();
         for child in &node.children {
             if let Some(step) = self.step(child) {
@@ -33,6 +45,7 @@ impl Decoder<'_> {
         }
         Some(Image {
             from,
+            signed_by,
             steps,
             cmd: words("cmd"),
             entrypoint: words("entrypoint"),

@@ -1,0 +1,326 @@
+//! Images of registries and archives: pulled, pushed, taken in, named.
+
+use super::look::{find_image, known_images};
+use super::names::{change_names, name_image, names};
+use super::project::LoadedProject;
+use super::report::{Progress, Reporter};
+use crate::fetch;
+use crate::image::{self, PublicKey};
+use crate::lock::LockedImage;
+use crate::model::{Context, Digest, Fault, Outcome, PLATFORM, Reference, nearest};
+use crate::plan::Image;
+use crate::registry::{Pushed, Pushing, Registries};
+use crate::store::{Home, Lease, Staging, Store};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Does something whose progress is shown meanwhile.
+pub fn watched<T>(reporter: &dyn Reporter, progress: &fetch::Progress, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    let look = || {
+        progress.notes().into_iter().for_each(|note| reporter.report(Progress::Warning(note)));
+        let (got, total) = (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
+        if total > 0 {
+            reporter.report(Progress::Download { done: got, total });
+        }
+    };
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                look();
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        // It sleeps between two looks.
+        watcher.thread().unpark();
+        let _ = watcher.join();
+        look();
+        result
+    })
+}
+
+/// Registries, with their progress told.
+fn with<T>(reporter: &dyn Reporter, work: impl FnOnce(&Registries) -> Outcome<T>) -> Outcome<T> {
+    let progress = Arc::new(fetch::Progress::default());
+    watched(reporter, &progress, || work(&Registries::open(progress.clone())?))
+}
+
+/// Pulls an image and gives it its name.
+///
+/// # Errors
+/// What is no name; a registry that cannot be reached, or has none such; parts that are damaged; a full disk.
+pub fn pull(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(Reference, Image)> {
+    let store = Store::at(&home.store);
+    store.prepare()?;
+    let lease = Mutex::new(Lease::open(&store)?);
+    with(reporter, |registries| {
+        let reference = registries.reference(text)?;
+        let source = registries.source(&reference)?;
+        let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
+        let image = source.take_in(&store, &source.find()?, &pin)?;
+        name_image(home, reference.to_string(), image.digest)?;
+        Ok((reference, image))
+    })
+}
+
+/// Pushes an image under names of registries.
+///
+/// # Errors
+/// Parts that the store lost; a registry that cannot be reached or refuses.
+pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Reporter) -> Outcome<(Vec<Reference>, Pushed)> {
+    let store = Store::at(&home.store);
+    let lease = Mutex::new(Lease::open(&store)?);
+    with(reporter, |registries| {
+        let references = texts.iter().map(|text| registries.reference(text)).collect::<Outcome<Vec<_>>>()?;
+        if let Some(reference) = references.iter().find(|reference| reference.digest.is_some()) {
+            return Err(Fault::new(format!("{reference} names a digest, and a digest follows from what is pushed"))
+                .hint("write a tag instead")
+                .exit(2));
+        }
+        let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
+        pin(&pushing.image.parts().copied().collect::<Vec<_>>())?;
+        let pushed = registries.push(&store, pushing, &references, &pin)?;
+        Ok((references, pushed))
+    })
+}
+
+/// The full form of a name.
+///
+/// # Errors
+/// What is none.
+pub fn full_name(text: &str) -> Outcome<Reference> {
+    Registries::open(Arc::default())?.reference(text)
+}
+
+/// Gives an image of the store a name.
+///
+/// # Errors
+/// An image that is not there; what is no name.
+pub fn tag(home: &Home, project: Option<&LoadedProject>, from: &str, to: &str) -> Outcome<(Reference, Image)> {
+    let image = find_image(home, project, from)?;
+    let reference = full_name(to)?;
+    name_image(home, reference.to_string(), image.digest)?;
+    Ok((reference, image))
+}
+
+/// Takes names away; what nothing names any more goes with the next `gc`.
+///
+/// # Errors
+/// A name that is not there, with what may have been meant.
+pub fn untag(home: &Home, texts: &[String]) -> Outcome<Vec<(String, Digest)>> {
+    let known = names(home);
+    let mut gone = Vec::new();
+    for text in texts {
+        let full = full_name(text).map(|reference| reference.to_string()).unwrap_or_default();
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let by_digest = |digest: &Digest| hex.len() >= 12 && digest.hex().starts_with(hex);
+        let found: Vec<(String, Digest)> = known
+            .iter()
+            .filter(|(name, digest)| **name == full || *name == text || by_digest(digest))
+            .map(|(name, digest)| (name.clone(), *digest))
+            .collect();
+        if found.is_empty() {
+            let fault = Fault::new(format!("no image has the name \"{text}\""));
+            return Err(
+                match nearest(text, known.keys().map(String::as_str)).or_else(|| nearest(&full, known.keys().map(String::as_str)))
+                {
+                    Some(near) => fault.hint(format!("perhaps \"{near}\"")),
+                    None => fault.hint("images of projects have no names to take away: `stead gc` removes what no project uses"),
+                },
+            );
+        }
+        gone.extend(found);
+    }
+    change_names(home, |names| names.retain(|name, _| !gone.iter().any(|(other, _)| other == name)))?;
+    Ok(gone)
+}
+
+/// Takes the images of an archive in: an OCI layout, or what `docker save` writes.
+///
+/// # Errors
+/// What is no such archive; damaged parts; a full disk.
+pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Outcome<Vec<(Option<String>, Image)>> {
+    let store = Store::at(&home.store);
+    store.prepare()?;
+    let lease = Mutex::new(Lease::open(&store)?);
+    let known = image::names_in(path)?;
+    let wanted: Vec<Option<String>> = match name {
+        Some(name) => vec![Some(name.to_owned())],
+        None if known.len() < 2 => vec![None],
+        None => known.iter().cloned().map(Some).collect(),
+    };
+    let mut taken = Vec::new();
+    for wanted in wanted {
+        let layout = image::Layout::open(path, wanted.as_deref())?;
+        let image = layout.import(&store, &|digests| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests))?;
+        let called =
+            wanted.or_else(|| known.first().cloned()).and_then(|name| full_name(&name).ok()).map(|name| name.to_string());
+        let name = called.clone().unwrap_or_else(|| image.digest.to_string());
+        name_image(home, name, image.digest)?;
+        taken.push((called, image));
+    }
+    Ok(taken)
+}
+
+/// A folder of the store's for a while, and a file in it named `archive`.
+///
+/// # Errors
+/// Those of making it.
+pub fn scratch_file(home: &Home) -> Outcome<(Staging, fs::File)> {
+    let store = Store::at(&home.store);
+    store.prepare()?;
+    let staging = store.staging()?;
+    let file =
+        fs::File::create(staging.join("archive")).map_err(|error| crate::store::disk_fault("cannot make a file", error))?;
+    Ok((staging, file))
+}
+
+/// Makes an image of a root file system in an archive.
+///
+/// # Errors
+/// What is no archive; entries that lead out of it; a full disk.
+pub fn import(
+    home: &Home,
+    from: impl std::io::Read + Send,
+    name: &str,
+    config: &crate::plan::Config,
+) -> Outcome<(Reference, Image)> {
+    let reference = full_name(name)?;
+    let store = Store::at(&home.store);
+    store.prepare()?;
+    let mut lease = Lease::open(&store)?;
+    let staging = store.staging()?;
+    let tree = staging.join("tree");
+    fs::create_dir(&tree).map_err(|error| crate::store::disk_fault("cannot make a staging folder", error))?;
+    let failed = |error| crate::store::disk_fault("it cannot be unpacked", error);
+    let rules =
+        image::Rules { latest: i64::MAX, owner: None, whiteouts: false, devices: true, folder_times: true, allowed: u64::MAX };
+    let mut writer = image::Tree::new(&tree, rules).map_err(failed)?;
+    let named = writer.write(image::decompressed(from).map_err(failed)?).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    if named.is_empty() {
+        return Err(Fault::new("there is nothing in it").hint("a root file system comes as a tar, plain or compressed"));
+    }
+    let info = image::digest_tree(&tree, i64::MAX).doing(|| "cannot read the layer".into())?;
+    lease.pin([&info.diff_id])?;
+    store.adopt_layer(&tree, &info)?;
+    let made = image::save(&store, config, &[info], crate::model::EPOCH)?;
+    lease.pin([&made.digest])?;
+    name_image(home, reference.to_string(), made.digest)?;
+    Ok((reference, made))
+}
+
+/// What a reference of a project means now: by a name in the store, or at its registry.
+///
+/// # Errors
+/// What neither knows; signatures that are missing or wrong.
+pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, reporter: &dyn Reporter) -> Outcome<LockedImage> {
+    let store = Store::at(&home.store);
+    let local = local(home, &store, text).filter(|_| keys.is_empty());
+    // What a project built has no other place.
+    if let Some((digest, true)) = local {
+        return Ok(LockedImage::here(digest));
+    }
+    if let (Some((digest, false)), Ask::IfUnknown) = (local, ask) {
+        return Ok(LockedImage::here(digest));
+    }
+    if let Some(near) = of_a_project(home, text) {
+        return Err(Fault::new(format!("the store has no image \"{text}\"")).hint(format!("perhaps \"{near}\"")));
+    }
+    let found = with(reporter, |registries| {
+        let source = registries.source(&registries.reference(text)?)?;
+        let found = source.find()?;
+        let mut locked = LockedImage { platforms: found.platforms.clone(), signed_by: None };
+        locked.platforms.insert(PLATFORM.to_owned(), found.digest);
+        for (path, key) in keys {
+            source.verify(&found, key).doing(|| format!("\"{text}\" is not signed by {path}"))?;
+            locked.signed_by = Some(key.fingerprint());
+        }
+        Ok(locked)
+    });
+    match (found, local) {
+        // It was pushed nowhere, or cannot be asked for now.
+        (Err(fault), Some((digest, _))) => {
+            reporter.report(Progress::Warning(format!("{}; the image of that name in the store is used", fault.chain())));
+            Ok(LockedImage::here(digest))
+        }
+        (found, _) => found.map_err(|fault| near(home, text, fault)),
+    }
+}
+
+/// Whether a registry is asked for what the store has a name for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    Always,
+    IfUnknown,
+}
+
+/// An image of the store by a name; whether a project built it.
+fn local(home: &Home, store: &Store, text: &str) -> Option<(Digest, bool)> {
+    let whole = |digest: &Digest| image::load(store, digest).is_some();
+    if let Some(digest) = known_images(home).get(text).copied().filter(whole) {
+        return Some((digest, true));
+    }
+    let full = full_name(text).ok()?.to_string();
+    names(home).get(&full).copied().filter(whole).map(|digest| (digest, false))
+}
+
+/// The image of a project here that somebody means who writes nearly its name.
+fn of_a_project(home: &Home, text: &str) -> Option<String> {
+    let (project, _) = text.split_once('/').filter(|(_, name)| !name.contains(['/', ':', '@']))?;
+    let known = known_images(home);
+    let own = known.keys().map(String::as_str).filter(|name| name.split_once('/').is_some_and(|(other, _)| other == project));
+    nearest(text, own).map(str::to_owned)
+}
+
+fn near(home: &Home, text: &str, fault: Fault) -> Fault {
+    if fault.advice().is_some() {
+        return fault;
+    }
+    let known: BTreeMap<String, Digest> = known_images(home).into_iter().chain(names(home)).collect();
+    match nearest(text, known.keys().map(String::as_str)) {
+        Some(near) => fault.hint(format!("perhaps \"{near}\"")),
+        None => fault,
+    }
+}
+
+/// Logs in at a registry.
+///
+/// # Errors
+/// A registry that cannot be reached or says no; a place that cannot be written.
+pub fn login(
+    host: Option<&str>,
+    credentials: &crate::registry::Credentials,
+    reporter: &dyn Reporter,
+) -> Outcome<(String, crate::registry::Kept)> {
+    with(reporter, |registries| {
+        let host = host.unwrap_or_else(|| registries.default_host()).to_owned();
+        let kept = registries.login(&host, credentials)?;
+        Ok((host, kept))
+    })
+}
+
+/// Logs out; where the password was comes back.
+///
+/// # Errors
+/// A place that cannot be written.
+pub fn logout(host: Option<&str>) -> Outcome<(String, Vec<String>)> {
+    let registries = Registries::open(Arc::default())?;
+    let host = host.unwrap_or_else(|| registries.default_host()).to_owned();
+    let gone = registries.logout(&host)?;
+    Ok((host, gone))
+}
+
+/// Searches a registry.
+///
+/// # Errors
+/// A registry that cannot be reached, or offers no search.
+pub fn search(host: Option<&str>, word: &str, limit: usize, reporter: &dyn Reporter) -> Outcome<Vec<crate::registry::Hit>> {
+    with(reporter, |registries| registries.search(host.unwrap_or_else(|| registries.default_host()), word, limit))
+}

@@ -1,0 +1,59 @@
+//! Names that the user gives to images of the store: by `pull`, `tag`, `load`, `import`.
+//!
+//! They belong to no project and keep what they name from being collected.
+
+use crate::image;
+use crate::model::{Context, Digest, Outcome};
+use crate::store::{Home, Pin, Store, read_json};
+use crate::sys::{self, Hold, Lock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+/// All names, as they are written in full, and the images they mean.
+pub fn names(home: &Home) -> BTreeMap<String, Digest> {
+    read_json(&home.state.join("names.json")).unwrap_or_default()
+}
+
+/// Gives an image a name.
+///
+/// # Errors
+/// Those of writing it.
+pub fn name_image(home: &Home, name: String, digest: Digest) -> Outcome<()> {
+    change_names(home, |names| {
+        names.insert(name, digest);
+    })
+}
+
+/// Changes the names.
+///
+/// # Errors
+/// Those of writing them.
+pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Digest>)) -> Outcome<()> {
+    fs::create_dir_all(&home.state).doing(|| format!("cannot make {}", home.state.display()))?;
+    let path = home.state.join("names.json");
+    let lock = path.with_extension("lock");
+    let _lock = Lock::wait(&lock, Hold::Alone).doing(|| format!("cannot lock {}", lock.display()))?;
+    let mut all = names(home);
+    change(&mut all);
+    let store = Store::at(&home.store);
+    store.prepare()?;
+    let mut digests = BTreeSet::new();
+    for digest in all.values().collect::<BTreeSet<_>>() {
+        digests.extend(parts(&store, digest));
+    }
+    // What is named is kept before its name says so.
+    let pin = Pin { folder: home.state.clone(), project: "named images".into(), digests };
+    let bytes = serde_json::to_vec(&all).doing(|| "cannot write the names of images".into())?;
+    store.set_root("names", &pin)?;
+    sys::write_atomic(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
+}
+
+/// All that an image consists of in the store.
+pub fn parts(store: &Store, digest: &Digest) -> Vec<Digest> {
+    let Some(image) = image::load(store, digest) else { return vec![*digest] };
+    let config = store.blob(digest).and_then(|manifest| {
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).ok()?;
+        Digest::parse(manifest["config"]["digest"].as_str()?.strip_prefix("sha256:")?)
+    });
+    image.parts().copied().chain(config).collect()
+}

@@ -1,0 +1,102 @@
+use super::super::Context;
+use super::super::ui::Shown;
+use super::image::project;
+use crate::apply;
+use crate::model::{Context as _, Fault, Outcome};
+use crate::plan::Config;
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+/// Gives an image a further name.
+///
+/// Example: stead tag app ghcr.io/o/app:1
+#[derive(clap::Args, Debug)]
+pub struct Tag {
+    /// An `image` of the project, a name, a digest's beginning, or PROJECT/IMAGE.
+    image: String,
+    name: String,
+}
+
+/// Takes names of images away; `stead gc` frees what nothing names.
+///
+/// Example: stead rmi redis:7
+#[derive(clap::Args, Debug)]
+pub struct Remove {
+    /// Names, or beginnings of digests.
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Takes images in from an archive: an OCI layout (a tar or a folder), or what `docker save` wrote.
+///
+/// Example: stead load -i app.tar
+#[derive(clap::Args, Debug)]
+pub struct Load {
+    /// The archive; standard input if not given.
+    #[arg(short, long, value_name = "PATH")]
+    input: Option<PathBuf>,
+    /// Only the image of this name.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Makes an image of a root file system in a tar.
+///
+/// Example: stead import rootfs.tar.xz mine:1
+#[derive(clap::Args, Debug)]
+pub struct Import {
+    /// The tar, plain or compressed; `-` is standard input.
+    file: PathBuf,
+    name: String,
+    /// The command that its containers run.
+    #[arg(long, num_args = 1.., value_name = "WORD")]
+    cmd: Vec<String>,
+}
+
+pub fn tag(arguments: &Tag, context: &Context) -> Outcome<u8> {
+    let (reference, image) = apply::tag(&context.options.home, project(context)?.as_ref(), &arguments.image, &arguments.name)?;
+    context.ui.result(&format!("{reference} {}", image.digest));
+    Ok(0)
+}
+
+pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
+    for (name, digest) in apply::untag(&context.options.home, &arguments.images)? {
+        context.ui.result(&format!("{name} {digest}"));
+    }
+    Ok(0)
+}
+
+pub fn load(arguments: &Load, context: &Context) -> Outcome<u8> {
+    let (path, _kept) = match &arguments.input {
+        Some(path) => (path.clone(), None),
+        None if std::io::stdin().is_terminal() => {
+            return Err(Fault::new("no archive is given").hint("type `stead load -i FILE`").exit(2));
+        }
+        None => {
+            // Its parts are read in any order, so it must be a file.
+            let mut file = apply::scratch_file(&context.options.home)?;
+            std::io::copy(&mut std::io::stdin().lock(), &mut file.1).doing(|| "cannot keep the archive".into())?;
+            (file.0.join("archive"), Some(file))
+        }
+    };
+    for (name, image) in apply::load_archive(&context.options.home, &path, arguments.name.as_deref())? {
+        context.ui.result(&format!("{} {}", name.unwrap_or_else(|| "-".into()), image.digest));
+    }
+    Ok(0)
+}
+
+pub fn import(arguments: &Import, context: &Context) -> Outcome<u8> {
+    let from: Box<dyn Read + Send> = if arguments.file.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(&arguments.file).doing(|| format!("cannot open {}", arguments.file.display()))?)
+    };
+    let config = Config { cmd: arguments.cmd.clone(), ..Config::default() };
+    let shown = Shown::new(&context.ui, false);
+    let made = apply::import(&context.options.home, from, &arguments.name, &config);
+    shown.clear();
+    let (reference, image) = made?;
+    context.ui.result(&format!("{reference} {}", image.digest));
+    Ok(0)
+}

@@ -1,0 +1,239 @@
+use super::super::Context;
+use super::super::ui::{Shown, Style, Table};
+use super::image::{find, project};
+use crate::apply;
+use crate::image;
+use crate::model::{Context as _, Fault, Outcome};
+use crate::registry::{Compression, Credentials, Kept, Pushing};
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
+
+/// Pulls images of registries into the store.
+///
+/// Without names: what the project's file names, as its lock says.
+///
+/// Example: stead pull redis:7 ghcr.io/o/n@sha256:…
+#[derive(clap::Args, Debug)]
+pub struct Pull {
+    /// Names of images, as Docker's users write them.
+    names: Vec<String>,
+}
+
+/// Pushes an image to registries, under one or more names.
+///
+/// Example: stead push app ghcr.io/o/app:1 ghcr.io/o/app:latest
+#[derive(clap::Args, Debug)]
+pub struct Push {
+    /// An `image` of the project, a name, a digest's beginning, or PROJECT/IMAGE; with --all what names begin with.
+    image: String,
+    /// Names to push it under; its own name if none is given.
+    names: Vec<String>,
+    /// Push all images of the project, each as IMAGE/NAME:TAG of this prefix.
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// The tag of images pushed with --all.
+    #[arg(long, default_value = "latest", requires = "all")]
+    tag: String,
+    /// How layers made here are compressed.
+    #[arg(long, default_value = "gzip", value_parser = ["gzip", "zstd", "none"])]
+    compression: String,
+    /// Write this into the manifest.
+    #[arg(long, value_name = "NAME=TEXT")]
+    annotation: Vec<String>,
+    /// Attach the bill of materials (SPDX) and the provenance.
+    #[arg(long)]
+    attach: bool,
+}
+
+/// Logs in at a registry; the password is kept by a credential helper, or else in a file.
+///
+/// Example: echo $TOKEN | stead login ghcr.io -u me --password-stdin
+#[derive(clap::Args, Debug)]
+pub struct Login {
+    /// The registry; the default one if not given.
+    registry: Option<String>,
+    #[arg(short, long)]
+    username: Option<String>,
+    /// Read the password from standard input.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Forgets the password for a registry.
+#[derive(clap::Args, Debug)]
+pub struct Logout {
+    /// The registry; the default one if not given.
+    registry: Option<String>,
+}
+
+/// Searches a registry, where it offers that.
+///
+/// Example: stead search redis
+#[derive(clap::Args, Debug)]
+pub struct Search {
+    /// A word of names or descriptions; HOST/WORD searches another registry.
+    word: String,
+    #[arg(long, default_value_t = 25)]
+    limit: usize,
+    /// Print the list for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
+    let shown = Shown::new(&context.ui, false);
+    if arguments.names.is_empty() {
+        let options = apply::UpOptions { command: "pull".into(), ..apply::UpOptions::default() };
+        let loaded = context.settled(&options)?;
+        let names = loaded.project.references().map(|(name, _)| name.clone()).collect::<std::collections::BTreeSet<_>>();
+        if names.is_empty() {
+            context.ui.say("the project names no image of a registry");
+            return Ok(0);
+        }
+        let built = apply::build_only(&loaded, &names, &options, &shown);
+        shown.clear();
+        for (name, image) in built? {
+            context.ui.result(&format!("{name} {}", image.digest));
+        }
+        return Ok(0);
+    }
+    for name in &arguments.names {
+        let pulled = apply::pull(&context.options.home, name, &shown);
+        shown.clear();
+        let (reference, image) = pulled?;
+        context.ui.result(&format!("{reference} {}", image.digest));
+    }
+    Ok(0)
+}
+
+pub fn push(arguments: &Push, context: &Context) -> Outcome<u8> {
+    let mut annotations = BTreeMap::new();
+    for text in &arguments.annotation {
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| Fault::new(format!("--annotation {text:?} is not NAME=TEXT")).exit(2))?;
+        annotations.insert(name.to_owned(), value.to_owned());
+    }
+    let work: Vec<(String, Vec<String>)> = if arguments.all {
+        let loaded = project(context)?.ok_or_else(|| Fault::new("there is no project here whose images --all could mean"))?;
+        let own = loaded.project.images.iter().filter(|(name, _)| crate::model::Name::parse(name.as_str()).is_ok());
+        let prefix = arguments.image.trim_end_matches('/');
+        own.map(|(name, _)| (name.to_string(), vec![format!("{prefix}/{name}:{}", arguments.tag)])).collect()
+    } else if arguments.names.is_empty() {
+        vec![(arguments.image.clone(), vec![arguments.image.clone()])]
+    } else {
+        vec![(arguments.image.clone(), arguments.names.clone())]
+    };
+    for (name, names) in work {
+        one(&name, &names, annotations.clone(), arguments, context)?;
+    }
+    Ok(0)
+}
+
+fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, arguments: &Push, context: &Context) -> Outcome<()> {
+    let found = find(name, context)?;
+    let compression = match arguments.compression.as_str() {
+        "zstd" => Compression::Zstd,
+        "none" => Compression::None,
+        _ => Compression::Gzip,
+    };
+    let mut attachments = Vec::new();
+    if arguments.attach {
+        let (shown, found, components) = super::image::contents(name, context)?;
+        attachments.push(("application/spdx+json", image::spdx(&shown, &found.digest, &components).to_string().into_bytes()));
+        let kept = image::kept_provenance(&Store::at(&context.options.home.store), &found.digest);
+        attachments.extend(kept.map(|statement| ("application/vnd.in-toto+json", statement.to_string().into_bytes())));
+    }
+    let pushing = Pushing { image: &found, compression, annotations, attachments };
+    let shown = Shown::new(&context.ui, false);
+    let pushed = apply::push(&context.options.home, &pushing, names, &shown);
+    shown.clear();
+    let (references, pushed) = pushed?;
+    for reference in references {
+        context.ui.result(&format!("{reference} {}", pushed.digest));
+    }
+    context.ui.say(&format!("sent {} of {} parts; the registry had the others", pushed.sent, pushed.parts));
+    Ok(())
+}
+
+pub fn login(arguments: &Login, context: &Context) -> Outcome<u8> {
+    let terminal = std::io::stdin().is_terminal();
+    let user = match &arguments.username {
+        Some(user) => user.clone(),
+        None if terminal && !arguments.password_stdin => ask("Username: ", context, false)?,
+        None => return Err(Fault::new("nobody says who logs in").hint("write --username NAME").exit(2)),
+    };
+    let password = if arguments.password_stdin {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).doing(|| "cannot read the password".into())?;
+        text.trim_end_matches(['\r', '\n']).to_owned()
+    } else if terminal {
+        ask("Password: ", context, true)?
+    } else {
+        return Err(Fault::new("there is no terminal to ask for the password").hint("write --password-stdin").exit(2));
+    };
+    if user.is_empty() || password.is_empty() {
+        return Err(Fault::new("name or password is empty").exit(2));
+    }
+    let shown = Shown::new(&context.ui, false);
+    let done = apply::login(arguments.registry.as_deref(), &Credentials::Basic { user, password }, &shown);
+    shown.clear();
+    let (host, kept) = done?;
+    match kept {
+        Kept::Helper(name) => context.ui.say(&format!("logged in at {host}; docker-credential-{name} keeps the password")),
+        Kept::File(path) => {
+            context.ui.say(&format!("logged in at {host}"));
+            let text = format!("the password stands unencrypted in {}; a credential helper would keep it better", path.display());
+            context.ui.say(&format!("{} {text}", Style::Change.paint("warning:", context.ui.color_err)));
+        }
+    }
+    Ok(0)
+}
+
+/// Asks for a line at the terminal.
+fn ask(what: &str, context: &Context, hidden: bool) -> Outcome<String> {
+    context.ui.say(what.trim_end());
+    let silence = if hidden { Some(crate::sys::Silence::begin().doing(|| "cannot hide the password".into())?) } else { None };
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).doing(|| "cannot read it".into())?;
+    drop(silence);
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+pub fn logout(arguments: &Logout, context: &Context) -> Outcome<u8> {
+    let (host, gone) = apply::logout(arguments.registry.as_deref())?;
+    if gone.is_empty() {
+        return Err(Fault::new(format!("nobody is logged in at {host}")));
+    }
+    context.ui.say(&format!("logged out at {host} ({})", gone.join(", ")));
+    Ok(0)
+}
+
+pub fn search(arguments: &Search, context: &Context) -> Outcome<u8> {
+    let (host, word) = match arguments.word.split_once('/') {
+        Some((host, word)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), word),
+        _ => (None, arguments.word.as_str()),
+    };
+    let shown = Shown::new(&context.ui, false);
+    let hits = apply::search(host, word, arguments.limit, &shown);
+    shown.clear();
+    let hits = hits?;
+    if arguments.json {
+        let list: Vec<_> = hits
+            .iter()
+            .map(|hit| serde_json::json!({ "name": hit.name, "description": hit.description, "stars": hit.stars }))
+            .collect();
+        context.ui.json(&serde_json::json!({ "version": 1, "images": list }));
+        return Ok(0);
+    }
+    let mut table = Table::new(&["NAME", "STARS", "DESCRIPTION"]);
+    for hit in hits {
+        table.row([(hit.name, Some(Style::Bold)), (hit.stars.to_string(), None), (hit.description, None)]);
+    }
+    if table.is_empty() {
+        context.ui.say("nothing has that in its name")
+    } else {
+        context.ui.result(&table.text(context.ui.color_out))
+    }
+    Ok(0)
+}

@@ -1,0 +1,205 @@
+//! Names of images in registries, as Docker's users write them.
+
+use super::Digest;
+use std::fmt;
+
+/// The registry that Docker means when a name says none.
+pub const DOCKER_HUB: &str = "docker.io";
+
+/// An image in a registry (distribution's reference grammar).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Reference {
+    /// Host, with its port where one is written.
+    pub host: String,
+    /// The repository there, as `library/redis`.
+    pub repository: String,
+    pub tag: Option<String>,
+    pub digest: Option<Digest>,
+}
+
+impl Reference {
+    /// Reads a name; `host` is the registry of names that say none.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what may have been meant.
+    pub fn parse(text: &str, host: &str) -> Result<Self, String> {
+        if let Some(rest) = ["https://", "http://", "docker://"].iter().find_map(|scheme| text.strip_prefix(scheme)) {
+            return Err(format!("\"{text}\" is a URL; a name of an image has no scheme: \"{rest}\""));
+        }
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(Self::digest(digest)?)),
+            None => (text, None),
+        };
+        let (name, tag) = match name.rsplit_once(':') {
+            // What stands before a slash is a port.
+            Some((name, tag)) if !tag.contains('/') => (name, Some(Self::tag(tag)?)),
+            _ => (name, None),
+        };
+        let (host, repository) = match name.split_once('/') {
+            Some((first, rest)) if is_host(first) => (first, rest),
+            _ => (host, name),
+        };
+        let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { DOCKER_HUB } else { host };
+        let repository =
+            if host == DOCKER_HUB && !repository.contains('/') { format!("library/{repository}") } else { repository.to_owned() };
+        check_host(host)?;
+        check_repository(&repository, text)?;
+        Ok(Self { host: host.to_owned(), repository, tag, digest })
+    }
+
+    fn tag(text: &str) -> Result<String, String> {
+        let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+        let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        if first && rest && text.len() <= 128 {
+            return Ok(text.to_owned());
+        }
+        Err(format!("\"{text}\" is no tag: letters, digits, and `_` `.` `-` behind the first, at most 128"))
+    }
+
+    fn digest(text: &str) -> Result<Digest, String> {
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
+        hex.and_then(Digest::parse)
+            .ok_or_else(|| format!("\"{text}\" is no digest that is known here: `sha256:` and 64 hexadecimal digits"))
+    }
+
+    /// What a registry is asked for: the digest, else the tag, else `latest`.
+    pub fn wanted(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.clone().unwrap_or_else(|| "latest".into()),
+        }
+    }
+
+    /// Host and repository, without tag and digest.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.host, self.repository)
+    }
+}
+
+impl fmt::Display for Reference {
+    /// The whole name; `latest` is written out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
+        match (&self.tag, &self.digest) {
+            (Some(tag), _) => write!(f, ":{tag}")?,
+            (None, None) => f.write_str(":latest")?,
+            _ => {}
+        }
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+    }
+}
+
+/// Whether the first part of a name is a host, as Docker tells it.
+fn is_host(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost" || part.chars().any(|c| c.is_ascii_uppercase())
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let address = name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    let good = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => name.split('.').all(|part| {
+            let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+            ends(part.chars().next()) && ends(part.chars().last()) && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        }),
+    };
+    if good && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Ok(());
+    }
+    Err(format!("\"{host}\" is no host of a registry"))
+}
+
+fn check_repository(repository: &str, whole: &str) -> Result<(), String> {
+    if repository.len() > 255 {
+        return Err(format!("the name \"{whole}\" is longer than 255 characters"));
+    }
+    for part in repository.split('/') {
+        let mut chars = part.chars().peekable();
+        let mut alphanumeric = false;
+        let mut good = !part.is_empty();
+        while let Some(c) = chars.next() {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                alphanumeric = true;
+                continue;
+            }
+            // Between letters: a dot, one or two underscores, or any number of dashes.
+            good &= alphanumeric && ".-_".contains(c);
+            let mut count = 1;
+            while chars.peek() == Some(&c) {
+                chars.next();
+                count += 1;
+            }
+            good &= count
+                <= match c {
+                    '-' => usize::MAX,
+                    '_' => 2,
+                    _ => 1,
+                };
+            alphanumeric = false;
+        }
+        if !good || !alphanumeric {
+            let lower = whole.to_lowercase();
+            let meant = if lower == whole { String::new() } else { format!("; perhaps \"{lower}\"") };
+            return Err(format!("\"{whole}\" is no name of an image: between slashes stand small letters and digits{meant}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_docker_takes_them_for() {
+        let hex = "a".repeat(64);
+        for (text, whole) in [
+            ("redis", "docker.io/library/redis:latest"),
+            ("redis:7", "docker.io/library/redis:7"),
+            ("bitnami/redis:7.0_x", "docker.io/bitnami/redis:7.0_x"),
+            ("index.docker.io/redis", "docker.io/library/redis:latest"),
+            ("docker.io/library/redis:7", "docker.io/library/redis:7"),
+            ("localhost:5000/x", "localhost:5000/x:latest"),
+            ("localhost/x:1", "localhost/x:1"),
+            ("ghcr.io/o/n", "ghcr.io/o/n:latest"),
+            ("[::1]:5000/a/b:c", "[::1]:5000/a/b:c"),
+            ("127.0.0.1:5000/a__b/c--d.e:t", "127.0.0.1:5000/a__b/c--d.e:t"),
+        ] {
+            let found = Reference::parse(text, DOCKER_HUB).unwrap();
+            assert_eq!(found.to_string(), whole, "{text}");
+            assert_eq!(Reference::parse(whole, "elsewhere").unwrap(), Reference::parse(whole, DOCKER_HUB).unwrap());
+        }
+        let both = format!("ghcr.io/o/n:1@sha256:{hex}");
+        let found = Reference::parse(&both, DOCKER_HUB).unwrap();
+        assert_eq!((found.to_string(), found.wanted()), (both, format!("sha256:{hex}")));
+        assert_eq!(Reference::parse("redis", "quay.io").unwrap().to_string(), "quay.io/redis:latest");
+    }
+
+    #[test]
+    fn what_is_no_name_is_told() {
+        for (text, why) in [
+            ("Redis", "perhaps \"redis\""),
+            ("redis:", "is no tag"),
+            ("redis:-x", "is no tag"),
+            ("redis@sha256:12", "is no digest"),
+            ("redis@md5:12", "is no digest"),
+            ("https://ghcr.io/o/n", "no scheme"),
+            ("ghcr.io/", "is no name"),
+            ("", "is no name"),
+            ("a//b", "is no name"),
+            ("a/___b", "is no name"),
+            ("a/b-", "is no name"),
+            ("a/../b", "is no name"),
+            ("host:99999/x", "no host"),
+            ("ho st.x/y", "no host"),
+        ] {
+            let found = Reference::parse(text, DOCKER_HUB).unwrap_err();
+            assert!(found.contains(why), "{text}: {found}");
+        }
+        assert!(Reference::parse(&"a".repeat(300), DOCKER_HUB).is_err());
+    }
+}

@@ -1,0 +1,467 @@
+//! One registry over HTTP: requests that carry what it wants to see, repeated where that may help.
+//!
+//! Owns schemes, certificates, authentication and patience. What is asked for is the callers' to say.
+
+use super::challenge::{Challenge, challenges};
+use super::credentials::Credentials;
+use super::settings::{Endpoint, Security};
+use crate::model::{Context, Fault, Outcome};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode};
+use std::collections::HashMap;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// How often a request is made before it counts as failed.
+pub const TRIES: u32 = 5;
+/// The longest that a registry may make us wait at a time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tells somebody that something takes longer, and why.
+pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
+
+/// A repository in a registry.
+pub struct Remote {
+    pub endpoint: Endpoint,
+    client: Client,
+    /// For what answers with no certificate that is known, where the user allows it.
+    careless: Option<Client>,
+    scheme: Mutex<Scheme>,
+    credentials: Option<Credentials>,
+    /// What was accepted last, by the scope it is for.
+    known: Mutex<HashMap<String, String>>,
+    tell: Tell,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scheme {
+    Checked,
+    Unchecked,
+    Plain,
+}
+
+/// What a token is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    Pull,
+    Push,
+    /// Nothing but to be known.
+    Login,
+}
+
+impl Remote {
+    /// A client for a repository.
+    ///
+    /// # Errors
+    /// Certificates that cannot be read.
+    pub fn new(endpoint: Endpoint, credentials: Option<Credentials>, tell: Tell) -> Outcome<Self> {
+        let client = build(&endpoint, Trust::Known)?;
+        let careless = if endpoint.security == Security::Unchecked { Some(build(&endpoint, Trust::Anybody)?) } else { None };
+        let scheme = Mutex::new(Scheme::Checked);
+        Ok(Self { endpoint, client, careless, scheme, credentials, known: Mutex::default(), tell })
+    }
+
+    /// As people know it.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.endpoint.host, self.endpoint.repository)
+    }
+
+    /// The URL of a part of the repository, or what an answer's `Location` says.
+    pub fn url(&self, path: &str) -> String {
+        if path.contains("://") {
+            return path.to_owned();
+        }
+        let scheme = if self.scheme() == Scheme::Plain { "http" } else { "https" };
+        if path.starts_with('/') {
+            return format!("{scheme}://{}{path}", self.endpoint.host);
+        }
+        format!("{scheme}://{}/v2/{}/{path}", self.endpoint.host, self.endpoint.repository)
+    }
+
+    fn scheme(&self) -> Scheme {
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request until it is answered with something other than "later" or "who are you".
+    ///
+    /// `more` adds headers and body; it is called for each try.
+    ///
+    /// # Errors
+    /// A registry that cannot be reached, refuses, or keeps failing.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        wish: Wish,
+        more: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Outcome<Response> {
+        self.patiently(TRIES, method, path, wish, more).await
+    }
+
+    /// As [`Self::send`], for what must not simply be said again.
+    ///
+    /// # Errors
+    /// As there; and when the connection breaks.
+    pub async fn send_once(
+        &self,
+        method: Method,
+        path: &str,
+        wish: Wish,
+        more: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Outcome<Response> {
+        self.patiently(1, method, path, wish, more).await
+    }
+
+    async fn patiently(
+        &self,
+        tries: u32,
+        method: Method,
+        path: &str,
+        wish: Wish,
+        more: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Outcome<Response> {
+        let mut attempt = 0;
+        let mut refused = false;
+        loop {
+            let answer = self.once(&method, path, wish, &more).await;
+            let fault = match answer {
+                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !refused => {
+                    refused = true;
+                    self.authenticate(answer.headers(), wish).await?;
+                    continue;
+                }
+                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED || answer.status() == StatusCode::FORBIDDEN => {
+                    return Err(self.denied(answer).await);
+                }
+                Ok(answer) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
+                    let wait = retry_after(answer.headers());
+                    let fault = said(&self.endpoint.host, answer).await;
+                    if wait.is_some_and(|wait| wait > PATIENCE) {
+                        let seconds = wait.map_or(0, |wait| wait.as_secs());
+                        return Err(fault.hint(format!("it says to come back in {seconds} s; logged in one may ask more often")));
+                    }
+                    attempt += 1;
+                    let wait = wait.unwrap_or_else(|| pause(attempt));
+                    (self.tell)(format!(
+                        "{} limits how often one may ask; going on in {:.1} s",
+                        self.endpoint.host,
+                        wait.as_secs_f64()
+                    ));
+                    if attempt >= TRIES {
+                        return Err(fault);
+                    }
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                Ok(answer) if answer.status().is_server_error() => said(&self.endpoint.host, answer).await,
+                Ok(answer) => return Ok(answer),
+                Err(error) if self.step_down(&error) => continue,
+                Err(error) if error.is_builder() || is_certificate(&error) => return Err(self.unreachable(error)),
+                Err(error) => self.unreachable(error),
+            };
+            attempt += 1;
+            // Where nobody listens nobody will in a second.
+            if attempt >= tries || fault.code() == NOBODY {
+                return Err(fault.exit(1));
+            }
+            tokio::time::sleep(pause(attempt)).await;
+        }
+    }
+
+    async fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        wish: Wish,
+        more: &impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> reqwest::Result<Response> {
+        let client = match (self.scheme(), &self.careless) {
+            (Scheme::Unchecked, Some(careless)) => careless,
+            _ => &self.client,
+        };
+        let mut request = more(client.request(method.clone(), self.url(path))).build()?;
+        self.sign(&mut request, wish);
+        client.execute(request).await
+    }
+
+    /// Adds what the registry accepted last; another host never sees it.
+    fn sign(&self, request: &mut Request, wish: Wish) {
+        let own = request.url().authority() == self.endpoint.host || request.url().host_str() == Some(&self.endpoint.host);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = known.get(&self.scope(wish)).and_then(|value| value.parse().ok()).filter(|_| own) {
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+    }
+
+    fn scope(&self, wish: Wish) -> String {
+        match wish {
+            Wish::Pull => format!("repository:{}:pull", self.endpoint.repository),
+            Wish::Push => format!("repository:{}:pull,push", self.endpoint.repository),
+            Wish::Login => String::new(),
+        }
+    }
+
+    /// Answers "who are you": with name and password, or with a token that they give.
+    async fn authenticate(&self, headers: &HeaderMap, wish: Wish) -> Outcome<()> {
+        let asked: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
+        let all = challenges(&asked.join(", "));
+        let value = if let Some(challenge) = all.iter().find(|one| one.scheme.eq_ignore_ascii_case("bearer")) {
+            format!("Bearer {}", self.token(challenge, wish).await?)
+        } else if all.iter().any(|one| one.scheme.eq_ignore_ascii_case("basic")) {
+            let Some(Credentials::Basic { user, password }) = &self.credentials else {
+                return Err(Fault::new(format!("{} wants to know who asks", self.endpoint.host))
+                    .hint(format!("type `stead login {}`", self.endpoint.host)));
+            };
+            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+        } else {
+            return Err(Fault::new(format!("{} wants a kind of authentication that is not known here", self.endpoint.host)));
+        };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(self.scope(wish), value);
+        Ok(())
+    }
+
+    /// A token (distribution, "Token Authentication Specification" and "OAuth 2.0").
+    async fn token(&self, challenge: &Challenge, wish: Wish) -> Outcome<String> {
+        let realm = challenge.value("realm").unwrap_or_default();
+        let url = reqwest::Url::parse(realm).doing(|| format!("{} names no place for tokens: {realm:?}", self.endpoint.host))?;
+        if url.scheme() != "https" && self.scheme() == Scheme::Checked {
+            return Err(Fault::new(format!("{} wants the password to be sent without encryption to {url}", self.endpoint.host)));
+        }
+        let service = challenge.value("service").unwrap_or_default().to_owned();
+        let scope = Some(self.scope(wish)).filter(|scope| !scope.is_empty());
+        let client = match (self.scheme(), &self.careless) {
+            (Scheme::Checked, _) | (_, None) => &self.client,
+            (_, Some(careless)) => careless,
+        };
+        let request = match &self.credentials {
+            Some(Credentials::Token(refresh)) => {
+                let mut form = vec![("grant_type", "refresh_token"), ("client_id", "stead"), ("refresh_token", refresh)];
+                form.push(("service", &service));
+                form.extend(scope.as_deref().map(|scope| ("scope", scope)));
+                let body = reqwest::Url::parse_with_params("http://form/", &form).doing(|| "cannot ask for a token".into())?;
+                let body = body.query().unwrap_or_default().to_owned();
+                client.post(url.clone()).header("Content-Type", "application/x-www-form-urlencoded").body(body)
+            }
+            other => {
+                let mut full = url.clone();
+                full.query_pairs_mut().append_pair("service", &service).append_pair("client_id", "stead");
+                if let Some(scope) = &scope {
+                    full.query_pairs_mut().append_pair("scope", scope);
+                }
+                let request = client.get(full);
+                if let Some(Credentials::Basic { user, password }) = other {
+                    request.basic_auth(user, Some(password))
+                } else {
+                    request
+                }
+            }
+        };
+        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
+        if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(self.denied(answer).await);
+        }
+        if !answer.status().is_success() {
+            return Err(said(url.host_str().unwrap_or_default(), answer).await);
+        }
+        let text = limited(answer, 1 << 20).await?;
+        let value: serde_json::Value = serde_json::from_slice(&text).doing(|| format!("{url} gave no token"))?;
+        let token = value["token"].as_str().or(value["access_token"].as_str());
+        token.map(str::to_owned).ok_or_else(|| Fault::new(format!("{url} gave no token")))
+    }
+
+    /// The next less careful way to speak to a registry, if this one failed and the user allows it.
+    fn step_down(&self, error: &reqwest::Error) -> bool {
+        if !(error.is_connect() || error.is_request()) {
+            return false;
+        }
+        let mut scheme = self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match (*scheme, &self.endpoint.security) {
+            (Scheme::Checked, Security::Unchecked) => Scheme::Unchecked,
+            (Scheme::Unchecked, Security::Unchecked) | (Scheme::Checked, Security::Loopback) if !is_certificate(error) => {
+                Scheme::Plain
+            }
+            _ => return false,
+        };
+        *scheme = next;
+        true
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Fault {
+        let host = &self.endpoint.host;
+        let refused = nobody(&error);
+        let text = chain(&error);
+        let fault = Fault::caused(format!("cannot reach {host}"), error.without_url());
+        if text.contains("xpired") {
+            return fault.hint(format!("the certificate of {host} is out of date; whoever runs it must renew it"));
+        }
+        if text.contains("UnknownIssuer") || text.contains("self-signed") || text.contains("SelfSigned") {
+            return fault
+                .hint(format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)"));
+        }
+        if text.contains("corrupt message") || text.contains("InvalidContentType") {
+            return fault
+                .hint(format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true"));
+        }
+        let fault = fault.hint("check that the registry runs and the network reaches it");
+        if refused { fault.exit(NOBODY) } else { fault }
+    }
+
+    async fn denied(&self, answer: Response) -> Fault {
+        let known = self.credentials.is_some();
+        let fault = said(&self.endpoint.host, answer).await;
+        let fault = Fault::caused(format!("{} does not allow it", self.name()), fault);
+        let login = format!("type `stead login {}`", self.endpoint.host);
+        fault.hint(if known { format!("the name or password may be wrong, or lack the right: {login}") } else { login })
+    }
+}
+
+/// Marks a refused connection, for the loop that would try again.
+const NOBODY: u8 = 111;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Known,
+    Anybody,
+}
+
+fn build(endpoint: &Endpoint, trust: Trust) -> Outcome<Client> {
+    // A second installation of the same provider fails, and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(30))
+        .redirect(reqwest::redirect::Policy::custom(|attempt| {
+            let was_safe = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+            if attempt.previous().len() > 10 {
+                attempt.error("it leads in circles")
+            } else if was_safe && attempt.url().scheme() != "https" {
+                attempt.error("it leads from HTTPS to a place without encryption")
+            } else {
+                attempt.follow()
+            }
+        }));
+    if trust == Trust::Anybody {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    for path in &endpoint.authorities {
+        let pem = fs::read(path).doing(|| format!("cannot read {}", path.display()))?;
+        let found = reqwest::Certificate::from_pem_bundle(&pem).doing(|| format!("{} holds no certificate", path.display()))?;
+        for certificate in found {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder.build().doing(|| format!("cannot set up HTTPS for {}", endpoint.host))
+}
+
+/// All that an error says.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(&format!(" {inner} {inner:?}"));
+        source = inner.source();
+    }
+    text
+}
+
+fn is_certificate(error: &reqwest::Error) -> bool {
+    chain(error).contains("InvalidCertificate")
+}
+
+fn nobody(error: &reqwest::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        if inner.downcast_ref().is_some_and(refused) || inner.to_string().starts_with("dns error") {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
+}
+
+/// What a registry says is wrong (distribution-spec, "Error Codes").
+pub async fn said(host: &str, answer: Response) -> Fault {
+    let status = answer.status();
+    let text = limited(answer, 64 << 10).await.unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let first = &value["errors"][0];
+    let words: Vec<&str> =
+        [first["code"].as_str(), first["message"].as_str(), value["details"].as_str()].into_iter().flatten().collect();
+    if words.is_empty() {
+        Fault::new(format!("{host} answered {status}"))
+    } else {
+        Fault::new(format!("{host} answered {status}: {}", words.join(", ")))
+    }
+}
+
+/// The body of an answer that must not be long.
+///
+/// # Errors
+/// One that is longer, or cut off.
+pub async fn limited(mut answer: Response, limit: usize) -> Outcome<Vec<u8>> {
+    let too_long = || Fault::new(format!("the answer has more than {limit} bytes"));
+    if answer.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url).doing(|| "the answer was cut off".into())? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > limit {
+            return Err(too_long());
+        }
+    }
+    Ok(bytes)
+}
+
+/// How long a registry asks to wait (RFC 9110, 10.2.3): seconds, or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = http_date(text)?;
+    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// A date as `Wed, 21 Oct 2026 07:28:00 GMT`.
+fn http_date(text: &str) -> Option<SystemTime> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = words.as_slice() else { return None };
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months.iter().position(|name| name == month)? + 1;
+    let millis = crate::image::parse_time(&format!("{year}-{month:02}-{day:0>2}T{time}Z"))?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+}
+
+/// Before a repetition: longer each time, and never for all at the same moment.
+pub fn pause(attempt: u32) -> Duration {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    Duration::from_millis(u64::from(200 * attempt * attempt)).mul_f64(0.5 + f64::from(nanos % 1000) / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read_in_both_forms() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(retry_after(&headers), None);
+        headers.insert(RETRY_AFTER, "7".parse().unwrap());
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
+        headers.insert(RETRY_AFTER, "Wed, 21 Oct 2015 07:28:00 GMT".parse().unwrap());
+        assert_eq!(retry_after(&headers), Some(Duration::ZERO));
+        let at = http_date("Wed, 21 Oct 2015 07:28:00 GMT").unwrap();
+        assert_eq!(at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_445_412_480);
+    }
+
+    #[test]
+    fn each_pause_is_longer() {
+        assert!(pause(1) < Duration::from_millis(310) && pause(4) > Duration::from_millis(1500));
+    }
+}

@@ -1,0 +1,149 @@
+//! Images in registries (OCI distribution-spec 1.1): finding, pulling, pushing them.
+//!
+//! Owns everything that is said to a registry. What an image is made of is `image`'s; where its parts are
+//! kept is the store's.
+
+mod challenge;
+mod credentials;
+mod http;
+mod pull;
+mod push;
+mod settings;
+mod trust;
+mod wire;
+
+pub use credentials::{Credentials, Kept, Stores};
+pub use pull::{Found, Source, pull};
+pub use push::{Compression, Pushed, Pushing};
+pub use settings::{Files, Settings};
+
+use self::http::{Remote, Tell, Wish};
+use self::settings::Endpoint;
+use self::wire::Wire;
+use crate::fetch::Progress;
+use crate::model::{Fault, Outcome, Reference};
+use reqwest::Method;
+use std::sync::Arc;
+
+/// Registries, as the user's files describe them.
+pub struct Registries {
+    settings: Settings,
+    stores: Stores,
+    wire: Wire,
+    progress: Arc<Progress>,
+    tell: Tell,
+}
+
+impl Registries {
+    /// Reads the user's files.
+    ///
+    /// # Errors
+    /// Files that are damaged.
+    pub fn open(progress: Arc<Progress>) -> Outcome<Self> {
+        let noted = progress.clone();
+        let tell: Tell = Arc::new(move |text| noted.note(text));
+        let settings = Settings::read(&Files::of_user())?;
+        Ok(Self { settings, stores: Stores::of_user(), wire: Wire::start()?, progress, tell })
+    }
+
+    /// What a name means: short ones may stand for others.
+    ///
+    /// # Errors
+    /// What is no name.
+    pub fn reference(&self, text: &str) -> Outcome<Reference> {
+        let end = text.find('@').unwrap_or(text.len());
+        let end = text[..end].rfind(':').filter(|at| !text[*at..end].contains('/')).unwrap_or(end);
+        let (name, rest) = text.split_at(end);
+        let whole = self.settings.alias(name).map(|full| format!("{full}{rest}"));
+        let parsed = Reference::parse(whole.as_deref().unwrap_or(text), self.settings.default_host());
+        parsed.map_err(|why| Fault::new(why).exit(2))
+    }
+
+    fn remote(&self, reference: &Reference, endpoint: Endpoint) -> Outcome<Arc<Remote>> {
+        // Whoever has a mirror's password wrote it for the mirror.
+        let own = endpoint == self.settings.origin(&reference.host, &reference.repository);
+        let host = if own { &reference.host } else { &endpoint.host };
+        let credentials = self.stores.find(host, &endpoint.repository)?;
+        Ok(Arc::new(Remote::new(endpoint, credentials, self.tell.clone())?))
+    }
+
+    fn allowed(&self, reference: &Reference) -> Outcome<()> {
+        match self.settings.blocked(&reference.host, &reference.repository) {
+            Some(why) => Err(Fault::new(format!("{} is blocked: {why}", reference.name()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks a registry whether it takes somebody's name and password, and keeps them.
+    ///
+    /// # Errors
+    /// A registry that cannot be reached or says no; a place that cannot be written.
+    pub fn login(&self, host: &str, credentials: &Credentials) -> Outcome<Kept> {
+        let endpoint = self.settings.origin(host, "");
+        let remote = Arc::new(Remote::new(endpoint, Some(credentials.clone()), self.tell.clone())?);
+        let answer = self.wire.wait(async move { remote.send(Method::GET, "/v2/", Wish::Login, |request| request).await })?;
+        if !answer.status().is_success() {
+            return Err(Fault::new(format!("{host} answered {}: it is no registry", answer.status())));
+        }
+        self.stores.keep(host, credentials)
+    }
+
+    /// Forgets a name and password; where they were comes back.
+    ///
+    /// # Errors
+    /// A place that cannot be written.
+    pub fn logout(&self, host: &str) -> Outcome<Vec<String>> {
+        self.stores.forget(host)
+    }
+
+    /// The registry that names mean which say none.
+    pub fn default_host(&self) -> &str {
+        self.settings.default_host()
+    }
+
+    /// Repositories whose name or description has a word, by the registry's own search.
+    ///
+    /// # Errors
+    /// A registry that cannot be reached, or offers no search.
+    pub fn search(&self, host: &str, word: &str, limit: usize) -> Outcome<Vec<Hit>> {
+        let endpoint = self.settings.origin(host, "");
+        let credentials = self.stores.find(host, "")?;
+        let remote = Arc::new(Remote::new(endpoint, credentials, self.tell.clone())?);
+        let (host, word) = (host.to_owned(), word.to_owned());
+        self.wire.wait(async move { search(&remote, &host, &word, limit).await })
+    }
+}
+
+/// A repository that a search found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hit {
+    pub name: String,
+    pub description: String,
+    pub stars: u64,
+}
+
+async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcome<Vec<Hit>> {
+    // Docker's own search, which some registries offer, too; else what the catalogue lists (distribution-spec's extension).
+    let path = reqwest::Url::parse_with_params("http://x/v1/search", [("q", word), ("n", &limit.to_string())]);
+    let path = path.map_or_else(|_| "/v1/search".to_owned(), |url| format!("{}?{}", url.path(), url.query().unwrap_or_default()));
+    let answer = remote.send(Method::GET, &path, Wish::Login, |request| request).await?;
+    if answer.status().is_success() {
+        let value: serde_json::Value = serde_json::from_slice(&http::limited(answer, 4 << 20).await?).unwrap_or_default();
+        let hits = value["results"].as_array().into_iter().flatten();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let found = hits.map(|hit| Hit {
+            name: text(&hit["name"]),
+            description: text(&hit["description"]),
+            stars: hit["star_count"].as_u64().unwrap_or(0),
+        });
+        return Ok(found.take(limit).collect());
+    }
+    let answer = remote.send(Method::GET, "/v2/_catalog?n=10000", Wish::Login, |request| request).await?;
+    if !answer.status().is_success() {
+        return Err(Fault::new(format!("{host} offers no search")));
+    }
+    let value: serde_json::Value = serde_json::from_slice(&http::limited(answer, 16 << 20).await?).unwrap_or_default();
+    let names = value["repositories"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+    let fitting = names.filter(|name| name.contains(word));
+    Ok(fitting.take(limit).map(|name| Hit { name: format!("{host}/{name}"), description: String::new(), stars: 0 }).collect())
+}

@@ -1,0 +1,306 @@
+//! Pulling: what a name means at a registry, and the parts of an image as streams.
+//!
+//! A stream that is cut goes on where it was, at the same place or the next one.
+
+use super::Registries;
+use super::http::{Remote, TRIES, Wish, limited, pause, said};
+use super::push::remember_origin;
+use super::wire::Wire;
+use crate::fetch::Progress;
+use crate::image::{self, Blobs, LONGEST};
+use crate::model::{Context, Digest, Fault, Outcome, Reference, nearest};
+use crate::plan::Image;
+use crate::store::Store;
+use bytes::Bytes;
+use reqwest::{Method, Response, StatusCode};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+
+/// Kinds of manifests that are asked for.
+const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// An image that a registry has.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The digest of this platform's manifest.
+    pub digest: Digest,
+    pub manifest: Vec<u8>,
+    /// The digest of the list that it stands in, if there is one: what a tag means, and what is signed.
+    pub list: Option<Digest>,
+    /// The manifests of all platforms, as far as they are told apart.
+    pub platforms: BTreeMap<String, Digest>,
+}
+
+/// Where an image's parts come from.
+pub struct Source<'r> {
+    reference: Reference,
+    remotes: Vec<Arc<Remote>>,
+    wire: &'r Wire,
+    progress: Arc<Progress>,
+}
+
+impl Registries {
+    /// The places that an image's parts can be had from.
+    ///
+    /// # Errors
+    /// Blocked names, credentials and certificates that cannot be read.
+    pub fn source(&self, reference: &Reference) -> Outcome<Source<'_>> {
+        self.allowed(reference)?;
+        let endpoints = match reference.digest {
+            Some(_) => self.settings.endpoints_by_digest(&reference.host, &reference.repository),
+            None => self.settings.endpoints(&reference.host, &reference.repository),
+        };
+        let remotes = endpoints.into_iter().map(|endpoint| self.remote(reference, endpoint)).collect::<Outcome<_>>()?;
+        Ok(Source { reference: reference.clone(), remotes, wire: &self.wire, progress: self.progress.clone() })
+    }
+}
+
+impl Source<'_> {
+    /// Finds an image: its manifest for this platform.
+    ///
+    /// # Errors
+    /// A registry that cannot be reached, or has none such.
+    pub fn find(&self) -> Outcome<Found> {
+        let bytes = self.manifest(&self.reference.wanted(), self.reference.digest.as_ref())?;
+        let Some(chosen) = image::for_platform(&bytes).doing(|| format!("in {}", self.reference))? else {
+            return Ok(Found { digest: Digest::of(&bytes), manifest: bytes, list: None, platforms: BTreeMap::new() });
+        };
+        let (list, platforms) = (Some(Digest::of(&bytes)), image::platforms(&bytes));
+        let manifest = self.manifest(&chosen.to_string(), Some(&chosen))?;
+        Ok(Found { digest: chosen, manifest, list, platforms })
+    }
+
+    /// Takes an image that was found into the store; what is there is not asked for.
+    ///
+    /// # Errors
+    /// Parts that are missing or damaged; a full disk.
+    pub fn take_in(&self, store: &Store, found: &Found, pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync)) -> Outcome<Image> {
+        if let Some(image) = image::load(store, &found.digest) {
+            pin(&image.parts().copied().collect::<Vec<_>>())?;
+            // A collection may have come between the look and the pin.
+            if image::load(store, &found.digest).is_some() {
+                return Ok(image);
+            }
+        }
+        let taken = image::import(store, &found.manifest, self, pin)?;
+        for blob in taken.layers.iter().filter_map(|layer| layer.blob.as_ref()) {
+            remember_origin(store, &blob.digest, &self.reference.name());
+        }
+        Ok(taken)
+    }
+
+    /// A manifest by its tag or digest, from the first place that has it.
+    ///
+    /// # Errors
+    /// What the last place said.
+    pub fn manifest(&self, wanted: &str, digest: Option<&Digest>) -> Outcome<Vec<u8>> {
+        let mut last = None;
+        for remote in &self.remotes {
+            let (remote, wanted, digest) = (remote.clone(), wanted.to_owned(), digest.copied());
+            match self.wire.wait(async move { manifest(&remote, &wanted, digest.as_ref()).await }) {
+                Ok(bytes) => return Ok(bytes),
+                Err(fault) => last = Some(fault),
+            }
+        }
+        Err(last.unwrap_or_else(|| Fault::new("there is no place to ask")))
+    }
+
+    /// As [`Self::manifest`]; nothing where no place has it.
+    ///
+    /// # Errors
+    /// A place that cannot be asked.
+    pub fn manifest_if_there(&self, wanted: &str) -> Outcome<Option<Vec<u8>>> {
+        match self.manifest(wanted, None) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(fault) if fault.code() == ABSENT => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+impl Blobs for Source<'_> {
+    fn open(&self, digest: &Digest, size: u64) -> Outcome<Box<dyn Read + Send + '_>> {
+        let (sender, receiver) = mpsc::channel(16);
+        let (remotes, digest, progress) = (self.remotes.clone(), *digest, self.progress.clone());
+        self.progress.total.fetch_add(size, Ordering::Relaxed);
+        self.wire.begin(async move { stream(&remotes, &digest, size, &progress, &sender).await });
+        Ok(Box::new(Body { receiver, current: Bytes::new() }))
+    }
+}
+
+/// Pulls an image whose digest is known.
+///
+/// # Errors
+/// What is no name; a registry that cannot be reached, or has none such; parts that are damaged; a full disk.
+pub fn pull(
+    store: &Store,
+    text: &str,
+    digest: Digest,
+    progress: &Arc<Progress>,
+    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
+) -> Outcome<Image> {
+    let registries = Registries::open(progress.clone())?;
+    let reference = Reference { digest: Some(digest), ..registries.reference(text)? };
+    let source = registries.source(&reference)?;
+    source.take_in(store, &source.find()?, pin)
+}
+
+/// The exit code of what a registry does not have.
+pub const ABSENT: u8 = 4;
+
+async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Outcome<Vec<u8>> {
+    let path = format!("manifests/{wanted}");
+    let answer = remote.send(Method::GET, &path, Wish::Pull, |request| request.header("Accept", KINDS)).await?;
+    if answer.status() == StatusCode::NOT_FOUND {
+        return Err(absent(remote, wanted, answer).await);
+    }
+    if !answer.status().is_success() {
+        return Err(said(&remote.endpoint.host, answer).await);
+    }
+    let told = answer
+        .headers()
+        .get("Docker-Content-Digest")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| Digest::parse(text.strip_prefix("sha256:")?));
+    let limit = usize::try_from(LONGEST).unwrap_or(usize::MAX);
+    let bytes = limited(answer, limit).await.doing(|| format!("the manifest {} cannot be read", remote.name()))?;
+    let found = Digest::of(&bytes);
+    match digest.copied().or(told) {
+        Some(right) if right != found => {
+            Err(Fault::new(format!("{} gave a manifest with the digest {found} instead of {right}", remote.endpoint.host))
+                .hint("it was damaged on its way, or the registry lies; try again"))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// Tells that something is not there, and what may have been meant.
+async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Fault {
+    let fault =
+        Fault::caused(format!("{} has no \"{wanted}\"", remote.name()), said(&remote.endpoint.host, answer).await).exit(ABSENT);
+    let Ok(answer) = remote.send(Method::GET, "tags/list?n=1000", Wish::Pull, |request| request).await else { return fault };
+    if !answer.status().is_success() {
+        return fault.hint(format!("the registry knows no repository {}; look at the spelling", remote.endpoint.repository));
+    }
+    let text = limited(answer, 1 << 20).await.unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let tags: Vec<&str> = value["tags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str()).collect();
+    match nearest(wanted, tags.iter().copied()) {
+        Some(near) => fault.hint(format!("perhaps \"{near}\"")),
+        None if tags.is_empty() => fault,
+        None => {
+            let shown: Vec<&str> = tags.iter().rev().take(8).copied().collect();
+            fault.hint(format!("it has: {}{}", shown.join(", "), if tags.len() > 8 { ", …" } else { "" }))
+        }
+    }
+}
+
+/// Sends a part of an image on to whoever reads it, going on after cuts.
+async fn stream(remotes: &[Arc<Remote>], digest: &Digest, size: u64, progress: &Progress, out: &mpsc::Sender<Outcome<Bytes>>) {
+    let mut got = 0;
+    let mut fault = Fault::new("there is no place to ask");
+    for remote in remotes {
+        match from_one(remote, digest, size, &mut got, progress, out).await {
+            Ok(()) => return,
+            Err(error) => fault = error,
+        }
+    }
+    let _ = out.send(Err(fault)).await;
+}
+
+async fn from_one(
+    remote: &Remote,
+    digest: &Digest,
+    size: u64,
+    got: &mut u64,
+    progress: &Progress,
+    out: &mpsc::Sender<Outcome<Bytes>>,
+) -> Outcome<()> {
+    let path = format!("blobs/{digest}");
+    let mut attempt = 0;
+    let mut whole = false;
+    loop {
+        let begin = if whole { 0 } else { *got };
+        let ranged = move |request: reqwest::RequestBuilder| {
+            if begin > 0 { request.header("Range", format!("bytes={begin}-")) } else { request }
+        };
+        let mut answer = remote.send(Method::GET, &path, Wish::Pull, ranged).await?;
+        // How many bytes come that are known already.
+        let mut known = match answer.status() {
+            StatusCode::PARTIAL_CONTENT if begins_at(&answer, begin) => 0,
+            StatusCode::OK => *got,
+            StatusCode::NOT_FOUND => {
+                return Err(Fault::caused(
+                    format!("{} has no {digest}", remote.name()),
+                    said(&remote.endpoint.host, answer).await,
+                ));
+            }
+            // It resumes nothing, or says so in its own way: all of it comes again.
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT if !whole => {
+                whole = true;
+                continue;
+            }
+            _ => return Err(said(&remote.endpoint.host, answer).await),
+        };
+        let before = *got;
+        let failed = loop {
+            match answer.chunk().await {
+                Ok(Some(mut chunk)) => {
+                    let skipped = known.min(chunk.len() as u64);
+                    known -= skipped;
+                    let _ = chunk.split_to(usize::try_from(skipped).unwrap_or(0));
+                    *got += chunk.len() as u64;
+                    progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    // Whoever reads has enough, or gave up.
+                    if !chunk.is_empty() && out.send(Ok(chunk)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Ok(None) if *got >= size => return Ok(()),
+                Ok(None) => break Fault::new(format!("{} ended after {got} of {size} bytes", remote.name())),
+                Err(error) => {
+                    break Fault::caused(
+                        format!("{} was cut off after {got} of {size} bytes", remote.name()),
+                        error.without_url(),
+                    );
+                }
+            }
+        };
+        attempt = if *got > before { 1 } else { attempt + 1 };
+        if attempt >= TRIES {
+            return Err(failed);
+        }
+        tokio::time::sleep(pause(attempt)).await;
+    }
+}
+
+/// Whether an answer goes on where it was asked to.
+fn begins_at(answer: &Response, begin: u64) -> bool {
+    let range = answer.headers().get("Content-Range").and_then(|value| value.to_str().ok());
+    range.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.parse().ok()) == Some(begin)
+}
+
+/// A stream of another thread.
+struct Body {
+    receiver: mpsc::Receiver<Outcome<Bytes>>,
+    current: Bytes,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(Ok(bytes)) => self.current = bytes,
+                Some(Err(fault)) => return Err(io::Error::other(fault)),
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.current.len());
+        buffer[..length].copy_from_slice(&self.current.split_to(length));
+        Ok(length)
+    }
+}

@@ -1,0 +1,56 @@
+//! The thread that does all talking: many streams at once, while others wait, hash and unpack.
+
+use crate::fetch;
+use crate::model::{Fault, Outcome};
+use std::future::Future;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// A thread with a network runtime, ended when it is dropped.
+pub struct Wire {
+    handle: Handle,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Wire {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the kernel refuses its descriptors.
+    pub fn start() -> Outcome<Self> {
+        let runtime = fetch::runtime()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let _ = runtime.block_on(ended);
+        });
+        Ok(Self { handle, end: Some(end), thread: Some(thread) })
+    }
+
+    /// Does something there, and waits for it.
+    ///
+    /// # Errors
+    /// Those of what is done.
+    pub fn wait<T: Send + 'static>(&self, work: impl Future<Output = Outcome<T>> + Send + 'static) -> Outcome<T> {
+        let (sender, receiver) = channel();
+        self.begin(async move {
+            let _ = sender.send(work.await);
+        });
+        receiver.recv().map_err(|_| Fault::new("the network thread ended"))?
+    }
+
+    /// Begins something there.
+    pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(work);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = self.end.take().map(|end| end.send(()));
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}

@@ -1,0 +1,454 @@
+//! Pulling from and pushing to real registries, whole and with faults in between.
+
+use crate::registry::{Act, Certificates, Fault, Options, Proxy, Registry, TokenServer, available, image};
+use crate::world::{World, is_root, scratch};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+fn possible() -> bool {
+    is_root() && available()
+}
+
+/// A folder with an image of a few layers.
+fn sample(layers: &[usize]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let made = image(&folder.path().join("image"), layers);
+    (folder, made)
+}
+
+fn skopeo(arguments: &[&str]) -> String {
+    let done = Command::new("skopeo").arg("--insecure-policy").args(arguments).output().unwrap();
+    assert!(done.status.success(), "skopeo {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// Puts an image into a registry; the digest of its manifest comes back.
+fn publish(made: &Path, registry: &Registry, name: &str) -> String {
+    let target = format!("docker://{}/{name}", registry.address);
+    skopeo(&["copy", "--dest-tls-verify=false", &format!("oci:{}:latest", made.display()), &target]);
+    skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &target]).trim().to_owned()
+}
+
+/// A world whose user has files of its own, and a store that nobody shares.
+fn world(name: &str, project: &str) -> World {
+    let world = World::bare(name, &format!("project \"{name}\"\n{project}"));
+    let _ = std::fs::remove_dir_all(world.root.join("store"));
+    let _ = std::fs::remove_dir_all(scratch().join(name).join("home"));
+    world
+}
+
+#[test]
+fn what_is_pulled_keeps_its_digest_and_is_not_asked_for_again() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[300_000, 2_000_000, 50]);
+    let registry = Registry::plain();
+    let digest = publish(&made, &registry, "team/app:1");
+    let proxy = Proxy::before(&registry.address, Vec::new());
+    let name = format!("{}/team/app:1", proxy.address);
+    let world = world("pulled", "");
+    assert_eq!(world.ok(&["pull", &name]), format!("{name} {digest}\n"));
+    let requests = proxy.requests();
+    assert_eq!(requests.iter().filter(|request| request.contains("/blobs/")).count(), 4, "{requests:?}");
+    proxy.forget();
+    world.ok(&["pull", &name]);
+    assert_eq!(proxy.requests().len(), 1, "only what the tag means is asked");
+    proxy.forget();
+    // A project's reference is locked, and asks nothing once it is.
+    world.write("stead.kdl", &format!("project \"pulled\"\nimage \"app\" {{ from \"{name}\"; cmd \"/bin/hello\"; }}\n"));
+    world.ok(&["build"]);
+    let lock = std::fs::read_to_string(world.folder.join("stead.lock")).unwrap();
+    assert!(lock.contains(&format!("reference \"{name}\" platform=\"linux/amd64\" digest=\"{digest}\"")), "{lock}");
+    proxy.forget();
+    world.ok(&["build", "--frozen"]);
+    world.ok(&["gc"]);
+    assert!(world.ok(&["run", "-T", "app"]).contains("hello"));
+    assert_eq!(proxy.requests(), Vec::<String>::new());
+    // A moved tag changes nothing until it is asked for.
+    let (_other, other) = sample(&[1000]);
+    let moved = publish(&other, &registry, "team/app:1");
+    world.ok(&["build"]);
+    assert_eq!(proxy.requests(), Vec::<String>::new());
+    assert!(world.ok(&["update", &name]).contains(&moved[7..19]));
+    world.ok(&["build", "--frozen"]);
+    let ran = world.fails(&["pull", &format!("{}/team/app:2", proxy.address)]);
+    assert!(ran.err.contains("has no \"2\"") && ran.err.contains("perhaps \"1\""), "{}", ran.err);
+}
+
+#[test]
+fn faults_on_the_way_are_overcome_or_told() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[3_000_000, 1000]);
+    let registry = Registry::plain();
+    let digest = publish(&made, &registry, "app:1");
+    let cut = || Act::CutAfter(100_000);
+    let blob = |times, act| Fault { method: "GET", path: "/blobs/", times, act };
+    let manifest = |times, act| Fault { method: "GET", path: "/manifests/", times, act };
+    let wait = |seconds: &str| Act::Answer(429, vec![("Retry-After".into(), seconds.into())], String::new());
+    let cases: Vec<(&str, Vec<Fault>, Option<&str>)> = vec![
+        ("cuts", vec![blob(3, cut())], None),
+        ("cuts, and no ranges", vec![blob(2, cut()), blob(2, Act::NoRange)], None),
+        ("416", vec![blob(1, cut()), blob(1, Act::Answer(416, Vec::new(), String::new()))], None),
+        ("500", vec![manifest(2, Act::Answer(500, Vec::new(), String::new()))], None),
+        ("closes", vec![manifest(1, Act::Close), blob(1, Act::Close)], None),
+        ("429", vec![manifest(1, wait("1"))], None),
+        ("drip", vec![blob(1, Act::Drip { piece: 1000, pause: Duration::from_millis(5), pieces: 40 })], None),
+        ("429 for long", vec![manifest(9, wait("4000"))], Some("4000 s")),
+        ("damage", vec![blob(9, Act::Damage)], Some("digest")),
+        ("damaged manifest", vec![manifest(9, Act::Damage)], Some("digest")),
+        ("down", vec![manifest(99, Act::Answer(503, Vec::new(), String::new()))], Some("503")),
+    ];
+    for (what, faults, failure) in cases {
+        let world = world("faulty", "");
+        let proxy = Proxy::before(&registry.address, faults);
+        let name = format!("{}/app:1", proxy.address);
+        let ran = world.run(&["pull", &name]);
+        match failure {
+            None => assert_eq!((ran.code, ran.out.as_str()), (0, format!("{name} {digest}\n").as_str()), "{what}: {}", ran.err),
+            Some(words) => {
+                assert!(ran.code != 0 && ran.err.contains(words), "{what}: {}", ran.err);
+                assert!(!world.ok(&["images", "--json"]).contains(&digest), "{what}");
+                // Nothing half-written has a name, and the next try takes what is whole.
+                let proxy = Proxy::before(&registry.address, Vec::new());
+                world.ok(&["pull", &format!("{}/app:1", proxy.address)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_pushed_is_the_same_each_time_and_others_take_it() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let proxy = Proxy::before(&registry.address, Vec::new());
+    let world = World::new("pushed", "image \"app\" { from \"base\"; copy \"big\" to=\"/big\"; run \"echo x > /made\"; }\n");
+    let big: String = (0..1_500_000u64).map(|number| format!("{:x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+    world.write("big", &big);
+    world.ok(&["build"]);
+    let (first, second) = (format!("{}/team/app:1", proxy.address), format!("{}/team/app:latest", proxy.address));
+    let pushed = world.ok(&["push", "app", &first, &second, "--attach"]);
+    let digest = pushed.split_whitespace().nth(1).unwrap().to_owned();
+    assert_eq!(pushed, format!("{first} {digest}\n{second} {digest}\n"));
+    assert!(proxy.requests().iter().filter(|request| request.starts_with("PATCH")).count() > 3, "{:?}", proxy.requests());
+    proxy.forget();
+    assert_eq!(world.ok(&["push", "app", &first]), format!("{first} {digest}\n"));
+    assert!(!proxy.requests().iter().any(|request| request.starts_with("POST")), "{:?}", proxy.requests());
+    // Another repository of the same registry mounts what this one has.
+    proxy.forget();
+    world.ok(&["push", "app", &format!("{}/other/app:1", proxy.address)]);
+    assert!(!proxy.requests().iter().any(|request| request.starts_with("PATCH")), "{:?}", proxy.requests());
+    // The attached documents are listed under the tag that stands for a list.
+    let listed = skopeo(&[
+        "inspect",
+        "--raw",
+        "--tls-verify=false",
+        &format!("docker://{}/team/app:sha256-{}", registry.address, &digest[7..]),
+    ]);
+    assert!(listed.contains("application/spdx+json") && listed.contains("application/vnd.in-toto+json"), "{listed}");
+    // Others read it, and what they give back is what it was.
+    let folder = tempfile::tempdir().unwrap();
+    let layout = format!("oci:{}:app", folder.path().join("copied").display());
+    skopeo(&["copy", "--src-tls-verify=false", &format!("docker://{first}"), &layout]);
+    skopeo(&[
+        "copy",
+        "--dest-tls-verify=false",
+        "--preserve-digests",
+        &layout,
+        &format!("docker://{}/back/app:1", registry.address),
+    ]);
+    let fresh = crate::registries::world("pulled-back", "");
+    let back = format!("{}/back/app:1", registry.address);
+    assert_eq!(fresh.ok(&["pull", &back]), format!("{back} {digest}\n"));
+    assert_eq!(
+        fresh.ok(&["push", &back, &format!("{}/again/app:1", registry.address)]),
+        format!("{}/again/app:1 {digest}\n", registry.address)
+    );
+}
+
+#[test]
+fn whoever_asks_is_told_apart() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[1000]);
+    let tokens = TokenServer::new(&[("ada", "secret")]);
+    let with_token = Registry::with(Options { token: Some(&tokens), ..Options::default() });
+    let with_password = Registry::with(Options { users: Some(&[("ada", "secret")]), ..Options::default() });
+    let world = world("known", "");
+    world.ok(&["load", "-i", made.to_str().unwrap()]);
+    let home = scratch().join("known/home");
+    let stead = |arguments: &[&str], input: &str| {
+        use std::io::Write;
+        let mut command = world.command(arguments);
+        command.env("XDG_CONFIG_HOME", &home).env("HOME", &home).env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE");
+        let mut child = command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        (done.status.code(), format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr)))
+    };
+    for registry in [&with_token, &with_password] {
+        let host = registry.address.as_str();
+        let name = format!("{host}/app:1");
+        let images = world.ok(&["images", "--json"]);
+        let images: serde_json::Value = serde_json::from_str(&images).unwrap();
+        let digest = images["images"][0]["digest"].as_str().unwrap().to_owned();
+        let (code, text) = stead(&["push", &digest, &name], "");
+        assert!(code == Some(1) && text.contains(&format!("stead login {host}")), "{text}");
+        let (code, text) = stead(&["login", host, "-u", "ada", "--password-stdin"], "wrong\n");
+        assert!(code == Some(1), "{text}");
+        let (code, text) = stead(&["login", host, "-u", "ada", "--password-stdin"], "secret\n");
+        assert!(code == Some(0) && text.contains("unencrypted") && !text.contains("secret"), "{text}");
+        use std::os::unix::fs::PermissionsExt;
+        let file = home.join("stead/auth.json");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let (code, text) = stead(&["push", &digest, &name], "");
+        assert_eq!(code, Some(0), "{text}");
+        let (code, text) = stead(&["pull", &name], "");
+        assert!(code == Some(0) && text.contains(&digest), "{text}");
+        let (code, text) = stead(&["logout", host], "");
+        assert_eq!(code, Some(0), "{text}");
+        assert!(!std::fs::read_to_string(&file).unwrap().contains(host));
+        assert_eq!(stead(&["pull", &name], "").0, Some(1));
+    }
+}
+
+/// A world whose user has a configuration of her own.
+fn configured(name: &str, config: &str) -> (World, impl Fn(&[&str]) -> crate::world::Ran + use<>) {
+    let world = world(name, "");
+    let home = scratch().join(name).join("home");
+    std::fs::create_dir_all(home.join("stead")).unwrap();
+    std::fs::write(home.join("stead/config.kdl"), config).unwrap();
+    let inner = World { root: world.root.clone(), folder: world.folder.clone() };
+    let stead = move |arguments: &[&str]| {
+        let mut command = inner.command(arguments);
+        command.env("XDG_CONFIG_HOME", &home).env("HOME", &home).env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE");
+        crate::world::Ran::from(command.output().unwrap())
+    };
+    (world, stead)
+}
+
+#[test]
+fn certificates_mirrors_and_short_names() {
+    if !possible() {
+        return;
+    }
+    let (folder, made) = sample(&[1000]);
+    let (good, old) = (folder.path().join("good"), folder.path().join("old"));
+    std::fs::create_dir_all(&good).unwrap();
+    std::fs::create_dir_all(&old).unwrap();
+    let certificates = Certificates::make(&good, 5);
+    let authority = certificates.authority.display().to_string();
+    let safe = Registry::with(Options { tls: Some(certificates), ..Options::default() });
+    let expired = Certificates::make(&old, -1);
+    let old_authority = expired.authority.display().to_string();
+    let late = Registry::with(Options { tls: Some(expired), ..Options::default() });
+    let name = format!("{}/team/app:1", safe.address);
+    skopeo(&["copy", "--dest-tls-verify=false", &format!("oci:{}:latest", made.display()), &format!("docker://{name}")]);
+    // Nobody vouches for it.
+    let (_world, stead) = configured("nobody-vouches", "");
+    let ran = stead(&["pull", &name]);
+    assert!(ran.code == 1 && ran.err.contains("ca=\"FILE.pem\""), "{}", ran.err);
+    let (_world, stead) = configured(
+        "vouched",
+        &format!(
+            "registry \"{0}\" ca=\"{authority}\"\nregistry \"{1}\" ca=\"{old_authority}\"\nalias \"mine\" \"{0}/team/app\"\nregistry \"mirrored.test\" {{ mirror \"{0}\" ca=\"{authority}\"; }}\n",
+            safe.address, late.address
+        ),
+    );
+    let pulled = stead(&["pull", &name]);
+    assert_eq!(pulled.code, 0, "{}", pulled.err);
+    let digest = pulled.out.split_whitespace().nth(1).unwrap().to_owned();
+    let short = stead(&["pull", "mine:1"]);
+    assert_eq!(short.out, pulled.out, "{}", short.err);
+    let mirrored = stead(&["pull", "mirrored.test/team/app:1"]);
+    assert!(mirrored.code == 0 && mirrored.out.contains(&digest), "{}", mirrored.err);
+    let ran = stead(&["pull", &format!("{}/team/app:1", late.address)]);
+    assert!(ran.code == 1 && ran.err.contains("out of date"), "{}", ran.err);
+    let (_world, stead) = configured("careless", &format!("registry \"{}\" insecure=#true\n", safe.address));
+    assert_eq!(stead(&["pull", &name]).code, 0);
+    let ran = stead(&["pull", "Not/A:Name"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    let (_world, stead) = configured("mistyped", "registry \"x.test\" insecur=#true\n");
+    let ran = stead(&["pull", &name]);
+    assert!(ran.code != 0 && ran.err.contains("config.kdl:1") && ran.err.contains("insecure"), "{}", ran.err);
+}
+
+#[test]
+fn passwords_stay_with_the_host_they_are_for() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[500_000]);
+    let elsewhere = Registry::plain();
+    publish(&made, &elsewhere, "app:1");
+    let store = Proxy::before(&elsewhere.address, Vec::new());
+    let closed = Registry::with(Options { users: Some(&[("ada", "secret")]), ..Options::default() });
+    let target = format!("docker://{}/app:1", closed.address);
+    skopeo(&["copy", "--dest-tls-verify=false", "--dest-creds=ada:secret", &format!("oci:{}:latest", made.display()), &target]);
+    let redirect = Fault { method: "GET", path: "/blobs/", times: 99, act: Act::Redirect(format!("http://{}", store.address)) };
+    let proxy = Proxy::before(&closed.address, vec![redirect]);
+    let (world, stead) = configured("redirected", "");
+    let auth = scratch().join("redirected/home/stead/auth.json");
+    std::fs::write(&auth, format!("{{\"auths\": {{\"{}\": {{\"auth\": \"YWRhOnNlY3JldA==\"}}}}}}", proxy.address)).unwrap();
+    let ran = stead(&["pull", &format!("{}/app:1", proxy.address)]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(proxy.seen().iter().any(|seen| seen.header("authorization").is_some()));
+    assert!(!store.seen().is_empty() && store.seen().iter().all(|seen| seen.header("authorization").is_none()));
+    assert!(proxy.seen().iter().any(|seen| seen.status == 401), "it is asked who it is first");
+    drop(world);
+}
+
+#[test]
+fn tokens_that_run_out_are_renewed() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[1000]);
+    let tokens = TokenServer::open(&[("ada", "secret")]);
+    let registry = Registry::with(Options { token: Some(&tokens), ..Options::default() });
+    let target = format!("docker://{}/app:1", registry.address);
+    skopeo(&["copy", "--dest-tls-verify=false", "--dest-creds=ada:secret", &format!("oci:{}:latest", made.display()), &target]);
+    let (_world, stead) = configured("tokens", "");
+    let before = tokens.count();
+    let name = format!("{}/app:1", registry.address);
+    assert_eq!(stead(&["pull", &name]).code, 0);
+    assert_eq!(tokens.count(), before + 1, "one token serves a whole pull");
+    tokens.lifetime(-120);
+    let ran = stead(&["pull", &format!("{}/app:1", registry.address.replace("127.0.0.1", "localhost"))]);
+    assert!(ran.code == 1, "{}", ran.err);
+}
+
+#[test]
+fn an_upload_that_is_cut_goes_on() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let patch = |times, act| Fault { method: "PATCH", path: "/uploads/", times, act };
+    let faults = vec![patch(1, Act::CutAfter(100_000)), patch(1, Act::Close), patch(1, Act::Delay(Duration::from_millis(200)))];
+    let proxy = Proxy::before(&registry.address, faults);
+    let (_folder, made) = sample(&[9_000_000]);
+    let (_world, stead) = configured("cut-upload", "");
+    let loaded = stead(&["load", "-i", made.to_str().unwrap()]);
+    assert_eq!(loaded.code, 0, "{}", loaded.err);
+    let digest = loaded.out.split_whitespace().nth(1).unwrap().to_owned();
+    let name = format!("{}/app:1", proxy.address);
+    let ran = stead(&["push", &digest, &name]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, format!("{name} {digest}\n").as_str()), "{}", ran.err);
+    let there =
+        skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{}/app:1", registry.address)]);
+    assert_eq!(there.trim(), digest);
+}
+
+#[test]
+fn only_what_is_signed_is_used_where_that_is_asked() {
+    if !possible() {
+        return;
+    }
+    let (folder, made) = sample(&[1000]);
+    let registry = Registry::plain();
+    let digest = publish(&made, &registry, "app:1");
+    let name = format!("{}/app:1", registry.address);
+    let world =
+        world("signed", &format!("image \"app\" {{ from \"{name}\" {{ signed-by \"key.pub\"; }}; cmd \"/bin/hello\"; }}\n"));
+    let openssl = |arguments: &[&str]| {
+        let done = Command::new("openssl").args(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    for key in ["ours", "theirs"] {
+        openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &format!("{key}.key")]);
+        openssl(&["pkey", "-in", &format!("{key}.key"), "-pubout", "-out", &format!("{key}.pub")]);
+    }
+    let ran = world.fails(&["build"]);
+    assert!(ran.err.contains("stead.kdl:2") && ran.err.contains("key.pub"), "{}", ran.err);
+    std::fs::copy(folder.path().join("ours.pub"), world.folder.join("key.pub")).unwrap();
+    let ran = world.fails(&["build"]);
+    assert!(ran.err.contains("has no signature"), "{}", ran.err);
+    // As cosign lays it down: a manifest under a tag that names the image.
+    let sign = |key: &str, signed: &str| {
+        let payload = format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"{name}"}},"image":{{"docker-manifest-digest":"{signed}"}},"type":"cosign container image signature"}},"optional":null}}"#
+        );
+        std::fs::write(folder.path().join("payload"), &payload).unwrap();
+        openssl(&["dgst", "-sha256", "-sign", &format!("{key}.key"), "-out", "signature", "payload"]);
+        openssl(&["base64", "-A", "-in", "signature", "-out", "text"]);
+        let layout = folder.path().join("signature-image");
+        let _ = std::fs::remove_dir_all(&layout);
+        std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+        let put = |bytes: &str| {
+            let digest = stead::model::Digest::of(bytes);
+            std::fs::write(layout.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+            (digest.to_string(), bytes.len())
+        };
+        let (config, payload) = (put("{}"), put(&payload));
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config.0, "size": config.1 },
+            "layers": [{ "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": payload.0, "size": payload.1,
+                "annotations": { "dev.cosignproject.cosign/signature": std::fs::read_to_string(folder.path().join("text")).unwrap() } }],
+        });
+        let manifest = put(&manifest.to_string());
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": [{ "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": manifest.0, "size": manifest.1, "annotations": { "org.opencontainers.image.ref.name": "latest" } }] });
+        std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+        std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        let target = format!("docker://{}/app:sha256-{}.sig", registry.address, &digest[7..]);
+        skopeo(&["copy", "--dest-tls-verify=false", &format!("oci:{}:latest", layout.display()), &target]);
+    };
+    sign("theirs", &digest);
+    assert!(world.fails(&["build"]).err.contains("none is by this key"));
+    sign("ours", &format!("sha256:{}", "0".repeat(64)));
+    assert!(world.fails(&["build"]).err.contains(&digest[7..]));
+    assert!(!world.folder.join("stead.lock").exists());
+    sign("ours", &digest);
+    world.ok(&["build"]);
+    let lock = std::fs::read_to_string(world.folder.join("stead.lock")).unwrap();
+    assert!(lock.contains("signed-by=\"sha256:"), "{lock}");
+    world.ok(&["build", "--frozen"]);
+    // Another key is another question.
+    std::fs::copy(folder.path().join("theirs.pub"), world.folder.join("key.pub")).unwrap();
+    assert!(world.fails(&["build", "--frozen"]).err.contains("signed by the key"));
+}
+
+#[test]
+fn names_archives_and_root_file_systems() {
+    if !possible() {
+        return;
+    }
+    let (folder, made) = sample(&[1000, 5000]);
+    let world = world("interchange", "");
+    let loaded = world.ok(&["load", "-i", made.to_str().unwrap()]);
+    let digest = loaded.split_whitespace().nth(1).unwrap().to_owned();
+    world.ok(&["tag", &digest, "mine:1"]);
+    world.ok(&["gc"]);
+    assert!(world.ok(&["images"]).contains("docker.io/library/mine:1"));
+    let archive = folder.path().join("docker.tar");
+    skopeo(&["copy", &format!("oci:{}:latest", made.display()), &format!("docker-archive:{}:other:2", archive.display())]);
+    let loaded = world.ok(&["load", "-i", archive.to_str().unwrap()]);
+    assert!(loaded.starts_with("docker.io/library/other:2 sha256:"), "{loaded}");
+    let root = folder.path().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::write(root.join("etc/motd"), "hello").unwrap();
+    let tar = folder.path().join("root.tar.gz");
+    assert!(
+        Command::new("tar").args(["-C", root.to_str().unwrap(), "-czf", tar.to_str().unwrap(), "."]).status().unwrap().success()
+    );
+    let imported = world.ok(&["import", tar.to_str().unwrap(), "rootfs:1", "--cmd", "/bin/sh"]);
+    assert!(imported.starts_with("docker.io/library/rootfs:1 sha256:"), "{imported}");
+    assert!(world.ok(&["image", "inspect", "rootfs:1"]).contains("/bin/sh"));
+    world.ok(&["rmi", "mine:1"]);
+    let ran = world.fails(&["rmi", "rootfs:2"]);
+    assert!(ran.err.contains("perhaps \"docker.io/library/rootfs:1\""), "{}", ran.err);
+    world.fails(&["load", "-i", tar.to_str().unwrap()]);
+}
