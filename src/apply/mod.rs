@@ -4,6 +4,7 @@
 //! may be killed at any moment: records are written before what they describe is made, and the next
 //! `up` or `down` starts by putting right what was left.
 
+mod bundle;
 mod container;
 mod converge;
 mod crash;
@@ -16,6 +17,7 @@ mod history;
 mod hosts;
 mod instance;
 mod look;
+mod loose;
 mod names;
 mod observe;
 mod one_off;
@@ -26,6 +28,7 @@ mod rescue;
 mod resolve;
 mod verify;
 
+pub use bundle::{Bundled, bundle, is_bundle, unbundle};
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};
 pub use elsewhere::{full_name, import, load_archive, login, logout, pull, push, scratch_file, search, tag, untag};
@@ -34,6 +37,7 @@ pub use files::{Difference, changes, commit, copy_in, copy_out, export};
 pub use history::read as read_history;
 pub use instance::{Instance, all_instances};
 pub use look::{ImageChanges, PathChange, compare, components, find_image, history};
+pub use loose::loose;
 pub use names::names;
 pub use one_off::{OneOff, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};

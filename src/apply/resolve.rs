@@ -1,6 +1,6 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
-use super::elsewhere::{Ask, resolve};
+use super::elsewhere::{Ask, resolve, watched};
 use super::project::{LoadedProject, read_lock};
 use super::report::{Progress, Reporter, UpOptions};
 use crate::debian::{self, Settings};
@@ -9,9 +9,11 @@ use crate::git;
 use crate::image::{PublicKey, small_file};
 use crate::lock::{self, Lock, remotes};
 use crate::model::{Context, Digest, Fault, Outcome};
+use crate::registry;
 use crate::spec::AddSource;
-use crate::store::Store;
+use crate::store::{Lease, Store};
 use crate::sys;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use crate::debian::Update;
 
@@ -185,5 +187,21 @@ fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
 /// # Errors
 /// Those of resolving.
 pub fn settle(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<()> {
-    complete_lock(loaded, options, reporter).map(drop)
+    let lock = complete_lock(loaded, options, reporter)?;
+    let store = Store::at(&loaded.instance.home.store);
+    store.prepare()?;
+    let lease = Mutex::new(Lease::open(&store)?);
+    let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
+    // What a Dockerfile starts from decides how it reads on: environment, folder, triggers.
+    for reference in &loaded.unsettled {
+        let Some(digest) = lock.image(reference).filter(|digest| crate::image::load(&store, digest).is_none()) else { continue };
+        if options.offline {
+            return Err(Fault::new(format!("the image \"{reference}\" is not in the store, and --offline forbids fetching it"))
+                .hint("run it once without --offline"));
+        }
+        let progress = Arc::new(fetch::Progress::default());
+        watched(reporter, &progress, || registry::pull(&store, reference, digest, &progress, &pin))
+            .doing(|| format!("cannot pull \"{reference}\""))?;
+    }
+    Ok(())
 }

@@ -72,6 +72,17 @@ impl Context {
         self.project()
     }
 
+    /// Whether there is a project here.
+    pub fn has_project(&self) -> bool {
+        self.options.folder.join(&self.options.file).is_file()
+    }
+
+    /// The same for the project of another folder.
+    pub fn at(&self, folder: PathBuf) -> Self {
+        let options = Options { home: self.options.home.clone(), folder, file: "stead.kdl".into(), choices: Choices::default() };
+        Self { ui: self.ui.clone(), options }
+    }
+
     /// As [`project`](Self::project), writing nothing anywhere.
     ///
     /// # Errors
@@ -193,6 +204,9 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
     let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));
     let home = Home::find(root.as_deref());
     let choices = Choices { profiles: arguments.profiles.clone(), set };
+    let named = folder.join(&file);
+    let (folder, file) =
+        if arguments.file.is_some() && apply::is_bundle(&named) { apply::unbundle(&home, &named)? } else { (folder, file) };
     Ok(Context { ui, options: Options { home, folder, file, choices } })
 }
 

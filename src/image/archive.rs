@@ -1,81 +1,208 @@
-//! An image as an OCI layout in one tar (image-spec, image-layout.md): what `save` writes.
+//! An image for other tools: an OCI layout (image-spec, image-layout.md) in one tar or a folder, or what `docker load` reads.
 //!
-//! Layers go in as they are, uncompressed: their digest is their identity. The same image gives the
-//! same archive.
+//! Layers go in as they are; those of our own uncompressed: their digest is their identity. The same image
+//! gives the same archive.
 
 use super::layer::write_tar;
 use crate::model::{Context, Digest, EPOCH, Fault, LayerInfo, Outcome};
 use crate::plan::Image;
-use crate::store::Store;
+use crate::store::{Store, disk_fault};
 use serde_json::json;
-use std::io::{self, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
-/// Writes an image; `reference` is the name that other tools will know it by.
+/// Where an archive's files go.
+trait Files {
+    /// A file of a length that is known, written by somebody.
+    fn file(&mut self, name: &str, size: u64, write: &mut dyn FnMut(&mut (dyn Write + Send)) -> io::Result<()>)
+    -> io::Result<()>;
+
+    fn bytes(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.file(name, bytes.len() as u64, &mut |out| out.write_all(bytes))
+    }
+}
+
+struct Tar<W>(W);
+
+impl<W: Write + Send> Files for Tar<W> {
+    fn file(
+        &mut self,
+        name: &str,
+        size: u64,
+        write: &mut dyn FnMut(&mut (dyn Write + Send)) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name)?;
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(u64::try_from(EPOCH).unwrap_or(0));
+        header.set_size(size);
+        header.set_cksum();
+        self.0.write_all(header.as_bytes())?;
+        write(&mut self.0)?;
+        self.0.write_all(&[0; 512][..usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0)])
+    }
+}
+
+struct Folder<'a>(&'a Path);
+
+impl Files for Folder<'_> {
+    fn file(&mut self, name: &str, _: u64, write: &mut dyn FnMut(&mut (dyn Write + Send)) -> io::Result<()>) -> io::Result<()> {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(self.0))?;
+        let mut out = BufWriter::new(File::create(path)?);
+        write(&mut out)?;
+        out.flush()
+    }
+}
+
+/// An image's parts in the store.
+struct Parts<'a> {
+    store: &'a Store,
+    image: &'a Image,
+    manifest: Vec<u8>,
+    config: (Digest, Vec<u8>),
+}
+
+impl<'a> Parts<'a> {
+    fn of(store: &'a Store, image: &'a Image) -> Outcome<Self> {
+        let lost =
+            || Fault::new(format!("image {} is not whole in the store", image.digest.short(12))).hint("type `stead build`");
+        let manifest = store.blob(&image.digest).ok_or_else(lost)?;
+        let described: serde_json::Value =
+            serde_json::from_slice(&manifest).doing(|| "cannot read the image's manifest".into())?;
+        let config = described["config"]["digest"].as_str().and_then(|text| Digest::parse(text.trim_start_matches("sha256:")));
+        let config = config.and_then(|digest| Some((digest, store.blob(&digest)?))).ok_or_else(lost)?;
+        Ok(Self { store, image, manifest, config })
+    }
+
+    /// Writes each layer once, under the name that it is given: two steps may have come to the same layer.
+    fn layers(
+        &self,
+        files: &mut dyn Files,
+        written: &mut BTreeSet<String>,
+        name: impl Fn(&LayerInfo, &Digest) -> String,
+    ) -> io::Result<()> {
+        for layer in &self.image.layers {
+            let (digest, size) = layer.blob.as_ref().map_or((layer.diff_id, layer.size), |blob| (blob.digest, blob.size));
+            let name = name(layer, &digest);
+            if !written.insert(name.clone()) {
+                continue;
+            }
+            files.file(&name, size, &mut |mut out| {
+                if layer.blob.is_some() {
+                    io::copy(&mut File::open(self.store.blob_path(&digest))?, out).map(drop)
+                } else {
+                    write_tar(&self.store.layer_path(&layer.diff_id), &mut out).map(drop)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What an index says of the image.
+    fn entry(&self, reference: &str) -> serde_json::Value {
+        json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": self.image.digest.to_string(),
+            "size": self.manifest.len(),
+            "annotations": { "org.opencontainers.image.ref.name": reference },
+        })
+    }
+
+    /// Manifest, configuration and layers; what was written before is not written again.
+    fn blobs(&self, files: &mut dyn Files, written: &mut BTreeSet<String>) -> io::Result<()> {
+        let name = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+        for (digest, bytes) in [(&self.image.digest, &self.manifest), (&self.config.0, &self.config.1)] {
+            if written.insert(name(digest)) {
+                files.bytes(&name(digest), bytes)?;
+            }
+        }
+        self.layers(files, written, |_, digest| name(digest))
+    }
+
+    fn layout(&self, reference: &str, files: &mut dyn Files) -> io::Result<()> {
+        files.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        files.bytes("index.json", index(&[self.entry(reference)]).as_bytes())?;
+        self.blobs(files, &mut BTreeSet::new())
+    }
+
+    fn docker(&self, reference: &str, files: &mut dyn Files) -> io::Result<()> {
+        let name = |layer: &LayerInfo| format!("{}/layer.tar", layer.diff_id.hex());
+        let config = format!("{}.json", self.config.0.hex());
+        let list = json!([{
+            "Config": config,
+            "RepoTags": [reference],
+            "Layers": self.image.layers.iter().map(name).collect::<Vec<_>>(),
+        }]);
+        self.layers(files, &mut BTreeSet::new(), |layer, _| name(layer))?;
+        files.bytes(&config, &self.config.1)?;
+        files.bytes("manifest.json", list.to_string().as_bytes())
+    }
+}
+
+/// Writes an image as an OCI layout in one tar; `reference` is the name that other tools will know it by.
 ///
 /// # Errors
 /// Blobs that the store lost; those of writing.
 pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Outcome<()> {
-    let lost = || Fault::new(format!("image {} is not whole in the store", image.digest.short(12))).hint("type `stead build`");
-    let manifest = store.blob(&image.digest).ok_or_else(lost)?;
-    let described: serde_json::Value = serde_json::from_slice(&manifest).doing(|| "cannot read the image's manifest".into())?;
-    let config = described["config"]["digest"].as_str().and_then(|text| Digest::parse(text.trim_start_matches("sha256:")));
-    let config = config.ok_or_else(lost)?;
-    let config_bytes = store.blob(&config).ok_or_else(lost)?;
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": image.digest.to_string(),
-            "size": manifest.len(),
-            "annotations": { "org.opencontainers.image.ref.name": reference },
-        }],
-    });
-    let failed = || "cannot write the archive".to_owned();
-    let mut files = |name: &str, bytes: &[u8]| file(out, name, bytes).doing(failed);
-    files("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    files("index.json", index.to_string().as_bytes())?;
-    files(&format!("blobs/sha256/{}", image.digest.hex()), &manifest)?;
-    files(&format!("blobs/sha256/{}", config.hex()), &config_bytes)?;
-    let mut written: Vec<&LayerInfo> = Vec::new();
-    for layer in &image.layers {
-        // Two steps may have come to the same layer.
-        if written.iter().any(|other| other.diff_id == layer.diff_id) {
-            continue;
-        }
-        let (digest, size) = layer.blob.as_ref().map_or((layer.diff_id, layer.size), |blob| (blob.digest, blob.size));
-        header(out, &format!("blobs/sha256/{}", digest.hex()), size).doing(failed)?;
-        if layer.blob.is_some() {
-            let mut file = std::fs::File::open(store.blob_path(&digest)).map_err(|_| lost())?;
-            io::copy(&mut file, out).doing(failed)?;
-        } else {
-            write_tar(&store.layer_path(&layer.diff_id), out).doing(failed)?;
-        }
-        pad(out, size).doing(failed)?;
-        written.push(layer);
-    }
-    out.write_all(&[0; 1024]).and_then(|()| out.flush()).doing(failed)
+    let parts = Parts::of(store, image)?;
+    parts.layout(reference, &mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
 }
 
-fn file(out: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
-    header(out, name, bytes.len() as u64)?;
-    out.write_all(bytes)?;
-    pad(out, bytes.len() as u64)
+/// Writes an image as `docker save` does.
+///
+/// # Errors
+/// As [`write_layout`].
+pub fn write_docker(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Outcome<()> {
+    let parts = Parts::of(store, image)?;
+    parts.docker(reference, &mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
 }
 
-fn header(out: &mut impl Write, name: &str, size: u64) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_path(name)?;
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(u64::try_from(EPOCH).unwrap_or(0));
-    header.set_size(size);
-    header.set_cksum();
-    out.write_all(header.as_bytes())
+/// Writes an image as an OCI layout into an empty folder.
+///
+/// # Errors
+/// As [`write_layout`].
+pub fn write_folder(store: &Store, image: &Image, reference: &str, folder: &Path) -> Outcome<()> {
+    Parts::of(store, image)?.layout(reference, &mut Folder(folder)).map_err(failed)
 }
 
-fn pad(out: &mut impl Write, size: u64) -> io::Result<()> {
-    out.write_all(&[0; 512][..usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0)])
+/// Writes several images as an OCI layout in one tar, with a first file and further ones beside them.
+///
+/// # Errors
+/// As [`write_layout`].
+pub fn write_several(
+    store: &Store,
+    images: &[(String, &Image)],
+    first: (&str, &[u8]),
+    extra: &BTreeMap<String, Vec<u8>>,
+    out: &mut (impl Write + Send),
+) -> Outcome<()> {
+    let all = images.iter().map(|(name, image)| Ok((name.as_str(), Parts::of(store, image)?))).collect::<Outcome<Vec<_>>>()?;
+    let write = |files: &mut dyn Files| -> io::Result<()> {
+        files.bytes(first.0, first.1)?;
+        files.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        let manifests: Vec<_> = all.iter().map(|(name, parts)| parts.entry(name)).collect();
+        files.bytes("index.json", index(&manifests).as_bytes())?;
+        let mut written = BTreeSet::new();
+        all.iter().try_for_each(|(_, parts)| parts.blobs(files, &mut written))?;
+        extra.iter().try_for_each(|(name, bytes)| files.bytes(name, bytes))
+    };
+    write(&mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
+}
+
+fn index(manifests: &[serde_json::Value]) -> String {
+    json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests }).to_string()
+}
+
+fn end(out: &mut impl Write) -> io::Result<()> {
+    out.write_all(&[0; 1024]).and_then(|()| out.flush())
+}
+
+fn failed(error: io::Error) -> Fault {
+    disk_fault("cannot write the archive", error)
 }

@@ -11,7 +11,7 @@ mod layout;
 mod signature;
 mod unpack;
 
-pub use archive::write_layout;
+pub use archive::{write_docker, write_folder, write_layout, write_several};
 pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
 pub use config::{load, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, LONGEST, Manifest, import};

@@ -452,3 +452,88 @@ fn names_archives_and_root_file_systems() {
     assert!(ran.err.contains("perhaps \"docker.io/library/rootfs:1\""), "{}", ran.err);
     world.fails(&["load", "-i", tar.to_str().unwrap()]);
 }
+
+#[test]
+fn images_run_and_dockerfiles_start_from_them_anywhere() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let world = World::new(
+        "anywhere",
+        "image \"app\" { from \"base\"; env GREETING=\"from-the-base\"; cmd \"sh\" \"-c\" \"echo hello $GREETING\"; }\n",
+    );
+    world.ok(&["build"]);
+    let name = format!("{}/team/base:1", registry.address);
+    world.ok(&["push", "app", &name]);
+    // Without a project, in a store that has never seen it.
+    let fresh = crate::registries::world("anywhere-else", "");
+    let empty = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let done = fresh.command(arguments).current_dir(empty.path()).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, out, err) = run(&["run", "-T", &name]);
+    assert_eq!((code, out.as_str()), (Some(0), "hello from-the-base\n"), "{err}");
+    let (code, out, _) = run(&["run", "-T", &name, "sh", "-c", "exit 7"]);
+    assert_eq!((code, out.as_str()), (Some(7), ""));
+    fresh.assert_nothing_left();
+    // A Dockerfile that starts from it is read on with what it says.
+    let other = crate::registries::world("anywhere-docker", "image \"app\" { dockerfile \"Dockerfile\" }\n");
+    other.write(
+        "Dockerfile",
+        &format!("FROM {name}\nRUN echo $GREETING > /greeting\nENV AGAIN=$GREETING\nCMD [\"cat\", \"/greeting\"]\n"),
+    );
+    other.ok(&["build"]);
+    assert_eq!(other.ok(&["run", "-T", "app"]), "from-the-base\n");
+    assert!(other.ok(&["image", "inspect", "app"]).contains("AGAIN=from-the-base"));
+    other.ok(&["down"]);
+    // What others are given.
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for (format, kind) in [("oci", "oci-archive"), ("docker", "docker-archive"), ("folder", "oci")] {
+        fresh.ok(&["save", &name, "-o", &at(format), "--format", format]);
+        skopeo(&["copy", &format!("{kind}:{}", at(format)), &format!("dir:{}", at(&format!("{format}-copy")))]);
+    }
+}
+
+#[test]
+fn a_bundle_comes_up_without_a_network() {
+    if !possible() {
+        return;
+    }
+    let world = World::new(
+        "sealed",
+        "image \"app\" { from \"base\"; copy \"text\" to=\"/text\"; run \"cat /text > /made\"; cmd \"sleep\" \"1000\"; }\nconfig \"motd\" file=\"motd\"\nsecret \"token\" file=\"token\"\ncontainer \"app\" { image \"app\"; config \"motd\" to=\"/motd\"; }\n",
+    );
+    world.write("text", "sealed");
+    world.write("motd", "hello");
+    world.write("token", "never to be seen");
+    let file = tempfile::tempdir().unwrap();
+    let bundle = file.path().join("shop.stead");
+    let told = world.run(&["bundle", bundle.to_str().unwrap()]);
+    assert!(told.code == 0 && told.err.contains("left out: the secret token"), "{}", told.err);
+    let bytes = std::fs::read(&bundle).unwrap();
+    assert!(!bytes.windows(16).any(|part| part == b"never to be seen"));
+    // Another tool finds the images in it.
+    skopeo(&["inspect", &format!("oci-archive:{}:app", bundle.display())]);
+    let there = crate::registries::world("sealed-there", "");
+    let bundle = bundle.to_str().unwrap();
+    let unshared = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        let program = there.command(arguments);
+        command.arg("--net").arg(program.get_program()).args(program.get_args()).current_dir(&there.folder);
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        crate::world::Ran::from(command.output().unwrap())
+    };
+    let built = unshared(&["-f", bundle, "build", "--offline", "--frozen"]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    assert!(!built.err.contains("built app"), "nothing is built again: {}", built.err);
+    let up = there.run(&["-f", bundle, "up", "--offline", "--frozen"]);
+    assert_eq!(up.code, 0, "{}", up.err);
+    assert_eq!(there.ok(&["-f", bundle, "exec", "app", "cat", "/made", "/motd"]), "sealedhello");
+    there.ok(&["-f", bundle, "down"]);
+    std::fs::write(file.path().join("half.stead"), &bytes[..bytes.len() / 2]).unwrap();
+    let half = there.fails(&["-f", file.path().join("half.stead").to_str().unwrap(), "up"]);
+    assert!(half.err.contains("half.stead"), "{}", half.err);
+}

@@ -47,16 +47,19 @@ enum What {
     },
 }
 
-/// Writes an image as an OCI layout in one tar, for other tools.
+/// Writes an image for other tools: an OCI layout, or what `docker load` reads.
 ///
 /// Example: stead save app -o app.tar && skopeo copy oci-archive:app.tar containers-storage:app
 #[derive(clap::Args, Debug)]
 pub struct Save {
     /// An `image` of the project, a digest's beginning, or PROJECT/IMAGE.
     image: String,
-    /// The file; standard output if not given.
-    #[arg(short, long, value_name = "FILE")]
+    /// The file or folder; standard output if not given.
+    #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
+    /// An OCI layout in one tar, what `docker save` writes, or an OCI layout in a folder.
+    #[arg(long, default_value = "oci", value_parser = ["oci", "docker", "folder"])]
+    format: String,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
@@ -82,8 +85,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 
 /// The project, if there is one here: images of the store can be looked at from everywhere.
 pub fn project(context: &Context) -> Outcome<Option<LoadedProject>> {
-    let here = context.options.folder.join(&context.options.file).is_file();
-    if here { context.project_dry().map(Some) } else { Ok(None) }
+    if context.has_project() { context.project_dry().map(Some) } else { Ok(None) }
 }
 
 pub fn find(text: &str, context: &Context) -> Outcome<Image> {
@@ -191,20 +193,38 @@ pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
     let store = Store::at(&context.options.home.store);
     let reference = arguments.image.rsplit('/').next().unwrap_or_default().to_owned();
     let Some(path) = &arguments.output else {
-        if std::io::stdout().is_terminal() {
+        if arguments.format == "folder" || std::io::stdout().is_terminal() {
             return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").exit(2));
         }
-        image::write_layout(&store, &image, &reference, &mut BufWriter::new(std::io::stdout()))?;
+        arguments.archive(&store, &image, &reference, &mut BufWriter::new(std::io::stdout()))?;
         return Ok(0);
     };
     // Whole or not at all.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", crate::sys::unique()));
     let partial = path.with_file_name(name);
-    let file = File::create(&partial).doing(|| format!("cannot write {}", path.display()))?;
-    let written = image::write_layout(&store, &image, &reference, &mut BufWriter::new(file))
-        .and_then(|()| std::fs::rename(&partial, path).doing(|| format!("cannot write {}", path.display())));
-    written.inspect_err(|_| drop(std::fs::remove_file(&partial)))?;
+    let failed = || format!("cannot write {}", path.display());
+    let write = || {
+        if arguments.format == "folder" {
+            std::fs::create_dir(&partial).doing(failed)?;
+            image::write_folder(&store, &image, &reference, &partial)
+        } else {
+            let file = File::create(&partial).doing(failed)?;
+            arguments.archive(&store, &image, &reference, &mut BufWriter::new(file))
+        }
+    };
+    let written = write().and_then(|()| std::fs::rename(&partial, path).doing(failed));
+    written.inspect_err(|_| drop(std::fs::remove_file(&partial).or_else(|_| std::fs::remove_dir_all(&partial))))?;
     context.ui.say(&format!("saved {} to {}", arguments.image, path.display()));
     Ok(0)
+}
+
+impl Save {
+    fn archive(&self, store: &Store, image: &Image, reference: &str, out: &mut (impl std::io::Write + Send)) -> Outcome<()> {
+        if self.format == "docker" {
+            let reference = apply::full_name(&self.image).map_or_else(|_| format!("{reference}:latest"), |name| name.to_string());
+            return image::write_docker(store, image, &reference, out);
+        }
+        image::write_layout(store, image, reference, out)
+    }
 }

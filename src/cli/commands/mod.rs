@@ -4,6 +4,7 @@ mod apply;
 mod attach;
 mod boot;
 mod build;
+mod bundle;
 mod check;
 mod completions;
 mod containers;
@@ -81,6 +82,7 @@ pub enum Command {
     Images(images::Arguments),
     Image(image::Arguments),
     Save(image::Save),
+    Bundle(bundle::Arguments),
     Load(names::Load),
     Import(names::Import),
     Tag(names::Tag),
@@ -147,6 +149,7 @@ impl Command {
             Self::Images(arguments) => images::run(&arguments, context),
             Self::Image(arguments) => image::run(&arguments, context),
             Self::Save(arguments) => image::save(&arguments, context),
+            Self::Bundle(arguments) => bundle::run(&arguments, context),
             Self::Load(arguments) => names::load(&arguments, context),
             Self::Import(arguments) => names::import(&arguments, context),
             Self::Tag(arguments) => names::tag(&arguments, context),

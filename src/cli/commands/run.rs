@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::relay::{Keys, relay};
 use super::super::ui::Shown;
-use crate::apply::{self, UpOptions};
+use crate::apply::{self, LoadedProject, UpOptions};
 use crate::model::{Context as _, Fault, Outcome};
 use crate::runtime::{self, Cgroup, NetSpec, Running, Spec, Stdio};
 use crate::sys;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Runs a command in a new container that is gone afterwards.
 ///
 /// NAME is a container of the project (its environment, networks and mounts are used, its ports are
-/// not published) or an image.
+/// not published), an image of it, or anywhere an image of a registry or of the store.
 ///
 /// Example: stead run web python3 manage.py shell
 #[derive(clap::Args, Debug)]
@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Say how long each phase took.
     #[arg(long)]
     timings: bool,
-    /// A container or an image of the project.
+    /// A container or an image of the project; else an image by its name.
     name: String,
     /// The command; else the container's or image's own.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -42,12 +42,26 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     sys::protect().doing(|| "cannot protect this program's file".into())?;
     let mut timings = Timings::begin();
     let options = UpOptions { command: "run".into(), ..UpOptions::default() };
-    let loaded = context.settled(&options)?;
+    let shown = Shown::new(&context.ui, false);
+    let own = if context.has_project() { Some(context.settled(&options)?) } else { None };
+    let is_own = |loaded: &LoadedProject| {
+        loaded.project.containers.contains_key(arguments.name.as_str())
+            || loaded.project.images.contains_key(arguments.name.as_str())
+            || !arguments.name.contains([':', '/', '@'])
+    };
+    let (loaded, name, loose) = match own.filter(is_own) {
+        Some(loaded) => (loaded, arguments.name.clone(), false),
+        None => {
+            let place = apply::loose(&context.options.home, &arguments.name, &shown);
+            shown.clear();
+            let (folder, name) = place?;
+            (context.at(folder).settled(&options)?, name, true)
+        }
+    };
     timings.mark("project");
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let shown = Shown::new(&context.ui, false);
-    let one_off = apply::one_off(&loaded, &arguments.name, &arguments.command, tty, &options, &shown);
+    let one_off = apply::one_off(&loaded, &name, &arguments.command, tty, &options, &shown);
     shown.clear();
     let one_off = one_off?;
     timings.mark("plan and prepare");
@@ -55,6 +69,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let parts = (&one_off.spec.spec, one_off.contents.as_slice());
     let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, &mut timings);
     one_off.clean(|| rest.end());
+    // Nobody types `down` for what is no project.
+    if loose && loaded.instance.container_folders().is_empty() {
+        apply::down(&loaded.instance, None, apply::DownOptions::default())?;
+    }
     timings.mark("clean");
     if arguments.timings {
         context.ui.say(&timings.text());

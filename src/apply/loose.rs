@@ -1,0 +1,45 @@
+//! Containers of images without a project: `stead run IMAGE` anywhere.
+//!
+//! Each image has a small project of its own among the state, whose lock says what the image's name means.
+
+use super::elsewhere::{full_name, pull};
+use super::look::known_images;
+use super::names::names;
+use super::report::Reporter;
+use crate::image;
+use crate::lock::{self, Lock, LockedImage};
+use crate::model::{Context, Digest, Outcome};
+use crate::store::{Home, Store};
+use crate::sys;
+use std::fs;
+use std::path::PathBuf;
+
+/// The folder of a project that holds nothing but an image, which is pulled if the store does not have it.
+///
+/// # Errors
+/// What is no name of an image; what [`pull`] says; a folder that cannot be written.
+pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathBuf, String)> {
+    let store = Store::at(&home.store);
+    let whole = |digest: &Digest| image::load(&store, digest).is_some();
+    let (name, digest) = match known_images(home).get(text).filter(|digest| whole(digest)) {
+        Some(digest) => (text.to_owned(), *digest),
+        None => {
+            let full = full_name(text)?.to_string();
+            match names(home).get(&full).filter(|digest| whole(digest)) {
+                Some(digest) => (full, *digest),
+                None => (full, pull(home, text, reporter)?.1.digest),
+            }
+        }
+    };
+    let folder = home.state.join("loose").join(Digest::of(&name).short(16));
+    let lock = Lock { images: [(name.clone(), LockedImage::here(digest))].into(), ..Lock::default() };
+    let project = format!("project \"loose\"\nimage \"main\" {{ from {name:?} }}\n");
+    fs::create_dir_all(&folder).doing(|| format!("cannot make {}", folder.display()))?;
+    for (file, text) in [("stead.kdl", project), ("stead.lock", lock::write(&lock))] {
+        let path = folder.join(file);
+        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            sys::write_atomic(&path, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok((folder, "main".into()))
+}

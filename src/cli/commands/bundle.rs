@@ -1,0 +1,33 @@
+use super::super::Context;
+use super::super::ui::Shown;
+use crate::apply::{self, UpOptions};
+use crate::model::{Outcome, Size};
+use std::path::PathBuf;
+
+/// Writes project, lock and all bytes that they need into one file, for machines without a network.
+///
+/// Secrets are left out. There: stead -f shop.stead up --offline --frozen
+///
+/// Example: stead bundle shop.stead
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    file: PathBuf,
+    /// Refuse to resolve what is not locked.
+    #[arg(long)]
+    frozen: bool,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let options = UpOptions { command: "bundle".into(), frozen: arguments.frozen, ..UpOptions::default() };
+    let loaded = context.settled(&options)?;
+    let shown = Shown::new(&context.ui, false);
+    let done = apply::bundle(&loaded, &arguments.file, &options, &shown);
+    shown.clear();
+    let done = done?;
+    let size = std::fs::metadata(&arguments.file).map_or(0, |metadata| metadata.len());
+    context.ui.say(&format!("{}: {} images, {} files, {}", arguments.file.display(), done.images, done.files, Size(size)));
+    for secret in done.secrets {
+        context.ui.say(&format!("left out: the secret {secret}; it must be there where the bundle is used"));
+    }
+    Ok(0)
+}
