@@ -1,24 +1,24 @@
 //! A sealed environment: project, lock and all bytes that it needs, in one file.
 //!
 //! It is an OCI layout of the project's images, which any tool of the field can read, with the project's
-//! files and the results of its steps beside them.
+//! files and the results of its steps beside them. Results of a bundle are believed for its own project only.
 
-use super::elsewhere::watched;
 use super::execute::build_only;
+use super::names::parts;
 use super::observe::observe;
-use super::project::LoadedProject;
+use super::project::{LoadedProject, Options, findings};
 use super::report::{Reporter, UpOptions};
-use crate::fetch;
+use crate::build::SEALED;
 use crate::image;
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::plan::Image;
 use crate::spec::{ConfigSource, MountSource};
-use crate::store::{Home, Lease, Store, disk_fault};
+use crate::store::{Home, Lease, Pin, Store, disk_fault, read_json};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{BufWriter, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, BufWriter, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -26,14 +26,16 @@ use std::sync::{Mutex, PoisonError};
 const LABEL: &str = "stead/bundle.json";
 
 /// What a bundle holds beside images.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Label {
     version: u32,
     project: String,
     /// The project file.
     file: String,
-    /// The images' names in the bundle.
-    images: Vec<String>,
+    /// The images, by their names in the bundle.
+    images: BTreeMap<String, Digest>,
+    /// Files that must be there where it is used.
+    secrets: Vec<String>,
 }
 
 /// What was put into a bundle.
@@ -49,48 +51,57 @@ pub struct Bundled {
 ///
 /// # Errors
 /// What cannot be locked or built; files that cannot be read; a full disk.
-pub fn bundle(loaded: &LoadedProject, path: &Path, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<Bundled> {
+pub fn bundle(
+    loaded: &LoadedProject,
+    whole: &Options,
+    path: &Path,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Outcome<Bundled> {
+    let folder = &loaded.instance.folder;
     let store = Store::at(&loaded.instance.home.store);
     let names: BTreeSet<Name> = loaded.project.images.keys().cloned().collect();
     let built = build_only(loaded, &names, options, reporter)?;
     let mut lease = Lease::open(&store)?;
-    built.values().try_for_each(|image| lease.pin(image.parts()))?;
-    let mut extra: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for (key, bytes) in results(&store, built.values()) {
-        extra.insert(format!("stead/results/{}", key.hex()), bytes);
-    }
-    let files = files(loaded)?;
-    for file in &files {
-        let whole = loaded.instance.folder.join(file);
-        let bytes = fs::read(&whole).doing(|| format!("cannot read {}", whole.display()))?;
-        let mode = fs::metadata(&whole).map_or(0o644, |metadata| metadata.mode() & 0o7777);
-        extra.insert(format!("stead/project/{mode:o}/{}", file.display()), bytes);
-    }
+    built.values().try_for_each(|image| lease.pin(&parts(&store, &image.digest)))?;
+    let results = results(&store, built.values());
+    let files = files(loaded, findings(whole)?.loaded.files.into_keys())?;
     let images: Vec<(String, &Image)> = built.iter().map(|(name, image)| (name.to_string(), image)).collect();
+    let secrets: Vec<String> = loaded.project.secrets.values().cloned().collect();
     let label = Label {
         version: 1,
         project: loaded.project.name.to_string(),
         file: loaded.instance.file.clone(),
-        images: images.iter().map(|(name, _)| name.clone()).collect(),
+        images: built.iter().map(|(name, image)| (name.to_string(), image.digest)).collect(),
+        secrets: secrets.clone(),
     };
     let label = serde_json::to_vec(&label).doing(|| "cannot describe the bundle".into())?;
+    let extra = |builder: &mut tar::Builder<&mut dyn io::Write>| {
+        for (key, bytes) in &results {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, format!("stead/results/{}", key.hex()), &bytes[..])?;
+        }
+        files.iter().try_for_each(|file| builder.append_path_with_name(folder.join(file), Path::new("stead/project").join(file)))
+    };
     // Whole or not at all.
     let partial = path.with_file_name(format!(".{}", crate::sys::unique()));
     let write = || {
         let out = File::create(&partial).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))?;
-        image::write_several(&store, &images, (LABEL, &label), &extra, &mut BufWriter::new(out))?;
+        image::write_several(&store, &images, (LABEL, &label), extra, &mut BufWriter::new(out))?;
         fs::rename(&partial, path).doing(|| format!("cannot write {}", path.display()))
     };
-    watched(reporter, &fetch::Progress::default(), write).inspect_err(|_| drop(fs::remove_file(&partial)))?;
-    Ok(Bundled { images: images.len(), files: files.len(), secrets: loaded.project.secrets.values().cloned().collect() })
+    write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
+    Ok(Bundled { images: images.len(), files: files.len(), secrets })
 }
 
 /// The results of steps that came to what images are made of, as they are kept.
 fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> BTreeMap<Digest, Vec<u8>> {
     let held: BTreeSet<Digest> = images.flat_map(|image| image.parts().copied()).collect();
     let fits = |value: &serde_json::Value| {
-        let digest =
-            value.as_str().or(value["layer"]["diff_id"].as_str()).and_then(|text| Digest::parse(text.strip_prefix("sha256:")?));
+        let text = value.as_str().or(value["layer"]["diff_id"].as_str());
+        let digest = text.and_then(|text| Digest::parse(text.strip_prefix("sha256:")?));
         digest.is_some_and(|digest| held.contains(&digest)) || value.get("layer").is_some_and(serde_json::Value::is_null)
     };
     let all = store.list("results").into_iter();
@@ -101,51 +112,54 @@ fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> BTreeM
     kept.collect()
 }
 
-/// The files of the project's folder that it is made of; secrets are not among them.
-fn files(loaded: &LoadedProject) -> Outcome<BTreeSet<PathBuf>> {
+/// Paths of the project's folder that it is made of; secrets are not among them.
+fn files(loaded: &LoadedProject, read: impl Iterator<Item = String>) -> Outcome<BTreeSet<PathBuf>> {
     let folder = &loaded.instance.folder;
     let observation = observe(loaded)?;
-    let mut found: BTreeSet<PathBuf> = loaded.files.keys().map(PathBuf::from).collect();
-    found.insert(loaded.instance.file.clone().into());
-    found.insert("stead.lock".into());
-    found.insert(".steadignore".into());
-    found.insert(".dockerignore".into());
-    let read = observation.scanner.read();
-    found.extend(read.iter().filter_map(|path| path.strip_prefix(folder).ok().map(Path::to_owned)));
+    let mut found: BTreeSet<PathBuf> = read.map(PathBuf::from).collect();
+    found.extend([loaded.instance.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].map(PathBuf::from));
+    let sources = observation.scanner.sources();
+    found.extend(sources.iter().filter_map(|path| path.strip_prefix(folder).ok().map(Path::to_owned)));
     let project = &loaded.project;
     found.extend(project.configs.values().filter_map(|config| match config {
         ConfigSource::File(path) => Some(PathBuf::from(path)),
         ConfigSource::Content(_) => None,
     }));
     found.extend(project.images.values().filter_map(|image| image.signed_by.as_ref().map(PathBuf::from)));
+    found.extend(observation.profiles.keys().map(PathBuf::from));
     for container in project.containers.values() {
         found.extend(container.env_files.iter().map(|file| PathBuf::from(&file.path)));
-        for mount in &container.mounts {
-            if let MountSource::Bind(path) = &mount.source {
-                below(folder, Path::new(path), &mut found);
-            }
-        }
+        found.extend(container.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Bind(path) => Some(PathBuf::from(path)),
+            _ => None,
+        }));
+    }
+    // A folder that is named for itself stands for all in it: an image's layout, what is mounted.
+    let whole: Vec<PathBuf> =
+        found.iter().filter(|path| is_inside(path) && !sources.contains(&folder.join(path))).cloned().collect();
+    let archives = observation.scanner.archives().map(PathBuf::from);
+    for path in whole.into_iter().chain(archives) {
+        below(folder, &path, &mut found);
     }
     let secret = |path: &PathBuf| project.secrets.values().any(|secret| Path::new(secret) == path);
-    found.retain(|path| {
-        !secret(path) && folder.join(path).is_file() && path.components().all(|part| matches!(part, Component::Normal(_)))
-    });
+    found.retain(|path| !secret(path) && is_inside(path) && folder.join(path).symlink_metadata().is_ok());
     Ok(found)
 }
 
-/// Files of a folder that is mounted.
+/// Whether a path stays in the folder that it starts from.
+fn is_inside(path: &Path) -> bool {
+    path.file_name().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// All that is in a folder.
 fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) {
-    if path.is_absolute() {
+    if !folder.join(path).symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        found.insert(path.to_owned());
         return;
     }
-    let whole = folder.join(path);
-    if whole.is_file() {
-        found.insert(path.to_owned());
-    }
-    for entry in fs::read_dir(whole).into_iter().flatten().flatten() {
-        if !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-            below(folder, &path.join(entry.file_name()), found);
-        }
+    found.insert(path.to_owned());
+    for entry in fs::read_dir(folder.join(path)).into_iter().flatten().flatten() {
+        below(folder, &path.join(entry.file_name()), found);
     }
 }
 
@@ -159,36 +173,69 @@ pub fn is_bundle(path: &Path) -> bool {
     label().unwrap_or(false)
 }
 
-/// Takes a bundle in, once; the folder of its project and the project file come back.
+/// Takes a bundle in, unless it is; the folder of its project and the project file come back.
+///
+/// The folder belongs to the bundle's path and project: a newer bundle in the same place is the same environment.
 ///
 /// # Errors
 /// What is no bundle, damaged parts, a full disk.
 pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
     let failed = || format!("cannot take in {}", path.display());
-    let metadata = fs::metadata(path).doing(failed)?;
-    let whole = fs::canonicalize(path).doing(failed)?;
-    let identity = Digest::of_json(&(whole, metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
-    let folder = home.state.join("bundles").join(identity.short(16));
     let label: Label = serde_json::from_slice(&first(path).doing(failed)?).doing(failed)?;
     if label.version != 1 {
         return Err(Fault::new(format!("{} was written by a newer stead", path.display())).hint("update stead"));
     }
+    if !is_inside(Path::new(&label.file)) {
+        return Err(Fault::new(format!("{} names a project file outside of it", path.display())));
+    }
+    let whole = fs::canonicalize(path).doing(failed)?;
+    let metadata = fs::metadata(path).doing(failed)?;
+    let identity = Digest::of_json(&(metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
+    let key = Digest::of_json(&(&whole, &label.project)).short(16);
+    let folder = home.state.join("bundles").join(&key);
     let store = Store::at(&home.store);
     store.prepare()?;
-    let lease = Mutex::new(Lease::open(&store)?);
-    let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
-    if folder.join(&label.file).is_file() {
-        return Ok((folder, label.file));
+    let lock = home.state.join("bundles").join(format!("{key}.lock"));
+    fs::create_dir_all(home.state.join("bundles")).doing(failed)?;
+    let _lock = crate::sys::Lock::wait(&lock, crate::sys::Hold::Alone).doing(failed)?;
+    let there = read_json(&folder.join(".stead/identity")) == Some(identity)
+        && label.images.values().all(|digest| image::load(&store, digest).is_some());
+    if !there {
+        let lease = Mutex::new(Lease::open(&store)?);
+        let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
+        for (name, digest) in &label.images {
+            let taken = image::Layout::open(path, Some(name))?.import(&store, &pin).doing(failed)?;
+            if taken.digest != *digest {
+                return Err(Fault::new(format!("{} holds another image \"{name}\" than it says", path.display())));
+            }
+        }
+        let making = folder.with_extension(crate::sys::unique());
+        fs::create_dir_all(making.join(SEALED)).doing(failed)?;
+        let taken = take(path, &making).doing(failed);
+        let noted = serde_json::to_vec(&identity).doing(failed);
+        let moved = taken.and(noted).and_then(|noted| {
+            fs::write(making.join(".stead/identity"), noted).doing(failed)?;
+            let _ = fs::remove_dir_all(&folder);
+            fs::rename(&making, &folder).doing(failed)
+        });
+        moved.inspect_err(|_| drop(fs::remove_dir_all(&making)))?;
+        let digests = label.images.values().flat_map(|digest| parts(&store, digest)).collect();
+        store.set_root(&format!("bundle-{key}"), &Pin { folder: folder.clone(), project: label.project.clone(), digests })?;
     }
-    for name in &label.images {
-        image::Layout::open(path, Some(name))?.import(&store, &pin).doing(failed)?;
-    }
-    let making = folder.with_extension(crate::sys::unique());
-    fs::create_dir_all(&making).doing(failed)?;
-    let taken = take(&store, path, &making).doing(failed);
-    let moved = taken.and_then(|()| fs::rename(&making, &folder).doing(failed));
-    moved.inspect_err(|_| drop(fs::remove_dir_all(&making)))?;
+    secrets(&label, &whole, &folder)?;
     Ok((folder, label.file))
+}
+
+/// Secrets are read from where the bundle lies.
+fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Outcome<()> {
+    for secret in label.secrets.iter().filter(|secret| is_inside(Path::new(secret))) {
+        let (from, to) = (bundle.with_file_name(secret), folder.join(secret));
+        let Ok(bytes) = fs::read(&from) else { continue };
+        let failed = || format!("cannot take the secret {}", from.display());
+        fs::create_dir_all(to.parent().unwrap_or(folder)).doing(failed)?;
+        crate::sys::write_atomic(&to, &bytes, 0o600).doing(failed)?;
+    }
+    Ok(())
 }
 
 /// The first file of a tar.
@@ -201,28 +248,48 @@ fn first(path: &Path) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes the project's files and the results of its steps.
-fn take(store: &Store, path: &Path, folder: &Path) -> Outcome<()> {
+/// Takes the project's files and the results of its steps. Links come last: nothing is written through them.
+fn take(path: &Path, folder: &Path) -> Outcome<()> {
     let damaged = || "it is damaged".to_owned();
     let mut archive = tar::Archive::new(File::open(path).doing(damaged)?);
+    let mut links = Vec::new();
     for entry in archive.entries().doing(damaged)? {
         let mut entry = entry.doing(damaged)?;
-        let name = entry.path().doing(damaged)?.to_string_lossy().into_owned();
-        if let Some(key) = name.strip_prefix("stead/results/").and_then(Digest::parse) {
-            let value: serde_json::Value = serde_json::from_reader(&mut entry).doing(damaged)?;
-            store.put_result(&key, &value)?;
-        } else if let Some((mode, inner)) = name.strip_prefix("stead/project/").and_then(|rest| rest.split_once('/')) {
-            let inner = Path::new(inner);
-            if !inner.components().all(|part| matches!(part, Component::Normal(_))) {
+        let name = entry.path().doing(damaged)?.into_owned();
+        let target = if let Ok(key) = name.strip_prefix("stead/results") {
+            match key.to_str().and_then(Digest::parse) {
+                Some(key) => folder.join(SEALED).join(key.hex()),
+                None => return Err(Fault::new(damaged())),
+            }
+        } else if let Ok(inner) = name.strip_prefix("stead/project") {
+            if !is_inside(inner) || inner.starts_with(".stead") {
                 return Err(Fault::new(format!("the file {} in it leads out of its folder", inner.display())));
             }
-            let target = folder.join(inner);
-            fs::create_dir_all(target.parent().unwrap_or(folder)).doing(damaged)?;
-            let mut out = File::create_new(&target).doing(|| format!("cannot write {}", target.display()))?;
-            std::io::copy(&mut entry, &mut out).map_err(|error| disk_fault("cannot write a file", error))?;
-            let mode = u32::from_str_radix(mode, 8).unwrap_or(0o644);
-            fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(mode & 0o777)).doing(damaged)?;
+            folder.join(inner)
+        } else {
+            continue;
+        };
+        let failed = || format!("cannot write {}", target.display());
+        match entry.header().entry_type() {
+            tar::EntryType::Directory => fs::create_dir_all(&target).doing(failed)?,
+            tar::EntryType::Symlink => {
+                let link = entry.link_name().doing(damaged)?.ok_or_else(|| Fault::new(damaged()))?.into_owned();
+                links.push((target, link));
+            }
+            tar::EntryType::Regular => {
+                fs::create_dir_all(target.parent().unwrap_or(folder)).doing(failed)?;
+                let mut out = File::create_new(&target).doing(failed)?;
+                io::copy(&mut entry, &mut out).map_err(|error| disk_fault("cannot write a file", error))?;
+                let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
+                fs::set_permissions(&target, fs::Permissions::from_mode(mode)).doing(failed)?;
+            }
+            _ => return Err(Fault::new(damaged())),
         }
+    }
+    for (target, link) in links {
+        let failed = || format!("cannot write {}", target.display());
+        fs::create_dir_all(target.parent().unwrap_or(folder)).doing(failed)?;
+        symlink(link, &target).doing(failed)?;
     }
     Ok(())
 }

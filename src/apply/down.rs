@@ -23,6 +23,8 @@ const MARGIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct DownOptions {
     pub volumes: bool,
+    /// Only if it has no container.
+    pub if_unused: bool,
 }
 
 /// For each container, those that depend on it and must end first.
@@ -144,6 +146,9 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
         return Ok(Vec::new());
     }
     let _queue = instance.lock()?;
+    if options.if_unused && !instance.container_folders().is_empty() {
+        return Ok(Vec::new());
+    }
     let mut record = instance.record();
     let mut names: BTreeSet<String> = record.containers.keys().cloned().collect();
     names.extend(instance.container_folders());

@@ -9,7 +9,7 @@ use crate::image::{self, PublicKey};
 use crate::lock::LockedImage;
 use crate::model::{Context, Digest, Fault, Outcome, PLATFORM, Reference, nearest};
 use crate::plan::Image;
-use crate::registry::{Pushed, Pushing, Registries};
+use crate::registry::{Pushed, Pushing, Registries, Signed};
 use crate::store::{Home, Lease, Staging, Store};
 use std::collections::BTreeMap;
 use std::fs;
@@ -239,14 +239,17 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
         let mut locked = LockedImage { platforms: found.platforms.clone(), signed_by: None };
         locked.platforms.insert(PLATFORM.to_owned(), found.digest);
         for (path, key) in keys {
-            source.verify(&found, key).doing(|| format!("\"{text}\" is not signed by {path}"))?;
-            locked.signed_by = Some(key.fingerprint());
+            let signed = source.verify(&found, key).doing(|| format!("\"{text}\" is not signed by {path}"))?;
+            if signed == Signed::ThisPlatform {
+                locked.platforms.retain(|platform, _| platform == PLATFORM);
+            }
+            locked.signed_by = signer(keys);
         }
         Ok(locked)
     });
     match (found, local) {
         // It was pushed nowhere, or cannot be asked for now.
-        (Err(fault), Some((digest, _))) => {
+        (Err(fault), Some((digest, _))) if ask != Ask::Always => {
             reporter.report(Progress::Warning(format!("{}; the image of that name in the store is used", fault.chain())));
             Ok(LockedImage::here(digest))
         }
@@ -254,10 +257,25 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
     }
 }
 
+/// What stands for several keys in a lock.
+pub fn signer(keys: &[(String, PublicKey)]) -> Option<Digest> {
+    let mut all: Vec<Digest> = keys.iter().map(|(_, key)| key.fingerprint()).collect();
+    all.sort();
+    all.dedup();
+    match all.as_slice() {
+        [] => None,
+        [one] => Some(*one),
+        several => Some(Digest::of_json(&several)),
+    }
+}
+
 /// Whether a registry is asked for what the store has a name for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ask {
+    /// A lock that is there stands if it cannot be asked.
     Always,
+    /// What is not locked may be what the store knows by that name.
+    OrElseStore,
     IfUnknown,
 }
 

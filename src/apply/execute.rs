@@ -9,7 +9,7 @@ use super::instance::{Instance, private_folder};
 use super::observe::{Observation, observe};
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Failure, Progress, Reporter, UpOptions};
-use super::resolve::complete_lock;
+use super::resolve::{complete_lock, trusted};
 use crate::build::{Builder, Event, StoreFacts};
 use crate::debian::Settings;
 use crate::lock::Lock;
@@ -35,7 +35,7 @@ pub struct Outcome {
 /// What makes the wish impossible.
 pub fn plan_only(loaded: &LoadedProject) -> Result<Planned> {
     let store = Store::at(&loaded.instance.home.store);
-    let lock = read_lock(&loaded.instance)?;
+    let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     let observation = observe(loaded)?;
     make_plan(loaded, &lock, &observation, &store)
 }
@@ -93,7 +93,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let _queue = instance.lock()?;
     let lease = Mutex::new(Lease::open(&store)?);
     let mut observation = observe(loaded)?;
-    let mut lock = read_lock(instance)?;
+    let mut lock = trusted(loaded, read_lock(instance)?)?;
     let mut planned = make_plan(loaded, &lock, &observation, &store)?;
     if let Some(saved) = &options.exactly
         && planned.plan != *saved

@@ -2,6 +2,7 @@
 
 use super::elsewhere::full_name;
 use super::instance::all_instances;
+use super::loose::is_loose;
 use super::names::names;
 use super::observe::observe;
 use super::project::{LoadedProject, read_lock};
@@ -69,7 +70,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
 /// Images of the store by the names that projects gave them: `PROJECT/IMAGE`.
 pub fn known_images(home: &Home) -> BTreeMap<String, Digest> {
     let mut known = BTreeMap::new();
-    for (_, record) in all_instances(home) {
+    for (_, record) in all_instances(home).into_iter().filter(|(instance, _)| !is_loose(instance)) {
         let images = record.images.iter().map(|(name, image)| (name, image.digest));
         let commits = record.commits.iter().map(|(name, digest)| (name, *digest));
         known.extend(images.chain(commits).map(|(name, digest)| (format!("{}/{name}", record.project), digest)));

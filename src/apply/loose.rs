@@ -3,6 +3,7 @@
 //! Each image has a small project of its own among the state, whose lock says what the image's name means.
 
 use super::elsewhere::{full_name, pull};
+use super::instance::Instance;
 use super::look::known_images;
 use super::names::names;
 use super::report::Reporter;
@@ -42,4 +43,16 @@ pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathB
         }
     }
     Ok((folder, "main".into()))
+}
+
+/// Lets go of an image that no container uses any more; its name still holds it.
+pub fn forget_loose(instance: &Instance) {
+    if instance.container_folders().is_empty() {
+        Store::at(&instance.home.store).remove_root(&instance.id);
+    }
+}
+
+/// Whether an instance is one of these.
+pub fn is_loose(instance: &Instance) -> bool {
+    instance.folder.starts_with(instance.home.state.join("loose"))
 }

@@ -36,8 +36,8 @@ pub use execute::{Outcome as UpOutcome, apply_saved, build_only, plan_only, sinc
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
 pub use history::read as read_history;
 pub use instance::{Instance, all_instances};
-pub use look::{ImageChanges, PathChange, compare, components, find_image, history};
-pub use loose::loose;
+pub use look::{ImageChanges, PathChange, compare, components, find_image, history, known_images};
+pub use loose::{forget_loose, loose};
 pub use names::names;
 pub use one_off::{OneOff, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};

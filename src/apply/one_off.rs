@@ -6,6 +6,7 @@ use super::instance::Instance;
 use super::observe::{Observation, observe};
 use super::project::{LoadedProject, read_and_keep_lock};
 use super::report::{Reporter, UpOptions};
+use super::resolve::trusted;
 use super::{down, firewall, preflight};
 use crate::build::StoreFacts;
 use crate::model::{Fault, Name, Outcome, nearest};
@@ -142,7 +143,7 @@ fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, ow
 type WithObservation = (Planned, Observation);
 
 fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithObservation> {
-    let lock = read_and_keep_lock(&loaded.instance)?;
+    let lock = trusted(loaded, read_and_keep_lock(&loaded.instance)?)?;
     let observation = observe(loaded)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
     let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;

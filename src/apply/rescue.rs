@@ -2,6 +2,7 @@
 
 use super::observe::observe;
 use super::project::{LoadedProject, read_lock};
+use super::resolve::trusted;
 use crate::build::{Builder, Rescue};
 use crate::debian::Settings;
 use crate::fetch::Progress;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex};
 /// Those of preparing it.
 pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>, epoch: Option<i64>) -> Outcome<Option<(Name, Rescue)>> {
     let store = Store::at(&loaded.instance.home.store);
-    let mut lock = read_lock(&loaded.instance)?;
+    let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     lock.epoch = epoch.unwrap_or(lock.epoch);
     let observation = observe(loaded)?;
     let lease = Mutex::new(Lease::open(&store)?);

@@ -1,6 +1,6 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
-use super::elsewhere::{Ask, resolve, watched};
+use super::elsewhere::{Ask, resolve, signer, watched};
 use super::project::{LoadedProject, read_lock};
 use super::report::{Progress, Reporter, UpOptions};
 use crate::debian::{self, Settings};
@@ -67,12 +67,15 @@ fn moves(update: &Update, what: &str, locked: bool) -> bool {
 fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &dyn Reporter) -> Outcome<()> {
     for (name, reference) in loaded.project.references() {
         let keys = keys(loaded, reference)?;
-        let signer = keys.last().map(|(_, key)| key.fingerprint());
-        let known = lock.image(reference).is_some() && signer == lock.images[reference].signed_by;
+        let known = lock.image(reference).is_some() && signer(&keys) == lock.images[reference].signed_by;
         if !moves(update, reference, known) {
             continue;
         }
-        let ask = if matches!(update, Update::Missing) { Ask::IfUnknown } else { Ask::Always };
+        let ask = match update {
+            Update::Missing => Ask::IfUnknown,
+            _ if known => Ask::Always,
+            _ => Ask::OrElseStore,
+        };
         let found = resolve(&loaded.instance.home, reference, &keys, ask, reporter).map_err(|fault| {
             let code = fault.code();
             match loaded.places.of(&format!("image.{name}")) {
@@ -104,15 +107,16 @@ fn keys(loaded: &LoadedProject, reference: &str) -> Outcome<Vec<(String, PublicK
         .collect()
 }
 
-/// A reference whose signer is another one than the lock says.
-fn signed_otherwise(lock: &Lock, loaded: &LoadedProject) -> Outcome<Option<String>> {
-    for (_, reference) in loaded.project.references() {
-        let signer = keys(loaded, reference)?.last().map(|(_, key)| key.fingerprint());
-        if signer.is_some() && lock.images.get(reference).is_some_and(|known| known.signed_by != signer) {
-            return Ok(Some(reference.to_owned()));
-        }
+/// A lock without what it says of images that must be signed by other keys.
+///
+/// # Errors
+/// Keys that cannot be read.
+pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Outcome<Lock> {
+    for (_, reference, _) in loaded.project.signers() {
+        let wanted = signer(&keys(loaded, reference)?);
+        lock.images.retain(|known, image| known != reference || image.signed_by == wanted);
     }
-    Ok(None)
+    Ok(lock)
 }
 
 /// Files and repositories of the web whose content the project does not pin itself.
@@ -145,15 +149,9 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
 /// # Errors
 /// What may not or cannot be resolved.
 pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<Lock> {
-    let mut lock = read_lock(&loaded.instance)?;
-    let unsigned = signed_otherwise(&lock, loaded)?;
-    if unsigned.is_some() || !lock.is_whole(&loaded.project) {
-        let what = match unsigned {
-            Some(reference) => {
-                format!("stead.lock does not say that \"{reference}\" is signed by the key that the project names")
-            }
-            None => unanswered(&lock, loaded),
-        };
+    let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;
+    if !lock.is_whole(&loaded.project) {
+        let what = unanswered(&lock, loaded);
         if options.frozen {
             return Err(
                 Fault::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")
@@ -176,7 +174,9 @@ fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
         return format!("stead.lock does not answer what image {image} asks of \"{}\"", step.suite);
     }
     if let Some((_, reference)) = loaded.project.references().find(|(_, reference)| lock.image(reference).is_none()) {
-        return format!("stead.lock does not say which image \"{reference}\" is");
+        let signed = loaded.project.signers().any(|(_, wanted, _)| wanted == reference);
+        let by = if signed { ", signed by the key that the project names" } else { "" };
+        return format!("stead.lock does not say which image \"{reference}\" is{by}");
     }
     let unknown = remotes(&loaded.project).find(|(_, _, _, unknown)| !lock.remotes.contains_key(unknown));
     format!("stead.lock does not say what {} is", unknown.map_or_else(String::new, |(_, _, _, unknown)| unknown))

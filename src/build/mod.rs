@@ -32,7 +32,8 @@ use crate::plan::{
 use crate::registry;
 use crate::runtime::Spec;
 use crate::spec::{Add, AddSource, Copy, Debian, Outside, Places, Project, Run, Step};
-use crate::store::{Cache, Lease, Staging, Store, disk_fault};
+use crate::store::{Cache, Lease, Staging, Store, disk_fault, read_json};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -81,21 +82,33 @@ pub struct Builder<'a> {
     pub ssh: bool,
 }
 
+/// Where a bundle's results lie in its project's folder.
+pub const SEALED: &str = ".stead/results";
+
 /// The facts that planning asks for, from the store and the project's folder.
 pub struct StoreFacts<'a> {
     pub store: &'a Store,
     pub scanner: &'a Scanner,
 }
 
+impl StoreFacts<'_> {
+    /// What a step came to, by the store or by what came with the project's bundle: that is believed for this
+    /// project only.
+    fn result<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
+        let sealed = || read_json(&self.scanner.folder().join(SEALED).join(key.hex()));
+        self.store.result(key).or_else(sealed)
+    }
+}
+
 impl Facts for StoreFacts<'_> {
     fn step(&self, key: &Digest) -> Option<StepOutput> {
-        let output: StepOutput = self.store.result(key)?;
+        let output: StepOutput = self.result(key)?;
         // A result whose layer was collected or lost is no result.
         output.layer.as_ref().is_none_or(|layer| self.store.layer(&layer.diff_id).is_some()).then_some(output)
     }
 
     fn image(&self, key: &Digest) -> Option<Image> {
-        let digest: Digest = self.store.result(key)?;
+        let digest: Digest = self.result(key)?;
         image::load(self.store, &digest)
     }
 

@@ -83,6 +83,14 @@ impl Scanner {
         self.archives.get(outside).cloned().unwrap_or_else(|| Err("no such archive".into()))
     }
 
+    /// The archives that images start from.
+    pub fn archives(&self) -> impl Iterator<Item = &str> {
+        self.archives.keys().filter_map(|outside| match outside {
+            Outside::Archive { path, .. } => Some(path.as_str()),
+            Outside::Reference(_) => None,
+        })
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }

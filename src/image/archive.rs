@@ -4,11 +4,12 @@
 //! gives the same archive.
 
 use super::layer::write_tar;
+use super::unpack::decompressed;
 use crate::model::{Context, Digest, EPOCH, Fault, LayerInfo, Outcome};
 use crate::plan::Image;
 use crate::store::{Store, disk_fault};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -80,16 +81,11 @@ impl<'a> Parts<'a> {
         Ok(Self { store, image, manifest, config })
     }
 
-    /// Writes each layer once, under the name that it is given: two steps may have come to the same layer.
-    fn layers(
-        &self,
-        files: &mut dyn Files,
-        written: &mut BTreeSet<String>,
-        name: impl Fn(&LayerInfo, &Digest) -> String,
-    ) -> io::Result<()> {
+    /// Writes each layer once: two steps may have come to the same one.
+    fn layers(&self, files: &mut dyn Files, written: &mut BTreeSet<String>, name: impl Fn(&Digest) -> String) -> io::Result<()> {
         for layer in &self.image.layers {
             let (digest, size) = layer.blob.as_ref().map_or((layer.diff_id, layer.size), |blob| (blob.digest, blob.size));
-            let name = name(layer, &digest);
+            let name = name(&digest);
             if !written.insert(name.clone()) {
                 continue;
             }
@@ -122,7 +118,7 @@ impl<'a> Parts<'a> {
                 files.bytes(&name(digest), bytes)?;
             }
         }
-        self.layers(files, written, |_, digest| name(digest))
+        self.layers(files, written, name)
     }
 
     fn layout(&self, reference: &str, files: &mut dyn Files) -> io::Result<()> {
@@ -131,6 +127,7 @@ impl<'a> Parts<'a> {
         self.blobs(files, &mut BTreeSet::new())
     }
 
+    /// As `docker save` has it: layers uncompressed, under the digests of what is in them.
     fn docker(&self, reference: &str, files: &mut dyn Files) -> io::Result<()> {
         let name = |layer: &LayerInfo| format!("{}/layer.tar", layer.diff_id.hex());
         let config = format!("{}.json", self.config.0.hex());
@@ -139,7 +136,13 @@ impl<'a> Parts<'a> {
             "RepoTags": [reference],
             "Layers": self.image.layers.iter().map(name).collect::<Vec<_>>(),
         }]);
-        self.layers(files, &mut BTreeSet::new(), |layer, _| name(layer))?;
+        let mut written = BTreeSet::new();
+        for layer in self.image.layers.iter().filter(|layer| written.insert(layer.diff_id)) {
+            files.file(&name(layer), layer.size, &mut |mut out| match &layer.blob {
+                Some(blob) => io::copy(&mut decompressed(File::open(self.store.blob_path(&blob.digest))?)?, out).map(drop),
+                None => write_tar(&self.store.layer_path(&layer.diff_id), &mut out).map(drop),
+            })?;
+        }
         files.bytes(&config, &self.config.1)?;
         files.bytes("manifest.json", list.to_string().as_bytes())
     }
@@ -171,7 +174,7 @@ pub fn write_folder(store: &Store, image: &Image, reference: &str, folder: &Path
     Parts::of(store, image)?.layout(reference, &mut Folder(folder)).map_err(failed)
 }
 
-/// Writes several images as an OCI layout in one tar, with a first file and further ones beside them.
+/// Writes several images as an OCI layout in one tar, with a first file and further entries beside them.
 ///
 /// # Errors
 /// As [`write_layout`].
@@ -179,7 +182,7 @@ pub fn write_several(
     store: &Store,
     images: &[(String, &Image)],
     first: (&str, &[u8]),
-    extra: &BTreeMap<String, Vec<u8>>,
+    extra: impl FnOnce(&mut tar::Builder<&mut dyn Write>) -> io::Result<()>,
     out: &mut (impl Write + Send),
 ) -> Outcome<()> {
     let all = images.iter().map(|(name, image)| Ok((name.as_str(), Parts::of(store, image)?))).collect::<Outcome<Vec<_>>>()?;
@@ -189,10 +192,16 @@ pub fn write_several(
         let manifests: Vec<_> = all.iter().map(|(name, parts)| parts.entry(name)).collect();
         files.bytes("index.json", index(&manifests).as_bytes())?;
         let mut written = BTreeSet::new();
-        all.iter().try_for_each(|(_, parts)| parts.blobs(files, &mut written))?;
-        extra.iter().try_for_each(|(name, bytes)| files.bytes(name, bytes))
+        all.iter().try_for_each(|(_, parts)| parts.blobs(files, &mut written))
     };
-    write(&mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
+    let beside = |out: &mut dyn Write| {
+        let mut builder = tar::Builder::new(out);
+        builder.follow_symlinks(false);
+        builder.mode(tar::HeaderMode::Deterministic);
+        extra(&mut builder)?;
+        builder.into_inner()?.flush()
+    };
+    write(&mut Tar(&mut *out)).and_then(|()| beside(out)).map_err(failed)
 }
 
 fn index(manifests: &[serde_json::Value]) -> String {

@@ -31,7 +31,7 @@ pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) ->
                 .iter()
                 .map(|layer| match &layer.blob {
                     // A layer that was made elsewhere goes on as it came.
-                    Some(blob) => describe(oci::MediaType::from(blob.media_type.as_str()), blob.size, &blob.digest),
+                    Some(blob) => describe(oci::MediaType::from(oci_layer(&blob.media_type)), blob.size, &blob.digest),
                     None => describe(oci::MediaType::ImageLayer, layer.size, &layer.diff_id),
                 })
                 .collect::<Outcome<Vec<_>>>()?,
@@ -42,6 +42,16 @@ pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) ->
     let image = Image { digest, config: config.clone(), layers: layers.to_vec() };
     keep(store, &image)?;
     Ok(image)
+}
+
+/// Docker's kinds of layers by OCI's names: a manifest has one family only.
+fn oci_layer(media_type: &str) -> &str {
+    match media_type {
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => "application/vnd.oci.image.layer.v1.tar+zstd",
+        "application/vnd.docker.image.rootfs.diff.tar" => "application/vnd.oci.image.layer.v1.tar",
+        other => other,
+    }
 }
 
 /// Records an image whose parts are all in the store.

@@ -12,7 +12,7 @@ use crate::store::{Store, disk_fault};
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The longest manifest and configuration that are read (distribution-spec, "Pushing Manifests").
@@ -75,16 +75,30 @@ impl Manifest {
     /// What is none; kinds that are not supported.
     pub fn read(bytes: &[u8]) -> Outcome<Self> {
         let value: serde_json::Value = serde_json::from_slice(bytes).doing(|| "the manifest is no JSON".into())?;
-        if value["schemaVersion"] == 1 {
-            return Err(Fault::new("the manifest is of schema 1, which Docker gave up in 2017")
-                .hint("push the image again with a newer tool, or build it anew"));
-        }
+        refuse_schema_1(bytes)?;
         let manifest: Self = serde_json::from_value(value).doing(|| "this is no image's manifest".into())?;
         if manifest.schema_version != 2 {
             return Err(Fault::new(format!("the manifest is of schema {}, which is not known here", manifest.schema_version)));
         }
         Ok(manifest)
     }
+}
+
+/// Refuses manifests of the first kind.
+///
+/// # Errors
+/// One of schema 1.
+pub fn refuse_schema_1(bytes: &[u8]) -> Outcome<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        schema_version: u32,
+    }
+    if serde_json::from_slice::<Version>(bytes).is_ok_and(|version| version.schema_version == 1) {
+        return Err(Fault::new("the manifest is of schema 1, which Docker gave up in 2017")
+            .hint("push the image again with a newer tool, or build it anew"));
+    }
+    Ok(())
 }
 
 /// Takes an image into the store; parts that are there already are not asked for.
@@ -196,14 +210,16 @@ fn layer(
     let (tree, kept) = (staging.join("tree"), staging.join("blob"));
     fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
     let out = File::create(&kept).map_err(|error| disk_fault("cannot keep the layer", error))?;
+    let received = AtomicU64::new(0);
     let mut came = Came {
         inner: blobs.open(&wanted, descriptor.size)?,
         out: Some(out),
         hasher: Hasher::default(),
         length: 0,
         limit: descriptor.size,
+        received: Some(&received),
     };
-    let info = unpack(&mut came, &tree, allowance(descriptor.size)).map_err(|error| {
+    let info = unpack(&mut came, &tree, (allowance(descriptor.size), &received)).map_err(|error| {
         // A cut connection and a full disk have words of their own.
         disk_fault("cannot unpack it", error)
     });
@@ -235,9 +251,15 @@ fn layer(
 }
 
 /// Unpacks a layer; its content's digest, length and number of entries come back.
-fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path, allowed: u64) -> io::Result<(Digest, u64, u64)> {
+fn unpack(
+    came: &mut (impl Read + Send),
+    tree: &std::path::Path,
+    (allowed, received): (u64, &AtomicU64),
+) -> io::Result<(Digest, u64, u64)> {
     let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, devices: true, folder_times: true, allowed };
-    let mut content = Came { inner: decompressed(came)?, out: None, hasher: Hasher::default(), length: 0, limit: u64::MAX };
+    // What the sender says of its size proves nothing: what came does.
+    let inner = Measured { inner: decompressed(came)?, length: 0, received };
+    let mut content = Came { inner, out: None, hasher: Hasher::default(), length: 0, limit: u64::MAX, received: None };
     let mut writer = Tree::new(tree, rules)?;
     let paths = writer.write(&mut content)?;
     writer.finish()?;
@@ -246,24 +268,47 @@ fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path, allowed: u64) -
 }
 
 /// A stream whose bytes are counted, hashed and kept as they come.
-struct Came<R> {
+struct Came<'c, R> {
     inner: R,
     out: Option<File>,
     hasher: Hasher,
     length: u64,
     limit: u64,
+    /// Tells others how much came.
+    received: Option<&'c AtomicU64>,
 }
 
-impl<R: Read> Read for Came<R> {
+impl<R: Read> Read for Came<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.length += length as u64;
+        if let Some(received) = self.received {
+            received.store(self.length, Ordering::Relaxed);
+        }
         if self.length > self.limit {
             return Err(io::Error::other(format!("more came than the {} bytes that were announced", self.limit)));
         }
         self.hasher.update(&buffer[..length]);
         if let Some(out) = &mut self.out {
             out.write_all(&buffer[..length])?;
+        }
+        Ok(length)
+    }
+}
+
+/// What is decompressed, as long as it is not far more than what came.
+struct Measured<'r, R> {
+    inner: R,
+    length: u64,
+    received: &'r AtomicU64,
+}
+
+impl<R: Read> Read for Measured<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.length += length as u64;
+        if self.length > allowance(self.received.load(Ordering::Relaxed)) {
+            return Err(io::Error::other("it comes to far more than what was sent, as archives made to fill disks do"));
         }
         Ok(length)
     }

@@ -214,8 +214,9 @@ impl Layout {
         };
         let named: Vec<&Value> = match name {
             Some(wanted) if depth == 0 => {
+                let exact: Vec<&Value> = all.iter().filter(|one| names(one).iter().any(|name| name == wanted)).collect();
                 let meant = |one: &&Value| names(one).iter().any(|name| means(name, wanted));
-                all.iter().filter(meant).collect()
+                if exact.is_empty() { all.iter().filter(meant).collect() } else { exact }
             }
             _ => all.iter().collect(),
         };
@@ -277,10 +278,18 @@ impl Layout {
                 }
             };
             let size = size.ok_or_else(|| Fault::new(format!("it has no {name}")))?;
-            self.named.insert(diff_id, name.to_owned());
-            layers.push(
-                json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id.to_string(), "size": size }),
-            );
+            // Some tools compress them: then their bytes are others than their content.
+            let mut start = [0; 8];
+            let opened = || self.place.file(name).doing(|| format!("cannot read {name}"));
+            let length = opened()?.read(&mut start).doing(|| format!("cannot read {name}"))?;
+            let own = if super::unpack::is_archive(&start[..length]) {
+                Digest::of_stream(opened()?).doing(|| format!("cannot read {name}"))?
+            } else {
+                diff_id
+            };
+            self.named.insert(own, name.to_owned());
+            layers
+                .push(json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": own.to_string(), "size": size }));
         }
         let manifest = json!({
             "schemaVersion": 2,
@@ -314,7 +323,13 @@ pub fn for_platform(manifest: &[u8]) -> Outcome<Option<Digest>> {
     let value: Value = serde_json::from_slice(manifest).doing(|| "the manifest is no JSON".into())?;
     let Some(all) = value["manifests"].as_array() else { return Ok(None) };
     let all: Vec<&Value> = all.iter().collect();
-    let fitting = all.iter().find(|one| platform_fits(one)).ok_or_else(|| no_platform(&all))?;
+    // What every processor of the kind runs comes before what only newer ones do, and what names none last.
+    let rank = |one: &&&Value| match one["platform"]["variant"].as_str() {
+        _ if one["platform"].is_null() => 3,
+        None | Some("v1" | "") => 0,
+        Some(_) => 1,
+    };
+    let fitting = all.iter().filter(|one| platform_fits(one)).min_by_key(rank).ok_or_else(|| no_platform(&all))?;
     digest(fitting["digest"].as_str().unwrap_or_default()).map(Some)
 }
 
@@ -323,7 +338,8 @@ pub fn platforms(list: &[u8]) -> BTreeMap<String, Digest> {
     let value: Value = serde_json::from_slice(list).unwrap_or_default();
     let all = value["manifests"].as_array().into_iter().flatten();
     let found = all.filter_map(|one| {
-        let part = |key: &str| one["platform"][key].as_str().filter(|part| *part != "unknown");
+        let plain = |part: &&str| *part != "unknown" && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        let part = |key: &str| one["platform"][key].as_str().filter(plain);
         let variant = part("variant").map_or_else(String::new, |variant| format!("/{variant}"));
         Some((format!("{}/{}{variant}", part("os")?, part("architecture")?), digest(one["digest"].as_str()?).ok()?))
     });

@@ -14,7 +14,7 @@ mod unpack;
 pub use archive::{write_docker, write_folder, write_layout, write_several};
 pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
 pub use config::{load, parse_time, save, time_text};
-pub use import::{Blobs, Descriptor, LONGEST, Manifest, import};
+pub use import::{Blobs, Descriptor, LONGEST, Manifest, import, refuse_schema_1};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_whiteout, write_tar};
 pub use layout::{Layout, for_platform, named_parts, names_in, platforms, small_file};
 pub use signature::{PAYLOAD, PublicKey, check_payload, signature_tag, signatures};

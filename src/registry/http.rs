@@ -8,10 +8,11 @@ use super::settings::{Endpoint, Security};
 use crate::model::{Context, Fault, Outcome};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use std::collections::HashMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +20,10 @@ use std::time::{Duration, SystemTime};
 pub const TRIES: u32 = 5;
 /// The longest that a registry may make us wait at a time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest that a short answer may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// How far a registry may send us on.
+const REDIRECTIONS: usize = 10;
 
 /// Tells somebody that something takes longer, and why.
 pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
@@ -30,6 +35,10 @@ pub struct Remote {
     /// For what answers with no certificate that is known, where the user allows it.
     careless: Option<Client>,
     scheme: Mutex<Scheme>,
+    /// Whether it answered before: then a broken connection says nothing of how it is spoken to.
+    answered: AtomicBool,
+    /// Whether it could not be reached at all.
+    down: AtomicBool,
     credentials: Option<Credentials>,
     /// What was accepted last, by the scope it is for.
     known: Mutex<HashMap<String, String>>,
@@ -44,12 +53,20 @@ enum Scheme {
 }
 
 /// What a token is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wish {
     Pull,
     Push,
-    /// Nothing but to be known.
+    /// To push, with what another repository of the registry has.
+    Mount(String),
+    /// Nothing but to be known, or what the registry names itself.
     Login,
+}
+
+/// Why a request has no answer.
+enum Trouble {
+    Http(reqwest::Error),
+    Refused(Fault),
 }
 
 impl Remote {
@@ -61,7 +78,8 @@ impl Remote {
         let client = build(&endpoint, Trust::Known)?;
         let careless = if endpoint.security == Security::Unchecked { Some(build(&endpoint, Trust::Anybody)?) } else { None };
         let scheme = Mutex::new(Scheme::Checked);
-        Ok(Self { endpoint, client, careless, scheme, credentials, known: Mutex::default(), tell })
+        let (answered, down) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { endpoint, client, careless, scheme, answered, down, credentials, known: Mutex::default(), tell })
     }
 
     /// As people know it.
@@ -71,7 +89,7 @@ impl Remote {
 
     /// The URL of a part of the repository, or what an answer's `Location` says.
     pub fn url(&self, path: &str) -> String {
-        if path.contains("://") {
+        if path.starts_with("https://") || path.starts_with("http://") {
             return path.to_owned();
         }
         let scheme = if self.scheme() == Scheme::Plain { "http" } else { "https" };
@@ -79,6 +97,16 @@ impl Remote {
             return format!("{scheme}://{}{path}", self.endpoint.host);
         }
         format!("{scheme}://{}/v2/{}/{path}", self.endpoint.host, self.endpoint.repository)
+    }
+
+    /// Whether it was tried and could not be reached.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether a URL is the registry's own: scheme, host and port.
+    fn is_own(&self, url: &Url) -> bool {
+        Url::parse(&self.url("/")).is_ok_and(|own| own.origin() == url.origin())
     }
 
     fn scheme(&self) -> Scheme {
@@ -126,11 +154,16 @@ impl Remote {
         let mut attempt = 0;
         let mut refused = false;
         loop {
-            let answer = self.once(&method, path, wish, &more).await;
+            let used = self.scheme();
+            let answer = self.once(&method, path, &wish, &more).await;
+            if answer.is_ok() {
+                self.answered.store(true, Ordering::Relaxed);
+            }
             let fault = match answer {
-                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !refused => {
+                // Only the registry itself is told who asks.
+                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !refused && self.is_own(answer.url()) => {
                     refused = true;
-                    self.authenticate(answer.headers(), wish).await?;
+                    self.authenticate(answer.headers(), &wish).await?;
                     continue;
                 }
                 Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED || answer.status() == StatusCode::FORBIDDEN => {
@@ -158,54 +191,81 @@ impl Remote {
                 }
                 Ok(answer) if answer.status().is_server_error() => said(&self.endpoint.host, answer).await,
                 Ok(answer) => return Ok(answer),
-                Err(error) if self.step_down(&error) => continue,
-                Err(error) if error.is_builder() || is_certificate(&error) => return Err(self.unreachable(error)),
-                Err(error) => self.unreachable(error),
+                Err(Trouble::Refused(fault)) => return Err(fault),
+                Err(Trouble::Http(error)) if self.step_down(&error, used) => continue,
+                Err(Trouble::Http(error)) if error.is_builder() || is_certificate(&error) => return Err(self.unreachable(error)),
+                Err(Trouble::Http(error)) => self.unreachable(error),
             };
             attempt += 1;
             // Where nobody listens nobody will in a second.
             if attempt >= tries || fault.code() == NOBODY {
+                self.down.store(!self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
                 return Err(fault.exit(1));
             }
             tokio::time::sleep(pause(attempt)).await;
         }
     }
 
+    /// One request, with the redirections that it leads to: each is signed for whom it goes to.
     async fn once(
         &self,
         method: &Method,
         path: &str,
-        wish: Wish,
+        wish: &Wish,
         more: &impl Fn(RequestBuilder) -> RequestBuilder,
-    ) -> reqwest::Result<Response> {
-        let client = match (self.scheme(), &self.careless) {
+    ) -> Result<Response, Trouble> {
+        let scheme = self.scheme();
+        let client = match (scheme, &self.careless) {
             (Scheme::Unchecked, Some(careless)) => careless,
             _ => &self.client,
         };
-        let mut request = more(client.request(method.clone(), self.url(path))).build()?;
-        self.sign(&mut request, wish);
-        client.execute(request).await
+        let mut url = self.url(path);
+        for _ in 0..REDIRECTIONS {
+            let mut request = more(client.request(method.clone(), &url)).build().map_err(Trouble::Http)?;
+            if request.url().scheme() == "http" && scheme != Scheme::Plain {
+                // Behind a proxy that speaks TLS for them registries name themselves so.
+                let own = request.url().host_str().map(str::to_owned);
+                let same = Url::parse(&self.url("/")).is_ok_and(|own_url| own_url.host_str().map(str::to_owned) == own);
+                if !same || request.url_mut().set_scheme("https").is_err() {
+                    let text = format!("{} leads from HTTPS to a place without encryption: {url}", self.endpoint.host);
+                    return Err(Trouble::Refused(Fault::new(text)));
+                }
+            }
+            self.sign(&mut request, wish);
+            let answer = client.execute(request).await.map_err(Trouble::Http)?;
+            let reads = matches!(*method, Method::GET | Method::HEAD);
+            let further = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            match further.map(|further| answer.url().join(further)) {
+                Some(Ok(further)) if reads && answer.status().is_redirection() => url = further.to_string(),
+                _ => return Ok(answer),
+            }
+        }
+        Err(Trouble::Refused(Fault::new(format!("{} leads from place to place without an end", self.endpoint.host))))
     }
 
-    /// Adds what the registry accepted last; another host never sees it.
-    fn sign(&self, request: &mut Request, wish: Wish) {
-        let own = request.url().authority() == self.endpoint.host || request.url().host_str() == Some(&self.endpoint.host);
+    /// Adds what the registry accepted last; another host, scheme or port never sees it.
+    fn sign(&self, request: &mut Request, wish: &Wish) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = known.get(&self.scope(wish)).and_then(|value| value.parse().ok()).filter(|_| own) {
+        if let Some(value) =
+            known.get(&self.scope(wish)).and_then(|value| value.parse().ok()).filter(|_| self.is_own(request.url()))
+        {
             request.headers_mut().insert(AUTHORIZATION, value);
         }
     }
 
-    fn scope(&self, wish: Wish) -> String {
+    /// What is to be allowed, in the words of the token protocol; several stand between spaces.
+    fn scope(&self, wish: &Wish) -> String {
+        let own = |actions: &str| format!("repository:{}:{actions}", self.endpoint.repository);
         match wish {
-            Wish::Pull => format!("repository:{}:pull", self.endpoint.repository),
-            Wish::Push => format!("repository:{}:pull,push", self.endpoint.repository),
+            Wish::Pull => own("pull"),
+            Wish::Push => own("pull,push"),
+            Wish::Mount(other) => format!("{} repository:{other}:pull", own("pull,push")),
             Wish::Login => String::new(),
         }
     }
 
     /// Answers "who are you": with name and password, or with a token that they give.
-    async fn authenticate(&self, headers: &HeaderMap, wish: Wish) -> Outcome<()> {
+    async fn authenticate(&self, headers: &HeaderMap, wish: &Wish) -> Outcome<()> {
         let asked: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
         let all = challenges(&asked.join(", "));
         let value = if let Some(challenge) = all.iter().find(|one| one.scheme.eq_ignore_ascii_case("bearer")) {
@@ -224,14 +284,19 @@ impl Remote {
     }
 
     /// A token (distribution, "Token Authentication Specification" and "OAuth 2.0").
-    async fn token(&self, challenge: &Challenge, wish: Wish) -> Outcome<String> {
+    async fn token(&self, challenge: &Challenge, wish: &Wish) -> Outcome<String> {
         let realm = challenge.value("realm").unwrap_or_default();
-        let url = reqwest::Url::parse(realm).doing(|| format!("{} names no place for tokens: {realm:?}", self.endpoint.host))?;
-        if url.scheme() != "https" && self.scheme() == Scheme::Checked {
+        let url = Url::parse(realm).doing(|| format!("{} names no place for tokens: {realm:?}", self.endpoint.host))?;
+        let near = url.host_str().is_some_and(|host| {
+            let own = Url::parse(&self.url("/")).is_ok_and(|own| own.host_str() == Some(host));
+            own || host == "localhost" || host.starts_with("127.") || host == "[::1]"
+        });
+        if url.scheme() != "https" && !(near && self.scheme() == Scheme::Plain) {
             return Err(Fault::new(format!("{} wants the password to be sent without encryption to {url}", self.endpoint.host)));
         }
         let service = challenge.value("service").unwrap_or_default().to_owned();
         let scope = Some(self.scope(wish)).filter(|scope| !scope.is_empty());
+        let scope = scope.or_else(|| challenge.value("scope").map(str::to_owned));
         let client = match (self.scheme(), &self.careless) {
             (Scheme::Checked, _) | (_, None) => &self.client,
             (_, Some(careless)) => careless,
@@ -241,15 +306,15 @@ impl Remote {
                 let mut form = vec![("grant_type", "refresh_token"), ("client_id", "stead"), ("refresh_token", refresh)];
                 form.push(("service", &service));
                 form.extend(scope.as_deref().map(|scope| ("scope", scope)));
-                let body = reqwest::Url::parse_with_params("http://form/", &form).doing(|| "cannot ask for a token".into())?;
+                let body = Url::parse_with_params("http://form/", &form).doing(|| "cannot ask for a token".into())?;
                 let body = body.query().unwrap_or_default().to_owned();
                 client.post(url.clone()).header("Content-Type", "application/x-www-form-urlencoded").body(body)
             }
             other => {
                 let mut full = url.clone();
                 full.query_pairs_mut().append_pair("service", &service).append_pair("client_id", "stead");
-                if let Some(scope) = &scope {
-                    full.query_pairs_mut().append_pair("scope", scope);
+                for one in scope.iter().flat_map(|scope| scope.split(' ')) {
+                    full.query_pairs_mut().append_pair("scope", one);
                 }
                 let request = client.get(full);
                 if let Some(Credentials::Basic { user, password }) = other {
@@ -272,13 +337,18 @@ impl Remote {
         token.map(str::to_owned).ok_or_else(|| Fault::new(format!("{url} gave no token")))
     }
 
-    /// The next less careful way to speak to a registry, if this one failed and the user allows it.
-    fn step_down(&self, error: &reqwest::Error) -> bool {
-        if !(error.is_connect() || error.is_request()) {
+    /// Goes on to the next less careful way to speak to a registry, if this one failed before any answer and
+    /// the user allows it.
+    fn step_down(&self, error: &reqwest::Error, used: Scheme) -> bool {
+        let mut scheme = self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another request found out meanwhile.
+        if *scheme != used {
+            return true;
+        }
+        if self.answered.load(Ordering::Relaxed) || !(error.is_connect() || error.is_request()) || error.is_timeout() {
             return false;
         }
-        let mut scheme = self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = match (*scheme, &self.endpoint.security) {
+        let next = match (used, &self.endpoint.security) {
             (Scheme::Checked, Security::Unchecked) => Scheme::Unchecked,
             (Scheme::Unchecked, Security::Unchecked) | (Scheme::Checked, Security::Loopback) if !is_certificate(error) => {
                 Scheme::Plain
@@ -334,16 +404,10 @@ fn build(endpoint: &Endpoint, trust: Trust) -> Outcome<Client> {
         .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_secs(30))
-        .redirect(reqwest::redirect::Policy::custom(|attempt| {
-            let was_safe = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-            if attempt.previous().len() > 10 {
-                attempt.error("it leads in circles")
-            } else if was_safe && attempt.url().scheme() != "https" {
-                attempt.error("it leads from HTTPS to a place without encryption")
-            } else {
-                attempt.follow()
-            }
-        }));
+        .redirect(reqwest::redirect::Policy::none());
+    if endpoint.security == Security::Loopback {
+        builder = builder.no_proxy();
+    }
     if trust == Trust::Anybody {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
@@ -408,14 +472,20 @@ pub async fn limited(mut answer: Response, limit: usize) -> Outcome<Vec<u8>> {
     if answer.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_long());
     }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url).doing(|| "the answer was cut off".into())? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > limit {
-            return Err(too_long());
+    let read = async {
+        let mut bytes = Vec::new();
+        while let Some(chunk) =
+            answer.chunk().await.map_err(reqwest::Error::without_url).doing(|| "the answer was cut off".into())?
+        {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > limit {
+                return Err(too_long());
+            }
         }
-    }
-    Ok(bytes)
+        Ok(bytes)
+    };
+    let late = || Fault::new(format!("the answer took longer than {} s", DEADLINE.as_secs()));
+    tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// How long a registry asks to wait (RFC 9110, 10.2.3): seconds, or a date.

@@ -16,6 +16,7 @@ pub use credentials::{Credentials, Kept, Stores};
 pub use pull::{Found, Source, pull};
 pub use push::{Compression, Pushed, Pushing};
 pub use settings::{Files, Settings};
+pub use trust::Signed;
 
 use self::http::{Remote, Tell, Wish};
 use self::settings::Endpoint;
@@ -106,7 +107,10 @@ impl Registries {
     /// # Errors
     /// A registry that cannot be reached, or offers no search.
     pub fn search(&self, host: &str, word: &str, limit: usize) -> Outcome<Vec<Hit>> {
-        let endpoint = self.settings.origin(host, "");
+        let mut endpoint = self.settings.origin(host, "");
+        if host == crate::model::DOCKER_HUB {
+            endpoint.host = "index.docker.io".into();
+        }
         let credentials = self.stores.find(host, "")?;
         let remote = Arc::new(Remote::new(endpoint, credentials, self.tell.clone())?);
         let (host, word) = (host.to_owned(), word.to_owned());
@@ -138,7 +142,7 @@ async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcom
         });
         return Ok(found.take(limit).collect());
     }
-    let answer = remote.send(Method::GET, "/v2/_catalog?n=10000", Wish::Login, |request| request).await?;
+    let answer = remote.send(Method::GET, "/v2/_catalog?n=1000", Wish::Login, |request| request).await?;
     if !answer.status().is_success() {
         return Err(Fault::new(format!("{host} offers no search")));
     }

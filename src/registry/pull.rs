@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
+/// What must come before a cut counts as the first again.
+const ADVANCE: u64 = 64 << 10;
 /// Kinds of manifests that are asked for.
 const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -93,13 +95,19 @@ impl Source<'_> {
         Ok(taken)
     }
 
+    /// The places that were not found out of reach; all, if that is every one.
+    fn usable(&self) -> Vec<&Arc<Remote>> {
+        let up: Vec<&Arc<Remote>> = self.remotes.iter().filter(|remote| !remote.is_down()).collect();
+        if up.is_empty() { self.remotes.iter().collect() } else { up }
+    }
+
     /// A manifest by its tag or digest, from the first place that has it.
     ///
     /// # Errors
     /// What the last place said.
     pub fn manifest(&self, wanted: &str, digest: Option<&Digest>) -> Outcome<Vec<u8>> {
         let mut last = None;
-        for remote in &self.remotes {
+        for remote in self.usable() {
             let (remote, wanted, digest) = (remote.clone(), wanted.to_owned(), digest.copied());
             match self.wire.wait(async move { manifest(&remote, &wanted, digest.as_ref()).await }) {
                 Ok(bytes) => return Ok(bytes),
@@ -125,10 +133,11 @@ impl Source<'_> {
 impl Blobs for Source<'_> {
     fn open(&self, digest: &Digest, size: u64) -> Outcome<Box<dyn Read + Send + '_>> {
         let (sender, receiver) = mpsc::channel(16);
-        let (remotes, digest, progress) = (self.remotes.clone(), *digest, self.progress.clone());
+        let remotes: Vec<Arc<Remote>> = self.usable().into_iter().cloned().collect();
+        let (digest, progress) = (*digest, self.progress.clone());
         self.progress.total.fetch_add(size, Ordering::Relaxed);
         self.wire.begin(async move { stream(&remotes, &digest, size, &progress, &sender).await });
-        Ok(Box::new(Body { receiver, current: Bytes::new() }))
+        Ok(Box::new(Body { receiver, current: Bytes::new(), left: size, failed: None }))
     }
 }
 
@@ -169,6 +178,10 @@ async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Out
     let limit = usize::try_from(LONGEST).unwrap_or(usize::MAX);
     let bytes = limited(answer, limit).await.doing(|| format!("the manifest {} cannot be read", remote.name()))?;
     let found = Digest::of(&bytes);
+    if digest.is_none() {
+        // Signed ones of old have another digest than their bytes.
+        image::refuse_schema_1(&bytes)?;
+    }
     match digest.copied().or(told) {
         Some(right) if right != found => {
             Err(Fault::new(format!("{} gave a manifest with the digest {found} instead of {right}", remote.endpoint.host))
@@ -270,7 +283,8 @@ async fn from_one(
                 }
             }
         };
-        attempt = if *got > before { 1 } else { attempt + 1 };
+        // A registry that gives a few bytes at a time does not get on.
+        attempt = if *got > before + ADVANCE { 1 } else { attempt + 1 };
         if attempt >= TRIES {
             return Err(failed);
         }
@@ -288,19 +302,31 @@ fn begins_at(answer: &Response, begin: u64) -> bool {
 struct Body {
     receiver: mpsc::Receiver<Outcome<Bytes>>,
     current: Bytes,
+    /// How many bytes are yet to come.
+    left: u64,
+    /// Why it ended, for whoever reads on.
+    failed: Option<String>,
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
+            if let Some(why) = &self.failed {
+                return Err(io::Error::other(why.clone()));
+            }
             match self.receiver.blocking_recv() {
                 Some(Ok(bytes)) => self.current = bytes,
-                Some(Err(fault)) => return Err(io::Error::other(fault)),
+                Some(Err(fault)) => {
+                    self.failed = Some(fault.chain());
+                    return Err(io::Error::other(fault));
+                }
+                None if self.left > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 None => return Ok(0),
             }
         }
         let length = buffer.len().min(self.current.len());
         buffer[..length].copy_from_slice(&self.current.split_to(length));
+        self.left = self.left.saturating_sub(length as u64);
         Ok(length)
     }
 }

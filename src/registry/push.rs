@@ -11,6 +11,7 @@ use crate::store::{Store, disk_fault};
 use crate::sys;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,6 +24,8 @@ use tokio::sync::Semaphore;
 
 /// What is sent at a time: some registries take no more (GHCR).
 const CHUNK: u64 = 4 << 20;
+/// The most that a registry may want at a time: it is held in memory.
+const LARGEST: u64 = 64 << 20;
 /// How many parts are sent at the same time.
 const AT_ONCE: usize = 5;
 /// The version of what compressing gives: raised with the encoders.
@@ -42,13 +45,16 @@ pub enum Compression {
     None,
 }
 
+/// A document about an image: its media type, and itself.
+pub type Attachment = (&'static str, Vec<u8>);
+
 /// What is to be pushed.
 pub struct Pushing<'a> {
     pub image: &'a Image,
     pub compression: Compression,
     pub annotations: BTreeMap<String, String>,
-    /// Documents about the image, by their media types.
-    pub attachments: Vec<(&'static str, Vec<u8>)>,
+    /// Documents about the image, by their media types; they name it by the digest that it gets.
+    pub attachments: &'a (dyn Fn(&Digest) -> Vec<Attachment> + Sync),
 }
 
 /// What came of a push.
@@ -119,7 +125,7 @@ impl Registries {
         for reference in references {
             let remote = self.remote(reference, self.settings.origin(&reference.host, &reference.repository))?;
             if !done.contains(&reference.name()) {
-                pushed.sent += self.upload_all(store, &remote, &parts)?;
+                pushed.sent += self.upload_all(store, reference, &remote, &parts)?;
                 pushed.parts += parts.len();
                 done.push(reference.name());
             }
@@ -132,13 +138,13 @@ impl Registries {
             .collect::<Vec<_>>()
         {
             let remote = self.remote(reference, self.settings.origin(&reference.host, &reference.repository))?;
-            self.attach(store, &remote, pushing, &manifest)?;
+            self.attach(store, reference, &remote, pushing, &manifest)?;
         }
         Ok(pushed)
     }
 
     /// Sends the parts that are not there; their number comes back.
-    fn upload_all(&self, store: &Store, remote: &Arc<Remote>, parts: &[Part]) -> Outcome<usize> {
+    fn upload_all(&self, store: &Store, reference: &Reference, remote: &Arc<Remote>, parts: &[Part]) -> Outcome<usize> {
         let gate = Arc::new(Semaphore::new(AT_ONCE));
         let (sender, receiver) = std::sync::mpsc::channel();
         for part in parts {
@@ -146,7 +152,7 @@ impl Registries {
                 (gate.clone(), remote.clone(), part.clone(), sender.clone(), self.progress.clone());
             let origin = origins(store, &part.digest).into_iter().find_map(|name| {
                 let (host, repository) = name.split_once('/')?;
-                (host == remote.endpoint.host && repository != remote.endpoint.repository).then(|| repository.to_owned())
+                (host == reference.host && repository != remote.endpoint.repository).then(|| repository.to_owned())
             });
             progress.total.fetch_add(part.size, Ordering::Relaxed);
             self.wire.begin(async move {
@@ -166,7 +172,7 @@ impl Registries {
             match done {
                 Ok(was_sent) => {
                     sent += usize::from(was_sent);
-                    remember_origin(store, &digest, &remote.name());
+                    remember_origin(store, &digest, &reference.name());
                 }
                 Err(fault) => drop(failed.get_or_insert(fault)),
             }
@@ -181,14 +187,21 @@ impl Registries {
     }
 
     /// Attaches documents to an image (distribution-spec, "Pushing Manifests with Subject").
-    fn attach(&self, store: &Store, remote: &Arc<Remote>, pushing: &Pushing, manifest: &[u8]) -> Outcome<()> {
+    fn attach(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        remote: &Arc<Remote>,
+        pushing: &Pushing,
+        manifest: &[u8],
+    ) -> Outcome<()> {
         let value: Value = serde_json::from_slice(manifest).doing(|| "the manifest is no JSON".into())?;
         let kind = value["mediaType"].as_str().unwrap_or(OCI_MANIFEST);
         let subject = json!({ "mediaType": kind, "digest": Digest::of(manifest).to_string(), "size": manifest.len() });
         let mut listed = Vec::new();
-        for (kind, bytes) in &pushing.attachments {
+        for (kind, bytes) in &(pushing.attachments)(&Digest::of(manifest)) {
             let (config, document) = (Part::of(b"{}".to_vec()), Part::of(bytes.clone()));
-            self.upload_all(store, remote, &[config.clone(), document.clone()])?;
+            self.upload_all(store, reference, remote, &[config.clone(), document.clone()])?;
             let attached = json!({
                 "schemaVersion": 2,
                 "mediaType": OCI_MANIFEST,
@@ -281,7 +294,7 @@ fn compress(
     };
     let key = Digest::of_json(&("compressed", ENCODERS, word, layer.diff_id));
     pin(&[key, layer.diff_id])?;
-    if let Some(known) = store.result::<StoredBlob>(&key) {
+    if let Some(Compressed { compressed: known, .. }) = store.result(&key) {
         pin(&[known.digest])?;
         if fs::metadata(store.blob_path(&known.digest)).is_ok_and(|metadata| metadata.len() == known.size) {
             return Ok(known);
@@ -318,8 +331,16 @@ fn compress(
     let blob = StoredBlob { digest: out.hasher.finish(), size: out.length, media_type: media_type.to_owned() };
     pin(&[blob.digest])?;
     fs::rename(&path, store.blob_path(&blob.digest)).doing(|| "cannot keep a compressed layer".into())?;
-    store.put_result(&key, &blob)?;
+    let plain = LayerInfo { blob: None, ..layer.clone() };
+    store.put_result(&key, &Compressed { compressed: blob.clone(), layer: plain })?;
     Ok(blob)
+}
+
+/// What a layer was compressed to; kept as long as the layer is.
+#[derive(Serialize, Deserialize)]
+struct Compressed {
+    compressed: StoredBlob,
+    layer: LayerInfo,
 }
 
 /// A file whose bytes are counted and hashed as they are written.
@@ -371,19 +392,28 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Outcome
     if there.status().is_success() {
         return Ok(false);
     }
-    let begin = match origin {
-        Some(origin) => format!("blobs/uploads/?mount={}&from={origin}", part.digest),
-        None => "blobs/uploads/".to_owned(),
-    };
+    if let Some(origin) = origin {
+        let mount = format!("blobs/uploads/?mount={}&from={origin}", part.digest);
+        let wish = Wish::Mount(origin);
+        let answer = remote.send_once(Method::POST, &mount, wish, |request| request.header("Content-Length", "0")).await;
+        // Whatever else it says: then the part is sent.
+        if answer.is_ok_and(|answer| answer.status() == StatusCode::CREATED) {
+            return Ok(false);
+        }
+    }
     let mut attempt = 0;
     loop {
-        let answer = remote.send(Method::POST, &begin, Wish::Push, |request| request.header("Content-Length", "0")).await?;
+        let answer =
+            remote.send(Method::POST, "blobs/uploads/", Wish::Push, |request| request.header("Content-Length", "0")).await?;
         match answer.status() {
             StatusCode::CREATED => return Ok(false),
             StatusCode::ACCEPTED => {}
             _ => return Err(said(&remote.endpoint.host, answer).await),
         }
         let chunk = minimum(&answer).max(CHUNK);
+        if chunk > LARGEST {
+            return Err(Fault::new(format!("{} wants {chunk} bytes at a time, which is too much", remote.endpoint.host)));
+        }
         match send_chunks(remote, part, location(&answer)?, chunk).await {
             Ok(()) => return Ok(true),
             Err(fault) => {

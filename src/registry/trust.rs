@@ -10,12 +10,13 @@ impl Source<'_> {
     ///
     /// # Errors
     /// No signature; none that holds; a registry that cannot be asked.
-    pub fn verify(&self, found: &Found, key: &PublicKey) -> Outcome<()> {
+    pub fn verify(&self, found: &Found, key: &PublicKey) -> Outcome<Signed> {
         let mut none = Fault::new("it has no signature")
             .hint("whoever publishes it signs it with `cosign sign --key`, in the form of a signature tag");
-        for digest in found.list.iter().chain([&found.digest]) {
-            match self.verify_one(digest, key)? {
-                Verdict::Holds => return Ok(()),
+        let list = found.list.map(|list| (list, Signed::AllPlatforms));
+        for (digest, signed) in list.into_iter().chain([(found.digest, Signed::ThisPlatform)]) {
+            match self.verify_one(&digest, key)? {
+                Verdict::Holds => return Ok(signed),
                 Verdict::Unsigned => {}
                 Verdict::Wrong(fault) => none = fault,
             }
@@ -44,6 +45,13 @@ impl Source<'_> {
         }
         Ok(Verdict::Wrong(wrong))
     }
+}
+
+/// What a signature is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signed {
+    AllPlatforms,
+    ThisPlatform,
 }
 
 enum Verdict {

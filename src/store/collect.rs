@@ -40,6 +40,11 @@ impl Store {
         crate::sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
     }
 
+    /// Lets go of an instance's root.
+    pub fn remove_root(&self, instance: &str) {
+        let _ = fs::remove_file(self.root().join("roots").join(instance));
+    }
+
     /// The roots whose folders are still there; the others are dropped.
     fn roots(&self, dry: bool) -> Vec<Pin> {
         let entries = fs::read_dir(self.root().join("roots")).into_iter().flatten().flatten();
@@ -64,6 +69,7 @@ impl Store {
         let roots = self.roots(dry);
         let mut held: BTreeSet<Digest> = lease::pinned(self);
         held.extend(roots.iter().flat_map(|root| &root.digests));
+        self.hold_what_follows(&mut held);
         let mut done = Collected::default();
         for root in &roots {
             let bytes: u64 = root.digests.iter().filter_map(|digest| self.layer(digest)).map(|layer| layer.size).sum();
@@ -91,6 +97,22 @@ impl Store {
             self.sweep_downloads();
         }
         Ok(done)
+    }
+
+    /// Holds what goes with what is held: configurations with manifests, compressed layers with layers.
+    fn hold_what_follows(&self, held: &mut BTreeSet<Digest>) {
+        let parse = |value: &serde_json::Value| Digest::parse(value.as_str()?.strip_prefix("sha256:")?);
+        let configurations = self.list("images").into_iter().filter(|image| held.contains(image)).filter_map(|image| {
+            let manifest: serde_json::Value = serde_json::from_slice(&self.blob(&image)?).ok()?;
+            parse(&manifest["config"]["digest"])
+        });
+        let mut more: Vec<Digest> = configurations.collect();
+        for key in self.list("results") {
+            let Some(value) = self.result::<serde_json::Value>(&key) else { continue };
+            let layer = parse(&value["layer"]["diff_id"]).filter(|layer| held.contains(layer));
+            more.extend(layer.and_then(|_| parse(&value["compressed"]["digest"])));
+        }
+        held.extend(more);
     }
 
     fn result_is_held(&self, key: &Digest, held: &BTreeSet<Digest>) -> bool {

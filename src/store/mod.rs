@@ -182,7 +182,14 @@ impl Store {
 pub fn disk_fault(doing: &str, error: io::Error) -> Fault {
     // An error that was given words has lost its number.
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let fault = Fault::caused(doing.to_owned(), error);
+    // What a stream of the network says comes with its own advice.
+    let fault = match error.downcast::<Fault>() {
+        Ok(fault) => {
+            let code = fault.code();
+            return Fault::caused(doing.to_owned(), fault).exit(code);
+        }
+        Err(error) => Fault::caused(doing.to_owned(), error),
+    };
     if full {
         fault.hint("the disk is full; `stead gc` frees what no project uses, or set STEAD_ROOT to another disk")
     } else {

@@ -24,6 +24,7 @@ mod logs;
 mod mirror;
 mod network;
 mod oci;
+mod peers;
 mod registries;
 mod registry;
 mod security;

@@ -1,5 +1,6 @@
 //! `stead oci` under other tools: by hand as runc is used, under podman, under dockerd.
 
+use crate::peers::{Dockerd, podman};
 use crate::world::{World, alive, eventually, is_root, skip};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -286,16 +287,6 @@ fn hostile_and_wrong_bundles_are_refused_and_leave_nothing() {
     assert_eq!(fs::read_dir(&host).unwrap().count(), 0, "nothing was made on the host");
 }
 
-/// Arguments for podman: everything below a folder, cgroups by files, limits that this process may give.
-fn podman(folder: &Path, program: &Path) -> Vec<String> {
-    let at = |name: &str| folder.join(name).display().to_string();
-    ["--root", &at("root"), "--runroot", &at("run"), "--tmpdir", &at("tmp"), "--storage-driver", "overlay"]
-        .into_iter()
-        .map(str::to_owned)
-        .chain(["--cgroup-manager".into(), "cgroupfs".into(), "--runtime".into(), program.display().to_string()])
-        .collect()
-}
-
 #[test]
 fn podman_runs_on_it() {
     if !is_root() {
@@ -364,79 +355,43 @@ fn dockerd_runs_on_it() {
     }
     let bundles = Bundles::new("oci-docker");
     let folder = bundles.world.folder.with_file_name("docker-oci");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
-    let socket = format!("unix://{}", folder.join("socket").display());
-    let daemon = Command::new("dockerd")
-        .args(["-H", &socket, "--bridge", "none", "--iptables=false", "--ip6tables=false", "--data-root"])
-        .arg(folder.join("data"))
-        .arg("--exec-root")
-        .arg(folder.join("exec"))
-        .arg("--pidfile")
-        .arg(folder.join("pid"))
-        .arg("--add-runtime")
-        .arg(format!("stead={}", bundles.program.display()))
-        .args(["--default-runtime", "stead"])
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(folder.join("log")).unwrap())
-        .spawn();
-    let Ok(mut daemon) = daemon else {
-        skip("dockerd is not installed");
-        return;
-    };
-    let run = |args: &[&str]| Command::new("docker").args(["-H", &socket]).args(args).stdin(Stdio::null()).output().unwrap();
-    let checks = || {
-        let ok = |args: &[&str]| {
-            let out = run(args);
-            assert!(out.status.success(), "{args:?}: {out:?}\n{}", fs::read_to_string(folder.join("log")).unwrap());
-            String::from_utf8_lossy(&out.stdout).trim().to_owned()
-        };
-        eventually("dockerd answers", || run(&["version"]).status.success());
-        let tar = bundles.world.folder.join("base.tar");
-        ok(&["import", tar.to_str().unwrap(), "base"]);
-        let ran = run(&["run", "--rm", "--network", "none", "base", "sh", "-c", "echo hi; exit 5"]);
-        assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(5), &b"hi\n"[..]), "{ran:?}");
-        assert_eq!(run(&["run", "--rm", "--network", "none", "base", "nosuch"]).status.code(), Some(127));
-        ok(&[
-            "run",
-            "-d",
-            "--name",
-            "xx",
-            "--network",
-            "none",
-            "--memory",
-            "64m",
-            "--pids-limit",
-            "50",
-            "base",
-            "sh",
-            "-c",
-            "echo said; trap 'exit 3' TERM; while :; do sleep 0.1; done",
-        ]);
-        assert_eq!(ok(&["exec", "-u", "33", "-w", "/tmp", "-e", "A=b", "xx", "sh", "-c", "id -u; pwd; echo $A"]), "33\n/tmp\nb");
-        assert_eq!(run(&["exec", "xx", "sh", "-c", "exit 6"]).status.code(), Some(6));
-        eventually("its log is kept", || ok(&["logs", "xx"]) == "said");
-        assert!(ok(&["top", "xx"]).contains("sleep"));
-        assert!(ok(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "xx"]).contains("64MiB"));
-        ok(&["update", "--memory", "96m", "--memory-swap", "-1", "xx"]);
-        ok(&["pause", "xx"]);
-        assert_eq!(ok(&["inspect", "-f", "{{.State.Status}}", "xx"]), "paused");
-        ok(&["unpause", "xx"]);
-        ok(&["stop", "-t", "5", "xx"]);
-        assert_eq!(ok(&["inspect", "-f", "{{.State.ExitCode}}", "xx"]), "3");
-        ok(&["rm", "xx"]);
-        let line = format!("docker -H {socket} run --rm -t --network none base sh -c 'test -t 0 && ls -l /dev/console'");
-        let out = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
-        assert!(String::from_utf8_lossy(&out.stdout).contains("/dev/console"), "{out:?}");
-    };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(checks));
-    for id in String::from_utf8_lossy(&run(&["ps", "-aq"]).stdout).lines() {
-        let _ = run(&["rm", "-f", id]);
-    }
-    let _ = Command::new("kill").arg(daemon.id().to_string()).status();
-    let _ = daemon.wait();
-    let _ = fs::remove_dir_all(&folder);
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
+    let runtime = format!("stead={}", bundles.program.display());
+    let Some(daemon) = Dockerd::start(&folder, &["--add-runtime", &runtime, "--default-runtime", "stead"]) else { return };
+    let (run, ok) = (|args: &[&str]| daemon.run(args), |args: &[&str]| daemon.ok(args));
+    let tar = bundles.world.folder.join("base.tar");
+    ok(&["import", tar.to_str().unwrap(), "base"]);
+    let ran = run(&["run", "--rm", "--network", "none", "base", "sh", "-c", "echo hi; exit 5"]);
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(5), &b"hi\n"[..]), "{ran:?}");
+    assert_eq!(run(&["run", "--rm", "--network", "none", "base", "nosuch"]).status.code(), Some(127));
+    ok(&[
+        "run",
+        "-d",
+        "--name",
+        "xx",
+        "--network",
+        "none",
+        "--memory",
+        "64m",
+        "--pids-limit",
+        "50",
+        "base",
+        "sh",
+        "-c",
+        "echo said; trap 'exit 3' TERM; while :; do sleep 0.1; done",
+    ]);
+    assert_eq!(ok(&["exec", "-u", "33", "-w", "/tmp", "-e", "A=b", "xx", "sh", "-c", "id -u; pwd; echo $A"]), "33\n/tmp\nb");
+    assert_eq!(run(&["exec", "xx", "sh", "-c", "exit 6"]).status.code(), Some(6));
+    eventually("its log is kept", || ok(&["logs", "xx"]) == "said");
+    assert!(ok(&["top", "xx"]).contains("sleep"));
+    assert!(ok(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "xx"]).contains("64MiB"));
+    ok(&["update", "--memory", "96m", "--memory-swap", "-1", "xx"]);
+    ok(&["pause", "xx"]);
+    assert_eq!(ok(&["inspect", "-f", "{{.State.Status}}", "xx"]), "paused");
+    ok(&["unpause", "xx"]);
+    ok(&["stop", "-t", "5", "xx"]);
+    assert_eq!(ok(&["inspect", "-f", "{{.State.ExitCode}}", "xx"]), "3");
+    ok(&["rm", "xx"]);
+    let line = format!("docker -H {} run --rm -t --network none base sh -c 'test -t 0 && ls -l /dev/console'", daemon.socket);
+    let out = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stdout).contains("/dev/console"), "{out:?}");
 }

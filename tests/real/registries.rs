@@ -1,5 +1,6 @@
 //! Pulling from and pushing to real registries, whole and with faults in between.
 
+use crate::peers::{Dockerd, podman};
 use crate::registry::{Act, Certificates, Fault, Options, Proxy, Registry, TokenServer, available, image};
 use crate::world::{World, is_root, scratch};
 use std::path::{Path, PathBuf};
@@ -292,7 +293,12 @@ fn passwords_stay_with_the_host_they_are_for() {
     let (_folder, made) = sample(&[500_000]);
     let elsewhere = Registry::plain();
     publish(&made, &elsewhere, "app:1");
-    let store = Proxy::before(&elsewhere.address, Vec::new());
+    // The second place sends on to itself: what it was not told the first time it is not told then.
+    let again = Proxy::before(&elsewhere.address, Vec::new());
+    let further = Fault { method: "GET", path: "/blobs/", times: 2, act: Act::Redirect(format!("http://{}", again.address)) };
+    let ask = Act::Answer(401, vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())], String::new());
+    let asking = Fault { method: "GET", path: "/blobs/", times: 1, act: ask };
+    let store = Proxy::before(&elsewhere.address, vec![further, asking]);
     let closed = Registry::with(Options { users: Some(&[("ada", "secret")]), ..Options::default() });
     let target = format!("docker://{}/app:1", closed.address);
     skopeo(&["copy", "--dest-tls-verify=false", "--dest-creds=ada:secret", &format!("oci:{}:latest", made.display()), &target]);
@@ -301,8 +307,14 @@ fn passwords_stay_with_the_host_they_are_for() {
     let (world, stead) = configured("redirected", "");
     let auth = scratch().join("redirected/home/stead/auth.json");
     std::fs::write(&auth, format!("{{\"auths\": {{\"{}\": {{\"auth\": \"YWRhOnNlY3JldA==\"}}}}}}", proxy.address)).unwrap();
-    let ran = stead(&["pull", &format!("{}/app:1", proxy.address)]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    let name = format!("{}/app:1", proxy.address);
+    // Config and layer are redirected twice; what is asked for a password somewhere else gets none.
+    let ran = stead(&["pull", &name]);
+    if ran.code != 0 {
+        assert!(ran.err.contains("does not allow it"), "{}", ran.err);
+        assert_eq!(stead(&["pull", &name]).code, 0);
+    }
+    assert!(again.seen().iter().all(|seen| seen.header("authorization").is_none()) && !again.seen().is_empty());
     assert!(proxy.seen().iter().any(|seen| seen.header("authorization").is_some()));
     assert!(!store.seen().is_empty() && store.seen().iter().all(|seen| seen.header("authorization").is_none()));
     assert!(proxy.seen().iter().any(|seen| seen.status == 401), "it is asked who it is first");
@@ -360,8 +372,12 @@ fn only_what_is_signed_is_used_where_that_is_asked() {
     let registry = Registry::plain();
     let digest = publish(&made, &registry, "app:1");
     let name = format!("{}/app:1", registry.address);
-    let world =
-        world("signed", &format!("image \"app\" {{ from \"{name}\" {{ signed-by \"key.pub\"; }}; cmd \"/bin/hello\"; }}\n"));
+    let world = world(
+        "signed",
+        &format!(
+            "image \"app\" {{ from \"{name}\" {{ signed-by \"key.pub\"; }}; cmd \"/bin/hello\"; }}\ncontainer \"app\" {{ image \"app\" }}\n"
+        ),
+    );
     let openssl = |arguments: &[&str]| {
         let done = Command::new("openssl").args(arguments).current_dir(folder.path()).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -416,9 +432,13 @@ fn only_what_is_signed_is_used_where_that_is_asked() {
     let lock = std::fs::read_to_string(world.folder.join("stead.lock")).unwrap();
     assert!(lock.contains("signed-by=\"sha256:"), "{lock}");
     world.ok(&["build", "--frozen"]);
-    // Another key is another question.
+    // Another key is another question, for `up`, too.
     std::fs::copy(folder.path().join("theirs.pub"), world.folder.join("key.pub")).unwrap();
-    assert!(world.fails(&["build", "--frozen"]).err.contains("signed by the key"));
+    for command in ["build", "up"] {
+        let ran = world.fails(&[command, "--frozen"]);
+        assert!(ran.err.contains("signed by the key"), "{command}: {}", ran.err);
+    }
+    assert!(world.fails(&["up"]).err.contains("none is by this key"));
 }
 
 #[test]
@@ -491,6 +511,11 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
     // What others are given.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
+    let (loader, archive) = (crate::registries::world("anywhere-loaded", ""), at("again"));
+    fresh.ok(&["save", &name, "-o", &archive, "--format", "docker"]);
+    let loaded = loader.ok(&["load", "-i", &archive]);
+    assert!(loaded.starts_with(&name), "{loaded}");
+    assert_eq!(loader.ok(&["run", "-T", &name]), "hello from-the-base\n");
     for (format, kind) in [("oci", "oci-archive"), ("docker", "docker-archive"), ("folder", "oci")] {
         fresh.ok(&["save", &name, "-o", &at(format), "--format", format]);
         skopeo(&["copy", &format!("{kind}:{}", at(format)), &format!("dir:{}", at(&format!("{format}-copy")))]);
@@ -504,11 +529,15 @@ fn a_bundle_comes_up_without_a_network() {
     }
     let world = World::new(
         "sealed",
-        "image \"app\" { from \"base\"; copy \"text\" to=\"/text\"; run \"cat /text > /made\"; cmd \"sleep\" \"1000\"; }\nconfig \"motd\" file=\"motd\"\nsecret \"token\" file=\"token\"\ncontainer \"app\" { image \"app\"; config \"motd\" to=\"/motd\"; }\n",
+        "image \"app\" { from \"base\"; copy \"text\" to=\"/text\"; copy \"tree/\" to=\"/tree\"; run \"cat /text > /made\"; cmd \"sleep\" \"1000\"; }\nconfig \"motd\" file=\"motd\"\nsecret \"token\" file=\"token\"\ncontainer \"app\" { image \"app\"; config \"motd\" to=\"/motd\"; secret \"token\"; }\n",
     );
     world.write("text", "sealed");
     world.write("motd", "hello");
     world.write("token", "never to be seen");
+    let long = format!("tree/{}/{}", "d".repeat(90), "f".repeat(90));
+    world.write(&long, "far");
+    std::os::unix::fs::symlink(format!("{}/{}", "d".repeat(90), "f".repeat(90)), world.folder.join("tree/link")).unwrap();
+    std::fs::create_dir_all(world.folder.join("tree/empty")).unwrap();
     let file = tempfile::tempdir().unwrap();
     let bundle = file.path().join("shop.stead");
     let told = world.run(&["bundle", bundle.to_str().unwrap()]);
@@ -526,14 +555,124 @@ fn a_bundle_comes_up_without_a_network() {
         command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         crate::world::Ran::from(command.output().unwrap())
     };
+    // Secrets come from beside it.
+    let beside = file.path().join("token");
+    std::fs::write(&beside, "told here").unwrap();
     let built = unshared(&["-f", bundle, "build", "--offline", "--frozen"]);
     assert_eq!(built.code, 0, "{}", built.err);
     assert!(!built.err.contains("built app"), "nothing is built again: {}", built.err);
     let up = there.run(&["-f", bundle, "up", "--offline", "--frozen"]);
     assert_eq!(up.code, 0, "{}", up.err);
-    assert_eq!(there.ok(&["-f", bundle, "exec", "app", "cat", "/made", "/motd"]), "sealedhello");
+    let read = ["-f", bundle, "exec", "app", "cat", "/made", "/motd", "/tree/link", "/run/secrets/token"];
+    assert_eq!(there.ok(&read), "sealedhellofartold here");
+    // Results that came with it are for its own project.
+    let own = std::fs::read_dir(there.root.join("store/results")).unwrap().count();
+    assert!(own < 8, "{own} results in the store");
     there.ok(&["-f", bundle, "down"]);
     std::fs::write(file.path().join("half.stead"), &bytes[..bytes.len() / 2]).unwrap();
     let half = there.fails(&["-f", file.path().join("half.stead").to_str().unwrap(), "up"]);
     assert!(half.err.contains("half.stead"), "{}", half.err);
+}
+
+#[test]
+fn podman_and_docker_run_what_we_push_and_we_run_theirs() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let folder = scratch().join("others");
+    let _ = std::fs::remove_dir_all(&folder);
+    let at = |name: &str| format!("{}/{name}", registry.address);
+    let world = World::new("others-made", "image \"app\" { from \"base\"; run \"echo ours > /who\"; cmd \"cat\" \"/who\"; }\n");
+    world.ok(&["build"]);
+    for compression in ["gzip", "zstd", "none"] {
+        world.ok(&["push", "app", &at(&format!("app:{compression}")), "--compression", compression]);
+        let fresh = crate::registries::world("others-fresh", "");
+        assert_eq!(fresh.ok(&["run", "-T", &at(&format!("app:{compression}"))]), "ours\n", "{compression}");
+    }
+    // podman refuses a run root of more than 50 characters, and a checkout may lie deep.
+    let apart = PathBuf::from(format!("/tmp/stead-others-{}", std::process::id()));
+    let base = podman(&apart, Path::new("runc"));
+    let podman = |args: &[&str]| {
+        let done = Command::new("podman").args(&base).args(args).output().unwrap();
+        assert!(done.status.success(), "podman {args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    for compression in ["gzip", "zstd"] {
+        podman(&["pull", "-q", "--tls-verify=false", &at(&format!("app:{compression}"))]);
+    }
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"];
+    let name = at("app:gzip");
+    let run = [&["run", "--rm"][..], &limits, &[&name]].concat();
+    assert_eq!(podman(&run), "ours\n");
+    // Made by others, from ours, with their kinds of manifests.
+    std::fs::create_dir_all(folder.join("context")).unwrap();
+    let context = folder.join("context").display().to_string();
+    std::fs::write(folder.join("context/Dockerfile"), format!("FROM {}\nCOPY Dockerfile /theirs\n", at("app:gzip"))).unwrap();
+    podman(&["build", "-q", "--isolation", "chroot", "--tls-verify=false", "-t", &at("podman:1"), &context]);
+    for (format, name) in [("oci", "podman:oci"), ("v2s2", "podman:docker")] {
+        podman(&["push", "-q", "--tls-verify=false", "--format", format, &at("podman:1"), &at(name)]);
+    }
+    let mut theirs = vec!["podman:oci", "podman:docker"];
+    let daemon = Dockerd::start(&folder.join("docker"), &[]);
+    if let Some(daemon) = &daemon {
+        daemon.ok(&["pull", "-q", &at("app:gzip")]);
+        assert_eq!(daemon.ok(&["run", "--rm", "--network", "none", &at("app:gzip")]), "ours");
+        daemon.ok(&["tag", &at("app:gzip"), &at("docker:1")]);
+        daemon.ok(&["push", "-q", &at("docker:1")]);
+        let archive = folder.join("saved.tar").display().to_string();
+        world.ok(&["save", "app", "-o", &archive, "--format", "docker"]);
+        assert!(daemon.ok(&["load", "-i", &archive]).contains("Loaded image"));
+        theirs.push("docker:1");
+    }
+    for name in theirs {
+        let fresh = crate::registries::world("others-theirs", "");
+        assert_eq!(fresh.ok(&["run", "-T", &at(name)]), "ours\n", "{name}");
+        let digest = fresh.ok(&["pull", &at(name)]).split_whitespace().nth(1).unwrap().to_owned();
+        let again = at(&format!("again-{}:1", name.replace(':', "-")));
+        assert_eq!(fresh.ok(&["push", &at(name), &again]), format!("{again} {digest}\n"), "as it came, to the byte");
+    }
+    drop(daemon);
+    let unmount = format!("umount -R {0}/root/overlay 2>/dev/null; rm -rf {0} {1}", apart.display(), folder.display());
+    let _ = Command::new("sh").args(["-c", &unmount]).status();
+}
+
+#[test]
+fn what_is_no_image_for_us_is_told() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let kind = |media: &str| vec![("Content-Type".to_owned(), media.to_owned())];
+    let index = |platform: &str| {
+        let digest = "a".repeat(64);
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:{digest}","size":10,"platform":{{"os":"linux","architecture":"{platform}"}}}}]}}"#
+        )
+    };
+    let foreign = r#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
+    let cases = [
+        (index("s390x"), "application/vnd.oci.image.index.v1+json", "linux/s390x"),
+        (
+            r#"{"schemaVersion":1,"name":"app"}"#.to_owned(),
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            "schema 1",
+        ),
+        (foreign.to_owned(), "application/vnd.oci.image.manifest.v1+json", "configuration"),
+        ("x".repeat(9_000_000), "application/vnd.oci.image.manifest.v1+json", "more than 4194304 bytes"),
+        ("<html>".to_owned(), "text/html", "no JSON"),
+    ];
+    for (body, media, says) in cases {
+        let answer = Fault { method: "GET", path: "/manifests/", times: 9, act: Act::Answer(200, kind(media), body) };
+        let proxy = Proxy::before(&registry.address, vec![answer]);
+        let world = world("strange", &format!("image \"a\" {{ from \"{}/app:1\" }}\n", proxy.address));
+        let ran = world.fails(&["build"]);
+        assert!(ran.err.contains(says) && ran.err.contains("stead.kdl:2"), "{says}: {}", ran.err);
+        // What has a manifest of this platform has a digest; that its parts are not there is found out later.
+        assert_eq!(world.folder.join("stead.lock").exists(), says == "configuration", "{says}");
+    }
+    // Nobody is there.
+    let world = world("nobody", "");
+    let ran = world.fails(&["pull", "127.0.0.1:9/app:1"]);
+    assert!(ran.err.contains("cannot reach 127.0.0.1:9"), "{}", ran.err);
 }

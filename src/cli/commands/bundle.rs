@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Writes project, lock and all bytes that they need into one file, for machines without a network.
 ///
-/// Secrets are left out. There: stead -f shop.stead up --offline --frozen
+/// Secrets are left out, and read there from beside the file. There: stead -f shop.stead up --offline --frozen
 ///
 /// Example: stead bundle shop.stead
 #[derive(clap::Args, Debug)]
@@ -21,7 +21,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let options = UpOptions { command: "bundle".into(), frozen: arguments.frozen, ..UpOptions::default() };
     let loaded = context.settled(&options)?;
     let shown = Shown::new(&context.ui, false);
-    let done = apply::bundle(&loaded, &arguments.file, &options, &shown);
+    let done = apply::bundle(&loaded, &context.options, &arguments.file, &options, &shown);
     shown.clear();
     let done = done?;
     let size = std::fs::metadata(&arguments.file).map_or(0, |metadata| metadata.len());

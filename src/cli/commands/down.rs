@@ -19,8 +19,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     // A project file that is broken, or gone, must not keep its containers alive.
     let loaded = apply::load(&context.options, false).ok();
     let instance = loaded.as_ref().map_or_else(|| context.instance(), |loaded| loaded.instance.clone());
-    let changes =
-        apply::down(&instance, loaded.as_ref().map(|loaded| &loaded.project), DownOptions { volumes: arguments.volumes })?;
+    let changes = apply::down(
+        &instance,
+        loaded.as_ref().map(|loaded| &loaded.project),
+        DownOptions { volumes: arguments.volumes, ..DownOptions::default() },
+    )?;
     let text = match changes.len() {
         0 => "nothing is up".to_owned(),
         count => format!("down: {count} removed ({})", apply::since(started)),

@@ -3,7 +3,7 @@ use super::super::ui::{Shown, Style, Table};
 use super::image::{find, project};
 use crate::apply;
 use crate::image;
-use crate::model::{Context as _, Fault, Outcome};
+use crate::model::{Context as _, Digest, Fault, Outcome};
 use crate::registry::{Compression, Credentials, Kept, Pushing};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -137,14 +137,19 @@ fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, argu
         "none" => Compression::None,
         _ => Compression::Gzip,
     };
-    let mut attachments = Vec::new();
-    if arguments.attach {
-        let (shown, found, components) = super::image::contents(name, context)?;
-        attachments.push(("application/spdx+json", image::spdx(&shown, &found.digest, &components).to_string().into_bytes()));
-        let kept = image::kept_provenance(&Store::at(&context.options.home.store), &found.digest);
-        attachments.extend(kept.map(|statement| ("application/vnd.in-toto+json", statement.to_string().into_bytes())));
-    }
-    let pushing = Pushing { image: &found, compression, annotations, attachments };
+    let about = if arguments.attach { Some(super::image::contents(name, context)?) } else { None };
+    let kept = image::kept_provenance(&Store::at(&context.options.home.store), &found.digest);
+    // They are about what the registry has: there layers are compressed, and so the digest is another.
+    let attachments = |digest: &Digest| {
+        let Some((shown, _, components)) = &about else { return Vec::new() };
+        let mut all = vec![("application/spdx+json", image::spdx(shown, digest, components).to_string().into_bytes())];
+        all.extend(kept.clone().map(|mut statement| {
+            statement["subject"][0]["digest"]["sha256"] = digest.hex().into();
+            ("application/vnd.in-toto+json", statement.to_string().into_bytes())
+        }));
+        all
+    };
+    let pushing = Pushing { image: &found, compression, annotations, attachments: &attachments };
     let shown = Shown::new(&context.ui, false);
     let pushed = apply::push(&context.options.home, &pushing, names, &shown);
     shown.clear();

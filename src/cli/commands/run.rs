@@ -70,8 +70,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, &mut timings);
     one_off.clean(|| rest.end());
     // Nobody types `down` for what is no project.
-    if loose && loaded.instance.container_folders().is_empty() {
-        apply::down(&loaded.instance, None, apply::DownOptions::default())?;
+    if loose {
+        apply::down(&loaded.instance, None, apply::DownOptions { if_unused: true, ..apply::DownOptions::default() })?;
+        apply::forget_loose(&loaded.instance);
     }
     timings.mark("clean");
     if arguments.timings {
