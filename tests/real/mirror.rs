@@ -25,7 +25,7 @@ impl Archive {
         let archive = Self { folder: world.folder.join("vendor"), gpg: world.folder.join("gpg") };
         fs::create_dir_all(archive.folder.join("pool")).unwrap();
         fs::create_dir_all(&archive.gpg).unwrap();
-        let key = "gpg --batch --quiet --homedir ../gpg --passphrase '' --quick-generate-key 'Test <t@example.org>' ed25519 sign never && gpg --homedir ../gpg --export > ../key.gpg";
+        let key = "for i in 1 2 3; do gpg --batch --quiet --homedir ../gpg --passphrase '' --quick-generate-key 'Test <t@example.org>' ed25519 sign never && break; sleep 1; done; gpg --homedir ../gpg --export > ../key.gpg";
         if !sh(&archive.folder, &format!("chmod 700 ../gpg; command -v dpkg-scanpackages; {key}")) {
             skip("gnupg or dpkg-dev is not installed");
             return None;
