@@ -8,7 +8,7 @@ use super::config::parse;
 use super::unpack::{Rules, Tree, allowance, decompressed};
 use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
 use crate::plan::Image;
-use crate::store::{Store, disk_fault};
+use crate::store::{Staging, Store, disk_fault};
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -128,8 +128,9 @@ pub fn import(
     }
     let work: Vec<(&Descriptor, Digest)> = described.layers.iter().zip(diff_ids).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-    let found: Mutex<Vec<Option<LayerInfo>>> = Mutex::new(vec![None; work.len()]);
-    let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(work.len());
+    let found: Mutex<Vec<Option<Taken>>> = Mutex::new(work.iter().map(|_| None).collect());
+    // More than there are cores: some wait for the network.
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from).max(LANES).min(work.len());
     std::thread::scope(|scope| {
         for _ in 0..lanes {
             scope.spawn(|| {
@@ -137,7 +138,7 @@ pub fn import(
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some((descriptor, diff_id)) = work.get(index) else { return };
                     match layer(store, descriptor, diff_id, blobs, pin) {
-                        Ok(info) => found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(info),
+                        Ok(taken) => found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(taken),
                         Err(fault) => {
                             let text = format!("cannot take in layer {} of {}, {}", index + 1, work.len(), descriptor.digest);
                             let code = fault.code();
@@ -151,15 +152,42 @@ pub fn import(
             });
         }
     });
+    let taken: Vec<Taken> = found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
+    // What is whole stays, for the next try, too.
+    adopt(store, &taken)?;
     if let Some(fault) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(fault);
     }
-    let layers: Vec<LayerInfo> = found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
+    let layers: Vec<LayerInfo> = taken.into_iter().map(|one| one.info).collect();
     store.put_blob(&config_bytes)?;
     store.put_blob(manifest)?;
     let image = Image { digest: identity, config, layers };
     super::config::keep(store, &image)?;
     Ok(image)
+}
+
+/// How many layers are taken in at the same time, at least.
+const LANES: usize = 4;
+
+/// A layer that was taken in, and where it lies as long as it has no name.
+struct Taken {
+    info: LayerInfo,
+    staged: Option<Staging>,
+}
+
+/// Names layers; one sync serves them all.
+fn adopt(store: &Store, taken: &[Taken]) -> Outcome<()> {
+    if taken.iter().any(|one| one.staged.is_some()) {
+        store.sync()?;
+    }
+    for Taken { info, staged } in taken {
+        let (Some(staging), Some(blob)) = (staged, &info.blob) else { continue };
+        if store.layer(&info.diff_id).is_none() {
+            store.name_layer(&staging.join("tree"), info)?;
+        }
+        fs::rename(staging.join("blob"), store.blob_path(&blob.digest)).doing(|| "cannot keep the layer".into())?;
+    }
+    Ok(())
 }
 
 /// A part that is small enough to be read whole, verified.
@@ -188,7 +216,7 @@ fn layer(
     diff_id: &Digest,
     blobs: &dyn Blobs,
     pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
-) -> Outcome<LayerInfo> {
+) -> Outcome<Taken> {
     let wanted = descriptor.digest()?;
     if descriptor.media_type.contains("foreign")
         || descriptor.media_type.contains("nondistributable")
@@ -204,7 +232,7 @@ fn layer(
     pin(&[wanted, *diff_id])?;
     let there = fs::metadata(store.blob_path(&wanted)).is_ok_and(|metadata| metadata.len() == descriptor.size);
     if let Some(known) = store.layer(diff_id).filter(|_| there) {
-        return Ok(LayerInfo { blob: Some(blob), ..known });
+        return Ok(Taken { info: LayerInfo { blob: Some(blob), ..known }, staged: None });
     }
     let staging = store.staging()?;
     let (tree, kept) = (staging.join("tree"), staging.join("blob"));
@@ -225,7 +253,7 @@ fn layer(
     });
     // What stands behind the archive's end counts for the digest, too; a wrong digest explains a wrong archive.
     let rest = io::copy(&mut came, &mut io::sink());
-    let Came { hasher, length, out, .. } = came;
+    let Came { hasher, length, .. } = came;
     if rest.is_ok() && (length != descriptor.size || hasher.clone().finish() != wanted) {
         return Err(Fault::new(format!(
             "what came has {length} bytes and the digest {}, not {} bytes",
@@ -236,18 +264,11 @@ fn layer(
     }
     let (found, size, files) = info?;
     rest.doing(|| "cannot read it to its end".into())?;
-    if store.layer(diff_id).is_some() {
-        // Its tree is there already, so nothing else syncs what was kept.
-        out.iter().try_for_each(File::sync_data).map_err(|error| disk_fault("cannot keep the layer", error))?;
-    }
-    drop(out);
     if found != *diff_id {
         return Err(Fault::new(format!("its content has the digest {found}, and the configuration says {diff_id}")));
     }
     let info = LayerInfo { diff_id: *diff_id, size, files, blob: Some(blob) };
-    store.adopt_layer(&tree, &info)?;
-    fs::rename(&kept, store.blob_path(&wanted)).doing(|| "cannot keep the layer".into())?;
-    Ok(info)
+    Ok(Taken { info, staged: Some(staging) })
 }
 
 /// Unpacks a layer; its content's digest, length and number of entries come back.

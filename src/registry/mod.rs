@@ -3,6 +3,7 @@
 //! Owns everything that is said to a registry. What an image is made of is `image`'s; where its parts are
 //! kept is the store's.
 
+mod blocks;
 mod challenge;
 mod credentials;
 mod http;

@@ -3,12 +3,12 @@
 //! Layers of our own are compressed here, once: what came of it is remembered.
 
 use super::Registries;
+use super::blocks::Blocks;
 use super::http::{Remote, TRIES, Wish, limited, pause, said};
 use crate::image::write_tar;
 use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, Reference, StoredBlob};
 use crate::plan::Image;
 use crate::store::{Store, disk_fault};
-use crate::sys;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 /// What is sent at a time: some registries take no more (GHCR).
@@ -29,7 +29,7 @@ const LARGEST: u64 = 64 << 20;
 /// How many parts are sent at the same time.
 const AT_ONCE: usize = 5;
 /// The version of what compressing gives: raised with the encoders.
-const ENCODERS: u32 = 1;
+const ENCODERS: u32 = 2;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -262,22 +262,19 @@ pub fn remember_origin(store: &Store, digest: &Digest, name: &str) {
 /// The bytes that each layer goes on as.
 fn compressed(store: &Store, pushing: &Pushing, pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync)) -> Outcome<Vec<StoredBlob>> {
     let layers = &pushing.image.layers;
-    let found = Mutex::new(vec![None; layers.len()]);
-    sys::on_all_cores(layers, 1, |index, layer| {
-        for layer in layer {
-            let blob = match &layer.blob {
-                Some(blob) => blob.clone(),
-                None => compress(store, layer, pushing.compression, pin)?,
-            };
-            pin(&[blob.digest])?;
-            if !fs::metadata(store.blob_path(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size) {
-                return Err(Fault::new(format!("the store lost {}", blob.digest)).hint("pull or build the image again"));
-            }
-            found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(blob);
+    let mut found = Vec::new();
+    for layer in layers {
+        let blob = match &layer.blob {
+            Some(blob) => blob.clone(),
+            None => compress(store, layer, pushing.compression, pin)?,
+        };
+        pin(&[blob.digest])?;
+        if !fs::metadata(store.blob_path(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size) {
+            return Err(Fault::new(format!("the store lost {}", blob.digest)).hint("pull or build the image again"));
         }
-        Ok(())
-    })?;
-    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect())
+        found.push(blob);
+    }
+    Ok(found)
 }
 
 /// Compresses a layer, unless it was before.
@@ -315,11 +312,10 @@ fn compress(
             write_tar(&tree, &mut out).map_err(failed)?;
             out
         }
-        // No name and no time stand in the header, so equal content gives equal bytes.
         Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(6));
-            write_tar(&tree, &mut encoder).map_err(failed)?;
-            encoder.finish().map_err(failed)?
+            let mut blocks = Blocks::new(out);
+            write_tar(&tree, &mut blocks).map_err(failed)?;
+            blocks.finish().map_err(failed)?
         }
         Compression::Zstd => {
             let mut encoder = zstd::Encoder::new(out, 3).map_err(failed)?;

@@ -153,11 +153,27 @@ impl Store {
     /// # Errors
     /// Those of syncing and renaming; a full disk is told as such.
     pub fn adopt_layer(&self, tree: &Path, info: &LayerInfo) -> Outcome<()> {
-        let target = self.layer_path(&info.diff_id);
         if self.layer(&info.diff_id).is_some() {
             return Ok(());
         }
-        sys::sync_file_system(&self.root).map_err(|error| disk_fault("cannot sync the store", error))?;
+        self.sync()?;
+        self.name_layer(tree, info)
+    }
+
+    /// Makes all that was written to the store durable.
+    ///
+    /// # Errors
+    /// Those of syncing; a full disk is told as such.
+    pub fn sync(&self) -> Outcome<()> {
+        sys::sync_file_system(&self.root).map_err(|error| disk_fault("cannot sync the store", error))
+    }
+
+    /// Gives a finished tree that was synced its name as a layer.
+    ///
+    /// # Errors
+    /// Those of renaming; a full disk is told as such.
+    pub fn name_layer(&self, tree: &Path, info: &LayerInfo) -> Outcome<()> {
+        let target = self.layer_path(&info.diff_id);
         match fs::rename(tree, &target) {
             Ok(()) => {}
             // Another process was faster, or one was killed between this rename and the record.
