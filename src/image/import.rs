@@ -9,6 +9,7 @@ use super::unpack::{Rules, Tree, allowance, decompressed};
 use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
 use crate::plan::Image;
 use crate::store::{Staging, Store, disk_fault};
+use crate::sys;
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -166,6 +167,8 @@ pub fn import(
     Ok(image)
 }
 
+/// How much is written before the kernel is told to begin with it.
+const BEGIN: u64 = 8 << 20;
 /// How many layers are taken in at the same time, at least.
 const LANES: usize = 4;
 
@@ -312,6 +315,10 @@ impl<R: Read> Read for Came<'_, R> {
         self.hasher.update(&buffer[..length]);
         if let Some(out) = &mut self.out {
             out.write_all(&buffer[..length])?;
+            // A sync at the end finds little left to do.
+            if (self.length - length as u64) / BEGIN != self.length / BEGIN {
+                sys::begin_writing_out(out);
+            }
         }
         Ok(length)
     }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 /// How much is compressed by itself.
 const BLOCK: usize = 1 << 20;
 /// How hard: beyond this it takes far longer and saves little.
-const LEVEL: u32 = 5;
+const LEVEL: u32 = 3;
 
 /// Compresses what is written to it.
 pub struct Blocks<W> {

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod challenge;
+mod compress;
 mod credentials;
 mod http;
 mod pull;
@@ -13,9 +14,10 @@ mod settings;
 mod trust;
 mod wire;
 
+pub use compress::Compression;
 pub use credentials::{Credentials, Kept, Stores};
 pub use pull::{Found, Source, pull};
-pub use push::{Compression, Pushed, Pushing};
+pub use push::{Pushed, Pushing};
 pub use settings::{Files, Settings};
 pub use trust::Signed;
 

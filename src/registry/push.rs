@@ -1,25 +1,23 @@
 //! Pushing: an image's parts, its manifest under one or more names, and what is attached to it.
 //!
-//! Layers of our own are compressed here, once: what came of it is remembered.
+//! What a layer is sent as is `compress`'s.
 
 use super::Registries;
-use super::blocks::Blocks;
+use super::compress::{self, Compression, Ready};
 use super::http::{Remote, TRIES, Wish, limited, pause, said};
-use crate::image::write_tar;
-use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, Reference, StoredBlob};
+use crate::model::{Context, Digest, Fault, Outcome, Reference, StoredBlob};
 use crate::plan::Image;
-use crate::store::{Store, disk_fault};
+use crate::store::Store;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, StatusCode};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::Semaphore;
 
 /// What is sent at a time: some registries take no more (GHCR).
@@ -28,22 +26,11 @@ const CHUNK: u64 = 4 << 20;
 const LARGEST: u64 = 64 << 20;
 /// How many parts are sent at the same time.
 const AT_ONCE: usize = 5;
-/// The version of what compressing gives: raised with the encoders.
-const ENCODERS: u32 = 2;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The configuration of what has none (image-spec, manifest.md, "Guidance for an Empty Descriptor").
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-
-/// How layers that were made here are compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Compression {
-    #[default]
-    Gzip,
-    Zstd,
-    None,
-}
 
 /// A document about an image: its media type, and itself.
 pub type Attachment = (&'static str, Vec<u8>);
@@ -113,71 +100,41 @@ impl Registries {
         references: &[Reference],
         pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
     ) -> Outcome<Pushed> {
-        let blobs = compressed(store, pushing, pin)?;
-        let (manifest, mut parts) = manifest(store, pushing, &blobs)?;
-        for blob in &blobs {
-            if !parts.iter().any(|part| part.digest == blob.digest) {
-                parts.push(Part { digest: blob.digest, size: blob.size, content: Content::File(store.blob_path(&blob.digest)) });
-            }
-        }
-        let mut pushed = Pushed { digest: Digest::of(&manifest), sent: 0, parts: 0 };
-        let mut done: Vec<String> = Vec::new();
+        let mut remotes: BTreeMap<String, (&Reference, Arc<Remote>)> = BTreeMap::new();
         for reference in references {
             let remote = self.remote(reference, self.settings.origin(&reference.host, &reference.repository))?;
-            if !done.contains(&reference.name()) {
-                pushed.sent += self.upload_all(store, reference, &remote, &parts)?;
-                pushed.parts += parts.len();
-                done.push(reference.name());
-            }
-            let wanted = reference.tag.clone().unwrap_or_else(|| "latest".into());
-            self.put(&remote, wanted, &manifest)?;
+            remotes.entry(reference.name()).or_insert((reference, remote));
         }
-        for reference in references
-            .iter()
-            .filter(|reference| done.iter().position(|name| *name == reference.name()).map(|at| done.swap_remove(at)).is_some())
-            .collect::<Vec<_>>()
-        {
-            let remote = self.remote(reference, self.settings.origin(&reference.host, &reference.repository))?;
-            self.attach(store, reference, &remote, pushing, &manifest)?;
+        // While a layer is compressed those before it are sent.
+        let uploads: Vec<Uploads> =
+            remotes.values().map(|(reference, remote)| Uploads::new(self, store, reference, remote.clone())).collect();
+        let mut ready: Vec<Ready> = Vec::new();
+        for layer in &pushing.image.layers {
+            let one = compress::ready(store, layer, pushing.compression, pin)?;
+            if !ready.iter().any(|other| other.blob.digest == one.blob.digest) {
+                let part = Part { digest: one.blob.digest, size: one.blob.size, content: Content::File(one.path.clone()) };
+                uploads.iter().for_each(|uploads| uploads.begin(part.clone()));
+            }
+            ready.push(one);
+        }
+        let blobs: Vec<StoredBlob> = ready.iter().map(|one| one.blob.clone()).collect();
+        let (manifest, config) = manifest(store, pushing, &blobs)?;
+        let mut pushed = Pushed { digest: Digest::of(&manifest), sent: 0, parts: 0 };
+        for uploads in uploads {
+            uploads.begin(config.clone());
+            let (sent, parts) = uploads.end()?;
+            pushed.sent += sent;
+            pushed.parts += parts;
+        }
+        compress::keep(store, ready)?;
+        for reference in references {
+            let wanted = reference.tag.clone().unwrap_or_else(|| "latest".into());
+            self.put(&remotes[&reference.name()].1, wanted, &manifest)?;
+        }
+        for (reference, remote) in remotes.values() {
+            self.attach(store, reference, remote, pushing, &manifest)?;
         }
         Ok(pushed)
-    }
-
-    /// Sends the parts that are not there; their number comes back.
-    fn upload_all(&self, store: &Store, reference: &Reference, remote: &Arc<Remote>, parts: &[Part]) -> Outcome<usize> {
-        let gate = Arc::new(Semaphore::new(AT_ONCE));
-        let (sender, receiver) = std::sync::mpsc::channel();
-        for part in parts {
-            let (gate, remote, part, sender, progress) =
-                (gate.clone(), remote.clone(), part.clone(), sender.clone(), self.progress.clone());
-            let origin = origins(store, &part.digest).into_iter().find_map(|name| {
-                let (host, repository) = name.split_once('/')?;
-                (host == reference.host && repository != remote.endpoint.repository).then(|| repository.to_owned())
-            });
-            progress.total.fetch_add(part.size, Ordering::Relaxed);
-            self.wire.begin(async move {
-                let turn = gate.acquire().await;
-                let done = upload(&remote, &part, origin).await.map_err(|fault| {
-                    let code = fault.code();
-                    Fault::caused(format!("cannot send {} to {}", part.digest, remote.name()), fault).exit(code)
-                });
-                progress.done.fetch_add(part.size, Ordering::Relaxed);
-                let _ = sender.send((part.digest, done));
-                drop(turn);
-            });
-        }
-        drop(sender);
-        let (mut sent, mut failed) = (0, None);
-        for (digest, done) in receiver {
-            match done {
-                Ok(was_sent) => {
-                    sent += usize::from(was_sent);
-                    remember_origin(store, &digest, &reference.name());
-                }
-                Err(fault) => drop(failed.get_or_insert(fault)),
-            }
-        }
-        failed.map_or(Ok(sent), Err)
     }
 
     /// Puts a manifest under a tag or its digest; whether the registry noted what it is about.
@@ -201,7 +158,9 @@ impl Registries {
         let mut listed = Vec::new();
         for (kind, bytes) in &(pushing.attachments)(&Digest::of(manifest)) {
             let (config, document) = (Part::of(b"{}".to_vec()), Part::of(bytes.clone()));
-            self.upload_all(store, reference, remote, &[config.clone(), document.clone()])?;
+            let uploads = Uploads::new(self, store, reference, remote.clone());
+            [&config, &document].into_iter().for_each(|part| uploads.begin(part.clone()));
+            uploads.end()?;
             let attached = json!({
                 "schemaVersion": 2,
                 "mediaType": OCI_MANIFEST,
@@ -240,6 +199,63 @@ impl Registries {
     }
 }
 
+/// Parts on their way to a repository.
+struct Uploads<'u> {
+    registries: &'u Registries,
+    store: &'u Store,
+    reference: &'u Reference,
+    remote: Arc<Remote>,
+    gate: Arc<Semaphore>,
+    sender: Sender<(Digest, Outcome<bool>)>,
+    receiver: Receiver<(Digest, Outcome<bool>)>,
+}
+
+impl<'u> Uploads<'u> {
+    fn new(registries: &'u Registries, store: &'u Store, reference: &'u Reference, remote: Arc<Remote>) -> Self {
+        let (sender, receiver) = channel();
+        Self { registries, store, reference, remote, gate: Arc::new(Semaphore::new(AT_ONCE)), sender, receiver }
+    }
+
+    /// Begins to send a part, if it is not there.
+    fn begin(&self, part: Part) {
+        let (gate, remote, sender, progress) =
+            (self.gate.clone(), self.remote.clone(), self.sender.clone(), self.registries.progress.clone());
+        let origin = origins(self.store, &part.digest).into_iter().find_map(|name| {
+            let (host, repository) = name.split_once('/')?;
+            (host == self.reference.host && repository != remote.endpoint.repository).then(|| repository.to_owned())
+        });
+        progress.total.fetch_add(part.size, Ordering::Relaxed);
+        self.registries.wire.begin(async move {
+            let turn = gate.acquire().await;
+            let done = upload(&remote, &part, origin).await.map_err(|fault| {
+                let code = fault.code();
+                Fault::caused(format!("cannot send {} to {}", part.digest, remote.name()), fault).exit(code)
+            });
+            progress.done.fetch_add(part.size, Ordering::Relaxed);
+            let _ = sender.send((part.digest, done));
+            drop(turn);
+        });
+    }
+
+    /// Waits for all; how many were sent, of how many.
+    fn end(self) -> Outcome<(usize, usize)> {
+        let Self { store, reference, sender, receiver, .. } = self;
+        drop(sender);
+        let (mut sent, mut parts, mut failed) = (0, 0, None);
+        for (digest, done) in receiver {
+            parts += 1;
+            match done {
+                Ok(was_sent) => {
+                    sent += usize::from(was_sent);
+                    remember_origin(store, &digest, &reference.name());
+                }
+                Err(fault) => drop(failed.get_or_insert(fault)),
+            }
+        }
+        failed.map_or(Ok((sent, parts)), Err)
+    }
+}
+
 /// The key under which it is remembered where a part can be mounted from.
 fn origin_key(digest: &Digest) -> Digest {
     Digest::of_json(&("origin", digest))
@@ -259,109 +275,9 @@ pub fn remember_origin(store: &Store, digest: &Digest, name: &str) {
     }
 }
 
-/// The bytes that each layer goes on as.
-fn compressed(store: &Store, pushing: &Pushing, pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync)) -> Outcome<Vec<StoredBlob>> {
-    let layers = &pushing.image.layers;
-    let mut found = Vec::new();
-    for layer in layers {
-        let blob = match &layer.blob {
-            Some(blob) => blob.clone(),
-            None => compress(store, layer, pushing.compression, pin)?,
-        };
-        pin(&[blob.digest])?;
-        if !fs::metadata(store.blob_path(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size) {
-            return Err(Fault::new(format!("the store lost {}", blob.digest)).hint("pull or build the image again"));
-        }
-        found.push(blob);
-    }
-    Ok(found)
-}
-
-/// Compresses a layer, unless it was before.
-fn compress(
-    store: &Store,
-    layer: &LayerInfo,
-    compression: Compression,
-    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
-) -> Outcome<StoredBlob> {
-    let (word, media_type) = match compression {
-        Compression::Gzip => ("gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
-        Compression::Zstd => ("zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
-        Compression::None => ("none", "application/vnd.oci.image.layer.v1.tar"),
-    };
-    let key = Digest::of_json(&("compressed", ENCODERS, word, layer.diff_id));
-    pin(&[key, layer.diff_id])?;
-    if let Some(Compressed { compressed: known, .. }) = store.result(&key) {
-        pin(&[known.digest])?;
-        if fs::metadata(store.blob_path(&known.digest)).is_ok_and(|metadata| metadata.len() == known.size) {
-            return Ok(known);
-        }
-    }
-    let failed = |error: io::Error| disk_fault("cannot compress a layer", error);
-    let staging = store.staging()?;
-    let path = staging.join("blob");
-    let out = Counted {
-        out: io::BufWriter::with_capacity(1 << 18, File::create(&path).map_err(failed)?),
-        hasher: Hasher::default(),
-        length: 0,
-    };
-    let tree = store.layer_path(&layer.diff_id);
-    let mut out = match compression {
-        Compression::None => {
-            let mut out = out;
-            write_tar(&tree, &mut out).map_err(failed)?;
-            out
-        }
-        Compression::Gzip => {
-            let mut blocks = Blocks::new(out);
-            write_tar(&tree, &mut blocks).map_err(failed)?;
-            blocks.finish().map_err(failed)?
-        }
-        Compression::Zstd => {
-            let mut encoder = zstd::Encoder::new(out, 3).map_err(failed)?;
-            write_tar(&tree, &mut encoder).map_err(failed)?;
-            encoder.finish().map_err(failed)?
-        }
-    };
-    out.flush().and_then(|()| out.out.get_ref().sync_data()).map_err(failed)?;
-    let blob = StoredBlob { digest: out.hasher.finish(), size: out.length, media_type: media_type.to_owned() };
-    pin(&[blob.digest])?;
-    fs::rename(&path, store.blob_path(&blob.digest)).doing(|| "cannot keep a compressed layer".into())?;
-    let plain = LayerInfo { blob: None, ..layer.clone() };
-    store.put_result(&key, &Compressed { compressed: blob.clone(), layer: plain })?;
-    Ok(blob)
-}
-
-/// What a layer was compressed to; kept as long as the layer is.
-#[derive(Serialize, Deserialize)]
-struct Compressed {
-    compressed: StoredBlob,
-    layer: LayerInfo,
-}
-
-/// A file whose bytes are counted and hashed as they are written.
-struct Counted<W> {
-    out: W,
-    hasher: Hasher,
-    length: u64,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        self.length += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
 /// The manifest that goes to the registry, and the image's configuration. One that says already what is sent
 /// stays as it is, to the byte.
-fn manifest(store: &Store, pushing: &Pushing, blobs: &[StoredBlob]) -> Outcome<(Vec<u8>, Vec<Part>)> {
+fn manifest(store: &Store, pushing: &Pushing, blobs: &[StoredBlob]) -> Outcome<(Vec<u8>, Part)> {
     let lost = || Fault::new("the image is not whole in the store").hint("pull or build it again");
     let bytes = store.blob(&pushing.image.digest).ok_or_else(lost)?;
     let mut value: Value = serde_json::from_slice(&bytes).doing(|| "the image's manifest is no JSON".into())?;
@@ -379,7 +295,7 @@ fn manifest(store: &Store, pushing: &Pushing, blobs: &[StoredBlob]) -> Outcome<(
         value["annotations"][name] = text.clone().into();
     }
     let manifest = if changed { value.to_string().into_bytes() } else { bytes };
-    Ok((manifest, vec![config]))
+    Ok((manifest, config))
 }
 
 /// Sends a part, unless the registry has it; whether it was sent.

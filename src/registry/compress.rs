@@ -1,0 +1,143 @@
+//! Layers as they go to registries: those that were made here are compressed, once.
+//!
+//! What came of it is remembered: the same image pushed twice has the same digest.
+
+use super::blocks::Blocks;
+use crate::image::write_tar;
+use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
+use crate::store::{Staging, Store, disk_fault};
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+/// The version of what compressing gives: raised with the encoders.
+const ENCODERS: u32 = 3;
+/// How much is written before the kernel is told to begin with it.
+const BEGIN: u64 = 8 << 20;
+
+/// How layers that were made here are compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Compression {
+    #[default]
+    Gzip,
+    Zstd,
+    None,
+}
+
+/// A layer as it is sent.
+pub struct Ready {
+    pub blob: StoredBlob,
+    pub path: PathBuf,
+    /// What is remembered of it, and where it lies, as long as it has no name in the store.
+    new: Option<(Staging, Digest, LayerInfo)>,
+}
+
+/// What a layer was compressed to; kept as long as the layer is.
+#[derive(Serialize, Deserialize)]
+struct Compressed {
+    compressed: StoredBlob,
+    layer: LayerInfo,
+}
+
+/// A layer's bytes: as they came, as they were compressed before, or compressed now.
+///
+/// # Errors
+/// Bytes that the store lost; a full disk.
+pub fn ready(
+    store: &Store,
+    layer: &LayerInfo,
+    compression: Compression,
+    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
+) -> Outcome<Ready> {
+    let known = |blob: StoredBlob| -> Outcome<Option<Ready>> {
+        pin(&[blob.digest])?;
+        let path = store.blob_path(&blob.digest);
+        let there = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == blob.size);
+        Ok(there.then_some(Ready { blob, path, new: None }))
+    };
+    if let Some(blob) = &layer.blob {
+        let lost = || Fault::new(format!("the store lost {}", blob.digest)).hint("pull or build the image again");
+        return known(blob.clone())?.ok_or_else(lost);
+    }
+    let (word, media_type) = match compression {
+        Compression::Gzip => ("gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+        Compression::Zstd => ("zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+        Compression::None => ("none", "application/vnd.oci.image.layer.v1.tar"),
+    };
+    let key = Digest::of_json(&("compressed", ENCODERS, word, layer.diff_id));
+    pin(&[key, layer.diff_id])?;
+    if let Some(Compressed { compressed, .. }) = store.result(&key)
+        && let Some(ready) = known(compressed)?
+    {
+        return Ok(ready);
+    }
+    let staging = store.staging()?;
+    let path = staging.join("blob");
+    let (digest, size) =
+        compress(store, layer, compression, &path).map_err(|error| disk_fault("cannot compress a layer", error))?;
+    pin(&[digest])?;
+    let blob = StoredBlob { digest, size, media_type: media_type.to_owned() };
+    Ok(Ready { blob, path, new: Some((staging, key, layer.clone())) })
+}
+
+fn compress(store: &Store, layer: &LayerInfo, compression: Compression, path: &PathBuf) -> io::Result<(Digest, u64)> {
+    let mut out = Counted { out: BufWriter::with_capacity(1 << 18, File::create(path)?), hasher: Hasher::default(), length: 0 };
+    let tree = store.layer_path(&layer.diff_id);
+    match compression {
+        Compression::None => drop(write_tar(&tree, &mut out)?),
+        Compression::Gzip => {
+            let mut blocks = Blocks::new(out);
+            write_tar(&tree, &mut blocks)?;
+            out = blocks.finish()?;
+        }
+        Compression::Zstd => {
+            let mut encoder = zstd::Encoder::new(out, 3)?;
+            write_tar(&tree, &mut encoder)?;
+            out = encoder.finish()?;
+        }
+    }
+    out.flush()?;
+    Ok((out.hasher.finish(), out.length))
+}
+
+/// Keeps what was compressed, for the next time; one sync serves all layers.
+///
+/// # Errors
+/// Those of syncing and renaming; a full disk.
+pub fn keep(store: &Store, all: Vec<Ready>) -> Outcome<()> {
+    if all.iter().any(|one| one.new.is_some()) {
+        store.sync()?;
+    }
+    for Ready { blob, path, new } in all {
+        let Some((_staging, key, layer)) = new else { continue };
+        fs::rename(path, store.blob_path(&blob.digest)).doing(|| "cannot keep a compressed layer".into())?;
+        store.put_result(&key, &Compressed { compressed: blob, layer })?;
+    }
+    Ok(())
+}
+
+/// A file whose bytes are counted and hashed as they are written.
+struct Counted {
+    out: BufWriter<File>,
+    hasher: Hasher,
+    length: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        let before = self.length;
+        self.length += length as u64;
+        if before / BEGIN != self.length / BEGIN {
+            sys::begin_writing_out(self.out.get_ref());
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
