@@ -2,65 +2,96 @@
 //!
 //! What comes of it depends on the bytes alone: no name, no time, no number of cores.
 
-use crate::sys;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use libdeflater::{CompressionLvl, Compressor};
 use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 /// How much is compressed by itself.
 const BLOCK: usize = 1 << 20;
-/// How hard: beyond this it takes far longer and saves little.
-const LEVEL: u32 = 3;
+/// How hard: as small as zlib's 3 in a third of its time, and beyond it little is saved.
+const LEVEL: i32 = 1;
 
-/// Compresses what is written to it.
-pub struct Blocks<W> {
-    out: W,
-    /// Blocks that are full, and the one that is being filled.
-    blocks: Vec<Vec<u8>>,
-    at_once: usize,
-}
+/// What a block became, or will become.
+type Packed = io::Result<Vec<u8>>;
 
-impl<W: Write> Blocks<W> {
-    pub fn new(out: W) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(16);
-        Self { out, blocks: vec![Vec::with_capacity(BLOCK)], at_once: cores * 4 }
-    }
-
-    fn compress(&mut self) -> io::Result<()> {
-        let done = Mutex::new(vec![Vec::new(); self.blocks.len()]);
-        sys::on_all_cores(&self.blocks, 1, |index, part| {
-            for block in part {
-                let mut encoder = GzEncoder::new(Vec::with_capacity(BLOCK / 2), Compression::new(LEVEL));
-                encoder.write_all(block)?;
-                let packed = encoder.finish()?;
-                done.lock().unwrap_or_else(PoisonError::into_inner)[index] = packed;
-            }
-            Ok::<(), io::Error>(())
-        })?;
-        self.blocks.clear();
-        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        done.iter().try_for_each(|packed| self.out.write_all(packed))
-    }
-
-    /// Writes what is left; the inner writer comes back.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.compress()?;
-        Ok(self.out)
-    }
-}
-
-impl<W: Write> Write for Blocks<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
-            if self.blocks.len() >= self.at_once {
-                self.compress()?;
-            }
-            self.blocks.push(Vec::with_capacity(BLOCK));
+/// Writes what `produce` makes to `out`, compressed. Reading, compressing and writing go on at the same time.
+///
+/// # Errors
+/// Those of `produce` and of `out`.
+pub fn gzip<W: Write + Send>(mut out: W, produce: impl FnOnce(&mut Blocks) -> io::Result<()>) -> io::Result<W> {
+    let cores = thread::available_parallelism().map_or(1, usize::from).min(16);
+    // The order of blocks is that of `order`: whoever compresses them, they are waited for one after the other.
+    let (order, ordered) = sync_channel::<Receiver<Packed>>(cores * 4);
+    let (work, waiting) = channel::<(Vec<u8>, Sender<Packed>)>();
+    let waiting = Mutex::new(waiting);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((block, packed)) = next else { return };
+                    // Nobody waits for it once writing has failed.
+                    let _ = packed.send(pack(&block));
+                }
+            });
         }
-        let Some(block) = self.blocks.last_mut() else { return Ok(0) };
-        let length = bytes.len().min(BLOCK - block.len());
-        block.extend_from_slice(&bytes[..length]);
+        let writer = scope.spawn(move || {
+            for packed in ordered {
+                out.write_all(&packed.recv().map_err(io::Error::other)??)?;
+            }
+            Ok(out)
+        });
+        let mut blocks = Blocks { block: Vec::with_capacity(BLOCK), begun: false, order, work };
+        let produced = produce(&mut blocks).and_then(|()| blocks.end());
+        drop(blocks);
+        // A failure to write is the cause of one to produce.
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written.and_then(|out| produced.map(|()| out))
+    })
+}
+
+fn pack(block: &[u8]) -> Packed {
+    let level = CompressionLvl::new(LEVEL).map_err(|error| io::Error::other(format!("{error:?}")))?;
+    let mut compressor = Compressor::new(level);
+    let mut packed = vec![0; compressor.gzip_compress_bound(block.len())];
+    let length = compressor.gzip_compress(block, &mut packed).map_err(io::Error::other)?;
+    packed.truncate(length);
+    Ok(packed)
+}
+
+/// Takes what is to be compressed.
+pub struct Blocks {
+    block: Vec<u8>,
+    /// Whether any block is on its way: nothing at all is a member, too.
+    begun: bool,
+    order: SyncSender<Receiver<Packed>>,
+    work: Sender<(Vec<u8>, Sender<Packed>)>,
+}
+
+impl Blocks {
+    fn pass_on(&mut self, next: Vec<u8>) -> io::Result<()> {
+        let gone = |_| io::Error::other("what was compressed cannot be written");
+        let (packed, waited_for) = channel();
+        self.order.send(waited_for).map_err(|error| gone(error.to_string()))?;
+        self.begun = true;
+        let block = std::mem::replace(&mut self.block, next);
+        self.work.send((block, packed)).map_err(|error| gone(error.to_string()))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if self.begun && self.block.is_empty() { Ok(()) } else { self.pass_on(Vec::new()) }
+    }
+}
+
+impl Write for Blocks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.block.len() == BLOCK {
+            self.pass_on(Vec::with_capacity(BLOCK))?;
+        }
+        let length = bytes.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..length]);
         Ok(length)
     }
 
@@ -77,18 +108,32 @@ mod tests {
     #[test]
     fn any_reader_of_gzip_reads_it_and_pieces_do_not_matter() {
         let text: Vec<u8> = (0..3_000_000u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
-        let mut packed = Vec::new();
-        for piece in [1 << 20, 77_777] {
-            let mut blocks = Blocks::new(Vec::new());
-            text.chunks(piece).for_each(|bytes| blocks.write_all(bytes).unwrap());
-            packed.push(blocks.finish().unwrap());
-        }
+        let packed = [1 << 20, 77_777]
+            .map(|piece| gzip(Vec::new(), |out| text.chunks(piece).try_for_each(|bytes| out.write_all(bytes))).unwrap());
         assert_eq!(packed[0], packed[1]);
         let mut found = Vec::new();
         flate2::read::MultiGzDecoder::new(&packed[0][..]).read_to_end(&mut found).unwrap();
         assert_eq!(found, text);
         let mut nothing = Vec::new();
-        flate2::read::MultiGzDecoder::new(&Blocks::new(Vec::new()).finish().unwrap()[..]).read_to_end(&mut nothing).unwrap();
+        let packed = gzip(Vec::new(), |_| Ok(())).unwrap();
+        flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut nothing).unwrap();
         assert!(nothing.is_empty());
+    }
+
+    #[test]
+    fn a_disk_that_fills_ends_it_with_its_cause() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let failed = gzip(Full, |out| (0..1000).try_for_each(|_| out.write_all(&[7; BLOCK]))).err().unwrap();
+        assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
+        let failed = gzip(Vec::new(), |_| Err(io::ErrorKind::NotFound.into())).err().unwrap();
+        assert_eq!(failed.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What came of it is remembered: the same image pushed twice has the same digest.
 
-use super::blocks::Blocks;
+use super::blocks::gzip;
 use crate::image::write_tar;
 use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
 use crate::store::{Staging, Store, disk_fault};
@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 /// The version of what compressing gives: raised with the encoders.
-const ENCODERS: u32 = 3;
+const ENCODERS: u32 = 4;
 /// How much is written before the kernel is told to begin with it.
 const BEGIN: u64 = 8 << 20;
 
@@ -87,11 +87,7 @@ fn compress(store: &Store, layer: &LayerInfo, compression: Compression, path: &P
     let tree = store.layer_path(&layer.diff_id);
     match compression {
         Compression::None => drop(write_tar(&tree, &mut out)?),
-        Compression::Gzip => {
-            let mut blocks = Blocks::new(out);
-            write_tar(&tree, &mut blocks)?;
-            out = blocks.finish()?;
-        }
+        Compression::Gzip => out = gzip(out, |blocks| write_tar(&tree, blocks).map(drop))?,
         Compression::Zstd => {
             let mut encoder = zstd::Encoder::new(out, 3)?;
             write_tar(&tree, &mut encoder)?;
