@@ -203,8 +203,9 @@ pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
     if !there {
         let lease = Mutex::new(Lease::open(&store)?);
         let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
+        let archive = image::Archive::open(path)?;
         for (name, digest) in &label.images {
-            let taken = image::Layout::open(path, Some(name))?.import(&store, &pin).doing(failed)?;
+            let taken = archive.image(Some(name))?.import(&store, &pin).doing(failed)?;
             if taken.digest != *digest {
                 return Err(Fault::new(format!("{} holds another image \"{name}\" than it says", path.display())));
             }

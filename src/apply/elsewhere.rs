@@ -149,7 +149,8 @@ pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Outcome<Vec
     let store = Store::at(&home.store);
     store.prepare()?;
     let lease = Mutex::new(Lease::open(&store)?);
-    let known = image::names_in(path)?;
+    let archive = image::Archive::open(path)?;
+    let known = archive.names();
     let wanted: Vec<Option<String>> = match name {
         Some(name) => vec![Some(name.to_owned())],
         None if known.len() < 2 => vec![None],
@@ -157,8 +158,9 @@ pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Outcome<Vec
     };
     let mut taken = Vec::new();
     for wanted in wanted {
-        let layout = image::Layout::open(path, wanted.as_deref())?;
-        let image = layout.import(&store, &|digests| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests))?;
+        let image = archive
+            .image(wanted.as_deref())?
+            .import(&store, &|digests| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests))?;
         let called =
             wanted.or_else(|| known.first().cloned()).and_then(|name| full_name(&name).ok()).map(|name| name.to_string());
         let name = called.clone().unwrap_or_else(|| image.digest.to_string());

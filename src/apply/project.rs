@@ -75,7 +75,7 @@ impl Sources for Disk<'_> {
     fn outside(&self, outside: &Outside) -> Option<Inherited> {
         let config = match outside {
             Outside::Archive { path, name } => {
-                image::Layout::open(&self.folder.join(path), name.as_deref()).ok()?.config().ok()?
+                image::Archive::open(&self.folder.join(path)).ok()?.image(name.as_deref()).ok()?.config().ok()?
             }
             Outside::Reference(text) => {
                 let digest = read_lock(self.instance).ok()?.image(text)?;

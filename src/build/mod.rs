@@ -327,7 +327,8 @@ impl Builder<'_> {
         self.pin([&import.key])?;
         let image = match (&import.outside, import.digest) {
             (Outside::Archive { path, name: wanted }, _) => {
-                let layout = image::Layout::open(&self.scanner.folder().join(path), wanted.as_deref());
+                let layout =
+                    image::Archive::open(&self.scanner.folder().join(path)).and_then(|archive| archive.image(wanted.as_deref()));
                 layout.and_then(|layout| layout.import(self.store, &|digests| self.pin(digests)))
             }
             (Outside::Reference(text), Some(digest)) => match image::load(self.store, &digest) {

@@ -26,6 +26,11 @@ pub trait Blobs: Sync {
     /// # Errors
     /// When it is not there.
     fn open(&self, digest: &Digest, size: u64) -> Outcome<Box<dyn Read + Send + '_>>;
+
+    /// Hears that what came for a digest was something else; whether there is another place to have it from.
+    fn distrust(&self, _: &Digest) -> bool {
+        false
+    }
 }
 
 /// A part of an image, as a manifest names it (image-spec, descriptor.md).
@@ -205,12 +210,17 @@ pub fn small(blobs: &dyn Blobs, descriptor: &Descriptor) -> Outcome<Vec<u8>> {
             descriptor.size
         )));
     }
-    let mut bytes = Vec::new();
-    blobs.open(&wanted, descriptor.size)?.take(LONGEST + 1).read_to_end(&mut bytes).doing(|| format!("cannot read {wanted}"))?;
-    if Digest::of(&bytes) != wanted {
-        return Err(Fault::new(format!("what came for {wanted} has the digest {}", Digest::of(&bytes))));
+    loop {
+        let mut bytes = Vec::new();
+        let opened = blobs.open(&wanted, descriptor.size)?;
+        opened.take(LONGEST + 1).read_to_end(&mut bytes).doing(|| format!("cannot read {wanted}"))?;
+        if Digest::of(&bytes) == wanted {
+            return Ok(bytes);
+        }
+        if !blobs.distrust(&wanted) {
+            return Err(Fault::new(format!("what came for {wanted} has the digest {}", Digest::of(&bytes))));
+        }
     }
-    Ok(bytes)
 }
 
 fn layer(
@@ -237,40 +247,57 @@ fn layer(
     if let Some(known) = store.layer(diff_id).filter(|_| there) {
         return Ok(Taken { info: LayerInfo { blob: Some(blob), ..known }, staged: None });
     }
+    loop {
+        match receive(store, &blob, diff_id, blobs) {
+            Err(fault) if fault.code() == DAMAGED && blobs.distrust(&wanted) => {}
+            Err(fault) if fault.code() == DAMAGED => return Err(fault.exit(1)),
+            taken => return taken,
+        }
+    }
+}
+
+/// Marks a part whose bytes are not those that its digest means.
+const DAMAGED: u8 = 113;
+
+/// Reads a layer and unpacks it.
+fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs) -> Outcome<Taken> {
+    let StoredBlob { digest: wanted, size: announced, .. } = *blob;
     let staging = store.staging()?;
     let (tree, kept) = (staging.join("tree"), staging.join("blob"));
     fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
     let out = File::create(&kept).map_err(|error| disk_fault("cannot keep the layer", error))?;
     let received = AtomicU64::new(0);
     let mut came = Came {
-        inner: blobs.open(&wanted, descriptor.size)?,
+        inner: blobs.open(&wanted, announced)?,
         out: Some(out),
         hasher: Hasher::default(),
         length: 0,
-        limit: descriptor.size,
+        limit: announced,
         received: Some(&received),
     };
-    let info = unpack(&mut came, &tree, (allowance(descriptor.size), &received)).map_err(|error| {
+    let info = unpack(&mut came, &tree, (allowance(announced), &received)).map_err(|error| {
         // A cut connection and a full disk have words of their own.
         disk_fault("cannot unpack it", error)
     });
     // What stands behind the archive's end counts for the digest, too; a wrong digest explains a wrong archive.
     let rest = io::copy(&mut came, &mut io::sink());
     let Came { hasher, length, .. } = came;
-    if rest.is_ok() && (length != descriptor.size || hasher.clone().finish() != wanted) {
+    let told = rest.is_ok() || length > announced;
+    if told && (length != announced || hasher.clone().finish() != wanted) {
         return Err(Fault::new(format!(
             "what came has {length} bytes and the digest {}, not {} bytes",
             hasher.finish(),
-            descriptor.size
+            announced
         ))
-        .hint("it was damaged on its way, or its source lies; try again"));
+        .hint("it was damaged on its way, or its source lies; try again")
+        .exit(DAMAGED));
     }
     let (found, size, files) = info?;
     rest.doing(|| "cannot read it to its end".into())?;
     if found != *diff_id {
         return Err(Fault::new(format!("its content has the digest {found}, and the configuration says {diff_id}")));
     }
-    let info = LayerInfo { diff_id: *diff_id, size, files, blob: Some(blob) };
+    let info = LayerInfo { diff_id: *diff_id, size, files, blob: Some(blob.clone()) };
     Ok(Taken { info, staged: Some(staging) })
 }
 

@@ -9,16 +9,26 @@ use crate::store::Store;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where large files are for a while (file-hierarchy(7)).
+const LARGE: &str = "/var/tmp";
 
 /// The platform that images are for, as OCI names it.
 const ARCHITECTURE: &str = "amd64";
 
 /// A file or folder with images in it.
+pub struct Archive {
+    place: Arc<Place>,
+    path: PathBuf,
+}
+
+/// One of an archive's images.
 pub struct Layout {
-    place: Place,
+    place: Arc<Place>,
     /// Parts under names of their own, as `docker save` has them.
     named: BTreeMap<Digest, String>,
     manifest: Vec<u8>,
@@ -38,10 +48,9 @@ impl Place {
         let file = File::open(path).doing(|| format!("cannot open {}", path.display()))?;
         let mut start = [0; 8];
         let length = file.read_at(&mut start, 0).doing(|| format!("cannot read {}", path.display()))?;
-        if super::unpack::is_archive(&start[..length]) {
-            return Err(Fault::new(format!("{} is compressed, and its parts cannot be found in it", path.display()))
-                .hint(format!("type `gunzip {}`, or save the image without compression", path.display())));
-        }
+        // The start is too short for a tar to be told: what is an archive is a compressed one.
+        let compressed = super::unpack::is_archive(&start[..length]);
+        let file = if compressed { plain(file).doing(|| format!("cannot unpack {}", path.display()))? } else { file };
         let entries = entries(&file).doing(|| format!("{} is no archive of an image", path.display()))?;
         Ok(Self::Tar(file, entries))
     }
@@ -62,6 +71,17 @@ impl Place {
         self.file(name).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
+}
+
+/// A compressed file's content, in a file without a name: its parts are read here and there.
+fn plain(mut file: File) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let folder = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(LARGE), PathBuf::from);
+    let mut content = File::options().read(true).write(true).custom_flags(nix::libc::O_TMPFILE).mode(0o600).open(folder)?;
+    let length = file.metadata()?.len();
+    io::copy(&mut super::Bounded::new(super::decompressed(&mut file)?, length), &mut content)?;
+    content.rewind()?;
+    Ok(content)
 }
 
 /// A file of a folder, beneath it and nothing but a file.
@@ -170,24 +190,53 @@ impl Blobs for Layout {
     }
 }
 
-impl Layout {
+impl Archive {
+    /// Opens a file or a folder; a compressed file is unpacked first.
+    ///
+    /// # Errors
+    /// What is no archive at all.
+    pub fn open(path: &Path) -> Outcome<Self> {
+        Ok(Self { place: Arc::new(Place::open(path)?), path: path.to_owned() })
+    }
+
     /// Finds an image: by its name, or the only one.
     ///
     /// # Errors
     /// What is no archive of images; a name that is not in it; several where none is named.
-    pub fn open(path: &Path, name: Option<&str>) -> Outcome<Self> {
-        let mut layout = Self { place: Place::open(path)?, named: BTreeMap::new(), manifest: Vec::new() };
-        if let Some(index) = layout.place.text("index.json") {
-            layout.manifest = layout.find(&index, name, 0).doing(|| format!("in {}", path.display()))?;
-        } else if let Some(list) = layout.place.text("manifest.json") {
-            layout.docker(&list, name).doing(|| format!("in {}", path.display()))?;
+    pub fn image(&self, name: Option<&str>) -> Outcome<Layout> {
+        let mut layout = Layout { place: self.place.clone(), named: BTreeMap::new(), manifest: Vec::new() };
+        if let Some(index) = self.place.text("index.json") {
+            layout.manifest = layout.find(&index, name, 0).doing(|| format!("in {}", self.path.display()))?;
+        } else if let Some(list) = self.place.text("manifest.json") {
+            layout.docker(&list, name).doing(|| format!("in {}", self.path.display()))?;
         } else {
-            return Err(Fault::new(format!("{} holds no image", path.display()))
+            return Err(Fault::new(format!("{} holds no image", self.path.display()))
                 .hint("an OCI layout has an index.json, and what `docker save` writes a manifest.json"));
         }
         Ok(layout)
     }
 
+    /// The names of its images.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Some(index) = self.place.text("index.json") {
+            let all = index["manifests"].as_array().into_iter().flatten();
+            let called = |one: &Value| {
+                let notes = &one["annotations"];
+                let name = notes["io.containerd.image.name"].as_str().or(notes["org.opencontainers.image.ref.name"].as_str());
+                name.map(str::to_owned)
+            };
+            names.extend(all.filter_map(called));
+        } else if let Some(list) = self.place.text("manifest.json") {
+            let all = list.as_array().into_iter().flatten().flat_map(|one| one["RepoTags"].as_array().into_iter().flatten());
+            names.extend(all.filter_map(|name| name.as_str().map(str::to_owned)));
+        }
+        names.dedup();
+        names
+    }
+}
+
+impl Layout {
     /// The image's configuration, without taking anything in.
     ///
     /// # Errors
@@ -271,7 +320,7 @@ impl Layout {
             let name = name.as_str().ok_or_else(lost)?;
             // They are uncompressed: what is in them is what they are.
             let diff_id = digest(diff_id.as_str().unwrap_or_default())?;
-            let size = match &self.place {
+            let size = match &*self.place {
                 Place::Tar(_, entries) => entries.get(name).map(|(_, length)| *length),
                 Place::Folder(folder) => {
                     regular(folder, name).and_then(|file| file.metadata()).ok().map(|metadata| metadata.len())
@@ -348,29 +397,6 @@ pub fn platforms(list: &[u8]) -> BTreeMap<String, Digest> {
         all.entry(platform).or_insert(digest);
         all
     })
-}
-
-/// The names of the images in an archive.
-///
-/// # Errors
-/// What is no archive of images.
-pub fn names_in(path: &Path) -> Outcome<Vec<String>> {
-    let place = Place::open(path)?;
-    let mut names = Vec::new();
-    if let Some(index) = place.text("index.json") {
-        let all = index["manifests"].as_array().into_iter().flatten();
-        let called = |one: &Value| {
-            let notes = &one["annotations"];
-            let name = notes["io.containerd.image.name"].as_str().or(notes["org.opencontainers.image.ref.name"].as_str());
-            name.map(str::to_owned)
-        };
-        names.extend(all.filter_map(called));
-    } else if let Some(list) = place.text("manifest.json") {
-        let all = list.as_array().into_iter().flatten().flat_map(|one| one["RepoTags"].as_array().into_iter().flatten());
-        names.extend(all.filter_map(|name| name.as_str().map(str::to_owned)));
-    }
-    names.dedup();
-    Ok(names)
 }
 
 fn no_such(name: &str, known: &[String]) -> Fault {

@@ -4,12 +4,12 @@
 
 use super::challenge::{Challenge, challenges};
 use super::credentials::Credentials;
-use super::settings::{Endpoint, Security};
+use super::settings::{Endpoint, Identity, Security};
 use crate::model::{Context, Fault, Outcome};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,12 +32,14 @@ pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
 pub struct Remote {
     pub endpoint: Endpoint,
     client: Client,
+    /// For other hosts that it leads to, where it knows us by a certificate.
+    stranger: Option<Client>,
     /// For what answers with no certificate that is known, where the user allows it.
     careless: Option<Client>,
     scheme: Mutex<Scheme>,
     /// Whether it answered before: then a broken connection says nothing of how it is spoken to.
     answered: AtomicBool,
-    /// Whether it could not be reached at all.
+    /// Whether it could not be reached at all, or is no good.
     down: AtomicBool,
     credentials: Option<Credentials>,
     /// What was accepted last, by the scope it is for.
@@ -75,11 +77,13 @@ impl Remote {
     /// # Errors
     /// Certificates that cannot be read.
     pub fn new(endpoint: Endpoint, credentials: Option<Credentials>, tell: Tell) -> Outcome<Self> {
-        let client = build(&endpoint, Trust::Known)?;
-        let careless = if endpoint.security == Security::Unchecked { Some(build(&endpoint, Trust::Anybody)?) } else { None };
+        let client = built(&endpoint, builder(&endpoint, Who::Known)?)?;
+        let stranger = endpoint.identity.is_some().then(|| built(&endpoint, builder(&endpoint, Who::Nobody)?)).transpose()?;
+        let careless = || built(&endpoint, builder(&endpoint, Who::Known)?.tls_danger_accept_invalid_certs(true));
+        let careless = (endpoint.security == Security::Unchecked).then(careless).transpose()?;
         let scheme = Mutex::new(Scheme::Checked);
         let (answered, down) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { endpoint, client, careless, scheme, answered, down, credentials, known: Mutex::default(), tell })
+        Ok(Self { endpoint, client, stranger, careless, scheme, answered, down, credentials, known: Mutex::default(), tell })
     }
 
     /// As people know it.
@@ -99,9 +103,14 @@ impl Remote {
         format!("{scheme}://{}/v2/{}/{path}", self.endpoint.host, self.endpoint.repository)
     }
 
-    /// Whether it was tried and could not be reached.
+    /// Whether it was tried and could not be reached, or lied.
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
+    }
+
+    /// Asks it no more, as long as there is another: it sent damaged bytes.
+    pub fn pass_over(&self) {
+        self.down.store(true, Ordering::Relaxed);
     }
 
     /// Whether a URL is the registry's own: scheme, host and port.
@@ -111,6 +120,16 @@ impl Remote {
 
     fn scheme(&self) -> Scheme {
         *self.scheme.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client that a URL is asked with: our certificate is for the registry itself.
+    fn client_for(&self, url: &str) -> &Client {
+        let own = Url::parse(url).is_ok_and(|url| self.is_own(&url));
+        match (self.scheme(), &self.careless, &self.stranger) {
+            (_, _, Some(stranger)) if !own => stranger,
+            (Scheme::Unchecked, Some(careless), _) => careless,
+            _ => &self.client,
+        }
     }
 
     /// Sends a request until it is answered with something other than "later" or "who are you".
@@ -215,12 +234,9 @@ impl Remote {
         more: &impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Trouble> {
         let scheme = self.scheme();
-        let client = match (scheme, &self.careless) {
-            (Scheme::Unchecked, Some(careless)) => careless,
-            _ => &self.client,
-        };
         let mut url = self.url(path);
         for _ in 0..REDIRECTIONS {
+            let client = self.client_for(&url);
             let mut request = more(client.request(method.clone(), &url)).build().map_err(Trouble::Http)?;
             if request.url().scheme() == "http" && scheme != Scheme::Plain {
                 // Behind a proxy that speaks TLS for them registries name themselves so.
@@ -297,10 +313,7 @@ impl Remote {
         let service = challenge.value("service").unwrap_or_default().to_owned();
         let scope = Some(self.scope(wish)).filter(|scope| !scope.is_empty());
         let scope = scope.or_else(|| challenge.value("scope").map(str::to_owned));
-        let client = match (self.scheme(), &self.careless) {
-            (Scheme::Checked, _) | (_, None) => &self.client,
-            (_, Some(careless)) => careless,
-        };
+        let client = self.client_for(url.as_str());
         let request = match &self.credentials {
             Some(Credentials::Token(refresh)) => {
                 let mut form = vec![("grant_type", "refresh_token"), ("client_id", "stead"), ("refresh_token", refresh)];
@@ -371,6 +384,12 @@ impl Remote {
             return fault
                 .hint(format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)"));
         }
+        if ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown"].iter().any(|alert| text.contains(alert)) {
+            return fault.hint(format!(
+                "it asks for a certificate that it knows: in config.kdl, \
+                 registry \"{host}\" client-cert=\"FILE.pem\" client-key=\"FILE.pem\""
+            ));
+        }
         if text.contains("corrupt message") || text.contains("InvalidContentType") {
             return fault
                 .hint(format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true"));
@@ -391,13 +410,14 @@ impl Remote {
 /// Marks a refused connection, for the loop that would try again.
 const NOBODY: u8 = 111;
 
+/// Whom a registry sees, if it asks for a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Trust {
+enum Who {
     Known,
-    Anybody,
+    Nobody,
 }
 
-fn build(endpoint: &Endpoint, trust: Trust) -> Outcome<Client> {
+fn builder(endpoint: &Endpoint, who: Who) -> Outcome<ClientBuilder> {
     // A second installation of the same provider fails, and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -408,9 +428,6 @@ fn build(endpoint: &Endpoint, trust: Trust) -> Outcome<Client> {
     if endpoint.security == Security::Loopback {
         builder = builder.no_proxy();
     }
-    if trust == Trust::Anybody {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
     for path in &endpoint.authorities {
         let pem = fs::read(path).doing(|| format!("cannot read {}", path.display()))?;
         let found = reqwest::Certificate::from_pem_bundle(&pem).doing(|| format!("{} holds no certificate", path.display()))?;
@@ -418,7 +435,24 @@ fn build(endpoint: &Endpoint, trust: Trust) -> Outcome<Client> {
             builder = builder.add_root_certificate(certificate);
         }
     }
+    if let Some(identity) = endpoint.identity.as_ref().filter(|_| who == Who::Known) {
+        builder = builder.identity(read_identity(identity)?);
+    }
+    Ok(builder)
+}
+
+fn built(endpoint: &Endpoint, builder: ClientBuilder) -> Outcome<Client> {
     builder.build().doing(|| format!("cannot set up HTTPS for {}", endpoint.host))
+}
+
+fn read_identity(identity: &Identity) -> Outcome<reqwest::Identity> {
+    let mut pem = Vec::new();
+    for path in [&identity.certificate, &identity.key] {
+        pem.extend(fs::read(path).doing(|| format!("cannot read {}", path.display()))?);
+        pem.push(b'\n');
+    }
+    let both = || format!("{} and {} are no certificate and its key", identity.certificate.display(), identity.key.display());
+    reqwest::Identity::from_pem(&pem).doing(both)
 }
 
 /// All that an error says.
@@ -433,7 +467,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn is_certificate(error: &reqwest::Error) -> bool {
-    chain(error).contains("InvalidCertificate")
+    let text = chain(error);
+    text.contains("InvalidCertificate") || text.contains("AlertReceived")
 }
 
 fn nobody(error: &reqwest::Error) -> bool {

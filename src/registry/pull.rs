@@ -13,14 +13,18 @@ use crate::plan::Image;
 use crate::store::Store;
 use bytes::Bytes;
 use reqwest::{Method, Response, StatusCode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// What must come before a cut counts as the first again.
 const ADVANCE: u64 = 64 << 10;
+/// How deep a list may stand in lists.
+const LISTS: usize = 4;
+/// How many pages of a list are read.
+const PAGES: usize = 10;
 /// Kinds of manifests that are asked for.
 const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -43,7 +47,11 @@ pub struct Source<'r> {
     remotes: Vec<Arc<Remote>>,
     wire: &'r Wire,
     progress: Arc<Progress>,
+    /// Which places parts came from.
+    came_from: Arc<CameFrom>,
 }
+
+type CameFrom = Mutex<HashMap<Digest, Vec<Arc<Remote>>>>;
 
 impl Registries {
     /// The places that an image's parts can be had from.
@@ -57,7 +65,8 @@ impl Registries {
             None => self.settings.endpoints(&reference.host, &reference.repository),
         };
         let remotes = endpoints.into_iter().map(|endpoint| self.remote(reference, endpoint)).collect::<Outcome<_>>()?;
-        Ok(Source { reference: reference.clone(), remotes, wire: &self.wire, progress: self.progress.clone() })
+        let (progress, came_from) = (self.progress.clone(), Arc::default());
+        Ok(Source { reference: reference.clone(), remotes, wire: &self.wire, progress, came_from })
     }
 }
 
@@ -67,13 +76,18 @@ impl Source<'_> {
     /// # Errors
     /// A registry that cannot be reached, or has none such.
     pub fn find(&self) -> Outcome<Found> {
-        let bytes = self.manifest(&self.reference.wanted(), self.reference.digest.as_ref())?;
-        let Some(chosen) = image::for_platform(&bytes).doing(|| format!("in {}", self.reference))? else {
-            return Ok(Found { digest: Digest::of(&bytes), manifest: bytes, list: None, platforms: BTreeMap::new() });
-        };
-        let (list, platforms) = (Some(Digest::of(&bytes)), image::platforms(&bytes));
-        let manifest = self.manifest(&chosen.to_string(), Some(&chosen))?;
-        Ok(Found { digest: chosen, manifest, list, platforms })
+        let mut manifest = self.manifest(&self.reference.wanted(), self.reference.digest.as_ref())?;
+        let (mut list, mut platforms) = (None, BTreeMap::new());
+        // A list may stand in a list.
+        for _ in 0..LISTS {
+            let Some(chosen) = image::for_platform(&manifest).doing(|| format!("in {}", self.reference))? else {
+                return Ok(Found { digest: Digest::of(&manifest), manifest, list, platforms });
+            };
+            list = list.or_else(|| Some(Digest::of(&manifest)));
+            platforms.extend(image::platforms(&manifest));
+            manifest = self.manifest(&chosen.to_string(), Some(&chosen))?;
+        }
+        Err(Fault::new(format!("in {} lists lead to lists without an end", self.reference)))
     }
 
     /// Takes an image that was found into the store; what is there is not asked for.
@@ -117,6 +131,20 @@ impl Source<'_> {
         Err(last.unwrap_or_else(|| Fault::new("there is no place to ask")))
     }
 
+    /// What is listed as being about an image, at every place: by the registry, or else under a tag
+    /// (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
+    ///
+    /// # Errors
+    /// A place that cannot be asked.
+    pub fn referrers(&self, image: &Digest) -> Outcome<Vec<Vec<u8>>> {
+        let mut found = Vec::new();
+        for remote in self.usable() {
+            let (remote, image) = (remote.clone(), *image);
+            found.extend(self.wire.wait(async move { referrers(&remote, &image).await })?);
+        }
+        Ok(found)
+    }
+
     /// As [`Self::manifest`]; nothing where no place has it.
     ///
     /// # Errors
@@ -134,10 +162,21 @@ impl Blobs for Source<'_> {
     fn open(&self, digest: &Digest, size: u64) -> Outcome<Box<dyn Read + Send + '_>> {
         let (sender, receiver) = mpsc::channel(16);
         let remotes: Vec<Arc<Remote>> = self.usable().into_iter().cloned().collect();
-        let (digest, progress) = (*digest, self.progress.clone());
+        let (digest, progress, came_from) = (*digest, self.progress.clone(), self.came_from.clone());
         self.progress.total.fetch_add(size, Ordering::Relaxed);
-        self.wire.begin(async move { stream(&remotes, &digest, size, &progress, &sender).await });
+        self.wire.begin(async move { stream(&remotes, &digest, size, (&progress, &came_from), &sender).await });
         Ok(Box::new(Body { receiver, current: Bytes::new(), left: size, failed: None }))
+    }
+
+    fn distrust(&self, digest: &Digest) -> bool {
+        let liars = self.came_from.lock().unwrap_or_else(PoisonError::into_inner).remove(digest).unwrap_or_default();
+        liars.iter().for_each(|remote| remote.pass_over());
+        let next = self.remotes.iter().find(|remote| !remote.is_down());
+        if let (Some(liar), Some(next)) = (liars.first(), next) {
+            let hosts = (&liar.endpoint.host, &next.endpoint.host);
+            self.progress.note(format!("what {} has for {digest} is damaged; asking {}", hosts.0, hosts.1));
+        }
+        next.is_some() && !liars.is_empty()
     }
 }
 
@@ -191,6 +230,36 @@ async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Out
     }
 }
 
+async fn referrers(remote: &Remote, image: &Digest) -> Outcome<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    let mut next = Some(format!("referrers/{image}"));
+    while let Some(path) = next.take().filter(|_| found.len() < PAGES) {
+        let answer = remote.send(Method::GET, &path, Wish::Pull, |request| request.header("Accept", KINDS)).await?;
+        if !answer.status().is_success() {
+            break;
+        }
+        next = further(&answer);
+        let limit = usize::try_from(LONGEST).unwrap_or(usize::MAX);
+        found.push(limited(answer, limit).await.doing(|| format!("{} does not list what is about it", remote.name()))?);
+    }
+    if found.is_empty() {
+        let tag = format!("sha256-{}", image.hex());
+        match manifest(remote, &tag, None).await {
+            Ok(index) => found.push(index),
+            Err(fault) if fault.code() == ABSENT => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(found)
+}
+
+/// Where a list goes on (RFC 8288, as the distribution-spec uses it: `<URL>; rel="next"`).
+fn further(answer: &Response) -> Option<String> {
+    let text = answer.headers().get("Link")?.to_str().ok()?;
+    let (url, rest) = text.strip_prefix('<')?.split_once('>')?;
+    rest.contains("next").then(|| answer.url().join(url).ok().map(|url| url.to_string()))?
+}
+
 /// Tells that something is not there, and what may have been meant.
 async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Fault {
     let fault =
@@ -213,10 +282,17 @@ async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Fault {
 }
 
 /// Sends a part of an image on to whoever reads it, going on after cuts.
-async fn stream(remotes: &[Arc<Remote>], digest: &Digest, size: u64, progress: &Progress, out: &mpsc::Sender<Outcome<Bytes>>) {
+async fn stream(
+    remotes: &[Arc<Remote>],
+    digest: &Digest,
+    size: u64,
+    (progress, came_from): (&Progress, &CameFrom),
+    out: &mpsc::Sender<Outcome<Bytes>>,
+) {
     let mut got = 0;
     let mut fault = Fault::new("there is no place to ask");
     for remote in remotes {
+        came_from.lock().unwrap_or_else(PoisonError::into_inner).entry(*digest).or_default().push(remote.clone());
         match from_one(remote, digest, size, &mut got, progress, out).await {
             Ok(()) => return,
             Err(error) => fault = error,

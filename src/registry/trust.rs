@@ -1,7 +1,11 @@
-//! Whether an image at a registry is signed by a key (cosign's signatures, kept beside the image).
+//! Whether an image at a registry is signed by a key: cosign's signatures, kept beside the image under a tag of
+//! their own or attached to it as bundles.
 
 use super::pull::{Found, Source};
-use crate::image::{Blobs, LONGEST, PublicKey, check_payload, signature_tag, signatures};
+use crate::image::{
+    Blobs, Claim, Descriptor, LONGEST, PublicKey, bundles_in, check_bundle, check_payload, may_be_bundles, signature_tag,
+    signatures, small,
+};
 use crate::model::{Context, Digest, Fault, Outcome};
 use std::io::Read;
 
@@ -11,22 +15,24 @@ impl Source<'_> {
     /// # Errors
     /// No signature; none that holds; a registry that cannot be asked.
     pub fn verify(&self, found: &Found, key: &PublicKey) -> Outcome<Signed> {
-        let mut none = Fault::new("it has no signature")
-            .hint("whoever publishes it signs it with `cosign sign --key`, in the form of a signature tag");
+        let mut none = Fault::new("it has no signature").hint("whoever publishes it signs it with `cosign sign --key`");
         let list = found.list.map(|list| (list, Signed::AllPlatforms));
         for (digest, signed) in list.into_iter().chain([(found.digest, Signed::ThisPlatform)]) {
-            match self.verify_one(&digest, key)? {
-                Verdict::Holds => return Ok(signed),
-                Verdict::Unsigned => {}
-                Verdict::Wrong(fault) => none = fault,
+            for look in [Self::by_tag, Self::by_bundle] {
+                match look(self, &digest, key)? {
+                    Verdict::Holds => return Ok(signed),
+                    Verdict::Unsigned => {}
+                    Verdict::Wrong(fault) => none = fault,
+                }
             }
         }
         Err(none)
     }
 
-    fn verify_one(&self, digest: &Digest, key: &PublicKey) -> Outcome<Verdict> {
+    /// Looks at the signatures under the image's own tag, as cosign kept them until its version 3.
+    fn by_tag(&self, digest: &Digest, key: &PublicKey) -> Outcome<Verdict> {
         let Some(manifest) = self.manifest_if_there(&signature_tag(digest))? else { return Ok(Verdict::Unsigned) };
-        let mut wrong = Fault::new("there are signatures, and none is by this key");
+        let mut wrong = by_another();
         for signature in signatures(&manifest)? {
             if signature.size > LONGEST {
                 continue;
@@ -45,6 +51,34 @@ impl Source<'_> {
         }
         Ok(Verdict::Wrong(wrong))
     }
+
+    /// Looks at the bundles that are attached to the image.
+    fn by_bundle(&self, image: &Digest, key: &PublicKey) -> Outcome<Verdict> {
+        let mut verdict = Verdict::Unsigned;
+        for index in self.referrers(image)? {
+            for attached in may_be_bundles(&index)? {
+                let manifest = self.manifest(&attached.digest, Some(&attached.digest()?))?;
+                for bundle in bundles_in(&manifest) {
+                    match self.check(&bundle, image, key) {
+                        Ok(Claim::Holds) => return Ok(Verdict::Holds),
+                        Ok(Claim::None) => {}
+                        Ok(Claim::AnotherKey) if matches!(verdict, Verdict::Wrong(_)) => {}
+                        Ok(Claim::AnotherKey) => verdict = Verdict::Wrong(by_another()),
+                        Err(fault) => verdict = Verdict::Wrong(fault),
+                    }
+                }
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn check(&self, bundle: &Descriptor, image: &Digest, key: &PublicKey) -> Outcome<Claim> {
+        check_bundle(&small(self, bundle)?, key, image)
+    }
+}
+
+fn by_another() -> Fault {
+    Fault::new("there are signatures, and none is by this key")
 }
 
 /// What a signature is of.

@@ -1,30 +1,11 @@
-//! Signatures of images, as cosign makes them with a key: what they say and whether they hold.
-//!
-//! Owns public keys and the forms of signatures (sigstore/cosign, specs/SIGNATURE_SPEC.md). Fetching them
-//! is `registry`'s; certificates, transparency logs and bundles are not known here.
+//! Public keys in PEM files: what kind they are of, and whether a signature is theirs.
 
-use super::import::digest;
+use super::decode;
 use crate::model::{Context, Digest, Fault, Outcome};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256,
     UnparsedPublicKey, VerificationAlgorithm,
 };
-use serde::Deserialize;
-use std::collections::BTreeMap;
-
-/// The media type of a signature's payload.
-pub const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-
-/// The annotation of a payload's descriptor that holds the signature.
-const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
-
-/// What a payload says that it is.
-const TYPE: &str = "cosign container image signature";
-
-/// The most layers that a signature manifest may have; cosign's own limit (its `pkg/oci/remote`).
-const MOST: usize = 1000;
 
 /// The label of a public key's PEM block (RFC 7468, section 13).
 const LABEL: &str = "PUBLIC KEY";
@@ -137,11 +118,6 @@ fn other_label(label: &str) -> Fault {
             .hint("`openssl rsa -RSAPublicKey_in -in FILE -pubout` writes it in the form that is"),
         _ => Fault::new(format!("it is of the kind {label:?}, not {LABEL:?}")),
     }
-}
-
-/// Base64 that may be broken into lines.
-fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
-    STANDARD.decode(text.split_ascii_whitespace().collect::<String>())
 }
 
 fn damaged() -> Fault {
@@ -259,103 +235,9 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// The tag under which cosign keeps an image's signatures.
-pub fn signature_tag(image: &Digest) -> String {
-    format!("sha256-{}.sig", image.hex())
-}
-
-/// A signature in a signature manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// The payload, which is what is signed.
-    pub payload: Digest,
-    /// The payload's length in bytes, as the manifest tells it.
-    pub size: u64,
-    /// The signature itself, no longer in base64.
-    pub signature: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    schema_version: u32,
-    layers: Vec<Layer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    #[serde(default)]
-    media_type: String,
-    digest: String,
-    size: u64,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-/// The signatures that a signature manifest lists (image-spec, manifest.md).
-///
-/// Layers of other types are passed over, and so are those whose signature or digest cannot be read: nothing
-/// could hold of them, and others beside them may be good.
-///
-/// # Errors
-/// What is no manifest; one with more than a thousand layers.
-pub fn signatures(manifest: &[u8]) -> Outcome<Vec<Signature>> {
-    let manifest: Manifest =
-        serde_json::from_slice(manifest).doing(|| "what the signature's tag names is no manifest of signatures".into())?;
-    if manifest.schema_version != 2 {
-        let version = manifest.schema_version;
-        return Err(Fault::new(format!("the manifest of signatures is of schema {version}, which is not known here")));
-    }
-    let layers = manifest.layers.len();
-    if layers > MOST {
-        return Err(Fault::new(format!("the manifest of signatures has {layers} layers, more than the {MOST} that are allowed")));
-    }
-    let read = |layer: &Layer| {
-        let text = layer.annotations.as_ref()?.get(ANNOTATION)?;
-        Some(Signature { payload: digest(&layer.digest).ok()?, size: layer.size, signature: decode(text).ok()? })
-    };
-    Ok(manifest.layers.iter().filter(|layer| layer.media_type == PAYLOAD).filter_map(read).collect())
-}
-
-/// What is signed: simple signing's JSON (containers/image, docs/containers-signature.5.md).
-#[derive(Deserialize)]
-struct Payload {
-    critical: Critical,
-}
-
-#[derive(Deserialize)]
-struct Critical {
-    image: Named,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    #[serde(rename = "docker-manifest-digest")]
-    digest: String,
-}
-
-/// Whether a payload is of this image.
-///
-/// The name that it gives the image is not looked at, as in cosign: a mirror's copy has another.
-///
-/// # Errors
-/// When it is of another image or of another type, and when it is none.
-pub fn check_payload(payload: &[u8], image: &Digest) -> Outcome<()> {
-    let Payload { critical } = serde_json::from_slice(payload).doing(|| "what was signed is no signature's payload".into())?;
-    if critical.kind != TYPE {
-        return Err(Fault::new(format!("what was signed is of the type {:?}, not {TYPE:?}", critical.kind)));
-    }
-    let signed = digest(&critical.image.digest).doing(|| "what was signed names no image".into())?;
-    if signed != *image {
-        return Err(Fault::new(format!("what was signed is the image {signed}, not {image}")));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::TEXT;
     use super::*;
     use std::fs;
     use std::path::Path;
@@ -378,13 +260,6 @@ MCowBQYDK2VwAyEA031N5fePZOkvIpoXzkoTWvXM7cHnOHpkYxpYvBGlDFY=
 -----END PUBLIC KEY-----
 ";
     const ED25519_SIGNATURE: &str = "eUXz4DoW4ZXJO2NtnaJMdtx2uJKdwoCd+djR8KRLf2E6KWiyr+1nXQZ0s6ZDuT2lVKWHwJyzuPXVX8JMp0zbCQ==";
-    /// Of the image whose digest is that of "an image".
-    const TEXT: &str = concat!(
-        r#"{"critical":{"identity":{"docker-reference":"registry.test/app"},"image":{"docker-manifest-digest":"#,
-        r#""sha256:a5df3fde7b200c3fa2791144c7e05c5c2bced4c6ad863d3a4cf76c972c1712f9"},"#,
-        r#""type":"cosign container image signature"},"optional":null}"#
-    );
-
     fn refused(pem: &str) -> (String, String) {
         let fault = PublicKey::parse(pem).unwrap_err();
         (fault.chain(), fault.advice().unwrap_or_default().to_owned())
@@ -481,44 +356,6 @@ MCowBQYDK2VwAyEA031N5fePZOkvIpoXzkoTWvXM7cHnOHpkYxpYvBGlDFY=
         for bytes in [&[2, 0][..], &[2, 1, 0], &[2, 1, 0x80], &[2, 2, 0, 0x7f]] {
             assert_eq!(number(bytes), None, "{bytes:?}");
         }
-    }
-
-    #[test]
-    fn manifests_list_their_signatures() {
-        let layer = |kind: &str, digest: &str, note: &str| serde_json::json!({"mediaType": kind, "digest": digest, "size": 7, "annotations": {ANNOTATION: note}});
-        let manifest = |layers: Vec<serde_json::Value>| {
-            serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "config": {}, "layers": layers})).unwrap()
-        };
-        let (payload, other) = (Digest::of("p").to_string(), format!("sha512:{}", "0".repeat(128)));
-        let found = signatures(&manifest(vec![
-            layer("application/vnd.oci.image.layer.v1.tar", &payload, "AQID"),
-            layer(PAYLOAD, &payload, "AQID\n"),
-            layer(PAYLOAD, &other, "AQID"),
-            layer(PAYLOAD, &payload, "*"),
-            serde_json::json!({"mediaType": PAYLOAD, "digest": payload, "size": 7}),
-        ]));
-        assert_eq!(found.unwrap(), [Signature { payload: Digest::of("p"), size: 7, signature: vec![1, 2, 3] }]);
-        assert!(signatures(b"{}").is_err() && signatures(b"<html>").is_err());
-        assert!(signatures(br#"{"schemaVersion":2,"manifests":[]}"#).is_err());
-        let crowd = manifest(vec![layer(PAYLOAD, &payload, "AQID"); MOST + 1]);
-        assert!(signatures(&crowd).unwrap_err().chain().contains("1001 layers"));
-        assert_eq!(signature_tag(&Digest::of("p")), format!("sha256-{}.sig", Digest::of("p").hex()));
-    }
-
-    #[test]
-    fn payloads_are_of_one_image() {
-        let image = Digest::of("an image");
-        check_payload(TEXT.as_bytes(), &image).unwrap();
-        let text = check_payload(TEXT.as_bytes(), &Digest::of("another")).unwrap_err().chain();
-        assert!(text.contains(&image.hex()) && text.contains(&Digest::of("another").hex()), "{text}");
-        let refused = |from: &str, to: &str| check_payload(TEXT.replace(from, to).as_bytes(), &image).unwrap_err().chain();
-        assert!(refused("cosign container", "atomic container").contains("\"atomic container image signature\""));
-        assert!(refused("sha256:", "").contains("names no image"));
-        assert!(refused("critical", "uncritical").contains("no signature's payload"));
-        assert!(refused("null}", "null").contains("no signature's payload"));
-        // Of two digests a reader must not choose.
-        let twice = format!(r#""docker-manifest-digest":"{}","docker-manifest-digest""#, Digest::of("another"));
-        assert!(refused(r#""docker-manifest-digest""#, &twice).contains("duplicate field"));
     }
 
     fn openssl(folder: &Path, arguments: &str) {

@@ -1,0 +1,95 @@
+//! Credential helpers: programs that keep what others must not read (docker-credential-helpers, "Development").
+
+use crate::model::{Context, Fault, Outcome};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What helpers say of hosts that they know nothing of (docker-credential-helpers, `credentials/error.go`).
+const NOT_FOUND: &str = "credentials not found in native keychain";
+
+/// Which hosts a file names a helper for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// One (`credHelpers`).
+    Host,
+    /// All (`credsStore`); files are shared with hosts that have no such program.
+    All,
+}
+
+/// A program that has credentials, as a file names it.
+pub struct Helper {
+    pub name: String,
+    file: PathBuf,
+    scope: Scope,
+}
+
+impl Helper {
+    /// The one that a file names.
+    ///
+    /// # Errors
+    /// A name that could lead elsewhere.
+    pub fn named(name: Option<&Value>, file: &Path, scope: Scope) -> Outcome<Option<Self>> {
+        let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) else { return Ok(None) };
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+            return Err(Fault::new(format!("{} names a credential helper {name:?}", file.display()))
+                .hint("such a name has letters, digits and `.` `_` `-` only"));
+        }
+        Ok(Some(Self { name: name.to_owned(), file: file.to_owned(), scope }))
+    }
+
+    fn program(&self) -> String {
+        format!("docker-credential-{}", self.name)
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, named in {},", self.program(), self.file.display())
+    }
+
+    /// Something wrong with it.
+    pub fn fault(&self, what: &str) -> Fault {
+        Fault::new(format!("{} {what}", self.describe()))
+    }
+
+    /// Runs it; nothing where it is not there or knows nothing.
+    ///
+    /// # Errors
+    /// A helper for this host that is not there; one that fails.
+    pub fn run(&self, path: Option<&OsStr>, verb: &str, input: &str) -> Outcome<Option<String>> {
+        let Some(program) = locate(path, &self.program()) else {
+            return match self.scope {
+                Scope::All => Ok(None),
+                Scope::Host => Err(self.fault("is not installed").hint("install it, or take its name out of the file")),
+            };
+        };
+        let failed = || format!("{} failed to {verb}", self.describe());
+        let mut command = Command::new(program);
+        command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().doing(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that does not read says below what is wrong with it.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output().doing(failed)?;
+        let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() {
+            return Ok(Some(said.into_owned()));
+        }
+        if said.contains(NOT_FOUND) {
+            return Ok(None);
+        }
+        let why = [said.trim(), complaint.trim()].into_iter().find(|text| !text.is_empty());
+        Err(Fault::caused(failed(), why.map_or_else(|| output.status.to_string(), str::to_owned)))
+    }
+}
+
+/// A program in a search path, which is `PATH` where none is given; folders that depend on where one is do not count.
+fn locate(path: Option<&OsStr>, program: &str) -> Option<PathBuf> {
+    let path = path.map(OsStr::to_owned).or_else(|| std::env::var_os("PATH"))?;
+    let mut places = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(program));
+    places.find(|path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0))
+}
