@@ -411,11 +411,13 @@ fn a_command_for_one_step_and_the_state_before_it() {
     let mut child = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     std::thread::sleep(std::time::Duration::from_secs(2));
-    std::io::Write::write_all(&mut stdin, b"cat /state; echo $((6*7)); exit\n").unwrap();
+    // What ended too early says why in what it wrote.
+    let sent = std::io::Write::write_all(&mut stdin, b"cat /state; echo $((6*7)); exit\n");
     std::thread::sleep(std::time::Duration::from_secs(1));
     drop(stdin);
     let out = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
+    assert!(sent.is_ok(), "{sent:?}: {text}");
     assert!(text.contains("before `run echo after") && text.contains("before\r\n42"), "{text}");
     assert!(!out.status.success(), "the build failed all the same");
     world.ok(&["down"]);
