@@ -10,7 +10,12 @@ use std::collections::BTreeSet;
 pub enum Progress {
     Planned(Plan),
     Resolving,
-    Resolved(usize),
+    /// How much the lock pins.
+    Resolved {
+        packages: usize,
+        images: usize,
+        remotes: usize,
+    },
     Build(Event),
     /// Why a step runs.
     Why {

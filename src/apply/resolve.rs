@@ -32,7 +32,7 @@ pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Repor
     fetched(loaded, update, &mut new, &store)?;
     write(loaded, &old, &new)?;
     let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
-    reporter.report(Progress::Resolved(packages));
+    reporter.report(Progress::Resolved { packages, images: new.images.len(), remotes: new.remotes.len() });
     Ok((old, new))
 }
 

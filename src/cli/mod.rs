@@ -25,16 +25,16 @@ use ui::Ui;
 #[command(name = "stead", version, propagate_version = true, disable_help_subcommand = true, infer_long_args = true)]
 struct Arguments {
     /// The project's folder; else the current one, or the nearest above it with a project file.
-    #[arg(short = 'C', value_name = "DIR", global = true)]
+    #[arg(short = 'C', value_name = "DIR", global = true, display_order = 900)]
     folder: Option<PathBuf>,
     /// The project file.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: Option<String>,
     /// Apply a profile; may be given often.
-    #[arg(long = "profile", value_name = "NAME", global = true)]
+    #[arg(long = "profile", value_name = "NAME", global = true, display_order = 901)]
     profiles: Vec<String>,
     /// Set a parameter; may be given often.
-    #[arg(long = "set", value_name = "NAME=VALUE", global = true)]
+    #[arg(long = "set", value_name = "NAME=VALUE", global = true, display_order = 902)]
     set: Vec<String>,
     #[command(subcommand)]
     command: Command,
@@ -214,4 +214,21 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
 fn nearest_project(file: &str) -> PathBuf {
     let Ok(here) = std::env::current_dir() else { return PathBuf::from(".") };
     here.ancestors().find(|folder| folder.join(file).is_file()).map_or_else(|| here.clone(), Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    /// The arguments of a command and its subcommands that say nothing of themselves.
+    fn silent(command: &clap::Command, found: &mut Vec<String>) {
+        let shown = command.get_arguments().filter(|argument| !argument.is_hide_set() && argument.get_help().is_none());
+        found.extend(shown.map(|argument| format!("{} {}", command.get_name(), argument.get_id())));
+        command.get_subcommands().for_each(|inner| silent(inner, found));
+    }
+
+    #[test]
+    fn every_argument_says_what_it_is() {
+        let mut found = Vec::new();
+        silent(&super::command(), &mut found);
+        assert!(found.is_empty(), "{found:?}");
+    }
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 /// Example: stead bundle shop.stead
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
+    /// Where to write it.
     file: PathBuf,
     /// Refuse to resolve what is not locked.
     #[arg(long)]

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 pub struct Tag {
     /// An `image` of the project, a name, a digest's beginning, or PROJECT/IMAGE.
     image: String,
+    /// The further name, as Docker's users write it.
     name: String,
 }
 
@@ -48,6 +49,7 @@ pub struct Load {
 pub struct Import {
     /// The tar, plain or compressed; `-` is standard input.
     file: PathBuf,
+    /// The image's name, as Docker's users write it.
     name: String,
     /// The command that its containers run.
     #[arg(long, num_args = 1.., value_name = "WORD")]

@@ -53,6 +53,7 @@ pub struct Push {
 pub struct Login {
     /// The registry; the default one if not given.
     registry: Option<String>,
+    /// The user's name; asked for if not given.
     #[arg(short, long)]
     username: Option<String>,
     /// Read the password from standard input.
@@ -74,6 +75,7 @@ pub struct Logout {
 pub struct Search {
     /// A word of names or descriptions; HOST/WORD searches another registry.
     word: String,
+    /// The most that are listed.
     #[arg(long, default_value_t = 25)]
     limit: usize,
     /// Print the list for programs.
@@ -157,7 +159,12 @@ fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, argu
     for reference in references {
         context.ui.result(&format!("{reference} {}", pushed.digest));
     }
-    context.ui.say(&format!("sent {} of {} parts; the registry had the others", pushed.sent, pushed.parts));
+    let (sent, all) = (pushed.sent, pushed.parts);
+    context.ui.say(&match all - sent {
+        0 => format!("sent {all} parts"),
+        _ if sent == 0 => format!("the registry had all {all} parts"),
+        _ => format!("sent {sent} of {all} parts; the registry had the others"),
+    });
     Ok(())
 }
 

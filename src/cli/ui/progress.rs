@@ -74,8 +74,15 @@ impl Reporter for Shown {
         match progress {
             Progress::Planned(plan) if self.plan => self.lasting(plan_text(&plan, color).trim_end()),
             Progress::Planned(_) => {}
-            Progress::Resolving => self.passing("resolving packages …"),
-            Progress::Resolved(packages) => self.lasting(&format!("locked {packages} packages in stead.lock")),
+            Progress::Resolving => self.passing("resolving …"),
+            Progress::Resolved { packages, images, remotes } => {
+                let kinds = [(packages, "package"), (images, "image"), (remotes, "download")];
+                let counted = |(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+                let parts: Vec<String> = kinds.into_iter().filter(|(count, _)| *count > 0).map(counted).collect();
+                if !parts.is_empty() {
+                    self.lasting(&format!("locked {} in stead.lock", parts.join(", ")));
+                }
+            }
             Progress::Download { done, total } if done < total => {
                 self.passing(&format!("fetching {} of {}", Size(done), Size(total)))
             }
