@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -233,8 +234,13 @@ fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Outcome<()> {
         let (from, to) = (bundle.with_file_name(secret), folder.join(secret));
         let Ok(bytes) = fs::read(&from) else { continue };
         let failed = || format!("cannot take the secret {}", from.display());
-        fs::create_dir_all(to.parent().unwrap_or(folder)).doing(failed)?;
-        crate::sys::write_atomic(&to, &bytes, 0o600).doing(failed)?;
+        // The project's own links lead nowhere but into it.
+        let root = File::open(folder).doing(failed)?;
+        let parent = to.parent().and_then(|parent| parent.strip_prefix(folder).ok()).unwrap_or(Path::new(""));
+        let parent = crate::sys::make_folders_in_root(&root, parent, 0o755).doing(failed)?;
+        let name = to.file_name().unwrap_or_default();
+        let place = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
+        crate::sys::write_atomic(&place, &bytes, 0o600).doing(failed)?;
     }
     Ok(())
 }
@@ -249,7 +255,8 @@ fn first(path: &Path) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes the project's files and the results of its steps. Links come last: nothing is written through them.
+/// Takes the project's files and the results of its steps. Links come last, and none stands behind another:
+/// nothing is written through them.
 fn take(path: &Path, folder: &Path) -> Outcome<()> {
     let damaged = || "it is damaged".to_owned();
     let mut archive = tar::Archive::new(File::open(path).doing(damaged)?);
@@ -272,6 +279,7 @@ fn take(path: &Path, folder: &Path) -> Outcome<()> {
         };
         let failed = || format!("cannot write {}", target.display());
         match entry.header().entry_type() {
+            kind if kind != tar::EntryType::Regular && name.starts_with("stead/results") => return Err(Fault::new(damaged())),
             tar::EntryType::Directory => fs::create_dir_all(&target).doing(failed)?,
             tar::EntryType::Symlink => {
                 let link = entry.link_name().doing(damaged)?.ok_or_else(|| Fault::new(damaged()))?.into_owned();
@@ -289,6 +297,10 @@ fn take(path: &Path, folder: &Path) -> Outcome<()> {
     }
     for (target, link) in links {
         let failed = || format!("cannot write {}", target.display());
+        let is_link = |path: &&Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+        if let Some(other) = target.ancestors().skip(1).take_while(|path| *path != folder).find(is_link) {
+            return Err(Fault::new(format!("{} leads through the link {}", target.display(), other.display())));
+        }
         fs::create_dir_all(target.parent().unwrap_or(folder)).doing(failed)?;
         symlink(link, &target).doing(failed)?;
     }

@@ -310,6 +310,16 @@ fn near(home: &Home, text: &str, fault: Fault) -> Fault {
     }
 }
 
+/// A registry's host, out of the URL that many registries tell their users to log in at.
+fn bare(text: &str) -> &str {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    ["/v1", "/v2"]
+        .iter()
+        .find_map(|version| host.trim_end_matches('/').strip_suffix(version))
+        .unwrap_or(host)
+        .trim_end_matches('/')
+}
+
 /// Logs in at a registry.
 ///
 /// # Errors
@@ -320,7 +330,7 @@ pub fn login(
     reporter: &dyn Reporter,
 ) -> Outcome<(String, crate::registry::Kept)> {
     with(reporter, |registries| {
-        let host = host.unwrap_or_else(|| registries.default_host()).to_owned();
+        let host = bare(host.unwrap_or_else(|| registries.default_host())).to_owned();
         let kept = registries.login(&host, credentials)?;
         Ok((host, kept))
     })
@@ -332,7 +342,7 @@ pub fn login(
 /// A place that cannot be written.
 pub fn logout(host: Option<&str>) -> Outcome<(String, Vec<String>)> {
     let registries = Registries::open(Arc::default())?;
-    let host = host.unwrap_or_else(|| registries.default_host()).to_owned();
+    let host = bare(host.unwrap_or_else(|| registries.default_host())).to_owned();
     let gone = registries.logout(&host)?;
     Ok((host, gone))
 }
@@ -343,4 +353,17 @@ pub fn logout(host: Option<&str>) -> Outcome<(String, Vec<String>)> {
 /// A registry that cannot be reached, or offers no search.
 pub fn search(host: Option<&str>, word: &str, limit: usize, reporter: &dyn Reporter) -> Outcome<Vec<crate::registry::Hit>> {
     with(reporter, |registries| registries.search(host.unwrap_or_else(|| registries.default_host()), word, limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_may_be_written_as_urls() {
+        for text in ["ghcr.io", "https://ghcr.io", "http://ghcr.io/", "https://ghcr.io/v2/", "ghcr.io/v1"] {
+            assert_eq!(bare(text), "ghcr.io", "{text}");
+        }
+        assert_eq!(bare("https://127.0.0.1:5000/"), "127.0.0.1:5000");
+    }
 }

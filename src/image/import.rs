@@ -123,7 +123,8 @@ pub fn import(
     let identity = Digest::of(manifest);
     let config_digest = described.config.digest()?;
     pin(&[identity, config_digest])?;
-    let config_bytes = match store.blob(&config_digest) {
+    // After a power cut its content may be another.
+    let config_bytes = match store.blob(&config_digest).filter(|bytes| Digest::of(bytes) == config_digest) {
         Some(bytes) => bytes,
         None => small(blobs, &described.config).doing(|| "cannot read the image's configuration".into())?,
     };
@@ -132,7 +133,14 @@ pub fn import(
         let (layers, known) = (described.layers.len(), diff_ids.len());
         return Err(Fault::new(format!("the manifest has {layers} layers, and the configuration tells of {known}")));
     }
-    let work: Vec<(&Descriptor, Digest)> = described.layers.iter().zip(diff_ids).collect();
+    let all: Vec<(&Descriptor, Digest)> = described.layers.iter().zip(diff_ids).collect();
+    // One may stand there more than once.
+    let mut work: Vec<&(&Descriptor, Digest)> = Vec::new();
+    for one in &all {
+        if !work.iter().any(|other| other.0.digest == one.0.digest && other.1 == one.1) {
+            work.push(one);
+        }
+    }
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
     let found: Mutex<Vec<Option<Taken>>> = Mutex::new(work.iter().map(|_| None).collect());
     // More than there are cores: some wait for the network.
@@ -142,7 +150,7 @@ pub fn import(
             scope.spawn(|| {
                 while failed.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((descriptor, diff_id)) = work.get(index) else { return };
+                    let Some((descriptor, diff_id)) = work.get(index).copied() else { return };
                     match layer(store, descriptor, diff_id, blobs, pin) {
                         Ok(taken) => found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(taken),
                         Err(fault) => {
@@ -164,7 +172,11 @@ pub fn import(
     if let Some(fault) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(fault);
     }
-    let layers: Vec<LayerInfo> = taken.into_iter().map(|one| one.info).collect();
+    let known: Vec<LayerInfo> = taken.into_iter().map(|one| one.info).collect();
+    let same = |layer: &&LayerInfo, one: &(&Descriptor, Digest)| {
+        layer.diff_id == one.1 && layer.blob.as_ref().is_some_and(|blob| one.0.digest == blob.digest.to_string())
+    };
+    let layers: Vec<LayerInfo> = all.iter().filter_map(|one| known.iter().find(|layer| same(layer, one)).cloned()).collect();
     store.put_blob(&config_bytes)?;
     store.put_blob(manifest)?;
     let image = Image { digest: identity, config, layers };

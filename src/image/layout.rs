@@ -3,6 +3,7 @@
 //! Owns finding an image and its parts in them; taking it into the store is `import`'s.
 
 use super::import::{Blobs, Descriptor, LONGEST, Manifest, digest, import, small};
+use super::unpack::Compression;
 use crate::model::{Context, Digest, Fault, Outcome, nearest};
 use crate::plan::{Config, Image};
 use crate::store::Store;
@@ -297,8 +298,11 @@ impl Layout {
         let tags = |one: &Value| -> Vec<String> {
             one["RepoTags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
         };
-        let named: Vec<&Value> =
-            all.iter().filter(|one| name.is_none_or(|wanted| tags(one).iter().any(|tag| means(tag, wanted)))).collect();
+        let fitting = |fits: &dyn Fn(&str, &str) -> bool| -> Vec<&Value> {
+            all.iter().filter(|one| name.is_none_or(|wanted| tags(one).iter().any(|tag| fits(tag, wanted)))).collect()
+        };
+        let exact = fitting(&|tag, wanted| tag == wanted);
+        let named = if exact.is_empty() { fitting(&means) } else { exact };
         let known: Vec<String> = all.iter().flat_map(tags).collect();
         let chosen = match named.as_slice() {
             [one] => one,
@@ -331,14 +335,24 @@ impl Layout {
             let mut start = [0; 8];
             let opened = || self.place.file(name).doing(|| format!("cannot read {name}"));
             let length = opened()?.read(&mut start).doing(|| format!("cannot read {name}"))?;
-            let own = if super::unpack::is_archive(&start[..length]) {
-                Digest::of_stream(opened()?).doing(|| format!("cannot read {name}"))?
-            } else {
-                diff_id
+            let compression = super::unpack::compression(&start[..length]);
+            let own = match compression {
+                Some(_) => Digest::of_stream(opened()?).doing(|| format!("cannot read {name}"))?,
+                None => diff_id,
             };
             self.named.insert(own, name.to_owned());
-            layers
-                .push(json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": own.to_string(), "size": size }));
+            // Other tools believe what it says of them.
+            let ending = match compression {
+                None => "",
+                Some(Compression::Gzip) => "+gzip",
+                Some(Compression::Zstd) => "+zstd",
+                Some(other) => {
+                    return Err(Fault::new(format!("{name} is compressed with {other:?}, which images are not"))
+                        .hint("use gzip or zstd, or no compression"));
+                }
+            };
+            let kind = format!("application/vnd.oci.image.layer.v1.tar{ending}");
+            layers.push(json!({ "mediaType": kind, "digest": own.to_string(), "size": size }));
         }
         let manifest = json!({
             "schemaVersion": 2,
@@ -380,6 +394,11 @@ pub fn for_platform(manifest: &[u8]) -> Outcome<Option<Digest>> {
     };
     let fitting = all.iter().filter(|one| platform_fits(one)).min_by_key(rank).ok_or_else(|| no_platform(&all))?;
     digest(fitting["digest"].as_str().unwrap_or_default()).map(Some)
+}
+
+/// Whether a manifest is a list of others.
+pub fn is_list(manifest: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(manifest).is_ok_and(|value| value["manifests"].is_array())
 }
 
 /// The manifests that a list names, by platform.

@@ -16,6 +16,6 @@ pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_u
 pub use config::{load, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, LONGEST, Manifest, import, refuse_schema_1, small};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_whiteout, write_tar};
-pub use layout::{Archive, for_platform, named_parts, platforms, small_file};
+pub use layout::{Archive, for_platform, is_list, named_parts, platforms, small_file};
 pub use signature::{Claim, PublicKey, bundles_in, check_bundle, check_payload, may_be_bundles, signature_tag, signatures};
 pub use unpack::{Bounded, Headers, Rules, Tree, allowance, decompressed, is_archive};

@@ -369,7 +369,8 @@ pub enum Compression {
     Zstd,
 }
 
-fn compression(start: &[u8]) -> Option<Compression> {
+/// How it is, if it is.
+pub fn compression(start: &[u8]) -> Option<Compression> {
     let marks: [(&[u8], Compression); 4] = [
         (&[0x1f, 0x8b], Compression::Gzip),
         (b"BZh", Compression::Bzip2),

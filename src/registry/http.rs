@@ -1,27 +1,29 @@
 //! One registry over HTTP: requests that carry what it wants to see, repeated where that may help.
 //!
-//! Owns schemes, certificates, authentication and patience. What is asked for is the callers' to say.
+//! Owns schemes, certificates and patience. What is asked for is the callers' to say.
 
-use super::challenge::{Challenge, challenges};
+use super::answer::{pause, retry_after, said};
 use super::credentials::Credentials;
 use super::settings::{Endpoint, Identity, Security};
 use crate::model::{Context, Fault, Outcome};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{CONTENT_LENGTH, LOCATION};
 use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How often a request is made before it counts as failed.
 pub const TRIES: u32 = 5;
 /// The longest that a registry may make us wait at a time.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest that a short answer may take.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// How long an answer to a question may take to begin.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long what was sent may take to be kept: registries move large parts from store to store.
+const KEEPING: Duration = Duration::from_secs(600);
+/// The slowest line that something is sent over, in bytes in a second.
+const SLOWEST: u64 = 16 << 10;
 /// How far a registry may send us on.
 const REDIRECTIONS: usize = 10;
 
@@ -41,14 +43,16 @@ pub struct Remote {
     answered: AtomicBool,
     /// Whether it could not be reached at all, or is no good.
     down: AtomicBool,
-    credentials: Option<Credentials>,
+    /// Whether it refused parts in chunks.
+    whole: AtomicBool,
+    pub credentials: Option<Credentials>,
     /// What was accepted last, by the scope it is for.
-    known: Mutex<HashMap<String, String>>,
+    pub known: Mutex<HashMap<String, String>>,
     tell: Tell,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Scheme {
+pub enum Scheme {
     Checked,
     Unchecked,
     Plain,
@@ -66,8 +70,10 @@ pub enum Wish {
 }
 
 /// Why a request has no answer.
-enum Trouble {
+pub enum Trouble {
     Http(reqwest::Error),
+    /// What may be over in a moment.
+    Passing(Fault),
     Refused(Fault),
 }
 
@@ -82,8 +88,20 @@ impl Remote {
         let careless = || built(&endpoint, builder(&endpoint, Who::Known)?.tls_danger_accept_invalid_certs(true));
         let careless = (endpoint.security == Security::Unchecked).then(careless).transpose()?;
         let scheme = Mutex::new(Scheme::Checked);
-        let (answered, down) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { endpoint, client, stranger, careless, scheme, answered, down, credentials, known: Mutex::default(), tell })
+        let [answered, down, whole] = [(); 3].map(|()| AtomicBool::new(false));
+        Ok(Self {
+            endpoint,
+            client,
+            stranger,
+            careless,
+            scheme,
+            answered,
+            down,
+            whole,
+            credentials,
+            known: Mutex::default(),
+            tell,
+        })
     }
 
     /// As people know it.
@@ -108,23 +126,33 @@ impl Remote {
         self.down.load(Ordering::Relaxed)
     }
 
+    /// Whether parts may be sent to it in chunks, as far as is known.
+    pub fn takes_chunks(&self) -> bool {
+        !self.whole.load(Ordering::Relaxed)
+    }
+
+    pub fn send_whole_from_now_on(&self) {
+        self.whole.store(true, Ordering::Relaxed);
+    }
+
     /// Asks it no more, as long as there is another: it sent damaged bytes.
     pub fn pass_over(&self) {
         self.down.store(true, Ordering::Relaxed);
     }
 
     /// Whether a URL is the registry's own: scheme, host and port.
-    fn is_own(&self, url: &Url) -> bool {
+    pub fn is_own(&self, url: &Url) -> bool {
         Url::parse(&self.url("/")).is_ok_and(|own| own.origin() == url.origin())
     }
 
-    fn scheme(&self) -> Scheme {
+    /// How it is spoken to.
+    pub fn scheme(&self) -> Scheme {
         *self.scheme.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The client that a URL is asked with: our certificate is for the registry itself.
-    fn client_for(&self, url: &str) -> &Client {
-        let own = Url::parse(url).is_ok_and(|url| self.is_own(&url));
+    pub fn client_for(&self, url: &Url) -> &Client {
+        let own = self.is_own(url);
         match (self.scheme(), &self.careless, &self.stranger) {
             (_, _, Some(stranger)) if !own => stranger,
             (Scheme::Unchecked, Some(careless), _) => careless,
@@ -181,9 +209,13 @@ impl Remote {
             let fault = match answer {
                 // Only the registry itself is told who asks.
                 Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !refused && self.is_own(answer.url()) => {
-                    refused = true;
-                    self.authenticate(answer.headers(), &wish).await?;
-                    continue;
+                    match self.authenticate(answer.headers(), &wish).await {
+                        Ok(()) => {
+                            refused = true;
+                            continue;
+                        }
+                        Err(trouble) => self.weigh(trouble)?,
+                    }
                 }
                 Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED || answer.status() == StatusCode::FORBIDDEN => {
                     return Err(self.denied(answer).await);
@@ -210,18 +242,33 @@ impl Remote {
                 }
                 Ok(answer) if answer.status().is_server_error() => said(&self.endpoint.host, answer).await,
                 Ok(answer) => return Ok(answer),
-                Err(Trouble::Refused(fault)) => return Err(fault),
                 Err(Trouble::Http(error)) if self.step_down(&error, used) => continue,
-                Err(Trouble::Http(error)) if error.is_builder() || is_certificate(&error) => return Err(self.unreachable(error)),
-                Err(Trouble::Http(error)) => self.unreachable(error),
+                Err(trouble) => self.weigh(trouble)?,
             };
             attempt += 1;
             // Where nobody listens nobody will in a second.
             if attempt >= tries || fault.code() == NOBODY {
-                self.down.store(!self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
+                self.down.fetch_or(!self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
                 return Err(fault.exit(1));
             }
             tokio::time::sleep(pause(attempt)).await;
+        }
+    }
+
+    /// The fault of what may be tried again.
+    ///
+    /// # Errors
+    /// The fault of what may not.
+    fn weigh(&self, trouble: Trouble) -> Outcome<Fault> {
+        match trouble {
+            Trouble::Refused(fault) => Err(fault),
+            Trouble::Passing(fault) => Ok(fault),
+            Trouble::Http(error) => {
+                let last = error.is_builder() || is_certificate(&error);
+                let other = error.url().filter(|url| !self.is_own(url)).and_then(Url::host_str).map(str::to_owned);
+                let fault = unreachable(other.as_ref().unwrap_or(&self.endpoint.host), error);
+                if last { Err(fault.exit(1)) } else { Ok(fault) }
+            }
         }
     }
 
@@ -236,8 +283,7 @@ impl Remote {
         let scheme = self.scheme();
         let mut url = self.url(path);
         for _ in 0..REDIRECTIONS {
-            let client = self.client_for(&url);
-            let mut request = more(client.request(method.clone(), &url)).build().map_err(Trouble::Http)?;
+            let mut request = more(self.client.request(method.clone(), &url)).build().map_err(Trouble::Http)?;
             if request.url().scheme() == "http" && scheme != Scheme::Plain {
                 // Behind a proxy that speaks TLS for them registries name themselves so.
                 let own = request.url().host_str().map(str::to_owned);
@@ -248,7 +294,7 @@ impl Remote {
                 }
             }
             self.sign(&mut request, wish);
-            let answer = client.execute(request).await.map_err(Trouble::Http)?;
+            let answer = self.execute(request).await?;
             let reads = matches!(*method, Method::GET | Method::HEAD);
             let further = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             match further.map(|further| answer.url().join(further)) {
@@ -259,95 +305,18 @@ impl Remote {
         Err(Trouble::Refused(Fault::new(format!("{} leads from place to place without an end", self.endpoint.host))))
     }
 
-    /// Adds what the registry accepted last; another host, scheme or port never sees it.
-    fn sign(&self, request: &mut Request, wish: &Wish) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) =
-            known.get(&self.scope(wish)).and_then(|value| value.parse().ok()).filter(|_| self.is_own(request.url()))
-        {
-            request.headers_mut().insert(AUTHORIZATION, value);
-        }
-    }
-
-    /// What is to be allowed, in the words of the token protocol; several stand between spaces.
-    fn scope(&self, wish: &Wish) -> String {
-        let own = |actions: &str| format!("repository:{}:{actions}", self.endpoint.repository);
-        match wish {
-            Wish::Pull => own("pull"),
-            Wish::Push => own("pull,push"),
-            Wish::Mount(other) => format!("{} repository:{other}:pull", own("pull,push")),
-            Wish::Login => String::new(),
-        }
-    }
-
-    /// Answers "who are you": with name and password, or with a token that they give.
-    async fn authenticate(&self, headers: &HeaderMap, wish: &Wish) -> Outcome<()> {
-        let asked: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
-        let all = challenges(&asked.join(", "));
-        let value = if let Some(challenge) = all.iter().find(|one| one.scheme.eq_ignore_ascii_case("bearer")) {
-            format!("Bearer {}", self.token(challenge, wish).await?)
-        } else if all.iter().any(|one| one.scheme.eq_ignore_ascii_case("basic")) {
-            let Some(Credentials::Basic { user, password }) = &self.credentials else {
-                return Err(Fault::new(format!("{} wants to know who asks", self.endpoint.host))
-                    .hint(format!("type `stead login {}`", self.endpoint.host)));
-            };
-            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
-        } else {
-            return Err(Fault::new(format!("{} wants a kind of authentication that is not known here", self.endpoint.host)));
-        };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(self.scope(wish), value);
-        Ok(())
-    }
-
-    /// A token (distribution, "Token Authentication Specification" and "OAuth 2.0").
-    async fn token(&self, challenge: &Challenge, wish: &Wish) -> Outcome<String> {
-        let realm = challenge.value("realm").unwrap_or_default();
-        let url = Url::parse(realm).doing(|| format!("{} names no place for tokens: {realm:?}", self.endpoint.host))?;
-        let near = url.host_str().is_some_and(|host| {
-            let own = Url::parse(&self.url("/")).is_ok_and(|own| own.host_str() == Some(host));
-            own || host == "localhost" || host.starts_with("127.") || host == "[::1]"
-        });
-        if url.scheme() != "https" && !(near && self.scheme() == Scheme::Plain) {
-            return Err(Fault::new(format!("{} wants the password to be sent without encryption to {url}", self.endpoint.host)));
-        }
-        let service = challenge.value("service").unwrap_or_default().to_owned();
-        let scope = Some(self.scope(wish)).filter(|scope| !scope.is_empty());
-        let scope = scope.or_else(|| challenge.value("scope").map(str::to_owned));
-        let client = self.client_for(url.as_str());
-        let request = match &self.credentials {
-            Some(Credentials::Token(refresh)) => {
-                let mut form = vec![("grant_type", "refresh_token"), ("client_id", "stead"), ("refresh_token", refresh)];
-                form.push(("service", &service));
-                form.extend(scope.as_deref().map(|scope| ("scope", scope)));
-                let body = Url::parse_with_params("http://form/", &form).doing(|| "cannot ask for a token".into())?;
-                let body = body.query().unwrap_or_default().to_owned();
-                client.post(url.clone()).header("Content-Type", "application/x-www-form-urlencoded").body(body)
-            }
-            other => {
-                let mut full = url.clone();
-                full.query_pairs_mut().append_pair("service", &service).append_pair("client_id", "stead");
-                for one in scope.iter().flat_map(|scope| scope.split(' ')) {
-                    full.query_pairs_mut().append_pair("scope", one);
-                }
-                let request = client.get(full);
-                if let Some(Credentials::Basic { user, password }) = other {
-                    request.basic_auth(user, Some(password))
-                } else {
-                    request
-                }
-            }
-        };
-        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
-        if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(self.denied(answer).await);
-        }
-        if !answer.status().is_success() {
-            return Err(said(url.host_str().unwrap_or_default(), answer).await);
-        }
-        let text = limited(answer, 1 << 20).await?;
-        let value: serde_json::Value = serde_json::from_slice(&text).doing(|| format!("{url} gave no token"))?;
-        let token = value["token"].as_str().or(value["access_token"].as_str());
-        token.map(str::to_owned).ok_or_else(|| Fault::new(format!("{url} gave no token")))
+    /// Sends one request, and waits for its answer to begin as long as that may take.
+    ///
+    /// # Errors
+    /// A connection that breaks; an answer that does not come.
+    pub async fn execute(&self, request: Request) -> Result<Response, Trouble> {
+        let length: u64 = request.headers().get(CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+        let patience = if asks { ANSWER } else { KEEPING + Duration::from_secs(length / SLOWEST) };
+        let host = request.url().host_str().unwrap_or_default().to_owned();
+        let answer = self.client_for(request.url()).execute(request);
+        let late = |_| Trouble::Passing(Fault::new(format!("{host} did not answer within {} s", patience.as_secs())));
+        tokio::time::timeout(patience, answer).await.map_err(late)?.map_err(Trouble::Http)
     }
 
     /// Goes on to the next less careful way to speak to a registry, if this one failed before any answer and
@@ -371,40 +340,6 @@ impl Remote {
         *scheme = next;
         true
     }
-
-    fn unreachable(&self, error: reqwest::Error) -> Fault {
-        let host = &self.endpoint.host;
-        let refused = nobody(&error);
-        let text = chain(&error);
-        let fault = Fault::caused(format!("cannot reach {host}"), error.without_url());
-        if text.contains("xpired") {
-            return fault.hint(format!("the certificate of {host} is out of date; whoever runs it must renew it"));
-        }
-        if text.contains("UnknownIssuer") || text.contains("self-signed") || text.contains("SelfSigned") {
-            return fault
-                .hint(format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)"));
-        }
-        if ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown"].iter().any(|alert| text.contains(alert)) {
-            return fault.hint(format!(
-                "it asks for a certificate that it knows: in config.kdl, \
-                 registry \"{host}\" client-cert=\"FILE.pem\" client-key=\"FILE.pem\""
-            ));
-        }
-        if text.contains("corrupt message") || text.contains("InvalidContentType") {
-            return fault
-                .hint(format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true"));
-        }
-        let fault = fault.hint("check that the registry runs and the network reaches it");
-        if refused { fault.exit(NOBODY) } else { fault }
-    }
-
-    async fn denied(&self, answer: Response) -> Fault {
-        let known = self.credentials.is_some();
-        let fault = said(&self.endpoint.host, answer).await;
-        let fault = Fault::caused(format!("{} does not allow it", self.name()), fault);
-        let login = format!("type `stead login {}`", self.endpoint.host);
-        fault.hint(if known { format!("the name or password may be wrong, or lack the right: {login}") } else { login })
-    }
 }
 
 /// Marks a refused connection, for the loop that would try again.
@@ -423,7 +358,6 @@ fn builder(endpoint: &Endpoint, who: Who) -> Outcome<ClientBuilder> {
     let mut builder = Client::builder()
         .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(30))
         .redirect(reqwest::redirect::Policy::none());
     if endpoint.security == Security::Loopback {
         builder = builder.no_proxy();
@@ -455,6 +389,32 @@ fn read_identity(identity: &Identity) -> Outcome<reqwest::Identity> {
     reqwest::Identity::from_pem(&pem).doing(both)
 }
 
+/// Why there is no answer, and what may help.
+fn unreachable(host: &str, error: reqwest::Error) -> Fault {
+    let refused = nobody(&error);
+    let text = chain(&error);
+    let fault = Fault::caused(format!("cannot reach {host}"), error.without_url());
+    if text.contains("xpired") {
+        return fault.hint(format!("the certificate of {host} is out of date; whoever runs it must renew it"));
+    }
+    if text.contains("UnknownIssuer") || text.contains("self-signed") || text.contains("SelfSigned") {
+        return fault
+            .hint(format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)"));
+    }
+    if ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown"].iter().any(|alert| text.contains(alert)) {
+        return fault.hint(format!(
+            "it asks for a certificate that it knows: in config.kdl, \
+             registry \"{host}\" client-cert=\"FILE.pem\" client-key=\"FILE.pem\""
+        ));
+    }
+    if text.contains("corrupt message") || text.contains("InvalidContentType") {
+        return fault
+            .hint(format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true"));
+    }
+    let fault = fault.hint("check that the registry runs and the network reaches it");
+    if refused { fault.exit(NOBODY) } else { fault }
+}
+
 /// All that an error says.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = format!("{error} {error:?}");
@@ -481,92 +441,4 @@ fn nobody(error: &reqwest::Error) -> bool {
         source = inner.source();
     }
     false
-}
-
-/// What a registry says is wrong (distribution-spec, "Error Codes").
-pub async fn said(host: &str, answer: Response) -> Fault {
-    let status = answer.status();
-    let text = limited(answer, 64 << 10).await.unwrap_or_default();
-    let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    let first = &value["errors"][0];
-    let words: Vec<&str> =
-        [first["code"].as_str(), first["message"].as_str(), value["details"].as_str()].into_iter().flatten().collect();
-    if words.is_empty() {
-        Fault::new(format!("{host} answered {status}"))
-    } else {
-        Fault::new(format!("{host} answered {status}: {}", words.join(", ")))
-    }
-}
-
-/// The body of an answer that must not be long.
-///
-/// # Errors
-/// One that is longer, or cut off.
-pub async fn limited(mut answer: Response, limit: usize) -> Outcome<Vec<u8>> {
-    let too_long = || Fault::new(format!("the answer has more than {limit} bytes"));
-    if answer.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(too_long());
-    }
-    let read = async {
-        let mut bytes = Vec::new();
-        while let Some(chunk) =
-            answer.chunk().await.map_err(reqwest::Error::without_url).doing(|| "the answer was cut off".into())?
-        {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > limit {
-                return Err(too_long());
-            }
-        }
-        Ok(bytes)
-    };
-    let late = || Fault::new(format!("the answer took longer than {} s", DEADLINE.as_secs()));
-    tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// How long a registry asks to wait (RFC 9110, 10.2.3): seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = http_date(text)?;
-    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
-}
-
-/// A date as `Wed, 21 Oct 2026 07:28:00 GMT`.
-fn http_date(text: &str) -> Option<SystemTime> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let [_, day, month, year, time, "GMT"] = words.as_slice() else { return None };
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = months.iter().position(|name| name == month)? + 1;
-    let millis = crate::image::parse_time(&format!("{year}-{month:02}-{day:0>2}T{time}Z"))?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
-}
-
-/// Before a repetition: longer each time, and never for all at the same moment.
-pub fn pause(attempt: u32) -> Duration {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
-    Duration::from_millis(u64::from(200 * attempt * attempt)).mul_f64(0.5 + f64::from(nanos % 1000) / 1000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_are_read_in_both_forms() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(retry_after(&headers), None);
-        headers.insert(RETRY_AFTER, "7".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
-        headers.insert(RETRY_AFTER, "Wed, 21 Oct 2015 07:28:00 GMT".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(Duration::ZERO));
-        let at = http_date("Wed, 21 Oct 2015 07:28:00 GMT").unwrap();
-        assert_eq!(at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_445_412_480);
-    }
-
-    #[test]
-    fn each_pause_is_longer() {
-        assert!(pause(1) < Duration::from_millis(310) && pause(4) > Duration::from_millis(1500));
-    }
 }

@@ -3,6 +3,8 @@
 //! Owns everything that is said to a registry. What an image is made of is `image`'s; where its parts are
 //! kept is the store's.
 
+mod answer;
+mod auth;
 mod blocks;
 mod challenge;
 mod compress;
@@ -12,6 +14,7 @@ mod pull;
 mod push;
 mod settings;
 mod trust;
+mod upload;
 mod wire;
 
 pub use compress::Compression;
@@ -135,7 +138,7 @@ async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcom
     let path = path.map_or_else(|_| "/v1/search".to_owned(), |url| format!("{}?{}", url.path(), url.query().unwrap_or_default()));
     let answer = remote.send(Method::GET, &path, Wish::Login, |request| request).await?;
     if answer.status().is_success() {
-        let value: serde_json::Value = serde_json::from_slice(&http::limited(answer, 4 << 20).await?).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 4 << 20).await?).unwrap_or_default();
         let hits = value["results"].as_array().into_iter().flatten();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let found = hits.map(|hit| Hit {
@@ -149,7 +152,7 @@ async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcom
     if !answer.status().is_success() {
         return Err(Fault::new(format!("{host} offers no search")));
     }
-    let value: serde_json::Value = serde_json::from_slice(&http::limited(answer, 16 << 20).await?).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 16 << 20).await?).unwrap_or_default();
     let names = value["repositories"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
     let fitting = names.filter(|name| name.contains(word));
     Ok(fitting.take(limit).map(|name| Hit { name: format!("{host}/{name}"), description: String::new(), stars: 0 }).collect())

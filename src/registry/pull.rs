@@ -3,8 +3,9 @@
 //! A stream that is cut goes on where it was, at the same place or the next one.
 
 use super::Registries;
-use super::http::{Remote, TRIES, Wish, limited, pause, said};
-use super::push::remember_origin;
+use super::answer::{limited, pause, said};
+use super::http::{Remote, TRIES, Wish};
+use super::upload::remember_origin;
 use super::wire::Wire;
 use crate::fetch::Progress;
 use crate::image::{self, Blobs, LONGEST};
@@ -17,10 +18,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What must come before a cut counts as the first again.
 const ADVANCE: u64 = 64 << 10;
+/// How long a place may send nothing in the middle of a part.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How deep a list may stand in lists.
 const LISTS: usize = 4;
 /// How many pages of a list are read.
@@ -135,14 +139,20 @@ impl Source<'_> {
     /// (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
     ///
     /// # Errors
-    /// A place that cannot be asked.
+    /// No place that can be asked.
     pub fn referrers(&self, image: &Digest) -> Outcome<Vec<Vec<u8>>> {
-        let mut found = Vec::new();
+        let (mut found, mut answered, mut failed) = (Vec::new(), false, None);
         for remote in self.usable() {
             let (remote, image) = (remote.clone(), *image);
-            found.extend(self.wire.wait(async move { referrers(&remote, &image).await })?);
+            match self.wire.wait(async move { referrers(&remote, &image).await }) {
+                Ok(indexes) => {
+                    answered = true;
+                    found.extend(indexes);
+                }
+                Err(fault) => failed = Some(fault),
+            }
         }
-        Ok(found)
+        failed.filter(|_| !answered).map_or(Ok(found), Err)
     }
 
     /// As [`Self::manifest`]; nothing where no place has it.
@@ -230,22 +240,28 @@ async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Out
     }
 }
 
-async fn referrers(remote: &Remote, image: &Digest) -> Outcome<Vec<Vec<u8>>> {
+async fn referrers(remote: &Remote, digest: &Digest) -> Outcome<Vec<Vec<u8>>> {
     let mut found = Vec::new();
-    let mut next = Some(format!("referrers/{image}"));
+    let mut next = Some(format!("referrers/{digest}"));
     while let Some(path) = next.take().filter(|_| found.len() < PAGES) {
-        let answer = remote.send(Method::GET, &path, Wish::Pull, |request| request.header("Accept", KINDS)).await?;
+        // Some have no such list, some lead to where none is: then there is the tag.
+        let answer = remote.send_once(Method::GET, &path, Wish::Pull, |request| request.header("Accept", KINDS)).await;
+        let Ok(answer) = answer else { break };
         if !answer.status().is_success() {
             break;
         }
         next = further(&answer);
-        let limit = usize::try_from(LONGEST).unwrap_or(usize::MAX);
-        found.push(limited(answer, limit).await.doing(|| format!("{} does not list what is about it", remote.name()))?);
+        match limited(answer, usize::try_from(LONGEST).unwrap_or(usize::MAX)).await {
+            Ok(index) if image::is_list(&index) => found.push(index),
+            _ => break,
+        }
     }
     if found.is_empty() {
-        let tag = format!("sha256-{}", image.hex());
+        let tag = format!("sha256-{}", digest.hex());
         match manifest(remote, &tag, None).await {
-            Ok(index) => found.push(index),
+            // Some answer with the image itself.
+            Ok(index) if image::is_list(&index) && Digest::of(&index) != *digest => found.push(index),
+            Ok(_) => {}
             Err(fault) if fault.code() == ABSENT => {}
             Err(fault) => return Err(fault),
         }
@@ -337,8 +353,8 @@ async fn from_one(
         };
         let before = *got;
         let failed = loop {
-            match answer.chunk().await {
-                Ok(Some(mut chunk)) => {
+            match tokio::time::timeout(SILENCE, answer.chunk()).await {
+                Ok(Ok(Some(mut chunk))) => {
                     let skipped = known.min(chunk.len() as u64);
                     known -= skipped;
                     let _ = chunk.split_to(usize::try_from(skipped).unwrap_or(0));
@@ -349,14 +365,15 @@ async fn from_one(
                         return Ok(());
                     }
                 }
-                Ok(None) if *got >= size => return Ok(()),
-                Ok(None) => break Fault::new(format!("{} ended after {got} of {size} bytes", remote.name())),
-                Err(error) => {
+                Ok(Ok(None)) if *got >= size => return Ok(()),
+                Ok(Ok(None)) => break Fault::new(format!("{} ended after {got} of {size} bytes", remote.name())),
+                Ok(Err(error)) => {
                     break Fault::caused(
                         format!("{} was cut off after {got} of {size} bytes", remote.name()),
                         error.without_url(),
                     );
                 }
+                Err(_) => break Fault::new(format!("{} fell silent after {got} of {size} bytes", remote.name())),
             }
         };
         // A registry that gives a few bytes at a time does not get on.

@@ -11,6 +11,7 @@
 )]
 
 mod build;
+mod bundles;
 mod containers;
 mod crash;
 mod death;

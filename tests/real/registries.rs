@@ -318,6 +318,125 @@ fn an_upload_that_is_cut_goes_on() {
 }
 
 #[test]
+fn registries_that_take_no_chunks_are_sent_all_at_once() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let (_folder, made) = sample(&[9_000_000, 1000]);
+    let no = |status| Act::Answer(status, Vec::new(), String::new());
+    // One refuses the first chunk; the other takes them, and refuses what they make.
+    let patch = || Fault { method: "PATCH", path: "/uploads/", times: 99, act: no(405) };
+    let put = || Fault { method: "PUT", path: "digest=", times: 1, act: no(400) };
+    for (what, faults) in [("chunks", vec![patch()]), ("the end", vec![put()])] {
+        let proxy = Proxy::before(&registry.address, faults);
+        let (_world, stead) = configured("no-chunks", "");
+        let digest = stead(&["load", "-i", made.to_str().unwrap()]).out.split_whitespace().nth(1).unwrap().to_owned();
+        let name = format!("{}/{}:1", proxy.address, what.replace(' ', "-"));
+        let ran = stead(&["push", &digest, &name]);
+        assert_eq!((ran.code, ran.out.as_str()), (0, format!("{name} {digest}\n").as_str()), "{what}: {}", ran.err);
+        let (_other, there) = configured("no-chunks-pull", "");
+        assert_eq!(there(&["pull", &name]).code, 0, "{what}");
+    }
+}
+
+#[test]
+fn what_was_compressed_is_not_lost_with_the_push() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let refuse = |times| Fault { method: "POST", path: "/uploads/", times, act: Act::Answer(403, Vec::new(), String::new()) };
+    let proxy = Proxy::before(&registry.address, vec![refuse(99)]);
+    let world = World::new("refused-push", "image \"app\" { copy \"numbers\" to=\"/numbers\"; }\n");
+    // Nobody compressed it before.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    world.write("numbers", &format!("{now}"));
+    world.ok(&["build"]);
+    let blobs = || std::fs::read_dir(world.root.join("store/blobs")).unwrap().count();
+    let before = blobs();
+    let ran = world.fails(&["push", "app", &format!("{}/app:1", proxy.address)]);
+    assert!(ran.err.contains("does not allow it"), "{}", ran.err);
+    assert!(blobs() > before);
+}
+
+#[test]
+fn a_token_server_that_stumbles_is_asked_again() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[1000]);
+    let open = Registry::plain();
+    publish(&made, &open, "app:1");
+    let stumble =
+        |times, status| Fault { method: "GET", path: "/token", times, act: Act::Answer(status, Vec::new(), String::new()) };
+    let token = |text: &str| Fault {
+        method: "GET",
+        path: "/token",
+        times: 99,
+        act: Act::Answer(200, Vec::new(), format!("{{\"token\": \"{text}\"}}")),
+    };
+    let servers = Proxy::before(&open.address, vec![stumble(1, 503), stumble(1, 429), token("x")]);
+    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"x\"", servers.address);
+    let ask = Fault {
+        method: "GET",
+        path: "/manifests/",
+        times: 3,
+        act: Act::Answer(401, vec![("WWW-Authenticate".into(), challenge)], String::new()),
+    };
+    let proxy = Proxy::before(&open.address, vec![ask]);
+    let (_world, stead) = configured("stumbling-tokens", "");
+    let ran = stead(&["pull", &format!("{}/app:1", proxy.address)]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(servers.requests().iter().filter(|request| request.contains("/token")).count() >= 2);
+}
+
+#[test]
+fn archives_with_compressed_layers_and_like_names_are_taken_as_they_are() {
+    if !possible() {
+        return;
+    }
+    let (folder, made) = sample(&[5000]);
+    let (_other_folder, other) = sample(&[700]);
+    let archive = folder.path().join("theirs.tar");
+    let mut tar = tar::Builder::new(std::fs::File::create(&archive).unwrap());
+    let mut list = Vec::new();
+    for (layout, tag) in [(&made, "app:1"), (&other, "ghcr.io/o/app:1")] {
+        let read = |digest: &serde_json::Value| {
+            let hex = digest.as_str().unwrap().trim_start_matches("sha256:");
+            std::fs::read(layout.join("blobs/sha256").join(hex)).unwrap()
+        };
+        let index: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&read(&index["manifests"][0]["digest"])).unwrap();
+        let prefix = tag.replace(['/', ':'], "-");
+        let mut add = |name: String, bytes: Vec<u8>| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, &name, &bytes[..]).unwrap();
+            name
+        };
+        let config = add(format!("{prefix}.json"), read(&manifest["config"]["digest"]));
+        let layer = add(format!("{prefix}.tar.gz"), read(&manifest["layers"][0]["digest"]));
+        list.push(serde_json::json!({ "Config": config, "RepoTags": [tag], "Layers": [layer] }));
+    }
+    let list = serde_json::json!(list).to_string();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(list.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "manifest.json", list.as_bytes()).unwrap();
+    tar.finish().unwrap();
+    let world = world("their-archive", "");
+    let loaded = world.ok(&["load", "-i", archive.to_str().unwrap()]);
+    assert!(loaded.contains("docker.io/library/app:1 ") && loaded.contains("ghcr.io/o/app:1 "), "{loaded}");
+    // What is in it is told as what it is: other tools believe that.
+    let registry = Registry::plain();
+    world.ok(&["push", "app:1", &format!("{}/app:1", registry.address)]);
+    let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{}/app:1", registry.address)]);
+    assert!(raw.contains("layer.v1.tar+gzip"), "{raw}");
+}
+
+#[test]
 fn names_archives_and_root_file_systems() {
     if !possible() {
         return;
@@ -405,58 +524,6 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
         fresh.ok(&["save", &name, "-o", &at(format), "--format", format]);
         skopeo(&["copy", &format!("{kind}:{}", at(format)), &format!("dir:{}", at(&format!("{format}-copy")))]);
     }
-}
-
-#[test]
-fn a_bundle_comes_up_without_a_network() {
-    if !possible() {
-        return;
-    }
-    let world = World::new(
-        "sealed",
-        "image \"app\" { from \"base\"; copy \"text\" to=\"/text\"; copy \"tree/\" to=\"/tree\"; run \"cat /text > /made\"; cmd \"sleep\" \"1000\"; }\nconfig \"motd\" file=\"motd\"\nsecret \"token\" file=\"token\"\ncontainer \"app\" { image \"app\"; config \"motd\" to=\"/motd\"; secret \"token\"; }\n",
-    );
-    world.write("text", "sealed");
-    world.write("motd", "hello");
-    world.write("token", "never to be seen");
-    let long = format!("tree/{}/{}", "d".repeat(90), "f".repeat(90));
-    world.write(&long, "far");
-    std::os::unix::fs::symlink(format!("{}/{}", "d".repeat(90), "f".repeat(90)), world.folder.join("tree/link")).unwrap();
-    std::fs::create_dir_all(world.folder.join("tree/empty")).unwrap();
-    let file = tempfile::tempdir().unwrap();
-    let bundle = file.path().join("shop.stead");
-    let told = world.run(&["bundle", bundle.to_str().unwrap()]);
-    assert!(told.code == 0 && told.err.contains("left out: the secret token"), "{}", told.err);
-    let bytes = std::fs::read(&bundle).unwrap();
-    assert!(!bytes.windows(16).any(|part| part == b"never to be seen"));
-    // Another tool finds the images in it.
-    skopeo(&["inspect", &format!("oci-archive:{}:app", bundle.display())]);
-    let there = crate::registries::world("sealed-there", "");
-    let bundle = bundle.to_str().unwrap();
-    let unshared = |arguments: &[&str]| {
-        let mut command = Command::new("unshare");
-        let program = there.command(arguments);
-        command.arg("--net").arg(program.get_program()).args(program.get_args()).current_dir(&there.folder);
-        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        crate::world::Ran::from(command.output().unwrap())
-    };
-    // Secrets come from beside it.
-    let beside = file.path().join("token");
-    std::fs::write(&beside, "told here").unwrap();
-    let built = unshared(&["-f", bundle, "build", "--offline", "--frozen"]);
-    assert_eq!(built.code, 0, "{}", built.err);
-    assert!(!built.err.contains("built app"), "nothing is built again: {}", built.err);
-    let up = there.run(&["-f", bundle, "up", "--offline", "--frozen"]);
-    assert_eq!(up.code, 0, "{}", up.err);
-    let read = ["-f", bundle, "exec", "app", "cat", "/made", "/motd", "/tree/link", "/run/secrets/token"];
-    assert_eq!(there.ok(&read), "sealedhellofartold here");
-    // Results that came with it are for its own project.
-    let own = std::fs::read_dir(there.root.join("store/results")).unwrap().count();
-    assert!(own < 8, "{own} results in the store");
-    there.ok(&["-f", bundle, "down"]);
-    std::fs::write(file.path().join("half.stead"), &bytes[..bytes.len() / 2]).unwrap();
-    let half = there.fails(&["-f", file.path().join("half.stead").to_str().unwrap(), "up"]);
-    assert!(half.err.contains("half.stead"), "{}", half.err);
 }
 
 #[test]

@@ -145,4 +145,12 @@ fn bundles_that_are_attached_count_as_signatures() {
     std::fs::copy(folder.path().join("ours.pub"), paged.folder.join("key.pub")).unwrap();
     paged.ok(&["build"]);
     assert!(proxy.requests().iter().any(|request| request.ends_with("page=2")), "{:?}", proxy.requests());
+    // One that has no such list, or leads to where none is, keeps it under the tag.
+    list(&[&ours]);
+    for answer in [Act::Answer(500, Vec::new(), String::new()), Act::Answer(200, Vec::new(), "<html>".into())] {
+        let proxy = Proxy::before(&registry.address, vec![Fault { method: "GET", path: "/referrers/", times: 99, act: answer }]);
+        let tagged = asking("bundled-tag", &format!("{}/app:1", proxy.address));
+        std::fs::copy(folder.path().join("ours.pub"), tagged.folder.join("key.pub")).unwrap();
+        tagged.ok(&["build"]);
+    }
 }

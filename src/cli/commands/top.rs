@@ -65,7 +65,6 @@ fn process(pid: i32) -> Option<Process> {
     // The guard has no number in the container's own namespace, or is its init.
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
-    let command: String = command.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     if command == "stead init" && inside.len() < 3 && inside.len() > 1 {
         return None;
     }

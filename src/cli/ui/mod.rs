@@ -108,15 +108,16 @@ impl Ui {
 
     /// Warns.
     pub fn warn(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{} {text}", Style::Change.paint("warning:", self.color_err));
+        let _ = writeln!(std::io::stderr(), "{} {}", Style::Change.paint("warning:", self.color_err), harmless(text));
     }
 
     /// Shows why a command failed, and what to do.
     pub fn fault(&self, fault: &Fault) {
         let mut source = std::error::Error::source(fault);
-        let _ = writeln!(std::io::stderr(), "{} {fault}", Style::Bad.paint("error:", self.color_err));
+        let first = harmless(&fault.to_string());
+        let _ = writeln!(std::io::stderr(), "{} {first}", Style::Bad.paint("error:", self.color_err));
         while let Some(cause) = source {
-            let text = cause.to_string();
+            let text = harmless(&cause.to_string());
             let mut lines = text.lines();
             let _ = writeln!(
                 std::io::stderr(),
@@ -128,7 +129,7 @@ impl Ui {
             source = cause.source();
         }
         if let Some(advice) = fault.advice() {
-            let _ = writeln!(std::io::stderr(), "  {} {advice}", Style::Good.paint("help:", self.color_err));
+            let _ = writeln!(std::io::stderr(), "  {} {}", Style::Good.paint("help:", self.color_err), harmless(advice));
         }
     }
 
@@ -138,4 +139,9 @@ impl Ui {
             let _ = write!(std::io::stderr(), "{}", diagnostics::render(found, files, self.color_err));
         }
     }
+}
+
+/// Text of others, without what a terminal would obey.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
 }

@@ -15,7 +15,7 @@ impl Table {
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [(String, Option<Style>); N]) {
-        self.rows.push(cells.into());
+        self.rows.push(cells.map(|(text, style)| (super::harmless(&text).replace(['\n', '\t'], " "), style)).into());
     }
 
     /// Whether only headings are there.

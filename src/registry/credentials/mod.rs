@@ -159,11 +159,15 @@ impl Stores {
     pub fn keep(&self, host: &str, credentials: &Credentials) -> Outcome<Kept> {
         let (user, secret) = credentials.texts();
         let message = json!({ "ServerURL": key(host), "Username": user, "Secret": secret }).to_string();
-        for path in self.files() {
+        'files: for path in self.files() {
             for helper in Store::read(path)?.helpers(host)?.into_iter().flatten() {
                 if helper.run(self.path.as_deref(), "store", &message)?.is_some() {
                     // What was in the file would count before it.
                     self.change(host, None)?;
+                    if self.find(host, "")?.as_ref() != Some(credentials) {
+                        // So would what is in another tool's file: then it must stand before that.
+                        break 'files;
+                    }
                     return Ok(Kept::Helper(helper.name));
                 }
             }

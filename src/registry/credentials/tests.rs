@@ -1,3 +1,5 @@
+//! Where names and passwords are found, kept and forgotten, with helpers and files of the test's own.
+
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -172,6 +174,16 @@ fn a_helper_that_knows_nothing_leaves_it_to_the_rest() {
     desk.helper("one", "#!/bin/sh\necho 'the door is locked' >&2; exit 1\n");
     let fault = desk.stores.find("docker.io", "library/x").unwrap_err().chain();
     assert!(fault.contains("failed to get: the door is locked"), "{fault}");
+}
+
+#[test]
+fn what_was_kept_is_what_is_found() {
+    // An older login of another tool stands before the helper that this one has.
+    let desk = Desk::new("", &[r#"{"auths": {"a.test": {"auth": "b2xkOm9sZA=="}}}"#, r#"{"credsStore": "one"}"#]);
+    desk.helper("one", HELPER);
+    let own = desk.stores.own.clone();
+    assert_eq!(desk.stores.keep("a.test", &basic("u", "new")).unwrap(), Kept::File(own));
+    assert_eq!(desk.stores.find("a.test", "x").unwrap(), Some(basic("u", "new")));
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! What the files of stead, podman and Docker mean together.
+
 use super::*;
 
 fn files(folder: &Path, own: &str, containers: &[&str], docker: &str) -> Files {
