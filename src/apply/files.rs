@@ -120,7 +120,7 @@ fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>, place: &Path) -
 ///
 /// # Errors
 /// A container that was never started; those of copying.
-pub fn commit(instance: &Instance, name: &str, image_name: &Name) -> Outcome<Image> {
+pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[String]) -> Outcome<Image> {
     let layers = layers(instance, name)?;
     let store = Store::at(&instance.home.store);
     let _queue = instance.lock()?;
@@ -128,6 +128,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name) -> Outcome<Ima
     let made_from = record.containers.get(name).map(|container| container.image);
     let base = made_from.and_then(|digest| image::load(&store, &digest));
     let base = base.ok_or_else(|| Fault::new(format!("the image of container {name} is no longer in the store")))?;
+    let config = super::change::change(base.config.clone(), changes)?;
     let staging = store.staging()?;
     let tree = staging.join("tree");
     copy_tree(&layers.upper, &tree).map_err(|error| crate::store::disk_fault("cannot copy what the container wrote", error))?;
@@ -145,7 +146,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name) -> Outcome<Ima
     store.adopt_layer(&tree, &info)?;
     let mut all = base.layers.clone();
     all.push(info);
-    let made = image::save(&store, &base.config, &all, lock.epoch)?;
+    let made = image::save(&store, &config, &all, lock.epoch)?;
     lease.pin([&made.digest])?;
     record.commits.insert(image_name.clone(), made.digest);
     record.serial += 1;

@@ -5,6 +5,7 @@
 //! `up` or `down` starts by putting right what was left.
 
 mod bundle;
+mod change;
 mod container;
 mod converge;
 mod crash;
@@ -28,6 +29,7 @@ mod rescue;
 mod resolve;
 mod verify;
 
+pub use change::change;
 pub use bundle::{Bundled, bundle, is_bundle, unbundle};
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};

@@ -270,24 +270,12 @@ type Stop = Box<Walk>;
 impl Road<'_, '_> {
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Stop> {
         let keys = match step {
-            Step::Env(values) => {
-                self.config.env.extend(values.clone());
+            Step::Env(_) | Step::Workdir(_) | Step::User(_) | Step::Shell(_) => {
+                set(&mut self.config, step);
                 return Ok(());
             }
             Step::Arg(values) => {
                 self.args.extend(values.clone());
-                return Ok(());
-            }
-            Step::Workdir(path) => {
-                self.config.workdir.clone_from(path);
-                return Ok(());
-            }
-            Step::User(user) => {
-                self.config.user.clone_from(user);
-                return Ok(());
-            }
-            Step::Shell(words) => {
-                self.config.shell.clone_from(words);
                 return Ok(());
             }
             Step::Debian(debian) => {
@@ -422,6 +410,23 @@ pub fn copy_is_known(
 
 fn chain(layers: &[LayerInfo]) -> Vec<Digest> {
     layers.iter().map(|layer| layer.diff_id).collect()
+}
+
+/// Does what a step says of the configuration.
+fn set(config: &mut Config, step: &Step) {
+    match step {
+        Step::Env(values) => config.env.extend(values.clone()),
+        Step::Workdir(path) => config.workdir.clone_from(path),
+        Step::User(user) => config.user.clone_from(user),
+        Step::Shell(words) => config.shell.clone_from(words),
+        _ => {}
+    }
+}
+
+/// A configuration with what an image's own words change in it; its files are left as they are.
+pub fn configure(image: &crate::spec::Image, mut config: Config) -> Config {
+    image.steps.iter().for_each(|step| set(&mut config, step));
+    finish(image, config)
 }
 
 /// The configuration of the whole image: what its own nodes say over what its base says.

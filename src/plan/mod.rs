@@ -14,6 +14,7 @@ pub use address::{gateway, instance_loopback};
 pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan, step_cause};
 pub use desired::{Attached, Desired, Port};
 pub use images::{
+    configure,
     Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, copy_is_known, image_key, settings,
     step_records, walk,
 };

@@ -296,6 +296,10 @@ fn files_go_in_and_out_and_links_lead_nowhere() {
     let made = world.ok(&["commit", "c", "patched"]);
     assert!(made.starts_with("patched sha256:"), "{made}");
     assert_eq!(world.ok(&["commit", "c", "patched"]), made, "the same bytes again");
+    world.ok(&["commit", "c", "changed", "--change", "ENV GREETING=hi", "-c", "CMD [\"sh\", \"-c\", \"echo $GREETING\"]"]);
+    assert_eq!(world.ok(&["run", "-T", "files/changed"]), "hi\n");
+    let ran = world.fails(&["commit", "c", "changed", "--change", "RUN true"]);
+    assert!(ran.code == 2 && ran.err.contains("RUN true"), "{}", ran.err);
     assert!(world.ok(&["images"]).contains("files/patched"));
     world.ok(&["cp", "tree/a/b.txt", "c:/while-stopped"]);
     world.ok(&["cp", "c:/while-stopped", "back"]);

@@ -468,7 +468,7 @@ fn names_archives_and_root_file_systems() {
     assert!(
         Command::new("tar").args(["-C", root.to_str().unwrap(), "-czf", tar.to_str().unwrap(), "."]).status().unwrap().success()
     );
-    let imported = world.ok(&["import", tar.to_str().unwrap(), "rootfs:1", "--cmd", "/bin/sh"]);
+    let imported = world.ok(&["import", tar.to_str().unwrap(), "rootfs:1", "--change", "CMD [\"/bin/sh\"]"]);
     assert!(imported.starts_with("docker.io/library/rootfs:1 sha256:"), "{imported}");
     assert!(world.ok(&["image", "inspect", "rootfs:1"]).contains("/bin/sh"));
     world.ok(&["rmi", "mine:1"]);

@@ -49,13 +49,16 @@ pub struct Export {
 ///
 /// The image is kept until the project's `down` is followed by `gc`; `stead images` lists it.
 ///
-/// Example: stead commit web web-patched
+/// Example: stead commit web web-patched --change 'CMD ["nginx"]'
 #[derive(clap::Args, Debug)]
 pub struct Commit {
     /// The container or replica.
     name: String,
     /// The image's name; the container's if not given.
     image: Option<String>,
+    /// Change its configuration with an instruction of Dockerfiles; may be given often.
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
 }
 
 /// A path of a container, if the text names one; paths with a colon are written `./a:b`.
@@ -139,7 +142,7 @@ pub fn commit(arguments: &Commit, context: &Context) -> Outcome<u8> {
     let instance = context.instance();
     let name = instance.find(&arguments.name)?;
     let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).exit(2))?;
-    let made = apply::commit(&instance, &name, &image)?;
+    let made = apply::commit(&instance, &name, &image, &arguments.changes)?;
     context.ui.result(&format!("{image} {}", made.digest));
     Ok(0)
 }

@@ -44,16 +44,16 @@ pub struct Load {
 
 /// Makes an image of a root file system in a tar.
 ///
-/// Example: stead import rootfs.tar.xz mine:1
+/// Example: stead import rootfs.tar.xz mine:1 --change 'CMD ["/bin/sh"]'
 #[derive(clap::Args, Debug)]
 pub struct Import {
     /// The tar, plain or compressed; `-` is standard input.
     file: PathBuf,
     /// The image's name, as Docker's users write it.
     name: String,
-    /// The command that its containers run.
-    #[arg(long, num_args = 1.., value_name = "WORD")]
-    cmd: Vec<String>,
+    /// Change its configuration with an instruction of Dockerfiles; may be given often.
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
 }
 
 pub fn tag(arguments: &Tag, context: &Context) -> Outcome<u8> {
@@ -94,7 +94,7 @@ pub fn import(arguments: &Import, context: &Context) -> Outcome<u8> {
     } else {
         Box::new(File::open(&arguments.file).doing(|| format!("cannot open {}", arguments.file.display()))?)
     };
-    let config = Config { cmd: arguments.cmd.clone(), ..Config::default() };
+    let config = apply::change(Config::default(), &arguments.changes)?;
     let shown = Shown::new(&context.ui, false);
     let made = apply::import(&context.options.home, from, &arguments.name, &config);
     shown.clear();
