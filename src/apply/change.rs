@@ -5,8 +5,20 @@ use crate::plan::{Config, configure};
 use crate::spec::{Choices, Inherited, Outside, Severity, Sources, load};
 
 /// The instructions that Docker's `commit` and `import` take.
-const KNOWN: &[&str] =
-    &["CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"];
+const KNOWN: &[&str] = &[
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
 
 /// A project of one image, made by the instructions.
 struct Given<'g> {
@@ -87,7 +99,15 @@ mod tests {
             onbuild: vec!["RUN a".into()],
             ..Config::default()
         };
-        let changes = ["CMD [\"nginx\", \"-g\"]", "env PATH=/opt:$PATH", "WORKDIR app", "EXPOSE 80", "USER www", "LABEL a=b", "ONBUILD RUN b"];
+        let changes = [
+            "CMD [\"nginx\", \"-g\"]",
+            "env PATH=/opt:$PATH",
+            "WORKDIR app",
+            "EXPOSE 80",
+            "USER www",
+            "LABEL a=b",
+            "ONBUILD RUN b",
+        ];
         let made = changed(&base, &changes).unwrap();
         assert_eq!(made.cmd, ["nginx", "-g"]);
         assert_eq!((made.env["PATH"].as_str(), made.workdir.as_str(), made.user.as_str()), ("/opt:/bin", "/srv/app", "www"));
@@ -102,7 +122,7 @@ mod tests {
     fn mistakes_are_told_with_the_change_they_are_in() {
         for (changes, says, help) in [
             (&["RUN rm -rf /"][..], "RUN rm", "one instruction"),
-            (&["CDM x"], "CDM x", "write CMD"),
+            (&["ENTRYPIONT x"], "ENTRYPIONT x", "write ENTRYPOINT"),
             (&["FROM other"], "FROM other", ""),
             (&["USER a\nRUN b"], "no such change", ""),
             (&[""], "no such change", ""),

@@ -29,8 +29,8 @@ mod rescue;
 mod resolve;
 mod verify;
 
-pub use change::change;
 pub use bundle::{Bundled, bundle, is_bundle, unbundle};
+pub use change::change;
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};
 pub use elsewhere::{full_name, import, load_archive, login, logout, pull, push, scratch_file, search, tag, untag};

@@ -14,9 +14,8 @@ pub use address::{gateway, instance_loopback};
 pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan, step_cause};
 pub use desired::{Attached, Desired, Port};
 pub use images::{
-    configure,
-    Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, copy_is_known, image_key, settings,
-    step_records, walk,
+    Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, configure, copy_is_known, image_key,
+    settings, step_records, walk,
 };
 pub use observed::{
     ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, NetworkRecord, Observed, Seen, StepRecord, TakenPort,
