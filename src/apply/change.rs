@@ -6,18 +6,18 @@ use crate::spec::{Choices, Inherited, Outside, Severity, Sources, load};
 
 /// The instructions that Docker's `commit` and `import` take.
 const KNOWN: &[&str] = &[
-    "CMD",
-    "ENTRYPOINT",
-    "ENV",
-    "EXPOSE",
-    "HEALTHCHECK",
-    "LABEL",
-    "ONBUILD",
-    "SHELL",
-    "STOPSIGNAL",
-    "USER",
-    "VOLUME",
-    "WORKDIR",
+    "cmd",
+    "entrypoint",
+    "env",
+    "expose",
+    "healthcheck",
+    "label",
+    "onbuild",
+    "shell",
+    "stopsignal",
+    "user",
+    "volume",
+    "workdir",
 ];
 
 /// A project of one image, made by the instructions.
@@ -50,12 +50,12 @@ impl Sources for Given<'_> {
 /// What is no instruction, or one that does more than change a configuration.
 pub fn change(base: Config, changes: &[String]) -> Outcome<Config> {
     for text in changes {
-        let word = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+        let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
         if text.trim().contains('\n') || !KNOWN.contains(&word.as_str()) {
             let fault = Fault::new(format!("--change {text:?}: there is no such change of a configuration")).exit(2);
             return Err(match nearest(&word, KNOWN.iter().copied()) {
-                Some(near) if near != word => fault.hint(format!("write {near}")),
-                _ => fault.hint(format!("one instruction each time, of these: {}", KNOWN.join(", "))),
+                Some(near) if near != word => fault.hint(format!("write {}", near.to_uppercase())),
+                _ => fault.hint(format!("one instruction each time, of these: {}", KNOWN.join(", ").to_uppercase())),
             });
         }
     }
@@ -122,7 +122,7 @@ mod tests {
     fn mistakes_are_told_with_the_change_they_are_in() {
         for (changes, says, help) in [
             (&["RUN rm -rf /"][..], "RUN rm", "one instruction"),
-            (&["ENTRYPIONT x"], "ENTRYPIONT x", "write ENTRYPOINT"),
+            (&["CMDD x"], "CMDD x", "write CMD"),
             (&["FROM other"], "FROM other", ""),
             (&["USER a\nRUN b"], "no such change", ""),
             (&[""], "no such change", ""),
