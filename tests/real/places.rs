@@ -132,3 +132,57 @@ fn lists_may_stand_in_lists() {
     let proxy = Proxy::before(&registry.address, vec![Fault { method: "GET", path: "/manifests/", times: 99, act: answer }]);
     assert!(world.fails(&["pull", &format!("{}/app:1", proxy.address)]).err.contains("digest"));
 }
+
+#[test]
+fn a_registry_that_mirrors_serves_what_the_origin_no_longer_can() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[200_000, 1000]);
+    let origin = Registry::plain();
+    let digest = publish(&made, &origin, "team/app:1");
+    let mirror = Registry::with(Options { proxy_of: Some(format!("http://{}", origin.address)), ..Options::default() });
+    let config = format!("registry \"{}\" {{ mirror \"{}\"; }}\n", origin.address, mirror.address);
+    let name = format!("{}/team/app", origin.address);
+    let (_world, stead) = configured("mirrored-first", &config);
+    let ran = stead(&["pull", &format!("{name}:1")]);
+    assert_eq!(ran.out, format!("{name}:1 {digest}\n"), "{}", ran.err);
+    drop(origin);
+    let (_world, stead) = configured("mirrored-second", &config);
+    let ran = stead(&["pull", &format!("{name}@{digest}")]);
+    assert!(ran.code == 0 && ran.out.contains(&digest), "{}", ran.err);
+}
+
+#[test]
+fn each_platform_has_its_digest_in_the_lock() {
+    if !possible() {
+        return;
+    }
+    let registry = Registry::plain();
+    let manifest = |layers: &[usize]| {
+        let (_folder, made) = sample(layers);
+        publish(&made, &registry, "app:part")
+    };
+    let index = |ours: &str, theirs: &str| {
+        let one = |digest: &str, architecture: &str| {
+            json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1,
+                "platform": {"os": "linux", "architecture": architecture}})
+        };
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let all = [one(theirs, "arm64"), one(ours, "amd64")];
+        registry.put_manifest("app", Some("1"), &json!({"schemaVersion": 2, "mediaType": kind, "manifests": all}));
+    };
+    let (first, second, other) = (manifest(&[1000]), manifest(&[2000]), manifest(&[3000]));
+    index(&first, &other);
+    let name = format!("{}/app:1", registry.address);
+    let world = crate::registries::world("platforms", &format!("image \"app\" {{ from \"{name}\" }}\n"));
+    world.ok(&["build"]);
+    let lock = || std::fs::read_to_string(world.folder.join("stead.lock")).unwrap();
+    let line = |platform: &str, digest: &str| format!("reference \"{name}\" platform=\"linux/{platform}\" digest=\"{digest}\"");
+    assert!(lock().contains(&line("amd64", &first)) && lock().contains(&line("arm64", &other)), "{}", lock());
+    index(&second, &other);
+    world.ok(&["build", "--frozen"]);
+    assert!(lock().contains(&line("amd64", &first)));
+    world.ok(&["update", &name]);
+    assert!(lock().contains(&line("amd64", &second)) && lock().contains(&line("arm64", &other)), "{}", lock());
+}

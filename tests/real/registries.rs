@@ -188,6 +188,7 @@ fn whoever_asks_is_told_apart() {
         use std::io::Write;
         let mut command = world.command(arguments);
         command.env("XDG_CONFIG_HOME", &home).env("HOME", &home).env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE");
+        command.env("PATH", format!("{}:{}", home.display(), std::env::var("PATH").unwrap()));
         let mut child = command
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
@@ -221,8 +222,32 @@ fn whoever_asks_is_told_apart() {
         assert_eq!(code, Some(0), "{text}");
         assert!(!std::fs::read_to_string(&file).unwrap().contains(host));
         assert_eq!(stead(&["pull", &name], "").0, Some(1));
+        // A helper that Docker's file names keeps it, and nothing stands in a file.
+        let helper = home.join("docker-credential-vault");
+        std::fs::write(&helper, HELPER).unwrap();
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir_all(home.join(".docker")).unwrap();
+        std::fs::write(home.join(".docker/config.json"), format!("{{\"credHelpers\": {{\"{host}\": \"vault\"}}}}")).unwrap();
+        let (code, text) = stead(&["login", host, "-u", "ada", "--password-stdin"], "secret\n");
+        assert!(code == Some(0) && text.contains("docker-credential-vault keeps"), "{text}");
+        assert!(!std::fs::read_to_string(&file).unwrap().contains(host));
+        let (code, text) = stead(&["pull", &name], "");
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(stead(&["logout", host], "").0, Some(0));
+        assert_eq!(stead(&["pull", &name], "").0, Some(1));
+        std::fs::remove_dir_all(home.join(".docker")).unwrap();
     }
 }
+
+/// A credential helper that has a file beside it (docker-credential-helpers, "Development").
+const HELPER: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+case "$1" in
+store) cat > vault ;;
+get) cat > /dev/null; cat vault 2> /dev/null || { echo 'credentials not found in native keychain'; exit 1; } ;;
+erase) cat > /dev/null; rm -f vault ;;
+esac
+"#;
 
 /// A world whose user has a configuration of her own.
 pub fn configured(name: &str, config: &str) -> (World, impl Fn(&[&str]) -> crate::world::Ran + use<>) {
@@ -315,6 +340,27 @@ fn an_upload_that_is_cut_goes_on() {
     let there =
         skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{}/app:1", registry.address)]);
     assert_eq!(there.trim(), digest);
+}
+
+#[test]
+fn what_a_registry_has_is_found() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[100]);
+    let registry = Registry::plain();
+    publish(&made, &registry, "team/shop:1");
+    publish(&made, &registry, "team/other:1");
+    let world = world("searched", "");
+    let found = world.ok(&["search", &format!("{}/shop", registry.address)]);
+    assert!(found.contains(&format!("{}/team/shop", registry.address)) && !found.contains("other"), "{found}");
+    // Docker's own search, which says more; what others write is no command for a terminal.
+    let hits = r#"{"results": [{"name": "shop", "description": "sells\u001b[2J", "star_count": 7}]}"#;
+    let answer = Act::Answer(200, Vec::new(), hits.into());
+    let proxy = Proxy::before(&registry.address, vec![Fault { method: "GET", path: "/v1/search", times: 9, act: answer }]);
+    let found = world.ok(&["search", &format!("{}/shop", proxy.address)]);
+    assert!(found.contains("sells?[2J") && found.contains('7') && !found.contains('\u{1b}'), "{found}");
+    assert!(proxy.requests()[0].contains("q=shop"), "{:?}", proxy.requests());
 }
 
 #[test]

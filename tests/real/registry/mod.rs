@@ -65,8 +65,6 @@ pub struct Options<'a> {
     pub token: Option<&'a TokenServer>,
     /// The address, with its scheme, of a registry that this one mirrors. It must be there already.
     pub proxy_of: Option<String>,
-    /// Whether manifests and blobs may be deleted.
-    pub delete: bool,
     /// Who signs the certificates of those that may ask, with TLS.
     pub clients: Option<PathBuf>,
 }
@@ -183,7 +181,6 @@ fn config(options: &Options, address: &str, folder: &Path) -> Value {
         "log": {"level": "error", "accesslog": {"disabled": false}},
         "storage": {
             "filesystem": {"rootdirectory": folder.join("data")},
-            "delete": {"enabled": options.delete},
             "maintenance": {"uploadpurging": {"enabled": false}},
         },
         "http": {"addr": address, "secret": "secret"},
