@@ -1,7 +1,7 @@
 //! Images of registries and archives: pulled, pushed, taken in, named.
 
 use super::look::{find_image, known_images};
-use super::names::{change_names, name_image, names};
+use super::names::{change_names, full_name, name_image, names};
 use super::project::LoadedProject;
 use super::report::{Progress, Reporter};
 use crate::fetch;
@@ -88,14 +88,6 @@ pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Rep
         let pushed = registries.push(&store, pushing, &references, &pin)?;
         Ok((references, pushed))
     })
-}
-
-/// The full form of a name.
-///
-/// # Errors
-/// What is none.
-pub fn full_name(text: &str) -> Outcome<Reference> {
-    Registries::open(Arc::default())?.reference(text)
 }
 
 /// Gives an image of the store a name.

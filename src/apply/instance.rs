@@ -39,6 +39,11 @@ impl Instance {
         }
     }
 
+    /// Whether it is that of an image which runs without a project.
+    pub fn is_loose(&self) -> bool {
+        self.folder.starts_with(self.home.state.join("loose"))
+    }
+
     /// Where its records are.
     pub fn state(&self) -> PathBuf {
         self.home.state.join("instances").join(&self.id)

@@ -1,9 +1,7 @@
 //! Looking at images: which one is meant, what its steps made, how two differ.
 
-use super::elsewhere::full_name;
 use super::instance::all_instances;
-use super::loose::is_loose;
-use super::names::names;
+use super::names::{full_name, names};
 use super::observe::observe;
 use super::project::{LoadedProject, read_lock};
 use crate::build::{StoreFacts, View};
@@ -70,7 +68,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
 /// Images of the store by the names that projects gave them: `PROJECT/IMAGE`.
 pub fn known_images(home: &Home) -> BTreeMap<String, Digest> {
     let mut known = BTreeMap::new();
-    for (_, record) in all_instances(home).into_iter().filter(|(instance, _)| !is_loose(instance)) {
+    for (_, record) in all_instances(home).into_iter().filter(|(instance, _)| !instance.is_loose()) {
         let images = record.images.iter().map(|(name, image)| (name, image.digest));
         let commits = record.commits.iter().map(|(name, digest)| (name, *digest));
         known.extend(images.chain(commits).map(|(name, digest)| (format!("{}/{name}", record.project), digest)));

@@ -2,10 +2,10 @@
 //!
 //! Each image has a small project of its own among the state, whose lock says what the image's name means.
 
-use super::elsewhere::{full_name, pull};
+use super::elsewhere::pull;
 use super::instance::Instance;
 use super::look::known_images;
-use super::names::names;
+use super::names::{full_name, names};
 use super::report::Reporter;
 use crate::image;
 use crate::lock::{self, Lock, LockedImage};
@@ -50,9 +50,4 @@ pub fn forget_loose(instance: &Instance) {
     if instance.container_folders().is_empty() {
         Store::at(&instance.home.store).remove_root(&instance.id);
     }
-}
-
-/// Whether an instance is one of these.
-pub fn is_loose(instance: &Instance) -> bool {
-    instance.folder.starts_with(instance.home.state.join("loose"))
 }

@@ -3,15 +3,25 @@
 //! They belong to no project and keep what they name from being collected.
 
 use crate::image;
-use crate::model::{Context, Digest, Outcome};
+use crate::model::{Context, Digest, Outcome, Reference};
+use crate::registry::Registries;
 use crate::store::{Home, Pin, Store, read_json};
 use crate::sys::{self, Hold, Lock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::Arc;
 
 /// All names, as they are written in full, and the images they mean.
 pub fn names(home: &Home) -> BTreeMap<String, Digest> {
     read_json(&home.state.join("names.json")).unwrap_or_default()
+}
+
+/// The full form of a name.
+///
+/// # Errors
+/// What is none.
+pub fn full_name(text: &str) -> Outcome<Reference> {
+    Registries::open(Arc::default())?.reference(text)
 }
 
 /// Gives an image a name.

@@ -115,7 +115,7 @@ pub fn parse(bytes: &[u8]) -> Outcome<(Config, Vec<Digest>)> {
     };
     let config = Config { health: health(&inner["Healthcheck"], &config.shell()), ..config };
     let diff_ids = words(&value["rootfs"]["diff_ids"]);
-    Ok((config, diff_ids.iter().map(|text| super::import::digest(text)).collect::<Outcome<_>>()?))
+    Ok((config, diff_ids.iter().map(|text| Digest::named(text)).collect::<Outcome<_>>()?))
 }
 
 /// Docker's health check, in our words.

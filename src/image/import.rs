@@ -51,18 +51,8 @@ impl Descriptor {
     /// # Errors
     /// Other kinds of digests.
     pub fn digest(&self) -> Outcome<Digest> {
-        digest(&self.digest)
+        Digest::named(&self.digest)
     }
-}
-
-/// A digest with its kind in front.
-///
-/// # Errors
-/// Other kinds than SHA-256, and nonsense.
-pub fn digest(text: &str) -> Outcome<Digest> {
-    let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
-    hex.and_then(Digest::parse)
-        .ok_or_else(|| Fault::new(format!("{text:?} is no SHA-256 digest, and no other kind is known here")))
 }
 
 /// An image's manifest, as far as it matters here.

@@ -2,7 +2,7 @@
 //!
 //! Owns finding an image and its parts in them; taking it into the store is `import`'s.
 
-use super::import::{Blobs, Descriptor, LONGEST, Manifest, digest, import, small};
+use super::import::{Blobs, Descriptor, LONGEST, Manifest, import, small};
 use super::unpack::Compression;
 use crate::model::{Context, Digest, Fault, Outcome, nearest};
 use crate::plan::{Config, Image};
@@ -323,7 +323,7 @@ impl Layout {
         for (diff_id, name) in diff_ids.iter().zip(names) {
             let name = name.as_str().ok_or_else(lost)?;
             // They are uncompressed: what is in them is what they are.
-            let diff_id = digest(diff_id.as_str().unwrap_or_default())?;
+            let diff_id = Digest::named(diff_id.as_str().unwrap_or_default())?;
             let size = match &*self.place {
                 Place::Tar(_, entries) => entries.get(name).map(|(_, length)| *length),
                 Place::Folder(folder) => {
@@ -393,7 +393,7 @@ pub fn for_platform(manifest: &[u8]) -> Outcome<Option<Digest>> {
         Some(_) => 1,
     };
     let fitting = all.iter().filter(|one| platform_fits(one)).min_by_key(rank).ok_or_else(|| no_platform(&all))?;
-    digest(fitting["digest"].as_str().unwrap_or_default()).map(Some)
+    Digest::named(fitting["digest"].as_str().unwrap_or_default()).map(Some)
 }
 
 /// Whether a manifest is a list of others.
@@ -409,7 +409,7 @@ pub fn platforms(list: &[u8]) -> BTreeMap<String, Digest> {
         let plain = |part: &&str| *part != "unknown" && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
         let part = |key: &str| one["platform"][key].as_str().filter(plain);
         let variant = part("variant").map_or_else(String::new, |variant| format!("/{variant}"));
-        Some((format!("{}/{}{variant}", part("os")?, part("architecture")?), digest(one["digest"].as_str()?).ok()?))
+        Some((format!("{}/{}{variant}", part("os")?, part("architecture")?), Digest::named(one["digest"].as_str()?).ok()?))
     });
     // Of several for one platform the first is taken, as when one is chosen.
     found.fold(BTreeMap::new(), |mut all, (platform, digest)| {

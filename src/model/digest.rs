@@ -1,5 +1,6 @@
 //! SHA-256 digests: the identity of every file, layer, step and plan.
 
+use super::fault::{Fault, Outcome};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -18,6 +19,16 @@ impl Digest {
     /// The digest of a value's canonical JSON; every type used here serialises its maps in order.
     pub fn of_json(value: &impl Serialize) -> Self {
         Self::of(serde_json::to_vec(value).unwrap_or_default())
+    }
+
+    /// Reads a digest with its kind in front, as descriptors have it (image-spec, descriptor.md).
+    ///
+    /// # Errors
+    /// Other kinds than SHA-256, and nonsense.
+    pub fn named(text: &str) -> Outcome<Self> {
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
+        hex.and_then(Self::parse)
+            .ok_or_else(|| Fault::new(format!("{text:?} is no SHA-256 digest, and no other kind is known here")))
     }
 
     /// Reads 64 hexadecimal characters, with or without the `sha256:` prefix.

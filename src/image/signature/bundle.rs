@@ -2,7 +2,7 @@
 //! statement about the image, signed in a DSSE envelope.
 
 use super::{PublicKey, decode};
-use crate::image::import::{Descriptor, Manifest, digest};
+use crate::image::import::{Descriptor, Manifest};
 use crate::model::{Context, Digest, Fault, Outcome};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ pub fn check_bundle(bundle: &[u8], key: &PublicKey, image: &Digest) -> Outcome<C
         return Ok(Claim::AnotherKey);
     }
     let subjects: Vec<String> = statement.subject.iter().filter_map(|one| one.digest.get("sha256").cloned()).collect();
-    if subjects.iter().any(|hex| digest(&format!("sha256:{hex}")).is_ok_and(|signed| signed == *image)) {
+    if subjects.iter().any(|hex| Digest::named(&format!("sha256:{hex}")).is_ok_and(|signed| signed == *image)) {
         return Ok(Claim::Holds);
     }
     Err(Fault::new(format!("what was signed is the image {}, not {image}", subjects.join(", "))))

@@ -10,7 +10,6 @@ mod key;
 pub use bundle::{Claim, bundles_in, check_bundle, may_be_bundles};
 pub use key::PublicKey;
 
-use super::import::digest;
 use crate::model::{Context, Digest, Fault, Outcome};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -87,7 +86,7 @@ pub fn signatures(manifest: &[u8]) -> Outcome<Vec<Signature>> {
     }
     let read = |layer: &Layer| {
         let text = layer.annotations.as_ref()?.get(ANNOTATION)?;
-        Some(Signature { payload: digest(&layer.digest).ok()?, size: layer.size, signature: decode(text).ok()? })
+        Some(Signature { payload: Digest::named(&layer.digest).ok()?, size: layer.size, signature: decode(text).ok()? })
     };
     Ok(manifest.layers.iter().filter(|layer| layer.media_type == PAYLOAD).filter_map(read).collect())
 }
@@ -122,7 +121,7 @@ pub fn check_payload(payload: &[u8], image: &Digest) -> Outcome<()> {
     if critical.kind != TYPE {
         return Err(Fault::new(format!("what was signed is of the type {:?}, not {TYPE:?}", critical.kind)));
     }
-    let signed = digest(&critical.image.digest).doing(|| "what was signed names no image".into())?;
+    let signed = Digest::named(&critical.image.digest).doing(|| "what was signed names no image".into())?;
     if signed != *image {
         return Err(Fault::new(format!("what was signed is the image {signed}, not {image}")));
     }
