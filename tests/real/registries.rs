@@ -343,6 +343,37 @@ fn an_upload_that_is_cut_goes_on() {
 }
 
 #[test]
+fn a_whole_project_is_pushed_and_pulled_at_once() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[1000]);
+    let registry = Registry::plain();
+    publish(&made, &registry, "team/base:1");
+    let base = format!("{}/team/base:1", registry.address);
+    let images = format!("image \"one\" {{ from \"{base}\" }}\nimage \"two\" {{ from \"one\"; copy \"text\" to=\"/text\"; }}\n");
+    let here = world("whole", &images);
+    here.write("text", "x");
+    here.ok(&["build"]);
+    let pushed = here.ok(&["push", "--all", &format!("{}/shop", registry.address), "--tag", "2"]);
+    let digest = |image: &str| {
+        let name = format!("{}/shop/{image}:2 ", registry.address);
+        pushed.lines().find_map(|line| line.strip_prefix(&name)).unwrap_or_else(|| panic!("{image}: {pushed}")).to_owned()
+    };
+    let name = |image: &str| format!("{}/shop/{image}:2", registry.address);
+    let there = world(
+        "whole-there",
+        &format!("image \"a\" {{ from \"{}\" }}\ncontainer \"c\" {{ image \"{}\" }}\n", name("one"), name("two")),
+    );
+    let pulled = there.ok(&["pull"]);
+    for image in ["one", "two"] {
+        assert!(pulled.contains(&digest(image)), "{image}: {pulled}");
+    }
+    assert_eq!(there.ok(&["pull"]), pulled);
+    assert!(world("whole-none", "").run(&["pull"]).err.contains("names no image of a registry"));
+}
+
+#[test]
 fn what_a_registry_has_is_found() {
     if !possible() {
         return;
