@@ -603,6 +603,16 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
     }
 }
 
+/// The folders of podman and of dockerd, which go away however the test ends.
+struct Apart(PathBuf, PathBuf);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        let away = format!("umount -R {0}/root/overlay 2>/dev/null; rm -rf {0} {1}", self.0.display(), self.1.display());
+        let _ = Command::new("sh").args(["-c", &away]).status();
+    }
+}
+
 #[test]
 fn podman_and_docker_run_what_we_push_and_we_run_theirs() {
     if !possible() {
@@ -621,6 +631,7 @@ fn podman_and_docker_run_what_we_push_and_we_run_theirs() {
     }
     // podman refuses a run root of more than 50 characters, and a checkout may lie deep.
     let apart = PathBuf::from(format!("/tmp/stead-others-{}", std::process::id()));
+    let _clean = Apart(apart.clone(), folder.clone());
     let base = podman(&apart, Path::new("runc"));
     let podman = |args: &[&str]| {
         let done = Command::new("podman").args(&base).args(args).output().unwrap();
@@ -661,9 +672,6 @@ fn podman_and_docker_run_what_we_push_and_we_run_theirs() {
         let again = at(&format!("again-{}:1", name.replace(':', "-")));
         assert_eq!(fresh.ok(&["push", &at(name), &again]), format!("{again} {digest}\n"), "as it came, to the byte");
     }
-    drop(daemon);
-    let unmount = format!("umount -R {0}/root/overlay 2>/dev/null; rm -rf {0} {1}", apart.display(), folder.display());
-    let _ = Command::new("sh").args(["-c", &unmount]).status();
 }
 
 #[test]
