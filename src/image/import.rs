@@ -174,8 +174,6 @@ pub fn import(
     Ok(image)
 }
 
-/// How much is written before the kernel is told to begin with it.
-const BEGIN: u64 = 8 << 20;
 /// How many layers are taken in at the same time, at least.
 const LANES: usize = 4;
 
@@ -344,10 +342,7 @@ impl<R: Read> Read for Came<'_, R> {
         self.hasher.update(&buffer[..length]);
         if let Some(out) = &mut self.out {
             out.write_all(&buffer[..length])?;
-            // A sync at the end finds little left to do.
-            if (self.length - length as u64) / BEGIN != self.length / BEGIN {
-                sys::begin_writing_out(out);
-            }
+            sys::write_out_along(out, self.length - length as u64, self.length);
         }
         Ok(length)
     }

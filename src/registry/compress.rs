@@ -14,8 +14,6 @@ use std::path::PathBuf;
 
 /// The version of what compressing gives: raised with the encoders.
 const ENCODERS: u32 = 4;
-/// How much is written before the kernel is told to begin with it.
-const BEGIN: u64 = 8 << 20;
 
 /// How layers that were made here are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -127,9 +125,7 @@ impl Write for Counted {
         self.hasher.update(&bytes[..length]);
         let before = self.length;
         self.length += length as u64;
-        if before / BEGIN != self.length / BEGIN {
-            sys::begin_writing_out(self.out.get_ref());
-        }
+        sys::write_out_along(self.out.get_ref(), before, self.length);
         Ok(length)
     }
 

@@ -52,6 +52,16 @@ pub fn begin_writing_out(file: &File) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// How much is written before the kernel is told to begin with it.
+const BEGIN: u64 = 8 << 20;
+
+/// Begins to write a file out as it grows from one length to another, so that a sync at the end finds little to do.
+pub fn write_out_along(file: &File, before: u64, after: u64) {
+    if before / BEGIN != after / BEGIN {
+        begin_writing_out(file);
+    }
+}
+
 /// A lock on a file, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock(Flock<File>);
