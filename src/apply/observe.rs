@@ -31,8 +31,7 @@ pub struct Observation {
 /// Secrets and configs that cannot be read, files of variables that are not understood.
 pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
-    let cache = ScanCache::read(&instance.scan_cache());
-    let scanner = Scanner::scan(&instance.folder, project, cache);
+    let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()));
     let contents = contents(project, places, &instance.folder)?;
     let profiles = profiles(project, places, &instance.folder)?;
     let mut record = instance.record();

@@ -9,6 +9,7 @@ use crate::runtime::identity_in;
 use crate::spec::Copy;
 use crate::store::disk_fault;
 use crate::sys::{self, Nearby};
+use nix::sys::stat::{FileStat, fstat, stat};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
@@ -106,12 +107,12 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                     // It is unpacked into the folder that its file would have gone to.
                     let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
                     target.unpack(&source, &into, copy.owner.is_some()).doing(|| format!("cannot unpack \"{}\"", entry.from))?;
-                    check(&source, *digest, known, &entry.from)?;
+                    check(stat(&source), &source, *digest, known, &entry.from)?;
                     continue;
                 }
                 let mode = target.mode(entry.mode.unwrap_or(usual), false);
-                target.file(&to, &source, mode)?;
-                check(&source, *digest, known, &entry.from)?;
+                let made = target.file(&to, &source, mode)?;
+                check(stat(&source), &made, *digest, known, &entry.from)?;
             }
         }
     }
@@ -131,7 +132,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
             let out = new.create(&place, *mode).map_err(|error| disk_fault(&cannot(), error))?;
             sys::copy_file(&file, &out).map_err(|error| disk_fault(&cannot(), error))?;
             sys::finish_file(&out, *mode, owner, epoch).doing(cannot)?;
-            check(&source, *digest, known, &entry.from)
+            check(fstat(&file), &place, *digest, known, &entry.from)
         })
     })?;
     Ok(target.folders)
@@ -163,10 +164,10 @@ pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Outcome<Digest> {
     Ok(Digest::of_json(&(base, target.owner, target.mode, target.as_docker, target.epoch)))
 }
 
-/// A file that was copied must be what was scanned: its identity tells, or else its content.
-fn check(source: &Path, digest: Digest, known: &ScanCache, shown: &str) -> Outcome<()> {
+/// What was copied must be what was scanned: that the source is still as it was tells, or else the copy's content.
+fn check(source: nix::Result<FileStat>, copy: &Path, digest: Digest, known: &ScanCache, shown: &str) -> Outcome<()> {
     let failed = || format!("cannot read \"{shown}\"");
-    if known.knows(shown, &fs::metadata(source).doing(failed)?, &digest) || digest_of(source).doing(failed)? == digest {
+    if known.knows(shown, &source.doing(failed)?, &digest) || digest_of(copy).doing(failed)? == digest {
         return Ok(());
     }
     Err(Fault::new(format!("\"{shown}\" changed while it was copied")).hint("run the command again"))

@@ -4,15 +4,14 @@
 //! was last changed well before it was read (git's racy-entry rule). Losing the cache costs time only.
 
 use crate::model::Digest;
-use std::collections::HashMap;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use nix::sys::stat::FileStat;
+use std::fs;
 use std::path::Path;
 
 /// How long a file must have been left alone before its entry is trusted, in nanoseconds.
 const RACY: i128 = 100_000_000;
 /// The form of the cache's file.
-const FORM: &[u8; 8] = b"stscan02";
+const FORM: &[u8; 8] = b"stscan03";
 
 /// What tells a file from what it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,14 +25,14 @@ pub struct Identity {
 
 impl Identity {
     /// The identity of a file.
-    pub fn of(metadata: &Metadata) -> Self {
+    pub fn of(stat: &FileStat) -> Self {
         let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
         Self {
-            size: metadata.size(),
-            mtime: time(metadata.mtime(), metadata.mtime_nsec()),
-            ctime: time(metadata.ctime(), metadata.ctime_nsec()),
-            inode: metadata.ino(),
-            device: metadata.dev(),
+            size: stat.st_size.unsigned_abs(),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+            device: stat.st_dev,
         }
     }
 
@@ -43,12 +42,19 @@ impl Identity {
     }
 }
 
-/// Digests of files, by path.
+/// Digests of files, in the order of their paths.
 #[derive(Clone, Debug, Default)]
 pub struct ScanCache {
-    entries: HashMap<String, (Identity, Digest)>,
+    entries: Vec<Entry>,
     /// Whether it holds something that its file does not.
     changed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    path: Box<str>,
+    identity: Identity,
+    digest: Digest,
 }
 
 impl ScanCache {
@@ -74,24 +80,46 @@ impl ScanCache {
 
     /// The digest of a file that is as it was.
     pub fn get(&self, path: &str, identity: &Identity) -> Option<Digest> {
-        self.entries.get(path).filter(|(known, _)| known == identity).map(|(_, digest)| *digest)
+        self.get_after(&mut { usize::MAX }, path, identity)
+    }
+
+    /// The same for one path after the other: mostly it is the next; `next` is anything at first.
+    pub fn get_after(&self, next: &mut usize, path: &str, identity: &Identity) -> Option<Digest> {
+        if self.entries.get(*next).is_none_or(|entry| &*entry.path != path) {
+            *next = self.place(path).ok()?;
+        }
+        let entry = &self.entries[*next];
+        *next += 1;
+        (entry.identity == *identity).then_some(entry.digest)
     }
 
     /// Whether a file has the digest that it was seen with, as its identity tells.
-    pub fn knows(&self, path: &str, metadata: &Metadata, digest: &Digest) -> bool {
-        self.get(path, &Identity::of(metadata)).as_ref() == Some(digest)
+    pub fn knows(&self, path: &str, stat: &FileStat, digest: &Digest) -> bool {
+        self.get(path, &Identity::of(stat)).as_ref() == Some(digest)
     }
 
     /// Notes what a file holds; `known` says that the cache's file has it already.
-    pub fn put(&mut self, path: String, identity: Identity, digest: Digest, known: bool) {
+    pub fn put(&mut self, path: &str, identity: Identity, digest: Digest, known: bool) {
         self.changed |= !known;
-        self.entries.insert(path, (identity, digest));
+        let entry = Entry { path: path.into(), identity, digest };
+        // Mostly they come in order.
+        if self.entries.last().is_none_or(|last| last.path < entry.path) {
+            return self.entries.push(entry);
+        }
+        match self.place(&entry.path) {
+            Ok(at) => self.entries[at] = entry,
+            Err(at) => self.entries.insert(at, entry),
+        }
+    }
+
+    fn place(&self, path: &str) -> Result<usize, usize> {
+        self.entries.binary_search_by(|entry| (*entry.path).cmp(path))
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len() * 160);
         out.extend(FORM);
-        for (path, (identity, digest)) in &self.entries {
+        for Entry { path, identity, digest } in &self.entries {
             let Ok(length) = u32::try_from(path.len()) else { continue };
             out.extend(length.to_le_bytes());
             out.extend(path.as_bytes());
@@ -109,11 +137,12 @@ impl ScanCache {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(FORM)?;
-        let mut entries = HashMap::with_capacity(rest.len() / 120);
+        let mut entries: Vec<Entry> = Vec::with_capacity(rest.len() / 120);
         loop {
             let length = u32::from_le_bytes(take(&mut rest)?);
             if length == u32::MAX {
-                return rest.is_empty().then_some(Self { entries, changed: false });
+                let in_order = entries.is_sorted_by(|one, next| one.path < next.path);
+                return (rest.is_empty() && in_order).then_some(Self { entries, changed: false });
             }
             let (path, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             rest = after;
@@ -125,7 +154,7 @@ impl ScanCache {
                 device: u64::from_le_bytes(take(&mut rest)?),
             };
             let digest = Digest::from_bytes(take(&mut rest)?);
-            entries.insert(String::from_utf8(path.to_vec()).ok()?, (identity, digest));
+            entries.push(Entry { path: str::from_utf8(path).ok()?.into(), identity, digest });
         }
     }
 }
@@ -139,26 +168,32 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::stat::stat;
 
     #[test]
     fn what_is_kept_is_read_back_and_damage_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (file, kept) = (folder.path().join("a"), folder.path().join("scan"));
         fs::write(&file, "1").unwrap();
-        let metadata = fs::metadata(&file).unwrap();
+        let found = stat(&file).unwrap();
         let mut cache = ScanCache::default();
-        cache.put("a".into(), Identity::of(&metadata), Digest::of("1"), false);
-        cache.put("ä/b".into(), Identity::of(&metadata), Digest::of("2"), false);
+        cache.put("a", Identity::of(&found), Digest::of("1"), false);
+        cache.put("ä/b", Identity::of(&found), Digest::of("2"), false);
+        cache.put("0", Identity::of(&found), Digest::of("0"), false);
+        cache.put("a", Identity::of(&found), Digest::of("1"), true);
         assert!(cache.differs(&ScanCache::default()));
         cache.keep(&kept);
         let again = ScanCache::read(&kept);
-        assert_eq!(again.count(), 2);
-        assert!(again.knows("a", &metadata, &Digest::of("1")) && !again.knows("a", &metadata, &Digest::of("2")));
+        assert_eq!(again.count(), 3);
+        let mut next = usize::MAX;
+        let digests = ["0", "a", "b", "ä/b"].map(|path| again.get_after(&mut next, path, &Identity::of(&found)));
+        assert_eq!(digests, [Some(Digest::of("0")), Some(Digest::of("1")), None, Some(Digest::of("2"))]);
+        assert!(again.knows("a", &found, &Digest::of("1")) && !again.knows("a", &found, &Digest::of("2")));
         let bytes = fs::read(&kept).unwrap();
         for end in 0..bytes.len() {
             assert!(ScanCache::decode(&bytes[..end]).is_none(), "{end}");
         }
         fs::write(&file, "22").unwrap();
-        assert!(!again.knows("a", &fs::metadata(&file).unwrap(), &Digest::of("1")));
+        assert!(!again.knows("a", &stat(&file).unwrap(), &Digest::of("1")));
     }
 }

@@ -7,8 +7,8 @@ use super::known::{Identity, ScanCache};
 use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
-use crate::sys;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::sys::{self, Nearby};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs::{self, Metadata};
 use std::io;
@@ -29,15 +29,21 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Reads everything that the images' `copy` steps take.
-    pub fn scan(folder: &Path, project: &Project, cache: ScanCache) -> Self {
+    /// Reads everything that the images' `copy` steps take; the cache is read while folders are listed.
+    pub fn scan(folder: &Path, project: &Project, cache: impl FnOnce() -> ScanCache + Send) -> Self {
+        std::thread::scope(|scope| {
+            let cache = scope.spawn(cache);
+            Self::with(folder, project, || cache.join().unwrap_or_default())
+        })
+    }
+
+    fn with(folder: &Path, project: &Project, cache: impl FnOnce() -> ScanCache) -> Self {
         let mut new = ScanCache::default();
-        let mut unseen = Vec::new();
         let mut trees = BTreeMap::new();
         let mut ignores: BTreeMap<Option<BuildContext>, Ignore> = BTreeMap::new();
         let mut read = |context: &Option<BuildContext>, copy: &Copy| {
             let ignore = ignores.entry(context.clone()).or_insert_with(|| Ignore::of(folder, context.as_ref()));
-            Reader::new(folder, context.as_ref(), ignore, &mut unseen).copy(copy)
+            Reader::new(folder, context.as_ref(), ignore).copy(copy)
         };
         for (name, image) in &project.images {
             for (index, step) in image.steps.iter().enumerate() {
@@ -52,13 +58,13 @@ impl Scanner {
                 trees.insert((name.clone(), index), tree);
             }
         }
-        let same = look(folder, unseen, &cache, &mut new, &mut trees);
-        let mut unseen = Vec::new();
+        let cache = cache();
+        let same = look(folder, &cache, &mut new, &mut trees);
         let mut archives = BTreeMap::new();
         for image in project.images.values() {
             if let Base::Outside(outside @ Outside::Archive { path, .. }) = &image.from {
                 let ignore = Ignore::default();
-                let reader = Reader::new(folder, None, &ignore, &mut unseen);
+                let reader = Reader::new(folder, None, &ignore);
                 archives.entry(outside.clone()).or_insert_with(|| reader.archive(path, &cache, &mut new));
             }
         }
@@ -146,18 +152,16 @@ struct Reader<'a> {
     /// Where that is in the project's folder.
     prefix: &'a str,
     ignore: &'a Ignore,
-    /// Files that nobody looked at yet.
-    unseen: &'a mut Vec<String>,
     /// The patterns of the step that is being read, and whether it keeps permissions.
     exclude: Vec<String>,
     modes: bool,
 }
 
 impl<'a> Reader<'a> {
-    fn new(folder: &Path, context: Option<&'a BuildContext>, ignore: &'a Ignore, unseen: &'a mut Vec<String>) -> Self {
+    fn new(folder: &Path, context: Option<&'a BuildContext>, ignore: &'a Ignore) -> Self {
         let prefix = context.map_or("", |context| context.folder.as_str());
         let top = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        Self { folder: folder.join(prefix), top, prefix, ignore, unseen, exclude: Vec::new(), modes: false }
+        Self { folder: folder.join(prefix), top, prefix, ignore, exclude: Vec::new(), modes: false }
     }
 
     fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
@@ -179,7 +183,7 @@ impl<'a> Reader<'a> {
                     let is_folder = fs::metadata(self.folder.join(&path)).is_ok_and(|metadata| metadata.is_dir());
                     one.below(if is_folder { whole } else { whole.rsplit_once('/').map_or("", |(above, _)| above) });
                 }
-                tree.entries.extend(one.entries);
+                join(&mut tree.entries, one.entries);
             }
         }
         for entry in &mut tree.entries {
@@ -215,20 +219,20 @@ impl<'a> Reader<'a> {
                 crate::image::named_parts(&real, &manifest).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
             return Ok(Digest::of_json(&(Digest::of(manifest), parts)));
         }
-        let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
-        let identity = Identity::of(&metadata);
+        let stat = nix::sys::stat::stat(&real).map_err(|error| format!("cannot read \"{path}\": {}", io::Error::from(error)))?;
+        let identity = Identity::of(&stat);
         let known = old.get(path, &identity);
         let digest = match known {
             Some(digest) => digest,
             None => digest_of(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
         };
         if known.is_some() || identity.is_old(now()) {
-            new.put(path.to_owned(), identity, digest, known.is_some());
+            new.put(path, identity, digest, known.is_some());
         }
         Ok(digest)
     }
 
-    fn source(&mut self, path: &str, into_folder: bool, tree: &mut FileTree) -> Result<(), String> {
+    fn source(&self, path: &str, into_folder: bool, tree: &mut FileTree) -> Result<(), String> {
         let path = path.trim_start_matches("./");
         let path = if path == "." { "" } else { path };
         let full = self.folder.join(path);
@@ -242,14 +246,11 @@ impl<'a> Reader<'a> {
         }
         let metadata = fs::metadata(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         if metadata.is_dir() {
-            tree.entries.push(TreeEntry {
-                to: String::new(),
-                from: path.to_owned(),
-                kind: TreeKind::Folder,
-                mode: None,
-                whole: false,
-            });
-            self.folder_contents(path, "", tree)
+            let mut all = self.folder_contents(path)?;
+            let (to, from) = (String::new(), path.to_owned());
+            all.push(TreeEntry { to, from, kind: TreeKind::Folder, mode: None, whole: false });
+            join(&mut tree.entries, all);
+            Ok(())
         } else if metadata.is_file() {
             let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let to = if into_folder { name } else { String::new() };
@@ -306,56 +307,59 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn folder_contents(&mut self, path: &str, to: &str, tree: &mut FileTree) -> Result<(), String> {
-        let full = self.folder.join(path);
-        let entries = fs::read_dir(&full).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
-        let mut entries: Vec<(std::ffi::OsString, fs::DirEntry)> =
-            entries.flatten().map(|entry| (entry.file_name(), entry)).collect();
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    /// All that is below a folder, as far as it is taken.
+    fn folder_contents(&self, path: &str) -> Result<Vec<TreeEntry>, String> {
+        let top = (path.to_owned(), String::new());
+        let mut all = sys::by_levels(top, |(path, to), inside, below| self.list(path, to, inside, below))?;
+        if self.ignore.has_exceptions {
+            // A folder that is ignored is there for what is not.
+            let is_hidden = |entry: &TreeEntry| entry.kind == TreeKind::Folder && self.ignore.hides(&entry.from);
+            let mut needed = BTreeSet::new();
+            for entry in all.iter().filter(|entry| !is_hidden(entry)) {
+                needed.extend(entry.to.match_indices('/').map(|(at, _)| entry.to[..at].to_owned()));
+            }
+            all.retain(|entry| !is_hidden(entry) || needed.contains(&entry.to));
+        }
+        Ok(all)
+    }
+
+    /// What a folder holds, and the folders of it that may hold more.
+    fn list(&self, path: &str, to: &str, inside: &mut Vec<TreeEntry>, below: &mut Vec<(String, String)>) -> Result<(), String> {
+        let entries = fs::read_dir(self.folder.join(path)).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+        let mut entries: Vec<_> = entries.flatten().map(|entry| (entry.file_name(), entry)).collect();
+        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         for (name, entry) in entries {
             let Some(name) = name.to_str() else { return Err(format!("a name in \"{path}\" is not UTF-8")) };
-            let from = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            let target = if to.is_empty() { name.to_owned() } else { format!("{to}/{name}") };
-            if self.leaves_out(&target) {
+            let joined = |above: &str| if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
+            let (from, to) = (joined(path), joined(to));
+            if self.leaves_out(&to) {
                 continue;
             }
-            let kind = entry.file_type().map_err(|error| format!("cannot read \"{from}\": {error}"))?;
+            let cannot = |error: io::Error| format!("cannot read \"{from}\": {error}");
+            let kind = entry.file_type().map_err(cannot)?;
             let ignored = self.ignore.hides(&from);
             if kind.is_dir() {
                 // A folder that is ignored may hold something that is not, when patterns begin with `!`.
                 if ignored && !self.ignore.has_exceptions {
                     continue;
                 }
-                let mode = if self.modes {
-                    let metadata = entry.metadata().map_err(|error| format!("cannot read \"{from}\": {error}"))?;
-                    self.mode(&metadata)
-                } else {
-                    None
-                };
-                let before = tree.entries.len();
-                let whole = false;
-                tree.entries.push(TreeEntry { to: target.clone(), from: from.clone(), kind: TreeKind::Folder, mode, whole });
-                self.folder_contents(&from, &target, tree)?;
-                if ignored && tree.entries.len() == before + 1 {
-                    tree.entries.pop();
-                }
+                let mode = if self.modes { self.mode(&entry.metadata().map_err(cannot)?) } else { None };
+                below.push((from.clone(), to.clone()));
+                inside.push(TreeEntry { to, from, kind: TreeKind::Folder, mode, whole: false });
             } else if ignored {
             } else if kind.is_symlink() {
-                let link = fs::read_link(self.folder.join(&from)).map_err(|error| format!("cannot read \"{from}\": {error}"))?;
+                let link = fs::read_link(self.folder.join(&from)).map_err(cannot)?;
                 let Some(link) = link.to_str() else { return Err(format!("the link \"{from}\" leads to what is not UTF-8")) };
-                let kind = TreeKind::Link(link.to_owned());
-                tree.entries.push(TreeEntry { to: target, from, kind, mode: None, whole: false });
+                inside.push(TreeEntry { kind: TreeKind::Link(link.to_owned()), to, from, mode: None, whole: false });
             } else if kind.is_file() {
-                let entry = self.file(target, from, false);
-                tree.entries.push(entry);
+                inside.push(self.file(to, from, false));
             }
         }
         Ok(())
     }
 
     /// A file's entry; what it holds is looked at when all are known.
-    fn file(&mut self, to: String, from: String, whole: bool) -> TreeEntry {
-        self.unseen.push(if self.prefix.is_empty() { from.clone() } else { format!("{}/{from}", self.prefix) });
+    fn file(&self, to: String, from: String, whole: bool) -> TreeEntry {
         let kind = TreeKind::File { digest: UNSEEN, executable: false };
         TreeEntry { to, from, kind, mode: self.modes.then_some(0), whole }
     }
@@ -387,6 +391,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Adds what may be much to what mostly is nothing.
+fn join<T>(all: &mut Vec<T>, more: Vec<T>) {
+    if all.is_empty() { *all = more } else { all.extend(more) }
+}
+
 fn parent(path: &str) -> String {
     path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned()
 }
@@ -405,68 +414,82 @@ struct Seen {
     trusted: bool,
 }
 
+/// How many files a thread looks at before it takes others; few, since files that must be read stand together.
+const PART: usize = 64;
+
 /// Looks at files on all cores, and puts what they hold where it belongs; only those that the cache does
 /// not know are read. Whether that is exactly what the cache knows comes back.
 fn look(
     folder: &Path,
-    mut unseen: Vec<String>,
     old: &ScanCache,
     new: &mut ScanCache,
     trees: &mut BTreeMap<(Name, usize), Result<FileTree, String>>,
 ) -> bool {
+    let files = trees.values().flatten().flat_map(|tree| &tree.entries).filter(|entry| entry.is_file());
+    let mut unseen: Vec<&str> = files.clone().map(|entry| entry.from.as_str()).collect();
     // Several steps may take the same file.
-    unseen.sort();
+    unseen.sort_unstable();
     unseen.dedup();
-    let see = |key: &String| -> io::Result<Seen> {
+    let see = |near: &mut (Nearby, usize), key: &str| -> io::Result<Seen> {
+        let (folders, next) = near;
         let path = folder.join(key);
-        let metadata = fs::metadata(&path)?;
-        let (identity, mode) = (Identity::of(&metadata), metadata.mode() & 0o7777);
-        if let Some(digest) = old.get(key, &identity) {
+        let stat = folders.look(&path)?;
+        let (identity, mode) = (Identity::of(&stat), stat.st_mode & 0o7777);
+        if let Some(digest) = old.get_after(next, key, &identity) {
             return Ok(Seen { identity, digest, mode, known: true, trusted: true });
         }
         let digest = digest_of(&path)?;
         // By the clock as it is now: reading took its time.
         Ok(Seen { identity, digest, mode, known: false, trusted: identity.is_old(now()) })
     };
-    let found = Mutex::new(Vec::new());
-    // Small parts: files that must be read stand together.
-    let Ok(()) = sys::on_all_cores(&unseen, 64, |index, part| {
-        let seen: Vec<io::Result<Seen>> = part.iter().map(see).collect();
-        found.lock().unwrap_or_else(PoisonError::into_inner).push((index, seen));
+    let seen = Mutex::new(Vec::new());
+    let Ok(()) = sys::on_all_cores(&unseen, PART, |index, part| {
+        let mut near = (Nearby::default(), usize::MAX);
+        let part: Vec<io::Result<Seen>> = part.iter().map(|key| see(&mut near, key)).collect();
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push((index, part));
         Ok::<(), Infallible>(())
     });
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by_key(|(index, _)| *index);
-    let seen: Vec<io::Result<Seen>> = found.into_iter().flat_map(|(_, part)| part).collect();
-    let places: HashMap<&str, usize> = unseen.iter().enumerate().map(|(index, key)| (key.as_str(), index)).collect();
+    let mut seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    seen.sort_unstable_by_key(|(index, _)| *index);
+    let all = || seen.iter().flat_map(|(_, part)| part);
+    let same = unseen.len() == old.count() && all().all(|seen| seen.as_ref().is_ok_and(|seen| seen.known));
+    if !same {
+        for (key, seen) in unseen.iter().zip(all()) {
+            if let Ok(Seen { identity, digest, known, trusted: true, .. }) = seen {
+                new.put(key, *identity, *digest, *known);
+            }
+        }
+    }
+    // Where each file is among those that were looked at; mostly they come in the same order.
+    let mut next = 0;
+    let places: Vec<usize> = files
+        .map(|entry| {
+            if unseen.get(next) != Some(&entry.from.as_str()) {
+                next = unseen.binary_search(&entry.from.as_str()).unwrap_or_default();
+            }
+            next += 1;
+            next - 1
+        })
+        .collect();
+    let mut places = places.into_iter();
     for tree in trees.values_mut() {
         let Ok(files) = tree else { continue };
         let mut failed = None;
-        for entry in &mut files.entries {
-            let TreeKind::File { digest, executable } = &mut entry.kind else { continue };
-            match places.get(entry.from.as_str()).map(|index| &seen[*index]) {
-                Some(Ok(seen)) => {
-                    *digest = seen.digest;
-                    *executable = seen.mode & 0o100 != 0;
+        for entry in files.entries.iter_mut().filter(|entry| entry.is_file()) {
+            let place = places.next().unwrap_or_default();
+            match &seen[place / PART].1[place % PART] {
+                Ok(seen) => {
+                    entry.kind = TreeKind::File { digest: seen.digest, executable: seen.mode & 0o100 != 0 };
                     entry.mode = entry.mode.map(|_| seen.mode);
                 }
-                Some(Err(error)) => failed = Some(format!("cannot read \"{}\": {error}", entry.from)),
-                None => failed = Some(format!("cannot read \"{}\"", entry.from)),
+                Err(error) => failed = Some(format!("cannot read \"{}\": {error}", entry.from)),
             }
         }
         if let Some(why) = failed {
             *tree = Err(why);
         }
     }
-    if unseen.len() == old.count() && seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| seen.known)) {
-        return true;
-    }
-    for (key, seen) in unseen.into_iter().zip(seen) {
-        if let Ok(Seen { identity, digest, known, trusted: true, .. }) = seen {
-            new.put(key, identity, digest, known);
-        }
-    }
-    false
+    same
 }
 
 /// Nanoseconds since 1970.
@@ -537,10 +560,9 @@ mod tests {
     use super::*;
 
     fn scan(folder: &Path, copy: &Copy) -> Result<FileTree, String> {
-        let mut unseen = Vec::new();
-        let tree = Reader::new(folder, None, &Ignore::read(folder), &mut unseen).copy(copy);
+        let tree = Reader::new(folder, None, &Ignore::read(folder)).copy(copy);
         let mut trees = BTreeMap::from([((Name::of_reference("test"), 0), tree)]);
-        look(folder, unseen, &ScanCache::default(), &mut ScanCache::default(), &mut trees);
+        look(folder, &ScanCache::default(), &mut ScanCache::default(), &mut trees);
         trees.into_values().next().unwrap()
     }
 
@@ -572,6 +594,19 @@ mod tests {
         std::os::unix::fs::symlink("/etc", at("out")).unwrap();
         assert!(scan(folder.path(), &copy(&["out"], "/d")).unwrap_err().contains("leads out"));
         assert!(scan(folder.path(), &copy(&["../x"], "/d")).is_err());
+    }
+
+    #[test]
+    fn ignored_folders_are_there_for_what_is_not_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["keep/this/a", "keep/other/x", "gone/y"] {
+            fs::create_dir_all(folder.path().join(path).parent().unwrap()).unwrap();
+            fs::write(folder.path().join(path), path).unwrap();
+        }
+        fs::create_dir(folder.path().join("keep/this/empty")).unwrap();
+        fs::write(folder.path().join(".dockerignore"), "*\n!keep/this\n").unwrap();
+        let tree = scan(folder.path(), &copy(&["."], "/d")).unwrap();
+        assert_eq!(names(&tree), ["", "keep", "keep/this", "keep/this/a", "keep/this/empty"]);
     }
 
     #[test]

@@ -9,42 +9,41 @@ use crate::model::{Hasher, LayerInfo};
 use crate::sys::{self, Nearby};
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
+use tar::EntryType;
 
 /// The attribute by which overlay hides what lies below a folder.
 pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// The attribute that gives a program capabilities.
 pub const CAPABILITY: &CStr = c"security.capability";
 
+/// What a folder of the tree names.
+struct Entry {
+    path: PathBuf,
+    kind: FileType,
+    /// By the folder's word; the file itself may say otherwise.
+    inode: u64,
+}
+
 /// Every path of a tree but its root, sorted by their bytes, folders before what they hold.
-fn walk(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
-    let found = Mutex::new(Vec::new());
-    let mut folders = vec![PathBuf::new()];
-    // One level after the other, the folders of each on all cores.
-    while !folders.is_empty() {
-        let below = Mutex::new(Vec::new());
-        sys::on_all_cores(&folders, 8, |_, part| {
-            let mut entries = Vec::new();
-            for folder in part {
-                for entry in fs::read_dir(root.join(folder))? {
-                    let entry = entry?;
-                    entries.push((folder.join(entry.file_name()), entry.metadata()?));
-                }
+fn walk(root: &Path) -> io::Result<Vec<Entry>> {
+    let mut found = sys::by_levels(PathBuf::new(), |folder, inside, below| {
+        for entry in fs::read_dir(root.join(folder))? {
+            let entry = entry?;
+            let (path, kind) = (folder.join(entry.file_name()), entry.file_type()?);
+            if kind.is_dir() {
+                below.push(path.clone());
             }
-            let inner = entries.iter().filter(|(_, metadata)| metadata.is_dir()).map(|(path, _)| path.clone());
-            below.lock().unwrap_or_else(PoisonError::into_inner).extend(inner);
-            found.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
-            Ok::<(), io::Error>(())
-        })?;
-        folders = below.into_inner().unwrap_or_else(PoisonError::into_inner);
-    }
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+            inside.push(Entry { path, kind, inode: entry.ino() });
+        }
+        Ok::<(), io::Error>(())
+    })?;
+    found.sort_unstable_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
     Ok(found)
 }
 
@@ -53,25 +52,9 @@ fn walk(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
 /// # Errors
 /// Those of reading the tree and setting times.
 pub fn digest_tree(root: &Path, epoch: i64) -> io::Result<LayerInfo> {
-    let mut entries = walk(root)?;
-    let mut top = fs::symlink_metadata(root)?;
-    // Deepest first, although setting a time changes no parent's.
-    for (path, metadata) in entries.iter_mut().rev() {
-        *metadata = normal(root.join(path), metadata, epoch)?.unwrap_or_else(|| metadata.clone());
-    }
-    top = normal(root.to_owned(), &top, epoch)?.unwrap_or(top);
     let mut counter = Counter { hasher: Hasher::default(), length: 0 };
-    let files = write_entries(root, &top, &entries, &mut counter)?;
+    let files = write_entries(root, Some(epoch), &mut counter)?;
     Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
-}
-
-/// Sets a time that is too late or too fine; what stands there is told then.
-fn normal(path: PathBuf, metadata: &Metadata, epoch: i64) -> io::Result<Option<Metadata>> {
-    if metadata.mtime() <= epoch && metadata.mtime_nsec() == 0 {
-        return Ok(None);
-    }
-    sys::set_time(&path, metadata.mtime().min(epoch))?;
-    fs::symlink_metadata(&path).map(Some)
 }
 
 struct Counter {
@@ -96,18 +79,24 @@ impl Write for Counter {
 /// # Errors
 /// Those of reading the tree and of writing.
 pub fn write_tar(root: &Path, out: &mut (impl Write + Send)) -> io::Result<u64> {
-    write_entries(root, &fs::symlink_metadata(root)?, &walk(root)?, out)
+    write_entries(root, None, out)
 }
 
-fn write_entries(root: &Path, top: &Metadata, entries: &[(PathBuf, Metadata)], out: &mut (impl Write + Send)) -> io::Result<u64> {
-    write_entry(root, Path::new("./"), top, None, &mut Nearby::default(), out)?;
-    let links = first_links(entries);
+/// Writes a tree; with an epoch, times that are too late or too fine are set on the way.
+fn write_entries(root: &Path, epoch: Option<i64>, out: &mut (impl Write + Send)) -> io::Result<u64> {
+    let entries = walk(root)?;
+    let links = links(root, &entries)?;
+    let tree = Tree { root, epoch };
+    let mut top = Vec::new();
+    tree.write(Path::new("./"), None, &mut top)?;
+    out.write_all(&top)?;
     let gate = Gate { state: Mutex::new(Passed { parts: 0, out, failed: None }), changed: Condvar::new() };
-    let read = sys::on_all_cores(entries, PART, |index, part| {
+    let read = sys::on_all_cores(&entries, PART, |index, part| {
         let (mut nearby, mut turn) = (Nearby::default(), Turn { gate: &gate, index, buffer: Vec::new() });
-        let written = part.iter().try_for_each(|(path, metadata)| {
-            let first = links.get(&(metadata.dev(), metadata.ino())).filter(|first| **first != path);
-            write_whole(root, path, metadata, first.map(|first| first.as_path()), &mut nearby, &mut turn)
+        let written = (index * PART..).zip(part).try_for_each(|(at, entry)| match links.get(&at) {
+            Some(first) => tree.write(&entry.path, Some(&entries[*first].path), &mut turn.buffer),
+            None if entry.kind.is_file() => tree.write_file(&entry.path, &mut nearby, &mut turn),
+            None => tree.write(&entry.path, None, &mut turn.buffer),
         });
         written.and_then(|()| turn.end()).map_err(|error| gate.fail(error))
     });
@@ -117,6 +106,26 @@ fn write_entries(root: &Path, top: &Metadata, entries: &[(PathBuf, Metadata)], o
     }
     passed.out.write_all(&[0; 1024])?;
     Ok(entries.len() as u64 + 1)
+}
+
+/// Of files with several names: which of the names is the first, for each that is not.
+fn links(root: &Path, entries: &[Entry]) -> io::Result<HashMap<usize, usize>> {
+    let mut inodes: Vec<(u64, usize)> =
+        entries.iter().enumerate().filter(|(_, entry)| !entry.kind.is_dir()).map(|(at, entry)| (entry.inode, at)).collect();
+    inodes.sort_unstable();
+    let mut links = HashMap::new();
+    // What folders tell is only nearly true: that two names are one file is told by the file.
+    for alike in inodes.chunk_by(|one, other| one.0 == other.0).filter(|alike| alike.len() > 1) {
+        let mut firsts = HashMap::new();
+        for (_, at) in alike {
+            let metadata = fs::symlink_metadata(root.join(&entries[*at].path))?;
+            let first = *firsts.entry((metadata.dev(), metadata.ino())).or_insert(*at);
+            if first != *at {
+                links.insert(*at, first);
+            }
+        }
+    }
+    Ok(links)
 }
 
 /// How many entries a thread reads before it takes others.
@@ -153,22 +162,29 @@ struct Turn<'g, 'w, W> {
 }
 
 impl<W: Write> Turn<'_, '_, W> {
+    /// Takes in a file's bytes, which must be as many as its header said.
+    fn take(&mut self, file: &mut File, size: u64) -> io::Result<()> {
+        let mut left = size;
+        while left > 0 {
+            let piece = left.min(AHEAD as u64);
+            self.buffer.reserve(AHEAD.min(usize::try_from(piece).unwrap_or(AHEAD)));
+            if file.take(piece).read_to_end(&mut self.buffer)? as u64 != piece {
+                return Err(io::Error::other("it changed while it was read"));
+            }
+            left -= piece;
+            if self.buffer.len() >= AHEAD {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what was read, and lets the next part pass.
     fn end(&mut self) -> io::Result<()> {
         self.flush()?;
         self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).parts += 1;
         self.gate.changed.notify_all();
         Ok(())
-    }
-}
-
-impl<W: Write> Write for Turn<'_, '_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= AHEAD {
-            self.flush()?;
-        }
-        Ok(bytes.len())
     }
 
     /// Waits for its turn.
@@ -185,34 +201,75 @@ impl<W: Write> Write for Turn<'_, '_, W> {
     }
 }
 
-/// Of files with several names, the first.
-fn first_links(entries: &[(PathBuf, Metadata)]) -> HashMap<(u64, u64), &PathBuf> {
-    let mut first = HashMap::new();
-    for (path, metadata) in entries.iter().filter(|(_, metadata)| metadata.nlink() > 1 && !metadata.is_dir()) {
-        first.entry((metadata.dev(), metadata.ino())).or_insert(path);
-    }
-    first
+/// A tree on its way into a tar.
+struct Tree<'a> {
+    root: &'a Path,
+    epoch: Option<i64>,
 }
 
-/// Writes an entry, and what a layer says beside it.
-fn write_whole(
-    root: &Path,
-    path: &Path,
-    metadata: &Metadata,
-    first: Option<&Path>,
-    nearby: &mut Nearby,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    // In a layer such a name would hide a file (image-spec, layer.md, "Whiteouts").
+impl Tree<'_> {
+    /// Writes a file by its first name.
+    fn write_file<W: Write>(&self, path: &Path, nearby: &mut Nearby, turn: &mut Turn<W>) -> io::Result<()> {
+        no_marker(path)?;
+        let full = self.root.join(path);
+        let mut file = nearby.open_own(&full)?;
+        let metadata = file.metadata()?;
+        let capability = sys::get_file_attribute(&file, CAPABILITY)?;
+        let (time, size) = (self.time(&full, &metadata)?, metadata.len());
+        let header = Header { path, metadata: &metadata, time, kind: EntryType::Regular, size, link: None };
+        header.write(capability.as_deref(), &mut turn.buffer)?;
+        turn.take(&mut file, size).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", full.display())))?;
+        turn.buffer.resize(turn.buffer.len() + usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0), 0);
+        Ok(())
+    }
+
+    /// Writes what is all in its header: everything but files by their first name.
+    fn write(&self, path: &Path, first: Option<&Path>, out: &mut Vec<u8>) -> io::Result<()> {
+        no_marker(path)?;
+        let full = self.root.join(path);
+        let metadata = fs::symlink_metadata(&full)?;
+        let time = self.time(&full, &metadata)?;
+        let header = Header { path, metadata: &metadata, time, kind: EntryType::Regular, size: 0, link: None };
+        if is_whiteout(&metadata) {
+            // In the form that OCI layers give it (image-spec, layer.md, "Whiteouts").
+            let mut name = std::ffi::OsString::from(".wh.");
+            name.push(path.file_name().unwrap_or_default());
+            return Header { path: &path.with_file_name(name), ..header }.write(None, out);
+        }
+        let kind = metadata.file_type();
+        let target = if kind.is_symlink() { Some(fs::read_link(&full)?) } else { None };
+        let kind = match () {
+            () if first.is_some() => EntryType::Link,
+            () if kind.is_dir() => EntryType::Directory,
+            () if kind.is_symlink() => EntryType::Symlink,
+            () if kind.is_char_device() => EntryType::Char,
+            () if kind.is_block_device() => EntryType::Block,
+            () if kind.is_fifo() => EntryType::Fifo,
+            // Sockets have no form in a tar, and no meaning without the process that made them.
+            () => return Ok(()),
+        };
+        Header { kind, link: first.or(target.as_deref()), ..header }.write(None, out)?;
+        if kind == EntryType::Directory && sys::get_attribute(&full, OPAQUE)?.as_deref() == Some(b"y") {
+            Header { path: &path.join(".wh..wh..opq"), ..header }.write(None, out)?;
+        }
+        Ok(())
+    }
+
+    /// The time that a layer says; one that is too late or too fine is set.
+    fn time(&self, full: &Path, metadata: &Metadata) -> io::Result<i64> {
+        let Some(epoch) = self.epoch else { return Ok(metadata.mtime()) };
+        let time = metadata.mtime().min(epoch);
+        if (metadata.mtime(), metadata.mtime_nsec()) != (time, 0) {
+            sys::set_time(full, time)?;
+        }
+        Ok(time)
+    }
+}
+
+/// In a layer such a name would hide a file (image-spec, layer.md, "Whiteouts").
+fn no_marker(path: &Path) -> io::Result<()> {
     if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
         return Err(io::Error::other(format!("/{}: names that begin with .wh. mean something else in a layer", path.display())));
-    }
-    if is_whiteout(metadata) {
-        return write_marker(path, metadata, out);
-    }
-    write_entry(root, path, metadata, first, nearby, out)?;
-    if metadata.is_dir() && sys::get_attribute(&root.join(path), OPAQUE)?.as_deref() == Some(b"y") {
-        write_header(&path.join(".wh..wh..opq"), metadata, tar::EntryType::Regular, 0, None, None, out)?;
     }
     Ok(())
 }
@@ -222,133 +279,79 @@ pub fn is_whiteout(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 
-/// A whiteout, in the form that OCI layers give it (image-spec, layer.md, "Whiteouts").
-fn write_marker(path: &Path, metadata: &Metadata, out: &mut dyn Write) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".wh.");
-    name.push(path.file_name().unwrap_or_default());
-    write_header(&path.with_file_name(name), metadata, tar::EntryType::Regular, 0, None, None, out)
-}
-
-fn write_entry(
-    root: &Path,
-    path: &Path,
-    metadata: &Metadata,
-    first: Option<&Path>,
-    nearby: &mut Nearby,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    use tar::EntryType;
-    let full = root.join(path);
-    if let Some(first) = first {
-        return write_header(path, metadata, EntryType::Link, 0, Some(first), None, out);
-    }
-    let kind = metadata.file_type();
-    if kind.is_file() {
-        let (size, mut file) = (metadata.len(), nearby.open_own(&full)?);
-        let capability = sys::get_file_attribute(&file, CAPABILITY)?;
-        write_header(path, metadata, EntryType::Regular, size, None, capability.as_deref(), out)?;
-        copy(&mut file, size, out).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", full.display())))?;
-        let padding = usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0);
-        return out.write_all(&[0; 512][..padding]);
-    }
-    let target = if kind.is_symlink() { Some(fs::read_link(&full)?) } else { None };
-    let kind = match () {
-        () if kind.is_dir() => EntryType::Directory,
-        () if kind.is_symlink() => EntryType::Symlink,
-        () if kind.is_char_device() => EntryType::Char,
-        () if kind.is_block_device() => EntryType::Block,
-        () if kind.is_fifo() => EntryType::Fifo,
-        // Sockets have no form in a tar, and no meaning without the process that made them.
-        () => return Ok(()),
-    };
-    write_header(path, metadata, kind, 0, target.as_deref(), None, out)
-}
-
-/// Copies a file's bytes, which must be as many as its header said.
-fn copy(file: &mut File, size: u64, out: &mut dyn Write) -> io::Result<()> {
-    let mut left = size;
-    let mut buffer = vec![0; usize::try_from(size).unwrap_or(AHEAD).clamp(1, 64 << 10)];
-    while left > 0 {
-        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(AHEAD));
-        match file.read(&mut buffer[..wanted])? {
-            0 => return Err(io::Error::other("it changed while it was read")),
-            length => {
-                out.write_all(&buffer[..length])?;
-                left -= length as u64;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn write_header(
-    path: &Path,
-    metadata: &Metadata,
-    kind: tar::EntryType,
+/// What an entry of a tar says before its bytes.
+struct Header<'a> {
+    path: &'a Path,
+    metadata: &'a Metadata,
+    time: i64,
+    kind: EntryType,
     size: u64,
-    link: Option<&Path>,
-    capability: Option<&[u8]>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let mut name = path.as_os_str().as_bytes().to_vec();
-    if kind == tar::EntryType::Directory && !name.ends_with(b"/") {
-        name.push(b'/');
-    }
-    let link = link.map_or(&[][..], |link| link.as_os_str().as_bytes());
-    let mut records = Vec::new();
-    let mut header = tar::Header::new_ustar();
-    let raw = header.as_old_mut();
-    if name.len() <= 100 {
-        raw.name[..name.len()].copy_from_slice(&name);
-    } else {
-        raw.name.copy_from_slice(&name[..100]);
-        record(&mut records, "path", &name);
-    }
-    if link.len() <= 100 {
-        raw.linkname[..link.len()].copy_from_slice(link);
-    } else {
-        raw.linkname.copy_from_slice(&link[..100]);
-        record(&mut records, "linkpath", link);
-    }
-    header.set_entry_type(kind);
-    header.set_mode(metadata.mode() & 0o7777);
-    for (key, id) in [("uid", metadata.uid()), ("gid", metadata.gid())] {
-        let small = if id < 0o777_7777 { id } else { 0 };
-        if id != small {
-            record(&mut records, key, id.to_string().as_bytes());
+    link: Option<&'a Path>,
+}
+
+impl Header<'_> {
+    fn write(&self, capability: Option<&[u8]>, out: &mut Vec<u8>) -> io::Result<()> {
+        let mut name = self.path.as_os_str().as_bytes().to_vec();
+        if self.kind == EntryType::Directory && !name.ends_with(b"/") {
+            name.push(b'/');
         }
-        if key == "uid" { header.set_uid(small.into()) } else { header.set_gid(small.into()) }
+        let link = self.link.map_or(&[][..], |link| link.as_os_str().as_bytes());
+        let mut records = Vec::new();
+        let mut header = tar::Header::new_ustar();
+        let raw = header.as_old_mut();
+        if name.len() <= 100 {
+            raw.name[..name.len()].copy_from_slice(&name);
+        } else {
+            raw.name.copy_from_slice(&name[..100]);
+            record(&mut records, "path", &name);
+        }
+        if link.len() <= 100 {
+            raw.linkname[..link.len()].copy_from_slice(link);
+        } else {
+            raw.linkname.copy_from_slice(&link[..100]);
+            record(&mut records, "linkpath", link);
+        }
+        header.set_entry_type(self.kind);
+        header.set_mode(self.metadata.mode() & 0o7777);
+        for (key, id) in [("uid", self.metadata.uid()), ("gid", self.metadata.gid())] {
+            let small = if id < 0o777_7777 { id } else { 0 };
+            if id != small {
+                record(&mut records, key, id.to_string().as_bytes());
+            }
+            if key == "uid" { header.set_uid(small.into()) } else { header.set_gid(small.into()) }
+        }
+        if self.size < 0o77_777_777_777 {
+            header.set_size(self.size);
+        } else {
+            header.set_size(0);
+            record(&mut records, "size", self.size.to_string().as_bytes());
+        }
+        header.set_mtime(u64::try_from(self.time).unwrap_or(0));
+        if matches!(self.kind, EntryType::Char | EntryType::Block) {
+            let device = self.metadata.rdev();
+            header.set_device_major(u32::try_from(nix::sys::stat::major(device)).unwrap_or(0))?;
+            header.set_device_minor(u32::try_from(nix::sys::stat::minor(device)).unwrap_or(0))?;
+        }
+        if let Some(capability) = capability {
+            record(&mut records, "SCHILY.xattr.security.capability", capability);
+        }
+        if !records.is_empty() {
+            let mut pax = tar::Header::new_ustar();
+            pax.as_old_mut().name[..9].copy_from_slice(b"PaxHeader");
+            pax.set_entry_type(EntryType::XHeader);
+            pax.set_mode(0o644);
+            pax.set_size(records.len() as u64);
+            pax.set_mtime(0);
+            pax.set_cksum();
+            out.extend(pax.as_bytes());
+            let padding = records.len().next_multiple_of(512) - records.len();
+            records.extend(std::iter::repeat_n(0, padding));
+            out.extend(&records);
+        }
+        header.set_cksum();
+        out.extend(header.as_bytes());
+        Ok(())
     }
-    if size < 0o77_777_777_777 {
-        header.set_size(size);
-    } else {
-        header.set_size(0);
-        record(&mut records, "size", size.to_string().as_bytes());
-    }
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
-    if matches!(kind, tar::EntryType::Char | tar::EntryType::Block) {
-        let device = metadata.rdev();
-        header.set_device_major(u32::try_from(nix::sys::stat::major(device)).unwrap_or(0))?;
-        header.set_device_minor(u32::try_from(nix::sys::stat::minor(device)).unwrap_or(0))?;
-    }
-    if let Some(capability) = capability {
-        record(&mut records, "SCHILY.xattr.security.capability", capability);
-    }
-    if !records.is_empty() {
-        let mut pax = tar::Header::new_ustar();
-        pax.as_old_mut().name[..9].copy_from_slice(b"PaxHeader");
-        pax.set_entry_type(tar::EntryType::XHeader);
-        pax.set_mode(0o644);
-        pax.set_size(records.len() as u64);
-        pax.set_mtime(0);
-        pax.set_cksum();
-        out.write_all(pax.as_bytes())?;
-        let padding = records.len().next_multiple_of(512) - records.len();
-        records.extend(std::iter::repeat_n(0, padding));
-        out.write_all(&records)?;
-    }
-    header.set_cksum();
-    out.write_all(header.as_bytes())
 }
 
 /// A PAX record: its length, itself included, then key and value (POSIX pax, "Extended Header").
@@ -372,6 +375,7 @@ pub fn digest(root: &Path) -> crate::model::Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Digest;
 
     fn sample(root: &Path, order: &[&str]) {
         for name in order {
@@ -410,8 +414,8 @@ mod tests {
             .map(|entry| (entry.path().unwrap().display().to_string(), entry.header().entry_type()))
             .collect();
         assert_eq!(names[0].0, "./");
-        assert_eq!(names[1], ("a-link".into(), tar::EntryType::Regular));
-        assert!(names.contains(&("b/x".into(), tar::EntryType::Link)));
+        assert_eq!(names[1], ("a-link".into(), EntryType::Regular));
+        assert!(names.contains(&("b/x".into(), EntryType::Link)));
         assert!(names.iter().any(|(name, _)| name.len() > 170));
     }
 
@@ -434,5 +438,25 @@ mod tests {
         fs::write(tree.path().join(".wh.150"), "").unwrap();
         let failed = write_tar(tree.path(), &mut Vec::new()).unwrap_err();
         assert!(failed.to_string().contains("/.wh.150"), "{failed}");
+    }
+
+    #[test]
+    fn names_of_one_file_far_apart_are_one_file_of_one_time() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |name: &str| tree.path().join(name);
+        for number in 0..300 {
+            fs::write(at(&format!("{number:03}")), "x").unwrap();
+        }
+        fs::hard_link(at("000"), at("zzz")).unwrap();
+        let info = digest_tree(tree.path(), 1000).unwrap();
+        // What was too late is set on the way, and told as it is from then on.
+        assert_eq!(fs::metadata(at("zzz")).unwrap().mtime(), 1000);
+        let mut bytes = Vec::new();
+        write_tar(tree.path(), &mut bytes).unwrap();
+        assert_eq!((Digest::of(&bytes), bytes.len() as u64), (info.diff_id, info.size));
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let last = archive.entries().unwrap().last().unwrap().unwrap();
+        assert_eq!(last.link_name().unwrap().unwrap().as_ref(), Path::new("000"));
+        assert_eq!(last.header().mtime().unwrap(), 1000);
     }
 }

@@ -4,7 +4,7 @@ use super::fault::{Fault, Outcome};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read};
 
 /// A SHA-256 digest, written as 64 hexadecimal characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +18,9 @@ impl Digest {
 
     /// The digest of a value's canonical JSON; every type used here serialises its maps in order.
     pub fn of_json(value: &impl Serialize) -> Self {
-        Self::of(serde_json::to_vec(value).unwrap_or_default())
+        let mut out = BufWriter::with_capacity(16 << 10, Hasher::default());
+        let _ = serde_json::to_writer(&mut out, value);
+        out.into_inner().unwrap_or_default().finish()
     }
 
     /// Reads a digest with its kind in front, as descriptors have it (image-spec, descriptor.md).
@@ -59,9 +61,15 @@ impl Digest {
 
     /// All 64 hexadecimal characters.
     pub fn hex(&self) -> String {
+        str::from_utf8(&self.digits()).unwrap_or_default().to_owned()
+    }
+
+    fn digits(&self) -> [u8; 64] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digits = self.0.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        digits.map(char::from).collect()
+        std::array::from_fn(|at| {
+            let byte = self.0[at / 2];
+            DIGITS[usize::from(if at % 2 == 0 { byte >> 4 } else { byte & 15 })]
+        })
     }
 
     /// The first `length` hexadecimal characters, for people and for short kernel names.
@@ -106,7 +114,9 @@ impl fmt::Debug for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut text = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        text[7..].copy_from_slice(&self.digits());
+        serializer.serialize_str(str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -74,6 +74,10 @@ pub struct TreeEntry {
 }
 
 impl TreeEntry {
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, TreeKind::File { .. })
+    }
+
     /// Where it goes, of a copy to a path.
     pub fn place(&self, base: &Path) -> PathBuf {
         if self.to.is_empty() { base.to_owned() } else { base.join(&self.to) }

@@ -34,6 +34,31 @@ pub fn on_all_cores<T: Sync, E: Send>(
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
+/// Walks a tree, level by level, the folders of each on all cores: of a folder, `list` adds what is in it, and the
+/// folders to go into. What was found comes in no order.
+///
+/// # Errors
+/// The first failure.
+pub fn by_levels<F: Send + Sync, T: Send, E: Send>(
+    top: F,
+    list: impl Fn(&F, &mut Vec<T>, &mut Vec<F>) -> Result<(), E> + Sync,
+) -> Result<Vec<T>, E> {
+    let (mut all, mut level) = (Vec::new(), vec![top]);
+    while !level.is_empty() {
+        let found = Mutex::new((&mut all, Vec::new()));
+        on_all_cores(&level, 8, |_, part| {
+            let (mut inside, mut below) = (Vec::new(), Vec::new());
+            part.iter().try_for_each(|folder| list(folder, &mut inside, &mut below))?;
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.0.append(&mut inside);
+            found.1.append(&mut below);
+            Ok(())
+        })?;
+        level = found.into_inner().unwrap_or_else(PoisonError::into_inner).1;
+    }
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +78,21 @@ mod tests {
         assert_eq!(sums.iter().map(|(_, sum)| sum).sum::<usize>(), 499_500);
         assert_eq!(on_all_cores(&all, 1, |index, _| if index == 7 { Err(index) } else { Ok(()) }), Err(7));
         assert_eq!(on_all_cores(&[0; 0], 1, |_, _| Err(())), Ok(()));
+    }
+
+    #[test]
+    fn every_folder_of_a_tree_is_listed_once() {
+        // Below each number under a hundred are ten.
+        let list = |number: &usize, inside: &mut Vec<usize>, below: &mut Vec<usize>| {
+            let children = (1..10).map(|digit| number * 10 + digit);
+            inside.extend(children.clone());
+            below.extend(children.filter(|child| *child < 100));
+            if *number == 77 { Err(()) } else { Ok(()) }
+        };
+        let mut found = by_levels(0, |number, inside, below| list(number, inside, below).or(Ok::<(), ()>(()))).unwrap();
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found.len(), 9 + 81 + 729);
+        assert_eq!(by_levels(0, list), Err(()));
     }
 }

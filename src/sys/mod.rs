@@ -17,7 +17,7 @@ mod socket;
 mod terminal;
 
 pub use bpf::{DeviceRule, allow_devices};
-pub use cores::on_all_cores;
+pub use cores::{by_levels, on_all_cores};
 pub use file::*;
 pub use mount::*;
 pub use nearby::Nearby;

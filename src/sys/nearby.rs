@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstatat};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -30,6 +30,15 @@ impl Nearby {
             Some((_, folder)) => Ok((folder, name)),
             None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
         }
+    }
+
+    /// Looks at what a path, and a link there, leads to.
+    ///
+    /// # Errors
+    /// Those of `fstatat(2)`.
+    pub fn look(&mut self, path: &Path) -> io::Result<FileStat> {
+        let (folder, name) = self.of(path)?;
+        Ok(fstatat(folder, name, AtFlags::empty())?)
     }
 
     /// Opens a file for reading.
@@ -100,6 +109,7 @@ mod tests {
         assert_eq!(text, "a/xa/y");
         std::os::unix::fs::symlink("x", at("a/link")).unwrap();
         assert!(one.open_own(&at("a/link")).is_err() && one.open(&at("a/link")).is_ok());
+        assert_eq!(one.look(&at("a/link")).unwrap().st_ino, other.look(&at("b/linked")).unwrap().st_ino);
         assert_eq!(one.open(&at("c/x")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(one.open(Path::new("/")).is_err());
     }

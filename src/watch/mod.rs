@@ -44,7 +44,7 @@ pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
             .filter_map(|source| if let crate::spec::ConfigSource::File(path) = source { Some(folder.join(path)) } else { None }),
     );
     all.extend(project.containers.values().flat_map(|container| &container.env_files).map(|file| folder.join(&file.path)));
-    all.extend(Scanner::scan(folder, project, ScanCache::default()).sources());
+    all.extend(Scanner::scan(folder, project, ScanCache::default).sources());
     all
 }
 
