@@ -391,17 +391,20 @@ fn terminals_take_no_typed_commands() {
         return;
     }
     let world = World::new("tiocsti", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));
-    world.ok(&["up"]);
-    // Typing into the caller's terminal (CVE-2017-5226): what the container has is another session's.
-    let code = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSTI, b'x'); print('typed')";
-    let line = format!("{} exec -T c python3 -c \"{code}\"", env!("CARGO_BIN_EXE_stead"));
-    let out = Command::new("script")
-        .args(["-qec", &line, "/dev/null"])
-        .current_dir(&world.folder)
-        .env("STEAD_ROOT", &world.root)
-        .output()
-        .unwrap();
-    assert!(!String::from_utf8_lossy(&out.stdout).contains("typed"), "{out:?}");
+    // Typing into the caller's terminal (CVE-2017-5226): even of the terminal that everything was started from the
+    // container is another session.
+    world.write("type.py", "import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSTI, b'x')\nprint('typed')\n");
+    let stead = env!("CARGO_BIN_EXE_stead");
+    let typed = |line: &str| {
+        let mut script = Command::new("script");
+        let out = script.args(["-qec", line, "/dev/null"]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).output();
+        String::from_utf8_lossy(&out.unwrap().stdout).into_owned()
+    };
+    let attack = "python3 -c \"$(cat type.py)\"";
+    let entered = typed(&format!("{stead} up && {stead} exec -T c {attack}"));
+    assert!(entered.contains("PermissionError") && !entered.contains("typed"), "{entered}");
+    let begun = typed(&format!("{stead} run -T base {attack}"));
+    assert!(begun.contains("PermissionError") && !begun.contains("typed"), "{begun}");
 }
 
 #[test]
