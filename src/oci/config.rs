@@ -3,6 +3,7 @@
 use crate::model::{Context, Fault, Outcome};
 use nix::mount::MsFlags;
 use oci_spec::runtime::{Capabilities, LinuxNamespaceType, Mount, Spec};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A bundle that was read.
@@ -24,7 +25,12 @@ impl Bundle {
         let folder = std::fs::canonicalize(folder).doing(|| format!("there is no bundle {}", folder.display()))?;
         let path = folder.join(config.unwrap_or(Path::new("config.json")));
         let text = std::fs::read_to_string(&path).doing(|| format!("cannot read {}", path.display()))?;
-        let spec: Spec = serde_json::from_str(&text).doing(|| format!("{} is not right", path.display()))?;
+        let wrong = || format!("{} is not right", path.display());
+        let mut value: Value = serde_json::from_str(&text).doing(wrong)?;
+        let renamed = value.get_mut("process").is_some_and(rename_flags);
+        let text = if renamed { value.to_string() } else { text };
+        // Of what was written, so that what is wrong is told with its place.
+        let spec: Spec = serde_json::from_str(&text).doing(wrong)?;
         let version = spec.version();
         if !version.starts_with("1.") {
             return Err(Fault::new(format!("{}: version {version:?} of the specification is not 1.x", path.display())));
@@ -89,6 +95,22 @@ impl Bundle {
         let path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         list.iter().map(|namespace| (namespace.typ(), path(namespace.path()))).collect()
     }
+}
+
+/// Gives a process's scheduler flags the names that the crate knows, which are not the specification's.
+pub fn rename_flags(process: &mut Value) -> bool {
+    let mut renamed = false;
+    let flags = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags")).and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        let name = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = name.into();
+        renamed = true;
+    }
+    renamed
 }
 
 /// `CLONE_*` of a kind of namespace.

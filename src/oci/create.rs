@@ -65,6 +65,7 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
         began: 0,
         created: crate::image::time_text(i64::try_from(now_ms() / 1000).unwrap_or(0)),
         cgroup,
+        shared: false,
         version: bundle.spec.version().clone(),
         annotations: bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         folder,
@@ -85,7 +86,12 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     let linux = bundle.spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     // What was in use before is another's, whatever comes of this one.
-    let shared = !container.processes().is_empty();
+    let others = container.processes().len();
+    let shared = others > 0;
+    if shared {
+        super::warn(&format!("container's cgroup is not empty: {others} process(es) of others in {}", container.cgroup));
+    }
+    container.shared = shared;
     let cgroup = resources::cgroup(host, &container.cgroup, resources, shared)?;
     begin(creation, bundle, container, console, &cgroup).inspect_err(|_| {
         container.end();
@@ -181,11 +187,11 @@ fn begin(
         fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
             .doing(|| format!("cannot set oom_score_adj {score}"))?;
     }
-    step(&line, b"G", b'M')?;
+    step(&line, b"G", b'M', container)?;
     let state = container.state(Status::Creating);
     hooks::run(container.hooks("prestart"), &state)?;
     hooks::run(container.hooks("createRuntime"), &state)?;
-    step(&line, format!("H{state}").as_bytes(), b'R')?;
+    step(&line, format!("H{state}").as_bytes(), b'R', container)?;
     container.save()?;
     if let Some(path) = &creation.pid_file {
         sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
@@ -217,16 +223,23 @@ fn successor(line: &UnixStream, first: i32) -> Outcome<i32> {
     }
 }
 
-/// Tells the child to go on, and waits until it has come to a point.
-fn step(line: &UnixStream, go: &[u8], wanted: u8) -> Outcome<()> {
+/// Tells the child to go on, and waits until it has come to a point; a filter's listener is passed on.
+fn step(line: &UnixStream, go: &[u8], wanted: u8, container: &Container) -> Outcome<()> {
     // A child that failed early says why, and hears nothing more.
     let _ = sys::send_with(line, go, &[]);
     let mut message = vec![0; 4096];
-    let (length, _) = sys::receive_with(line, &mut message).doing(|| "the container's process does not answer".into())?;
-    match message[..length].split_first() {
-        Some((first, [])) if *first == wanted => Ok(()),
-        Some((b'E', text)) => Err(Fault::new(String::from_utf8_lossy(text).into_owned())),
-        _ => Err(Fault::new("the container's process ended before it began")),
+    loop {
+        let (length, fds) = sys::receive_with(line, &mut message).doing(|| "the container's process does not answer".into())?;
+        return match (message[..length].split_first(), fds.first()) {
+            (Some((b'N', [])), Some(fd)) => {
+                listener::Listener::of(container, Status::Creating, container.pid)?.tell(fd)?;
+                let _ = sys::send_with(line, b"K", &[]);
+                continue;
+            }
+            (Some((first, [])), _) if *first == wanted => Ok(()),
+            (Some((b'E', text)), _) => Err(Fault::new(String::from_utf8_lossy(text).into_owned())),
+            _ => Err(Fault::new("the container's process ended before it began")),
+        };
     }
 }
 
@@ -243,7 +256,8 @@ fn map(pid: i32, file: &str, mappings: &Option<Vec<LinuxIdMapping>>) -> Outcome<
 fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Outcome<String> {
     let wanted = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(format!("stead-oci/{}", creation.id));
+        // Beneath the root, which has a share of real time to give.
+        return Ok(format!("stead-oci-{}", creation.id));
     };
     let text = wanted.to_string_lossy().into_owned();
     if wanted.components().any(|part| part == std::path::Component::ParentDir) {
@@ -284,5 +298,7 @@ pub fn start(container: &Container) -> Outcome<()> {
     if !said.is_empty() {
         return Err(Fault::new(String::from_utf8_lossy(&said).into_owned()));
     }
-    hooks::run(container.hooks("poststart"), &container.state(Status::Running)).inspect_err(|_| container.end())
+    hooks::run(container.hooks("poststart"), &container.state(Status::Running)).inspect_err(|_| {
+        let _ = super::delete(container, true);
+    })
 }

@@ -1,6 +1,6 @@
 //! A further process in a container made here.
 
-use super::init::{become_process, execute, find, prepare, terminal};
+use super::init::{become_process, execute, find, personality, prepare, terminal};
 use super::listener::{self, Listener};
 use super::state::{Container, Status};
 use crate::model::{Context, Fault, Outcome};
@@ -75,7 +75,8 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     if flags.contains(CloneFlags::CLONE_NEWPID) {
         sys::enter_namespace(&target, CloneFlags::CLONE_NEWPID).doing(|| "cannot enter the container".into())?;
     }
-    let rest = flags & !CloneFlags::CLONE_NEWPID;
+    // The complement of a flag would leave out those that it does not know.
+    let rest = flags.difference(CloneFlags::CLONE_NEWPID);
     let pid = match sys::clone_process(0, entrance.as_ref()).doing(|| "cannot start a process".into())? {
         Side::Child => {
             let inside = || -> io::Result<()> {
@@ -84,6 +85,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
                 sys::receive_with(&far_line, &mut [0])
                     .and_then(|(length, _)| if length == 1 { Ok(()) } else { Err(io::Error::other("the runtime is gone")) })?;
                 prepare(process)?;
+                spec.linux().as_ref().map_or(Ok(()), personality)?;
                 if !rest.is_empty() {
                     sys::enter_namespace(&target, rest)?;
                 }
@@ -101,13 +103,11 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
                 Ok(()) => match find(process) {
                     Err(error) => error,
                     Ok(ready) => {
+                        sys::set_umask(process.user().umask().unwrap_or(0o022));
                         let begun = sys::close_on_exec_from(3 + i32::try_from(execution.preserve).unwrap_or(0))
                             .and_then(|()| become_process(process, filter.as_ref(), &far_line));
                         match begun {
-                            Ok(()) => {
-                                sys::set_umask(process.user().umask().unwrap_or(0o022));
-                                execute(process, &ready)
-                            }
+                            Ok(()) => execute(process, &ready),
                             Err(error) => error.into(),
                         }
                     }

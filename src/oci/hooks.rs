@@ -30,6 +30,13 @@ pub fn run(hooks: Vec<Hook>, state: &State) -> Outcome<()> {
     hooks.iter().try_for_each(|hook| one(hook, state))
 }
 
+/// Runs all of the last hooks; those that fail are told, and change nothing (OCI runtime specification, "Lifecycle").
+pub fn run_last(hooks: Vec<Hook>, state: &State) {
+    for fault in hooks.iter().filter_map(|hook| one(hook, state).err()) {
+        super::warn(&fault.chain());
+    }
+}
+
 fn one(hook: &Hook, state: &State) -> Outcome<()> {
     let shown = hook.path().display().to_string();
     let args = hook.args().clone().unwrap_or_default();
@@ -37,11 +44,9 @@ fn one(hook: &Hook, state: &State) -> Outcome<()> {
     if let Some((name, rest)) = args.split_first() {
         command.arg0(name).args(rest);
     }
-    command.env_clear();
-    for pair in hook.env().iter().flatten() {
-        if let Some((name, value)) = pair.split_once('=') {
-            command.env(name, value);
-        }
+    // Without an environment of its own it has ours, as under runc and crun.
+    if let Some(environment) = hook.env() {
+        command.env_clear().envs(environment.iter().filter_map(|pair| pair.split_once('=')));
     }
     let mut child = command
         .stdin(Stdio::piped())

@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, SFlag, makedev};
-use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Mount, Process};
+use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxNamespaceType, Mount, Process};
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -126,6 +126,9 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
             at("cannot set the domain name", std::fs::write("/proc/sys/kernel/domainname", name))?;
         }
     }
+    if has(LinuxNamespaceType::Network) && !init.joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::Network) {
+        at("cannot bring up the loopback", sys::raise_loopback())?;
+    }
     for (name, value) in spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         at(&format!("cannot set {name}"), std::fs::write(path, value))?;
@@ -140,8 +143,8 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     // Where runc runs them.
     at("cannot enter the root", nix::unistd::chdir(&rootfs))?;
     hooks::run(hooks::of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;
-    if own_mounts && !init.no_pivot {
-        at("cannot enter the root", sys::enter_root(&rootfs))?;
+    if own_mounts {
+        at("cannot enter the root", if init.no_pivot { sys::move_root(&rootfs) } else { sys::enter_root(&rootfs) })?;
     } else {
         at("cannot enter the root", nix::unistd::chroot(&rootfs).and_then(|()| nix::unistd::chdir("/")))?;
     }
@@ -160,27 +163,30 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     }
     prepare(process)?;
     if let Some(linux) = spec.linux() {
-        if let Some(personality) = linux.personality() {
-            let domain = if serde_json::to_value(personality).unwrap_or_default()["domain"] == "LINUX32" { 8 } else { 0 };
-            at("cannot set the personality", sys::set_personality(domain))?;
-        }
+        personality(linux)?;
         if let Some(policy) = linux.memory_policy() {
             at("cannot set the memory policy", memory_policy(policy))?;
         }
     }
     let ready = find(process)?;
+    // A program that is asked about calls hears of the process before it waits: whoever starts it may wait for that.
+    let asks = init.filter.as_ref().filter(|filter| filter.notifies());
+    if let Some(filter) = asks {
+        if process.no_new_privileges() == Some(true) {
+            sys::forbid_new_privileges()?;
+        }
+        listener::hand_over(line, filter.install()?)?;
+    }
     at("the runtime is gone", sys::send_with(line, b"R", &[]))?;
     let (start, _) = at("cannot wait for the start", init.start.accept())?;
     state.status = Status::Created;
+    sys::set_umask(process.user().umask().unwrap_or(0o022));
     // The hooks run as the process does, behind its filter.
     let begun = at("cannot close descriptors", sys::close_on_exec_from(3 + i32::try_from(init.preserve).unwrap_or(0)))
-        .and_then(|()| become_process(process, init.filter.as_ref(), &start))
+        .and_then(|()| become_process(process, init.filter.as_ref().filter(|_| asks.is_none()), &start))
         .and_then(|()| hooks::run(start_hooks, &state).map_err(|fault| io::Error::other(fault.chain())));
     let error: StartError = match begun {
-        Ok(()) => {
-            sys::set_umask(process.user().umask().unwrap_or(0o022));
-            execute(process, &ready)
-        }
+        Ok(()) => execute(process, &ready),
         Err(error) => error.into(),
     };
     let _ = (&start).write_all(error.message.as_bytes());
@@ -214,6 +220,10 @@ fn assemble(init: &Init, rootfs: &Path) -> io::Result<()> {
     if !bound_dev {
         devices(&root, init)?;
         links(&root, own_dev)?;
+    }
+    if let Some(process) = init.bundle.spec.process() {
+        // What cannot be made now is told when it is entered.
+        let _ = root.folder(&process.cwd().to_string_lossy());
     }
     // What is made beneath a read-only file system is made before it is that.
     for one in init.bundle.spec.mounts().iter().flatten().filter(|one| is_late(one)) {
@@ -496,12 +506,41 @@ pub fn prepare(process: &Process) -> io::Result<()> {
             "SCHED_RR" => 2,
             "SCHED_BATCH" => 3,
             "SCHED_IDLE" => 5,
+            "SCHED_DEADLINE" => 6,
             _ => 0,
         };
+        // `SCHED_FLAG_*` (sched_setattr(2)), by the crate's names.
+        let flags = words["flags"].as_array().into_iter().flatten().filter_map(|flag| flag.as_str()).fold(0, |all, flag| {
+            all | match flag {
+                "SCHED_RESET_ON_FORK" => 0x01,
+                "SCHED_FLAG_RECLAIM" => 0x02,
+                "SCHED_FLAG_D_L_OVERRUN" => 0x04,
+                "SCHED_FLAG_KEEP_POLICY" => 0x08,
+                "SCHED_FLAG_KEEP_PARAMS" => 0x10,
+                "SCHED_FLAG_UTIL_CLAMP_MIN" => 0x20,
+                "SCHED_FLAG_UTIL_CLAMP_MAX" => 0x40,
+                _ => 0,
+            }
+        });
         let number = |name: &str| words[name].as_i64().and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
-        at("cannot set the scheduler", sys::set_scheduler(policy, number("priority"), number("nice")))?;
+        let time = |name: &str| words[name].as_u64().unwrap_or(0);
+        let scheduler = sys::Scheduler {
+            policy,
+            flags,
+            nice: number("nice"),
+            priority: number("priority").unsigned_abs(),
+            times: ["runtime", "deadline", "period"].map(time),
+        };
+        at("cannot set the scheduler", sys::set_scheduler(&scheduler))?;
     }
     Ok(())
+}
+
+/// The kernel that the process sees itself on (personality(2)).
+pub fn personality(linux: &Linux) -> io::Result<()> {
+    let Some(personality) = linux.personality() else { return Ok(()) };
+    let domain = if serde_json::to_value(personality)?["domain"] == "LINUX32" { 8 } else { 0 };
+    at("cannot set the personality", sys::set_personality(domain))
 }
 
 /// The policy by which memory comes from nodes (set_mempolicy(2)).
@@ -538,9 +577,10 @@ fn memory_policy(policy: &oci_spec::runtime::LinuxMemoryPolicy) -> io::Result<()
 pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStream) -> io::Result<()> {
     let promised = process.no_new_privileges() == Some(true);
     if let Some(sets) = process.capabilities() {
-        let inner = mask(sets.effective()) | mask(sets.permitted()) | mask(sets.inheritable()) | mask(sets.ambient());
-        if inner & !mask(sets.bounding()) != 0 {
-            return Err(io::Error::other("process.capabilities has some that are not in its bounding set"));
+        // The kernel takes what is permitted beyond them away when the program is executed (capabilities(7)).
+        if (mask(sets.inheritable()) | mask(sets.ambient())) & !mask(sets.bounding()) != 0 {
+            let why = "EPERM: process.capabilities has inheritable ones that are not in its bounding set";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
     }
     if promised {

@@ -75,7 +75,11 @@ impl Listener {
         Ok(Self { path, message })
     }
 
-    fn tell(&self, listener: &OwnedFd) -> Outcome<()> {
+    /// Sends a listener to the program that is asked.
+    ///
+    /// # Errors
+    /// A program that is not there.
+    pub fn tell(&self, listener: &OwnedFd) -> Outcome<()> {
         let to = |path: &Path| -> io::Result<()> {
             let stream = UnixStream::connect(path)?;
             sys::send_with(&stream, self.message.as_bytes(), &[listener.as_raw_fd()]).map(drop)

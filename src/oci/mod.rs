@@ -16,7 +16,7 @@ mod listener;
 mod resources;
 mod state;
 
-pub use config::Bundle;
+pub use config::{Bundle, rename_flags};
 pub use create::{Creation, create, start};
 pub use exec::{Execution, exec};
 pub use resources::{events, update};
@@ -24,6 +24,7 @@ pub use state::{Container, Status, list};
 
 use crate::model::{Fault, Outcome};
 use crate::sys;
+use std::io::Write;
 use std::time::Duration;
 
 /// Sends a signal to a container's first process, or to all.
@@ -59,10 +60,19 @@ pub fn delete(container: &Container, force: bool) -> Outcome<()> {
             return Err(Fault::new(format!("cannot delete container {} that is not stopped: {status}", container.id)));
         }
     }
-    container.cgroup().destroy().map_err(|error| Fault::caused("cannot remove the cgroup", error))?;
+    // What is left where it had its own process numbers, or was not alone from the beginning, is another's.
+    if container.processes().is_empty() || !container.is_apart() {
+        container.cgroup().destroy().map_err(|error| Fault::caused("cannot remove the cgroup", error))?;
+    }
     let hooks = container.hooks("poststop");
     container.forget();
-    hooks::run(hooks, &container.state(Status::Stopped))
+    hooks::run_last(hooks, &container.state(Status::Stopped));
+    Ok(())
+}
+
+/// Tells what is no failure.
+fn warn(message: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {message}");
 }
 
 /// Stops every process of a container where it is, or lets them go on.

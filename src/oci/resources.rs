@@ -7,11 +7,26 @@ use oci_spec::runtime::{LinuxDeviceType, LinuxResources};
 use serde_json::{Value, json};
 
 /// What must be written for a bundle's resources.
-pub fn settings(host: &Host, resources: &LinuxResources) -> Vec<Setting> {
+///
+/// # Errors
+/// A limit that nothing on this host holds.
+fn settings(host: &Host, resources: &LinuxResources) -> Outcome<Vec<Setting>> {
+    let network = resources.network().as_ref();
+    if network.is_some_and(|one| {
+        one.class_id().is_some_and(|id| id != 0) || one.priorities().as_ref().is_some_and(|all| !all.is_empty())
+    }) {
+        return Err(Fault::new("linux.resources.network: traffic has neither classes nor priorities here"));
+    }
+    if resources.rdma().as_ref().is_some_and(|all| !all.is_empty()) {
+        return Err(Fault::new("linux.resources.rdma: there are no limits on RDMA here"));
+    }
     let mut list = Vec::new();
+    let mut missing = None;
     let mut add = |controller: &'static str, v1: (&str, String), v2: (&str, String)| {
         let (file, value) = if host.version(controller) == Some(Version::Two) { v2 } else { v1 };
-        if host.version(controller).is_some() && !file.is_empty() {
+        if host.version(controller).is_none() && !matches!(value.as_str(), "" | "0" | "-1" | "max") {
+            missing.get_or_insert(controller);
+        } else if host.version(controller).is_some() && !file.is_empty() {
             let what = format!("{file}={value}");
             list.push(Setting { controller, what, file: file.to_owned(), value, expect: Expect::Anything });
         }
@@ -103,6 +118,9 @@ pub fn settings(host: &Host, resources: &LinuxResources) -> Vec<Setting> {
     }
     for page in resources.hugepage_limits().iter().flatten() {
         let (size, limit) = (page.page_size(), page.limit().to_string());
+        if size.is_empty() || size.contains('/') {
+            return Err(Fault::new(format!("linux.resources.hugepageLimits: {size:?} is no size of pages; for example 2MB")));
+        }
         let (v1, v2) = (format!("hugetlb.{size}.limit_in_bytes"), format!("hugetlb.{size}.max"));
         add("hugetlb", (&v1, limit.clone()), (&v2, limit));
     }
@@ -113,7 +131,10 @@ pub fn settings(host: &Host, resources: &LinuxResources) -> Vec<Setting> {
             add(controller, ("", String::new()), (file, value.clone()));
         }
     }
-    list
+    match missing {
+        Some(controller) => Err(Fault::new(format!("linux.resources: this host has no cgroup controller `{controller}`"))),
+        None => Ok(list),
+    }
 }
 
 /// Rules for devices in their order: whether allowed, and how cgroup v1 writes them.
@@ -149,7 +170,7 @@ pub fn update(container: &Container, resources: &LinuxResources) -> Outcome<()> 
     let host = runtime::host();
     container
         .cgroup()
-        .apply(host, &container.cgroup, &settings(host, resources))
+        .apply(host, &container.cgroup, &settings(host, resources)?)
         .map_err(|error| Fault::caused("cannot change the limits", error))
 }
 
@@ -161,7 +182,7 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>, share
     if !host.v1.is_empty() && resources.is_some_and(|resources| resources.unified().as_ref().is_some_and(|all| !all.is_empty())) {
         return Err(Fault::new("invalid configuration: `linux.resources.unified` is for cgroup v2, and this host has v1"));
     }
-    let list = resources.map(|resources| settings(host, resources)).unwrap_or_default();
+    let list = resources.map(|resources| settings(host, resources)).transpose()?.unwrap_or_default();
     // In every hierarchy that `update` may want later; huge pages only where they are limited.
     let mut wanted = vec!["cpu", "cpuset", "memory", "pids", "io"];
     wanted.extend(list.iter().map(|setting| setting.controller).filter(|name| *name == "hugetlb"));

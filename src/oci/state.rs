@@ -5,7 +5,7 @@ use crate::model::{Context, Fault, Outcome};
 use crate::runtime::{self, Cgroup, CgroupSpec};
 use crate::store::read_json;
 use crate::sys;
-use oci_spec::runtime::{Hook, Spec};
+use oci_spec::runtime::{Hook, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +27,9 @@ pub struct Container {
     /// Seconds since 1970, as RFC 3339.
     pub created: String,
     pub cgroup: String,
+    /// Whether others were in its cgroup before.
+    #[serde(default)]
+    pub shared: bool,
     pub version: String,
     pub annotations: BTreeMap<String, String>,
     #[serde(skip)]
@@ -158,6 +161,15 @@ impl Container {
 
     pub fn processes(&self) -> Vec<i32> {
         self.cgroup().processes()
+    }
+
+    /// Whether processes in its cgroup are others' once its first one is gone.
+    pub fn is_apart(&self) -> bool {
+        let own_numbers = |spec: &Spec| {
+            let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+            list.into_iter().flatten().any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none())
+        };
+        self.shared || self.spec().is_ok_and(own_numbers)
     }
 
     /// Kills its first process, and with it, where it has a pid namespace, all others.

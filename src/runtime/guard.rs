@@ -176,6 +176,11 @@ impl Filter {
         Ok(Self { program: Some(bytes), listen: false })
     }
 
+    /// Whether somebody beside the container is told of calls.
+    pub fn notifies(&self) -> bool {
+        self.listen
+    }
+
     /// Installs it for this process and all that it executes; where somebody is told of calls, gives the
     /// descriptor that tells.
     ///

@@ -203,6 +203,18 @@ pub fn enter_root(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a mount the root of this mount namespace where the root is one that cannot be pivoted (an initramfs): it is
+/// moved over it. `chroot(2)` alone is no wall: who may call it again climbs out.
+///
+/// # Errors
+/// Those of `chdir(2)`, `mount(2)` and `chroot(2)`.
+pub fn move_root(root: &Path) -> io::Result<()> {
+    nix::unistd::chdir(root)?;
+    nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+    nix::unistd::chroot(".")?;
+    Ok(nix::unistd::chdir("/")?)
+}
+
 /// A string for a mount option, with the commas and backslashes that overlay would split at refused.
 ///
 /// # Errors

@@ -118,16 +118,48 @@ pub fn set_memory_policy(mode: i32, nodes: &[u32]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) }).map(drop)
 }
 
-/// Sets the scheduling policy of this process, with its priority (real-time policies) and niceness (others).
+/// How a process is scheduled (sched_setattr(2)).
+#[derive(Debug)]
+pub struct Scheduler {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    /// Of a policy of deadlines: runtime, deadline and period, in nanoseconds.
+    pub times: [u64; 3],
+}
+
+/// Sets this process's scheduling.
 ///
 /// # Errors
-/// Those of `sched_setscheduler(2)` and `setpriority(2)`.
-pub fn set_scheduler(policy: i32, priority: i32, nice: i32) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the parameters are alive during the call.
-    check(libc::c_long::from(unsafe { libc::sched_setscheduler(0, policy, std::ptr::from_ref(&parameters)) }))?;
-    // SAFETY: plain numbers.
-    check(libc::c_long::from(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })).map(drop)
+/// Those of `sched_setattr(2)`.
+pub fn set_scheduler(scheduler: &Scheduler) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes(u32, u32, u64, i32, u32, [u64; 3]);
+    let Scheduler { policy, flags, nice, priority, times } = *scheduler;
+    let attributes = Attributes(48, policy, flags, nice, priority, times);
+    // SAFETY: the attributes are 48 bytes, as their first field says, and alive during the call.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(&attributes), 0) }).map(drop)
+}
+
+/// Brings up the loopback of this process's network namespace.
+///
+/// # Errors
+/// Those of `socket(2)` and of `SIOCSIFFLAGS` (netdevice(7)).
+pub fn raise_loopback() -> io::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all zeroes are a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is alive during the call.
+    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request)) }))
+        .map(drop)
 }
 
 /// Makes orphaned descendants children of this process.

@@ -194,6 +194,154 @@ fn a_filter_may_ask_a_program_beside_the_container() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("Function not implemented"), "{out:?}");
     assert_eq!((told["metadata"].as_str(), told["state"]["id"].as_str()), (Some("bar"), Some("one")));
     assert_eq!(told["fds"], serde_json::json!(["seccompFd"]));
+    // Who creates it hears of it before anybody starts it, with its promise or without.
+    for promise in [false, true] {
+        bundles.config(|config| config["process"]["noNewPrivileges"] = promise.into());
+        fs::remove_file(&place).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(&place).unwrap();
+        let agent = std::thread::spawn(move || {
+            let mut said = vec![0; 4096];
+            let length = std::io::Read::read(&mut listener.accept().unwrap().0, &mut said).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&said[..length]).unwrap()
+        });
+        bundles.create("two");
+        assert_eq!(agent.join().unwrap()["state"]["status"], "creating");
+        bundles.ok(&["start", "two"]);
+        bundles.ok(&["delete", "--force", "two"]);
+    }
+}
+
+#[test]
+fn what_runc_does_beside_the_specification_is_done() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-habits");
+    let said = |args: &[&str]| bundles.ok(args).trim().to_owned();
+    let fresh = fs::read(bundles.bundle.join("config.json")).unwrap();
+    let again = || fs::write(bundles.bundle.join("config.json"), &fresh).unwrap();
+    // The loopback is up; a working directory that is missing is made, though the root is read-only.
+    bundles.args(&["sh", "-c", "cat /sys/class/net/lo/flags; pwd"]);
+    bundles.config(|config| {
+        config["root"]["readonly"] = true.into();
+        config["process"]["cwd"] = "/made/deep".into();
+    });
+    assert_eq!(said(&["run", "one"]), "0x9\n/made/deep");
+    again();
+    // What is permitted beyond the bounds is gone once the program runs; what is inheritable beyond them is refused.
+    bundles.args(&["grep", "CapPrm", "/proc/self/status"]);
+    let sets = |inheritable: &[&str]| serde_json::json!({ "bounding": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN", "CAP_KILL"], "effective": [], "inheritable": inheritable, "ambient": [] });
+    bundles.config(|config| config["process"]["capabilities"] = sets(&[]));
+    assert_eq!(said(&["run", "one"]), "CapPrm:\t0000000000000001");
+    bundles.config(|config| config["process"]["capabilities"] = sets(&["CAP_KILL"]));
+    assert!(String::from_utf8_lossy(&bundles.run(&["run", "one"]).stderr).contains("EPERM"));
+    again();
+    // Flags of the scheduler by their names; a share of real time beneath the root; a filter that is in the way of umask.
+    bundles.args(&["cat", "/proc/self/sched"]);
+    bundles.config(|config| {
+        config["process"]["scheduler"] = serde_json::json!({ "policy": "SCHED_BATCH", "nice": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
+        config["linux"]["seccomp"] = serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["umask"], "action": "SCMP_ACT_ERRNO" }] });
+        if Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+            config["linux"]["resources"]["cpu"] = serde_json::json!({ "realtimeRuntime": 1000, "realtimePeriod": 100_000 });
+        }
+    });
+    let scheduled = said(&["run", "one"]);
+    assert!(scheduled.lines().any(|line| line.starts_with("policy") && line.trim().ends_with(": 3")), "{scheduled}");
+    again();
+    // Hooks have our environment if they have none; the last ones all run, whatever becomes of them.
+    bundles.args(&["true"]);
+    bundles.config(|config| {
+        config["hooks"] = serde_json::json!({
+            "prestart": [{ "path": "/bin/sh", "args": ["sh", "-c", "test -n \"$PATH\""] }],
+            "poststop": [{ "path": "/bin/false" }, { "path": "/bin/sh", "args": ["sh", "-c", "echo second > ../last"] }],
+        });
+    });
+    let out = bundles.run(&["run", "one"]);
+    assert!(
+        out.status.success() && String::from_utf8_lossy(&out.stderr).contains("warning: error running hook /bin/false"),
+        "{out:?}"
+    );
+    assert_eq!(fs::read_to_string(bundles.world.folder.join("last")).unwrap(), "second\n");
+    bundles.config(|config| config["hooks"] = serde_json::json!({ "poststart": [{ "path": "/bin/false" }] }));
+    bundles.args(&["sleep", "1000"]);
+    bundles.create("two");
+    assert!(!bundles.run(&["start", "two"]).status.success());
+    assert_eq!(bundles.ok(&["list", "-q"]), "", "what follows its start failed: it is undone");
+    again();
+    // Limits that nothing holds, and a log that cannot be written.
+    for (kind, value, word) in [
+        ("rdma", serde_json::json!({ "mlx5_1": { "hcaHandles": 3 } }), "rdma"),
+        ("network", serde_json::json!({ "classID": 7 }), "network"),
+        ("hugepageLimits", serde_json::json!([{ "pageSize": "", "limit": 0 }]), "size of pages"),
+    ] {
+        bundles.config(|config| config["linux"]["resources"][kind] = value);
+        let out = bundles.run(&["run", "one"]);
+        assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains(word), "{kind}: {out:?}");
+        again();
+    }
+    assert!(!bundles.run(&["--log", "/nonexistent/log", "list"]).status.success());
+}
+
+#[test]
+fn processes_join_the_clocks_and_the_personality_of_a_container() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-clocks");
+    bundles.args(&["sleep", "1000"]);
+    bundles.config(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(serde_json::json!({ "type": "time" }));
+        config["linux"]["timeOffsets"] = serde_json::json!({ "boottime": { "secs": 1_000_000, "nanosecs": 0 } });
+        config["linux"]["personality"] = serde_json::json!({ "domain": "LINUX32" });
+    });
+    bundles.create("one");
+    bundles.ok(&["start", "one"]);
+    let uptime: f64 = bundles.ok(&["exec", "one", "cat", "/proc/uptime"]).split(' ').next().unwrap().parse().unwrap();
+    assert!(uptime > 1_000_000.0, "{uptime}");
+    assert_eq!(
+        bundles.ok(&["exec", "one", "readlink", "/proc/self/ns/time"]),
+        bundles.ok(&["exec", "one", "readlink", "/proc/1/ns/time"])
+    );
+    assert_eq!(bundles.ok(&["exec", "one", "uname", "-m"]).trim(), "i686");
+}
+
+#[test]
+fn one_container_of_a_shared_cgroup_ends_alone() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-shared");
+    bundles.args(&["sleep", "1000"]);
+    bundles.config(|config| config["linux"]["cgroupsPath"] = "/stead-test-shared".into());
+    for id in ["one", "two"] {
+        bundles.create(id);
+        bundles.ok(&["start", id]);
+    }
+    assert!(fs::read_to_string(bundles.bundle.join("err")).unwrap().contains("container's cgroup is not empty"));
+    bundles.ok(&["delete", "--force", "one"]);
+    assert_eq!(bundles.status("two"), "running");
+    bundles.ok(&["delete", "--force", "two"]);
+    let left = Command::new("find").args(["/sys/fs/cgroup", "-maxdepth", "3", "-name", "stead-test-shared"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "the last one takes it away");
+}
+
+#[test]
+fn without_pivot_the_root_is_a_wall_too() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-moved");
+    // Whoever may change the root again climbs out of one that is only that (chroot(2), NOTES).
+    let attack = "import os\nos.makedirs('/deep', exist_ok=True)\nos.chroot('/deep')\nfor _ in range(64): os.chdir('..')\nos.chroot('.')\nprint(sorted(os.listdir('/')))";
+    bundles.args(&["python3", "-c", attack]);
+    bundles.config(|config| {
+        for set in ["bounding", "permitted", "effective"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push("CAP_SYS_CHROOT".into());
+        }
+    });
+    let plain = bundles.ok(&["run", "one"]);
+    assert!(plain.contains("'deep'"), "{plain}");
+    assert_eq!(bundles.ok(&["run", "--no-pivot", "one"]), plain);
 }
 
 #[test]

@@ -176,7 +176,8 @@ enum Command {
     Spec {
         #[arg(short, long, default_value = ".")]
         bundle: PathBuf,
-        #[arg(long, hide = true)]
+        /// For a user who is not root.
+        #[arg(long)]
         rootless: bool,
     },
     /// Changes a container's limits while it runs.
@@ -277,6 +278,9 @@ fn run(arguments: &Arguments, ui: &super::super::ui::Ui) -> Outcome<u8> {
         ui.result(&format!("stead version {}\nspec: {SPECIFICATION}", env!("CARGO_PKG_VERSION")));
         return Ok(0);
     }
+    if let Some(path) = &arguments.log {
+        OpenOptions::new().create(true).append(true).open(path).doing(|| format!("cannot write the log {}", path.display()))?;
+    }
     let root = arguments.root.clone().unwrap_or_else(|| "/run/stead-oci".into());
     let load = |id: &str| Container::load(&root, id);
     let Some(command) = &arguments.command else {
@@ -348,14 +352,15 @@ fn run(arguments: &Arguments, ui: &super::super::ui::Ui) -> Outcome<u8> {
             ui.json(&features());
             Ok(0)
         }
-        Command::Spec { bundle, .. } => {
+        Command::Spec { bundle, rootless } => {
             let path = bundle.join("config.json");
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .open(&path)
                 .doing(|| format!("cannot write {}", path.display()))?;
-            let text = serde_json::to_string_pretty(&example()).doing(|| "cannot write the example".into())?;
+            let text = serde_json::to_string_pretty(&if *rootless { for_user(example()) } else { example() })
+                .doing(|| "cannot write the example".into())?;
             file.write_all(text.as_bytes()).doing(|| format!("cannot write {}", path.display()))?;
             Ok(0)
         }
@@ -522,6 +527,7 @@ fn further(command: &Command, root: &Path) -> Outcome<u8> {
             let text = std::fs::read_to_string(path).doing(|| format!("cannot read {}", path.display()))?;
             let mut value: serde_json::Value =
                 serde_json::from_str(&text).doing(|| format!("{} is no process", path.display()))?;
+            oci::rename_flags(&mut value);
             // Root, as runc has it.
             if value.get("user").is_none() {
                 value["user"] = json!({ "uid": 0, "gid": 0 });
@@ -719,5 +725,31 @@ fn example() -> serde_json::Value {
         namespaces.retain(|namespace| namespace["type"] != "cgroup");
     }
     value["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    value
+}
+
+/// The same for a user who is not root: in a user namespace where they are, with the host's network, without limits.
+fn for_user(mut value: serde_json::Value) -> serde_json::Value {
+    let linux = &mut value["linux"];
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({ "type": "user" }));
+    }
+    linux["uidMappings"] = json!([{ "containerID": 0, "hostID": nix::unistd::geteuid().as_raw(), "size": 1 }]);
+    linux["gidMappings"] = json!([{ "containerID": 0, "hostID": nix::unistd::getegid().as_raw(), "size": 1 }]);
+    if let Some(linux) = linux.as_object_mut() {
+        linux.remove("resources");
+    }
+    for mount in value["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["type"] == "sysfs" {
+            // A new one takes a network namespace of one's own.
+            let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+            *mount = json!({ "destination": mount["destination"], "type": "none", "source": "/sys", "options": options });
+        }
+        if let Some(options) = mount["options"].as_array_mut() {
+            // Groups that the namespace does not have.
+            options.retain(|option| !option.as_str().is_some_and(|text| text.starts_with("gid=") || text.starts_with("uid=")));
+        }
+    }
     value
 }
