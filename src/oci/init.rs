@@ -329,6 +329,9 @@ fn mount(root: &Root, one: &Mount, opened: Option<&OwnedFd>, init: &Init) -> io:
     } else {
         root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data)?;
     }
+    if found.recursive == (0, 0) && found.propagation.is_empty() {
+        return Ok(());
+    }
     let again = sys::open_in_root(&root.fd, &to, OFlag::O_PATH)?;
     if found.recursive != (0, 0) {
         sys::set_mount_attributes(&again, found.recursive.0, found.recursive.1)?;

@@ -11,6 +11,7 @@ use crate::sys;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, makedev};
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -53,6 +54,8 @@ const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "pr
 pub struct Root {
     pub fd: OwnedFd,
     path: PathBuf,
+    /// An empty folder that nobody can write, once something is masked.
+    nothing: OnceCell<OwnedFd>,
 }
 
 /// Adds what was being done to an error.
@@ -72,7 +75,7 @@ impl Root {
     /// Those of opening it.
     pub fn at(path: &Path) -> io::Result<Self> {
         let fd = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self { fd, path: path.to_owned(), nothing: OnceCell::new() })
     }
 
     /// Mounts the image's layers and everything that needs no pid namespace.
@@ -90,7 +93,7 @@ impl Root {
             nix::fcntl::open(&spec.root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
                 .map_err(io::Error::from),
         )?;
-        let root = Self { fd, path: spec.root.clone() };
+        let root = Self { fd, path: spec.root.clone(), nothing: OnceCell::new() };
         root.devices(spec)?;
         let sys = if spec.security.privileged { QUIET } else { QUIET | MsFlags::MS_RDONLY };
         if spec.network == NetSpec::Host {
@@ -317,7 +320,17 @@ impl Root {
         let folder = nix::sys::stat::fstat(&found)
             .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR);
         let result = if folder {
-            sys::mount("tmpfs", &through(&found), "tmpfs", MsFlags::MS_RDONLY, "size=0k")
+            match self.nothing.get() {
+                // A file system for all of them: each would take its time, and again when it goes.
+                Some(nothing) => sys::bind(&through(nothing), &through(&found), false),
+                None => sys::mount("tmpfs", &through(&found), "tmpfs", MsFlags::MS_RDONLY, "size=0k").and_then(|()| {
+                    let nothing = sys::open_in_root(&self.fd, path, OFlag::O_PATH)?;
+                    if nix::sys::statfs::fstatfs(&nothing)?.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC {
+                        let _ = self.nothing.set(nothing);
+                    }
+                    Ok(())
+                }),
+            }
         } else {
             let null = sys::open_in_root(&self.fd, "dev/null", OFlag::O_PATH)?;
             // A mount of the project file may stand there: what is not the device itself would unmask (CVE-2025-31133).
