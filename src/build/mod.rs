@@ -558,7 +558,7 @@ impl Builder<'_> {
                 let name = url.split(['?', '#']).next().unwrap_or(url).rsplit('/').next().unwrap_or_default();
                 copy::from_file(&copy, &self.store.download_path(&digest), name, onto)
             }
-            AddSource::Git { url, reference, folder } => {
+            AddSource::Git { url, reference, folder, keep } => {
                 let commit = locked.or_else(|| reference.clone()).unwrap_or_default();
                 let tree = staging.join("checkout");
                 if self.offline {
@@ -566,7 +566,12 @@ impl Builder<'_> {
                 }
                 let scratch = staging.join("git");
                 fs::create_dir(&tree).and_then(|()| fs::create_dir(&scratch)).doing(|| "cannot make a staging folder".into())?;
-                git::checkout(url, &commit, folder.as_deref(), &tree, &scratch)?;
+                let part = match folder {
+                    Some(folder) => git::Part::Folder(folder),
+                    None if *keep => git::Part::WithGit,
+                    None => git::Part::All,
+                };
+                git::checkout(url, &commit, part, &tree, &scratch)?;
                 copy::from_tree(&copy, &tree, onto)
             }
         }

@@ -4,6 +4,7 @@
 //! have nothing newer). Every object is hashed here, from the commit down: whoever serves it, what is
 //! checked out is what the commit's id says.
 
+mod dot_git;
 mod pack;
 
 use crate::model::{Context, Fault, Outcome};
@@ -48,12 +49,13 @@ pub fn resolve(url: &str, reference: Option<&str>) -> Outcome<String> {
     })
 }
 
-/// Writes the files of a commit, or those in one folder of it, into an empty folder.
+/// Writes the files of a commit, or those in one folder of it, into an empty folder; if wanted with a `.git` of
+/// that commit.
 ///
 /// # Errors
 /// A server that cannot be reached or does not have the commit; submodules; names that lead elsewhere;
 /// those of writing. What was written until then stays.
-pub fn checkout(url: &str, commit: &str, subfolder: Option<&str>, into: &Path, scratch: &Path) -> Outcome<()> {
+pub fn checkout(url: &str, commit: &str, what: Part, into: &Path, scratch: &Path) -> Outcome<()> {
     let id = pack::id(commit).ok_or_else(|| Fault::new(format!("\"{commit}\" is no commit's id: 40 hexadecimal digits")))?;
     let commit = pack::hex(&id);
     let remote = Remote::open(url)?;
@@ -81,14 +83,30 @@ pub fn checkout(url: &str, commit: &str, subfolder: Option<&str>, into: &Path, s
     let text = objects.get(&id, Kind::Commit).doing(damaged)?;
     let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| pack::id(str::from_utf8(id).ok()?));
     let mut tree = tree.ok_or_else(|| Fault::new(damaged()))?;
-    let wanted = subfolder.unwrap_or_default();
+    let top = tree;
+    let wanted = if let Part::Folder(wanted) = what { wanted } else { "" };
     for part in wanted.split('/').filter(|part| !part.is_empty() && *part != ".") {
         let content = objects.get(&tree, Kind::Tree).doing(damaged)?;
         let found = entries(&content).doing(damaged)?.into_iter().find(|entry| entry.name == part.as_bytes());
         let found = found.filter(|entry| entry.mode == FOLDER);
         tree = found.ok_or_else(|| Fault::new(format!("{} has no folder \"{wanted}\" in {commit}", remote.shown)))?.id;
     }
-    write_tree(&mut objects, tree, into).doing(|| format!("cannot check out {commit} of {}", remote.shown))
+    let cannot = || format!("cannot check out {commit} of {}", remote.shown);
+    write_tree(&mut objects, tree, into).doing(cannot)?;
+    if let Part::WithGit = what {
+        // The address without a password: it is in an image from here on.
+        dot_git::write(&mut objects, &id, top, &remote.shown, into).doing(cannot)?;
+    }
+    Ok(())
+}
+
+/// What of a commit is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part<'a> {
+    All,
+    Folder(&'a str),
+    /// All, and what git keeps beside it.
+    WithGit,
 }
 
 /// Each folder is made here, and each file anew, so nothing that came before can lead a name elsewhere.

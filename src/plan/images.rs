@@ -302,14 +302,22 @@ impl Road<'_, '_> {
                     },
                     _ => return Err(Box::new(Walk::Unlocked)),
                 };
-                let folder = if let AddSource::Git { folder, .. } = &add.source { folder.as_ref() } else { None };
+                let (folder, kept) = match &add.source {
+                    AddSource::Git { url, folder, keep, .. } => (folder.as_ref(), keep.then_some(url)),
+                    AddSource::Url { .. } => (None, None),
+                };
                 // Of a URL only the last part counts: it may be the file's name.
                 let name = match &add.source {
                     AddSource::Url { url, .. } => url.rsplit('/').next().unwrap_or_default(),
                     AddSource::Git { .. } => "",
                 };
                 let placed = (&add.to, &add.owner, &add.mode, &self.config.workdir, &add.exclude, add.unpack, add.as_docker);
-                Keys::of(self.key("add", &chain(&self.layers), &(known, folder, name, placed)))
+                let what = (known, folder, name, placed);
+                // What git keeps names where it came from.
+                Keys::of(match kept {
+                    None => self.key("add", &chain(&self.layers), &what),
+                    Some(url) => self.key("add with .git", &chain(&self.layers), &(what, url)),
+                })
             }
             Step::Folder(path) => Keys::of(self.key("folder", &chain(&self.layers), &(path, &self.config.user))),
             Step::Run(run) => self.run(index, run)?,

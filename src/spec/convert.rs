@@ -229,10 +229,11 @@ impl Writer<'_> {
                         let digest = sha256.map(|digest| digest.hex()).unwrap_or_else(|| "…".into());
                         Node::new("add").arg(url).prop("sha256", digest)
                     }
-                    AddSource::Git { url, reference, folder } => Node::new("add")
+                    AddSource::Git { url, reference, folder, keep } => Node::new("add")
                         .prop("git", url)
                         .prop("commit", reference.as_deref().unwrap_or("…"))
-                        .maybe("folder", folder.as_ref()),
+                        .maybe("folder", folder.as_ref())
+                        .flag("keep-git", *keep),
                 };
                 let node = node.prop("to", &add.to).maybe("owner", add.owner.as_ref()).maybe("mode", mode(&add.mode).as_ref());
                 excludes(node.flag("unpack", add.unpack), &add.exclude)

@@ -171,6 +171,7 @@ const IMAGE: Node = Node::new(
         prop("git", Text, "a git repository, over HTTP"),
         prop("commit", Text, "its commit, in full"),
         prop("folder", Path, "a folder of the repository"),
+        prop("keep-git", Flag, "keep its `.git`, with this one commit"),
         prop("owner", Text, "user, or user:group, by name or number; root if not given"),
         prop("mode", Permissions, "permissions of the files"),
     ])

@@ -205,7 +205,13 @@ pub enum AddSource {
     /// A file; where no digest is written the lock has it.
     Url { url: String, sha256: Option<Digest> },
     /// The files of a git repository; where the reference is no commit the lock has that.
-    Git { url: String, reference: Option<String>, folder: Option<String> },
+    Git {
+        url: String,
+        reference: Option<String>,
+        folder: Option<String>,
+        /// Whether `.git` is kept.
+        keep: bool,
+    },
 }
 
 impl Add {

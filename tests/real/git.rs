@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use stead::git::{checkout, resolve};
+use stead::git::{Part, checkout, resolve};
 use tempfile::TempDir;
 
 /// Serves the bare repositories below a folder through `git http-backend`, until the test's process ends.
@@ -203,7 +203,8 @@ fn wanted(world: &World, commit: &str) -> Vec<(String, String, Vec<u8>)> {
 
 fn fetched(url: &str, commit: &str, subfolder: Option<&str>) -> Result<Vec<(String, String, Vec<u8>)>, String> {
     let (into, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let done = checkout(url, commit, subfolder, into.path(), scratch.path());
+    let part = subfolder.map_or(Part::All, Part::Folder);
+    let done = checkout(url, commit, part, into.path(), scratch.path());
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
     done.map(|()| listing(into.path())).map_err(|fault| fault.chain())
 }
@@ -260,6 +261,35 @@ fn a_repository_is_read_as_git_reads_it() {
         }
         let said = resolve(&format!("{address}/none.git"), None).unwrap_err();
         assert!(said.chain().contains("answers 404") && said.advice().is_some(), "{}", said.chain());
+    }
+}
+
+#[test]
+fn what_git_keeps_beside_the_files_is_a_repository_of_one_commit() {
+    let world = World::new();
+    let url = format!("{}/repo.git", serve(world.folder.path(), true));
+    let commits = [world.old.clone(), git(&world.work(), &["rev-list", "--max-parents=0", "main"])];
+    for commit in commits {
+        let trees = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        for into in &trees {
+            let scratch = tempfile::tempdir().unwrap();
+            checkout(&url, &commit, Part::WithGit, into.path(), scratch.path()).unwrap();
+        }
+        assert!(listing(trees[0].path()) == listing(trees[1].path()), "the same bytes each time");
+        let here = trees[0].path();
+        assert_eq!(git(here, &["rev-parse", "HEAD"]), commit);
+        assert_eq!(git(here, &["status", "--porcelain"]), "", "nothing is changed, nothing is new");
+        assert_eq!(git(here, &["fsck", "--strict", "--full"]), "");
+        assert_eq!(git(here, &["log", "--format=%H"]), commit);
+        assert_eq!(git(here, &["ls-tree", "-r", "HEAD"]), git(&world.work(), &["ls-tree", "-r", &commit]));
+        assert_eq!(git(here, &["remote", "get-url", "origin"]), url);
+        // One may go on from there.
+        fs::write(here.join("run.sh"), "other").unwrap();
+        assert_eq!(git(here, &["status", "--porcelain"]), "M run.sh");
+        git(here, &["commit", "-qam", "next"]);
+        if here.join(".git/shallow").exists() {
+            git(here, &["fetch", "-q", "--unshallow"]);
+        }
     }
 }
 

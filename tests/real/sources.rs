@@ -300,9 +300,12 @@ fn repositories_are_added_at_their_commit() {
          image \"branch\" {{ dockerfile \"Dockerfile\" }}\n"
     );
     world.write("stead.kdl", &format!("{text}{more}"));
-    world.write("Dockerfile", &format!("FROM base\nADD {address}/served.git#main /src/\n"));
+    world.write("Dockerfile", &format!("FROM base\nADD --keep-git-dir {address}/served.git#main /src/\n"));
     world.ok(&["build", "at", "branch"]);
     assert_eq!(shell(&world, "at", "ls /src; stat -c %u /src/file"), "file\n33");
-    assert_eq!(shell(&world, "branch", "ls -A /src; stat -c %a /src/run"), "run\nsub\n755");
+    assert_eq!(
+        shell(&world, "branch", "ls -A /src; cat /src/.git/HEAD; stat -c %a /src/run"),
+        format!(".git\nrun\nsub\n{commit}\n755")
+    );
     assert!(fs::read_to_string(world.folder.join("stead.lock")).unwrap().contains(&commit));
 }

@@ -109,7 +109,13 @@ impl Decoder<'_> {
                     self.sink.push(wrong(node.prop_place("commit"), message, "write what `git rev-parse HEAD` says"));
                     return None;
                 };
-                AddSource::Git { url, reference: Some(commit.to_lowercase()), folder: node.prop_text("folder") }
+                let (folder, keep) = (node.prop_text("folder"), node.flag("keep-git").unwrap_or(false));
+                if keep && folder.is_some() {
+                    let help = "take `folder` out, or `keep-git`";
+                    self.sink.push(wrong(node.prop_place("keep-git"), "one folder of a repository has no `.git`", help));
+                    return None;
+                }
+                AddSource::Git { url, reference: Some(commit.to_lowercase()), folder, keep }
             }
             _ => {
                 let help = "for example: add \"https://example.org/tool.tar.gz\" to=\"/opt/\" sha256=\"…\"";

@@ -346,7 +346,7 @@ impl<'a> Writer<'a> {
         Self::only(one, allowed)?;
         let mut copy = Copy { as_docker: true, unpack: !copies, ..Copy::default() };
         let on = |value: &str| value.is_empty() || value == "true" || value == "1";
-        let (mut checksum, mut unpack) = (None, None);
+        let (mut checksum, mut unpack, mut keep) = (None, None, false);
         for (flag, value) in &one.flags {
             let value = self.text(value)?;
             match flag.as_str() {
@@ -357,9 +357,7 @@ impl<'a> Writer<'a> {
                 "exclude" => copy.exclude.push(value),
                 "checksum" => checksum = Some(value),
                 "unpack" => unpack = Some(on(&value)),
-                "keep-git-dir" if on(&value) => {
-                    return Err("ADD --keep-git-dir is not supported: what git keeps there differs from clone to clone".into());
-                }
+                "keep-git-dir" => keep = on(&value),
                 // Layers are independent of each other anyway.
                 _ => {}
             }
@@ -386,7 +384,7 @@ impl<'a> Writer<'a> {
             if is_heredoc(&word) {
                 let Some(document) = documents.next() else { continue };
                 copy.inline.push((document.name.clone(), self.document(document)?));
-            } else if let Some(source) = if copies { None } else { remote(&word, checksum.as_deref())? } {
+            } else if let Some(source) = if copies { None } else { remote(&word, checksum.as_deref(), keep)? } {
                 fetched.push(source);
             } else {
                 copy.sources.push(source(&word, copy.from.is_some()));
@@ -481,7 +479,7 @@ fn source(word: &str, of_image: bool) -> String {
 }
 
 /// Something to be fetched, if a source of ADD is that (reference, "Adding files from a URL", "… from a Git repository").
-fn remote(word: &str, checksum: Option<&str>) -> Result<Option<AddSource>, String> {
+fn remote(word: &str, checksum: Option<&str>, keep: bool) -> Result<Option<AddSource>, String> {
     let over_http = word.starts_with("http://") || word.starts_with("https://");
     let (plain, fragment) = word.split_once('#').map_or((word, None), |(plain, fragment)| (plain, Some(fragment)));
     if word.starts_with("git@") || word.starts_with("git://") || word.starts_with("ssh://") {
@@ -493,11 +491,11 @@ fn remote(word: &str, checksum: Option<&str>) -> Result<Option<AddSource>, Strin
     if plain.trim_end_matches('/').ends_with(".git") {
         let (reference, folder) = fragment.unwrap_or_default().split_once(':').unwrap_or((fragment.unwrap_or_default(), ""));
         let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        if let Some(commit) = checksum {
-            // A repository's checksum is the commit that its reference must be.
-            return Ok(Some(AddSource::Git { url: plain.into(), reference: text(commit), folder: text(folder) }));
-        }
-        return Ok(Some(AddSource::Git { url: plain.into(), reference: text(reference), folder: text(folder) }));
+        // A repository's checksum is the commit that its reference must be.
+        let (reference, folder) = (text(checksum.unwrap_or(reference)), text(folder));
+        // As in BuildKit, one folder has no `.git`.
+        let keep = keep && folder.is_none();
+        return Ok(Some(AddSource::Git { url: plain.into(), reference, folder, keep }));
     }
     let sha256 = match checksum {
         None => None,

@@ -1,0 +1,135 @@
+//! What git itself keeps beside a commit's files: a `.git` folder, the same bytes for the same commit.
+//!
+//! It is a shallow repository of one commit (gitrepository-layout). Its objects lie loose and are not
+//! compressed: what a library for that writes may differ from version to version. The index knows nothing of
+//! the files but their names, modes and ids; git looks at them when it is asked (gitformat-index).
+
+use super::pack::{Id, Kind, Pack, hex};
+use super::{FOLDER, entries};
+use crate::model::{Context, Outcome};
+use sha1_checked::{Digest, Sha1};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Writes the folder of a commit whose files are already there.
+///
+/// # Errors
+/// Objects that are not there; those of reading the files and of writing.
+pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) -> Outcome<()> {
+    let own = into.join(".git");
+    let failed = || format!("cannot write {}", own.display());
+    for folder in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
+        fs::create_dir_all(own.join(folder)).doing(failed)?;
+    }
+    let text = objects.get(commit, Kind::Commit).doing(failed)?;
+    loose(&own, commit, "commit", text.len() as u64, &*text).doing(failed)?;
+    let has_parents =
+        text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()).any(|line| line.starts_with(b"parent "));
+    let mut files = vec![
+        ("HEAD", format!("{}\n", hex(commit))),
+        (
+            "config",
+            format!(
+                "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n[remote \"origin\"]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
+                quoted(url)
+            ),
+        ),
+    ];
+    if has_parents {
+        files.push(("shallow", format!("{}\n", hex(commit))));
+    }
+    for (name, content) in files {
+        fs::write(own.join(name), content).doing(failed)?;
+    }
+    let mut listed = Vec::new();
+    let mut folders = vec![(tree, PathBuf::new())];
+    while let Some((tree, folder)) = folders.pop() {
+        let content = objects.get(&tree, Kind::Tree).doing(failed)?;
+        loose(&own, &tree, "tree", content.len() as u64, &*content).doing(failed)?;
+        for entry in entries(&content).doing(failed)? {
+            let path = folder.join(OsStr::from_bytes(entry.name));
+            if entry.mode & 0o170_000 == FOLDER {
+                folders.push((entry.id, path));
+                continue;
+            }
+            let place = into.join(&path);
+            if entry.mode & 0o170_000 == 0o120_000 {
+                let target = fs::read_link(&place).doing(failed)?.into_os_string().into_vec();
+                loose(&own, &entry.id, "blob", target.len() as u64, &*target).doing(failed)?;
+                listed.push((path, 0o120_000, entry.id));
+            } else {
+                let file = File::open(&place).doing(failed)?;
+                loose(&own, &entry.id, "blob", file.metadata().doing(failed)?.len(), file).doing(failed)?;
+                listed.push((path, if entry.mode & 0o100 == 0 { 0o100_644 } else { 0o100_755 }, entry.id));
+            }
+        }
+    }
+    fs::write(own.join("index"), index(listed)).doing(failed)
+}
+
+/// A value of git's configuration, whatever is in it (git-config, "Syntax").
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+/// Writes an object, unless it is there: a zlib stream of stored blocks (RFC 1950, RFC 1951 3.2.4).
+fn loose(own: &Path, id: &Id, kind: &str, size: u64, content: impl Read) -> io::Result<()> {
+    const LONGEST: usize = 65535;
+    let name = hex(id);
+    let place = own.join("objects").join(&name[..2]).join(&name[2..]);
+    if place.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = place.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let head = format!("{kind} {size}\0");
+    let mut left = head.len() as u64 + size;
+    let mut content = head.as_bytes().chain(content);
+    let mut out = BufWriter::new(File::create_new(&place)?);
+    out.write_all(&[0x78, 0x01])?;
+    let (mut low, mut high) = (1u32, 0u32);
+    let mut block = vec![0; LONGEST];
+    while left > 0 {
+        let length = usize::try_from(left).unwrap_or(LONGEST).min(LONGEST);
+        content.read_exact(&mut block[..length])?;
+        left -= length as u64;
+        let stored = u16::try_from(length).unwrap_or(u16::MAX);
+        out.write_all(&[u8::from(left == 0)])?;
+        out.write_all(&stored.to_le_bytes())?;
+        out.write_all(&(!stored).to_le_bytes())?;
+        out.write_all(&block[..length])?;
+        for byte in &block[..length] {
+            low = (low + u32::from(*byte)) % 65521;
+            high = (high + low) % 65521;
+        }
+    }
+    out.write_all(&(high << 16 | low).to_be_bytes())?;
+    out.flush()
+}
+
+/// The index of files, as `git read-tree` writes it.
+fn index(mut files: Vec<(PathBuf, u32, Id)>) -> Vec<u8> {
+    files.sort_by(|(one, ..), (other, ..)| one.as_os_str().as_bytes().cmp(other.as_os_str().as_bytes()));
+    let mut out = b"DIRC\0\0\0\x02".to_vec();
+    out.extend(u32::try_from(files.len()).unwrap_or(u32::MAX).to_be_bytes());
+    for (path, mode, id) in files {
+        let (name, start) = (path.as_os_str().as_bytes(), out.len());
+        // No times, no place on a disk, no owner, no size.
+        out.extend([0; 24]);
+        out.extend(mode.to_be_bytes());
+        out.extend([0; 12]);
+        out.extend(id);
+        out.extend(u16::try_from(name.len()).unwrap_or(u16::MAX).min(0xfff).to_be_bytes());
+        out.extend(name);
+        // One NUL to eight.
+        let length = (out.len() - start + 8) / 8 * 8;
+        out.resize(start + length, 0);
+    }
+    let sum = Sha1::digest(&out);
+    out.extend(sum);
+    out
+}
