@@ -5,7 +5,7 @@
 //! the files but their names, modes and ids; git looks at them when it is asked (gitformat-index).
 
 use super::pack::{Id, Kind, Pack, hex};
-use super::{FOLDER, entries};
+use super::{FOLDER, MODULE, entries};
 use crate::model::{Context, Outcome};
 use sha1_checked::{Digest, Sha1};
 use std::ffi::OsStr;
@@ -53,6 +53,10 @@ pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) 
             let path = folder.join(OsStr::from_bytes(entry.name));
             if entry.mode & 0o170_000 == FOLDER {
                 folders.push((entry.id, path));
+                continue;
+            }
+            if entry.mode & 0o170_000 == MODULE {
+                listed.push((path, MODULE, entry.id));
                 continue;
             }
             let place = into.join(&path);

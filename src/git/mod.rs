@@ -5,6 +5,7 @@
 //! checked out is what the commit's id says.
 
 mod dot_git;
+mod modules;
 mod pack;
 
 use crate::model::{Context, Fault, Outcome};
@@ -24,6 +25,8 @@ const REFS: &str = "/info/refs?service=git-upload-pack";
 /// Trees may name the same trees many times over: a small commit can have files without end.
 const MOST_FILES: usize = 4_000_000;
 const LONGEST_LINK: usize = 4095;
+/// The same for submodules.
+const MOST_MODULES: usize = 1000;
 
 /// The id of the commit that a branch, a tag or nothing (the repository's own choice) names now.
 ///
@@ -50,12 +53,17 @@ pub fn resolve(url: &str, reference: Option<&str>) -> Outcome<String> {
 }
 
 /// Writes the files of a commit, or those in one folder of it, into an empty folder; if wanted with a `.git` of
-/// that commit.
+/// that commit. Submodules are fetched, too, at the commits that are named for them.
 ///
 /// # Errors
-/// A server that cannot be reached or does not have the commit; submodules; names that lead elsewhere;
-/// those of writing. What was written until then stays.
+/// A server that cannot be reached or does not have the commit; names that lead elsewhere; those of writing. What was
+/// written until then stays.
 pub fn checkout(url: &str, commit: &str, what: Part, into: &Path, scratch: &Path) -> Outcome<()> {
+    one(url, commit, what, into, scratch, &mut MOST_MODULES.clone())
+}
+
+/// One repository, and with it its submodules, of which there may be so many yet.
+fn one(url: &str, commit: &str, what: Part, into: &Path, scratch: &Path, left: &mut usize) -> Outcome<()> {
     let id = pack::id(commit).ok_or_else(|| Fault::new(format!("\"{commit}\" is no commit's id: 40 hexadecimal digits")))?;
     let commit = pack::hex(&id);
     let remote = Remote::open(url)?;
@@ -92,10 +100,27 @@ pub fn checkout(url: &str, commit: &str, what: Part, into: &Path, scratch: &Path
         tree = found.ok_or_else(|| Fault::new(format!("{} has no folder \"{wanted}\" in {commit}", remote.shown)))?.id;
     }
     let cannot = || format!("cannot check out {commit} of {}", remote.shown);
-    write_tree(&mut objects, tree, into).doing(cannot)?;
+    let mut links = Vec::new();
+    write_tree(&mut objects, tree, into, &mut links).doing(cannot)?;
     if let Part::WithGit = what {
         // The address without a password: it is in an image from here on.
         dot_git::write(&mut objects, &id, top, &remote.shown, into).doing(cannot)?;
+    }
+    if links.is_empty() {
+        return Ok(());
+    }
+    let known = modules::read(&mut objects, top).doing(cannot)?;
+    for (path, id) in links {
+        let whole = Path::new(wanted).components().collect::<PathBuf>().join(&path);
+        let shown = whole.display();
+        let place = known.get(whole.strip_prefix(".").unwrap_or(&whole));
+        let place = place.ok_or_else(|| Fault::new(format!("{}: .gitmodules does not say where {shown} is", remote.shown)))?;
+        *left = left.checked_sub(1).ok_or_else(|| Fault::new(format!("it has more than {MOST_MODULES} submodules")))?;
+        let place = modules::resolve(url, place).ok_or_else(|| {
+            Fault::new(format!("{}: the submodule {shown} is at \"{place}\", which is neither http nor https", remote.shown))
+        })?;
+        one(&place, &pack::hex(&id), Part::All, &into.join(&path), scratch, left)
+            .doing(|| format!("cannot fetch the submodule {shown} of {}", remote.shown))?;
     }
     Ok(())
 }
@@ -109,8 +134,9 @@ pub enum Part<'a> {
     WithGit,
 }
 
-/// Each folder is made here, and each file anew, so nothing that came before can lead a name elsewhere.
-fn write_tree(objects: &mut Pack, tree: Id, into: &Path) -> Outcome<()> {
+/// Each folder is made here, and each file anew, so nothing that came before can lead a name elsewhere. Submodules are
+/// folders that stay empty, and are told.
+fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>) -> Outcome<()> {
     let mut folders = vec![(tree, PathBuf::new())];
     let mut count = 0;
     while let Some((tree, folder)) = folders.pop() {
@@ -127,10 +153,10 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path) -> Outcome<()> {
                 return Err(Fault::new(format!("\"{}\" is no name for a file", path.display())));
             }
             match mode & 0o170_000 {
-                FOLDER => {
+                kind @ (FOLDER | MODULE) => {
                     fs::create_dir(&target).doing(failed)?;
                     fs::set_permissions(&target, Permissions::from_mode(0o755)).doing(failed)?;
-                    folders.push((id, path));
+                    if kind == FOLDER { folders.push((id, path)) } else { links.push((path, id)) }
                 }
                 0o120_000 => {
                     let leads = objects.get(&id, Kind::Blob).doing(failed)?;
@@ -138,10 +164,6 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path) -> Outcome<()> {
                         return Err(Fault::new(format!("{} is too long for a link", path.display())));
                     }
                     symlink(OsStr::from_bytes(&leads), &target).doing(failed)?;
-                }
-                0o160_000 => {
-                    return Err(Fault::new(format!("{} is a submodule, and those are not fetched", path.display()))
-                        .hint("name a folder without submodules, or use the submodule's own repository"));
                 }
                 0o100_000 => {
                     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).doing(failed)?;
@@ -157,6 +179,8 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path) -> Outcome<()> {
 }
 
 const FOLDER: u32 = 0o040_000;
+/// A commit of another repository.
+const MODULE: u32 = 0o160_000;
 
 /// What a tree holds.
 struct Entry<'a> {

@@ -158,7 +158,9 @@ impl World {
         let module = folder.path().join("module");
         fs::create_dir(&module).unwrap();
         git(&module, &["init", "-q"]);
-        git(&module, &["commit", "-q", "--allow-empty", "-m", "m"]);
+        fs::write(module.join("inside"), "inside\n").unwrap();
+        git(&module, &["add", "-A"]);
+        git(&module, &["commit", "-q", "-m", "m"]);
         git(&work, &["submodule", "--quiet", "add", "../module", "vendored"]);
         git(&work, &["commit", "-q", "-m", "module"]);
         git(&work, &["checkout", "-q", "main"]);
@@ -251,7 +253,6 @@ fn a_repository_is_read_as_git_reads_it() {
             (&head, Some("run.sh"), "has no folder \"run.sh\""),
             (&head, Some("link"), "has no folder \"link\""),
             (&head, Some("../work"), "has no folder \"../work\""),
-            (&git(&world.work(), &["rev-parse", "modules"]), None, "vendored is a submodule, and those are not fetched"),
             ("1234567890123456789012345678901234567890", None, "has no commit 1234567890123456789012345678901234567890"),
             (&git(&world.work(), &["rev-parse", "heavy"]), None, "is a tag, not a commit"),
             ("main", None, "is no commit's id"),
@@ -290,6 +291,29 @@ fn what_git_keeps_beside_the_files_is_a_repository_of_one_commit() {
         if here.join(".git/shallow").exists() {
             git(here, &["fetch", "-q", "--unshallow"]);
         }
+    }
+}
+
+#[test]
+fn submodules_are_fetched_at_their_commits() {
+    let world = World::new();
+    let work = world.work();
+    let serve = serve(world.folder.path(), true);
+    let commit = git(&work, &["rev-parse", "modules"]);
+    let (into, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    checkout(&format!("{serve}/repo.git"), &commit, Part::WithGit, into.path(), scratch.path()).unwrap();
+    assert_eq!(fs::read_to_string(into.path().join("vendored/inside")).unwrap(), "inside\n");
+    assert_eq!(git(into.path(), &["status", "--porcelain"]), "");
+    // One that nobody says the place of, or that is no place on the web.
+    for (text, why) in
+        [("", "does not say where vendored is"), ("[submodule \"v\"]\npath = vendored\nurl = /etc\n", "neither http nor https")]
+    {
+        git(&work, &["checkout", "-q", "modules"]);
+        fs::write(work.join(".gitmodules"), text).unwrap();
+        git(&work, &["commit", "-qam", "elsewhere"]);
+        git(&work, &["push", "-qf", "../repo.git", "modules"]);
+        let said = fetched(&format!("{serve}/repo.git"), &git(&work, &["rev-parse", "modules"]), None).unwrap_err();
+        assert!(said.contains(why), "{said}");
     }
 }
 

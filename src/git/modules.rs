@@ -1,0 +1,107 @@
+//! Submodules: where the repositories are whose commits a tree names (gitmodules, git-config).
+
+use super::entries;
+use super::pack::{Id, Kind, Pack};
+use reqwest::Url;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+/// The places of submodules by their paths, as the `.gitmodules` of a tree has them.
+///
+/// # Errors
+/// A tree or a file that cannot be read.
+pub fn read(objects: &mut Pack, tree: Id) -> io::Result<BTreeMap<PathBuf, String>> {
+    let top = objects.get(&tree, Kind::Tree)?;
+    let found = entries(&top)?.into_iter().find(|entry| entry.name == b".gitmodules" && entry.mode & 0o170_000 == 0o100_000);
+    let Some(file) = found else { return Ok(BTreeMap::new()) };
+    Ok(parse(&String::from_utf8_lossy(&objects.get(&file.id, Kind::Blob)?)))
+}
+
+fn parse(text: &str) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let (mut path, mut url) = (None, None);
+    for line in text.lines().map(str::trim).chain(["["]) {
+        if line.starts_with('[') {
+            if let (Some(path), Some(url)) = (path.take(), url.take()) {
+                found.insert(PathBuf::from(path), url);
+            }
+            (path, url) = (None, None);
+        } else if let Some((key, value)) = line.split_once('=') {
+            match key.trim().to_ascii_lowercase().as_str() {
+                "path" => path = Some(plain(value)),
+                "url" => url = Some(plain(value)),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// A value without its quotes, escapes and comment.
+fn plain(value: &str) -> String {
+    let (mut out, mut quoted, mut characters) = (String::new(), false, value.trim().chars());
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => quoted = !quoted,
+            '\\' => out.extend(characters.next()),
+            '#' | ';' if !quoted => break,
+            other => out.push(other),
+        }
+    }
+    if quoted { out } else { out.trim_end().to_owned() }
+}
+
+/// Where a submodule is, told by its own place or by one relative to its superproject's; nothing if that is not on the
+/// web, or a relative one leads to another host.
+pub fn resolve(above: &str, place: &str) -> Option<String> {
+    if !place.starts_with("./") && !place.starts_with("../") {
+        return (place.starts_with("https://") || place.starts_with("http://")).then(|| place.to_owned());
+    }
+    let (mut base, mut rest) = (above.trim_end_matches('/'), place);
+    loop {
+        if let Some(further) = rest.strip_prefix("../") {
+            (base, rest) = (base.rsplit_once('/')?.0, further);
+        } else if let Some(further) = rest.strip_prefix("./") {
+            rest = further;
+        } else {
+            break;
+        }
+    }
+    let found = format!("{base}/{rest}");
+    let same = Url::parse(&found).ok()?.origin() == Url::parse(above).ok()?.origin();
+    same.then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_git_writes_them() {
+        let text = "# c\n[submodule \"a\"]\n\tpath = lib/a\n\turl = ../a.git # why\n[submodule \"b\"]\n\turl = \"https://x.org/b;1.git\"\n\
+                    \tPath=\"b \\\"c\"\n[submodule \"none\"]\n\tpath = d\n[other]\n\turl = e\n";
+        let found = parse(text);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[&PathBuf::from("lib/a")], "../a.git");
+        assert_eq!(found[&PathBuf::from("b \"c")], "https://x.org/b;1.git");
+    }
+
+    #[test]
+    fn relative_places_stay_on_their_host() {
+        let above = "https://me:secret@x.org/group/app.git/";
+        for (place, wanted) in [
+            ("../lib.git", Some("https://me:secret@x.org/group/lib.git")),
+            ("../../other/lib.git", Some("https://me:secret@x.org/other/lib.git")),
+            ("./inner", Some("https://me:secret@x.org/group/app.git/inner")),
+            ("../../../evil.org/lib", None),
+            ("../../../../lib", None),
+            ("https://y.org/lib", Some("https://y.org/lib")),
+            ("git@y.org:lib", None),
+            ("/etc", None),
+            ("file:///etc", None),
+        ] {
+            assert_eq!(resolve(above, place).as_deref(), wanted, "{place}");
+        }
+    }
+}
