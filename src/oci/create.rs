@@ -88,6 +88,11 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     // What was in use before is another's, whatever comes of this one.
     let others = container.processes().len();
     let shared = others > 0;
+    let chosen = linux.and_then(|linux| linux.cgroups_path().as_ref()).is_some_and(|path| !path.as_os_str().is_empty());
+    if shared && !chosen {
+        let why = format!("there is a cgroup {} with {others} process(es) of others", container.cgroup);
+        return Err(Fault::new(why).hint("take another name, or write a `linux.cgroupsPath`"));
+    }
     if shared {
         super::warn(&format!("container's cgroup is not empty: {others} process(es) of others in {}", container.cgroup));
     }
@@ -256,8 +261,8 @@ fn map(pid: i32, file: &str, mappings: &Option<Vec<LinuxIdMapping>>) -> Outcome<
 fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Outcome<String> {
     let wanted = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
-        // Beneath the root, which has a share of real time to give.
-        return Ok(format!("stead-oci-{}", creation.id));
+        // As runc has it; the root has a share of real time to give.
+        return Ok(creation.id.to_owned());
     };
     let text = wanted.to_string_lossy().into_owned();
     if wanted.components().any(|part| part == std::path::Component::ParentDir) {

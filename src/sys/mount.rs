@@ -5,6 +5,7 @@ use nix::mount::{MntFlags, MsFlags};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Mounts a file system.
@@ -204,15 +205,40 @@ pub fn enter_root(root: &Path) -> io::Result<()> {
 }
 
 /// Makes a mount the root of this mount namespace where the root is one that cannot be pivoted (an initramfs): it is
-/// moved over it. `chroot(2)` alone is no wall: who may call it again climbs out.
+/// moved over it. `chroot(2)` alone is no wall: who may call it again climbs out. What is covered stays mounted, and a
+/// whole /proc or /sys would let a user namespace have a new one with nothing masked (mount_namespaces(7)): those go.
 ///
 /// # Errors
 /// Those of `chdir(2)`, `mount(2)` and `chroot(2)`.
 pub fn move_root(root: &Path) -> io::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     nix::unistd::chdir(root)?;
+    for line in mounts.lines().rev() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let place = unescaped(left.split(' ').nth(4).unwrap_or_default());
+        if right.starts_with("proc ") || right.starts_with("sysfs ") {
+            let is_gone = place.starts_with(root) || nix::mount::umount2(&place, MntFlags::MNT_DETACH).is_ok();
+            // What is locked in a user namespace is covered.
+            if !is_gone && place.exists() {
+                nix::mount::mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>)?;
+            }
+        }
+    }
     nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
     nix::unistd::chroot(".")?;
     Ok(nix::unistd::chdir("/")?)
+}
+
+/// A path as /proc/PID/mountinfo has it, with octal numbers for blanks and the like.
+fn unescaped(text: &str) -> PathBuf {
+    let mut parts = text.split('\\');
+    let mut out = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (number, rest) = part.split_at_checked(3).unwrap_or((part, ""));
+        out.extend(u8::from_str_radix(number, 8).ok());
+        out.extend(rest.bytes());
+    }
+    std::ffi::OsString::from_vec(out).into()
 }
 
 /// A string for a mount option, with the commas and backslashes that overlay would split at refused.
@@ -225,4 +251,16 @@ pub fn plain_option(path: &Path) -> io::Result<CString> {
         return Err(io::Error::other("a path with a comma, colon or backslash cannot be used here"));
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_mountinfo_are_read() {
+        for (text, path) in [("/a", "/a"), ("/a\\040b\\134c\\011", "/a b\\c\t"), ("\\043", "#"), ("/broken\\9", "/broken")] {
+            assert_eq!(unescaped(text), Path::new(path));
+        }
+    }
 }

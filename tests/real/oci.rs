@@ -341,6 +341,17 @@ fn without_pivot_the_root_is_a_wall_too() {
     let plain = bundles.ok(&["run", "one"]);
     assert!(plain.contains("'deep'"), "{plain}");
     assert_eq!(bundles.ok(&["run", "--no-pivot", "one"]), plain);
+    // And of the host's /proc nothing is left from which a whole new one would follow.
+    bundles.args(&["sh", "-c", "unshare -mrpf sh -c 'mount -t proc none /proc && echo whole || echo refused' 2>&1 | tail -1"]);
+    bundles.config(|config| {
+        for set in ["bounding", "permitted", "effective"] {
+            let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
+            set.extend(["CAP_SYS_ADMIN", "CAP_SETFCAP", "CAP_SETUID", "CAP_SETGID"].map(Into::into));
+        }
+    });
+    for arguments in [&["run", "one"][..], &["run", "--no-pivot", "one"]] {
+        assert_eq!(bundles.ok(arguments).trim(), "refused", "{arguments:?}");
+    }
 }
 
 #[test]
