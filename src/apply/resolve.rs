@@ -10,7 +10,7 @@ use crate::image::{PublicKey, small_file};
 use crate::lock::{self, Lock, remotes};
 use crate::model::{Context, Digest, Fault, Outcome};
 use crate::registry;
-use crate::spec::AddSource;
+use crate::spec::{AddSource, GitSource};
 use crate::store::{Lease, Store};
 use crate::sys;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,7 +129,7 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
             AddSource::Url { url, .. } => {
                 fetch::file(store, url, None, &fetch::Progress::default()).map(|digest: Digest| digest.hex())
             }
-            AddSource::Git { url, reference, .. } => git::resolve(url, reference.as_deref()),
+            AddSource::Git(git) => commit(git),
         };
         let known = known.map_err(|fault| {
             let place = loaded.places.of(&format!("image.{image}.step{index}"));
@@ -142,6 +142,16 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
         lock.remotes.insert(unknown, known);
     }
     Ok(())
+}
+
+/// The commit that a repository's reference names now.
+fn commit(source: &GitSource) -> Outcome<String> {
+    let found = git::resolve(&source.place, source.reference.as_deref())?;
+    match source.commit.as_deref().filter(|wanted| !found.starts_with(wanted)) {
+        None => Ok(found),
+        Some(wanted) => Err(Fault::new(format!("it is commit {found} now, which does not begin with {wanted}"))
+            .hint("if that is meant, take the new commit over; else write the whole commit that was meant")),
+    }
 }
 
 /// The lock, complete for the project, or why it may not be completed.

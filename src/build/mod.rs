@@ -25,7 +25,7 @@ use crate::fetch::{self, Progress};
 use crate::git;
 use crate::image;
 use crate::lock::{Lock, LockedPackage};
-use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
+use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome, without_login};
 use crate::plan::{
     Facts, FileTree, Image, ImageRecord, Import, Pending, Squash, StepOutput, Walk, copy_is_known, settings, step_records, walk,
 };
@@ -558,20 +558,17 @@ impl Builder<'_> {
                 let name = url.split(['?', '#']).next().unwrap_or(url).rsplit('/').next().unwrap_or_default();
                 copy::from_file(&copy, &self.store.download_path(&digest), name, onto)
             }
-            AddSource::Git { url, reference, folder, keep } => {
-                let commit = locked.or_else(|| reference.clone()).unwrap_or_default();
+            AddSource::Git(git) => {
+                let commit = locked.or_else(|| git.pinned().map(str::to_owned)).unwrap_or_default();
                 let tree = staging.join("checkout");
                 if self.offline {
-                    return Err(offline(url));
+                    return Err(offline(&git.place.shown()));
                 }
                 let scratch = staging.join("git");
                 fs::create_dir(&tree).and_then(|()| fs::create_dir(&scratch)).doing(|| "cannot make a staging folder".into())?;
-                let part = match folder {
-                    Some(folder) => git::Part::Folder(folder),
-                    None if *keep => git::Part::WithGit,
-                    None => git::Part::All,
-                };
-                git::checkout(url, &commit, part, &tree, &scratch)?;
+                let folder = git.folder.as_deref();
+                let wanted = git::Wanted { commit: &commit, folder, dot_git: git.dot_git, submodules: git.submodules };
+                git::checkout(&git.place, wanted, &tree, &scratch)?;
                 copy::from_tree(&copy, &tree, onto)
             }
         }
@@ -686,8 +683,8 @@ pub fn describe(step: &Step) -> String {
             format!("copy {} to {}", names.join(" "), copy.to)
         }
         Step::Add(add) => match &add.source {
-            AddSource::Url { url, .. } => format!("add {url} to {}", add.to),
-            AddSource::Git { url, .. } => format!("add {url} to {}", add.to),
+            AddSource::Url { url, .. } => format!("add {} to {}", without_login(url), add.to),
+            AddSource::Git(git) => format!("add {} to {}", git.place.shown(), add.to),
         },
         Step::Folder(path) => format!("folder {path}"),
         Step::Run(run) => {

@@ -164,13 +164,21 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
         host_pid: false,
         host_ipc: false,
         init: true,
-        security: SecuritySpec {
-            capabilities: capability::docker(),
-            // As for containers: Docker's default profile, kept beside the steps' trees.
-            filter: seccomp::keep(&staging.join(".."), None, capability::docker()).ok(),
-            ..SecuritySpec::default()
+        security: if run.privileged {
+            SecuritySpec { capabilities: capability::ALL, privileged: true, ..SecuritySpec::default() }
+        } else {
+            SecuritySpec {
+                capabilities: capability::docker(),
+                // As for containers: Docker's default profile, kept beside the steps' trees.
+                filter: seccomp::keep(&staging.join(".."), None, capability::docker()).ok(),
+                ..SecuritySpec::default()
+            }
         },
-        cgroup: CgroupSpec { path: format!("stead-build/{}", sys::unique()), ..CgroupSpec::default() },
+        cgroup: CgroupSpec {
+            path: format!("stead-build/{}", sys::unique()),
+            all_devices: run.privileged,
+            ..CgroupSpec::default()
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns how bytes come here. Which files, and from where, is for `debian`, `build` and `image` to say.
 
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Fault, Outcome, without_login};
 use crate::store::{Store, disk_fault};
 use crate::sys;
 use std::fs::{self, File, OpenOptions};
@@ -52,7 +52,7 @@ impl Place {
     /// As people know it.
     pub fn describe(&self) -> String {
         match self {
-            Self::Url(url) => url.clone(),
+            Self::Url(url) => without_login(url),
             Self::Folder(path) => path.display().to_string(),
         }
     }
@@ -152,7 +152,7 @@ impl Client {
     }
 
     pub(crate) async fn stream(&self, url: &str, part: &Path, progress: &Progress) -> Outcome<bool> {
-        let mut last = None;
+        let (mut last, shown) = (None, without_login(url));
         for attempt in 0..TRIES {
             pause(attempt).await;
             let have = fs::metadata(part).map_or(0, |metadata| metadata.len());
@@ -163,7 +163,7 @@ impl Client {
             let mut answer = match request.send().await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    last = Some(unreachable(url, error));
+                    last = Some(unreachable(&shown, error));
                     continue;
                 }
             };
@@ -172,12 +172,12 @@ impl Client {
                 // All of it is there already, or what is there is longer than the file.
                 416 => {
                     let _ = fs::remove_file(part);
-                    last = Some(Fault::new(format!("{url} could not be resumed")));
+                    last = Some(Fault::new(format!("{shown} could not be resumed")));
                     continue;
                 }
                 200 | 206 => {}
                 _ => {
-                    last = Some(Fault::new(format!("{url} answered {}", answer.status())));
+                    last = Some(Fault::new(format!("{shown} answered {}", answer.status())));
                     continue;
                 }
             }
@@ -192,13 +192,13 @@ impl Client {
                     }
                     Ok(None) => return Ok(true),
                     Err(error) => {
-                        last = Some(unreachable(url, error));
+                        last = Some(unreachable(&shown, error));
                         break;
                     }
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Fault::new(format!("cannot fetch {url}"))))
+        Err(last.unwrap_or_else(|| Fault::new(format!("cannot fetch {shown}"))))
     }
 }
 
@@ -211,7 +211,7 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
         return Ok(*digest);
     }
     let client = Client::new()?;
-    let name = Digest::of(url).hex();
+    let (name, shown) = (Digest::of(url).hex(), without_login(url));
     let part = store.root().join("downloads").join(format!("{name}.part"));
     runtime()?.block_on(async {
         let _turn = turn(&part.with_extension("lock")).await?;
@@ -224,12 +224,14 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
             let _ = fs::remove_file(&part);
         }
         if !client.stream(url, &part, progress).await? {
-            return Err(Fault::new(format!("{url} is not there")).hint("check the URL; the server says that it has no such file"));
+            return Err(
+                Fault::new(format!("{shown} is not there")).hint("check the URL; the server says that it has no such file")
+            );
         }
         let found = digest_file(&part)?;
         if let Some(wanted) = wanted.filter(|wanted| **wanted != found) {
             let _ = fs::remove_file(&part);
-            return Err(Fault::new(format!("{url} has the digest {}, not {}", found.hex(), wanted.hex())).hint(
+            return Err(Fault::new(format!("{shown} has the digest {}, not {}", found.hex(), wanted.hex())).hint(
                 "the file there is another one now, or was damaged on its way; if the new one is right, write its digest",
             ));
         }

@@ -2,7 +2,6 @@
 
 use super::entries;
 use super::pack::{Id, Kind, Pack};
-use reqwest::Url;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -52,27 +51,6 @@ fn plain(value: &str) -> String {
     if quoted { out } else { out.trim_end().to_owned() }
 }
 
-/// Where a submodule is, told by its own place or by one relative to its superproject's; nothing if that is not on the
-/// web, or a relative one leads to another host.
-pub fn resolve(above: &str, place: &str) -> Option<String> {
-    if !place.starts_with("./") && !place.starts_with("../") {
-        return (place.starts_with("https://") || place.starts_with("http://")).then(|| place.to_owned());
-    }
-    let (mut base, mut rest) = (above.trim_end_matches('/'), place);
-    loop {
-        if let Some(further) = rest.strip_prefix("../") {
-            (base, rest) = (base.rsplit_once('/')?.0, further);
-        } else if let Some(further) = rest.strip_prefix("./") {
-            rest = further;
-        } else {
-            break;
-        }
-    }
-    let found = format!("{base}/{rest}");
-    let same = Url::parse(&found).ok()?.origin() == Url::parse(above).ok()?.origin();
-    same.then_some(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,23 +63,5 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found[&PathBuf::from("lib/a")], "../a.git");
         assert_eq!(found[&PathBuf::from("b \"c")], "https://x.org/b;1.git");
-    }
-
-    #[test]
-    fn relative_places_stay_on_their_host() {
-        let above = "https://me:secret@x.org/group/app.git/";
-        for (place, wanted) in [
-            ("../lib.git", Some("https://me:secret@x.org/group/lib.git")),
-            ("../../other/lib.git", Some("https://me:secret@x.org/other/lib.git")),
-            ("./inner", Some("https://me:secret@x.org/group/app.git/inner")),
-            ("../../../evil.org/lib", None),
-            ("../../../../lib", None),
-            ("https://y.org/lib", Some("https://y.org/lib")),
-            ("git@y.org:lib", None),
-            ("/etc", None),
-            ("file:///etc", None),
-        ] {
-            assert_eq!(resolve(above, place).as_deref(), wanted, "{place}");
-        }
     }
 }

@@ -295,7 +295,7 @@ impl Road<'_, '_> {
             Step::Add(add) => {
                 let known = match (&add.source, add.unknown()) {
                     (AddSource::Url { sha256: Some(digest), .. }, _) => digest.hex(),
-                    (AddSource::Git { reference: Some(commit), .. }, None) => commit.clone(),
+                    (AddSource::Git(git), None) => git.pinned().unwrap_or_default().to_owned(),
                     (_, Some(unknown)) => match self.lock.remotes.get(&unknown) {
                         Some(known) => known.clone(),
                         None => return Err(Box::new(Walk::Unlocked)),
@@ -303,13 +303,14 @@ impl Road<'_, '_> {
                     _ => return Err(Box::new(Walk::Unlocked)),
                 };
                 let (folder, kept) = match &add.source {
-                    AddSource::Git { url, folder, keep, .. } => (folder.as_ref(), keep.then_some(url)),
+                    AddSource::Git(git) => (git.folder.as_ref(), git.dot_git.then(|| git.place.shown())),
                     AddSource::Url { .. } => (None, None),
                 };
                 // Of a URL only the last part counts: it may be the file's name.
                 let name = match &add.source {
                     AddSource::Url { url, .. } => url.rsplit('/').next().unwrap_or_default(),
-                    AddSource::Git { .. } => "",
+                    AddSource::Git(git) if !git.submodules => "without submodules",
+                    AddSource::Git(_) => "",
                 };
                 let placed = (&add.to, &add.owner, &add.mode, &self.config.workdir, &add.exclude, add.unpack, add.as_docker);
                 let what = (known, folder, name, placed);
@@ -396,7 +397,8 @@ impl Road<'_, '_> {
         let around = (&run.mounts, chains, files);
         let who = run.user.as_ref().unwrap_or(&self.config.user);
         let env = (&self.config.env, &self.args, &run.env);
-        let key = self.key("run", &chain(&self.layers), &(words, run.network, around, env, &self.config.workdir, who));
+        let kind = if run.privileged { "run privileged" } else { "run" };
+        let key = self.key(kind, &chain(&self.layers), &(words, run.network, around, env, &self.config.workdir, who));
         Ok(Keys { mounted, ..Keys::of(key) })
     }
 }

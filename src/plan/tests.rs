@@ -457,12 +457,21 @@ fn the_first_releases_record_is_read() {
 }
 
 #[test]
-fn a_commands_way_to_the_network_is_marked() {
-    let text = "project \"p\"\nimage \"base\" { }\nimage \"app\" { from \"base\"; copy \"/x\" from=\"base\" to=\"/x\"; run \"curl example\" network=#true; }\n\
+fn what_steps_reach_beyond_their_sandbox_is_marked() {
+    let text = "project \"p\"\nimage \"base\" { }\nimage \"app\" { from \"base\"; copy \"/x\" from=\"base\" to=\"/x\"; run \"curl example\" network=#true; \
+                run \"mount x\" privileged=#true; add git=\"git@host:x\" commit=\"0123456789abcdef0123456789abcdef01234567\" to=\"/\"; }\n\
                 container \"c\" { image \"app\"; }";
     let plan = Host::new(text).planned().plan;
     let app = plan.changes.iter().find(|change| change.name == "app").unwrap();
-    assert_eq!(app.trust[0].text, "reaches the network while it is built: curl example");
+    let told: Vec<&str> = app.trust.iter().map(|cause| cause.text.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "reaches the network while it is built: curl example",
+            "is privileged while it is built, nothing masked and no filter: mount x",
+            "is fetched with your ssh keys: git@host:x"
+        ]
+    );
     assert_eq!(app.trust[0].place.as_ref().map(|place| place.line), Some(3));
     let base = plan.changes.iter().find(|change| change.name == "base").unwrap();
     assert!(base.trust.is_empty());

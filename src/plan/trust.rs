@@ -2,26 +2,30 @@
 
 use super::change::Cause;
 use super::desired::Desired;
-use crate::model::Name;
-use crate::spec::{MountSource, NetworkMode, Places, Project, Propagation, RunSource, Step};
+use crate::model::{GitRepository, Name};
+use crate::spec::{Add, AddSource, GitSource, MountSource, NetworkMode, Places, Project, Propagation, RunSource, Step};
 
 /// What an image's commands reach beyond their sandbox while it is built, each with its place.
 pub fn of_image(project: &Project, places: &Places, image: &Name) -> Vec<Cause> {
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
-    let reaches = |(_, step): &(usize, &Step)| matches!(step, Step::Run(run) if run.network);
-    let mark = |(index, step): (usize, &Step)| {
-        let Step::Run(run) = step else { return None };
+    let mut found = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let place = places.of(&format!("image.{image}.step{index}")).cloned();
+        let mut say = |text: String| found.push(Cause { text, place: place.clone() });
+        if let Step::Add(Add { source: AddSource::Git(GitSource { place: from @ GitRepository::Ssh { .. }, .. }), .. }) = step {
+            say(format!("is fetched with your ssh keys: {from}"));
+        }
+        let Step::Run(run) = step else { continue };
         let text = run.words.join(" ");
         let line = text.lines().next().unwrap_or_default();
         let shown: String = line.chars().take(50).collect();
         let more = if shown.len() < text.len() { " …" } else { "" };
-        let place = places.of(&format!("image.{image}.step{index}")).cloned();
-        Some(Cause { text: format!("reaches the network while it is built: {shown}{more}"), place })
-    };
-    let mut found: Vec<Cause> = steps.iter().enumerate().filter(reaches).filter_map(mark).collect();
-    for (index, step) in steps.iter().enumerate() {
-        let Step::Run(run) = step else { continue };
-        let place = places.of(&format!("image.{image}.step{index}")).cloned();
+        if run.network {
+            say(format!("reaches the network while it is built: {shown}{more}"));
+        }
+        if run.privileged {
+            say(format!("is privileged while it is built, nothing masked and no filter: {shown}{more}"));
+        }
         for mount in &run.mounts {
             let text = match &mount.source {
                 RunSource::Ssh { .. } => "uses your ssh agent while it is built".to_owned(),
@@ -33,7 +37,7 @@ pub fn of_image(project: &Project, places: &Places, image: &Name) -> Vec<Cause> 
                 },
                 _ => continue,
             };
-            found.push(Cause { text, place: place.clone() });
+            say(text);
         }
     }
     found

@@ -229,11 +229,12 @@ impl Writer<'_> {
                         let digest = sha256.map(|digest| digest.hex()).unwrap_or_else(|| "…".into());
                         Node::new("add").arg(url).prop("sha256", digest)
                     }
-                    AddSource::Git { url, reference, folder, keep } => Node::new("add")
-                        .prop("git", url)
-                        .prop("commit", reference.as_deref().unwrap_or("…"))
-                        .maybe("folder", folder.as_ref())
-                        .flag("keep-git", *keep),
+                    AddSource::Git(git) => {
+                        let node =
+                            Node::new("add").prop("git", git.place.to_string()).prop("commit", git.pinned().unwrap_or("…"));
+                        let node = node.maybe("folder", git.folder.as_ref()).flag("keep-git", git.dot_git);
+                        if git.submodules { node } else { node.raw("submodules=#false") }
+                    }
                 };
                 let node = node.prop("to", &add.to).maybe("owner", add.owner.as_ref()).maybe("mode", mode(&add.mode).as_ref());
                 excludes(node.flag("unpack", add.unpack), &add.exclude)
@@ -253,7 +254,8 @@ impl Writer<'_> {
     }
 
     fn run(&self, run: &Run) -> Node {
-        let mut node = Node::new("run").args(&run.words).flag("network", run.network).maybe("user", run.user.as_ref());
+        let mut node = Node::new("run").args(&run.words).flag("network", run.network);
+        node = node.flag("privileged", run.privileged).maybe("user", run.user.as_ref());
         if run.shell != (run.words.len() == 1) {
             node = node.raw(if run.shell { "shell=#true" } else { "shell=#false" });
         }

@@ -168,10 +168,11 @@ const IMAGE: Node = Node::new(
         needed("to", Path, "where to, absolute or from `workdir`; a file goes into it when it ends in `/`"),
         prop("sha256", Text, "the file's digest"),
         prop("unpack", Flag, "unpack the archive"),
-        prop("git", Text, "a git repository, over HTTP"),
+        prop("git", Text, "a git repository, over HTTP or ssh"),
         prop("commit", Text, "its commit, in full"),
         prop("folder", Path, "a folder of the repository"),
         prop("keep-git", Flag, "keep its `.git`, with this one commit"),
+        prop("submodules", Flag, "fetch its submodules, too; they are if not given"),
         prop("owner", Text, "user, or user:group, by name or number; root if not given"),
         prop("mode", Permissions, "permissions of the files"),
     ])
@@ -182,6 +183,7 @@ const IMAGE: Node = Node::new(
         .rest("words", Text)
         .props(&[
             prop("network", Flag, "let the command reach the network"),
+            prop("privileged", Flag, "all capabilities and devices, nothing masked: no protection"),
             prop("user", Text, "who runs it; the image's `user` so far if not given"),
             prop("shell", Flag, "whether a shell reads the command; one does if it is a single string"),
         ])

@@ -2,7 +2,7 @@
 //!
 //! Where each part was written is kept beside it, in [`Places`].
 
-use crate::model::{Digest, Mode, Name, Place, Size, Span, Subnet};
+use crate::model::{Digest, GitRepository, Mode, Name, Place, Size, Span, Subnet, without_login};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -204,23 +204,40 @@ pub struct Add {
 pub enum AddSource {
     /// A file; where no digest is written the lock has it.
     Url { url: String, sha256: Option<Digest> },
-    /// The files of a git repository; where the reference is no commit the lock has that.
-    Git {
-        url: String,
-        reference: Option<String>,
-        folder: Option<String>,
-        /// Whether `.git` is kept.
-        keep: bool,
-    },
+    /// The files of a git repository; where the project says no whole commit the lock has it.
+    Git(GitSource),
+}
+
+/// What of a git repository is added.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GitSource {
+    pub place: GitRepository,
+    /// A branch, a tag or a commit.
+    pub reference: Option<String>,
+    /// The commit, or how its id begins, whatever the reference says.
+    pub commit: Option<String>,
+    /// One folder, and nothing else.
+    pub folder: Option<String>,
+    /// Also what git keeps beside the files.
+    pub dot_git: bool,
+    pub submodules: bool,
+}
+
+impl GitSource {
+    /// The commit, where the project says it in full.
+    pub fn pinned(&self) -> Option<&str> {
+        [&self.commit, &self.reference].into_iter().flatten().map(String::as_str).find(|text| is_commit(text))
+    }
 }
 
 impl Add {
-    /// What the lock must know before this can be fetched: a URL, or a repository and its reference.
+    /// What the lock must know before this can be fetched: a URL, or a repository and its reference; without passwords.
     pub fn unknown(&self) -> Option<String> {
         match &self.source {
-            AddSource::Url { url, sha256: None } => Some(url.clone()),
-            AddSource::Git { url, reference, .. } if !reference.as_deref().is_some_and(is_commit) => {
-                Some(format!("{url}#{}", reference.as_deref().unwrap_or("HEAD")))
+            AddSource::Url { url, sha256: None } => Some(without_login(url)),
+            AddSource::Git(git) if git.pinned().is_none() => {
+                let commit = git.commit.as_ref().map(|commit| format!("?checksum={commit}")).unwrap_or_default();
+                Some(format!("{}{commit}#{}", git.place.shown(), git.reference.as_deref().unwrap_or("HEAD")))
             }
             _ => None,
         }
@@ -248,6 +265,8 @@ pub struct Run {
     /// One string for the image's shell, not words of their own.
     pub shell: bool,
     pub network: bool,
+    /// With every capability and device, nothing masked, no system call filter.
+    pub privileged: bool,
     pub mounts: Vec<RunMount>,
     /// For this command only.
     pub user: Option<String>,

@@ -537,3 +537,27 @@ fn files_that_did_not_change_are_not_copied_again() {
         fresh(&made);
     }
 }
+
+#[test]
+fn a_privileged_command_is_held_back_by_nothing_and_leaves_what_it_wrote() {
+    if !is_root() {
+        return;
+    }
+    let steps = "run \"busybox mount -t tmpfs none /mnt && touch /mnt/gone /kept && test -e /dev/kmsg && grep Seccomp: /proc/self/status > /filter\"";
+    let world = World::new(
+        "privileged-build",
+        &format!(
+            "image \"app\" {{ from \"base\"; {steps} privileged=#true; }}\nimage \"held\" {{ from \"base\"; {steps}; }}\n\
+             image \"docker\" {{ dockerfile \"Dockerfile\" }}\n"
+        ),
+    );
+    world.write(
+        "Dockerfile",
+        "FROM base\nRUN --security=insecure busybox mount -t tmpfs none /mnt\nRUN --security=sandbox ! busybox mount -t tmpfs none /mnt\n",
+    );
+    world.ok(&["build", "app", "docker"]);
+    assert_eq!(world.ok(&["run", "-T", "app", "sh", "-c", "cat /filter; ls -d /kept; ls /mnt"]), "Seccomp:\t0\n/kept\n");
+    assert!(world.ok(&["image", "diff", "base", "app"]).lines().all(|line| !line.contains("/dev")));
+    let ran = world.fails(&["build", "held"]);
+    assert!(ran.err.contains("permission denied") || ran.err.contains("not permitted"), "{}", ran.err);
+}

@@ -33,5 +33,6 @@ mod security;
 mod services;
 mod signatures;
 mod sources;
+mod ssh;
 mod storage;
 mod world;

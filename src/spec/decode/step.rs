@@ -1,7 +1,7 @@
 //! The steps of an image.
 
 use super::*;
-use crate::model::{Digest, Mode};
+use crate::model::{Digest, GitRepository, Mode};
 
 impl Decoder<'_> {
     pub(super) fn step(&mut self, node: &Tree) -> Option<Step> {
@@ -115,7 +115,17 @@ impl Decoder<'_> {
                     self.sink.push(wrong(node.prop_place("keep-git"), "one folder of a repository has no `.git`", help));
                     return None;
                 }
-                AddSource::Git { url, reference: Some(commit.to_lowercase()), folder, keep }
+                let place = match GitRepository::parse(&url) {
+                    Ok(place) => place,
+                    Err(why) => {
+                        let (message, help) = why.split_once('\n').unwrap_or((&why, "write https://HOST/PATH"));
+                        self.sink.push(wrong(node.prop_place("git"), message, help));
+                        return None;
+                    }
+                };
+                let submodules = node.flag("submodules").unwrap_or(true);
+                let commit = Some(commit.to_lowercase());
+                AddSource::Git(GitSource { place, reference: None, commit, folder, dot_git: keep, submodules })
             }
             _ => {
                 let help = "for example: add \"https://example.org/tool.tar.gz\" to=\"/opt/\" sha256=\"…\"";
@@ -145,6 +155,7 @@ impl Decoder<'_> {
             shell: node.flag("shell").unwrap_or(words.len() == 1),
             words,
             network: node.flag("network").unwrap_or(false),
+            privileged: node.flag("privileged").unwrap_or(false),
             mounts,
             user,
             env: free(node, "env"),

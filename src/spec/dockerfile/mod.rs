@@ -5,6 +5,7 @@
 //! down knows Dockerfiles.
 
 mod mounts;
+mod remote;
 mod stage;
 mod syntax;
 #[cfg(test)]

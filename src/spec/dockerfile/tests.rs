@@ -5,7 +5,7 @@ use super::syntax::parse;
 use super::words::{expand, expand_words};
 use super::*;
 use crate::model::Span;
-use crate::spec::project::{Add, AddSource, Copy, Run, RunSource};
+use crate::spec::project::{Add, AddSource, Copy, GitSource, Run, RunSource};
 
 fn values() -> BTreeMap<String, String> {
     let pairs = [("foo", "bar"), ("file", "a.tar.gz"), ("empty", ""), ("two", "x y"), ("path", "/usr/lib/x/lib.so")];
@@ -182,7 +182,8 @@ fn what_is_wrong_is_told_with_its_line() {
         ("FROM base\nSHELL bash\n", 2, "JSON"),
         ("FROM base\nEXPOSE nine\n", 2, "no port"),
         ("FROM base\nENV A=\"${B:?no B}\"\n", 2, "no B"),
-        ("FROM base\nADD git@host:x.git /z\n", 2, "over http and https"),
+        ("FROM base\nADD git://host/x.git /z\n", 2, "on the web or behind ssh"),
+        ("FROM base\nADD git@-host:x.git /z\n", 2, "begins with a hyphen"),
         ("FROM base\nADD --checksum=md5:1 https://x/y /z\n", 2, "--checksum wants"),
         ("FROM base\nCOPY --chmod=u+q a /z\n", 2, "neither octal nor symbols"),
         ("FROM base\nRUN --mount=type=bind,rw=perhaps,target=/x x\n", 2, "true or false"),
@@ -241,9 +242,62 @@ fn what_is_added_from_the_web_is_a_step_of_its_own() {
         app.steps.iter().filter_map(|step| if let Step::Add(add) = step { Some(add.clone()) } else { None }).collect();
     assert_eq!(adds[0].unknown().as_deref(), Some("https://x.org/b.tgz"));
     assert_eq!(adds[1].unknown().as_deref(), Some("https://x.org/r.git#v1"));
-    assert!(matches!(&adds[1].source, AddSource::Git { folder: Some(folder), .. } if folder == "sub"));
+    assert!(matches!(&adds[1].source, AddSource::Git(git) if git.folder.as_deref() == Some("sub")));
     assert_eq!(adds[2].unknown(), None);
     assert!(app.steps.iter().any(|step| matches!(step, Step::Copy(copy) if copy.unpack && copy.sources == ["a"])));
+}
+
+#[test]
+fn repositories_are_named_as_buildkit_names_them() {
+    let git = |source: &str| -> Result<GitSource, String> {
+        let loaded = read(&format!("FROM base\nADD {source} /to/\n"));
+        let mut steps = loaded.project.iter().flat_map(|project| &project.images["app"].steps);
+        let found = steps.find_map(|step| match step {
+            Step::Add(Add { source: AddSource::Git(git), .. }) => Some(git.clone()),
+            _ => None,
+        });
+        found.ok_or_else(|| format!("{:?}", loaded.diagnostics))
+    };
+    let id = "0123456789abcdef0123456789abcdef01234567";
+    for (source, place, reference, commit, folder) in [
+        ("https://x.org/r.git", "https://x.org/r.git", None, None, None),
+        ("https://x.org/r.git#v1:a/b/", "https://x.org/r.git", Some("v1"), None, Some("a/b")),
+        ("https://x.org/r.git?tag=v1&subdir=a", "https://x.org/r.git", Some("refs/tags/v1"), None, Some("a")),
+        ("https://x.org/r.git?branch=refs/heads/m#refs/heads/m", "https://x.org/r.git", Some("refs/heads/m"), None, None),
+        ("https://x.org/r.git?ref=pull/4/head", "https://x.org/r.git", Some("pull/4/head"), None, None),
+        ("https://x.org/r.git?commit=0123ABC", "https://x.org/r.git", None, Some("0123abc"), None),
+        ("--checksum=0123 https://x.org/r.git#v1", "https://x.org/r.git", Some("v1"), Some("0123"), None),
+        ("git@x.org:a/r.git#v1", "git@x.org:a/r.git", Some("v1"), None, None),
+        ("ssh://git@x.org:22/a/r?branch=m", "ssh://git@x.org:22/a/r", Some("refs/heads/m"), None, None),
+    ] {
+        let found = git(source).unwrap_or_else(|said| panic!("{source}: {said}"));
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        assert_eq!(found.place.to_string(), place, "{source}");
+        assert_eq!((found.reference, found.commit, found.folder), (text(reference), text(commit), text(folder)), "{source}");
+    }
+    let pinned = git(&format!("--checksum={id} https://x.org/r.git#v1")).unwrap();
+    assert_eq!(pinned.pinned(), Some(id));
+    assert!(!git("https://x.org/r.git?submodules=false").unwrap().submodules);
+    assert!(git("https://x.org/r.git?keep-git-dir").unwrap().dot_git);
+    assert!(!git("https://x.org/r.git?keep-git-dir=1&subdir=a").unwrap().dot_git);
+    for (source, why) in [
+        ("https://x.org/r.git?tag=a&branch=b", "ref is"),
+        ("https://x.org/r.git?subdir=", "has no value"),
+        ("https://x.org/r.git?depth=1", "knows no depth="),
+        ("https://x.org/r.git?submodules=perhaps", "true or false"),
+        ("https://x.org/r.git?checksum=zz", "is no commit"),
+        (&format!("--checksum=99 https://x.org/r.git#{id}"), "does not begin with"),
+        ("git://x.org/r.git", "write https://"),
+        ("git@-evil:r.git", "hyphen"),
+    ] {
+        let said = git(source).unwrap_err();
+        assert!(said.contains(why), "{source}: {said}");
+    }
+    // Passwords are not for the lock.
+    let (app, _) = app("FROM base\nADD https://me:secret@x.org/r.git?checksum=01#v1 https://me:secret@x.org/f /to/\n");
+    let unknown: Vec<String> =
+        app.steps.iter().filter_map(|step| if let Step::Add(add) = step { add.unknown() } else { None }).collect();
+    assert_eq!(unknown, ["https://x.org/r.git?checksum=01#v1", "https://x.org/f"]);
 }
 
 /// Cases of a data file: name, text, and what follows `---`.

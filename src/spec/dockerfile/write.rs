@@ -1,13 +1,13 @@
 //! One stage's instructions → an image's steps and configuration (Dockerfile reference).
 
-use super::Request;
 use super::stage::{Given, PREDEFINED, Stage, Stages, Surroundings, Values, arguments, default_shell, find};
 use super::syntax::{Document, Instruction, is_heredoc, parse, raw_words};
 use super::words::{expand, expand_document, expand_words};
-use crate::model::{Digest, Mode, Name, PATH, Place, Span, nearest};
+use super::{Request, remote};
+use crate::model::{Mode, Name, PATH, Place, Span, nearest};
 use crate::spec::decode::looks_secret;
 use crate::spec::diagnose::{Diagnostic, Sink};
-use crate::spec::project::{Add, AddSource, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunSource, Step};
+use crate::spec::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunSource, Step};
 use std::collections::BTreeSet;
 
 /// Words in JSON's form, if they are that.
@@ -302,12 +302,13 @@ impl<'a> Writer<'a> {
 
     fn run(&mut self, one: &Instruction) -> Result<(), String> {
         Self::only(one, &["mount", "network", "security"])?;
-        let mut network = true;
+        let (mut network, mut privileged) = (true, false);
         let mut mounts = Vec::new();
         for (flag, value) in &one.flags {
             let value = self.text(value)?;
             match (flag.as_str(), value.as_str()) {
                 ("network", "none") => network = false,
+                ("security", "insecure") => privileged = true,
                 ("network", "default" | "host") | ("security", "sandbox") => {}
                 ("mount", _) => mounts.push(self.mount(&value, &one.place)?),
                 _ => return Err(format!("RUN knows no --{flag}={value}")),
@@ -332,7 +333,7 @@ impl<'a> Writer<'a> {
                 (vec![text], true)
             }
         };
-        self.step(Step::Run(Run { words, shell, network, mounts, ..Run::default() }), &one.place);
+        self.step(Step::Run(Run { words, shell, network, privileged, mounts, ..Run::default() }), &one.place);
         Ok(())
     }
 
@@ -346,7 +347,7 @@ impl<'a> Writer<'a> {
         Self::only(one, allowed)?;
         let mut copy = Copy { as_docker: true, unpack: !copies, ..Copy::default() };
         let on = |value: &str| value.is_empty() || value == "true" || value == "1";
-        let (mut checksum, mut unpack, mut keep) = (None, None, false);
+        let (mut unpack, mut flags) = (None, remote::Flags::default());
         for (flag, value) in &one.flags {
             let value = self.text(value)?;
             match flag.as_str() {
@@ -355,9 +356,9 @@ impl<'a> Writer<'a> {
                 "chmod" => copy.mode = Some(Mode::parse(&value).map_err(|why| format!("--chmod: {why}"))?),
                 "parents" => copy.parents = on(&value),
                 "exclude" => copy.exclude.push(value),
-                "checksum" => checksum = Some(value),
+                "checksum" => flags.checksum = Some(value),
                 "unpack" => unpack = Some(on(&value)),
-                "keep-git-dir" => keep = on(&value),
+                "keep-git-dir" => flags.keep_git = on(&value),
                 // Layers are independent of each other anyway.
                 _ => {}
             }
@@ -384,7 +385,7 @@ impl<'a> Writer<'a> {
             if is_heredoc(&word) {
                 let Some(document) = documents.next() else { continue };
                 copy.inline.push((document.name.clone(), self.document(document)?));
-            } else if let Some(source) = if copies { None } else { remote(&word, checksum.as_deref(), keep)? } {
+            } else if let Some(source) = if copies { None } else { remote::parse(&word, &flags)? } {
                 fetched.push(source);
             } else {
                 copy.sources.push(source(&word, copy.from.is_some()));
@@ -394,7 +395,7 @@ impl<'a> Writer<'a> {
         if all > 1 && !copy.to.ends_with('/') {
             return Err(format!("with more than one source the target must be a folder\nwrite {}/", copy.to));
         }
-        if checksum.is_some() && fetched.len() != 1 {
+        if flags.checksum.is_some() && fetched.len() != 1 {
             return Err("--checksum is that of one URL".into());
         }
         if copy.from.is_none() {
@@ -476,35 +477,6 @@ fn source(word: &str, of_image: bool) -> String {
         (false, true) => format!("/{word}"),
         (false, false) => word,
     }
-}
-
-/// Something to be fetched, if a source of ADD is that (reference, "Adding files from a URL", "… from a Git repository").
-fn remote(word: &str, checksum: Option<&str>, keep: bool) -> Result<Option<AddSource>, String> {
-    let over_http = word.starts_with("http://") || word.starts_with("https://");
-    let (plain, fragment) = word.split_once('#').map_or((word, None), |(plain, fragment)| (plain, Some(fragment)));
-    if word.starts_with("git@") || word.starts_with("git://") || word.starts_with("ssh://") {
-        return Err(format!("{plain}: repositories are fetched over http and https\nwrite https://…"));
-    }
-    if !over_http {
-        return Ok(None);
-    }
-    if plain.trim_end_matches('/').ends_with(".git") {
-        let (reference, folder) = fragment.unwrap_or_default().split_once(':').unwrap_or((fragment.unwrap_or_default(), ""));
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        // A repository's checksum is the commit that its reference must be.
-        let (reference, folder) = (text(checksum.unwrap_or(reference)), text(folder));
-        // As in BuildKit, one folder has no `.git`.
-        let keep = keep && folder.is_none();
-        return Ok(Some(AddSource::Git { url: plain.into(), reference, folder, keep }));
-    }
-    let sha256 = match checksum {
-        None => None,
-        Some(text) => {
-            let digest = text.strip_prefix("sha256:").and_then(Digest::parse);
-            Some(digest.ok_or("--checksum wants sha256: and 64 hexadecimal digits")?)
-        }
-    };
-    Ok(Some(AddSource::Url { url: word.to_owned(), sha256 }))
 }
 
 /// A path made absolute from a working directory, without `.` and `..`.

@@ -1,0 +1,194 @@
+//! A repository on a server, in git's protocol, whatever carries it.
+
+use super::pack::{self, Pack};
+use super::{ssh, web};
+use crate::model::{Context, Fault, GitRepository, Outcome};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// What carries the protocol to a server and back.
+pub trait Line {
+    /// What the server says of itself before it is asked.
+    ///
+    /// # Errors
+    /// A server that cannot be reached, or has no such repository.
+    fn greeting(&mut self) -> Outcome<&mut dyn Read>;
+
+    /// Asks something; the answer is read as it comes.
+    ///
+    /// # Errors
+    /// A server that cannot be reached, or refuses.
+    fn ask(&mut self, request: &str, version: Version) -> Outcome<&mut dyn Read>;
+}
+
+/// Which of its versions a server speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    /// gitprotocol-pack.
+    First,
+    /// gitprotocol-v2.
+    Second,
+}
+
+/// A repository on a server.
+pub struct Remote {
+    line: Box<dyn Line>,
+    /// Its address without a password.
+    pub shown: String,
+    pub version: Version,
+    /// Branches, tags and what annotated tags name (`^{}`), where a server tells all at once.
+    tips: Vec<(String, String)>,
+}
+
+impl Remote {
+    /// Begins to talk with a server.
+    ///
+    /// # Errors
+    /// A server that cannot be reached or is none of git's.
+    pub fn open(place: &GitRepository) -> Outcome<Self> {
+        let shown = place.shown();
+        let mut line: Box<dyn Line> = match place {
+            GitRepository::Web(address) => Box::new(web::Line::open(address, &shown)?),
+            GitRepository::Ssh { login, port, path } => Box::new(ssh::Line::open(login, *port, path, &shown)?),
+        };
+        let greeting = line.greeting()?;
+        let mut lines = lines(greeting, &shown)?;
+        if lines.first().is_some_and(|line| line.starts_with("# service")) {
+            lines = self::lines(greeting, &shown)?;
+        }
+        if lines.iter().any(|line| line.split([' ', '\0']).any(|word| word == "object-format=sha256")) {
+            return Err(Fault::new(format!("{shown} names its objects by SHA-256, and only SHA-1 is known here")));
+        }
+        let second = lines.first().is_some_and(|line| line == "version 2");
+        let mut remote = Self { line, shown, version: if second { Version::Second } else { Version::First }, tips: Vec::new() };
+        if remote.version == Version::First {
+            // After the first name comes what the server can do.
+            let told = lines.iter().filter_map(|line| line.split('\0').next()?.split_once(' '));
+            remote.tips = told.filter(|(id, _)| pack::id(id).is_some()).map(|(id, name)| (name.into(), id.into())).collect();
+        }
+        Ok(remote)
+    }
+
+    /// What the names that begin so stand for, and perhaps others.
+    ///
+    /// # Errors
+    /// A server that breaks off.
+    pub fn tips(&mut self, beginnings: &[String]) -> Outcome<Vec<(String, String)>> {
+        if self.version == Version::First {
+            return Ok(self.tips.clone());
+        }
+        let wanted: String = beginnings.iter().map(|name| packet(&format!("ref-prefix {name}"))).collect();
+        let request = format!("{}0001{}{wanted}0000", packet("command=ls-refs"), packet("peel"));
+        let mut tips = Vec::new();
+        for line in lines(self.line.ask(&request, self.version)?, &self.shown)? {
+            let mut words = line.split(' ');
+            let (Some(id), Some(name)) = (words.next(), words.next()) else { continue };
+            tips.push((name.to_owned(), id.to_owned()));
+            tips.extend(words.filter_map(|word| Some((format!("{name}^{{}}"), word.strip_prefix("peeled:")?.to_owned()))));
+        }
+        Ok(tips.into_iter().filter(|(_, id)| pack::id(id).is_some()).collect())
+    }
+
+    /// Fetches commits, alone or with their history; or tells why the server does not want to.
+    ///
+    /// # Errors
+    /// A server that breaks off or sends damaged things; those of writing.
+    pub fn fetch(&mut self, ids: &[String], how: History, scratch: &Path) -> Outcome<Result<Pack, String>> {
+        let depth = if how == History::None { packet("deepen 1") } else { String::new() };
+        let mut wants: Vec<String> = ids.iter().map(|id| format!("want {id}")).collect();
+        let request = if self.version == Version::Second {
+            let options = packet("ofs-delta") + &packet("no-progress");
+            let wants: String = wants.iter().map(|want| packet(want)).collect();
+            format!("{}0001{options}{wants}{depth}{}0000", packet("command=fetch"), packet("done"))
+        } else {
+            wants[0].push_str(" ofs-delta no-progress side-band-64k");
+            let wants: String = wants.iter().map(|want| packet(want)).collect();
+            format!("{wants}{depth}0000{}", packet("done"))
+        };
+        let broken = || format!("cannot read what {} answers", self.shown);
+        let body = self.line.ask(&request, self.version)?;
+        loop {
+            match Packet::read(body).doing(broken)? {
+                Packet::Refusal(said) => return Ok(Err(said)),
+                Packet::Line(line) if line.starts_with(b"packfile") || line.starts_with(b"NAK") => break,
+                _ => {}
+            }
+        }
+        let path = scratch.join("git.pack");
+        let failed = || format!("cannot write {}", path.display());
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).doing(failed)?;
+        // Without a name it is gone, whatever happens, when it is closed.
+        fs::remove_file(&path).doing(failed)?;
+        loop {
+            match Packet::read(body).doing(broken)? {
+                Packet::Mark => break,
+                Packet::Refusal(said) => return Ok(Err(said)),
+                Packet::Line(line) => match line.split_first() {
+                    Some((1, data)) => file.write_all(data).doing(failed)?,
+                    Some((3, said)) => {
+                        let said = String::from_utf8_lossy(said).trim().to_owned();
+                        return Err(Fault::new(format!("{} says: {said}", self.shown)));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        Pack::index(file).map(Ok).doing(|| format!("{} sent a damaged pack", self.shown))
+    }
+
+    /// That it does not have a commit.
+    pub fn lacks(&self, commit: &str) -> Fault {
+        Fault::new(format!("{} has no commit {commit}", self.shown))
+            .hint("it may be gone after a forced push; `stead update` moves to what the branch or tag names now")
+    }
+}
+
+/// What of a commit's history is fetched with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum History {
+    None,
+    All,
+}
+
+/// The lines up to the next mark.
+pub fn lines(from: &mut dyn Read, shown: &str) -> Outcome<Vec<String>> {
+    let mut lines = Vec::new();
+    loop {
+        match Packet::read(from).doing(|| format!("cannot read what {shown} answers"))? {
+            Packet::Mark => return Ok(lines),
+            Packet::Line(line) => lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned()),
+            Packet::Refusal(said) => return Err(Fault::new(format!("{shown} says: {said}"))),
+        }
+    }
+}
+
+/// A line as the protocol frames it: after its length, four digits that count themselves.
+fn packet(line: &str) -> String {
+    format!("{:04x}{line}\n", line.len() + 5)
+}
+
+/// What the protocol's answers are made of.
+enum Packet {
+    Line(Vec<u8>),
+    /// The end of a part or of all.
+    Mark,
+    Refusal(String),
+}
+
+impl Packet {
+    fn read(from: &mut dyn Read) -> io::Result<Self> {
+        let mut length = [0; 4];
+        from.read_exact(&mut length)?;
+        let length = str::from_utf8(&length).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak git's protocol"))?;
+        let Some(length) = length.checked_sub(4) else { return Ok(Self::Mark) };
+        let mut line = vec![0; length];
+        from.read_exact(&mut line)?;
+        Ok(match line.strip_prefix(b"ERR ") {
+            Some(said) => Self::Refusal(String::from_utf8_lossy(said).trim().to_owned()),
+            None => Self::Line(line),
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! Git's protocol over ssh: the host's `ssh`, with its keys, its agent and what it knows of hosts (gitprotocol-pack,
+//! "SSH Transport").
+//!
+//! As git does, `GIT_SSH_COMMAND` is run in the place of `ssh`. It is never left alone with a terminal: what it
+//! would ask is told as an error.
+
+use super::remote::{self, Version};
+use crate::model::{Context, Fault, Outcome};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+/// No questions; nothing of this machine is lent to the other; one that falls silent is given up after a minute.
+const OPTIONS: &[&str] = &[
+    "BatchMode=yes",
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "RequestTTY=no",
+    "SendEnv=GIT_PROTOCOL",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=4",
+];
+/// How much of ssh's complaints is kept.
+const MOST_SAID: u64 = 64 << 10;
+
+/// A repository behind ssh.
+pub struct Line {
+    login: String,
+    port: Option<u16>,
+    path: String,
+    shown: String,
+    session: Session,
+    /// Whether the session has been asked something: each is asked once.
+    asked: bool,
+}
+
+impl Line {
+    /// Logs in to a host.
+    ///
+    /// # Errors
+    /// No ssh on this machine.
+    pub fn open(login: &str, port: Option<u16>, path: &str, shown: &str) -> Outcome<Self> {
+        let session = Session::start(login, port, path)?;
+        Ok(Self { login: login.into(), port, path: path.into(), shown: shown.into(), session, asked: false })
+    }
+}
+
+impl remote::Line for Line {
+    fn greeting(&mut self) -> Outcome<&mut dyn Read> {
+        match self.session.stdout.fill_buf() {
+            Ok([]) | Err(_) => Err(self.session.refusal(&self.shown, &self.login)),
+            Ok(_) => Ok(&mut self.session),
+        }
+    }
+
+    fn ask(&mut self, request: &str, _: Version) -> Outcome<&mut dyn Read> {
+        if self.asked {
+            self.session = Session::start(&self.login, self.port, &self.path)?;
+            let shown = self.shown.clone();
+            remote::lines(self.greeting()?, &shown)?;
+        }
+        self.asked = true;
+        let sent = self.session.stdin.write_all(request.as_bytes()).and_then(|()| self.session.stdin.flush());
+        sent.doing(|| format!("cannot ask {}", self.shown))?;
+        Ok(&mut self.session)
+    }
+}
+
+/// One login.
+struct Session {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Session {
+    fn start(login: &str, port: Option<u16>, path: &str) -> Outcome<Self> {
+        let mut command = match std::env::var_os("GIT_SSH_COMMAND").filter(|command| !command.is_empty()) {
+            // The user's own words, read by a shell, as git does.
+            Some(own) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg({
+                    let mut line = own;
+                    line.push(" \"$@\"");
+                    line
+                });
+                shell.arg("ssh");
+                shell
+            }
+            None => Command::new("ssh"),
+        };
+        for option in OPTIONS {
+            command.args(["-o", option]);
+        }
+        if let Some(port) = port {
+            command.args(["-p", &port.to_string()]);
+        }
+        // The shell of the other side reads the path.
+        let quoted = path.replace('\'', "'\\''").replace('!', "'\\!'");
+        command.args(["--", login, &format!("git-upload-pack '{quoted}'")]).env("GIT_PROTOCOL", "version=2");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let fault = Fault::caused("cannot start ssh", error);
+            if missing { fault.hint("install it (Debian: openssh-client), or write https://…") } else { fault }
+        })?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+            return Err(Fault::new("ssh has no pipes"));
+        };
+        let stderr = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            let mut stderr = stderr;
+            // What is too much is read and forgotten, so that ssh never waits for us.
+            let _ = stderr.by_ref().take(MOST_SAID).read_to_end(&mut said);
+            let _ = io::copy(&mut stderr, &mut io::sink());
+            String::from_utf8_lossy(&said).trim().to_owned()
+        });
+        Ok(Self { child, stdin, stdout: BufReader::new(stdout), stderr: Some(stderr) })
+    }
+
+    /// What ssh, or the program behind it, complained about before it ended.
+    fn said(&mut self) -> String {
+        // It has ended, or nobody listens any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default()
+    }
+
+    fn refusal(&mut self, shown: &str, login: &str) -> Fault {
+        let status = self.child.wait();
+        let said = self.said();
+        let last = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        let fault = match status.ok().and_then(|status| status.code()) {
+            // ssh's own failures (ssh(1), "EXIT STATUS").
+            Some(255) => Fault::new(format!("cannot reach {shown}: {last}")),
+            _ => Fault::new(format!("{shown}: {last}")),
+        };
+        if said.contains("Host key verification failed") {
+            fault.hint(format!("nobody knows that host here yet: type `ssh {login}` once, and say yes if its key is theirs"))
+        } else if said.contains("Permission denied") {
+            fault.hint("your key is not known there, or not at hand here: `ssh-add`; under sudo: `sudo -E`")
+        } else {
+            fault
+        }
+    }
+}
+
+impl Read for Session {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stdout.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            let said = self.said();
+            if !said.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, said));
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The protocol's good-bye.
+        let _ = self.stdin.write_all(b"0000");
+        self.said();
+    }
+}

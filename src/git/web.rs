@@ -1,0 +1,110 @@
+//! Git's protocol over HTTP (gitprotocol-http, "smart" clients).
+
+use super::remote::{self, Version};
+use crate::model::{Context, Fault, Outcome};
+use reqwest::{RequestBuilder, Response, Url};
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+const REFS: &str = "/info/refs?service=git-upload-pack";
+
+/// A server's repository.
+pub struct Line {
+    runtime: Rc<Runtime>,
+    client: reqwest::Client,
+    base: String,
+    shown: String,
+    /// What is being read.
+    body: Body,
+}
+
+impl Line {
+    /// Asks a server for a repository.
+    ///
+    /// # Errors
+    /// A server that cannot be reached, or has no such repository.
+    pub fn open(address: &str, shown: &str) -> Outcome<Self> {
+        let asked = Url::parse(address).doing(|| format!("\"{shown}\" is no URL"))?;
+        // A second installation of the same provider fails, and changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            // Servers know programs that speak git's protocol by this beginning.
+            .user_agent(concat!("git/2.0 (stead ", env!("CARGO_PKG_VERSION"), ")"))
+            .https_only(asked.scheme() == "https")
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_secs(60))
+            .build()
+            .doing(|| "cannot set up HTTPS".into())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = Rc::new(runtime.doing(|| "cannot start the network runtime".into())?);
+
+        let mut base = asked.as_str().trim_end_matches('/').to_owned();
+        let answer = send(&runtime, client.get(format!("{base}{REFS}")), Version::Second, shown)?;
+        // Where it was led to, it goes on; to another host, not with a password.
+        let mut found = answer.url().clone();
+        if found.origin() == asked.origin() {
+            // Neither fails for an address with a host.
+            let _ = found.set_username(asked.username());
+            let _ = found.set_password(asked.password());
+        }
+        if let Some(found) = found.as_str().strip_suffix(REFS) {
+            found.clone_into(&mut base);
+        }
+        let kind = answer.headers().get("content-type").map(|kind| kind.as_bytes().to_vec()).unwrap_or_default();
+        if kind != b"application/x-git-upload-pack-advertisement" {
+            return Err(Fault::new(format!("{shown} is no git repository, or its server has no smart HTTP")));
+        }
+        let body = Body { runtime: Rc::clone(&runtime), answer, rest: VecDeque::new() };
+        Ok(Self { runtime, client, base, shown: shown.to_owned(), body })
+    }
+}
+
+impl remote::Line for Line {
+    fn greeting(&mut self) -> Outcome<&mut dyn Read> {
+        Ok(&mut self.body)
+    }
+
+    fn ask(&mut self, request: &str, version: Version) -> Outcome<&mut dyn Read> {
+        let post = self.client.post(format!("{}/git-upload-pack", self.base));
+        let post = post.header("content-type", "application/x-git-upload-pack-request");
+        let post = post.header("accept", "application/x-git-upload-pack-result").body(request.to_owned());
+        let answer = send(&self.runtime, post, version, &self.shown)?;
+        self.body = Body { runtime: Rc::clone(&self.runtime), answer, rest: VecDeque::new() };
+        Ok(&mut self.body)
+    }
+}
+
+fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &str) -> Outcome<Response> {
+    let request = if version == Version::Second { request.header("git-protocol", "version=2") } else { request };
+    // Made inside: its time-outs need the runtime's clock.
+    let answer = runtime.block_on(async { request.send().await });
+    let answer = answer.map_err(|error| Fault::caused(format!("cannot reach {shown}"), error.without_url()))?;
+    match answer.status().as_u16() {
+        200 => Ok(answer),
+        401 | 403 | 404 => Err(Fault::new(format!("{shown} answers {}", answer.status()))
+            .hint("no such repository, or one for which a name and a password are needed: https://NAME:TOKEN@HOST/…")),
+        _ => Err(Fault::new(format!("{shown} answers {}", answer.status()))),
+    }
+}
+
+/// An answer's body, read as it comes.
+struct Body {
+    runtime: Rc<Runtime>,
+    answer: Response,
+    rest: VecDeque<u8>,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.runtime.block_on(self.answer.chunk()).map_err(|error| io::Error::other(error.without_url()))? {
+                Some(chunk) => self.rest.extend(&chunk[..]),
+                None => return Ok(0),
+            }
+        }
+        self.rest.read(buffer)
+    }
+}

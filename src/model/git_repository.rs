@@ -1,0 +1,277 @@
+//! Where git repositories are.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A repository that can be fetched from (git-clone, "GIT URLS").
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum GitRepository {
+    /// Its address over http or https, with a name and a password perhaps.
+    Web(String),
+    Ssh {
+        /// The host, behind a user perhaps.
+        login: String,
+        port: Option<u16>,
+        path: String,
+    },
+}
+
+impl GitRepository {
+    /// Reads an address: a URL, or `USER@HOST:PATH`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return Ok(Self::Web(text.to_owned()));
+        }
+        let (login, port, path) = if let Some(rest) = text.strip_prefix("ssh://") {
+            let (login, path) = rest.split_once('/').unwrap_or((rest, ""));
+            // Names of users may have a colon, and then it is a password that follows.
+            let at = login.rfind('@').map_or(0, |at| at + 1);
+            let (login, port) = match login[at..].rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+                Some((host, port)) => {
+                    let number = port.parse().map_err(|_| format!("\"{port}\" is no port\nwrite ssh://USER@HOST:PORT/PATH"))?;
+                    (&login[..at + host.len()], Some(number))
+                }
+                None => (login, None),
+            };
+            // A user's folder is not one of the top.
+            let path = if path.starts_with('~') { path.to_owned() } else { format!("/{path}") };
+            (login.replace(['[', ']'], ""), port, path)
+        } else if let Some((login, path)) =
+            text.split_once(':').filter(|(login, path)| is_login(login) && !path.starts_with("//"))
+        {
+            (login.to_owned(), None, path.to_owned())
+        } else {
+            let git = if text.starts_with("git://") { "; git:// says of nobody who they are" } else { "" };
+            return Err(format!(
+                "a repository is on the web or behind ssh{git}\nwrite https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH"
+            ));
+        };
+        let (user, host) = login.rsplit_once('@').unwrap_or(("", &login));
+        if user.contains(':') {
+            return Err("ssh takes no password from an address\nuse a key, and take the password out".into());
+        }
+        // What begins with a hyphen would be an option of ssh (CVE-2017-1000117), or of the program behind it.
+        if user.starts_with('-') || host.starts_with('-') || path.starts_with('-') {
+            return Err(format!("in \"{text}\" a user, a host or a path begins with a hyphen"));
+        }
+        // Both may end up in a command of ssh's configuration (CVE-2023-51385).
+        let legal = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        if host.is_empty() || !legal(host, "-._:%") || !legal(user, "-._+") {
+            return Err(format!("\"{login}\" is no host, and no user at a host"));
+        }
+        if path.trim_matches('/').is_empty() || path.contains(['\0', '\n']) {
+            return Err(format!("\"{text}\" has no path behind its host"));
+        }
+        Ok(Self::Ssh { login, port, path })
+    }
+
+    /// Whether text is an address of a repository that is not on the web, whatever is wrong with it.
+    pub fn is_other(text: &str) -> bool {
+        let short = text.split_once(':').is_some_and(|(login, rest)| is_login(login) && !rest.starts_with("//"));
+        text.starts_with("ssh://") || text.starts_with("git://") || short
+    }
+
+    /// The address for everybody's eyes: without name and password, where there is one.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Web(address) => without_login(address),
+            Self::Ssh { .. } => self.to_string(),
+        }
+    }
+
+    /// Where a submodule of this repository is, told by its own place or by one relative to this (gitmodules).
+    ///
+    /// # Errors
+    /// Why that is no place to fetch from: on another host, or only reached with keys that this was not reached with.
+    pub fn submodule(&self, place: &str) -> Result<Self, String> {
+        if place.starts_with("./") || place.starts_with("../") {
+            return self.beside(place).ok_or_else(|| format!("\"{place}\" leads out of {}", self.shown()));
+        }
+        match (self, Self::parse(place).map_err(|_| format!("it is at \"{place}\", which is neither on the web nor behind ssh"))?)
+        {
+            // Whoever writes a repository that all may read must not choose among those that only you may.
+            (Self::Web(_), Self::Ssh { .. }) => {
+                Err(format!("it is at {place}, behind ssh, and a repository of the web does not get your keys"))
+            }
+            (_, found) => Ok(found),
+        }
+    }
+
+    fn beside(&self, place: &str) -> Option<Self> {
+        let (origin, path) = match self {
+            Self::Web(address) => {
+                let start = address.find("://")? + 3;
+                address.split_at(start + address[start..].find('/').unwrap_or(address.len() - start))
+            }
+            Self::Ssh { path, .. } => ("", path.as_str()),
+        };
+        let (mut base, mut rest) = (path.trim_end_matches('/'), place);
+        loop {
+            if let Some(further) = rest.strip_prefix("../") {
+                if base.is_empty() {
+                    return None;
+                }
+                (base, rest) = (base.rsplit_once('/').map_or("", |(folder, _)| folder), further);
+            } else if let Some(further) = rest.strip_prefix("./") {
+                rest = further;
+            } else {
+                break;
+            }
+        }
+        let slash = if path.starts_with('/') || !base.is_empty() { "/" } else { "" };
+        let path = format!("{base}{slash}{rest}");
+        let whole = match self {
+            Self::Web(_) => Self::Web(format!("{origin}{path}")),
+            Self::Ssh { login, port, .. } => Self::Ssh { login: login.clone(), port: *port, path },
+        };
+        // Names from outside pass the same rules.
+        Self::parse(&whole.to_string()).ok()
+    }
+}
+
+/// Whether text before a colon is what `USER@HOST:PATH` begins with.
+fn is_login(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()) && !text.contains('/')
+}
+
+/// An address of the web without the name and the password in it.
+pub fn without_login(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
+    format!("{scheme}://{host}{}", &rest[end..])
+}
+
+impl fmt::Display for GitRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(address) => f.write_str(address),
+            Self::Ssh { login, port: None, path } if login.contains('@') && !login.contains(':') && !path.starts_with('/') => {
+                write!(f, "{login}:{path}")
+            }
+            Self::Ssh { login, port, path } => {
+                let (user, host) =
+                    login.rsplit_once('@').map_or((String::new(), login.as_str()), |(user, host)| (format!("{user}@"), host));
+                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                write!(f, "ssh://{user}{host}{port}/{}", path.trim_start_matches('/'))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for GitRepository {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<GitRepository> for String {
+    fn from(repository: GitRepository) -> Self {
+        repository.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ssh(login: &str, port: Option<u16>, path: &str) -> GitRepository {
+        GitRepository::Ssh { login: login.into(), port, path: path.into() }
+    }
+
+    #[test]
+    fn addresses_are_read_as_git_reads_them_and_written_again() {
+        for (text, wanted) in [
+            ("https://x.org/a.git", GitRepository::Web("https://x.org/a.git".into())),
+            ("git@x.org:group/a.git", ssh("git@x.org", None, "group/a.git")),
+            ("git@x.org:~me/a", ssh("git@x.org", None, "~me/a")),
+            ("ssh://x.org/srv/a.git", ssh("x.org", None, "/srv/a.git")),
+            ("ssh://git@x.org:2222/~me/a", ssh("git@x.org", Some(2222), "~me/a")),
+            ("ssh://git@[fe80::1%eth0]:22/a", ssh("git@fe80::1%eth0", Some(22), "/a")),
+            ("ssh://git@[::1]/a", ssh("git@::1", None, "/a")),
+        ] {
+            let found = GitRepository::parse(text).unwrap();
+            assert_eq!(found, wanted, "{text}");
+            assert_eq!(found.to_string(), text);
+        }
+        // A path of the top, in the short form.
+        let found = GitRepository::parse("git@x.org:/srv/a").unwrap();
+        assert_eq!(GitRepository::parse(&found.to_string()), Ok(ssh("git@x.org", None, "/srv/a")));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for (text, why) in [
+            ("git://x.org/a", "says of nobody"),
+            ("/srv/a.git", "write https://"),
+            ("file:///srv/a", "write https://"),
+            ("x.org:a", "write https://"),
+            ("ext::sh -c evil", "write https://"),
+            ("ssh://x.org", "no path"),
+            ("git@x.org:", "no path"),
+            ("ssh://x.org:no/a", "no port"),
+            ("ssh://me:secret@x.org/a", "no password"),
+            ("ssh://-oProxyCommand=evil/a", "hyphen"),
+            ("ssh://-l@x.org/a", "hyphen"),
+            ("git@-oProxyCommand=evil:a", "hyphen"),
+            ("git@x.org:--upload-pack=evil", "hyphen"),
+            ("git@x;y:a", "no host"),
+            ("$(evil)@x.org:a", "no host"),
+        ] {
+            let said = GitRepository::parse(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_for_servers_only() {
+        assert_eq!(GitRepository::parse("https://me:a/b@x.org/r").map(|place| place.shown()).unwrap(), "https://me:a/b@x.org/r");
+        for (address, wanted) in [
+            ("https://me:secret@x.org/a@b", "https://x.org/a@b"),
+            ("http://token@x.org", "http://x.org"),
+            ("https://x.org/a?q=b@c", "https://x.org/a?q=b@c"),
+            ("no address", "no address"),
+        ] {
+            assert_eq!(without_login(address), wanted);
+        }
+    }
+
+    #[test]
+    fn submodules_stay_where_their_keys_are() {
+        let web = "https://me:secret@x.org/group/app.git/";
+        let short = "git@x.org:group/app.git";
+        let long = "ssh://git@x.org:22/group/app.git";
+        for (above, place, wanted) in [
+            (web, "../lib.git", Ok("https://me:secret@x.org/group/lib.git")),
+            (web, "../../other/lib.git", Ok("https://me:secret@x.org/other/lib.git")),
+            (web, "./inner", Ok("https://me:secret@x.org/group/app.git/inner")),
+            (web, "../../../evil.org/lib", Err("leads out")),
+            (web, "../../../../lib", Err("leads out")),
+            (web, "https://y.org/lib", Ok("https://y.org/lib")),
+            (web, "git@y.org:lib", Err("does not get your keys")),
+            (web, "/etc", Err("neither")),
+            (web, "file:///etc", Err("neither")),
+            (short, "../lib.git", Ok("git@x.org:group/lib.git")),
+            (short, "../../lib.git", Ok("git@x.org:lib.git")),
+            (short, "../../../lib.git", Err("leads out")),
+            (short, "../../-evil", Err("leads out")),
+            (short, "git@y.org:lib", Ok("git@y.org:lib")),
+            (short, "https://y.org/lib", Ok("https://y.org/lib")),
+            (long, "../../lib.git", Ok("ssh://git@x.org:22/lib.git")),
+            (long, "../../../lib.git", Err("leads out")),
+        ] {
+            let found = GitRepository::parse(above).unwrap().submodule(place).map(|place| place.to_string());
+            match wanted {
+                Ok(wanted) => assert_eq!(found.as_deref(), Ok(wanted), "{above} {place}"),
+                Err(why) => assert!(found.as_ref().is_err_and(|said| said.contains(why)), "{above} {place}: {found:?}"),
+            }
+        }
+    }
+}
