@@ -8,15 +8,13 @@ use crate::debian::Settings;
 use crate::fetch::Progress;
 use crate::model::{Name, Outcome};
 use crate::store::{Lease, Store};
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-/// A shell in the state before the next command that some images, or what they are made from, would run;
-/// nothing where it is no command that comes next.
+/// A shell in the state before the next command that an image would run; nothing where it is no command that comes next.
 ///
 /// # Errors
 /// Those of preparing it.
-pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>, epoch: Option<i64>) -> Outcome<Option<(Name, Rescue)>> {
+pub fn rescue(loaded: &LoadedProject, name: &Name, epoch: Option<i64>) -> Outcome<Option<Rescue>> {
     let store = Store::at(&loaded.instance.home.store);
     let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     lock.epoch = epoch.unwrap_or(lock.epoch);
@@ -37,5 +35,5 @@ pub fn rescue(loaded: &LoadedProject, names: &BTreeSet<Name>, epoch: Option<i64>
         report: &report,
         ssh: true,
     };
-    builder.rescue(names)
+    builder.rescue(name)
 }

@@ -56,6 +56,9 @@ pub enum Event {
         millis: u128,
         reused: bool,
     },
+    Failed {
+        image: Name,
+    },
     Output {
         image: Name,
         line: String,
@@ -264,7 +267,7 @@ impl Builder<'_> {
     fn provenance(&self, name: &Name, image: &Image) -> serde_json::Value {
         let Some(described) = self.project.images.get(name) else { return serde_json::Value::Null };
         let steps: Vec<String> = described.steps.iter().map(describe).collect();
-        let mut materials: Vec<(String, Digest)> = Vec::new();
+        let mut materials: Vec<image::Material> = Vec::new();
         let mut debians = 0;
         for (index, step) in described.steps.iter().enumerate() {
             match step {
@@ -272,25 +275,39 @@ impl Builder<'_> {
                     let packages = self.lock.packages(&(name.clone(), debians), debian).unwrap_or_default();
                     debians += 1;
                     materials.extend(
-                        packages.iter().map(|one| (image::package_url(&one.name, &one.version, &one.architecture), one.sha256)),
+                        packages
+                            .iter()
+                            .map(|one| (image::package_url(&one.name, &one.version, &one.architecture), one.sha256).into()),
                     );
                 }
                 Step::Copy(Copy { from: None, context, .. }) => {
                     let folder = context.as_ref().map_or("", |context| context.folder.as_str());
                     materials.extend(
-                        self.scanner.tree(name, index).ok().map(|tree| (format!("file:{folder}#step{index}"), tree.digest())),
+                        self.scanner
+                            .tree(name, index)
+                            .ok()
+                            .map(|tree| (format!("file:{folder}#step{index}"), tree.digest()).into()),
                     );
                 }
-                Step::Add(Add { source: AddSource::Url { url, sha256 }, .. }) => {
-                    let known = sha256.or_else(|| Digest::parse(self.lock.remotes.get(url)?));
-                    materials.extend(known.map(|digest| (url.clone(), digest)));
+                Step::Add(add) => {
+                    let locked = add.unknown().and_then(|unknown| self.lock.remotes.get(&unknown));
+                    materials.extend(match &add.source {
+                        AddSource::Url { url, sha256 } => {
+                            let known = sha256.or_else(|| Digest::parse(locked?));
+                            known.map(|digest| (without_login(url), digest).into())
+                        }
+                        AddSource::Git(git) => {
+                            let commit = git.pinned().or(locked.map(String::as_str));
+                            commit.map(|commit| image::Material::commit(&git.place.shown(), commit))
+                        }
+                    });
                 }
                 _ => {}
             }
         }
         for other in described.needs() {
             if let Walk::Built(built) = walk(self.project, self.lock, other, &self.facts()) {
-                materials.push((format!("urn:stead:image:{other}"), built.digest));
+                materials.push((format!("urn:stead:image:{other}"), built.digest).into());
             }
         }
         image::provenance(name.as_str(), &image.digest, &steps, &materials)
@@ -397,6 +414,7 @@ impl Builder<'_> {
             return Ok(());
         }
         let output = self.output(name, step, pending, made).map_err(|fault| {
+            (self.report)(Event::Failed { image: name.clone() });
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
             let code = fault.code();
             Fault::caused(
@@ -463,27 +481,24 @@ impl Builder<'_> {
         Ok(StepOutput { layer, skipped: made.skipped })
     }
 
-    /// A shell in the state before the next command that images, or what they are made from, would run.
+    /// A shell in the state before the next command that an image would run; nothing where no command comes next.
     ///
     /// # Errors
     /// Those of preparing it.
-    pub fn rescue(&self, names: &BTreeSet<Name>) -> Outcome<Option<(Name, Rescue)>> {
-        for name in self.with_bases(names) {
-            let Walk::Step(pending) = walk(self.project, self.lock, &name, &self.facts()) else { continue };
-            let step = &self.project.images[&name].steps[pending.index];
-            let Step::Run(run) = step else { continue };
-            self.pin(pending.layers.iter().map(|layer| &layer.diff_id))?;
-            let (staging, tree) = self.staging()?;
-            run::folders(&staging)?;
-            let mut around = self.around(&name, run, &pending, &staging)?;
-            let caches = std::mem::take(&mut around.caches);
-            let contents = around.contents();
-            let mut spec = run::spec(run, &pending, around, &self.paths(&pending.layers), &staging, &tree);
-            spec.process.args = vec![pending.config.shell().swap_remove(0)];
-            spec.process.tty = true;
-            return Ok(Some((name, Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches })));
-        }
-        Ok(None)
+    pub fn rescue(&self, name: &Name) -> Outcome<Option<Rescue>> {
+        let Walk::Step(pending) = walk(self.project, self.lock, name, &self.facts()) else { return Ok(None) };
+        let step = &self.project.images[name].steps[pending.index];
+        let Step::Run(run) = step else { return Ok(None) };
+        self.pin(pending.layers.iter().map(|layer| &layer.diff_id))?;
+        let (staging, tree) = self.staging()?;
+        run::folders(&staging)?;
+        let mut around = self.around(name, run, &pending, &staging)?;
+        let caches = std::mem::take(&mut around.caches);
+        let contents = around.contents();
+        let mut spec = run::spec(run, &pending, around, &self.paths(&pending.layers), &staging, &tree);
+        spec.process.args = vec![pending.config.shell().swap_remove(0)];
+        spec.process.tty = true;
+        Ok(Some(Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches }))
     }
 
     fn staging(&self) -> Outcome<(Staging, PathBuf)> {

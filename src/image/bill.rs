@@ -33,6 +33,27 @@ pub fn package_url(name: &str, version: &str, architecture: &str) -> String {
     format!("pkg:deb/debian/{}@{}?arch={architecture}", escaped(name), escaped(version))
 }
 
+/// Something that an image was made of (in-toto's ResourceDescriptor).
+pub struct Material {
+    uri: String,
+    /// The name of the digest (in-toto's DigestSet).
+    kind: &'static str,
+    digest: String,
+}
+
+impl From<(String, Digest)> for Material {
+    fn from((uri, digest): (String, Digest)) -> Self {
+        Self { uri, kind: "sha256", digest: digest.hex() }
+    }
+}
+
+impl Material {
+    /// A commit of a git repository (SPDX's download locations).
+    pub fn commit(repository: &str, commit: &str) -> Self {
+        Self { uri: format!("git+{repository}@{commit}"), kind: "gitCommit", digest: commit.to_owned() }
+    }
+}
+
 /// Where an image's provenance is kept: beside its record, with which it goes.
 fn beside(store: &Store, digest: &Digest) -> PathBuf {
     store.root().join("images").join(digest.hex()).with_extension("json")
@@ -150,8 +171,8 @@ pub fn cyclonedx(name: &str, digest: &Digest, components: &[Component]) -> Value
 }
 
 /// An in-toto statement with SLSA provenance: what the image was made of, by what.
-pub fn provenance(name: &str, digest: &Digest, steps: &[String], materials: &[(String, Digest)]) -> Value {
-    let dependency = |(uri, digest): &(String, Digest)| json!({ "uri": uri, "digest": { "sha256": digest.hex() } });
+pub fn provenance(name: &str, digest: &Digest, steps: &[String], materials: &[Material]) -> Value {
+    let dependency = |one: &Material| json!({ "uri": one.uri, "digest": { one.kind: one.digest } });
     json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{ "name": name, "digest": { "sha256": digest.hex() } }],

@@ -12,7 +12,7 @@ mod signature;
 mod unpack;
 
 pub use archive::{write_docker, write_folder, write_layout, write_several};
-pub use bill::{Component, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
+pub use bill::{Component, Material, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
 pub use config::{load, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, LONGEST, Manifest, import, refuse_schema_1, small};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_whiteout, write_tar};

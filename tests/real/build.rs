@@ -390,7 +390,8 @@ fn a_command_for_one_step_and_the_state_before_it() {
     let world = World::new(
         "rescue",
         "image \"a\" {\n    from \"base\"\n    run \"id -un > /who; echo $ONLY > /only\" user=\"nobody:nogroup\" { env ONLY=\"here\"; mount tmpfs=#true to=\"/t\"; }\n}\n\
-         image \"b\" {\n    from \"base\"\n    run \"echo before > /state\"\n    run \"echo after > /state; echo why >&2; exit 3\"\n}\n",
+         image \"b\" {\n    from \"base\"\n    run \"echo before > /state\"\n    run \"echo after > /state; echo why >&2; exit 3\"\n}\n\
+         image \"aa\" {\n    from \"base\"\n    run \"sleep 2; exit 1\"\n}\n",
     );
     // The root is root's: nobody cannot write there.
     assert!(world.fails(&["build", "a"]).err.contains("Permission denied"));
@@ -405,12 +406,12 @@ fn a_command_for_one_step_and_the_state_before_it() {
         "{}",
         failed.err
     );
-    let line = format!("{} build b --shell-on-failure", env!("CARGO_BIN_EXE_stead"));
+    let line = format!("{} build aa b --shell-on-failure", env!("CARGO_BIN_EXE_stead"));
     let mut shell = Command::new("script");
     shell.args(["-qec", &line, "/dev/null"]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).env("NO_COLOR", "1");
     let mut child = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(std::time::Duration::from_secs(4));
     // What ended too early says why in what it wrote.
     let sent = std::io::Write::write_all(&mut stdin, b"cat /state; echo $((6*7)); exit\n");
     std::thread::sleep(std::time::Duration::from_secs(1));

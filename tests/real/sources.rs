@@ -296,7 +296,7 @@ fn repositories_are_added_at_their_commit() {
     let address = crate::git::serve(&world.folder, true);
     let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
     let more = format!(
-        "image \"at\" {{ from \"base\"; add git=\"{address}/served.git\" commit=\"{commit}\" folder=\"sub\" to=\"/src\" owner=\"33:33\"; }}\n\
+        "image \"at\" {{ from \"base\"; add git=\"{address}/served.git\" commit=\"{commit}\" folder=\"sub\" to=\"/src\" owner=\"33:33\"; label commit=\"{commit}\"; }}\n\
          image \"branch\" {{ dockerfile \"Dockerfile\" }}\n"
     );
     world.write("stead.kdl", &format!("{text}{more}"));
@@ -308,4 +308,9 @@ fn repositories_are_added_at_their_commit() {
         format!(".git\nrun\nsub\n{commit}\n755")
     );
     assert!(fs::read_to_string(world.folder.join("stead.lock")).unwrap().contains(&commit));
+    let made_of = format!("\"uri\":\"git+{address}/served.git@{commit}\"");
+    for image in ["at", "branch"] {
+        let statement: String = world.ok(&["image", "provenance", image]).split_whitespace().collect();
+        assert!(statement.contains(&made_of) && statement.contains(&format!("\"gitCommit\":\"{commit}\"")), "{statement}");
+    }
 }

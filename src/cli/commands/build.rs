@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let built = match built {
         Err(fault) if arguments.shell_on_failure => {
             context.ui.fault(&fault);
-            return shell(&loaded, &names, epoch, context).map(|()| fault.code());
+            return shell(&loaded, shown.failed(), epoch, context).map(|()| fault.code());
         }
         other => other?,
     };
@@ -96,8 +96,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Opens a shell in the state before the command that failed.
-fn shell(loaded: &LoadedProject, names: &BTreeSet<Name>, epoch: Option<i64>, context: &Context) -> Outcome<()> {
-    let Some((name, rescue)) = apply::rescue(loaded, names, epoch)? else {
+fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, context: &Context) -> Outcome<()> {
+    let rescue = failed.map(|name| apply::rescue(loaded, &name, epoch).map(|rescue| (name, rescue))).transpose()?;
+    let Some((name, Some(rescue))) = rescue else {
         context.ui.say("no command failed, so there is no state to look around in");
         return Ok(());
     };

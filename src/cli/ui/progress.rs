@@ -3,7 +3,7 @@
 use super::{Style, Ui, plan_text};
 use crate::apply::{Progress, Reporter};
 use crate::build::Event;
-use crate::model::Size;
+use crate::model::{Name, Size};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -26,13 +26,26 @@ struct State {
     last: Instant,
     line: bool,
     running: BTreeMap<String, &'static str>,
+    /// The first image that could not be built.
+    failed: Option<Name>,
 }
 
 impl Shown {
+    /// The first image that could not be built.
+    pub fn failed(&self) -> Option<Name> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
+    }
+
     /// Shows everything, the plan before it if wanted.
     pub fn new(ui: &Ui, plan: bool) -> Self {
         let now = Instant::now();
-        let state = State { started: now, last: now.checked_sub(RATE).unwrap_or(now), line: false, running: BTreeMap::new() };
+        let state = State {
+            started: now,
+            last: now.checked_sub(RATE).unwrap_or(now),
+            line: false,
+            running: BTreeMap::new(),
+            failed: None,
+        };
         Self { ui: ui.clone(), plan, state: Mutex::new(state) }
     }
 
@@ -98,6 +111,10 @@ impl Reporter for Shown {
                     Style::Good.paint("built", color),
                     Style::Dim.paint(&format!("{millis} ms"), color)
                 ));
+            }
+            Progress::Build(Event::Failed { image }) => {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.failed.get_or_insert(image);
             }
             Progress::Build(Event::Output { image, line }) => self.passing(&format!("{image}: {line}")),
             Progress::Build(Event::Skipped { image, packages }) => {
