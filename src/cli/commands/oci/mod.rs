@@ -1,0 +1,259 @@
+//! `stead oci`: runc's commands and arguments, for other tools. Also the program's own name `stead-oci`.
+
+mod events;
+mod exec;
+mod features;
+mod list;
+mod run;
+mod spec;
+mod update;
+
+use super::super::ui::Ui;
+use crate::model::{Context as _, Fault, Outcome};
+use crate::oci::{self, Bundle, Container};
+use crate::sys;
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// An OCI runtime, with runc's commands and arguments.
+#[derive(Parser, Debug)]
+#[command(name = "stead oci", disable_version_flag = true)]
+pub struct Arguments {
+    /// Where containers are kept.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Write errors to a file, too.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+    /// Read `cgroupsPath` as systemd's slice:prefix:name.
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// Accepted for runc's sake.
+    #[arg(long, hide = true)]
+    debug: bool,
+    #[arg(long, hide = true)]
+    rootless: Option<String>,
+    #[arg(long, hide = true)]
+    criu: Option<String>,
+    #[arg(long, hide = true)]
+    cgroup_manager: Option<String>,
+    /// Print the version.
+    #[arg(short, long)]
+    version: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Args, Debug)]
+struct Make {
+    /// The bundle's folder.
+    #[arg(short, long, default_value = ".")]
+    bundle: PathBuf,
+    /// The configuration, if it is not the bundle's config.json; crun has it, too.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A socket that the terminal's master is sent to.
+    #[arg(long)]
+    console_socket: Option<PathBuf>,
+    #[arg(long)]
+    pid_file: Option<PathBuf>,
+    #[arg(long)]
+    no_pivot: bool,
+    #[arg(long, hide = true)]
+    no_new_keyring: bool,
+    #[arg(long, hide = true)]
+    no_subreaper: bool,
+    #[arg(long, default_value_t = 0)]
+    preserve_fds: u32,
+    id: String,
+}
+
+#[derive(Subcommand, Debug)]
+#[command(defer = true)]
+enum Command {
+    /// Makes a container up to where it waits for `start`.
+    Create(Make),
+    /// Lets a container's program begin.
+    Start { id: String },
+    /// Makes a container, starts it and waits for it.
+    Run {
+        #[arg(short, long)]
+        detach: bool,
+        #[arg(long)]
+        keep: bool,
+        #[command(flatten)]
+        make: Make,
+    },
+    /// Prints a container's state as JSON.
+    State { id: String },
+    /// Sends a signal to a container's first process.
+    Kill {
+        #[arg(short, long)]
+        all: bool,
+        id: String,
+        #[arg(default_value = "TERM")]
+        signal: String,
+    },
+    /// Removes what a stopped container left.
+    Delete {
+        #[arg(short, long)]
+        force: bool,
+        id: String,
+    },
+    /// Runs a further process in a container.
+    Exec(exec::Arguments),
+    /// Lists the processes of a container.
+    Ps {
+        #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+        format: String,
+        id: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        options: Vec<String>,
+    },
+    /// Stops every process of a container where it is.
+    Pause { id: String },
+    /// Lets a paused container go on.
+    Resume { id: String },
+    /// Lists containers.
+    List {
+        #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+        format: String,
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Prints what a container uses, again and again.
+    Events {
+        #[arg(long)]
+        stats: bool,
+        #[arg(long, default_value = "5s")]
+        interval: String,
+        id: String,
+    },
+    /// Prints what this runtime can do, as JSON.
+    Features,
+    /// Writes a configuration to begin with.
+    Spec {
+        #[arg(short, long, default_value = ".")]
+        bundle: PathBuf,
+        /// For a user who is not root.
+        #[arg(long)]
+        rootless: bool,
+    },
+    /// Changes a container's limits while it runs.
+    Update(update::Arguments),
+}
+
+/// The version of the specification that is spoken.
+const SPECIFICATION: &str = "1.2.0";
+
+/// Runs the command line behind `stead oci`.
+pub fn main(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let name = std::ffi::OsString::from("stead oci");
+    let arguments = match Arguments::try_parse_from(std::iter::once(name).chain(words)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 1 } else { 0 });
+        }
+    };
+    let ui = Ui::new();
+    match command(&arguments, &ui) {
+        Ok(code) => ExitCode::from(code),
+        Err(fault) => {
+            let message = fault.chain();
+            if let Some(path) = &arguments.log {
+                log(path, &arguments.log_format, &message);
+            }
+            ui.say(&format!("error: {message}"));
+            ExitCode::from(fault.code())
+        }
+    }
+}
+
+/// Adds an error to the file that whoever called us reads.
+fn log(path: &Path, format: &str, message: &str) {
+    let time = crate::image::time_text(i64::try_from(crate::monitor::now_ms() / 1000).unwrap_or(0));
+    let line = match format {
+        "json" => json!({ "level": "error", "msg": message, "time": time }).to_string(),
+        _ => format!("time={time:?} level=error msg={message:?}"),
+    };
+    let _ = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| writeln!(file, "{line}"));
+}
+
+fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
+    if arguments.version {
+        ui.result(&format!("stead version {}\nspec: {SPECIFICATION}", env!("CARGO_PKG_VERSION")));
+        return Ok(0);
+    }
+    if let Some(path) = &arguments.log {
+        OpenOptions::new().create(true).append(true).open(path).doing(|| format!("cannot write the log {}", path.display()))?;
+    }
+    let root = arguments.root.clone().unwrap_or_else(|| "/run/stead-oci".into());
+    let load = |id: &str| Container::load(&root, id);
+    let Some(command) = &arguments.command else {
+        return Err(Fault::new("a command was expected; `stead oci --help` lists them"));
+    };
+    if matches!(command, Command::Create(_) | Command::Run { .. } | Command::Exec(_)) {
+        // A container must not reach this program's file (CVE-2019-5736).
+        sys::protect().doing(|| "cannot protect this program's file".into())?;
+    }
+    match command {
+        Command::Create(make) => {
+            let console = make.console_socket.as_deref().map(run::connect).transpose()?;
+            let bundle = Bundle::read(&make.bundle, make.config.as_deref())?;
+            oci::create(run::creation(arguments, &root, make, bundle, console)).map(|_| 0)
+        }
+        Command::Start { id } => oci::start(&load(id)?).map(|()| 0),
+        Command::Run { detach, keep, make } => run::whole(arguments, &root, make, *detach, *keep),
+        Command::State { id } => {
+            let container = load(id)?;
+            ui.json(&container.state(container.status()));
+            Ok(0)
+        }
+        Command::Kill { all, id, signal } => {
+            // 0 only asks whether it is there (kill(2)).
+            let number = if signal == "0" { Some(0) } else { sys::signal_number(signal) };
+            let number = number.ok_or_else(|| Fault::new(format!("unknown signal {signal:?}")))?;
+            oci::kill(&load(id)?, number, *all).map(|()| 0)
+        }
+        Command::Delete { force, id } => match load(id) {
+            Ok(container) => oci::delete(&container, *force).map(|()| 0),
+            Err(_) if *force => Ok(0),
+            Err(fault) => {
+                // What a create that was killed left behind has no state.
+                let _ = std::fs::remove_dir_all(root.join(id));
+                Err(fault)
+            }
+        },
+        // runc tells its own failures apart from the command's by this status.
+        Command::Exec(arguments) => exec::run(arguments, &root).map_err(|fault| fault.exit(255)),
+        Command::Ps { format, id, options } => {
+            let pids = load(id)?.processes();
+            if format == "json" {
+                ui.result(&json!(pids).to_string());
+            } else {
+                ui.result(&list::processes(&pids, options)?);
+            }
+            Ok(0)
+        }
+        Command::Pause { id } => oci::freeze(&load(id)?, true).map(|()| 0),
+        Command::Resume { id } => oci::freeze(&load(id)?, false).map(|()| 0),
+        Command::List { format, quiet } => {
+            list::containers(&oci::list(&root), format, *quiet, ui);
+            Ok(0)
+        }
+        Command::Events { stats, interval, id } => events::run(&load(id)?, *stats, interval, ui),
+        Command::Features => {
+            ui.json(&features::features());
+            Ok(0)
+        }
+        Command::Spec { bundle, rootless } => spec::run(bundle, *rootless),
+        Command::Update(arguments) => update::run(arguments, &root),
+    }
+}

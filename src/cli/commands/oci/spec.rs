@@ -1,0 +1,63 @@
+//! `stead oci spec`: a configuration to begin with.
+
+use super::SPECIFICATION;
+use crate::model::{Context, Outcome};
+use oci_spec::runtime::Spec;
+use serde_json::json;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+/// Writes a bundle's configuration, where there is none.
+pub fn run(bundle: &Path, rootless: bool) -> Outcome<u8> {
+    let path = bundle.join("config.json");
+    let failed = || format!("cannot write {}", path.display());
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).doing(failed)?;
+    let value = if rootless { for_user(example()) } else { example() };
+    let text = serde_json::to_string_pretty(&value).doing(|| "cannot write the example".into())?;
+    file.write_all(text.as_bytes()).doing(failed)?;
+    Ok(0)
+}
+
+/// A configuration to begin with: a shell with a terminal on a read-only root.
+fn example() -> serde_json::Value {
+    let mut value = serde_json::to_value(Spec::default()).unwrap_or_default();
+    value["ociVersion"] = json!(SPECIFICATION);
+    value["hostname"] = json!("stead");
+    value["process"]["terminal"] = json!(true);
+    value["process"]["args"] = json!(["sh"]);
+    value["process"]["noNewPrivileges"] = json!(true);
+    value["root"] = json!({ "path": "rootfs", "readonly": true });
+    // As runc has it: in v1 a cgroup namespace is not the habit.
+    if let (false, Some(namespaces)) = (crate::runtime::host().v1.is_empty(), value["linux"]["namespaces"].as_array_mut()) {
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    }
+    value["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    value
+}
+
+/// The same for a user who is not root: in a user namespace where they are, with the host's network, without limits.
+fn for_user(mut value: serde_json::Value) -> serde_json::Value {
+    let linux = &mut value["linux"];
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({ "type": "user" }));
+    }
+    linux["uidMappings"] = json!([{ "containerID": 0, "hostID": nix::unistd::geteuid().as_raw(), "size": 1 }]);
+    linux["gidMappings"] = json!([{ "containerID": 0, "hostID": nix::unistd::getegid().as_raw(), "size": 1 }]);
+    if let Some(linux) = linux.as_object_mut() {
+        linux.remove("resources");
+    }
+    for mount in value["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["type"] == "sysfs" {
+            // A new one takes a network namespace of one's own.
+            let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+            *mount = json!({ "destination": mount["destination"], "type": "none", "source": "/sys", "options": options });
+        }
+        if let Some(options) = mount["options"].as_array_mut() {
+            // Groups that the namespace does not have.
+            options.retain(|option| !option.as_str().is_some_and(|text| text.starts_with("gid=") || text.starts_with("uid=")));
+        }
+    }
+    value
+}
