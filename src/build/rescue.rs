@@ -1,0 +1,41 @@
+//! The state before a command that failed, to look around in.
+
+use super::tell::describe;
+use super::{Builder, run};
+use crate::model::{Name, Outcome};
+use crate::plan::{Walk, walk};
+use crate::runtime::Spec;
+use crate::spec::Step;
+use crate::store::{Cache, Staging};
+
+/// A shell in the state before a command.
+pub struct Rescue {
+    pub spec: Spec,
+    pub contents: Vec<Vec<u8>>,
+    /// Where the command stands, and what it is.
+    pub step: String,
+    _staging: Staging,
+    _caches: Vec<Cache>,
+}
+
+impl Builder<'_> {
+    /// A shell in the state before the next command that an image would run; nothing where no command comes next.
+    ///
+    /// # Errors
+    /// Those of preparing it.
+    pub fn rescue(&self, name: &Name) -> Outcome<Option<Rescue>> {
+        let Walk::Step(pending) = walk(self.project, self.lock, name, &self.facts()) else { return Ok(None) };
+        let step = &self.project.images[name].steps[pending.index];
+        let Step::Run(run) = step else { return Ok(None) };
+        self.pin(pending.layers.iter().map(|layer| &layer.diff_id))?;
+        let (staging, tree) = self.staging()?;
+        run::folders(&staging)?;
+        let mut around = self.around(name, run, &pending, &staging)?;
+        let caches = std::mem::take(&mut around.caches);
+        let contents = around.contents();
+        let mut spec = run::spec(run, &pending, around, &self.paths(&pending.layers), &staging, &tree);
+        spec.process.args = vec![pending.config.shell().swap_remove(0)];
+        spec.process.tty = true;
+        Ok(Some(Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches }))
+    }
+}

@@ -1,0 +1,229 @@
+//! One step: its tree, made now or ahead, becomes a layer.
+
+use super::ahead::{self, Early, Made};
+use super::copy::{self, Folders, Last, Onto, Source};
+use super::tell::describe;
+use super::{Builder, Event, run};
+use crate::debian::{self, Mirrors};
+use crate::fetch;
+use crate::git;
+use crate::lock::LockedPackage;
+use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
+use crate::plan::{FileTree, Pending, StepOutput};
+use crate::spec::{Add, AddSource, Copy, Debian, Run, Step};
+use crate::store::{Staging, Store};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+impl Builder<'_> {
+    /// Runs one step and records its output under its key.
+    pub(super) fn step(&self, name: &Name, pending: &Pending, made: Option<Made>) -> Outcome<()> {
+        let started = Instant::now();
+        let step = &self.project.images[name].steps[pending.index];
+        let shown = describe(step);
+        (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: Some(pending.index) });
+        self.pin(pending.layers.iter().map(|layer| &layer.diff_id).chain([&pending.key]))?;
+        // A collection may have come between the look and the pin: then there is more to do first.
+        let used = pending.layers.iter().chain(&pending.from).chain(pending.mounted.values().flatten());
+        self.pin(used.clone().map(|layer| &layer.diff_id))?;
+        if used.clone().any(|layer| self.store.layer(&layer.diff_id).is_none()) {
+            return Ok(());
+        }
+        let output = self.output(name, step, pending, made).map_err(|fault| {
+            (self.report)(Event::Failed { image: name.clone() });
+            let place = self.places.of(&format!("image.{name}.step{}", pending.index));
+            let code = fault.code();
+            Fault::caused(
+                format!(
+                    "{}the step `{shown}` of image {name} failed",
+                    place.map_or_else(String::new, |place| format!("{place}: "))
+                ),
+                fault,
+            )
+            .exit(code)
+        })?;
+        if !output.skipped.is_empty() {
+            (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });
+        }
+        self.store.put_result(&pending.key, &output)?;
+        if let Some(narrow) = &pending.narrow {
+            self.pin([narrow])?;
+            self.store.put_result(narrow, &output)?;
+        }
+        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
+        Ok(())
+    }
+
+    fn output(&self, name: &Name, step: &Step, pending: &Pending, made: Option<Made>) -> Outcome<StepOutput> {
+        if let Step::Run(run) = step {
+            let (staging, tree) = self.staging()?;
+            let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
+            let around = self.around(name, run, pending, &staging)?;
+            run::run(run, pending, around, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)
+                .map_err(|fault| advise(fault, name, run))?;
+            return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
+        }
+        if let Step::Debian(debian) = step
+            && debian.configure
+        {
+            return self.configure(name, debian, pending);
+        }
+        let below = self.view(&pending.layers);
+        let still = |made: &Made| ahead::holds(&self.view(&made.below), &below, made);
+        let made = match made.filter(still) {
+            Some(made) => made,
+            None => self.make(
+                name,
+                &Early {
+                    index: pending.index,
+                    workdir: pending.config.workdir.clone(),
+                    user: pending.config.user.clone(),
+                    below: pending.layers.clone(),
+                    from: pending.from.clone(),
+                },
+            )?,
+        };
+        copy::settle(&made.tree(), &below, &made.folders, self.lock.epoch)?;
+        let layer = self.adopt(&made.tree())?;
+        if let (Step::Copy(copy), Some(layer)) = (step, &layer)
+            && copy.is_plain()
+        {
+            let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
+            let onto = Onto { below: &below, workdir: &pending.config.workdir, tree: &made.tree(), epoch: self.lock.epoch };
+            let manner = copy::manner(copy, files, onto)?;
+            let last = LastCopy { layer: layer.clone(), manner, listing: listing(self.store, files)? };
+            self.store.put_result(&self.last_key(name, pending.index), &last)?;
+        }
+        Ok(StepOutput { layer, skipped: made.skipped })
+    }
+
+    /// Makes the tree of a `debian` or `copy` step.
+    pub(super) fn make(&self, name: &Name, early: &Early) -> Outcome<Made> {
+        let (staging, tree) = self.staging()?;
+        let view = self.view(&early.below);
+        let mut made =
+            Made { staging, skipped: Vec::new(), folders: Folders::new(), below: early.below.clone(), seen: BTreeSet::new() };
+        let onto = Onto { below: &view, workdir: &early.workdir, tree: &tree, epoch: self.lock.epoch };
+        match &self.project.images[name].steps[early.index] {
+            Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
+            Step::Copy(copy) if copy.from.is_some() => made.folders = copy::from_image(copy, &self.view(&early.from), onto)?,
+            Step::Folder(path) => made.folders = copy::folder(path, &early.user, onto)?,
+            Step::Copy(copy) => {
+                let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
+                let last = self.last(name, early.index)?;
+                made.folders = copy::from_folder(copy, files, self.source(last.as_ref()), onto)?;
+            }
+            Step::Add(add) => made.folders = self.add(add, &made.staging, onto)?,
+            _ => {}
+        }
+        made.seen = view.seen();
+        Ok(made)
+    }
+
+    pub(super) fn source<'s>(&'s self, last: Option<&'s Last>) -> Source<'s> {
+        Source { folder: self.scanner.folder(), known: &self.scanner.cache, last }
+    }
+
+    fn last_key(&self, name: &Name, index: usize) -> Digest {
+        Digest::of_json(&("last copy", self.scanner.folder(), name, index))
+    }
+
+    /// What a step copied when it was last run.
+    fn last(&self, name: &Name, index: usize) -> Outcome<Option<Last>> {
+        let Some(LastCopy { layer, manner, listing }) = self.store.result(&self.last_key(name, index)) else { return Ok(None) };
+        self.pin([&layer.diff_id])?;
+        let there = self.store.layer(&layer.diff_id).and_then(|_| self.store.blob(&listing));
+        let files = there.and_then(|listing| serde_json::from_slice(&listing).ok());
+        Ok(files.map(|files| Last { tree: self.store.layer_path(&layer.diff_id), files, manner }))
+    }
+
+    /// Fetches what an `add` names, and puts it in place.
+    fn add(&self, add: &Add, staging: &Staging, onto: Onto) -> Outcome<Folders> {
+        let copy = Copy {
+            to: add.to.clone(),
+            owner: add.owner.clone(),
+            mode: add.mode.clone(),
+            exclude: add.exclude.clone(),
+            unpack: add.unpack,
+            as_docker: add.as_docker,
+            ..Copy::default()
+        };
+        let locked = add.unknown().map(|unknown| self.lock.remotes.get(&unknown).cloned().unwrap_or_default());
+        let offline = |what: &str| Fault::new(format!("{what} is not in the store, and --offline forbids fetching it"));
+        match &add.source {
+            AddSource::Url { url, sha256 } => {
+                let digest = sha256.or_else(|| Digest::parse(locked.as_deref()?));
+                let digest = digest.ok_or_else(|| Fault::new(format!("{url} is not locked")).hint("type `stead update`"))?;
+                self.pin([&digest])?;
+                if self.offline && !self.store.download_path(&digest).is_file() {
+                    return Err(offline(url));
+                }
+                fetch::file(self.store, url, Some(&digest), &self.progress)?;
+                let name = url.split(['?', '#']).next().unwrap_or(url).rsplit('/').next().unwrap_or_default();
+                copy::from_file(&copy, &self.store.download_path(&digest), name, onto)
+            }
+            AddSource::Git(git) => {
+                let commit = locked.or_else(|| git.pinned().map(str::to_owned)).unwrap_or_default();
+                let tree = staging.join("checkout");
+                if self.offline {
+                    return Err(offline(&git.place.shown()));
+                }
+                let scratch = staging.join("git");
+                fs::create_dir(&tree).and_then(|()| fs::create_dir(&scratch)).doing(|| "cannot make a staging folder".into())?;
+                let folder = git.folder.as_deref();
+                let wanted = git::Wanted { commit: &commit, folder, dot_git: git.dot_git, submodules: git.submodules };
+                git::checkout(&git.place, wanted, &tree, &scratch)?;
+                copy::from_tree(&copy, &tree, onto)
+            }
+        }
+    }
+
+    /// Fetches and unpacks the packages of a step; tells those whose scripts did nothing for us.
+    fn unpack(&self, name: &Name, index: usize, debian: &Debian, tree: &Path) -> Outcome<Vec<String>> {
+        let (packages, files) = self.packages(name, index, debian)?;
+        Ok(debian::unpack(&packages, &files, tree, self.lock.epoch)?.skipped)
+    }
+
+    /// The packages of a step, and where the store has them.
+    pub(super) fn packages(&self, name: &Name, index: usize, debian: &Debian) -> Outcome<(Vec<&LockedPackage>, Vec<PathBuf>)> {
+        let earlier = self.project.images[name].steps[..index].iter();
+        let number = earlier.filter(|step| matches!(step, Step::Debian(_))).count();
+        let packages =
+            self.lock.packages(&(name.clone(), number), debian).ok_or_else(|| Fault::new("its packages are not locked"))?;
+        let mirrors = || {
+            if self.offline {
+                return Err(Fault::new("its packages are not all in the store, and --offline forbids fetching them")
+                    .hint("run it once without --offline"));
+            }
+            Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
+        };
+        self.pin(packages.iter().map(|package| &package.sha256))?;
+        let files = debian::fetch_packages(self.store, &packages, mirrors, &self.settings.folder, &self.progress)?;
+        Ok((packages, files))
+    }
+}
+
+/// Keeps what a copy took.
+pub fn listing(store: &Store, files: &FileTree) -> Outcome<Digest> {
+    store.put_blob(&serde_json::to_vec(files).doing(|| "cannot list copied files".into())?)
+}
+
+/// What a step copied, and to which layer that came.
+#[derive(Serialize, Deserialize)]
+struct LastCopy {
+    layer: LayerInfo,
+    manner: Digest,
+    listing: Digest,
+}
+
+/// What may help when a command fails.
+fn advise(fault: Fault, name: &Name, run: &Run) -> Fault {
+    if fault.advice().is_some() {
+        return fault;
+    }
+    let network = if run.network { "" } else { "if it needs the network: run … network=#true; " };
+    fault.hint(format!("{network}to look around in the state before it: stead build --shell-on-failure {name}"))
+}

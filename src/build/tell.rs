@@ -1,0 +1,106 @@
+//! What is told of steps and images: in a line, in a record for the next time, in a statement for others.
+
+use super::step::listing;
+use super::{Builder, StoreFacts};
+use crate::image;
+use crate::lock::Lock;
+use crate::model::{Digest, Fault, Name, Outcome, without_login};
+use crate::plan::{Image, ImageRecord, Walk, settings, step_records, walk};
+use crate::spec::{AddSource, Copy, Project, Step};
+
+impl Builder<'_> {
+    /// What an image was made of, as an in-toto statement; it is kept beside the image.
+    pub(super) fn provenance(&self, name: &Name, image: &Image) -> serde_json::Value {
+        let Some(described) = self.project.images.get(name) else { return serde_json::Value::Null };
+        let steps: Vec<String> = described.steps.iter().map(describe).collect();
+        let mut materials: Vec<image::Material> = Vec::new();
+        let mut debians = 0;
+        for (index, step) in described.steps.iter().enumerate() {
+            match step {
+                Step::Debian(debian) => {
+                    let packages = self.lock.packages(&(name.clone(), debians), debian).unwrap_or_default();
+                    debians += 1;
+                    materials.extend(
+                        packages
+                            .iter()
+                            .map(|one| (image::package_url(&one.name, &one.version, &one.architecture), one.sha256).into()),
+                    );
+                }
+                Step::Copy(Copy { from: None, context, .. }) => {
+                    let folder = context.as_ref().map_or("", |context| context.folder.as_str());
+                    materials.extend(
+                        self.scanner
+                            .tree(name, index)
+                            .ok()
+                            .map(|tree| (format!("file:{folder}#step{index}"), tree.digest()).into()),
+                    );
+                }
+                Step::Add(add) => {
+                    let locked = add.unknown().and_then(|unknown| self.lock.remotes.get(&unknown));
+                    materials.extend(match &add.source {
+                        AddSource::Url { url, sha256 } => {
+                            let known = sha256.or_else(|| Digest::parse(locked?));
+                            known.map(|digest| (without_login(url), digest).into())
+                        }
+                        AddSource::Git(git) => {
+                            let commit = git.pinned().or(locked.map(String::as_str));
+                            commit.map(|commit| image::Material::commit(&git.place.shown(), commit))
+                        }
+                    });
+                }
+                _ => {}
+            }
+        }
+        for other in described.needs() {
+            if let Walk::Built(built) = walk(self.project, self.lock, other, &self.facts()) {
+                materials.push((format!("urn:stead:image:{other}"), built.digest).into());
+            }
+        }
+        image::provenance(name.as_str(), &image.digest, &steps, &materials)
+    }
+
+    /// A fault with its place in the project's files.
+    pub(super) fn at(&self, name: &Name, part: &str, why: &str) -> Fault {
+        let place = self.places.of(&format!("image.{name}.{part}"));
+        Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: "))))
+    }
+}
+
+/// What a built image came from, for telling later why it must be built again.
+///
+/// # Errors
+/// Those of writing the listings of copied files.
+pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, image: &Image) -> Outcome<ImageRecord> {
+    let mut steps = Vec::new();
+    for (index, mut step) in step_records(project, lock, name, facts) {
+        if let Ok(tree) = facts.scanner.tree(name, index) {
+            step.listing = Some(listing(facts.store, tree)?);
+        }
+        steps.push(step);
+    }
+    let settings = project.images.get(name).map(settings).unwrap_or_default();
+    Ok(ImageRecord { digest: image.digest, steps, settings })
+}
+
+/// A step in one line.
+pub fn describe(step: &Step) -> String {
+    match step {
+        Step::Debian(debian) => format!("debian {} ({})", debian.suite, debian.packages.join(" ")),
+        Step::Copy(copy) => {
+            let names: Vec<&str> =
+                copy.sources.iter().chain(copy.inline.iter().map(|(name, _)| name)).map(String::as_str).collect();
+            format!("copy {} to {}", names.join(" "), copy.to)
+        }
+        Step::Add(add) => match &add.source {
+            AddSource::Url { url, .. } => format!("add {} to {}", without_login(url), add.to),
+            AddSource::Git(git) => format!("add {} to {}", git.place.shown(), add.to),
+        },
+        Step::Folder(path) => format!("folder {path}"),
+        Step::Run(run) => {
+            let text = run.words.join(" ");
+            let line = text.lines().next().unwrap_or_default();
+            if line.len() < text.len() { format!("run {line} …") } else { format!("run {line}") }
+        }
+        _ => "settings".into(),
+    }
+}
