@@ -9,6 +9,7 @@ use crate::runtime::ExecSpec;
 use crate::spec::Limits;
 use crate::sys;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -62,9 +63,13 @@ pub struct Reply {
 pub const LONGEST: usize = 256 << 10;
 
 fn connect(folder: &Folder) -> Outcome<UnixStream> {
-    sys::connect_in(folder.path(), "control")
-        .doing(|| "the container is not running".into())
-        .map_err(|fault| fault.hint("`stead ps --all` shows how it ended; `stead up` starts it"))
+    sys::connect_in(folder.path(), "control").map_err(|error| {
+        let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
+        let ended = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        let what = format!("{name} is not running");
+        let fault = if ended { Fault::new(what) } else { Fault::caused(what, error) };
+        fault.hint("`stead ps --all` shows how it ended; `stead up` starts it")
+    })
 }
 
 /// Receives one reply, with a descriptor if one comes along.

@@ -101,6 +101,12 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
             sink.push(diagnostic.help("begin it with: project \"NAME\""));
             Vec::new()
         }
+        Err(_) if let Some((offset, word)) = joined(text) => {
+            let message = "a node begins here, and the one before it has not ended";
+            let diagnostic = Diagnostic::error("no-end", source.place(offset, word.len()), message);
+            sink.push(diagnostic.help(format!("write `}}; {word}`, or begin a new line")));
+            Vec::new()
+        }
         Err(error) => {
             let before = sink.all().len();
             for found in &error.diagnostics {
@@ -165,8 +171,32 @@ fn lower_first(text: &str) -> String {
 
 /// The first byte at which braces or block comments nest too deep.
 fn too_deep(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    look(text, |at, comments| {
+        match text.as_bytes()[at] {
+            b'{' if comments == 0 => depth += 1,
+            b'}' if comments == 0 => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        (depth > DEEPEST || comments > DEEPEST).then_some(at)
+    })
+}
+
+/// The first node that begins behind a brace on the same line, without anything between them, and its name.
+fn joined(text: &str) -> Option<(usize, &str)> {
+    look(text, |at, comments| {
+        let rest = text.get(at..)?.strip_prefix('}').filter(|_| comments == 0)?;
+        let next = rest.trim_start_matches([' ', '\t']);
+        let end = next.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(next.len());
+        let begins = next.starts_with(|c: char| c.is_ascii_alphabetic());
+        begins.then(|| (text.len() - next.len(), &next[..end]))
+    })
+}
+
+/// Shows bytes that are in no string and in no comment of a line, with how many other comments they are in.
+fn look<T>(text: &str, mut see: impl FnMut(usize, usize) -> Option<T>) -> Option<T> {
     let bytes = text.as_bytes();
-    let (mut depth, mut comments, mut i) = (0usize, 0usize, 0);
+    let (mut comments, mut i) = (0usize, 0);
     while i < bytes.len() {
         let rest = &bytes[i..];
         if rest.starts_with(b"/*") {
@@ -176,16 +206,15 @@ fn too_deep(text: &str) -> Option<usize> {
             comments = comments.saturating_sub(1);
             i += 1;
         } else if comments == 0 && rest.starts_with(b"//") {
-            i += rest.iter().position(|c| *c == b'\n').unwrap_or(rest.len()) - 1;
+            i += rest.iter().position(|c| *c == b'\n').unwrap_or(rest.len());
+            continue;
         } else if comments == 0 && matches!(rest[0], b'"' | b'#') {
-            i += string_length(rest).saturating_sub(1);
-        } else if comments == 0 && rest[0] == b'{' {
-            depth += 1;
-        } else if comments == 0 && rest[0] == b'}' {
-            depth = depth.saturating_sub(1);
+            i += string_length(rest);
+            continue;
         }
-        if depth > DEEPEST || comments > DEEPEST {
-            return Some(i.min(bytes.len() - 1));
+        let found = see(i, comments);
+        if found.is_some() {
+            return found;
         }
         i += 1;
     }
