@@ -41,7 +41,7 @@ pub use instance::{Instance, all_instances};
 pub use look::{ImageChanges, PathChange, compare, components, find_image, history, known_images};
 pub use loose::{forget_loose, loose};
 pub use names::{full_name, names};
-pub use one_off::{OneOff, one_off};
+pub use one_off::{OneOff, Wish, one_off};
 pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
 pub use report::{Failure, Progress, Reporter, UpOptions};
 pub use rescue::rescue;

@@ -57,24 +57,30 @@ impl OneOff {
     }
 }
 
+/// What a command's container is to have that the container or image of that name has otherwise.
+#[derive(Clone, Default, Debug)]
+pub struct Wish {
+    /// The command, if it is not the container's or the image's own.
+    pub command: Vec<String>,
+    /// One word in the place of the entrypoint and its command; an empty one takes both away.
+    pub entrypoint: Option<String>,
+    pub env: Vec<(String, String)>,
+    pub user: Option<String>,
+    pub workdir: Option<String>,
+    pub tty: bool,
+}
+
 /// Prepares a container for one command, building its image first if need be.
 ///
 /// # Errors
 /// An unknown name; what makes the plan impossible; a build that fails.
-pub fn one_off(
-    loaded: &LoadedProject,
-    name: &str,
-    command: &[String],
-    tty: bool,
-    options: &UpOptions,
-    reporter: &dyn Reporter,
-) -> Outcome<OneOff> {
+pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<OneOff> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
     store.prepare()?;
     prepare_folders(instance)?;
     let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Fault::new)?;
-    let (project, image) = with_one_off(&loaded.project, name, command, tty, &own)?;
+    let (project, image) = with_one_off(&loaded.project, name, wish, &own)?;
     let mut planned = plan_with(loaded, &project, &store)?;
     if !planned.0.built.contains_key(&image) {
         build_only(loaded, &BTreeSet::from([image]), options, reporter)?;
@@ -110,7 +116,7 @@ pub fn one_off(
 }
 
 /// The project with one container more, and the image that it runs.
-fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, own: &Name) -> Outcome<(Project, Name)> {
+fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Outcome<(Project, Name)> {
     let mut container = match (project.containers.get(name), project.images.get_key_value(name)) {
         (Some(container), _) => container.clone(),
         (None, Some((image, _))) => Container::of_image(image.clone()),
@@ -123,10 +129,17 @@ fn with_one_off(project: &Project, name: &str, command: &[String], tty: bool, ow
             });
         }
     };
-    if !command.is_empty() {
-        container.cmd = Some(command.to_vec());
+    if let Some(word) = wish.entrypoint {
+        container.entrypoint = Some(if word.is_empty() { Vec::new() } else { vec![word] });
+        container.cmd = Some(Vec::new());
     }
-    container.tty = tty;
+    if !wish.command.is_empty() {
+        container.cmd = Some(wish.command);
+    }
+    container.env.extend(wish.env);
+    container.user = wish.user.or(container.user);
+    container.workdir = wish.workdir.or(container.workdir);
+    container.tty = wish.tty;
     container.replicas = 1;
     container.publish.clear();
     container.depends_on.clear();

@@ -35,6 +35,11 @@ fn exec_and_run_carry_exit_codes_output_and_terminals() {
     assert!(String::from_utf8_lossy(&terminal.stdout).contains("/dev/pts/"), "{terminal:?}");
     assert_eq!(world.run(&["run", "-T", "c", "sh", "-c", "echo $A; exit 5"]).out, "1\n");
     assert_eq!(world.run(&["run", "-T", "base", "sh", "-c", "exit 5"]).code, 5);
+    let other = ["run", "-T", "--env", "A=2", "-e", "HERE", "--user", "33:33", "--workdir", "/tmp", "--entrypoint", "sh", "c"];
+    let mut told = world.command(&[&other[..], &["-c", "echo $A $HERE; id -u; pwd"]].concat());
+    assert_eq!(told.env("HERE", "here").output().unwrap().stdout, b"2 here\n33\n/tmp\n");
+    assert_eq!(world.ok(&["run", "-T", "--entrypoint", "", "c", "echo", "plain"]), "plain\n");
+    assert!(world.fails(&["run", "-T", "--user", "nosuch", "c", "true"]).err.contains("nosuch"));
     assert_eq!(world.run(&["run", "-T", "base", "nosuch"]).code, 127);
     assert!(world.fails(&["run", "-T", "bse", "true"]).err.contains("perhaps \"base\""));
     assert_eq!(world.ps().len(), 1, "one-off containers are gone");

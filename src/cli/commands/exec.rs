@@ -45,11 +45,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut env = base.env;
-    // A name alone means this process's own value, as in Docker.
-    env.extend(arguments.env.iter().map(|pair| match pair.split_once('=') {
-        Some((name, value)) => (name.to_owned(), value.to_owned()),
-        None => (pair.clone(), std::env::var(pair).unwrap_or_default()),
-    }));
+    env.extend(variables(&arguments.env));
     let process = ProcessSpec {
         args: arguments.command.clone(),
         env,
@@ -67,4 +63,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         }
     }
     Ok(u8::try_from(remote.wait()?).unwrap_or(1))
+}
+
+/// Variables as they are given; a name alone means this process's own value, as in Docker.
+pub fn variables(given: &[String]) -> Vec<(String, String)> {
+    let read = |pair: &String| match pair.split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => (pair.clone(), std::env::var(pair).unwrap_or_default()),
+    };
+    given.iter().map(read).collect()
 }

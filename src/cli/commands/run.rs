@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::relay::{Keys, relay};
 use super::super::ui::Shown;
-use crate::apply::{self, LoadedProject, UpOptions};
+use crate::apply::{self, LoadedProject, UpOptions, Wish};
 use crate::model::{Context as _, Fault, Outcome};
 use crate::runtime::{self, Cgroup, NetSpec, Running, Spec, Stdio};
 use crate::sys;
@@ -27,6 +27,18 @@ pub struct Arguments {
     interactive: bool,
     #[arg(short, long, hide = true)]
     tty: bool,
+    /// With another environment variable, this process's own if it has no value here; may be given often.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// As another user.
+    #[arg(short, long)]
+    user: Option<String>,
+    /// In another working directory.
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// In the place of the entrypoint and of the command that goes with it; "" for none.
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
     /// Say how long each phase took.
     #[arg(long)]
     timings: bool,
@@ -61,7 +73,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     timings.mark("project");
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let one_off = apply::one_off(&loaded, &name, &arguments.command, tty, &options, &shown);
+    let wish = Wish {
+        command: arguments.command.clone(),
+        entrypoint: arguments.entrypoint.clone(),
+        env: super::exec::variables(&arguments.env),
+        user: arguments.user.clone(),
+        workdir: arguments.workdir.clone(),
+        tty,
+    };
+    let one_off = apply::one_off(&loaded, &name, wish, &options, &shown);
     shown.clear();
     let one_off = one_off?;
     timings.mark("plan and prepare");
