@@ -554,7 +554,10 @@ impl Planner<'_> {
             || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
-            (_, Some(old), Some(new)) if plain => format!("{key} {:?} → {:?}", shown(old), shown(new)),
+            // Lists and tables are no words for people.
+            (_, Some(old), Some(new)) if plain && !new.starts_with(['[', '{']) => {
+                format!("{key} {:?} → {:?}", shown(old), shown(new))
+            }
             (_, None, Some(_)) => format!("{key} is new"),
             (_, Some(_), None) => format!("{key} is gone"),
             _ => format!("{key} changed"),

@@ -43,6 +43,10 @@ fn every_limit_is_applied_told_and_changed_while_it_runs() {
         ),
         "100\n200\n0\n500\n8192"
     );
+    world.edit("soft=100 hard=200", "soft=90 hard=200");
+    let plan = world.ok(&["plan"]);
+    assert!(plan.contains("(replace)") && plan.contains("limits.ulimit changed"), "{plan}");
+    world.edit("soft=90 hard=200", "soft=100 hard=200");
     // Changed while it runs: the same process, no restart.
     let pid = world.pid("c-1");
     world.edit("memory \"64MiB\"", "memory \"96MiB\"");
