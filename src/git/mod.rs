@@ -5,6 +5,7 @@
 //! checked out is what the commit's id says.
 
 mod dot_git;
+mod line;
 mod modules;
 mod pack;
 mod remote;
@@ -12,8 +13,9 @@ mod ssh;
 mod web;
 
 use crate::model::{Context, Fault, GitRepository, Outcome};
+use line::Version;
 use pack::{Id, Kind, Pack};
-use remote::{History, Remote, Version};
+use remote::{History, Remote};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;

@@ -1,36 +1,13 @@
 //! A repository on a server, in git's protocol, whatever carries it.
 
+use super::line::{self, Line, Packet, Version, packet};
 use super::pack::{self, Pack};
 use super::{ssh, web};
 use crate::model::{Context, Fault, GitRepository, Outcome};
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-
-/// What carries the protocol to a server and back.
-pub trait Line {
-    /// What the server says of itself before it is asked.
-    ///
-    /// # Errors
-    /// A server that cannot be reached, or has no such repository.
-    fn greeting(&mut self) -> Outcome<&mut dyn Read>;
-
-    /// Asks something; the answer is read as it comes.
-    ///
-    /// # Errors
-    /// A server that cannot be reached, or refuses.
-    fn ask(&mut self, request: &str, version: Version) -> Outcome<&mut dyn Read>;
-}
-
-/// Which of its versions a server speaks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Version {
-    /// gitprotocol-pack.
-    First,
-    /// gitprotocol-v2.
-    Second,
-}
 
 /// A repository on a server.
 pub struct Remote {
@@ -54,9 +31,9 @@ impl Remote {
             GitRepository::Ssh { login, port, path } => Box::new(ssh::Line::open(login, *port, path, &shown)?),
         };
         let greeting = line.greeting()?;
-        let mut lines = lines(greeting, &shown)?;
+        let mut lines = line::lines(greeting, &shown)?;
         if lines.first().is_some_and(|line| line.starts_with("# service")) {
-            lines = self::lines(greeting, &shown)?;
+            lines = line::lines(greeting, &shown)?;
         }
         if lines.iter().any(|line| line.split([' ', '\0']).any(|word| word == "object-format=sha256")) {
             return Err(Fault::new(format!("{shown} names its objects by SHA-256, and only SHA-1 is known here")));
@@ -82,7 +59,7 @@ impl Remote {
         let wanted: String = beginnings.iter().map(|name| packet(&format!("ref-prefix {name}"))).collect();
         let request = format!("{}0001{}{wanted}0000", packet("command=ls-refs"), packet("peel"));
         let mut tips = Vec::new();
-        for line in lines(self.line.ask(&request, self.version)?, &self.shown)? {
+        for line in line::lines(self.line.ask(&request, self.version)?, &self.shown)? {
             let mut words = line.split(' ');
             let (Some(id), Some(name)) = (words.next(), words.next()) else { continue };
             tips.push((name.to_owned(), id.to_owned()));
@@ -150,45 +127,4 @@ impl Remote {
 pub enum History {
     None,
     All,
-}
-
-/// The lines up to the next mark.
-pub fn lines(from: &mut dyn Read, shown: &str) -> Outcome<Vec<String>> {
-    let mut lines = Vec::new();
-    loop {
-        match Packet::read(from).doing(|| format!("cannot read what {shown} answers"))? {
-            Packet::Mark => return Ok(lines),
-            Packet::Line(line) => lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned()),
-            Packet::Refusal(said) => return Err(Fault::new(format!("{shown} says: {said}"))),
-        }
-    }
-}
-
-/// A line as the protocol frames it: after its length, four digits that count themselves.
-fn packet(line: &str) -> String {
-    format!("{:04x}{line}\n", line.len() + 5)
-}
-
-/// What the protocol's answers are made of.
-enum Packet {
-    Line(Vec<u8>),
-    /// The end of a part or of all.
-    Mark,
-    Refusal(String),
-}
-
-impl Packet {
-    fn read(from: &mut dyn Read) -> io::Result<Self> {
-        let mut length = [0; 4];
-        from.read_exact(&mut length)?;
-        let length = str::from_utf8(&length).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
-        let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak git's protocol"))?;
-        let Some(length) = length.checked_sub(4) else { return Ok(Self::Mark) };
-        let mut line = vec![0; length];
-        from.read_exact(&mut line)?;
-        Ok(match line.strip_prefix(b"ERR ") {
-            Some(said) => Self::Refusal(String::from_utf8_lossy(said).trim().to_owned()),
-            None => Self::Line(line),
-        })
-    }
 }

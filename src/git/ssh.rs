@@ -4,7 +4,7 @@
 //! As git does, `GIT_SSH_COMMAND` is run in the place of `ssh`. It is never left alone with a terminal: what it
 //! would ask is told as an error.
 
-use super::remote::{self, Version};
+use super::line::{self, Version};
 use crate::model::{Context, Fault, Outcome};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -47,7 +47,7 @@ impl Line {
     }
 }
 
-impl remote::Line for Line {
+impl line::Line for Line {
     fn greeting(&mut self) -> Outcome<&mut dyn Read> {
         match self.session.stdout.fill_buf() {
             Ok([]) | Err(_) => Err(self.session.refusal(&self.shown, &self.login)),
@@ -59,7 +59,7 @@ impl remote::Line for Line {
         if self.asked {
             self.session = Session::start(&self.login, self.port, &self.path)?;
             let shown = self.shown.clone();
-            remote::lines(self.greeting()?, &shown)?;
+            line::lines(self.greeting()?, &shown)?;
         }
         self.asked = true;
         let sent = self.session.stdin.write_all(request.as_bytes()).and_then(|()| self.session.stdin.flush());

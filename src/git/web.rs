@@ -1,6 +1,6 @@
 //! Git's protocol over HTTP (gitprotocol-http, "smart" clients).
 
-use super::remote::{self, Version};
+use super::line::{self, Version};
 use crate::model::{Context, Fault, Outcome};
 use reqwest::{RequestBuilder, Response, Url};
 use std::collections::VecDeque;
@@ -62,7 +62,7 @@ impl Line {
     }
 }
 
-impl remote::Line for Line {
+impl line::Line for Line {
     fn greeting(&mut self) -> Outcome<&mut dyn Read> {
         Ok(&mut self.body)
     }

@@ -1,6 +1,7 @@
 //! The plan itself: what would change, in order, each change with the input that causes it.
 
 use super::address::networks;
+use super::cause::Cause;
 use super::desired::{Desired, desired};
 use super::images::Image;
 use super::images::{StepInputs, Walk, settings, step_records, walk};
@@ -8,7 +9,7 @@ use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
 use super::trust::{self, widenings};
 use crate::lock::Lock;
 use crate::lock::remotes;
-use crate::model::{Fault, Name, Outcome, Place};
+use crate::model::{Fault, Name, Outcome};
 use crate::spec::{MountSource, Places, Project, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,14 +66,6 @@ impl Kind {
     pub fn is_container(self) -> bool {
         matches!(self, Self::Create | Self::Replace | Self::ReplaceIfImageChanges | Self::Restart | Self::Adjust | Self::Remove)
     }
-}
-
-/// Why: the path to the input that changed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Cause {
-    pub text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
 }
 
 /// One change.

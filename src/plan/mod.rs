@@ -4,6 +4,7 @@
 //! [`Observed`]. That is why `stead plan` cannot change anything.
 
 mod address;
+mod cause;
 mod change;
 mod desired;
 mod images;
@@ -11,7 +12,8 @@ mod observed;
 mod trust;
 
 pub use address::{gateway, instance_loopback};
-pub use change::{Cause, Change, Kind, Plan, Planned, Symbol, plan, step_cause};
+pub use cause::Cause;
+pub use change::{Change, Kind, Plan, Planned, Symbol, plan, step_cause};
 pub use desired::{Attached, Desired, Port};
 pub use images::{
     Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, configure, copy_is_known, image_key,

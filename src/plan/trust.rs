@@ -1,6 +1,6 @@
 //! What a container is trusted with beyond the defaults: told in the plan before anything is done.
 
-use super::change::Cause;
+use super::cause::Cause;
 use super::desired::Desired;
 use crate::model::{GitRepository, Name};
 use crate::spec::{Add, AddSource, GitSource, MountSource, NetworkMode, Places, Project, Propagation, RunSource, Step};

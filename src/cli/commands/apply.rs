@@ -23,5 +23,5 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let shown = Shown::new(&context.ui, false);
     let outcome = apply_saved(&loaded, plan, &shown);
     shown.clear();
-    super::up::conclude(&outcome?, &loaded, context, started)
+    super::converge::conclude(&outcome?, &loaded, context, started)
 }

@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
                 return Ok(0);
             }
             let options = UpOptions { only, frozen: true, offline: true, command: "boot start".into(), ..UpOptions::default() };
-            return super::up::converge(&loaded, &options, context, Instant::now());
+            return super::converge::converge(&loaded, &options, context, Instant::now());
         }
     }
     Ok(0)

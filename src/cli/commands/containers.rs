@@ -79,7 +79,7 @@ pub fn start(arguments: &Start, context: &Context) -> Outcome<u8> {
         return Err(Fault::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
     }
     let options = UpOptions { only, command: "start".into(), ..UpOptions::default() };
-    super::up::converge(&loaded, &options, context, Instant::now())
+    super::converge::converge(&loaded, &options, context, Instant::now())
 }
 
 pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {

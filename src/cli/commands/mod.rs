@@ -8,6 +8,7 @@ mod bundle;
 mod check;
 mod completions;
 mod containers;
+mod converge;
 mod convert;
 mod doctor;
 mod down;

@@ -148,5 +148,5 @@ pub fn scale(arguments: &Scale, context: &Context) -> Outcome<u8> {
         only.insert(key.clone());
     }
     let options = UpOptions { only, command: "scale".into(), ..UpOptions::default() };
-    super::up::converge(&loaded, &options, context, start)
+    super::converge::converge(&loaded, &options, context, start)
 }

@@ -1,8 +1,6 @@
 use super::super::Context;
-use super::super::ui::{Shown, Style};
-use super::ps;
-use crate::apply::{self, LoadedProject, UpOptions, UpOutcome};
-use crate::model::{Fault, Outcome};
+use crate::apply::UpOptions;
+use crate::model::Outcome;
 use std::time::Instant;
 
 /// Makes this machine match the project file: resolves, locks, builds, starts, waits for health.
@@ -36,44 +34,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let options =
         UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "up".into(), ..UpOptions::default() };
     let loaded = context.settled(&options)?;
-    let code = converge(&loaded, &options, context, started)?;
+    let code = super::converge::converge(&loaded, &options, context, started)?;
     if watch {
         return super::watch::follow(loaded, &options, context);
     }
     Ok(code)
-}
-
-/// Runs `up` with progress and shows what it came to.
-pub fn converge(loaded: &LoadedProject, options: &UpOptions, context: &Context, started: Instant) -> Outcome<u8> {
-    let shown = Shown::new(&context.ui, true);
-    let outcome = apply::up(loaded, options, &shown);
-    shown.clear();
-    conclude(&outcome?, loaded, context, started)
-}
-
-/// Tells an outcome: failures with their last lines, then the table of what runs.
-pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, started: Instant) -> Outcome<u8> {
-    for failure in &outcome.failures {
-        let name = Style::Bold.paint(&failure.container, context.ui.color_err);
-        context.ui.say(&format!("{} {name}: {}", Style::Bad.paint("failed:", context.ui.color_err), failure.why));
-        for line in &failure.last {
-            context.ui.say(&format!("    {line}"));
-        }
-    }
-    let table = ps::table(&ps::rows(&loaded.instance, ps::Which::Running), context.ui.color_out);
-    if !table.is_empty() {
-        context.ui.result(&table);
-    }
-    if !outcome.failures.is_empty() {
-        let names: Vec<&str> = outcome.failures.iter().map(|failure| failure.container.as_str()).collect();
-        let fault = Fault::new(format!("not everything is up: {}", names.join(", ")));
-        let spoke = outcome.failures.iter().find(|failure| !failure.last.is_empty());
-        return Err(match spoke {
-            Some(failure) => fault.hint(format!("`stead logs {}` shows all it said", failure.container)),
-            None => fault,
-        });
-    }
-    let what = if outcome.changes.is_empty() { "nothing to do" } else { "up" };
-    context.ui.say(&Style::Dim.paint(&format!("{what} ({})", apply::since(started)), context.ui.color_err));
-    Ok(0)
 }

@@ -16,7 +16,7 @@ pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
     let options = UpOptions { command: "watch".into(), ..UpOptions::default() };
     let loaded = context.settled(&options)?;
     // What fails at first may be mended by the next save.
-    if let Err(fault) = super::up::converge(&loaded, &options, context, Instant::now()) {
+    if let Err(fault) = super::converge::converge(&loaded, &options, context, Instant::now()) {
         context.ui.fault(&fault);
     }
     follow(loaded, &options, context)
@@ -37,7 +37,7 @@ pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> 
         context.ui.say(&format!("{}{more} changed", shown.join(", ")));
         let applied = context.settled(options).and_then(|loaded| {
             wanted = sources(&loaded, &context.options);
-            super::up::converge(&loaded, options, context, started)
+            super::converge::converge(&loaded, options, context, started)
         });
         if let Err(fault) = applied {
             context.ui.fault(&fault);
