@@ -48,6 +48,9 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
         (Some(_), false) => return Err(Fault::new("there is a --console-socket, and the process has no terminal")),
         (None, false) => None,
     };
+    if let Some(process) = bundle.spec.process() {
+        init::check_capabilities(process).map_err(|error| Fault::new(error.to_string()))?;
+    }
     let cgroup = cgroup_path(bundle, &creation)?;
     fs::create_dir_all(creation.root).doing(|| format!("cannot make {}", creation.root.display()))?;
     let folder = creation.root.join(creation.id);

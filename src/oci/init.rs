@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, SFlag, makedev};
-use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxNamespaceType, Mount, Process};
+use oci_spec::runtime::{Linux, LinuxCapabilities, LinuxDeviceType, LinuxNamespaceType, Mount, Process};
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -576,16 +576,21 @@ fn memory_policy(policy: &oci_spec::runtime::LinuxMemoryPolicy) -> io::Result<()
     sys::set_memory_policy(mode | flags, &nodes.into_iter().collect::<Vec<_>>())
 }
 
+/// Whether the kernel would take a process's capabilities: none is inheritable beyond the bounding set. What is permitted
+/// beyond it goes by itself when the program is executed (capabilities(7)).
+pub fn check_capabilities(process: &Process) -> io::Result<()> {
+    let beyond = |sets: &LinuxCapabilities| (mask(sets.inheritable()) | mask(sets.ambient())) & !mask(sets.bounding()) != 0;
+    if process.capabilities().as_ref().is_some_and(beyond) {
+        let why = "EPERM: process.capabilities has inheritable ones that are not in its bounding set";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
 /// Takes on the process's identity, capabilities and filter; a filter's listener is sent over the line.
 pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStream) -> io::Result<()> {
     let promised = process.no_new_privileges() == Some(true);
-    if let Some(sets) = process.capabilities() {
-        // The kernel takes what is permitted beyond them away when the program is executed (capabilities(7)).
-        if (mask(sets.inheritable()) | mask(sets.ambient())) & !mask(sets.bounding()) != 0 {
-            let why = "EPERM: process.capabilities has inheritable ones that are not in its bounding set";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
-    }
+    check_capabilities(process)?;
     if promised {
         sys::forbid_new_privileges()?;
     } else if let Some(filter) = filter {

@@ -234,7 +234,8 @@ fn what_runc_does_beside_the_specification_is_done() {
     bundles.config(|config| config["process"]["capabilities"] = sets(&[]));
     assert_eq!(said(&["run", "one"]), "CapPrm:\t0000000000000001");
     bundles.config(|config| config["process"]["capabilities"] = sets(&["CAP_KILL"]));
-    assert!(String::from_utf8_lossy(&bundles.run(&["run", "one"]).stderr).contains("EPERM"));
+    assert!(String::from_utf8_lossy(&bundles.run(&["create", "one"]).stderr).contains("EPERM"), "before anything is made");
+    assert!(!bundles.run(&["state", "one"]).status.success());
     again();
     // Flags of the scheduler by their names; a share of real time beneath the root; a filter that is in the way of umask.
     bundles.args(&["cut", "-d", " ", "-f19,41", "/proc/self/stat"]);
