@@ -23,6 +23,11 @@ pub struct Ran {
     pub err: String,
 }
 
+/// The program that is tested: this build's, unless `STEAD_BINARY` names another.
+pub fn stead() -> PathBuf {
+    std::env::var_os("STEAD_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_stead").into(), PathBuf::from)
+}
+
 pub fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("real")
 }
@@ -76,7 +81,7 @@ impl World {
         gate.lock().unwrap();
         if !base.join("stead.lock").exists() {
             fs::write(base.join("stead.kdl"), format!("project \"base\"\n{BASE}")).unwrap();
-            let status = Command::new(env!("CARGO_BIN_EXE_stead"))
+            let status = Command::new(stead())
                 .current_dir(&base)
                 .env("STEAD_ROOT", &self.root)
                 .args(["build"])
@@ -101,7 +106,7 @@ impl World {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stead"));
+        let mut command = Command::new(stead());
         command.current_dir(&self.folder).args(args).env("STEAD_ROOT", &self.root).env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }

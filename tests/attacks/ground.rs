@@ -1,0 +1,73 @@
+//! The ground that attacks stand on: a world whose image `box` is a static busybox with small static programs.
+
+use crate::world::{World, scratch};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A container's last words when it only has to be there.
+pub const SLEEP: &str = r#"stop-grace "50ms"; cmd "sleep" "1000""#;
+
+/// A world in which `image "box"` is declared: busybox, and these programs of `tools/` in its `/bin`.
+pub fn ground(name: &str, tools: &[&str], project: &str) -> World {
+    let text = format!("project \"{name}\"\nimage \"box\" {{ copy \"box/\" to=\"/\"; env PATH=\"/bin\"; }}\n{project}");
+    let world = World::bare(&format!("attack-{name}"), &text);
+    let bin = world.folder.join("box/bin");
+    for folder in ["bin", "etc", "tmp", "root"] {
+        fs::create_dir_all(world.folder.join("box").join(folder)).unwrap();
+    }
+    world.write("box/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
+    world.write("box/etc/group", "root:x:0:\nnobody:x:65534:\n");
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| fs::exists(path).unwrap()).expect("busybox-static");
+    fs::copy(busybox, bin.join("busybox")).unwrap();
+    let list = Command::new(busybox).arg("--list").output().unwrap();
+    for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|applet| *applet != "busybox") {
+        std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
+    }
+    for tool in tools {
+        fs::copy(self::tool(tool), bin.join(tool)).unwrap();
+    }
+    world
+}
+
+/// A static program made of `tools/NAME.c`; `STEAD_ATTACK_TOOLS` names a folder of ready ones.
+pub fn tool(name: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("STEAD_ATTACK_TOOLS") {
+        return PathBuf::from(folder).join(name);
+    }
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/attacks/tools").join(format!("{name}.c"));
+    let made = scratch().join("tools").join(name);
+    fs::create_dir_all(made.parent().unwrap()).unwrap();
+    let fresh = || Some(fs::metadata(&made).ok()?.modified().ok()? >= fs::metadata(&source).ok()?.modified().ok()?);
+    if fresh() != Some(true) {
+        let part = made.with_extension(std::process::id().to_string());
+        let done = Command::new("gcc").args(["-static", "-O1", "-Wall", "-o"]).args([&part, &source]).status().unwrap();
+        assert!(done.success(), "{name}.c does not compile");
+        fs::set_permissions(&part, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(part, &made).unwrap();
+    }
+    made
+}
+
+/// A folder of the host beside the project that no container may touch, with one file only root reads.
+pub fn canary(world: &World) -> PathBuf {
+    let folder = world.folder.with_file_name("canary");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("secret"), "the host's secret").unwrap();
+    fs::set_permissions(folder.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Everything below a folder: kind, mode, owner, size, content's digest. Two equal listings are an untouched folder.
+pub fn listing(folder: &std::path::Path) -> String {
+    let script = "find . -printf '%p %y %m %U:%G %s %l\\n' | sort; find . -type f -print0 | sort -z | xargs -0r sha256sum";
+    let out = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Whether attacks that need root can run.
+pub fn is_root() -> bool {
+    crate::world::is_root()
+}

@@ -1,0 +1,16 @@
+//! Attacks: what hostile images, containers, folders, mirrors, networks and users try, one file for each kind.
+//!
+//! Every test here succeeded as an attack before its defence was there. Containers run an image of one
+//! static busybox and small static programs (`tools/`), so that all of it also runs without a network:
+//! `tests/vm` repeats it on pure cgroup v2. `STEAD_BINARY` names another program to attack.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests make files, tell why they skip, and fail by panicking"
+)]
+
+mod ground;
+#[path = "../real/world.rs"]
+#[allow(dead_code, reason = "the real tests use the rest of it")]
+mod world;

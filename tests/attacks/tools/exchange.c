@@ -1,0 +1,9 @@
+// Exchanges two names for ever: what was looked up a moment ago is something else now.
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+
+int main(int argc, char **argv) {
+    if (argc != 3) return 2;
+    for (;;) renameat2(AT_FDCWD, argv[1], AT_FDCWD, argv[2], RENAME_EXCHANGE);
+}
