@@ -73,12 +73,15 @@ impl Maker<'_> {
 
     fn mount(&self, mount: &Mount) -> Outcome<MountSpec> {
         let subpath = mount.subpath.as_ref().map(PathBuf::from);
+        let bind = |source: &Path, propagation| {
+            let bound = MountKind::bind(source, subpath.clone(), propagation);
+            bound.doing(|| format!("cannot mount {} at {}", source.display(), mount.to))
+        };
         let kind = match &mount.source {
-            MountSource::Volume(name) => MountKind::Bind {
-                source: crate::volume::folder(&self.instance.home, &self.instance.id).join(name.as_str()),
-                subpath,
-                propagation: Propagation::Private,
-            },
+            MountSource::Volume(name) => {
+                let source = crate::volume::folder(&self.instance.home, &self.instance.id).join(name.as_str());
+                bind(&source, Propagation::Private)?
+            }
             MountSource::Bind(path) => {
                 let source = self.instance.folder.join(path);
                 if mount.create && !source.exists() {
@@ -88,7 +91,7 @@ impl Maker<'_> {
                     return Err(Fault::new(format!("there is no {} to mount at {}", source.display(), mount.to))
                         .hint("make it, or write create=#true"));
                 }
-                MountKind::Bind { source, subpath, propagation: mount.propagation }
+                bind(&source, mount.propagation)?
             }
             MountSource::Image(name) => {
                 let image = self.images.get(name).ok_or_else(|| Fault::new(format!("the image {name} is not built")))?;
@@ -141,7 +144,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         process: process(one, image),
         mounts,
         files: files(one),
-        devices: one.spec.devices.iter().map(|(source, to)| (source.into(), to.into())).collect(),
+        devices: devices(one)?,
         sysctls: one.spec.sysctls.clone(),
         shm: limits.shm.unwrap_or(Size::mib(64)),
         network: net(instance, one),
@@ -181,6 +184,15 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     })
 }
 
+/// Devices as they are now: their names are often links.
+fn devices(one: &Desired) -> Outcome<Vec<(PathBuf, PathBuf)>> {
+    let resolve = |(source, to): &(String, String)| {
+        let real = std::fs::canonicalize(source);
+        Ok((real.doing(|| format!("container {}: cannot give it the device {source}", one.container))?, to.into()))
+    };
+    one.spec.devices.iter().map(resolve).collect()
+}
+
 /// The three files of /etc that are the container's own, in its folder.
 fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<MountSpec>> {
     let texts = [
@@ -194,7 +206,7 @@ fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<Mount
         hosts::write(&path, &text)?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         std::fs::set_permissions(&path, permissions).doing(|| "cannot set permissions".into())?;
-        let kind = MountKind::Bind { source: path, subpath: None, propagation: Propagation::Private };
+        let kind = MountKind::bind(&path, None, Propagation::Private).doing(|| format!("cannot mount {}", path.display()))?;
         mounts.push(MountSpec { kind, to: Path::new("/etc").join(name), read_only: false });
     }
     Ok(mounts)

@@ -57,14 +57,13 @@ impl Builder<'_> {
                 .doing(|| "cannot write a script".into())?;
             Ok(place)
         };
-        let bind = |source: PathBuf, to: &str| MountSpec {
-            kind: MountKind::Bind { source, subpath: None, propagation: Propagation::Private },
-            to: to.into(),
-            read_only: true,
+        let bind = |source: PathBuf, to: &str| -> Outcome<MountSpec> {
+            let kind = MountKind::bind(&source, None, Propagation::Private).doing(|| format!("cannot mount {to}"))?;
+            Ok(MountSpec { kind, to: to.into(), read_only: true })
         };
         fs::write(debs.join("install"), install(&packages, &order, bare)).doing(|| "cannot write a script".into())?;
         let mut around = Around::default();
-        around.mounts = vec![bind(debs, DEBS), bind(script("policy-rc.d", POLICY)?, "/usr/sbin/policy-rc.d")];
+        around.mounts = vec![bind(debs, DEBS)?, bind(script("policy-rc.d", POLICY)?, "/usr/sbin/policy-rc.d")?];
         let env = [
             ("DEBIAN_FRONTEND", "noninteractive"),
             ("DEBCONF_NONINTERACTIVE_SEEN", "true"),

@@ -44,7 +44,7 @@ impl Builder<'_> {
                         Some((image, path)) => self.fill(pending, image, path, place),
                         None => Ok(()),
                     })?;
-                    let kind = bind(cache.place.clone());
+                    let kind = bind(&cache.place)?;
                     around.caches.push(cache);
                     kind
                 }
@@ -58,7 +58,7 @@ impl Builder<'_> {
                 RunSource::Context { .. } => {
                     contexts += 1;
                     // A copy of its own: what is written to it is forgotten.
-                    bind(context.join((contexts - 1).to_string()))
+                    bind(&context.join((contexts - 1).to_string()))?
                 }
                 RunSource::Secret { .. } => {
                     self.secret(mount, &mut around)?;
@@ -71,7 +71,7 @@ impl Builder<'_> {
                 RunSource::Ssh { required } => match std::env::var_os(AGENT).map(PathBuf::from).filter(|path| path.exists()) {
                     Some(socket) => {
                         around.env.insert(AGENT.into(), mount.to.clone());
-                        bind(socket)
+                        bind(&socket)?
                     }
                     None if !required => continue,
                     None => {
@@ -85,7 +85,7 @@ impl Builder<'_> {
                     fs::write(&place, text)
                         .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
                         .doing(|| "cannot write a script".into())?;
-                    bind(place)
+                    bind(&place)?
                 }
             };
             around.mounts.push(MountSpec { kind, to: mount.to.clone().into(), read_only: mount.read_only });
@@ -126,8 +126,8 @@ impl Builder<'_> {
     }
 }
 
-fn bind(source: PathBuf) -> MountKind {
-    MountKind::Bind { source, subpath: None, propagation: Propagation::Private }
+fn bind(source: &Path) -> Outcome<MountKind> {
+    MountKind::bind(source, None, Propagation::Private).doing(|| format!("cannot mount {}", source.display()))
 }
 
 /// Folders for writes that nobody keeps.

@@ -33,7 +33,7 @@ impl Builder<'_> {
         let mut around = self.around(name, run, &pending, &staging)?;
         let caches = std::mem::take(&mut around.caches);
         let contents = around.contents();
-        let mut spec = run::spec(run, &pending, around, &self.paths(&pending.layers), &staging, &tree);
+        let mut spec = run::spec(run, &pending, around, &self.paths(&pending.layers), &staging, &tree)?;
         spec.process.args = vec![pending.config.shell().swap_remove(0)];
         spec.process.tty = true;
         Ok(Some(Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches }))

@@ -79,7 +79,7 @@ pub fn run(
     // What stands in the tree already belongs to the image, too.
     let missing = missing_targets(&[layers, &[tree.to_owned()]].concat(), &around);
     let (contents, caches) = (around.contents.clone(), std::mem::take(&mut around.caches));
-    let spec = spec(run, pending, around, layers, staging, tree);
+    let spec = spec(run, pending, around, layers, staging, tree)?;
     let ended = command(&(spec, contents), report);
     store.caches_used(caches, CACHE_QUOTA);
     ended?;
@@ -125,7 +125,10 @@ fn command(described: &(Spec, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome
     Ok(())
 }
 
-pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Spec {
+///
+/// # Errors
+/// A system call filter that cannot be kept.
+pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Outcome<Spec> {
     let words = if run.shell { [pending.config.shell(), run.words.clone()].concat() } else { run.words.clone() };
     let mut env = pending.args.clone();
     for more in [&pending.config.env, &run.env, &around.env] {
@@ -135,12 +138,26 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
     if lower.is_empty() {
         lower.push(staging.join("empty"));
     }
-    let resolver = MountSpec {
-        kind: MountKind::Bind { source: "/etc/resolv.conf".into(), subpath: None, propagation: Propagation::Private },
-        to: "/etc/resolv.conf".into(),
-        read_only: true,
+    let resolver = run.network.then(|| {
+        let kind = MountKind::bind(Path::new("/etc/resolv.conf"), None, Propagation::Private);
+        Ok::<_, Fault>(MountSpec {
+            kind: kind.doing(|| "this host has no /etc/resolv.conf for a command that reaches the network".into())?,
+            to: "/etc/resolv.conf".into(),
+            read_only: true,
+        })
+    });
+    let security = if run.privileged {
+        SecuritySpec { capabilities: capability::ALL, privileged: true, ..SecuritySpec::default() }
+    } else {
+        // As for containers: Docker's default profile, kept beside the steps' trees.
+        let filter = seccomp::keep(&staging.join(".."), None, capability::docker());
+        SecuritySpec {
+            capabilities: capability::docker(),
+            filter: Some(filter.doing(|| "cannot make the command's system call filter".into())?),
+            ..SecuritySpec::default()
+        }
     };
-    Spec {
+    Ok(Spec {
         hostname: "build".into(),
         layers: lower,
         upper: tree.to_owned(),
@@ -155,7 +172,7 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
             groups: Vec::new(),
             tty: false,
         },
-        mounts: run.network.then_some(resolver).into_iter().chain(around.mounts).collect(),
+        mounts: resolver.transpose()?.into_iter().chain(around.mounts).collect(),
         files: around.files,
         devices: Vec::new(),
         sysctls: BTreeMap::new(),
@@ -164,22 +181,13 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
         host_pid: false,
         host_ipc: false,
         init: true,
-        security: if run.privileged {
-            SecuritySpec { capabilities: capability::ALL, privileged: true, ..SecuritySpec::default() }
-        } else {
-            SecuritySpec {
-                capabilities: capability::docker(),
-                // As for containers: Docker's default profile, kept beside the steps' trees.
-                filter: seccomp::keep(&staging.join(".."), None, capability::docker()).ok(),
-                ..SecuritySpec::default()
-            }
-        },
+        security,
         cgroup: CgroupSpec {
             path: format!("stead-build/{}", sys::unique()),
             all_devices: run.privileged,
             ..CgroupSpec::default()
         },
-    }
+    })
 }
 
 /// The helper's own `main`: reads a description, runs it, ends as the command ends.
@@ -187,6 +195,7 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
 /// # Errors
 /// What kept the command from starting.
 pub fn helper() -> Outcome<i32> {
+    runtime::start_anew().doing(|| "cannot let go of the caller".into())?;
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text).doing(|| "cannot read the step".into())?;
     let (spec, contents): (Spec, Vec<Vec<u8>>) = serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;

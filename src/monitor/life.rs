@@ -104,6 +104,7 @@ fn receive_over(stream: &UnixStream) -> io::Result<Given> {
 /// Why the container could not be started; the parent has been told, too.
 pub fn main() -> Outcome<()> {
     sys::set_name(c"stead-monitor");
+    runtime::start_anew().doing(|| "cannot let go of the caller".into())?;
     let folder = Folder::at(std::env::current_dir().doing(|| "the container's folder is gone".into())?);
     let parent = UnixStream::from(
         sys::take_descriptor(0)

@@ -7,7 +7,7 @@ use super::{hooks, listener, resources};
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::now_ms;
 use crate::runtime::{self, Cgroup};
-use crate::sys::{self, Side};
+use crate::sys::{self, Depth, Detached, Side};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
@@ -158,7 +158,7 @@ fn begin(
         flags &= !NEW_TIME;
     }
     let joins_user = joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
-    let sources = if user_namespace || joins_user { sources(bundle)? } else { Vec::new() };
+    let sources = if flags & libc::CLONE_NEWNS != 0 { sources(bundle)? } else { Vec::new() };
     let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
     let entrance = cgroup.entrance();
     let init = Init {
@@ -207,13 +207,16 @@ fn begin(
     Ok(())
 }
 
-/// Sources of bind mounts, opened while this process may still reach them: a user namespace may not.
-fn sources(bundle: &Bundle) -> Outcome<Vec<Option<OwnedFd>>> {
+/// Sources of bind mounts, held while this process may still reach them, which a user namespace may not, and while what
+/// is to appear on the host still has its company.
+fn sources(bundle: &Bundle) -> Outcome<Vec<Option<Detached>>> {
     let open = |one: &oci_spec::runtime::Mount| {
         let found = options(one);
         let source = one.source().as_ref().filter(|_| found.bind)?;
         let path = bundle.folder.join(source);
-        let tree = sys::detached_tree(&path, found.flags.contains(nix::mount::MsFlags::MS_REC));
+        let depth = if found.flags.contains(nix::mount::MsFlags::MS_REC) { Depth::Whole } else { Depth::Top };
+        let opened = nix::fcntl::open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(std::io::Error::from);
+        let tree = opened.and_then(|place| Detached::copy_of(place, depth));
         Some(tree.doing(|| format!("cannot open {}", path.display())))
     };
     bundle.spec.mounts().iter().flatten().map(|one| open(one).transpose()).collect()

@@ -5,7 +5,7 @@ use super::hooks;
 use super::listener;
 use super::state::{State, Status};
 use crate::runtime::{Cgroup, DEVICE_LINKS, Filter, Host, Root, StartError, program, resource, through};
-use crate::sys;
+use crate::sys::{self, Attributes, Depth, Detached};
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, makedev};
 use oci_spec::runtime::{Linux, LinuxCapabilities, LinuxDeviceType, LinuxNamespaceType, Mount, Process};
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -32,15 +32,12 @@ pub struct Init<'a> {
     pub cgroup: &'a Cgroup,
     pub cgroup_path: &'a str,
     /// Sources of bind mounts that were opened beforehand, by the mount's place in the list.
-    pub sources: Vec<Option<OwnedFd>>,
+    pub sources: Vec<Option<Detached>>,
 }
 
 /// What went wrong, with what was being done.
 fn at<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> {
-    result.map_err(|error| {
-        let error = error.into();
-        io::Error::new(error.kind(), format!("{what}: {error}"))
-    })
+    result.map_err(|error| sys::in_words(what, error.into()))
 }
 
 /// Enters its cgroup, in the v2 half of which it may have been started, and lives; it never returns.
@@ -103,8 +100,9 @@ fn wait_for(line: &UnixStream, wanted: u8) -> io::Result<Vec<u8>> {
     }
 }
 
-fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: bool) -> Result<Never, StartError> {
-    let spec = &init.bundle.spec;
+fn life(mut init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: bool) -> Result<Never, StartError> {
+    let bundle = init.bundle;
+    let spec = &bundle.spec;
     sys::hide()?;
     wait_for(line, b'G')?;
     for (kind, fd) in &init.joined {
@@ -136,7 +134,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     sys::set_umask(0);
     let rootfs = init.bundle.rootfs.clone();
     if own_mounts {
-        assemble(&init, &rootfs)?;
+        assemble(&mut init, &rootfs)?;
     }
     at("the runtime is gone", sys::send_with(line, b"M", &[]))?;
     let mut state: State = at("cannot read the state", serde_json::from_slice(&wait_for(line, b'H')?))?;
@@ -144,7 +142,8 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     at("cannot enter the root", nix::unistd::chdir(&rootfs))?;
     hooks::run(hooks::of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;
     if own_mounts {
-        at("cannot enter the root", if init.no_pivot { sys::move_root(&rootfs) } else { sys::enter_root(&rootfs) })?;
+        let entered = if init.no_pivot { sys::move_root(&rootfs) } else { Root::at(&rootfs).and_then(Root::enter) };
+        at("cannot enter the root", entered)?;
     } else {
         at("cannot enter the root", nix::unistd::chroot(&rootfs).and_then(|()| nix::unistd::chdir("/")))?;
     }
@@ -195,41 +194,38 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
 }
 
 /// Mounts everything beneath the root, devices and links included.
-fn assemble(init: &Init, rootfs: &Path) -> io::Result<()> {
-    let linux = init.bundle.spec.linux().as_ref();
+fn assemble(init: &mut Init, rootfs: &Path) -> io::Result<()> {
+    let bundle = init.bundle;
+    let linux = bundle.spec.linux().as_ref();
     let spread = linux.and_then(|linux| linux.rootfs_propagation().clone()).unwrap_or_default();
-    let flags = match spread.trim_start_matches('r') {
-        "shared" => MsFlags::MS_SHARED,
-        "private" => MsFlags::MS_PRIVATE,
-        "unbindable" => MsFlags::MS_UNBINDABLE,
-        _ => MsFlags::MS_SLAVE,
-    };
     // What the root is to be is set once it is `/`: pivot_root(2) takes no shared parent.
-    let first = if flags == MsFlags::MS_PRIVATE { flags } else { MsFlags::MS_SLAVE };
+    let first = if spread.trim_start_matches('r') == "private" { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
     at("cannot detach from the host's mounts", sys::remount(Path::new("/"), first | MsFlags::MS_REC))?;
     at("cannot bind the root", sys::bind(rootfs, rootfs, true))?;
     let root = at("cannot open the root", Root::at(rootfs))?;
     let mut own_dev = false;
-    for (place, one) in init.bundle.spec.mounts().iter().flatten().enumerate() {
+    let mut sources = std::mem::take(&mut init.sources).into_iter();
+    let mut late = Vec::new();
+    for one in bundle.spec.mounts().iter().flatten() {
         let shown = one.destination().display().to_string();
-        at(&format!("cannot mount {shown}"), mount(&root, one, init.sources.get(place).and_then(Option::as_ref), init))?;
+        let tree = sources.next().flatten();
+        let top = at(&format!("cannot mount {shown}"), mount(&root, one, tree, init, first))?;
+        // What is made beneath a read-only file system is made before it is that.
+        late.extend(top.filter(|_| is_late(one)).map(|top| (shown.clone(), top)));
         own_dev |= shown == "/dev" && !options(one).bind;
     }
-    let bound_dev =
-        init.bundle.spec.mounts().iter().flatten().any(|one| one.destination() == Path::new("/dev") && options(one).bind);
+    let bound_dev = bundle.spec.mounts().iter().flatten().any(|one| one.destination() == Path::new("/dev") && options(one).bind);
     if !bound_dev {
         devices(&root, init)?;
         links(&root, own_dev)?;
     }
-    if let Some(process) = init.bundle.spec.process() {
+    if let Some(process) = bundle.spec.process() {
         // What cannot be made now is told when it is entered.
         let _ = root.folder(&process.cwd().to_string_lossy());
     }
-    // What is made beneath a read-only file system is made before it is that.
-    for one in init.bundle.spec.mounts().iter().flatten().filter(|one| is_late(one)) {
-        let to = sys::open_in_root(&root.fd, one.destination().strip_prefix("/").unwrap_or(one.destination()), OFlag::O_PATH)?;
-        let flags = options(one).flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        at(&format!("cannot make {} read-only", one.destination().display()), sys::remount(&through(&to), flags))?;
+    for (shown, top) in late {
+        let made = sys::change_mount(&top, Attributes::set(Attributes::READ_ONLY), Depth::Top);
+        at(&format!("cannot make {shown} read-only"), made)?;
     }
     Ok(())
 }
@@ -239,23 +235,54 @@ fn is_late(one: &Mount) -> bool {
     one.typ().as_deref() == Some("tmpfs") && options(one).flags.contains(MsFlags::MS_RDONLY)
 }
 
-/// Mounts a tmpfs: with the mode of the folder that it covers, unless it has one, and if wanted with its content.
-fn mount_tmpfs(root: &Root, one: &Mount, to: &str) -> io::Result<()> {
-    let found = options(one);
-    let covered = sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok();
-    let mut data = found.data.clone();
-    if let (Some(covered), false) = (&covered, data.split(',').any(|word| word.starts_with("mode="))) {
-        let mode = nix::sys::stat::fstat(covered)?.st_mode & 0o7777;
-        data = if data.is_empty() { format!("mode={mode:o}") } else { format!("{data},mode={mode:o}") };
+/// Where one of the kernel's file systems goes: at its usual place an ordinary folder of the root's own, elsewhere no
+/// link either (CVE-2019-19921).
+fn kernel_place(root: &Root, to: &str) -> io::Result<OwnedFd> {
+    if matches!(to, "proc" | "sys" | "dev") {
+        return root.own_folder(to);
     }
-    let source = one.source().clone().unwrap_or_else(|| PathBuf::from("tmpfs"));
-    root.mount(&source.to_string_lossy(), to, "tmpfs", found.flags & !MsFlags::MS_RDONLY, &data)?;
+    let path = Path::new(to);
+    let parent = root.folder(&path.parent().unwrap_or(Path::new("")).to_string_lossy())?;
+    let name = path.file_name().unwrap_or_default();
+    match nix::sys::stat::mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(&parent, name, flags, Mode::empty()).map_err(|error| match error {
+        nix::errno::Errno::ELOOP | nix::errno::Errno::ENOTDIR => {
+            io::Error::other(format!("/{to} must be mounted on an ordinary directory, and the image has a link or a file there"))
+        }
+        error => error.into(),
+    })
+}
+
+/// Mounts a tmpfs: with the mode of the folder that it covers, unless it has one, and if wanted with its content.
+fn mount_tmpfs(root: &Root, one: &Mount, to: &str) -> io::Result<OwnedFd> {
+    let found = options(one);
+    let covered = match sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        Ok(covered) => Some(covered),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut data = found.data.clone();
+    let mut add = |word: String| data = if data.is_empty() { word } else { format!("{data},{word}") };
+    if let (Some(covered), false) = (&covered, found.data.split(',').any(|word| word.starts_with("mode="))) {
+        add(format!("mode={:o}", nix::sys::stat::fstat(covered)?.st_mode & 0o7777));
+    }
+    for (flag, word) in [(MsFlags::MS_SYNCHRONOUS, "sync"), (MsFlags::MS_DIRSYNC, "dirsync")] {
+        if found.flags.contains(flag) {
+            add(word.to_owned());
+        }
+    }
+    let attributes = Attributes::of_flags(found.flags & !MsFlags::MS_RDONLY);
+    let place = if to == "dev" { root.own_folder(to)? } else { root.folder(to)? };
+    let top = Detached::new("tmpfs", &data, attributes)?.attach(place)?;
     let copies = one.options().iter().flatten().any(|option| option == "tmpcopyup");
     if let (Some(covered), true) = (covered, copies) {
-        let new = sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        at("cannot copy what it covers", copy_up(&through(&covered), &through(&new)))?;
+        at("cannot copy what it covers", copy_up(&through(&covered), &through(&top)))?;
     }
-    Ok(())
+    Ok(top)
 }
 
 /// Copies a folder's content with modes and owners; links are copied, never followed.
@@ -283,79 +310,70 @@ fn copy_up(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn mount(root: &Root, one: &Mount, opened: Option<&OwnedFd>, init: &Init) -> io::Result<()> {
+/// A bind mount, whole before it has a place; where nothing else is said, mounts travel to it as to the root.
+fn bind(tree: Detached, one: &Mount, spread: MsFlags) -> io::Result<Detached> {
+    let found = options(one);
+    let set = Attributes::of_flags(found.flags);
+    let wanted = Attributes { set, clear: Attributes::of_flags(found.clear), propagation: 0 };
+    let changed = tree.change(wanted, Depth::Top).or_else(|error| match sys::errno(&error) {
+        // In a user namespace what the source forbids is locked: it stays (mount_namespaces(7)).
+        Some(libc::EPERM) => tree.change(Attributes::set(set), Depth::Top),
+        _ => Err(error),
+    });
+    changed?;
+    tree.change(Attributes { set: found.recursive.0, clear: found.recursive.1, propagation: 0 }, Depth::Whole)?;
+    tree.change(Attributes { propagation: spread.bits(), ..Attributes::default() }, Depth::Whole)?;
+    spread_as_said(&tree, found.propagation)?;
+    Ok(tree)
+}
+
+/// Sets how mounts travel to and from a tree of mounts, if anything is said.
+fn spread_as_said(top: impl AsFd, propagation: MsFlags) -> io::Result<()> {
+    let depth = if propagation.contains(MsFlags::MS_REC) { Depth::Whole } else { Depth::Top };
+    sys::change_mount(top, Attributes { propagation: (propagation & !MsFlags::MS_REC).bits(), ..Attributes::default() }, depth)
+}
+
+/// Mounts one of a bundle's mounts; the descriptor of its top comes back where there is one.
+fn mount(root: &Root, one: &Mount, tree: Option<Detached>, init: &Init, spread: MsFlags) -> io::Result<Option<OwnedFd>> {
     let found = options(one);
     let to = one.destination().strip_prefix("/").unwrap_or(one.destination()).to_string_lossy().into_owned();
     let kind = one.typ().clone().unwrap_or_default();
-    let source = one.source().clone().unwrap_or_else(|| PathBuf::from("none"));
+    let attributes = Attributes::of_flags(found.flags);
     if found.bind {
-        let source = opened.map_or_else(|| init.bundle.folder.join(source), through);
-        let is_folder = std::fs::metadata(&source)?.is_dir();
-        let target = if is_folder { root.folder(&to)? } else { root.file(Path::new(&to))? };
-        match opened {
-            Some(tree) => sys::attach_tree(tree, &target)?,
-            None => sys::bind(&source, &through(&target), found.flags.contains(MsFlags::MS_REC))?,
+        let tree = bind(tree.ok_or_else(|| io::Error::other("its source was not opened"))?, one, spread)?;
+        let is_folder = SFlag::from_bits_truncate(nix::sys::stat::fstat(&tree)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+        let place = if is_folder { root.folder(&to)? } else { root.file(Path::new(&to))? };
+        return tree.attach(place).map(Some);
+    }
+    let top = match kind.as_str() {
+        "cgroup" | "cgroup2" => {
+            let private = init.bundle.namespaces().iter().any(|(kind, _)| *kind == LinuxNamespaceType::Cgroup);
+            root.cgroups(&root.folder(&to)?, init.host, attributes, (!private).then_some(init.cgroup_path))?;
+            return Ok(None);
         }
-        let again = || sys::open_in_root(&root.fd, &to, OFlag::O_PATH);
-        let rest = found.flags & !MsFlags::MS_REC;
-        if !rest.is_empty() || !found.clear.is_empty() {
-            let base = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-            let place = again()?;
-            let remounted = sys::remount(&through(&place), base | rest);
-            // In a user namespace flags of the source are locked: keep them (mount_namespaces(7)).
-            if remounted.is_err() {
-                let kept = nix::sys::statvfs::fstatvfs(&place)?.flags().bits();
-                sys::remount(&through(&place), base | rest | MsFlags::from_bits_truncate(kept & 0x2f))?;
+        "tmpfs" => mount_tmpfs(root, one, &to)?,
+        "proc" | "sysfs" | "mqueue" => {
+            let place = kernel_place(root, &to)?;
+            match (Detached::new(&kind, &found.data, attributes), kind.as_str()) {
+                // A new sysfs needs a network namespace of its own (user_namespaces(7)): the host's, as asked for all
+                // that is mounted below it.
+                (Err(error), "sysfs") if sys::errno(&error) == Some(libc::EPERM) => {
+                    let tree = Detached::copy_of(sys::open_real(Path::new("/sys"))?, Depth::Whole)?;
+                    tree.change(Attributes { set: attributes, clear: 0, propagation: spread.bits() }, Depth::Whole)?;
+                    tree.attach(place)?
+                }
+                (made, _) => made?.attach(place)?,
             }
         }
-    } else if kind == "cgroup" || kind == "cgroup2" {
-        let private = init.bundle.namespaces().iter().any(|(kind, _)| *kind == LinuxNamespaceType::Cgroup);
-        root.cgroups(&to, init.host, found.flags, (!private).then_some(init.cgroup_path))?;
-    } else if kind == "tmpfs" {
-        mount_tmpfs(root, one, &to)?;
-    } else if kind == "mqueue" || kind == "sysfs" || kind == "proc" {
-        plain_folder(root, &to)?;
-        let mounted = root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data);
-        if let (Err(error), "sysfs") = (&mounted, kind.as_str()) {
-            // A new sysfs needs a network namespace of its own (user_namespaces(7)): bind the host's.
-            if error.raw_os_error() != Some(libc::EPERM) && !error.to_string().contains("EPERM") {
-                return mounted;
-            }
-            let target = root.folder(&to)?;
-            sys::bind(Path::new("/sys"), &through(&target), true)?;
-        } else {
-            mounted?;
+        _ => {
+            let source = one.source().clone().unwrap_or_else(|| PathBuf::from("none"));
+            root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data)?;
+            sys::open_in_root(&root.fd, &to, OFlag::O_PATH)?
         }
-    } else {
-        root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data)?;
-    }
-    if found.recursive == (0, 0) && found.propagation.is_empty() {
-        return Ok(());
-    }
-    let again = sys::open_in_root(&root.fd, &to, OFlag::O_PATH)?;
-    if found.recursive != (0, 0) {
-        sys::set_mount_attributes(&again, found.recursive.0, found.recursive.1)?;
-    }
-    if !found.propagation.is_empty() {
-        sys::remount(&through(&again), found.propagation)?;
-    }
-    Ok(())
-}
-
-/// Refuses a link in place of a folder that the kernel's own file systems are mounted on (CVE-2019-19921).
-fn plain_folder(root: &Root, to: &str) -> io::Result<()> {
-    match sys::open_in_root(&root.fd, to, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
-        Ok(found) => {
-            let kind = SFlag::from_bits_truncate(nix::sys::stat::fstat(&found)?.st_mode) & SFlag::S_IFMT;
-            if kind == SFlag::S_IFDIR {
-                Ok(())
-            } else {
-                Err(io::Error::other(format!("/{to} must be mounted on ordinary directory, and the image has a link there")))
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
+    };
+    sys::change_mount(&top, Attributes { set: found.recursive.0, clear: found.recursive.1, propagation: 0 }, Depth::Whole)?;
+    spread_as_said(&top, found.propagation)?;
+    Ok(Some(top))
 }
 
 /// The devices that every container has, and those of the bundle.
@@ -406,8 +424,8 @@ fn device(root: &Root, path: &Path, kind: SFlag, number: (u64, u64), mode: u32, 
         }
         // A user namespace makes no devices: the host's own is bound.
         Err(nix::errno::Errno::EPERM) => {
-            let target = root.file(path)?;
-            sys::bind(&Path::new("/").join(path), &through(&target), false)?;
+            let own = sys::open_real(&Path::new("/").join(path))?;
+            Detached::copy_of(own, Depth::Top)?.attach(root.file(path)?)?;
         }
         Err(error) => return Err(error.into()),
     }
@@ -415,19 +433,18 @@ fn device(root: &Root, path: &Path, kind: SFlag, number: (u64, u64), mode: u32, 
 }
 
 fn links(root: &Root, own_dev: bool) -> io::Result<()> {
+    use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
     let dev = sys::open_in_root(&root.fd, "dev", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-    let here = through(&dev);
     for (name, target) in DEVICE_LINKS {
         // What the image has there stays, unless /dev is ours.
-        match symlink(target, here.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if own_dev || name == "ptmx" {
-                    std::fs::remove_file(here.join(name))?;
-                    symlink(target, here.join(name))?;
-                }
+        let made = match symlinkat(target, &dev, name) {
+            Err(nix::errno::Errno::EEXIST) if own_dev || name == "ptmx" => {
+                unlinkat(&dev, name, UnlinkatFlags::NoRemoveDir).and_then(|()| symlinkat(target, &dev, name))
             }
-            other => at(&format!("cannot make /dev/{name}"), other)?,
-        }
+            Err(nix::errno::Errno::EEXIST) => Ok(()),
+            other => other,
+        };
+        at(&format!("cannot make /dev/{name}"), made)?;
     }
     Ok(())
 }
@@ -448,9 +465,8 @@ fn protect(init: &Init) -> io::Result<()> {
         at("cannot set the root's propagation", sys::remount(Path::new("/"), flags | all))?;
     }
     if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-        let kept = nix::sys::statvfs::statvfs("/")?.flags().bits() & 0x2f;
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::from_bits_truncate(kept);
-        at("cannot make the root read-only", sys::remount(Path::new("/"), flags))?;
+        let made = sys::change_mount(&root.fd, Attributes::set(Attributes::READ_ONLY), Depth::Top);
+        at("cannot make the root read-only", made)?;
     }
     let Some(linux) = linux else { return Ok(()) };
     for path in linux.readonly_paths().iter().flatten() {
@@ -473,7 +489,7 @@ pub fn terminal(console: &UnixStream, process: &Process, bind_console: bool) -> 
     if bind_console {
         let root = Root::at(Path::new("/"))?;
         if let Ok(target) = root.file(Path::new("dev/console")) {
-            sys::bind(&through(&slave), &through(&target), false)?;
+            Detached::copy_of(&slave, Depth::Top)?.attach(target)?;
         }
     }
     // runc sends the terminal's name as the message.

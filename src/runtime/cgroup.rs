@@ -50,11 +50,10 @@ fn find() -> Host {
             Some("cgroup2") if host.v2.is_none() => host.v2 = Some(place),
             Some("cgroup") => {
                 let options = right.nth(1).unwrap_or_default();
-                for controller in ["cpu", "cpuacct", "memory", "pids", "freezer", "devices", "blkio", "cpuset", "hugetlb"] {
-                    if options.split(',').any(|option| option == controller)
-                        && !host.v1.iter().any(|(known, _)| known == controller)
-                    {
-                        host.v1.push((controller.to_owned(), place.clone()));
+                let is_hierarchy = |option: &&str| CONTROLLERS.contains(option) || option.starts_with("name=");
+                for option in options.split(',').filter(is_hierarchy) {
+                    if !host.v1.iter().any(|(known, _)| known == option) {
+                        host.v1.push((option.to_owned(), place.clone()));
                     }
                 }
             }
@@ -68,12 +67,28 @@ fn find() -> Host {
     host
 }
 
-/// Controllers that a container is always in, so that its usage can be told.
-const ALWAYS: [&str; 5] = ["memory", "pids", "cpuacct", "freezer", "devices"];
+/// The controllers of v1; further hierarchies have names only (`name=systemd`).
+const CONTROLLERS: [&str; 14] = [
+    "cpu",
+    "cpuacct",
+    "memory",
+    "pids",
+    "freezer",
+    "devices",
+    "blkio",
+    "cpuset",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "rdma",
+    "misc",
+];
 
-/// Devices that every container may open: Docker's (null zero full random urandom tty console ptmx), and its own terminals.
-const DEVICES: [(u32, Option<u32>); 9] =
-    [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
+/// Devices that every container may open: Docker's (null zero full random urandom tty ptmx), and its own terminals. The
+/// console (5:1) is the host's.
+const DEVICES: [(u32, Option<u32>); 8] =
+    [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(2)), (136, None)];
 
 /// The devices that every container may use, as cgroup v1 writes rules.
 pub fn default_devices() -> impl Iterator<Item = String> {
@@ -113,12 +128,11 @@ impl Host {
         text.lines().any(|line| line.split(' ').next() == Some(disk) && line.contains("enable=1"))
     }
 
-    /// Folders of the v1 hierarchies that a container is in, each once.
-    fn hierarchies(&self, path: &str, wanted: &[&str]) -> Vec<PathBuf> {
-        let used =
-            |name: &str, place: &Path| ALWAYS.contains(&name) || wanted.iter().any(|wanted| self.place(wanted) == Some(place));
+    /// A path's folders in the v1 hierarchies, each once. A container is in all of them: in one that it was left out of
+    /// it would be in the cgroup of whoever started it, and see all others there.
+    fn hierarchies(&self, path: &str) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = Vec::new();
-        for (_, place) in self.v1.iter().filter(|(name, place)| used(name, place)) {
+        for (_, place) in &self.v1 {
             let folder = place.join(path);
             if !found.contains(&folder) {
                 found.push(folder);
@@ -128,7 +142,7 @@ impl Host {
     }
 }
 
-/// A container's cgroup in all hierarchies that matter.
+/// A container's cgroup in all hierarchies.
 #[derive(Debug)]
 pub struct Cgroup {
     /// Folders of v1 hierarchies.
@@ -152,12 +166,12 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Makes a cgroup without limits, in the hierarchies that tell its usage and in those of some controllers.
+    /// Makes a cgroup without limits; `wanted` are controllers that v2 must have switched on for it.
     ///
     /// # Errors
     /// Those of making folders.
     pub fn make(host: &Host, path: &str, wanted: &[&str]) -> io::Result<Self> {
-        let group = Self { v1: host.hierarchies(path, wanted), v2: host.v2.as_ref().map(|place| place.join(path)) };
+        let group = Self { v1: host.hierarchies(path), v2: host.v2.as_ref().map(|place| place.join(path)) };
         if let Some(root) = &host.v2 {
             enable(root, path, &host.v2_controllers, wanted.contains(&"hugetlb"))?;
         }
@@ -165,9 +179,7 @@ impl Cgroup {
             fs::create_dir_all(folder)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
         }
-        if wanted.contains(&"cpuset")
-            && let Some(root) = host.place("cpuset")
-        {
+        if let Some(root) = host.place("cpuset") {
             fill_cpuset(root, path)?;
         }
         Ok(group)

@@ -39,6 +39,7 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio,
             let error = match sys::close_all_but(&keep)
                 .and_then(|()| sys::die_with_parent())
                 .and_then(|()| sys::hide())
+                .and_then(|()| sys::new_session_keyring())
                 .and_then(|()| cgroup.enter(entrance.is_some()))
             {
                 Ok(()) => enter(&command, spec, container, stdio, &far_line, &far_errors),

@@ -49,6 +49,11 @@ fn guard(
 ) -> Result<Never, StartError> {
     sys::die_with_parent()?;
     sys::hide()?;
+    // The guard is in sight as process 1 of `init`: pivot_root(2) takes along who stands at the root, and nobody else, so
+    // from any other folder it would be a way out by `/proc/1/cwd` (CVE-2024-21626).
+    nix::unistd::chdir("/").map_err(io::Error::from)?;
+    sys::new_session_keyring()?;
+    let filter = Filter::read(&spec.security)?;
     let mut keep = vec![line.as_raw_fd(), errors.as_raw_fd()];
     if let Stdio::Files { stdin, stdout, stderr } = &stdio {
         keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
@@ -69,31 +74,24 @@ fn guard(
     let inner = if spec.init || spec.host_pid { 0 } else { libc::CLONE_NEWPID };
     match sys::clone_process(inner | libc::CLONE_NEWCGROUP, None)? {
         Side::Child => {
-            let error = command(spec, stdio, host, line, root, &identity);
+            let error = command(spec, stdio, host, line, root, &identity, &filter);
             write_error(errors, &error);
             sys::exit_now(error.status)
         }
         Side::Parent { pid, pidfd } => {
             sys::send_with(line, b"P", &[pidfd.as_raw_fd()])?;
-            drop((stdio, pidfd));
-            watch(spec, line, errors, pid)
+            drop((stdio, pidfd, root));
+            watch(spec, line, errors, pid, &filter)
         }
     }
 }
 
 /// Stays until the command ends or the monitor is gone.
-fn watch(spec: &Spec, line: &UnixStream, errors: &OwnedFd, command: i32) -> ! {
+fn watch(spec: &Spec, line: &UnixStream, errors: &OwnedFd, command: i32, filter: &Filter) -> ! {
     sys::set_title("stead init");
-    // With only the line left open, the error pipe closes when the command is executed.
-    let _ = errors;
-    let _ = sys::close_all_but(&[line.as_raw_fd()]);
-    for number in 0..3 {
-        let _ = nix::unistd::close(number);
-    }
-    if spec.init {
-        // Process 1 of the container's own namespace: visible there, so as powerless as the command.
-        let _ = sys::drop_bounding(spec.security.capabilities);
-        let _ = sys::set_capabilities(spec.security.capabilities & sys::permitted_capabilities());
+    if let Err(error) = retire(spec, line, filter) {
+        write_error(errors, &error.into());
+        sys::exit_now(125);
     }
     let forwarded = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM, libc::SIGWINCH];
     let mut wanted = forwarded.to_vec();
@@ -120,6 +118,26 @@ fn watch(spec: &Spec, line: &UnixStream, errors: &OwnedFd, command: i32) -> ! {
     }
 }
 
+/// Gives up all that staying needs not; as process 1 of the container's own namespace it is in sight there, so it becomes as
+/// powerless as the command, behind the same filter.
+fn retire(spec: &Spec, line: &UnixStream, filter: &Filter) -> io::Result<()> {
+    if spec.init {
+        if spec.security.no_new_privileges {
+            sys::forbid_new_privileges()?;
+        }
+        filter.install()?;
+        sys::drop_bounding(spec.security.capabilities)?;
+        sys::set_capabilities(spec.security.capabilities & sys::permitted_capabilities())?;
+    }
+    // With only the line left open, the error pipe closes when the command is executed.
+    sys::close_all_but(&[line.as_raw_fd()])?;
+    (0..3).try_for_each(|number| match nix::unistd::close(number) {
+        // It was not open.
+        Err(nix::errno::Errno::EBADF) => Ok(()),
+        other => other.map_err(io::Error::from),
+    })
+}
+
 fn leave(line: &UnixStream, ended: Ended) -> ! {
     let mut message = vec![b'X'];
     message.extend(ended.status().to_ne_bytes());
@@ -128,13 +146,19 @@ fn leave(line: &UnixStream, ended: Ended) -> ! {
 }
 
 /// The command's path to its program; it returns only with what went wrong.
-fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root, identity: &Identity) -> StartError {
-    let mut filter = Filter::default();
+fn command(
+    spec: &Spec,
+    stdio: Stdio,
+    host: &Host,
+    line: &UnixStream,
+    root: Root,
+    identity: &Identity,
+    filter: &Filter,
+) -> StartError {
     let prepare = || -> io::Result<()> {
         sys::die_with_parent()?;
         // By the host's /proc: that of the container is not ours to trust.
         limits::apply_to_process(&spec.security.ulimits, spec.security.oom_score)?;
-        filter = Filter::read(&spec.security)?;
         root.complete(spec, host)?;
         root.enter()?;
         match stdio {
@@ -151,7 +175,7 @@ fn command(spec: &Spec, stdio: Stdio, host: &Host, line: &UnixStream, root: Root
     if let Err(error) = prepare() {
         return error.into();
     }
-    execute(&spec.process, identity, &spec.hostname, &spec.security, &filter)
+    execute(&spec.process, identity, &spec.hostname, &spec.security, filter)
 }
 
 /// A compiled system call filter, read while the host's files are in reach.

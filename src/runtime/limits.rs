@@ -392,18 +392,13 @@ pub fn caveats(host: &Host, limits: &Limits) -> Vec<String> {
 /// # Errors
 /// What the kernel refuses, with the limit's name.
 pub fn apply_to_process(ulimits: &[Ulimit], oom_score: Option<i32>) -> std::io::Result<()> {
-    if let Some(score) = oom_score {
-        fs::write("/proc/self/oom_score_adj", score.to_string())
-            .map_err(|error| std::io::Error::new(error.kind(), format!("cannot set the oom-score {score}: {error}")))?;
+    let (score, wished) = oom_score.map_or((0, false), |score| (score, true));
+    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        // Only the project's own wish must come true: the caller's may be out of reach (CAP_SYS_RESOURCE).
+        Err(error) if wished => return Err(crate::sys::in_words(&format!("cannot set the oom-score {score}"), error)),
+        _ => {}
     }
-    for limit in ulimits {
-        let Some(resource) = resource(&limit.name) else { continue };
-        nix::sys::resource::setrlimit(resource, limit.soft, limit.hard).map_err(|error| {
-            let error = std::io::Error::from(error);
-            std::io::Error::new(error.kind(), format!("cannot set the ulimit \"{}\": {error}", limit.name))
-        })?;
-    }
-    Ok(())
+    super::anew::limits(ulimits)
 }
 
 #[cfg(test)]

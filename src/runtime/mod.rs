@@ -12,6 +12,7 @@
 //! For the command alone that would not hold: setuid programs and changes of user clear the signal
 //! (prctl(2)).
 
+mod anew;
 mod cgroup;
 mod exec;
 mod guard;
@@ -23,6 +24,7 @@ mod spec;
 mod start;
 mod stats;
 
+pub use anew::start_anew;
 pub use cgroup::{Cgroup, Host, Version, default_devices, host};
 pub use exec::{Session, exec};
 pub use guard::{Filter, program};

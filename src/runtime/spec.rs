@@ -4,8 +4,9 @@ use crate::model::Size;
 use crate::spec::{Limits, Propagation, Ulimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything needed to start a container, again and again.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -66,6 +67,7 @@ pub struct MountSpec {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum MountKind {
     Bind {
+        /// Without links on the way.
         source: PathBuf,
         /// A path beneath the source, resolved as if the source were `/`.
         subpath: Option<PathBuf>,
@@ -83,6 +85,18 @@ pub enum MountKind {
         #[serde(default)]
         writes: Option<(PathBuf, PathBuf)>,
     },
+}
+
+impl MountKind {
+    /// A bind of a path of the host as it is now: should a part of it become a link before it is mounted, now or at any
+    /// later start, it is refused (a container may write in the project's folder).
+    ///
+    /// # Errors
+    /// Those of resolving the path.
+    pub fn bind(source: &Path, subpath: Option<PathBuf>, propagation: Propagation) -> io::Result<Self> {
+        let source = std::fs::canonicalize(source)?;
+        Ok(Self::Bind { source, subpath, propagation })
+    }
 }
 
 /// A file in memory; its content comes over an inherited descriptor, never in this text.

@@ -122,6 +122,45 @@ pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io
     Ok(nix::fcntl::openat2(root, &path, how)?)
 }
 
+/// Opens a folder of our own, to stand on.
+///
+/// # Errors
+/// Those of `open(2)`.
+pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    super::doing(&path.display().to_string(), nix::fcntl::open(path, flags, Mode::empty()).map_err(io::Error::from))
+}
+
+/// Opens a path of the host that was resolved before: what has become a link since is refused.
+///
+/// # Errors
+/// Those of `openat2(2)`: `ELOOP` for a link.
+pub fn open_real(path: &Path) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how).map_err(|error| match error {
+        nix::errno::Errno::ELOOP => {
+            super::in_words(&format!("{} is a link now, or leads over one", path.display()), error.into())
+        }
+        error => super::in_words(&path.display().to_string(), error.into()),
+    })
+}
+
+/// Opens a path beneath a folder that neither leads over a link nor into another file system.
+///
+/// # Errors
+/// Those of `openat2(2)`: `ELOOP` for a link, `EXDEV` where something is mounted or the path climbs.
+pub fn open_plain(folder: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
+    Ok(nix::fcntl::openat2(folder, &relative(path.as_ref()), how)?)
+}
+
 /// Removes an empty folder or an empty file beneath a root; what is anything else stays, and what is behind
 /// a link is not looked at.
 ///

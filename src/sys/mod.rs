@@ -7,6 +7,7 @@
 
 mod bpf;
 mod cores;
+mod detached;
 mod file;
 mod mount;
 mod nearby;
@@ -18,6 +19,7 @@ mod terminal;
 
 pub use bpf::{DeviceRule, allow_devices};
 pub use cores::{by_levels, on_all_cores};
+pub use detached::{Attributes, Depth, Detached, attach_mount, change_mount};
 pub use file::*;
 pub use mount::*;
 pub use nearby::Nearby;
@@ -38,6 +40,40 @@ pub fn c_path(path: impl AsRef<Path>) -> io::Result<CString> {
     use std::os::unix::ffi::OsStrExt;
     CString::new(path.as_ref().as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a NUL byte"))
+}
+
+/// An error of the kernel with what was being done; its number is kept for who decides by it.
+#[derive(Debug)]
+struct InWords {
+    what: String,
+    source: io::Error,
+}
+
+impl std::fmt::Display for InWords {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.what, self.source)
+    }
+}
+
+impl std::error::Error for InWords {}
+
+/// Adds what was being done to an error.
+pub fn in_words(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), InWords { what: what.to_owned(), source: error })
+}
+
+/// Adds what was being done to a result's error.
+///
+/// # Errors
+/// That of the result.
+pub fn doing<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| in_words(what, error))
+}
+
+/// The kernel's number of an error, also of one that was given words.
+pub fn errno(error: &io::Error) -> Option<i32> {
+    let inner = || error.get_ref()?.downcast_ref::<InWords>();
+    error.raw_os_error().or_else(|| errno(&inner()?.source))
 }
 
 /// Turns the kernel's −1 into an error.

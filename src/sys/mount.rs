@@ -1,10 +1,13 @@
 //! Mounts: overlay by the new API where the kernel has it, binds, masks, the move to a new root.
 
-use super::{c_path, check};
+use super::c_path;
+use super::detached::Detached;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags};
-use std::ffi::{CStr, CString};
+use nix::sys::stat::Mode;
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -34,56 +37,6 @@ pub fn remount(target: &Path, flags: MsFlags) -> io::Result<()> {
     Ok(nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?)
 }
 
-/// A copy of the mounts at a path that is mounted nowhere yet.
-///
-/// # Errors
-/// Those of `open_tree(2)`.
-pub fn detached_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    const AT_RECURSIVE: libc::c_uint = 0x8000;
-    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
-    let all = if recursive { AT_RECURSIVE } else { 0 };
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | all;
-    // SAFETY: the path ends in NUL and lives during the call.
-    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
-    // SAFETY: the kernel made this descriptor for this process just now.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Mounts a detached tree on what a descriptor stands for.
-///
-/// # Errors
-/// Those of `move_mount(2)`.
-pub fn attach_tree(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
-    let (from, to) = (tree.as_raw_fd(), target.as_raw_fd());
-    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: both paths are empty, the descriptors stand for a mount and a place.
-    check(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) }).map(drop)
-}
-
-/// Sets and clears attributes of a whole tree of mounts, by the descriptor of its top.
-///
-/// # Errors
-/// Those of `mount_setattr(2)`.
-pub fn set_mount_attributes(top: &OwnedFd, set: u64, clear: u64) -> io::Result<()> {
-    const AT_RECURSIVE: libc::c_uint = 0x8000;
-    // The three ways of access times are one field: it is cleared before one is set (mount_setattr(2)).
-    let clear = if set & 0x30 != 0 { clear | 0x70 } else { clear };
-    let attributes: [u64; 4] = [set, clear, 0, 0];
-    let flags = libc::AT_EMPTY_PATH as libc::c_uint | AT_RECURSIVE;
-    // SAFETY: the path is empty, the descriptor stands for a mount, the attributes have the size that is passed.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            top.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            attributes.as_ptr(),
-            std::mem::size_of_val(&attributes),
-        )
-    })
-    .map(drop)
-}
-
 /// Detaches whatever is mounted at a path.
 ///
 /// # Errors
@@ -92,51 +45,21 @@ pub fn unmount(target: &Path) -> io::Result<()> {
     Ok(nix::mount::umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?)
 }
 
-const FSCONFIG_SET_STRING: libc::c_uint = 1;
-const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-
-fn set_string(context: &OwnedFd, key: &CStr, value: &CStr) -> io::Result<()> {
-    // SAFETY: both strings end in NUL; the descriptor is open.
-    let result =
-        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0) };
-    check(result).map(drop)
-}
-
 /// An overlay as a detached mount: `lower` from the topmost layer down.
 ///
 /// # Errors
 /// Those of `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`; `ENOSYS` and `EINVAL` where the kernel is
 /// older than 6.7 and has no `lowerdir+`.
-fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
-    // SAFETY: the name ends in NUL.
-    let context = check(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), 1) })?;
-    // SAFETY: fsopen returned this descriptor and nothing else owns it.
-    let context = unsafe { OwnedFd::from_raw_fd(context as i32) };
-    for layer in lower {
-        set_string(&context, c"lowerdir+", &c_path(layer)?)?;
-    }
-    if let Some((upper, work)) = upper {
-        set_string(&context, c"upperdir", &c_path(upper)?)?;
-        set_string(&context, c"workdir", &c_path(work)?)?;
+fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<Detached> {
+    let layers = lower.iter().map(c_path).collect::<io::Result<Vec<_>>>()?;
+    let upper = upper.map(|(upper, work)| Ok::<_, io::Error>((c_path(upper)?, c_path(work)?))).transpose()?;
+    let mut options: Vec<(&CStr, Option<&CStr>)> = layers.iter().map(|layer| (c"lowerdir+", Some(layer.as_c_str()))).collect();
+    if let Some((upper, work)) = &upper {
+        options.extend([(c"upperdir", Some(upper.as_c_str())), (c"workdir", Some(work.as_c_str()))]);
     }
     // A layer's tar knows neither: files must be whole, and folders where they seem to be.
-    set_string(&context, c"metacopy", c"off")?;
-    set_string(&context, c"redirect_dir", c"nofollow")?;
-    // SAFETY: a command without arguments on an open descriptor.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            FSCONFIG_CMD_CREATE,
-            std::ptr::null::<u8>(),
-            std::ptr::null::<u8>(),
-            0,
-        )
-    })?;
-    // SAFETY: the descriptor is an fs context that was created above.
-    let mount = check(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0) })?;
-    // SAFETY: fsmount returned this descriptor and nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(mount as i32) })
+    options.extend([(c"metacopy", Some(c"off")), (c"redirect_dir", Some(c"nofollow"))]);
+    Detached::configured(c"overlay", options.into_iter(), 0)
 }
 
 /// Mounts layers as one tree; `lower` from the topmost layer down, `upper` with its work folder.
@@ -145,28 +68,13 @@ fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Res
 /// Those of the mount calls; on kernels without `lowerdir+` the names of all layers must fit a page.
 pub fn mount_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {
     match overlay_detached(lower, upper) {
-        Ok(mount) => move_mount(&mount, target),
+        Ok(mount) => {
+            let place = nix::fcntl::open(target, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            mount.attach(&place).map(drop)
+        }
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => overlay_by_page(lower, upper, target),
         Err(error) => Err(error),
     }
-}
-
-/// Attaches a detached mount.
-fn move_mount(mount: &OwnedFd, target: &Path) -> io::Result<()> {
-    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
-    let target = c_path(target)?;
-    // SAFETY: the strings end in NUL; the descriptor is a detached mount.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    })
-    .map(drop)
 }
 
 fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {
@@ -177,6 +85,13 @@ fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Pa
     let mut data = format!("lowerdir={}", names.join(":"));
     if let Some((upper, work)) = upper {
         data.push_str(&format!(",upperdir={},workdir={}", upper.display(), work.display()));
+    }
+    let names = lower.iter().map(PathBuf::as_path).chain(upper.iter().flat_map(|(upper, work)| [*upper, *work]));
+    if let Some(odd) = names.into_iter().find(|path| path.as_os_str().as_encoded_bytes().iter().any(|c| b",:\\".contains(c))) {
+        return Err(io::Error::other(format!(
+            "{}: this kernel's overlay takes no path with a comma, colon or backslash",
+            odd.display()
+        )));
     }
     if data.len() >= 4096 {
         return Err(io::Error::other(format!(
@@ -191,12 +106,12 @@ fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Pa
     result
 }
 
-/// Makes a folder the root of this mount namespace and lets go of the old one.
+/// Makes a mount the root of this mount namespace and lets go of the old one.
 ///
 /// # Errors
-/// Those of `chdir(2)`, `pivot_root(2)` and `umount2(2)`.
-pub fn enter_root(root: &Path) -> io::Result<()> {
-    nix::unistd::chdir(root)?;
+/// Those of `fchdir(2)`, `pivot_root(2)` and `umount2(2)`.
+pub fn enter_root(root: impl AsFd) -> io::Result<()> {
+    nix::unistd::fchdir(root)?;
     // `pivot_root(".", ".")` stacks the old root on the new one (pivot_root(2), NOTES).
     nix::unistd::pivot_root(".", ".")?;
     nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
@@ -239,18 +154,6 @@ fn unescaped(text: &str) -> PathBuf {
         out.extend(rest.bytes());
     }
     std::ffi::OsString::from_vec(out).into()
-}
-
-/// A string for a mount option, with the commas and backslashes that overlay would split at refused.
-///
-/// # Errors
-/// When the path holds a character that mount options cannot.
-pub fn plain_option(path: &Path) -> io::Result<CString> {
-    let path = c_path(path)?;
-    if path.as_bytes().iter().any(|c| matches!(c, b',' | b':' | b'\\')) {
-        return Err(io::Error::other("a path with a comma, colon or backslash cannot be used here"));
-    }
-    Ok(path)
 }
 
 #[cfg(test)]

@@ -23,11 +23,16 @@ pub enum Side {
 /// Those of `clone3(2)`, and `EBUSY` when this process has more than one thread: the child of a
 /// threaded process may not allocate, and ours does.
 pub fn clone_process(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> io::Result<Side> {
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
-    }
+    // Whoever is alone in its memory may ask for memory of its own, which changes nothing; others may not (unshare(2)).
+    // Asked of the kernel, since /proc may be a container's by now.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_VM).map_err(|error| match error {
+        nix::errno::Errno::EINVAL => io::Error::from_raw_os_error(libc::EBUSY),
+        error => error.into(),
+    })?;
     let mut pidfd: RawFd = -1;
-    let mut flags = u64::try_from(namespaces).unwrap_or(0) | libc::CLONE_PIDFD as u64;
+    // A number that is no set of flags must not become none at all.
+    let wanted = u64::try_from(namespaces).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let mut flags = wanted | libc::CLONE_PIDFD as u64;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
@@ -91,6 +96,21 @@ pub fn die_with_parent() -> io::Result<()> {
 pub fn set_io_priority(class: i32, priority: i32) -> io::Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, class << 13 | priority) }).map(drop)
+}
+
+/// Gives this process ordinary scheduling on all processors. What may not be had is no danger: it stays slower, or
+/// faster, than others.
+pub fn plain_scheduling() {
+    let ordinary = Scheduler { policy: 0, flags: 0, nice: 0, priority: 0, times: [0; 3] };
+    let _ = set_scheduler(&ordinary);
+    // Class 0 is that of the niceness (ioprio_set(2)).
+    let _ = set_io_priority(0, 0);
+    let mut all = nix::sched::CpuSet::new();
+    for processor in 0..nix::sched::CpuSet::count() {
+        let _ = all.set(processor);
+    }
+    // The kernel leaves out what is not there, or not in this process's cpuset.
+    let _ = nix::sched::sched_setaffinity(Pid::from_raw(0), &all);
 }
 
 /// Sets the execution domain of this process (personality(2)).
@@ -168,6 +188,20 @@ pub fn raise_loopback() -> io::Result<()> {
 /// Those of `prctl(2)`.
 pub fn adopt_orphans() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// Lets go of the caller's session keyring: through it a container could read keys of the host's root.
+///
+/// # Errors
+/// Those of `keyctl(2)`; a kernel without keys has none to give.
+pub fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
+    let none: libc::c_ulong = 0;
+    // SAFETY: no name is given, so the new keyring is anonymous.
+    match check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, none, none, none, none) }) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Hides this process's memory and `/proc/PID` from others of its user.

@@ -49,7 +49,14 @@ pub fn protect() -> io::Result<()> {
 fn is_protected() -> bool {
     let read_only = nix::sys::statvfs::statvfs("/proc/self/exe")
         .is_ok_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
-    read_only || std::fs::read_link("/proc/self/exe").is_ok_and(|path| path.starts_with("/memfd:stead"))
+    read_only || File::open("/proc/self/exe").is_ok_and(|file| is_sealed(&file))
+}
+
+/// Whether a file is one in memory that nobody can write any more.
+fn is_sealed(file: &File) -> bool {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    // Another kind of file has no seals at all.
+    fcntl(file, FcntlArg::F_GET_SEALS).is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_WRITE))
 }
 
 fn read_only_mount() -> io::Result<OwnedFd> {
@@ -86,4 +93,16 @@ fn sealed_copy() -> io::Result<OwnedFd> {
     let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(copy.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sealed_copy_is_protected() {
+        assert!(is_sealed(&File::from(sealed_copy().unwrap())));
+        let open = nix::sys::memfd::memfd_create(c"stead", nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        assert!(!is_sealed(&File::from(open)) && !is_sealed(&File::open("/proc/self/exe").unwrap()));
+    }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod ground;
+mod root;
 #[path = "../real/world.rs"]
 #[allow(dead_code, reason = "the real tests use the rest of it")]
 mod world;

@@ -81,12 +81,7 @@ impl World {
         gate.lock().unwrap();
         if !base.join("stead.lock").exists() {
             fs::write(base.join("stead.kdl"), format!("project \"base\"\n{BASE}")).unwrap();
-            let status = Command::new(stead())
-                .current_dir(&base)
-                .env("STEAD_ROOT", &self.root)
-                .args(["build"])
-                .status()
-                .unwrap();
+            let status = Command::new(stead()).current_dir(&base).env("STEAD_ROOT", &self.root).args(["build"]).status().unwrap();
             assert!(status.success(), "the base image cannot be built");
         }
         fs::copy(base.join("stead.lock"), self.folder.join("stead.lock")).unwrap();

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The version of what is compiled: raised whenever the table or the compiler changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The compiled program of a profile (Docker's, if none is given), from a folder that keeps them.
 ///
