@@ -4,8 +4,8 @@ use super::instance::{Instance, private_folder};
 use super::observe::Observation;
 use super::{hosts, preflight};
 use crate::build::View;
-use crate::model::{Context, Fault, Name, Outcome, Size};
-use crate::monitor::{self, Folder, MonitorSpec};
+use crate::model::{Context, Digest, Fault, Name, Outcome, Size};
+use crate::monitor::{self, Folder, MonitorSpec, Needs};
 use crate::network;
 use crate::plan::{Desired, Image};
 use crate::runtime::{CgroupSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, Spec};
@@ -181,7 +181,17 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         logs: instance.logs(&one.name).join(generation.to_string()),
         on_start: one.spec.on_start.clone(),
         on_stop: one.spec.on_stop.clone(),
+        needs: Needs { store: instance.home.store.clone(), digests: digests(maker, one, image) },
     })
+}
+
+/// What a container runs from: its image, and those that are mounted in it.
+fn digests(maker: &Maker, one: &Desired, image: &Image) -> Vec<Digest> {
+    let mounted = one.spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Image(name) => maker.images.get(name),
+        _ => None,
+    });
+    std::iter::once(image).chain(mounted).flat_map(Image::parts).copied().collect()
 }
 
 /// Devices as they are now: their names are often links.

@@ -34,13 +34,15 @@ impl Builder<'_> {
         let mut contexts = 0;
         for (number, mount) in run.mounts.iter().enumerate() {
             let kind = match &mount.source {
-                RunSource::Cache { id, mode, owner, sharing, from } => {
+                RunSource::Cache { id, mode, owner, sharing, shared, from } => {
                     let how = match sharing {
                         Sharing::Shared => Use::WithOthers,
                         Sharing::Locked => Use::Alone,
                         Sharing::Private => Use::OwnCopy,
                     };
-                    let cache = self.store.cache(id, *mode, *owner, how, |place| match from {
+                    // A project that somebody else wrote must neither read nor fill this one's.
+                    let whose = if *shared { String::new() } else { format!("{}\0", self.scanner.folder().display()) };
+                    let cache = self.store.cache(&format!("{whose}{id}"), *mode, *owner, how, |place| match from {
                         Some((image, path)) => self.fill(pending, image, path, place),
                         None => Ok(()),
                     })?;

@@ -7,6 +7,7 @@
 mod commands;
 mod moment;
 mod relay;
+mod streams;
 mod ui;
 
 use crate::apply::{self, Instance, LoadError, LoadedProject, Options, UpOptions};

@@ -1,6 +1,6 @@
 //! A container's folder: what its monitor is told, and what it tells.
 
-use crate::model::{Context, Outcome, Size, Span};
+use crate::model::{Context, Digest, Outcome, Size, Span};
 use crate::runtime::Spec;
 use crate::spec::{Health as HealthSpec, Log, Restart};
 use crate::store::read_json;
@@ -31,6 +31,16 @@ pub struct MonitorSpec {
     pub logs: PathBuf,
     pub on_start: Vec<Vec<String>>,
     pub on_stop: Vec<Vec<String>>,
+    /// What it runs from.
+    #[serde(default)]
+    pub needs: Needs,
+}
+
+/// What a container needs of the store while its monitor lives, whatever becomes of its project.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Needs {
+    pub store: PathBuf,
+    pub digests: Vec<Digest>,
 }
 
 /// Where in its life a container is.

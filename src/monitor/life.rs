@@ -9,6 +9,7 @@ use crate::model::{Context, Fault, Outcome};
 use crate::network;
 use crate::runtime::{self, Cgroup, ExecSpec, Host, NetSpec, ProcessSpec, Running, StartError, Stdio};
 use crate::spec::{Limits, Restart};
+use crate::store::{Lease, Store};
 use crate::sys;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -188,11 +189,20 @@ struct Monitor {
     backoff: Duration,
     started: Instant,
     oom_before: u64,
+    /// Keeps what the container runs from in the store.
+    _lease: Option<Lease>,
 }
 
 impl Monitor {
     fn begin(folder: Folder, ports: Vec<OwnedFd>, contents: Vec<Vec<u8>>) -> Outcome<Self> {
         let spec = folder.spec().ok_or_else(|| Fault::new("the container's description is missing"))?;
+        let lease = if spec.needs.digests.is_empty() {
+            None
+        } else {
+            let mut lease = Lease::open(&Store::at(&spec.needs.store))?;
+            lease.pin(&spec.needs.digests)?;
+            Some(lease)
+        };
         let host = runtime::host();
         let cgroup = Cgroup::create(host, &spec.spec.cgroup).doing(|| "cannot limit the container".into())?;
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
@@ -229,6 +239,7 @@ impl Monitor {
             backoff: FIRST_BACKOFF,
             started: Instant::now(),
             oom_before: 0,
+            _lease: lease,
         };
         if let Err(error) = monitor.start() {
             monitor.status.state = State::Dead;

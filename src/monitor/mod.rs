@@ -13,6 +13,6 @@ mod log;
 
 pub use control::{Attached, Request, attach, call, session};
 pub use events::{Event, Events, add as add_event};
-pub use files::{Folder, Health, MonitorSpec, State, Status, boot_id as boot, note_failure, now_ms};
+pub use files::{Folder, Health, MonitorSpec, Needs, State, Status, boot_id as boot, note_failure, now_ms};
 pub use life::{launch, main};
 pub use log::{Line, Tail, last_lines};

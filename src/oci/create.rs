@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -52,9 +53,12 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
         init::check_capabilities(process).map_err(|error| Fault::new(error.to_string()))?;
     }
     let cgroup = cgroup_path(bundle, &creation)?;
-    fs::create_dir_all(creation.root).doing(|| format!("cannot make {}", creation.root.display()))?;
+    // Configurations hold what their environment says: they are nobody else's.
+    let private = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(creation.root);
+    made.doing(|| format!("cannot make {}", creation.root.display()))?;
     let folder = creation.root.join(creation.id);
-    match fs::create_dir(&folder) {
+    match private(&folder) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             return Err(Fault::new(format!("container with id exists: {}", creation.id)));
         }

@@ -273,7 +273,7 @@ impl Writer<'_> {
         };
         let mut writable = false;
         let node = match &mount.source {
-            RunSource::Cache { id, mode, owner, sharing, from } => {
+            RunSource::Cache { id, mode, owner, sharing, shared, from } => {
                 writable = true;
                 let node = owned(node.prop("cache", id), *mode, *owner, 0o755);
                 let node = match sharing {
@@ -281,6 +281,7 @@ impl Writer<'_> {
                     Sharing::Locked => node.prop("sharing", "locked"),
                     Sharing::Private => node.prop("sharing", "private"),
                 };
+                let node = node.flag("shared", *shared);
                 match from {
                     Some((name, path)) => node.prop("image", self.name(name)).prop("subpath", path),
                     None => node,

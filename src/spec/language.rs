@@ -195,7 +195,8 @@ const IMAGE: Node = Node::new(
             )
             .props(&[
                 needed("to", Path, "where the command finds it"),
-                prop("cache", Text, "a folder by this name that the next build finds again"),
+                prop("cache", Text, "a folder by this name that the project's next build finds again"),
+                prop("shared", Flag, "whether other projects find the cache, too, and may put into it what they like"),
                 prop("sharing", Choice(&["shared", "locked", "private"]), "who may use the cache at the same time; shared if not given"),
                 prop("secret", Text, "a `secret` of the project, as a file"),
                 prop("env", Text, "the variable that holds the secret"),

@@ -290,6 +290,9 @@ pub enum RunSource {
         mode: u32,
         owner: (u32, u32),
         sharing: Sharing,
+        /// Whether other projects find it, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        shared: bool,
         /// An image, and a path in it, whose files it begins with.
         from: Option<(Name, String)>,
     },

@@ -1,4 +1,6 @@
 //! Garbage collection: deletes what no root and no lease holds, and can name who holds the rest.
+//!
+//! What runs is held by the leases of its monitors, wherever its project's folder has gone.
 
 use super::{Store, lease, read_json};
 use crate::model::{Context, Digest, Outcome, Size};
@@ -46,17 +48,41 @@ impl Store {
     }
 
     /// The roots whose folders are still there; the others are dropped.
-    fn roots(&self, dry: bool) -> Vec<Pin> {
-        let entries = fs::read_dir(self.root().join("roots")).into_iter().flatten().flatten();
-        let (live, dead): (Vec<_>, Vec<_>) = entries
-            .filter_map(|entry| Some((entry.path(), read_json::<Pin>(&entry.path())?)))
-            .partition(|(_, pin)| pin.folder.exists());
-        for (path, _) in dead {
-            if !dry {
-                let _ = fs::remove_file(path);
+    ///
+    /// # Errors
+    /// A root that cannot be read, or is damaged: what it holds is not known, so nothing may go.
+    fn roots(&self, dry: bool) -> Outcome<Vec<Pin>> {
+        let folder = self.root().join("roots");
+        let entries = fs::read_dir(&folder).doing(|| format!("cannot read {}", folder.display()))?;
+        let mut live = Vec::new();
+        for entry in entries {
+            let path = entry.doing(|| format!("cannot read {}", folder.display()))?.path();
+            // One that is being written.
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-")) {
+                continue;
+            }
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                // Another process let go of it in the meantime.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).doing(|| format!("cannot read {}, so nothing is collected", path.display())),
+            };
+            let pin: Pin = serde_json::from_slice(&bytes)
+                .doing(|| format!("{} is damaged, so nothing is collected: what it keeps is not known", path.display()))
+                .map_err(|fault| {
+                    fault.hint("`stead up` in its project's folder writes it anew; without it that project's images go")
+                })?;
+            // Only a folder that is known to be gone lets go; one that cannot be looked at may be there.
+            match fs::symlink_metadata(&pin.folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    if !dry {
+                        fs::remove_file(&path).doing(|| format!("cannot remove {}", path.display()))?;
+                    }
+                }
+                _ => live.push(pin),
             }
         }
-        live.into_iter().map(|(_, pin)| pin).collect()
+        Ok(live)
     }
 
     /// Deletes what nothing holds, or (dry) only counts it; caches of commands keep to a quota.
@@ -66,8 +92,8 @@ impl Store {
     pub fn collect(&self, dry: bool, caches: Size) -> Outcome<Collected> {
         let gate = self.root().join("gate");
         let _gate = Lock::wait(&gate, Hold::Alone).doing(|| format!("cannot lock {}", gate.display()))?;
-        let roots = self.roots(dry);
-        let mut held: BTreeSet<Digest> = lease::pinned(self);
+        let roots = self.roots(dry)?;
+        let mut held: BTreeSet<Digest> = lease::pinned(self)?;
         held.extend(roots.iter().flat_map(|root| &root.digests));
         self.hold_what_follows(&mut held);
         let mut done = Collected::default();

@@ -49,15 +49,25 @@ impl Drop for Lease {
 }
 
 /// What all living processes have pinned; leases of dead ones are removed.
-pub fn pinned(store: &Store) -> BTreeSet<Digest> {
+///
+/// # Errors
+/// A lease that cannot be read: what it pins is not known.
+pub fn pinned(store: &Store) -> Outcome<BTreeSet<Digest>> {
     let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(store.root().join("leases")).into_iter().flatten().flatten() {
-        if Lock::is_held(&entry.path()) {
-            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-            found.extend(text.lines().filter_map(Digest::parse));
+    let folder = store.root().join("leases");
+    for entry in std::fs::read_dir(&folder).doing(|| format!("cannot read {}", folder.display()))? {
+        let path = entry.doing(|| format!("cannot read {}", folder.display()))?.path();
+        if Lock::is_held(&path) {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => found.extend(text.lines().filter_map(Digest::parse)),
+                // Its process ended in the meantime.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).doing(|| format!("cannot read {}, so nothing is collected", path.display())),
+            }
         } else {
-            let _ = std::fs::remove_file(entry.path());
+            // Another collection may have been faster.
+            let _ = std::fs::remove_file(&path);
         }
     }
-    found
+    Ok(found)
 }

@@ -39,11 +39,60 @@ impl Home {
         }
     }
 
+    /// Makes its folders, and closes them to all other users: images and volumes hold programs that run as root, and
+    /// secrets (CVE-2021-41091). What an earlier version left open is closed.
+    ///
+    /// # Errors
+    /// Folders that belong to somebody else; those of making and closing them.
+    pub fn secure(&self) -> Outcome<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        let own = [&self.store, &self.state, &self.run];
+        let above = self.store.parent().filter(|above| self.state.parent() == Some(*above));
+        for folder in above.into_iter().chain(own.map(PathBuf::as_path)) {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.doing(|| format!("cannot make {}", folder.display()))
+                .map_err(|fault| fault.hint("set STEAD_ROOT to a folder that can be written"))?;
+            // A folder that somebody chose for more than this is left as it is.
+            if own.iter().any(|own| own.as_path() == folder) || self.fills(folder)? {
+                close(folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a folder holds nothing but this home.
+    fn fills(&self, folder: &Path) -> Outcome<bool> {
+        let own = [&self.store, &self.state, &self.run].map(|own| own.file_name());
+        let entries = fs::read_dir(folder).doing(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let entry = entry.doing(|| format!("cannot read {}", folder.display()))?;
+            if !own.contains(&Some(entry.file_name().as_os_str())) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// A short hash that keeps kernel objects of two installations apart.
     pub fn tag(&self) -> String {
         use std::os::unix::ffi::OsStrExt;
         Digest::of(self.store.as_os_str().as_bytes()).short(4)
     }
+}
+
+/// Closes a folder of our own to all other users.
+fn close(folder: &Path) -> Outcome<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let metadata = fs::metadata(folder).doing(|| format!("cannot look at {}", folder.display()))?;
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(Fault::new(format!("{} belongs to another user (number {})", folder.display(), metadata.uid()))
+            .hint("what is kept there would be theirs to change: set STEAD_ROOT to a folder of your own, or remove it"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let closed = fs::set_permissions(folder, fs::Permissions::from_mode(metadata.mode() & 0o700));
+        closed.doing(|| format!("cannot close {} to other users", folder.display()))?;
+    }
+    Ok(())
 }
 
 /// The store.

@@ -101,7 +101,11 @@ impl Lock {
 
     /// Whether somebody holds the lock of an existing file.
     pub fn is_held(path: &Path) -> bool {
-        let Ok(file) = File::open(path) else { return false };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // Who cannot look must not take what is held for free.
+            Err(error) => return error.kind() != io::ErrorKind::NotFound,
+        };
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, nix::errno::Errno::EWOULDBLOCK)))
     }
 

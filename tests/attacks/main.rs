@@ -11,6 +11,8 @@
 )]
 
 mod ground;
+mod hands;
+mod locals;
 mod root;
 #[path = "../real/world.rs"]
 #[allow(dead_code, reason = "the real tests use the rest of it")]

@@ -1,9 +1,11 @@
 use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
+use super::super::streams;
 use crate::model::Outcome;
 use crate::monitor;
 use crate::runtime::{ExecSpec, ProcessSpec};
 use std::io::IsTerminal;
+use std::os::fd::AsRawFd;
 
 /// Runs a command in a running container; its exit status becomes this command's.
 ///
@@ -55,7 +57,16 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         tty,
     };
     let spec = ExecSpec { process, size: crate::sys::window_size(std::io::stdout()) };
-    let remote = monitor::session(&folder, &spec, if tty { &[] } else { &[0, 1, 2] })?;
+    if !tty {
+        let (given, relays) = streams::own()?;
+        let remote = monitor::session(&folder, &spec, &given.each_ref().map(AsRawFd::as_raw_fd))?;
+        drop(given);
+        let relaying = relays.begin();
+        let status = remote.wait();
+        relaying.finish();
+        return Ok(u8::try_from(status?).unwrap_or(1));
+    }
+    let remote = monitor::session(&folder, &spec, &[])?;
     if let Some(terminal) = &remote.terminal {
         let keys = Keys::parse(&arguments.detach_keys)?;
         if !relay(terminal, terminal, None, &keys)? {

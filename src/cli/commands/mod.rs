@@ -115,6 +115,7 @@ impl Command {
             _ => {}
         }
         ordinary_user()?;
+        context.options.home.secure()?;
         match self {
             Self::Up(arguments) => up::run(&arguments, context),
             Self::Down(arguments) => down::run(&arguments, context),

@@ -1,12 +1,12 @@
 use super::super::Context;
 use super::super::relay::{Keys, relay};
+use super::super::streams::{self, Relays};
 use super::super::ui::Shown;
 use crate::apply::{self, LoadedProject, UpOptions, Wish};
 use crate::model::{Context as _, Fault, Outcome};
 use crate::runtime::{self, Cgroup, NetSpec, Running, Spec, Stdio};
 use crate::sys;
 use std::io::IsTerminal;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Runs a command in a new container that is gone afterwards.
@@ -169,15 +169,11 @@ fn stay(
     let host = runtime::host();
     let cgroup = rest.cgroup.insert(Cgroup::create(host, &spec.cgroup).doing(|| "cannot limit the container".into())?);
     timings.mark("cgroup");
-    let stdio = if tty {
-        Stdio::Terminal
+    let (stdio, relays) = if tty {
+        (Stdio::Terminal, None)
     } else {
-        let duplicate = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().doing(|| "a standard stream is closed".into());
-        Stdio::Files {
-            stdin: duplicate(std::io::stdin().as_fd())?,
-            stdout: duplicate(std::io::stdout().as_fd())?,
-            stderr: duplicate(std::io::stderr().as_fd())?,
-        }
+        let ([stdin, stdout, stderr], relays) = streams::own()?;
+        (Stdio::Files { stdin, stdout, stderr }, Some(relays))
     };
     let running = runtime::start(spec, contents, stdio, host, cgroup, |pid, process| {
         timings.mark("namespaces");
@@ -192,6 +188,7 @@ fn stay(
     rest.guard = Some(running.guard);
     timings.mark("root and start");
     begun(&running);
+    let relaying = relays.map(Relays::begin);
     let status = match &running.terminal {
         Some(terminal) => {
             relay(terminal, terminal, Some(&running), &Keys::parse("")?)?;
@@ -199,22 +196,40 @@ fn stay(
         }
         None => forward(&running)?,
     };
+    if let Some(relaying) = relaying {
+        relaying.finish();
+    }
     rest.ended = status.is_some();
     timings.mark("command");
     Ok(u8::try_from(status.unwrap_or(137)).unwrap_or(1))
 }
 
-/// Waits for the end, passing signals of this process on.
+/// How long a command that was told to end may take, as Docker's `stop` has it.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Waits for the end, passing signals of this process on. Process 1 of a namespace ignores what it does not handle
+/// (pid_namespaces(7)): whoever told it to end is not kept waiting for ever.
 fn forward(running: &Running) -> Outcome<Option<i32>> {
     let signals = sys::signal_descriptor(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
         .doing(|| "cannot wait for signals".into())?;
+    let mut deadline: Option<Instant> = None;
     loop {
-        sys::wait_readable(&[&running.line, &signals], None).doing(|| "cannot wait".into())?;
+        let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        sys::wait_readable(&[&running.line, &signals], patience).doing(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
-            let _ = sys::signal_process(&running.command, i32::try_from(signal.ssi_signo).unwrap_or(0));
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            // It may have ended just now.
+            let _ = sys::signal_process(&running.command, number);
+            if matches!(number, libc::SIGTERM | libc::SIGHUP) {
+                deadline = deadline.or_else(|| Some(Instant::now() + GRACE));
+            }
         }
         if let Some(status) = running.ended() {
             return Ok(Some(status));
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let _ = sys::signal_process(&running.command, libc::SIGKILL);
+            deadline = None;
         }
     }
 }

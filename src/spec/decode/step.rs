@@ -195,7 +195,8 @@ impl Decoder<'_> {
                 Some("private") => Sharing::Private,
                 _ => Sharing::Shared,
             };
-            found.push(RunSource::Cache { id, mode: mode(0o755), owner, sharing, from: image });
+            let shared = node.flag("shared").unwrap_or(false);
+            found.push(RunSource::Cache { id, mode: mode(0o755), owner, sharing, shared, from: image });
         } else if let Some((name, path)) = image {
             found.push(RunSource::Image { name, path });
         }

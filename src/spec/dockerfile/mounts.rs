@@ -87,7 +87,7 @@ impl Writer<'_> {
                     Some(other) => return Err(format!("a cache is shared, locked or private, not {other}")),
                 };
                 let id = fields.get(&["id"]).map_or_else(|| target.clone(), str::to_owned);
-                let source = RunSource::Cache { id, mode: fields.mode()?.unwrap_or(0o755), owner, sharing, from };
+                let source = RunSource::Cache { id, mode: fields.mode()?.unwrap_or(0o755), owner, sharing, shared: false, from };
                 Ok(RunMount { to: target, read_only: fields.flag(&["ro", "readonly"])?.unwrap_or(false), source })
             }
             "tmpfs" => {

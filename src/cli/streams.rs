@@ -1,0 +1,127 @@
+//! The standard streams that a command in a container gets: this process's own, but never a file of the host.
+//!
+//! Through `/proc/self/fd` a container opens anew what it was given, with its own root's rights: a log that it may only
+//! append to it could read and empty. So what is redirected to a file or a disk is passed on by a pipe.
+
+use crate::model::{Context, Outcome};
+use crate::sys;
+use nix::sys::stat::{SFlag, fstat};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often a stream that something left behind still holds is looked at for the end of the command.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A file of the host, and the pipe that stands for it.
+struct Relay {
+    from: OwnedFd,
+    to: OwnedFd,
+    /// Whether it carries what the command says.
+    is_output: bool,
+}
+
+/// What must be passed on for a command.
+pub struct Relays(Vec<Relay>);
+
+/// What is passed on while the command runs.
+pub struct Relaying {
+    ended: Arc<AtomicBool>,
+    outputs: Vec<JoinHandle<()>>,
+}
+
+fn is_file(fd: impl AsFd) -> Outcome<bool> {
+    let stat = fstat(fd).map_err(std::io::Error::from).doing(|| "a standard stream is closed".into())?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    Ok(matches!(kind, SFlag::S_IFREG | SFlag::S_IFBLK | SFlag::S_IFDIR))
+}
+
+fn same_file(a: &OwnedFd, b: &OwnedFd) -> bool {
+    matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// This process's standard streams for a command: its input, output and errors, and what must be passed on.
+///
+/// # Errors
+/// A stream that is closed; those of making pipes.
+pub fn own() -> Outcome<([OwnedFd; 3], Relays)> {
+    let duplicate = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().doing(|| "a standard stream is closed".into());
+    let pipe = || sys::pipe().doing(|| "cannot make a pipe".into());
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let mut relays = Vec::new();
+    let mut input = duplicate(stdin.as_fd())?;
+    if is_file(&input)? {
+        let (read, write) = pipe()?;
+        relays.push(Relay { from: std::mem::replace(&mut input, read), to: write, is_output: false });
+    }
+    let (out, errors) = (duplicate(stdout.as_fd())?, duplicate(stderr.as_fd())?);
+    let both = same_file(&out, &errors);
+    let mut output = |own: OwnedFd| -> Outcome<OwnedFd> {
+        if !is_file(&own)? {
+            return Ok(own);
+        }
+        let (read, write) = pipe()?;
+        relays.push(Relay { from: read, to: own, is_output: true });
+        Ok(write)
+    };
+    let out = output(out)?;
+    // Both in one file: what is said first stands first.
+    let errors = if both { out.try_clone().doing(|| "cannot share a stream".into())? } else { output(errors)? };
+    Ok(([input, out, errors], Relays(relays)))
+}
+
+impl Relays {
+    /// Passes on, once the command has its ends and this process has none of them any more.
+    pub fn begin(self) -> Relaying {
+        let ended = Arc::new(AtomicBool::new(false));
+        let mut outputs = Vec::new();
+        for Relay { from, to, is_output } in self.0 {
+            let flag = is_output.then(|| ended.clone());
+            let thread = std::thread::spawn(move || pass(from.into(), to.into(), flag.as_deref()));
+            if is_output {
+                outputs.push(thread);
+            }
+        }
+        Relaying { ended, outputs }
+    }
+}
+
+impl Relaying {
+    /// The command has ended: what it said is written to its end; what it left behind is not waited for.
+    pub fn finish(self) {
+        self.ended.store(true, Ordering::Release);
+        for output in self.outputs {
+            // A thread that broke has nothing more to say.
+            let _ = output.join();
+        }
+    }
+}
+
+/// Passes bytes on until their source ends or nobody takes them; output also until the command has ended and is silent.
+fn pass(mut from: File, mut to: File, ended: Option<&AtomicBool>) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        if let Some(ended) = ended {
+            let over = ended.load(Ordering::Acquire);
+            let patience = if over { Duration::ZERO } else { LOOK };
+            match sys::wait_readable(&[&from], Some(patience)) {
+                Ok(ready) if ready.first() == Some(&true) => {}
+                Ok(_) if over => return,
+                Ok(_) => continue,
+                Err(_) => return,
+            }
+        }
+        match from.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => {
+                if to.write_all(&buffer[..length]).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

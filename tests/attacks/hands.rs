@@ -1,0 +1,66 @@
+//! Our own hands: what runs keeps what it runs from, and nothing of the host or of another project is touched.
+
+use crate::ground::{SLEEP, ground, is_root};
+use std::fs;
+
+#[test]
+fn what_runs_keeps_its_layers_wherever_its_folder_goes() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "renamed",
+        &[],
+        &format!(
+            r#"
+image "other" {{ copy "extra/" to="/"; }}
+container "c" {{ image "box"; mount image="other" to="/other"; {SLEEP}; }}
+"#
+        ),
+    );
+    world.write("extra/file", &format!("of another image {}", std::process::id()));
+    world.ok(&["up"]);
+    let (here, away) = (world.folder.clone(), world.folder.with_file_name("away"));
+    let _ = fs::remove_dir_all(&away);
+    fs::rename(&here, &away).unwrap();
+    fs::create_dir(&here).unwrap();
+    for _ in 0..2 {
+        // From anywhere: an empty folder in its place is no project.
+        world.run(&["gc"]);
+    }
+    fs::remove_dir(&here).unwrap();
+    // Also while nothing at all stands in its place.
+    let gone = std::process::Command::new(crate::world::stead())
+        .arg("gc")
+        .current_dir("/")
+        .env("STEAD_ROOT", &world.root)
+        .output()
+        .unwrap();
+    assert!(gone.status.success(), "{gone:?}");
+    fs::rename(&away, &here).unwrap();
+    assert_eq!(world.exec("c", "busybox echo still; cat /other/file | head -c 16"), "still\nof another image");
+}
+
+#[test]
+fn a_damaged_root_or_lease_collects_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("damaged-root", &[], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
+    // A store of its own: damage is for everybody who uses it.
+    fs::remove_file(world.root.join("store")).unwrap();
+    world.ok(&["up"]);
+    let root = fs::read_dir(world.root.join("store/roots")).unwrap().flatten().next().unwrap().path();
+    let whole = fs::read(&root).unwrap();
+    let layers = || fs::read_dir(world.root.join("store/layers")).unwrap().count();
+    let before = layers();
+    for damaged in [&whole[..whole.len() / 2], b"", b"[]"] {
+        fs::write(&root, damaged).unwrap();
+        let ran = world.fails(&["gc"]);
+        assert!(ran.err.contains("damaged") && ran.err.contains("stead up"), "{ran:?}");
+        assert_eq!(layers(), before);
+    }
+    fs::write(&root, &whole).unwrap();
+    world.ok(&["gc"]);
+    assert_eq!(world.exec("c", "echo here"), "here");
+}

@@ -1,0 +1,233 @@
+//! Other users of the machine, and whoever types the command: what is kept is closed to the first, and nothing of the
+//! second reaches a monitor or a container.
+
+use crate::ground::{SLEEP, ground, is_root, tool};
+use crate::world::{World, stead};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Whether another user of the machine can do something with a path.
+fn nobody_can(program: &str, path: &Path) -> bool {
+    let mut command = Command::new(program);
+    command.arg(path).uid(65534).gid(65534).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().unwrap().success()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn what_is_kept_is_closed_to_other_users() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "closed",
+        &[],
+        &format!(
+            r#"
+volume "data"
+image "i" {{ from "box"; copy "private" to="/private" mode="0644"; copy "box/bin/busybox" to="/rootshell" mode="4755"; }}
+container "c" {{ image "i"; mount volume="data" to="/data"; {SLEEP}; }}
+"#
+        ),
+    );
+    world.write("private", "an image's secret");
+    world.ok(&["up"]);
+    world
+        .exec("c", "cp /bin/busybox /data/rootshell; chmod 4755 /data/rootshell; echo secret > /data/file; chmod 644 /data/file");
+    let find = |name: &str| {
+        let out = Command::new("find")
+            .args([&world.root.join("store/"), &world.root.join("state/")])
+            .args(["-name", name])
+            .output()
+            .unwrap();
+        String::from_utf8(out.stdout).unwrap().lines().map(std::path::PathBuf::from).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = [find("rootshell"), find("private"), find("file")].concat();
+    assert!(all.len() >= 4, "{all:?}");
+    for path in &all {
+        assert!(!nobody_can("cat", path), "{}", path.display());
+    }
+    for folder in ["store", "state", "run"] {
+        assert_eq!(mode(&world.root.join(folder)), 0o700, "{folder}");
+    }
+    // What an earlier version left open is closed by the next command, whichever it is.
+    for folder in ["store", "state", "run"] {
+        fs::set_permissions(world.root.join(folder), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    world.ok(&["ps"]);
+    for folder in ["store", "state", "run"] {
+        assert_eq!(mode(&world.root.join(folder)), 0o700, "{folder}");
+    }
+    // A home that somebody else made is not ours to keep things in.
+    let theirs = world.folder.with_file_name("theirs");
+    fs::create_dir_all(theirs.join("state")).unwrap();
+    std::os::unix::fs::chown(theirs.join("state"), Some(65534), Some(65534)).unwrap();
+    let ran = Command::new(stead()).arg("images").env("STEAD_ROOT", &theirs).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(!ran.status.success() && said.contains("belongs to another user"), "{said}");
+    assert_eq!(fs::metadata(theirs.join("state")).unwrap().uid(), 65534);
+}
+
+/// Runs `stead` from a process with habits.
+fn with_habits(world: &World, secret: &Path, arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(tool("caller"));
+    command.arg(secret).arg(stead()).args(arguments).current_dir(&world.folder);
+    command.env("STEAD_ROOT", &world.root).env("NO_COLOR", "1").env("STEAD_ALLOW", "all").output().unwrap()
+}
+
+#[test]
+fn nothing_of_the_caller_reaches_a_monitor_or_a_container() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "habits",
+        &["keys"],
+        &format!(
+            r#"
+container "c" {{ image "box"; {SLEEP}; }}
+container "open" {{ image "box"; security {{ seccomp "unconfined"; }}; {SLEEP}; }}
+"#
+        ),
+    );
+    let secret = world.folder.with_file_name("habit");
+    fs::write(&secret, "the caller's").unwrap();
+    let output = with_habits(&world, &secret, &["up"]);
+    assert!(output.status.success(), "{output:?}");
+    let processors = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = |text: &str| text.lines().find_map(|line| line.strip_prefix("Cpus_allowed:")).unwrap().trim().to_owned();
+    for name in ["c-1", "open-1"] {
+        let status = world.container(name);
+        for pid in [status["pid"].as_i64().unwrap(), status["monitor"].as_i64().unwrap_or(0)] {
+            if pid == 0 {
+                continue;
+            }
+            let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+            assert_eq!(allowed(&read("status")), allowed(&processors), "{name}: processors");
+            let stat = read("stat");
+            let nice = stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().to_owned();
+            assert_eq!(nice, "0", "{name}: niceness");
+            assert_eq!(read("personality").trim().trim_start_matches('0'), "", "{name}: personality");
+            let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            assert!(files.filter_map(|entry| fs::read_link(entry.path()).ok()).all(|path| path != secret), "{name}: descriptors");
+        }
+        let pid = status["pid"].as_i64().unwrap();
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        assert_eq!(files.split_whitespace().nth(3), Some("1024"), "{files}");
+        assert_eq!(fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim(), "0", "{name}: score");
+        // In no hierarchy is it where its caller is.
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(groups.lines().all(|line| line.ends_with(&format!("/{name}"))), "{groups}");
+    }
+    // Keys of the host's root, where no filter forbids to ask for them; by the command and by exec.
+    assert_eq!(world.exec("open", "keys"), "");
+    let output = with_habits(&world, &secret, &["exec", "-T", "open", "keys"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let output = with_habits(&world, &secret, &["run", "-T", "open", "sh", "-c", "keys; ls /proc/self/fd | wc -l"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "4", "{output:?}");
+}
+
+#[test]
+fn a_container_opens_no_file_of_the_host_anew() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("streams", &[], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let log = world.folder.with_file_name("log");
+    for words in [&["exec", "-T", "c"][..], &["run", "-T", "c"]] {
+        fs::write(&log, "the host's log\n").unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
+        let open = || fs::OpenOptions::new().append(true).open(&log).unwrap();
+        let script = "dd if=/proc/self/fd/1 2>/dev/null | head -c 20 | tr a-z A-Z; : > /proc/self/fd/1; : > /proc/self/fd/0; echo told; echo error >&2; echo last";
+        let mut command = world.command(&[words, &["sh", "-c", script]].concat());
+        command.stdin(fs::File::open(&log).unwrap()).stdout(open()).stderr(open());
+        let started = std::time::Instant::now();
+        let mut child = command.spawn().unwrap();
+        // What reads its own output would never end.
+        while child.try_wait().unwrap().is_none() {
+            if started.elapsed().as_secs() > 5 {
+                child.kill().unwrap();
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.starts_with("the host's log\n") && !text.contains("THE HOST"), "{words:?}: {text}");
+    }
+    // What is said still arrives, in order, and input too.
+    fs::write(&log, "").unwrap();
+    let open = || fs::OpenOptions::new().append(true).open(&log).unwrap();
+    let input = world.folder.with_file_name("input");
+    fs::write(&input, "typed\n").unwrap();
+    let script = "cat; echo one; echo two >&2; echo three; (sleep 100 &)";
+    let mut command = world.command(&["exec", "-T", "c", "sh", "-c", script]);
+    let status = command.stdin(fs::File::open(&input).unwrap()).stdout(open()).stderr(open()).status().unwrap();
+    assert!(status.success());
+    assert_eq!(fs::read_to_string(&log).unwrap(), "typed\none\ntwo\nthree\n");
+}
+
+#[test]
+fn devices_and_calls_that_nothing_needs_are_closed() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("closed-calls", &["socketcall"], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let console = world.run(&["exec", "-T", "c", "sh", "-c", "mknod /tmp/console c 5 1; : > /tmp/console"]);
+    assert!(console.code != 0 && console.err.contains("not permitted"), "{console:?}");
+    for result in world.exec("c", "socketcall").lines() {
+        assert_eq!(result, "-38", "a socket of a forbidden family by socketcall");
+    }
+    // A container sees its own cgroup as the root of each hierarchy, and no release agent.
+    let seen = world.exec("c", "find /sys/fs/cgroup -mindepth 2 -type d; find /sys/fs/cgroup -name release_agent; cut -d: -f3 /proc/self/cgroup | sort -u");
+    assert_eq!(seen, "/");
+}
+
+#[test]
+fn caches_belong_to_their_project() {
+    if !is_root() {
+        return;
+    }
+    let step = |command: &str, more: &str| {
+        format!(
+            "image \"i\" {{ from \"box\"; run \"{command}; true {}\" {{ mount cache=\"attack\" to=\"/cache\" {more}; }}; }}",
+            std::process::id()
+        )
+    };
+    let one = ground("cache-one", &[], &step("echo poison > /cache/x", ""));
+    one.ok(&["build"]);
+    let two = ground("cache-two", &[], &step("test ! -e /cache/x", ""));
+    two.ok(&["build"]);
+    // On purpose it works, on both sides.
+    let three = ground("cache-one", &[], &step("echo shared > /cache/y", "shared=#true"));
+    three.ok(&["build"]);
+    let four = ground("cache-two", &[], &step("grep shared /cache/y", "shared=#true"));
+    four.ok(&["build"]);
+}
+
+#[test]
+fn a_run_that_was_told_to_end_does() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("told", &[], r#"container "c" { image "box"; }"#);
+    let mut child = world.spawn(&["run", "-T", "c", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let started = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed().as_secs() > 20 {
+            child.kill().unwrap();
+            panic!("it did not end");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
