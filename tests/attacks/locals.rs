@@ -146,7 +146,7 @@ fn a_container_opens_no_file_of_the_host_anew() {
         fs::write(&log, "the host's log\n").unwrap();
         fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
         let open = || fs::OpenOptions::new().append(true).open(&log).unwrap();
-        let script = "dd if=/proc/self/fd/1 2>/dev/null | head -c 20 | tr a-z A-Z; : > /proc/self/fd/1; : > /proc/self/fd/0; echo told; echo error >&2; echo last";
+        let script = "dd if=/proc/$$/fd/1 2>/dev/null | head -c 20 | tr a-z A-Z; : > /proc/$$/fd/1; : > /proc/$$/fd/0; echo told; echo error >&2; echo last";
         let mut command = world.command(&[words, &["sh", "-c", script]].concat());
         command.stdin(fs::File::open(&log).unwrap()).stdout(open()).stderr(open());
         let started = std::time::Instant::now();
