@@ -3,7 +3,7 @@
 use super::config::{Bundle, flag, options};
 use super::init::{self, Init};
 use super::state::{Container, Status, began, check_id};
-use super::{hooks, listener, resources};
+use super::{confine, hooks, listener, resources};
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::now_ms;
 use crate::runtime::{self, Cgroup};
@@ -29,6 +29,8 @@ pub struct Creation<'a> {
     pub console: Option<UnixStream>,
     pub systemd_cgroup: bool,
     pub no_pivot: bool,
+    /// Whether it gets a session keyring of its own.
+    pub keyring: bool,
     /// Descriptors from 3 on that the program keeps.
     pub preserve: u32,
 }
@@ -49,6 +51,7 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
         (Some(_), false) => return Err(Fault::new("there is a --console-socket, and the process has no terminal")),
         (None, false) => None,
     };
+    confine::check(&bundle.spec)?;
     if let Some(process) = bundle.spec.process() {
         init::check_capabilities(process).map_err(|error| Fault::new(error.to_string()))?;
     }
@@ -173,6 +176,7 @@ fn begin(
         console,
         start,
         no_pivot: creation.no_pivot,
+        keyring: creation.keyring,
         preserve: creation.preserve,
         cgroup,
         cgroup_path: &container.cgroup,

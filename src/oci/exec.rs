@@ -1,5 +1,6 @@
 //! A further process in a container made here.
 
+use super::confine;
 use super::init::{become_process, execute, find, personality, prepare, terminal};
 use super::listener::{self, Listener};
 use super::state::{Container, Status};
@@ -46,6 +47,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     };
     let spec = container.spec()?;
     let filter = listener::filter(spec)?;
+    confine::check_process(process)?;
     let cgroup = container
         .cgroup()
         .below(crate::runtime::host(), &execution.below)
@@ -79,8 +81,11 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     let rest = flags.difference(CloneFlags::CLONE_NEWPID);
     let pid = match sys::clone_process(0, entrance.as_ref()).doing(|| "cannot start a process".into())? {
         Side::Child => {
-            let inside = || -> io::Result<()> {
+            let mut proc = None;
+            let mut inside = || -> io::Result<()> {
                 cgroup.enter(entrance.is_some())?;
+                sys::new_session_keyring()?;
+                proc = Some(sys::open_folder(std::path::Path::new("/proc"))?);
                 // Until its score is set from outside.
                 sys::receive_with(&far_line, &mut [0])
                     .and_then(|(length, _)| if length == 1 { Ok(()) } else { Err(io::Error::other("the runtime is gone")) })?;
@@ -105,7 +110,8 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
                     Ok(ready) => {
                         sys::set_umask(process.user().umask().unwrap_or(0o022));
                         let begun = sys::close_on_exec_from(3 + i32::try_from(execution.preserve).unwrap_or(0))
-                            .and_then(|()| become_process(process, filter.as_ref(), &far_line));
+                            .and_then(|()| proc.ok_or_else(|| io::Error::other("the host's /proc is gone")))
+                            .and_then(|proc| become_process(process, filter.as_ref(), &far_line, &proc));
                         match begun {
                             Ok(()) => execute(process, &ready),
                             Err(error) => error.into(),

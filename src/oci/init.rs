@@ -1,6 +1,7 @@
 //! The process in the new namespaces: assembles the root, waits, becomes the program.
 
 use super::config::{Bundle, flag, mask, options};
+use super::confine;
 use super::hooks;
 use super::listener;
 use super::state::{State, Status};
@@ -28,6 +29,8 @@ pub struct Init<'a> {
     pub console: Option<UnixStream>,
     pub start: UnixListener,
     pub no_pivot: bool,
+    /// Whether it gets a session keyring of its own.
+    pub keyring: bool,
     pub preserve: u32,
     pub cgroup: &'a Cgroup,
     pub cgroup_path: &'a str,
@@ -104,6 +107,11 @@ fn life(mut init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespac
     let bundle = init.bundle;
     let spec = &bundle.spec;
     sys::hide()?;
+    if init.keyring {
+        sys::new_session_keyring()?;
+    }
+    // The host's own: that of the container is not ours to trust.
+    let proc = sys::open_folder(Path::new("/proc"))?;
     wait_for(line, b'G')?;
     for (kind, fd) in &init.joined {
         at("cannot join a namespace", sys::enter_namespace(fd, CloneFlags::from_bits_retain(flag(*kind))))?;
@@ -182,7 +190,7 @@ fn life(mut init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespac
     sys::set_umask(process.user().umask().unwrap_or(0o022));
     // The hooks run as the process does, behind its filter.
     let begun = at("cannot close descriptors", sys::close_on_exec_from(3 + i32::try_from(init.preserve).unwrap_or(0)))
-        .and_then(|()| become_process(process, init.filter.as_ref().filter(|_| asks.is_none()), &start))
+        .and_then(|()| become_process(process, init.filter.as_ref().filter(|_| asks.is_none()), &start, &proc))
         .and_then(|()| hooks::run(start_hooks, &state).map_err(|fault| io::Error::other(fault.chain())));
     let error: StartError = match begun {
         Ok(()) => execute(process, &ready),
@@ -258,7 +266,7 @@ fn kernel_place(root: &Root, to: &str) -> io::Result<OwnedFd> {
 }
 
 /// Mounts a tmpfs: with the mode of the folder that it covers, unless it has one, and if wanted with its content.
-fn mount_tmpfs(root: &Root, one: &Mount, to: &str) -> io::Result<OwnedFd> {
+fn mount_tmpfs(root: &Root, one: &Mount, to: &str, label: Option<&str>) -> io::Result<OwnedFd> {
     let found = options(one);
     let covered = match sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(covered) => Some(covered),
@@ -277,7 +285,7 @@ fn mount_tmpfs(root: &Root, one: &Mount, to: &str) -> io::Result<OwnedFd> {
     }
     let attributes = Attributes::of_flags(found.flags & !MsFlags::MS_RDONLY);
     let place = if to == "dev" { root.own_folder(to)? } else { root.folder(to)? };
-    let top = Detached::new("tmpfs", &data, attributes)?.attach(place)?;
+    let top = Detached::labelled("tmpfs", &data, attributes, label)?.attach(place)?;
     let copies = one.options().iter().flatten().any(|option| option == "tmpcopyup");
     if let (Some(covered), true) = (covered, copies) {
         at("cannot copy what it covers", copy_up(&through(&covered), &through(&top)))?;
@@ -351,7 +359,7 @@ fn mount(root: &Root, one: &Mount, tree: Option<Detached>, init: &Init, spread: 
             root.cgroups(&root.folder(&to)?, init.host, attributes, (!private).then_some(init.cgroup_path))?;
             return Ok(None);
         }
-        "tmpfs" => mount_tmpfs(root, one, &to)?,
+        "tmpfs" => mount_tmpfs(root, one, &to, confine::mount_label(&init.bundle.spec)?)?,
         "proc" | "sysfs" | "mqueue" => {
             let place = kernel_place(root, &to)?;
             match (Detached::new(&kind, &found.data, attributes), kind.as_str()) {
@@ -367,7 +375,12 @@ fn mount(root: &Root, one: &Mount, tree: Option<Detached>, init: &Init, spread: 
         }
         _ => {
             let source = one.source().clone().unwrap_or_else(|| PathBuf::from("none"));
-            root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &found.data)?;
+            let data = match confine::mount_label(&init.bundle.spec)? {
+                Some(label) if found.data.is_empty() => format!("context=\"{label}\""),
+                Some(label) => format!("{},context=\"{label}\"", found.data),
+                None => found.data.clone(),
+            };
+            root.mount(&source.to_string_lossy(), &to, &kind, found.flags, &data)?;
             sys::open_in_root(&root.fd, &to, OFlag::O_PATH)?
         }
     };
@@ -604,9 +617,10 @@ pub fn check_capabilities(process: &Process) -> io::Result<()> {
 }
 
 /// Takes on the process's identity, capabilities and filter; a filter's listener is sent over the line.
-pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStream) -> io::Result<()> {
+pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStream, proc: &OwnedFd) -> io::Result<()> {
     let promised = process.no_new_privileges() == Some(true);
     check_capabilities(process)?;
+    confine::confine(process, proc)?;
     if promised {
         sys::forbid_new_privileges()?;
     } else if let Some(filter) = filter {

@@ -8,6 +8,7 @@
 //! joins them; `listener` is for filters that ask a program beside the container; `state` is what is kept on disk; `resources` limits and counts.
 
 mod config;
+mod confine;
 mod create;
 mod exec;
 mod hooks;

@@ -84,6 +84,15 @@ impl Detached {
     /// # Errors
     /// Those of `fsopen(2)`, `fsconfig(2)` and `fsmount(2)`.
     pub fn new(kind: &str, options: &str, attributes: u64) -> io::Result<Self> {
+        Self::labelled(kind, options, attributes, None)
+    }
+
+    /// As [`new`](Self::new), with a label for all its files where SELinux asks for one.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn labelled(kind: &str, options: &str, attributes: u64, label: Option<&str>) -> io::Result<Self> {
+        let label = label.map(CString::new).transpose()?;
         let kind = CString::new(kind)?;
         let options = options.split(',').filter(|option| !option.is_empty());
         let options = options.map(|option| match option.split_once('=') {
@@ -91,7 +100,9 @@ impl Detached {
             None => Ok((CString::new(option)?, None)),
         });
         let options = options.collect::<io::Result<Vec<_>>>()?;
-        Self::configured(&kind, options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref())), attributes)
+        let options = options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
+        // A label has commas of its own.
+        Self::configured(&kind, options.chain(label.as_deref().map(|label| (c"context", Some(label)))), attributes)
     }
 
     /// A new file system of a kind with keys and their values; a key may stand several times.

@@ -231,3 +231,47 @@ fn a_run_that_was_told_to_end_does() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
+
+#[test]
+fn a_container_may_what_dockers_may_and_no_more() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("as-docker", &[], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let facts = include_str!("../docker/defaults.txt");
+    let of = |kind: &str| facts.lines().filter_map(|line| line.strip_prefix(kind)).map(str::to_owned).collect::<Vec<_>>();
+    // Bits of linux/capability.h.
+    let numbers = [
+        ("CHOWN", 0),
+        ("DAC_OVERRIDE", 1),
+        ("FOWNER", 3),
+        ("FSETID", 4),
+        ("KILL", 5),
+        ("SETGID", 6),
+        ("SETUID", 7),
+        ("SETPCAP", 8),
+        ("NET_BIND_SERVICE", 10),
+        ("NET_RAW", 13),
+        ("SYS_CHROOT", 18),
+        ("MKNOD", 27),
+        ("AUDIT_WRITE", 29),
+        ("SETFCAP", 31),
+    ];
+    let set =
+        of("capability ").iter().fold(0u64, |set, name| set | 1 << numbers.iter().find(|(known, _)| known == name).unwrap().1);
+    let sets = world.exec("c", "sed -n 's/^Cap\\(Bnd\\|Eff\\|Prm\\):.//p' /proc/self/status | sort -u");
+    assert_eq!(u64::from_str_radix(&sets, 16).unwrap(), set, "{sets}");
+    let mounts = world.exec("c", "cat /proc/self/mountinfo");
+    let covered = |path: &str| mounts.lines().any(|line| line.split(' ').nth(4) == Some(path));
+    for path in of("masked ") {
+        // What this kernel does not have needs no mask.
+        let there = fs::exists(&path).unwrap();
+        assert_eq!(covered(&path), there, "{path}");
+    }
+    for path in of("read-only ").iter().filter(|path| fs::exists(path).unwrap()) {
+        let line =
+            mounts.lines().find(|line| line.split(' ').nth(4) == Some(path)).unwrap_or_else(|| panic!("{path} can be written"));
+        assert!(line.split(' ').nth(5).unwrap().starts_with("ro,"), "{line}");
+    }
+}

@@ -91,7 +91,10 @@ type Leaf = Vec<(Vec<(u8, Compare)>, Action)>;
 pub fn compile(profile: &Profile) -> Vec<u8> {
     let mut program = vec![plain(LOAD, INTERFACE)];
     for (interface, numbers) in interfaces() {
-        let body = body(profile, numbers);
+        if interface == I386 && !profile.also.i386 {
+            continue;
+        }
+        let body = body(profile, interface, numbers);
         // Too far for a conditional jump's eight bits.
         program.push(test(IF_EQUAL, interface, 1, 0));
         program.push(plain(JUMP, u32::try_from(body.len()).unwrap_or(0)));
@@ -127,10 +130,12 @@ fn interfaces() -> Vec<(u32, Numbers)> {
     ]
 }
 
-fn body(profile: &Profile, numbers: Numbers) -> Vec<Instruction> {
+fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction> {
+    // Calls of x32 come by the interface of x86-64, with a bit of their own.
+    let closes_x32 = interface == X86_64 && !profile.also.x32;
     let mut leaves: BTreeMap<u32, Leaf> = BTreeMap::new();
     for rule in &profile.rules {
-        for number in rule.names.iter().flat_map(|name| numbers(name)) {
+        for number in rule.names.iter().flat_map(|name| numbers(name)).filter(|number| !closes_x32 || *number < X32) {
             let leaf = leaves.entry(number).or_default();
             // What holds without conditions goes before all that has some (libseccomp's order).
             if rule.arguments.is_empty() {
@@ -165,6 +170,9 @@ fn body(profile: &Profile, numbers: Numbers) -> Vec<Instruction> {
         next = number + 1;
     }
     push(next, unknown);
+    if closes_x32 {
+        push(X32, &vec![(Vec::new(), Action::KillProcess)]);
+    }
     let mut body = vec![plain(LOAD, NUMBER)];
     body.extend(tree(&ranges, profile.default));
     body
@@ -256,7 +264,7 @@ fn condition(index: u8, compare: Compare, left: usize) -> Vec<Instruction> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Rule;
+    use super::super::{Also, Rule};
     use super::*;
 
     /// Runs a program as the kernel would.
@@ -310,7 +318,7 @@ mod tests {
         ] {
             let rule =
                 Rule { names: vec!["read".into()], action: Action::Allow, arguments: vec![(5, compare), (0, Compare::Equal(1))] };
-            let program = compile(&Profile { default: Action::Errno(1), rules: vec![rule] });
+            let program = compile(&Profile { default: Action::Errno(1), rules: vec![rule], also: Also::BOTH });
             for (value, allowed) in cases {
                 let code = run(&program, X86_64, 0, [1, 0, 0, 0, 0, value]);
                 assert_eq!(code == Action::Allow.code(), allowed, "{compare:?} {value}");
@@ -322,7 +330,7 @@ mod tests {
             }
         }
         let rule = Rule { names: vec!["write".into()], action: Action::Allow, arguments: Vec::new() };
-        let program = compile(&Profile { default: Action::Errno(1), rules: vec![rule] });
+        let program = compile(&Profile { default: Action::Errno(1), rules: vec![rule], also: Also::BOTH });
         for number in [0, X32] {
             assert_eq!(run(&program, X86_64, number, [0; 6]), Action::Errno(1).code(), "{number:#x}");
         }
@@ -361,5 +369,113 @@ mod tests {
         assert_eq!(run(&none, X86_64, X32 | 165, [0; 6]), Action::Errno(1).code(), "mount of x32");
         assert_eq!(run(&none, AARCH64, 0, [0; 6]), Action::KillProcess.code());
         assert!(none.len() / 8 < 4096, "the kernel's longest program");
+    }
+
+    /// A fact of Docker's default profile (tests/docker/defaults.txt).
+    struct Fact {
+        holds: Box<dyn Fn(u64) -> bool>,
+        code: u32,
+        name: &'static str,
+        argument: Option<(usize, char, u64, u64)>,
+    }
+
+    fn facts() -> Vec<Fact> {
+        let lines = include_str!("../../../tests/docker/defaults.txt").lines().filter_map(|line| line.strip_prefix("call "));
+        lines
+            .map(|line| {
+                let words: Vec<&'static str> = line.split(' ').collect();
+                let bit = |name: &str| 1u64 << crate::model::capability::number(name).unwrap();
+                let holds: Box<dyn Fn(u64) -> bool> = match (words[0], words[0].strip_prefix('!')) {
+                    ("*", _) => Box::new(|_| true),
+                    (_, Some(name)) => Box::new({
+                        let bit = bit(name);
+                        move |set| set & bit == 0
+                    }),
+                    (name, None) => Box::new({
+                        let bit = bit(name);
+                        move |set| set & bit != 0
+                    }),
+                };
+                let code = match words[1].strip_prefix("errno=") {
+                    Some(number) => Action::Errno(number.parse().unwrap()).code(),
+                    None => Action::Allow.code(),
+                };
+                let argument = words.get(3).map(|text| {
+                    let at = text.find(['<', '=', '>', '&']).unwrap();
+                    let (value, masked) = text[at + 1..].split_once(':').unwrap_or((&text[at + 1..], "0"));
+                    let operator = text[at..].chars().next().unwrap();
+                    (text[..at].parse().unwrap(), operator, value.parse().unwrap(), masked.parse().unwrap())
+                });
+                Fact { holds, code, name: words[2], argument }
+            })
+            .collect()
+    }
+
+    /// What Docker's profile answers.
+    fn docker_says(facts: &[Fact], capabilities: u64, name: &str, arguments: [u64; 6]) -> u32 {
+        let fits = |fact: &&Fact| {
+            fact.name == name
+                && (fact.holds)(capabilities)
+                && fact.argument.is_none_or(|(index, operator, value, masked)| match operator {
+                    '<' => arguments[index] < value,
+                    '=' => arguments[index] == value,
+                    '>' => arguments[index] > value,
+                    _ => arguments[index] & value == masked,
+                })
+        };
+        facts.iter().find(fits).map_or(Action::Errno(1).code(), |fact| fact.code)
+    }
+
+    #[test]
+    fn our_profile_decides_as_dockers_does_for_every_call() {
+        let facts = facts();
+        let default = crate::model::capability::docker();
+        let singles = (0..41).map(|number| default | 1 << number);
+        // What a filter is asked about beyond the number: families, flags of clone, execution domains.
+        let mut probes: Vec<u64> = (0..64).chain((0..48).map(|bit| 1 << bit)).collect();
+        probes.extend([8, 0x2_0000, 0x2_0008, 0xffff_ffff, 0x7e02_0000, u64::MAX]);
+        // Families that nothing in a container needs; Docker has closed two of them.
+        let closed = |name: &str, first: u64| name == "socket" && !super::super::default::has_family(first);
+        let mut compared = 0;
+        for capabilities in std::iter::once(default).chain(singles).chain([u64::MAX >> 23]) {
+            let program = compile(&super::super::docker(capabilities));
+            for call in syscalls::x86_64::Sysno::iter() {
+                let name = call.name();
+                let asked = facts.iter().any(|fact| fact.name == name && fact.argument.is_some());
+                for first in probes.iter().take(if asked { probes.len() } else { 1 }) {
+                    let arguments = [*first, 0, 0, 0, 0, 0];
+                    let theirs = docker_says(&facts, capabilities, name, arguments);
+                    let ours = run(&program, X86_64, call as u32, arguments);
+                    let both_refuse = theirs != Action::Allow.code() && ours != Action::Allow.code();
+                    assert!(
+                        ours == theirs || both_refuse || closed(name, *first),
+                        "{name}({first:#x}) with {capabilities:#x}: {ours:#x}, Docker {theirs:#x}"
+                    );
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 20_000, "{compared}");
+    }
+
+    #[test]
+    fn interfaces_that_are_not_named_end_the_process() {
+        let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["read","write"],"action":"SCMP_ACT_ALLOW"}]}"#;
+        let only = compile(&Profile::parse(text, 0).unwrap());
+        let kill = Action::KillProcess.code();
+        assert_eq!(run(&only, X86_64, 0, [0; 6]), Action::Allow.code());
+        assert_eq!(
+            (run(&only, I386, 3, [0; 6]), run(&only, X86_64, X32, [0; 6]), run(&only, X86_64, X32 | 999, [0; 6])),
+            (kill, kill, kill)
+        );
+        let both =
+            compile(&Profile::parse(&text.replace("\"SCMP_ARCH_X86_64\"", "\"SCMP_ARCH_X86\",\"SCMP_ARCH_X32\""), 0).unwrap());
+        assert_eq!((run(&both, I386, 3, [0; 6]), run(&both, X86_64, X32, [0; 6])), (Action::Allow.code(), Action::Allow.code()));
+        let mapped = text.replace(
+            "\"architectures\":[\"SCMP_ARCH_X86_64\"]",
+            "\"archMap\":[{\"architecture\":\"SCMP_ARCH_X86_64\",\"subArchitectures\":[\"SCMP_ARCH_X86\"]}]",
+        );
+        let mapped = compile(&Profile::parse(&mapped, 0).unwrap());
+        assert_eq!((run(&mapped, I386, 3, [0; 6]), run(&mapped, X86_64, X32, [0; 6])), (Action::Allow.code(), kill));
     }
 }

@@ -3,7 +3,7 @@
 //! As of moby/profiles, `seccomp/default.json` at 02e898b1 (2026). Calls that neither x86-64, i386 nor
 //! aarch64 has are left out: they have no number here.
 
-use super::{Action, Compare, Profile, Rule, kernel_is_at_least};
+use super::{Action, Also, Compare, Profile, Rule, kernel_is_at_least};
 use crate::model::capability;
 
 /// Calls that everybody may make.
@@ -77,6 +77,12 @@ const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// `CLONE_NEW*`, but for the new time namespace, which clone(2) cannot ask for.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
+/// Whether sockets may be of an address family.
+#[cfg(test)]
+pub(super) fn has_family(family: u64) -> bool {
+    family < 12 || FAMILIES.contains(&family)
+}
+
 /// The profile for a set of capabilities.
 pub fn docker(capabilities: u64) -> Profile {
     let has = |name: &str| capability::number(name).is_some_and(|number| capabilities & 1 << number != 0);
@@ -115,5 +121,5 @@ pub fn docker(capabilities: u64) -> Profile {
         // ENOSYS, so that C libraries fall back to clone(2), whose flags can be looked at.
         rules.push(Rule { names: names("clone3"), action: Action::Errno(38), arguments: Vec::new() });
     }
-    Profile { default: Action::Errno(1), rules }
+    Profile { default: Action::Errno(1), rules, also: Also::BOTH }
 }

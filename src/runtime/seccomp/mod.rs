@@ -102,6 +102,24 @@ pub struct Rule {
 pub struct Profile {
     pub default: Action,
     pub rules: Vec<Rule>,
+    /// Which interfaces of the kernel may be used beside the machine's own; a call by another ends the process.
+    pub also: Also,
+}
+
+/// Older interfaces of a 64-bit kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Also {
+    pub i386: bool,
+    pub x32: bool,
+}
+
+impl Also {
+    pub const BOTH: Self = Self { i386: true, x32: true };
+
+    fn of(names: &[String]) -> Self {
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        Self { i386: has("SCMP_ARCH_X86"), x32: has("SCMP_ARCH_X32") }
+    }
 }
 
 /// Docker's profile format (moby `profiles/seccomp`), which holds that of the OCI runtime
@@ -113,7 +131,20 @@ struct File {
     #[serde(default)]
     default_errno_ret: Option<u16>,
     #[serde(default)]
+    architectures: Option<Vec<String>>,
+    #[serde(default)]
+    arch_map: Option<Vec<FileArchitecture>>,
+    #[serde(default)]
     syscalls: Vec<FileRule>,
+}
+
+/// A machine, and the older interfaces that go with it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileArchitecture {
+    architecture: String,
+    #[serde(default)]
+    sub_architectures: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +187,7 @@ struct Condition {
 }
 
 /// Docker's name of this architecture.
+const NATIVE: &str = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 impl Profile {
@@ -196,7 +228,11 @@ impl Profile {
         if default == Action::Notify {
             return Err("SCMP_ACT_NOTIFY cannot be used as default action".into());
         }
-        Ok(Self { default, rules })
+        // Named by none, only the machine's own interface is let through, as libseccomp has it.
+        let mapped = file.arch_map.into_iter().flatten().filter(|one| one.architecture == NATIVE);
+        let named =
+            file.architectures.into_iter().flatten().chain(mapped.flat_map(|one| one.sub_architectures.unwrap_or_default()));
+        Ok(Self { default, rules, also: Also::of(&named.collect::<Vec<_>>()) })
     }
 }
 

@@ -29,6 +29,7 @@ pub fn creation<'a>(
         console,
         systemd_cgroup: arguments.systemd_cgroup,
         no_pivot: make.no_pivot,
+        keyring: !make.no_new_keyring,
         preserve: make.preserve_fds,
     }
 }

@@ -1,0 +1,101 @@
+//! Labels of AppArmor and SELinux: given to the process and its mounts, or refused where this kernel has none to give.
+//!
+//! Whoever asks for a label relies on it: passed over, a container would run unconfined and nobody would know.
+
+use crate::model::{Fault, Outcome};
+use crate::sys;
+use nix::fcntl::OFlag;
+use oci_spec::runtime::{Process, Spec};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// AppArmor's word for no profile.
+const UNCONFINED: &str = "unconfined";
+
+fn has_apparmor() -> bool {
+    // A kernel without it has no such file.
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+fn profile(process: &Process) -> Option<&str> {
+    process.apparmor_profile().as_deref().filter(|profile| !profile.is_empty())
+}
+
+fn label(process: &Process) -> Option<&str> {
+    process.selinux_label().as_deref().filter(|label| !label.is_empty())
+}
+
+/// The label of the container's own file systems, where SELinux is active.
+///
+/// # Errors
+/// A label with a character that would end it.
+pub fn mount_label(spec: &Spec) -> io::Result<Option<&str>> {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
+    match label {
+        Some(label) if label.contains(['"', '\\']) => Err(io::Error::other("linux.mountLabel has a quote in it")),
+        other => Ok(other),
+    }
+}
+
+/// Refuses labels of a configuration that this kernel cannot give.
+///
+/// # Errors
+/// The label, and why not.
+pub fn check(spec: &Spec) -> Outcome<()> {
+    if let Some(label) = mount_label(spec).map_err(|error| Fault::new(error.to_string()))?.filter(|_| !has_selinux()) {
+        return Err(no_selinux("linux.mountLabel", label));
+    }
+    spec.process().as_ref().map_or(Ok(()), check_process)
+}
+
+/// As [`check`], for a further process.
+///
+/// # Errors
+/// The label, and why not.
+pub fn check_process(process: &Process) -> Outcome<()> {
+    if let Some(profile) = profile(process).filter(|profile| *profile != UNCONFINED && !has_apparmor()) {
+        return Err(Fault::new(format!("process.apparmorProfile is {profile:?}, and AppArmor is not active in this kernel"))
+            .hint("take it out of the configuration; with podman or docker: --security-opt apparmor=unconfined"));
+    }
+    match label(process).filter(|_| !has_selinux()) {
+        Some(label) => Err(no_selinux("process.selinuxLabel", label)),
+        None => Ok(()),
+    }
+}
+
+fn no_selinux(what: &str, label: &str) -> Fault {
+    Fault::new(format!("{what} is {label:?}, and SELinux is not active on this machine"))
+        .hint("take it out of the configuration; with podman or docker: --security-opt label=disable")
+}
+
+/// Has the program that is executed next confined, by the host's own /proc (CVE-2025-52881).
+///
+/// # Errors
+/// A profile or label that the kernel does not know.
+pub fn confine(process: &Process, proc: &OwnedFd) -> io::Result<()> {
+    if let Some(profile) = profile(process).filter(|_| has_apparmor()) {
+        let own = write(proc, "self/attr/apparmor/exec", &format!("exec {profile}"));
+        // Before Linux 5.8 all modules shared one file.
+        let written = own.or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => write(proc, "self/attr/exec", &format!("exec {profile}")),
+            _ => Err(error),
+        });
+        sys::doing(&format!("cannot apply the AppArmor profile {profile:?}"), written)?;
+    }
+    match label(process) {
+        Some(label) => sys::doing(&format!("cannot apply the SELinux label {label:?}"), write(proc, "self/attr/exec", label)),
+        None => Ok(()),
+    }
+}
+
+fn write(proc: &OwnedFd, path: &str, text: &str) -> io::Result<()> {
+    // `self` is the kernel's own link in it.
+    let file = nix::fcntl::openat(proc, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    File::from(file).write_all(text.as_bytes())
+}

@@ -1,0 +1,110 @@
+//! The OCI face: what a configuration asks for is given or refused, never passed over.
+
+use crate::ground::{ground, is_root};
+use crate::world::{World, stead};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A bundle of the world's image, with a configuration changed by a script of `sed`.
+fn bundle(world: &World, change: impl Fn(&mut serde_json::Value)) -> PathBuf {
+    let folder = world.folder.with_file_name("bundle");
+    if !folder.exists() {
+        fs::create_dir_all(folder.join("rootfs")).unwrap();
+        crate::world::copy_folder(&world.folder.join("box/etc"), &folder.join("rootfs/etc"));
+        assert!(
+            Command::new("cp")
+                .args(["-a"])
+                .arg(world.folder.join("box/bin"))
+                .arg(folder.join("rootfs/"))
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let _ = fs::remove_file(folder.join("config.json"));
+    assert!(Command::new(stead()).args(["oci", "spec", "--bundle"]).arg(&folder).status().unwrap().success());
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+    config["process"]["terminal"] = false.into();
+    config["process"]["env"] = serde_json::json!(["PATH=/bin"]);
+    change(&mut config);
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    folder
+}
+
+fn run(world: &World, bundle: &PathBuf) -> Output {
+    let root = world.folder.with_file_name("oci");
+    Command::new(stead()).args(["oci", "--root"]).arg(root).args(["run", "--bundle"]).arg(bundle).arg("attack").output().unwrap()
+}
+
+#[test]
+fn labels_are_applied_or_refused() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("labels", &[], "");
+    let active = |path: &str, word: &str| fs::read_to_string(path).is_ok_and(|text| text.starts_with(word));
+    let apparmor = active("/sys/module/apparmor/parameters/enabled", "Y");
+    let selinux = fs::exists("/sys/fs/selinux/enforce").unwrap();
+    let say = serde_json::json!(["sh", "-c", "echo RAN"]);
+    for (place, key, label, known) in [
+        ("process", "apparmorProfile", "docker-default", false),
+        ("process", "selinuxLabel", "system_u:system_r:container_t:s0:c1,c2", selinux),
+        ("linux", "mountLabel", "system_u:object_r:container_file_t:s0:c1,c2", selinux),
+    ] {
+        let bundle = bundle(&world, |config| {
+            config["process"]["args"] = say.clone();
+            config[place][key] = label.into();
+        });
+        let output = run(&world, &bundle);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if known {
+            continue;
+        }
+        assert!(!output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("RAN"), "{key}: {output:?}");
+        assert!(errors.contains(key) || apparmor && errors.contains("AppArmor"), "{key}: {errors}");
+    }
+    // Without a label, or with the word for none, it runs.
+    let bundle = bundle(&world, |config| {
+        config["process"]["args"] = say.clone();
+        config["process"]["apparmorProfile"] = "unconfined".into();
+    });
+    assert!(String::from_utf8_lossy(&run(&world, &bundle).stdout).contains("RAN"));
+}
+
+#[test]
+fn interfaces_that_a_profile_does_not_name_end_the_process() {
+    if !is_root() || !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let world = ground("interfaces", &["socketcall"], "");
+    let attack = |architectures: serde_json::Value| {
+        let bundle = bundle(&world, |config| {
+            config["process"]["args"] = serde_json::json!(["socketcall"]);
+            config["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures,
+                "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]});
+        });
+        String::from_utf8_lossy(&run(&world, &bundle).stdout).into_owned()
+    };
+    // By i386's numbers the profile's own rules would not hold.
+    assert_eq!(attack(serde_json::json!(["SCMP_ARCH_X86_64"])), "");
+    assert_eq!(attack(serde_json::json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"])).lines().count(), 2);
+}
+
+#[test]
+fn the_kernels_folders_of_a_bundle_are_no_links() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("bundle-links", &[], "");
+    for name in ["proc", "sys", "dev"] {
+        let bundle = bundle(&world, |config| config["process"]["args"] = serde_json::json!(["sh", "-c", "echo RAN"]));
+        let place = bundle.join("rootfs").join(name);
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(bundle.join("rootfs/tmp/elsewhere")).unwrap();
+        std::os::unix::fs::symlink("/tmp/elsewhere", &place).unwrap();
+        let output = run(&world, &bundle);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("ordinary directory"), "{name}: {output:?}");
+        fs::remove_file(&place).unwrap();
+    }
+}
