@@ -19,8 +19,12 @@ impl Digest {
     /// The digest of a value's canonical JSON; every type used here serialises its maps in order.
     pub fn of_json(value: &impl Serialize) -> Self {
         let mut out = BufWriter::with_capacity(16 << 10, Hasher::default());
-        let _ = serde_json::to_writer(&mut out, value);
-        out.into_inner().unwrap_or_default().finish()
+        // Two values must never have one identity because neither could be written.
+        let written = serde_json::to_writer(&mut out, value);
+        match out.into_inner() {
+            Ok(hasher) if written.is_ok() => hasher.finish(),
+            _ => unreachable!("a value without a canonical JSON: {written:?}"),
+        }
     }
 
     /// Reads a digest with its kind in front, as descriptors have it (image-spec, descriptor.md).

@@ -167,7 +167,7 @@ fn begin(
     let joins_user = joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
     let sources = if flags & libc::CLONE_NEWNS != 0 { sources(bundle)? } else { Vec::new() };
     let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
-    let entrance = cgroup.entrance();
+    let entrance = cgroup.entrance().doing(|| "cannot enter the container's cgroup".into())?;
     let init = Init {
         bundle,
         host,
@@ -205,8 +205,8 @@ fn begin(
     }
     step(&line, b"G", b'M', container)?;
     let state = container.state(Status::Creating);
-    hooks::run(container.hooks("prestart"), &state)?;
-    hooks::run(container.hooks("createRuntime"), &state)?;
+    hooks::run(container.hooks("prestart")?, &state)?;
+    hooks::run(container.hooks("createRuntime")?, &state)?;
     step(&line, format!("H{state}").as_bytes(), b'R', container)?;
     container.save()?;
     if let Some(path) = &creation.pid_file {
@@ -317,7 +317,7 @@ pub fn start(container: &Container) -> Outcome<()> {
     if !said.is_empty() {
         return Err(Fault::new(String::from_utf8_lossy(&said).into_owned()));
     }
-    hooks::run(container.hooks("poststart"), &container.state(Status::Running)).inspect_err(|_| {
+    hooks::run(container.hooks("poststart")?, &container.state(Status::Running)).inspect_err(|_| {
         let _ = super::delete(container, true);
     })
 }

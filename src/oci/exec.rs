@@ -52,7 +52,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
         .cgroup()
         .below(crate::runtime::host(), &execution.below)
         .map_err(|error| Fault::caused("cannot exec in this cgroup", error))?;
-    let entrance = cgroup.entrance();
+    let entrance = cgroup.entrance().doing(|| "cannot enter the container's cgroup".into())?;
     let (line, far_line) = sys::message_pair().doing(|| "cannot make a socket".into())?;
     let (errors, far) = sys::pipe().doing(|| "cannot make a pipe".into())?;
     // Every namespace that is not this process's own.
@@ -129,7 +129,10 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     };
     drop((far, far_line));
     if let Some(score) = process.oom_score_adj() {
-        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
+        let set = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
+        set.doing(|| format!("cannot set oom_score_adj {score}")).inspect_err(|_| {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        })?;
     }
     let _ = sys::send_with(&line, b"G", &[]);
     listener::hear(&line, || Listener::of(container, Status::Running, pid)).inspect_err(|_| {

@@ -65,7 +65,11 @@ pub fn delete(container: &Container, force: bool) -> Outcome<()> {
     if container.processes().is_empty() || !container.is_apart() {
         container.cgroup().destroy().map_err(|error| Fault::caused("cannot remove the cgroup", error))?;
     }
-    let hooks = container.hooks("poststop");
+    let hooks = container.hooks("poststop").unwrap_or_else(|fault| {
+        // It must be possible to remove what is broken.
+        warn(&format!("its poststop hooks are not run: {}", fault.chain()));
+        Vec::new()
+    });
     container.forget();
     hooks::run_last(hooks, &container.state(Status::Stopped));
     Ok(())

@@ -132,8 +132,12 @@ impl Container {
         self.kept.get().ok_or_else(|| Fault::new("the container's configuration is gone"))
     }
 
-    pub fn hooks(&self, kind: &str) -> Vec<Hook> {
-        self.spec().map(|spec| super::hooks::of(spec, kind)).unwrap_or_default()
+    /// The hooks of a kind.
+    ///
+    /// # Errors
+    /// Those of [`spec`](Self::spec): hooks that are not known must not be passed over.
+    pub fn hooks(&self, kind: &str) -> Outcome<Vec<Hook>> {
+        self.spec().map(|spec| super::hooks::of(spec, kind))
     }
 
     /// Its first process, if it lives.

@@ -235,9 +235,9 @@ impl Cgroup {
                 .try_for_each(|rule| (&allow).write_all(rule.as_bytes()))
                 .map_err(failed);
         }
-        match self.entrance() {
+        match self.entrance()? {
             Some(folder) => sys::allow_devices(&folder, &rules).map_err(failed),
-            None => Ok(()),
+            None => Err(io::Error::other("this host has no cgroups, so its devices cannot be closed to the container")),
         }
     }
 
@@ -327,9 +327,9 @@ impl Cgroup {
                 Some(DeviceRule { character, major: major.parse().ok()?, minor: minor.parse().ok() })
             })
             .collect();
-        match self.entrance() {
+        match self.entrance()? {
             Some(folder) => sys::allow_devices(&folder, &allowed),
-            None => Ok(()),
+            None => Err(io::Error::other("this host has no cgroups, so its devices cannot be closed to the container")),
         }
     }
 
@@ -403,8 +403,13 @@ impl Cgroup {
     }
 
     /// The v2 folder, opened so that a process can be cloned into it.
-    pub fn entrance(&self) -> Option<OwnedFd> {
-        fs::File::open(self.v2.as_ref()?).ok().map(OwnedFd::from)
+    ///
+    /// # Errors
+    /// Those of opening it: without it nothing would be limited, nor any device closed.
+    pub fn entrance(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(folder) = &self.v2 else { return Ok(None) };
+        let opened = fs::File::open(folder).map(|folder| Some(OwnedFd::from(folder)));
+        sys::doing(&format!("cannot open the cgroup {}", folder.display()), opened)
     }
 
     /// Moves this process, which must have one thread, into the v1 hierarchies, and into v2 if it was not

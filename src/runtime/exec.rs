@@ -29,7 +29,7 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio,
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
     let cgroup = Cgroup::open(host, &container.cgroup);
-    let entrance = cgroup.entrance();
+    let entrance = cgroup.entrance()?;
     let pid = match sys::clone_process(0, entrance.as_ref())? {
         Side::Child => {
             let mut keep = vec![command.as_fd().as_raw_fd(), far_line.as_raw_fd(), far_errors.as_raw_fd()];
@@ -100,8 +100,12 @@ fn enter(
         }
         Ok(Side::Parent { pid, .. }) => {
             drop(stdio);
-            let _ = sys::close_all_but(&[]);
+            // It only waits: what it holds would keep the caller's streams open.
+            if let Err(error) = sys::close_all_but(&[]) {
+                return error.into();
+            }
             for number in 0..3 {
+                // One that was closed before is closed.
                 let _ = nix::unistd::close(number);
             }
             let status = sys::wait_for(pid).map_or(137, sys::Ended::status);

@@ -72,7 +72,7 @@ pub fn start(
     if !spec.host_pid {
         namespaces |= libc::CLONE_NEWPID;
     }
-    let entrance = cgroup.entrance();
+    let entrance = cgroup.entrance()?;
     let (guard_pid, guard_fd) = match sys::clone_process(namespaces, entrance.as_ref())? {
         Side::Child => guard::run(spec, contents, stdio, host, (cgroup, entrance.is_some()), far_line, far_errors),
         Side::Parent { pid, pidfd } => (pid, pidfd),
