@@ -4,7 +4,8 @@
 
 use crate::fetch::Place;
 use crate::lock::stanzas;
-use crate::model::{Fault, Outcome};
+use crate::model::kdl_text::{self, Limits};
+use crate::model::{Fault, Outcome, bounds};
 use crate::spec::Project;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -123,9 +124,10 @@ impl Mirrors {
 
 fn configured(path: &Path) -> Vec<Place> {
     let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
-    let Ok(document) = kdl::KdlDocument::parse_v2(&text) else { return Vec::new() };
+    let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
+    let Ok(read) = kdl_text::read(&text, limits) else { return Vec::new() };
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let nodes = document.nodes().iter().filter(|node| node.name().value() == "mirror");
+    let nodes = read.document.nodes().iter().filter(|node| node.name().value() == "mirror");
     nodes
         .flat_map(|node| node.entries())
         .filter_map(|entry| entry.value().as_string())

@@ -1,7 +1,8 @@
 //! `stead.lock`: KDL, one line an entry, in a stable order, so that its diffs are small.
 
 use super::{IndexLock, Lock, LockedPackage, StepLock, SuiteLock};
-use crate::model::{Digest, Name, PLATFORM};
+use crate::model::kdl_text::{self, Kind, Limits};
+use crate::model::{Digest, Name, PLATFORM, bounds};
 use kdl::{KdlDocument, KdlNode};
 use std::fmt::Write as _;
 
@@ -71,12 +72,14 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
         let message = "a merge left its conflict markers here; take either side, then run `stead update`".into();
         return Err(LockError { line: at + 1, message });
     }
-    let document = KdlDocument::parse_v2(text).map_err(|error| {
-        let offset = error.diagnostics.first().map_or(0, |found| found.span.offset());
-        LockError {
-            line: line_of(offset),
-            message: "this is not KDL; restore the file, or delete it and run `stead update`".into(),
-        }
+    let limits = Limits { nesting: bounds::LOCK_NESTING, parts: bounds::LOCK_PARTS };
+    let document = kdl_text::read(text, limits).map(|read| read.document).map_err(|wrong| {
+        let first = wrong.first();
+        let message = match first.filter(|first| matches!(first.kind, Kind::TooDeep | Kind::TooMany)) {
+            Some(first) => format!("{}, and no lock is like that; restore the file from git", first.message),
+            None => "this is not KDL; restore the file, or delete it and run `stead update`".into(),
+        };
+        LockError { line: line_of(first.map_or(0, |first| first.offset)), message }
     })?;
     let mut lock = Lock::default();
     for node in document.nodes() {
@@ -206,6 +209,10 @@ mod tests {
     #[test]
     fn damage_is_told_with_its_line() {
         assert_eq!(parse("lock version=1\n<<<<<<< HEAD\n").unwrap_err().line, 2);
+        let deep = format!("lock version=1\n{}", "a {".repeat(5000));
+        assert!(parse(&deep).is_err_and(|error| error.line == 2 && error.message.contains("deeper")));
+        let taken_out = format!("lock version=1\n{}{}", "a /- {".repeat(22), "}".repeat(22));
+        assert!(parse(&taken_out).is_err_and(|error| error.line == 2 && error.message.contains("deeper")));
         assert!(parse("lock version=2").unwrap_err().message.contains("newer"));
         assert!(parse("lock version=1\nimage \"a\"").unwrap_err().message.contains("damaged"));
     }

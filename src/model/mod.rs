@@ -3,27 +3,34 @@
 //! Nothing here touches the machine. Each type parses its own text form and prints it back; what a
 //! value *means* is left to the rooms above.
 
+pub mod bounds;
 pub mod capability;
 mod digest;
 mod duration;
 mod fault;
 mod git_repository;
+pub mod kdl_text;
 mod layer;
 mod mode;
 mod name;
+mod pattern;
 mod place;
 mod reference;
 mod size;
 mod subnet;
+mod text;
 
+pub use bounds::Amount;
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
 pub use fault::{Context, Fault, Outcome};
 pub use git_repository::{GitRepository, without_login};
 pub use layer::{EPOCH, LayerInfo, PATH, PLATFORM, StoredBlob};
 pub use mode::Mode;
-pub use name::{Name, nearest, pattern_matches};
+pub use name::{Name, nearest};
+pub use pattern::{Pattern, pattern_matches};
 pub use place::Place;
 pub use reference::{DOCKER_HUB, Reference};
 pub use size::Size;
 pub use subnet::Subnet;
+pub use text::text_of;

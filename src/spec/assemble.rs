@@ -8,8 +8,8 @@ use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::tree::{Entry, Tree, Value, parse};
 use super::{Severity, Sources};
-use crate::model::{Place, nearest};
-use std::collections::BTreeMap;
+use crate::model::{Amount, Place, bounds, nearest};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A project's nodes, ready to be decoded.
 pub struct Assembled {
@@ -21,9 +21,10 @@ pub struct Assembled {
 }
 
 pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut Sink) -> Assembled {
-    let mut files = BTreeMap::new();
-    let mut trail = Vec::new();
-    let raw = read(file, None, sources, &mut files, &mut trail, sink);
+    let (files, trail, known) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+    let mut reading = Reading { sources, sink, files, trail, known, length: 0, parts: 0, full: false };
+    let raw = reading.file(file, None);
+    let files = reading.files;
     let nodes = grammar::check(raw, TOP, "a project", sink);
     let mut env = BTreeMap::new();
     let values = parameters(&nodes, choices, sources, &mut env, sink);
@@ -47,53 +48,108 @@ pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut
             unused_profiles = true;
         }
     }
+    let mut parameters = Parameters { values, put_in: 0 };
     for node in &mut nodes {
-        substitute(node, TOP, &values, sink);
+        substitute(node, TOP, &mut parameters, sink);
     }
     Assembled { nodes, files, env, unused_profiles }
 }
 
-/// Reads a file and, in place of each `include`, the file it names.
-fn read(
-    file: &str,
-    from: Option<&Place>,
-    sources: &dyn Sources,
-    files: &mut BTreeMap<String, String>,
-    trail: &mut Vec<String>,
-    sink: &mut Sink,
-) -> Vec<Tree> {
-    let start = || from.cloned().unwrap_or(Place { file: file.to_owned(), line: 1, offset: 0, length: 0 });
-    if trail.iter().any(|open| open == file) {
-        sink.push(Diagnostic::error(
-            "include-cycle",
-            start(),
-            format!("`{file}` includes itself: {} → {file}", trail.join(" → ")),
-        ));
-        return Vec::new();
-    }
-    let text = match sources.read(file) {
-        Ok(text) => text,
-        Err(why) => {
-            sink.push(Diagnostic::error("unreadable", start(), format!("cannot read `{file}`: {why}")));
+/// The files of a project while they are read.
+struct Reading<'a> {
+    sources: &'a dyn Sources,
+    sink: &'a mut Sink,
+    files: BTreeMap<String, String>,
+    /// The files that are open, each included by the one before it, with their identities.
+    trail: Vec<(String, String)>,
+    /// The identities of all that were read: each is read once.
+    known: BTreeSet<String>,
+    /// Bytes and nodes so far.
+    length: usize,
+    parts: usize,
+    /// Whether there is too much of it, which was told.
+    full: bool,
+}
+
+impl Reading<'_> {
+    /// Reads a file and, in place of each `include`, the file it names.
+    fn file(&mut self, file: &str, from: Option<&Place>) -> Vec<Tree> {
+        let start = from.cloned().unwrap_or(Place { file: file.to_owned(), line: 1, offset: 0, length: 0 });
+        let identity = self.sources.identity(file);
+        if self.trail.iter().any(|(_, open)| *open == identity) {
+            let trail: Vec<&str> = self.trail.iter().map(|(file, _)| file.as_str()).collect();
+            let message = format!("`{file}` includes itself: {} → {file}", trail.join(" → "));
+            self.sink.push(Diagnostic::error("include-cycle", start, message));
             return Vec::new();
         }
-    };
-    let parsed = parse(file, &text, sink);
-    files.insert(file.to_owned(), text);
-    trail.push(file.to_owned());
-    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut nodes = Vec::new();
-    for tree in parsed {
-        match (tree.name.as_str(), tree.args.first().map(|entry| (&entry.value, &entry.place))) {
-            ("include", Some((Value::Text(path), place))) => {
-                let path = if folder.is_empty() { path.clone() } else { format!("{folder}/{path}") };
-                nodes.extend(read(&path, Some(place), sources, files, trail, sink));
+        if self.full || self.known.contains(&identity) {
+            return Vec::new();
+        }
+        if self.known.len() >= bounds::INCLUDES {
+            self.too_much(start, format!("a project has at most {} files", bounds::INCLUDES));
+            return Vec::new();
+        }
+        let text = match self.sources.read(file) {
+            Ok(text) => text,
+            Err(why) => {
+                self.sink.push(Diagnostic::error("unreadable", start, format!("cannot read `{file}`: {why}")));
+                return Vec::new();
             }
-            _ => nodes.push(tree),
+        };
+        self.length += text.len();
+        if self.length > bounds::PROJECT_TEXT {
+            let most = Amount::Bytes(bounds::PROJECT_TEXT as u64);
+            self.too_much(start, format!("the files of a project have at most {most} together"));
+            return Vec::new();
+        }
+        let parsed = parse(file, &text, self.sink);
+        self.parts += parsed.iter().map(Tree::parts).sum::<usize>();
+        if self.parts > bounds::PROJECT_PARTS {
+            let message = format!("the files of a project have at most {} nodes and values together", bounds::PROJECT_PARTS);
+            self.too_much(start, message);
+            return Vec::new();
+        }
+        self.known.insert(identity.clone());
+        self.files.insert(file.to_owned(), text);
+        self.trail.push((file.to_owned(), identity));
+        let nodes = self.included(file, parsed);
+        self.trail.pop();
+        nodes
+    }
+
+    fn included(&mut self, file: &str, parsed: Vec<Tree>) -> Vec<Tree> {
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut nodes = Vec::new();
+        for tree in parsed {
+            match (tree.name.as_str(), tree.args.first().map(|entry| (&entry.value, &entry.place))) {
+                ("include", Some((Value::Text(path), place))) => {
+                    let whole = folder.is_empty() || path.starts_with('/');
+                    let path = if whole { path.clone() } else { format!("{folder}/{path}") };
+                    nodes.extend(self.file(&path, Some(place)));
+                }
+                _ => nodes.push(tree),
+            }
+        }
+        nodes
+    }
+
+    fn too_much(&mut self, place: Place, message: String) {
+        self.full = true;
+        self.sink.push(Diagnostic::error("too-many-includes", place, message).help("leave out what does not belong to it"));
+    }
+}
+
+/// A path without `.` and `NAME/..`, as far as its text says.
+pub fn tidy(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        match parts.last() {
+            Some(last) if part == ".." && *last != ".." => drop(parts.pop()),
+            _ => parts.push(part),
         }
     }
-    trail.pop();
-    nodes
+    let root = if path.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", parts.join("/"))
 }
 
 fn text_arg(tree: &Tree) -> Option<&str> {
@@ -161,10 +217,17 @@ pub fn plain(value: &Value) -> String {
 /// Lays a profile's nodes over the project's: a node of the same name and first argument is merged,
 /// any other is added.
 fn overlay(base: &mut Vec<Tree>, over: Vec<Tree>, rows: &'static [Node]) {
+    let key = |tree: &Tree, row: &Node| (tree.name.clone(), if row.many { identity(tree) } else { None });
+    let mut known = BTreeMap::new();
+    for (at, tree) in base.iter().enumerate() {
+        if let Some(row) = row(rows, &tree.name) {
+            known.entry(key(tree, row)).or_insert(at);
+        }
+    }
     for tree in over {
         let Some(row) = row(rows, &tree.name) else { continue };
-        let same = |other: &Tree| other.name == tree.name && (!row.many || identity(other) == identity(&tree));
-        match base.iter_mut().find(|other| same(other)) {
+        let at = *known.entry(key(&tree, row)).or_insert(base.len());
+        match base.get_mut(at) {
             Some(target) if row.children.is_empty() => *target = tree,
             Some(target) => {
                 target.props.retain(|(name, _)| !tree.props.iter().any(|(other, _)| other == name));
@@ -187,8 +250,14 @@ fn identity(tree: &Tree) -> Option<String> {
     if tree.name == "mount" { keyed } else { first.or_else(|| Some(names())) }
 }
 
+/// The values of parameters, and how many bytes of them were put in.
+struct Parameters {
+    values: BTreeMap<String, Option<String>>,
+    put_in: usize,
+}
+
 /// Replaces `${name}` in every text, and checks what came out against the grammar.
-fn substitute(tree: &mut Tree, rows: &'static [Node], values: &BTreeMap<String, Option<String>>, sink: &mut Sink) {
+fn substitute(tree: &mut Tree, rows: &'static [Node], values: &mut Parameters, sink: &mut Sink) {
     let Some(row) = row(rows, &tree.name) else { return };
     for (index, entry) in tree.args.iter_mut().enumerate() {
         let kind = row.args.get(index).or(row.rest.as_ref()).map(|arg| arg.kind);
@@ -203,7 +272,8 @@ fn substitute(tree: &mut Tree, rows: &'static [Node], values: &BTreeMap<String, 
     }
 }
 
-fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, values: &BTreeMap<String, Option<String>>, sink: &mut Sink) {
+fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Parameters, sink: &mut Sink) {
+    let values = &parameters.values;
     let Value::Text(text) = &entry.value else { return };
     if !text.contains("${") {
         return;
@@ -228,7 +298,20 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, values: &BTreeMap<Str
         };
         let name = &rest[at + 2..at + end];
         match values.get(name) {
-            Some(value) => out.push_str(value.as_deref().unwrap_or_default()),
+            Some(value) => {
+                let value = value.as_deref().unwrap_or_default();
+                if parameters.put_in > bounds::SUBSTITUTED {
+                    return;
+                }
+                parameters.put_in += value.len();
+                if parameters.put_in > bounds::SUBSTITUTED {
+                    let most = Amount::Bytes(bounds::SUBSTITUTED as u64);
+                    let message = format!("parameters put more than {most} into the project");
+                    sink.push(Diagnostic::error("too-much-text", entry.place.clone(), message).help("give them shorter values"));
+                    return;
+                }
+                out.push_str(value);
+            }
             None => {
                 let shell = name.contains([':', '?', '+']);
                 let help = match nearest(name, values.keys().map(String::as_str)) {

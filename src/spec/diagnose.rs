@@ -3,6 +3,7 @@
 //! Owns the diagnostic and the sink that collects them. How they look on a terminal is `cli/ui`'s.
 
 use crate::model::Place;
+use crate::model::bounds::FINDINGS;
 use serde::Serialize;
 
 /// How bad it is.
@@ -64,26 +65,41 @@ impl Diagnostic {
     }
 }
 
-/// Collects every finding.
+/// Collects findings; of very many, only that there are more is kept.
 #[derive(Default)]
-pub struct Sink(Vec<Diagnostic>);
+pub struct Sink {
+    found: Vec<Diagnostic>,
+    /// The first that was too many, and how many there are in all.
+    more: Option<(Diagnostic, usize)>,
+}
 
 impl Sink {
     /// Takes a finding.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        if self.found.len() < FINDINGS {
+            self.found.push(diagnostic);
+            return;
+        }
+        let (first, count) = self.more.get_or_insert_with(|| (diagnostic.clone(), 0));
+        *count += 1;
+        // An error is never lost behind warnings.
+        first.severity = first.severity.min(diagnostic.severity);
     }
 
     /// All so far.
     pub fn all(&self) -> &[Diagnostic] {
-        &self.0
+        &self.found
     }
 
     /// Everything found, in the order of the text, each once.
     pub fn finish(mut self) -> Vec<Diagnostic> {
-        self.0.sort_by(|a, b| (&a.place, a.code, &a.message).cmp(&(&b.place, b.code, &b.message)));
-        self.0.dedup_by(|a, b| a.place == b.place && a.message == b.message);
-        self.0
+        self.found.sort_by(|a, b| (&a.place, a.code, &a.message).cmp(&(&b.place, b.code, &b.message)));
+        self.found.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+        self.found.extend(self.more.map(|(first, count)| {
+            let more = Diagnostic::error("more", first.place, format!("{count} more were found, this among them"));
+            Diagnostic { severity: first.severity, ..more }
+        }));
+        self.found
     }
 }
 

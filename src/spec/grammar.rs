@@ -5,7 +5,9 @@
 
 use super::diagnose::{Diagnostic, Sink};
 use super::tree::{Entry, Tree, Value};
-use crate::model::{Name, Size, Span, Subnet, nearest};
+use crate::model::bounds::PATTERN;
+use crate::model::{Name, Place, Size, Span, Subnet, nearest};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// What a value may be.
@@ -17,6 +19,8 @@ pub enum Kind {
     Name,
     /// A path; what it is relative to stands in the documentation.
     Path,
+    /// A pattern of paths.
+    Pattern,
     /// A whole number in a range.
     Integer(i128, i128),
     /// A number greater than zero.
@@ -164,18 +168,22 @@ pub fn row(rows: &'static [Node], name: &str) -> Option<&'static Node> {
 /// Checks siblings against their rows and drops those that break them.
 pub fn check(trees: Vec<Tree>, rows: &'static [Node], parent: &str, sink: &mut Sink) -> Vec<Tree> {
     let mut kept: Vec<Tree> = Vec::new();
+    let mut once: BTreeMap<&'static str, Place> = BTreeMap::new();
     for tree in trees {
         let Some(row) = row(rows, &tree.name) else {
             sink.push(unknown_node(&tree, rows, parent));
             continue;
         };
-        if let Some(first) = kept.iter().find(|first| first.name == tree.name && !row.many) {
+        if let Some(first) = once.get(row.name) {
             sink.push(
                 Diagnostic::error("duplicate", tree.place.clone(), format!("`{}` stands twice in {parent}", tree.name))
-                    .other(first.place.clone(), "first here")
+                    .other(first.clone(), "first here")
                     .help("keep one of the two"),
             );
             continue;
+        }
+        if !row.many {
+            once.insert(row.name, tree.place.clone());
         }
         kept.push(check_one(tree, row, sink));
     }
@@ -259,11 +267,12 @@ fn first_line(example: &str) -> &str {
 
 fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
     let what = format!("`{}`", row.name);
-    for (index, (name, entry)) in tree.props.iter().enumerate() {
-        if let Some((_, first)) = tree.props[..index].iter().find(|(earlier, _)| earlier == name) {
+    let mut given: BTreeMap<&str, &Place> = BTreeMap::new();
+    for (name, entry) in &tree.props {
+        if let Some(first) = given.insert(name, &entry.place) {
             sink.push(
                 Diagnostic::error("duplicate", entry.place.clone(), format!("`{name}` is given twice"))
-                    .other(first.place.clone(), "first here")
+                    .other(first.clone(), "first here")
                     .help("keep one of the two"),
             );
         }
@@ -309,12 +318,15 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
     match (kind, value) {
         (_, Value::Text(text)) if text.contains("${") => Ok(()),
-        (Kind::Text | Kind::Path | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
+        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
             Err(("a NUL byte is not allowed".into(), None))
         }
+        (Kind::Path | Kind::Pattern, Value::Text(text)) if text.len() > PATTERN => {
+            Err((format!("a path has at most {PATTERN} bytes, and this has {}", text.len()), None))
+        }
         (Kind::Path, Value::Text(text)) if text.is_empty() => Err(("a path cannot be empty".into(), None)),
-        (Kind::Text | Kind::Path, Value::Text(_)) => Ok(()),
-        (Kind::Text | Kind::Path | Kind::Name, other) if !matches!(other, Value::Text(_)) => {
+        (Kind::Text | Kind::Path | Kind::Pattern, Value::Text(_)) => Ok(()),
+        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Name, other) if !matches!(other, Value::Text(_)) => {
             Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", other.written().trim_start_matches('#')))))
         }
         (Kind::Plain, Value::Null) => Err(("a value was expected".into(), Some("write \"\" for an empty one".into()))),
@@ -363,7 +375,7 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             let near = nearest(text.trim_matches(['"', '#']), words.iter().copied()).map(|near| format!("write \"{near}\""));
             Err((format!("one of {} was expected", quoted(words)), near))
         }
-        (Kind::Text | Kind::Path | Kind::Name, _) => Ok(()),
+        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Name, _) => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rows of the grammar table: every node of the language, with its documentation.
 
 use super::grammar::Kind::{
-    Address, Choice, Duration, Flag, Integer, Mode, Name, Number, Path, Permissions, Plain, Ports, Size, Subnet, Text,
+    Address, Choice, Duration, Flag, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports, Size, Subnet, Text,
 };
 use super::grammar::{Node, arg, needed, optional, prop};
 
@@ -154,7 +154,7 @@ const IMAGE: Node = Node::new(
         prop("docker", Flag, "as COPY does it: permissions stay, and a file goes into a folder that is there"),
     ])
     .children(&[
-        Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Text)]).rest("patterns", Text).many(),
+        Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many(),
         Node::new("text", "A file that stands here: its name and what it holds.", "text \"motd\" \"hello\\n\"").args(&[arg("name", Text), arg("content", Text)]).many(),
     ])
     .many(),
@@ -176,7 +176,7 @@ const IMAGE: Node = Node::new(
         prop("owner", Text, "user, or user:group, by name or number; root if not given"),
         prop("mode", Permissions, "permissions of the files"),
     ])
-    .children(&[Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Text)]).rest("patterns", Text).many()])
+    .children(&[Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many()])
     .many(),
     Node::new("run", "Runs a command: one string with `shell`, several directly. No network unless asked for.", "run \"make install\" network=#true")
         .args(&[arg("command", Text)])

@@ -17,6 +17,7 @@ mod project;
 mod reference;
 mod tree;
 
+pub use assemble::tidy;
 pub use convert::{kdl, text};
 pub use cross::is_namespaced;
 pub use diagnose::{Diagnostic, Severity, has_errors};
@@ -33,6 +34,10 @@ pub trait Sources {
     /// # Errors
     /// Why it cannot be read, in words.
     fn read(&self, path: &str) -> Result<String, String>;
+    /// What tells a file from all others, however its path is written.
+    fn identity(&self, path: &str) -> String {
+        assemble::tidy(path)
+    }
     /// An environment variable that a `param` names.
     fn env(&self, name: &str) -> Option<String>;
     /// What an image that is made elsewhere gives whoever starts from it; nothing where it is not known yet.

@@ -2,6 +2,7 @@
 
 use super::grammar::{Kind, Node};
 use super::language::TOP;
+use crate::model::bounds::{Bound, TABLE};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -17,7 +18,22 @@ pub fn reference() -> String {
     for node in TOP {
         section(node, 2, "", &mut out);
     }
+    limits(&mut out);
     out
+}
+
+fn limits(out: &mut String) {
+    out.push_str(
+        "\n## Limits\n\n\
+         What comes from elsewhere is bounded. All files of a project are ordinary files in its folder; links out of it, \
+         FIFOs and devices are refused. A secret, config, `env-file`, filter or key may lie elsewhere if its path is \
+         written absolute or with `..`. Ignore files, files of variables and all others that are text are UTF-8. \
+         A file that is included twice is read once.\n\n\
+         | what | limit | beyond |\n| --- | --- | --- |\n",
+    );
+    for Bound { what, limit, beyond } in TABLE {
+        let _ = writeln!(out, "| {what} | {limit} | {beyond} |");
+    }
 }
 
 fn section(node: &Node, level: usize, path: &str, out: &mut String) {
@@ -69,6 +85,7 @@ fn kind(kind: Kind) -> String {
         Kind::Text => "text".into(),
         Kind::Name => "name".into(),
         Kind::Path => "path".into(),
+        Kind::Pattern => "pattern of paths".into(),
         Kind::Integer(low, high) if high >= i128::from(i64::MAX) => format!("whole number from {low}"),
         Kind::Integer(low, high) => format!("whole number, {low} to {high}"),
         Kind::Number => "number above 0".into(),

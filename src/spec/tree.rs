@@ -4,13 +4,12 @@
 //! nodes mean is the grammar's business.
 
 use super::diagnose::{Diagnostic, Sink};
-use crate::model::Place;
-use kdl::{KdlDocument, KdlNode, KdlValue};
+use crate::model::kdl_text::{self, Kind, Limits, Wrong};
+use crate::model::{Place, bounds};
+use kdl::{KdlNode, KdlValue};
 
-/// Nesting that no project needs; the `kdl` crate's recursion would abort the process not far above.
-const DEEPEST: usize = 32;
 /// The longest file that is read, in bytes.
-pub const LONGEST: usize = 1 << 20;
+const LONGEST: usize = bounds::PROJECT_FILE as usize;
 
 /// A node: name, arguments, properties, children, and the places of each.
 #[derive(Clone, Debug)]
@@ -20,6 +19,13 @@ pub struct Tree {
     pub args: Vec<Entry>,
     pub props: Vec<(String, Entry)>,
     pub children: Vec<Tree>,
+}
+
+impl Tree {
+    /// How many nodes and values it is made of.
+    pub fn parts(&self) -> usize {
+        1 + self.args.len() + self.props.len() + self.children.iter().map(Self::parts).sum::<usize>()
+    }
 }
 
 /// An argument, or the value of a property.
@@ -86,43 +92,42 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
         );
         return Vec::new();
     }
-    if let Some(offset) = too_deep(text) {
-        sink.push(
-            Diagnostic::error("too-deep", source.place(offset, 1), format!("nested deeper than {DEEPEST} levels"))
-                .help("no node of the language nests this deep; look for a missing `}`"),
-        );
-        return Vec::new();
-    }
-    match KdlDocument::parse_v2(text) {
-        Ok(document) => document.nodes().iter().map(|node| convert(node, &source)).collect(),
+    match kdl_text::read(text, Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS }) {
+        Ok(read) => read.document.nodes().iter().map(|node| convert(node, &source, &read.plain)).collect(),
         Err(_) if text.trim_start().starts_with('{') => {
             let at = text.find('{').unwrap_or(0);
             let diagnostic = Diagnostic::error("syntax", source.place(at, 1), "this looks like JSON; a project file is KDL");
             sink.push(diagnostic.help("begin it with: project \"NAME\""));
             Vec::new()
         }
-        Err(_) if let Some((offset, word)) = joined(text) => {
-            let message = "a node begins here, and the one before it has not ended";
-            let diagnostic = Diagnostic::error("no-end", source.place(offset, word.len()), message);
-            sink.push(diagnostic.help(format!("write `}}; {word}`, or begin a new line")));
-            Vec::new()
-        }
-        Err(error) => {
-            let before = sink.all().len();
-            for found in &error.diagnostics {
-                let place = source.place(found.span.offset(), found.span.len());
-                sink.push(explain(&source, place, found.message.as_deref(), found.help.as_deref()));
-            }
-            if sink.all().len() == before {
-                sink.push(Diagnostic::error("syntax", source.place(0, 0), "this is not KDL"));
+        Err(wrong) => {
+            for wrong in wrong {
+                sink.push(told(&source, wrong));
             }
             Vec::new()
         }
     }
 }
 
+fn told(source: &Text, wrong: Wrong) -> Diagnostic {
+    let Wrong { kind, offset, length, message, help } = wrong;
+    let place = source.place(offset, length);
+    match kind {
+        Kind::Syntax => explain(source, place, &message, help.as_deref()),
+        Kind::Joined => {
+            let word = source.text[offset..].get(..length).unwrap_or_default();
+            Diagnostic::error("no-end", place, message).help(format!("write `}}; {word}`, or begin a new line"))
+        }
+        Kind::TooDeep => {
+            Diagnostic::error("too-deep", place, message).help("no node of the language nests this deep; look for a missing `}`")
+        }
+        Kind::TooMany => Diagnostic::error("too-many-nodes", place, message)
+            .help("move parts of it into files of their own and `include` them"),
+    }
+}
+
 /// One syntax error, with a better word for the mistakes that are habits from elsewhere.
-fn explain(source: &Text, place: Place, message: Option<&str>, help: Option<&str>) -> Diagnostic {
+fn explain(source: &Text, place: Place, message: &str, help: Option<&str>) -> Diagnostic {
     if let Some((offset, word)) = bare_word(source.text, &place) {
         let place = source.place(offset, word.len());
         return Diagnostic::error("bare-keyword", place, format!("`{word}` needs a `#` in KDL 2"))
@@ -139,8 +144,7 @@ fn explain(source: &Text, place: Place, message: Option<&str>, help: Option<&str
         return Diagnostic::error("comma", source.place(line_start + at, 1), "values are separated by spaces, not commas")
             .help("leave the comma out");
     }
-    let message = message.map_or_else(|| "this is not KDL".to_owned(), lower_first);
-    let diagnostic = Diagnostic::error("syntax", place, message);
+    let diagnostic = Diagnostic::error("syntax", place, lower_first(message));
     match help {
         Some(help) => diagnostic.help(lower_first(help)),
         None => diagnostic,
@@ -169,83 +173,8 @@ fn lower_first(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect()).trim_end_matches('.').to_owned()
 }
 
-/// The first byte at which braces or block comments nest too deep.
-fn too_deep(text: &str) -> Option<usize> {
-    let mut depth = 0usize;
-    look(text, |at, comments| {
-        match text.as_bytes()[at] {
-            b'{' if comments == 0 => depth += 1,
-            b'}' if comments == 0 => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        (depth > DEEPEST || comments > DEEPEST).then_some(at)
-    })
-}
-
-/// The first node that begins behind a brace on the same line, without anything between them, and its name.
-fn joined(text: &str) -> Option<(usize, &str)> {
-    look(text, |at, comments| {
-        let rest = text.get(at..)?.strip_prefix('}').filter(|_| comments == 0)?;
-        let next = rest.trim_start_matches([' ', '\t']);
-        let end = next.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(next.len());
-        let begins = next.starts_with(|c: char| c.is_ascii_alphabetic());
-        begins.then(|| (text.len() - next.len(), &next[..end]))
-    })
-}
-
-/// Shows bytes that are in no string and in no comment of a line, with how many other comments they are in.
-fn look<T>(text: &str, mut see: impl FnMut(usize, usize) -> Option<T>) -> Option<T> {
-    let bytes = text.as_bytes();
-    let (mut comments, mut i) = (0usize, 0);
-    while i < bytes.len() {
-        let rest = &bytes[i..];
-        if rest.starts_with(b"/*") {
-            comments += 1;
-            i += 1;
-        } else if rest.starts_with(b"*/") {
-            comments = comments.saturating_sub(1);
-            i += 1;
-        } else if comments == 0 && rest.starts_with(b"//") {
-            i += rest.iter().position(|c| *c == b'\n').unwrap_or(rest.len());
-            continue;
-        } else if comments == 0 && matches!(rest[0], b'"' | b'#') {
-            i += string_length(rest);
-            continue;
-        }
-        let found = see(i, comments);
-        if found.is_some() {
-            return found;
-        }
-        i += 1;
-    }
-    None
-}
-
-/// The length of the string, raw or multi-line, that starts here; 1 if none does.
-fn string_length(rest: &[u8]) -> usize {
-    let hashes = rest.iter().take_while(|c| **c == b'#').count();
-    let quotes = rest[hashes..].iter().take(3).take_while(|c| **c == b'"').count();
-    if quotes == 0 {
-        return hashes.max(1);
-    }
-    let quotes = if quotes == 3 { 3 } else { 1 };
-    let mut i = hashes + quotes;
-    while i < rest.len() {
-        if hashes == 0 && rest[i] == b'\\' {
-            i += 2;
-            continue;
-        }
-        let closes = rest[i..].iter().take(quotes).filter(|c| **c == b'"').count() == quotes
-            && rest.get(i + quotes..i + quotes + hashes).is_some_and(|end| end.iter().all(|c| *c == b'#'));
-        if closes {
-            return i + quotes + hashes;
-        }
-        i += 1;
-    }
-    1
-}
-
-fn convert(node: &KdlNode, source: &Text) -> Tree {
+/// A node as the crate read it from the plain text, which has blanks where the source has comments.
+fn convert(node: &KdlNode, source: &Text, plain: &str) -> Tree {
     let span = node.name().span();
     let mut tree = Tree {
         name: node.name().value().to_owned(),
@@ -255,7 +184,7 @@ fn convert(node: &KdlNode, source: &Text) -> Tree {
         children: Vec::new(),
     };
     for entry in node.entries() {
-        let (offset, length) = trimmed(source.text, entry.span().offset(), entry.span().len());
+        let (offset, length) = trimmed(plain, entry.span().offset(), entry.span().len());
         let place = source.place(offset, length);
         let value = match entry.value() {
             KdlValue::String(text) => Value::Text(text.clone()),
@@ -270,7 +199,7 @@ fn convert(node: &KdlNode, source: &Text) -> Tree {
         }
     }
     if let Some(children) = node.children() {
-        tree.children = children.nodes().iter().map(|child| convert(child, source)).collect();
+        tree.children = children.nodes().iter().map(|child| convert(child, source, plain)).collect();
     }
     tree
 }

@@ -1,7 +1,8 @@
 //! The user's own `config.kdl`.
 
 use super::{Identity, Mirror, Rule, Settings, damaged, line_of, place};
-use crate::model::{Fault, Outcome, nearest};
+use crate::model::kdl_text::{self, Limits};
+use crate::model::{Fault, Outcome, bounds, nearest};
 use kdl::{KdlDocument, KdlNode};
 use std::path::{Path, PathBuf};
 
@@ -45,10 +46,11 @@ impl Own<'_> {
     }
 
     fn document(&self) -> Outcome<KdlDocument> {
-        KdlDocument::parse_v2(self.text).map_err(|error| {
-            let first = error.diagnostics.first();
-            let why = first.and_then(|found| found.message.as_deref()).unwrap_or("this is not KDL");
-            let fault = self.fault(first.map_or(0, |found| found.span.offset()), why);
+        let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
+        kdl_text::read(self.text, limits).map(|read| read.document).map_err(|wrong| {
+            let first = wrong.first();
+            let fault =
+                self.fault(first.map_or(0, |found| found.offset), first.map_or("this is not KDL", |found| &found.message));
             match first.and_then(|found| found.help.as_deref()) {
                 Some(help) => fault.hint(help),
                 None => fault,

@@ -4,6 +4,7 @@ use super::stage::{Given, PREDEFINED, Stage, Stages, Surroundings, Values, argum
 use super::syntax::{Document, Instruction, is_heredoc, parse, raw_words};
 use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
+use crate::model::bounds::PATTERN;
 use crate::model::{Mode, Name, PATH, Place, Span, nearest};
 use crate::spec::decode::looks_secret;
 use crate::spec::diagnose::{Diagnostic, Sink};
@@ -373,6 +374,9 @@ impl<'a> Writer<'a> {
                 found
             }
         };
+        if let Some(long) = words.iter().chain(&copy.exclude).find(|word| word.len() > PATTERN) {
+            return Err(format!("a path has at most {PATTERN} bytes, and one here has {}", long.len()));
+        }
         let to = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| format!("{} wants sources and a target", one.name))?;
         if to.is_empty() {
             return Err(format!("the target of {} is empty", one.name));

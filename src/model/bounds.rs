@@ -1,0 +1,132 @@
+//! What is too much: the limits on what others give us, and the table of them in the manual.
+//!
+//! One list for all rooms. Whoever reads foreign bytes takes the limit from here, and gives it a row in [`TABLE`].
+
+use std::fmt;
+
+/// How much of something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Amount {
+    Bytes(u64),
+    Count(u64, &'static str),
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) if *bytes >= 1 << 20 && bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
+            Self::Bytes(bytes) if *bytes >= 1 << 10 && bytes % (1 << 10) == 0 => write!(f, "{} KiB", bytes >> 10),
+            Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
+            Self::Count(count, what) => write!(f, "{count} {what}"),
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    pub what: &'static str,
+    pub limit: Amount,
+    /// What happens beyond it.
+    pub beyond: &'static str,
+}
+
+/// The longest project file or included file, in bytes.
+pub const PROJECT_FILE: u64 = 1 << 20;
+/// The longest Dockerfile, in bytes.
+pub const DOCKERFILE: u64 = 16 << 20;
+/// The longest `stead.lock`, in bytes: some fifteen thousand packages.
+pub const LOCK_FILE: u64 = 4 << 20;
+/// The longest configuration file of a user, in bytes.
+pub const CONFIG_FILE: u64 = 1 << 20;
+/// The longest ignore file, in bytes.
+pub const IGNORE_FILE: u64 = 1 << 20;
+/// The most patterns of one ignore file.
+pub const IGNORE_PATTERNS: usize = 10_000;
+/// The longest pattern, and the longest path, in bytes: `PATH_MAX` of Linux, whose last byte is a NUL.
+pub const PATTERN: usize = 4095;
+/// The longest file of variables, in bytes.
+pub const ENV_FILE: u64 = 1 << 20;
+/// The longest secret or config, in bytes.
+pub const CONTENT: u64 = 16 << 20;
+/// The longest system call filter or key, in bytes.
+pub const SMALL_FILE: u64 = 1 << 20;
+/// The most files that a project includes, itself counted.
+pub const INCLUDES: usize = 256;
+/// The most text in all files of a project, in bytes.
+pub const PROJECT_TEXT: usize = 4 << 20;
+/// The most nodes and values in one file of KDL that people write.
+pub const PROJECT_PARTS: usize = 20_000;
+/// The same in a lock, where each package has eight.
+pub const LOCK_PARTS: usize = 200_000;
+/// The deepest block in a file of KDL that people write; no node of the language nests half as deep.
+pub const NESTING: usize = 32;
+/// The deepest block in a lock, which has two levels.
+pub const LOCK_NESTING: usize = 2;
+/// How deep things that are taken out by `/-` may stand in one another.
+pub const TAKEN_OUT: usize = 8;
+/// The most text that parameters put into a project, in bytes.
+pub const SUBSTITUTED: usize = 16 << 20;
+/// The most findings that are told at once.
+pub const FINDINGS: usize = 100;
+
+/// The limits, as the manual shows them.
+pub const TABLE: &[Bound] = &[
+    Bound {
+        what: "a project file, and each file that it includes",
+        limit: Amount::Bytes(PROJECT_FILE),
+        beyond: "`file-too-long`: split it",
+    },
+    Bound { what: "a project's files together", limit: Amount::Count(INCLUDES as u64, "files"), beyond: "`too-many-includes`" },
+    Bound {
+        what: "the text of a project's files together",
+        limit: Amount::Bytes(PROJECT_TEXT as u64),
+        beyond: "`too-many-includes`",
+    },
+    Bound { what: "blocks in blocks", limit: Amount::Count(NESTING as u64, "levels"), beyond: "`too-deep`" },
+    Bound {
+        what: "what `/-` takes out, inside of what `/-` takes out",
+        limit: Amount::Count(TAKEN_OUT as u64, "levels"),
+        beyond: "`too-deep`",
+    },
+    Bound {
+        what: "nodes and values of one file",
+        limit: Amount::Count(PROJECT_PARTS as u64, "parts"),
+        beyond: "`too-many-nodes`",
+    },
+    Bound { what: "text that parameters put in", limit: Amount::Bytes(SUBSTITUTED as u64), beyond: "`too-much-text`" },
+    Bound {
+        what: "findings told at once",
+        limit: Amount::Count(FINDINGS as u64, "findings"),
+        beyond: "the others come when these are mended",
+    },
+    Bound { what: "a Dockerfile", limit: Amount::Bytes(DOCKERFILE), beyond: "`unreadable`" },
+    Bound { what: "`stead.lock`", limit: Amount::Bytes(LOCK_FILE), beyond: "an error" },
+    Bound {
+        what: "nodes and values of `stead.lock`",
+        limit: Amount::Count(LOCK_PARTS as u64, "parts"),
+        beyond: "an error with the line",
+    },
+    Bound { what: "an ignore file", limit: Amount::Bytes(IGNORE_FILE), beyond: "an error; nothing is copied" },
+    Bound {
+        what: "patterns of an ignore file",
+        limit: Amount::Count(IGNORE_PATTERNS as u64, "patterns"),
+        beyond: "an error; nothing is copied",
+    },
+    Bound { what: "a path, or a pattern of paths", limit: Amount::Bytes(PATTERN as u64), beyond: "an error with the line" },
+    Bound { what: "an `env-file`", limit: Amount::Bytes(ENV_FILE), beyond: "an error" },
+    Bound { what: "the file of a `secret` or `config`", limit: Amount::Bytes(CONTENT), beyond: "an error" },
+    Bound { what: "a system call filter, a key", limit: Amount::Bytes(SMALL_FILE), beyond: "an error" },
+    Bound { what: "`config.kdl` of a user", limit: Amount::Bytes(CONFIG_FILE), beyond: "an error" },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_written_as_people_write_them() {
+        let all = [Amount::Bytes(16 << 20), Amount::Bytes(64 << 10), Amount::Bytes(4095), Amount::Count(3, "levels")];
+        assert_eq!(all.map(|amount| amount.to_string()), ["16 MiB", "64 KiB", "4095 bytes", "3 levels"]);
+    }
+}

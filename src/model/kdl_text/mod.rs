@@ -1,0 +1,441 @@
+//! KDL text before the `kdl` crate sees it.
+//!
+//! That crate recurses for every block, every part of a comment and every error that it goes on from, and reads
+//! what `/-` takes out twice at each level. So it is given nothing but well-formed text of bounded depth in which
+//! comments, what `/-` takes out and escaped ends of lines are blank. This is the one door to it: `clippy.toml`
+//! closes the others. The grammar is KDL 2.0.0, section "Full Grammar"; strings and numbers are `token`'s.
+
+mod token;
+
+use kdl::KdlDocument;
+use token::{is_newline, is_space};
+
+/// How much a text may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Blocks in blocks.
+    pub nesting: usize,
+    /// Nodes and values.
+    pub parts: usize,
+}
+
+/// What is wrong with a text, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wrong {
+    pub kind: Kind,
+    /// First byte.
+    pub offset: usize,
+    /// Length in bytes.
+    pub length: usize,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+/// What sort of thing it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Syntax,
+    /// A node follows another that has not ended.
+    Joined,
+    TooDeep,
+    TooMany,
+}
+
+impl Wrong {
+    fn new(offset: usize, length: usize, message: impl Into<String>) -> Self {
+        Self { kind: Kind::Syntax, offset, length, message: message.into(), help: None }
+    }
+
+    fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    fn kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+}
+
+/// A text that was read.
+#[derive(Debug)]
+pub struct Read {
+    pub document: KdlDocument,
+    /// The text with blanks in place of what means nothing; every byte stands where it stood.
+    pub plain: String,
+}
+
+/// The most errors that are told of one text.
+const ERRORS: usize = 16;
+
+/// Reads a text.
+///
+/// # Errors
+/// Everything that is wrong with it, at least one thing and at most sixteen.
+pub fn read(text: &str, limits: Limits) -> Result<Read, Vec<Wrong>> {
+    let plain = plain(text, limits)?;
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    match KdlDocument::parse_v2(&plain) {
+        Ok(document) => Ok(Read { document, plain }),
+        Err(error) => {
+            let told = error.diagnostics.iter().take(ERRORS).map(|found| {
+                let message = found.message.clone().unwrap_or_else(|| "this is not KDL".into());
+                Wrong { help: found.help.clone(), ..Wrong::new(found.span.offset(), found.span.len(), message) }
+            });
+            let told: Vec<Wrong> = told.collect();
+            Err(if told.is_empty() { vec![Wrong::new(0, 0, "this is not KDL")] } else { told })
+        }
+    }
+}
+
+/// A text with blanks in place of comments, of what is taken out, and of escaped ends of lines.
+fn plain(text: &str, limits: Limits) -> Result<String, Vec<Wrong>> {
+    let mut scanner = Scanner { text, at: 0, limits, parts: 0, open: Vec::new(), blank: Vec::new(), wrong: Vec::new() };
+    scanner.document();
+    if !scanner.wrong.is_empty() {
+        return Err(scanner.wrong);
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    for (from, to) in scanner.blank {
+        bytes[from..to].fill(b' ');
+    }
+    String::from_utf8(bytes).map_err(|_| vec![Wrong::new(0, 0, "this is not KDL")])
+}
+
+/// A node that is being read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    /// Where the `/-` stands that takes it out.
+    taken_out: Option<usize>,
+    block: Block,
+}
+
+/// What blocks a node has so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Block {
+    #[default]
+    None,
+    /// Only such as are taken out.
+    TakenOut,
+    Real,
+}
+
+/// A block that is open, and the node it belongs to.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    node: Node,
+    /// Where its brace stands.
+    brace: usize,
+    /// Where the `/-` stands that takes it out.
+    taken_out: Option<usize>,
+}
+
+struct Scanner<'t> {
+    text: &'t str,
+    at: usize,
+    limits: Limits,
+    parts: usize,
+    open: Vec<Open>,
+    /// What is to be blank; some of it may be in others.
+    blank: Vec<(usize, usize)>,
+    wrong: Vec<Wrong>,
+}
+
+type Step<T = ()> = Result<T, Wrong>;
+
+impl Scanner<'_> {
+    fn rest(&self) -> &str {
+        &self.text[self.at..]
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn starts(&self, text: &str) -> bool {
+        self.rest().starts_with(text)
+    }
+
+    fn document(&mut self) {
+        if self.starts("\u{feff}") {
+            self.at += '\u{feff}'.len_utf8();
+        }
+        loop {
+            match self.node() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(wrong) => {
+                    let goes_on = wrong.kind == Kind::Syntax || wrong.kind == Kind::Joined;
+                    self.at = self.at.max(wrong.offset);
+                    self.wrong.push(wrong);
+                    if !goes_on || self.wrong.len() >= ERRORS {
+                        return;
+                    }
+                    self.next_line();
+                }
+            }
+        }
+        // What follows from an earlier error is not told.
+        if self.wrong.is_empty() {
+            self.unclosed();
+        }
+    }
+
+    /// Goes on behind a line that is wrong; its braces are believed.
+    fn next_line(&mut self) {
+        let line = self.rest().find('\n').map_or(self.text.len(), |end| self.at + end);
+        for (at, c) in self.text[self.at..line].char_indices() {
+            match c {
+                '{' => self.open.push(Open { node: Node::default(), brace: self.at + at, taken_out: None }),
+                '}' => drop(self.open.pop()),
+                _ => {}
+            }
+        }
+        self.open.truncate(self.limits.nesting);
+        self.at = line;
+    }
+
+    fn unclosed(&mut self) {
+        let end = self.text.trim_end().len();
+        for open in self.open.iter().rev().take(ERRORS / 2) {
+            let brace = Wrong::new(open.brace, 1, "no closing '}' for child block");
+            self.wrong.push(brace);
+            if end > open.brace + 1 {
+                self.wrong.push(Wrong::new(open.brace + 1, end - open.brace - 1, "closing '}' was not found after nodes"));
+            }
+        }
+    }
+
+    /// Reads a node up to its block or its end, or the end of a block; whether there was one.
+    fn node(&mut self) -> Step<bool> {
+        self.line_space()?;
+        let node = match self.peek() {
+            None => return Ok(false),
+            Some('}') => {
+                let Some(open) = self.open.pop() else { return Err(Wrong::new(self.at, 1, "expected end of document")) };
+                self.at += 1;
+                self.blank.extend(open.taken_out.map(|from| (from, self.at)));
+                open.node
+            }
+            Some('{') => {
+                let wrong = Wrong::new(self.at, 1, "found child block instead of node name");
+                return Err(wrong.help("write the name of the node before its block"));
+            }
+            Some(_) => {
+                let taken_out = if self.starts("/-") { Some(self.take_out(None)?) } else { None };
+                self.part()?;
+                self.annotation()?;
+                if !self.value()? {
+                    return Err(Wrong::new(self.at, 0, "a node begins with its name, not with a number"));
+                }
+                Node { taken_out, block: Block::None }
+            }
+        };
+        self.tail(node)?;
+        Ok(true)
+    }
+
+    /// Reads the values of a node up to its block or its end.
+    fn tail(&mut self, node: Node) -> Step {
+        loop {
+            let spaced = self.space()?;
+            match self.peek() {
+                Some('{') => return self.block(node, None),
+                Some(c) if !ends_node(c) && !self.starts("//") => {
+                    if !spaced {
+                        return Err(Wrong::new(self.at, c.len_utf8(), "a space is missing here").help("put one before it"));
+                    }
+                }
+                _ => break,
+            }
+            if self.starts("/-") {
+                let from = self.take_out(node.taken_out)?;
+                if self.peek() == Some('{') {
+                    return self.block(node, Some(from));
+                }
+                self.entry(&node)?;
+                self.blank.push((from, self.at));
+            } else {
+                self.entry(&node)?;
+            }
+        }
+        let semicolon = usize::from(self.peek() == Some(';'));
+        // The end of what is taken out ends nothing else.
+        self.blank.extend(node.taken_out.map(|from| (from, self.at + semicolon)));
+        self.at += semicolon;
+        Ok(())
+    }
+
+    fn block(&mut self, mut node: Node, taken_out: Option<usize>) -> Step {
+        if taken_out.is_none() && node.block == Block::Real {
+            let wrong = Wrong::new(self.at, 1, "a node has one block");
+            return Err(wrong.help("put both into one, or name the node that this one belongs to"));
+        }
+        if taken_out.is_none() {
+            node.block = Block::Real;
+        } else if node.block == Block::None {
+            node.block = Block::TakenOut;
+        }
+        if self.open.len() >= self.limits.nesting {
+            let wrong = Wrong::new(self.at, 1, format!("nested deeper than {} levels", self.limits.nesting));
+            return Err(wrong.kind(Kind::TooDeep));
+        }
+        self.open.push(Open { node, brace: self.at, taken_out });
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Reads `/-` and the space behind it; where it stands comes back. `around` is that of the node it is in.
+    fn take_out(&mut self, around: Option<usize>) -> Step<usize> {
+        let from = self.at;
+        let open = self.open.iter();
+        let depth: usize =
+            open.map(|open| usize::from(open.taken_out.is_some()) + usize::from(open.node.taken_out.is_some())).sum();
+        if depth + usize::from(around.is_some()) >= super::bounds::TAKEN_OUT {
+            let message = format!("`/-` stands deeper than {} levels in what `/-` takes out", super::bounds::TAKEN_OUT);
+            return Err(Wrong::new(from, 2, message).kind(Kind::TooDeep));
+        }
+        self.at += 2;
+        self.line_space()?;
+        if self.starts("/-") || matches!(self.peek(), None | Some('}' | ';')) {
+            return Err(Wrong::new(from, 2, "`/-` takes out what follows it, and nothing does"));
+        }
+        Ok(from)
+    }
+
+    /// A value, or a name and its value.
+    fn entry(&mut self, node: &Node) -> Step {
+        if node.block != Block::None {
+            let length = self.rest().find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(self.rest().len());
+            let wrong = Wrong::new(self.at, length, "a node begins here, and the one before it has not ended");
+            return Err(wrong.kind(Kind::Joined));
+        }
+        self.part()?;
+        let typed = self.annotation()?;
+        let text = self.value()?;
+        let behind = self.at;
+        self.space()?;
+        if self.peek() != Some('=') {
+            self.at = behind;
+            return Ok(());
+        }
+        if typed || !text {
+            return Err(Wrong::new(self.at, 1, "only a name has a value behind `=`"));
+        }
+        self.at += 1;
+        self.space()?;
+        self.annotation()?;
+        self.value().map(drop)
+    }
+
+    fn part(&mut self) -> Step {
+        self.parts += 1;
+        if self.parts <= self.limits.parts {
+            return Ok(());
+        }
+        let message = format!("there are more than {} nodes and values", self.limits.parts);
+        Err(Wrong::new(self.at, 0, message).kind(Kind::TooMany))
+    }
+
+    /// `(type)`; whether there is one.
+    fn annotation(&mut self) -> Step<bool> {
+        let from = self.at;
+        if self.peek() != Some('(') {
+            return Ok(false);
+        }
+        self.at += 1;
+        self.space()?;
+        let name = self.value()?;
+        self.space()?;
+        if !name || self.peek() != Some(')') {
+            return Err(Wrong::new(from, 1, "a type is a name in parentheses"));
+        }
+        self.at += 1;
+        self.space()?;
+        Ok(true)
+    }
+
+    /// Space in a node: blanks, comments, escaped ends of lines; whether there is any.
+    fn space(&mut self) -> Step<bool> {
+        let from = self.at;
+        loop {
+            match self.peek() {
+                Some(c) if is_space(c) => self.at += c.len_utf8(),
+                Some('/') if self.starts("/*") => self.comment()?,
+                Some('\\') => self.escaped_end()?,
+                _ => return Ok(self.at > from),
+            }
+        }
+    }
+
+    /// Space between nodes, too: ends of lines and comments up to them.
+    fn line_space(&mut self) -> Step {
+        loop {
+            self.space()?;
+            match self.peek() {
+                Some(c) if is_newline(c) => self.at += c.len_utf8(),
+                Some('/') if self.starts("//") => self.line_comment(),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn line_comment(&mut self) {
+        let from = self.at;
+        self.at += self.rest().find(is_newline).unwrap_or(self.rest().len());
+        self.blank.push((from, self.at));
+    }
+
+    /// A comment, with all comments in it.
+    fn comment(&mut self) -> Step {
+        let from = self.at;
+        let mut depth = 0usize;
+        let bytes = self.text.as_bytes();
+        while self.at < bytes.len() {
+            match &bytes[self.at..] {
+                [b'/', b'*', ..] => depth += 1,
+                [b'*', b'/', ..] => depth -= 1,
+                _ => {
+                    self.at += 1;
+                    continue;
+                }
+            }
+            self.at += 2;
+            if depth == 0 {
+                self.blank.push((from, self.at));
+                return Ok(());
+            }
+        }
+        Err(Wrong::new(from, 2, "this comment has no end").help("end it with `*/`"))
+    }
+
+    /// A backslash at the end of a line: the node goes on in the next.
+    fn escaped_end(&mut self) -> Step {
+        let from = self.at;
+        self.at += 1;
+        loop {
+            match self.peek() {
+                Some(c) if is_space(c) => self.at += c.len_utf8(),
+                Some('/') if self.starts("/*") => self.comment()?,
+                _ => break,
+            }
+        }
+        if self.starts("//") {
+            self.line_comment();
+        }
+        match self.peek() {
+            None => {}
+            _ if self.starts("\r\n") => self.at += 2,
+            Some(c) if is_newline(c) => self.at += c.len_utf8(),
+            Some(_) => return Err(Wrong::new(from, 1, "a backslash stands at the end of a line, or in quotes")),
+        }
+        self.blank.push((from, self.at));
+        Ok(())
+    }
+}
+
+/// Whether a node ends before a character.
+fn ends_node(c: char) -> bool {
+    matches!(c, ';' | '}') || is_newline(c)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What comes through the door, and that the crate behind it agrees.
+
+use super::*;
+
+const LIMITS: Limits = Limits { nesting: 32, parts: 1000 };
+
+fn told(text: &str) -> Vec<String> {
+    read(text, LIMITS).map_or_else(|wrong| wrong.into_iter().map(|wrong| wrong.message).collect(), |_| Vec::new())
+}
+
+#[test]
+fn legal_texts_come_through() {
+    for text in [
+        "",
+        "\u{feff}a 1 2.5 -3 0x1F_ab 0o17 0b1_0 1e5 +1.5E-3 #true #null #-inf",
+        "a b=\"c\" d=(t)1;e",
+        "a \"\\u{e9} \\s \\\" \\\n   x\"",
+        "(t)a (t)\"x\" k = (t) 1 {\n b; c\n}",
+        "a #\"raw \\ \"# ##\"with \"# in it\"## r",
+        "a \"\"\"\n  first\n\n    second \\\n      more \"\" quotes\n  \"\"\"",
+        "a #\"\"\"\n  raw \\x\n   \"\"\n  \"\"\"#",
+        "a \"\"\"\n\"\"\" \"\" #\"\"#",
+        "a \\ // goes on\n  1 /* c /* d */ \n e */ 2 // end\nb{}",
+        "/- a b { c }; d\n/- e\nf /-1 2 /-k=3 /-{ x; y } { z /-\n 1 } /- {}\n/-g",
+        "- + . -. .a --x",
+        "a\r\nb\u{85}c\u{2028}d // x\u{b}e",
+        "a {b}; c { d; }",
+    ] {
+        assert_eq!(told(text), Vec::<String>::new(), "{text:?}");
+    }
+    let read = read("a /- 1 /* x */ 2 // c\n/- b { c }\nd", LIMITS).unwrap();
+    let names: Vec<&str> = read.document.nodes().iter().map(|node| node.name().value()).collect();
+    assert_eq!((names, read.document.nodes()[0].entries().len()), (vec!["a", "d"], 1));
+    assert_eq!(read.plain, "a              2     \n          \nd");
+}
+
+#[test]
+fn others_are_told_where_they_are_wrong() {
+    for (text, offset, says) in [
+        ("a {", 2, "no closing"),
+        ("a }", 2, "end of document"),
+        ("{ a }", 0, "instead of node name"),
+        ("a \"b\nc", 2, "unexpected newline"),
+        ("a \"b\\q\"", 4, "no such escape"),
+        ("a \"\\u{d800}\"", 3, "no character"),
+        ("a \"b\"c", 5, "a space is missing"),
+        ("a true", 2, "needs a `#`"),
+        ("a #yes", 2, "no such keyword"),
+        ("a 1x", 2, "begins like a number"),
+        ("a 1=2", 3, "only a name"),
+        ("a b=", 4, "something is missing"),
+        ("a {} b", 5, "has not ended"),
+        ("a {} {}", 5, "one block"),
+        ("1 a", 1, "not with a number"),
+        ("a /* /* */", 2, "no end"),
+        ("a \\ b", 2, "backslash"),
+        ("/-", 0, "nothing does"),
+        ("a /- /- 1", 2, "nothing does"),
+        ("a (t", 2, "a type is"),
+        ("a \"\"\"b\"\"\"", 2, "followed by a newline"),
+        ("a \"\"\"\n b\n  \"\"\"", 6, "does not begin as"),
+        ("a \"\"\"\n b\"\"\"", 8, "in a line of their own"),
+        ("a #\"b", 2, "no end"),
+        ("a \u{1}", 2, "U+0001"),
+        ("a;;b", 2, "cannot stand"),
+        ("a [1]", 2, "cannot stand"),
+    ] {
+        let wrong = read(text, LIMITS).unwrap_err();
+        assert!(wrong[0].offset == offset && wrong[0].message.contains(says), "{text:?}: {wrong:?}");
+    }
+    let several = read("a true\nb {\nc 1x }\nd\ne {} f\n", LIMITS).unwrap_err();
+    assert_eq!(several.iter().map(|wrong| wrong.offset).collect::<Vec<_>>(), [2, 13, 25]);
+    assert!(read(&"a \"\n".repeat(1000), LIMITS).unwrap_err().len() == ERRORS);
+}
+
+#[test]
+fn limits_hold_before_anything_is_built() {
+    let kind = |text: &str| read(text, LIMITS).unwrap_err()[0].kind;
+    assert!(read(&format!("{}{}", "a {".repeat(32), "}".repeat(32)), LIMITS).is_ok());
+    assert_eq!(kind(&format!("{}{}", "a {".repeat(33), "}".repeat(33))), Kind::TooDeep);
+    assert_eq!(kind(&"a {".repeat(1 << 18)), Kind::TooDeep);
+    assert_eq!(kind(&"{".repeat(1 << 18)), Kind::Syntax);
+    for wrapped in ["a /- {", "/- a {\nb\n", "a {\nb\n/- c {"] {
+        let nested = |depth: usize| format!("{}{}", wrapped.repeat(depth), "}".repeat(depth * wrapped.matches('{').count()));
+        assert!(read(&nested(8), LIMITS).is_ok(), "{wrapped}");
+        assert_eq!(kind(&nested(9)), Kind::TooDeep, "{wrapped}");
+    }
+    assert_eq!(kind(&"a\n".repeat(1001)), Kind::TooMany);
+    assert_eq!(kind(&format!("a{}", " 1".repeat(1000))), Kind::TooMany);
+    // What would make the crate recurse for each of them.
+    for text in ["a)", "}", "a=", "a {}b ", "/-", "\"", "#", "(", "a\\", "/*", "*/"] {
+        assert!(read(&text.repeat(1 << 16), LIMITS).unwrap_err().len() <= ERRORS, "{text}");
+    }
+    assert!(read(&format!("/*{} */ a", " * /".repeat(1 << 16)), LIMITS).is_ok());
+    assert!(read(&format!("a // \u{b}{}", "b {".repeat(40)), LIMITS).is_err(), "a vertical tab ends a comment");
+}
+
+/// Whatever is held well-formed here is well-formed to the crate: it never has to go on from an error.
+#[test]
+fn the_crate_agrees() {
+    let parts = [
+        "a", "b", " ", " ", "\n", "{", "}", "{ c }", ";", "/-", "/*", "*/", "//", "\\\n", "\"", "\"x\"", "\"\"\"\n", "\n\"\"\"",
+        "#\"", "\"#", "#", "#true", "1", "0x", "-", ".", "=", "(", ")", "(t)", "_", "e", "\\", "\\u{41}", "\t", "\r\n", "\u{85}",
+        "é", ",", "true",
+    ];
+    let mut state = 1u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut well_formed = 0;
+    for _ in 0..200_000 {
+        let text: String = (0..=next(10)).map(|_| parts[next(parts.len())]).collect();
+        if let Ok(plain) = plain(&text, LIMITS) {
+            well_formed += 1;
+            #[expect(clippy::disallowed_methods, reason = "what it says is the question")]
+            let agrees = KdlDocument::parse_v2(&plain).is_ok();
+            assert!(agrees, "{text:?} is {plain:?}");
+        }
+    }
+    assert!(well_formed > 10_000, "{well_formed}");
+}

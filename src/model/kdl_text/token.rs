@@ -1,0 +1,234 @@
+//! The values of KDL text: names, strings of all kinds, numbers, keywords. They are looked at, not made.
+
+use super::{Scanner, Step, Wrong};
+
+/// KDL 2.0.0, section "Whitespace".
+pub fn is_space(c: char) -> bool {
+    matches!(c, '\t' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+}
+
+/// KDL 2.0.0, section "Newline"; two characters that are one end of a line are two here.
+pub fn is_newline(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}')
+}
+
+/// KDL 2.0.0, section "Disallowed Literal Code Points".
+fn is_disallowed(c: char) -> bool {
+    matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn is_word(c: char) -> bool {
+    !matches!(c, '\\' | '/' | '(' | ')' | '{' | '}' | '[' | ']' | ';' | '"' | '#' | '=')
+        && !is_space(c)
+        && !is_newline(c)
+        && !is_disallowed(c)
+}
+
+/// What is no name without quotes.
+const RESERVED: [&str; 6] = ["true", "false", "null", "inf", "-inf", "nan"];
+
+impl Scanner<'_> {
+    /// Reads a value; whether it is text.
+    pub(super) fn value(&mut self) -> Step<bool> {
+        let from = self.at;
+        let text = match self.peek() {
+            Some('"') => self.quoted().map(|()| true)?,
+            Some('#') if self.rest().trim_start_matches('#').starts_with('"') => self.raw().map(|()| true)?,
+            Some('#') => self.keyword().map(|()| false)?,
+            Some(c) if is_word(c) => self.word()?,
+            Some(c) => return Err(self.unexpected(c)),
+            None => return Err(Wrong::new(from, 0, "something is missing here")),
+        };
+        match self.peek() {
+            None | Some('=' | ')' | '{' | '}' | ';' | '\\') => Ok(text),
+            Some(c) if is_space(c) || is_newline(c) || self.starts("//") || self.starts("/*") => Ok(text),
+            Some(c) => {
+                let wrong = Wrong::new(self.at, c.len_utf8(), "a space is missing here");
+                Err(wrong.help("values stand apart; text with other characters in it stands in quotes"))
+            }
+        }
+    }
+
+    fn unexpected(&self, c: char) -> Wrong {
+        if is_disallowed(c) {
+            return Wrong::new(self.at, c.len_utf8(), format!("the character U+{:04X} is not allowed", u32::from(c)));
+        }
+        Wrong::new(self.at, c.len_utf8(), format!("`{c}` cannot stand here")).help("put text with such characters in quotes")
+    }
+
+    /// A name or a number; whether it is a name.
+    fn word(&mut self) -> Step<bool> {
+        let from = self.at;
+        let length = self.rest().find(|c| !is_word(c)).unwrap_or(self.rest().len());
+        let word = &self.text[from..from + length];
+        self.at += length;
+        if RESERVED.contains(&word) {
+            return Err(Wrong::new(from, length, format!("`{word}` needs a `#` in KDL 2")).help(format!("write `#{word}`")));
+        }
+        let unsigned = word.strip_prefix(['+', '-']).unwrap_or(word);
+        let digits = unsigned.strip_prefix('.').unwrap_or(unsigned);
+        if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+            return Ok(true);
+        }
+        if is_number(unsigned) {
+            return Ok(false);
+        }
+        Err(Wrong::new(from, length, "this begins like a number, and is none").help("put it in quotes if it is text"))
+    }
+
+    fn keyword(&mut self) -> Step {
+        let length = self.rest()[1..].find(|c| !is_word(c)).map_or(self.rest().len(), |length| length + 1);
+        let word = &self.rest()[1..length];
+        if !RESERVED.contains(&word) {
+            let wrong = Wrong::new(self.at, length, "there is no such keyword");
+            return Err(wrong.help("there are #true, #false, #null, #inf, #-inf and #nan; text stands in quotes"));
+        }
+        self.at += length;
+        Ok(())
+    }
+
+    fn quoted(&mut self) -> Step {
+        if self.starts("\"\"\"") {
+            return self.lines("\"\"\"", true);
+        }
+        let from = self.at;
+        self.at += 1;
+        loop {
+            match self.peek() {
+                Some('"') => break,
+                Some('\\') => self.escape()?,
+                Some(c) if is_disallowed(c) => return Err(self.unexpected(c)),
+                Some(c) if !is_newline(c) => self.at += c.len_utf8(),
+                _ => {
+                    let wrong = Wrong::new(from, self.at - from, "unexpected newline in single-line quoted string");
+                    let help = "you can make a string multi-line by wrapping it in '\"\"\"', with a newline immediately after the opening quotes";
+                    return Err(wrong.help(help));
+                }
+            }
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn escape(&mut self) -> Step {
+        let from = self.at;
+        self.at += 1;
+        match self.peek() {
+            Some('\\' | '"' | 'b' | 'f' | 'n' | 'r' | 't' | 's') => self.at += 1,
+            Some(c) if is_space(c) || is_newline(c) => {
+                self.at += self.rest().find(|c| !is_space(c) && !is_newline(c)).unwrap_or(self.rest().len());
+            }
+            Some('u') => {
+                let digits = self.rest().strip_prefix("u{").and_then(|rest| rest.split_once('}')).map(|(digits, _)| digits);
+                let legal = |digits: &&str| (1..=6).contains(&digits.len()) && digits.bytes().all(|c| c.is_ascii_hexdigit());
+                let digits = digits
+                    .filter(legal)
+                    .filter(|digits| u32::from_str_radix(digits, 16).is_ok_and(|number| char::from_u32(number).is_some()));
+                let Some(digits) = digits else {
+                    return Err(Wrong::new(from, 2, "this is no character").help("write its number: `\\u{e9}`"));
+                };
+                self.at += digits.len() + 3;
+            }
+            other => {
+                let length = 1 + other.map_or(0, char::len_utf8);
+                return Err(Wrong::new(from, length, "there is no such escape").help("a backslash itself is written `\\\\`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn raw(&mut self) -> Step {
+        let from = self.at;
+        let hashes = self.rest().len() - self.rest().trim_start_matches('#').len();
+        let hashes = &self.text[from..from + hashes];
+        self.at += hashes.len();
+        if self.starts("\"\"\"") {
+            return self.lines(&format!("\"\"\"{hashes}"), false);
+        }
+        self.at += 1;
+        let end = format!("\"{hashes}");
+        while !self.starts(&end) {
+            match self.peek() {
+                Some(c) if is_disallowed(c) => return Err(self.unexpected(c)),
+                Some(c) if !is_newline(c) => self.at += c.len_utf8(),
+                _ => {
+                    return Err(
+                        Wrong::new(from, self.at - from, "this raw string has no end").help(format!("end it with `{end}`"))
+                    );
+                }
+            }
+        }
+        self.at += end.len();
+        Ok(())
+    }
+
+    /// A string of several lines, from its quotes; those before the end stand alone in their line, and all lines
+    /// that are not blank begin as that one does.
+    fn lines(&mut self, end: &str, escapes: bool) -> Step {
+        let from = self.at;
+        self.at += 3;
+        if self.starts("\r\n") {
+            self.at += 1;
+        }
+        let Some(newline) = self.peek().filter(|c| is_newline(*c)) else {
+            return Err(Wrong::new(from, 3, "multi-line string opening quotes must be immediately followed by a newline"));
+        };
+        self.at += newline.len_utf8();
+        let mut begins = Vec::new();
+        loop {
+            let start = self.at;
+            self.at += self.rest().find(|c| !is_space(c)).unwrap_or(self.rest().len());
+            if self.starts(end) {
+                let indent = &self.text[start..self.at];
+                if let Some(wrong) = begins.into_iter().find(|begin| !self.text[*begin..].starts_with(indent)) {
+                    let wrong = Wrong::new(wrong, 0, "this line does not begin as the one with the closing quotes");
+                    return Err(wrong.help("indent all lines of the string alike"));
+                }
+                self.at += end.len();
+                return Ok(());
+            }
+            if self.peek().is_some_and(|c| !is_newline(c)) {
+                begins.push(start);
+            }
+            loop {
+                match self.peek() {
+                    None => return Err(Wrong::new(from, 3, "this string has no end").help(format!("end it with `{end}`"))),
+                    Some('\\') if escapes => self.escape()?,
+                    Some(c) if is_disallowed(c) => return Err(self.unexpected(c)),
+                    Some('"') if self.starts(end) => {
+                        let wrong = Wrong::new(
+                            self.at,
+                            end.len(),
+                            "the quotes that end a multi-line string stand in a line of their own",
+                        );
+                        return Err(wrong.help("escape them if they are part of it"));
+                    }
+                    Some(c) if is_newline(c) => {
+                        self.at += if self.starts("\r\n") { 2 } else { c.len_utf8() };
+                        break;
+                    }
+                    Some(c) => self.at += c.len_utf8(),
+                }
+            }
+        }
+    }
+}
+
+/// Whether text without a sign is a number that fits; longer ones would be none to the reader.
+fn is_number(text: &str) -> bool {
+    let whole = |text: &str, radix: u32, most: usize| {
+        let digits = text.chars().filter(|c| *c != '_').count();
+        text.starts_with(|c: char| c.is_digit(radix)) && text.chars().all(|c| c.is_digit(radix) || c == '_') && digits <= most
+    };
+    for (prefixes, radix, most) in [(["0x", "0X"], 16, 31), (["0o", "0O"], 8, 42), (["0b", "0B"], 2, 126)] {
+        if let Some(digits) = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+            return whole(digits, radix, most);
+        }
+    }
+    let (number, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(number, exponent)| (number, Some(exponent)));
+    let (number, fraction) = number.split_once('.').map_or((number, None), |(number, fraction)| (number, Some(fraction)));
+    let decimal = |text: &str| whole(text, 10, 38);
+    let exponent = exponent.map(|exponent| exponent.strip_prefix(['+', '-']).unwrap_or(exponent));
+    decimal(number) && fraction.is_none_or(decimal) && exponent.is_none_or(decimal)
+}
