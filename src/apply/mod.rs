@@ -42,7 +42,7 @@ pub use look::{ImageChanges, PathChange, compare, components, find_image, histor
 pub use loose::{forget_loose, loose};
 pub use names::{full_name, names};
 pub use one_off::{OneOff, Wish, one_off};
-pub use project::{Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
+pub use project::{Chosen, Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
 pub use report::{Failure, Progress, Reporter, UpOptions};
 pub use rescue::rescue;
 pub use resolve::{set_epoch, settle, update_lock};

@@ -1,18 +1,17 @@
 //! Looks at the machine: gathers what planning must know, and changes nothing.
 
 use super::instance::{Instance, all_instances};
-use super::project::LoadedProject;
+use super::project::{LoadedProject, project_files};
 use crate::build::{ScanCache, Scanner};
-use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::model::{Digest, Fault, Name, Outcome, bounds, text_of};
 use crate::monitor::State;
 use crate::network;
 use crate::plan::{Down, Observed, Seen, TakenPort};
 use crate::runtime::seccomp::Profile;
 use crate::spec::{ConfigSource, Places, Project};
+use crate::sys::{ProjectFiles, Unread};
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 /// What was seen, with the contents that containers will be given.
 #[derive(Debug)]
@@ -32,8 +31,9 @@ pub struct Observation {
 pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
     let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()));
-    let contents = contents(project, places, &instance.folder)?;
-    let profiles = profiles(project, places, &instance.folder)?;
+    let files = project_files(&instance.folder)?;
+    let contents = contents(project, places, &files)?;
+    let profiles = profiles(project, places, &files)?;
     let mut record = instance.record();
     record.volumes = volume::existing(&instance.home, &instance.id);
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
@@ -68,7 +68,7 @@ pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
         firewall: wants_networks && super::firewall::is_current(&instance.home),
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
         profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
-        env_files: env_files(project, &instance.folder)?,
+        env_files: env_files(project, &files)?,
         record,
     };
     Ok(Observation { observed, scanner, contents, profiles })
@@ -87,7 +87,7 @@ fn seen(instance: &Instance, name: &str) -> Seen {
     }
 }
 
-fn contents(project: &Project, places: &Places, folder: &Path) -> Outcome<BTreeMap<Name, Vec<u8>>> {
+fn contents(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome<BTreeMap<Name, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let used: BTreeSet<&Name> = project
         .containers
@@ -96,7 +96,7 @@ fn contents(project: &Project, places: &Places, folder: &Path) -> Outcome<BTreeM
         .map(|used| &used.name)
         .collect();
     let read = |kind: &str, name: &Name, file: &str| {
-        fs::read(folder.join(file)).map_err(|error| {
+        files.named(file, bounds::CONTENT).map_err(|error| {
             let at = places.of(&format!("{kind}.{name}")).map_or_else(String::new, |place| format!("{place}: "));
             Fault::caused(format!("{at}cannot read \"{file}\", the file of the {kind} \"{name}\""), error)
         })
@@ -115,14 +115,16 @@ fn contents(project: &Project, places: &Places, folder: &Path) -> Outcome<BTreeM
 }
 
 /// System call filters that containers name; each must be one.
-fn profiles(project: &Project, places: &Places, folder: &Path) -> Outcome<BTreeMap<String, String>> {
+fn profiles(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for (name, container) in &project.containers {
         let Some(file) = container.security.seccomp.as_ref().filter(|file| *file != "unconfined") else { continue };
         let place = places.of(&format!("container.{name}.security.seccomp"));
         let at = place.map_or_else(String::new, |place| format!("{place}: "));
-        let text = fs::read_to_string(folder.join(file))
+        let bytes = files
+            .named(file, bounds::SMALL_FILE)
             .map_err(|error| Fault::caused(format!("{at}cannot read the system call filter \"{file}\""), error))?;
+        let text = text_of(file, bytes).map_err(|why| Fault::new(format!("{at}{why}")))?;
         Profile::parse(&text, 0).map_err(|why| {
             Fault::new(format!("{at}\"{file}\" is no system call filter: {why}"))
                 .hint("write \"unconfined\", or a file in Docker's format; without `seccomp` Docker's own profile holds")
@@ -133,13 +135,13 @@ fn profiles(project: &Project, places: &Places, folder: &Path) -> Outcome<BTreeM
 }
 
 /// Files of `NAME=value` lines; `#` begins a comment line, quotes around a value are taken off.
-fn env_files(project: &Project, folder: &Path) -> Outcome<BTreeMap<String, BTreeMap<String, String>>> {
+fn env_files(project: &Project, files: &ProjectFiles) -> Outcome<BTreeMap<String, BTreeMap<String, String>>> {
     let mut found = BTreeMap::new();
     for file in project.containers.values().flat_map(|container| &container.env_files) {
-        let text = match fs::read_to_string(folder.join(&file.path)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).doing(|| format!("cannot read the env-file {}", file.path)),
+        let text = match files.named(&file.path, bounds::ENV_FILE) {
+            Ok(bytes) => text_of(&file.path, bytes).map_err(Fault::new)?,
+            Err(Unread::Absent) => continue,
+            Err(why) => return Err(Fault::caused(format!("cannot read the env-file {}", file.path), why)),
         };
         let mut variables = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {

@@ -6,14 +6,13 @@
 use super::instance::Instance;
 use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
-use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::model::{Context, Digest, Fault, Name, Outcome, bounds, text_of};
 use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Outside, Places, Project, Sources};
 use crate::store::{Home, Store, read_json};
-use crate::sys;
+use crate::sys::{self, ProjectFiles, Unread};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Which project, and how it is read.
 #[derive(Clone, Debug)]
@@ -21,7 +20,17 @@ pub struct Options {
     pub home: Home,
     pub folder: PathBuf,
     pub file: String,
+    pub chosen: Chosen,
     pub choices: Choices,
+}
+
+/// Who says which file is the project's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chosen {
+    /// The folder has one of the usual name, which lies in it as all its other files do.
+    ByFolder,
+    /// A person named it, and may name a link to a file elsewhere.
+    ByPerson,
 }
 
 /// A project that was read.
@@ -53,19 +62,43 @@ struct Kept {
 
 /// The project's folder, and what the lock and the store know of images that are made elsewhere.
 struct Disk<'a> {
-    folder: &'a Path,
+    options: &'a Options,
+    files: ProjectFiles,
     instance: &'a Instance,
+}
+
+impl<'a> Disk<'a> {
+    fn new(options: &'a Options, instance: &'a Instance) -> Outcome<Self> {
+        Ok(Self { options, files: project_files(&options.folder)?, instance })
+    }
+
+    fn bytes(&self, path: &str) -> Result<Vec<u8>, Unread> {
+        if path == self.options.file && self.options.chosen == Chosen::ByPerson {
+            return sys::read_regular(&self.options.folder.join(path), bounds::DOCKERFILE);
+        }
+        self.files.own(path, bounds::DOCKERFILE)
+    }
+}
+
+/// The files of a project's folder.
+///
+/// # Errors
+/// A folder that is not there.
+pub fn project_files(folder: &std::path::Path) -> Outcome<ProjectFiles> {
+    ProjectFiles::at(folder).doing(|| format!("cannot open the folder {}", folder.display()))
 }
 
 impl Sources for Disk<'_> {
     fn read(&self, path: &str) -> Result<String, String> {
-        let full = self.folder.join(path);
-        let length = fs::metadata(&full).map_err(|error| plain(&error))?.len();
-        if length > 16 << 20 {
-            return Err(format!("it has {length} bytes"));
-        }
-        let bytes = fs::read(&full).map_err(|error| plain(&error))?;
+        let bytes = self.bytes(path).map_err(|why| why.to_string())?;
         String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 (byte {})", error.utf8_error().valid_up_to()))
+    }
+
+    fn identity(&self, path: &str) -> String {
+        match self.files.identity(path) {
+            Some((device, number)) => format!("{device}:{number}"),
+            None => spec::tidy(path),
+        }
     }
 
     fn env(&self, name: &str) -> Option<String> {
@@ -75,7 +108,7 @@ impl Sources for Disk<'_> {
     fn outside(&self, outside: &Outside) -> Option<Inherited> {
         let config = match outside {
             Outside::Archive { path, name } => {
-                image::Archive::open(&self.folder.join(path)).ok()?.image(name.as_deref()).ok()?.config().ok()?
+                image::Archive::within(&self.files, path).ok()?.image(name.as_deref()).ok()?.config().ok()?
             }
             Outside::Reference(text) => {
                 let digest = read_lock(self.instance).ok()?.image(text)?;
@@ -83,15 +116,6 @@ impl Sources for Disk<'_> {
             }
         };
         Some(Inherited { env: config.env, workdir: config.workdir, shell: config.shell, onbuild: config.onbuild })
-    }
-}
-
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".into(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
-        std::io::ErrorKind::IsADirectory => "it is a folder".into(),
-        _ => error.to_string(),
     }
 }
 
@@ -113,7 +137,7 @@ pub fn findings(options: &Options) -> Outcome<Findings> {
             .exit(1));
     }
     let instance = Instance::new(&options.home, &options.folder, &options.file);
-    let loaded = spec::load(&options.file, &options.choices, &Disk { folder: &options.folder, instance: &instance });
+    let loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);
     Ok(Findings { loaded, instance })
 }
 
@@ -190,14 +214,12 @@ fn unsettled<'a>(asked: impl Iterator<Item = (&'a Outside, &'a Option<Inherited>
 }
 
 fn current(kept: &Kept, options: &Options, instance: &Instance) -> bool {
+    let Ok(disk) = Disk::new(options, instance) else { return false };
     kept.version == env!("CARGO_PKG_VERSION")
         && kept.choices == options.choices
         && kept.env.iter().all(|(name, value)| std::env::var(name).ok() == *value)
-        && kept.outside.iter().all(|(outside, known)| Disk { folder: &options.folder, instance }.outside(outside) == *known)
-        && kept
-            .files
-            .iter()
-            .all(|(path, digest)| fs::read(options.folder.join(path)).is_ok_and(|bytes| Digest::of(bytes) == *digest))
+        && kept.outside.iter().all(|(outside, known)| disk.outside(outside) == *known)
+        && kept.files.iter().all(|(path, digest)| disk.bytes(path).is_ok_and(|bytes| Digest::of(bytes) == *digest))
 }
 
 /// A decoded lock as it is kept.
@@ -215,20 +237,42 @@ fn kept_lock(instance: &Instance) -> PathBuf {
     instance.state().join("lock.json")
 }
 
+/// The text of a project's lock; none where there is no such file, or no such folder any more.
+///
+/// # Errors
+/// A lock that cannot be read: another answer than none.
+fn lock_text(instance: &Instance) -> Outcome<Option<String>> {
+    let failed = |why: Unread| {
+        Fault::caused("cannot read stead.lock", why).hint("restore the file from git, or delete it and run `stead update`")
+    };
+    let files = match ProjectFiles::at(&instance.folder) {
+        Ok(files) => files,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(Unread::Other(error))),
+    };
+    match files.own("stead.lock", bounds::LOCK_FILE) {
+        Ok(bytes) => text_of("stead.lock", bytes).map(Some).map_err(Fault::new),
+        Err(Unread::Absent) => Ok(None),
+        Err(why) => Err(failed(why)),
+    }
+}
+
 /// The project's lock; an absent one is empty.
 ///
 /// # Errors
 /// A damaged lock, with the line.
 pub fn read_lock(instance: &Instance) -> Outcome<Lock> {
-    let text = match fs::read_to_string(instance.folder.join("stead.lock")) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Lock::default()),
-        Err(error) => return Err(error).doing(|| "cannot read stead.lock".into()),
-    };
-    if let Some(lock) = decoded_lock(instance, &Digest::of(&text)) {
+    match lock_text(instance)? {
+        Some(text) => parse_lock(instance, &text),
+        None => Ok(Lock::default()),
+    }
+}
+
+fn parse_lock(instance: &Instance, text: &str) -> Outcome<Lock> {
+    if let Some(lock) = decoded_lock(instance, &Digest::of(text)) {
         return Ok(lock);
     }
-    lock::parse(&text).map_err(|error| Fault::new(format!("stead.lock:{}: {}", error.line, error.message)))
+    lock::parse(text).map_err(|error| Fault::new(format!("stead.lock:{}: {}", error.line, error.message)))
 }
 
 fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
@@ -243,18 +287,20 @@ fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
 /// # Errors
 /// Those of [`read_lock`].
 pub fn read_and_keep_lock(instance: &Instance) -> Outcome<Lock> {
-    let text = fs::read(instance.folder.join("stead.lock")).unwrap_or_default();
-    if let Some(lock) = decoded_lock(instance, &Digest::of(&text)) {
-        return Ok(lock);
-    }
-    let lock = read_lock(instance)?;
-    keep_lock(instance, &lock);
+    let Some(text) = lock_text(instance)? else { return Ok(Lock::default()) };
+    let lock = parse_lock(instance, &text)?;
+    keep(instance, &text, &lock);
     Ok(lock)
 }
 
 /// Keeps the decoded lock for the next time; losing it costs time only.
 pub fn keep_lock(instance: &Instance, lock: &Lock) {
-    let Ok(text) = fs::read(instance.folder.join("stead.lock")) else { return };
+    if let Ok(Some(text)) = lock_text(instance) {
+        keep(instance, &text, lock);
+    }
+}
+
+fn keep(instance: &Instance, text: &str, lock: &Lock) {
     let digest = Digest::of(text);
     if decoded_lock(instance, &digest).is_some() {
         return;

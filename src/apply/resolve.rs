@@ -1,14 +1,14 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
 use super::elsewhere::{Ask, resolve, signer, watched};
-use super::project::{LoadedProject, read_lock};
+use super::project::{LoadedProject, project_files, read_lock};
 use super::report::{Progress, Reporter, UpOptions};
 use crate::debian::{self, Settings};
 use crate::fetch;
 use crate::git;
-use crate::image::{PublicKey, small_file};
+use crate::image::PublicKey;
 use crate::lock::{self, Lock, remotes};
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Fault, Outcome, bounds};
 use crate::registry;
 use crate::spec::{AddSource, GitSource};
 use crate::store::{Lease, Store};
@@ -94,9 +94,10 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
 /// Files that cannot be read, and what is no public key.
 fn keys(loaded: &LoadedProject, reference: &str) -> Outcome<Vec<(String, PublicKey)>> {
     let signers = loaded.project.signers().filter(|(_, wanted, _)| *wanted == reference);
+    let files = project_files(&loaded.instance.folder)?;
     signers
         .map(|(image, _, path)| {
-            let read = small_file(&loaded.instance.folder, path).doing(|| format!("cannot read \"{path}\""));
+            let read = files.named(path, bounds::SMALL_FILE).doing(|| format!("cannot read \"{path}\""));
             let key =
                 read.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).doing(|| format!("in \"{path}\"")));
             key.map(|key| (path.to_owned(), key)).map_err(|fault| match loaded.places.of(&format!("image.{image}.signed-by")) {

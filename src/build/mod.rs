@@ -35,6 +35,7 @@ use crate::plan::{Image, Import, Pending, Squash, StepOutput, Walk, copy_is_know
 use crate::registry;
 use crate::spec::{Copy, Debian, Outside, Places, Project, Step};
 use crate::store::{Lease, Staging, Store, disk_fault};
+use crate::sys::ProjectFiles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -232,8 +233,10 @@ impl Builder<'_> {
         self.pin([&import.key])?;
         let image = match (&import.outside, import.digest) {
             (Outside::Archive { path, name: wanted }, _) => {
-                let layout =
-                    image::Archive::open(&self.scanner.folder().join(path)).and_then(|archive| archive.image(wanted.as_deref()));
+                let layout = ProjectFiles::at(self.scanner.folder())
+                    .doing(|| "cannot open the project's folder".into())
+                    .and_then(|files| image::Archive::within(&files, path))
+                    .and_then(|archive| archive.image(wanted.as_deref()));
                 layout.and_then(|layout| layout.import(self.store, &|digests| self.pin(digests)))
             }
             (Outside::Reference(text), Some(digest)) => match image::load(self.store, &digest) {

@@ -2,11 +2,12 @@
 
 use super::run::Around;
 use super::{Builder, copy, scan};
-use crate::model::{Context, Fault, Name, Outcome};
+use crate::model::{Context, Fault, Name, Outcome, bounds};
 use crate::plan::Pending;
 use crate::runtime::{MountKind, MountSpec};
 use crate::spec::{Copy, Propagation, Run, RunMount, RunSource, Sharing};
 use crate::store::{Staging, Use};
+use crate::sys::ProjectFiles;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -107,8 +108,8 @@ impl Builder<'_> {
 
     fn secret(&self, mount: &RunMount, around: &mut Around) -> Outcome<()> {
         let RunSource::Secret { name, mode, owner, required, env, file } = &mount.source else { return Ok(()) };
-        let path = self.project.secrets.get(name).map(|file| self.scanner.folder().join(file));
-        let content = match path.as_ref().map(fs::read) {
+        let files = ProjectFiles::at(self.scanner.folder()).doing(|| "cannot open the project's folder".into())?;
+        let content = match self.project.secrets.get(name).map(|file| files.named(file, bounds::CONTENT)) {
             Some(Ok(content)) => content,
             None if !required => return Ok(()),
             None => {

@@ -4,10 +4,10 @@
 
 use super::copy::digest_of;
 use super::known::{Identity, ScanCache};
-use crate::model::{Digest, Name, pattern_matches};
+use crate::model::{Digest, Name, Pattern, bounds, pattern_matches, text_of};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
-use crate::sys::{self, Nearby};
+use crate::sys::{self, Nearby, Opened, ProjectFiles, Unread};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs::{self, Metadata};
@@ -40,9 +40,10 @@ impl Scanner {
     fn with(folder: &Path, project: &Project, cache: impl FnOnce() -> ScanCache) -> Self {
         let mut new = ScanCache::default();
         let mut trees = BTreeMap::new();
-        let mut ignores: BTreeMap<Option<BuildContext>, Ignore> = BTreeMap::new();
+        let mut ignores: BTreeMap<Option<BuildContext>, Result<Ignore, String>> = BTreeMap::new();
         let mut read = |context: &Option<BuildContext>, copy: &Copy| {
             let ignore = ignores.entry(context.clone()).or_insert_with(|| Ignore::of(folder, context.as_ref()));
+            let ignore = ignore.as_ref().map_err(Clone::clone)?;
             Reader::new(folder, context.as_ref(), ignore).copy(copy)
         };
         for (name, image) in &project.images {
@@ -202,34 +203,41 @@ impl<'a> Reader<'a> {
 
     /// A file by its content; an OCI layout by its index, which names everything in it by digest.
     fn archive(&self, path: &str, old: &ScanCache, new: &mut ScanCache) -> Result<Digest, String> {
-        let full = self.folder.join(path);
-        let real = fs::canonicalize(&full).map_err(|error| self.missing(path, &error).replace("to copy", "to start from"))?;
-        if !real.starts_with(&self.top) {
-            return Err(format!("\"{path}\" leads out of the project's folder, to {}", real.display()));
-        }
-        if real.is_dir() {
-            let text = |name: &str| crate::image::small_file(&real, name).ok();
-            if let Some(index) = text("index.json") {
-                return Ok(Digest::of(index));
+        let cannot = |why: &dyn std::fmt::Display| format!("cannot read \"{path}\": {why}");
+        let files = ProjectFiles::at(&self.folder).map_err(|error| cannot(&error))?;
+        let file = match files.open(path) {
+            Ok(Opened::File(file)) => file,
+            Ok(Opened::Folder(folder)) => return Self::layout(&folder, path),
+            Err(Unread::Absent) => {
+                return Err(self.missing(path, &io::ErrorKind::NotFound.into()).replace("to copy", "to start from"));
             }
-            let manifest = text("manifest.json");
-            let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"))?;
-            // It names its parts by any name: what is in them counts.
-            let parts =
-                crate::image::named_parts(&real, &manifest).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
-            return Ok(Digest::of_json(&(Digest::of(manifest), parts)));
-        }
-        let stat = nix::sys::stat::stat(&real).map_err(|error| format!("cannot read \"{path}\": {}", io::Error::from(error)))?;
+            Err(Unread::LeadsOut) => return Err(format!("\"{path}\" leads out of the project's folder")),
+            Err(why) => return Err(cannot(&why)),
+        };
+        let stat = nix::sys::stat::fstat(&file).map_err(|error| cannot(&io::Error::from(error)))?;
         let identity = Identity::of(&stat);
         let known = old.get(path, &identity);
         let digest = match known {
             Some(digest) => digest,
-            None => digest_of(&real).map_err(|error| format!("cannot read \"{path}\": {error}"))?,
+            None => Digest::of_stream(file).map_err(|error| cannot(&error))?,
         };
         if known.is_some() || identity.is_old(now()) {
             new.put(path, identity, digest, known.is_some());
         }
         Ok(digest)
+    }
+
+    /// An OCI layout, or what `docker save` wrote, in a folder.
+    fn layout(folder: &fs::File, path: &str) -> Result<Digest, String> {
+        let text = |name: &str| crate::image::small_file(folder, name).ok();
+        if let Some(index) = text("index.json") {
+            return Ok(Digest::of(index));
+        }
+        let manifest = text("manifest.json");
+        let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"))?;
+        // It names its parts by any name: what is in them counts.
+        let parts = crate::image::named_parts(folder, &manifest).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+        Ok(Digest::of_json(&(Digest::of(manifest), parts)))
     }
 
     fn source(&self, path: &str, into_folder: bool, tree: &mut FileTree) -> Result<(), String> {
@@ -498,44 +506,70 @@ fn now() -> i128 {
     since.map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0))
 }
 
-/// The text of an ignore file; what is no file, or longer than anybody's, is none.
-fn patterns(path: &Path) -> Option<String> {
-    let metadata = fs::metadata(path).ok()?;
-    if metadata.is_file() && metadata.len() <= 1 << 20 { fs::read_to_string(path).ok() } else { None }
-}
-
 /// Patterns of `.steadignore` and `.dockerignore`, in order; the last that matches decides.
 #[derive(Debug, Default)]
 struct Ignore {
-    patterns: Vec<(bool, String)>,
+    patterns: Vec<(bool, Pattern)>,
     has_exceptions: bool,
 }
 
 impl Ignore {
-    fn read(folder: &Path) -> Self {
+    /// Of a folder: its own files.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read as what it is: whatever it would have left out must not be copied.
+    fn read(files: &ProjectFiles) -> Result<Self, String> {
         let mut ignore = Self::default();
         for name in [".dockerignore", ".steadignore"] {
-            ignore.add(&patterns(&folder.join(name)).unwrap_or_default());
+            ignore.file(files, name)?;
         }
-        ignore
+        Ok(ignore)
     }
 
     /// Of a Dockerfile's context: the file beside the Dockerfile, else the context's own.
-    fn of(folder: &Path, context: Option<&BuildContext>) -> Self {
-        let Some(context) = context else { return Self::read(folder) };
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    fn of(folder: &Path, context: Option<&BuildContext>) -> Result<Self, String> {
+        let files = ProjectFiles::at(folder).map_err(|error| format!("cannot open the project's folder: {error}"))?;
+        let Some(context) = context else { return Self::read(&files) };
         let mut ignore = Self::default();
-        let own = patterns(&folder.join(&context.ignore));
-        let text = own.or_else(|| patterns(&folder.join(&context.folder).join(".dockerignore")));
-        ignore.add(&text.unwrap_or_default());
-        ignore
+        if !ignore.file(&files, &context.ignore)? {
+            ignore.file(&files, format!("{}/.dockerignore", context.folder).trim_start_matches('/'))?;
+        }
+        Ok(ignore)
     }
 
-    fn add(&mut self, text: &str) {
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    /// Takes the patterns of a file; whether it is there.
+    fn file(&mut self, files: &ProjectFiles, name: &str) -> Result<bool, String> {
+        let bytes = match files.own(name, bounds::IGNORE_FILE) {
+            Ok(bytes) => bytes,
+            Err(Unread::Absent) => return Ok(false),
+            Err(why) => return Err(format!("cannot read {name}, and so nothing is copied: {why}")),
+        };
+        self.add(name, &text_of(name, bytes)?)?;
+        Ok(true)
+    }
+
+    fn add(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let before = self.patterns.len();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if line.len() > bounds::PATTERN {
+                return Err(format!("{name}:{}: a pattern has at most {} bytes", number + 1, bounds::PATTERN));
+            }
+            if self.patterns.len() - before >= bounds::IGNORE_PATTERNS {
+                let most = bounds::IGNORE_PATTERNS;
+                return Err(format!("{name}:{}: an ignore file has at most {most} patterns", number + 1));
+            }
             let (hides, pattern) = line.strip_prefix('!').map_or((true, line), |pattern| (false, pattern.trim_start()));
             self.has_exceptions |= !hides;
-            self.patterns.push((hides, pattern.trim_matches('/').trim_start_matches("./").to_owned()));
+            self.patterns.push((hides, Pattern::new(pattern.trim_matches('/').trim_start_matches("./"))));
         }
+        Ok(())
     }
 
     /// Whether a path, or a folder that it is in, is named.
@@ -547,7 +581,7 @@ impl Ignore {
         let prefixes: Vec<&str> = ends.map(|end| &path[..end]).collect();
         let mut hidden = false;
         for (hides, pattern) in &self.patterns {
-            if prefixes.iter().any(|prefix| pattern_matches(pattern, prefix)) {
+            if prefixes.iter().any(|prefix| pattern.matches(prefix)) {
                 hidden = *hides;
             }
         }
@@ -560,7 +594,8 @@ mod tests {
     use super::*;
 
     fn scan(folder: &Path, copy: &Copy) -> Result<FileTree, String> {
-        let tree = Reader::new(folder, None, &Ignore::read(folder)).copy(copy);
+        let ignore = Ignore::of(folder, None)?;
+        let tree = Reader::new(folder, None, &ignore).copy(copy);
         let mut trees = BTreeMap::from([((Name::of_reference("test"), 0), tree)]);
         look(folder, &ScanCache::default(), &mut ScanCache::default(), &mut trees);
         trees.into_values().next().unwrap()

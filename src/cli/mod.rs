@@ -10,7 +10,7 @@ mod relay;
 mod streams;
 mod ui;
 
-use crate::apply::{self, Instance, LoadError, LoadedProject, Options, UpOptions};
+use crate::apply::{self, Chosen, Instance, LoadError, LoadedProject, Options, UpOptions};
 use crate::model::{Fault, Outcome};
 use crate::spec::Choices;
 use crate::store::Home;
@@ -80,7 +80,8 @@ impl Context {
 
     /// The same for the project of another folder.
     pub fn at(&self, folder: PathBuf) -> Self {
-        let options = Options { home: self.options.home.clone(), folder, file: "stead.kdl".into(), choices: Choices::default() };
+        let (home, file, chosen) = (self.options.home.clone(), "stead.kdl".into(), Chosen::ByFolder);
+        let options = Options { home, folder, file, chosen, choices: Choices::default() };
         Self { ui: self.ui.clone(), options }
     }
 
@@ -206,9 +207,12 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
     let home = Home::find(root.as_deref());
     let choices = Choices { profiles: arguments.profiles.clone(), set };
     let named = folder.join(&file);
-    let (folder, file) =
-        if arguments.file.is_some() && apply::is_bundle(&named) { apply::unbundle(&home, &named)? } else { (folder, file) };
-    Ok(Context { ui, options: Options { home, folder, file, choices } })
+    if arguments.file.is_some() && apply::is_bundle(&named) {
+        let (folder, file) = apply::unbundle(&home, &named)?;
+        return Ok(Context { ui, options: Options { home, folder, file, chosen: Chosen::ByFolder, choices } });
+    }
+    let chosen = if arguments.file.is_some() { Chosen::ByPerson } else { Chosen::ByFolder };
+    Ok(Context { ui, options: Options { home, folder, file, chosen, choices } })
 }
 
 /// The current folder, or the nearest above it that has a project file.

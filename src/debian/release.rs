@@ -2,7 +2,8 @@
 
 use super::mirror::Archive;
 use crate::lock::stanzas;
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Fault, Outcome, bounds};
+use crate::sys::{ProjectFiles, Unread};
 use pgp::composed::{CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::SignatureType;
@@ -38,12 +39,13 @@ impl Keyring {
         Ok(Self(keys))
     }
 
-    /// The keys in a file, binary or armored.
+    /// The keys in a file that a project in some folder names, binary or armored.
     ///
     /// # Errors
     /// When the file cannot be read or holds no key.
-    pub fn file(path: &Path) -> Outcome<Self> {
-        let bytes = std::fs::read(path).doing(|| format!("cannot read the key file {}", path.display()))?;
+    pub fn file(folder: &Path, path: &Path) -> Outcome<Self> {
+        let bytes = ProjectFiles::at(folder).map_err(Unread::from).and_then(|files| files.named(path, bounds::SMALL_FILE));
+        let bytes = bytes.doing(|| format!("cannot read the key file {}", path.display()))?;
         let keys = Self::read(&bytes).doing(|| format!("{} is not a file of OpenPGP keys", path.display()))?;
         if keys.is_empty() {
             return Err(Fault::new(format!("{} holds no OpenPGP key", path.display())));

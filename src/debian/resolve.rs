@@ -12,6 +12,7 @@ use crate::spec::{Debian, Places, Project, Repository};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a resolution may move.
@@ -170,7 +171,7 @@ fn universe(
 ) -> Outcome<(Universe, BTreeMap<String, IndexLock>)> {
     let suite = source.suite;
     let mirrors = Mirrors::find(suite, source.mirror, project, settings)?;
-    let file = |path: &str| Keyring::file(&settings.folder.join(path));
+    let file = |path: &str| Keyring::file(&settings.folder, Path::new(path));
     let keys = source.key.map_or_else(Keyring::shipped, file)?;
     let further = source.suites.iter().flat_map(|further| mirrors.archives(further));
     let wanted: Vec<Archive> = mirrors.archives(suite).into_iter().chain(further).collect();

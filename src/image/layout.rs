@@ -7,6 +7,7 @@ use super::unpack::Compression;
 use crate::model::{Context, Digest, Fault, Outcome, nearest};
 use crate::plan::{Config, Image};
 use crate::store::Store;
+use crate::sys::{Opened, ProjectFiles};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,17 +37,17 @@ pub struct Layout {
 }
 
 enum Place {
-    Folder(PathBuf),
+    Folder(File),
     /// Where each of a tar's files begins, and its length.
     Tar(File, BTreeMap<String, (u64, u64)>),
 }
 
 impl Place {
-    fn open(path: &Path) -> Outcome<Self> {
-        if path.is_dir() {
-            return Ok(Self::Folder(path.to_owned()));
-        }
-        let file = File::open(path).doing(|| format!("cannot open {}", path.display()))?;
+    fn of(opened: Opened, path: &Path) -> Outcome<Self> {
+        let file = match opened {
+            Opened::Folder(folder) => return Ok(Self::Folder(folder)),
+            Opened::File(file) => file,
+        };
         let mut start = [0; 8];
         let length = file.read_at(&mut start, 0).doing(|| format!("cannot read {}", path.display()))?;
         // The start is too short for a tar to be told: what is an archive is a compressed one.
@@ -86,10 +87,9 @@ fn plain(mut file: File) -> io::Result<File> {
 }
 
 /// A file of a folder, beneath it and nothing but a file.
-fn regular(folder: &Path, name: &str) -> io::Result<File> {
+fn regular(folder: &File, name: &str) -> io::Result<File> {
     use nix::fcntl::OFlag;
-    let root = File::open(folder)?;
-    let file = File::from(crate::sys::open_in_root(&root, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+    let file = File::from(crate::sys::open_in_root(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{name} is no file"))) }
 }
 
@@ -97,7 +97,7 @@ fn regular(folder: &Path, name: &str) -> io::Result<File> {
 ///
 /// # Errors
 /// One that is not there, no file, or too long.
-pub fn small_file(folder: &Path, name: &str) -> io::Result<Vec<u8>> {
+pub fn small_file(folder: &File, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     regular(folder, name)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST { Err(io::Error::other(format!("{name} is too long"))) } else { Ok(bytes) }
@@ -107,7 +107,7 @@ pub fn small_file(folder: &Path, name: &str) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// Files that are not there.
-pub fn named_parts(folder: &Path, manifest: &[u8]) -> io::Result<Vec<Digest>> {
+pub fn named_parts(folder: &File, manifest: &[u8]) -> io::Result<Vec<Digest>> {
     let list: Value = serde_json::from_slice(manifest)?;
     let mut found = Vec::new();
     for one in list.as_array().into_iter().flatten() {
@@ -197,7 +197,19 @@ impl Archive {
     /// # Errors
     /// What is no archive at all.
     pub fn open(path: &Path) -> Outcome<Self> {
-        Ok(Self { place: Arc::new(Place::open(path)?), path: path.to_owned() })
+        let file = File::open(path).doing(|| format!("cannot open {}", path.display()))?;
+        let is_folder = file.metadata().doing(|| format!("cannot open {}", path.display()))?.is_dir();
+        let opened = if is_folder { Opened::Folder(file) } else { Opened::File(file) };
+        Ok(Self { place: Arc::new(Place::of(opened, path)?), path: path.to_owned() })
+    }
+
+    /// Opens a file or a folder of a project.
+    ///
+    /// # Errors
+    /// What is no archive at all; what lies elsewhere, or is no ordinary file.
+    pub fn within(files: &ProjectFiles, path: &str) -> Outcome<Self> {
+        let opened = files.open(path).doing(|| format!("cannot open {path}"))?;
+        Ok(Self { place: Arc::new(Place::of(opened, Path::new(path))?), path: path.into() })
     }
 
     /// Finds an image: by its name, or the only one.

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "this room exists to hold it")]
 
 mod bpf;
+mod confined;
 mod cores;
 mod detached;
 mod file;
@@ -18,6 +19,7 @@ mod socket;
 mod terminal;
 
 pub use bpf::{DeviceRule, allow_devices};
+pub use confined::{Opened, ProjectFiles, Unread, open_regular, read_regular, up_to};
 pub use cores::{by_levels, on_all_cores};
 pub use detached::{Attributes, Depth, Detached, attach_mount, change_mount};
 pub use file::*;

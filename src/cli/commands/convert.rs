@@ -1,8 +1,8 @@
 use super::super::Context;
-use crate::model::{Context as _, Fault, Name, Outcome};
+use crate::model::{Context as _, Fault, Name, Outcome, bounds};
 use crate::spec::{self, Choices, Sources};
+use crate::sys::ProjectFiles;
 use clap::Subcommand;
-use std::path::PathBuf;
 
 /// Prints what another tool's file says in the language of project files.
 ///
@@ -35,7 +35,7 @@ enum What {
 
 /// The files of a folder, and a project file that stands nowhere.
 struct Around {
-    folder: PathBuf,
+    files: ProjectFiles,
     project: String,
 }
 
@@ -47,7 +47,8 @@ impl Sources for Around {
         if path == NOWHERE {
             return Ok(self.project.clone());
         }
-        std::fs::read_to_string(self.folder.join(path)).map_err(|error| error.to_string())
+        let bytes = self.files.own(path, bounds::DOCKERFILE).map_err(|why| why.to_string())?;
+        String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 (byte {})", error.utf8_error().valid_up_to()))
     }
 
     fn env(&self, _: &str) -> Option<String> {
@@ -72,7 +73,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     }
     node.push_str("} }\n");
     let folder = std::env::current_dir().doing(|| "there is no current folder".into())?;
-    let loaded = spec::load(NOWHERE, &Choices::default(), &Around { folder, project: node });
+    let files = ProjectFiles::at(&folder).doing(|| "cannot open the current folder".into())?;
+    let loaded = spec::load(NOWHERE, &Choices::default(), &Around { files, project: node });
     // What stands nowhere cannot be shown: its findings are about the command line.
     let (own, shown): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(|one| one.place.file == NOWHERE);
     let shown: Vec<_> = shown.into_iter().filter(|one| one.code != "unknown-name").collect();

@@ -7,7 +7,8 @@ mod containers;
 mod docker;
 mod own;
 
-use crate::model::{DOCKER_HUB, Fault, Outcome, Subnet};
+use crate::model::{DOCKER_HUB, Fault, Outcome, Subnet, bounds, text_of};
+use crate::sys::{self, Unread};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -169,7 +170,7 @@ impl Settings {
             }
         }
         if let Some(path) = &files.config
-            && let Some(text) = content(path)?
+            && let Some(text) = own_content(path)?
         {
             settings.read_own(path, &text)?;
         }
@@ -253,6 +254,15 @@ impl Settings {
         let identity = own.and_then(|rule| rule.identity.clone()).or_else(|| certificates.next().map(beside));
         let api = if host == DOCKER_HUB { HUB_HOST } else { host };
         Endpoint { host: api.to_owned(), repository: rest.trim_start_matches('/').to_owned(), security, authorities, identity }
+    }
+}
+
+/// What the user's own file says.
+fn own_content(path: &Path) -> Outcome<Option<String>> {
+    match sys::read_regular(path, bounds::CONFIG_FILE) {
+        Ok(bytes) => text_of(&path.display().to_string(), bytes).map(Some).map_err(Fault::new),
+        Err(Unread::Absent) => Ok(None),
+        Err(why) => Err(Fault::caused(format!("cannot read {}", path.display()), why)),
     }
 }
 
