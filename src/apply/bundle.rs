@@ -8,12 +8,14 @@ use super::names::parts;
 use super::observe::observe;
 use super::project::{LoadedProject, Options, findings};
 use super::report::{Reporter, UpOptions};
+use super::verify::Scratch;
 use crate::build::SEALED;
 use crate::image;
-use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::model::{Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
 use crate::spec::{ConfigSource, MountSource};
 use crate::store::{Home, Lease, Pin, Store, disk_fault, read_json};
+use crate::sys::{ProjectFiles, Unread};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -167,11 +169,73 @@ fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) {
 /// Whether a file is a bundle.
 pub fn is_bundle(path: &Path) -> bool {
     let label = || {
-        let mut archive = tar::Archive::new(File::open(path).ok()?);
+        let mut archive = tar::Archive::new(crate::sys::open_regular(path).ok()?);
         let first = archive.entries().ok()?.next()?.ok()?;
         Some(first.path().ok()?.to_string_lossy() == LABEL)
     };
     label().unwrap_or(false)
+}
+
+/// A bundle, and where what is in it belongs on this machine.
+struct Bundle<'b> {
+    path: &'b Path,
+    whole: PathBuf,
+    label: Label,
+    /// Tells it from others in its place.
+    identity: Digest,
+    /// Names its folder.
+    key: String,
+    folder: PathBuf,
+}
+
+impl<'b> Bundle<'b> {
+    fn read(home: &Home, path: &'b Path) -> Outcome<Self> {
+        let failed = || format!("cannot take in {}", path.display());
+        let label: Label = serde_json::from_slice(&first(path).doing(failed)?).doing(failed)?;
+        if label.version != 1 {
+            return Err(Fault::new(format!("{} was written by a newer stead", path.display())).hint("update stead"));
+        }
+        if !is_inside(Path::new(&label.file)) {
+            return Err(Fault::new(format!("{} names a project file outside of it", path.display())));
+        }
+        let whole = fs::canonicalize(path).doing(failed)?;
+        let metadata = fs::metadata(path).doing(failed)?;
+        let identity = Digest::of_json(&(metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
+        let key = Digest::of_json(&(&whole, &label.project)).short(16);
+        let folder = home.state.join("bundles").join(&key);
+        Ok(Self { path, whole, label, identity, key, folder })
+    }
+
+    /// Whether all of it was taken in.
+    fn is_here(&self, store: &Store) -> bool {
+        read_json(&self.folder.join(".stead/identity")) == Some(self.identity)
+            && self.label.images.values().all(|digest| image::load(store, digest).is_some())
+    }
+}
+
+/// The folder and the project file of a bundle that was taken in, without taking it in.
+///
+/// # Errors
+/// What is no bundle; one that was not taken in.
+pub fn taken_in(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
+    let bundle = Bundle::read(home, path)?;
+    if bundle.is_here(&Store::at(&home.store)) {
+        return Ok((bundle.folder, bundle.label.file));
+    }
+    Err(Fault::new(format!("{} is not taken in yet, and this command writes nothing", path.display()))
+        .hint(format!("`stead -f {} build` takes it in and starts nothing", path.display())))
+}
+
+/// The project's files of a bundle, for as long as somebody looks at them; nothing else of it is taken in.
+///
+/// # Errors
+/// What is no bundle, damaged parts, a full disk.
+pub fn look_into(home: &Home, path: &Path) -> Outcome<(Scratch, String)> {
+    let bundle = Bundle::read(home, path)?;
+    let scratch = Scratch::new(&std::env::temp_dir())?;
+    fs::create_dir_all(scratch.path().join(SEALED)).doing(|| "cannot make a folder".into())?;
+    take(path, scratch.path()).doing(|| format!("cannot take in {}", path.display()))?;
+    Ok((scratch, bundle.label.file))
 }
 
 /// Takes a bundle in, unless it is; the folder of its project and the project file come back.
@@ -182,25 +246,14 @@ pub fn is_bundle(path: &Path) -> bool {
 /// What is no bundle, damaged parts, a full disk.
 pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
     let failed = || format!("cannot take in {}", path.display());
-    let label: Label = serde_json::from_slice(&first(path).doing(failed)?).doing(failed)?;
-    if label.version != 1 {
-        return Err(Fault::new(format!("{} was written by a newer stead", path.display())).hint("update stead"));
-    }
-    if !is_inside(Path::new(&label.file)) {
-        return Err(Fault::new(format!("{} names a project file outside of it", path.display())));
-    }
-    let whole = fs::canonicalize(path).doing(failed)?;
-    let metadata = fs::metadata(path).doing(failed)?;
-    let identity = Digest::of_json(&(metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
-    let key = Digest::of_json(&(&whole, &label.project)).short(16);
-    let folder = home.state.join("bundles").join(&key);
+    let bundle = Bundle::read(home, path)?;
     let store = Store::at(&home.store);
     store.prepare()?;
-    let lock = home.state.join("bundles").join(format!("{key}.lock"));
+    let lock = home.state.join("bundles").join(format!("{}.lock", bundle.key));
     fs::create_dir_all(home.state.join("bundles")).doing(failed)?;
     let _lock = crate::sys::Lock::wait(&lock, crate::sys::Hold::Alone).doing(failed)?;
-    let there = read_json(&folder.join(".stead/identity")) == Some(identity)
-        && label.images.values().all(|digest| image::load(&store, digest).is_some());
+    let there = bundle.is_here(&store);
+    let Bundle { whole, label, identity, key, folder, path } = bundle;
     if !there {
         let lease = Mutex::new(Lease::open(&store)?);
         let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
@@ -230,10 +283,16 @@ pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
 
 /// Secrets are read from where the bundle lies.
 fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Outcome<()> {
+    let beside = bundle.parent().unwrap_or(Path::new("/"));
+    let files = ProjectFiles::at(beside).doing(|| format!("cannot open the folder {}", beside.display()))?;
     for secret in label.secrets.iter().filter(|secret| is_inside(Path::new(secret))) {
-        let (from, to) = (bundle.with_file_name(secret), folder.join(secret));
-        let Ok(bytes) = fs::read(&from) else { continue };
+        let (from, to) = (beside.join(secret), folder.join(secret));
         let failed = || format!("cannot take the secret {}", from.display());
+        let bytes = match files.own(secret, bounds::CONTENT) {
+            Ok(bytes) => bytes,
+            Err(Unread::Absent) => continue,
+            Err(why) => return Err(Fault::caused(failed(), why)),
+        };
         // The project's own links lead nowhere but into it.
         let root = File::open(folder).doing(failed)?;
         let parent = to.parent().and_then(|parent| parent.strip_prefix(folder).ok()).unwrap_or(Path::new(""));

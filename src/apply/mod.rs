@@ -29,7 +29,7 @@ mod rescue;
 mod resolve;
 mod verify;
 
-pub use bundle::{Bundled, bundle, is_bundle, unbundle};
+pub use bundle::{Bundled, bundle, is_bundle, look_into, taken_in, unbundle};
 pub use change::change;
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};
@@ -46,4 +46,4 @@ pub use project::{Chosen, Findings, LoadError, LoadedProject, Options, findings,
 pub use report::{Failure, Progress, Reporter, UpOptions};
 pub use rescue::rescue;
 pub use resolve::{set_epoch, settle, update_lock};
-pub use verify::{Verdict, verify};
+pub use verify::{Scratch, Verdict, verify};

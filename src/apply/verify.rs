@@ -28,7 +28,8 @@ pub struct Verdict {
 }
 
 /// A folder that goes when it is dropped.
-struct Scratch(PathBuf);
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -37,7 +38,12 @@ impl Drop for Scratch {
 }
 
 impl Scratch {
-    fn new(parent: &Path) -> Outcome<Self> {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn new(parent: &Path) -> Outcome<Self> {
         let path = parent.join(format!("stead-verify-{}", sys::unique()));
         // Nobody else reads what is copied here, and nobody has put anything here before.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);

@@ -10,12 +10,12 @@ mod relay;
 mod streams;
 mod ui;
 
-use crate::apply::{self, Chosen, Instance, LoadError, LoadedProject, Options, UpOptions};
+use crate::apply::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
 use crate::model::{Fault, Outcome};
 use crate::spec::Choices;
 use crate::store::Home;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use commands::Command;
+use commands::{Bundles, Command};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,6 +45,8 @@ struct Arguments {
 pub struct Context {
     pub ui: Ui,
     pub options: Options,
+    /// The files of a bundle that is only looked into.
+    _looked_into: Option<Scratch>,
 }
 
 impl Context {
@@ -82,7 +84,7 @@ impl Context {
     pub fn at(&self, folder: PathBuf) -> Self {
         let (home, file, chosen) = (self.options.home.clone(), "stead.kdl".into(), Chosen::ByFolder);
         let options = Options { home, folder, file, chosen, choices: Choices::default() };
-        Self { ui: self.ui.clone(), options }
+        Self { ui: self.ui.clone(), options, _looked_into: None }
     }
 
     /// As [`project`](Self::project), writing nothing anywhere.
@@ -207,12 +209,23 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
     let home = Home::find(root.as_deref());
     let choices = Choices { profiles: arguments.profiles.clone(), set };
     let named = folder.join(&file);
-    if arguments.file.is_some() && apply::is_bundle(&named) {
-        let (folder, file) = apply::unbundle(&home, &named)?;
-        return Ok(Context { ui, options: Options { home, folder, file, chosen: Chosen::ByFolder, choices } });
+    if arguments.file.is_none() || !apply::is_bundle(&named) {
+        let chosen = if arguments.file.is_some() { Chosen::ByPerson } else { Chosen::ByFolder };
+        return Ok(Context { ui, options: Options { home, folder, file, chosen, choices }, _looked_into: None });
     }
-    let chosen = if arguments.file.is_some() { Chosen::ByPerson } else { Chosen::ByFolder };
-    Ok(Context { ui, options: Options { home, folder, file, chosen, choices } })
+    let mut looked_into = None;
+    let (folder, file) = match arguments.command.bundles() {
+        Bundles::TakeIn => apply::unbundle(&home, &named)?,
+        Bundles::TakenIn => apply::taken_in(&home, &named)?,
+        Bundles::LookInto => {
+            let (scratch, file) = apply::look_into(&home, &named)?;
+            let folder = scratch.path().to_owned();
+            looked_into = Some(scratch);
+            (folder, file)
+        }
+    };
+    let options = Options { home, folder, file, chosen: Chosen::ByFolder, choices };
+    Ok(Context { ui, options, _looked_into: looked_into })
 }
 
 /// The current folder, or the nearest above it that has a project file.

@@ -101,7 +101,27 @@ pub enum Command {
     Schema(schema::Arguments),
 }
 
+/// What a command does with a bundle that is named in place of a project file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bundles {
+    /// Takes it in.
+    TakeIn,
+    /// Wants one that was taken in, for it writes nothing.
+    TakenIn,
+    /// Reads the project's files in it.
+    LookInto,
+}
+
 impl Command {
+    /// What it does with a bundle.
+    pub fn bundles(&self) -> Bundles {
+        match self {
+            Self::Check(_) => Bundles::LookInto,
+            Self::Plan(_) | Self::Status(_) | Self::Why(_) => Bundles::TakenIn,
+            _ => Bundles::TakeIn,
+        }
+    }
+
     /// Runs the command; its exit code comes back.
     pub fn run(self, context: &Context) -> Outcome<u8> {
         match self {
