@@ -10,6 +10,7 @@
     reason = "tests make files, tell why they skip, and fail by panicking"
 )]
 
+mod bounds;
 mod confinement;
 mod ground;
 mod hands;

@@ -1,0 +1,442 @@
+//! Folders that somebody cloned: whatever is in them, `check`, `plan`, `status`, `why` and `up` end by themselves,
+//! soon, with an error, and print nothing of this machine's files.
+//!
+//! Every command runs with a limit of memory and time; a command that such a limit ends has failed the test.
+
+use crate::ground::{SLEEP, canary, ground, is_root};
+use crate::world::{Ran, World, scratch, stead};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+/// A world whose project is replaced by a harmless one before it is taken down, which has no limits.
+struct Hostile(World);
+
+impl std::ops::Deref for Hostile {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.0
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        for path in ["stead.kdl", "stead.lock"] {
+            let path = self.folder.join(path);
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        }
+        self.write("stead.kdl", "project \"harmless\"\n");
+    }
+}
+
+fn hostile(name: &str, project: &str) -> Hostile {
+    // What an earlier run was ended with may be there.
+    let left = scratch().join(format!("attack-{name}/project/stead.kdl"));
+    if left.exists() {
+        fs::write(left, "project \"harmless\"\n").unwrap();
+    }
+    Hostile(ground(name, &[], project))
+}
+
+/// Runs a command that has 1.5 GB and 30 seconds.
+fn bounded(world: &World, arguments: &[&str]) -> Ran {
+    with(world, arguments, &[])
+}
+
+fn with(world: &World, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 1500000; exec timeout -s KILL 30 \"$@\"", "sh"]).arg(stead()).args(arguments);
+    command.current_dir(&world.folder).env("STEAD_ROOT", &world.root).env("NO_COLOR", "1").envs(env.iter().copied());
+    Ran::from(command.output().unwrap())
+}
+
+/// Runs, and fails the test unless the command ends by itself with an error that says this.
+fn refused(world: &World, arguments: &[&str], says: &str) -> String {
+    let ran = bounded(world, arguments);
+    let told = format!("{}{}", ran.out, ran.err);
+    assert!(matches!(ran.code, 1 | 2), "stead {arguments:?} ended with {}, for {says:?}:\n{told:.2000}", ran.code);
+    // Long lines are wrapped.
+    let plain = told.split_whitespace().filter(|word| !matches!(*word, "│" | "·")).collect::<Vec<_>>().join(" ");
+    assert!(plain.contains(says), "stead {arguments:?} says nothing of {says:?}:\n{told:.2000}");
+    told
+}
+
+const ALL: [&[&str]; 5] = [&["check"], &["plan"], &["status"], &["why", "web"], &["up"]];
+/// What also looks at the files that a project hands on.
+const OBSERVING: [&[&str]; 4] = [&["plan"], &["status"], &["why", "web"], &["up"]];
+
+fn fifo(world: &World, path: &str) {
+    let made = Command::new("mkfifo").arg(world.folder.join(path)).status().unwrap();
+    assert!(made.success());
+}
+
+/// A project whose container uses something.
+fn project(name: &str, uses: &str, more: &str) -> Hostile {
+    hostile(name, &format!("container \"web\" {{ image \"box\"; {SLEEP}; {uses} }}\n{more}"))
+}
+
+#[test]
+fn files_that_are_none_are_refused_by_all() {
+    if !is_root() {
+        return;
+    }
+    let world = project("bounds-own", "", "include \"more.kdl\"\nimage \"made\" { dockerfile \"Dockerfile\"; }\n");
+    let good = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    world.write("more.kdl", "");
+    world.write("Dockerfile", "FROM scratch\n");
+    for path in ["more.kdl", "Dockerfile", "stead.kdl", "stead.lock"] {
+        let commands = if path == "stead.lock" { &OBSERVING[..] } else { &ALL[..] };
+        for arguments in commands {
+            let place = world.folder.join(path);
+            let _ = fs::remove_file(&place);
+            fifo(&world, path);
+            refused(&world, arguments, "it is a FIFO");
+            fs::remove_file(&place).unwrap();
+            symlink("/dev/zero", &place).unwrap();
+            refused(&world, arguments, "leads out of the project's folder");
+            fs::remove_file(&place).unwrap();
+            fs::create_dir(&place).unwrap();
+            refused(&world, arguments, "it is a folder");
+            fs::remove_dir(&place).unwrap();
+        }
+        match path {
+            "stead.kdl" => world.write(path, &good),
+            "Dockerfile" => world.write(path, "FROM scratch\n"),
+            "more.kdl" => world.write(path, ""),
+            _ => {}
+        }
+    }
+    // A file that a person names may be elsewhere, and must be one all the same.
+    fifo(&world, "named.kdl");
+    refused(&world, &["-f", "named.kdl", "check"], "it is a FIFO");
+    fs::remove_file(world.folder.join("named.kdl")).unwrap();
+    symlink("/dev/zero", world.folder.join("named.kdl")).unwrap();
+    refused(&world, &["-f", "named.kdl", "check"], "it is a device");
+    let elsewhere = canary(&world).join("project.kdl");
+    fs::write(&elsewhere, "project \"x\"\n").unwrap();
+    fs::remove_file(world.folder.join("named.kdl")).unwrap();
+    symlink(&elsewhere, world.folder.join("named.kdl")).unwrap();
+    assert_eq!(bounded(&world, &["-f", "named.kdl", "check"]).code, 0);
+}
+
+#[test]
+fn files_that_are_handed_on_are_looked_at_first() {
+    if !is_root() {
+        return;
+    }
+    let uses: [(&str, &str); 5] = [
+        ("secret \"it\"", "secret \"it\" file=\"hostile\"\n"),
+        ("config \"it\" to=\"/it\"", "config \"it\" file=\"hostile\"\n"),
+        ("env-file \"hostile\"", ""),
+        ("security { seccomp \"hostile\" }", ""),
+        ("", "image \"more\" { from archive=\"hostile\" }\ncontainer \"more\" { image \"more\" }\n"),
+    ];
+    for (number, (used, declared)) in uses.iter().enumerate() {
+        let world = project(&format!("bounds-named{number}"), used, declared);
+        let place = world.folder.join("hostile");
+        for arguments in OBSERVING {
+            fifo(&world, "hostile");
+            refused(&world, arguments, "it is a FIFO");
+            fs::remove_file(&place).unwrap();
+            for outside in ["/dev/zero", "/proc/self/environ", canary(&world).join("secret").to_str().unwrap()] {
+                symlink(outside, &place).unwrap();
+                let told = refused(&world, arguments, "leads out of the project's folder");
+                assert!(!told.contains("the host's secret") && !told.contains("STEAD_ROOT"), "{told}");
+                fs::remove_file(&place).unwrap();
+            }
+            if !declared.contains("archive") {
+                fs::File::create(&place).unwrap().set_len(1 << 40).unwrap();
+                refused(&world, arguments, "it is longer than");
+                fs::remove_file(&place).unwrap();
+            }
+        }
+        fifo(&world, "hostile");
+        assert_eq!(bounded(&world, &["check"]).code, 0, "the files are not looked at by check");
+    }
+    // An absolute path says where it leads, and is held to be a file.
+    let world = project("bounds-absolute", "secret \"it\"", "secret \"it\" file=\"/dev/zero\"\n");
+    refused(&world, &["plan"], "it is a device");
+    // A build's secrets go the same way.
+    let run =
+        "image \"made\" { from \"box\"; run \"true\" { mount secret=\"it\" to=\"/it\" } }\nsecret \"it\" file=\"hostile\"\n";
+    let world = project("bounds-build", "", run);
+    for way in ["fifo", "link"] {
+        let place = world.folder.join("hostile");
+        let _ = fs::remove_file(&place);
+        if way == "fifo" {
+            fifo(&world, "hostile")
+        } else {
+            symlink(canary(&world).join("secret"), &place).unwrap()
+        }
+        let says = if way == "fifo" { "it is a FIFO" } else { "leads out of the project's folder" };
+        refused(&world, &["build", "made"], says);
+    }
+}
+
+#[test]
+fn includes_stay_inside_and_nothing_of_others_is_printed() {
+    if !is_root() {
+        return;
+    }
+    let world = hostile("bounds-include", "include \"PATH\"\n");
+    let secret = canary(&world).join("secret");
+    symlink(&secret, world.folder.join("link.kdl")).unwrap();
+    symlink(canary(&world), world.folder.join("folder")).unwrap();
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    let paths = [
+        secret.to_str().unwrap(),
+        "../canary/secret",
+        "/proc/self/environ",
+        "link.kdl",
+        "folder/secret",
+        "/dev/stdin",
+        "/proc/kmsg",
+    ];
+    for path in paths {
+        for node in [format!("include \"{path}\""), format!("image \"made\" {{ dockerfile \"{path}\"; }}")] {
+            world.write("stead.kdl", &text.replace("include \"PATH\"", &node));
+            for arguments in [&["check"][..], &["plan"]] {
+                let ran = bounded(&world, arguments);
+                let told = format!("{}{}", ran.out, ran.err);
+                assert_eq!(ran.code, 1, "{path}: {told}");
+                assert!(!told.contains("the host's secret") && !told.contains("STEAD_ROOT="), "{path}: {told}");
+            }
+        }
+    }
+    let ran = bounded(&world, &["convert", "dockerfile", "link.kdl"]);
+    assert!(ran.code == 1 && !ran.err.contains("the host's secret"), "{}", ran.err);
+}
+
+#[test]
+fn includes_end() {
+    if !is_root() {
+        return;
+    }
+    let world = hostile("bounds-includes", "include \"f0.kdl\"\n");
+    for file in 0..25 {
+        let others =
+            (0..25).map(|other| format!("include \"f{other}.kdl\"\ninclude \"./f{other}.kdl\"\ninclude \"x/../f{other}.kdl\"\n"));
+        world.write(&format!("f{file}.kdl"), &others.collect::<String>());
+    }
+    fs::create_dir(world.folder.join("x")).unwrap();
+    refused(&world, &["check"], "includes itself");
+    refused(&world, &["plan"], "errors");
+    // Each in the next, by links of other names, and too many.
+    world.write("f0.kdl", "include \"l1.kdl\"\n");
+    symlink("f0.kdl", world.folder.join("l1.kdl")).unwrap();
+    refused(&world, &["check"], "includes itself");
+    for file in 0..300 {
+        world.write(&format!("f{file}.kdl"), &format!("include \"f{}.kdl\"\n", file + 1));
+    }
+    refused(&world, &["check"], "at most 256 files");
+    let long = format!("/* {} */", " x".repeat(500_000));
+    for file in 0..10 {
+        world.write(&format!("f{file}.kdl"), &format!("include \"f{}.kdl\"\n{long}", file + 1));
+    }
+    refused(&world, &["check"], "at most 4 MiB together");
+    // One that is included twice is read once.
+    world.write("f0.kdl", "include \"f1.kdl\"\ninclude \"./f1.kdl\"\n");
+    world.write("f1.kdl", "volume \"data\"\n");
+    assert_eq!(bounded(&world, &["check"]).code, 0);
+}
+
+#[test]
+fn nesting_is_counted_before_anything_recurses() {
+    if !is_root() {
+        return;
+    }
+    let world = hostile("bounds-nesting", "");
+    let good = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    let nested = |begin: &str, depth: usize| format!("{}{}", begin.repeat(depth), "}".repeat(depth));
+    for text in [
+        nested("a /- {", 22),
+        nested("a {", 5000),
+        nested("a /- {", 200_000 / 7),
+        nested("/- a {\nb\n", 22),
+        nested("a {\nb\n/- c {", 22),
+    ] {
+        world.write("stead.kdl", &format!("{good}\n{text}"));
+        refused(&world, &["check"], "deeper than");
+        refused(&world, &["plan"], "error");
+        world.write("stead.kdl", &format!("{good}\ninclude \"more.kdl\""));
+        world.write("more.kdl", &text);
+        refused(&world, &["check"], "more.kdl");
+        world.write("stead.kdl", &good);
+        world.write("stead.lock", &format!("lock version=1\n{text}"));
+        for arguments in OBSERVING {
+            refused(&world, arguments, "levels, and no lock is like that");
+        }
+        fs::remove_file(world.folder.join("stead.lock")).unwrap();
+        let config = world.folder.with_file_name("config");
+        fs::create_dir_all(config.join("stead")).unwrap();
+        fs::write(config.join("stead/config.kdl"), &text).unwrap();
+        let ran = with(&world, &["pull", "127.0.0.1:1/x:1"], &[("XDG_CONFIG_HOME", config.to_str().unwrap())]);
+        assert!(
+            ran.code == 1 && ran.err.contains("config.kdl:") && ran.err.contains("deeper than"),
+            "{} {:.500}",
+            ran.code,
+            ran.err
+        );
+    }
+    // What else makes a reader recurse, or tell the same for ever.
+    let comment = format!("/*{}*/", "* / ".repeat(200_000));
+    world.write("stead.kdl", &format!("{good}\n{comment}"));
+    assert_eq!(bounded(&world, &["check"]).code, 0, "a long comment is one");
+    for part in
+        ["a)", "}", "a=", "a {}b ", "/-", "a;", "\"", "/*", "true\n", "a \"\n", "contaner \"x\"\n", "#", "(", "// \u{b}a {"]
+    {
+        world.write("stead.kdl", &format!("{good}\n{}", part.repeat(900_000 / part.len())));
+        refused(&world, &["check"], "×");
+        world.write("stead.kdl", &good);
+        world.write("stead.lock", &format!("lock version=1\n{}", part.repeat(900_000 / part.len())));
+        refused(&world, &["plan"], "stead.lock:");
+        fs::remove_file(world.folder.join("stead.lock")).unwrap();
+    }
+}
+
+#[test]
+fn parameters_and_arguments_do_not_swell() {
+    if !is_root() {
+        return;
+    }
+    let used = "${x}".repeat(20);
+    let env: String = (0..5000).map(|number| format!("env A{number}=\"{used}\"\n")).collect();
+    let param = format!("param \"x\" default=\"{}\"\n", "x".repeat(300_000));
+    let world = hostile("bounds-swell", &format!("{param}image \"made\" {{ from \"box\"\n{env} }}\n"));
+    refused(&world, &["check"], "more than 16 MiB");
+    let lines: String = (1..60).map(|number| format!("ARG A{number}=$A{0}$A{0}\n", number - 1)).collect();
+    world.write("Dockerfile", &format!("FROM scratch\nARG A0=xxxxxxxxxx\n{lines}ENV X=$A59\n"));
+    world.write("stead.kdl", "project \"x\"\nimage \"made\" { dockerfile \"Dockerfile\"; }\n");
+    refused(&world, &["check"], "longer than 1 MiB");
+    let twice = |kind: &str| (0..9000).map(|number| format!("{kind} \"a{number}\"\n")).collect::<String>();
+    world.write("stead.kdl", &format!("project \"x\"\n{}profile \"p\" {{ {} }}\n", twice("volume"), twice("network")));
+    refused(&world, &["check", "--profile", "p"], "20000 nodes and values");
+}
+
+/// A world that copies its folder, in which one file has a long name of one letter.
+fn copying(name: &str, image: &str) -> Hostile {
+    let world = hostile(
+        name,
+        &format!(
+            "image \"made\" {{ from \"box\"; {image}; }}\ncontainer \"web\" {{ image \"made\"; cmd \"ls\" \"-a\" \"/srv\"; }}\n"
+        ),
+    );
+    world.write(&format!("src/{}", "a".repeat(120)), "");
+    world.write("src/.env", "PASSWORD=x\n");
+    world.write("src/kept", "");
+    world
+}
+
+#[test]
+fn patterns_end() {
+    if !is_root() {
+        return;
+    }
+    let stars = format!("{}b", "*a".repeat(11));
+    let world = copying("bounds-ignore", "copy \".\" to=\"/srv/\"");
+    for pattern in [format!("src/{stars}"), format!("**/{stars}"), "**/**a".repeat(300), format!("{stars}\n").repeat(1000)] {
+        world.write(".dockerignore", &pattern);
+        assert_eq!(bounded(&world, &["plan"]).code, 0);
+    }
+    let long = [("*".repeat(1_000_000), 1), ("**/".repeat(330_000), 1), (format!(".env\n{}", "?".repeat(5000)), 2)];
+    for (text, line) in long {
+        world.write(".steadignore", &text);
+        refused(&world, &["plan"], &format!(".steadignore:{line}: a pattern has at most 4095 bytes"));
+    }
+    world.write(".steadignore", &"x\n".repeat(20_000));
+    refused(&world, &["plan"], ".steadignore:10001: an ignore file has at most 10000 patterns");
+    let world = copying("bounds-exclude", &format!("copy \"src/\" to=\"/srv/\" {{ exclude \"{stars}\" }}"));
+    assert_eq!(bounded(&world, &["plan"]).code, 0);
+    let world = copying("bounds-glob", &format!("copy \"src/{stars}\" \"src/kept\" to=\"/srv/\""));
+    refused(&world, &["plan"], "nothing matches");
+    let world = copying("bounds-long", &format!("copy \"src/{}\" to=\"/srv/\"", "*a".repeat(3000)));
+    refused(&world, &["check"], "a path has at most 4095 bytes");
+    world.write("Dockerfile", &format!("FROM scratch\nCOPY --exclude={} . /\n", "*a".repeat(3000)));
+    world.write("stead.kdl", "project \"x\"\nimage \"made\" { dockerfile \"Dockerfile\"; }\n");
+    refused(&world, &["check"], "a path has at most 4095 bytes");
+}
+
+#[test]
+fn an_ignore_file_that_cannot_be_read_lets_nothing_through() {
+    if !is_root() {
+        return;
+    }
+    let world = copying("bounds-bytes", "copy \"src/\" to=\"/srv/\"");
+    let ignore = |bytes: &[u8]| fs::write(world.folder.join(".dockerignore"), bytes).unwrap();
+    for arguments in [&["plan"][..], &["build", "made"], &["up"]] {
+        ignore(b"# caf\xe9\n**/.env\n");
+        refused(&world, arguments, ".dockerignore:1: this is not UTF-8");
+        ignore(b"**/.env\n\xff\xfe\n");
+        refused(&world, arguments, ".dockerignore:2: this is not UTF-8");
+        ignore(format!("**/.env\n{}", "#\n".repeat(600_000)).as_bytes());
+        refused(&world, arguments, "it is longer than 1 MiB");
+        fs::remove_file(world.folder.join(".dockerignore")).unwrap();
+        fs::create_dir(world.folder.join(".dockerignore")).unwrap();
+        refused(&world, arguments, "it is a folder");
+        fs::remove_dir(world.folder.join(".dockerignore")).unwrap();
+        fifo(&world, ".dockerignore");
+        refused(&world, arguments, "it is a FIFO");
+        fs::remove_file(world.folder.join(".dockerignore")).unwrap();
+        fs::write(canary(&world).join("ignore"), "").unwrap();
+        symlink("../canary/ignore", world.folder.join(".dockerignore")).unwrap();
+        refused(&world, arguments, "leads out of the project's folder");
+        fs::remove_file(world.folder.join(".dockerignore")).unwrap();
+    }
+    // A byte order mark is no part of the first pattern, and é is one character.
+    world.write("src/caf\u{e9}", "");
+    ignore("\u{feff}**/.env\n**/caf?\n".as_bytes());
+    let listed = bounded(&world, &["run", "web"]);
+    assert!(listed.code == 0 && listed.out.contains("kept"), "{}{}", listed.out, listed.err);
+    assert!(!listed.out.contains(".env") && !listed.out.contains("caf"), "{}", listed.out);
+    // The file beside a Dockerfile, and the one of its context.
+    world.write("build/Dockerfile", "FROM scratch\nCOPY . /\n");
+    world.write("build/.env", "PASSWORD=x\n");
+    world.write(
+        "stead.kdl",
+        "project \"x\"\nimage \"made\" { dockerfile \"build/Dockerfile\"; }\ncontainer \"web\" { image \"made\"; cmd \"x\"; }\n",
+    );
+    for name in ["build/.dockerignore", "build/Dockerfile.dockerignore"] {
+        fs::write(world.folder.join(name), b"\xe9\n.env\n").unwrap();
+        refused(&world, &["plan"], &format!("{name}:1: this is not UTF-8"));
+        refused(&world, &["build", "made"], &format!("{name}:1: this is not UTF-8"));
+    }
+}
+
+#[test]
+fn variables_are_text() {
+    if !is_root() {
+        return;
+    }
+    let world = project("bounds-env", "env-file \"vars\"", "");
+    fs::write(world.folder.join("vars"), b"A=1\nB=\xe9\n").unwrap();
+    refused(&world, &["plan"], "vars:2: this is not UTF-8");
+    fs::write(world.folder.join("vars"), "\u{feff}A=1\n").unwrap();
+    world.ok(&["up"]);
+    assert_eq!(world.exec("web", "echo $A"), "1");
+}
+
+#[test]
+fn a_plan_takes_no_bundle_in() {
+    if !is_root() {
+        return;
+    }
+    let world = project("bounds-bundle", "", "");
+    world.ok(&["bundle", "made.stead"]);
+    let fresh = world.folder.with_file_name("fresh");
+    let there = World { root: fresh.clone(), folder: world.folder.with_file_name("there") };
+    fs::create_dir_all(&there.folder).unwrap();
+    fs::rename(world.folder.join("made.stead"), there.folder.join("made.stead")).unwrap();
+    for arguments in [&["plan"][..], &["why", "web"], &["status"]] {
+        let arguments = [&["-f", "made.stead"], arguments].concat();
+        refused(&there, &arguments, "is not taken in yet");
+        assert!(!fresh.exists(), "stead {arguments:?} wrote something");
+    }
+    assert_eq!(bounded(&there, &["-f", "made.stead", "check"]).code, 0);
+    assert!(!fresh.exists(), "check wrote something");
+    there.ok(&["-f", "made.stead", "build"]);
+    let planned = bounded(&there, &["-f", "made.stead", "plan"]);
+    assert!(planned.code == 0 && planned.out.contains("web"), "{}{}", planned.out, planned.err);
+    fifo(&there, "pipe.stead");
+    refused(&there, &["-f", "pipe.stead", "plan"], "it is a FIFO");
+}
