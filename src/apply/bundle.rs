@@ -11,7 +11,7 @@ use super::report::{Reporter, UpOptions};
 use super::verify::Scratch;
 use crate::build::SEALED;
 use crate::image;
-use crate::model::{Context, Digest, Fault, Name, Outcome, bounds};
+use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
 use crate::spec::{ConfigSource, MountSource};
 use crate::store::{Home, Lease, Pin, Store, disk_fault, read_json};
@@ -169,9 +169,8 @@ fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) {
 /// Whether a file is a bundle.
 pub fn is_bundle(path: &Path) -> bool {
     let label = || {
-        let mut archive = tar::Archive::new(crate::sys::open_regular(path).ok()?);
-        let first = archive.entries().ok()?.next()?.ok()?;
-        Some(first.path().ok()?.to_string_lossy() == LABEL)
+        let first = image::Entries::new(crate::sys::open_regular(path).ok()?).next_entry().ok()??;
+        Some(first.path == Path::new(LABEL))
     };
     label().unwrap_or(false)
 }
@@ -306,11 +305,13 @@ fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Outcome<()> {
 
 /// The first file of a tar.
 fn first(path: &Path) -> Outcome<Vec<u8>> {
-    let mut archive = tar::Archive::new(File::open(path).doing(|| "cannot open it".into())?);
-    let mut entries = archive.entries().doing(|| "it is no tar".into())?;
-    let first = entries.next().ok_or_else(|| Fault::new("it is empty"))?.doing(|| "it is no tar".into())?;
+    let mut entries = image::Entries::new(File::open(path).doing(|| "cannot open it".into())?);
+    let first = entries.next_entry().doing(|| "it is no tar".into())?.ok_or_else(|| Fault::new("it is empty"))?;
+    if first.size > image::LONGEST {
+        return Err(Fault::new(format!("its label has {} bytes, and {} are the most", first.size, image::LONGEST)));
+    }
     let mut bytes = Vec::new();
-    first.take(image::LONGEST).read_to_end(&mut bytes).doing(|| "it cannot be read".into())?;
+    entries.read_to_end(&mut bytes).doing(|| "it cannot be read".into())?;
     Ok(bytes)
 }
 
@@ -318,11 +319,14 @@ fn first(path: &Path) -> Outcome<Vec<u8>> {
 /// nothing is written through them.
 fn take(path: &Path, folder: &Path) -> Outcome<()> {
     let damaged = || "it is damaged".to_owned();
-    let mut archive = tar::Archive::new(File::open(path).doing(damaged)?);
+    let file = File::open(path).doing(damaged)?;
+    let budget = Budget::new(image::ARCHIVE);
+    budget.came(file.metadata().doing(damaged)?.len());
+    let mut entries = image::Entries::seeking(file);
     let mut links = Vec::new();
-    for entry in archive.entries().doing(damaged)? {
-        let mut entry = entry.doing(damaged)?;
-        let name = entry.path().doing(damaged)?.into_owned();
+    while let Some(entry) = entries.next_entry().doing(damaged)? {
+        budget.entry(entry.path.as_os_str().len()).doing(damaged)?;
+        let name = &entry.path;
         let target = if let Ok(key) = name.strip_prefix("stead/results") {
             match key.to_str().and_then(Digest::parse) {
                 Some(key) => folder.join(SEALED).join(key.hex()),
@@ -337,19 +341,15 @@ fn take(path: &Path, folder: &Path) -> Outcome<()> {
             continue;
         };
         let failed = || format!("cannot write {}", target.display());
-        match entry.header().entry_type() {
-            kind if kind != tar::EntryType::Regular && name.starts_with("stead/results") => return Err(Fault::new(damaged())),
-            tar::EntryType::Directory => fs::create_dir_all(&target).doing(failed)?,
-            tar::EntryType::Symlink => {
-                let link = entry.link_name().doing(damaged)?.ok_or_else(|| Fault::new(damaged()))?.into_owned();
-                links.push((target, link));
-            }
-            tar::EntryType::Regular => {
+        match entry.kind {
+            kind if kind != image::Kind::File && name.starts_with("stead/results") => return Err(Fault::new(damaged())),
+            image::Kind::Folder => fs::create_dir_all(&target).doing(failed)?,
+            image::Kind::SymbolicLink => links.push((target, entry.link.clone().ok_or_else(|| Fault::new(damaged()))?)),
+            image::Kind::File => {
                 fs::create_dir_all(target.parent().unwrap_or(folder)).doing(failed)?;
                 let mut out = File::create_new(&target).doing(failed)?;
-                io::copy(&mut entry, &mut out).map_err(|error| disk_fault("cannot write a file", error))?;
-                let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
-                fs::set_permissions(&target, fs::Permissions::from_mode(mode)).doing(failed)?;
+                io::copy(&mut entries, &mut out).map_err(|error| disk_fault("cannot write a file", error))?;
+                fs::set_permissions(&target, fs::Permissions::from_mode(entry.mode & 0o777)).doing(failed)?;
             }
             _ => return Err(Fault::new(damaged())),
         }

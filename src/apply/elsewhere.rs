@@ -142,7 +142,7 @@ pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Outcome<Vec
     store.prepare()?;
     let lease = Mutex::new(Lease::open(&store)?);
     let archive = image::Archive::open(path)?;
-    let known = archive.names();
+    let known = archive.names().doing(|| format!("in {}", path.display()))?;
     let wanted: Vec<Option<String>> = match name {
         Some(name) => vec![Some(name.to_owned())],
         None if known.len() < 2 => vec![None],
@@ -193,12 +193,12 @@ pub fn import(
     let tree = staging.join("tree");
     fs::create_dir(&tree).map_err(|error| crate::store::disk_fault("cannot make a staging folder", error))?;
     let failed = |error| crate::store::disk_fault("it cannot be unpacked", error);
-    let rules =
-        image::Rules { latest: i64::MAX, owner: None, whiteouts: false, devices: true, folder_times: true, allowed: u64::MAX };
-    let mut writer = image::Tree::new(&tree, rules).map_err(failed)?;
-    let named = writer.write(image::decompressed(from).map_err(failed)?).map_err(failed)?;
+    let rules = image::Rules { latest: i64::MAX, owner: None, whiteouts: false, devices: true, folder_times: true };
+    let budget = std::sync::Arc::new(crate::model::Budget::new(image::ARCHIVE));
+    let mut writer = image::Tree::new(&tree, rules, budget.clone()).map_err(failed)?;
+    let entries = writer.write(image::budgeted(from, &budget).map_err(failed)?).map_err(failed)?;
     writer.finish().map_err(failed)?;
-    if named.is_empty() {
+    if entries == 0 {
         return Err(Fault::new("there is nothing in it").hint("a root file system comes as a tar, plain or compressed"));
     }
     let info = image::digest_tree(&tree, i64::MAX).doing(|| "cannot read the layer".into())?;

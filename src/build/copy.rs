@@ -2,10 +2,10 @@
 
 use super::known::ScanCache;
 use super::view::View;
-use crate::image::{self, Bounded, CAPABILITY, Headers, Rules, decompressed, is_archive};
+use crate::image::{self, CAPABILITY, Rules, decompressed, is_archive};
 use crate::model::{Context, Digest, Fault, Mode, Outcome, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::runtime::identity_in;
+use crate::runtime::{Identity, identity_in};
 use crate::spec::Copy;
 use crate::store::disk_fault;
 use crate::sys::{self, Nearby};
@@ -201,10 +201,7 @@ fn begins_as_archive(path: &Path) -> Outcome<bool> {
     }
     // Something compressed need not be a tar: Docker's ADD copies what it cannot read as one.
     let file = File::open(path).doing(|| format!("cannot read {}", path.display()))?;
-    let readable = decompressed(file).and_then(|inner| {
-        let mut archive = tar::Archive::new(Headers::new(inner));
-        archive.entries()?.next().transpose().map(|entry| entry.is_some())
-    });
+    let readable = decompressed(file).and_then(|inner| image::Entries::new(inner).next_entry().map(|entry| entry.is_some()));
     Ok(readable.unwrap_or(false))
 }
 
@@ -356,7 +353,7 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
     let owner = match &copy.owner {
         None => (0, 0),
         Some(owner) => {
-            let found = identity_in(&below.read("/etc/passwd"), &below.read("/etc/group"), owner, &[]).ok()?;
+            let found = owner_in(below, owner).ok()?;
             (found.uid, found.gid)
         }
     };
@@ -414,6 +411,11 @@ fn finish(place: &Path, mode: u32, owner: (u32, u32), time: i64) -> Outcome<()> 
         .doing(|| format!("cannot set the owner and permissions of {}", place.display()))
 }
 
+/// Who owns what is copied, by the image below.
+fn owner_in(below: &View, owner: &str) -> io::Result<Identity> {
+    identity_in(&below.user_database("/etc/passwd")?, &below.user_database("/etc/group")?, owner, &[])
+}
+
 /// The absolute path that a step's `to` means, links of the image followed.
 fn base(copy: &Copy, below: &View, workdir: &str) -> PathBuf {
     let workdir = if workdir.is_empty() { "/" } else { workdir };
@@ -438,8 +440,7 @@ impl<'a> Target<'a> {
         let owner = match &copy.owner {
             None => (0, 0),
             Some(owner) => {
-                let found = identity_in(&below.read("/etc/passwd"), &below.read("/etc/group"), owner, &[]);
-                let found = found.doing(|| format!("cannot tell who \"{owner}\" is"))?;
+                let found = owner_in(below, owner).doing(|| format!("cannot tell who \"{owner}\" is"))?;
                 (found.uid, found.gid)
             }
         };
@@ -560,9 +561,7 @@ impl<'a> Target<'a> {
         let place = self.tree.with_file_name(format!("unpacked-{}", sys::unique()));
         fs::create_dir(&place).map_err(|error| disk_fault("cannot make a staging folder", error))?;
         let failed = |error: io::Error| disk_fault("it cannot be unpacked", error);
-        let length = fs::metadata(archive).map_err(failed)?.len();
         let rules = Rules {
-            allowed: image::allowance(length),
             latest: self.epoch,
             owner: owned.then_some(self.owner),
             whiteouts: false,
@@ -570,8 +569,9 @@ impl<'a> Target<'a> {
             folder_times: true,
         };
         let file = File::open(archive).map_err(failed)?;
-        let mut writer = image::Tree::new(&place, rules).map_err(failed)?;
-        let named = writer.write(Bounded::new(decompressed(file).map_err(failed)?, length)).map_err(failed)?;
+        let budget = std::sync::Arc::new(crate::model::Budget::new(image::ARCHIVE));
+        let mut writer = image::Tree::new(&place, rules, budget.clone()).map_err(failed)?;
+        let named = writer.write_listing(image::budgeted(file, &budget).map_err(failed)?).map_err(failed)?;
         writer.finish().map_err(failed)?;
         let named: std::collections::BTreeSet<String> = named.into_iter().collect();
         self.folder_or_there(to)?;

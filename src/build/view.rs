@@ -2,12 +2,14 @@
 
 use crate::image::OPAQUE;
 use crate::model::pattern_matches;
+use crate::runtime::user_database;
 use crate::sys;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// Links followed before a path is called a circle, as the kernel does.
@@ -167,6 +169,19 @@ impl View {
             .and_then(|(place, _)| fs::read_to_string(place).ok())
             .unwrap_or_default()
     }
+
+    /// The bytes of a user database, links followed; nothing where none is.
+    ///
+    /// # Errors
+    /// What is there and cannot be read, is no file, or is too long.
+    pub fn user_database(&self, path: &str) -> io::Result<Vec<u8>> {
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot read the image's {path}: {error}"));
+        let Some((place, _)) = self.entry(&self.resolve(Path::new(path))) else { return Ok(Vec::new()) };
+        // A fifo in its place must not hang.
+        let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
+        let file = File::options().read(true).custom_flags(flags).open(place).map_err(failed)?;
+        user_database(file).map_err(failed)
+    }
 }
 
 #[cfg(test)]
@@ -185,8 +200,9 @@ mod tests {
         fs::write(low.join("etc/b"), "low").unwrap();
         fs::write(high.join("etc/a"), "high").unwrap();
         let view = View::new(vec![low.clone(), high]);
-        assert_eq!(view.read("/etc/a"), "high");
-        assert_eq!(view.read("/etc/b"), "low");
+        assert_eq!(view.user_database("/etc/a").unwrap(), b"high");
+        assert_eq!(view.user_database("/etc/b").unwrap(), b"low");
+        assert!(view.user_database("/etc/c").unwrap().is_empty() && view.user_database("/etc").is_err());
         assert_eq!(view.resolve(Path::new("/bin/x")), Path::new("/usr/bin/x"));
         assert_eq!(view.list(Path::new("/etc")).len(), 2);
         std::os::unix::fs::symlink("self", low.join("self")).unwrap();

@@ -6,15 +6,15 @@
 
 use super::order::Needs;
 use super::synthesise;
-use crate::image::{Rules, Tree};
+use crate::image::{ARCHIVE, Entries, Kind, Rules, Tree};
 use crate::lock::LockedPackage;
-use crate::model::{Context, Outcome};
+use crate::model::{Budget, Context, Outcome};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// How many packages may wait, decompressed, for their turn to be written.
 const AHEAD: usize = 6;
@@ -75,7 +75,7 @@ pub fn needs(file: &Path) -> Outcome<Needs> {
 
 /// What packages may bring.
 fn rules(epoch: i64) -> Rules {
-    Rules { latest: epoch, owner: None, whiteouts: false, devices: true, folder_times: false, allowed: u64::MAX }
+    Rules { latest: epoch, owner: None, whiteouts: false, devices: true, folder_times: false }
 }
 
 /// Unpacks the files of packages, and nothing else; tells what their control archives hold.
@@ -88,7 +88,8 @@ pub fn unpack_files(
     root: &Path,
     epoch: i64,
 ) -> Outcome<BTreeMap<String, Control>> {
-    let tree = Tree::new(root, rules(epoch)).doing(|| format!("cannot open {}", root.display()))?;
+    let budget = Arc::new(Budget::new(ARCHIVE));
+    let tree = Tree::new(root, rules(epoch), budget.clone()).doing(|| format!("cannot open {}", root.display()))?;
     let mut controls: BTreeMap<String, Control> = BTreeMap::new();
     let next = AtomicUsize::new(0);
     let slots: Mutex<HashMap<usize, Outcome<Opened>>> = Mutex::default();
@@ -125,8 +126,9 @@ pub fn unpack_files(
                 };
                 drop(guard);
                 let (mut control, data) = opened?;
+                budget.came(fs::metadata(&files[index]).doing(|| format!("cannot read {}", files[index].display()))?.len());
                 control.paths = tree
-                    .write(&data[..])
+                    .write_listing(&data[..])
                     .map_err(|error| crate::store::disk_fault(&format!("cannot unpack {}", package.key()), error))?;
                 controls.insert(package.name.clone(), control);
                 turn.store(index + 1, Ordering::Release);
@@ -180,12 +182,12 @@ fn members(bytes: &[u8]) -> io::Result<Vec<(String, &[u8])>> {
 /// The files of a control archive.
 fn control(data: &[u8]) -> io::Result<Control> {
     let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(data).entries()? {
-        let mut entry = entry?;
-        let name = entry.path()?.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let (Some(name), true) = (name, entry.header().entry_type().is_file()) {
+    let mut entries = Entries::new(data);
+    while let Some(entry) = entries.next_entry()? {
+        let name = entry.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        if let (Some(name), Kind::File) = (name, entry.kind) {
             let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
+            entries.read_to_end(&mut content)?;
             files.insert(name, content);
         }
     }
@@ -227,7 +229,10 @@ mod tests {
             header.set_mtime(1);
             data.append_data(&mut header, path, content.as_bytes()).unwrap();
         }
-        let paths = Tree::new(root.path(), rules(1)).unwrap().write(&data.into_inner().unwrap()[..]).unwrap();
+        let paths = Tree::new(root.path(), rules(1), Arc::new(Budget::new(ARCHIVE)))
+            .unwrap()
+            .write_listing(&data.into_inner().unwrap()[..])
+            .unwrap();
         assert_eq!(paths, ["/bin", "/bin/sh"]);
         assert!(root.path().join("usr/bin/sh").exists());
         assert!(root.path().join("bin").is_symlink());

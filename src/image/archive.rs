@@ -3,8 +3,8 @@
 //! Layers go in as they are; those of our own uncompressed: their digest is their identity. The same image
 //! gives the same archive.
 
+use super::compression::decompressed;
 use super::layer::write_tar;
-use super::unpack::decompressed;
 use crate::model::{Context, Digest, EPOCH, Fault, LayerInfo, Outcome};
 use crate::plan::Image;
 use crate::store::{Store, disk_fault};

@@ -3,6 +3,7 @@
 //! A built image is a manifest blob that names a configuration blob and its layers. The JSON is
 //! written with sorted keys, so that equal images have equal bytes.
 
+use super::limits::{HEALTH_RETRIES, HEALTH_SPAN};
 use crate::model::{Context, Digest, Fault, LayerInfo, Outcome, Span};
 use crate::plan::{Config, Image};
 use crate::spec::{Health, Probe};
@@ -132,13 +133,17 @@ fn health(value: &serde_json::Value, shell: &[String]) -> Option<Health> {
     // Zero means Docker's default.
     let span = |key: &str, default: Span| match value[key].as_u64().unwrap_or(0) {
         0 => default,
-        nanoseconds => Span(nanoseconds / 1_000_000),
+        nanoseconds => Span((nanoseconds / 1_000_000).clamp(HEALTH_SPAN.0, HEALTH_SPAN.1)),
+    };
+    let retries = match value["Retries"].as_u64().unwrap_or(0) {
+        0 => 3,
+        count => u32::try_from(count).unwrap_or(HEALTH_RETRIES).min(HEALTH_RETRIES),
     };
     Some(Health {
         probe,
         interval: span("Interval", Span::seconds(30)),
         timeout: span("Timeout", Span::seconds(30)),
-        retries: value["Retries"].as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0).unwrap_or(3),
+        retries,
         start_period: span("StartPeriod", Span(0)),
         start_interval: span("StartInterval", Span::seconds(5)),
     })
@@ -266,6 +271,7 @@ pub fn time_text(seconds: i64) -> String {
 pub fn parse_time(text: &str) -> Option<u64> {
     let (day, rest) = (text.get(..10)?, text.get(10..)?);
     let mut parts = day.split('-').map(str::parse::<i64>);
+    // Ten characters: no product of them wraps.
     let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
@@ -274,19 +280,22 @@ pub fn parse_time(text: &str) -> Option<u64> {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days =
         365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1 - 719_468;
-    let mut millis = days * 86_400_000;
+    let mut millis = days.checked_mul(86_400_000)?;
     let rest = rest.trim_start_matches(['T', 't', ' ']);
     let at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
     let (clock, zone) = rest.split_at(at);
     let factors = [3_600_000.0, 60_000.0, 1000.0];
     for (part, factor) in clock.split(':').filter(|part| !part.is_empty()).zip(factors) {
+        // No hour, minute or second has more.
+        let part = part.parse::<f64>().ok().filter(|part| (0.0..=60.0).contains(part))?;
         #[expect(clippy::cast_possible_truncation, reason = "whole milliseconds are meant")]
-        let part = (part.parse::<f64>().ok()? * factor) as i64;
-        millis += part;
+        let part = (part * factor) as i64;
+        millis = millis.checked_add(part)?;
     }
     if let Some((hours, minutes)) = zone.get(1..).and_then(|zone| zone.split_once(':')) {
-        let offset = (hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?) * 60_000;
-        millis -= if zone.starts_with('-') { -offset } else { offset };
+        let part = |text: &str| text.parse::<i64>().ok().filter(|part| (0..=60).contains(part));
+        let offset = (part(hours)? * 60 + part(minutes)?) * 60_000;
+        millis = millis.checked_sub(if zone.starts_with('-') { -offset } else { offset })?;
     }
     u64::try_from(millis).ok()
 }
@@ -300,6 +309,30 @@ mod tests {
     fn times() {
         assert_eq!(time_text(EPOCH), "2025-01-01T00:00:00Z");
         assert_eq!(time_text(951_782_400), "2000-02-29T00:00:00Z");
+    }
+
+    #[test]
+    fn numbers_of_a_health_check_are_held_to_what_is_sane() {
+        let of = |text: &str| health(&serde_json::from_str(text).unwrap(), &[]).unwrap();
+        let wild = of(r#"{"Test":["CMD","false"],"Interval":18446744073709551615,"Timeout":1,"StartPeriod":9223372036854775807,
+                       "Retries":4294967295}"#);
+        assert_eq!((wild.interval, wild.timeout, wild.start_period), (Span(86_400_000), Span(1), Span(86_400_000)));
+        assert_eq!(wild.retries, 1000);
+        let none = of(r#"{"Test":["CMD","false"],"Interval":0,"Timeout":-1,"Retries":0}"#);
+        assert_eq!((none.interval, none.timeout, none.start_period), (Span::seconds(30), Span::seconds(30), Span(0)));
+        assert_eq!(none.retries, 3);
+        assert_eq!(of(r#"{"Test":["CMD","false"],"Retries":18446744073709551615}"#).retries, 1000);
+    }
+
+    #[test]
+    fn times_that_are_none_are_none() {
+        assert_eq!(parse_time("2025-01-01T00:00:00.5Z"), Some(1_735_689_600_500));
+        assert_eq!(parse_time("2025-01-01T02:00:00+02:00"), Some(1_735_689_600_000));
+        for text in
+            ["9999999999-", "2025-01-01T1e300:0:0Z", "2025-01-01T00:00:00+9223372036854775807:0", "2025-01-01TNaN:0:0Z", "é"]
+        {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -4,20 +4,19 @@
 //! digest; beside them the layers stand unpacked, as containers need them. Each layer is read once: its
 //! digest, its content's digest and its files come of the same pass, several layers at the same time.
 
+use super::compression::budgeted;
 use super::config::parse;
-use super::unpack::{Rules, Tree, allowance, decompressed};
-use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
+use super::limits::{ARCHIVE, IMAGE, LAYERS, LONGEST};
+use super::unpack::{Rules, Tree};
+use crate::model::{Budget, Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
 use crate::plan::Image;
 use crate::store::{Staging, Store, disk_fault};
 use crate::sys;
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-/// The longest manifest and configuration that are read (distribution-spec, "Pushing Manifests").
-pub const LONGEST: u64 = 4 << 20;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the parts of an image come from.
 pub trait Blobs: Sync {
@@ -76,6 +75,9 @@ impl Manifest {
         if manifest.schema_version != 2 {
             return Err(Fault::new(format!("the manifest is of schema {}, which is not known here", manifest.schema_version)));
         }
+        if manifest.layers.len() > LAYERS {
+            return Err(Fault::new(format!("the image has {} layers, and {LAYERS} are the most", manifest.layers.len())));
+        }
         Ok(manifest)
     }
 }
@@ -131,7 +133,7 @@ pub fn import(
             work.push(one);
         }
     }
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let (next, failed, budget) = (AtomicUsize::new(0), Mutex::new(None), Arc::new(Budget::new(IMAGE)));
     let found: Mutex<Vec<Option<Taken>>> = Mutex::new(work.iter().map(|_| None).collect());
     // More than there are cores: some wait for the network.
     let lanes = std::thread::available_parallelism().map_or(1, usize::from).max(LANES).min(work.len());
@@ -141,7 +143,7 @@ pub fn import(
                 while failed.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some((descriptor, diff_id)) = work.get(index).copied() else { return };
-                    match layer(store, descriptor, diff_id, blobs, pin) {
+                    match layer(store, descriptor, diff_id, blobs, pin, &budget) {
                         Ok(taken) => found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(taken),
                         Err(fault) => {
                             let text = format!("cannot take in layer {} of {}, {}", index + 1, work.len(), descriptor.digest);
@@ -213,7 +215,7 @@ pub fn small(blobs: &dyn Blobs, descriptor: &Descriptor) -> Outcome<Vec<u8>> {
     loop {
         let mut bytes = Vec::new();
         let opened = blobs.open(&wanted, descriptor.size)?;
-        opened.take(LONGEST + 1).read_to_end(&mut bytes).doing(|| format!("cannot read {wanted}"))?;
+        opened.take(descriptor.size + 1).read_to_end(&mut bytes).doing(|| format!("cannot read {wanted}"))?;
         if Digest::of(&bytes) == wanted {
             return Ok(bytes);
         }
@@ -229,6 +231,7 @@ fn layer(
     diff_id: &Digest,
     blobs: &dyn Blobs,
     pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
+    budget: &Arc<Budget>,
 ) -> Outcome<Taken> {
     let wanted = descriptor.digest()?;
     if descriptor.media_type.contains("foreign")
@@ -248,7 +251,7 @@ fn layer(
         return Ok(Taken { info: LayerInfo { blob: Some(blob), ..known }, staged: None });
     }
     loop {
-        match receive(store, &blob, diff_id, blobs) {
+        match receive(store, &blob, diff_id, blobs, budget) {
             Err(fault) if fault.code() == DAMAGED && blobs.distrust(&wanted) => {}
             Err(fault) if fault.code() == DAMAGED => return Err(fault.exit(1)),
             taken => return taken,
@@ -260,22 +263,17 @@ fn layer(
 const DAMAGED: u8 = 113;
 
 /// Reads a layer and unpacks it.
-fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs) -> Outcome<Taken> {
+fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs, budget: &Arc<Budget>) -> Outcome<Taken> {
     let StoredBlob { digest: wanted, size: announced, .. } = *blob;
     let staging = store.staging()?;
     let (tree, kept) = (staging.join("tree"), staging.join("blob"));
     fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
     let out = File::create(&kept).map_err(|error| disk_fault("cannot keep the layer", error))?;
-    let received = AtomicU64::new(0);
-    let mut came = Came {
-        inner: blobs.open(&wanted, announced)?,
-        out: Some(out),
-        hasher: Hasher::default(),
-        length: 0,
-        limit: announced,
-        received: Some(&received),
-    };
-    let info = unpack(&mut came, &tree, (allowance(announced), &received)).map_err(|error| {
+    let inner = blobs.open(&wanted, announced)?;
+    let mut came = Came { inner, out: Some(out), hasher: Hasher::default(), length: 0, limit: announced };
+    // What the sender says of its size proves nothing: what came does.
+    let budget = Arc::new(Budget::new(ARCHIVE).within(budget.clone()));
+    let info = unpack(&mut came, &tree, budget).map_err(|error| {
         // A cut connection and a full disk have words of their own.
         disk_fault("cannot unpack it", error)
     });
@@ -302,40 +300,30 @@ fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs
 }
 
 /// Unpacks a layer; its content's digest, length and number of entries come back.
-fn unpack(
-    came: &mut (impl Read + Send),
-    tree: &std::path::Path,
-    (allowed, received): (u64, &AtomicU64),
-) -> io::Result<(Digest, u64, u64)> {
-    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, devices: true, folder_times: true, allowed };
-    // What the sender says of its size proves nothing: what came does.
-    let inner = Measured { inner: decompressed(came)?, length: 0, received };
-    let mut content = Came { inner, out: None, hasher: Hasher::default(), length: 0, limit: u64::MAX, received: None };
-    let mut writer = Tree::new(tree, rules)?;
-    let paths = writer.write(&mut content)?;
+fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path, budget: Arc<Budget>) -> io::Result<(Digest, u64, u64)> {
+    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, devices: true, folder_times: true };
+    let inner = budgeted(came, &budget)?;
+    let mut content = Came { inner, out: None, hasher: Hasher::default(), length: 0, limit: u64::MAX };
+    let mut writer = Tree::new(tree, rules, budget)?;
+    let entries = writer.write(&mut content)?;
     writer.finish()?;
     io::copy(&mut content, &mut io::sink())?;
-    Ok((content.hasher.finish(), content.length, paths.len() as u64))
+    Ok((content.hasher.finish(), content.length, entries))
 }
 
 /// A stream whose bytes are counted, hashed and kept as they come.
-struct Came<'c, R> {
+struct Came<R> {
     inner: R,
     out: Option<File>,
     hasher: Hasher,
     length: u64,
     limit: u64,
-    /// Tells others how much came.
-    received: Option<&'c AtomicU64>,
 }
 
-impl<R: Read> Read for Came<'_, R> {
+impl<R: Read> Read for Came<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.length += length as u64;
-        if let Some(received) = self.received {
-            received.store(self.length, Ordering::Relaxed);
-        }
         if self.length > self.limit {
             return Err(io::Error::other(format!("more came than the {} bytes that were announced", self.limit)));
         }
@@ -343,24 +331,6 @@ impl<R: Read> Read for Came<'_, R> {
         if let Some(out) = &mut self.out {
             out.write_all(&buffer[..length])?;
             sys::write_out_along(out, self.length - length as u64, self.length);
-        }
-        Ok(length)
-    }
-}
-
-/// What is decompressed, as long as it is not far more than what came.
-struct Measured<'r, R> {
-    inner: R,
-    length: u64,
-    received: &'r AtomicU64,
-}
-
-impl<R: Read> Read for Measured<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.length += length as u64;
-        if self.length > allowance(self.received.load(Ordering::Relaxed)) {
-            return Err(io::Error::other("it comes to far more than what was sent, as archives made to fill disks do"));
         }
         Ok(length)
     }

@@ -2,9 +2,11 @@
 //!
 //! Owns finding an image and its parts in them; taking it into the store is `import`'s.
 
-use super::import::{Blobs, Descriptor, LONGEST, Manifest, import, small};
-use super::unpack::Compression;
-use crate::model::{Context, Digest, Fault, Outcome, nearest};
+use super::compression::{Compression, compression, is_archive};
+use super::import::{Blobs, Descriptor, Manifest, import, small};
+use super::limits::{ARCHIVE, INDEXES, LONGEST};
+use super::tarball::{Entries, Kind};
+use crate::model::{Budget, Context, Digest, Fault, Outcome, nearest};
 use crate::plan::{Config, Image};
 use crate::store::Store;
 use crate::sys::{Opened, ProjectFiles};
@@ -51,7 +53,7 @@ impl Place {
         let mut start = [0; 8];
         let length = file.read_at(&mut start, 0).doing(|| format!("cannot read {}", path.display()))?;
         // The start is too short for a tar to be told: what is an archive is a compressed one.
-        let compressed = super::unpack::is_archive(&start[..length]);
+        let compressed = is_archive(&start[..length]);
         let file = if compressed { plain(file).doing(|| format!("cannot unpack {}", path.display()))? } else { file };
         let entries = entries(&file).doing(|| format!("{} is no archive of an image", path.display()))?;
         Ok(Self::Tar(file, entries))
@@ -68,10 +70,24 @@ impl Place {
         }
     }
 
-    fn text(&self, name: &str) -> Option<Value> {
+    /// A small file by its name inside, if it is there.
+    fn small(&self, name: &str) -> Outcome<Option<Vec<u8>>> {
+        let failed = || format!("cannot read {name}");
+        let file = match self.file(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.doing(failed)?,
+        };
         let mut bytes = Vec::new();
-        self.file(name).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        file.take(LONGEST + 1).read_to_end(&mut bytes).doing(failed)?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(Fault::new(format!("{name} has more than the {LONGEST} bytes that it may have")));
+        }
+        Ok(Some(bytes))
+    }
+
+    fn json(&self, name: &str) -> Outcome<Option<Value>> {
+        let bytes = self.small(name)?;
+        bytes.map(|bytes| serde_json::from_slice(&bytes).doing(|| format!("{name} is no JSON"))).transpose()
     }
 }
 
@@ -149,17 +165,21 @@ impl Read for Part<'_> {
 fn entries(file: &File) -> io::Result<BTreeMap<String, (u64, u64)>> {
     let mut found = BTreeMap::new();
     let mut links = Vec::new();
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
-        let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
-        match (entry.header().entry_type(), entry.link_name()?) {
-            (tar::EntryType::Symlink, Some(target)) => {
+    let budget = Budget::new(ARCHIVE);
+    budget.came(file.metadata()?.len());
+    let mut entries = Entries::seeking(file);
+    while let Some(entry) = entries.next_entry()? {
+        budget.entry(entry.path.as_os_str().len() + entry.link.as_ref().map_or(0, |link| link.as_os_str().len()))?;
+        let name = entry.path.to_string_lossy().trim_start_matches("./").to_owned();
+        match (entry.kind, &entry.link) {
+            (Kind::SymbolicLink, Some(target)) => {
                 let folder = Path::new(&name).parent().unwrap_or(Path::new(""));
                 links.push((name.clone(), inside(&folder.join(target))));
             }
-            (tar::EntryType::Link, Some(target)) => links.push((name, inside(&target))),
-            _ => drop(found.insert(name, (entry.raw_file_position(), entry.size()))),
+            (Kind::HardLink, Some(target)) => links.push((name, inside(target))),
+            (Kind::File, _) => drop(found.insert(name, (entry.position, entry.size))),
+            // None of them is a part of an image.
+            _ => {}
         }
     }
     for (name, target) in links {
@@ -218,9 +238,9 @@ impl Archive {
     /// What is no archive of images; a name that is not in it; several where none is named.
     pub fn image(&self, name: Option<&str>) -> Outcome<Layout> {
         let mut layout = Layout { place: self.place.clone(), named: BTreeMap::new(), manifest: Vec::new() };
-        if let Some(index) = self.place.text("index.json") {
+        if let Some(index) = self.place.json("index.json").doing(|| format!("in {}", self.path.display()))? {
             layout.manifest = layout.find(&index, name, 0).doing(|| format!("in {}", self.path.display()))?;
-        } else if let Some(list) = self.place.text("manifest.json") {
+        } else if let Some(list) = self.place.json("manifest.json").doing(|| format!("in {}", self.path.display()))? {
             layout.docker(&list, name).doing(|| format!("in {}", self.path.display()))?;
         } else {
             return Err(Fault::new(format!("{} holds no image", self.path.display()))
@@ -230,9 +250,12 @@ impl Archive {
     }
 
     /// The names of its images.
-    pub fn names(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    /// A list that cannot be read.
+    pub fn names(&self) -> Outcome<Vec<String>> {
         let mut names = Vec::new();
-        if let Some(index) = self.place.text("index.json") {
+        if let Some(index) = self.place.json("index.json")? {
             let all = index["manifests"].as_array().into_iter().flatten();
             let called = |one: &Value| {
                 let notes = &one["annotations"];
@@ -240,12 +263,12 @@ impl Archive {
                 name.map(str::to_owned)
             };
             names.extend(all.filter_map(called));
-        } else if let Some(list) = self.place.text("manifest.json") {
+        } else if let Some(list) = self.place.json("manifest.json")? {
             let all = list.as_array().into_iter().flatten().flat_map(|one| one["RepoTags"].as_array().into_iter().flatten());
             names.extend(all.filter_map(|name| name.as_str().map(str::to_owned)));
         }
         names.dedup();
-        names
+        Ok(names)
     }
 }
 
@@ -295,7 +318,7 @@ impl Layout {
             serde_json::from_value((**chosen).clone()).doing(|| "an entry of its index is damaged".into())?;
         let bytes = small(self, &descriptor)?;
         if descriptor.media_type.contains("index") || descriptor.media_type.contains("manifest.list") {
-            if depth > 3 {
+            if depth >= INDEXES {
                 return Err(Fault::new("its indexes lead to indexes without an end"));
             }
             let inner = serde_json::from_slice(&bytes).doing(|| "an index is no JSON".into())?;
@@ -323,9 +346,7 @@ impl Layout {
         };
         let lost = || Fault::new("its manifest.json is damaged");
         let config_name = chosen["Config"].as_str().ok_or_else(lost)?;
-        let mut config = Vec::new();
-        let opened = self.place.file(config_name).doing(|| format!("it has no {config_name}"))?;
-        opened.take(LONGEST).read_to_end(&mut config).doing(|| format!("cannot read {config_name}"))?;
+        let config = self.place.small(config_name)?.ok_or_else(|| Fault::new(format!("it has no {config_name}")))?;
         let config_digest = Digest::of(&config);
         let described: Value = serde_json::from_slice(&config).doing(|| "the configuration is no JSON".into())?;
         self.named.insert(config_digest, config_name.to_owned());
@@ -347,7 +368,7 @@ impl Layout {
             let mut start = [0; 8];
             let opened = || self.place.file(name).doing(|| format!("cannot read {name}"));
             let length = opened()?.read(&mut start).doing(|| format!("cannot read {name}"))?;
-            let compression = super::unpack::compression(&start[..length]);
+            let compression = compression(&start[..length]);
             let own = match compression {
                 Some(_) => Digest::of_stream(opened()?).doing(|| format!("cannot read {name}"))?,
                 None => diff_id,

@@ -4,18 +4,24 @@
 
 mod archive;
 mod bill;
+mod compression;
 mod config;
 mod import;
 mod layer;
 mod layout;
+mod limits;
 mod signature;
+mod tarball;
 mod unpack;
 
 pub use archive::{write_docker, write_folder, write_layout, write_several};
 pub use bill::{Component, Material, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
-pub use config::{load, parse_time, save, time_text};
-pub use import::{Blobs, Descriptor, LONGEST, Manifest, import, refuse_schema_1, small};
+pub use compression::{Bounded, allowance, budgeted, decompressed, is_archive};
+pub use config::{load, parse, parse_time, save, time_text};
+pub use import::{Blobs, Descriptor, Manifest, import, refuse_schema_1, small};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_whiteout, write_tar};
 pub use layout::{Archive, for_platform, is_list, named_parts, platforms, small_file};
+pub use limits::{ARCHIVE, LONGEST};
 pub use signature::{Claim, PublicKey, bundles_in, check_bundle, check_payload, may_be_bundles, signature_tag, signatures};
-pub use unpack::{Bounded, Headers, Rules, Tree, allowance, decompressed, is_archive};
+pub use tarball::{Entries, Entry, Kind};
+pub use unpack::{Rules, Tree};

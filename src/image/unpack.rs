@@ -1,30 +1,31 @@
 //! Tar archives → trees on disk.
 //!
 //! Owns extraction: every path is opened beneath the root's descriptor (`openat2`), so nothing is read or
-//! written outside of it, whatever names and links say. The `tar` crate only parses headers. Used for
-//! packages, for archives that a step adds, and for layers of images that were made elsewhere.
+//! written outside of it, whatever names and links say, and no more is written than the budget has. Used for packages, for
+//! archives that a step adds, and for layers of images that were made elsewhere.
 
 use super::layer::{CAPABILITY, OPAQUE};
+use super::tarball::{Entries, Entry, Kind};
+use crate::model::{Budget, shown};
 use crate::sys;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// Files from this size on are sent to the disk while the next are being unpacked.
 const LARGE: u64 = 32 << 10;
 /// Files up to this size are read whole before they are written.
 const SMALL: u64 = 1 << 20;
-/// More entries than this are no archive that anybody means.
-const ENTRIES: u64 = 4_000_000;
-/// What an archive may come to in any case, and beyond that for each of its own bytes.
-const ALLOWED: u64 = 1 << 30;
-const RATIO: u64 = 200;
+/// How much of a long file is read at a time; where all of that is zeros, nothing is written.
+const PIECE: usize = 256 << 10;
 
 /// What an archive may do to the tree.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +40,6 @@ pub struct Rules {
     pub devices: bool,
     /// Whether folders get the times that the archive gives them.
     pub folder_times: bool,
-    /// How much its files may come to.
-    pub allowed: u64,
-}
-
-/// What an archive of some length may come to: far more is made to fill disks.
-pub fn allowance(compressed: u64) -> u64 {
-    compressed.saturating_mul(RATIO).max(ALLOWED)
 }
 
 /// A tree being written, with the folder of the last file kept open.
@@ -55,38 +49,55 @@ pub struct Tree {
     folder: Option<(PathBuf, OwnedFd)>,
     /// Folders with the times that they get in the end: what is put in them changes it.
     times: BTreeMap<PathBuf, i64>,
-    entries: u64,
+    budget: Arc<Budget>,
 }
 
 impl Tree {
-    /// A tree in a folder that is there.
+    /// A tree in a folder that is there; what is written is taken from the budget.
     ///
     /// # Errors
     /// Those of opening it.
-    pub fn new(root: &Path, rules: Rules) -> io::Result<Self> {
-        Ok(Self { root: File::open(root)?.into(), rules, folder: None, times: BTreeMap::new(), entries: 0 })
+    pub fn new(root: &Path, rules: Rules, budget: Arc<Budget>) -> io::Result<Self> {
+        Ok(Self { root: File::open(root)?.into(), rules, folder: None, times: BTreeMap::new(), budget })
     }
 
-    /// Writes a tar's entries; tells their paths.
+    /// Writes a tar's entries; tells how many there were.
     ///
     /// # Errors
-    /// An archive that is damaged, climbs, or holds what it may not; failures to write.
-    pub fn write(&mut self, data: impl Read) -> io::Result<Vec<String>> {
+    /// An archive that is damaged, climbs, or holds what it may not; more than the budget has; failures to write.
+    pub fn write(&mut self, data: impl Read) -> io::Result<u64> {
+        self.write_each(data, &mut |_| {})
+    }
+
+    /// As [`Self::write`]; tells the entries' paths, as they are in the tree.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_listing(&mut self, data: impl Read) -> io::Result<Vec<String>> {
         let mut paths = Vec::new();
-        let mut archive = tar::Archive::new(Headers::new(data));
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            self.entries += 1;
-            if self.entries > ENTRIES {
-                return Err(io::Error::other(format!("it has more than {ENTRIES} entries")));
-            }
-            self.rules.allowed = self.rules.allowed.checked_sub(entry.size()).ok_or_else(too_much)?;
-            let path = clean(&entry.path()?)?;
-            paths.push(format!("/{}", path.display()).trim_end_matches('/').to_owned());
-            self.entry(&path, &mut entry)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        }
+        self.write_each(data, &mut |path| paths.push(format!("/{}", path.display()).trim_end_matches('/').to_owned()))?;
         Ok(paths)
+    }
+
+    fn write_each(&mut self, data: impl Read, told: &mut dyn FnMut(&Path)) -> io::Result<u64> {
+        let mut entries = Entries::new(data);
+        let mut count = 0;
+        while let Some(entry) = entries.next_entry()? {
+            count += 1;
+            let path = self.admit(&entry)?;
+            told(&path);
+            self.entry(&path, &entry, &mut entries)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", shown(&path))))?;
+        }
+        Ok(count)
+    }
+
+    /// Takes an entry from the budget; its path in the tree comes back.
+    fn admit(&self, entry: &Entry) -> io::Result<PathBuf> {
+        let path = clean(&entry.path)?;
+        self.budget.entry(path.as_os_str().len())?;
+        self.budget.spend(entry.size)?;
+        Ok(path)
     }
 
     /// Sets the times of folders, once nothing more comes.
@@ -117,9 +128,8 @@ impl Tree {
         Ok(fd)
     }
 
-    fn entry<R: Read>(&mut self, path: &Path, entry: &mut tar::Entry<R>) -> io::Result<()> {
-        use tar::EntryType;
-        let facts = Facts::read(entry, &self.rules)?;
+    fn entry(&mut self, path: &Path, entry: &Entry, content: &mut impl Read) -> io::Result<()> {
+        let facts = Facts::of(entry, &self.rules);
         let Some(name) = path.file_name().map(ToOwned::to_owned) else {
             nix::unistd::fchown(&self.root, Some(facts.owner.0.into()), Some(facts.owner.1.into()))?;
             nix::sys::stat::fchmod(&self.root, Mode::from_bits_truncate(facts.mode))?;
@@ -133,42 +143,29 @@ impl Tree {
             return self.whiteout(path, &name);
         }
         let name = Path::new(&name);
-        match facts.kind {
-            EntryType::Directory => return self.make_folder(path, name, &facts),
-            EntryType::Link => return self.hard_link(path, name, entry),
-            EntryType::Char | EntryType::Block if !self.rules.devices => {
+        match entry.kind {
+            Kind::Folder => return self.make_folder(path, name, &facts),
+            Kind::HardLink => return self.hard_link(path, name, entry),
+            Kind::Character | Kind::Block if !self.rules.devices => {
                 return Err(io::Error::other("it is a device, which no archive may bring"));
+            }
+            Kind::Other(kind) => {
+                let kind = kind.escape_ascii();
+                return Err(io::Error::other(format!("it is of the kind \"{kind}\", which is not known here")));
             }
             _ => {}
         }
-        let link = entry.link_name()?.map(std::borrow::Cow::into_owned);
         let into = self.parent(path)?;
         remove(into, name)?;
-        match facts.kind {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => return write_file(into, name, entry, &facts),
-            EntryType::Symlink => {
-                let target = link.ok_or_else(|| io::Error::other("a link to nothing"))?;
-                nix::unistd::symlinkat(&target, into, name)?;
+        match entry.kind {
+            Kind::SymbolicLink => {
+                let target = entry.link.as_ref().ok_or_else(|| io::Error::other("a link to nothing"))?;
+                nix::unistd::symlinkat(target, into, name)?;
             }
-            EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                // To overlay this one would be a whiteout.
-                if facts.kind == EntryType::Char && facts.device == 0 {
-                    return Err(io::Error::other("it is the device 0:0, which hides files"));
-                }
-                let kind = match facts.kind {
-                    EntryType::Char => SFlag::S_IFCHR,
-                    EntryType::Block => SFlag::S_IFBLK,
-                    _ => SFlag::S_IFIFO,
-                };
-                nix::sys::stat::mknodat(into, name, kind, Mode::from_bits_truncate(facts.mode), facts.device)?;
-                nix::sys::stat::fchmodat(
-                    into,
-                    name,
-                    Mode::from_bits_truncate(facts.mode),
-                    nix::sys::stat::FchmodatFlags::FollowSymlink,
-                )?;
-            }
-            other => return Err(io::Error::other(format!("it is of the kind {other:?}, which is not known here"))),
+            Kind::Character => make_node(into, name, SFlag::S_IFCHR, &facts)?,
+            Kind::Block => make_node(into, name, SFlag::S_IFBLK, &facts)?,
+            Kind::Fifo => make_node(into, name, SFlag::S_IFIFO, &facts)?,
+            _ => return write_file(into, name, entry, content, &facts),
         }
         let no_follow = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
         nix::unistd::fchownat(into, name, Some(facts.owner.0.into()), Some(facts.owner.1.into()), no_follow)?;
@@ -178,19 +175,19 @@ impl Tree {
     }
 
     /// A second name of a file that the archive brought before; no link leads to it.
-    fn hard_link<R: Read>(&mut self, path: &Path, name: &Path, entry: &tar::Entry<R>) -> io::Result<()> {
-        let target = clean(&entry.link_name()?.ok_or_else(|| io::Error::other("a link to nothing"))?)?;
+    fn hard_link(&mut self, path: &Path, name: &Path, entry: &Entry) -> io::Result<()> {
+        let target = clean(entry.link.as_ref().ok_or_else(|| io::Error::other("a link to nothing"))?)?;
         let target_name = target.file_name().map(Path::new).ok_or_else(|| io::Error::other("a link to nothing"))?;
         let folder = target.parent().unwrap_or(Path::new("."));
         let from = sys::open_in_root(&self.root, folder, OFlag::O_PATH | OFlag::O_DIRECTORY)
-            .map_err(|error| io::Error::new(error.kind(), format!("it links to {}: {error}", target.display())))?;
+            .map_err(|error| io::Error::new(error.kind(), format!("it links to {}: {error}", shown(&target))))?;
         if target == path {
             return Ok(());
         }
         let into = self.parent(path)?;
         remove(into, name)?;
         nix::unistd::linkat(&from, target_name, into, name, nix::fcntl::AtFlags::empty())
-            .map_err(|error| io::Error::other(format!("it links to {}, which is not in the archive: {error}", target.display())))
+            .map_err(|error| io::Error::other(format!("it links to {}, which is not in the archive: {error}", shown(&target))))
     }
 
     /// A folder; one that is there, or a link to one, is kept and takes the new permissions.
@@ -248,71 +245,55 @@ impl Tree {
     }
 }
 
-/// What an entry's header says, with what PAX records say better.
-struct Facts {
-    kind: tar::EntryType,
+/// What an entry is given, by the rules.
+struct Facts<'e> {
     mode: u32,
     owner: (u32, u32),
     time: i64,
     device: u64,
-    capability: Option<Vec<u8>>,
+    capability: Option<&'e [u8]>,
 }
 
-impl Facts {
-    fn read<R: Read>(entry: &mut tar::Entry<R>, rules: &Rules) -> io::Result<Self> {
-        let header = entry.header();
-        let number = |number: u64| u32::try_from(number).map_err(|_| io::Error::other("a number of its owner is too large"));
-        let mut found = Self {
-            kind: header.entry_type(),
-            mode: header.mode()? & 0o7777,
-            owner: (number(header.uid()?)?, number(header.gid()?)?),
-            time: i64::try_from(header.mtime()?).unwrap_or(0),
-            device: match header.entry_type() {
-                tar::EntryType::Char | tar::EntryType::Block => {
-                    let part = |part: io::Result<Option<u32>>| part.map(|part| u64::from(part.unwrap_or(0)));
-                    nix::sys::stat::makedev(part(header.device_major())?, part(header.device_minor())?)
-                }
-                _ => 0,
-            },
-            capability: None,
-        };
-        for record in entry.pax_extensions()?.into_iter().flatten() {
-            let record = record?;
-            let text = || record.value().ok().map(|text| text.split('.').next().unwrap_or_default());
-            match record.key_bytes() {
-                b"uid" => found.owner.0 = text().and_then(|text| text.parse().ok()).unwrap_or(found.owner.0),
-                b"gid" => found.owner.1 = text().and_then(|text| text.parse().ok()).unwrap_or(found.owner.1),
-                b"mtime" => found.time = text().and_then(|text| text.parse().ok()).unwrap_or(found.time),
-                b"SCHILY.xattr.security.capability" => found.capability = Some(record.value_bytes().to_vec()),
-                _ => {}
-            }
+impl<'e> Facts<'e> {
+    fn of(entry: &'e Entry, rules: &Rules) -> Self {
+        Self {
+            mode: entry.mode,
+            owner: rules.owner.unwrap_or(entry.owner),
+            time: entry.time.min(rules.latest),
+            device: entry.device,
+            capability: entry.capability.as_deref(),
         }
-        found.time = found.time.min(rules.latest);
-        found.owner = rules.owner.unwrap_or(found.owner);
-        Ok(found)
     }
 }
 
-fn write_file<R: Read>(into: &OwnedFd, name: &Path, entry: &mut tar::Entry<R>, facts: &Facts) -> io::Result<()> {
+fn make_node(into: &OwnedFd, name: &Path, kind: SFlag, facts: &Facts) -> io::Result<()> {
+    // To overlay this one would be a whiteout.
+    if kind == SFlag::S_IFCHR && facts.device == 0 {
+        return Err(io::Error::other("it is the device 0:0, which hides files"));
+    }
+    let mode = Mode::from_bits_truncate(facts.mode);
+    nix::sys::stat::mknodat(into, name, kind, mode, facts.device)?;
+    Ok(nix::sys::stat::fchmodat(into, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?)
+}
+
+fn write_file(into: &OwnedFd, name: &Path, entry: &Entry, content: &mut impl Read, facts: &Facts) -> io::Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut file = File::from(nix::fcntl::openat(into, name, flags, Mode::from_bits_truncate(0o600))?);
-    let size = entry.size();
-    if size <= SMALL {
-        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        entry.read_to_end(&mut content)?;
-        file.write_all(&content)?;
+    let size = entry.size;
+    if entry.kind == Kind::Sparse {
+        entry.parts.iter().try_for_each(|(at, length)| write_part(&file, *at, *length, content))?;
+        file.set_len(size)?;
+    } else if size <= SMALL {
+        let mut whole = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        content.read_to_end(&mut whole)?;
+        file.write_all(&whole)?;
     } else {
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match entry.read(&mut buffer)? {
-                0 => break,
-                length => file.write_all(&buffer[..length])?,
-            }
-        }
+        write_part(&file, 0, size, content)?;
+        file.set_len(size)?;
     }
     nix::unistd::fchown(&file, Some(facts.owner.0.into()), Some(facts.owner.1.into()))?;
     nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(facts.mode))?;
-    if let Some(value) = &facts.capability {
+    if let Some(value) = facts.capability {
         // A change of owner takes it away, so it comes behind that.
         sys::set_attribute_of(&file, CAPABILITY, value)?;
     }
@@ -320,6 +301,20 @@ fn write_file<R: Read>(into: &OwnedFd, name: &Path, entry: &mut tar::Entry<R>, f
     nix::sys::stat::futimens(&file, &time, &time)?;
     if size >= LARGE {
         sys::begin_writing_out(&file);
+    }
+    Ok(())
+}
+
+/// Writes some bytes of a file to their place; zeros are left out, as holes.
+fn write_part(file: &File, at: u64, length: u64, content: &mut impl Read) -> io::Result<()> {
+    let (mut buffer, mut done) = (vec![0; PIECE], 0);
+    while done < length {
+        let wanted = usize::try_from(length - done).unwrap_or(PIECE).min(PIECE);
+        content.read_exact(&mut buffer[..wanted])?;
+        if buffer[..wanted].iter().any(|byte| *byte != 0) {
+            file.write_all_at(&buffer[..wanted], at + done)?;
+        }
+        done += wanted as u64;
     }
     Ok(())
 }
@@ -349,167 +344,10 @@ fn clean(path: &Path) -> io::Result<PathBuf> {
         match part {
             Component::Normal(part) if !part.as_bytes().contains(&0) => out.push(part),
             Component::CurDir | Component::RootDir => {}
-            _ => return Err(io::Error::other(format!("{} leads out of the tree", path.display()))),
+            _ => return Err(io::Error::other(format!("{} leads out of the tree", shown(path)))),
         }
     }
     Ok(out)
-}
-
-/// Whether bytes begin as the archives do that are unpacked: a tar, plain or compressed.
-pub fn is_archive(start: &[u8]) -> bool {
-    compression(start).is_some() || start.get(257..262) == Some(b"ustar")
-}
-
-/// How a stream is compressed, by its first bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Compression {
-    Gzip,
-    Bzip2,
-    Xz,
-    Zstd,
-}
-
-/// How it is, if it is.
-pub fn compression(start: &[u8]) -> Option<Compression> {
-    let marks: [(&[u8], Compression); 4] = [
-        (&[0x1f, 0x8b], Compression::Gzip),
-        (b"BZh", Compression::Bzip2),
-        (&[0xfd, b'7', b'z', b'X', b'Z', 0], Compression::Xz),
-        (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
-    ];
-    marks.into_iter().find(|(mark, _)| start.starts_with(mark)).map(|(_, kind)| kind)
-}
-
-/// A stream without its compression, whichever it has.
-///
-/// # Errors
-/// Those of reading its beginning.
-pub fn decompressed<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let mut stream = BufReader::with_capacity(128 << 10, stream);
-    Ok(match compression(stream.fill_buf()?) {
-        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
-        Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
-        Some(Compression::Xz) => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(stream)),
-        Some(Compression::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
-        None => Box::new(stream),
-    })
-}
-
-/// A tar whose headers are watched as they pass: names and records that are longer than anybody's would be
-/// read whole into memory.
-pub struct Headers<R> {
-    inner: R,
-    block: Vec<u8>,
-    /// Bytes of content until the next header.
-    content: u64,
-    /// A size that a PAX record gave to the next entry.
-    size: Option<u64>,
-    records: Option<Vec<u8>>,
-    extended: bool,
-}
-
-/// The longest name, link or set of records.
-const LONGEST_HEADER: u64 = 1 << 20;
-
-impl<R> Headers<R> {
-    pub fn new(inner: R) -> Self {
-        Self { inner, block: Vec::with_capacity(512), content: 0, size: None, records: None, extended: false }
-    }
-
-    fn pass(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            if self.content > 0 {
-                let length = bytes.len().min(usize::try_from(self.content).unwrap_or(usize::MAX));
-                if let Some(records) = &mut self.records {
-                    records.extend_from_slice(&bytes[..length]);
-                }
-                self.content -= length as u64;
-                bytes = &bytes[length..];
-                if self.content == 0
-                    && let Some(records) = self.records.take()
-                {
-                    self.size = size_record(&records);
-                }
-                continue;
-            }
-            let length = bytes.len().min(512 - self.block.len());
-            self.block.extend_from_slice(&bytes[..length]);
-            bytes = &bytes[length..];
-            if self.block.len() == 512 {
-                self.header()?;
-                self.block.clear();
-            }
-        }
-        Ok(())
-    }
-
-    fn header(&mut self) -> io::Result<()> {
-        if self.extended {
-            // Further places of a sparse file's parts (GNU tar, "Sparse Formats").
-            self.extended = self.block[504] != 0;
-            return Ok(());
-        }
-        let mut header = tar::Header::new_old();
-        header.as_mut_bytes().copy_from_slice(&self.block);
-        if header.as_bytes().iter().all(|byte| *byte == 0) {
-            return Ok(());
-        }
-        let size = header.entry_size().unwrap_or(0);
-        let kind = self.block[156];
-        if matches!(kind, b'L' | b'K' | b'x' | b'g') {
-            if size > LONGEST_HEADER {
-                return Err(io::Error::other(format!("a name or record in it has {size} bytes")));
-            }
-            self.records = (kind == b'x').then(Vec::new);
-            self.content = size.next_multiple_of(512);
-            return Ok(());
-        }
-        self.extended = kind == b'S' && self.block[482] != 0;
-        self.content = self.size.take().unwrap_or(size).next_multiple_of(512);
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Headers<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.pass(&buffer[..length])?;
-        Ok(length)
-    }
-}
-
-/// The size among PAX records (POSIX pax, "Extended Header").
-fn size_record(records: &[u8]) -> Option<u64> {
-    let lines = records.split(|byte| *byte == b'\n');
-    let found = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(" size=")?.1.parse().ok());
-    found.fold(None, |_, size| Some(size))
-}
-
-fn too_much() -> io::Error {
-    io::Error::other(format!("it comes to more than {RATIO} times its size, as archives made to fill disks do"))
-}
-
-/// A stream that ends in an error when it gives far more than it was made of.
-pub struct Bounded<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R> Bounded<R> {
-    /// Bounds what a compressed stream of some length may come to.
-    pub fn new(inner: R, compressed: u64) -> Self {
-        Self { inner, left: allowance(compressed) }
-    }
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(length as u64).ok_or_else(|| {
-            io::Error::other(format!("it comes to more than {RATIO} times its size, as archives made to fill disks do"))
-        })?;
-        Ok(length)
-    }
 }
 
 #[cfg(test)]
@@ -518,14 +356,7 @@ mod tests {
     use std::fs;
     use tar::EntryType;
 
-    const RULES: Rules = Rules {
-        latest: crate::model::EPOCH,
-        owner: None,
-        whiteouts: false,
-        devices: false,
-        folder_times: true,
-        allowed: u64::MAX,
-    };
+    const RULES: Rules = Rules { latest: crate::model::EPOCH, owner: None, whiteouts: false, devices: false, folder_times: true };
 
     fn tar(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
         let mut data = tar::Builder::new(Vec::new());
@@ -552,8 +383,8 @@ mod tests {
     }
 
     fn write(root: &Path, rules: Rules, entries: &[(&str, EntryType, &str)]) -> io::Result<Vec<String>> {
-        let mut tree = Tree::new(root, rules)?;
-        let paths = tree.write(&tar(entries)[..])?;
+        let mut tree = Tree::new(root, rules, Arc::new(Budget::new(crate::image::ARCHIVE)))?;
+        let paths = tree.write_listing(&tar(entries)[..])?;
         tree.finish()?;
         Ok(paths)
     }
@@ -604,31 +435,5 @@ mod tests {
             assert_eq!(sys::get_attribute(&root.path().join(folder), OPAQUE).unwrap().as_deref(), Some(&b"y"[..]), "{folder}");
         }
         assert_eq!(fs::metadata(root.path().join("var")).unwrap().mtime(), 1);
-    }
-
-    #[test]
-    fn what_fills_disks_is_cut_off() {
-        let mut bounded = Bounded { inner: io::repeat(0), left: 1 << 20 };
-        assert!(io::copy(&mut bounded, &mut io::sink()).unwrap_err().to_string().contains("fill disks"));
-    }
-
-    #[test]
-    fn every_compression_is_known_by_its_first_bytes() {
-        let plain = b"x".repeat(3000);
-        let gzip = {
-            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            out.write_all(&plain).unwrap();
-            out.finish().unwrap()
-        };
-        let bzip2 = {
-            let mut out = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-            out.write_all(&plain).unwrap();
-            out.finish().unwrap()
-        };
-        for bytes in [gzip, bzip2, zstd::encode_all(&plain[..], 1).unwrap(), plain.clone()] {
-            let mut found = Vec::new();
-            decompressed(&bytes[..]).unwrap().read_to_end(&mut found).unwrap();
-            assert_eq!(found, plain);
-        }
     }
 }

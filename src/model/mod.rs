@@ -4,6 +4,7 @@
 //! value *means* is left to the rooms above.
 
 pub mod bounds;
+mod budget;
 pub mod capability;
 mod digest;
 mod duration;
@@ -16,11 +17,13 @@ mod name;
 mod pattern;
 mod place;
 mod reference;
+mod shown;
 mod size;
 mod subnet;
 mod text;
 
 pub use bounds::Amount;
+pub use budget::{Budget, Excess, Floor};
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
 pub use fault::{Context, Fault, Outcome};
@@ -31,6 +34,7 @@ pub use name::{Name, nearest};
 pub use pattern::{Pattern, pattern_matches};
 pub use place::Place;
 pub use reference::{DOCKER_HUB, Reference};
+pub use shown::shown;
 pub use size::Size;
 pub use subnet::Subnet;
 pub use text::text_of;

@@ -364,6 +364,10 @@ async fn from_one(
                     if !chunk.is_empty() && out.send(Ok(chunk)).await.is_err() {
                         return Ok(());
                     }
+                    // More than was announced: whoever reads refuses it, and no more of it is taken.
+                    if *got > size {
+                        return Ok(());
+                    }
                 }
                 Ok(Ok(None)) if *got >= size => return Ok(()),
                 Ok(Ok(None)) => break Fault::new(format!("{} ended after {got} of {size} bytes", remote.name())),

@@ -16,45 +16,47 @@ pub struct Identity {
 }
 
 /// The longest user database that is read: a hostile image may hold a huge one.
-const LONGEST: u64 = 4 << 20;
+pub const LONGEST: u64 = 4 << 20;
 
 /// Resolves `user[:group]` and supplementary groups in a root.
 ///
 /// A number is never looked up as a name (CVE-2026-30892), and numbers are strict (CVE-2024-40635).
 ///
 /// # Errors
-/// Names that the image does not know.
+/// Names that the image does not know; `etc/passwd` and `etc/group` that are there and cannot be read.
 pub fn identity(root: impl AsFd, user: &str, groups: &[String]) -> io::Result<Identity> {
-    identity_in(&read(&root, "etc/passwd"), &read(&root, "etc/group"), user, groups)
+    identity_in(&read(&root, "etc/passwd")?, &read(&root, "etc/group")?, user, groups)
 }
 
-/// As [`identity`], from the text of the two files.
+/// As [`identity`], from the bytes of the two files.
 ///
 /// # Errors
-/// Names that the files do not know.
-pub fn identity_in(passwd: &str, group: &str, user: &str, groups: &[String]) -> io::Result<Identity> {
+/// Names that the files do not know; lines without the numbers that are asked for.
+pub fn identity_in(passwd: &[u8], group: &[u8], user: &str, groups: &[String]) -> io::Result<Identity> {
     let (user, wanted_group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
     let user = if user.is_empty() { "0" } else { user };
-    let rows = || passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|row| row.len() >= 7);
-    let row = match number(user) {
-        Some(number) => rows().find(|row| row[2].parse() == Ok(number)),
-        None => rows().find(|row| row[0] == user),
+    let wanted_group = wanted_group.filter(|group| !group.is_empty());
+    let mut rows = passwd.split(|byte| *byte == b'\n').map(Row::of);
+    let row = match number(user.as_bytes()) {
+        Some(asked) => rows.find(|row| number(row.0[2]) == Some(asked)),
+        None => rows.find(|row| row.0[0] == user.as_bytes()),
     };
-    let uid = match (number(user), &row) {
+    let uid = match (number(user.as_bytes()), &row) {
         (Some(number), _) => number,
-        (None, Some(row)) => row[2].parse().map_err(|_| unknown("user", user))?,
+        (None, Some(row)) => number(row.0[2]).ok_or_else(|| without("etc/passwd", user))?,
         (None, None) => return Err(unknown("user", user)),
     };
-    let primary = row.as_ref().and_then(|row| row[3].parse().ok()).unwrap_or(0);
-    let gid = match wanted_group {
-        Some(name) => group_number(group, name)?,
-        None => primary,
+    let gid = match (wanted_group, &row) {
+        (Some(name), _) => group_number(group, name)?,
+        // Whoever is in no list belongs to root's group, as everywhere.
+        (None, None) => 0,
+        (None, Some(row)) => number(row.0[3]).ok_or_else(|| without("etc/passwd", user))?,
     };
     let mut all: Vec<u32> = Vec::new();
     if wanted_group.is_none()
-        && let Some(row) = &row
+        && let Some(row) = row.as_ref().filter(|row| !row.0[0].is_empty())
     {
-        all.extend(memberships(group, row[0]));
+        all.extend(memberships(group, row.0[0]));
     }
     for name in groups {
         all.push(group_number(group, name)?);
@@ -62,42 +64,77 @@ pub fn identity_in(passwd: &str, group: &str, user: &str, groups: &[String]) -> 
     all.sort_unstable();
     all.dedup();
     // A newline in the home folder would become a line of its own elsewhere (CVE-2022-4318).
-    let home = row.map(|row| row[5].to_owned()).filter(|home| home.starts_with('/') && !home.chars().any(char::is_control));
+    let home = row.and_then(|row| str::from_utf8(row.0[5]).ok());
+    let home = home.filter(|home| home.starts_with('/') && !home.chars().any(char::is_control)).map(str::to_owned);
     Ok(Identity { uid, gid, groups: all, home: home.unwrap_or_else(|| if uid == 0 { "/root".into() } else { "/".into() }) })
 }
 
-fn number(text: &str) -> Option<u32> {
+/// A line's fields; those that a short one does not have are empty.
+struct Row<'a>([&'a [u8]; 7]);
+
+impl<'a> Row<'a> {
+    fn of(line: &'a [u8]) -> Self {
+        let mut fields = line.split(|byte| *byte == b':');
+        Self(std::array::from_fn(|_| fields.next().unwrap_or_default()))
+    }
+}
+
+fn number(text: &[u8]) -> Option<u32> {
     // 4294967295 means "unchanged" to the kernel.
-    text.parse::<u32>().ok().filter(|number| *number != u32::MAX && text.bytes().all(|c| c.is_ascii_digit()))
+    let digits = Some(text).filter(|text| text.iter().all(u8::is_ascii_digit));
+    digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok()).filter(|number| *number != u32::MAX)
 }
 
 fn unknown(kind: &str, name: &str) -> io::Error {
     io::Error::other(format!("the image has no {kind} \"{name}\"; give a number, or install what makes it"))
 }
 
-fn group_number(groups: &str, name: &str) -> io::Result<u32> {
-    if let Some(number) = number(name) {
+fn without(file: &str, name: &str) -> io::Error {
+    io::Error::other(format!(
+        "the line of \"{name}\" in the image's {file} is damaged: a number is missing; give USER:GROUP in numbers"
+    ))
+}
+
+fn group_number(groups: &[u8], name: &str) -> io::Result<u32> {
+    if let Some(number) = number(name.as_bytes()) {
         return Ok(number);
     }
-    let mut rows = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    rows.find(|row| row.len() >= 3 && row[0] == name).and_then(|row| row[2].parse().ok()).ok_or_else(|| unknown("group", name))
+    let mut rows = groups.split(|byte| *byte == b'\n').map(Row::of);
+    let row = rows.find(|row| row.0[0] == name.as_bytes()).ok_or_else(|| unknown("group", name))?;
+    number(row.0[2]).ok_or_else(|| without("etc/group", name))
 }
 
-fn memberships(groups: &str, user: &str) -> Vec<u32> {
-    let rows = groups.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|row| row.len() >= 4);
-    rows.filter(|row| row[3].split(',').any(|member| member == user)).filter_map(|row| row[2].parse().ok()).collect()
+fn memberships(groups: &[u8], user: &[u8]) -> Vec<u32> {
+    let rows = groups.split(|byte| *byte == b'\n').map(Row::of);
+    rows.filter(|row| row.0[3].split(|byte| *byte == b',').any(|member| member == user))
+        .filter_map(|row| number(row.0[2]))
+        .collect()
 }
 
-fn read(root: &impl AsFd, path: &str) -> String {
-    let mut text = String::new();
-    if let Ok(fd) = sys::open_in_root(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
-        let file = File::from(fd);
-        // A fifo or device in place of the file must not hang or flood us.
-        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            let _ = file.take(LONGEST).read_to_string(&mut text);
-        }
+/// A file of the root; nothing where none is.
+fn read(root: &impl AsFd, path: &str) -> io::Result<Vec<u8>> {
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot read the image's {path}: {error}"));
+    let fd = match sys::open_in_root(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        opened => opened.map_err(failed)?,
+    };
+    bounded(File::from(fd)).map_err(failed)
+}
+
+/// The bytes of a user database that was opened without waiting.
+///
+/// # Errors
+/// What is no file or too long: a fifo or device in place of the file must not hang or flood us.
+pub fn bounded(file: File) -> io::Result<Vec<u8>> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
     }
-    text
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::other(format!("it has more than the {LONGEST} bytes that are read")));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -120,5 +157,57 @@ mod tests {
         assert_eq!(of("bad").unwrap().home, "/");
         assert!(of("nobody").is_err() && of("4294967295").is_err() && of("www:nogroup").is_err());
         assert_eq!(identity(&fd, "www", &["7".into()]).unwrap().groups, [7, 29]);
+    }
+
+    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\napp:x:1500:1500:Jos\xe9:/home/app:/bin/sh\nshort:x:1600:1601\n\
+        nothing\nname-only:x\nno-group:x:1700\nno-number:x:y:z:::\n\xff\xfe:x:1800:1801::/home/b:\nlast:x:4294967295:7:::";
+    const GROUP: &[u8] = b"root:x:0:\napp:x:1500:\n\xe9:x:1900:app\nmail:x:8:other,app\nbad:x:y:app\nshort\nempty:x:3";
+
+    #[test]
+    fn a_byte_that_is_no_text_costs_its_own_name_and_nothing_else() {
+        let of = |user: &str| identity_in(PASSWD, GROUP, user, &[]);
+        let app = Identity { uid: 1500, gid: 1500, groups: vec![8, 1900], home: "/home/app".into() };
+        assert_eq!((of("app").unwrap(), of("1500").unwrap()), (app.clone(), app));
+        assert_eq!((of("1800").unwrap().gid, of("1800").unwrap().home.as_str()), (1801, "/home/b"));
+        assert!(of("\u{fffd}\u{fffd}").is_err(), "a replacement is no name");
+    }
+
+    #[test]
+    fn short_lines_say_what_they_say() {
+        let of = |user: &str| identity_in(PASSWD, GROUP, user, &[]);
+        assert_eq!((of("short").unwrap().uid, of("short").unwrap().gid), (1600, 1601));
+        assert_eq!((of("1600").unwrap().gid, of("1600").unwrap().home.as_str()), (1601, "/"));
+        assert_eq!(of("app:").unwrap(), of("app").unwrap());
+        assert_eq!(of(":mail").unwrap().gid, 8);
+        assert_eq!(of("5:empty").unwrap().gid, 3);
+        assert_eq!(of("4242").unwrap().gid, 0, "whoever is in no list");
+        for damaged in ["no-group", "1700", "no-number", "name-only", "nothing", "last", "5:bad", "5:short"] {
+            let failed = of(damaged).unwrap_err().to_string();
+            assert!(failed.contains("a number is missing"), "{damaged}: {failed}");
+        }
+        assert_eq!(of("1700:9").unwrap().gid, 9, "whose group is told needs none");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_the_same_as_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let fd = File::open(root.path()).unwrap();
+        let of = |user: &str| identity(&fd, user, &[]).map(|found| found.gid).map_err(|error| error.to_string());
+        assert_eq!(of("1500"), Ok(0), "no etc");
+        let passwd = root.path().join("etc/passwd");
+        std::fs::write(root.path().join("etc"), "a file").unwrap();
+        assert_eq!(of("1500"), Ok(0), "etc is no folder");
+        std::fs::remove_file(root.path().join("etc")).unwrap();
+        std::fs::create_dir_all(&passwd).unwrap();
+        assert!(of("1500").unwrap_err().contains("etc/passwd"), "a folder");
+        std::fs::remove_dir(&passwd).unwrap();
+        nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(of("1500").unwrap_err().contains("no regular file"), "a fifo");
+        std::fs::remove_file(&passwd).unwrap();
+        std::os::unix::fs::symlink("passwd", &passwd).unwrap();
+        assert!(of("1500").unwrap_err().contains("etc/passwd"), "a circle");
+        std::fs::remove_file(&passwd).unwrap();
+        std::fs::write(&passwd, [b"a:x:7:7:::\n".repeat(400_000), b"app:x:1500:1500:::".to_vec()].concat()).unwrap();
+        assert!(of("1500").unwrap_err().contains("more than the 4194304 bytes"), "too long");
     }
 }

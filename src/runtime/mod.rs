@@ -28,7 +28,7 @@ pub use anew::start_anew;
 pub use cgroup::{Cgroup, Host, Version, default_devices, host};
 pub use exec::{Session, exec};
 pub use guard::{Filter, program};
-pub use identity::{Identity, identity, identity_in};
+pub use identity::{Identity, bounded as user_database, identity, identity_in};
 pub use limits::{Expect, Setting, caveats, processors, refusal, resource};
 pub use rootfs::{DEVICE_LINKS, Root, TARGETS, through};
 pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};

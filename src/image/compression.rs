@@ -1,0 +1,150 @@
+//! Streams without their compression, counted on both sides: what came, and what it came to.
+
+use super::limits::ARCHIVE;
+use crate::model::Budget;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+
+/// How a stream is compressed, by its first bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstd,
+}
+
+/// How it is, if it is.
+pub fn compression(start: &[u8]) -> Option<Compression> {
+    let marks: [(&[u8], Compression); 4] = [
+        (&[0x1f, 0x8b], Compression::Gzip),
+        (b"BZh", Compression::Bzip2),
+        (&[0xfd, b'7', b'z', b'X', b'Z', 0], Compression::Xz),
+        (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+    ];
+    marks.into_iter().find(|(mark, _)| start.starts_with(mark)).map(|(_, kind)| kind)
+}
+
+/// Whether bytes begin as the archives do that are unpacked: a tar, plain or compressed.
+pub fn is_archive(start: &[u8]) -> bool {
+    compression(start).is_some() || start.get(257..262) == Some(b"ustar")
+}
+
+/// A stream without its compression, whichever it has.
+///
+/// # Errors
+/// Those of reading its beginning.
+pub fn decompressed<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut stream = BufReader::with_capacity(128 << 10, stream);
+    Ok(match compression(stream.fill_buf()?) {
+        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
+        Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
+        Some(Compression::Xz) => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(stream)),
+        Some(Compression::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
+        None => Box::new(stream),
+    })
+}
+
+/// A stream without its compression that is held to a budget: what comes is told to it, and it ends in an error
+/// when it gives far more than what came.
+///
+/// # Errors
+/// Those of reading its beginning.
+pub fn budgeted<'a>(stream: impl Read + Send + 'a, budget: &Arc<Budget>) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let inner = decompressed(Came { inner: stream, budget: budget.clone() })?;
+    Ok(Box::new(Made { inner, length: 0, budget: budget.clone() }))
+}
+
+/// What comes.
+struct Came<R> {
+    inner: R,
+    budget: Arc<Budget>,
+}
+
+impl<R: Read> Read for Came<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.budget.came(length as u64);
+        Ok(length)
+    }
+}
+
+/// What is made of it, as long as it is not far more.
+struct Made<R> {
+    inner: R,
+    length: u64,
+    budget: Arc<Budget>,
+}
+
+impl<R: Read> Read for Made<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.length = self.length.saturating_add(length as u64);
+        if self.length > self.budget.allowance() { Err(self.budget.too_long().into()) } else { Ok(length) }
+    }
+}
+
+/// What an archive that is whole, and so long, may come to.
+pub fn allowance(compressed: u64) -> u64 {
+    let budget = Budget::new(ARCHIVE);
+    budget.came(compressed);
+    budget.allowance()
+}
+
+/// A stream that ends in an error when it gives far more than it was made of.
+pub struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R> Bounded<R> {
+    /// Bounds what a compressed stream of some length may come to.
+    pub fn new(inner: R, compressed: u64) -> Self {
+        Self { inner, left: allowance(compressed) }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(length as u64).ok_or_else(|| Budget::new(ARCHIVE).too_long())?;
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Floor;
+    use std::io::Write;
+
+    #[test]
+    fn what_fills_disks_is_cut_off() {
+        let mut bounded = Bounded { inner: io::repeat(0), left: 1 << 20 };
+        assert!(io::copy(&mut bounded, &mut io::sink()).unwrap_err().to_string().contains("fill disks"));
+        let budget = Arc::new(Budget::new(Floor { bytes: 1 << 20, entries: 1, names: 1 }));
+        let zeros = zstd::encode_all(io::repeat(0).take(64 << 20), 1).unwrap();
+        let mut stream = budgeted(&zeros[..], &budget).unwrap();
+        assert!(io::copy(&mut stream, &mut io::sink()).unwrap_err().to_string().contains("fill disks"));
+    }
+
+    #[test]
+    fn every_compression_is_known_by_its_first_bytes() {
+        let plain = b"x".repeat(3000);
+        let gzip = {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            out.write_all(&plain).unwrap();
+            out.finish().unwrap()
+        };
+        let bzip2 = {
+            let mut out = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+            out.write_all(&plain).unwrap();
+            out.finish().unwrap()
+        };
+        for bytes in [gzip, bzip2, zstd::encode_all(&plain[..], 1).unwrap(), plain.clone()] {
+            let mut found = Vec::new();
+            decompressed(&bytes[..]).unwrap().read_to_end(&mut found).unwrap();
+            assert_eq!(found, plain);
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! Tar archives, read entry by entry.
+//!
+//! Owns every size that an archive tells: there is no second reader that could see another entry where this one
+//! sees bytes (CVE-2025-62518). Names and records are bounded before they are read, records count by their own
+//! lengths, and what only some readers understand is refused. The `tar` crate gives the fields of a header.
+
+use super::limits::{LONGEST_PATH, LONGEST_RECORDS, PARTS};
+use crate::model::shown;
+use std::ffi::OsStr;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+const BLOCK: u64 = 512;
+
+/// What an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    File,
+    /// A file of which only parts are there (GNU tar, "Storing Sparse Files").
+    Sparse,
+    Folder,
+    SymbolicLink,
+    HardLink,
+    Character,
+    Block,
+    Fifo,
+    /// Something that only its maker knows.
+    Other(u8),
+}
+
+/// An entry of an archive.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Which it is, from one.
+    pub number: u64,
+    pub kind: Kind,
+    pub path: PathBuf,
+    /// What a link leads to.
+    pub link: Option<PathBuf>,
+    /// How long the file is, its holes included.
+    pub size: u64,
+    pub mode: u32,
+    pub owner: (u32, u32),
+    /// In seconds since 1970.
+    pub time: i64,
+    /// The number of a device.
+    pub device: u64,
+    /// `security.capability`.
+    pub capability: Option<Vec<u8>>,
+    /// Where in the archive its content begins.
+    pub position: u64,
+    /// Where in a sparse file its parts belong, and how long they are: in order, none over another.
+    pub parts: Vec<(u64, u64)>,
+}
+
+/// The entries of an archive, and as a stream the content of the one that was told last.
+pub struct Entries<R> {
+    inner: R,
+    skip: fn(&mut R, u64) -> io::Result<()>,
+    /// How much of the archive was read.
+    at: u64,
+    /// Content of the last entry that was not read, and what fills its last block.
+    left: u64,
+    filling: u64,
+    number: u64,
+    ended: bool,
+}
+
+/// What records say of the entry after them.
+#[derive(Default)]
+struct Records {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    user: Option<u32>,
+    group: Option<u32>,
+    time: Option<i64>,
+    capability: Option<Vec<u8>>,
+}
+
+impl<R: Read> Entries<R> {
+    /// The entries of a stream.
+    pub fn new(inner: R) -> Self {
+        let skip = |inner: &mut R, length: u64| match io::copy(&mut inner.take(length), &mut io::sink())? {
+            found if found == length => Ok(()),
+            _ => Err(cut_off()),
+        };
+        Self { inner, skip, at: 0, left: 0, filling: 0, number: 0, ended: false }
+    }
+
+    /// The entries of a file, whose content is passed over.
+    pub fn seeking(inner: R) -> Self
+    where
+        R: Seek,
+    {
+        let skip = |inner: &mut R, length: u64| {
+            let length = i64::try_from(length).map_err(|_| cut_off())?;
+            inner.seek(SeekFrom::Current(length)).map(drop)
+        };
+        Self { skip, ..Self::new(inner) }
+    }
+
+    /// The next entry; what is left of the last one is passed over.
+    ///
+    /// # Errors
+    /// An archive that is damaged or cut off, with the entry's number; names and records that are too long.
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        let number = self.number.saturating_add(1);
+        let found = self.read_entry().map_err(|error| io::Error::new(error.kind(), format!("entry {number}: {error}")))?;
+        self.number = number;
+        Ok(found)
+    }
+
+    fn read_entry(&mut self) -> io::Result<Option<Entry>> {
+        let (mut records, mut path, mut link) = (None, None, None);
+        loop {
+            let Some(header) = self.header()? else {
+                if records.is_some() || path.is_some() || link.is_some() {
+                    return Err(damaged("names or records stand before nothing"));
+                }
+                return Ok(None);
+            };
+            let size = header.entry_size().map_err(|_| damaged("a size is no number"))?;
+            match header.as_bytes()[156] {
+                b'x' => once(&mut records, Records::read(&self.content(size, LONGEST_RECORDS)?)?)?,
+                b'g' => refuse_for_all(&self.content(size, LONGEST_RECORDS)?)?,
+                b'L' => once(&mut path, text(self.content(size, LONGEST_PATH + 1)?))?,
+                b'K' => once(&mut link, text(self.content(size, LONGEST_PATH + 1)?))?,
+                kind => return self.entry(&header, kind, size, records.unwrap_or_default(), (path, link)).map(Some),
+            }
+        }
+    }
+
+    /// The next header, its sum checked; nothing at the archive's end.
+    fn header(&mut self) -> io::Result<Option<tar::Header>> {
+        let rest = self.left.checked_add(self.filling).ok_or_else(cut_off)?;
+        if rest > 0 {
+            (self.skip)(&mut self.inner, rest)?;
+            self.at = self.at.checked_add(rest).ok_or_else(cut_off)?;
+            (self.left, self.filling) = (0, 0);
+        }
+        let mut header = tar::Header::new_old();
+        if self.ended || !self.block(header.as_mut_bytes())? || header.as_bytes().iter().all(|byte| *byte == 0) {
+            self.ended = true;
+            return Ok(None);
+        }
+        let bytes = header.as_bytes();
+        let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ');
+        if header.cksum().ok() != Some(sum) {
+            return Err(damaged("its header's sum is wrong"));
+        }
+        Ok(Some(header))
+    }
+
+    /// Reads a block; whether there was one.
+    fn block(&mut self, block: &mut [u8; 512]) -> io::Result<bool> {
+        let mut read = 0;
+        while read < block.len() {
+            match self.inner.read(&mut block[read..]) {
+                Ok(0) if read == 0 => return Ok(false),
+                Ok(0) => return Err(cut_off()),
+                Ok(length) => read += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.at = self.at.checked_add(BLOCK).ok_or_else(cut_off)?;
+        Ok(true)
+    }
+
+    /// Content that is read whole, if it is not too long.
+    fn content(&mut self, size: u64, longest: u64) -> io::Result<Vec<u8>> {
+        if size > longest {
+            return Err(damaged(format!("a name or record in it has {size} bytes, and {longest} at most are read")));
+        }
+        self.begin(size)?;
+        let mut content = Vec::new();
+        self.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Content of this length comes now.
+    fn begin(&mut self, size: u64) -> io::Result<()> {
+        let whole = size.checked_next_multiple_of(BLOCK).ok_or_else(|| damaged("a size is too large"))?;
+        (self.left, self.filling) = (size, whole - size);
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        header: &tar::Header,
+        kind: u8,
+        stored: u64,
+        records: Records,
+        (path, link): (Option<Vec<u8>>, Option<Vec<u8>>),
+    ) -> io::Result<Entry> {
+        let path = path.or(records.path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let link = link.or(records.link).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+        let kind = match kind {
+            // Before there was a kind for them, folders were files whose name ends so.
+            0 if path.ends_with(b"/") => Kind::Folder,
+            0 | b'0' | b'7' => Kind::File,
+            b'1' => Kind::HardLink,
+            b'2' => Kind::SymbolicLink,
+            b'3' => Kind::Character,
+            b'4' => Kind::Block,
+            b'5' => Kind::Folder,
+            b'6' => Kind::Fifo,
+            b'S' => Kind::Sparse,
+            other => Kind::Other(other),
+        };
+        let stored = match kind {
+            Kind::File | Kind::Sparse | Kind::Other(_) => records.size.unwrap_or(stored),
+            // Some writers tell the size of what a link leads to, and nothing comes; Docker's reader does the same.
+            _ => 0,
+        };
+        let (parts, size) = if kind == Kind::Sparse { self.parts(header, stored)? } else { (Vec::new(), stored) };
+        self.begin(stored)?;
+        let number = |number: io::Result<u64>| {
+            let number = number.ok().and_then(|number| u32::try_from(number).ok());
+            number.ok_or_else(|| damaged("a number of its owner is none, or too large"))
+        };
+        let mode = header.mode().map_err(|_| damaged("its permissions are no number"))?;
+        Ok(Entry {
+            number: self.number.saturating_add(1),
+            kind,
+            path: bounded(path)?,
+            link: link.map(bounded).transpose()?,
+            size,
+            mode: mode & 0o7777,
+            owner: (
+                records.user.map_or_else(|| number(header.uid()), Ok)?,
+                records.group.map_or_else(|| number(header.gid()), Ok)?,
+            ),
+            time: match records.time {
+                Some(time) => time,
+                None => i64::try_from(header.mtime().map_err(|_| damaged("its time is no number"))?).unwrap_or(0),
+            },
+            device: device(header, kind)?,
+            capability: records.capability,
+            position: self.at,
+            parts,
+        })
+    }
+
+    /// The parts of a sparse file, and its length with its holes.
+    fn parts(&mut self, header: &tar::Header, stored: u64) -> io::Result<(Vec<(u64, u64)>, u64)> {
+        let wrong = || damaged("the parts of a sparse file do not fit together");
+        let header = header.as_gnu().ok_or_else(wrong)?;
+        let size = header.real_size().map_err(|_| wrong())?;
+        let (mut parts, mut end, mut sum) = (Vec::new(), 0, 0u64);
+        let mut take = |all: &[tar::GnuSparseHeader]| {
+            for part in all.iter().filter(|part| !part.is_empty()) {
+                let (at, length) = (part.offset().map_err(|_| wrong())?, part.length().map_err(|_| wrong())?);
+                if at < end || parts.len() == PARTS {
+                    return Err(wrong());
+                }
+                end = at.checked_add(length).ok_or_else(wrong)?;
+                sum = sum.checked_add(length).ok_or_else(wrong)?;
+                parts.push((at, length));
+            }
+            Ok(())
+        };
+        take(&header.sparse)?;
+        let mut more = header.is_extended();
+        while more {
+            let mut further = tar::GnuExtSparseHeader::new();
+            if !self.block(further.as_mut_bytes())? {
+                return Err(cut_off());
+            }
+            take(further.sparse())?;
+            more = further.is_extended();
+        }
+        if end > size || sum != stored { Err(wrong()) } else { Ok((parts, size)) }
+    }
+}
+
+impl<R: Read> Read for Entries<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let length = self.inner.read(&mut buffer[..wanted])?;
+        if length == 0 && wanted > 0 {
+            return Err(cut_off());
+        }
+        self.left -= length as u64;
+        self.at = self.at.checked_add(length as u64).ok_or_else(cut_off)?;
+        Ok(length)
+    }
+}
+
+impl Records {
+    /// Reads PAX records; of several for one key the last counts, and one without a value takes its like back.
+    fn read(bytes: &[u8]) -> io::Result<Self> {
+        let mut found = Self::default();
+        for (key, value) in records(bytes)? {
+            let given = Some(value).filter(|value| !value.is_empty());
+            match key {
+                b"path" => found.path = given.map(<[u8]>::to_vec),
+                b"linkpath" => found.link = given.map(<[u8]>::to_vec),
+                b"size" => found.size = given.map(number).transpose()?,
+                b"uid" => found.user = given.map(number).transpose()?,
+                b"gid" => found.group = given.map(number).transpose()?,
+                b"mtime" => found.time = given.map(seconds).transpose()?,
+                b"SCHILY.xattr.security.capability" => found.capability = given.map(<[u8]>::to_vec),
+                // Whoever does not know them takes a map of parts for content.
+                _ if key.starts_with(b"GNU.sparse.") => {
+                    return Err(damaged(
+                        "it is a sparse file in the form of PAX, which is not known here; `tar --format=gnu` writes another",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// PAX records: a length that counts itself, a blank, key, `=`, value, a line's end (POSIX pax, "Extended Header").
+fn records(mut rest: &[u8]) -> io::Result<Vec<(&[u8], &[u8])>> {
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let record = || {
+            let blank = rest.iter().take(8).position(|byte| *byte == b' ')?;
+            let length: usize = number(rest.get(..blank)?).ok()?;
+            let (record, further) = rest.split_at_checked(length)?;
+            let inner = record.get(blank + 1..)?.strip_suffix(b"\n")?;
+            let equals = inner.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
+            Some(((&inner[..equals], &inner[equals + 1..]), further))
+        };
+        let (pair, further) = record().ok_or_else(|| damaged("its PAX records are damaged"))?;
+        found.push(pair);
+        rest = further;
+    }
+    Ok(found)
+}
+
+/// Records for all entries that come: what readers disagree about is refused, the rest (`git archive` tells a
+/// commit) is left.
+fn refuse_for_all(bytes: &[u8]) -> io::Result<()> {
+    let given = Records::read(bytes)?;
+    if given.size.is_some() || given.path.is_some() || given.link.is_some() {
+        return Err(damaged("records for all its entries give a name or a size"));
+    }
+    Ok(())
+}
+
+/// A number in plain digits.
+fn number<N: std::str::FromStr>(digits: &[u8]) -> io::Result<N> {
+    let digits = Some(digits).filter(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit));
+    let number = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    number.ok_or_else(|| damaged("a number in its PAX records is none, or too large"))
+}
+
+/// Whole seconds of a time that may have a sign and a fraction.
+fn seconds(text: &[u8]) -> io::Result<i64> {
+    let (negative, rest) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
+    let mut halves = rest.splitn(2, |byte| *byte == b'.');
+    let whole: i64 = number(halves.next().unwrap_or_default())?;
+    if halves.next().is_some_and(|fraction| !fraction.iter().all(u8::is_ascii_digit)) {
+        return Err(damaged("a time in its PAX records is none"));
+    }
+    Ok(if negative { -whole } else { whole })
+}
+
+fn once<T>(place: &mut Option<T>, found: T) -> io::Result<()> {
+    match place.replace(found) {
+        None => Ok(()),
+        Some(_) => Err(damaged("it has two names or two sets of records")),
+    }
+}
+
+/// A name ends at its first NUL.
+fn text(mut name: Vec<u8>) -> Vec<u8> {
+    name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
+    name
+}
+
+/// A path, if the kernel could take it.
+fn bounded(path: Vec<u8>) -> io::Result<PathBuf> {
+    if path.len() as u64 > LONGEST_PATH {
+        let (length, path) = (path.len(), shown(Path::new(OsStr::from_bytes(&path))));
+        return Err(damaged(format!("a path in it has {length} bytes, and {LONGEST_PATH} are the most: {path}")));
+    }
+    Ok(PathBuf::from(std::ffi::OsString::from(OsStr::from_bytes(&path))))
+}
+
+fn device(header: &tar::Header, kind: Kind) -> io::Result<u64> {
+    let part = |part: io::Result<Option<u32>>| {
+        part.map(|part| u64::from(part.unwrap_or(0))).map_err(|_| damaged("the numbers of a device are none"))
+    };
+    match kind {
+        Kind::Character | Kind::Block => Ok(nix::sys::stat::makedev(part(header.device_major())?, part(header.device_minor())?)),
+        _ => Ok(0),
+    }
+}
+
+fn damaged(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: u8, name: &str, size: u64) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_mut_bytes()[156] = kind;
+        for set in [tar::Header::set_uid, tar::Header::set_gid, tar::Header::set_mtime] {
+            set(&mut header, 1);
+        }
+        header.set_mode(0o644);
+        header.set_size(size);
+        header.set_cksum();
+        header
+    }
+
+    fn add(archive: &mut Vec<u8>, kind: u8, name: &str, content: &[u8]) {
+        archive.extend(header(kind, name, content.len() as u64).as_bytes());
+        archive.extend(content);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+
+    fn all(archive: &[u8]) -> io::Result<Vec<(PathBuf, u64, Vec<u8>)>> {
+        let mut entries = Entries::new(archive);
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            let mut content = Vec::new();
+            entries.read_to_end(&mut content)?;
+            found.push((entry.path, entry.size, content));
+        }
+        Ok(found)
+    }
+
+    fn with_records(records: &[u8]) -> io::Result<Vec<(PathBuf, u64, Vec<u8>)>> {
+        let mut archive = Vec::new();
+        add(&mut archive, b'x', "r", records);
+        add(&mut archive, b'0', "file", b"content");
+        add(&mut archive, b'0', "next", b"");
+        all(&archive)
+    }
+
+    #[test]
+    fn a_size_is_a_record_and_nothing_in_another() {
+        let plain = with_records(b"9 size=3\n").unwrap();
+        assert_eq!((plain[0].1, &plain[0].2[..]), (3, &b"con"[..]));
+        // A value may hold anything, line ends and other records, too.
+        for other in [&b"25 comment=x size=700000\n"[..], b"29 comment=x\n9 size=70000000\n", b"20 x size=700000000\n"] {
+            let found = with_records(other).unwrap();
+            assert_eq!((found.len(), found[0].1), (2, 7), "{}", String::from_utf8_lossy(other));
+        }
+        assert_eq!(with_records(b"9 size=3\n8 size=\n").unwrap()[0].1, 7, "an empty one takes it back");
+        for damaged in [
+            &b"8 size=3\n"[..],
+            b"11 size=3\n",
+            b"9 size=x\n",
+            b"9 size=-\n",
+            b" 9 size=3\n",
+            b"5 =3\n\n",
+            b"+9 size=3\n",
+            b"99 size=3\n",
+        ] {
+            assert!(with_records(damaged).is_err(), "{}", String::from_utf8_lossy(damaged));
+        }
+        assert!(with_records(b"29 size=18446744073709551615\n").is_err());
+        assert!(with_records(b"22 GNU.sparse.major=1\n").is_err());
+    }
+
+    #[test]
+    fn names_are_bounded_before_they_are_read() {
+        let mut archive = header(b'L', "n", 700 << 20).as_bytes().to_vec();
+        archive.resize(1 << 20, b'n');
+        let failed = all(&archive).unwrap_err().to_string();
+        assert!(failed.contains("entry 1: a name or record in it has 734003200 bytes"), "{failed}");
+        let long = format!("{} path={}\n", 5006 + 5, "p".repeat(5000));
+        let failed = with_records(long.as_bytes()).unwrap_err().to_string();
+        assert!(failed.contains("entry 1: a path in it has 5000 bytes") && failed.len() < 200, "{failed}");
+        let name = "long/".repeat(300);
+        let mut archive = Vec::new();
+        add(&mut archive, b'L', "n", format!("{name}\0").as_bytes());
+        add(&mut archive, b'0', "short", b"x");
+        assert_eq!(all(&archive).unwrap()[0].0, Path::new(&name));
+        let mut archive = Vec::new();
+        add(&mut archive, b'L', "n", b"one");
+        assert!(all(&archive).is_err(), "a name of nothing");
+        add(&mut archive, b'L', "n", b"two");
+        assert!(all(&archive).is_err(), "two names");
+    }
+
+    #[test]
+    fn sizes_near_the_end_of_numbers_are_refused() {
+        for size in [u64::MAX, u64::MAX - 511, i64::MAX as u64] {
+            assert!(all(header(b'0', "big", size).as_bytes()).is_err());
+            let mut twice = header(b'0', "big", size).as_bytes().to_vec();
+            add(&mut twice, b'0', "next", b"");
+            assert!(
+                Entries::seeking(io::Cursor::new(twice)).next_entry().is_ok_and(|entry| entry.is_some())
+                    || size > i64::MAX as u64
+            );
+        }
+    }
+
+    #[test]
+    fn links_and_folders_have_no_content() {
+        let mut archive = header(b'1', "link", 1000).as_bytes().to_vec();
+        add(&mut archive, b'0', "file", b"x");
+        assert_eq!(all(&archive).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn sparse_files_tell_their_real_size() {
+        let mut sparse = header(b'S', "s", 4);
+        if let Some(gnu) = sparse.as_gnu_mut() {
+            gnu.set_real_size(1 << 40);
+            gnu.sparse[0].set_offset(1024);
+            gnu.sparse[0].set_length(4);
+        }
+        sparse.set_cksum();
+        let mut archive = sparse.as_bytes().to_vec();
+        archive.extend([b'x'; 512]);
+        let mut entries = Entries::new(&archive[..]);
+        let entry = entries.next_entry().unwrap().unwrap();
+        assert_eq!((entry.size, &entry.parts[..]), (1 << 40, &[(1024, 4)][..]));
+        if let Some(gnu) = sparse.as_gnu_mut() {
+            gnu.sparse[0].set_length(5);
+        }
+        sparse.set_cksum();
+        assert!(all(sparse.as_bytes()).is_err());
+    }
+}
