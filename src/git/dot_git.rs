@@ -5,7 +5,7 @@
 //! the files but their names, modes and ids; git looks at them when it is asked (gitformat-index).
 
 use super::pack::{Id, Kind, Pack, hex};
-use super::{FOLDER, MODULE, entries};
+use super::{FOLDER, MODULE, admit, entries};
 use crate::model::{Context, Outcome};
 use sha1_checked::{Digest, Sha1};
 use std::ffi::OsStr;
@@ -46,11 +46,13 @@ pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) 
     }
     let mut listed = Vec::new();
     let mut folders = vec![(tree, PathBuf::new())];
+    let budget = objects.budget();
     while let Some((tree, folder)) = folders.pop() {
         let content = objects.get(&tree, Kind::Tree).doing(failed)?;
         loose(&own, &tree, "tree", content.len() as u64, &*content).doing(failed)?;
         for entry in entries(&content).doing(failed)? {
             let path = folder.join(OsStr::from_bytes(entry.name));
+            admit(&path, entry.name, &budget)?;
             if entry.mode & 0o170_000 == FOLDER {
                 folders.push((entry.id, path));
                 continue;
@@ -91,7 +93,7 @@ fn loose(own: &Path, id: &Id, kind: &str, size: u64, content: impl Read) -> io::
         fs::create_dir_all(folder)?;
     }
     let head = format!("{kind} {size}\0");
-    let mut left = head.len() as u64 + size;
+    let mut left = size.saturating_add(head.len() as u64);
     let mut content = head.as_bytes().chain(content);
     let mut out = BufWriter::new(File::create_new(&place)?);
     out.write_all(&[0x78, 0x01])?;

@@ -1,6 +1,7 @@
 //! The lines of git's protocol, and what carries them (gitprotocol-common, "pkt-line Format").
 
-use crate::model::{Context, Fault, Outcome};
+use super::limits::LONGEST_LIST;
+use crate::model::{Context, Fault, Outcome, Size};
 use std::io::{self, Read};
 
 /// What carries the protocol to a server and back.
@@ -29,14 +30,24 @@ pub enum Version {
 
 /// The lines up to the next mark.
 pub fn lines(from: &mut dyn Read, shown: &str) -> Outcome<Vec<String>> {
-    let mut lines = Vec::new();
+    let (mut lines, mut length) = (Vec::new(), 0);
     loop {
         match Packet::read(from).doing(|| format!("cannot read what {shown} answers"))? {
             Packet::Mark => return Ok(lines),
-            Packet::Line(line) => lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned()),
+            Packet::Line(line) if line.len() > LONGEST_LIST - length => return Err(endless(shown)),
+            Packet::Line(line) => {
+                // A line of nothing takes its place, too.
+                length = (length + line.len() + size_of::<String>()).min(LONGEST_LIST);
+                lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
+            }
             Packet::Refusal(said) => return Err(Fault::new(format!("{shown} says: {said}"))),
         }
     }
+}
+
+/// That a server says more than anybody needs.
+pub fn endless(shown: &str) -> Fault {
+    Fault::new(format!("{shown} does not come to an end: it says more than {}", Size(LONGEST_LIST as u64)))
 }
 
 /// A line as the protocol frames it: after its length, four digits that count themselves.

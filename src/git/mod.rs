@@ -5,6 +5,7 @@
 //! checked out is what the commit's id says.
 
 mod dot_git;
+mod limits;
 mod line;
 mod modules;
 mod pack;
@@ -12,7 +13,8 @@ mod remote;
 mod ssh;
 mod web;
 
-use crate::model::{Context, Fault, GitRepository, Outcome};
+use crate::model::{Budget, Context, Fault, GitRepository, Outcome, shown};
+use limits::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
 use line::Version;
 use pack::{Id, Kind, Pack};
 use remote::{History, Remote};
@@ -22,12 +24,6 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-
-/// Trees may name the same trees many times over: a small commit can have files without end.
-const MOST_FILES: usize = 4_000_000;
-const LONGEST_LINK: usize = 4095;
-/// The same for submodules.
-const MOST_MODULES: usize = 1000;
 
 /// The id of the commit that a branch, a tag or nothing (the repository's own choice) names now.
 ///
@@ -72,11 +68,18 @@ pub struct Wanted<'a> {
 /// A server that cannot be reached or does not have the commit; names that lead elsewhere; those of writing. What was
 /// written until then stays.
 pub fn checkout(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path) -> Outcome<()> {
-    one(place, wanted, into, scratch, &mut MOST_MODULES.clone())
+    one(place, wanted, into, scratch, &mut Left { modules: MODULES, deep: MODULES_DEEP, budget: Budget::new(CHECKOUT) })
 }
 
-/// One repository, and with it its submodules, of which there may be so many yet.
-fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left: &mut usize) -> Outcome<()> {
+/// What may come yet, of a repository and its submodules together.
+struct Left {
+    modules: usize,
+    deep: usize,
+    budget: Budget,
+}
+
+/// One repository, and with it its submodules.
+fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left: &mut Left) -> Outcome<()> {
     let id = pack::id(wanted.commit);
     let id = id.ok_or_else(|| Fault::new(format!("\"{}\" is no commit's id: 40 hexadecimal digits", wanted.commit)))?;
     let commit = pack::hex(&id);
@@ -99,7 +102,8 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
     }
     let cannot = || format!("cannot check out {commit} of {}", remote.shown);
     let mut links = Vec::new();
-    write_tree(&mut objects, tree, into, &mut links).doing(cannot)?;
+    left.budget.came(objects.length());
+    write_tree(&mut objects, tree, into, &mut links, &left.budget).doing(cannot)?;
     if wanted.dot_git {
         // The address without a password: it is in an image from here on.
         dot_git::write(&mut objects, &id, top, &remote.shown, into).doing(cannot)?;
@@ -108,17 +112,22 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
         return Ok(());
     }
     let known = modules::read(&mut objects, top).doing(cannot)?;
+    // What is left of it would only fill memory and disk.
+    drop(objects);
+    left.deep =
+        left.deep.checked_sub(1).ok_or_else(|| Fault::new(format!("its submodules stand more than {MODULES_DEEP} deep")))?;
     for (path, id) in links {
         let whole = Path::new(folder).components().collect::<PathBuf>().join(&path);
-        let shown = whole.display();
+        let module = shown(&whole);
         let there = known.get(whole.strip_prefix(".").unwrap_or(&whole));
-        let there = there.ok_or_else(|| Fault::new(format!("{}: .gitmodules does not say where {shown} is", remote.shown)))?;
-        *left = left.checked_sub(1).ok_or_else(|| Fault::new(format!("it has more than {MOST_MODULES} submodules")))?;
-        let cannot = || format!("cannot fetch the submodule {shown} of {}", remote.shown);
+        let there = there.ok_or_else(|| Fault::new(format!("{}: .gitmodules does not say where {module} is", remote.shown)))?;
+        left.modules = left.modules.checked_sub(1).ok_or_else(|| Fault::new(format!("it has more than {MODULES} submodules")))?;
+        let cannot = || format!("cannot fetch the submodule {module} of {}", remote.shown);
         let there = place.submodule(there).map_err(|why| Fault::caused(cannot(), Fault::new(why)))?;
         let inner = Wanted { commit: &pack::hex(&id), folder: None, dot_git: false, submodules: true };
         one(&there, inner, &into.join(&path), scratch, left).doing(cannot)?;
     }
+    left.deep += 1;
     Ok(())
 }
 
@@ -144,22 +153,16 @@ fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Outcome<Pack> {
 
 /// Each folder is made here, and each file anew, so nothing that came before can lead a name elsewhere. Submodules are
 /// folders that stay empty, and are told.
-fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>) -> Outcome<()> {
+fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>, budget: &Budget) -> Outcome<()> {
     let mut folders = vec![(tree, PathBuf::new())];
-    let mut count = 0;
     while let Some((tree, folder)) = folders.pop() {
-        let content = objects.get(&tree, Kind::Tree).doing(|| format!("cannot read {}", folder.display()))?;
-        for Entry { mode, name, id } in entries(&content).doing(|| format!("cannot read {}", folder.display()))? {
+        let unread = || format!("cannot read {}", shown(&folder));
+        let content = objects.get(&tree, Kind::Tree).doing(unread)?;
+        for Entry { mode, name, id } in entries(&content).doing(unread)? {
             let path = folder.join(OsStr::from_bytes(name));
             let target = into.join(&path);
-            let failed = || format!("cannot write {}", path.display());
-            count += 1;
-            if count > MOST_FILES {
-                return Err(Fault::new(format!("it has more than {MOST_FILES} files")));
-            }
-            if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.eq_ignore_ascii_case(b".git") {
-                return Err(Fault::new(format!("\"{}\" is no name for a file", path.display())));
-            }
+            let failed = || format!("cannot write {}", shown(&path));
+            admit(&path, name, budget)?;
             match mode & 0o170_000 {
                 kind @ (FOLDER | MODULE) => {
                     fs::create_dir(&target).doing(failed)?;
@@ -169,21 +172,33 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBu
                 0o120_000 => {
                     let leads = objects.get(&id, Kind::Blob).doing(failed)?;
                     if leads.len() > LONGEST_LINK {
-                        return Err(Fault::new(format!("{} is too long for a link", path.display())));
+                        return Err(Fault::new(format!("{} is too long for a link", shown(&path))));
                     }
                     symlink(OsStr::from_bytes(&leads), &target).doing(failed)?;
                 }
                 0o100_000 => {
                     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).doing(failed)?;
-                    objects.write_blob(&id, &mut file).doing(failed)?;
+                    objects.write_blob(&id, &mut file, budget).doing(failed)?;
                     let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
                     file.set_permissions(Permissions::from_mode(mode)).doing(failed)?;
                 }
-                _ => return Err(Fault::new(format!("{} is of an unknown kind, {mode:o}", path.display()))),
+                _ => return Err(Fault::new(format!("{} is of an unknown kind, {mode:o}", shown(&path)))),
             }
         }
     }
     Ok(())
+}
+
+/// Takes an entry from the budget, if its name is one.
+fn admit(path: &Path, name: &[u8], budget: &Budget) -> Outcome<()> {
+    let length = path.as_os_str().len();
+    if length > LONGEST_PATH {
+        return Err(Fault::new(format!("a path in it has {length} bytes, and {LONGEST_PATH} are the most: {}", shown(path))));
+    }
+    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.eq_ignore_ascii_case(b".git") {
+        return Err(Fault::new(format!("\"{}\" is no name for a file", shown(path))));
+    }
+    budget.entry(length).doing(|| format!("at {}", shown(path)))
 }
 
 const FOLDER: u32 = 0o040_000;

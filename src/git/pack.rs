@@ -1,5 +1,7 @@
 //! Git's objects, out of a pack as a server sends it (gitformat-pack).
 
+use super::limits::{CHAIN, CHECKOUT, HELD, HELD_RATIO, KEPT, MADE, MADE_RATIO};
+use crate::model::Budget;
 use flate2::bufread::ZlibDecoder;
 use sha1_checked::{Digest, Sha1};
 use std::collections::HashMap;
@@ -8,11 +10,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
-
-/// The longest object that is held in memory; git itself makes no deltas of objects half as long.
-const MOST: u64 = 1 << 30;
-/// How much of what was unpacked last is kept: neighbours are made from the same bases.
-const KEPT: usize = 64 << 20;
 
 /// What an object is named by: its SHA-1.
 pub type Id = [u8; 20];
@@ -36,9 +33,30 @@ enum Base {
 /// A pack, and where in it each object begins.
 pub struct Pack {
     file: File,
+    length: u64,
+    /// How many bytes of objects were made in memory.
+    made: u64,
     places: HashMap<Id, u64>,
     kept: HashMap<u64, (Kind, Rc<[u8]>)>,
     kept_size: usize,
+}
+
+/// Objects that are made from others, by what they wait for.
+#[derive(Default)]
+struct Waiting {
+    /// What is there whole, and its name.
+    ready: Vec<(u64, Id)>,
+    by_place: HashMap<u64, Vec<u64>>,
+    by_name: HashMap<Id, Vec<u64>>,
+}
+
+impl Waiting {
+    /// What can be made once this one is there.
+    fn after(&mut self, at: u64, id: &Id) -> Vec<u64> {
+        let mut found = self.by_place.remove(&at).unwrap_or_default();
+        found.extend(self.by_name.remove(id).unwrap_or_default());
+        found
+    }
 }
 
 /// A file from one place on, without a cursor that others share.
@@ -56,26 +74,54 @@ impl Pack {
     /// Finds and hashes all objects. The pack's own checksum is not looked at: each object is named by its hash.
     ///
     /// # Errors
-    /// A pack that is none or damaged; objects made to collide.
+    /// A pack that is none or damaged, or comes to far more than its length; objects made to collide.
     pub fn index(file: File) -> io::Result<Self> {
-        let mut pack = Self { file, places: HashMap::new(), kept: HashMap::new(), kept_size: 0 };
-        let file = pack.file.try_clone()?;
+        let length = file.metadata()?.len();
+        let mut pack = Self { file, length, made: 0, places: HashMap::new(), kept: HashMap::new(), kept_size: 0 };
+        let waiting = pack.read()?;
+        pack.resolve(waiting)?;
+        pack.made = 0;
+        Ok(pack)
+    }
+
+    /// How long it is.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What may be made of it.
+    pub fn budget(&self) -> Budget {
+        let budget = Budget::new(CHECKOUT);
+        budget.came(self.length);
+        budget
+    }
+
+    /// Reads all once: objects that are there whole get their names, the others wait for their bases.
+    fn read(&mut self) -> io::Result<Waiting> {
+        let (file, budget) = (self.file.try_clone()?, self.budget());
         let mut reader = BufReader::with_capacity(256 << 10, At(&file, 0));
         let mut start = [0; 12];
         reader.read_exact(&mut start)?;
         let [b'P', b'A', b'C', b'K', 0, 0, 0, 2 | 3, count @ ..] = start else { return Err(damaged("it is no pack")) };
-        let mut deltas = Vec::new();
+        let mut waiting = Waiting::default();
         for _ in 0..u32::from_be_bytes(count) {
             let at = reader.get_ref().1 - reader.buffer().len() as u64;
             let (base, size) = head(&mut reader, at)?;
+            budget.spend(size)?;
             let mut content = ZlibDecoder::new(&mut reader).take(size.saturating_add(1));
             let found = if let Base::Whole(kind) = base {
                 let mut name = Name::new(kind, size);
                 let found = io::copy(&mut content, &mut name)?;
-                pack.places.entry(name.finish()?).or_insert(at);
+                let id = name.finish()?;
+                self.places.entry(id).or_insert(at);
+                waiting.ready.push((at, id));
                 found
             } else {
-                deltas.push(at);
+                match base {
+                    Base::At(base) => waiting.by_place.entry(base).or_default().push(at),
+                    Base::Named(id) => waiting.by_name.entry(id).or_default().push(at),
+                    Base::Whole(_) => {}
+                }
                 io::copy(&mut content, &mut io::sink())?
             };
             // The end of the stream is read, too, or the next object would not begin where it does.
@@ -83,27 +129,26 @@ impl Pack {
                 return Err(damaged("an object is not as long as it says"));
             }
         }
-        // A base that is named, not placed, may come after what is made from it.
-        while !deltas.is_empty() {
-            let before = deltas.len();
-            let mut later = Vec::new();
-            for at in deltas {
-                match pack.unpack(at)? {
-                    Some((kind, content)) => {
-                        let mut name = Name::new(kind, content.len() as u64);
-                        name.write_all(&content)?;
-                        // The first stays: an object that is made from its own like would have no end.
-                        pack.places.entry(name.finish()?).or_insert(at);
-                    }
-                    None => later.push(at),
-                }
+        Ok(waiting)
+    }
+
+    /// Names what is made from other objects, each once, after its base: one that is named, not placed, may come
+    /// after what is made from it.
+    fn resolve(&mut self, mut waiting: Waiting) -> io::Result<()> {
+        let wholes = std::mem::take(&mut waiting.ready);
+        for (at, id) in wholes {
+            let mut next = waiting.after(at, &id);
+            while let Some(at) = next.pop() {
+                let (kind, content) = self.unpack(at)?.ok_or_else(|| damaged("a base is missing"))?;
+                let mut name = Name::new(kind, content.len() as u64);
+                name.write_all(&content)?;
+                let id = name.finish()?;
+                // The first stays: an object that is made from its own like would have no end.
+                self.places.entry(id).or_insert(at);
+                next.extend(waiting.after(at, &id));
             }
-            if later.len() == before {
-                return Err(damaged("a base is missing"));
-            }
-            deltas = later;
         }
-        Ok(pack)
+        if waiting.by_place.is_empty() && waiting.by_name.is_empty() { Ok(()) } else { Err(damaged("a base is missing")) }
     }
 
     /// Whether an object is there.
@@ -123,17 +168,39 @@ impl Pack {
         }
     }
 
-    /// Writes a blob to a file; one that is stored whole may be longer than memory.
+    /// Writes a blob to a file, and takes its length from the budget; one that is stored whole may be longer than
+    /// memory.
     ///
     /// # Errors
-    /// As for [`Self::get`]; those of writing.
-    pub fn write_blob(&mut self, id: &Id, to: &mut File) -> io::Result<()> {
+    /// As for [`Self::get`]; more than the budget has; those of writing.
+    pub fn write_blob(&mut self, id: &Id, to: &mut File, budget: &Budget) -> io::Result<()> {
         let at = self.place(id)?;
         let mut reader = BufReader::with_capacity(64 << 10, At(&self.file, at));
         match head(&mut reader, at)? {
-            (Base::Whole(Kind::Blob), size) => io::copy(&mut ZlibDecoder::new(reader).take(size), to).map(drop),
-            _ => to.write_all(&self.get(id, Kind::Blob)?),
+            (Base::Whole(Kind::Blob), size) => {
+                budget.spend(size)?;
+                io::copy(&mut ZlibDecoder::new(reader).take(size), to).map(drop)
+            }
+            _ => {
+                let content = self.get(id, Kind::Blob)?;
+                budget.spend(content.len() as u64)?;
+                to.write_all(&content)
+            }
         }
+    }
+
+    /// The longest object that is held in memory.
+    fn longest(&self) -> u64 {
+        self.length.saturating_mul(HELD_RATIO).clamp(HELD.0, HELD.1)
+    }
+
+    /// Counts what is made in memory: some bytes of deltas can make the same large object over and over.
+    fn making(&mut self, bytes: u64) -> io::Result<()> {
+        self.made = self.made.saturating_add(bytes);
+        if self.made > self.length.saturating_mul(MADE_RATIO).max(MADE) {
+            return Err(damaged("its objects come to far more than what was sent"));
+        }
+        Ok(())
     }
 
     fn place(&self, id: &Id) -> io::Result<u64> {
@@ -143,19 +210,23 @@ impl Pack {
     /// The object at a place; nothing if it is made from one that is not known yet.
     fn unpack(&mut self, mut at: u64) -> io::Result<Option<(Kind, Rc<[u8]>)>> {
         let mut deltas: Vec<(u64, Vec<u8>)> = Vec::new();
-        let mut total = 0;
+        let (mut total, longest) = (0u64, self.longest());
         let (kind, mut content) = loop {
             if let Some((kind, content)) = self.kept.get(&at) {
                 break (*kind, content.clone());
             }
             let mut reader = BufReader::new(At(&self.file, at));
             let (base, size) = head(&mut reader, at)?;
-            total += size.min(MOST + 1);
-            if total > MOST {
+            total = total.saturating_add(size);
+            if total > longest {
                 return Err(damaged("an object is too long"));
+            }
+            if deltas.len() > CHAIN {
+                return Err(damaged("too many deltas stand on one another"));
             }
             let mut content = Vec::new();
             ZlibDecoder::new(reader).take(size).read_to_end(&mut content)?;
+            self.making(content.len() as u64)?;
             let place = at;
             at = match base {
                 Base::Whole(kind) => break (kind, self.keep(at, kind, content.into())),
@@ -168,7 +239,11 @@ impl Pack {
             deltas.push((place, content));
         };
         while let Some((at, delta)) = deltas.pop() {
+            if made_length(&delta).is_some_and(|length| length > longest) {
+                return Err(damaged("an object is too long"));
+            }
             let made = apply(&content, &delta).ok_or_else(|| damaged("a delta does not fit its base"))?;
+            self.making(made.len() as u64)?;
             content = self.keep(at, kind, made.into());
         }
         Ok(Some((kind, content)))
@@ -258,12 +333,18 @@ fn head(reader: &mut impl BufRead, at: u64) -> io::Result<(Base, u64)> {
     Ok((base, size))
 }
 
+/// How long what a delta makes will be.
+fn made_length(mut delta: &[u8]) -> Option<u64> {
+    number(&mut delta)?;
+    number(&mut delta)
+}
+
 /// What a delta makes of its base; nothing if they do not fit.
 fn apply(base: &[u8], mut delta: &[u8]) -> Option<Vec<u8>> {
     if number(&mut delta)? != base.len() as u64 {
         return None;
     }
-    let size = number(&mut delta).filter(|size| *size <= MOST)?;
+    let size = number(&mut delta)?;
     let mut made = Vec::new();
     while let Some(what) = delta.split_off_first() {
         if what & 128 != 0 {
@@ -402,5 +483,88 @@ mod tests {
             assert_eq!(apply(base, delta), None);
         }
         assert_eq!(apply(b"abc", b"\x03\x04\x90\x03\x01d").as_deref(), Some(&b"abcd"[..]));
+    }
+
+    /// An object of a pack as it is stored: its kind, what it is made from, its content.
+    fn object(pack: &mut Vec<u8>, kind: u8, base: &[u8], content: &[u8]) {
+        let mut size = content.len() as u64;
+        let mut byte = kind << 4 | u8::try_from(size & 15).unwrap();
+        size >>= 4;
+        while size > 0 {
+            pack.push(byte | 128);
+            byte = u8::try_from(size & 127).unwrap();
+            size >>= 7;
+        }
+        pack.push(byte);
+        pack.extend(base);
+        let mut out = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        out.write_all(content).unwrap();
+        pack.extend(out.finish().unwrap());
+    }
+
+    fn begin(count: u32) -> Vec<u8> {
+        [&b"PACK\0\0\0\x02"[..], &count.to_be_bytes()].concat()
+    }
+
+    fn name(content: &[u8]) -> Id {
+        let mut name = Name::new(Kind::Blob, content.len() as u64);
+        name.write_all(content).unwrap();
+        name.finish().unwrap()
+    }
+
+    /// A delta between contents of up to 127 bytes that writes all anew.
+    fn delta(base: &[u8], made: &[u8]) -> Vec<u8> {
+        let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+        [&[length(base), length(made), length(made)][..], made].concat()
+    }
+
+    #[test]
+    fn what_waits_for_its_base_is_made_once_in_any_order() {
+        let contents: Vec<Vec<u8>> = (0..3000).map(|number| format!("content {number}").into_bytes()).collect();
+        let mut pack = begin(3000);
+        // Each is made from the one before, and stands before it.
+        for pair in contents.windows(2).rev() {
+            object(&mut pack, 7, &name(&pair[0]), &delta(&pair[0], &pair[1]));
+        }
+        object(&mut pack, 3, &[], &contents[0]);
+        let begun = std::time::Instant::now();
+        let mut found = index(&pack).unwrap();
+        assert!(begun.elapsed().as_secs() < 5);
+        assert_eq!(*found.get(&name(&contents[2999]), Kind::Blob).unwrap(), contents[2999][..]);
+    }
+
+    #[test]
+    fn packs_made_to_fill_memory_are_refused() {
+        // A whole object that is not there, or far longer than what was sent.
+        let mut pack = begin(1);
+        object(&mut pack, 3, &[], &vec![0; 600 << 20]);
+        assert!(index(&pack).err().unwrap().to_string().contains("times its size"));
+        // A base of 20 MiB, and deltas that make it twice as long with seven bytes.
+        let base = vec![0; 20 << 20];
+        let mut doubled = Vec::new();
+        for size in [base.len(), 2 * base.len()] {
+            doubled.extend(
+                [size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128, size >> 21]
+                    .map(|byte| u8::try_from(byte).unwrap()),
+            );
+        }
+        for _ in 0..3 {
+            // From nothing, 0xffffff bytes of it.
+            doubled.extend([0xf0, 0xff, 0xff, 0xff]);
+        }
+        let mut pack = begin(2);
+        object(&mut pack, 3, &[], &base);
+        object(&mut pack, 7, &name(&base), &doubled);
+        assert!(index(&pack).err().unwrap().to_string().contains("too long"));
+        // A chain without an end.
+        let contents: Vec<Vec<u8>> = (0..6000).map(|number| format!("content {number}").into_bytes()).collect();
+        let mut pack = begin(6000);
+        object(&mut pack, 3, &[], &contents[0]);
+        for pair in contents.windows(2) {
+            object(&mut pack, 7, &name(&pair[0]), &delta(&pair[0], &pair[1]));
+        }
+        let mut found = index(&pack).unwrap();
+        found.kept.clear();
+        assert!(found.get(&name(&contents[5999]), Kind::Blob).unwrap_err().to_string().contains("on one another"));
     }
 }

@@ -1,9 +1,10 @@
 //! A repository on a server, in git's protocol, whatever carries it.
 
+use super::limits::{LONGEST_LIST, LONGEST_PACK};
 use super::line::{self, Line, Packet, Version, packet};
 use super::pack::{self, Pack};
 use super::{ssh, web};
-use crate::model::{Context, Fault, GitRepository, Outcome};
+use crate::model::{Context, Fault, GitRepository, Outcome, Size};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -86,11 +87,16 @@ impl Remote {
         };
         let broken = || format!("cannot read what {} answers", self.shown);
         let body = self.line.ask(&request, self.version)?;
+        let mut said_before = 0;
         loop {
             match Packet::read(body).doing(broken)? {
                 Packet::Refusal(said) => return Ok(Err(said)),
                 Packet::Line(line) if line.starts_with(b"packfile") || line.starts_with(b"NAK") => break,
-                _ => {}
+                Packet::Line(line) => said_before += line.len() + 4,
+                Packet::Mark => said_before += 4,
+            }
+            if said_before > LONGEST_LIST {
+                return Err(line::endless(&self.shown));
             }
         }
         let path = scratch.join("git.pack");
@@ -98,8 +104,16 @@ impl Remote {
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).doing(failed)?;
         // Without a name it is gone, whatever happens, when it is closed.
         fs::remove_file(&path).doing(failed)?;
+        let mut left = LONGEST_PACK;
         loop {
-            match Packet::read(body).doing(broken)? {
+            let packet = Packet::read(body).doing(broken)?;
+            if let Packet::Line(line) = &packet {
+                // Words about progress count, too: they may not go on without an end.
+                left = left.checked_sub(line.len() as u64 + 4).ok_or_else(|| {
+                    Fault::new(format!("{} sends more than {}, the longest that is taken", self.shown, Size(LONGEST_PACK)))
+                })?;
+            }
+            match packet {
                 Packet::Mark => break,
                 Packet::Refusal(said) => return Ok(Err(said)),
                 Packet::Line(line) => match line.split_first() {
