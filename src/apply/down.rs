@@ -52,9 +52,9 @@ pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
     if folder.alive() {
         // A monitor that does not answer is killed: its container dies with it.
         let patience = folder.spec().map_or(Duration::ZERO, |spec| {
-            Duration::from(spec.stop_grace) * (1 + u32::try_from(spec.on_stop.len()).unwrap_or(0))
+            Duration::from(spec.stop_grace).saturating_mul(u32::try_from(spec.on_stop.len()).unwrap_or(0).saturating_add(1))
         });
-        let asked = monitor::call(&folder, &Request::Stop { signal: None, grace: None }, Some(patience + MARGIN));
+        let asked = monitor::call(&folder, &Request::Stop { signal: None, grace: None }, Some(patience.saturating_add(MARGIN)));
         if asked.is_err()
             && let Some(pid) = folder.status().and_then(|status| i32::try_from(status.monitor).ok()).filter(|pid| *pid > 1)
             && folder.alive()

@@ -14,6 +14,14 @@ use std::time::{Duration, Instant};
 /// How much of a check's output is kept.
 const KEPT: usize = 2048;
 
+/// When nothing is waited for.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+/// Some time after a moment; where the clock ends, an hour is as good as never.
+fn later(moment: Instant, time: Duration) -> Instant {
+    moment.checked_add(time).unwrap_or_else(|| moment + FOREVER)
+}
+
 /// The health of a running container.
 pub struct Checker {
     spec: HealthSpec,
@@ -66,7 +74,7 @@ impl Checker {
     pub fn due(&self) -> Instant {
         self.running
             .as_ref()
-            .map_or(self.next, |check| if check.timed_out { check.deadline + Duration::from_secs(3600) } else { check.deadline })
+            .map_or(self.next, |check| if check.timed_out { later(check.deadline, FOREVER) } else { check.deadline })
     }
 
     /// Starts a check that is due, or ends one that takes too long.
@@ -83,7 +91,7 @@ impl Checker {
                     self.running = Some(Check {
                         pid,
                         output,
-                        deadline: now + self.spec.timeout.into(),
+                        deadline: later(now, self.spec.timeout.into()),
                         timed_out: false,
                         said: Vec::new(),
                         silent: false,
@@ -141,11 +149,11 @@ impl Checker {
             self.health = Health::Healthy;
         } else {
             self.output = output;
-            self.failures += 1;
+            self.failures = self.failures.saturating_add(1);
             let failed = if self.health == Health::Starting {
                 // Looks come often until the first success; only time decides that there will be none.
-                let patience = Duration::from(self.spec.interval) * self.spec.retries;
-                now - self.started >= patience + self.spec.start_period.into()
+                let patience = Duration::from(self.spec.interval).saturating_mul(self.spec.retries);
+                now - self.started >= patience.saturating_add(self.spec.start_period.into())
             } else {
                 self.failures >= self.spec.retries
             };
@@ -155,7 +163,7 @@ impl Checker {
         }
         let wait =
             if self.health == Health::Starting { self.spec.start_interval.min(self.spec.interval) } else { self.spec.interval };
-        self.next = now + wait.into();
+        self.next = later(now, wait.into());
     }
 }
 

@@ -368,7 +368,7 @@ impl Monitor {
             waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsRawFd));
             let before_clients = waiting.len();
             waiting.extend(self.clients.iter().map(|client| client as &dyn AsRawFd));
-            let ready = sys::wait_readable(&waiting, timeout.map(|time| time + Duration::from_millis(1)))
+            let ready = sys::wait_readable(&waiting, timeout.map(|time| time.saturating_add(Duration::from_millis(1))))
                 .doing(|| "cannot wait".into())?;
             drop(waiting);
             if let Some(checker) = self.checker.as_mut().filter(|_| checking && ready.get(check_at) == Some(&true)) {

@@ -65,13 +65,14 @@ fn http_date(text: &str) -> Option<SystemTime> {
     let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = months.iter().position(|name| name == month)? + 1;
     let millis = crate::image::parse_time(&format!("{year}-{month:02}-{day:0>2}T{time}Z"))?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 
 /// Before a repetition: longer each time, and never for all at the same moment.
 pub fn pause(attempt: u32) -> Duration {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
-    Duration::from_millis(u64::from(200 * attempt * attempt)).mul_f64(0.5 + f64::from(nanos % 1000) / 1000.0)
+    Duration::from_millis(u64::from(attempt).saturating_pow(2).saturating_mul(200))
+        .mul_f64(0.5 + f64::from(nanos % 1000) / 1000.0)
 }
 
 #[cfg(test)]
