@@ -10,7 +10,7 @@ use super::project::LoadedProject;
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::{down, firewall, preflight};
 use crate::build::View;
-use crate::model::Outcome as Result;
+use crate::model::{Fault, Outcome as Result};
 use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network;
 use crate::plan::{ContainerRecord, Desired, InstanceRecord, Kind, Planned};
@@ -131,6 +131,15 @@ impl<'a> Executor<'a> {
             }
             for caveat in preflight::check(one, &self.loaded.places, &self.instance().folder, host)? {
                 self.reporter.report(Progress::Warning(caveat));
+            }
+            preflight::security(one, self.observation, &self.instance().home)?;
+            let mounted = one.spec.mounts.iter().filter_map(|mount| match &mount.source {
+                MountSource::Image(name) => Some(name),
+                _ => None,
+            });
+            if let Some(name) = mounted.into_iter().find(|name| !self.planned.built.contains_key(*name)) {
+                return Err(Fault::new(format!("container {}: the image {name}, which it mounts, is not built", one.container))
+                    .hint("its files may have changed while it was built: run the command again"));
             }
         }
         Ok(())

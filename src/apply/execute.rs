@@ -6,7 +6,7 @@ use super::down;
 use super::elsewhere::watched;
 use super::history::{self, Entry};
 use super::instance::{Instance, private_folder};
-use super::observe::{Observation, observe};
+use super::observe::{Observation, observe, observe_again};
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::resolve::{complete_lock, trusted};
@@ -123,7 +123,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         record.serial += 1;
         instance.save(&record)?;
         boundary();
-        observation = observe(loaded)?;
+        observation = observe_again(loaded, observation)?;
         planned = make_plan(loaded, &lock, &observation, &store)?;
         only_these(&mut planned, &options.only, &observation.observed.record);
         changes = merge(&changes, &planned.plan.changes);

@@ -34,6 +34,30 @@ pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
     let files = project_files(&instance.folder)?;
     let contents = contents(project, places, &files)?;
     let profiles = profiles(project, places, &files)?;
+    look(loaded, Files { scanner, contents, profiles, env_files: env_files(project, &files)? })
+}
+
+/// Looks at the machine again, and at the project's files as they were before: what was built of them is what runs, also
+/// where somebody saved one meanwhile.
+///
+/// # Errors
+/// Those of [`observe`].
+pub fn observe_again(loaded: &LoadedProject, before: Observation) -> Outcome<Observation> {
+    let Observation { observed, scanner, contents, profiles } = before;
+    look(loaded, Files { scanner, contents, profiles, env_files: observed.env_files })
+}
+
+/// What the project's files hold.
+struct Files {
+    scanner: Scanner,
+    contents: BTreeMap<Name, Vec<u8>>,
+    profiles: BTreeMap<String, String>,
+    env_files: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
+    let LoadedProject { instance, project, .. } = loaded;
+    let Files { scanner, contents, profiles, env_files } = files;
     let mut record = instance.record();
     record.volumes = volume::existing(&instance.home, &instance.id);
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
@@ -68,7 +92,7 @@ pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
         firewall: wants_networks && super::firewall::is_current(&instance.home),
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
         profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
-        env_files: env_files(project, &files)?,
+        env_files,
         record,
     };
     Ok(Observation { observed, scanner, contents, profiles })

@@ -21,6 +21,11 @@ pub fn check(one: &Desired, places: &Places, folder: &Path, host: &Host) -> Outc
         let place = places.of(&format!("{path}.{node}")).or_else(|| places.of(&path));
         place.map_or_else(String::new, |place| format!("{place}: "))
     };
+    // What stands in for something that runs is whole before that is stopped.
+    if one.image.is_none() {
+        return Err(Fault::new(format!("{}container {}: its image {} is not built", at("image"), one.container, one.image_name))
+            .hint("its files may have changed while it was built: run the command again"));
+    }
     if let Some(why) = runtime::refusal(host, &one.spec.limits) {
         let node = why.split([' ', '`', ':']).find(|word| !word.is_empty()).unwrap_or_default();
         return Err(Fault::new(format!("{}container {}: {why}", at(&format!("limits.{node}")), one.container)));

@@ -64,3 +64,38 @@ fn a_damaged_root_or_lease_collects_nothing() {
     world.ok(&["gc"]);
     assert_eq!(world.exec("c", "echo here"), "here");
 }
+
+#[test]
+fn a_file_saved_during_a_build_ends_nothing_that_runs() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "saved",
+        &[],
+        r#"
+image "s" { from "box"; copy "g" to="/g"; run "sleep 2"; copy "f" to="/f"; }
+container "s" { image "s"; init #true; stop-grace "50ms"; cmd "sh" "-c" "cat /g /f > /seen; sleep 1000"; }
+"#,
+    );
+    let nonce = std::process::id();
+    world.write("f", "f1 ");
+    world.write("g", &format!("{nonce} g1 "));
+    world.ok(&["up"]);
+    for round in 2..4 {
+        // Once before it is copied, once after.
+        world.write("g", &format!("{nonce} g{round} "));
+        let up = world.spawn(&["up"]);
+        std::thread::sleep(std::time::Duration::from_millis(if round == 2 { 900 } else { 2600 }));
+        world.write("f", &format!("f{round} "));
+        let ended = crate::world::Ran::from(up.wait_with_output().unwrap());
+        let seen = world.exec("s", "cat /seen");
+        let (old, new) = (format!("f{} ", round - 1), format!("f{round} "));
+        let honest = ended.code == 0 && (seen.contains(&old.trim_end().to_owned()) || seen.contains(new.trim_end()));
+        let refused = ended.code != 0 && ended.err.contains("changed while it was copied");
+        assert!(honest || refused, "{ended:?} {seen}");
+        assert_eq!(world.container("s-1")["state"], "running", "{ended:?}");
+        world.ok(&["up"]);
+        assert!(world.exec("s", "cat /seen").contains(new.trim_end()));
+    }
+}
