@@ -2,14 +2,22 @@
 //!
 //! Owns reading just enough ELF to know a library's name. No program of the image is run.
 
-use crate::sys;
-use std::collections::BTreeMap;
-use std::fs;
+use super::inside::{Inside, Kind};
+use super::limits;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// Folders that the dynamic linker of Debian's amd64 searches by itself.
 const STANDARD: [&str; 4] = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib"];
+/// More folders than this in `ld.so.conf`, and what it includes, are not meant.
+const MOST_FOLDERS: usize = 1000;
+/// The most of a library that is looked at, in one piece, for its name.
+const PIECE: usize = 1 << 20;
+/// The longest name of a library.
+const NAME: usize = 255;
 /// Flags of an entry: ELF, libc6, x86-64 (`FLAG_ELF_LIBC6 | FLAG_X8664_LIB64`).
 const FLAGS: u32 = 0x0303;
 
@@ -17,57 +25,72 @@ const FLAGS: u32 = 0x0303;
 ///
 /// # Errors
 /// Those of reading libraries and of writing the cache.
-pub fn write(root: &Path) -> io::Result<()> {
-    let root_fd = fs::File::open(root)?;
-    let inside = |path: &str| {
-        sys::resolve_in_root(&root_fd, Path::new(path)).map(|found| root.join(found.strip_prefix("/").unwrap_or(&found)))
-    };
-    if !inside("/etc")?.is_dir() {
+pub fn write(tree: &Inside) -> io::Result<()> {
+    if tree.real_folder("/etc")?.is_none() {
         return Ok(());
     }
-    let mut folders = configured(&inside, "/etc/ld.so.conf", 0);
+    let mut folders = Vec::new();
+    configured(tree, "/etc/ld.so.conf", 0, &mut folders)?;
     folders.extend(STANDARD.iter().map(|folder| (*folder).to_owned()));
     let mut entries: BTreeMap<Key, String> = BTreeMap::new();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
     for folder in folders {
-        let real = inside(&folder)?;
-        if !real.is_dir() || !seen.insert(real.clone()) {
+        let Some(real) = tree.real_folder(&folder)? else { continue };
+        if !seen.insert(real) {
             continue;
         }
-        let mut names: Vec<PathBuf> = fs::read_dir(&real)?.flatten().map(|entry| entry.path()).collect();
-        names.sort();
-        for path in names {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        for name in tree.names(&folder)? {
+            let Some(name) = name.to_str() else { continue };
             if !(name.starts_with("lib") || name.starts_with("ld-")) || !name.contains(".so") {
                 continue;
             }
-            let Ok(target) = inside(&format!("{folder}/{name}")) else { continue };
-            let Some(soname) = fs::read(&target).ok().and_then(|bytes| soname(&bytes)) else { continue };
+            let Some(soname) = library(tree, &format!("{folder}/{name}"))? else { continue };
             // The cache names libraries by their soname, and finds each by a file or link of that name.
-            let path = if real.join(&soname).exists() { format!("{folder}/{soname}") } else { format!("{folder}/{name}") };
+            let named = format!("{folder}/{soname}");
+            let path = if tree.kind(&named)?.is_some() { named } else { format!("{folder}/{name}") };
             entries.entry(Key(soname)).or_insert(path);
         }
     }
-    fs::write(inside("/etc/ld.so.cache")?, encode(&entries))
+    tree.write("/etc/ld.so.cache", &encode(&entries), 0o644).map(drop)
+}
+
+/// The soname of what may be a library: links to nothing, folders and the like are none.
+fn library(tree: &Inside, path: &str) -> io::Result<Option<String>> {
+    match tree.file(path) {
+        Ok(file) => Ok(file.and_then(|file| soname(&file))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        // A link in a circle leads nowhere, as ldconfig has it.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Folders named by `ld.so.conf` and what it includes; every path is looked up inside the tree.
-fn configured(inside: &impl Fn(&str) -> io::Result<PathBuf>, file: &str, depth: usize) -> Vec<String> {
-    let Ok(text) = inside(file).and_then(fs::read_to_string) else { return Vec::new() };
-    let mut found = Vec::new();
-    for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty()) {
+fn configured(tree: &Inside, file: &str, depth: usize, found: &mut Vec<String>) -> io::Result<()> {
+    if tree.kind(file)? == Some(Kind::Folder) {
+        return Ok(());
+    }
+    let Some(text) = tree.read(file, limits::TEXT)? else { return Ok(()) };
+    for line in String::from_utf8_lossy(&text).lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        if found.len() > MOST_FOLDERS {
+            return Err(io::Error::other(format!("{file} names more than {MOST_FOLDERS} folders")));
+        }
         let Some(pattern) = line.strip_prefix("include").map(str::trim).filter(|_| depth < 4) else {
             found.push(line.trim_end_matches('/').to_owned());
             continue;
         };
         let (folder, wanted) = pattern.rsplit_once('/').unwrap_or(("/etc", pattern));
-        let entries = inside(folder).and_then(fs::read_dir).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.retain(|name| crate::model::pattern_matches(wanted, name));
-        names.sort();
-        found.extend(names.iter().flat_map(|name| configured(inside, &format!("{folder}/{name}"), depth + 1)));
+        for name in tree.names(folder)? {
+            if let Some(name) = name.to_str().filter(|name| crate::model::pattern_matches(wanted, name)) {
+                configured(tree, &format!("{folder}/{name}"), depth + 1, found)?;
+            }
+        }
     }
-    found
+    Ok(())
 }
 
 /// A library's name in the order of the cache, which is searched by bisection.
@@ -149,34 +172,56 @@ fn encode(entries: &BTreeMap<Key, String>) -> Vec<u8> {
     out
 }
 
-/// The `DT_SONAME` of a 64-bit little-endian x86 shared library.
-fn soname(bytes: &[u8]) -> Option<String> {
-    let half = |at: usize| bytes.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-    let long = |at: usize| {
-        bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).and_then(|n| usize::try_from(n).ok())
+/// The `DT_SONAME` of a 64-bit little-endian x86 shared library; only the parts that lead to it are read.
+fn soname(file: &File) -> Option<String> {
+    let piece = |at: u64, length: usize| {
+        let mut bytes = vec![0; length.min(PIECE)];
+        file.read_exact_at(&mut bytes, at).ok()?;
+        Some(bytes)
     };
-    if bytes.get(..6)? != b"\x7fELF\x02\x01" || half(16)? != 3 || half(18)? != 62 {
+    let head = piece(0, 64)?;
+    if head.get(..6)? != b"\x7fELF\x02\x01" || half(&head, 16)? != 3 || half(&head, 18)? != 62 {
         return None;
     }
-    let (table, size, count) = (long(32)?, usize::from(half(54)?), usize::from(half(56)?));
-    let segments: Vec<(u32, usize, usize, usize)> = (0..count)
-        .filter_map(|index| {
-            let at = table.checked_add(index * size)?;
-            Some((word(at)?, long(at + 8)?, long(at + 16)?, long(at + 32)?))
-        })
+    let (table, size, count) = (long(&head, 32)?, usize::from(half(&head, 54)?), usize::from(half(&head, 56)?));
+    if size < 56 {
+        return None;
+    }
+    let headers = piece(table, size.checked_mul(count).filter(|length| *length <= PIECE)?)?;
+    let segments: Vec<(u32, u64, u64, u64)> = headers
+        .chunks_exact(size)
+        .filter_map(|header| Some((word(header, 0)?, long(header, 8)?, long(header, 16)?, long(header, 32)?)))
         .collect();
     let (_, start, _, length) = *segments.iter().find(|(kind, ..)| *kind == 2)?;
-    let dynamic: Vec<(usize, usize)> =
-        (0..length / 16).map_while(|index| Some((long(start + index * 16)?, long(start + index * 16 + 8)?))).collect();
-    let value = |tag: usize| dynamic.iter().find(|(found, _)| *found == tag).map(|(_, value)| *value);
+    let dynamic = piece(start, usize::try_from(length).ok().filter(|length| *length <= PIECE)?)?;
+    let value = |tag: u64| dynamic.chunks_exact(16).find(|entry| long(entry, 0) == Some(tag)).and_then(|entry| long(entry, 8));
     let (name, strings) = (value(14)?, value(5)?);
     let (_, offset, address, _) = *segments
         .iter()
         .find(|(kind, _, address, length)| *kind == 1 && (*address..address.saturating_add(*length)).contains(&strings))?;
-    let text = bytes.get((strings - address).checked_add(offset)?.checked_add(name)?..)?;
-    let end = text.iter().position(|c| *c == 0)?;
-    String::from_utf8(text[..end].to_vec()).ok()
+    let at = strings.checked_sub(address)?.checked_add(offset)?.checked_add(name)?;
+    let mut text = [0; NAME + 1];
+    let length = file.read_at(&mut text, at).ok()?;
+    let end = text[..length].iter().position(|c| *c == 0)?;
+    let name = std::str::from_utf8(&text[..end]).ok()?;
+    // It becomes a part of a path.
+    (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
+}
+
+fn part<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    part(bytes, at).map(u16::from_le_bytes)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    part(bytes, at).map(u32::from_le_bytes)
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    part(bytes, at).map(u64::from_le_bytes)
 }
 
 #[cfg(test)]
@@ -191,9 +236,49 @@ mod tests {
         assert_eq!(compare(b"libfoo2.so", b"libfoo.so"), Ordering::Greater);
     }
 
+    /// A library of that much: one loaded segment, one dynamic one, a table of strings.
+    fn elf(change: impl Fn(&mut Vec<u8>)) -> Option<String> {
+        let mut bytes = vec![0; 512];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(0, b"\x7fELF\x02\x01");
+        put(16, &3u16.to_le_bytes());
+        put(18, &62u16.to_le_bytes());
+        put(32, &64u64.to_le_bytes());
+        put(54, &56u16.to_le_bytes());
+        put(56, &2u16.to_le_bytes());
+        for (at, kind, offset, address, length) in [(64, 1u32, 0u64, 0x1000u64, 512u64), (120, 2, 256, 0x1100, 48)] {
+            put(at, &kind.to_le_bytes());
+            put(at + 8, &offset.to_le_bytes());
+            put(at + 16, &address.to_le_bytes());
+            put(at + 32, &length.to_le_bytes());
+        }
+        for (index, (tag, value)) in [(14u64, 1u64), (5, 0x1000 + 400), (0, 0)].into_iter().enumerate() {
+            put(256 + index * 16, &tag.to_le_bytes());
+            put(264 + index * 16, &value.to_le_bytes());
+        }
+        put(401, b"libx.so.1\0");
+        change(&mut bytes);
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        soname(&file)
+    }
+
     #[test]
-    fn nonsense_has_no_name() {
-        assert_eq!(soname(b"\x7fELF\x02\x01"), None);
-        assert_eq!(soname(&[0xff; 4096]), None);
+    fn names_are_read_and_nonsense_has_none() {
+        assert_eq!(elf(|_| {}).as_deref(), Some("libx.so.1"));
+        // Offsets and lengths near the end of all numbers: each was added to without a check once.
+        for at in [32, 72, 80, 96, 128, 136, 152, 264, 280] {
+            for value in [u64::MAX, u64::MAX - 1, u64::MAX - 8, u64::MAX / 2, 511] {
+                elf(|bytes| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes()));
+            }
+        }
+        for at in [54, 56] {
+            elf(|bytes| bytes[at..at + 2].copy_from_slice(&u16::MAX.to_le_bytes()));
+        }
+        assert_eq!(elf(|bytes| bytes.truncate(405)), None);
+        assert_eq!(elf(|bytes| bytes.truncate(6)), None);
+        assert_eq!(elf(|bytes| bytes.fill(0xff)), None);
+        assert_eq!(elf(|bytes| bytes[401..405].copy_from_slice(b"/../")), None);
+        assert_eq!(elf(|bytes| bytes.splice(401.., [b'x'; 400]).for_each(drop)), None);
     }
 }

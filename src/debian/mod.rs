@@ -5,12 +5,17 @@
 //! `lock`'s question; turning the tree into a layer is `build`'s.
 
 mod alternatives;
+mod deb;
 mod fetch;
+mod inflate;
+mod inside;
 mod ldcache;
+pub mod limits;
 mod mirror;
 mod order;
 mod release;
 mod resolve;
+mod scripts;
 mod scrub;
 mod synthesise;
 mod unpack;

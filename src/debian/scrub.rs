@@ -2,10 +2,12 @@
 //!
 //! The list follows what makes installations differ (Debian wiki, "ReproducibleInstalls").
 
-use crate::image::is_whiteout;
+use super::inside::{Folder, Inside, Kind};
+use super::limits;
 use crate::model::{Context, Outcome};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 
 /// Files that go.
 const GONE: [&str; 15] = [
@@ -34,76 +36,80 @@ const EMPTIED: [&str; 4] = ["var/log/apt", "var/cache/fontconfig", "var/cache/ma
 /// # Errors
 /// Those of reading and writing.
 pub fn scrub(tree: &Path, epoch: i64) -> Outcome<()> {
-    let failed = || "cannot scrub what scripts left".to_owned();
-    let inside = |path: &str| -> Option<PathBuf> {
-        // A link on the way would lead to the host.
-        let parent = Path::new(path).parent()?;
-        let mut place = tree.to_owned();
-        for part in parent {
-            place.push(part);
-            fs::symlink_metadata(&place).ok().filter(fs::Metadata::is_dir)?;
-        }
-        Some(place.join(Path::new(path).file_name()?))
-    };
+    scrub_inside(tree, epoch).doing(|| "cannot scrub what scripts left".to_owned())
+}
+
+fn scrub_inside(tree: &Path, epoch: i64) -> io::Result<()> {
+    let tree = Inside::open(tree)?;
     for path in GONE {
-        if let Some(place) =
-            inside(path).filter(|place| fs::symlink_metadata(place).is_ok_and(|metadata| !is_whiteout(&metadata)))
-        {
-            fs::remove_file(&place).doing(failed)?;
+        let (folder, name) = split(path);
+        let Some(folder) = tree.plain_folder(folder)? else { continue };
+        if folder.kind(name)?.is_some_and(|kind| kind != Kind::Whiteout) {
+            folder.remove(name)?;
         }
     }
     for path in EMPTIED {
-        let Some(folder) = inside(path).filter(|place| fs::symlink_metadata(place).is_ok_and(|metadata| metadata.is_dir()))
-        else {
-            continue;
-        };
-        clear(&folder).doing(failed)?;
+        if let Some(folder) = tree.plain_folder(path)? {
+            clear(&folder)?;
+        }
     }
-    for folder in ["var/lib/dpkg", "var/cache/debconf"] {
-        let Some(folder) = inside(&format!("{folder}/x")).and_then(|place| place.parent().map(Path::to_owned)) else { continue };
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().ends_with("-old") {
-                fs::remove_file(entry.path()).doing(failed)?;
+    for path in ["var/lib/dpkg", "var/cache/debconf"] {
+        let Some(folder) = tree.plain_folder(path)? else { continue };
+        for name in folder.names()?.iter().filter(|name| name.to_string_lossy().ends_with("-old")) {
+            folder.remove(name)?;
+        }
+    }
+    if let Some(logs) = tree.plain_folder("var/log")? {
+        truncate(&logs)?;
+        for name in ["dpkg.log", "alternatives.log", "bootstrap.log", "fontconfig.log"].map(OsStr::new) {
+            if logs.kind(name)?.is_some_and(|kind| kind != Kind::Folder) {
+                logs.remove(name)?;
             }
         }
     }
-    if let Some(logs) = inside("var/log/x").and_then(|place| place.parent().map(Path::to_owned)) {
-        truncate(&logs).doing(failed)?;
-        for name in ["dpkg.log", "alternatives.log", "bootstrap.log", "fontconfig.log"] {
-            let _ = fs::remove_file(logs.join(name));
+    let Some(folder) = tree.plain_folder("etc")? else { return Ok(()) };
+    let (machine, shadow) = (OsStr::new("machine-id"), OsStr::new("shadow"));
+    if folder.kind(machine)? == Some(Kind::File) {
+        folder.file(machine)?.set_len(0)?;
+    }
+    if folder.kind(shadow)? == Some(Kind::File) {
+        let mut file = folder.file(shadow)?;
+        let mut text = String::new();
+        (&mut file).take(limits::TEXT + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > limits::TEXT {
+            return Err(io::Error::other(format!("/etc/shadow has more than {} bytes", limits::TEXT)));
         }
-    }
-    if let Some(place) =
-        inside("etc/machine-id").filter(|place| fs::symlink_metadata(place).is_ok_and(|metadata| metadata.is_file()))
-    {
-        fs::write(place, "").doing(failed)?;
-    }
-    if let Some(place) = inside("etc/shadow").filter(|place| fs::symlink_metadata(place).is_ok_and(|metadata| metadata.is_file()))
-    {
-        let text = fs::read_to_string(&place).doing(failed)?;
-        fs::write(place, days(&text, epoch / 86_400)).doing(failed)?;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(days(&text, epoch / 86_400).as_bytes())?;
     }
     Ok(())
 }
 
+fn split(path: &str) -> (&str, &OsStr) {
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    (folder, OsStr::new(name))
+}
+
 /// Removes the files below a folder.
-fn clear(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { clear(&entry.path())? } else { fs::remove_file(entry.path())? }
+fn clear(folder: &Folder) -> io::Result<()> {
+    for name in folder.names()? {
+        match folder.kind(&name)? {
+            Some(Kind::Folder) => clear(&folder.folder(&name)?)?,
+            Some(_) => folder.remove(&name)?,
+            None => {}
+        }
     }
     Ok(())
 }
 
 /// Empties the files below a folder: who owns a log stays.
-fn truncate(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            truncate(&entry.path())?;
-        } else if kind.is_file() {
-            fs::File::create(entry.path())?;
+fn truncate(folder: &Folder) -> io::Result<()> {
+    for name in folder.names()? {
+        match folder.kind(&name)? {
+            Some(Kind::Folder) => truncate(&folder.folder(&name)?)?,
+            Some(Kind::File) => folder.file(&name)?.set_len(0)?,
+            _ => {}
         }
     }
     Ok(())
@@ -124,6 +130,7 @@ fn days(shadow: &str, day: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_of_one_run_goes_and_the_rest_stays() {
@@ -150,7 +157,10 @@ mod tests {
         fs::write(outside.path().join("aux-cache"), "host").unwrap();
         fs::create_dir_all(tree.path().join("var/cache")).unwrap();
         std::os::unix::fs::symlink(outside.path(), tree.path().join("var/cache/ldconfig")).unwrap();
+        nix::unistd::mkfifo(&tree.path().join("var/log/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("aux-cache"), tree.path().join("var/log/link")).unwrap();
         scrub(tree.path(), 86_400 * 5).unwrap();
+        assert_eq!(fs::read_to_string(outside.path().join("aux-cache")).unwrap(), "host", "a link was followed");
         let read = |path: &str| fs::read_to_string(tree.path().join(path)).ok();
         assert_eq!(read("etc/shadow").unwrap(), "root:*:5:0:99999:7:::\nx:!::::::\n");
         assert_eq!(read("etc/machine-id").as_deref(), Some(""));

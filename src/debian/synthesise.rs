@@ -1,36 +1,42 @@
 //! What maintainer scripts would have made: merged /usr, users, links, caches, dpkg's own records.
 
 use super::alternatives;
+use super::deb::Control;
+use super::inside::{Inside, own};
 use super::ldcache;
-use super::unpack::{Control, Unpacked};
+use super::limits;
+use super::scripts::skipped;
+use super::unpack::Unpacked;
 use crate::lock::LockedPackage;
 use crate::model::{Context, Outcome};
-use crate::sys;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
+
+fn open(root: &Path) -> Outcome<Tree> {
+    Inside::open(root).map(Tree).doing(|| format!("cannot open {}", root.display()))
+}
 
 /// The links of a merged `/usr`, made before anything is unpacked (the `usrmerge` layout).
 ///
 /// # Errors
 /// Those of making links.
 pub fn merge_usr(root: &Path) -> Outcome<()> {
+    let tree = open(root)?;
     for name in ["bin", "sbin", "lib", "lib64"] {
-        let target = root.join("usr").join(name);
-        fs::create_dir_all(&target).doing(|| format!("cannot make {}", target.display()))?;
-        symlink(format!("usr/{name}"), root.join(name)).doing(|| format!("cannot make the link /{name}"))?;
+        tree.folder(&format!("/usr/{name}"), 0o755)?;
+        tree.link(&format!("/{name}"), &format!("usr/{name}"))?;
     }
-    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).doing(|| "cannot set permissions".into())
+    tree.folder("/", 0o755)
 }
 
 /// Everything else, after all packages are unpacked.
 ///
 /// # Errors
-/// Those of writing.
+/// Those of reading and writing; a path that leads to nothing, or to what is no file.
 pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>, epoch: i64) -> Outcome<Unpacked> {
-    let tree = Tree { root };
+    let tree = open(root)?;
     tree.base_files()?;
     // The day of every password's last change.
     tree.users(epoch / 86_400)?;
@@ -38,76 +44,67 @@ pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<Stri
     tree.certificates()?;
     tree.alternatives(controls)?;
     tree.dpkg(packages, controls)?;
-    ldcache::write(root).doing(|| "cannot write /etc/ld.so.cache".into())?;
+    ldcache::write(&tree.0).doing(|| "cannot write /etc/ld.so.cache".into())?;
     Ok(Unpacked { skipped: skipped(controls) })
 }
 
-struct Tree<'a> {
-    root: &'a Path,
-}
+/// The tree that packages were unpacked into. They are not trusted to keep their links inside, nor to have files
+/// where files should be.
+struct Tree(Inside);
 
-impl Tree<'_> {
-    /// A path of the tree on the host, every link followed inside the tree: packages are not trusted to
-    /// keep theirs inside. What cannot be resolved leads nowhere.
-    fn at(&self, path: &str) -> PathBuf {
-        let resolved = fs::File::open(self.root).and_then(|root| sys::resolve_in_root(&root, Path::new(path)));
-        resolved
-            .map_or_else(|_| PathBuf::from("/nonexistent/stead"), |path| self.root.join(path.strip_prefix("/").unwrap_or(&path)))
+impl Tree {
+    fn exists(&self, path: &str) -> Outcome<bool> {
+        self.0.kind(path).map(|kind| kind.is_some()).doing(|| format!("cannot look at {path}"))
     }
 
-    /// As [`at`](Self::at), without following the last part itself.
-    fn place(&self, path: &str) -> PathBuf {
-        let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
-        self.at(&parent.to_string_lossy()).join(Path::new(path).file_name().unwrap_or_default())
+    fn read(&self, path: &str) -> Outcome<Option<Vec<u8>>> {
+        self.0.read(path, limits::TEXT).doing(|| format!("cannot read {path}"))
     }
 
-    /// The texts of the files in a folder, by name, links followed inside the tree.
-    fn texts(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
-        let entries = fs::read_dir(self.at(folder)).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        names.into_iter().filter_map(|name| Some((name.clone(), fs::read(self.at(&format!("{folder}/{name}"))).ok()?))).collect()
+    fn text(&self, path: &str) -> Outcome<Option<String>> {
+        self.0.text(path, limits::TEXT).doing(|| format!("cannot read {path}"))
     }
 
-    fn exists(&self, path: &str) -> bool {
-        self.place(path).symlink_metadata().is_ok()
+    /// The texts of the files in a folder, by name, links followed inside the tree. Links to nothing are none.
+    fn texts(&self, folder: &str) -> Outcome<Vec<(String, Vec<u8>)>> {
+        let mut found = Vec::new();
+        let mut left = limits::CONTROLS;
+        for name in self.0.names(folder).doing(|| format!("cannot read {folder}"))? {
+            // What is read here is known by names that people gave it.
+            let Ok(name) = name.into_string() else { continue };
+            let Some(content) = self.read(&format!("{folder}/{name}"))? else { continue };
+            left = left
+                .checked_sub(content.len() as u64)
+                .ok_or_else(|| io::Error::other(format!("more than {} bytes", limits::CONTROLS)))
+                .doing(|| format!("cannot read {folder}"))?;
+            found.push((name, content));
+        }
+        Ok(found)
     }
 
     fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Outcome<()> {
-        // A link that leads to nothing inside the tree is replaced by the file.
-        let place = self.place(path);
-        if place.is_symlink() && !self.at(path).exists() {
-            fs::remove_file(&place).doing(|| format!("cannot replace {path}"))?;
-        }
-        let target = self.at(path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).doing(|| format!("cannot make {}", parent.display()))?;
-        }
-        fs::write(&target, content).map_err(|error| crate::store::disk_fault(&format!("cannot write {path}"), error))?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(mode)).doing(|| format!("cannot set permissions of {path}"))
+        let written = self.0.write(path, content.as_ref(), mode).map(drop);
+        written.map_err(|error| crate::store::disk_fault(&format!("cannot write {path}"), error))
     }
 
     fn link(&self, path: &str, target: &str) -> Outcome<()> {
-        let place = self.place(path);
-        if place.symlink_metadata().is_ok() {
-            return Ok(());
-        }
-        if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent).doing(|| format!("cannot make {}", parent.display()))?;
-        }
-        symlink(target, &place).doing(|| format!("cannot make the link {path}"))
+        self.0.link(path, target).doing(|| format!("cannot make the link {path}"))
+    }
+
+    fn folder(&self, path: &str, mode: u32) -> Outcome<()> {
+        self.0.folder(path, mode).doing(|| format!("cannot make {path}"))
     }
 
     fn copy(&self, from: &str, to: &str) -> Outcome<()> {
-        match fs::read(self.at(from)) {
-            Ok(content) if !self.exists(to) => self.write(to, content, 0o644),
+        match self.read(from)? {
+            Some(content) if !self.exists(to)? => self.write(to, content, 0o644),
             _ => Ok(()),
         }
     }
 
     /// What base-files, libc-bin and debianutils make in their scripts.
     fn base_files(&self) -> Outcome<()> {
-        if !self.exists("/usr/share/base-files") {
+        if !self.exists("/usr/share/base-files")? {
             return Ok(());
         }
         for (from, to) in [
@@ -134,15 +131,12 @@ impl Tree<'_> {
             ("/var/mail", 0o2775),
             ("/run/lock", 0o1777),
         ] {
-            let target = self.at(path);
-            fs::create_dir_all(&target).doing(|| format!("cannot make {path}"))?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(mode))
-                .doing(|| format!("cannot set permissions of {path}"))?;
+            self.folder(path, mode)?;
         }
         self.link("/etc/dpkg/origins/default", "debian")?;
         for name in ["/var/run", "/var/lock"] {
             // Packages that still ship it as a folder ship it empty; base-files turns it into a link.
-            let _ = fs::remove_dir(self.place(name));
+            self.0.remove_empty_folder(name).doing(|| format!("cannot remove {name}"))?;
         }
         self.link("/var/run", "/run")?;
         self.link("/var/lock", "/run/lock")
@@ -150,11 +144,11 @@ impl Tree<'_> {
 
     /// passwd, group and their shadows from base-passwd, and the users that `sysusers.d` declares.
     fn users(&self, changed: i64) -> Outcome<()> {
-        let Ok(passwd) = fs::read_to_string(self.at("/usr/share/base-passwd/passwd.master")) else { return Ok(()) };
-        let group = fs::read_to_string(self.at("/usr/share/base-passwd/group.master")).unwrap_or_default();
+        let Some(passwd) = self.text("/usr/share/base-passwd/passwd.master")? else { return Ok(()) };
+        let group = self.text("/usr/share/base-passwd/group.master")?.unwrap_or_default();
         let mut passwd = passwd.replace(":*:", ":x:");
         let mut group = group.replace(":*:", ":x:");
-        self.system_users(&mut passwd, &mut group);
+        self.system_users(&mut passwd, &mut group)?;
         let shadow: String = passwd.lines().filter_map(|line| line.split(':').next()).fold(String::new(), |mut out, name| {
             let _ = writeln!(out, "{name}:*:{changed}:0:99999:7:::");
             out
@@ -166,16 +160,16 @@ impl Tree<'_> {
         self.write("/etc/passwd", passwd, 0o644)?;
         self.write("/etc/group", group, 0o644)?;
         for (path, content) in [("/etc/shadow", shadow), ("/etc/gshadow", gshadow)] {
-            self.write(path, content, 0o640)?;
+            let file = self.0.write(path, content.as_bytes(), 0o640).doing(|| format!("cannot write {path}"))?;
             // Group 42 is `shadow` in every Debian (base-passwd).
-            sys::set_owner(&self.at(path), 0, 42).doing(|| format!("cannot set the owner of {path}"))?;
+            own(&file, 0, 42, 0o640).doing(|| format!("cannot set the owner of {path}"))?;
         }
         Ok(())
     }
 
     /// Users of `/usr/lib/sysusers.d` (sysusers.d(5)); free numbers go down from 999, in order.
-    fn system_users(&self, passwd: &mut String, group: &mut String) {
-        let files = self.texts("/usr/lib/sysusers.d");
+    fn system_users(&self, passwd: &mut String, group: &mut String) -> Outcome<()> {
+        let files = self.texts("/usr/lib/sysusers.d")?;
         let mut free = 999;
         let lines =
             files.iter().flat_map(|(_, text)| String::from_utf8_lossy(text).lines().map(str::to_owned).collect::<Vec<_>>());
@@ -206,11 +200,12 @@ impl Tree<'_> {
                 );
             }
         }
+        Ok(())
     }
 
     /// What `pam-auth-update` writes where only `unix` is there: without it nobody changes user.
     fn authentication(&self) -> Outcome<()> {
-        if !self.exists("/usr/share/pam-configs/unix") {
+        if !self.exists("/usr/share/pam-configs/unix")? {
             return Ok(());
         }
         let deny = |kind: &str| format!("{kind} requisite pam_deny.so\n{kind} required pam_permit.so\n");
@@ -223,7 +218,7 @@ impl Tree<'_> {
             ("session-noninteractive", session),
         ] {
             let path = format!("/etc/pam.d/common-{name}");
-            if !self.exists(&path) {
+            if !self.exists(&path)? {
                 self.write(&path, text, 0o644)?;
             }
         }
@@ -232,7 +227,7 @@ impl Tree<'_> {
 
     /// The bundle that `update-ca-certificates` writes.
     fn certificates(&self) -> Outcome<()> {
-        let mut files = self.texts("/usr/share/ca-certificates/mozilla");
+        let mut files = self.texts("/usr/share/ca-certificates/mozilla")?;
         files.retain(|(name, _)| name.ends_with(".crt"));
         if files.is_empty() {
             return Ok(());
@@ -255,13 +250,18 @@ impl Tree<'_> {
             .filter_map(|control| control.files.get("postinst"))
             .flat_map(|script| alternatives::read(&String::from_utf8_lossy(script)));
         for (name, chosen) in alternatives::choose(all.collect()) {
-            if !self.exists(&chosen.path) {
+            if !self.exists(&chosen.path)? {
                 continue;
             }
             self.link(&format!("/etc/alternatives/{name}"), &chosen.path)?;
             self.link(&chosen.link, &format!("/etc/alternatives/{name}"))?;
             let mut record = format!("auto\n{}\n", chosen.link);
-            let slaves: Vec<_> = chosen.slaves.iter().filter(|(_, _, path)| self.exists(path)).collect();
+            let mut slaves = Vec::new();
+            for slave in &chosen.slaves {
+                if self.exists(&slave.2)? {
+                    slaves.push(slave);
+                }
+            }
             for (link, slave, _) in &slaves {
                 let _ = write!(record, "{slave}\n{link}\n");
             }
@@ -274,6 +274,12 @@ impl Tree<'_> {
             self.write(&format!("/var/lib/dpkg/alternatives/{name}"), record + "\n", 0o644)?;
         }
         Ok(())
+    }
+
+    /// What dpkg records of a configuration file: its digest, or that it is not there yet.
+    fn conffile(&self, path: &str) -> Outcome<String> {
+        let file = self.0.file(path).doing(|| format!("cannot read {path}"))?;
+        file.map_or_else(|| Ok("newconffile".into()), |file| md5(file).doing(|| format!("cannot read {path}")))
     }
 
     /// dpkg's own records, so that its tools, scanners and `apt` know what is here.
@@ -295,8 +301,7 @@ impl Tree<'_> {
                 if !kept.is_empty() {
                     status.push_str("Conffiles:\n");
                     for path in kept {
-                        let digest =
-                            fs::read(self.at(path)).map(|content| md5(&content)).unwrap_or_else(|_| "newconffile".into());
+                        let digest = self.conffile(path)?;
                         let _ = writeln!(status, " {path} {digest}");
                     }
                 }
@@ -310,7 +315,7 @@ impl Tree<'_> {
                 self.write(&format!("/var/lib/dpkg/info/{name}.{file}"), content, if script { 0o755 } else { 0o644 })?;
             }
         }
-        if self.exists("/usr/bin/dpkg") || !status.is_empty() {
+        if self.exists("/usr/bin/dpkg")? || !status.is_empty() {
             self.write("/var/lib/dpkg/status", status, 0o644)?;
             self.write("/var/lib/dpkg/available", "", 0o644)?;
             // Names of files here carry the architecture where packages do (dpkg, "info db format 1").
@@ -321,9 +326,16 @@ impl Tree<'_> {
 }
 
 /// MD5 as lowercase hexadecimal: dpkg's records use nothing else.
-fn md5(content: &[u8]) -> String {
+fn md5(mut file: impl io::Read) -> io::Result<String> {
     use md5::{Digest as _, Md5};
-    Md5::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hasher = Md5::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
 }
 
 /// Words with `"quotes"`.
@@ -341,99 +353,47 @@ fn quoted_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Packages whose scripts do what is made here in their place.
-const DONE: &[&str] = &[
-    "base-files",
-    "base-passwd",
-    "libc-bin",
-    "ca-certificates",
-    "debianutils",
-    "dash",
-    "bash",
-    "dpkg",
-    "libc6",
-    "login",
-    "passwd",
-    "libpam-runtime",
-];
-
-/// Packages with script lines that are neither boilerplate nor made here.
-fn skipped(controls: &BTreeMap<String, Control>) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    for (name, control) in controls {
-        let scripts = ["preinst", "postinst"].iter().filter_map(|script| control.files.get(*script));
-        if scripts.map(|script| String::from_utf8_lossy(script).into_owned()).any(|script| does_something(&script))
-            && !DONE.contains(&name.as_str())
-        {
-            found.insert(name.clone());
-        }
-    }
-    found.into_iter().collect()
-}
-
-/// Whether a script does more than what debhelper adds for systems that run services.
-fn does_something(script: &str) -> bool {
-    let mut generated = false;
-    for line in script.replace("\\\n", " ").lines().map(str::trim) {
-        if line.starts_with("# Automatically added by") {
-            generated = true;
-        } else if line.starts_with("# End automatically added") {
-            generated = false;
-        } else if !generated && acts(line) {
-            return true;
-        }
-    }
-    false
-}
-
-/// Commands that change something which the tree here would lack.
-fn acts(line: &str) -> bool {
-    const VERBS: &[&str] = &[
-        "adduser",
-        "addgroup",
-        "useradd",
-        "groupadd",
-        "chown",
-        "chmod",
-        "mkdir",
-        "install",
-        "ln",
-        "cp",
-        "mv",
-        "dpkg-divert",
-        "update-mime",
-        "update-passwd",
-        "setcap",
-        "locale-gen",
-    ];
-    let first =
-        line.split([' ', '\t']).find(|word| !word.is_empty() && !matches!(*word, "if" | "!" | "then" | "&&")).unwrap_or_default();
-    VERBS.contains(&first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     #[test]
-    fn scripts_that_matter_are_told_from_boilerplate() {
-        assert!(!does_something(
-            "#!/bin/sh\nset -e\n# Automatically added by dh_x\nchown a b\n# End automatically added section\nexit 0"
-        ));
-        assert!(does_something("#!/bin/sh\nadduser --system redis || true"));
+    fn a_path_that_leads_to_nothing_is_an_error_and_nothing_of_the_host_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("usr/share/base-passwd")).unwrap();
+        fs::write(at("usr/share/base-passwd/passwd.master"), "root:*:0:0:root:/root:/bin/bash\n").unwrap();
+        // Links in a circle, in place of each folder that is written to.
+        for (folder, told) in [("etc", "/etc/passwd"), ("var", "/var/lib/dpkg/info")] {
+            symlink(folder, at(folder)).unwrap();
+            let controls = BTreeMap::from([("app".to_owned(), Control::default())]);
+            let package = LockedPackage {
+                name: "app".into(),
+                version: "1".into(),
+                architecture: "all".into(),
+                sha256: crate::model::Digest::of("app"),
+                size: 1,
+                path: "pool/app.deb".into(),
+                repository: None,
+            };
+            let fault = finish(root.path(), &[&package], &controls, 0).unwrap_err();
+            assert!(fault.chain().contains(&format!("cannot write {told}")), "{}", fault.chain());
+            fs::remove_file(at(folder)).unwrap();
+        }
+        assert!(!Path::new("/nonexistent").exists());
     }
 
     #[test]
-    fn links_of_packages_stay_inside() {
-        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let target = outside.path().join("file");
-        fs::write(&target, "host").unwrap();
-        fs::create_dir_all(root.path().join("var")).unwrap();
-        symlink(&target, root.path().join("var/status")).unwrap();
-        let tree = Tree { root: root.path() };
-        tree.write("/var/status", "package", 0o644).unwrap();
-        assert_eq!(fs::read_to_string(&target).unwrap(), "host");
-        assert!(fs::read_to_string(tree.at("/var/status")).unwrap() == "package");
+    fn what_is_no_file_is_told_and_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("usr/lib/sysusers.d");
+        fs::create_dir_all(&folder).unwrap();
+        nix::unistd::mkfifo(&folder.join("a.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let tree = open(root.path()).unwrap();
+        let fault = tree.system_users(&mut String::new(), &mut String::new()).unwrap_err();
+        assert!(fault.chain().contains("/usr/lib/sysusers.d/a.conf is no file"), "{}", fault.chain());
     }
 
     #[test]
@@ -446,7 +406,7 @@ mod tests {
         )
         .unwrap();
         let (mut passwd, mut group) = ("root:x:0:0:root:/root:/bin/bash\n".to_owned(), "root:x:0:\n".to_owned());
-        Tree { root: root.path() }.system_users(&mut passwd, &mut group);
+        open(root.path()).unwrap().system_users(&mut passwd, &mut group).unwrap();
         assert!(passwd.contains("redis:x:999:999:Redis Server:/var/lib/redis:/usr/sbin/nologin"));
         assert!(group.contains("ssl:x:900:"));
     }

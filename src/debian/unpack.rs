@@ -1,34 +1,32 @@
 //! Unpacks packages into a tree, without running anything.
 //!
 //! Decompression runs on all cores; writing happens in the order of the packages' names, so that the
-//! tree is the same whatever was done first. Links are followed as if the tree's root were `/`: this is
-//! how `/bin/sh` lands in `/usr/bin`.
+//! tree is the same whatever was done first. No package is ever whole in memory: decompression waits when
+//! writing falls behind. Links are followed as if the tree's root were `/`: this is how `/bin/sh` lands in
+//! `/usr/bin`.
 
+use super::deb::{self, Control};
+use super::limits;
 use super::order::Needs;
 use super::synthesise;
-use crate::image::{ARCHIVE, Entries, Kind, Rules, Tree};
+use crate::image::{ARCHIVE, Rules, Tree};
 use crate::lock::LockedPackage;
-use crate::model::{Budget, Context, Outcome};
-use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use crate::model::{Budget, Context, Fault, Floor, Outcome};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// How many packages may wait, decompressed, for their turn to be written.
 const AHEAD: usize = 6;
+/// What decompression gives at once, and how many of these may wait of each package: 8 MiB.
+const PIECE: usize = 128 << 10;
+const PIECES: usize = 64;
 
-/// What a package's control archive holds.
-#[derive(Clone, Debug, Default)]
-pub struct Control {
-    pub files: BTreeMap<String, Vec<u8>>,
-    /// Paths of the package, as dpkg lists them.
-    pub paths: Vec<String>,
-}
-
-/// A package's control files, and its data as one uncompressed tar.
-type Opened = (Control, Vec<u8>);
+/// What packages may come to however small they are.
+const FLOOR: Floor = Floor { bytes: limits::UNPACKED_ALWAYS, ..ARCHIVE };
 
 /// What unpacking came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -61,152 +59,173 @@ pub fn unpack_for_dpkg(packages: &[&LockedPackage], files: &[PathBuf], root: &Pa
 /// # Errors
 /// A damaged package.
 pub fn needs(file: &Path) -> Outcome<Needs> {
-    let read = || -> io::Result<Control> {
-        let bytes = fs::read(file)?;
-        let (kind, member) = members(&bytes)?
-            .into_iter()
-            .find_map(|(name, member)| Some((name.strip_prefix("control.tar")?.to_owned(), member)))
-            .ok_or_else(|| damaged("no control data"))?;
-        control(&inflate(&kind, member)?)
-    };
-    let found = read().doing(|| format!("cannot read {}", file.display()))?;
+    let found = deb::control(file).doing(|| format!("cannot read {}", file.display()))?;
     Ok(Needs::read(&String::from_utf8_lossy(found.files.get("control").map_or(&[][..], Vec::as_slice))))
 }
 
-/// What packages may bring.
+/// What packages may bring: files, folders and links. Debian's have nothing else.
 fn rules(epoch: i64) -> Rules {
-    Rules { latest: epoch, owner: None, whiteouts: false, devices: true, folder_times: false }
+    Rules { latest: epoch, owner: None, whiteouts: false, devices: false, folder_times: false }
+}
+
+/// A part of what a package gives.
+enum Part {
+    Control(Control),
+    Data(Vec<u8>),
+    Failed(io::Error),
+    End,
+}
+
+/// What waits to be written, and how far writing is.
+struct Queue {
+    /// The next package that nobody decompresses yet.
+    next: AtomicUsize,
+    /// Where the parts of each go; taken by who decompresses it.
+    senders: Vec<Mutex<Option<SyncSender<Part>>>>,
+    /// The package that is being written.
+    turn: Mutex<usize>,
+    moved: Condvar,
+    stopped: AtomicBool,
 }
 
 /// Unpacks the files of packages, and nothing else; tells what their control archives hold.
 ///
 /// # Errors
-/// Damaged packages by name; failures to write.
+/// Damaged packages by name, those that come to more than they may or bring what none does; failures to write.
 pub fn unpack_files(
     packages: &[&LockedPackage],
     files: &[PathBuf],
     root: &Path,
     epoch: i64,
 ) -> Outcome<BTreeMap<String, Control>> {
-    let budget = Arc::new(Budget::new(ARCHIVE));
-    let tree = Tree::new(root, rules(epoch), budget.clone()).doing(|| format!("cannot open {}", root.display()))?;
-    let mut controls: BTreeMap<String, Control> = BTreeMap::new();
-    let next = AtomicUsize::new(0);
-    let slots: Mutex<HashMap<usize, Outcome<Opened>>> = Mutex::default();
-    let (arrived, written) = (Condvar::new(), Condvar::new());
-    let turn = AtomicUsize::new(0);
-    let stopped = AtomicUsize::new(0);
+    let budget = Arc::new(Budget::new(FLOOR));
+    let mut tree = Tree::new(root, rules(epoch), budget.clone()).doing(|| format!("cannot open {}", root.display()))?;
+    let (senders, receivers): (Vec<_>, Vec<_>) = packages.iter().map(|_| sync_channel(PIECES)).unzip();
+    let queue = Queue {
+        next: AtomicUsize::new(0),
+        senders: senders.into_iter().map(|sender| Mutex::new(Some(sender))).collect(),
+        turn: Mutex::new(0),
+        moved: Condvar::new(),
+        stopped: AtomicBool::new(false),
+    };
     std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(files.len().max(1));
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(AHEAD).min(files.len().max(1));
         for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(file) = files.get(index) else { return };
-                    let mut guard = slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    while index > turn.load(Ordering::Acquire) + AHEAD && stopped.load(Ordering::Acquire) == 0 {
-                        guard = written.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
-                    }
-                    drop(guard);
-                    let opened = open_package(file).doing(|| format!("cannot unpack {}", packages[index].key()));
-                    slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(index, opened);
-                    arrived.notify_all();
-                }
-            });
+            scope.spawn(|| queue.decompress(packages, files));
         }
-        let mut tree = tree;
-        let mut write_all = || {
-            for (index, package) in packages.iter().enumerate() {
-                let mut guard = slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let opened = loop {
-                    if let Some(opened) = guard.remove(&index) {
-                        break opened;
-                    }
-                    guard = arrived.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
-                };
-                drop(guard);
-                let (mut control, data) = opened?;
-                budget.came(fs::metadata(&files[index]).doing(|| format!("cannot read {}", files[index].display()))?.len());
-                control.paths = tree
-                    .write_listing(&data[..])
-                    .map_err(|error| crate::store::disk_fault(&format!("cannot unpack {}", package.key()), error))?;
-                controls.insert(package.name.clone(), control);
-                turn.store(index + 1, Ordering::Release);
-                drop(slots.lock());
-                written.notify_all();
+        let written = write_all((&mut tree, &budget), packages, receivers, &queue);
+        queue.stopped.store(true, Ordering::Release);
+        queue.advance();
+        written
+    })
+}
+
+impl Queue {
+    /// Decompresses packages as long as there are any, not too far ahead of what is written.
+    fn decompress(&self, packages: &[&LockedPackage], files: &[PathBuf]) {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let (Some(package), Some(file)) = (packages.get(index), files.get(index)) else { return };
+            let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            while index > *turn + AHEAD && !self.stopped.load(Ordering::Acquire) {
+                turn = self.moved.wait(turn).unwrap_or_else(PoisonError::into_inner);
             }
-            Ok(())
-        };
-        let result = write_all();
-        stopped.store(1, Ordering::Release);
-        next.store(files.len(), Ordering::Relaxed);
-        drop(slots.lock());
-        written.notify_all();
-        result
-    })?;
+            drop(turn);
+            if self.stopped.load(Ordering::Acquire) {
+                return;
+            }
+            let sender = self.senders.get(index).and_then(|sender| sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let Some(sender) = sender else { return };
+            let last = match send(package, file, &sender) {
+                Ok(()) => Part::End,
+                Err(error) => Part::Failed(error),
+            };
+            // Nobody listens any more where writing it failed: that is told there.
+            let _ = sender.send(last);
+        }
+    }
+
+    /// The next package is being written.
+    fn advance(&self) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.moved.notify_all();
+    }
+}
+
+/// Decompresses a package.
+fn send(package: &LockedPackage, file: &Path, to: &SyncSender<Part>) -> io::Result<()> {
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    let mut control = |control| to.send(Part::Control(control)).map_err(gone);
+    let mut data = |data: &mut dyn Read| loop {
+        let mut piece = Vec::with_capacity(PIECE);
+        if data.take(PIECE as u64).read_to_end(&mut piece)? == 0 {
+            return Ok(());
+        }
+        to.send(Part::Data(piece)).map_err(gone)?;
+    };
+    deb::read(file, package.size, &mut control, &mut data)
+}
+
+fn write_all(
+    (tree, budget): (&mut Tree, &Budget),
+    packages: &[&LockedPackage],
+    receivers: Vec<Receiver<Part>>,
+    queue: &Queue,
+) -> Outcome<BTreeMap<String, Control>> {
+    let mut controls: BTreeMap<String, Control> = BTreeMap::new();
+    let mut left = limits::CONTROLS;
+    for (package, receiver) in packages.iter().zip(receivers) {
+        let failed = |error| crate::store::disk_fault(&format!("cannot unpack {}", package.key()), error);
+        let mut incoming = Incoming { receiver, piece: Vec::new(), at: 0, ended: false };
+        let mut control = incoming.control().map_err(failed)?;
+        let size = control.files.values().map(|content| content.len() as u64).sum();
+        left = left.checked_sub(size).ok_or_else(|| {
+            Fault::new(format!("the control files of these packages come to more than {} bytes", limits::CONTROLS))
+        })?;
+        budget.came(package.size);
+        control.paths = tree.write_listing(&mut incoming).map_err(failed)?;
+        controls.insert(package.name.clone(), control);
+        queue.advance();
+    }
     Ok(controls)
 }
 
-/// A package's control files and its data as one uncompressed tar.
-fn open_package(path: &Path) -> io::Result<Opened> {
-    let bytes = fs::read(path)?;
-    let (mut controls, mut data) = (None, None);
-    for (name, member) in members(&bytes)? {
-        if let Some(kind) = name.strip_prefix("control.tar") {
-            controls = Some(control(&inflate(kind, member)?)?);
-        } else if let Some(kind) = name.strip_prefix("data.tar") {
-            data = Some(inflate(kind, member)?);
+/// A package's data, as it comes.
+struct Incoming {
+    receiver: Receiver<Part>,
+    piece: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+impl Incoming {
+    fn part(&self) -> io::Result<Part> {
+        self.receiver.recv().map_err(|_| io::Error::other("its decompression was cut off"))
+    }
+
+    fn control(&mut self) -> io::Result<Control> {
+        match self.part()? {
+            Part::Control(control) => Ok(control),
+            Part::Failed(error) => Err(error),
+            Part::Data(_) | Part::End => Err(io::Error::other("it has no control data")),
         }
     }
-    Ok((controls.ok_or_else(|| damaged("no control data"))?, data.ok_or_else(|| damaged("no files"))?))
 }
 
-fn damaged(what: &str) -> io::Error {
-    io::Error::other(format!("it is damaged: {what}"))
-}
-
-/// The members of an ar archive (deb(5)).
-fn members(bytes: &[u8]) -> io::Result<Vec<(String, &[u8])>> {
-    let mut rest = bytes.strip_prefix(b"!<arch>\n").ok_or_else(|| damaged("not an ar archive"))?;
-    let mut found = Vec::new();
-    while rest.len() >= 60 {
-        let (header, body) = rest.split_at(60);
-        let name = String::from_utf8_lossy(&header[..16]).trim_end().trim_end_matches('/').to_owned();
-        let size: usize = String::from_utf8_lossy(&header[48..58]).trim().parse().map_err(|_| damaged("a bad length"))?;
-        found.push((name, body.get(..size).ok_or_else(|| damaged("cut off"))?));
-        rest = body.get(size.next_multiple_of(2)..).unwrap_or_default();
-    }
-    Ok(found)
-}
-
-/// The files of a control archive.
-fn control(data: &[u8]) -> io::Result<Control> {
-    let mut files = BTreeMap::new();
-    let mut entries = Entries::new(data);
-    while let Some(entry) = entries.next_entry()? {
-        let name = entry.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let (Some(name), Kind::File) = (name, entry.kind) {
-            let mut content = Vec::new();
-            entries.read_to_end(&mut content)?;
-            files.insert(name, content);
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.piece.len() && !self.ended {
+            match self.part()? {
+                Part::Data(piece) => (self.piece, self.at) = (piece, 0),
+                Part::Failed(error) => return Err(error),
+                Part::End | Part::Control(_) => self.ended = true,
+            }
         }
+        let length = buffer.len().min(self.piece.len() - self.at);
+        buffer[..length].copy_from_slice(&self.piece[self.at..self.at + length]);
+        self.at += length;
+        Ok(length)
     }
-    Ok(Control { files, paths: Vec::new() })
-}
-
-fn inflate(kind: &str, member: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(member.len() * 4);
-    match kind {
-        ".xz" => liblzma::read::XzDecoder::new(member).read_to_end(&mut out)?,
-        ".zst" => zstd::stream::read::Decoder::new(member)?.read_to_end(&mut out)?,
-        ".gz" => flate2::read::GzDecoder::new(member).read_to_end(&mut out)?,
-        "" => {
-            out.extend(member);
-            member.len()
-        }
-        other => return Err(io::Error::other(format!("it is compressed as `{other}`, which is not known here"))),
-    };
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -229,12 +248,84 @@ mod tests {
             header.set_mtime(1);
             data.append_data(&mut header, path, content.as_bytes()).unwrap();
         }
-        let paths = Tree::new(root.path(), rules(1), Arc::new(Budget::new(ARCHIVE)))
-            .unwrap()
-            .write_listing(&data.into_inner().unwrap()[..])
-            .unwrap();
+        let mut tree = Tree::new(root.path(), rules(1), Arc::new(Budget::new(FLOOR))).unwrap();
+        let paths = tree.write_listing(&data.into_inner().unwrap()[..]).unwrap();
         assert_eq!(paths, ["/bin", "/bin/sh"]);
         assert!(root.path().join("usr/bin/sh").exists());
         assert!(root.path().join("bin").is_symlink());
+    }
+
+    /// A package of this name with these entries, as a store has it.
+    fn package(folder: &Path, name: &str, entries: &[(&str, tar::EntryType, &str)]) -> (LockedPackage, PathBuf) {
+        let bytes = deb::tests::deb(
+            &deb::tests::tar(&[("./control", tar::EntryType::Regular, &format!("Package: {name}\n"))]),
+            &deb::tests::tar(entries),
+        );
+        let file = folder.join(format!("{name}.deb"));
+        std::fs::write(&file, &bytes).unwrap();
+        let package = LockedPackage {
+            name: name.into(),
+            version: "1".into(),
+            architecture: "all".into(),
+            sha256: crate::model::Digest::of(&bytes),
+            size: bytes.len() as u64,
+            path: format!("pool/{name}.deb"),
+            repository: None,
+        };
+        (package, file)
+    }
+
+    #[test]
+    fn packages_bring_files_folders_and_links_only() {
+        use tar::EntryType::{Block, Char, Directory, Fifo, Regular, Symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let unpack = |entries: &[(&str, tar::EntryType, &str)]| {
+            let root = tempfile::tempdir().unwrap();
+            let (package, file) = package(folder.path(), "app", entries);
+            unpack_files(&[&package], &[file], root.path(), 1).map_err(|fault| fault.chain())
+        };
+        let good = [("./usr/", Directory, ""), ("./usr/x", Regular, "text"), ("./usr/y", Symlink, "x")];
+        assert_eq!(unpack(&good).unwrap()["app"].paths, ["/usr", "/usr/x", "/usr/y"]);
+        for (kind, told) in [(Fifo, "FIFO"), (Char, "device"), (Block, "device")] {
+            let why = unpack(&[("./usr/lib/libx.so.1", kind, "")]).unwrap_err();
+            assert!(why.contains("cannot unpack app=1") && why.contains("usr/lib/libx.so.1") && why.contains(told), "{why}");
+        }
+    }
+
+    #[test]
+    fn many_packages_come_in_their_order_and_a_damaged_one_stops_all() {
+        let (folder, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let large = "x".repeat(3 << 20);
+        let mut all: Vec<_> = (0..40)
+            .map(|index| {
+                package(
+                    folder.path(),
+                    &format!("p{index:02}"),
+                    &[("./same", tar::EntryType::Regular, &format!("{index}{large}"))],
+                )
+            })
+            .collect();
+        let run = |all: &[(LockedPackage, PathBuf)], root: &Path| {
+            let packages: Vec<&LockedPackage> = all.iter().map(|(package, _)| package).collect();
+            let files: Vec<PathBuf> = all.iter().map(|(_, file)| file.clone()).collect();
+            unpack_files(&packages, &files, root, 1).map_err(|fault| fault.chain())
+        };
+        assert_eq!(run(&all, root.path()).unwrap().len(), 40);
+        assert!(std::fs::read_to_string(root.path().join("same")).unwrap().starts_with("39x"), "the last one stands");
+        all[7].0.size += 1;
+        let why = run(&all, tempfile::tempdir().unwrap().path()).unwrap_err();
+        assert!(why.contains("cannot unpack p07=1") && why.contains("bytes"), "{why}");
+    }
+
+    #[test]
+    fn what_comes_to_far_more_than_its_size_is_cut_off() {
+        let (folder, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let zeros = "\0".repeat(usize::try_from(limits::UNPACKED_ALWAYS).unwrap() + 1);
+        let (package, file) = package(folder.path(), "bomb", &[("./zeros", tar::EntryType::Regular, &zeros)]);
+        assert!(package.size < 1 << 20);
+        let why = unpack_files(&[&package], &[file], root.path(), 1).unwrap_err().chain();
+        assert!(why.contains("cannot unpack bomb=1"), "{why}");
+        let written = std::fs::metadata(root.path().join("zeros")).map_or(0, |metadata| metadata.len());
+        assert!(written <= limits::UNPACKED_ALWAYS, "{written}");
     }
 }

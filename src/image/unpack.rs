@@ -36,7 +36,7 @@ pub struct Rules {
     pub owner: Option<(u32, u32)>,
     /// Whether `.wh.` entries hide what is in the layers below (image-spec, layer.md, "Whiteouts").
     pub whiteouts: bool,
-    /// Whether it may hold device nodes.
+    /// Whether it may hold device nodes and FIFOs: whoever opens one waits, or does what a device does.
     pub devices: bool,
     /// Whether folders get the times that the archive gives them.
     pub folder_times: bool,
@@ -148,6 +148,9 @@ impl Tree {
             Kind::HardLink => return self.hard_link(path, name, entry),
             Kind::Character | Kind::Block if !self.rules.devices => {
                 return Err(io::Error::other("it is a device, which no archive may bring"));
+            }
+            Kind::Fifo if !self.rules.devices => {
+                return Err(io::Error::other("it is a FIFO, which no archive may bring"));
             }
             Kind::Other(kind) => {
                 let kind = kind.escape_ascii();
