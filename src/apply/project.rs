@@ -225,6 +225,8 @@ fn current(kept: &Kept, options: &Options, instance: &Instance) -> bool {
 /// A decoded lock as it is kept.
 #[derive(Serialize, Deserialize)]
 struct KeptLock {
+    /// By which rules it was read: what older programs took for good is read again.
+    rules: u32,
     digest: Digest,
     epoch: i64,
     images: BTreeMap<String, LockedImage>,
@@ -232,6 +234,9 @@ struct KeptLock {
     suites: BTreeMap<String, SuiteLock>,
     steps: Vec<((Name, usize), StepLock)>,
 }
+
+/// Changes with what a lock may say.
+const LOCK_RULES: u32 = 2;
 
 fn kept_lock(instance: &Instance) -> PathBuf {
     instance.state().join("lock.json")
@@ -276,7 +281,7 @@ fn parse_lock(instance: &Instance, text: &str) -> Outcome<Lock> {
 }
 
 fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
-    let kept = read_json::<KeptLock>(&kept_lock(instance)).filter(|kept| kept.digest == *digest)?;
+    let kept = read_json::<KeptLock>(&kept_lock(instance)).filter(|kept| kept.digest == *digest && kept.rules == LOCK_RULES)?;
     let KeptLock { epoch, images, remotes, suites, steps, .. } = kept;
     Some(Lock { epoch, images, remotes, suites, steps: steps.into_iter().collect() })
 }
@@ -307,6 +312,7 @@ fn keep(instance: &Instance, text: &str, lock: &Lock) {
     }
     let steps = lock.steps.iter().map(|(key, step)| (key.clone(), step.clone())).collect();
     if let Ok(bytes) = serde_json::to_vec(&KeptLock {
+        rules: LOCK_RULES,
         digest,
         epoch: lock.epoch,
         images: lock.images.clone(),

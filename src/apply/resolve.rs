@@ -7,7 +7,7 @@ use crate::debian::{self, Settings};
 use crate::fetch;
 use crate::git;
 use crate::image::PublicKey;
-use crate::lock::{self, Lock, remotes};
+use crate::lock::{self, Foreign, Lock, remotes};
 use crate::model::{Context, Digest, Fault, Outcome, bounds};
 use crate::registry;
 use crate::spec::{AddSource, GitSource};
@@ -111,13 +111,29 @@ fn keys(loaded: &LoadedProject, reference: &str) -> Outcome<Vec<(String, PublicK
 /// A lock without what it says of images that must be signed by other keys.
 ///
 /// # Errors
-/// Keys that cannot be read.
+/// Keys that cannot be read; packages from repositories that the project does not declare.
 pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Outcome<Lock> {
+    if let Some(foreign) = lock.foreign(&loaded.project) {
+        return Err(refuse(loaded, &foreign));
+    }
     for (_, reference, _) in loaded.project.signers() {
         let wanted = signer(&keys(loaded, reference)?);
         lock.images.retain(|known, image| known != reference || image.signed_by == wanted);
     }
     Ok(lock)
+}
+
+/// Why a package of elsewhere is not taken: few people read locks, so a lock alone cannot say whose packages are used.
+fn refuse(loaded: &LoadedProject, foreign: &Foreign) -> Fault {
+    let Foreign { image, suite, package, repository } = foreign;
+    let text = std::fs::read_to_string(loaded.instance.folder.join("stead.lock")).unwrap_or_default();
+    let line = lock::line_of(&text, suite, package).map_or_else(String::new, |line| format!(":{line}"));
+    Fault::new(format!(
+        "stead.lock{line}: {package} comes from {repository}, which the debian step of image {image} does not declare"
+    ))
+    .hint(format!(
+        "if that is meant, declare it there: repository \"{repository}\" …; else make the lock anew with `stead update`, or restore it from git"
+    ))
 }
 
 /// Files and repositories of the web whose content the project does not pin itself.

@@ -269,7 +269,7 @@ async fn archive_packages(
         let text = decompress(&path, &compressed).doing(|| format!("cannot unpack {base}/{path}"))?;
         let of = |package: Package| Package { reluctant: release.reluctant, ..package };
         found.extend(packages(&text, ARCHITECTURE).into_iter().map(of));
-        locks.insert(format!("{}/{component}", archive.suite), IndexLock { release: release.digest, packages: digest });
+        locks.insert(format!("{}/{component}", archive.suite), IndexLock { release: release.digest, packages: digest, date: None });
     }
     Ok(Some((found, locks)))
 }

@@ -1,6 +1,6 @@
 //! `stead.lock`: KDL, one line an entry, in a stable order, so that its diffs are small.
 
-use super::{IndexLock, Lock, LockedPackage, StepLock, SuiteLock};
+use super::{IndexLock, Lock, LockedPackage, StepLock, SuiteLock, sound};
 use crate::model::kdl_text::{self, Kind, Limits};
 use crate::model::{Digest, Name, PLATFORM, bounds};
 use kdl::{KdlDocument, KdlNode};
@@ -35,8 +35,12 @@ pub fn write(lock: &Lock) -> String {
     for (name, suite) in &lock.suites {
         let _ = writeln!(out, "\nsuite {name:?} {{");
         for (archive, index) in &suite.indexes {
-            let _ =
-                writeln!(out, "    index {archive:?} release=\"{}\" packages=\"{}\"", index.release.hex(), index.packages.hex());
+            let IndexLock { release, packages, date } = index;
+            let _ = write!(out, "    index {archive:?} release=\"{}\" packages=\"{}\"", release.hex(), packages.hex());
+            if let Some(date) = date {
+                let _ = write!(out, " date={date}");
+            }
+            out.push('\n');
         }
         for package in suite.packages.values() {
             let LockedPackage { name, version, architecture, sha256, size, path, repository } = package;
@@ -113,7 +117,7 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
                 lock.remotes.insert(word(node, 0).ok_or_else(damaged)?, word(node, "is").ok_or_else(damaged)?);
             }
             "suite" => {
-                let (name, suite) = suite(node).ok_or_else(damaged)?;
+                let (name, suite) = suite(node, &line_of).ok_or_else(damaged)??;
                 lock.suites.insert(name, suite);
             }
             "image" => {
@@ -130,7 +134,8 @@ fn word(node: &KdlNode, key: impl Into<kdl::NodeKey>) -> Option<String> {
     node.get(key).and_then(|value| value.as_string()).map(str::to_owned)
 }
 
-fn suite(node: &KdlNode) -> Option<(String, SuiteLock)> {
+/// A suite, unless it is damaged, or one of its packages is none that an archive could have.
+fn suite(node: &KdlNode, line_of: &impl Fn(usize) -> usize) -> Option<Result<(String, SuiteLock), LockError>> {
     let mut suite = SuiteLock::default();
     for child in node.children().map_or(&[][..], KdlDocument::nodes) {
         match child.name().value() {
@@ -138,6 +143,10 @@ fn suite(node: &KdlNode) -> Option<(String, SuiteLock)> {
                 let index = IndexLock {
                     release: Digest::parse(&word(child, "release")?)?,
                     packages: Digest::parse(&word(child, "packages")?)?,
+                    date: match child.get("date") {
+                        Some(date) => Some(date.as_integer().and_then(|date| i64::try_from(date).ok())?),
+                        None => None,
+                    },
                 };
                 suite.indexes.insert(word(child, 0)?, index);
             }
@@ -151,12 +160,28 @@ fn suite(node: &KdlNode) -> Option<(String, SuiteLock)> {
                     path: word(child, "path")?,
                     repository: word(child, "repository"),
                 };
+                if let Err(why) = sound(&package) {
+                    let message =
+                        format!("{why}; no archive lists such a package, so somebody wrote it here: restore the file from git");
+                    return Some(Err(LockError { line: line_of(child.span().offset()), message }));
+                }
                 suite.packages.insert(package.key(), package);
             }
             _ => return None,
         }
     }
-    Some((word(node, 0)?, suite))
+    Some(Ok((word(node, 0)?, suite)))
+}
+
+/// The line on which a lock's text has a package of a suite.
+pub fn line_of(text: &str, suite: &str, key: &str) -> Option<usize> {
+    let document = KdlDocument::parse_v2(text).ok()?;
+    let suites = document.nodes().iter().filter(|node| node.name().value() == "suite" && word(node, 0).as_deref() == Some(suite));
+    let packages = suites.filter_map(KdlNode::children).flat_map(KdlDocument::nodes);
+    let found = packages
+        .filter(|node| node.name().value() == "package")
+        .find(|node| key == format!("{}={}", word(node, 0).unwrap_or_default(), word(node, "version").unwrap_or_default()));
+    found.map(|node| text[..node.span().offset().min(text.len())].matches('\n').count() + 1)
 }
 
 fn step(node: &KdlNode) -> Option<((Name, usize), StepLock)> {
@@ -185,7 +210,7 @@ mod tests {
             path: "pool/main/n/nginx.deb".into(),
             repository: Some("https://example.org/debian".into()),
         };
-        let index = IndexLock { release: Digest::of("r"), packages: Digest::of("p") };
+        let index = IndexLock { release: Digest::of("r"), packages: Digest::of("p"), date: Some(1_783_764_997) };
         let suite =
             SuiteLock { indexes: [("bookworm/main".into(), index)].into(), packages: [(package.key(), package.clone())].into() };
         let step = StepLock { suite: "bookworm".into(), request: "0123".into(), packages: [package.key()].into() };
@@ -204,6 +229,57 @@ mod tests {
             steps: [((Name::parse("app").unwrap(), 0), step)].into(),
         };
         assert_eq!(parse(&write(&lock)), Ok(lock));
+    }
+
+    #[test]
+    fn locks_from_before_dates_were_kept_are_read_and_written_as_they_are() {
+        let digest = Digest::of("x").hex();
+        let text = format!(
+            "// Written by stead; commit it. `stead update` moves what it pins.\nlock version=1 epoch=7\n\nsuite \"test\" {{\n    \
+             index \"test/main\" release=\"{digest}\" packages=\"{digest}\"\n}}\n"
+        );
+        let lock = parse(&text).unwrap();
+        assert_eq!(lock.suites["test"].indexes["test/main"].date, None);
+        assert_eq!(write(&lock), text);
+        assert!(parse(&text.replace("\"\n}", "\" date=\"soon\"\n}")).unwrap_err().message.contains("damaged"));
+    }
+
+    #[test]
+    fn locks_of_the_examples_are_read() {
+        for text in [include_str!("../../examples/hello/stead.lock"), include_str!("../../examples/shop/stead.lock")] {
+            assert!(!parse(text).unwrap().suites["bookworm"].packages.is_empty());
+        }
+    }
+
+    #[test]
+    fn packages_that_no_archive_lists_are_refused_with_their_line() {
+        let lock = |name: &str, version: &str, architecture: &str, path: &str| {
+            let digest = Digest::of("x").hex();
+            let package = format!(
+                "package {name:?} version={version:?} architecture={architecture:?} sha256=\"{digest}\" size=7 path={path:?}"
+            );
+            format!("lock version=1\nsuite \"test\" {{\n    {package}\n}}\n")
+        };
+        let good = lock("libc++1-x", "1:2.0~rc1+b1-2", "amd64", "pool/main/x.deb");
+        assert!(parse(&good).is_ok());
+        assert_eq!(line_of(&good, "test", "libc++1-x=1:2.0~rc1+b1-2"), Some(3));
+        assert_eq!(line_of(&good, "test", "other=1"), None);
+        for (name, version, architecture, path, told) in [
+            ("x", "1", "all", "/etc/shadow", "leads out"),
+            ("x", "1", "all", "pool/../../x.deb", "leads out"),
+            ("x", "1", "all", "pool//x.deb", "leads out"),
+            ("x", "1", "all", "pool/x.deb/", "leads out"),
+            ("x", "1", "all", "", "leads out"),
+            ("x", "1", "all", "a\\b.deb?x", "leads out"),
+            ("../x", "1", "all", "x.deb", "name"),
+            ("x;y", "1", "all", "x.deb", "name"),
+            ("-x", "1", "all", "x.deb", "name"),
+            ("x", "$(y)", "all", "x.deb", "version"),
+            ("x", "1", "a/b", "x.deb", "architecture"),
+        ] {
+            let error = parse(&lock(name, version, architecture, path)).unwrap_err();
+            assert!(error.line == 3 && error.message.contains(told), "{name} {version} {architecture} {path}: {error:?}");
+        }
     }
 
     #[test]

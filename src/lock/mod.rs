@@ -5,11 +5,13 @@
 
 mod control;
 mod file;
+mod origin;
 mod solve;
 mod version;
 
 pub use control::{Package, Relation, packages, relations, stanzas};
-pub use file::{LockError, parse, write};
+pub use file::{LockError, line_of, parse, write};
+pub use origin::{Foreign, sound};
 pub use solve::{Request, Universe, Unsolved};
 pub use version::compare;
 
@@ -66,6 +68,10 @@ pub struct SuiteLock {
 pub struct IndexLock {
     pub release: Digest,
     pub packages: Digest,
+    /// When the archive says that it made its release, in seconds since 1970: an older one is refused later.
+    /// Locks from before this was kept do not know it.
+    #[serde(default)]
+    pub date: Option<i64>,
 }
 
 /// A package, by everything needed to fetch and verify it.
@@ -127,7 +133,13 @@ pub fn debian_steps(project: &Project) -> impl Iterator<Item = ((Name, usize), &
 impl Lock {
     /// The packages of a step, if it is locked as it stands.
     pub fn packages(&self, key: &(Name, usize), step: &Debian) -> Option<Vec<&LockedPackage>> {
-        let locked = self.steps.get(key).filter(|locked| locked.request == request_key(step))?;
+        let packages = self.named(key, step)?;
+        packages.iter().all(|package| origin::is_declared(package, step)).then_some(packages)
+    }
+
+    /// What it says of a step, wherever that comes from.
+    fn named(&self, key: &(Name, usize), step: &Debian) -> Option<Vec<&LockedPackage>> {
+        let locked = self.steps.get(key).filter(|locked| locked.request == request_key(step) && locked.suite == step.suite)?;
         let suite = self.suites.get(&locked.suite)?;
         locked.packages.iter().map(|key| suite.packages.get(key)).collect()
     }
