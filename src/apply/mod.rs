@@ -45,5 +45,5 @@ pub use one_off::{OneOff, Wish, one_off};
 pub use project::{Chosen, Findings, LoadError, LoadedProject, Options, findings, load, read_lock};
 pub use report::{Failure, Progress, Reporter, UpOptions};
 pub use rescue::rescue;
-pub use resolve::{set_epoch, settle, update_lock};
+pub use resolve::{CheckedLock, check_lock, set_epoch, settle, update_lock};
 pub use verify::{Scratch, Verdict, verify};

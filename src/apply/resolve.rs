@@ -15,25 +15,61 @@ use crate::store::{Lease, Store};
 use crate::sys;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use crate::debian::Update;
+pub use crate::debian::{Downgrade, Update};
 
 /// Resolves what the lock does not answer, or what `update` says, and writes the lock.
 ///
 /// # Errors
-/// What cannot be fetched, verified or satisfied; the old lock stands then.
-pub fn update_lock(loaded: &LoadedProject, update: &Update, reporter: &dyn Reporter) -> Outcome<(Lock, Lock)> {
+/// What cannot be fetched, verified or satisfied, or would go back; the old lock stands then.
+pub fn update_lock(
+    loaded: &LoadedProject,
+    update: &Update,
+    downgrade: Downgrade,
+    reporter: &dyn Reporter,
+) -> Outcome<(Lock, Lock)> {
+    let (old, new) = resolved(loaded, update, downgrade, reporter)?;
+    write(loaded, &old, &new)?;
+    let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
+    reporter.report(Progress::Resolved { packages, images: new.images.len(), remotes: new.remotes.len() });
+    Ok((old, new))
+}
+
+/// The lock as it is, and as an update would make it.
+fn resolved(loaded: &LoadedProject, update: &Update, downgrade: Downgrade, reporter: &dyn Reporter) -> Outcome<(Lock, Lock)> {
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let old = read_lock(&loaded.instance)?;
     reporter.report(Progress::Resolving);
     let settings = Settings::for_folder(&loaded.instance.folder);
-    let mut new = debian::resolve(&loaded.project, &loaded.places, &old, update, &store, &settings)?;
+    let wanted = debian::Wanted { project: &loaded.project, places: &loaded.places, lock: &old, update, downgrade };
+    let debian::Resolved { lock: mut new, warnings } = debian::resolve(&wanted, &store, &settings)?;
+    warnings.into_iter().for_each(|warning| reporter.report(Progress::Warning(warning)));
     images(loaded, update, &mut new, reporter)?;
     fetched(loaded, update, &mut new, &store)?;
-    write(loaded, &old, &new)?;
-    let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
-    reporter.report(Progress::Resolved { packages, images: new.images.len(), remotes: new.remotes.len() });
     Ok((old, new))
+}
+
+/// What a check of the lock found.
+#[derive(Debug)]
+pub struct CheckedLock {
+    pub packages: debian::Checked,
+    /// The lock as it is, and as an update would make it.
+    pub old: Lock,
+    pub new: Lock,
+}
+
+/// Holds the lock against the signed indexes that it names, and against what an update would make of it; writes nothing.
+///
+/// # Errors
+/// A lock that names what the project does not; what cannot be fetched, verified or satisfied, or would go back.
+pub fn check_lock(loaded: &LoadedProject, downgrade: Downgrade, reporter: &dyn Reporter) -> Outcome<CheckedLock> {
+    let store = Store::at(&loaded.instance.home.store);
+    store.prepare()?;
+    let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
+    let settings = Settings::for_folder(&loaded.instance.folder);
+    let packages = debian::check(&loaded.project, &lock, &store, &settings)?;
+    let (old, new) = resolved(loaded, &Update::All, downgrade, reporter)?;
+    Ok(CheckedLock { packages, old, new })
 }
 
 /// Sets the latest time in everything that is built.
@@ -188,7 +224,7 @@ pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn
             return Err(Fault::new(format!("{what}, and --offline forbids fetching what that takes"))
                 .hint("run it once without --offline"));
         }
-        lock = update_lock(loaded, &Update::Missing, reporter)?.1;
+        lock = update_lock(loaded, &Update::Missing, Downgrade::Refused, reporter)?.1;
     }
     if let Some(epoch) = options.epoch {
         lock.epoch = epoch;

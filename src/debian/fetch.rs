@@ -1,7 +1,7 @@
 //! The packages of a lock, in the store's downloads: from whichever mirror still has each.
 
 use super::mirror::Mirrors;
-use crate::fetch::{AT_ONCE, Client, Place, Progress, runtime};
+use crate::fetch::{AT_ONCE, Client, Place, Progress, Wanted, runtime};
 use crate::lock::LockedPackage;
 use crate::model::{Context, Fault, Outcome};
 use crate::store::Store;
@@ -52,7 +52,8 @@ pub fn fetch_packages(
                 }
                 let mut failure = None;
                 for place in &places {
-                    match client.fetch(place, &package.path, &package.sha256, &target, &progress).await {
+                    let wanted = Wanted { path: &package.path, digest: &package.sha256, size: package.size };
+                    match client.fetch(place, &wanted, &target, &progress).await {
                         Ok(true) => return Ok(None),
                         Ok(false) => {}
                         Err(fault) => failure = Some(fault),

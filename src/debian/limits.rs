@@ -4,8 +4,6 @@
 pub const RELEASE: u64 = 4 << 20;
 /// The longest index of packages, compressed or not. That of sid has about 60 MiB.
 pub const INDEX: u64 = 256 << 20;
-/// The longest file of keys.
-pub const KEYS: u64 = 4 << 20;
 /// What a package's files may come to in any case, beyond that for each of its own bytes, and at most.
 pub const UNPACKED_ALWAYS: u64 = 64 << 20;
 pub const UNPACKED_RATIO: u64 = 200;

@@ -2,11 +2,13 @@
 //!
 //! No mirror is named in the source.
 
-use crate::fetch::Place;
+use super::limits;
+use crate::fetch::{Bound, Place, read_file};
 use crate::lock::stanzas;
 use crate::model::kdl_text::{self, Limits};
-use crate::model::{Fault, Outcome, bounds};
+use crate::model::{Context, Fault, Outcome, bounds};
 use crate::spec::Project;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +25,20 @@ fn security_sibling(place: &Place) -> Option<Place> {
 pub struct Archive {
     pub place: Place,
     pub suite: String,
-    /// Whether the suite cannot be resolved without it.
-    pub required: bool,
+    pub need: Need,
+}
+
+/// What it means that a place does not have an archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// The suite cannot be resolved without it.
+    Required,
+    /// The host's own sources name it, or a lock was made with it: without it packages would be older than they were.
+    Expected,
+    /// Most archives of Debian have it beside the suite, and what is mended comes there.
+    Usual,
+    /// Nothing.
+    Optional,
 }
 
 /// What decides about mirrors beside the project file.
@@ -58,27 +72,36 @@ pub struct Mirrors {
     pub places: Vec<Place>,
     /// Security archives that the host's sources name.
     security: Vec<Place>,
+    /// Suites that the host's sources name, where the mirrors are the host's.
+    named: BTreeSet<String>,
 }
 
+/// Suites that never had updates or a security archive of their own.
+const ALONE: [&str; 4] = ["sid", "unstable", "experimental", "rc-buggy"];
+
 impl Mirrors {
+    fn only(places: Vec<Place>) -> Self {
+        Self { places, security: Vec::new(), named: BTreeSet::new() }
+    }
+
     /// The mirrors for a suite.
     ///
     /// # Errors
     /// When nothing names one, with the ways to name one.
     pub fn find(suite: &str, step: Option<&str>, project: &Project, settings: &Settings) -> Outcome<Self> {
         if let Some(step) = step {
-            return Ok(Self { places: vec![Place::parse(step, &settings.folder)], security: Vec::new() });
+            return Ok(Self::only(vec![Place::parse(step, &settings.folder)]));
         }
         let named = project.mirrors.iter().find(|mirror| mirror.suite.as_deref() == Some(suite));
         if let Some(mirror) = named.or_else(|| project.mirrors.iter().find(|mirror| mirror.suite.is_none())) {
             let places = mirror.places.iter().map(|place| Place::parse(place, &settings.folder)).collect();
-            return Ok(Self { places, security: Vec::new() });
+            return Ok(Self::only(places));
         }
-        let configured = settings.config.as_deref().map(configured).unwrap_or_default();
+        let configured = settings.config.as_deref().map(configured).transpose()?.unwrap_or_default();
         if !configured.is_empty() {
-            return Ok(Self { places: configured, security: Vec::new() });
+            return Ok(Self::only(configured));
         }
-        let host = host(&settings.sources);
+        let host = host(&settings.sources)?;
         if host.places.is_empty() {
             return Err(Fault::new(format!("nothing says where packages of \"{suite}\" come from"))
                 .hint("this host has no Debian package sources; write `mirror \"URL\"` in the project file, or in the user's config.kdl"));
@@ -88,22 +111,31 @@ impl Mirrors {
 
     /// The archives to ask for a suite: itself, its updates, its security.
     pub fn archives(&self, suite: &str) -> Vec<Archive> {
+        let usual = if ALONE.contains(&suite) { Need::Optional } else { Need::Usual };
+        let beside = |place: &Place, suffix: &str| {
+            let suite = format!("{suite}{suffix}");
+            let need = if self.named.contains(&suite) { Need::Expected } else { usual };
+            Archive { place: place.clone(), suite, need }
+        };
         let mut found = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
-            let archive = |place: &Place, suffix: &str, required| Archive {
-                place: place.clone(),
-                suite: format!("{suite}{suffix}"),
-                required,
-            };
-            found.push(archive(place, "", index == 0));
-            found.push(archive(place, "-updates", false));
+            let need = if index == 0 { Need::Required } else { Need::Optional };
+            found.push(Archive { place: place.clone(), suite: suite.to_owned(), need });
+            found.push(beside(place, "-updates"));
             let security = security_sibling(place).filter(|_| self.security.is_empty());
-            found.extend(security.iter().chain([place]).map(|place| archive(place, "-security", false)));
+            found.extend(security.iter().chain([place]).map(|place| beside(place, "-security")));
         }
-        for place in &self.security {
-            found.push(Archive { place: place.clone(), suite: format!("{suite}-security"), required: false });
-        }
+        found.extend(self.security.iter().map(|place| beside(place, "-security")));
         found
+    }
+
+    /// The archives to ask for a further suite, which is named as it is: what else there is of it is welcome.
+    pub fn further(&self, suite: &str) -> Vec<Archive> {
+        let welcome = |archive: Archive| match archive.need {
+            Need::Usual => Archive { need: Need::Optional, ..archive },
+            _ => archive,
+        };
+        self.archives(suite).into_iter().map(welcome).collect()
     }
 
     /// Where a package may lie, likeliest first: the security archive's pool has a name of its own.
@@ -122,17 +154,22 @@ impl Mirrors {
     }
 }
 
-fn configured(path: &Path) -> Vec<Place> {
-    let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
+/// The mirrors of the user's configuration, which need not be there.
+fn configured(path: &Path) -> Outcome<Vec<Place>> {
+    let failed = || format!("cannot use {}", path.display());
+    let Some(text) = text(path)? else { return Ok(Vec::new()) };
     let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
-    let Ok(read) = kdl_text::read(&text, limits) else { return Vec::new() };
+    let document = kdl_text::read(&text, limits).map_err(|_| Fault::new("it is not KDL")).doing(failed)?.document;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let nodes = read.document.nodes().iter().filter(|node| node.name().value() == "mirror");
-    nodes
-        .flat_map(|node| node.entries())
-        .filter_map(|entry| entry.value().as_string())
-        .map(|text| Place::parse(text, folder))
-        .collect()
+    let nodes = document.nodes().iter().filter(|node| node.name().value() == "mirror");
+    let named = nodes.flat_map(|node| node.entries()).filter_map(|entry| entry.value().as_string());
+    Ok(named.map(|text| Place::parse(text, folder)).collect())
+}
+
+/// The text of a file, if it is there.
+fn text(path: &Path) -> Outcome<Option<String>> {
+    let Some(bytes) = read_file(path, Bound::AtMost(limits::TEXT))? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).doing(|| format!("{} is not text", path.display()))
 }
 
 /// Names of Debian's suites: other repositories in the host's sources are not mirrors of it.
@@ -140,13 +177,19 @@ const SUITES: &[&str] =
     &["bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing", "unstable"];
 
 /// The mirrors in the host's own sources, in either of apt's two formats (sources.list(5)).
-fn host(apt: &Path) -> Mirrors {
+fn host(apt: &Path) -> Outcome<Mirrors> {
     let mut files = vec![apt.join("sources.list")];
-    let mut parts: Vec<PathBuf> =
-        fs::read_dir(apt.join("sources.list.d")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    parts.sort();
-    files.extend(parts);
-    let mut mirrors = Mirrors { places: Vec::new(), security: Vec::new() };
+    let parts = apt.join("sources.list.d");
+    if parts.is_dir() {
+        let failed = || format!("cannot read {}", parts.display());
+        let found = fs::read_dir(&parts).doing(failed)?.map(|entry| entry.map(|entry| entry.path()));
+        let mut found: Vec<PathBuf> = found.collect::<Result<_, _>>().doing(failed)?;
+        // apt looks at no others.
+        found.retain(|path| path.extension().is_some_and(|ending| ending == "list" || ending == "sources") && !path.is_dir());
+        found.sort();
+        files.extend(found);
+    }
+    let mut mirrors = Mirrors::only(Vec::new());
     let mut add = |uri: &str, suite: &str| {
         let base = suite.split(['-', '/']).next().unwrap_or(suite);
         if !SUITES.contains(&base) || !uri.starts_with("http") && !uri.starts_with("file:") {
@@ -156,6 +199,7 @@ fn host(apt: &Path) -> Mirrors {
             Some(path) => Place::Folder(format!("/{}", path.trim_start_matches('/')).into()),
             None => Place::Url(uri.trim_end_matches('/').to_owned()),
         };
+        mirrors.named.insert(suite.to_owned());
         let list =
             if suite.contains("security") || suite.ends_with("/updates") { &mut mirrors.security } else { &mut mirrors.places };
         if !list.contains(&place) {
@@ -163,7 +207,7 @@ fn host(apt: &Path) -> Mirrors {
         }
     };
     for file in files {
-        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let Some(text) = text(&file)? else { continue };
         if file.extension().is_some_and(|extension| extension == "sources") {
             for fields in stanzas(&text) {
                 let field =
@@ -185,7 +229,7 @@ fn host(apt: &Path) -> Mirrors {
             }
         }
     }
-    mirrors
+    Ok(mirrors)
 }
 
 #[cfg(test)]
@@ -203,11 +247,22 @@ mod tests {
         .unwrap();
         let deb822 = "Types: deb\nURIs: http://m.test/debian-security\nSuites: bookworm-security\n\nTypes: deb\nURIs: http://n.test\nSuites: nodistro\n";
         fs::write(apt.path().join("sources.list.d/debian.sources"), deb822).unwrap();
-        let mirrors = host(apt.path());
+        let mirrors = host(apt.path()).unwrap();
         assert_eq!(mirrors.security, [Place::Url("http://m.test/debian-security".into())]);
         assert_eq!(mirrors.places[0], Place::Url("http://m.test/debian".into()));
-        let archives = mirrors.archives("trixie");
-        assert!(archives.iter().any(|archive| archive.suite == "trixie-security"));
+        fs::write(apt.path().join("sources.list.d/old.list.off"), "deb http://old.test/debian bookworm main\n").unwrap();
+        assert_eq!(host(apt.path()).unwrap(), mirrors, "apt does not look at it, nor do we");
+        fs::write(apt.path().join("sources.list.d/bad.list"), b"deb \xff").unwrap();
+        assert!(host(apt.path()).is_err(), "what cannot be read is not taken for empty");
+        let need = |mirrors: &Mirrors, suite: &str, beside: &str| {
+            let archives = mirrors.archives(suite);
+            archives.iter().find(|archive| archive.suite == format!("{suite}-{beside}")).map(|archive| archive.need)
+        };
+        assert_eq!(need(&mirrors, "bookworm", "security"), Some(Need::Expected), "the host has it");
+        assert_eq!(need(&mirrors, "bookworm", "updates"), Some(Need::Usual));
+        assert_eq!(need(&mirrors, "trixie", "security"), Some(Need::Usual));
+        assert_eq!(need(&mirrors, "sid", "security"), Some(Need::Optional));
+        assert!(mirrors.further("bookworm-backports").iter().all(|archive| archive.need != Need::Usual));
         assert_eq!(mirrors.pools("pool/updates/x")[0], mirrors.security[0]);
     }
 }

@@ -5,10 +5,13 @@
 //! `lock`'s question; turning the tree into a layer is `build`'s.
 
 mod alternatives;
+mod archive;
+mod check;
 mod deb;
 mod fetch;
 mod inflate;
 mod inside;
+mod keys;
 mod ldcache;
 pub mod limits;
 mod mirror;
@@ -18,11 +21,14 @@ mod resolve;
 mod scripts;
 mod scrub;
 mod synthesise;
+mod universe;
 mod unpack;
 
+pub use archive::Downgrade;
+pub use check::{Checked, check};
 pub use fetch::fetch_packages;
 pub use mirror::{Mirrors, Settings};
 pub use order::{Needs, Order, order};
-pub use resolve::{Update, resolve};
+pub use resolve::{Resolved, Update, Wanted, resolve};
 pub use scrub::scrub;
 pub use unpack::{Unpacked, needs, unpack, unpack_for_dpkg};

@@ -1,18 +1,17 @@
 //! Resolves the `debian` steps of a project into its lock.
 
-use super::mirror::{Archive, Mirrors, Settings};
-use super::release::{Keyring, Release};
-use crate::fetch::{Client, Place, runtime};
+use super::archive::{Downgrade, Reader, WAY_BACK};
+use super::keys::Moment;
+use super::mirror::Settings;
+use super::universe::{self, Source};
+use crate::fetch::Client;
 use crate::lock::{
-    IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Universe, Unsolved, debian_steps, packages,
-    request_key,
+    IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Unsolved, compare, debian_steps, request_key, sound,
 };
-use crate::model::{Context, Digest, Fault, Name, Outcome};
-use crate::spec::{Debian, Places, Project, Repository};
+use crate::model::{Digest, Fault, Name, Outcome};
+use crate::spec::{Debian, Places, Project};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a resolution may move.
@@ -26,45 +25,36 @@ pub enum Update {
     All,
 }
 
-/// The architecture that packages are made for.
-pub const ARCHITECTURE: &str = "amd64";
-
-/// One suite as one group of steps sees it: where it is, what signs it, what stands beside it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Source<'a> {
-    suite: &'a str,
-    mirror: Option<&'a str>,
-    key: Option<&'a str>,
-    components: &'a [String],
-    suites: &'a [String],
-    repositories: &'a [Repository],
+/// What is to be resolved.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub project: &'a Project,
+    pub places: &'a Places,
+    /// What is locked so far.
+    pub lock: &'a Lock,
+    pub update: &'a Update,
+    pub downgrade: Downgrade,
 }
 
-impl<'a> Source<'a> {
-    fn of(step: &'a Debian) -> Self {
-        Self {
-            suite: &step.suite,
-            mirror: step.mirror.as_deref(),
-            key: step.key.as_deref(),
-            components: &step.components,
-            suites: &step.suites,
-            repositories: &step.repositories,
-        }
-    }
+/// What a resolution came to.
+#[derive(Debug)]
+pub struct Resolved {
+    pub lock: Lock,
+    /// What is to be told: archives that are missing, what went back.
+    pub warnings: Vec<String>,
+}
+
+/// Seconds since 1970. A clock from before that makes every signature one of the future.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Resolves what `update` says and gives the new lock.
 ///
 /// # Errors
-/// What cannot be fetched, verified or satisfied, with the place in the project file.
-pub fn resolve(
-    project: &Project,
-    places: &Places,
-    lock: &Lock,
-    update: &Update,
-    store: &Store,
-    settings: &Settings,
-) -> Outcome<Lock> {
+/// What cannot be fetched, verified or satisfied, with the place in the project file; what would go back.
+pub fn resolve(wanted: &Wanted, store: &Store, settings: &Settings) -> Outcome<Resolved> {
+    let Wanted { project, places, lock, update, downgrade } = *wanted;
     let mut new = lock.clone();
     new.prune(project);
     let chosen: Vec<((Name, usize), &Debian)> = debian_steps(project)
@@ -79,23 +69,82 @@ pub fn resolve(
     let mut sources: BTreeMap<Source, Vec<(Name, usize)>> = BTreeMap::new();
     for (key, step) in &chosen {
         sources.entry(Source::of(step)).or_default().push(key.clone());
+        new.steps.remove(key);
     }
+    if sources.is_empty() {
+        return Ok(Resolved { lock: new, warnings: Vec::new() });
+    }
+    let reader = Reader { client: Client::new()?, store, moment: Moment::Now(now()), downgrade };
+    let mut warnings = Vec::new();
+    let mut indexes: BTreeMap<&str, BTreeMap<String, IndexLock>> = BTreeMap::new();
     for source in sources.into_keys() {
         let suite = source.suite;
-        let (universe, indexes) = universe(&source, project, store, settings)?;
+        let known = lock.suites.get(suite).map(|suite| suite.indexes.clone()).unwrap_or_default();
+        let universe = universe::read(&reader, &source, &known, project, settings)?;
+        warnings.extend(universe.warnings);
+        indexes.entry(suite).or_default().extend(universe.indexes);
         let keep = kept(lock, suite, update);
-        let locked = new.suites.entry(suite.to_owned()).or_default();
-        locked.indexes = indexes;
         let here = chosen.iter().filter(|(_, step)| Source::of(step) == source);
-        for ((image, index), step) in here {
+        for (key @ (image, index), step) in here {
             let (essential, recommends) = (step.essential, step.recommends);
             let request = Request { packages: &step.packages, essential, recommends, keep: &keep, pins: &step.pins };
-            let found = universe.solve(&request).map_err(|unsolved| explain(unsolved, image, *index, step, project, places))?;
-            new.steps.insert((image.clone(), *index), record(locked, suite, step, &found)?);
+            let found =
+                universe.packages.solve(&request).map_err(|unsolved| explain(unsolved, image, *index, step, project, places))?;
+            warnings.extend(going_back(lock, key, step, &found, downgrade)?);
+            let others = in_use(&new, suite);
+            let locked = new.suites.entry(suite.to_owned()).or_default();
+            let step = record(locked, &others, suite, step, &found)?;
+            new.steps.insert(key.clone(), step);
         }
     }
+    for (suite, found) in indexes {
+        let locked = new.suites.entry(suite.to_owned()).or_default();
+        let all = debian_steps(project)
+            .filter(|(_, step)| step.suite == suite)
+            .all(|(key, _)| chosen.iter().any(|(one, _)| *one == key));
+        if all {
+            locked.indexes.clear();
+        }
+        locked.indexes.extend(found);
+    }
     new.prune(project);
-    Ok(new)
+    Ok(Resolved { lock: new, warnings })
+}
+
+/// The packages of a suite that steps use as they are.
+fn in_use(lock: &Lock, suite: &str) -> BTreeSet<String> {
+    lock.steps.values().filter(|step| step.suite == suite).flat_map(|step| step.packages.iter().cloned()).collect()
+}
+
+/// What a step would have of an older version than it has. That a project asks for something else now may be why.
+///
+/// # Errors
+/// Where it asks for the same as before, and nobody allowed it.
+fn going_back(
+    lock: &Lock,
+    key: &(Name, usize),
+    step: &Debian,
+    found: &[&Package],
+    downgrade: Downgrade,
+) -> Outcome<Option<String>> {
+    let Some(before) = lock.steps.get(key).filter(|before| before.suite == step.suite) else { return Ok(None) };
+    let had = |package: &&&Package| {
+        let locked = lock.suites.get(&step.suite)?;
+        let had = before.packages.iter().filter_map(|key| locked.packages.get(key)).find(|had| had.name == package.name)?;
+        let back = compare(&package.version, &had.version).is_lt() && !step.pins.contains_key(&package.name);
+        back.then(|| format!("{} {} → {}", package.name, had.version, package.version))
+    };
+    let back: Vec<String> = found.iter().filter_map(|package| had(&package)).collect();
+    if back.is_empty() {
+        return Ok(None);
+    }
+    let text = format!("\"{}\" offers older versions than stead.lock has: {}", step.suite, back.join(", "));
+    if downgrade == Downgrade::Refused && before.request == request_key(step) {
+        return Err(Fault::new(text).hint(format!(
+            "an archive seldom takes a version back; if a mirror lags behind, try again later; to go back: {WAY_BACK}"
+        )));
+    }
+    Ok(Some(text))
 }
 
 /// Versions that stay where they are still offered.
@@ -111,7 +160,17 @@ fn kept(lock: &Lock, suite: &str, update: &Update) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn record(locked: &mut SuiteLock, suite: &str, step: &Debian, found: &[&Package]) -> Outcome<StepLock> {
+/// Locks what was found for a step.
+///
+/// # Errors
+/// A package that no archive should list, or that another step has with other bytes.
+fn record(
+    locked: &mut SuiteLock,
+    others: &BTreeSet<String>,
+    suite: &str,
+    step: &Debian,
+    found: &[&Package],
+) -> Outcome<StepLock> {
     let mut names = BTreeSet::new();
     for package in found {
         let sha256 = Digest::parse(&package.sha256)
@@ -122,11 +181,23 @@ fn record(locked: &mut SuiteLock, suite: &str, step: &Debian, found: &[&Package]
             architecture: package.architecture.clone(),
             sha256,
             size: package.size,
-            path: package.path.clone(),
+            path: package.path.trim_start_matches("./").to_owned(),
             repository: package.repository.clone(),
         };
-        names.insert(entry.key());
-        locked.packages.insert(entry.key(), entry);
+        sound(&entry).map_err(|why| {
+            Fault::new(format!("the index of \"{suite}\" lists what cannot be a package: {why}"))
+                .hint("tell whoever keeps the archive")
+        })?;
+        let key = entry.key();
+        match locked.packages.get(&key).filter(|_| others.contains(&key)) {
+            // Another step has it, from where it declares: the bytes must be the same ones for both.
+            Some(other) if other.sha256 != entry.sha256 || other.repository != entry.repository => {
+                return Err(Fault::new(format!("{key} comes from two places in the steps of \"{suite}\""))
+                    .hint("name the same repositories in each of these steps, or ask for other versions"));
+            }
+            _ => locked.packages.insert(key.clone(), entry),
+        };
+        names.insert(key);
     }
     Ok(StepLock { suite: suite.to_owned(), request: request_key(step), packages: names })
 }
@@ -160,165 +231,4 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
             Fault::caused(format!("{}these packages of \"{}\" cannot be installed together", at(&path), step.suite), why)
         }
     }
-}
-
-/// Fetches and verifies the indexes of a suite with its updates and security archives.
-fn universe(
-    source: &Source,
-    project: &Project,
-    store: &Store,
-    settings: &Settings,
-) -> Outcome<(Universe, BTreeMap<String, IndexLock>)> {
-    let suite = source.suite;
-    let mirrors = Mirrors::find(suite, source.mirror, project, settings)?;
-    let file = |path: &str| Keyring::file(&settings.folder, Path::new(path));
-    let keys = source.key.map_or_else(Keyring::shipped, file)?;
-    let further = source.suites.iter().flat_map(|further| mirrors.archives(further));
-    let wanted: Vec<Archive> = mirrors.archives(suite).into_iter().chain(further).collect();
-    let client = Client::new()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
-    let mut all = Vec::new();
-    let mut locks = BTreeMap::new();
-    let mut unreachable: Vec<(String, Fault)> = Vec::new();
-    runtime()?.block_on(async {
-        for archive in wanted {
-            if locks.keys().any(|name: &String| name.split('/').next() == Some(&archive.suite)) {
-                continue;
-            }
-            match archive_packages(&client, &archive, source.components, &keys, store, now).await {
-                Ok(Some((packages, indexes))) => {
-                    all.extend(packages);
-                    locks.extend(indexes);
-                }
-                Ok(None) if archive.required => {
-                    let fault = Fault::new(format!("{} has no suite \"{}\"", archive.place.describe(), archive.suite));
-                    unreachable.push((archive.suite.clone(), fault.hint("suites have names like \"bookworm\" and \"trixie\"")));
-                }
-                Ok(None) => {}
-                // What is there and wrong is never passed over.
-                Err(Trouble::Wrong(fault)) => return Err(fault),
-                Err(Trouble::Unreachable(fault)) => unreachable.push((archive.suite.clone(), fault)),
-            }
-        }
-        for repository in source.repositories {
-            let place = Place::parse(&repository.place, &settings.folder);
-            let archive = Archive { place, suite: repository.suite.clone(), required: true };
-            let found = archive_packages(&client, &archive, &repository.components, &file(&repository.key)?, store, now).await;
-            let (packages, indexes) = match found {
-                Ok(Some(found)) => found,
-                Ok(None) => {
-                    let fault = Fault::new(format!("{} has no suite \"{}\"", repository.place, repository.suite));
-                    return Err(fault.hint("look below dists/ there: that is where suites are"));
-                }
-                Err(Trouble::Wrong(fault) | Trouble::Unreachable(fault)) => return Err(fault),
-            };
-            let of = |package: Package| Package { repository: Some(repository.place.clone()), ..package };
-            all.extend(packages.into_iter().map(of));
-            locks.extend(indexes.into_iter().map(|(name, index)| (format!("{}/{name}", repository.place), index)));
-        }
-        Ok::<_, Fault>(())
-    })?;
-    // A mirror of a list may be away, as long as another one gave what it would have given.
-    let given = |suite: &str| locks.keys().any(|name| name.split('/').next() == Some(suite));
-    match unreachable.into_iter().find(|(suite, _)| !given(suite)) {
-        Some((_, fault)) => Err(fault),
-        None => Ok((Universe::new(all), locks)),
-    }
-}
-
-/// Why an archive gives nothing.
-enum Trouble {
-    Unreachable(Fault),
-    Wrong(Fault),
-}
-
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        Self::Wrong(fault)
-    }
-}
-
-type Indexed = (Vec<Package>, BTreeMap<String, IndexLock>);
-
-async fn archive_packages(
-    client: &Client,
-    archive: &Archive,
-    components: &[String],
-    keys: &Keyring,
-    store: &Store,
-    now: i64,
-) -> Result<Option<Indexed>, Trouble> {
-    let base = format!("dists/{}", archive.suite);
-    let Some(bytes) = client.get(&archive.place, &format!("{base}/InRelease")).await.map_err(Trouble::Unreachable)? else {
-        return Ok(None);
-    };
-    let release = Release::verify(archive, &bytes, keys, now)?;
-    let mut found = Vec::new();
-    let mut locks = BTreeMap::new();
-    for component in components {
-        let Some((path, digest)) = release.index(component, ARCHITECTURE) else {
-            if archive.required {
-                return Err(Trouble::Wrong(Fault::new(format!(
-                    "\"{}\" has no component \"{component}\" for {ARCHITECTURE}",
-                    archive.suite
-                ))));
-            }
-            continue;
-        };
-        let compressed = index_bytes(client, archive, &base, &path, &digest, release.by_hash, store).await?;
-        let text = decompress(&path, &compressed).doing(|| format!("cannot unpack {base}/{path}"))?;
-        let of = |package: Package| Package { reluctant: release.reluctant, ..package };
-        found.extend(packages(&text, ARCHITECTURE).into_iter().map(of));
-        locks.insert(format!("{}/{component}", archive.suite), IndexLock { release: release.digest, packages: digest, date: None });
-    }
-    Ok(Some((found, locks)))
-}
-
-/// An index by its digest: from the store, by its hash, or by its name.
-async fn index_bytes(
-    client: &Client,
-    archive: &Archive,
-    base: &str,
-    path: &str,
-    digest: &Digest,
-    by_hash: bool,
-    store: &Store,
-) -> Outcome<Vec<u8>> {
-    let kept = store.download_path(digest);
-    if let Ok(bytes) = std::fs::read(&kept)
-        && Digest::of(&bytes) == *digest
-    {
-        return Ok(bytes);
-    }
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let hashed = format!("{base}/{folder}/by-hash/SHA256/{}", digest.hex());
-    let plain = format!("{base}/{path}");
-    let by_hash = by_hash && matches!(archive.place, Place::Url(_));
-    for candidate in by_hash.then_some(&hashed).into_iter().chain([&plain]) {
-        let Some(bytes) = client.get(&archive.place, candidate).await? else { continue };
-        if Digest::of(&bytes) != *digest {
-            return Err(Fault::new(format!(
-                "{}/{candidate} has a wrong hash: its signed InRelease says {digest}",
-                archive.place.describe()
-            ))
-            .hint("the mirror is damaged, or in the middle of an update; try again in a minute"));
-        }
-        crate::sys::write_atomic(&kept, &bytes, 0o644)
-            .map_err(|error| crate::store::disk_fault("cannot keep an index", error))?;
-        return Ok(bytes);
-    }
-    Err(Fault::new(format!("{} lists {plain} and does not have it", archive.place.describe()))
-        .hint("the mirror is incomplete; name another"))
-}
-
-fn decompress(path: &str, bytes: &[u8]) -> std::io::Result<String> {
-    let mut text = String::new();
-    if path.ends_with(".xz") {
-        liblzma::read::XzDecoder::new(bytes).read_to_string(&mut text)?;
-    } else if path.ends_with(".gz") {
-        flate2::read::GzDecoder::new(bytes).read_to_string(&mut text)?;
-    } else {
-        text = String::from_utf8_lossy(bytes).into_owned();
-    }
-    Ok(text)
 }

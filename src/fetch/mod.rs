@@ -1,12 +1,20 @@
 //! Fetching files: over HTTP or from a folder, verified, resumed, several at once.
 //!
-//! Owns how bytes come here. Which files, and from where, is for `debian`, `build` and `image` to say.
+//! Owns how bytes come here, and how many may come. Which files, and from where, is for `debian`, `build` and
+//! `image` to say.
+
+mod bound;
+mod redirect;
+
+pub use bound::{Bound, LARGEST, Whole, read_file};
+pub use redirect::{Content, REDIRECTS};
 
 use crate::model::{Context, Digest, Fault, Outcome, without_login};
 use crate::store::{Store, disk_fault};
 use crate::sys;
+use bound::open_file;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -60,7 +68,12 @@ impl Place {
 
 /// A client for places.
 #[derive(Clone)]
-pub struct Client(reqwest::Client);
+pub struct Client {
+    /// For what is verified by a digest that was known before.
+    known: reqwest::Client,
+    /// For everything else.
+    unknown: reqwest::Client,
+}
 
 impl Client {
     /// A client with the host's certificates and proxies.
@@ -70,52 +83,65 @@ impl Client {
     pub fn new() -> Outcome<Self> {
         // A second installation of the same provider fails, and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(AT_ONCE)
-            .build()
-            .doing(|| "cannot set up HTTPS".into())?;
-        Ok(Self(client))
+        let client = |content| {
+            reqwest::Client::builder()
+                .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(Duration::from_secs(10))
+                .read_timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(AT_ONCE)
+                .redirect(redirect::policy(content))
+                .build()
+                .doing(|| "cannot set up HTTPS".into())
+        };
+        Ok(Self { known: client(Content::Known)?, unknown: client(Content::Unknown)? })
+    }
+
+    fn http(&self, content: Content) -> &reqwest::Client {
+        match content {
+            Content::Known => &self.known,
+            Content::Unknown => &self.unknown,
+        }
     }
 
     /// A small file whole; nothing where the place does not have it.
     ///
     /// # Errors
-    /// When the place cannot be reached or answers with an error other than absence.
-    pub async fn get(&self, place: &Place, path: &str) -> Outcome<Option<Vec<u8>>> {
-        match place {
-            Place::Folder(folder) => match fs::read(folder.join(path)) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Fault::caused(format!("cannot read {}", folder.join(path).display()), error)),
-            },
-            Place::Url(base) => {
-                let url = format!("{base}/{path}");
-                let mut last = None;
-                for attempt in 0..TRIES {
-                    pause(attempt).await;
-                    match self.0.get(&url).send().await {
-                        Ok(answer) if matches!(answer.status().as_u16(), 404 | 403 | 410) => return Ok(None),
-                        Ok(answer) if answer.status().is_success() => match answer.bytes().await {
-                            Ok(bytes) => return Ok(Some(bytes.to_vec())),
-                            Err(error) => last = Some(unreachable(&url, error)),
-                        },
-                        Ok(answer) => last = Some(Fault::new(format!("{url} answered {}", answer.status()))),
-                        Err(error) => last = Some(unreachable(&url, error)),
-                    }
-                }
-                Err(last.unwrap_or_else(|| Fault::new(format!("cannot fetch {url}"))))
+    /// When the place cannot be reached or answers with an error other than absence; a file of another size.
+    pub async fn get(&self, place: &Place, path: &str, content: Content, bound: Bound) -> Outcome<Option<Vec<u8>>> {
+        let base = match place {
+            Place::Folder(folder) => {
+                let path = folder.join(path);
+                let Some((file, length)) = open_file(&path)? else { return Ok(None) };
+                bound.check(&path.display().to_string(), length, Whole::Yes)?;
+                return bound.read(&path.display().to_string(), file).map(Some);
+            }
+            Place::Url(base) => base,
+        };
+        let url = format!("{base}/{path}");
+        let (mut last, shown) = (None, without_login(&url));
+        for attempt in 0..TRIES {
+            pause(attempt).await;
+            match self.http(content).get(&url).send().await {
+                Ok(answer) if matches!(answer.status().as_u16(), 404 | 403 | 410) => return Ok(None),
+                Ok(answer) if answer.status().is_success() => match whole(answer, &shown, bound).await? {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    Err(fault) => last = Some(fault),
+                },
+                Ok(answer) => last = Some(Fault::new(format!("{shown} answered {}", answer.status()))),
+                Err(error) if error.is_redirect() => return Err(unreachable(&shown, error)),
+                Err(error) => last = Some(unreachable(&shown, error)),
             }
         }
+        Err(last.unwrap_or_else(|| Fault::new(format!("cannot fetch {shown}"))))
     }
 
-    /// A file of known digest into the store's downloads, going on where an earlier try was cut.
+    /// A file of known digest and size into the store's downloads, going on where an earlier try was cut.
     ///
     /// # Errors
-    /// What cannot be reached or written; bytes that are others.
-    pub async fn fetch(&self, place: &Place, path: &str, wanted: &Digest, target: &Path, progress: &Progress) -> Outcome<bool> {
+    /// What cannot be reached or written; bytes that are others, or more.
+    pub async fn fetch(&self, place: &Place, wanted: &Wanted<'_>, target: &Path, progress: &Progress) -> Outcome<bool> {
+        let Wanted { path, digest, size } = *wanted;
+        let bound = Bound::Exactly { size, says: "the lock" };
         let part = target.with_extension("part");
         // Builds in parallel, and other processes, may want the same package: one fetches, the others wait.
         let _turn = turn(&target.with_extension("lock")).await?;
@@ -124,25 +150,26 @@ impl Client {
         }
         match place {
             Place::Folder(folder) => {
-                let Ok(mut file) = File::open(folder.join(path)) else { return Ok(false) };
-                let mut out =
-                    File::create(&part).map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
-                let copied = std::io::copy(&mut file, &mut out)
-                    .map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
+                let path = folder.join(path);
+                let Some((file, length)) = open_file(&path)? else { return Ok(false) };
+                bound.check(&path.display().to_string(), length, Whole::Yes)?;
+                let failed = |error| disk_fault(&format!("cannot write {}", part.display()), error);
+                let mut out = File::create(&part).map_err(failed)?;
+                let copied = std::io::copy(&mut file.take(size.saturating_add(1)), &mut out).map_err(failed)?;
                 progress.done.fetch_add(copied, Ordering::Relaxed);
             }
             Place::Url(base) => {
                 let url = format!("{base}/{path}");
-                if !self.stream(&url, &part, progress).await? {
+                if !self.stream(&url, &part, Content::Known, bound, progress).await? {
                     return Ok(false);
                 }
             }
         }
         let found = digest_file(&part)?;
-        if found != *wanted {
+        if found != *digest {
             let _ = fs::remove_file(&part);
             return Err(Fault::new(format!(
-                "{}/{path} is not what the lock says: {found} instead of {wanted}",
+                "{}/{path} is not what the lock says: {found} instead of {digest}",
                 place.describe()
             ))
             .hint("the mirror is damaged or lies; try again, or name another with `mirror`"));
@@ -151,17 +178,28 @@ impl Client {
         Ok(true)
     }
 
-    pub(crate) async fn stream(&self, url: &str, part: &Path, progress: &Progress) -> Outcome<bool> {
+    /// A file of the web, to where an earlier try may have left a part of it.
+    async fn stream(&self, url: &str, part: &Path, content: Content, bound: Bound, progress: &Progress) -> Outcome<bool> {
         let (mut last, shown) = (None, without_login(url));
+        let refuse = |fault: Fault| {
+            // What is too long is of no use to the next try either.
+            let _ = fs::remove_file(part);
+            fault
+        };
         for attempt in 0..TRIES {
             pause(attempt).await;
-            let have = fs::metadata(part).map_or(0, |metadata| metadata.len());
-            let mut request = self.0.get(url);
+            let mut have = fs::metadata(part).map_or(0, |metadata| metadata.len());
+            if have > bound.most() {
+                let _ = fs::remove_file(part);
+                have = 0;
+            }
+            let mut request = self.http(content).get(url);
             if have > 0 {
                 request = request.header("Range", format!("bytes={have}-"));
             }
             let mut answer = match request.send().await {
                 Ok(answer) => answer,
+                Err(error) if error.is_redirect() => return Err(unreachable(&shown, error)),
                 Err(error) => {
                     last = Some(unreachable(&shown, error));
                     continue;
@@ -182,11 +220,17 @@ impl Client {
                 }
             }
             let resumed = answer.status().as_u16() == 206;
+            let mut came = if resumed { have } else { 0 };
+            if let Some(announced) = answer.content_length() {
+                bound.check(&shown, came.saturating_add(announced), Whole::Yes).map_err(refuse)?;
+            }
             let file = OpenOptions::new().create(true).write(true).append(resumed).truncate(!resumed).open(part);
             let mut file = file.map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
             loop {
                 match answer.chunk().await {
                     Ok(Some(chunk)) => {
+                        came = came.saturating_add(chunk.len() as u64);
+                        bound.check(&shown, came, Whole::No).map_err(refuse)?;
                         file.write_all(&chunk).map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
                         progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     }
@@ -202,15 +246,43 @@ impl Client {
     }
 }
 
+/// A file that is known before it is fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Where it is below its place.
+    pub path: &'a str,
+    pub digest: &'a Digest,
+    pub size: u64,
+}
+
+/// All of an answer; the inner error is one after which a repetition may help.
+async fn whole(mut answer: reqwest::Response, shown: &str, bound: Bound) -> Outcome<Result<Vec<u8>, Fault>> {
+    if let Some(announced) = answer.content_length() {
+        bound.check(shown, announced, Whole::Yes)?;
+    }
+    let mut bytes = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => {
+                bound.check(shown, (bytes.len() + chunk.len()) as u64, Whole::No)?;
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(None) => return Ok(Ok(bytes)),
+            Err(error) => return Ok(Err(unreachable(shown, error))),
+        }
+    }
+}
+
 /// A file by its URL, in the store's downloads: the one of a digest, or whatever it is now.
 ///
 /// # Errors
-/// What cannot be reached; a file that has another digest than the wanted one.
+/// What cannot be reached; a file that has another digest than the wanted one, or more than [`LARGEST`] bytes.
 pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progress) -> Outcome<Digest> {
     if let Some(digest) = wanted.filter(|digest| store.download_path(digest).is_file()) {
         return Ok(*digest);
     }
     let client = Client::new()?;
+    let content = if wanted.is_some() { Content::Known } else { Content::Unknown };
     let (name, shown) = (Digest::of(url).hex(), without_login(url));
     let part = store.root().join("downloads").join(format!("{name}.part"));
     runtime()?.block_on(async {
@@ -223,7 +295,7 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
             // What an earlier try left may be of another file: without a digest nothing would tell.
             let _ = fs::remove_file(&part);
         }
-        if !client.stream(url, &part, progress).await? {
+        if !client.stream(url, &part, content, Bound::AtMost(LARGEST), progress).await? {
             return Err(
                 Fault::new(format!("{shown} is not there")).hint("check the URL; the server says that it has no such file")
             );

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Shown, Style};
 use crate::apply;
-use crate::debian::Update;
+use crate::debian::{Downgrade, Update};
 use crate::lock::Lock;
 use crate::model::{Fault, Outcome};
 use std::collections::BTreeMap;
@@ -16,10 +16,20 @@ pub struct Arguments {
     /// Set the latest time in everything that is built: seconds since 1970, or a date.
     #[arg(long, value_name = "TIME")]
     epoch: Option<String>,
+    /// Accept older releases, older versions, and archives that are not there any more.
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// Write nothing: verify the lock against its signed indexes, and fail if it would change.
+    #[arg(long, conflicts_with_all = ["names", "epoch"])]
+    check: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project()?;
+    let downgrade = if arguments.allow_downgrade { Downgrade::Allowed } else { Downgrade::Refused };
+    if arguments.check {
+        return check(&loaded, downgrade, context);
+    }
     if let Some(text) = &arguments.epoch {
         apply::set_epoch(&loaded, super::build::epoch(text)?)?;
         if arguments.names.is_empty() {
@@ -37,11 +47,42 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         );
     }
     let shown = Shown::new(&context.ui, false);
-    let updated = apply::update_lock(&loaded, &update, &shown);
+    let updated = apply::update_lock(&loaded, &update, downgrade, &shown);
     shown.clear();
     let (old, new) = updated?;
-    let (old, new) = (versions(&old), versions(&new));
-    let color = context.ui.color_out;
+    let text = moves(&old, &new, context.ui.color_out);
+    context.ui.result(if text.is_empty() { "nothing moved\n" } else { &text });
+    Ok(0)
+}
+
+/// Tells whether the lock is what its archives vouch for, and what is offered now.
+fn check(loaded: &apply::LoadedProject, downgrade: Downgrade, context: &Context) -> Outcome<u8> {
+    let shown = Shown::new(&context.ui, false);
+    let checked = apply::check_lock(loaded, downgrade, &shown);
+    shown.clear();
+    let apply::CheckedLock { packages, old, new } = checked?;
+    packages.unverified.iter().for_each(|text| context.ui.warn(text));
+    packages.wrong.iter().for_each(|text| context.ui.fault(&Fault::new(text)));
+    // Archives sign their indexes anew all the time: that alone moves nothing.
+    let pinned = |lock: &Lock| {
+        let mut lock = lock.clone();
+        lock.suites.values_mut().for_each(|suite| suite.indexes.clear());
+        lock
+    };
+    let changes = pinned(&old) != pinned(&new);
+    let mut text = moves(&old, &new, context.ui.color_out);
+    text.push_str(&match packages.verified {
+        1 => "1 package is as its signed index has it\n".to_owned(),
+        count => format!("{count} packages are as their signed indexes have them\n"),
+    });
+    text.push_str(if changes { "stead.lock would change: type `stead update`\n" } else { "stead.lock would not change\n" });
+    context.ui.result(&text);
+    Ok(u8::from(changes || !packages.wrong.is_empty()))
+}
+
+/// What moves from one lock to another, a line each.
+fn moves(old: &Lock, new: &Lock, color: bool) -> String {
+    let (old, new) = (versions(old), versions(new));
     let mut text = String::new();
     for (key @ (_, name), version) in &new {
         match old.get(key) {
@@ -53,8 +94,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     for ((_, name), version) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
         text.push_str(&format!("{} {name} {version}\n", Style::Bad.paint("-", color)));
     }
-    context.ui.result(if text.is_empty() { "nothing moved\n" } else { &text });
-    Ok(0)
+    text
 }
 
 fn versions(lock: &Lock) -> BTreeMap<(String, String), String> {

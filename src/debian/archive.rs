@@ -1,0 +1,235 @@
+//! One archive's indexes: fetched, verified, unpacked, and held against what the lock knows of it.
+
+use super::inflate::inflate;
+use super::keys::{Keyring, Moment, date};
+use super::limits;
+use super::mirror::Archive;
+use super::release::{Index, Release};
+use crate::fetch::{Bound, Client, Content, Place, Whole, read_file};
+use crate::lock::{IndexLock, Package, packages};
+use crate::model::{Context, Digest, Fault, Outcome};
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+/// The architecture that packages are made for.
+pub const ARCHITECTURE: &str = "amd64";
+
+/// Whether what is locked may go back: to older releases, to older versions, without an archive that was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Downgrade {
+    Refused,
+    Allowed,
+}
+
+/// How to say that it may.
+pub const WAY_BACK: &str = "`stead update --allow-downgrade`";
+
+/// With what archives are fetched and judged.
+pub struct Reader<'a> {
+    pub client: Client,
+    pub store: &'a Store,
+    pub moment: Moment,
+    pub downgrade: Downgrade,
+}
+
+/// What an archive gives.
+pub struct Indexed {
+    pub packages: Vec<Package>,
+    pub indexes: BTreeMap<String, IndexLock>,
+    /// Components that were asked for and that it does not have.
+    pub without: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Why an archive gives nothing.
+pub enum Trouble {
+    Absent,
+    Unreachable(Fault),
+    Wrong(Fault),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Wrong(fault)
+    }
+}
+
+impl Reader<'_> {
+    /// The indexes of an archive's components. What the lock knew of it was no younger.
+    ///
+    /// # Errors
+    /// What cannot be had or verified; a release that is older than the lock's.
+    pub async fn read(
+        &self,
+        archive: &Archive,
+        components: &[String],
+        keys: &Keyring,
+        known: Option<i64>,
+    ) -> Result<Indexed, Trouble> {
+        let release = self.release(archive, keys).await?;
+        let mut found = Indexed { packages: Vec::new(), indexes: BTreeMap::new(), without: Vec::new(), warnings: Vec::new() };
+        if let Some(fault) = goes_back(archive, release.date, known) {
+            match self.downgrade {
+                Downgrade::Refused => return Err(Trouble::Wrong(fault)),
+                Downgrade::Allowed => found.warnings.push(fault.to_string()),
+            }
+        }
+        for component in components {
+            let Some(index) = release.index(component, ARCHITECTURE) else {
+                found.without.push(component.clone());
+                continue;
+            };
+            let text = self.index(archive, &release, &index).await?;
+            let of = |package: Package| Package { reluctant: release.reluctant, ..package };
+            found.packages.extend(packages(&text, ARCHITECTURE).into_iter().map(of));
+            let lock = IndexLock { release: release.digest, packages: index.digest, date: release.date };
+            found.indexes.insert(format!("{}/{component}", archive.suite), lock);
+        }
+        Ok(found)
+    }
+
+    /// The release that an archive has now.
+    async fn release(&self, archive: &Archive, keys: &Keyring) -> Result<Release, Trouble> {
+        let path = format!("dists/{}/InRelease", archive.suite);
+        let bound = Bound::AtMost(limits::RELEASE);
+        let bytes = self.client.get(&archive.place, &path, Content::Unknown, bound).await.map_err(Trouble::Unreachable)?;
+        let bytes = bytes.ok_or(Trouble::Absent)?;
+        let release = Release::verify(archive, &bytes, keys, self.moment)?;
+        // Archives keep no old ones: it is wanted once more when the lock is checked.
+        self.keep(&release.digest, &bytes)?;
+        Ok(release)
+    }
+
+    /// The release of this digest: kept here, or still what the archive has.
+    ///
+    /// # Errors
+    /// What is there and does not verify; an archive that has it no longer, or cannot be reached.
+    pub async fn known_release(&self, archive: &Archive, keys: &Keyring, digest: &Digest) -> Result<Release, Trouble> {
+        let bound = Bound::AtMost(limits::RELEASE);
+        let right = |bytes: &Vec<u8>| Digest::of(bytes) == *digest;
+        let kept = read_file(&self.store.download_path(digest), bound).map_err(Trouble::Unreachable)?.filter(right);
+        let bytes = match kept {
+            Some(bytes) => Some(bytes),
+            None => {
+                let path = format!("dists/{}/InRelease", archive.suite);
+                let got = self.client.get(&archive.place, &path, Content::Known, bound).await;
+                got.map_err(Trouble::Unreachable)?.filter(right)
+            }
+        };
+        Ok(Release::verify(archive, &bytes.ok_or(Trouble::Absent)?, keys, self.moment)?)
+    }
+
+    /// The text of an index.
+    ///
+    /// # Errors
+    /// What cannot be had, has another digest or length, or comes to more than it may.
+    pub async fn index(&self, archive: &Archive, release: &Release, index: &Index) -> Outcome<String> {
+        let packed = self.packed(archive, release, index).await?;
+        decompress(index, &packed).doing(|| format!("cannot unpack dists/{}/{}", archive.suite, index.path))
+    }
+
+    /// An index by its digest: from the store, by its hash, or by its name.
+    async fn packed(&self, archive: &Archive, release: &Release, index: &Index) -> Outcome<Vec<u8>> {
+        let Index { path, digest, size, .. } = index;
+        let base = format!("dists/{}", archive.suite);
+        let plain = format!("{base}/{path}");
+        Bound::AtMost(limits::INDEX).check(&format!("{}/{plain}", archive.place.describe()), *size, Whole::Yes)?;
+        // Whatever is wrong with what is kept here, the archive has it, too.
+        if let Ok(Some(bytes)) = read_file(&self.store.download_path(digest), Bound::AtMost(*size))
+            && Digest::of(&bytes) == *digest
+        {
+            return Ok(bytes);
+        }
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let hashed = format!("{base}/{folder}/by-hash/SHA256/{}", digest.hex());
+        let by_hash = release.by_hash && matches!(archive.place, Place::Url(_));
+        let bound = Bound::Exactly { size: *size, says: "its signed InRelease" };
+        for candidate in by_hash.then_some(&hashed).into_iter().chain([&plain]) {
+            let Some(bytes) = self.client.get(&archive.place, candidate, Content::Known, bound).await? else { continue };
+            if Digest::of(&bytes) != *digest {
+                return Err(Fault::new(format!(
+                    "{}/{candidate} has a wrong hash: its signed InRelease says {digest}",
+                    archive.place.describe()
+                ))
+                .hint("the mirror is damaged, or in the middle of an update; try again in a minute"));
+            }
+            self.keep(digest, &bytes)?;
+            return Ok(bytes);
+        }
+        Err(Fault::new(format!("{} lists {plain} and does not have it", archive.place.describe()))
+            .hint("the mirror is incomplete; name another"))
+    }
+
+    fn keep(&self, digest: &Digest, bytes: &[u8]) -> Outcome<()> {
+        crate::sys::write_atomic(&self.store.download_path(digest), bytes, 0o644)
+            .map_err(|error| crate::store::disk_fault("cannot keep an index", error))
+    }
+}
+
+/// Why a release is older than the one that the lock knows, if it is: an old one, with its good signature, may be
+/// served to whoever is to have packages with known holes.
+fn goes_back(archive: &Archive, is: Option<i64>, known: Option<i64>) -> Option<Fault> {
+    let known = known?;
+    let (place, suite) = (archive.place.describe(), &archive.suite);
+    let text = match is {
+        Some(is) if is >= known => return None,
+        Some(is) => {
+            format!("the release of \"{suite}\" at {place} is of {}, and stead.lock knows one of {}", date(is), date(known))
+        }
+        None => format!("the release of \"{suite}\" at {place} has no date, and stead.lock knows one of {}", date(known)),
+    };
+    Some(Fault::new(text).hint(format!(
+        "the mirror lags behind, or somebody plays an old release to you; try again later, or name another mirror; to go back: {WAY_BACK}"
+    )))
+}
+
+/// An index without its compression, no longer than its release says or anybody means.
+fn decompress(index: &Index, bytes: &[u8]) -> io::Result<String> {
+    let most = index.unpacked.unwrap_or(limits::INDEX).min(limits::INDEX);
+    let mut text = Vec::new();
+    let ending = index.path.rsplit_once("Packages").map_or("", |(_, ending)| ending);
+    inflate(ending, bytes)?.take(most + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(io::Error::other(format!("it comes to more than {most} bytes")));
+    }
+    Ok(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mirror::Need;
+    use super::*;
+
+    fn archive() -> Archive {
+        Archive { place: Place::Url("http://m.test".into()), suite: "test".into(), need: Need::Required }
+    }
+
+    #[test]
+    fn releases_do_not_go_back() {
+        assert!(goes_back(&archive(), Some(7), Some(7)).is_none(), "the same is no step back");
+        assert!(goes_back(&archive(), Some(8), Some(7)).is_none());
+        assert!(goes_back(&archive(), Some(6), None).is_none() && goes_back(&archive(), None, None).is_none());
+        let told = goes_back(&archive(), Some(0), Some(86_400)).unwrap();
+        assert!(told.to_string().contains("1970-01-01T00:00:00Z") && told.to_string().contains("1970-01-02T00:00:00Z"), "{told}");
+        assert!(told.advice().unwrap().contains("stead update --allow-downgrade"));
+        assert!(goes_back(&archive(), None, Some(7)).unwrap().to_string().contains("has no date"));
+    }
+
+    #[test]
+    fn indexes_come_to_what_their_release_says() {
+        let text = vec![b'\n'; 1 << 20];
+        let mut packed = Vec::new();
+        liblzma::read::XzEncoder::new(&text[..], 6).read_to_end(&mut packed).unwrap();
+        let index = |unpacked| Index {
+            path: "main/binary-amd64/Packages.xz".into(),
+            digest: Digest::of(&packed),
+            size: packed.len() as u64,
+            unpacked,
+        };
+        assert_eq!(decompress(&index(Some(1 << 20)), &packed).unwrap().len(), 1 << 20);
+        assert_eq!(decompress(&index(None), &packed).unwrap().len(), 1 << 20);
+        let told = decompress(&index(Some((1 << 20) - 1)), &packed).unwrap_err().to_string();
+        assert!(told.contains("more than 1048575 bytes"), "{told}");
+    }
+}

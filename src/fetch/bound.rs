@@ -1,0 +1,131 @@
+//! How much may come: whoever gives more is cut off while it comes, not after it came.
+
+use crate::model::{Context, Fault, Outcome, Size};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The largest file that is fetched without its size being known: 8 GiB.
+pub const LARGEST: u64 = 8 << 30;
+
+/// How long a file may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bound {
+    /// As long as somebody who is trusted says.
+    Exactly { size: u64, says: &'static str },
+    /// No longer than anybody means.
+    AtMost(u64),
+}
+
+impl Bound {
+    /// The greatest length.
+    pub fn most(self) -> u64 {
+        match self {
+            Self::Exactly { size, .. } | Self::AtMost(size) => size,
+        }
+    }
+
+    /// Refuses a length: a whole one, or that of what came so far.
+    ///
+    /// # Errors
+    /// Both lengths, and who says so.
+    pub fn check(self, what: &str, length: u64, whole: Whole) -> Outcome<()> {
+        match self {
+            Self::Exactly { size, says } if length > size || whole == Whole::Yes && length < size => {
+                let more = if whole == Whole::Yes { "" } else { " or more" };
+                Err(Fault::new(format!("{what} is not what {says} says: {length} bytes{more} instead of {size}"))
+                    .hint("the mirror is damaged or lies; try again, or name another with `mirror`"))
+            }
+            Self::AtMost(most) if length > most => {
+                let more = if whole == Whole::Yes { "" } else { " or more" };
+                Err(Fault::new(format!("{what} has {length} bytes{more}, and no more than {most} ({}) are taken", Size(most)))
+                    .hint("what is there is not what it is taken for; check the address"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All that a stream gives.
+    ///
+    /// # Errors
+    /// Those of reading; a stream of another length.
+    pub fn read(self, what: &str, from: impl Read) -> Outcome<Vec<u8>> {
+        let mut bytes = Vec::new();
+        from.take(self.most().saturating_add(1)).read_to_end(&mut bytes).doing(|| format!("cannot read {what}"))?;
+        self.check(what, bytes.len() as u64, Whole::No)?;
+        Ok(bytes)
+    }
+}
+
+/// Whether a length is that of the whole, or of what came so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whole {
+    Yes,
+    No,
+}
+
+/// A file and its length, if it is there. A FIFO or device in its place neither hangs us nor is opened for real.
+///
+/// # Errors
+/// What is there and no file, or cannot be opened.
+pub fn open_file(path: &Path) -> Outcome<Option<(File, u64)>> {
+    use nix::libc::{O_NOCTTY, O_NONBLOCK};
+    let failed = || format!("cannot read {}", path.display());
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).doing(failed),
+    };
+    let no_file = || Err(Fault::new(format!("{} is no file", path.display())));
+    if !metadata.is_file() {
+        return no_file();
+    }
+    let file = File::options().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path).doing(failed)?;
+    // It may have been another one when it was looked at.
+    let metadata = file.metadata().doing(failed)?;
+    if metadata.is_file() { Ok(Some((file, metadata.len()))) } else { no_file() }
+}
+
+/// A file whole, if it is there, and no longer than this.
+///
+/// # Errors
+/// What is there and no file, too long, or cannot be read.
+pub fn read_file(path: &Path, bound: Bound) -> Outcome<Option<Vec<u8>>> {
+    let Some((file, length)) = open_file(path)? else { return Ok(None) };
+    let what = path.display().to_string();
+    bound.check(&what, length, Whole::Yes)?;
+    bound.read(&what, file).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_longer_than_it_may_be_is_cut_off() {
+        let exactly = Bound::Exactly { size: 10, says: "the lock" };
+        assert!(exactly.check("x", 10, Whole::Yes).is_ok() && exactly.check("x", 3, Whole::No).is_ok());
+        for (length, whole) in [(11, Whole::No), (11, Whole::Yes), (9, Whole::Yes)] {
+            let told = exactly.check("http://m/x", length, whole).unwrap_err().chain();
+            assert!(told.starts_with("http://m/x is not what the lock says") && told.contains("instead of 10"), "{told}");
+        }
+        let told = Bound::AtMost(1 << 20).read("x", std::io::repeat(0)).unwrap_err().chain();
+        assert!(told.contains("1048577 bytes or more") && told.contains("1048576"), "{told}");
+    }
+
+    #[test]
+    fn only_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        std::fs::write(at("file"), "12345").unwrap();
+        for name in ["fifo", "zero", "."] {
+            assert!(read_file(&at(name), Bound::AtMost(9)).unwrap_err().chain().contains("is no file"), "{name}");
+        }
+        assert_eq!(read_file(&at("none"), Bound::AtMost(9)).unwrap(), None);
+        assert_eq!(read_file(&at("file"), Bound::AtMost(5)).unwrap().unwrap(), b"12345");
+        assert!(read_file(&at("file"), Bound::AtMost(4)).unwrap_err().chain().contains("5 bytes"));
+    }
+}

@@ -1,0 +1,55 @@
+//! Which redirects are followed: few, and never out of HTTPS for bytes that nothing else vouches for.
+
+use reqwest::Url;
+use reqwest::redirect::Policy;
+
+/// How many redirects are followed for one file.
+pub const REDIRECTS: usize = 10;
+
+/// Whether the bytes that come are verified by a digest that was known before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    Known,
+    Unknown,
+}
+
+/// The policy for a client.
+pub fn policy(content: Content) -> Policy {
+    Policy::custom(move |attempt| match refusal(content, attempt.previous(), attempt.url()) {
+        None => attempt.follow(),
+        Some(why) => attempt.error(why),
+    })
+}
+
+/// Why a redirect is not followed.
+fn refusal(content: Content, previous: &[Url], next: &Url) -> Option<String> {
+    if previous.len() > REDIRECTS {
+        return Some(format!("it was redirected more than {REDIRECTS} times"));
+    }
+    let leaves = next.scheme() != "https" && previous.iter().any(|url| url.scheme() == "https");
+    (content == Content::Unknown && leaves).then(|| {
+        let (host, scheme) = (next.host_str().unwrap_or_default(), next.scheme());
+        format!("it redirects from https to {scheme}://{host}, where anybody on the way could change what comes; nothing is known of it beforehand by which that could be seen")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_is_not_left_for_what_is_unknown() {
+        let urls = |texts: &[&str]| texts.iter().map(|text| Url::parse(text).unwrap()).collect::<Vec<_>>();
+        let refused = |content, previous: &[&str], next: &str| refusal(content, &urls(previous), &urls(&[next])[0]);
+        assert!(refused(Content::Unknown, &["https://a/x"], "http://a/x").unwrap().contains("https"));
+        // Nor by a detour.
+        assert!(refused(Content::Unknown, &["http://a/x", "https://a/x", "http://b/x"], "http://c/x").is_some());
+        assert_eq!(refused(Content::Unknown, &["https://a/x"], "https://b/y"), None);
+        assert_eq!(refused(Content::Unknown, &["http://a/x"], "https://a/x"), None);
+        assert_eq!(refused(Content::Known, &["https://a/x"], "http://a/x"), None);
+        for content in [Content::Known, Content::Unknown] {
+            assert_eq!(refused(content, &["http://a/x"; REDIRECTS], "http://a/y"), None);
+            assert!(refused(content, &["http://a/x"; REDIRECTS + 1], "http://a/y").unwrap().contains("more than 10"));
+        }
+    }
+}
