@@ -10,12 +10,15 @@
     reason = "tests make files, tell why they skip, and fail by panicking"
 )]
 
+mod archive;
 mod bounds;
 mod confinement;
 mod ground;
 mod hands;
 mod locals;
+mod packages;
 mod root;
+mod signatures;
 #[path = "../real/world.rs"]
 #[allow(dead_code, reason = "the real tests use the rest of it")]
 mod world;
