@@ -84,6 +84,9 @@ pub fn bundle(
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             builder.append_data(&mut header, format!("stead/results/{}", key.hex()), &bytes[..])?;
         }
         files.iter().try_for_each(|file| builder.append_path_with_name(folder.join(file), Path::new("stead/project").join(file)))

@@ -25,9 +25,6 @@ const AHEAD: usize = 6;
 const PIECE: usize = 128 << 10;
 const PIECES: usize = 64;
 
-/// What packages may come to however small they are.
-const FLOOR: Floor = Floor { bytes: limits::UNPACKED_ALWAYS, ..ARCHIVE };
-
 /// What unpacking came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Unpacked {
@@ -98,7 +95,8 @@ pub fn unpack_files(
     root: &Path,
     epoch: i64,
 ) -> Outcome<BTreeMap<String, Control>> {
-    let budget = Arc::new(Budget::new(FLOOR));
+    let always = limits::UNPACKED_ALWAYS.saturating_mul(packages.len() as u64);
+    let budget = Arc::new(Budget::new(Floor { bytes: always, ..ARCHIVE }));
     let mut tree = Tree::new(root, rules(epoch), budget.clone()).doing(|| format!("cannot open {}", root.display()))?;
     let (senders, receivers): (Vec<_>, Vec<_>) = packages.iter().map(|_| sync_channel(PIECES)).unzip();
     let queue = Queue {
@@ -248,7 +246,7 @@ mod tests {
             header.set_mtime(1);
             data.append_data(&mut header, path, content.as_bytes()).unwrap();
         }
-        let mut tree = Tree::new(root.path(), rules(1), Arc::new(Budget::new(FLOOR))).unwrap();
+        let mut tree = Tree::new(root.path(), rules(1), Arc::new(Budget::new(ARCHIVE))).unwrap();
         let paths = tree.write_listing(&data.into_inner().unwrap()[..]).unwrap();
         assert_eq!(paths, ["/bin", "/bin/sh"]);
         assert!(root.path().join("usr/bin/sh").exists());

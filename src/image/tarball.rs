@@ -217,11 +217,16 @@ impl<R: Read> Entries<R> {
         };
         let (parts, size) = if kind == Kind::Sparse { self.parts(header, stored)? } else { (Vec::new(), stored) };
         self.begin(stored)?;
-        let number = |number: io::Result<u64>| {
-            let number = number.ok().and_then(|number| u32::try_from(number).ok());
+        // A field that was left out is 0, as Docker's reader has it.
+        let fields = header.as_old();
+        let is_blank = |field: &[u8]| field.iter().all(|byte| matches!(byte, 0 | b' '));
+        let owner = |field: &[u8], number: io::Result<u64>| {
+            let number = if is_blank(field) { Some(0) } else { number.ok().and_then(|number| u32::try_from(number).ok()) };
             number.ok_or_else(|| damaged("a number of its owner is none, or too large"))
         };
-        let mode = header.mode().map_err(|_| damaged("its permissions are no number"))?;
+        let mode = if is_blank(&fields.mode) { Ok(0) } else { header.mode() };
+        let mode = mode.map_err(|_| damaged("its permissions are no number"))?;
+        let time = if is_blank(&fields.mtime) { Ok(0) } else { header.mtime() };
         Ok(Entry {
             number: self.number.saturating_add(1),
             kind,
@@ -230,12 +235,12 @@ impl<R: Read> Entries<R> {
             size,
             mode: mode & 0o7777,
             owner: (
-                records.user.map_or_else(|| number(header.uid()), Ok)?,
-                records.group.map_or_else(|| number(header.gid()), Ok)?,
+                records.user.map_or_else(|| owner(&fields.uid, header.uid()), Ok)?,
+                records.group.map_or_else(|| owner(&fields.gid, header.gid()), Ok)?,
             ),
             time: match records.time {
                 Some(time) => time,
-                None => i64::try_from(header.mtime().map_err(|_| damaged("its time is no number"))?).unwrap_or(0),
+                None => i64::try_from(time.map_err(|_| damaged("its time is no number"))?).unwrap_or(0),
             },
             device: device(header, kind)?,
             capability: records.capability,
