@@ -4,12 +4,13 @@
 //! files and the results of its steps beside them. Results of a bundle are believed for its own project only.
 
 use super::execute::build_only;
+use super::instance::private_folder;
 use super::names::parts;
 use super::observe::observe;
 use super::project::{LoadedProject, Options, findings};
 use super::report::{Reporter, UpOptions};
 use super::verify::Scratch;
-use crate::build::SEALED;
+use crate::build::sealed_place;
 use crate::image;
 use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
@@ -210,7 +211,7 @@ impl<'b> Bundle<'b> {
 
     /// Whether all of it was taken in.
     fn is_here(&self, store: &Store) -> bool {
-        read_json(&self.folder.join(".stead/identity")) == Some(self.identity)
+        read_json(&sealed_place(&self.folder).join("identity")) == Some(self.identity)
             && self.label.images.values().all(|digest| image::load(store, digest).is_some())
     }
 }
@@ -235,8 +236,9 @@ pub fn taken_in(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
 pub fn look_into(home: &Home, path: &Path) -> Outcome<(Scratch, String)> {
     let bundle = Bundle::read(home, path)?;
     let scratch = Scratch::new(&std::env::temp_dir())?;
-    fs::create_dir_all(scratch.path().join(SEALED)).doing(|| "cannot make a folder".into())?;
-    take(path, scratch.path()).doing(|| format!("cannot take in {}", path.display()))?;
+    let aside = scratch.path().join(".sealed");
+    private_folder(&aside.join("results"))?;
+    take(path, scratch.path(), &aside).doing(|| format!("cannot take in {}", path.display()))?;
     Ok((scratch, bundle.label.file))
 }
 
@@ -252,10 +254,11 @@ pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
     let store = Store::at(&home.store);
     store.prepare()?;
     let lock = home.state.join("bundles").join(format!("{}.lock", bundle.key));
-    fs::create_dir_all(home.state.join("bundles")).doing(failed)?;
+    private_folder(&home.state.join("bundles"))?;
     let _lock = crate::sys::Lock::wait(&lock, crate::sys::Hold::Alone).doing(failed)?;
     let there = bundle.is_here(&store);
     let Bundle { whole, label, identity, key, folder, path } = bundle;
+    let sealed = sealed_place(&folder);
     if !there {
         let lease = Mutex::new(Lease::open(&store)?);
         let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
@@ -267,15 +270,24 @@ pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
             }
         }
         let making = folder.with_extension(crate::sys::unique());
-        fs::create_dir_all(making.join(SEALED)).doing(failed)?;
-        let taken = take(path, &making).doing(failed);
-        let noted = serde_json::to_vec(&identity).doing(failed);
-        let moved = taken.and(noted).and_then(|noted| {
-            fs::write(making.join(".stead/identity"), noted).doing(failed)?;
+        let (project, beside) = (making.join("project"), making.join("sealed"));
+        // Containers may have it mounted: its own permissions are ordinary, those above it are not.
+        fs::create_dir_all(&project).doing(failed)?;
+        private_folder(&beside.join("results"))?;
+        let write =
+            |name: &str, bytes: serde_json::Result<Vec<u8>>| fs::write(beside.join(name), bytes.doing(failed)?).doing(failed);
+        let made = || {
+            take(path, &project, &beside).doing(failed)?;
+            write("bundle.json", serde_json::to_vec(&label))?;
+            write("identity", serde_json::to_vec(&identity))?;
+            // What says that it is whole goes first and comes last.
+            let _ = fs::remove_dir_all(&sealed);
             let _ = fs::remove_dir_all(&folder);
-            fs::rename(&making, &folder).doing(failed)
-        });
-        moved.inspect_err(|_| drop(fs::remove_dir_all(&making)))?;
+            fs::rename(&project, &folder).and_then(|()| fs::rename(&beside, &sealed)).doing(failed)
+        };
+        let made = made();
+        let _ = fs::remove_dir_all(&making);
+        made?;
         let digests = label.images.values().flat_map(|digest| parts(&store, digest)).collect();
         store.set_root(&format!("bundle-{key}"), &Pin { folder: folder.clone(), project: label.project.clone(), digests })?;
     }
@@ -320,7 +332,7 @@ fn first(path: &Path) -> Outcome<Vec<u8>> {
 
 /// Takes the project's files and the results of its steps. Links come last, and none stands behind another:
 /// nothing is written through them.
-fn take(path: &Path, folder: &Path) -> Outcome<()> {
+fn take(path: &Path, folder: &Path, sealed: &Path) -> Outcome<()> {
     let damaged = || "it is damaged".to_owned();
     let file = File::open(path).doing(damaged)?;
     let budget = Budget::new(image::ARCHIVE);
@@ -332,11 +344,11 @@ fn take(path: &Path, folder: &Path) -> Outcome<()> {
         let name = &entry.path;
         let target = if let Ok(key) = name.strip_prefix("stead/results") {
             match key.to_str().and_then(Digest::parse) {
-                Some(key) => folder.join(SEALED).join(key.hex()),
+                Some(key) => sealed.join("results").join(key.hex()),
                 None => return Err(Fault::new(damaged())),
             }
         } else if let Ok(inner) = name.strip_prefix("stead/project") {
-            if !is_inside(inner) || inner.starts_with(".stead") {
+            if !is_inside(inner) {
                 return Err(Fault::new(format!("the file {} in it leads out of its folder", inner.display())));
             }
             folder.join(inner)

@@ -2,7 +2,7 @@
 
 use super::instance::{Instance, all_instances};
 use super::project::{LoadedProject, project_files};
-use crate::build::{ScanCache, Scanner};
+use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Digest, Fault, Name, Outcome, bounds, text_of};
 use crate::monitor::State;
 use crate::network;
@@ -30,7 +30,8 @@ pub struct Observation {
 /// Secrets and configs that cannot be read, files of variables that are not understood.
 pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
-    let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()));
+    let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()))
+        .sealed_by(Sealed::of(&instance.home, &instance.folder));
     let files = project_files(&instance.folder)?;
     let contents = contents(project, places, &files)?;
     let profiles = profiles(project, places, &files)?;

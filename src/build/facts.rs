@@ -5,11 +5,13 @@ use crate::image;
 use crate::model::{Digest, LayerInfo, Name};
 use crate::plan::{Facts, FileTree, Image, StepOutput};
 use crate::spec::{Copy, Outside};
-use crate::store::{Store, read_json};
+use crate::store::{Home, Store, read_json};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-
-/// Where a bundle's results lie in its project's folder.
-pub const SEALED: &str = ".stead/results";
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// The facts that planning asks for, from the store and the project's folder.
 pub struct StoreFacts<'a> {
@@ -17,24 +19,74 @@ pub struct StoreFacts<'a> {
     pub scanner: &'a Scanner,
 }
 
-impl StoreFacts<'_> {
-    /// What a step came to, by the store or by what came with the project's bundle: that is believed for this
-    /// project only.
+/// Where the results lie that came with a bundle: beside the folder that its project was unpacked to, where
+/// nothing of the project and no container of it can write.
+pub fn sealed_place(folder: &Path) -> PathBuf {
+    folder.with_extension("sealed")
+}
+
+/// Results that came with a bundle, and what the bundle says it holds: they are believed for the project of
+/// that bundle, and for layers and images that it names.
+///
+/// No other folder's are: whoever clones a repository would run what that says its steps came to.
+#[derive(Debug)]
+pub struct Sealed {
+    place: PathBuf,
+    images: BTreeSet<Digest>,
+}
+
+/// What a bundle's label says of its images.
+#[derive(Deserialize)]
+struct Named {
+    images: BTreeMap<String, Digest>,
+}
+
+impl Sealed {
+    /// The results beside a project's folder, if that was unpacked by this installation.
+    pub fn of(home: &Home, folder: &Path) -> Option<Self> {
+        let bundles = fs::canonicalize(home.state.join("bundles")).ok()?;
+        if folder.parent() != Some(&bundles) {
+            return None;
+        }
+        let place = sealed_place(folder);
+        let own = |path: &Path| {
+            let metadata = fs::symlink_metadata(path).ok()?;
+            let safe = metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
+            safe.then_some(())
+        };
+        own(&bundles)?;
+        own(&place)?;
+        let Named { images } = read_json(&place.join("bundle.json"))?;
+        Some(Self { place, images: images.into_values().collect() })
+    }
+
     fn result<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        let sealed = || read_json(&self.scanner.folder().join(SEALED).join(key.hex()));
-        self.store.result(key).or_else(sealed)
+        read_json(&self.place.join("results").join(key.hex()))
+    }
+
+    fn names(&self, store: &Store, layer: &Digest) -> bool {
+        self.images.iter().filter_map(|digest| image::load(store, digest)).any(|image| image.parts().any(|part| part == layer))
     }
 }
 
 impl Facts for StoreFacts<'_> {
     fn step(&self, key: &Digest) -> Option<StepOutput> {
-        let output: StepOutput = self.result(key)?;
+        let sealed = || {
+            let sealed = self.scanner.sealed()?;
+            let output: StepOutput = sealed.result(key)?;
+            output.layer.as_ref().is_none_or(|layer| sealed.names(self.store, &layer.diff_id)).then_some(output)
+        };
+        let output: StepOutput = self.store.result(key).or_else(sealed)?;
         // A result whose layer was collected or lost is no result.
         output.layer.as_ref().is_none_or(|layer| self.store.layer(&layer.diff_id).is_some()).then_some(output)
     }
 
     fn image(&self, key: &Digest) -> Option<Image> {
-        let digest: Digest = self.result(key)?;
+        let sealed = || {
+            let sealed = self.scanner.sealed()?;
+            sealed.result(key).filter(|digest| sealed.images.contains(digest))
+        };
+        let digest: Digest = self.store.result(key).or_else(sealed)?;
         image::load(self.store, &digest)
     }
 

@@ -17,7 +17,7 @@ mod step;
 mod tell;
 mod view;
 
-pub use facts::{SEALED, StoreFacts};
+pub use facts::{Sealed, StoreFacts, sealed_place};
 pub use known::ScanCache;
 pub use rescue::Rescue;
 pub use run::helper;

@@ -3,6 +3,7 @@
 //! Owns ignore files; what files held when they were read last is `known`'s.
 
 use super::copy::digest_of;
+use super::facts::Sealed;
 use super::known::{Identity, ScanCache};
 use crate::model::{Digest, Name, Pattern, bounds, pattern_matches, text_of};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
@@ -26,6 +27,7 @@ pub struct Scanner {
     pub cache: ScanCache,
     /// Whether the cache holds what its file does not, or less.
     stale: bool,
+    sealed: Option<Sealed>,
 }
 
 impl Scanner {
@@ -72,7 +74,18 @@ impl Scanner {
         // Mostly nothing changed, and what was known is known.
         let same = same && archives.is_empty();
         let stale = !same && new.differs(&cache);
-        Self { folder: folder.to_owned(), trees, archives, cache: if same { cache } else { new }, stale }
+        Self { folder: folder.to_owned(), trees, archives, cache: if same { cache } else { new }, stale, sealed: None }
+    }
+
+    /// The same for a folder that came out of a bundle, with the results that came beside it.
+    #[must_use]
+    pub fn sealed_by(self, sealed: Option<Sealed>) -> Self {
+        Self { sealed, ..self }
+    }
+
+    /// The results that came with the folder's bundle, if it came out of one.
+    pub fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
     }
 
     /// Keeps what was read for the next time.

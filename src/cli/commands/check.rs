@@ -18,6 +18,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let found = apply::findings(&context.options)?;
     let diagnostics = &found.loaded.diagnostics;
     let failed = has_errors(diagnostics);
+    if context.options.folder.join(".stead").symlink_metadata().is_ok() {
+        context.ui.warn("the folder .stead is ignored: results of builds are kept by the installation, not by a project");
+    }
     if arguments.json {
         context
             .ui
