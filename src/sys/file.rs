@@ -165,6 +165,21 @@ pub fn open_plain(folder: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io
     Ok(nix::fcntl::openat2(folder, &relative(path.as_ref()), how)?)
 }
 
+/// Opens an absolute path on which no link may stand, not even as its last part.
+///
+/// # Errors
+/// Those of `openat2(2)`; a link, which is told.
+pub fn open_without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(if flags.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o640) } else { Mode::empty() })
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how).map_err(|error| match error {
+        nix::errno::Errno::ELOOP => io::Error::other("a link stands on its path that was not there when it was looked at"),
+        error => error.into(),
+    })
+}
+
 /// Removes an empty folder or an empty file beneath a root; what is anything else stays, and what is behind
 /// a link is not looked at.
 ///
