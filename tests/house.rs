@@ -90,3 +90,28 @@ fn generated_files_are_up_to_date() {
         assert!(there == text, "{path} is out of date: cargo run -- schema [--reference] > {path}");
     }
 }
+
+#[test]
+fn only_the_ui_writes_to_the_standard_streams() {
+    // Terminals and archives, which are no text of ours; a warning without the ui is made visible there.
+    let others = [
+        "src/cli/relay.rs",
+        "src/cli/commands/exec.rs",
+        "src/cli/commands/run.rs",
+        "src/cli/commands/build.rs",
+        "src/cli/commands/oci/run.rs",
+        "src/cli/commands/image.rs",
+        "src/cli/commands/files.rs",
+        "src/oci/mod.rs",
+    ];
+    let mut files = Vec::new();
+    visit(Path::new("src"), &mut files);
+    let writes = |text: &str| text.contains("io::stdout()") || text.contains("io::stderr()") || text.contains("\\u{1b}[");
+    let found: Vec<&String> = files
+        .iter()
+        .filter(|(path, text)| writes(text.split("mod tests").next().unwrap_or_default()) && !path.starts_with("src/cli/ui/"))
+        .map(|(path, _)| path)
+        .filter(|path| !others.contains(&path.as_str()))
+        .collect();
+    assert!(found.is_empty(), "what others wrote must go through `Ui`: {found:?}");
+}

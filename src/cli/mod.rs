@@ -98,6 +98,7 @@ impl Context {
     fn load(&self, remember: bool) -> Outcome<LoadedProject> {
         match apply::load(&self.options, remember) {
             Ok(loaded) => {
+                self.ui.keep_private(&loaded.project.variables);
                 self.ui.diagnostics(&loaded.warnings, &loaded.files);
                 Ok(loaded)
             }

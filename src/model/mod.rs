@@ -21,6 +21,7 @@ mod shown;
 mod size;
 mod subnet;
 mod text;
+mod visible;
 
 pub use bounds::Amount;
 pub use budget::{Budget, Excess, Floor};
@@ -38,3 +39,4 @@ pub use shown::shown;
 pub use size::Size;
 pub use subnet::Subnet;
 pub use text::text_of;
+pub use visible::{is_unseen, visible, visible_json, visible_line};

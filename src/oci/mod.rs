@@ -77,7 +77,7 @@ pub fn delete(container: &Container, force: bool) -> Outcome<()> {
 
 /// Tells what is no failure.
 fn warn(message: &str) {
-    let _ = writeln!(std::io::stderr(), "warning: {message}");
+    let _ = writeln!(std::io::stderr(), "warning: {}", crate::model::visible(message));
 }
 
 /// Stops every process of a container where it is, or lets them go on.

@@ -10,7 +10,7 @@ use super::trust::{self, widenings};
 use crate::lock::Lock;
 use crate::lock::remotes;
 use crate::model::{Fault, Name, Outcome};
-use crate::spec::{MountSource, Places, Project, Step};
+use crate::spec::{MountSource, Places, Project, Step, without_values};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -197,6 +197,11 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether a value holds one that came from the caller's environment: it may be a password.
+    fn is_private(&self, text: &str) -> bool {
+        without_values(&self.project.variables, text) != text
+    }
+
     fn at(&self, path: &str, text: impl Into<String>) -> Cause {
         Cause { text: text.into(), place: self.places.of(path).cloned() }
     }
@@ -355,7 +360,9 @@ impl Planner<'_> {
         changed
             .map(|path| {
                 let text = match (record.settings.get(path), now.get(path)) {
-                    (Some(old), Some(new)) if path != "healthcheck" => format!("{path} {:?} → {:?}", shown(old), shown(new)),
+                    (Some(old), Some(new)) if path != "healthcheck" && !self.is_private(new) => {
+                        format!("{path} {:?} → {:?}", shown(old), shown(new))
+                    }
                     (None, _) => format!("{path} is new"),
                     (_, None) => format!("{path} is gone"),
                     _ => format!("{path} changed"),
@@ -548,7 +555,7 @@ impl Planner<'_> {
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
             // Lists and tables are no words for people.
-            (_, Some(old), Some(new)) if plain && !new.starts_with(['[', '{']) => {
+            (_, Some(old), Some(new)) if plain && !new.starts_with(['[', '{']) && !self.is_private(new) => {
                 format!("{key} {:?} → {:?}", shown(old), shown(new))
             }
             (_, None, Some(_)) => format!("{key} is new"),

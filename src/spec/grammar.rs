@@ -6,7 +6,7 @@
 use super::diagnose::{Diagnostic, Sink};
 use super::tree::{Entry, Tree, Value};
 use crate::model::bounds::PATTERN;
-use crate::model::{Name, Place, Size, Span, Subnet, nearest};
+use crate::model::{Name, Place, Size, Span, Subnet, is_unseen, nearest, visible_line};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -317,6 +317,10 @@ type Misfit = (String, Option<String>);
 pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
     match (kind, value) {
+        (Kind::Path, Value::Text(text)) if text.chars().any(is_unseen) => {
+            let message = format!("a path cannot have characters that nobody sees: \"{}\"", visible_line(text));
+            Err((message, Some("write it without them".into())))
+        }
         (_, Value::Text(text)) if text.contains("${") => Ok(()),
         (Kind::Text | Kind::Path | Kind::Pattern | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
             Err(("a NUL byte is not allowed".into(), None))

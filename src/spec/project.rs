@@ -18,6 +18,9 @@ pub struct Project {
     pub volumes: BTreeMap<Name, Volume>,
     pub secrets: BTreeMap<Name, String>,
     pub configs: BTreeMap<Name, ConfigSource>,
+    /// Variables of the caller's environment that parameters read, with what they were.
+    #[serde(default)]
+    pub variables: BTreeMap<String, Option<String>>,
 }
 
 impl Project {
@@ -47,6 +50,19 @@ impl Project {
             _ => None,
         })
     }
+}
+
+/// A shorter value is no secret, and would be found in every second word.
+const PRIVATE: usize = 4;
+
+/// Text with the name of a variable where its value stands: what came from the caller's environment may be a
+/// password, and plans are read in logs.
+pub fn without_values(variables: &BTreeMap<String, Option<String>>, text: &str) -> String {
+    let known = variables.iter().filter_map(|(name, value)| Some((value.as_deref()?, name)));
+    let mut all: Vec<(&str, &String)> = known.filter(|(value, _)| value.chars().count() >= PRIVATE).collect();
+    // The longer first: one may be a part of another.
+    all.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+    all.into_iter().fold(text.to_owned(), |text, (value, name)| text.replace(value, &format!("${{{name}}}")))
 }
 
 /// Where parts of a project were written: keys like `container.web.env.LANG`.
@@ -646,6 +662,18 @@ pub struct Log {
 pub struct LogDriver {
     pub name: String,
     pub address: Option<String>,
+}
+
+impl LogDriver {
+    /// The file or socket of the host that it writes to, if that is what its address names.
+    pub fn path(&self) -> Option<&str> {
+        let address = self.address.as_deref();
+        match self.name.as_str() {
+            "json-file" => Some(address.unwrap_or("logs.json")),
+            "syslog" => address.map(|text| text.strip_prefix("unix://").unwrap_or(text)).filter(|text| text.starts_with('/')),
+            _ => None,
+        }
+    }
 }
 
 /// Namespaces that are the host's.

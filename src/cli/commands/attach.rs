@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let typed = attached.terminal.as_ref().filter(|_| std::io::stdin().is_terminal());
     if let Some(terminal) = typed {
         if !relay(terminal, &attached.stream, None, &keys)? {
-            context.ui.say(&format!("left {name} running"));
+            context.ui.say(format!("left {name} running"));
             return Ok(0);
         }
     } else {

@@ -14,6 +14,6 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let mut out = Vec::new();
     clap_complete::generate(arguments.shell, &mut command(), "stead", &mut out);
-    context.ui.result(&String::from_utf8_lossy(&out));
+    context.ui.result(String::from_utf8_lossy(&out).into_owned());
     Ok(0)
 }

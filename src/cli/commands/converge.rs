@@ -18,15 +18,16 @@ pub fn converge(loaded: &LoadedProject, options: &UpOptions, context: &Context, 
 /// Tells an outcome: failures with their last lines, then the table of what runs.
 pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, started: Instant) -> Outcome<u8> {
     for failure in &outcome.failures {
-        let name = Style::Bold.paint(&failure.container, context.ui.color_err);
-        context.ui.say(&format!("{} {name}: {}", Style::Bad.paint("failed:", context.ui.color_err), failure.why));
+        let color = context.ui.color_err;
+        let name = Style::Bold.paint(&failure.container, color);
+        context.ui.say(Style::Bad.paint("failed:", color) + " " + name + ": " + &failure.why);
         for line in &failure.last {
-            context.ui.say(&format!("    {line}"));
+            context.ui.say(format!("    {line}"));
         }
     }
     let table = ps::table(&ps::rows(&loaded.instance, ps::Which::Running), context.ui.color_out);
     if !table.is_empty() {
-        context.ui.result(&table);
+        context.ui.result(table);
     }
     if !outcome.failures.is_empty() {
         let names: Vec<&str> = outcome.failures.iter().map(|failure| failure.container.as_str()).collect();
@@ -38,6 +39,6 @@ pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, 
         });
     }
     let what = if outcome.changes.is_empty() { "nothing to do" } else { "up" };
-    context.ui.say(&Style::Dim.paint(&format!("{what} ({})", apply::since(started)), context.ui.color_err));
+    context.ui.say(Style::Dim.paint(format!("{what} ({})", apply::since(started)), context.ui.color_err));
     Ok(0)
 }

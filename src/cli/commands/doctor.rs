@@ -1,5 +1,5 @@
 use super::super::Context;
-use super::super::ui::Style;
+use super::super::ui::{Style, Text};
 use crate::debian::{Mirrors, Settings};
 use crate::model::Outcome;
 use crate::runtime;
@@ -20,16 +20,16 @@ struct Finding {
 
 pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
     let findings = findings(context);
-    let mut text = String::new();
+    let mut text = Text::default();
     for finding in &findings {
         let mark = if finding.well {
             Style::Good.paint("ok     ", context.ui.color_out)
         } else {
             Style::Bad.paint("missing", context.ui.color_out)
         };
-        text.push_str(&format!("{mark}  {:<12} {}\n", finding.what, finding.says));
+        text += mark + format!("  {:<12} {}\n", finding.what, finding.says);
     }
-    context.ui.result(&text);
+    context.ui.result(text);
     Ok(u8::from(findings.iter().any(|finding| !finding.well)))
 }
 
@@ -58,6 +58,7 @@ fn findings(context: &Context) -> Vec<Finding> {
         volumes: Default::default(),
         secrets: Default::default(),
         configs: Default::default(),
+        variables: Default::default(),
     };
     let mirror = Mirrors::find("bookworm", None, &mirrors, &Settings::for_folder(&context.options.folder));
     vec![

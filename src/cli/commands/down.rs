@@ -28,6 +28,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         0 => "nothing is up".to_owned(),
         count => format!("down: {count} removed ({})", apply::since(started)),
     };
-    context.ui.say(&Style::Dim.paint(&text, context.ui.color_err));
+    context.ui.say(Style::Dim.paint(text, context.ui.color_err));
     Ok(0)
 }

@@ -1,4 +1,4 @@
-use super::super::ui::Style;
+use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::model::Outcome;
 use crate::monitor::{Event, Events, now_ms};
@@ -37,8 +37,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
                     .iter()
                     .any(|name| event.name == *name || event.name.rsplit_once('-').is_some_and(|(base, _)| base == name));
             if meant && event.time >= since && until.is_none_or(|until| event.time <= until) {
-                let line = if arguments.json { serde_json::to_string(&event).unwrap_or_default() } else { line(&event, context) };
-                context.ui.result(&line);
+                if arguments.json {
+                    context.ui.json_line(&event);
+                } else {
+                    context.ui.result(line(&event, context));
+                }
             }
         }
         if over {
@@ -48,7 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     }
 }
 
-fn line(event: &Event, context: &Context) -> String {
+fn line(event: &Event, context: &Context) -> Text {
     let details: Vec<String> = event.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
     let style = match event.action.as_str() {
@@ -57,6 +60,7 @@ fn line(event: &Event, context: &Context) -> String {
         _ => Style::Change,
     };
     let color = context.ui.color_out;
-    let time = Style::Dim.paint(&moment::stamp(event.time).replace("000000Z", "Z"), color);
-    format!("{time} {} {} {}{details}", event.kind, style.paint(&event.action, color), event.name)
+    let time = Style::Dim.paint(moment::stamp(event.time).replace("000000Z", "Z"), color);
+    let action = style.paint(Text::line(&event.action), color);
+    time + " " + Text::line(&event.kind) + " " + action + " " + Text::line(&format!("{}{details}", event.name))
 }

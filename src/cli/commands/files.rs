@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use crate::apply::{self, Difference};
-use crate::model::{Context as _, Fault, Name, Outcome};
+use crate::model::{Context as _, Fault, Name, Outcome, visible_line};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -106,9 +106,11 @@ pub fn changes(arguments: &Changes, context: &Context) -> Outcome<u8> {
             .collect();
         context.ui.json(&serde_json::json!({ "version": 1, "changes": list }));
     } else {
-        let lines: Vec<String> =
-            found.iter().map(|(path, difference)| format!("{} {}", letter(difference), path.display())).collect();
-        context.ui.result(&lines.join("\n"));
+        let lines: Vec<String> = found
+            .iter()
+            .map(|(path, difference)| format!("{} {}", letter(difference), visible_line(&path.display().to_string())))
+            .collect();
+        context.ui.result(lines.join("\n"));
     }
     Ok(0)
 }
@@ -143,6 +145,6 @@ pub fn commit(arguments: &Commit, context: &Context) -> Outcome<u8> {
     let name = instance.find(&arguments.name)?;
     let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).exit(2))?;
     let made = apply::commit(&instance, &name, &image, &arguments.changes)?;
-    context.ui.result(&format!("{image} {}", made.digest));
+    context.ui.result(format!("{image} {}", made.digest));
     Ok(0)
 }

@@ -35,6 +35,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     }
     let verb = if arguments.dry_run { "would free" } else { "freed" };
     text.push_str(&format!("{verb} {} in {} objects\n", Size(done.bytes), done.removed));
-    context.ui.result(&text);
+    context.ui.result(text);
     Ok(0)
 }

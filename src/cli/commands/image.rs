@@ -3,7 +3,7 @@ use super::super::ui::{Style, Table};
 use crate::apply::{self, LoadedProject};
 use crate::build::describe;
 use crate::image;
-use crate::model::{Context as _, Fault, Name, Outcome, Size};
+use crate::model::{Context as _, Fault, Name, Outcome, Size, visible_line};
 use crate::plan::Image;
 use crate::store::Store;
 use clap::Subcommand;
@@ -138,7 +138,7 @@ fn history(text: &str, json: bool, context: &Context) -> Outcome<u8> {
     if json {
         context.ui.json(&serde_json::json!({ "version": 1, "layers": list }));
     } else {
-        context.ui.result(&table.text(context.ui.color_out));
+        context.ui.result(table.text(context.ui.color_out));
     }
     Ok(0)
 }
@@ -172,7 +172,7 @@ fn diff(before: &str, after: &str, json: bool, context: &Context) -> Outcome<u8>
         });
     }
     for one in &found.paths {
-        let path = one.path.display();
+        let path = visible_line(&one.path.display().to_string()).into_owned();
         lines.push(match (one.before, one.after) {
             (None, after) => format!("+ {path} {}", Size(after.unwrap_or(0))),
             (before, None) => format!("- {path} {}", Size(before.unwrap_or(0))),
@@ -183,7 +183,7 @@ fn diff(before: &str, after: &str, json: bool, context: &Context) -> Outcome<u8>
     if lines.is_empty() {
         context.ui.say("the images have the same files");
     } else {
-        context.ui.result(&lines.join("\n"));
+        context.ui.result(lines.join("\n"));
     }
     Ok(0)
 }
@@ -215,7 +215,7 @@ pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
     };
     let written = write().and_then(|()| std::fs::rename(&partial, path).doing(failed));
     written.inspect_err(|_| drop(std::fs::remove_file(&partial).or_else(|_| std::fs::remove_dir_all(&partial))))?;
-    context.ui.say(&format!("saved {} to {}", arguments.image, path.display()));
+    context.ui.say(format!("saved {} to {}", arguments.image, path.display()));
     Ok(0)
 }
 

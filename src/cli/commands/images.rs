@@ -1,5 +1,5 @@
 use super::super::Context;
-use super::super::ui::{Style, Table};
+use super::super::ui::{Style, Table, Text};
 use crate::apply;
 use crate::image;
 use crate::model::{Digest, Outcome, Size};
@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     }
     if arguments.tree {
         let all: Vec<Image> = store.list("images").iter().filter_map(|digest| image::load(&store, digest)).collect();
-        context.ui.result(&tree(&all, &names, context.ui.color_out));
+        context.ui.result(tree(&all, &names, context.ui.color_out));
         return Ok(0);
     }
     let mut table = Table::new(&["NAME", "IMAGE", "LAYERS", "SIZE"]);
@@ -53,13 +53,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "images": list }));
     } else if !table.is_empty() {
-        context.ui.result(&table.text(context.ui.color_out));
+        context.ui.result(table.text(context.ui.color_out));
     }
     Ok(0)
 }
 
 /// Images below those whose layers they have, with what each adds.
-fn tree(all: &[Image], names: &BTreeMap<Digest, Vec<String>>, color: bool) -> String {
+fn tree(all: &[Image], names: &BTreeMap<Digest, Vec<String>>, color: bool) -> Text {
     let stands_on = |upper: &Image, lower: &Image| {
         upper.layers.len() > lower.layers.len()
             && !lower.layers.is_empty()
@@ -70,7 +70,7 @@ fn tree(all: &[Image], names: &BTreeMap<Digest, Vec<String>>, color: bool) -> St
         below.max_by_key(|(_, other)| other.layers.len()).map(|(index, _)| index)
     };
     let parents: Vec<Option<usize>> = all.iter().map(parent).collect();
-    let mut out = String::new();
+    let mut out = Text::default();
     branch(all, names, &parents, None, "", &mut out, color);
     out
 }
@@ -81,7 +81,7 @@ fn branch(
     parents: &[Option<usize>],
     below: Option<usize>,
     margin: &str,
-    out: &mut String,
+    out: &mut Text,
     color: bool,
 ) {
     let mut children: Vec<usize> = (0..all.len()).filter(|index| parents[*index] == below).collect();
@@ -99,8 +99,9 @@ fn branch(
         let size = Size(own.iter().map(|layer| layer.size).sum());
         let plus = if below.is_some() { "+" } else { "" };
         let count = if own.len() == 1 { "1 layer".to_owned() } else { format!("{} layers", own.len()) };
-        let name = Style::Bold.paint(&shown(*index), color);
-        out.push_str(&format!("{margin}{knee}{name} {} {plus}{size} in {count}\n", image.digest.short(12)));
+        let name = Style::Bold.paint(Text::line(&shown(*index)), color);
+        *out += Text::from(format!("{margin}{knee}")) + name;
+        *out += format!(" {} {plus}{size} in {count}\n", image.digest.short(12));
         branch(all, names, parents, Some(*index), &format!("{margin}{further}"), out, color);
     }
 }

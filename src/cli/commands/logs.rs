@@ -1,4 +1,4 @@
-use super::super::ui::Style;
+use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::apply::Instance;
 use crate::model::{Digest, Outcome};
@@ -34,7 +34,7 @@ pub struct Arguments {
 
 /// One container's lines, the next one looked at already.
 struct Source {
-    prefix: String,
+    prefix: Text,
     tail: Tail,
     next: Option<Line>,
     /// The last piece printed ended no line.
@@ -59,8 +59,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             if let Some(count) = arguments.tail.as_ref().and_then(|count| count.parse().ok()) {
                 tail.skip_to_last(count);
             }
-            let prefix =
-                width.map_or_else(String::new, |width| color(name).paint(&format!("{name:width$} | "), context.ui.color_out));
+            let paint = |width| color(name).paint(Text::line(&format!("{name:width$} | ")), context.ui.color_out);
+            let prefix = width.map_or_else(Text::default, paint);
             Source { prefix, tail, next: None, open: false }
         })
         .collect();
@@ -71,11 +71,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
                 continue;
             }
             if until.as_ref().is_some_and(|until| line.time > *until) {
-                context.ui.result(&text);
+                context.ui.logged(&text);
                 return Ok(0);
             }
             if !source.open {
-                text.push_str(&source.prefix);
+                source.prefix.push_to(&mut text);
                 if arguments.timestamps {
                     text.push_str(&line.time);
                     text.push(' ');
@@ -92,7 +92,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             }
         }
         if !arguments.follow {
-            context.ui.result(&text);
+            context.ui.logged(&text);
             return Ok(0);
         }
         context.ui.raw(text.as_bytes());

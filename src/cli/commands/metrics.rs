@@ -108,7 +108,7 @@ pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
             });
         }
     }
-    context.ui.result(&text(&samples));
+    context.ui.result(text(&samples));
     Ok(0)
 }
 

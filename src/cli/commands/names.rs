@@ -58,13 +58,13 @@ pub struct Import {
 
 pub fn tag(arguments: &Tag, context: &Context) -> Outcome<u8> {
     let (reference, image) = apply::tag(&context.options.home, project(context)?.as_ref(), &arguments.image, &arguments.name)?;
-    context.ui.result(&format!("{reference} {}", image.digest));
+    context.ui.result(format!("{reference} {}", image.digest));
     Ok(0)
 }
 
 pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
     for (name, digest) in apply::untag(&context.options.home, &arguments.images)? {
-        context.ui.result(&format!("{name} {digest}"));
+        context.ui.result(format!("{name} {digest}"));
     }
     Ok(0)
 }
@@ -83,7 +83,7 @@ pub fn load(arguments: &Load, context: &Context) -> Outcome<u8> {
         }
     };
     for (name, image) in apply::load_archive(&context.options.home, &path, arguments.name.as_deref())? {
-        context.ui.result(&format!("{} {}", name.unwrap_or_else(|| "-".into()), image.digest));
+        context.ui.result(format!("{} {}", name.unwrap_or_else(|| "-".into()), image.digest));
     }
     Ok(0)
 }
@@ -99,6 +99,6 @@ pub fn import(arguments: &Import, context: &Context) -> Outcome<u8> {
     let made = apply::import(&context.options.home, from, &arguments.name, &config);
     shown.clear();
     let (reference, image) = made?;
-    context.ui.result(&format!("{reference} {}", image.digest));
+    context.ui.result(format!("{reference} {}", image.digest));
     Ok(0)
 }

@@ -36,6 +36,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         let what = arguments.port.as_ref().map_or_else(|| "no port".to_owned(), |port| format!("no port {port}"));
         return Err(Fault::new(format!("container {} publishes {what}", arguments.name)).hint("write: publish 8080 to=80"));
     }
-    context.ui.result(&lines.join("\n"));
+    context.ui.result(lines.join("\n"));
     Ok(0)
 }

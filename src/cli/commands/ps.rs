@@ -1,5 +1,5 @@
 use super::super::Context;
-use super::super::ui::{Style, Table};
+use super::super::ui::{Style, Table, Text};
 use crate::apply::{Instance, all_instances};
 use crate::model::Outcome;
 use crate::monitor::{Health, State, Status, now_ms};
@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     } else {
         let text =
             if arguments.projects { projects(&listed, context.ui.color_out) } else { table(&listed, context.ui.color_out) };
-        context.ui.result(&text);
+        context.ui.result(text);
     }
     Ok(0)
 }
@@ -134,7 +134,7 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
 }
 
 /// The table of one project's containers.
-pub fn table(rows: &[Row], color: bool) -> String {
+pub fn table(rows: &[Row], color: bool) -> Text {
     let mut table = Table::new(&["NAME", "IMAGE", "STATE", "HEALTH", "PORTS"]);
     for row in rows {
         table.row([
@@ -145,10 +145,10 @@ pub fn table(rows: &[Row], color: bool) -> String {
             (ports(row), None),
         ]);
     }
-    if table.is_empty() { String::new() } else { table.text(color) }
+    if table.is_empty() { Text::default() } else { table.text(color) }
 }
 
-fn projects(rows: &[Row], color: bool) -> String {
+fn projects(rows: &[Row], color: bool) -> Text {
     let mut table = Table::new(&["PROJECT", "NAME", "STATE", "HEALTH", "PORTS", "FOLDER"]);
     for row in rows {
         table.row([
@@ -160,7 +160,7 @@ fn projects(rows: &[Row], color: bool) -> String {
             (row.folder.clone(), Some(Style::Dim)),
         ]);
     }
-    if table.is_empty() { String::new() } else { table.text(color) }
+    if table.is_empty() { Text::default() } else { table.text(color) }
 }
 
 fn state(row: &Row) -> (String, Option<Style>) {

@@ -96,7 +96,7 @@ pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
         let built = apply::build_only(&loaded, &names, &options, &shown);
         shown.clear();
         for (name, image) in built? {
-            context.ui.result(&format!("{name} {}", image.digest));
+            context.ui.result(format!("{name} {}", image.digest));
         }
         return Ok(0);
     }
@@ -104,7 +104,7 @@ pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
         let pulled = apply::pull(&context.options.home, name, &shown);
         shown.clear();
         let (reference, image) = pulled?;
-        context.ui.result(&format!("{reference} {}", image.digest));
+        context.ui.result(format!("{reference} {}", image.digest));
     }
     Ok(0)
 }
@@ -157,10 +157,10 @@ fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, argu
     shown.clear();
     let (references, pushed) = pushed?;
     for reference in references {
-        context.ui.result(&format!("{reference} {}", pushed.digest));
+        context.ui.result(format!("{reference} {}", pushed.digest));
     }
     let (sent, all) = (pushed.sent, pushed.parts);
-    context.ui.say(&match all - sent {
+    context.ui.say(match all - sent {
         0 => format!("sent {all} parts"),
         _ if sent == 0 => format!("the registry had all {all} parts"),
         _ => format!("sent {sent} of {all} parts; the registry had the others"),
@@ -192,11 +192,11 @@ pub fn login(arguments: &Login, context: &Context) -> Outcome<u8> {
     shown.clear();
     let (host, kept) = done?;
     match kept {
-        Kept::Helper(name) => context.ui.say(&format!("logged in at {host}; docker-credential-{name} keeps the password")),
+        Kept::Helper(name) => context.ui.say(format!("logged in at {host}; docker-credential-{name} keeps the password")),
         Kept::File(path) => {
-            context.ui.say(&format!("logged in at {host}"));
+            context.ui.say(format!("logged in at {host}"));
             let text = format!("the password stands unencrypted in {}; a credential helper would keep it better", path.display());
-            context.ui.say(&format!("{} {text}", Style::Change.paint("warning:", context.ui.color_err)));
+            context.ui.warn(&text);
         }
     }
     Ok(0)
@@ -217,7 +217,7 @@ pub fn logout(arguments: &Logout, context: &Context) -> Outcome<u8> {
     if gone.is_empty() {
         return Err(Fault::new(format!("nobody is logged in at {host}")));
     }
-    context.ui.say(&format!("logged out at {host} ({})", gone.join(", ")));
+    context.ui.say(format!("logged out at {host} ({})", gone.join(", ")));
     Ok(0)
 }
 
@@ -245,7 +245,7 @@ pub fn search(arguments: &Search, context: &Context) -> Outcome<u8> {
     if table.is_empty() {
         context.ui.say("nothing has that in its name")
     } else {
-        context.ui.result(&table.text(context.ui.color_out))
+        context.ui.result(table.text(context.ui.color_out))
     }
     Ok(0)
 }

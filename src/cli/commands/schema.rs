@@ -13,6 +13,6 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    context.ui.result(&if arguments.reference { spec::reference() } else { spec::schema() });
+    context.ui.result(if arguments.reference { spec::reference() } else { spec::schema() });
     Ok(0)
 }

@@ -1,5 +1,5 @@
 use super::super::Context;
-use super::super::ui::{Style, Table};
+use super::super::ui::{Style, Table, Text};
 use super::containers::replicas;
 use crate::apply::Instance;
 use crate::model::{Outcome, Size};
@@ -61,13 +61,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             .collect();
         if arguments.json {
             let line = serde_json::json!({ "version": 1, "time": crate::monitor::now_ms(), "containers": readings });
-            context.ui.result(&line.to_string());
+            context.ui.json_line(&line);
         } else {
             let text = table(&readings, context.ui.color_out);
             if arguments.no_stream {
-                context.ui.result(&text);
+                context.ui.result(text);
             } else {
-                context.ui.screen(&text);
+                context.ui.screen(text);
             }
         }
         if arguments.no_stream || now.is_empty() {
@@ -112,7 +112,7 @@ pub fn host_memory() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-fn table(readings: &[Reading], color: bool) -> String {
+fn table(readings: &[Reading], color: bool) -> Text {
     let mut table = Table::new(&[
         "NAME",
         "CPU",

@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             ]);
         }
     }
-    context.ui.result(&table.text(context.ui.color_out));
+    context.ui.result(table.text(context.ui.color_out));
     Ok(0)
 }
 

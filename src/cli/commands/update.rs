@@ -1,5 +1,5 @@
 use super::super::Context;
-use super::super::ui::{Shown, Style};
+use super::super::ui::{Shown, Style, Text};
 use crate::apply;
 use crate::debian::{Downgrade, Update};
 use crate::lock::Lock;
@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     shown.clear();
     let (old, new) = updated?;
     let text = moves(&old, &new, context.ui.color_out);
-    context.ui.result(if text.is_empty() { "nothing moved\n" } else { &text });
+    context.ui.result(if text.is_empty() { "nothing moved\n".into() } else { text });
     Ok(0)
 }
 
@@ -71,28 +71,28 @@ fn check(loaded: &apply::LoadedProject, downgrade: Downgrade, context: &Context)
     };
     let changes = pinned(&old) != pinned(&new);
     let mut text = moves(&old, &new, context.ui.color_out);
-    text.push_str(&match packages.verified {
-        1 => "1 package is as its signed index has it\n".to_owned(),
-        count => format!("{count} packages are as their signed indexes have them\n"),
-    });
-    text.push_str(if changes { "stead.lock would change: type `stead update`\n" } else { "stead.lock would not change\n" });
-    context.ui.result(&text);
+    text += match packages.verified {
+        1 => Text::from("1 package is as its signed index has it\n"),
+        count => Text::line(&format!("{count} packages are as their signed indexes have them")) + "\n",
+    };
+    text += Text::from(if changes { "stead.lock would change: type `stead update`\n" } else { "stead.lock would not change\n" });
+    context.ui.result(text);
     Ok(u8::from(changes || !packages.wrong.is_empty()))
 }
 
 /// What moves from one lock to another, a line each.
-fn moves(old: &Lock, new: &Lock, color: bool) -> String {
+fn moves(old: &Lock, new: &Lock, color: bool) -> Text {
     let (old, new) = (versions(old), versions(new));
-    let mut text = String::new();
+    let mut text = Text::default();
     for (key @ (_, name), version) in &new {
         match old.get(key) {
             Some(before) if before == version => {}
-            Some(before) => text.push_str(&format!("{} {name} {before} → {version}\n", Style::Change.paint("~", color))),
-            None => text.push_str(&format!("{} {name} {version}\n", Style::Good.paint("+", color))),
+            Some(before) => text += Style::Change.paint("~", color) + Text::line(&format!(" {name} {before} → {version}")) + "\n",
+            None => text += Style::Good.paint("+", color) + Text::line(&format!(" {name} {version}")) + "\n",
         }
     }
     for ((_, name), version) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
-        text.push_str(&format!("{} {name} {version}\n", Style::Bad.paint("-", color)));
+        text += Style::Bad.paint("-", color) + Text::line(&format!(" {name} {version}")) + "\n";
     }
     text
 }

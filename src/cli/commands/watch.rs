@@ -1,5 +1,5 @@
 use super::super::Context;
-use super::super::ui::Style;
+use super::super::ui::{Style, Text};
 use crate::apply::{LoadedProject, UpOptions};
 use crate::model::Outcome;
 use crate::watch::{Watcher, sources};
@@ -29,12 +29,12 @@ pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> 
     drop(loaded);
     loop {
         watcher.watch(&wanted);
-        context.ui.say(&Style::Dim.paint("watching; interrupt to end (containers stay up)", context.ui.color_err));
+        context.ui.say(Style::Dim.paint("watching; interrupt to end (containers stay up)", context.ui.color_err));
         let changed = watcher.wait()?;
         let started = Instant::now();
         let shown: Vec<String> = changed.iter().take(3).map(|path| path.display().to_string()).collect();
         let more = if changed.len() > 3 { format!(" and {} more", changed.len() - 3) } else { String::new() };
-        context.ui.say(&format!("{}{more} changed", shown.join(", ")));
+        context.ui.say(Text::line(&format!("{}{more} changed", shown.join(", "))));
         let applied = context.settled(options).and_then(|loaded| {
             wanted = sources(&loaded, &context.options);
             super::converge::converge(&loaded, options, context, started)

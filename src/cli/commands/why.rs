@@ -1,6 +1,6 @@
 use super::super::Context;
 use crate::apply::{self, read_history};
-use crate::model::{Fault, Outcome};
+use crate::model::{Fault, Outcome, visible_line};
 use crate::plan::Change;
 
 /// Tells why something would be changed, or was changed last.
@@ -24,14 +24,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let planned = apply::plan_only(&loaded)?;
     let pending: Vec<&Change> = planned.plan.changes.iter().filter(meant).collect();
     if !pending.is_empty() {
-        context.ui.result(&format!("`up` would change {}:\n{}", arguments.name, causes(&pending)));
+        context.ui.result(format!("`up` would change {}:\n{}", arguments.name, causes(&pending)));
         return Ok(0);
     }
     for entry in read_history(&loaded.instance).iter().rev() {
         let changes: Vec<&Change> = entry.changes.iter().filter(meant).collect();
         if !changes.is_empty() {
             let at = crate::image::time_text(i64::try_from(entry.at / 1000).unwrap_or(0));
-            context.ui.result(&format!("`{}` at {at} changed {}:\n{}", entry.command, arguments.name, causes(&changes)));
+            context.ui.result(format!("`{}` at {at} changed {}:\n{}", entry.command, arguments.name, causes(&changes)));
             return Ok(0);
         }
     }
@@ -43,7 +43,7 @@ fn causes(changes: &[&Change]) -> String {
     lines
         .map(|(change, cause)| {
             let place = cause.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
-            format!("  {} ← {}{place}\n", change.name, cause.text)
+            format!("  {}\n", visible_line(&format!("{} ← {}{place}", change.name, cause.text)))
         })
         .collect()
 }

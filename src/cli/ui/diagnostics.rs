@@ -1,6 +1,7 @@
 //! How findings in project files look: miette's frames, one below the other.
 
-use crate::model::Place;
+use super::Text;
+use crate::model::{Place, visible, visible_line};
 use crate::spec::{Diagnostic, Severity};
 use miette::{Diagnostic as Report, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use std::collections::BTreeMap;
@@ -52,18 +53,61 @@ impl Report for Shown<'_> {
     }
 }
 
+/// A finding as it may be shown: nothing in it is obeyed by a terminal, and its places are those of the shown text.
+fn shown(found: &Diagnostic, files: &BTreeMap<String, String>) -> Diagnostic {
+    let place = |place: &Place| {
+        let before = |end: usize| {
+            let text = files.get(&place.file).and_then(|text| text.get(..end));
+            text.map_or(end, |text| visible(text).len())
+        };
+        let offset = before(place.offset);
+        let length = before(place.offset + place.length).saturating_sub(offset);
+        Place { file: visible_line(&place.file).into_owned(), offset, length, ..place.clone() }
+    };
+    Diagnostic {
+        code: found.code,
+        severity: found.severity,
+        message: visible(&found.message).into_owned(),
+        place: place(&found.place),
+        other: found.other.as_ref().map(|(other, says)| (place(other), visible(says).into_owned())),
+        help: found.help.as_ref().map(|help| visible(help).into_owned()),
+    }
+}
+
 /// All findings as one text.
-pub fn render(found: &[Diagnostic], files: &BTreeMap<String, String>, color: bool) -> String {
+pub fn render(found: &[Diagnostic], files: &BTreeMap<String, String>, color: bool) -> Text {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(1).with_links(false);
     let mut out = String::new();
-    for one in found {
-        let source = files.get(&one.place.file).map(|text| NamedSource::new(&one.place.file, text.clone()));
-        let _ = handler.render_report(&mut out, &Shown { found: one, source });
+    for original in found {
+        let one = shown(original, files);
+        let text = files.get(&original.place.file).map(|text| visible(text).into_owned());
+        let source = text.map(|text| NamedSource::new(&one.place.file, text));
+        let _ = handler.render_report(&mut out, &Shown { found: &one, source });
         if let Some((place, says)) = one.other.as_ref().filter(|(place, _)| place.file != one.place.file) {
             out.push_str(&format!("  {says}: {place}\n"));
         }
         out.push('\n');
     }
-    out
+    Text::safe(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_line_is_shown_and_still_pointed_at() {
+        let text = "a \u{1b}[2K\u{202e}b wrong\r\n";
+        let offset = text.find("wrong").unwrap();
+        let place = Place { file: "x\u{1b}.kdl".into(), line: 1, offset, length: 5 };
+        let found = [Diagnostic::error("x", place, "no\u{1b}[1A").help("h\u{9b}")];
+        let out = render(&found, &BTreeMap::from([("x\u{1b}.kdl".to_owned(), text.to_owned())]), false);
+        let out = out.as_safe();
+        assert!(!out.contains(['\u{1b}', '\u{202e}', '\u{9b}', '\r']), "{out}");
+        let (above, below) = out.split_once(" wrong\n").unwrap();
+        let line = above.rsplit('\n').next().unwrap();
+        let pointer = below.lines().next().unwrap();
+        assert_eq!(line.chars().count() + 1, pointer.chars().take_while(|c| !matches!(c, '─' | '┬')).count(), "{out}");
+    }
 }

@@ -1,19 +1,25 @@
 //! The one object through which all output goes: results to standard output, the rest to standard error.
+//!
+//! Whatever others wrote (a project file, an image, a server, a container's last words) is made visible when
+//! it becomes [`Text`]; only a container's own output, by [`Ui::raw`], goes out as it is.
 
 mod diagnostics;
 mod plan;
 mod progress;
 mod table;
+mod text;
 
 pub use plan::plan_text;
 pub use progress::Shown;
 pub use table::Table;
+pub use text::{Style, Text};
 
-use crate::model::Fault;
-use crate::spec::Diagnostic;
+use crate::model::{Fault, visible_json};
+use crate::spec::{Diagnostic, without_values};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Where output goes and how it looks there.
 #[derive(Clone, Debug)]
@@ -21,39 +27,8 @@ pub struct Ui {
     pub color_out: bool,
     pub color_err: bool,
     pub terminal_err: bool,
-}
-
-/// A colour; its meaning is always in the words, too.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Style {
-    Good,
-    Change,
-    Bad,
-    Dim,
-    Bold,
-    /// What widens trust.
-    Trust,
-    Cyan,
-    Blue,
-    Magenta,
-}
-
-impl Style {
-    /// Text in this style, if styles are wanted.
-    pub fn paint(self, text: &str, on: bool) -> String {
-        let code = match self {
-            Self::Good => "32",
-            Self::Change => "33",
-            Self::Bad => "31",
-            Self::Dim => "2",
-            Self::Bold => "1",
-            Self::Trust => "1;35",
-            Self::Cyan => "36",
-            Self::Blue => "34",
-            Self::Magenta => "35",
-        };
-        if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
+    /// Values of the caller's environment that a plan does not repeat, with their variables.
+    private: Arc<RwLock<BTreeMap<String, Option<String>>>>,
 }
 
 impl Ui {
@@ -67,81 +42,101 @@ impl Ui {
             color_out: wanted && (forced || std::io::stdout().is_terminal()),
             color_err: wanted && (forced || terminal_err),
             terminal_err,
+            private: Arc::default(),
         }
     }
 
+    /// Has the values of these variables kept out of plans and of what steps are called.
+    pub fn keep_private(&self, variables: &BTreeMap<String, Option<String>>) {
+        self.private.write().unwrap_or_else(PoisonError::into_inner).clone_from(variables);
+    }
+
+    /// Text with the variable's name where its value stands.
+    fn without_private(&self, text: &str) -> String {
+        without_values(&self.private.read().unwrap_or_else(PoisonError::into_inner), text)
+    }
+
     /// Prints a result.
-    pub fn result(&self, text: &str) {
+    pub fn result(&self, text: impl Into<Text>) {
+        self.line_out(text.into().bytes());
+    }
+
+    fn line_out(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
         // A reader that has seen enough closes the pipe: that is no error.
-        let _ = out.write_all(text.as_bytes());
-        if !text.ends_with('\n') && !text.is_empty() {
+        let _ = out.write_all(bytes);
+        if !bytes.ends_with(b"\n") && !bytes.is_empty() {
             let _ = out.write_all(b"\n");
         }
         let _ = out.flush();
     }
 
     /// Prints a result over the one before, on a terminal; one after the other elsewhere.
-    pub fn screen(&self, text: &str) {
+    pub fn screen(&self, text: impl Into<Text>) {
         if std::io::stdout().is_terminal() {
-            self.raw(format!("\u{1b}[H\u{1b}[J{text}").as_bytes());
+            self.raw(b"\x1b[H\x1b[J");
+            self.raw(text.into().bytes());
         } else {
             self.result(text);
         }
     }
 
-    /// Prints a part of a result, as it is.
+    /// Prints a part of a container's own output, as it is.
     pub fn raw(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
 
+    /// Prints the end of a container's own output, as it is.
+    pub fn logged(&self, text: &str) {
+        self.line_out(text.as_bytes());
+    }
+
     /// Prints a result for programs.
     pub fn json(&self, value: &impl Serialize) {
-        self.result(&serde_json::to_string_pretty(value).unwrap_or_default());
+        self.json_text(serde_json::to_string_pretty(value).unwrap_or_default());
+    }
+
+    /// Prints a result for programs on one line.
+    pub fn json_line(&self, value: &impl Serialize) {
+        self.json_text(serde_json::to_string(value).unwrap_or_default());
+    }
+
+    /// Prints what is JSON already.
+    pub fn json_text(&self, text: String) {
+        self.line_out(visible_json(text).as_bytes());
     }
 
     /// Says something that is no result. Nobody there to read it is no reason to stop half-way.
-    pub fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+    pub fn say(&self, text: impl Into<Text>) {
+        let _ = writeln!(std::io::stderr(), "{}", text.into().as_safe());
     }
 
     /// Warns.
     pub fn warn(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{} {}", Style::Change.paint("warning:", self.color_err), harmless(text));
+        self.say(Style::Change.paint("warning:", self.color_err) + " " + text);
     }
 
     /// Shows why a command failed, and what to do.
     pub fn fault(&self, fault: &Fault) {
         let mut source = std::error::Error::source(fault);
-        let first = harmless(&fault.to_string());
-        let _ = writeln!(std::io::stderr(), "{} {first}", Style::Bad.paint("error:", self.color_err));
+        self.say(Style::Bad.paint("error:", self.color_err) + " " + fault.to_string());
         while let Some(cause) = source {
-            let text = harmless(&cause.to_string());
+            let text = cause.to_string();
             let mut lines = text.lines();
-            let _ = writeln!(
-                std::io::stderr(),
-                "  {} {}",
-                Style::Dim.paint("because:", self.color_err),
-                lines.next().unwrap_or_default()
-            );
-            lines.for_each(|line| drop(writeln!(std::io::stderr(), "    {line}")));
+            self.say(Text::from("  ") + Style::Dim.paint("because:", self.color_err) + " " + lines.next().unwrap_or_default());
+            lines.for_each(|line| self.say(format!("    {line}")));
             source = cause.source();
         }
         if let Some(advice) = fault.advice() {
-            let _ = writeln!(std::io::stderr(), "  {} {}", Style::Good.paint("help:", self.color_err), harmless(advice));
+            self.say(Text::from("  ") + Style::Good.paint("help:", self.color_err) + " " + advice);
         }
     }
 
     /// Shows findings in project files, all in one report.
     pub fn diagnostics(&self, found: &[Diagnostic], files: &BTreeMap<String, String>) {
         if !found.is_empty() {
-            let _ = write!(std::io::stderr(), "{}", diagnostics::render(found, files, self.color_err));
+            let _ = write!(std::io::stderr(), "{}", diagnostics::render(found, files, self.color_err).as_safe());
         }
     }
-}
-
-/// Text of others, without what a terminal would obey.
-pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '?' } else { c }).collect()
 }

@@ -1,26 +1,25 @@
 //! How a plan looks: a line for each change, its causes behind it.
 
-use super::Style;
+use super::{Style, Text, Ui};
 use crate::plan::{Cause, Change, Kind, Plan, Symbol};
 
 /// A plan as text; empty when there is nothing to do.
-pub fn plan_text(plan: &Plan, color: bool) -> String {
+pub fn plan_text(plan: &Plan, ui: &Ui, color: bool) -> Text {
     if plan.changes.is_empty() {
-        return String::new();
+        return Text::default();
     }
-    let mut out = format!("{} {}\n", Style::Bold.paint(&plan.project, color), Style::Dim.paint(&plan.instance, color));
-    let width = plan.changes.iter().map(|change| title(change).chars().count()).max().unwrap_or(0);
-    for change in &plan.changes {
-        out.push_str(&line(change, width, color));
+    let private = |text: &str| Text::line(&ui.without_private(text));
+    let mut out = Style::Bold.paint(private(&plan.project), color) + " ";
+    out += Style::Dim.paint(Text::line(&plan.instance), color) + "\n";
+    let titles: Vec<Text> = plan.changes.iter().map(|change| private(&title(change))).collect();
+    let width = titles.iter().map(Text::width).max().unwrap_or(0);
+    for (change, title) in plan.changes.iter().zip(titles) {
+        let causes: Vec<Text> = change.causes.iter().map(|cause| private(&self::cause(cause))).collect();
+        out += line(change, title, causes, width, color);
     }
     let count = |symbol| plan.changes.iter().filter(|change| change.symbol == symbol).count();
-    out.push_str(&format!(
-        "{} to create, {} to change, {} to remove\n",
-        count(Symbol::Create),
-        count(Symbol::Change),
-        count(Symbol::Remove)
-    ));
-    out
+    let (new, other, gone) = (count(Symbol::Create), count(Symbol::Change), count(Symbol::Remove));
+    out + format!("{new} to create, {other} to change, {gone} to remove\n")
 }
 
 fn title(change: &Change) -> String {
@@ -38,33 +37,34 @@ fn title(change: &Change) -> String {
     format!("{kind}{gap}{}{detail}", change.name)
 }
 
-fn line(change: &Change, width: usize, color: bool) -> String {
+fn line(change: &Change, title: Text, causes: Vec<Text>, width: usize, color: bool) -> Text {
     let (symbol, style) = match change.symbol {
         Symbol::Create => ("+", Style::Good),
         Symbol::Change => ("~", Style::Change),
         Symbol::Remove => ("-", Style::Bad),
     };
-    let title = title(change);
-    let padding = " ".repeat(width - title.chars().count());
-    let mut causes = change.causes.iter().map(cause);
-    let first = causes.next().map_or_else(String::new, |text| format!("{padding}  ← {text}"));
-    let mut out = format!("  {} {title}{}\n", style.paint(symbol, color), Style::Dim.paint(&first, color));
-    let shown = 4;
-    let rest: Vec<String> = causes.collect();
-    for text in rest.iter().take(shown) {
-        out.push_str(&format!("    {}  {}\n", " ".repeat(width), Style::Dim.paint(&format!("← {text}"), color)));
+    let padding = " ".repeat(width - title.width());
+    let (shown, all) = (5, causes.len());
+    let mut causes = causes.into_iter().take(shown);
+    let first = causes.next().map_or_else(Text::default, |text| Text::from(padding) + "  ← " + text);
+    let mut out = Text::from("  ") + style.paint(symbol, color) + " " + title + Style::Dim.paint(first, color) + "\n";
+    let margin = format!("    {}  ", " ".repeat(width));
+    for text in causes {
+        out += Text::from(&margin) + Style::Dim.paint(Text::from("← ") + text, color) + "\n";
     }
-    if rest.len() > shown {
-        out.push_str(&format!(
-            "    {}  {}\n",
-            " ".repeat(width),
-            Style::Dim.paint(&format!("← and {} more", rest.len() - shown), color)
-        ));
+    if all > shown {
+        out += Text::from(&margin) + Style::Dim.paint(format!("← and {} more", all - shown), color) + "\n";
     }
     for mark in &change.trust {
-        out.push_str(&format!("    {}\n", Style::Trust.paint(&format!("! {}", self::cause(mark)), color)));
+        out += Text::from("    ") + mark_text(mark, color) + "\n";
     }
     out
+}
+
+/// A mark as it stands in a plan. What it says is never shortened: it is what somebody says yes to.
+pub fn mark_text(mark: &Cause, color: bool) -> Text {
+    let place = mark.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+    Style::Trust.paint(Text::from("! ") + Text::line(&format!("{}{place}", mark.text)), color)
 }
 
 fn cause(cause: &Cause) -> String {

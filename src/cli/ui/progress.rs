@@ -1,6 +1,6 @@
 //! Progress: one line that changes on a terminal (after 250 ms), finished steps as lines of their own.
 
-use super::{Style, Ui, plan_text};
+use super::{Style, Text, Ui, plan_text};
 use crate::apply::{Progress, Reporter};
 use crate::build::Event;
 use crate::model::{Name, Size};
@@ -54,10 +54,15 @@ impl Shown {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn lasting(&self, text: &str) {
+    fn lasting(&self, text: impl Into<Text>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clear();
         self.ui.say(text);
+    }
+
+    /// Text of others for a line, without the caller's own values.
+    fn private(&self, text: &str) -> Text {
+        Text::line(&self.ui.without_private(text))
     }
 
     fn passing(&self, text: &str) {
@@ -68,8 +73,8 @@ impl Shown {
         }
         state.last = now;
         state.line = true;
-        let text: String = text.chars().take(100).collect();
-        let _ = write!(std::io::stderr(), "\r\u{1b}[2K{}", Style::Dim.paint(&text, self.ui.color_err));
+        let text = Style::Dim.paint(Text::line(&self.ui.without_private(text)).cut(100), self.ui.color_err);
+        let _ = write!(std::io::stderr(), "\r\u{1b}[2K{}", text.as_safe());
     }
 }
 
@@ -85,7 +90,7 @@ impl Reporter for Shown {
     fn report(&self, progress: Progress) {
         let color = self.ui.color_err;
         match progress {
-            Progress::Planned(plan) if self.plan => self.lasting(plan_text(&plan, color).trim_end()),
+            Progress::Planned(plan) if self.plan => self.lasting(plan_text(&plan, &self.ui, color).trimmed()),
             Progress::Planned(_) => {}
             Progress::Resolving => self.passing("resolving …"),
             Progress::Resolved { packages, images, remotes } => {
@@ -93,7 +98,7 @@ impl Reporter for Shown {
                 let counted = |(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
                 let parts: Vec<String> = kinds.into_iter().filter(|(count, _)| *count > 0).map(counted).collect();
                 if !parts.is_empty() {
-                    self.lasting(&format!("locked {} in stead.lock", parts.join(", ")));
+                    self.lasting(format!("locked {} in stead.lock", parts.join(", ")));
                 }
             }
             Progress::Download { done, total } if done < total => {
@@ -103,14 +108,12 @@ impl Reporter for Shown {
             Progress::Build(Event::Started { image, step, .. }) => self.passing(&format!("{image}: {step} …")),
             Progress::Why { image, step, cause } => {
                 let place = cause.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
-                self.lasting(&format!("{image}: {step}\n    {}", Style::Dim.paint(&format!("← {}{place}", cause.text), color)));
+                let cause = Style::Dim.paint(self.private(&format!("← {}{place}", cause.text)), color);
+                self.lasting(self.private(&format!("{image}: {step}")) + "\n    " + cause);
             }
             Progress::Build(Event::Finished { image, step, millis, .. }) => {
-                self.lasting(&format!(
-                    "{} {image}: {step} {}",
-                    Style::Good.paint("built", color),
-                    Style::Dim.paint(&format!("{millis} ms"), color)
-                ));
+                let what = self.private(&format!(" {image}: {step} "));
+                self.lasting(Style::Good.paint("built", color) + what + Style::Dim.paint(format!("{millis} ms"), color));
             }
             Progress::Build(Event::Failed { image }) => {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,10 +121,8 @@ impl Reporter for Shown {
             }
             Progress::Build(Event::Output { image, line }) => self.passing(&format!("{image}: {line}")),
             Progress::Build(Event::Skipped { image, packages }) => {
-                self.lasting(
-                    &Style::Dim
-                        .paint(&format!("{image}: scripts not run, nothing stands in for them: {}", packages.join(" ")), color),
-                );
+                let text = format!("{image}: scripts not run, nothing stands in for them: {}", packages.join(" "));
+                self.lasting(Style::Dim.paint(text, color));
             }
             Progress::Container { name, what } => {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,21 +1,21 @@
 //! Tables: columns as wide as their widest cell, two spaces between them.
 
-use super::Style;
+use super::{Style, Text};
 
 /// A table under construction.
 #[derive(Default)]
 pub struct Table {
-    rows: Vec<Vec<(String, Option<Style>)>>,
+    rows: Vec<Vec<(Text, Option<Style>)>>,
 }
 
 impl Table {
     pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|heading| ((*heading).to_owned(), Some(Style::Dim))).collect()] }
+        Self { rows: vec![headings.iter().map(|heading| ((*heading).into(), Some(Style::Dim))).collect()] }
     }
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [(String, Option<Style>); N]) {
-        self.rows.push(cells.map(|(text, style)| (super::harmless(&text).replace(['\n', '\t'], " "), style)).into());
+        self.rows.push(cells.map(|(text, style)| (Text::line(&text.replace(['\n', '\t'], " ")), style)).into());
     }
 
     /// Whether only headings are there.
@@ -24,22 +24,20 @@ impl Table {
     }
 
     /// The table as text.
-    pub fn text(&self, color: bool) -> String {
+    pub fn text(&self, color: bool) -> Text {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count()).max().unwrap_or(0)
-        };
+        let width =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.width()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        let mut out = String::new();
+        let mut out = Text::default();
         for row in &self.rows {
-            let mut line = String::new();
+            let mut line = Text::default();
             for (column, (text, style)) in row.iter().enumerate() {
-                let padding = if column + 1 < row.len() { widths[column] - text.chars().count() + 2 } else { 0 };
-                line.push_str(&style.map_or_else(|| text.clone(), |style| style.paint(text, color)));
-                line.extend(std::iter::repeat_n(' ', padding));
+                let padding = if column + 1 < row.len() { widths[column] - text.width() + 2 } else { 0 };
+                line += style.map_or_else(|| text.clone(), |style| style.paint(text.clone(), color));
+                line += " ".repeat(padding);
             }
-            out.push_str(line.trim_end());
-            out.push('\n');
+            out += line.trimmed() + "\n";
         }
         out
     }

@@ -31,7 +31,10 @@ pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut S
     }
     let mut decoder =
         Decoder { sink, places: Places::default(), images: Vec::new(), dockerfiles: Vec::new(), outside: Vec::new() };
-    let project = decoder.project(file, &assembled.nodes);
+    let mut project = decoder.project(file, &assembled.nodes);
+    if let Some(project) = &mut project {
+        project.variables.clone_from(&assembled.env);
+    }
     (project, decoder.places, decoder.dockerfiles)
 }
 
@@ -73,6 +76,11 @@ impl Decoder<'_> {
         };
         self.images = nodes.iter().filter(|node| node.name == "image").filter_map(Tree::text).collect();
         self.places.0.insert("project".into(), head.place.clone());
+        for node in nodes.iter().filter(|node| node.name == "param") {
+            if let Some(variable) = node.prop_text("env") {
+                self.places.0.insert(format!("variable.{variable}"), node.place.clone());
+            }
+        }
         let mut mirrors = Vec::new();
         for (index, node) in nodes.iter().filter(|node| node.name == "mirror").enumerate() {
             self.places.0.insert(format!("mirror.{index}"), node.place.clone());
@@ -89,6 +97,7 @@ impl Decoder<'_> {
             secrets: self.named(nodes, "secret", |_, node, _| node.prop_text("file")),
             configs: self.named(nodes, "config", Self::config),
             mirrors,
+            variables: BTreeMap::new(),
             name: head.name()?,
         };
         for reference in &self.outside {

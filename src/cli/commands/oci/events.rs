@@ -15,7 +15,7 @@ pub fn run(container: &Container, once: bool, interval: &str, ui: &Ui) -> Outcom
     if container.status() == Status::Stopped {
         return Err(Fault::new(format!("container {} is not running", container.id)));
     }
-    ui.result(&oci::events(container));
+    ui.json_text(oci::events(container));
     Ok(0)
 }
 
@@ -26,11 +26,11 @@ fn watch(container: &Container, interval: Duration, ui: &Ui) -> Outcome<u8> {
     while container.status() != Status::Stopped {
         let now = kills();
         for _ in known..now {
-            ui.result(&format!(r#"{{"type":"oom","id":{}}}"#, json!(container.id)));
+            ui.json_text(format!(r#"{{"type":"oom","id":{}}}"#, json!(container.id)));
         }
         known = now;
         if Instant::now() >= next {
-            ui.result(&oci::events(container));
+            ui.json_text(oci::events(container));
             next += interval;
         }
         std::thread::sleep(interval.min(Duration::from_millis(100)));

@@ -7,10 +7,10 @@ use crate::oci::{Container, Status};
 /// Prints containers.
 pub fn containers(all: &[Container], format: &str, quiet: bool, ui: &Ui) {
     if quiet {
-        ui.result(&all.iter().map(|container| container.id.as_str()).collect::<Vec<_>>().join("\n"));
+        ui.result(all.iter().map(|container| container.id.as_str()).collect::<Vec<_>>().join("\n"));
     } else if format == "json" {
         let states: Vec<_> = all.iter().map(|container| container.state(container.status())).collect();
-        ui.result(&if states.is_empty() { "null".into() } else { serde_json::to_string(&states).unwrap_or_default() });
+        ui.json_text(if states.is_empty() { "null".into() } else { serde_json::to_string(&states).unwrap_or_default() });
     } else {
         let mut table = Table::new(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
         for container in all {
@@ -26,7 +26,7 @@ pub fn containers(all: &[Container], format: &str, quiet: bool, ui: &Ui) {
                 ("root".into(), None),
             ]);
         }
-        ui.result(&table.text(false));
+        ui.result(table.text(false));
     }
 }
 

@@ -170,7 +170,7 @@ pub fn main(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
             if let Some(path) = &arguments.log {
                 log(path, &arguments.log_format, &message);
             }
-            ui.say(&format!("error: {message}"));
+            ui.say(format!("error: {message}"));
             ExitCode::from(fault.code())
         }
     }
@@ -188,7 +188,7 @@ fn log(path: &Path, format: &str, message: &str) {
 
 fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
     if arguments.version {
-        ui.result(&format!("stead version {}\nspec: {SPECIFICATION}", env!("CARGO_PKG_VERSION")));
+        ui.result(format!("stead version {}\nspec: {SPECIFICATION}", env!("CARGO_PKG_VERSION")));
         return Ok(0);
     }
     if let Some(path) = &arguments.log {
@@ -236,9 +236,9 @@ fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
         Command::Ps { format, id, options } => {
             let pids = load(id)?.processes();
             if format == "json" {
-                ui.result(&json!(pids).to_string());
+                ui.json_line(&json!(pids));
             } else {
-                ui.result(&list::processes(&pids, options)?);
+                ui.result(list::processes(&pids, options)?);
             }
             Ok(0)
         }

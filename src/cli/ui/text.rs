@@ -1,0 +1,140 @@
+//! What may be printed: text that is safe on a terminal, and its styles.
+//!
+//! Text of others becomes [`Text`] only by being made visible; styles are added after that. Nothing turns a
+//! `Text` back into a string outside of this room, so what is printed went through here exactly once.
+
+use crate::model::{visible, visible_line};
+use std::borrow::Cow;
+use std::ops::{Add, AddAssign};
+
+/// Text that a terminal shows and does not obey, but for the styles that this program gave it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Text(String);
+
+/// A colour; its meaning is always in the words, too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    Good,
+    Change,
+    Bad,
+    Dim,
+    Bold,
+    /// What widens trust.
+    Trust,
+    Cyan,
+    Blue,
+    Magenta,
+}
+
+impl Style {
+    /// Text in this style, if styles are wanted.
+    pub fn paint(self, text: impl Into<Text>, on: bool) -> Text {
+        let code = match self {
+            Self::Good => "32",
+            Self::Change => "33",
+            Self::Bad => "31",
+            Self::Dim => "2",
+            Self::Bold => "1",
+            Self::Trust => "1;35",
+            Self::Cyan => "36",
+            Self::Blue => "34",
+            Self::Magenta => "35",
+        };
+        let text = text.into();
+        if on { Text(format!("\u{1b}[{code}m{}\u{1b}[0m", text.0)) } else { text }
+    }
+}
+
+impl Text {
+    /// Text of others that must not begin a line of its own: a name, a path, a command.
+    pub fn line(text: &str) -> Self {
+        Self(visible_line(text).into_owned())
+    }
+
+    /// What was made safe already, piece by piece.
+    pub(super) const fn safe(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    pub(super) fn as_safe(&self) -> &str {
+        &self.0
+    }
+
+    /// Adds it to a container's own output, which goes out as it is.
+    pub fn push_to(&self, output: &mut String) {
+        output.push_str(&self.0);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same without what is white at its end.
+    pub fn trimmed(self) -> Self {
+        Self(self.0.trim_end().to_owned())
+    }
+
+    /// Columns that it takes, if it has no style.
+    pub fn width(&self) -> usize {
+        self.0.chars().count()
+    }
+
+    /// No more than so many characters of a text without style.
+    pub fn cut(self, width: usize) -> Self {
+        if self.width() <= width { self } else { Self(self.0.chars().take(width).collect()) }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(visible(text).into_owned())
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        match visible(&text) {
+            Cow::Borrowed(_) => Self(text),
+            Cow::Owned(shown) => Self(shown),
+        }
+    }
+}
+
+impl From<&String> for Text {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl<T: Into<Self>> Add<T> for Text {
+    type Output = Self;
+
+    fn add(mut self, other: T) -> Self {
+        self += other;
+        self
+    }
+}
+
+impl<T: Into<Self>> AddAssign<T> for Text {
+    fn add_assign(&mut self, other: T) {
+        self.0.push_str(&other.into().0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn styles_are_added_after_what_others_wrote_was_made_visible() {
+        let hostile = "x\u{1b}[2K";
+        let text = Style::Bad.paint(hostile, true) + " " + Text::line("a\nb") + hostile;
+        assert_eq!(text.as_safe(), "\u{1b}[31mx\\u{1b}[2K\u{1b}[0m a\\nbx\\u{1b}[2K");
+        assert_eq!(Style::Bad.paint("x", false).as_safe(), "x");
+        assert_eq!(Text::from("abc").cut(2).as_safe(), "ab");
+    }
+}
