@@ -83,7 +83,8 @@ impl Maker<'_> {
                 bind(&source, Propagation::Private)?
             }
             MountSource::Bind(path) => {
-                let source = self.instance.folder.join(path);
+                // What was looked at, and allowed, is what is mounted, at every start.
+                let source = self.observation.observed.lead(path).path;
                 if mount.create && !source.exists() {
                     std::fs::create_dir_all(&source).doing(|| format!("cannot make {}", source.display()))?;
                 }
@@ -91,7 +92,7 @@ impl Maker<'_> {
                     return Err(Fault::new(format!("there is no {} to mount at {}", source.display(), mount.to))
                         .hint("make it, or write create=#true"));
                 }
-                bind(&source, mount.propagation)?
+                MountKind::Bind { source, subpath, propagation: mount.propagation }
             }
             MountSource::Image(name) => {
                 let image = self.images.get(name).ok_or_else(|| Fault::new(format!("the image {name} is not built")))?;
@@ -134,6 +135,8 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         layers.push(empty);
     }
     let limits = &one.spec.limits;
+    let observed = &maker.observation.observed;
+    let devices: Vec<(PathBuf, &String)> = one.spec.devices.iter().map(|(source, to)| (observed.lead(source).path, to)).collect();
     let spec = Spec {
         hostname: hosts::hostname(one),
         layers,
@@ -144,7 +147,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         process: process(one, image),
         mounts,
         files: files(one),
-        devices: devices(one)?,
+        devices: devices.iter().map(|(source, to)| (source.clone(), to.into())).collect(),
         sysctls: one.spec.sysctls.clone(),
         shm: limits.shm.unwrap_or(Size::mib(64)),
         network: net(instance, one),
@@ -155,7 +158,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         cgroup: CgroupSpec {
             path: instance.cgroup(&one.name),
             limits: limits.clone(),
-            devices: one.spec.devices.iter().map(|(source, _)| source.into()).collect(),
+            devices: devices.iter().map(|(source, _)| source.clone()).collect(),
             all_devices: one.spec.security.privileged,
         },
     };
@@ -192,15 +195,6 @@ fn digests(maker: &Maker, one: &Desired, image: &Image) -> Vec<Digest> {
         _ => None,
     });
     std::iter::once(image).chain(mounted).flat_map(Image::parts).copied().collect()
-}
-
-/// Devices as they are now: their names are often links.
-fn devices(one: &Desired) -> Outcome<Vec<(PathBuf, PathBuf)>> {
-    let resolve = |(source, to): &(String, String)| {
-        let real = std::fs::canonicalize(source);
-        Ok((real.doing(|| format!("container {}: cannot give it the device {source}", one.container))?, to.into()))
-    };
-    one.spec.devices.iter().map(resolve).collect()
 }
 
 /// The three files of /etc that are the container's own, in its folder.

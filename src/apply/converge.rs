@@ -367,12 +367,21 @@ impl<'a> Executor<'a> {
     /// Has lines sent on, if a container names where to.
     fn ship(&self) -> Result<()> {
         let instance = self.instance();
+        let run = instance.home.run.join(&instance.id);
+        let before = ship::told(&run).map(|told| told.targets).unwrap_or_default();
+        let observed = &self.observation.observed;
         let targets: BTreeMap<String, ship::Target> = self
             .planned
             .desired
             .values()
             .filter_map(|one| {
-                let driver = one.spec.log.driver.clone().filter(|driver| driver.name != "none")?;
+                // A container that is not as the file says yet keeps what was said, and allowed, of it before.
+                if self.record.containers.get(&one.name).is_none_or(|record| record.aspects != one.aspects) {
+                    return before.get(&one.name).map(|target| (one.name.clone(), target.clone()));
+                }
+                let mut driver = one.spec.log.driver.clone().filter(|driver| driver.name != "none")?;
+                let path = driver.path().map(|path| observed.lead(path).path.display().to_string());
+                driver.address = path.or(driver.address);
                 let target = ship::Target {
                     container: one.name.clone(),
                     image: one.image_name.to_string(),
@@ -383,7 +392,6 @@ impl<'a> Executor<'a> {
                 Some((one.name.clone(), target))
             })
             .collect();
-        let run = instance.home.run.join(&instance.id);
         if targets.is_empty() {
             ship::stop(&run);
             return Ok(());

@@ -1,5 +1,6 @@
 //! `up`: observe, plan, resolve, build, plan again, then hand the containers to `converge`.
 
+use super::consent;
 use super::converge::Executor;
 use super::crash::boundary;
 use super::down;
@@ -15,7 +16,7 @@ use crate::debian::Settings;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
 use crate::monitor::now_ms;
-use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Plan, Planned};
+use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Mark, Plan, Planned};
 use crate::spec::{Add, AddSource, Step};
 use crate::store::{Lease, Pin, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,9 +50,8 @@ fn make_plan(loaded: &LoadedProject, lock: &Lock, observation: &Observation, sto
 ///
 /// # Errors
 /// A plan that is no longer the plan; then as [`up`].
-pub fn apply_saved(loaded: &LoadedProject, saved: Plan, reporter: &dyn Reporter) -> Result<Outcome> {
-    let options = UpOptions { exactly: Some(saved), command: "apply".into(), ..UpOptions::default() };
-    up(loaded, &options, reporter)
+pub fn apply_saved(loaded: &LoadedProject, saved: Plan, options: UpOptions, reporter: &dyn Reporter) -> Result<Outcome> {
+    up(loaded, &UpOptions { exactly: Some(saved), ..options }, reporter)
 }
 
 /// Builds images, nothing else.
@@ -67,9 +67,28 @@ pub fn build_only(
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let lock = complete_lock(loaded, options, reporter)?;
-    let _queue = loaded.instance.lock()?;
     let lease = Mutex::new(Lease::open(&store)?);
-    let observation = observe(loaded)?;
+    let look = || -> Result<_> {
+        let observation = observe(loaded)?;
+        let marks = image_marks(loaded, &lock, names, &observation, &store);
+        Ok((observation, marks))
+    };
+    let mut queue = loaded.instance.lock()?;
+    let (mut observation, mut marks) = look()?;
+    loop {
+        let missing = consent::missing(&loaded.instance, &marks, &options.allow)?;
+        if missing.is_empty() {
+            break;
+        }
+        // Whoever is asked may take his time, and nobody else waits for him.
+        drop(queue);
+        consent::ask(&loaded.instance, &missing, &options.command, reporter)?;
+        queue = loaded.instance.lock()?;
+        (observation, marks) = look()?;
+    }
+    if !marks.is_empty() {
+        reporter.report(Progress::Marked(marks));
+    }
     let mut record = loaded.instance.record();
     record.project = loaded.project.name.to_string();
     record.folder = loaded.instance.folder.display().to_string();
@@ -90,18 +109,33 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
     store.prepare()?;
-    let _queue = instance.lock()?;
     let lease = Mutex::new(Lease::open(&store)?);
-    let mut observation = observe(loaded)?;
-    let mut lock = trusted(loaded, read_lock(instance)?)?;
-    let mut planned = make_plan(loaded, &lock, &observation, &store)?;
-    if let Some(saved) = &options.exactly
-        && planned.plan != *saved
-    {
-        return Err(Fault::new("the plan is out of date: the project, its lock or this machine changed since it was made")
-            .hint("make a new one with `stead plan --json`"));
+    let look = || -> Result<_> {
+        let observation = observe(loaded)?;
+        let lock = trusted(loaded, read_lock(instance)?)?;
+        let mut planned = make_plan(loaded, &lock, &observation, &store)?;
+        if let Some(saved) = &options.exactly
+            && planned.plan != *saved
+        {
+            return Err(Fault::new("the plan is out of date: the project, its lock or this machine changed since it was made")
+                .hint("make a new one with `stead plan --json`"));
+        }
+        only_these(&mut planned, &options.only, &observation.observed.record);
+        Ok((observation, lock, planned))
+    };
+    let mut queue = instance.lock()?;
+    let (mut observation, mut lock, mut planned) = look()?;
+    loop {
+        let missing = consent::missing(instance, marks(&planned), &options.allow)?;
+        if missing.is_empty() {
+            break;
+        }
+        // Whoever is asked may take his time, and nobody else waits for him.
+        drop(queue);
+        consent::ask(instance, &missing, &options.command, reporter)?;
+        queue = instance.lock()?;
+        (observation, lock, planned) = look()?;
     }
-    only_these(&mut planned, &options.only, &observation.observed.record);
     let mut record = observation.observed.record.clone();
     sweep(instance, &record)?;
     if planned.plan.changes.is_empty() {
@@ -126,6 +160,8 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         observation = observe_again(loaded, observation)?;
         planned = make_plan(loaded, &lock, &observation, &store)?;
         only_these(&mut planned, &options.only, &observation.observed.record);
+        // While it was built, a link may have been made to lead elsewhere.
+        consent::require(instance, marks(&planned), options, reporter)?;
         changes = merge(&changes, &planned.plan.changes);
     }
     observation.scanner.keep(&instance.scan_cache());
@@ -141,6 +177,25 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     history::add(instance, &Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() })?;
     result?;
     Ok(Outcome { changes, failures })
+}
+
+/// What carrying a plan out is trusted with.
+fn marks(planned: &Planned) -> impl Iterator<Item = &Mark> {
+    planned.plan.changes.iter().flat_map(|change| &change.trust)
+}
+
+/// What building images that are not built yet is trusted with.
+fn image_marks(
+    loaded: &LoadedProject,
+    lock: &Lock,
+    names: &BTreeSet<Name>,
+    observation: &Observation,
+    store: &Store,
+) -> Vec<Mark> {
+    let facts = StoreFacts { store, scanner: &observation.scanner };
+    let built = |name: &Name| matches!(plan::walk(&loaded.project, lock, name, &facts), plan::Walk::Built(_));
+    let pending = consent::with_needs(loaded, names).into_iter().filter(|name| !built(name));
+    pending.flat_map(|name| plan::of_image(&loaded.project, &loaded.places, &observation.observed, &name)).collect()
 }
 
 /// Leaves out of a plan what concerns containers that are not meant.

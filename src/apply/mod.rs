@@ -6,6 +6,7 @@
 
 mod bundle;
 mod change;
+mod consent;
 mod container;
 mod converge;
 mod crash;
@@ -17,6 +18,7 @@ mod firewall;
 mod history;
 mod hosts;
 mod instance;
+mod leads;
 mod look;
 mod loose;
 mod names;
@@ -31,6 +33,7 @@ mod verify;
 
 pub use bundle::{Bundled, bundle, is_bundle, look_into, taken_in, unbundle};
 pub use change::change;
+pub use consent::{Allowed, Answer, Question, agree, agree_images, allow, allowed, revoke};
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};
 pub use elsewhere::{import, load_archive, login, logout, pull, push, scratch_file, search, tag, untag};

@@ -1,6 +1,7 @@
 //! Looks at the machine: gathers what planning must know, and changes nothing.
 
 use super::instance::{Instance, all_instances};
+use super::leads::leads;
 use super::project::{LoadedProject, project_files};
 use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Digest, Fault, Name, Outcome, bounds, text_of};
@@ -94,6 +95,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
         profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
         env_files,
+        leads: leads(instance, project),
         record,
     };
     Ok(Observation { observed, scanner, contents, profiles })

@@ -1,5 +1,6 @@
 //! A container for one command: `stead run`. It is not on record and leaves nothing behind.
 
+use super::consent;
 use super::container::{Maker, bridges, prepare};
 use super::execute::{build_only, prepare_folders};
 use super::instance::Instance;
@@ -12,7 +13,7 @@ use crate::build::StoreFacts;
 use crate::model::{Fault, Name, Outcome, nearest};
 use crate::monitor::{Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network;
-use crate::plan::{self, Desired, Planned};
+use crate::plan::{self, Desired, Mark, Planned};
 use crate::runtime::{self, NetSpec, Running};
 use crate::spec::{Container, Project};
 use crate::store::{Lease, Store};
@@ -81,13 +82,16 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     prepare_folders(instance)?;
     let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Fault::new)?;
     let (project, image) = with_one_off(&loaded.project, name, wish, &own)?;
+    let full = format!("{own}-1");
     let mut planned = plan_with(loaded, &project, &store)?;
+    consent::require(instance, &marks(loaded, name, &planned, &full)?, options, reporter)?;
     if !planned.0.built.contains_key(&image) {
         build_only(loaded, &BTreeSet::from([image]), options, reporter)?;
         planned = plan_with(loaded, &project, &store)?;
+        // While it was built, a link may have been made to lead elsewhere.
+        consent::require(instance, &marks(loaded, name, &planned, &full)?, options, reporter)?;
     }
     let (planned, observation) = planned;
-    let full = format!("{own}-1");
     let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
     let mut lease = Lease::open(&store)?;
     if let Some(image) = &one.image {
@@ -113,6 +117,13 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
         _lock: lock,
         _lease: lease,
     })
+}
+
+/// What the container is trusted with, told as of the one that it is like: who allowed that allowed this.
+fn marks(loaded: &LoadedProject, name: &str, (planned, observation): &WithObservation, full: &str) -> Outcome<Vec<Mark>> {
+    let name = Name::parse(name).map_err(Fault::new)?;
+    let one = planned.desired.get(full).ok_or_else(|| Fault::new("the container was not planned"))?;
+    Ok(plan::of_container(&loaded.project, &loaded.places, &observation.observed, &name, &one.spec, &one.ports))
 }
 
 /// The project with one container more, and the image that it runs.

@@ -1,14 +1,17 @@
 //! What is asked of `up` and what it tells: to the command line, or to a test.
 
+use super::consent::{Answer, Question};
 use crate::build::Event;
 use crate::model::Name;
-use crate::plan::{Cause, Plan};
+use crate::plan::{Cause, Mark, MarkKind, Plan};
 use std::collections::BTreeSet;
 
 /// Something that happened while a plan was carried out.
 #[derive(Clone, Debug)]
 pub enum Progress {
     Planned(Plan),
+    /// What is about to be built or run is trusted with, where no plan is shown.
+    Marked(Vec<Mark>),
     Resolving,
     /// How much the lock pins.
     Resolved {
@@ -39,6 +42,11 @@ pub enum Progress {
 /// Where progress goes.
 pub trait Reporter: Sync {
     fn report(&self, progress: Progress);
+
+    /// Asks whoever is there for consent; by default nobody is.
+    fn consent(&self, _: &Question) -> Answer {
+        Answer::Nobody
+    }
 }
 
 /// How `up` is to behave.
@@ -58,6 +66,8 @@ pub struct UpOptions {
     pub ssh: bool,
     /// Tell why each step runs.
     pub why: bool,
+    /// Kinds of marks that are allowed this time, whatever was said before.
+    pub allow: BTreeSet<MarkKind>,
     /// What history calls it.
     pub command: String,
 }

@@ -1,5 +1,6 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
+use super::consent;
 use super::elsewhere::{Ask, resolve, signer, watched};
 use super::project::{LoadedProject, project_files, read_lock};
 use super::report::{Progress, Reporter, UpOptions};
@@ -9,6 +10,7 @@ use crate::git;
 use crate::image::PublicKey;
 use crate::lock::{self, Foreign, Lock, remotes};
 use crate::model::{Context, Digest, Fault, Outcome, bounds};
+use crate::plan::{Mark, Observed, of_repository};
 use crate::registry;
 use crate::spec::{AddSource, GitSource};
 use crate::store::{Lease, Store};
@@ -25,9 +27,10 @@ pub fn update_lock(
     loaded: &LoadedProject,
     update: &Update,
     downgrade: Downgrade,
+    options: &UpOptions,
     reporter: &dyn Reporter,
 ) -> Outcome<(Lock, Lock)> {
-    let (old, new) = resolved(loaded, update, downgrade, reporter)?;
+    let (old, new) = resolved(loaded, update, downgrade, options, reporter)?;
     write(loaded, &old, &new)?;
     let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
     reporter.report(Progress::Resolved { packages, images: new.images.len(), remotes: new.remotes.len() });
@@ -35,10 +38,17 @@ pub fn update_lock(
 }
 
 /// The lock as it is, and as an update would make it.
-fn resolved(loaded: &LoadedProject, update: &Update, downgrade: Downgrade, reporter: &dyn Reporter) -> Outcome<(Lock, Lock)> {
+fn resolved(
+    loaded: &LoadedProject,
+    update: &Update,
+    downgrade: Downgrade,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Outcome<(Lock, Lock)> {
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let old = read_lock(&loaded.instance)?;
+    may_use_keys(loaded, update, &old, options, reporter)?;
     reporter.report(Progress::Resolving);
     let settings = Settings::for_folder(&loaded.instance.folder);
     let wanted = debian::Wanted { project: &loaded.project, places: &loaded.places, lock: &old, update, downgrade };
@@ -62,13 +72,18 @@ pub struct CheckedLock {
 ///
 /// # Errors
 /// A lock that names what the project does not; what cannot be fetched, verified or satisfied, or would go back.
-pub fn check_lock(loaded: &LoadedProject, downgrade: Downgrade, reporter: &dyn Reporter) -> Outcome<CheckedLock> {
+pub fn check_lock(
+    loaded: &LoadedProject,
+    downgrade: Downgrade,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Outcome<CheckedLock> {
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     let settings = Settings::for_folder(&loaded.instance.folder);
     let packages = debian::check(&loaded.project, &lock, &store, &settings)?;
-    let (old, new) = resolved(loaded, &Update::All, downgrade, reporter)?;
+    let (old, new) = resolved(loaded, &Update::All, downgrade, options, reporter)?;
     Ok(CheckedLock { packages, old, new })
 }
 
@@ -172,6 +187,21 @@ fn refuse(loaded: &LoadedProject, foreign: &Foreign) -> Fault {
     ))
 }
 
+/// Makes sure that the user's keys may be used for the repositories that will be asked.
+fn may_use_keys(
+    loaded: &LoadedProject,
+    update: &Update,
+    lock: &Lock,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Outcome<()> {
+    let observed = Observed::default();
+    let asked = remotes(&loaded.project).filter(|(_, _, _, unknown)| moves(update, unknown, lock.remotes.contains_key(unknown)));
+    let marks: Vec<Mark> =
+        asked.flat_map(|(image, step, ..)| of_repository(&loaded.project, &loaded.places, &observed, image, step)).collect();
+    consent::require(&loaded.instance, &marks, options, reporter)
+}
+
 /// Files and repositories of the web whose content the project does not pin itself.
 fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Store) -> Outcome<()> {
     for (image, index, add, unknown) in remotes(&loaded.project) {
@@ -224,7 +254,7 @@ pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn
             return Err(Fault::new(format!("{what}, and --offline forbids fetching what that takes"))
                 .hint("run it once without --offline"));
         }
-        lock = update_lock(loaded, &Update::Missing, Downgrade::Refused, reporter)?.1;
+        lock = update_lock(loaded, &Update::Missing, Downgrade::Refused, options, reporter)?.1;
     }
     if let Some(epoch) = options.epoch {
         lock.epoch = epoch;

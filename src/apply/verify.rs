@@ -4,9 +4,11 @@
 //! memory where there is one, made in another order, with other owners, times and permissions of
 //! folders, and runs on one core with another locale, time zone and umask.
 
+use super::consent;
 use super::look::{PathChange, compare_in};
 use super::observe::observe;
 use super::project::{LoadedProject, Options, findings};
+use super::report::{Reporter, UpOptions};
 use crate::image;
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::spec::{ConfigSource, RunSource, Step};
@@ -64,7 +66,14 @@ impl Scratch {
 ///
 /// # Errors
 /// A build that fails; a project that cannot be copied.
-pub fn verify(loaded: &LoadedProject, options: &Options, names: &BTreeSet<Name>) -> Outcome<Vec<Verdict>> {
+pub fn verify(
+    loaded: &LoadedProject,
+    options: &Options,
+    names: &BTreeSet<Name>,
+    how: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Outcome<Vec<Verdict>> {
+    consent::agree_images(loaded, names, how, reporter)?;
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let first = Scratch::new(&store.root().join("tmp"))?;
@@ -102,6 +111,8 @@ fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &
         .args(["-f", file, "build", "--frozen"])
         .args(names)
         .env("STEAD_ROOT", root)
+        // It was asked for before the first of the two.
+        .env("STEAD_ALLOW", "all")
         .envs(env.iter().copied())
         .output()
         .doing(|| "cannot start a build".into())?;

@@ -5,6 +5,7 @@ use super::cause::Cause;
 use super::desired::{Desired, desired};
 use super::images::Image;
 use super::images::{StepInputs, Walk, settings, step_records, walk};
+use super::mark::Mark;
 use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
 use super::trust::{self, widenings};
 use crate::lock::Lock;
@@ -79,7 +80,7 @@ pub struct Change {
     pub causes: Vec<Cause>,
     /// What it is trusted with beyond the defaults.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub trust: Vec<Cause>,
+    pub trust: Vec<Mark>,
 }
 
 /// What would be done.
@@ -91,6 +92,9 @@ pub struct Plan {
     /// The record that this plan starts from.
     pub serial: u64,
     pub changes: Vec<Change>,
+    /// What the project as a whole is trusted with.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub trust: Vec<Mark>,
 }
 
 /// A plan with everything that carrying it out needs.
@@ -141,6 +145,7 @@ pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed
         instance: observed.instance.clone(),
         serial: observed.record.serial,
         changes: planner.changes,
+        trust: trust::of_project(project, places, observed),
     };
     Ok(Planned { plan, desired, networks, volumes, images, built })
 }
@@ -193,7 +198,7 @@ impl Planner<'_> {
     /// Marks what the container just planned is trusted with.
     fn mark(&mut self, wish: &Desired) {
         if let Some(change) = self.changes.last_mut() {
-            change.trust = widenings(self.places, wish);
+            change.trust = widenings(self.project, self.places, self.observed, wish);
         }
     }
 
@@ -236,7 +241,7 @@ impl Planner<'_> {
             let causes = self.image_causes(&name, record, &pending);
             let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
             self.add(symbol, Kind::Image, name.as_str(), "build", causes);
-            let marks = trust::of_image(self.project, self.places, &name);
+            let marks = trust::of_image(self.project, self.places, self.observed, &name);
             if let Some(change) = self.changes.last_mut() {
                 change.trust = marks;
             }
@@ -519,6 +524,7 @@ impl Planner<'_> {
                 self.mark(wish);
             } else if only_files {
                 self.add(Symbol::Change, Kind::Restart, name, "restart", causes);
+                self.mark(wish);
             } else if let Seen::Down(down) = seen {
                 let text = match down {
                     Down::Stopped => "somebody stopped it".to_owned(),
@@ -526,6 +532,7 @@ impl Planner<'_> {
                     Down::Lost => "it is not running".to_owned(),
                 };
                 self.add(Symbol::Change, Kind::Restart, name, "start", vec![cause(text)]);
+                self.mark(wish);
             }
         }
         let gone: Vec<(String, Name)> = self

@@ -206,13 +206,11 @@ fn aspects(
         ("healthcheck", json(&spec.healthcheck)),
         ("restart", json(&spec.restart)),
         ("restart.unhealthy", json(&spec.restart_unhealthy.then_some(true))),
-        ("device", json(&spec.devices)),
         ("sysctl", json(&spec.sysctls)),
         ("stop-signal", json(&spec.stop_signal)),
         ("stop-grace", json(&spec.stop_grace)),
         ("init", json(&spec.init)),
         ("tty", json(&spec.tty)),
-        ("log", json(&spec.log)),
         ("extra-host", json(&spec.extra_hosts)),
         ("label", json(&spec.labels)),
         ("namespace", json(&spec.namespaces)),
@@ -222,6 +220,15 @@ fn aspects(
     ] {
         put(key.into(), value);
     }
+    let led = |paths: Vec<&str>| -> Vec<std::path::PathBuf> {
+        paths.into_iter().map(|path| observed.lead(path)).filter(|lead| !lead.plain).map(|lead| lead.path).collect()
+    };
+    let with_leads = |value: serde_json::Value, paths: Vec<&str>| match led(paths) {
+        leads if leads.is_empty() => value,
+        leads => json(&(value, leads)),
+    };
+    put("device".into(), with_leads(json(&spec.devices), spec.devices.iter().map(|(device, _)| device.as_str()).collect()));
+    put("log".into(), with_leads(json(&spec.log), spec.log.driver.iter().filter_map(|driver| driver.path()).collect()));
     let limits = &spec.limits;
     let size = |size: Option<crate::model::Size>| json(&size.map(|size| size.to_string()));
     for (key, value) in [
@@ -256,7 +263,16 @@ fn aspects(
             crate::spec::MountSource::Image(name) => images.get(name).map(|image| image.digest),
             _ => None,
         };
-        put(format!("mount.{}", mount.to), json(&(mount, image)));
+        // A link that leads elsewhere now makes it another mount.
+        let lead = match &mount.source {
+            crate::spec::MountSource::Bind(path) => Some(observed.lead(path)).filter(|lead| !lead.plain),
+            _ => None,
+        };
+        let value = match lead {
+            Some(lead) => json(&(mount, image, lead.path)),
+            None => json(&(mount, image)),
+        };
+        put(format!("mount.{}", mount.to), value);
     }
     for attached in &one.networks {
         put(format!("network.{}", attached.network), json(&(&attached.record, attached.address)));

@@ -8,6 +8,7 @@ mod cause;
 mod change;
 mod desired;
 mod images;
+mod mark;
 mod observed;
 mod trust;
 
@@ -19,10 +20,12 @@ pub use images::{
     Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, configure, copy_is_known, image_key,
     settings, step_records, walk,
 };
+pub use mark::{Grade, Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, NetworkRecord, Observed, Seen, StepRecord, TakenPort,
-    TreeEntry, TreeKind,
+    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Seen, StepRecord,
+    TakenPort, TreeEntry, TreeKind,
 };
+pub use trust::{all_marks, of_container, of_image, of_repository};
 
 #[cfg(test)]
 mod tests;

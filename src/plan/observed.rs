@@ -258,4 +258,26 @@ pub struct Observed {
     pub profiles: BTreeMap<String, Digest>,
     /// Variables of the containers' files, by path.
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
+    /// Where the paths of the host lead that the project names, by how they are written.
+    pub leads: BTreeMap<String, Lead>,
+}
+
+/// Where a path leads, every link followed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lead {
+    pub path: PathBuf,
+    /// Whether that is outside of the project's folder.
+    pub outside: bool,
+    /// Whether it is what is written, as text: no link on the way.
+    pub plain: bool,
+}
+
+impl Observed {
+    /// Where a path leads; one that nobody looked at is judged by how it is written.
+    pub fn lead(&self, path: &str) -> Lead {
+        self.leads.get(path).cloned().unwrap_or_else(|| {
+            let outside = path.starts_with('/') || path.split('/').any(|part| part == "..");
+            Lead { path: path.into(), outside, plain: true }
+        })
+    }
 }

@@ -1,94 +1,287 @@
-//! What a container is trusted with beyond the defaults: told in the plan before anything is done.
+//! What a project is trusted with beyond the defaults: told in the plan before anything is done.
+//!
+//! Decided by where paths really lead, which is observed, not by how they are written.
 
-use super::cause::Cause;
-use super::desired::Desired;
-use crate::model::{GitRepository, Name};
-use crate::spec::{Add, AddSource, GitSource, MountSource, NetworkMode, Places, Project, Propagation, RunSource, Step};
+use super::address::attachments;
+use super::desired::{Desired, Port};
+use super::mark::{Grade, Mark, MarkKind};
+use super::observed::Observed;
+use crate::model::{Digest, GitRepository, Name};
+use crate::spec::{
+    Add, AddSource, ConfigSource, Container, GitSource, LogDriver, MountSource, NetworkMode, Places, Project, Propagation, Run,
+    RunSource, Step, without_values,
+};
+use std::path::Path;
+
+/// Collects the marks of one holder.
+struct Marks<'a> {
+    project: &'a Project,
+    places: &'a Places,
+    observed: &'a Observed,
+    holder: String,
+    found: Vec<Mark>,
+}
+
+impl<'a> Marks<'a> {
+    fn of(project: &'a Project, places: &'a Places, observed: &'a Observed, holder: String) -> Self {
+        Self { project, places, observed, holder, found: Vec::new() }
+    }
+
+    fn add(&mut self, grade: Grade, kind: MarkKind, at: &str, text: impl Into<String>) {
+        let place = self.places.of(at).cloned();
+        self.found.push(Mark { grade, kind, holder: self.holder.clone(), text: text.into(), exact: String::new(), place });
+    }
+
+    /// As [`add`](Self::add), for one command of several that may begin alike.
+    fn add_exact(&mut self, grade: Grade, kind: MarkKind, at: &str, text: String, exact: &[String]) {
+        self.add(grade, kind, at, text);
+        if let Some(mark) = self.found.last_mut() {
+            mark.exact = Digest::of_json(&exact).short(16);
+        }
+    }
+
+    /// A path as it is written, and where it leads if that is not the same; nothing where it stays in the project.
+    fn outside(&self, path: &str) -> Option<(String, String)> {
+        let lead = self.observed.lead(path);
+        let real = lead.path.display().to_string();
+        let leads = if Path::new(path) == lead.path { String::new() } else { format!(" (it leads to {real})") };
+        lead.outside.then(|| (path.to_owned(), leads))
+    }
+
+    /// Marks a file that is read for somebody, if it is not one of the project.
+    fn reads(&mut self, grade: Grade, at: &str, path: &str, why: &str) {
+        if let Some((path, leads)) = self.outside(path) {
+            self.add(grade, MarkKind::Files, at, format!("reads {path} of the host{why}{leads}"));
+        }
+    }
+}
+
+/// Everything of a project that may be marked, whatever is done already: what `stead allow` shows.
+pub fn all_marks(project: &Project, places: &Places, observed: &Observed) -> Vec<Mark> {
+    let images = project.images.keys().flat_map(|name| of_image(project, places, observed, name));
+    let containers = project.containers.iter().filter(|(_, container)| container.replicas > 0);
+    let containers = containers.flat_map(|(name, container)| of_container(project, places, observed, name, container, &[]));
+    of_project(project, places, observed).into_iter().chain(images).chain(containers).collect()
+}
+
+/// What the project as a whole reads: variables of whoever calls.
+pub fn of_project(project: &Project, places: &Places, observed: &Observed) -> Vec<Mark> {
+    let mut marks = Marks::of(project, places, observed, "project".into());
+    for variable in project.variables.keys() {
+        let text = format!("reads the variable {variable} of your environment");
+        marks.add(Grade::Shown, MarkKind::Files, &format!("variable.{variable}"), text);
+    }
+    marks.found
+}
 
 /// What an image's commands reach beyond their sandbox while it is built, each with its place.
-pub fn of_image(project: &Project, places: &Places, image: &Name) -> Vec<Cause> {
-    let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
-    let mut found = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        let place = places.of(&format!("image.{image}.step{index}")).cloned();
-        let mut say = |text: String| found.push(Cause { text, place: place.clone() });
-        if let Step::Add(Add { source: AddSource::Git(GitSource { place: from @ GitRepository::Ssh { .. }, .. }), .. }) = step {
-            say(format!("is fetched with your ssh keys: {from}"));
+pub fn of_image(project: &Project, places: &Places, observed: &Observed, name: &Name) -> Vec<Mark> {
+    let mut marks = Marks::of(project, places, observed, format!("image {name}"));
+    let Some(image) = project.images.get(name) else { return Vec::new() };
+    if let Some(key) = &image.signed_by {
+        marks.reads(Grade::Shown, &format!("image.{name}.signed-by"), key, " as a key");
+    }
+    for (index, step) in image.steps.iter().enumerate() {
+        let at = format!("image.{name}.step{index}");
+        match step {
+            Step::Add(Add { source: AddSource::Git(git), .. }) => marks.repository(&at, git),
+            Step::Debian(debian) => {
+                for key in debian.key.iter().chain(debian.repositories.iter().map(|repository| &repository.key)) {
+                    marks.reads(Grade::Shown, &at, key, " as a key");
+                }
+            }
+            Step::Run(run) => marks.command(&at, run),
+            _ => {}
         }
-        let Step::Run(run) = step else { continue };
-        let text = run.words.join(" ");
+    }
+    marks.found
+}
+
+/// What fetching a step takes of the caller's, for whoever locks it before an image is planned.
+pub fn of_repository(project: &Project, places: &Places, observed: &Observed, image: &Name, step: usize) -> Vec<Mark> {
+    let mut marks = Marks::of(project, places, observed, format!("image {image}"));
+    let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
+    if let Some(Step::Add(Add { source: AddSource::Git(git), .. })) = steps.get(step) {
+        marks.repository(&format!("image.{image}.step{step}"), git);
+    }
+    marks.found
+}
+
+impl Marks<'_> {
+    fn repository(&mut self, at: &str, git: &GitSource) {
+        if let GitSource { place: from @ GitRepository::Ssh { .. }, .. } = git {
+            self.add(Grade::Asks, MarkKind::Privileges, at, format!("is fetched with your ssh keys: {from}"));
+        }
+    }
+
+    fn command(&mut self, at: &str, run: &Run) {
+        let words: Vec<String> = run.words.iter().map(|word| without_values(&self.project.variables, word)).collect();
+        let text = words.join(" ");
         let line = text.lines().next().unwrap_or_default();
         let shown: String = line.chars().take(50).collect();
         let more = if shown.len() < text.len() { " …" } else { "" };
         if run.network {
-            say(format!("reaches the network while it is built: {shown}{more}"));
+            let text = format!("reaches the network while it is built: {shown}{more}");
+            self.add_exact(Grade::Shown, MarkKind::Network, at, text, &words);
         }
         if run.privileged {
-            say(format!("is privileged while it is built, nothing masked and no filter: {shown}{more}"));
+            let text = format!("is privileged while it is built, nothing masked and no filter: {shown}{more}");
+            self.add_exact(Grade::Asks, MarkKind::Privileges, at, text, &words);
         }
         for mount in &run.mounts {
-            let text = match &mount.source {
-                RunSource::Ssh { .. } => "uses your ssh agent while it is built".to_owned(),
-                RunSource::Secret { name, .. } => match project.secrets.get(name) {
-                    Some(file) if file.starts_with('/') || file.split('/').any(|part| part == "..") => {
-                        format!("reads {file} of the host while it is built")
+            match &mount.source {
+                RunSource::Ssh { .. } => {
+                    self.add(Grade::Asks, MarkKind::Privileges, at, "uses your ssh agent while it is built");
+                }
+                RunSource::Secret { name, .. } => {
+                    if let Some(file) = self.project.secrets.get(name) {
+                        self.reads(Grade::Asks, at, file, " while it is built");
                     }
-                    _ => continue,
-                },
-                _ => continue,
-            };
-            say(text);
-        }
-    }
-    found
-}
-
-/// Every widening of trust that the project file asks for, with its place.
-pub fn widenings(places: &Places, wish: &Desired) -> Vec<Cause> {
-    let spec = &wish.spec;
-    let mut found = Vec::new();
-    let mut say = |node: &str, text: String| {
-        found.push(Cause { text, place: places.of(&format!("container.{}.{node}", wish.container)).cloned() });
-    };
-    let security = &spec.security;
-    if security.privileged {
-        say("security.privileged", "privileged: every capability and device, nothing masked, no system call filter".into());
-    }
-    for name in &security.add {
-        say("security.capability", format!("capability {name}"));
-    }
-    match security.seccomp.as_deref() {
-        Some("unconfined") => say("security.seccomp", "no system call filter".into()),
-        Some(file) => say("security.seccomp", format!("its own system call filter, {file}")),
-        None => {}
-    }
-    if spec.namespaces.network == NetworkMode::Host {
-        say("namespace", "the host's network: every port and service of this machine".into());
-    }
-    if spec.namespaces.host_pid {
-        say("namespace", "the host's processes".into());
-    }
-    if spec.namespaces.host_ipc {
-        say("namespace", "the host's shared memory".into());
-    }
-    for mount in &spec.mounts {
-        if let MountSource::Bind(path) = &mount.source {
-            let how = if mount.read_only { "reads" } else { "writes" };
-            let outside = path.starts_with('/') || path.split('/').any(|part| part == "..");
-            if outside || !mount.read_only {
-                say(&format!("mount.{}", mount.to), format!("{how} {path} of the host"));
+                }
+                _ => {}
             }
         }
-        if mount.propagation == Propagation::Shared {
-            say(&format!("mount.{}", mount.to), format!("its mounts below {} appear on the host", mount.to));
+    }
+
+    fn security(&mut self, at: &str, spec: &Container) {
+        let asks = |marks: &mut Self, node: &str, text: String| {
+            marks.add(Grade::Asks, MarkKind::Privileges, &format!("{at}.{node}"), text);
+        };
+        let security = &spec.security;
+        if security.privileged {
+            let text = "privileged: every capability and device, nothing masked, no system call filter";
+            asks(self, "security.privileged", text.into());
+        }
+        for name in &security.add {
+            asks(self, "security.capability", format!("capability {name}"));
+        }
+        match security.seccomp.as_deref() {
+            Some("unconfined") => asks(self, "security.seccomp", "no system call filter".into()),
+            Some(file) => {
+                let leads = self.outside(file).map(|(_, leads)| leads).unwrap_or_default();
+                asks(self, "security.seccomp", format!("its own system call filter, {file}{leads}"));
+            }
+            None => {}
+        }
+        if spec.namespaces.network == NetworkMode::Host {
+            let text = "the host's network: every port and service of this machine";
+            self.add(Grade::Asks, MarkKind::Network, &format!("{at}.namespace"), text);
+        }
+        if spec.namespaces.host_pid {
+            asks(self, "namespace", "the host's processes".into());
+        }
+        if spec.namespaces.host_ipc {
+            asks(self, "namespace", "the host's shared memory".into());
+        }
+        if let Some(score) = spec.limits.oom_score.filter(|score| *score < 0) {
+            asks(
+                self,
+                "limits.oom-score",
+                format!("when memory runs out, others of the host are killed before it (score {score})"),
+            );
         }
     }
-    for (device, _) in &spec.devices {
-        say("device", format!("the device {device}"));
+
+    fn mounts(&mut self, at: &str, spec: &Container) {
+        for mount in &spec.mounts {
+            let node = format!("{at}.mount.{}", mount.to);
+            if let MountSource::Bind(path) = &mount.source {
+                let how = if mount.read_only { "reads" } else { "writes" };
+                match self.outside(path) {
+                    Some((path, leads)) => {
+                        self.add(Grade::Asks, MarkKind::Files, &node, format!("{how} {path} of the host{leads}"));
+                    }
+                    None if !mount.read_only => {
+                        self.add(Grade::Shown, MarkKind::Files, &node, format!("{how} {path} of the host"));
+                    }
+                    None => {}
+                }
+            }
+            if mount.propagation == Propagation::Shared {
+                let text = format!("its mounts below {} appear on the host", mount.to);
+                self.add(Grade::Asks, MarkKind::Files, &node, text);
+            }
+        }
+        for (device, _) in &spec.devices {
+            let lead = self.observed.lead(device).path.display().to_string();
+            let leads = if lead == *device { String::new() } else { format!(" (it leads to {lead})") };
+            self.add(Grade::Asks, MarkKind::Privileges, &format!("{at}.device"), format!("the device {device}{leads}"));
+        }
+        for used in &spec.secrets {
+            if let Some(file) = self.project.secrets.get(&used.name) {
+                self.reads(Grade::Asks, &format!("{at}.secret.{}", used.name), file, &format!(", its secret {}", used.name));
+            }
+        }
+        for used in &spec.configs {
+            if let Some(ConfigSource::File(file)) = self.project.configs.get(&used.name) {
+                self.reads(Grade::Asks, &format!("{at}.config.{}", used.name), file, &format!(", its config {}", used.name));
+            }
+        }
+        for file in &spec.env_files {
+            self.reads(Grade::Asks, &format!("{at}.env-file.{}", file.path), &file.path, " for its variables");
+        }
     }
-    for port in wish.ports.iter().filter(|port| !port.address.is_loopback()) {
+
+    /// Where its lines go: what the host itself writes to or connects to.
+    fn log(&mut self, at: &str, driver: &LogDriver) {
+        let node = format!("{at}.log");
+        let (grade, kind, text) = match (driver.name.as_str(), driver.address.as_deref()) {
+            ("json-file", _) => {
+                let path = driver.path().unwrap_or_default();
+                match self.outside(path) {
+                    Some((path, leads)) => {
+                        (Grade::Asks, MarkKind::Files, format!("appends its output to {path} of the host{leads}"))
+                    }
+                    None => (Grade::Shown, MarkKind::Files, format!("appends its output to {path}")),
+                }
+            }
+            ("syslog", Some(address)) => match driver.path() {
+                Some(path) => {
+                    let leads = self.outside(path).map(|(_, leads)| leads).unwrap_or_default();
+                    (Grade::Asks, MarkKind::Files, format!("sends its output to the socket {path} of the host{leads}"))
+                }
+                None => (Grade::Asks, MarkKind::Network, format!("sends its output from the host to {address}")),
+            },
+            ("otlp", Some(address)) => (Grade::Asks, MarkKind::Network, format!("sends its output from the host to {address}")),
+            ("none", _) => return,
+            (name, Some(address)) => (Grade::Asks, MarkKind::Network, format!("sends its output to {name} at {address}")),
+            (name, None) => (Grade::Shown, MarkKind::Network, format!("sends its output to the host's {name}")),
+        };
+        self.add(grade, kind, &node, text);
+    }
+}
+
+/// Every widening of trust of a replica, with its place.
+pub fn widenings(project: &Project, places: &Places, observed: &Observed, wish: &Desired) -> Vec<Mark> {
+    of_container(project, places, observed, &wish.container, &wish.spec, &wish.ports)
+}
+
+/// Every widening of trust that a container asks for.
+pub fn of_container(
+    project: &Project,
+    places: &Places,
+    observed: &Observed,
+    name: &Name,
+    spec: &Container,
+    ports: &[Port],
+) -> Vec<Mark> {
+    let mut marks = Marks::of(project, places, observed, format!("container {name}"));
+    let at = format!("container.{name}");
+    marks.security(&at, spec);
+    marks.mounts(&at, spec);
+    for attachment in attachments(spec) {
+        if let Some(bridge) = project.networks.get(&attachment.network).and_then(|network| network.external.as_ref()) {
+            let text = format!("the host's bridge {bridge}, with all that is on it");
+            marks.add(Grade::Asks, MarkKind::Network, &format!("network.{}", attachment.network), text);
+        }
+    }
+    if let Some(driver) = &spec.log.driver {
+        marks.log(&at, driver);
+    }
+    for port in ports.iter().filter(|port| !port.address.is_loopback()) {
         let whom = if port.address.is_unspecified() { "every address".to_owned() } else { port.address.to_string() };
-        say(&format!("publish.{}", port.port), format!("port {} on {whom}: other hosts reach it", port.port));
+        let text = format!("port {} on {whom}: other hosts reach it", port.port);
+        marks.add(Grade::Shown, MarkKind::Network, &format!("{at}.publish.{}", port.port), text);
     }
-    found
+    marks.found
 }

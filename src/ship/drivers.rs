@@ -4,16 +4,21 @@ use super::{Manifest, Target};
 use crate::image::parse_time;
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::Line;
+use crate::sys;
+use nix::fcntl::OFlag;
 use serde_json::json;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The journal's socket (systemd, "Native Journal Protocol").
 const JOURNAL: &str = "/run/systemd/journal/socket";
+/// The host's syslog (syslog(3)).
+const SYSLOG: &str = "/dev/log";
 /// How long a receiver may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,6 +35,9 @@ pub enum Driver {
 pub enum Syslog {
     Udp(String),
     Tcp(String),
+    /// The host's own, wherever that leads.
+    Own,
+    /// One that the project names; no link may stand on its path.
     Socket(PathBuf),
 }
 
@@ -41,7 +49,7 @@ impl Driver {
         let address = target.driver.address.as_deref();
         Ok(match target.driver.name.as_str() {
             "json-file" => Self::JsonFile(manifest.folder.join(address.unwrap_or("logs.json"))),
-            "syslog" => Self::Syslog { place: syslog(address.unwrap_or("/dev/log"))?, name },
+            "syslog" => Self::Syslog { place: address.map_or_else(|| Ok(Syslog::Own), syslog)?, name },
             "journald" => Self::Journald {
                 fields: vec![
                     ("SYSLOG_IDENTIFIER", name.clone()),
@@ -92,8 +100,7 @@ impl Driver {
                         format!("{value}\n")
                     })
                     .collect();
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| format!("{}: {error}", path.display()))
+                append(path, text.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))
             }
             Self::Syslog { place, name } => place.send(lines.iter().map(|line| message(line, name))).map_err(said),
             Self::Journald { fields } => {
@@ -145,13 +152,10 @@ impl Syslog {
                     socket.send(message.as_bytes())?;
                 }
             }
+            Self::Own => datagrams(Path::new(SYSLOG), messages)?,
             Self::Socket(path) => {
-                let socket = UnixDatagram::unbound()?;
-                socket.set_write_timeout(Some(PATIENCE))?;
-                socket.connect(path)?;
-                for message in messages {
-                    socket.send(message.as_bytes())?;
-                }
+                let held = sys::open_without_links(path, OFlag::O_PATH)?;
+                datagrams(&Path::new("/proc/self/fd").join(held.as_raw_fd().to_string()), messages)?;
             }
             Self::Tcp(place) => {
                 let mut stream = TcpStream::connect(place)?;
@@ -163,6 +167,27 @@ impl Syslog {
         }
         Ok(())
     }
+}
+
+/// Adds to a file of the host. The path was followed to its end when it was planned, and allowed if it leads out
+/// of the project: a link on it now, or something else than a file behind it, is somebody's doing.
+fn append(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let mut file = File::from(sys::open_without_links(path, flags)?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    file.write_all(bytes)
+}
+
+fn datagrams(path: &Path, messages: impl Iterator<Item = String>) -> std::io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.connect(path)?;
+    for message in messages {
+        socket.send(message.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Sends lines to the journal: a datagram of fields for each.

@@ -82,6 +82,11 @@ fn spawn(run: &Path, project: &str) -> Outcome<()> {
         .doing(|| "cannot start the process that sends logs on".into())
 }
 
+/// What an instance's shipper was told last.
+pub fn told(run: &Path) -> Option<Manifest> {
+    read_json(&manifest(run))
+}
+
 /// Starts the shipper of an instance's folder again, if there should be one and it was killed.
 ///
 /// # Errors

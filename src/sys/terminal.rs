@@ -112,3 +112,8 @@ impl Drop for Silence {
         let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.0);
     }
 }
+
+/// Throws away what was typed and not read yet.
+pub fn forget_typed(terminal: impl AsFd) {
+    let _ = nix::sys::termios::tcflush(terminal, nix::sys::termios::FlushArg::TCIFLUSH);
+}

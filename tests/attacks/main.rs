@@ -13,6 +13,7 @@
 mod archive;
 mod bounds;
 mod confinement;
+mod consent;
 mod ground;
 mod hands;
 mod locals;

@@ -103,6 +103,8 @@ impl World {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(stead());
         command.current_dir(&self.folder).args(args).env("STEAD_ROOT", &self.root).env("NO_COLOR", "1").stdin(Stdio::null());
+        // The tests' own projects are trusted; those of `attacks/consent.rs` are not.
+        command.env("STEAD_ALLOW", "all");
         command
     }
 

@@ -1,6 +1,7 @@
 use super::super::Context;
 use super::super::ui::Shown;
-use crate::apply::apply_saved;
+use super::allow::Allow;
+use crate::apply::{UpOptions, apply_saved};
 use crate::model::{Context as _, Outcome};
 use crate::plan::Plan;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::time::Instant;
 pub struct Arguments {
     /// A plan made by `stead plan --json`.
     plan: PathBuf,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
@@ -21,7 +24,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let plan: Plan = serde_json::from_slice(&bytes).doing(|| format!("{} is not a plan", arguments.plan.display()))?;
     let loaded = context.project()?;
     let shown = Shown::new(&context.ui, false);
-    let outcome = apply_saved(&loaded, plan, &shown);
+    let options = UpOptions { command: "apply".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
+    let outcome = apply_saved(&loaded, plan, options, &shown);
     shown.clear();
     super::converge::conclude(&outcome?, &loaded, context, started)
 }

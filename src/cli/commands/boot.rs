@@ -1,5 +1,7 @@
 use super::super::Context;
-use crate::apply::UpOptions;
+use super::super::ui::Shown;
+use super::allow::Allow;
+use crate::apply::{self, UpOptions};
 use crate::model::{Context as _, Fault, Name, Outcome};
 use crate::spec::Restart;
 use std::collections::BTreeSet;
@@ -40,15 +42,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let name = format!("stead-{}-{}.service", loaded.project.name, loaded.instance.id);
     let (unit, link) = (arguments.units.join(&name), arguments.units.join("multi-user.target.wants").join(&name));
     match arguments.action {
-        Action::Show => context.ui.result(&text(&loaded.project.name, &loaded.instance.folder, context)?),
+        Action::Show => context.ui.result(text(&loaded.project.name, &loaded.instance.folder, context)?),
         Action::Enable => {
+            // At a boot there is nobody to ask.
+            let options = UpOptions { command: "boot enable".into(), ..UpOptions::default() };
+            apply::agree(&loaded, &BTreeSet::new(), &options, &Shown::new(&context.ui, false))?;
             let text = text(&loaded.project.name, &loaded.instance.folder, context)?;
             let wants = arguments.units.join("multi-user.target.wants");
             fs::create_dir_all(&wants).doing(|| format!("cannot make {}", wants.display()))?;
             crate::sys::write_atomic(&unit, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", unit.display()))?;
             let _ = fs::remove_file(&link);
             symlink(Path::new("..").join(&name), &link).doing(|| format!("cannot make {}", link.display()))?;
-            context.ui.say(&format!("wrote {}", unit.display()));
+            context.ui.say(format!("wrote {}", unit.display()));
             if loaded.project.containers.values().all(|container| !at_boot(container.restart)) {
                 context.ui.warn("no container has `restart \"always\"` or \"unless-stopped\", so none will be started");
             }
@@ -57,7 +62,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         Action::Disable => {
             let had = fs::remove_file(&unit).is_ok();
             let _ = fs::remove_file(&link);
-            context.ui.say(&if had { format!("removed {}", unit.display()) } else { "it was not enabled".into() });
+            context.ui.say(if had { format!("removed {}", unit.display()) } else { "it was not enabled".into() });
             reload(context);
         }
         Action::Start => {
@@ -81,7 +86,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             if only.is_empty() {
                 return Ok(0);
             }
-            let options = UpOptions { only, frozen: true, offline: true, command: "boot start".into(), ..UpOptions::default() };
+            let allow = Allow::default().kinds()?;
+            let command = "boot start".into();
+            let options = UpOptions { only, frozen: true, offline: true, allow, command, ..UpOptions::default() };
             return super::converge::converge(&loaded, &options, context, Instant::now());
         }
     }

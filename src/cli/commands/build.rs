@@ -1,5 +1,6 @@
 use super::super::Context;
 use super::super::ui::Shown;
+use super::allow::Allow;
 use crate::apply::{self, LoadedProject, UpOptions};
 use crate::model::{Fault, Name, Outcome, nearest};
 use std::collections::BTreeSet;
@@ -34,6 +35,8 @@ pub struct Arguments {
     /// When a command fails, open a shell in the state before it.
     #[arg(long)]
     shell_on_failure: bool,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 /// Reads the latest time in what is built.
@@ -56,6 +59,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         why: arguments.why,
         ssh: arguments.ssh,
         epoch,
+        allow: arguments.allow.kinds()?,
         command: "build".into(),
         ..UpOptions::default()
     };
@@ -76,7 +80,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         names.extend(known.keys().cloned());
     }
     if arguments.verify {
-        return verify(&loaded, &names, context, started);
+        return verify(&loaded, &names, &options, context, started);
     }
     let shown = Shown::new(&context.ui, false);
     let built = apply::build_only(&loaded, &names, &options, &shown);
@@ -89,9 +93,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         other => other?,
     };
     for (name, image) in built {
-        context.ui.result(&format!("{name} {}", image.digest));
+        context.ui.result(format!("{name} {}", image.digest));
     }
-    context.ui.say(&format!("built ({})", apply::since(started)));
+    context.ui.say(format!("built ({})", apply::since(started)));
     Ok(0)
 }
 
@@ -105,24 +109,25 @@ fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, conte
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(Fault::new("--shell-on-failure needs a terminal"));
     }
-    context.ui.say(&format!("{name}: before `{}`; what is changed here is forgotten", rescue.step));
+    context.ui.say(format!("{name}: before `{}`; what is changed here is forgotten", rescue.step));
     super::run::attend(&rescue.spec, &rescue.contents, true).map(drop)
 }
 
-fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, context: &Context, started: Instant) -> Outcome<u8> {
-    let verdicts = apply::verify(loaded, &context.options, names)?;
+fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, context: &Context, started: Instant) -> Outcome<u8> {
+    let shown = Shown::new(&context.ui, false);
+    let verdicts = apply::verify(loaded, &context.options, names, how, &shown)?;
     let differing = verdicts.iter().filter(|verdict| !verdict.differences.is_empty()).count();
     for verdict in &verdicts {
         let same = verdict.differences.is_empty();
-        context.ui.result(&format!("{} {} {}", verdict.image, verdict.digest, if same { "same" } else { "differs" }));
+        context.ui.result(format!("{} {} {}", verdict.image, verdict.digest, if same { "same" } else { "differs" }));
         for line in verdict.differences.iter().take(20) {
-            context.ui.result(&format!("  {line}"));
+            context.ui.result(format!("  {line}"));
         }
         if verdict.differences.len() > 20 {
-            context.ui.result(&format!("  and {} more", verdict.differences.len() - 20));
+            context.ui.result(format!("  and {} more", verdict.differences.len() - 20));
         }
     }
-    context.ui.say(&format!("built twice ({})", apply::since(started)));
+    context.ui.say(format!("built twice ({})", apply::since(started)));
     if differing == 0 {
         return Ok(0);
     }

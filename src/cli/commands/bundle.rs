@@ -1,5 +1,6 @@
 use super::super::Context;
 use super::super::ui::Shown;
+use super::allow::Allow;
 use crate::apply::{self, UpOptions};
 use crate::model::{Outcome, Size};
 use std::path::PathBuf;
@@ -16,19 +17,22 @@ pub struct Arguments {
     /// Refuse to resolve what is not locked.
     #[arg(long)]
     frozen: bool,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    let options = UpOptions { command: "bundle".into(), frozen: arguments.frozen, ..UpOptions::default() };
+    let allow = arguments.allow.kinds()?;
+    let options = UpOptions { command: "bundle".into(), frozen: arguments.frozen, allow, ..UpOptions::default() };
     let loaded = context.settled(&options)?;
     let shown = Shown::new(&context.ui, false);
     let done = apply::bundle(&loaded, &context.options, &arguments.file, &options, &shown);
     shown.clear();
     let done = done?;
     let size = std::fs::metadata(&arguments.file).map_or(0, |metadata| metadata.len());
-    context.ui.say(&format!("{}: {} images, {} files, {}", arguments.file.display(), done.images, done.files, Size(size)));
+    context.ui.say(format!("{}: {} images, {} files, {}", arguments.file.display(), done.images, done.files, Size(size)));
     for secret in done.secrets {
-        context.ui.say(&format!("left out: the secret {secret}; it must be there where the bundle is used"));
+        context.ui.say(format!("left out: the secret {secret}; it must be there where the bundle is used"));
     }
     Ok(0)
 }

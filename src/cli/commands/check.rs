@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             } else {
                 format!(" ({later} node{} not supported by `up` yet)", if later == 1 { "" } else { "s" })
             };
-            context.ui.say(&format!("{} is right{note}", context.options.file));
+            context.ui.say(format!("{} is right{note}", context.options.file));
         }
     }
     Ok(u8::from(failed))

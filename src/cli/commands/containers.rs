@@ -1,7 +1,9 @@
 //! `start`, `stop`, `restart`, `kill`: what is done to some containers, not to the project.
 
 use super::super::Context;
-use crate::apply::{Instance, UpOptions};
+use super::super::ui::Shown;
+use super::allow::Allow;
+use crate::apply::{self, Instance, LoadedProject, UpOptions};
 use crate::model::{Fault, Name, Outcome, Span};
 use crate::monitor::{self, Request};
 use std::collections::BTreeSet;
@@ -14,6 +16,8 @@ use std::time::Instant;
 pub struct Start {
     /// Containers; all if none is given.
     names: Vec<String>,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 /// Stops containers; `up` or `start` starts them again.
@@ -38,6 +42,8 @@ pub struct Stop {
 pub struct Restart {
     /// Containers; all if none is given.
     names: Vec<String>,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 /// Sends a signal to containers' first process.
@@ -70,15 +76,23 @@ pub fn replicas(instance: &Instance, names: &[String]) -> Outcome<Vec<String>> {
 }
 
 pub fn start(arguments: &Start, context: &Context) -> Outcome<u8> {
-    let loaded = context.project()?;
+    begin(&arguments.names, "start", &arguments.allow, context)
+}
+
+/// The containers of the project that some names mean.
+fn meant(loaded: &LoadedProject, names: &[String]) -> Outcome<BTreeSet<Name>> {
     let record = loaded.instance.record();
-    let names = replicas(&loaded.instance, &arguments.names)?;
-    let only: BTreeSet<Name> =
-        names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect();
+    let names = replicas(&loaded.instance, names)?;
+    Ok(names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect())
+}
+
+fn begin(names: &[String], command: &str, allow: &Allow, context: &Context) -> Outcome<u8> {
+    let loaded = context.project()?;
+    let only = meant(&loaded, names)?;
     if only.is_empty() {
         return Err(Fault::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
     }
-    let options = UpOptions { only, command: "start".into(), ..UpOptions::default() };
+    let options = UpOptions { only, command: command.into(), allow: allow.kinds()?, ..UpOptions::default() };
     super::converge::converge(&loaded, &options, context, Instant::now())
 }
 
@@ -106,7 +120,7 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
         // What depends on others ends first.
         let loaded = crate::apply::load(&context.options, false).ok();
         crate::apply::stop(instance, loaded.as_ref().map(|loaded| &loaded.project), &running)?;
-        running.iter().for_each(|name| context.ui.say(&format!("stopped {name}")));
+        running.iter().for_each(|name| context.ui.say(format!("stopped {name}")));
         return Ok(());
     }
     let failures: Vec<Fault> = std::thread::scope(|scope| {
@@ -124,7 +138,7 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
             .collect();
         let ended = stops.into_iter().zip(names).filter_map(|(stop, name)| match stop.join() {
             Ok(Ok(true)) => {
-                context.ui.say(&format!("stopped {name}"));
+                context.ui.say(format!("stopped {name}"));
                 None
             }
             Ok(Ok(false)) => None,
@@ -138,8 +152,15 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
 
 pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
     let instance = context.instance();
+    let loaded = context.project()?;
+    let only = meant(&loaded, &arguments.names)?;
+    let options = UpOptions { command: "restart".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
+    if !only.is_empty() {
+        // What may not be started again is not stopped.
+        apply::agree(&loaded, &only, &options, &Shown::new(&context.ui, false))?;
+    }
     stop_all(&instance, &replicas(&instance, &arguments.names)?, None, context)?;
-    start(&Start { names: arguments.names.clone() }, context)
+    begin(&arguments.names, "restart", &arguments.allow, context)
 }
 
 pub fn kill(arguments: &Kill, context: &Context) -> Outcome<u8> {

@@ -1,5 +1,6 @@
 //! One file per command: its arguments, whose comments are the help text, then its function.
 
+mod allow;
 mod apply;
 mod attach;
 mod boot;
@@ -49,6 +50,7 @@ pub enum Command {
     Up(up::Arguments),
     Down(down::Arguments),
     Plan(plan::Arguments),
+    Allow(allow::Arguments),
     Apply(apply::Arguments),
     Check(check::Arguments),
     Status(status::Arguments),
@@ -139,6 +141,7 @@ impl Command {
         match self {
             Self::Up(arguments) => up::run(&arguments, context),
             Self::Down(arguments) => down::run(&arguments, context),
+            Self::Allow(arguments) => allow::run(&arguments, context),
             Self::Apply(arguments) => apply::run(&arguments, context),
             Self::Status(arguments) => status::run(&arguments, context),
             Self::Watch(arguments) => watch::run(&arguments, context),

@@ -1,5 +1,6 @@
 use super::super::Context;
 use super::super::ui::{Shown, Style, Table};
+use super::allow::Allow;
 use super::image::{find, project};
 use crate::apply;
 use crate::image;
@@ -18,6 +19,8 @@ use std::io::{IsTerminal, Read};
 pub struct Pull {
     /// Names of images, as Docker's users write them.
     names: Vec<String>,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 /// Pushes an image to registries, under one or more names.
@@ -86,7 +89,7 @@ pub struct Search {
 pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
     let shown = Shown::new(&context.ui, false);
     if arguments.names.is_empty() {
-        let options = apply::UpOptions { command: "pull".into(), ..apply::UpOptions::default() };
+        let options = apply::UpOptions { command: "pull".into(), allow: arguments.allow.kinds()?, ..apply::UpOptions::default() };
         let loaded = context.settled(&options)?;
         let names = loaded.project.references().map(|(name, _)| name.clone()).collect::<std::collections::BTreeSet<_>>();
         if names.is_empty() {

@@ -2,6 +2,7 @@ use super::super::Context;
 use super::super::relay::{Keys, relay};
 use super::super::streams::{self, Relays};
 use super::super::ui::Shown;
+use super::allow::Allow;
 use crate::apply::{self, LoadedProject, UpOptions, Wish};
 use crate::model::{Context as _, Fault, Outcome};
 use crate::runtime::{self, Cgroup, NetSpec, Running, Spec, Stdio};
@@ -42,6 +43,8 @@ pub struct Arguments {
     /// Say how long each phase took.
     #[arg(long)]
     timings: bool,
+    #[command(flatten)]
+    allow: Allow,
     /// A container or an image of the project; else an image by its name.
     name: String,
     /// The command; else the container's or image's own.
@@ -53,7 +56,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     // This process stays with the container as its monitor does.
     sys::protect().doing(|| "cannot protect this program's file".into())?;
     let mut timings = Timings::begin();
-    let options = UpOptions { command: "run".into(), ..UpOptions::default() };
+    let options = UpOptions { command: "run".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     let shown = Shown::new(&context.ui, false);
     let own = if context.has_project() { Some(context.settled(&options)?) } else { None };
     let is_own = |loaded: &LoadedProject| {
@@ -96,7 +99,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     }
     timings.mark("clean");
     if arguments.timings {
-        context.ui.say(&timings.text());
+        context.ui.say(timings.text());
     }
     status
 }

@@ -1,6 +1,7 @@
 //! `pause`, `unpause`, `wait`, `rm`, `scale`: what becomes of some containers, the file notwithstanding.
 
 use super::super::Context;
+use super::allow::Allow;
 use super::containers::replicas;
 use crate::apply::{self, UpOptions};
 use crate::model::{Fault, Name, Outcome, nearest};
@@ -62,6 +63,8 @@ pub struct Scale {
     /// Containers with their numbers.
     #[arg(required = true, value_name = "NAME=NUMBER")]
     wishes: Vec<String>,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 pub fn pause(arguments: &Pause, context: &Context) -> Outcome<u8> {
@@ -77,7 +80,7 @@ fn freeze(names: &[String], frozen: bool, context: &Context) -> Outcome<u8> {
     for name in replicas(&instance, names)? {
         monitor::call(&instance.container(&name), &Request::Freeze { frozen }, None)
             .map_err(|fault| Fault::caused(format!("cannot {} {name}", if frozen { "pause" } else { "resume" }), fault))?;
-        context.ui.say(&format!("{} {name}", if frozen { "paused" } else { "resumed" }));
+        context.ui.say(format!("{} {name}", if frozen { "paused" } else { "resumed" }));
     }
     Ok(0)
 }
@@ -93,7 +96,7 @@ pub fn wait(arguments: &Wait, context: &Context) -> Outcome<u8> {
         // It may have ended before it was asked.
         let status = told.or_else(|| folder.status().and_then(|status| status.exit_code));
         let status = status.ok_or_else(|| Fault::new(format!("container {name} never ran to an end")))?;
-        context.ui.result(&status.to_string());
+        context.ui.result(status.to_string());
         last = status;
     }
     Ok(if arguments.names.len() == 1 { u8::try_from(last).unwrap_or(1) } else { 0 })
@@ -120,7 +123,7 @@ pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
         record.serial += 1;
         instance.save(&record)?;
         monitor::add_event(&instance.events(), &Event::now("container", "destroy", &name, &[]));
-        context.ui.say(&format!("removed {name}"));
+        context.ui.say(format!("removed {name}"));
     }
     Ok(0)
 }
@@ -147,6 +150,6 @@ pub fn scale(arguments: &Scale, context: &Context) -> Outcome<u8> {
         container.replicas = number;
         only.insert(key.clone());
     }
-    let options = UpOptions { only, command: "scale".into(), ..UpOptions::default() };
+    let options = UpOptions { only, command: "scale".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     super::converge::converge(&loaded, &options, context, start)
 }

@@ -1,4 +1,5 @@
 use super::super::Context;
+use super::allow::Allow;
 use crate::apply::UpOptions;
 use crate::model::Outcome;
 use std::time::Instant;
@@ -23,6 +24,8 @@ pub struct Arguments {
     /// Stay, and apply every change of files.
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
@@ -31,8 +34,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     if arguments.dry_run {
         return super::plan::show(&context.project_dry()?, context);
     }
-    let options =
-        UpOptions { frozen: arguments.frozen, offline: arguments.offline, command: "up".into(), ..UpOptions::default() };
+    let options = UpOptions {
+        frozen: arguments.frozen,
+        offline: arguments.offline,
+        allow: arguments.allow.kinds()?,
+        command: "up".into(),
+        ..UpOptions::default()
+    };
     let loaded = context.settled(&options)?;
     let code = super::converge::converge(&loaded, &options, context, started)?;
     if watch {

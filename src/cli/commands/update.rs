@@ -1,6 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Shown, Style, Text};
-use crate::apply;
+use super::allow::Allow;
+use crate::apply::{self, UpOptions};
 use crate::debian::{Downgrade, Update};
 use crate::lock::Lock;
 use crate::model::{Fault, Outcome};
@@ -22,13 +23,16 @@ pub struct Arguments {
     /// Write nothing: verify the lock against its signed indexes, and fail if it would change.
     #[arg(long, conflicts_with_all = ["names", "epoch"])]
     check: bool,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project()?;
     let downgrade = if arguments.allow_downgrade { Downgrade::Allowed } else { Downgrade::Refused };
+    let options = UpOptions { command: "update".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     if arguments.check {
-        return check(&loaded, downgrade, context);
+        return check(&loaded, downgrade, &options, context);
     }
     if let Some(text) = &arguments.epoch {
         apply::set_epoch(&loaded, super::build::epoch(text)?)?;
@@ -47,7 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         );
     }
     let shown = Shown::new(&context.ui, false);
-    let updated = apply::update_lock(&loaded, &update, downgrade, &shown);
+    let updated = apply::update_lock(&loaded, &update, downgrade, &options, &shown);
     shown.clear();
     let (old, new) = updated?;
     let text = moves(&old, &new, context.ui.color_out);
@@ -56,9 +60,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Tells whether the lock is what its archives vouch for, and what is offered now.
-fn check(loaded: &apply::LoadedProject, downgrade: Downgrade, context: &Context) -> Outcome<u8> {
+fn check(loaded: &apply::LoadedProject, downgrade: Downgrade, options: &UpOptions, context: &Context) -> Outcome<u8> {
     let shown = Shown::new(&context.ui, false);
-    let checked = apply::check_lock(loaded, downgrade, &shown);
+    let checked = apply::check_lock(loaded, downgrade, options, &shown);
     shown.clear();
     let apply::CheckedLock { packages, old, new } = checked?;
     packages.unverified.iter().for_each(|text| context.ui.warn(text));

@@ -1,5 +1,6 @@
 use super::super::Context;
 use super::super::ui::{Style, Text};
+use super::allow::Allow;
 use crate::apply::{LoadedProject, UpOptions};
 use crate::model::Outcome;
 use crate::watch::{Watcher, sources};
@@ -10,10 +11,13 @@ use std::time::Instant;
 ///
 /// Example: stead watch
 #[derive(clap::Args, Debug)]
-pub struct Arguments {}
+pub struct Arguments {
+    #[command(flatten)]
+    allow: Allow,
+}
 
-pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
-    let options = UpOptions { command: "watch".into(), ..UpOptions::default() };
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    let options = UpOptions { command: "watch".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     let loaded = context.settled(&options)?;
     // What fails at first may be mended by the next save.
     if let Err(fault) = super::converge::converge(&loaded, &options, context, Instant::now()) {

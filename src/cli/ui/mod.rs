@@ -6,10 +6,11 @@
 mod diagnostics;
 mod plan;
 mod progress;
+mod question;
 mod table;
 mod text;
 
-pub use plan::plan_text;
+pub use plan::{mark_text, plan_text};
 pub use progress::Shown;
 pub use table::Table;
 pub use text::{Style, Text};

@@ -1,7 +1,7 @@
 //! How a plan looks: a line for each change, its causes behind it.
 
 use super::{Style, Text, Ui};
-use crate::plan::{Cause, Change, Kind, Plan, Symbol};
+use crate::plan::{Cause, Change, Kind, Mark, Plan, Symbol};
 
 /// A plan as text; empty when there is nothing to do.
 pub fn plan_text(plan: &Plan, ui: &Ui, color: bool) -> Text {
@@ -11,6 +11,9 @@ pub fn plan_text(plan: &Plan, ui: &Ui, color: bool) -> Text {
     let private = |text: &str| Text::line(&ui.without_private(text));
     let mut out = Style::Bold.paint(private(&plan.project), color) + " ";
     out += Style::Dim.paint(Text::line(&plan.instance), color) + "\n";
+    for mark in &plan.trust {
+        out += Text::from("  ") + mark_text(mark, color) + "\n";
+    }
     let titles: Vec<Text> = plan.changes.iter().map(|change| private(&title(change))).collect();
     let width = titles.iter().map(Text::width).max().unwrap_or(0);
     for (change, title) in plan.changes.iter().zip(titles) {
@@ -62,7 +65,7 @@ fn line(change: &Change, title: Text, causes: Vec<Text>, width: usize, color: bo
 }
 
 /// A mark as it stands in a plan. What it says is never shortened: it is what somebody says yes to.
-pub fn mark_text(mark: &Cause, color: bool) -> Text {
+pub fn mark_text(mark: &Mark, color: bool) -> Text {
     let place = mark.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
     Style::Trust.paint(Text::from("! ") + Text::line(&format!("{}{place}", mark.text)), color)
 }

@@ -1,7 +1,7 @@
 //! Progress: one line that changes on a terminal (after 250 ms), finished steps as lines of their own.
 
-use super::{Style, Text, Ui, plan_text};
-use crate::apply::{Progress, Reporter};
+use super::{Style, Text, Ui, mark_text, plan_text};
+use crate::apply::{Answer, Progress, Question, Reporter};
 use crate::build::Event;
 use crate::model::{Name, Size};
 use std::collections::BTreeMap;
@@ -87,11 +87,21 @@ impl State {
 }
 
 impl Reporter for Shown {
+    fn consent(&self, question: &Question) -> Answer {
+        self.clear();
+        self.ui.consent(question)
+    }
+
     fn report(&self, progress: Progress) {
         let color = self.ui.color_err;
         match progress {
             Progress::Planned(plan) if self.plan => self.lasting(plan_text(&plan, &self.ui, color).trimmed()),
             Progress::Planned(_) => {}
+            Progress::Marked(marks) => {
+                for mark in &marks {
+                    self.lasting(Text::line(&mark.holder) + " " + mark_text(mark, color));
+                }
+            }
             Progress::Resolving => self.passing("resolving …"),
             Progress::Resolved { packages, images, remotes } => {
                 let kinds = [(packages, "package"), (images, "image"), (remotes, "download")];

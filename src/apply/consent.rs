@@ -1,0 +1,341 @@
+//! Consent: what reaches beyond the project's folder, or adds privileges, is done once somebody said yes to it.
+//!
+//! Yes is remembered for the folder, mark by mark: another path, another capability, another command of a
+//! privileged step is another mark and is asked again, fewer of them are not. A record that cannot be read is
+//! no yes.
+
+use super::instance::{Instance, private_folder};
+use super::leads::leads;
+use super::project::LoadedProject;
+use super::report::{Reporter, UpOptions};
+use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::plan::{Mark, MarkKind, Observed, all_marks, of_container, of_image};
+use crate::store::Home;
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// What somebody is asked.
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub folder: &'a Path,
+    pub file: &'a str,
+    /// What nobody said yes to, each once.
+    pub marks: &'a [Mark],
+    /// Whether something else was allowed here before.
+    pub more: bool,
+}
+
+/// What came of asking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Yes,
+    No,
+    /// There is no terminal.
+    Nobody,
+}
+
+/// What was allowed for one folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allowed {
+    pub folder: PathBuf,
+    pub file: String,
+    pub marks: Vec<AllowedMark>,
+}
+
+/// One mark that was said yes to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AllowedMark {
+    pub id: Digest,
+    pub kind: MarkKind,
+    pub holder: String,
+    pub text: String,
+}
+
+/// As it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    folder: PathBuf,
+    file: String,
+    marks: Vec<AllowedMark>,
+}
+
+const VERSION: u32 = 1;
+
+fn record(state: &Path) -> PathBuf {
+    state.join("consent.json")
+}
+
+/// What was allowed by a record; nothing where there is none.
+fn read(state: &Path) -> Outcome<Option<Allowed>> {
+    let path = record(state);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).doing(|| format!("cannot read what was allowed, {}", path.display())),
+    };
+    let damaged = |why: String| {
+        Fault::new(format!("the record of what was allowed is damaged: {} ({why})", path.display()))
+            .hint("nothing counts as allowed then; `stead allow --revoke` in the project's folder removes it")
+    };
+    let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if kept.version != VERSION {
+        return Err(damaged(format!("version {}", kept.version)));
+    }
+    let Kept { version: _, folder, file, marks } = kept;
+    Ok(Some(Allowed { folder, file, marks }))
+}
+
+/// What was allowed for an instance's folder. The short name of an instance is no proof: the folder itself is.
+fn remembered(instance: &Instance) -> Outcome<Vec<AllowedMark>> {
+    let known = read(&instance.state())?;
+    let same = known.filter(|known| known.folder == instance.folder && known.file == instance.file);
+    Ok(same.map(|known| known.marks).unwrap_or_default())
+}
+
+fn remember(instance: &Instance, marks: Vec<AllowedMark>) -> Outcome<()> {
+    let state = instance.state();
+    private_folder(&state)?;
+    let kept = Kept { version: VERSION, folder: instance.folder.clone(), file: instance.file.clone(), marks };
+    let bytes = serde_json::to_vec(&kept).doing(|| "cannot write what was allowed".into())?;
+    let path = record(&state);
+    sys::write_atomic(&path, &bytes, 0o600)
+        .map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
+}
+
+fn kept(mark: &Mark) -> AllowedMark {
+    AllowedMark { id: mark.id(), kind: mark.kind, holder: mark.holder.clone(), text: mark.text.clone() }
+}
+
+/// The marks of a set that nobody said yes to, each once.
+///
+/// # Errors
+/// A record that cannot be read.
+pub fn missing<'m>(
+    instance: &Instance,
+    marks: impl IntoIterator<Item = &'m Mark>,
+    allow: &BTreeSet<MarkKind>,
+) -> Outcome<Vec<Mark>> {
+    let asking = marks.into_iter().filter(|mark| mark.asks() && !allow.contains(&mark.kind));
+    let mut wanted: BTreeMap<Digest, &Mark> = BTreeMap::new();
+    let mut order = Vec::new();
+    for mark in asking {
+        let id = mark.id();
+        if wanted.insert(id, mark).is_none() {
+            order.push(id);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known: BTreeSet<Digest> = remembered(instance)?.into_iter().map(|mark| mark.id).collect();
+    Ok(order.into_iter().filter(|id| !known.contains(id)).map(|id| wanted[&id].clone()).collect())
+}
+
+/// Asks for marks that are [`missing`]; a yes is remembered.
+///
+/// # Errors
+/// Without a yes: what was not allowed, and what to type.
+pub fn ask(instance: &Instance, marks: &[Mark], command: &str, reporter: &dyn Reporter) -> Outcome<()> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let mut known = remembered(instance)?;
+    let question = Question { folder: &instance.folder, file: &instance.file, marks, more: !known.is_empty() };
+    match reporter.consent(&question) {
+        Answer::Yes => {
+            known.extend(marks.iter().map(kept));
+            remember(instance, known)
+        }
+        Answer::No => Err(Fault::new("that was not allowed, so nothing was done")),
+        Answer::Nobody => Err(refused(instance, marks, command)),
+    }
+}
+
+/// Refuses, with everything that was asked for.
+fn refused(instance: &Instance, marks: &[Mark], command: &str) -> Fault {
+    let lines: Vec<String> = marks
+        .iter()
+        .map(|mark| {
+            let place = mark.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+            format!("{}: {}{place}", mark.holder, crate::model::visible_line(&mark.text))
+        })
+        .collect();
+    let kinds: BTreeSet<MarkKind> = marks.iter().map(|mark| mark.kind).collect();
+    let kinds: Vec<&str> = kinds.into_iter().map(MarkKind::word).collect();
+    let line = format!("the project asks for what was not allowed here:\n  ! {}", lines.join("\n  ! "));
+    let folder = instance.folder.display();
+    // A boot has nobody who types.
+    let once = if command.starts_with("boot") {
+        String::new()
+    } else {
+        format!(", or for this time `stead {command} --allow {}`", kinds.join(","))
+    };
+    Fault::new(line).hint(format!("if that is meant, type `stead allow` in {folder} once{once}"))
+}
+
+/// Asks for what is missing of some marks, and is content when all are allowed.
+///
+/// # Errors
+/// Those of [`missing`] and [`ask`].
+pub fn require<'m>(
+    instance: &Instance,
+    marks: impl IntoIterator<Item = &'m Mark>,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Outcome<()> {
+    ask(instance, &missing(instance, marks, &options.allow)?, &options.command, reporter)
+}
+
+/// What planning needs to know of the machine to tell a project's marks, and nothing more.
+fn glance(loaded: &LoadedProject) -> Observed {
+    Observed { leads: leads(&loaded.instance, &loaded.project), ..Observed::default() }
+}
+
+/// Makes sure that containers may be made as the project file says, before anything is ended for their sake.
+///
+/// # Errors
+/// Those of [`require`].
+pub fn agree(loaded: &LoadedProject, only: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<()> {
+    let LoadedProject { instance, project, places, .. } = loaded;
+    let observed = glance(loaded);
+    let meant = project.containers.iter().filter(|(name, _)| only.is_empty() || only.contains(*name));
+    let marks: Vec<Mark> =
+        meant.flat_map(|(name, container)| of_container(project, places, &observed, name, container, &[])).collect();
+    require(instance, &marks, options, reporter)
+}
+
+/// As [`agree`], for images and what they are made from, built or not.
+///
+/// # Errors
+/// Those of [`require`].
+pub fn agree_images(loaded: &LoadedProject, names: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<()> {
+    let observed = glance(loaded);
+    let marks: Vec<Mark> =
+        with_needs(loaded, names).iter().flat_map(|name| of_image(&loaded.project, &loaded.places, &observed, name)).collect();
+    require(&loaded.instance, &marks, options, reporter)
+}
+
+/// Images, and all that they are made from.
+pub fn with_needs(loaded: &LoadedProject, names: &BTreeSet<Name>) -> BTreeSet<Name> {
+    let mut all = BTreeSet::new();
+    let mut queue: Vec<Name> = names.iter().cloned().collect();
+    while let Some(name) = queue.pop() {
+        if all.insert(name.clone()) {
+            queue.extend(loaded.project.images.get(&name).into_iter().flat_map(|image| image.needs().cloned()));
+        }
+    }
+    all
+}
+
+/// Allows everything that the project file asks for now, and nothing else; what that is comes back.
+///
+/// # Errors
+/// Those of writing.
+pub fn allow(loaded: &LoadedProject) -> Outcome<Vec<Mark>> {
+    let mut marks = all_marks(&loaded.project, &loaded.places, &glance(loaded));
+    let mut seen = BTreeSet::new();
+    marks.retain(|mark| mark.asks() && seen.insert(mark.id()));
+    remember(&loaded.instance, marks.iter().map(kept).collect())?;
+    Ok(marks)
+}
+
+/// Forgets what was allowed for a folder; tells whether anything was.
+///
+/// # Errors
+/// Those of removing the record.
+pub fn revoke(instance: &Instance) -> Outcome<bool> {
+    let path = record(&instance.state());
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).doing(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+/// What was allowed in this installation, folder by folder; a damaged record is in its folder's place.
+pub fn allowed(home: &Home) -> Vec<Outcome<Allowed>> {
+    let mut states: Vec<PathBuf> =
+        fs::read_dir(home.state.join("instances")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    states.sort();
+    states.iter().filter_map(|state| read(state).transpose()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::Progress;
+    use crate::plan::Grade;
+    use std::sync::Mutex;
+
+    struct Person {
+        answer: Answer,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Reporter for Person {
+        fn report(&self, _: Progress) {}
+
+        fn consent(&self, question: &Question) -> Answer {
+            self.asked.lock().unwrap().extend(question.marks.iter().map(|mark| mark.text.clone()));
+            self.answer
+        }
+    }
+
+    fn mark(text: &str) -> Mark {
+        let (grade, kind) = (Grade::Asks, MarkKind::Files);
+        Mark { grade, kind, holder: "container web".into(), text: text.into(), exact: String::new(), place: None }
+    }
+
+    fn instance(place: &Path) -> Instance {
+        fs::create_dir_all(place.join("project")).unwrap();
+        Instance::new(&Home::find(Some(&place.join("root"))), &place.join("project"), "stead.kdl")
+    }
+
+    #[test]
+    fn consent_is_remembered_and_only_what_is_new_is_asked() {
+        let place = tempfile::tempdir().unwrap();
+        let instance = instance(place.path());
+        let person = |answer| Person { answer, asked: Mutex::default() };
+        let options = UpOptions { command: "up".into(), ..UpOptions::default() };
+        let two = [mark("reads /a of the host"), mark("reads /b of the host"), mark("reads /a of the host")];
+        let fault = require(&instance, &two, &options, &person(Answer::Nobody)).unwrap_err();
+        assert!(fault.advice().unwrap().contains("`stead up --allow files`"), "{fault}");
+        assert!(require(&instance, &two, &options, &person(Answer::No)).is_err());
+        let yes = person(Answer::Yes);
+        require(&instance, &two, &options, &yes).unwrap();
+        assert_eq!(yes.asked.lock().unwrap().len(), 2);
+        let nobody = person(Answer::Nobody);
+        require(&instance, &two, &options, &nobody).unwrap();
+        require(&instance, &two[..1], &options, &nobody).unwrap();
+        let more = [mark("reads /a of the host"), mark("reads /c of the host")];
+        assert!(require(&instance, &more, &options, &nobody).is_err());
+        assert_eq!(*nobody.asked.lock().unwrap(), ["reads /c of the host"]);
+        let once = UpOptions { allow: [MarkKind::Files].into(), ..UpOptions::default() };
+        require(&instance, &more, &once, &nobody).unwrap();
+        assert!(require(&instance, &more, &options, &nobody).is_err(), "--allow is for one time");
+        assert!(revoke(&instance).unwrap() && !revoke(&instance).unwrap());
+        assert!(require(&instance, &two, &options, &nobody).is_err());
+    }
+
+    #[test]
+    fn a_damaged_record_and_one_of_another_folder_are_no_consent() {
+        let place = tempfile::tempdir().unwrap();
+        let instance = instance(place.path());
+        let (marks, none) = ([mark("reads / of the host")], BTreeSet::new());
+        remember(&instance, marks.iter().map(kept).collect()).unwrap();
+        assert!(missing(&instance, &marks, &none).unwrap().is_empty());
+        let path = record(&instance.state());
+        let text = fs::read_to_string(&path).unwrap();
+        for damaged in ["", "{", "{}", &text.replace("\"version\":1", "\"version\":2"), &text[..text.len() - 2]] {
+            fs::write(&path, damaged).unwrap();
+            assert!(missing(&instance, &marks, &none).is_err(), "{damaged}");
+        }
+        fs::write(&path, text.replace("/project\"", "/other\"")).unwrap();
+        assert_eq!(missing(&instance, &marks, &none).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,174 @@
+//! Where paths that a project names really lead on this machine: what trust is decided by, and what is used.
+
+use super::instance::Instance;
+use crate::plan::Lead;
+use crate::spec::{ConfigSource, MountSource, Project, Step};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// As many links as the kernel follows (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// Where every path leads that a project names as one of the host, by how it is written.
+///
+/// What holds a part of this installation, or lies in one, is none of the project's, wherever it is: a container
+/// that writes there says what was allowed.
+pub fn leads(instance: &Instance, project: &Project) -> BTreeMap<String, Lead> {
+    let Instance { home, folder, .. } = instance;
+    let paths = named(project);
+    let own = if paths.is_empty() { Vec::new() } else { vec![real(&home.state), real(&home.store), real(&home.run)] };
+    let taken = |path: &Path| own.iter().any(|own| own.starts_with(path) || path.starts_with(own) && !folder.starts_with(own));
+    let lead = |path: &str| {
+        let found = lead(folder, path);
+        Lead { outside: found.outside || taken(&found.path), ..found }
+    };
+    paths.into_iter().map(|path| (path.to_owned(), lead(path))).collect()
+}
+
+fn real(path: &Path) -> PathBuf {
+    walk(Path::new("/"), path, &|link| fs::read_link(link).ok())
+}
+
+/// The paths that a project names as ones of the host; what images copy is confined elsewhere.
+fn named(project: &Project) -> BTreeSet<&str> {
+    let mut all: BTreeSet<&str> = project.secrets.values().map(String::as_str).collect();
+    all.extend(project.configs.values().filter_map(|config| match config {
+        ConfigSource::File(path) => Some(path.as_str()),
+        ConfigSource::Content(_) => None,
+    }));
+    for image in project.images.values() {
+        all.extend(image.signed_by.as_deref());
+        for step in &image.steps {
+            if let Step::Debian(debian) = step {
+                all.extend(debian.key.as_deref());
+                all.extend(debian.repositories.iter().map(|repository| repository.key.as_str()));
+            }
+        }
+    }
+    for container in project.containers.values() {
+        all.extend(container.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Bind(path) => Some(path.as_str()),
+            MountSource::Volume(_) | MountSource::Image(_) => None,
+        }));
+        all.extend(container.env_files.iter().map(|file| file.path.as_str()));
+        all.extend(container.security.seccomp.as_deref().filter(|file| *file != "unconfined"));
+        all.extend(container.devices.iter().map(|(device, _)| device.as_str()));
+        all.extend(container.log.driver.iter().filter_map(|driver| driver.path()));
+    }
+    all
+}
+
+/// Where one path leads, from a folder whose own path has no links.
+fn lead(folder: &Path, path: &str) -> Lead {
+    let real = walk(folder, Path::new(path), &|link| fs::read_link(link).ok());
+    let written = walk(folder, Path::new(path), &|_| None);
+    Lead { outside: !real.starts_with(folder), plain: real == written, path: real }
+}
+
+/// Follows a path part by part as the kernel does; parts that are absent stay, and so does what comes behind
+/// too many links, which nobody can open.
+///
+/// The links of `/proc` that lead to what has no path are followed by their text: what comes out is a path in
+/// any case, and that path is what is opened later.
+fn walk(folder: &Path, path: &Path, link: &dyn Fn(&Path) -> Option<PathBuf>) -> PathBuf {
+    let mut here = folder.to_owned();
+    let mut rest: VecDeque<OsString> = parts(path, &mut here);
+    let mut followed = 0;
+    while let Some(part) = rest.pop_front() {
+        if part == ".." {
+            here.pop();
+            continue;
+        }
+        let next = here.join(&part);
+        match link(&next).filter(|_| followed < LINKS) {
+            Some(target) => {
+                followed += 1;
+                let mut front = parts(&target, &mut here);
+                front.append(&mut rest);
+                rest = front;
+            }
+            None => here = next,
+        }
+    }
+    here
+}
+
+/// A path's parts; an absolute one starts over.
+fn parts(path: &Path, here: &mut PathBuf) -> VecDeque<OsString> {
+    if path.is_absolute() {
+        *here = PathBuf::from("/");
+    }
+    let told = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    told.map(|part| part.as_os_str().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{self, Choices, Sources};
+    use crate::store::Home;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn paths_are_judged_by_where_they_lead() {
+        let place = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(place.path()).unwrap();
+        let folder = top.join("project");
+        fs::create_dir_all(folder.join("in")).unwrap();
+        fs::create_dir_all(top.join("out")).unwrap();
+        for (to, name) in [
+            ("/", "root"),
+            ("in", "inner"),
+            ("../out", "up"),
+            ("root/absent", "twice"),
+            ("round", "round"),
+            ("/nosuch/x", "none"),
+        ] {
+            symlink(to, folder.join(name)).unwrap();
+        }
+        let says = |path: &str| {
+            let lead = lead(&folder, path);
+            (lead.path, lead.outside, lead.plain)
+        };
+        assert_eq!(says("in/./absent"), (folder.join("in/absent"), false, true));
+        assert_eq!(says("inner/x"), (folder.join("in/x"), false, false));
+        assert_eq!(says("root"), ("/".into(), true, false));
+        assert_eq!(says("twice/deeper"), ("/absent/deeper".into(), true, false));
+        assert_eq!(says("up/x"), (top.join("out/x"), true, false));
+        assert_eq!(says("../out"), (top.join("out"), true, true));
+        assert_eq!(says("in/../../out"), (top.join("out"), true, true));
+        assert_eq!(says("none"), ("/nosuch/x".into(), true, false));
+        assert_eq!(says("/etc/../etc"), ("/etc".into(), true, true));
+        // Nobody can open it, and it stays where it is.
+        assert!(!says("round").1);
+    }
+
+    #[test]
+    fn the_installation_is_not_the_projects_own() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = fs::canonicalize(place.path()).unwrap();
+        let home = Home::find(Some(&folder.join("root")));
+        let instance = Instance::new(&home, &folder, "stead.kdl");
+        let text = "project \"p\"\nimage \"i\" { }\ncontainer \"c\" { image \"i\"; mount bind=\".\" to=\"/a\"; \
+                    mount bind=\"app\" to=\"/b\"; mount bind=\"root/state/instances\" to=\"/c\"; }";
+        struct Text(&'static str);
+        impl Sources for Text {
+            fn read(&self, _: &str) -> Result<String, String> {
+                Ok(self.0.to_owned())
+            }
+
+            fn env(&self, _: &str) -> Option<String> {
+                None
+            }
+        }
+        let project = spec::load("stead.kdl", &Choices::default(), &Text(text)).project.unwrap();
+        let found = leads(&instance, &project);
+        assert_eq!([".", "app", "root/state/instances"].map(|path| found[path].outside), [true, false, true]);
+        // A bundle's folder lies in it, and is its project's own all the same.
+        let unpacked = Instance { folder: home.state.join("bundles/x"), ..instance };
+        let found = leads(&unpacked, &project);
+        assert_eq!([".", "app"].map(|path| found[path].outside), [false, false]);
+    }
+}

@@ -1,0 +1,105 @@
+use super::super::Context;
+use super::super::ui::{Style, Text, mark_text};
+use crate::apply;
+use crate::model::{Fault, Outcome};
+use crate::plan::MarkKind;
+use std::collections::BTreeSet;
+
+/// Allows, for this folder from now on, what the project file asks for beyond its folder and containers.
+///
+/// Files of the host, privileges, the host's network: `stead plan` marks them with `!`, and commands that
+/// would act on them ask, or are refused where there is no terminal. What is allowed is exactly what is shown;
+/// anything else that the file asks for later is asked for again.
+///
+/// Example: stead plan && stead allow && stead up
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Show what was allowed, for all folders, and allow nothing.
+    #[arg(long)]
+    list: bool,
+    /// Forget what was allowed for this folder. What runs stays.
+    #[arg(long, conflicts_with = "list")]
+    revoke: bool,
+}
+
+/// What is allowed for one command.
+#[derive(clap::Args, Debug, Default)]
+pub struct Allow {
+    /// Allow, this time, what the project asks for beyond its folder and containers: `files`, `privileges`,
+    /// `network` or `all`, with commas between. `STEAD_ALLOW` says the same for all commands; `stead allow`
+    /// allows it from now on.
+    #[arg(long = "allow", value_name = "KINDS", value_delimiter = ',')]
+    kinds: Vec<String>,
+}
+
+impl Allow {
+    /// The kinds, with those of the environment.
+    ///
+    /// # Errors
+    /// A word that is no kind: a misspelt one must not pass for less, or for more.
+    pub fn kinds(&self) -> Outcome<BTreeSet<MarkKind>> {
+        let environment = std::env::var("STEAD_ALLOW").unwrap_or_default();
+        let given = self.kinds.iter().map(|word| ("--allow", word.trim()));
+        let standing = environment.split(',').map(|word| ("STEAD_ALLOW", word.trim())).filter(|(_, word)| !word.is_empty());
+        let mut found = BTreeSet::new();
+        for (option, word) in given.chain(standing) {
+            match MarkKind::ALL.into_iter().find(|kind| kind.word() == word) {
+                Some(kind) => drop(found.insert(kind)),
+                None if word == "all" => found.extend(MarkKind::ALL),
+                None => {
+                    let fault = Fault::new(format!("{option}: \"{word}\" is nothing that can be allowed"));
+                    return Err(fault.hint("write files, privileges, network or all").exit(2));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+    if arguments.list {
+        return list(context);
+    }
+    if arguments.revoke {
+        let forgotten = apply::revoke(&context.instance())?;
+        context.ui.say(if forgotten { "what was allowed here is forgotten" } else { "nothing was allowed here" });
+        return Ok(0);
+    }
+    let loaded = context.project()?;
+    let marks = apply::allow(&loaded)?;
+    if !loaded.unsettled.is_empty() {
+        context.ui.warn("what a Dockerfile starts from is not locked yet; what it asks for once it is, is asked for then");
+    }
+    if marks.is_empty() {
+        context.ui.say("the project asks for nothing beyond its folder and containers: nothing needs to be allowed");
+        return Ok(0);
+    }
+    for mark in &marks {
+        context.ui.result(Text::line(&mark.holder) + " " + mark_text(mark, context.ui.color_out));
+    }
+    let count = if marks.len() == 1 { "this is".to_owned() } else { format!("these {} are", marks.len()) };
+    context.ui.say(Text::from(format!("{count} allowed in ")) + Text::line(&loaded.instance.folder.display().to_string()));
+    Ok(0)
+}
+
+/// Everything that was allowed in this installation; damaged records are told, and make it fail.
+fn list(context: &Context) -> Outcome<u8> {
+    let mut code = 0;
+    for found in apply::allowed(&context.options.home) {
+        match found {
+            Ok(allowed) => {
+                let file = if allowed.file == "stead.kdl" { String::new() } else { format!("/{}", allowed.file) };
+                let folder = Text::line(&format!("{}{file}", allowed.folder.display()));
+                context.ui.result(Style::Bold.paint(folder, context.ui.color_out));
+                for mark in &allowed.marks {
+                    context.ui.result(Text::from("  ") + Text::line(&format!("{}: {}", mark.holder, mark.text)));
+                }
+            }
+            Err(fault) => {
+                context.ui.fault(&fault);
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,37 @@
+//! The question for consent: what is new, where it is written, and a plain yes or no.
+
+use super::{Style, Text, Ui, mark_text};
+use crate::apply::{Answer, Question};
+use crate::sys;
+use std::io::{IsTerminal, Write};
+
+impl Ui {
+    /// Asks on the terminal; where there is none, nobody is asked.
+    pub fn consent(&self, question: &Question) -> Answer {
+        if !(std::io::stdin().is_terminal() && self.terminal_err) {
+            return Answer::Nobody;
+        }
+        let color = self.color_err;
+        let what =
+            if question.more { "more than was allowed here before" } else { "what reaches beyond its folder and containers" };
+        self.say(
+            Style::Bold.paint(Text::line(&format!("{} in {}", question.file, question.folder.display())), color)
+                + " asks for "
+                + what
+                + ":",
+        );
+        for mark in question.marks {
+            self.say(Text::from("  ") + Text::line(&mark.holder) + " " + mark_text(mark, color));
+        }
+        let _ = write!(std::io::stderr(), "Allow this for this folder from now on? [y/N] ");
+        // What was typed before the question is no answer to it.
+        sys::forget_typed(std::io::stdin());
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        // Without an answer the cursor is still behind the question.
+        if !matches!(read, Ok(length) if length > 0) {
+            self.say("");
+        }
+        if matches!(line.trim(), "y" | "Y" | "yes") { Answer::Yes } else { Answer::No }
+    }
+}
