@@ -30,6 +30,8 @@ pub enum Request {
     Freeze {
         frozen: bool,
     },
+    /// Stops every process where it is for as long as this connection lives: whoever asked may be killed.
+    Hold,
     /// Changes its limits while it runs, and for its next starts.
     Limits {
         limits: Box<Limits>,
@@ -114,6 +116,25 @@ pub fn call(folder: &Folder, request: &Request, patience: Option<Duration>) -> O
     match reply.error {
         Some(error) => Err(Fault::new(error)),
         None => Ok(reply),
+    }
+}
+
+/// A container that is held still; it goes on when this is dropped, and when this process ends in whatever way.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "the connection is what holds")] UnixStream);
+
+/// Holds a running container still.
+///
+/// # Errors
+/// A container without a monitor; the monitor's refusal; processes that do not come to rest.
+pub fn hold(folder: &Folder) -> Outcome<Held> {
+    let stream = connect(folder)?;
+    // The kernel may take its time; a monitor that never answers must not keep us.
+    stream.set_read_timeout(Some(Duration::from_secs(30))).doing(|| "cannot reach the container's monitor".into())?;
+    send(&stream, &Request::Hold, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    match receive(&stream)?.0.error {
+        Some(error) => Err(Fault::new(error)),
+        None => Ok(Held(stream)),
     }
 }
 

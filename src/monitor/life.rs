@@ -180,6 +180,8 @@ struct Monitor {
     /// Those who asked to be told when the command ends, be it started again or not.
     waiting_for_exit: Vec<UnixStream>,
     attached: Vec<UnixStream>,
+    /// Those for whom it is held still, until they hang up.
+    holders: Vec<UnixStream>,
     terminal: Option<OwnedFd>,
     /// It is being stopped because it is unhealthy, and starts again.
     recycling: bool,
@@ -231,6 +233,7 @@ impl Monitor {
             waiting_for_end: Vec::new(),
             waiting_for_exit: Vec::new(),
             attached: Vec::new(),
+            holders: Vec::new(),
             terminal: None,
             recycling: false,
             told_health: Health::None,
@@ -368,6 +371,8 @@ impl Monitor {
             waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsRawFd));
             let before_clients = waiting.len();
             waiting.extend(self.clients.iter().map(|client| client as &dyn AsRawFd));
+            let before_holders = waiting.len();
+            waiting.extend(self.holders.iter().map(|holder| holder as &dyn AsRawFd));
             let ready = sys::wait_readable(&waiting, timeout.map(|time| time.saturating_add(Duration::from_millis(1))))
                 .doing(|| "cannot wait".into())?;
             drop(waiting);
@@ -389,9 +394,11 @@ impl Monitor {
                 }
                 self.reap();
             }
+            let said =
+                |from: usize, count: usize| (from..from + count).map(|at| ready.get(at) == Some(&true)).collect::<Vec<_>>();
+            let (readable, gone) = (said(before_clients, self.clients.len()), said(before_holders, self.holders.len()));
+            self.let_go(&gone);
             self.check_end(&mut buffer);
-            let readable: Vec<bool> =
-                (0..self.clients.len()).map(|client| ready.get(before_clients + client) == Some(&true)).collect();
             self.serve(&readable);
             if ready.get(1) == Some(&true) {
                 while let Ok((client, _)) = self.listener.accept() {
@@ -406,16 +413,16 @@ impl Monitor {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let checker =
-            self.checker.as_ref().filter(|_| self.running.is_some() && self.status.state != State::Paused).map(Checker::due);
+        let checker = self.checker.as_ref().filter(|_| self.running.is_some() && !self.is_still()).map(Checker::due);
         let stopping = self.stopping.as_ref().filter(|stopping| !stopping.killed).map(|stopping| stopping.deadline);
         [checker, stopping, self.restart_at].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
+        let still = self.is_still();
         if let (Some(checker), Some(running)) = (&mut self.checker, &self.running)
-            && self.status.state != State::Paused
+            && !still
         {
             let target = Target { command: &running.command, spec: &self.spec.spec, host: &self.host };
             checker.tick(&target);
@@ -473,12 +480,71 @@ impl Monitor {
             return Err(io::Error::other("the container is not running"));
         }
         if frozen != (self.status.state == State::Paused) {
-            self.cgroup.freeze(&self.host, frozen)?;
+            if self.holders.is_empty() {
+                self.stop_or_go(frozen)?;
+            }
             self.status.state = if frozen { State::Paused } else { State::Running };
             self.tell();
             self.event(if frozen { "pause" } else { "unpause" }, &[]);
         }
         Ok(())
+    }
+
+    /// Whether its processes are stopped where they are: nothing can be started in it then.
+    fn is_still(&self) -> bool {
+        self.status.state == State::Paused || !self.holders.is_empty()
+    }
+
+    fn stop_or_go(&self, frozen: bool) -> io::Result<()> {
+        self.cgroup.freeze(&self.host, frozen).inspect_err(|_| {
+            if frozen {
+                // Half of it must not stay behind; the first error is the one to tell.
+                let _ = self.cgroup.freeze(&self.host, false);
+            }
+        })
+    }
+
+    /// Holds it still for somebody.
+    fn hold(&mut self, client: UnixStream) -> Result<(), (UnixStream, io::Error)> {
+        let ready = match self.running {
+            None => Err(io::Error::other("the container is not running")),
+            Some(_) if self.is_still() => Ok(()),
+            Some(_) => self.stop_or_go(true),
+        };
+        match ready {
+            Ok(()) => {
+                self.holders.push(client);
+                Ok(())
+            }
+            Err(error) => Err((client, error)),
+        }
+    }
+
+    /// Lets it go on when the last who held it has hung up.
+    fn let_go(&mut self, gone: &[bool]) {
+        let mut gone = gone.iter();
+        let before = self.holders.len();
+        self.holders.retain(|_| gone.next() != Some(&true));
+        if self.holders.len() < before && !self.is_still() {
+            self.go_on();
+        }
+    }
+
+    /// Lets it go on, whoever wanted it still.
+    fn thaw(&mut self) {
+        let held = !std::mem::take(&mut self.holders).is_empty();
+        if self.status.state == State::Paused {
+            // What is not running has nothing to be let go.
+            let _ = self.freeze(false);
+        } else if held {
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
+        if let Err(error) = self.stop_or_go(false) {
+            self.note(&format!("stead: it does not go on after it was held still: {error}"));
+        }
     }
 
     fn adjust(&mut self, limits: Limits) -> io::Result<()> {
@@ -502,7 +568,7 @@ impl Monitor {
             return;
         }
         // What is frozen hears no signal.
-        let _ = self.freeze(false);
+        self.thaw();
         if self.stopping.is_none() {
             for words in self.spec.on_stop.clone() {
                 self.hook(&words, "stop");
@@ -546,6 +612,11 @@ impl Monitor {
 
     /// Decides what follows an end.
     fn ended(&mut self, code: i32) {
+        if self.is_still() {
+            // Killed from outside: nothing could be started where everything is stopped.
+            self.holders.clear();
+            self.go_on();
+        }
         self.status.pid = 0;
         self.status.exit_code = Some(code);
         self.status.finished_at = Some(now_ms());
@@ -638,10 +709,21 @@ impl Monitor {
                 self.event("kill", &[("signal", signal.to_string())]);
                 // What is frozen would hear no signal but this one, which Docker lets through.
                 if signal == libc::SIGKILL {
-                    let _ = self.freeze(false);
+                    self.thaw();
                 }
                 self.signal(signal);
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);
+            }
+            Ok(Request::Hold) => {
+                let answer = |client: &UnixStream, reply: Reply| drop(control::send(client, &reply, &[]));
+                match self.hold(client) {
+                    Ok(()) => {
+                        if let Some(holder) = self.holders.last() {
+                            answer(holder, Reply { done: true, ..Reply::default() });
+                        }
+                    }
+                    Err((client, error)) => answer(&client, Reply { error: Some(error.to_string()), ..Reply::default() }),
+                }
             }
             Ok(Request::Freeze { frozen }) => match self.freeze(frozen) {
                 Ok(()) => drop(control::send(&client, &Reply { done: true, ..Reply::default() }, &[])),
@@ -654,6 +736,12 @@ impl Monitor {
             Ok(Request::Stop { signal, grace }) => {
                 self.stop(signal, grace.map(Duration::from));
                 self.waiting_for_end.push(client);
+            }
+            Ok(Request::Exec { .. }) if self.status.state == State::Paused => {
+                refuse("the container is paused; `stead unpause` lets it go on".into(), Some(126));
+            }
+            Ok(Request::Exec { .. }) if self.is_still() => {
+                refuse("the container is held still while its files are read; try again in a moment".into(), Some(126));
             }
             Ok(Request::Exec { spec }) => {
                 let mut fds = fds.into_iter();

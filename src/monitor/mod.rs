@@ -11,7 +11,7 @@ mod health;
 mod life;
 mod log;
 
-pub use control::{Attached, Request, attach, call, session};
+pub use control::{Attached, Held, Request, attach, call, hold, session};
 pub use events::{Event, Events, add as add_event};
 pub use files::{Folder, Health, MonitorSpec, Needs, State, Status, boot_id as boot, note_failure, now_ms};
 pub use life::{launch, main};
