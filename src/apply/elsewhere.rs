@@ -201,7 +201,8 @@ pub fn import(
     if entries == 0 {
         return Err(Fault::new("there is nothing in it").hint("a root file system comes as a tar, plain or compressed"));
     }
-    let info = image::digest_tree(&tree, i64::MAX).doing(|| "cannot read the layer".into())?;
+    let info = crate::sys::Tree::open(&tree).and_then(|tree| image::digest_tree(&tree, i64::MAX));
+    let info = info.doing(|| "cannot read the layer".into())?;
     lease.pin([&info.diff_id])?;
     store.adopt_layer(&tree, &info)?;
     let made = image::save(&store, config, &[info], crate::model::EPOCH)?;

@@ -1,23 +1,25 @@
 //! A container's files, running or not: what changed, copies in and out, export, commit.
 //!
-//! Everything beneath its root is hostile: paths are resolved beneath the root's descriptor
-//! (`openat2`, `RESOLVE_IN_ROOT`), and from there on no link is followed (CVE-2018-15664).
+//! Everything beneath its root is hostile, and so is what an earlier copy brought to the host: paths are resolved
+//! beneath the root's descriptor (`openat2`, `RESOLVE_IN_ROOT`), and from there on no link is followed on either
+//! side (CVE-2018-15664). What is read as a whole (`changes`, `export`, `commit`) is held still meanwhile, as
+//! Docker does, so that it is of one moment; that nothing of the host comes along does not depend on that.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::instance::Instance;
 use crate::build::View;
-use crate::image;
+use crate::image::{self, Devices, Twin};
 use crate::model::{Context, Fault, Name, Outcome};
+use crate::monitor::{self, Held};
 use crate::plan::Image;
 use crate::runtime::TARGETS;
 use crate::store::{Lease, Store};
-use crate::sys;
+use crate::sys::{self, Kind, Tree};
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, SFlag};
+use nix::sys::stat::{FileStat, Mode};
 use std::ffi::OsStr;
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// How a path differs from the image.
@@ -47,6 +49,17 @@ fn is_target(path: &Path) -> bool {
     TARGETS.iter().any(|target| path == Path::new("/").join(target))
 }
 
+/// Holds a running container still, if that can be had: the host may lack a freezer, the monitor may be an older
+/// one. What is read then is not of one moment, and safe all the same.
+fn still(instance: &Instance, name: &str) -> Option<Held> {
+    let folder = instance.container(name);
+    folder.alive().then(|| monitor::hold(&folder).ok()).flatten()
+}
+
+fn open(path: &Path) -> Outcome<Tree> {
+    Tree::open(path).doing(|| "cannot look into the container".into())
+}
+
 /// What differs from the image, sorted by path.
 ///
 /// # Errors
@@ -55,33 +68,36 @@ pub fn changes(instance: &Instance, name: &str) -> Outcome<Vec<(PathBuf, Differe
     let layers = layers(instance, name)?;
     let below = View::new(layers.lower.iter().rev().cloned().collect());
     let mut found = Vec::new();
-    compare(&layers.upper, Path::new("/"), &below, &mut found).doing(|| "cannot read what the container wrote".into())?;
+    let _still = still(instance, name);
+    let upper = open(&layers.upper)?;
+    compare(&upper, Path::new("/"), &below, &mut found).doing(|| "cannot read what the container wrote".into())?;
     found.retain(|(path, _)| !is_target(path));
     // A folder above a change is one itself only if it was there to be changed.
     found.sort();
     Ok(found)
 }
 
-fn compare(upper: &Path, folder: &Path, below: &View, found: &mut Vec<(PathBuf, Difference)>) -> io::Result<()> {
-    let here = upper.join(folder.strip_prefix("/").unwrap_or(folder));
-    for entry in fs::read_dir(&here)? {
-        let entry = entry?;
-        let path = folder.join(entry.file_name());
-        let metadata = entry.metadata()?;
-        let before = below.entry(&path);
-        let whiteout = metadata.file_type().is_char_device() && metadata.rdev() == 0;
-        let difference = match (&before, whiteout) {
+fn compare(upper: &Tree, folder: &Path, below: &View, found: &mut Vec<(PathBuf, Difference)>) -> io::Result<()> {
+    for listed in upper.list()? {
+        let path = folder.join(&listed.name);
+        // What the container has removed by now is not there.
+        let Some(stat) = upper.look(&listed.name)? else { continue };
+        let difference = match (below.entry(&path), image::is_mark(&stat)) {
             (_, true) => Difference::Deleted,
             (Some(_), false) => Difference::Changed,
             (None, false) => Difference::Added,
         };
         found.push((path.clone(), difference));
-        if metadata.is_dir() {
-            if sys::get_attribute(&entry.path(), image::OPAQUE)?.as_deref() == Some(b"y") {
-                let gone = below.list(&path).into_iter().filter(|name| !entry.path().join(name).exists());
-                found.extend(gone.map(|name| (path.join(name), Difference::Deleted)));
+        if Kind::of(&stat) == Kind::Folder {
+            let inner = upper.folder(&listed.name)?;
+            if image::is_opaque(&inner)? {
+                for name in below.list(&path) {
+                    if inner.look(&name)?.is_none() {
+                        found.push((path.join(name), Difference::Deleted));
+                    }
+                }
             }
-            compare(upper, &path, below, found)?;
+            compare(&inner, &path, below, found)?;
         }
     }
     Ok(())
@@ -95,7 +111,8 @@ pub fn export(instance: &Instance, name: &str, out: &mut (impl Write + Send)) ->
     let layers = layers(instance, name)?;
     let mut lower = vec![layers.upper];
     lower.extend(layers.lower);
-    let merged = mount_apart(&lower, None, &layers.scratch)?;
+    let _still = still(instance, name);
+    let merged = open(&mount_apart(&lower, None, &layers.scratch)?)?;
     image::write_tar(&merged, out).doing(|| "cannot export the container".into())
 }
 
@@ -131,16 +148,21 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     let config = super::change::change(base.config.clone(), changes)?;
     let staging = store.staging()?;
     let tree = staging.join("tree");
-    copy_tree(&layers.upper, &tree).map_err(|error| crate::store::disk_fault("cannot copy what the container wrote", error))?;
+    let copy = Tree::private(&tree).doing(|| "cannot make a staging folder".into())?;
+    let still = still(instance, name);
+    let copied =
+        open(&layers.upper).map(|upper| Twin::new(&copy, Devices::Kept).everything(&upper, &copy, &mut PathBuf::new()))?;
+    drop(still);
+    copied.map_err(|error| crate::store::disk_fault("cannot copy what the container wrote", error))?;
     let below = View::new(layers.lower.iter().rev().cloned().collect());
     for target in TARGETS {
         if below.entry(&Path::new("/").join(target)).is_none() {
-            let place = tree.join(target);
-            let _ = fs::remove_file(&place).or_else(|_| fs::remove_dir(&place));
+            // The container may have put a link in the place of any folder on the way.
+            sys::remove_if_empty(&copy, Path::new(target)).doing(|| format!("cannot remove /{target}"))?;
         }
     }
     let lock = super::project::read_lock(instance)?;
-    let info = image::digest_tree(&tree, lock.epoch).doing(|| "cannot read the layer".into())?;
+    let info = image::digest_tree(&copy, lock.epoch).doing(|| "cannot read the layer".into())?;
     let mut lease = Lease::open(&store)?;
     lease.pin(base.parts().chain([&info.diff_id]))?;
     store.adopt_layer(&tree, &info)?;
@@ -153,43 +175,6 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     instance.save(&record)?;
     super::execute::pin_record(instance, &store, &record, &lock)?;
     Ok(made)
-}
-
-/// Copies a tree with owners, permissions, times, links, whiteouts and capabilities.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            copy_tree(&source, &target)?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
-            sys::set_owner(&target, metadata.uid(), metadata.gid())?;
-            sys::set_time(&target, metadata.mtime())?;
-        } else if kind.is_file() {
-            sys::copy_file(&File::open(&source)?, &File::create_new(&target)?)?;
-            same(&source, &target, &metadata, c"security.capability")?;
-        } else if !kind.is_socket() {
-            let mode = SFlag::from_bits_truncate(metadata.mode());
-            nix::sys::stat::mknod(&target, mode & SFlag::S_IFMT, Mode::from_bits_truncate(0o600), metadata.rdev())?;
-            sys::set_owner(&target, metadata.uid(), metadata.gid())?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
-            sys::set_time(&target, metadata.mtime())?;
-        }
-    }
-    same(from, to, &fs::symlink_metadata(from)?, image::OPAQUE)
-}
-
-fn same(from: &Path, to: &Path, metadata: &fs::Metadata, attribute: &std::ffi::CStr) -> io::Result<()> {
-    sys::set_owner(to, metadata.uid(), metadata.gid())?;
-    fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
-    if let Some(value) = sys::get_attribute(from, attribute)? {
-        sys::set_attribute(to, attribute, &value)?;
-    }
-    sys::set_time(to, metadata.mtime())
 }
 
 /// A container's root, opened: with its mounts while it runs, without them else.
@@ -209,138 +194,166 @@ fn open_root(instance: &Instance, name: &str) -> Outcome<OwnedFd> {
 
 /// Copies a path of a container to the host, as `cp -r` would; owners become this process's.
 ///
+/// What a person types as the target is taken at its word, links and all; what is below it may come from an earlier
+/// copy, and a link there is replaced, never followed.
+///
 /// # Errors
 /// Paths that are not there; those of reading and writing.
 pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Outcome<()> {
     let root = open_root(instance, name)?;
     let contents_only = from.ends_with("/.");
     let inside = Path::new(from.trim_start_matches('/'));
+    // The link itself is resolved here, inside the root; below it none is followed.
     let source = sys::open_in_root(&root, inside, OFlag::O_PATH)
         .map_err(|error| Fault::caused(format!("container {name} has no {from}"), error))?;
-    // The link itself is resolved above, inside the root; below it none is followed.
-    let base = inside.file_name().unwrap_or(OsStr::new("."));
-    let is_folder = kind_of(&source).doing(|| "cannot look at it".into())? == SFlag::S_IFDIR;
-    let target = if to.is_dir() && !(contents_only && is_folder) { to.join(base) } else { to.to_owned() };
-    if is_folder && target.exists() && !target.is_dir() {
-        return Err(Fault::new(format!("{} is a file, and {from} a folder", target.display())));
-    }
-    out(&source, &target).doing(|| format!("cannot copy {name}:{from} to {}", target.display()))
-}
-
-fn kind_of(fd: impl AsFd) -> io::Result<SFlag> {
-    Ok(SFlag::from_bits_truncate(nix::sys::stat::fstat(fd)?.st_mode) & SFlag::S_IFMT)
-}
-
-/// Opens what a descriptor of kind `O_PATH` stands for, for reading.
-fn reopen(fd: &OwnedFd, flags: OFlag) -> io::Result<File> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    Ok(nix::fcntl::open(path.as_str(), flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.into())
-}
-
-fn out(source: &OwnedFd, target: &Path) -> io::Result<()> {
-    let metadata = nix::sys::stat::fstat(source)?;
-    let mode = metadata.st_mode & 0o777;
-    let kind = SFlag::from_bits_truncate(metadata.st_mode) & SFlag::S_IFMT;
-    if kind == SFlag::S_IFDIR {
-        if !target.is_dir() {
-            fs::create_dir(target)?;
+    let cannot = || format!("cannot copy {name}:{from} to {}", to.display());
+    let kind = Kind::of(&nix::sys::stat::fstat(&source).map_err(io::Error::from).doing(cannot)?);
+    let folder = (kind == Kind::Folder).then(|| Tree::in_root(&root, inside)).transpose().doing(cannot)?;
+    let (above, own) = match (Tree::open(to), inside.file_name(), &folder) {
+        (Ok(target), own, Some(folder)) if contents_only || own.is_none() => return folder_out(folder, &target).doing(cannot),
+        (Ok(target), Some(own), _) => (target, own),
+        (Ok(_), None, _) => return Err(Fault::new(format!("{from} names no file"))),
+        (Err(error), ..) if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::NotADirectory => {
+            return Err(error).doing(cannot);
         }
-        for name in names_in(&reopen(source, OFlag::O_DIRECTORY)?)? {
-            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            out(&nix::fcntl::openat(source, name.as_os_str(), flags, Mode::empty())?, &target.join(&name))?;
+        (Err(_), ..) => {
+            let own = to.file_name().ok_or_else(|| Fault::new(format!("{} names no file", to.display())))?;
+            let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let above = Tree::open(parent).doing(cannot)?;
+            if folder.is_some() && above.look(own).doing(cannot)?.is_some() {
+                return Err(Fault::new(format!("{} is a file, and {from} a folder", to.display())));
+            }
+            (above, own)
         }
-        fs::set_permissions(target, fs::Permissions::from_mode(mode))
-    } else if kind == SFlag::S_IFLNK {
-        let link = nix::fcntl::readlinkat(source, "")?;
-        make_room(target)?;
-        std::os::unix::fs::symlink(link, target)
-    } else if kind == SFlag::S_IFREG {
-        make_room(target)?;
-        let copy = File::create_new(target)?;
-        sys::copy_file(&reopen(source, OFlag::empty())?, &copy)?;
-        copy.set_permissions(fs::Permissions::from_mode(mode))
-    } else {
+    };
+    match folder {
+        Some(folder) => room_for_folder(&above, own).and_then(|target| folder_out(&folder, &target)).doing(cannot),
+        None if kind == Kind::File => sys::read_plain(&source).and_then(|file| file_out(&file, &above, own)).doing(cannot),
         // Devices, sockets and pipes are the container's own.
-        Ok(())
+        None => Ok(()),
     }
+}
+
+/// Copies what is in a folder, then its permissions.
+fn folder_out(source: &Tree, target: &Tree) -> io::Result<()> {
+    for listed in source.list()? {
+        // What the container has removed by now is not there.
+        let Some(stat) = source.look(&listed.name)? else { continue };
+        one_out(source, &listed.name, &stat, target)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", listed.name.display())))?;
+    }
+    target.set_mode(source.facts()?.st_mode & 0o777)
+}
+
+fn one_out(source: &Tree, name: &OsStr, stat: &FileStat, target: &Tree) -> io::Result<()> {
+    match Kind::of(stat) {
+        Kind::Folder => folder_out(&source.folder(name)?, &room_for_folder(target, name)?),
+        Kind::Link => {
+            let link = source.link(name)?;
+            make_room(target, name)?;
+            target.make_link(name, &link)
+        }
+        Kind::File => file_out(&source.file(name)?, target, name),
+        // Devices, sockets and pipes are the container's own.
+        _ => Ok(()),
+    }
+}
+
+fn file_out(file: &std::fs::File, target: &Tree, name: &OsStr) -> io::Result<()> {
+    make_room(target, name)?;
+    let copy = target.make_file(name, 0o600)?;
+    sys::copy_file(file, &copy)?;
+    let mode = nix::sys::stat::fstat(file)?.st_mode & 0o777;
+    Ok(nix::sys::stat::fchmod(&copy, Mode::from_bits_truncate(mode))?)
+}
+
+/// The folder of a name in the target: the one that is there, or a new one, also in the place of a link.
+fn room_for_folder(target: &Tree, name: &OsStr) -> io::Result<Tree> {
+    match target.look(name)?.map(|stat| Kind::of(&stat)) {
+        Some(Kind::Folder) => return target.folder(name),
+        Some(Kind::Link) => target.remove_file(name)?,
+        Some(_) => return Err(io::Error::other("it is a folder, and a file is in its place")),
+        None => {}
+    }
+    target.make_folder(name, 0o700)
 }
 
 /// Takes a file or link away, so that what is written follows no link.
-fn make_room(target: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(target) {
-        Ok(metadata) if metadata.is_dir() => Err(io::Error::other(format!("{} is a folder", target.display()))),
-        Ok(_) => fs::remove_file(target),
-        Err(_) => Ok(()),
+fn make_room(target: &Tree, name: &OsStr) -> io::Result<()> {
+    match target.look(name)?.map(|stat| Kind::of(&stat)) {
+        Some(Kind::Folder) => Err(io::Error::other("a folder is in its place")),
+        Some(_) => target.remove_file(name),
+        None => Ok(()),
     }
-}
-
-fn names_in(folder: &File) -> io::Result<Vec<std::ffi::OsString>> {
-    use std::os::fd::AsRawFd;
-    let entries = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
-    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
-    Ok(names)
 }
 
 /// Copies a path of the host into a container, as `cp -r` would; everything becomes root's.
 ///
+/// The container goes on meanwhile, as Docker's does: what is written follows no link of its.
+///
 /// # Errors
 /// Paths that are not there; those of reading and writing.
 pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Outcome<()> {
-    let metadata = fs::metadata(from).doing(|| format!("cannot read {}", from.display()))?;
+    let cannot = || format!("cannot read {}", from.display());
+    let contents_only = from.as_os_str().as_encoded_bytes().ends_with(b"/.");
+    let whole = Tree::open(from);
+    // Whatever it is: one that is not there is told before anything is opened.
+    nix::sys::stat::stat(from).map_err(io::Error::from).doing(cannot)?;
     let root = open_root(instance, name)?;
     let inside = Path::new(to.trim_start_matches('/'));
-    let contents_only = from.as_os_str().as_encoded_bytes().ends_with(b"/.");
-    let place = sys::open_in_root(&root, inside, OFlag::O_PATH | OFlag::O_DIRECTORY);
-    let (folder, base) = match place {
-        Ok(folder) if contents_only && metadata.is_dir() => {
-            return into(from, &folder).doing(|| format!("cannot copy to {name}:{to}"));
+    let done = || format!("cannot copy {} to {name}:{to}", from.display());
+    let (folder, base) = match Tree::in_root(&root, inside) {
+        Ok(folder) if contents_only && whole.is_ok() => {
+            return whole.and_then(|from| into(&from, &folder)).doing(done);
         }
         Ok(folder) => (folder, from.file_name().unwrap_or(OsStr::new("copy")).to_owned()),
         Err(_) if to.ends_with('/') => return Err(Fault::new(format!("container {name} has no folder {to}"))),
         Err(_) => {
             let parent = inside.parent().unwrap_or(Path::new(""));
-            let folder = sys::open_in_root(&root, parent, OFlag::O_PATH | OFlag::O_DIRECTORY)
+            let folder = Tree::in_root(&root, parent)
                 .map_err(|error| Fault::caused(format!("container {name} has no folder /{}", parent.display()), error))?;
             (folder, inside.file_name().ok_or_else(|| Fault::new(format!("{to} names no file")))?.to_owned())
         }
     };
-    put(from, &folder, &base).doing(|| format!("cannot copy {} to {name}:{to}", from.display()))
-}
-
-/// Puts what is in a folder of the host into an opened one.
-fn into(from: &Path, folder: &OwnedFd) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        put(&entry.path(), folder, &entry.file_name())?;
-    }
-    Ok(())
-}
-
-fn put(from: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(from)?;
-    let mode = Mode::from_bits_truncate(metadata.mode() & 0o777);
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        match nix::sys::stat::mkdirat(folder, name, mode) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-            Err(error) => return Err(error.into()),
+    match (from.file_name(), from.parent()) {
+        (Some(own), Some(above)) => {
+            let above = Tree::open(above).doing(cannot)?;
+            put((&above, own), &folder, &base).doing(done)
         }
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        return into(from, &nix::fcntl::openat(folder, name, flags, Mode::empty())?);
+        _ => room_inside(&folder, &base, 0o755).and_then(|folder| into(&whole?, &folder)).doing(done),
     }
-    match nix::unistd::unlinkat(folder, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(nix::errno::Errno::ENOENT) => {}
-        Err(error) => return Err(error.into()),
+}
+
+/// Puts what is in a folder of the host into one of a container.
+fn into(from: &Tree, folder: &Tree) -> io::Result<()> {
+    from.list()?.iter().try_for_each(|listed| put((from, &listed.name), folder, &listed.name))
+}
+
+fn put((from, own): (&Tree, &OsStr), folder: &Tree, name: &OsStr) -> io::Result<()> {
+    let stat = from.stat(own)?;
+    let mode = stat.st_mode & 0o777;
+    if Kind::of(&stat) == Kind::Folder {
+        return into(&from.folder(own)?, &room_inside(folder, name, mode)?);
     }
-    if kind.is_symlink() {
-        nix::unistd::symlinkat(&fs::read_link(from)?, folder, name)?;
-    } else if kind.is_file() {
-        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let copy = File::from(nix::fcntl::openat(folder, name, flags, mode)?);
-        sys::copy_file(&File::open(from)?, &copy)?;
-        copy.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o777))?;
+    match folder.remove_file(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    Ok(())
+    match Kind::of(&stat) {
+        Kind::Link => folder.make_link(name, &from.link(own)?),
+        Kind::File => {
+            let copy = folder.make_file(name, mode)?;
+            sys::copy_file(&from.file(own)?, &copy)?;
+            Ok(nix::sys::stat::fchmod(&copy, Mode::from_bits_truncate(mode))?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A folder of a container: the one that is there, or a new one.
+fn room_inside(folder: &Tree, name: &OsStr, mode: u32) -> io::Result<Tree> {
+    match folder.make_folder(name, mode) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => folder.folder(name),
+        made => made,
+    }
 }

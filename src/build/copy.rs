@@ -1,66 +1,34 @@
-//! `copy` steps: the tree that becomes their layer.
+//! `copy` steps: what they take, and where each of it goes.
+//!
+//! What is taken of the project's folder is read by descriptor, and no link is followed there but those that a
+//! step names: a container may write to the same folder at the same time.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+use super::ground::Ground;
 use super::known::ScanCache;
+pub use super::target::{Folders, Onto, settle};
+use super::target::{Target, Whole, inside, owner_in};
 use super::view::View;
-use crate::image::{self, CAPABILITY, Rules, decompressed, is_archive};
-use crate::model::{Context, Digest, Fault, Mode, Outcome, pattern_matches};
+use crate::image::{CAPABILITY, Entries, decompressed, is_archive};
+use crate::model::{Context, Digest, Fault, Outcome};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::runtime::{Identity, identity_in};
 use crate::spec::Copy;
 use crate::store::disk_fault;
-use crate::sys::{self, Nearby};
-use nix::sys::stat::{FileStat, fstat, stat};
+use crate::sys::{self, Nearby, Tree};
+use nix::sys::stat::{FileStat, fstat};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, Permissions};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
-
-/// A folder of a step's tree.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Folder {
-    pub owner: (u32, u32),
-    pub mode: u32,
-    /// Set where the step says what the folder is like, whatever is there below: its time.
-    exact: Option<i64>,
-}
-
-/// Folders of a step's tree; one that is there below stays as it is, unless the step says otherwise.
-pub type Folders = BTreeMap<PathBuf, Folder>;
-
-/// Where a step puts things.
-#[derive(Clone, Copy)]
-pub struct Onto<'a> {
-    pub below: &'a View,
-    pub workdir: &'a str,
-    /// The tree that is being made.
-    pub tree: &'a Path,
-    pub epoch: i64,
-}
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Where a step takes files of the project's from.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
-    pub folder: &'a Path,
+    pub ground: &'a Ground,
     pub known: &'a ScanCache,
     pub last: Option<&'a Last>,
-}
-
-/// Where things go and whose they are.
-struct Target<'a> {
-    below: &'a View,
-    tree: &'a Path,
-    epoch: i64,
-    owner: (u32, u32),
-    mode: Option<&'a Mode>,
-    as_docker: bool,
-    /// Patterns of what is left out.
-    exclude: &'a [String],
-    /// A Dockerfile's copies from an image keep owners, unless it names one.
-    keeps_owners: bool,
-    folders: Folders,
-    /// A folder that is made.
-    beside: PathBuf,
 }
 
 /// Copies files of the project's folder.
@@ -68,7 +36,7 @@ struct Target<'a> {
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
 pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) -> Outcome<Folders> {
-    let Source { folder, known, last } = source;
+    let Source { ground, known, last } = source;
     let mut target = Target::new(copy, onto)?;
     let base = destination(copy, Some(files), onto.below, onto.workdir);
     let there: HashMap<&str, &TreeEntry> = match last {
@@ -92,7 +60,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                 let mode = entry.mode.map_or(0o755, |mode| target.mode(mode, copy.as_docker));
                 target.folder(&to, if copy.as_docker { mode } else { 0o755 })?;
             }
-            TreeKind::Link(link) => target.link(&to, Path::new(link))?,
+            TreeKind::Link(link) => target.link(&to, OsStr::new(link))?,
             TreeKind::File { digest, executable } => {
                 let usual = if *executable { 0o755 } else { 0o644 };
                 if !copy.unpack && copy.inline.is_empty() {
@@ -102,40 +70,52 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                     later.push(Later { to, mode, entry, digest: *digest });
                     continue;
                 }
-                let source = folder.join(&entry.from);
-                if copy.unpack && entry.whole && begins_as_archive(&source)? {
+                let cannot = || format!("cannot read \"{}\"", entry.from);
+                let (file, _) = ground.file(&entry.from).doing(cannot)?;
+                if copy.unpack && entry.whole && begins_as_archive(&file).doing(cannot)? {
                     // It is unpacked into the folder that its file would have gone to.
                     let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
-                    target.unpack(&source, &into, copy.owner.is_some()).doing(|| format!("cannot unpack \"{}\"", entry.from))?;
-                    check(stat(&source), &source, *digest, known, &entry.from)?;
+                    let read = target.unpack(&file, &into, copy.owner.is_some());
+                    if read.doing(|| format!("cannot unpack \"{}\"", entry.from))? != *digest {
+                        return Err(changed(&entry.from));
+                    }
                     continue;
                 }
                 let mode = target.mode(entry.mode.unwrap_or(usual), false);
-                let made = target.file(&to, &source, mode)?;
-                check(stat(&source), &made, *digest, known, &entry.from)?;
+                target.file(&to, &file, mode)?;
+                check(fstat(&file), (target.root(), inside(&to)), *digest, known, &entry.from)?;
             }
         }
     }
-    let (tree, owner, epoch) = (target.tree, target.owner, target.epoch);
+    let (tree, owner, epoch) = (target.root(), target.owner, target.epoch);
+    let project = ground.tree().doing(|| "cannot read the project's folder".into())?;
     // Files of one folder are made by one thread: the folder is locked meanwhile.
     sys::on_all_cores(&later, 64, |_, part| {
-        let (mut from, mut new, mut old) = <(Nearby, Nearby, Nearby)>::default();
+        let (mut from, mut new) = (Nearby::of(project), Nearby::of(tree));
+        let mut old = last.map(|last| Nearby::of(&last.tree));
         part.iter().try_for_each(|Later { to, mode, entry, digest }| {
-            let place = place(tree, to);
+            let place = inside(to);
             let was = there.get(entry.to.as_str()).filter(|was| (&was.kind, was.mode) == (&entry.kind, entry.mode));
-            if was.and(last).is_some_and(|last| new.link(&mut old, &self::place(&last.tree, to), &place).is_ok()) {
+            if was.is_some() && old.as_mut().is_some_and(|old| again(old, &mut new, place).is_ok()) {
                 return Ok(());
             }
-            let cannot = || format!("cannot write {}", place.display());
-            let source = folder.join(&entry.from);
-            let file = from.open(&source).doing(|| format!("cannot read {}", entry.from))?;
-            let out = new.create(&place, *mode).map_err(|error| disk_fault(&cannot(), error))?;
+            let cannot = || format!("cannot write {}", to.display());
+            let (file, _) = from.open(&ground.real(&entry.from)).doing(|| format!("cannot read \"{}\"", entry.from))?;
+            let out = new.at(place).and_then(|(folder, name)| folder.make_file(name, *mode));
+            let out = out.map_err(|error| disk_fault(&cannot(), error))?;
             sys::copy_file(&file, &out).map_err(|error| disk_fault(&cannot(), error))?;
             sys::finish_file(&out, *mode, owner, epoch).doing(cannot)?;
-            check(fstat(&file), &place, *digest, known, &entry.from)
+            check(fstat(&file), (tree, place), *digest, known, &entry.from)
         })
     })?;
     Ok(target.folders)
+}
+
+/// Gives a file of the layer that the step came to before a name in the new one.
+fn again(old: &mut Nearby, new: &mut Nearby, place: &Path) -> io::Result<()> {
+    let (from, was) = old.at(place)?;
+    let (folder, name) = new.at(place)?;
+    folder.hard_link(name, from, was)
 }
 
 /// A file whose folder is made, and that is yet to be copied.
@@ -148,7 +128,7 @@ struct Later<'a> {
 
 /// The layer that a step came to before: files that are as they were are named again, not copied.
 pub struct Last {
-    pub tree: PathBuf,
+    pub tree: Tree,
     pub files: FileTree,
     /// Of all that files of equal content could differ in.
     pub manner: Digest,
@@ -161,47 +141,36 @@ pub struct Last {
 pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Outcome<Digest> {
     let target = Target::new(copy, onto)?;
     let base = destination(copy, Some(files), onto.below, onto.workdir);
-    Ok(Digest::of_json(&(base, target.owner, target.mode, target.as_docker, target.epoch)))
+    Ok(Digest::of_json(&(base, target.owner, target.given_mode(), target.as_docker, target.epoch)))
 }
 
 /// What was copied must be what was scanned: that the source is still as it was tells, or else the copy's content.
-fn check(source: nix::Result<FileStat>, copy: &Path, digest: Digest, known: &ScanCache, shown: &str) -> Outcome<()> {
+fn check(
+    source: nix::Result<FileStat>,
+    (tree, copy): (&Tree, &Path),
+    digest: Digest,
+    known: &ScanCache,
+    shown: &str,
+) -> Outcome<()> {
     let failed = || format!("cannot read \"{shown}\"");
-    if known.knows(shown, &source.doing(failed)?, &digest) || digest_of(copy).doing(failed)? == digest {
+    if known.knows(shown, &source.doing(failed)?, &digest) {
         return Ok(());
     }
-    Err(Fault::new(format!("\"{shown}\" changed while it was copied")).hint("run the command again"))
+    if tree.file(copy).and_then(Digest::of_stream).doing(failed)? == digest { Ok(()) } else { Err(changed(shown)) }
 }
 
-/// The digest of a file, however long.
-pub fn digest_of(path: &Path) -> io::Result<Digest> {
-    Digest::of_stream(File::open(path)?)
+fn changed(shown: &str) -> Fault {
+    Fault::new(format!("\"{shown}\" changed while it was copied")).hint("run the command again")
 }
 
-/// Gives something the times of another thing.
-///
-/// # Errors
-/// Those of `utimensat(2)`.
-pub fn copy_times(metadata: &fs::Metadata, to: &Path) -> io::Result<()> {
-    sys::set_time(to, metadata.mtime())
-}
-
-fn begins_as_archive(path: &Path) -> Outcome<bool> {
-    let mut start = [0; 262];
-    let mut length = 0;
-    let mut file = File::open(path).doing(|| format!("cannot read {}", path.display()))?;
-    while length < start.len() {
-        match file.read(&mut start[length..]).doing(|| format!("cannot read {}", path.display()))? {
-            0 => break,
-            more => length += more,
-        }
-    }
-    if !is_archive(&start[..length]) {
+fn begins_as_archive(file: &File) -> io::Result<bool> {
+    let mut start = Vec::with_capacity(262);
+    Whole::of(file).take(262).read_to_end(&mut start)?;
+    if !is_archive(&start) {
         return Ok(false);
     }
     // Something compressed need not be a tar: Docker's ADD copies what it cannot read as one.
-    let file = File::open(path).doing(|| format!("cannot read {}", path.display()))?;
-    let readable = decompressed(file).and_then(|inner| image::Entries::new(inner).next_entry().map(|entry| entry.is_some()));
+    let readable = decompressed(Whole::of(file)).and_then(|inner| Entries::new(inner).next_entry().map(|entry| entry.is_some()));
     Ok(readable.unwrap_or(false))
 }
 
@@ -209,11 +178,11 @@ fn begins_as_archive(path: &Path) -> Outcome<bool> {
 ///
 /// # Errors
 /// Unknown owners, damaged or hostile archives, failures to write.
-pub fn from_file(copy: &Copy, file: &Path, name: &str, onto: Onto) -> Outcome<Folders> {
+pub fn from_file(copy: &Copy, file: &File, name: &str, onto: Onto) -> Outcome<Folders> {
     let mut target = Target::new(copy, onto)?;
     let mut to = base(copy, onto.below, onto.workdir);
     if copy.unpack {
-        if !begins_as_archive(file)? {
+        if !begins_as_archive(file).doing(|| format!("cannot read \"{name}\""))? {
             return Err(Fault::new(format!(
                 "\"{name}\" is no archive: neither a tar nor one compressed by gzip, bzip2, xz or zstd"
             ))
@@ -362,13 +331,14 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
 
 /// What stands at a path of a view, and below it, as text.
 fn listing(from: &View, path: &Path, to: &Path, found: &mut Vec<String>, visit: &mut dyn FnMut(&Path, bool)) -> io::Result<()> {
-    let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
+    let Some((_, metadata)) = from.entry(path) else { return Ok(()) };
     visit(to, metadata.is_dir());
     let content = if metadata.is_symlink() {
-        format!("{:?}", fs::read_link(&place)?)
+        format!("{:?}", from.link(path)?)
     } else if metadata.is_file() {
-        let capability = sys::get_attribute(&place, CAPABILITY)?;
-        format!("{} {capability:?}", digest_of(&place)?)
+        let file = from.file(path)?;
+        let capability = sys::get_file_attribute(&file, CAPABILITY)?;
+        format!("{} {capability:?}", Digest::of_stream(file)?)
     } else {
         String::new()
     };
@@ -379,41 +349,6 @@ fn listing(from: &View, path: &Path, to: &Path, found: &mut Vec<String>, visit: 
         }
     }
     Ok(())
-}
-
-/// Gives a tree's folders what they have below, or what the step says, once everything is in them.
-///
-/// # Errors
-/// Those of changing owner, permissions and time.
-pub fn settle(tree: &Path, below: &View, folders: &Folders, epoch: i64) -> Outcome<()> {
-    // The deepest first: what is set in a folder must not touch the folder's time again.
-    for (path, folder) in folders.iter().rev() {
-        let (mode, owner, time) = match (folder.exact, below.entry(path)) {
-            (Some(time), _) => (folder.mode, folder.owner, time),
-            (None, Some((_, metadata))) if metadata.is_dir() => {
-                (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()), metadata.mtime().min(epoch))
-            }
-            _ => (folder.mode, folder.owner, epoch),
-        };
-        finish(&place(tree, path), mode, owner, time)?;
-    }
-    Ok(())
-}
-
-fn place(tree: &Path, path: &Path) -> PathBuf {
-    tree.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-fn finish(place: &Path, mode: u32, owner: (u32, u32), time: i64) -> Outcome<()> {
-    sys::set_owner(place, owner.0, owner.1)
-        .and_then(|()| fs::set_permissions(place, Permissions::from_mode(mode)))
-        .and_then(|()| sys::set_time(place, time))
-        .doing(|| format!("cannot set the owner and permissions of {}", place.display()))
-}
-
-/// Who owns what is copied, by the image below.
-fn owner_in(below: &View, owner: &str) -> io::Result<Identity> {
-    identity_in(&below.user_database("/etc/passwd")?, &below.user_database("/etc/group")?, owner, &[])
 }
 
 /// The absolute path that a step's `to` means, links of the image followed.
@@ -432,225 +367,4 @@ pub fn destination(copy: &Copy, files: Option<&FileTree>, below: &View, workdir:
         base.push(Path::new(&only.from).file_name().unwrap_or_default());
     }
     base
-}
-
-impl<'a> Target<'a> {
-    fn new(copy: &'a Copy, onto: Onto<'a>) -> Outcome<Self> {
-        let below = onto.below;
-        let owner = match &copy.owner {
-            None => (0, 0),
-            Some(owner) => {
-                let found = owner_in(below, owner).doing(|| format!("cannot tell who \"{owner}\" is"))?;
-                (found.uid, found.gid)
-            }
-        };
-        Ok(Self {
-            below,
-            tree: onto.tree,
-            epoch: onto.epoch,
-            owner,
-            mode: copy.mode.as_ref(),
-            as_docker: copy.as_docker,
-            exclude: &copy.exclude,
-            keeps_owners: copy.as_docker && copy.owner.is_none(),
-            beside: PathBuf::new(),
-            folders: [(PathBuf::from("/"), Folder { owner: (0, 0), mode: 0o755, exact: None })].into(),
-        })
-    }
-
-    fn place(&self, path: &Path) -> PathBuf {
-        place(self.tree, path)
-    }
-
-    /// The permissions of something that comes with others.
-    fn mode(&self, mode: u32, folder: bool) -> u32 {
-        self.mode.map_or(mode, |given| given.apply(mode, folder))
-    }
-
-    /// Makes the folders above a path; what each is like is settled at the end.
-    fn parents(&mut self, path: &Path) -> Outcome<()> {
-        // Whatever a name is made of: nothing is written outside the tree.
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(Fault::new(format!("{} climbs", path.display())));
-        }
-        // Most files stand beside the one before them.
-        let Some(parent) = path.parent().filter(|parent| self.beside.as_os_str() != parent.as_os_str()) else { return Ok(()) };
-        if !self.folders.contains_key(parent) {
-            self.parents(parent)?;
-            self.make_folder(parent, Folder { owner: (0, 0), mode: 0o755, exact: None })?;
-        }
-        parent.clone_into(&mut self.beside);
-        Ok(())
-    }
-
-    /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.
-    fn make_folder(&mut self, path: &Path, folder: Folder) -> Outcome<()> {
-        // Asked now, so that whoever makes this tree before its turn knows that it matters.
-        let _ = self.below.entry(path);
-        let place = self.place(path);
-        match fs::create_dir(&place) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !fs::symlink_metadata(&place).is_ok_and(|metadata| metadata.is_dir()) {
-                    return Err(Fault::new(format!(
-                        "one source puts a file or link at {}, and another a folder",
-                        path.display()
-                    )));
-                }
-            }
-            Err(error) => return Err(disk_fault(&format!("cannot make {}", path.display()), error)),
-        }
-        self.folders.insert(path.to_owned(), folder);
-        Ok(())
-    }
-
-    /// Takes a file or link away that an earlier source put there.
-    fn make_room(place: &Path) {
-        if fs::symlink_metadata(place).is_ok_and(|metadata| !metadata.is_dir()) {
-            let _ = fs::remove_file(place);
-        }
-    }
-
-    fn folder(&mut self, path: &Path, mode: u32) -> Outcome<()> {
-        if path == Path::new("/") {
-            return Ok(());
-        }
-        self.parents(path)?;
-        self.make_folder(path, Folder { owner: self.owner, mode, exact: None })
-    }
-
-    fn content(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
-        self.parents(path)?;
-        let place = self.place(path);
-        Self::make_room(&place);
-        fs::write(&place, bytes).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
-        finish(&place, mode, self.owner, self.epoch)
-    }
-
-    fn link(&mut self, path: &Path, link: &Path) -> Outcome<()> {
-        self.parents(path)?;
-        let place = self.place(path);
-        Self::make_room(&place);
-        symlink(link, &place).map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
-        sys::set_owner(&place, self.owner.0, self.owner.1)
-            .and_then(|()| sys::set_time(&place, self.epoch))
-            .doing(|| format!("cannot set the owner of {}", path.display()))
-    }
-
-    fn file(&mut self, path: &Path, from: &Path, mode: u32) -> Outcome<PathBuf> {
-        self.parents(path)?;
-        let place = self.place(path);
-        let source = File::open(from).doing(|| format!("cannot read {}", from.display()))?;
-        let out = match File::create_new(&place) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Self::make_room(&place);
-                File::create_new(&place)
-            }
-            other => other,
-        };
-        let out = out.map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
-        sys::copy_file(&source, &out).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))?;
-        sys::finish_file(&out, mode, self.owner, self.epoch)
-            .doing(|| format!("cannot set the owner and permissions of {}", path.display()))?;
-        Ok(place)
-    }
-
-    /// Unpacks an archive into a folder, following links of the image below as its own programs would.
-    fn unpack(&mut self, archive: &Path, to: &Path, owned: bool) -> Outcome<()> {
-        // Beside the tree, in the step's own staging folder.
-        let place = self.tree.with_file_name(format!("unpacked-{}", sys::unique()));
-        fs::create_dir(&place).map_err(|error| disk_fault("cannot make a staging folder", error))?;
-        let failed = |error: io::Error| disk_fault("it cannot be unpacked", error);
-        let rules = Rules {
-            latest: self.epoch,
-            owner: owned.then_some(self.owner),
-            whiteouts: false,
-            devices: false,
-            folder_times: true,
-        };
-        let file = File::open(archive).map_err(failed)?;
-        let budget = std::sync::Arc::new(crate::model::Budget::new(image::ARCHIVE));
-        let mut writer = image::Tree::new(&place, rules, budget.clone()).map_err(failed)?;
-        let named = writer.write_listing(image::budgeted(file, &budget).map_err(failed)?).map_err(failed)?;
-        writer.finish().map_err(failed)?;
-        let named: std::collections::BTreeSet<String> = named.into_iter().collect();
-        self.folder_or_there(to)?;
-        self.merge(&place, Path::new("/"), to, &named)?;
-        let _ = fs::remove_dir_all(&place);
-        Ok(())
-    }
-
-    fn folder_or_there(&mut self, to: &Path) -> Outcome<()> {
-        if to == Path::new("/") || self.folders.contains_key(to) {
-            return Ok(());
-        }
-        self.parents(to)?;
-        self.make_folder(to, Folder { owner: self.owner, mode: 0o755, exact: None })
-    }
-
-    /// Moves what was unpacked to its place; folders that the archive names are as it says.
-    fn merge(&mut self, from: &Path, inside: &Path, to: &Path, named: &std::collections::BTreeSet<String>) -> Outcome<()> {
-        let failed = || format!("cannot move {}", inside.display());
-        let mut entries: Vec<_> = fs::read_dir(from).doing(failed)?.flatten().collect();
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let inside = inside.join(entry.file_name());
-            let metadata = entry.metadata().doing(failed)?;
-            let to = to.join(entry.file_name());
-            if metadata.is_dir() {
-                let to = self.below.resolve(&to);
-                let is_named = named.contains(&inside.display().to_string());
-                let time = is_named.then(|| metadata.mtime().min(self.epoch));
-                let folder = Folder { owner: (metadata.uid(), metadata.gid()), mode: metadata.mode() & 0o7777, exact: time };
-                self.parents(&to)?;
-                if to != Path::new("/") {
-                    self.make_folder(&to, folder)?;
-                }
-                self.merge(&entry.path(), &inside, &to, named)?;
-            } else {
-                self.parents(&to)?;
-                let place = self.place(&to);
-                Self::make_room(&place);
-                fs::rename(entry.path(), &place).map_err(|error| disk_fault(&failed(), error))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies a path of a view with everything below it.
-    fn tree_of(&mut self, from: &View, path: &Path, to: &Path, inside: &mut PathBuf) -> Outcome<()> {
-        let shown = if inside.as_os_str().is_empty() { path.file_name().unwrap_or_default() } else { inside.as_os_str() };
-        let shown = shown.to_string_lossy();
-        if self.exclude.iter().any(|pattern| pattern_matches(pattern.trim_matches('/'), &shown)) {
-            return Ok(());
-        }
-        let Some((place, metadata)) = from.entry(path) else { return Ok(()) };
-        if self.keeps_owners {
-            self.owner = (metadata.uid(), metadata.gid());
-        }
-        if metadata.is_dir() {
-            self.folder(to, if self.as_docker { self.mode(metadata.mode() & 0o7777, true) } else { 0o755 })?;
-            for name in from.list(path) {
-                inside.push(&name);
-                self.tree_of(from, &path.join(&name), &to.join(&name), inside)?;
-                inside.pop();
-            }
-            Ok(())
-        } else if metadata.is_symlink() {
-            let link = fs::read_link(&place).doing(|| format!("cannot read {}", place.display()))?;
-            self.link(to, &link)
-        } else if metadata.is_file() {
-            let mode = self.mode(metadata.mode() & 0o7777, false);
-            let made = self.file(to, &place, mode)?;
-            // A change of owner takes it away.
-            match sys::get_attribute(&place, CAPABILITY).ok().flatten() {
-                Some(value) => {
-                    sys::set_attribute(&made, CAPABILITY, &value).doing(|| format!("cannot set {}'s capabilities", to.display()))
-                }
-                None => Ok(()),
-            }
-        } else {
-            Ok(())
-        }
-    }
 }

@@ -36,8 +36,10 @@ impl Identity {
         }
     }
 
-    /// Whether it was left alone long enough before a moment, in nanoseconds since 1970.
-    pub fn is_old(&self, now: i128) -> bool {
+    /// Whether it was left alone long enough before now.
+    pub fn is_settled(&self) -> bool {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = since.map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
         self.mtime.max(self.ctime) + RACY < now
     }
 }

@@ -4,20 +4,25 @@
 //! what a plan would show. A build that is cut off leaves every finished step behind, by its key.
 
 mod ahead;
+mod clean;
 mod configure;
 mod copy;
 mod facts;
+mod ground;
 mod known;
 mod mounts;
+mod reader;
 mod rescue;
 mod run;
 mod scan;
 mod squash;
 mod step;
+mod target;
 mod tell;
 mod view;
 
 pub use facts::{Sealed, StoreFacts, sealed_place};
+pub use ground::Ground;
 pub use known::ScanCache;
 pub use rescue::Rescue;
 pub use run::helper;
@@ -35,7 +40,7 @@ use crate::plan::{Image, Import, Pending, Squash, StepOutput, Walk, copy_is_know
 use crate::registry;
 use crate::spec::{Copy, Debian, Outside, Places, Project, Step};
 use crate::store::{Lease, Staging, Store, disk_fault};
-use crate::sys::ProjectFiles;
+use crate::sys::{ProjectFiles, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -215,7 +220,7 @@ impl Builder<'_> {
         (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: None });
         self.pin(squash.below.iter().chain(&squash.own).map(|layer| &layer.diff_id).chain([&squash.key]))?;
         let (_staging, tree) = self.staging()?;
-        squash::squash(&self.paths(&squash.own), &tree)?;
+        squash::squash(&self.paths(&squash.own), &open(&tree)?)?;
         let output = StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() };
         self.store.put_result(&squash.key, &output)?;
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
@@ -300,10 +305,11 @@ impl Builder<'_> {
 
     /// Makes a tree a layer of the store, unless it is empty.
     fn adopt(&self, tree: &Path) -> Outcome<Option<LayerInfo>> {
-        if fs::read_dir(tree).doing(|| "cannot read a staging folder".into())?.next().is_none() {
+        let opened = open(tree)?;
+        if opened.list().doing(|| "cannot read a staging folder".into())?.is_empty() {
             return Ok(None);
         }
-        let info = image::digest_tree(tree, self.lock.epoch).doing(|| "cannot read a layer".into())?;
+        let info = image::digest_tree(&opened, self.lock.epoch).doing(|| "cannot read a layer".into())?;
         self.pin([&info.diff_id])?;
         self.store.adopt_layer(tree, &info)?;
         Ok(Some(info))
@@ -316,6 +322,11 @@ impl Builder<'_> {
     fn view(&self, layers: &[LayerInfo]) -> View {
         View::new(self.paths(layers))
     }
+}
+
+/// Opens a tree of our own that is being made.
+fn open(tree: &Path) -> Outcome<Tree> {
+    Tree::open(tree).doing(|| "cannot open a staging folder".into())
 }
 
 struct State {

@@ -28,9 +28,10 @@ impl Builder<'_> {
             let copy = Copy { to: "/".into(), as_docker: true, ..Copy::default() };
             fs::create_dir(&context).doing(|| "cannot make a staging folder".into())?;
             let below = super::View::new(Vec::new());
-            let onto = copy::Onto { below: &below, workdir: "/", tree: &context, epoch: self.lock.epoch };
+            let (tree, beside) = (super::open(&context)?, staging.join(""));
+            let onto = copy::Onto { below: &below, workdir: "/", tree: &tree, beside: &beside, epoch: self.lock.epoch };
             let folders = copy::from_folder(&copy, files, self.source(None), onto)?;
-            copy::settle(&context, &below, &folders, self.lock.epoch)?;
+            copy::settle(&tree, &below, &folders, self.lock.epoch)?;
         }
         let mut contexts = 0;
         for (number, mount) in run.mounts.iter().enumerate() {
@@ -101,9 +102,10 @@ impl Builder<'_> {
         let layers = pending.mounted.get(image).map(Vec::as_slice).unwrap_or_default();
         let copy = Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() };
         let below = super::View::new(Vec::new());
-        let onto = copy::Onto { below: &below, workdir: "/", tree: place, epoch: self.lock.epoch };
+        let (tree, beside) = (super::open(place)?, place.parent().unwrap_or(place));
+        let onto = copy::Onto { below: &below, workdir: "/", tree: &tree, beside, epoch: self.lock.epoch };
         let folders = copy::from_image(&copy, &self.view(layers), onto)?;
-        copy::settle(place, &below, &folders, self.lock.epoch)
+        copy::settle(&tree, &below, &folders, self.lock.epoch)
     }
 
     fn secret(&self, mount: &RunMount, around: &mut Around) -> Outcome<()> {

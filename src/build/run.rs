@@ -2,7 +2,7 @@
 //!
 //! The container is started by a helper process, because a threaded process may not clone.
 
-use crate::image::OPAQUE;
+use super::clean::clean;
 use crate::model::{Context, Fault, Outcome, Size, capability};
 use crate::plan::Pending;
 use crate::runtime::{
@@ -14,7 +14,6 @@ use crate::sys;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
@@ -232,36 +231,4 @@ fn missing_targets(layers: &[PathBuf], around: &Around) -> Vec<PathBuf> {
     missing.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     missing.dedup();
     missing
-}
-
-/// Takes out what is not the command's doing: mount points, and folders that are as they were.
-fn clean(tree: &Path, layers: &[PathBuf], missing: &[PathBuf]) -> std::io::Result<()> {
-    // The command may have put a link in place of any folder: none is followed.
-    let root = fs::File::open(tree)?;
-    for path in missing {
-        sys::remove_if_empty(&root, path)?;
-    }
-    prune(tree, Path::new("/"), &super::View::new(layers.to_vec()))
-}
-
-fn prune(tree: &Path, folder: &Path, below: &super::View) -> std::io::Result<()> {
-    let place = tree.join(folder.strip_prefix("/").unwrap_or(folder));
-    for entry in fs::read_dir(&place)? {
-        let entry = entry?;
-        if !entry.file_type()?.is_dir() {
-            continue;
-        }
-        let path = folder.join(entry.file_name());
-        prune(tree, &path, below)?;
-        let metadata = entry.metadata()?;
-        let unchanged = below.entry(&path).is_some_and(|(_, old)| {
-            old.is_dir() && old.mode() == metadata.mode() && (old.uid(), old.gid()) == (metadata.uid(), metadata.gid())
-        });
-        let opaque = sys::get_attribute(&entry.path(), OPAQUE)?.is_some();
-        if unchanged && !opaque {
-            // Only an empty one goes.
-            let _ = fs::remove_dir(entry.path());
-        }
-    }
-    Ok(())
 }

@@ -12,6 +12,7 @@ use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{FileTree, Pending, StepOutput};
 use crate::spec::{Add, AddSource, Copy, Debian, Run, Step};
 use crate::store::{Staging, Store};
+use crate::sys::Tree;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,13 +87,16 @@ impl Builder<'_> {
                 },
             )?,
         };
-        copy::settle(&made.tree(), &below, &made.folders, self.lock.epoch)?;
+        let tree = super::open(&made.tree())?;
+        copy::settle(&tree, &below, &made.folders, self.lock.epoch)?;
         let layer = self.adopt(&made.tree())?;
         if let (Step::Copy(copy), Some(layer)) = (step, &layer)
             && copy.is_plain()
         {
             let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
-            let onto = Onto { below: &below, workdir: &pending.config.workdir, tree: &made.tree(), epoch: self.lock.epoch };
+            let beside = made.staging.join("");
+            let onto =
+                Onto { below: &below, workdir: &pending.config.workdir, tree: &tree, beside: &beside, epoch: self.lock.epoch };
             let manner = copy::manner(copy, files, onto)?;
             let last = LastCopy { layer: layer.clone(), manner, listing: listing(self.store, files)? };
             self.store.put_result(&self.last_key(name, pending.index), &last)?;
@@ -106,7 +110,8 @@ impl Builder<'_> {
         let view = self.view(&early.below);
         let mut made =
             Made { staging, skipped: Vec::new(), folders: Folders::new(), below: early.below.clone(), seen: BTreeSet::new() };
-        let onto = Onto { below: &view, workdir: &early.workdir, tree: &tree, epoch: self.lock.epoch };
+        let (opened, beside) = (super::open(&tree)?, made.staging.join(""));
+        let onto = Onto { below: &view, workdir: &early.workdir, tree: &opened, beside: &beside, epoch: self.lock.epoch };
         match &self.project.images[name].steps[early.index] {
             Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
             Step::Copy(copy) if copy.from.is_some() => made.folders = copy::from_image(copy, &self.view(&early.from), onto)?,
@@ -124,7 +129,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn source<'s>(&'s self, last: Option<&'s Last>) -> Source<'s> {
-        Source { folder: self.scanner.folder(), known: &self.scanner.cache, last }
+        Source { ground: self.scanner.ground(), known: &self.scanner.cache, last }
     }
 
     fn last_key(&self, name: &Name, index: usize) -> Digest {
@@ -137,7 +142,9 @@ impl Builder<'_> {
         self.pin([&layer.diff_id])?;
         let there = self.store.layer(&layer.diff_id).and_then(|_| self.store.blob(&listing));
         let files = there.and_then(|listing| serde_json::from_slice(&listing).ok());
-        Ok(files.map(|files| Last { tree: self.store.layer_path(&layer.diff_id), files, manner }))
+        let Some(files) = files else { return Ok(None) };
+        let tree = Tree::open(&self.store.layer_path(&layer.diff_id)).doing(|| "cannot open a layer".into())?;
+        Ok(Some(Last { tree, files, manner }))
     }
 
     /// Fetches what an `add` names, and puts it in place.
@@ -163,7 +170,8 @@ impl Builder<'_> {
                 }
                 fetch::file(self.store, url, Some(&digest), &self.progress)?;
                 let name = url.split(['?', '#']).next().unwrap_or(url).rsplit('/').next().unwrap_or_default();
-                copy::from_file(&copy, &self.store.download_path(&digest), name, onto)
+                let file = fs::File::open(self.store.download_path(&digest)).doing(|| format!("cannot read {url}"))?;
+                copy::from_file(&copy, &file, name, onto)
             }
             AddSource::Git(git) => {
                 let commit = locked.or_else(|| git.pinned().map(str::to_owned)).unwrap_or_default();

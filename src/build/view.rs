@@ -3,13 +3,13 @@
 use crate::image::OPAQUE;
 use crate::model::pattern_matches;
 use crate::runtime::user_database;
-use crate::sys;
+use crate::sys::{self, Tree};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 /// Links followed before a path is called a circle, as the kernel does.
@@ -41,15 +41,54 @@ impl View {
 
     /// What stands at a path, without following links; where it is on disk.
     pub fn entry(&self, path: &Path) -> Option<(PathBuf, Metadata)> {
+        self.find(path).map(|(_, place, metadata)| (place, metadata))
+    }
+
+    fn find(&self, path: &Path) -> Option<(&Path, PathBuf, Metadata)> {
         self.seen.borrow_mut().insert(path.to_owned());
         for layer in self.layers.iter().rev() {
             match Self::in_layer(layer, path) {
-                Found::Here(place, metadata) => return Some((place, metadata)),
+                Found::Here(place, metadata) => return Some((layer, place, metadata)),
                 Found::Hidden => return None,
                 Found::Below => {}
             }
         }
         None
+    }
+
+    /// The folder that a path stands in, opened in the layer that has it.
+    ///
+    /// # Errors
+    /// Those of opening it; nothing at that path.
+    pub fn above(&self, path: &Path) -> io::Result<Tree> {
+        let (layer, place, _) = self.find(path).ok_or(io::ErrorKind::NotFound)?;
+        let inside = place.strip_prefix(layer).unwrap_or(Path::new(""));
+        Tree::open(layer)?.folder(inside.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Looks at the root.
+    ///
+    /// # Errors
+    /// Those of opening a layer; no layers.
+    pub fn top(&self) -> io::Result<nix::sys::stat::FileStat> {
+        let layer = self.layers.last().ok_or(io::ErrorKind::NotFound)?;
+        Tree::open(layer)?.facts()
+    }
+
+    /// Opens the file at a path; no link is followed.
+    ///
+    /// # Errors
+    /// Those of opening it; what is no plain file.
+    pub fn file(&self, path: &Path) -> io::Result<File> {
+        self.above(path)?.file(path.file_name().unwrap_or_default())
+    }
+
+    /// Where the link at a path leads.
+    ///
+    /// # Errors
+    /// Those of reading it; what is no link.
+    pub fn link(&self, path: &Path) -> io::Result<OsString> {
+        self.above(path)?.link(path.file_name().unwrap_or_default())
     }
 
     fn in_layer(layer: &Path, path: &Path) -> Found {
@@ -91,8 +130,11 @@ impl View {
                 continue;
             }
             let next = done.join(&part);
-            let target =
-                self.entry(&next).filter(|(_, metadata)| metadata.is_symlink()).and_then(|(place, _)| fs::read_link(place).ok());
+            let target = self
+                .entry(&next)
+                .filter(|(_, metadata)| metadata.is_symlink())
+                .and_then(|_| self.link(&next).ok())
+                .map(PathBuf::from);
             match target {
                 Some(target) if links < LINKS => {
                     links += 1;
@@ -164,10 +206,9 @@ impl View {
 
     /// The text of a file, links followed.
     pub fn read(&self, path: &str) -> String {
-        self.entry(&self.resolve(Path::new(path)))
-            .filter(|(_, metadata)| metadata.is_file())
-            .and_then(|(place, _)| fs::read_to_string(place).ok())
-            .unwrap_or_default()
+        let path = self.resolve(Path::new(path));
+        let file = self.entry(&path).and_then(|_| self.file(&path).ok());
+        file.and_then(|file| io::read_to_string(file).ok()).unwrap_or_default()
     }
 
     /// The bytes of a user database, links followed; nothing where none is.
@@ -176,10 +217,11 @@ impl View {
     /// What is there and cannot be read, is no file, or is too long.
     pub fn user_database(&self, path: &str) -> io::Result<Vec<u8>> {
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot read the image's {path}: {error}"));
-        let Some((place, _)) = self.entry(&self.resolve(Path::new(path))) else { return Ok(Vec::new()) };
-        // A fifo in its place must not hang.
-        let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
-        let file = File::options().read(true).custom_flags(flags).open(place).map_err(failed)?;
+        let path = self.resolve(Path::new(path));
+        if self.entry(&path).is_none() {
+            return Ok(Vec::new());
+        }
+        let file = self.file(&path).map_err(failed)?;
         user_database(file).map_err(failed)
     }
 }

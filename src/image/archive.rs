@@ -8,6 +8,7 @@ use super::layer::write_tar;
 use crate::model::{Context, Digest, EPOCH, Fault, LayerInfo, Outcome};
 use crate::plan::Image;
 use crate::store::{Store, disk_fault};
+use crate::sys;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -93,7 +94,7 @@ impl<'a> Parts<'a> {
                 if layer.blob.is_some() {
                     io::copy(&mut File::open(self.store.blob_path(&digest))?, out).map(drop)
                 } else {
-                    write_tar(&self.store.layer_path(&layer.diff_id), &mut out).map(drop)
+                    write_tar(&sys::Tree::open(&self.store.layer_path(&layer.diff_id))?, &mut out).map(drop)
                 }
             })?;
         }
@@ -140,7 +141,7 @@ impl<'a> Parts<'a> {
         for layer in self.image.layers.iter().filter(|layer| written.insert(layer.diff_id)) {
             files.file(&name(layer), layer.size, &mut |mut out| match &layer.blob {
                 Some(blob) => io::copy(&mut decompressed(File::open(self.store.blob_path(&blob.digest))?)?, out).map(drop),
-                None => write_tar(&self.store.layer_path(&layer.diff_id), &mut out).map(drop),
+                None => write_tar(&sys::Tree::open(&self.store.layer_path(&layer.diff_id))?, &mut out).map(drop),
             })?;
         }
         files.bytes(&config, &self.config.1)?;

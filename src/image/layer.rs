@@ -3,16 +3,19 @@
 //! The rules (each one a source of difference elsewhere): entries sorted by path, the root entry
 //! written out, owners as numbers without names, whole seconds no later than the epoch, of hard
 //! links the first path by name is the file, only `security.capability` among extended attributes,
-//! PAX records only where ustar cannot say it.
+//! PAX records only where ustar cannot say it. A tree is read by descriptor: of one that a container can
+//! change meanwhile, nothing but what is in it comes into the tar.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use crate::model::{Hasher, LayerInfo};
-use crate::sys::{self, Nearby};
+use crate::sys::{self, Kind, Nearby, Tree};
+use nix::sys::stat::FileStat;
 use std::collections::HashMap;
-use std::ffi::CStr;
-use std::fs::{self, File, FileType, Metadata};
+use std::ffi::{CStr, OsStr};
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use tar::EntryType;
@@ -25,21 +28,20 @@ pub const CAPABILITY: &CStr = c"security.capability";
 /// What a folder of the tree names.
 struct Entry {
     path: PathBuf,
-    kind: FileType,
+    kind: Kind,
     /// By the folder's word; the file itself may say otherwise.
     inode: u64,
 }
 
 /// Every path of a tree but its root, sorted by their bytes, folders before what they hold.
-fn walk(root: &Path) -> io::Result<Vec<Entry>> {
+fn walk(root: &Tree) -> io::Result<Vec<Entry>> {
     let mut found = sys::by_levels(PathBuf::new(), |folder, inside, below| {
-        for entry in fs::read_dir(root.join(folder))? {
-            let entry = entry?;
-            let (path, kind) = (folder.join(entry.file_name()), entry.file_type()?);
-            if kind.is_dir() {
+        for listed in root.read(folder)?.1 {
+            let path = folder.join(listed.name);
+            if listed.kind == Kind::Folder {
                 below.push(path.clone());
             }
-            inside.push(Entry { path, kind, inode: entry.ino() });
+            inside.push(Entry { path, kind: listed.kind, inode: listed.inode });
         }
         Ok::<(), io::Error>(())
     })?;
@@ -51,7 +53,7 @@ fn walk(root: &Path) -> io::Result<Vec<Entry>> {
 ///
 /// # Errors
 /// Those of reading the tree and setting times.
-pub fn digest_tree(root: &Path, epoch: i64) -> io::Result<LayerInfo> {
+pub fn digest_tree(root: &Tree, epoch: i64) -> io::Result<LayerInfo> {
     let mut counter = Counter { hasher: Hasher::default(), length: 0 };
     let files = write_entries(root, Some(epoch), &mut counter)?;
     Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
@@ -78,25 +80,28 @@ impl Write for Counter {
 ///
 /// # Errors
 /// Those of reading the tree and of writing.
-pub fn write_tar(root: &Path, out: &mut (impl Write + Send)) -> io::Result<u64> {
+pub fn write_tar(root: &Tree, out: &mut (impl Write + Send)) -> io::Result<u64> {
     write_entries(root, None, out)
 }
 
 /// Writes a tree; with an epoch, times that are too late or too fine are set on the way.
-fn write_entries(root: &Path, epoch: Option<i64>, out: &mut (impl Write + Send)) -> io::Result<u64> {
+fn write_entries(root: &Tree, epoch: Option<i64>, out: &mut (impl Write + Send)) -> io::Result<u64> {
     let entries = walk(root)?;
     let links = links(root, &entries)?;
-    let tree = Tree { root, epoch };
+    let writer = Writer { epoch };
     let mut top = Vec::new();
-    tree.write(Path::new("./"), None, &mut top)?;
+    writer.write_root(root, &mut top)?;
     out.write_all(&top)?;
     let gate = Gate { state: Mutex::new(Passed { parts: 0, out, failed: None }), changed: Condvar::new() };
     let read = sys::on_all_cores(&entries, PART, |index, part| {
-        let (mut nearby, mut turn) = (Nearby::default(), Turn { gate: &gate, index, buffer: Vec::new() });
-        let written = (index * PART..).zip(part).try_for_each(|(at, entry)| match links.get(&at) {
-            Some(first) => tree.write(&entry.path, Some(&entries[*first].path), &mut turn.buffer),
-            None if entry.kind.is_file() => tree.write_file(&entry.path, &mut nearby, &mut turn),
-            None => tree.write(&entry.path, None, &mut turn.buffer),
+        let (mut nearby, mut turn) = (Nearby::of(root), Turn { gate: &gate, index, buffer: Vec::new() });
+        let written = (index * PART..).zip(part).try_for_each(|(at, entry)| {
+            let done = match links.get(&at) {
+                Some(first) => writer.write(&entry.path, Some(&entries[*first].path), &mut nearby, &mut turn.buffer),
+                None if entry.kind == Kind::File => writer.write_file(&entry.path, &mut nearby, &mut turn),
+                None => writer.write(&entry.path, None, &mut nearby, &mut turn.buffer),
+            };
+            done.map_err(|error| io::Error::new(error.kind(), format!("/{}: {error}", entry.path.display())))
         });
         written.and_then(|()| turn.end()).map_err(|error| gate.fail(error))
     });
@@ -109,17 +114,19 @@ fn write_entries(root: &Path, epoch: Option<i64>, out: &mut (impl Write + Send))
 }
 
 /// Of files with several names: which of the names is the first, for each that is not.
-fn links(root: &Path, entries: &[Entry]) -> io::Result<HashMap<usize, usize>> {
+fn links(root: &Tree, entries: &[Entry]) -> io::Result<HashMap<usize, usize>> {
     let mut inodes: Vec<(u64, usize)> =
-        entries.iter().enumerate().filter(|(_, entry)| !entry.kind.is_dir()).map(|(at, entry)| (entry.inode, at)).collect();
+        entries.iter().enumerate().filter(|(_, entry)| entry.kind != Kind::Folder).map(|(at, entry)| (entry.inode, at)).collect();
     inodes.sort_unstable();
     let mut links = HashMap::new();
+    let mut nearby = Nearby::of(root);
     // What folders tell is only nearly true: that two names are one file is told by the file.
     for alike in inodes.chunk_by(|one, other| one.0 == other.0).filter(|alike| alike.len() > 1) {
         let mut firsts = HashMap::new();
         for (_, at) in alike {
-            let metadata = fs::symlink_metadata(root.join(&entries[*at].path))?;
-            let first = *firsts.entry((metadata.dev(), metadata.ino())).or_insert(*at);
+            let (folder, name) = nearby.at(&entries[*at].path)?;
+            let stat = folder.stat(name)?;
+            let first = *firsts.entry((stat.st_dev, stat.st_ino)).or_insert(*at);
             if first != *at {
                 links.insert(*at, first);
             }
@@ -201,66 +208,78 @@ impl<W: Write> Turn<'_, '_, W> {
     }
 }
 
-/// A tree on its way into a tar.
-struct Tree<'a> {
-    root: &'a Path,
+/// What writes the entries of a tree, and how it takes their times.
+struct Writer {
     epoch: Option<i64>,
 }
 
-impl Tree<'_> {
+impl Writer {
     /// Writes a file by its first name.
     fn write_file<W: Write>(&self, path: &Path, nearby: &mut Nearby, turn: &mut Turn<W>) -> io::Result<()> {
         no_marker(path)?;
-        let full = self.root.join(path);
-        let mut file = nearby.open_own(&full)?;
-        let metadata = file.metadata()?;
+        let (mut file, stat) = nearby.open_own(path)?;
         let capability = sys::get_file_attribute(&file, CAPABILITY)?;
-        let (time, size) = (self.time(&full, &metadata)?, metadata.len());
-        let header = Header { path, metadata: &metadata, time, kind: EntryType::Regular, size, link: None };
+        let size = stat.st_size.unsigned_abs();
+        let time = self.time(&stat, |time| sys::set_file_time(&file, time))?;
+        let header = Header { path, stat: &stat, time, kind: EntryType::Regular, size, link: None };
         header.write(capability.as_deref(), &mut turn.buffer)?;
-        turn.take(&mut file, size).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", full.display())))?;
+        turn.take(&mut file, size)?;
         turn.buffer.resize(turn.buffer.len() + usize::try_from(size.next_multiple_of(512) - size).unwrap_or(0), 0);
         Ok(())
     }
 
+    fn write_root(&self, root: &Tree, out: &mut Vec<u8>) -> io::Result<()> {
+        let (stat, itself) = (root.facts()?, OsStr::new("."));
+        let time = self.time(&stat, |time| root.set_time(itself, time))?;
+        let header = Header { path: Path::new("./"), stat: &stat, time, kind: EntryType::Directory, size: 0, link: None };
+        header.write(None, out)?;
+        Self::write_opaque(&header, (root, itself), out)
+    }
+
     /// Writes what is all in its header: everything but files by their first name.
-    fn write(&self, path: &Path, first: Option<&Path>, out: &mut Vec<u8>) -> io::Result<()> {
+    fn write(&self, path: &Path, first: Option<&Path>, nearby: &mut Nearby, out: &mut Vec<u8>) -> io::Result<()> {
         no_marker(path)?;
-        let full = self.root.join(path);
-        let metadata = fs::symlink_metadata(&full)?;
-        let time = self.time(&full, &metadata)?;
-        let header = Header { path, metadata: &metadata, time, kind: EntryType::Regular, size: 0, link: None };
-        if is_whiteout(&metadata) {
+        let (folder, own) = nearby.at(path)?;
+        let stat = folder.stat(own)?;
+        let time = self.time(&stat, |time| folder.set_time(own, time))?;
+        let header = Header { path, stat: &stat, time, kind: EntryType::Regular, size: 0, link: None };
+        if is_mark(&stat) {
             // In the form that OCI layers give it (image-spec, layer.md, "Whiteouts").
             let mut name = std::ffi::OsString::from(".wh.");
-            name.push(path.file_name().unwrap_or_default());
+            name.push(own);
             return Header { path: &path.with_file_name(name), ..header }.write(None, out);
         }
-        let kind = metadata.file_type();
-        let target = if kind.is_symlink() { Some(fs::read_link(&full)?) } else { None };
-        let kind = match () {
-            () if first.is_some() => EntryType::Link,
-            () if kind.is_dir() => EntryType::Directory,
-            () if kind.is_symlink() => EntryType::Symlink,
-            () if kind.is_char_device() => EntryType::Char,
-            () if kind.is_block_device() => EntryType::Block,
-            () if kind.is_fifo() => EntryType::Fifo,
+        let kind = Kind::of(&stat);
+        let target = if kind == Kind::Link { Some(PathBuf::from(folder.link(own)?)) } else { None };
+        let kind = match kind {
+            _ if first.is_some() => EntryType::Link,
+            Kind::Folder => EntryType::Directory,
+            Kind::Link => EntryType::Symlink,
+            Kind::Character => EntryType::Char,
+            Kind::Block => EntryType::Block,
+            Kind::Fifo => EntryType::Fifo,
             // Sockets have no form in a tar, and no meaning without the process that made them.
-            () => return Ok(()),
+            Kind::Socket | Kind::File => return Ok(()),
         };
-        Header { kind, link: first.or(target.as_deref()), ..header }.write(None, out)?;
-        if kind == EntryType::Directory && sys::get_attribute(&full, OPAQUE)?.as_deref() == Some(b"y") {
-            Header { path: &path.join(".wh..wh..opq"), ..header }.write(None, out)?;
+        let header = Header { kind, link: first.or(target.as_deref()), ..header };
+        header.write(None, out)?;
+        if kind == EntryType::Directory { Self::write_opaque(&header, (folder, own), out) } else { Ok(()) }
+    }
+
+    /// After a folder that hides what is below it, the mark that says so.
+    fn write_opaque(header: &Header, (folder, name): (&Tree, &OsStr), out: &mut Vec<u8>) -> io::Result<()> {
+        if folder.attribute(name, OPAQUE)?.as_deref() != Some(b"y") {
+            return Ok(());
         }
-        Ok(())
+        Header { path: &header.path.join(".wh..wh..opq"), kind: EntryType::Regular, ..*header }.write(None, out)
     }
 
     /// The time that a layer says; one that is too late or too fine is set.
-    fn time(&self, full: &Path, metadata: &Metadata) -> io::Result<i64> {
-        let Some(epoch) = self.epoch else { return Ok(metadata.mtime()) };
-        let time = metadata.mtime().min(epoch);
-        if (metadata.mtime(), metadata.mtime_nsec()) != (time, 0) {
-            sys::set_time(full, time)?;
+    fn time(&self, stat: &FileStat, set: impl FnOnce(i64) -> io::Result<()>) -> io::Result<i64> {
+        let Some(epoch) = self.epoch else { return Ok(stat.st_mtime) };
+        let time = stat.st_mtime.min(epoch);
+        if (stat.st_mtime, stat.st_mtime_nsec) != (time, 0) {
+            set(time)?;
         }
         Ok(time)
     }
@@ -279,10 +298,15 @@ pub fn is_whiteout(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 
+/// The same, by what was looked at.
+pub fn is_mark(stat: &FileStat) -> bool {
+    Kind::of(stat) == Kind::Character && stat.st_rdev == 0
+}
+
 /// What an entry of a tar says before its bytes.
 struct Header<'a> {
     path: &'a Path,
-    metadata: &'a Metadata,
+    stat: &'a FileStat,
     time: i64,
     kind: EntryType,
     size: u64,
@@ -312,8 +336,8 @@ impl Header<'_> {
             record(&mut records, "linkpath", link);
         }
         header.set_entry_type(self.kind);
-        header.set_mode(self.metadata.mode() & 0o7777);
-        for (key, id) in [("uid", self.metadata.uid()), ("gid", self.metadata.gid())] {
+        header.set_mode(self.stat.st_mode & 0o7777);
+        for (key, id) in [("uid", self.stat.st_uid), ("gid", self.stat.st_gid)] {
             let small = if id < 0o777_7777 { id } else { 0 };
             if id != small {
                 record(&mut records, key, id.to_string().as_bytes());
@@ -328,7 +352,7 @@ impl Header<'_> {
         }
         header.set_mtime(u64::try_from(self.time).unwrap_or(0));
         if matches!(self.kind, EntryType::Char | EntryType::Block) {
-            let device = self.metadata.rdev();
+            let device = self.stat.st_rdev;
             header.set_device_major(u32::try_from(nix::sys::stat::major(device)).unwrap_or(0))?;
             header.set_device_minor(u32::try_from(nix::sys::stat::minor(device)).unwrap_or(0))?;
         }
@@ -369,13 +393,14 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 /// The digest of a tree, for tests that compare layers.
 #[cfg(test)]
 pub fn digest(root: &Path) -> crate::model::Digest {
-    digest_tree(root, crate::model::EPOCH).unwrap().diff_id
+    digest_tree(&Tree::open(root).unwrap(), crate::model::EPOCH).unwrap().diff_id
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Digest;
+    use std::fs;
 
     fn sample(root: &Path, order: &[&str]) {
         for name in order {
@@ -405,7 +430,7 @@ mod tests {
         sample(tree.path(), &["b/x", &format!("{}/{}", "d".repeat(90), "f".repeat(90))]);
         digest(tree.path());
         let mut bytes = Vec::new();
-        write_tar(tree.path(), &mut bytes).unwrap();
+        write_tar(&Tree::open(tree.path()).unwrap(), &mut bytes).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let names: Vec<(String, tar::EntryType)> = archive
             .entries()
@@ -427,7 +452,7 @@ mod tests {
             fs::write(tree.path().join(format!("{number:03}")), text(number)).unwrap();
         }
         let mut bytes = Vec::new();
-        assert_eq!(write_tar(tree.path(), &mut bytes).unwrap(), 301);
+        assert_eq!(write_tar(&Tree::open(tree.path()).unwrap(), &mut bytes).unwrap(), 301);
         let mut archive = tar::Archive::new(&bytes[..]);
         for (number, entry) in archive.entries().unwrap().skip(1).enumerate() {
             let mut entry = entry.unwrap();
@@ -436,7 +461,7 @@ mod tests {
             assert_eq!((entry.path().unwrap().display().to_string(), found), (format!("{number:03}"), text(number)));
         }
         fs::write(tree.path().join(".wh.150"), "").unwrap();
-        let failed = write_tar(tree.path(), &mut Vec::new()).unwrap_err();
+        let failed = write_tar(&Tree::open(tree.path()).unwrap(), &mut Vec::new()).unwrap_err();
         assert!(failed.to_string().contains("/.wh.150"), "{failed}");
     }
 
@@ -448,11 +473,11 @@ mod tests {
             fs::write(at(&format!("{number:03}")), "x").unwrap();
         }
         fs::hard_link(at("000"), at("zzz")).unwrap();
-        let info = digest_tree(tree.path(), 1000).unwrap();
+        let info = digest_tree(&Tree::open(tree.path()).unwrap(), 1000).unwrap();
         // What was too late is set on the way, and told as it is from then on.
         assert_eq!(fs::metadata(at("zzz")).unwrap().mtime(), 1000);
         let mut bytes = Vec::new();
-        write_tar(tree.path(), &mut bytes).unwrap();
+        write_tar(&Tree::open(tree.path()).unwrap(), &mut bytes).unwrap();
         assert_eq!((Digest::of(&bytes), bytes.len() as u64), (info.diff_id, info.size));
         let mut archive = tar::Archive::new(&bytes[..]);
         let last = archive.entries().unwrap().last().unwrap().unwrap();

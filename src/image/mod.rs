@@ -12,6 +12,7 @@ mod layout;
 mod limits;
 mod signature;
 mod tarball;
+mod twin;
 mod unpack;
 
 pub use archive::{write_docker, write_folder, write_layout, write_several};
@@ -19,9 +20,10 @@ pub use bill::{Component, Material, cyclonedx, keep_provenance, kept_provenance,
 pub use compression::{Bounded, allowance, budgeted, decompressed, is_archive};
 pub use config::{load, parse, parse_time, save, time_text};
 pub use import::{Blobs, Descriptor, Manifest, import, refuse_schema_1, small};
-pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_whiteout, write_tar};
+pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_mark, is_whiteout, write_tar};
 pub use layout::{Archive, for_platform, is_list, named_parts, platforms, small_file};
 pub use limits::{ARCHIVE, LONGEST};
 pub use signature::{Claim, PublicKey, bundles_in, check_bundle, check_payload, may_be_bundles, signature_tag, signatures};
 pub use tarball::{Entries, Entry, Kind};
+pub use twin::{Devices, Twin, is_opaque};
 pub use unpack::{Rules, Tree};

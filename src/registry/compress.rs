@@ -82,7 +82,7 @@ pub fn ready(
 
 fn compress(store: &Store, layer: &LayerInfo, compression: Compression, path: &PathBuf) -> io::Result<(Digest, u64)> {
     let mut out = Counted { out: BufWriter::with_capacity(1 << 18, File::create(path)?), hasher: Hasher::default(), length: 0 };
-    let tree = store.layer_path(&layer.diff_id);
+    let tree = sys::Tree::open(&store.layer_path(&layer.diff_id))?;
     match compression {
         Compression::None => drop(write_tar(&tree, &mut out)?),
         Compression::Gzip => out = gzip(out, |blocks| write_tar(&tree, blocks).map(drop))?,

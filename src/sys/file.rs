@@ -155,7 +155,7 @@ pub fn open_real(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of `openat2(2)`: `ELOOP` for a link, `EXDEV` where something is mounted or the path climbs.
-pub fn open_plain(folder: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
+pub fn open_here(folder: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
         ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
@@ -302,7 +302,7 @@ pub fn get_file_attribute(file: &File, name: &CStr) -> io::Result<Option<Vec<u8>
     attribute(|buffer| unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
 }
 
-fn attribute(get: impl FnOnce(&mut [u8]) -> libc::ssize_t) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn attribute(get: impl FnOnce(&mut [u8]) -> libc::ssize_t) -> io::Result<Option<Vec<u8>>> {
     let mut buffer = [0u8; 256];
     match check(get(&mut buffer) as libc::c_long) {
         Ok(length) => Ok(buffer.get(..usize::try_from(length).unwrap_or(0)).map(<[u8]>::to_vec)),
@@ -342,6 +342,15 @@ pub fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
     Ok(nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, flags)?)
 }
 
+/// Sets an open file's modification and access time, in seconds.
+///
+/// # Errors
+/// Those of `futimens(2)`.
+pub fn set_file_time(file: &File, seconds: i64) -> io::Result<()> {
+    let time = nix::sys::time::TimeSpec::new(seconds, 0);
+    Ok(nix::sys::stat::futimens(file, &time, &time)?)
+}
+
 /// Gives a new file of this process its owner, permissions and time.
 ///
 /// # Errors
@@ -357,6 +366,17 @@ pub fn finish_file(file: &File, mode: u32, owner: (u32, u32), seconds: i64) -> i
         nix::sys::stat::fchmod(file, Mode::from_bits_truncate(mode))?;
     }
     let time = nix::sys::time::TimeSpec::new(seconds, 0);
+    Ok(nix::sys::stat::futimens(file, &time, &time)?)
+}
+
+/// Gives an open file the owner, permissions and time of another.
+///
+/// # Errors
+/// Those of `fchown(2)`, `fchmod(2)` and `futimens(2)`.
+pub fn become_like(file: &File, facts: super::Facts) -> io::Result<()> {
+    nix::unistd::fchown(file, Some(facts.owner.0.into()), Some(facts.owner.1.into()))?;
+    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(facts.mode))?;
+    let time = nix::sys::time::TimeSpec::new(facts.time.0, facts.time.1);
     Ok(nix::sys::stat::futimens(file, &time, &time)?)
 }
 

@@ -17,6 +17,7 @@ mod process;
 mod program;
 mod socket;
 mod terminal;
+mod tree;
 
 pub use bpf::{DeviceRule, allow_devices};
 pub use confined::{Opened, ProjectFiles, Unread, open_regular, read_regular, up_to};
@@ -29,6 +30,7 @@ pub use process::*;
 pub use program::{own_program, protect};
 pub use socket::*;
 pub use terminal::*;
+pub use tree::{Facts, Kind, Listed, Tree, open_plain, read_plain};
 
 use std::ffi::CString;
 use std::io;

@@ -1,30 +1,39 @@
-//! Files of one folder after another: a folder's path is looked up once for all that stand together in it.
+//! Files of one folder of a tree after another: a folder's path is looked up once for all that stand together in it.
 
+use super::tree::no_file;
+use super::{Kind, Tree};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fstat};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// The folder that was used last.
-#[derive(Debug, Default)]
-pub struct Nearby {
-    open: Option<(PathBuf, OwnedFd)>,
+/// The folder of a tree that was used last.
+#[derive(Debug)]
+pub struct Nearby<'t> {
+    root: &'t Tree,
+    open: Option<(PathBuf, Tree)>,
 }
 
-impl Nearby {
-    /// The folder of a path, and the name in it.
-    fn of<'p>(&mut self, path: &'p Path) -> io::Result<(&OwnedFd, &'p OsStr)> {
+impl<'t> Nearby<'t> {
+    /// Begins with none.
+    pub fn of(root: &'t Tree) -> Self {
+        Self { root, open: None }
+    }
+
+    /// The folder of a path beneath the root, and the name in it.
+    ///
+    /// # Errors
+    /// A path without a name; those of opening the folder, a link on the way among them.
+    pub fn at<'p>(&mut self, path: &'p Path) -> io::Result<(&Tree, &'p OsStr)> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::Error::from_raw_os_error(libc::EISDIR));
         };
         if self.open.as_ref().is_none_or(|(known, _)| known.as_os_str() != folder.as_os_str()) {
-            let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            self.open = Some((folder.to_owned(), nix::fcntl::open(shown, flags, Mode::empty())?));
+            self.open = Some((folder.to_owned(), self.root.folder(folder)?));
         }
         match &self.open {
             Some((_, folder)) => Ok((folder, name)),
@@ -32,57 +41,36 @@ impl Nearby {
         }
     }
 
-    /// Looks at what a path, and a link there, leads to.
+    /// Opens a plain file of the user's for reading, and tells what was opened.
     ///
     /// # Errors
-    /// Those of `fstatat(2)`.
-    pub fn look(&mut self, path: &Path) -> io::Result<FileStat> {
-        let (folder, name) = self.of(path)?;
-        Ok(fstatat(folder, name, AtFlags::empty())?)
+    /// Those of `openat2(2)`; a link, or anything else that is no plain file: it is not even opened.
+    pub fn open(&mut self, path: &Path) -> io::Result<(File, FileStat)> {
+        let (folder, name) = self.at(path)?;
+        opened(folder.file(name)?)
     }
 
-    /// Opens a file for reading.
+    /// Opens a plain file of a layer of our own for reading: that it was read is not noted in it.
     ///
     /// # Errors
-    /// Those of `openat(2)`.
-    pub fn open(&mut self, path: &Path) -> io::Result<File> {
-        let (folder, name) = self.of(path)?;
-        Ok(openat(folder, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.into())
-    }
-
-    /// Opens a file of our own for reading; a link is not followed, and that it was read is not noted in it.
-    ///
-    /// # Errors
-    /// Those of `openat(2)`.
-    pub fn open_own(&mut self, path: &Path) -> io::Result<File> {
-        let (folder, name) = self.of(path)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        match openat(folder, name, flags | OFlag::O_NOATIME, Mode::empty()) {
+    /// Those of `openat(2)`; a link, or anything else that is no plain file.
+    pub fn open_own(&mut self, path: &Path) -> io::Result<(File, FileStat)> {
+        let (folder, name) = self.at(path)?;
+        match openat(folder.as_fd(), name, READ | OFlag::O_NOATIME, Mode::empty()) {
             // Only owners may ask for that.
-            Err(Errno::EPERM) => Ok(openat(folder, name, flags, Mode::empty())?.into()),
-            opened => Ok(opened?.into()),
+            Err(Errno::EPERM) => opened(openat(folder.as_fd(), name, READ, Mode::empty())?.into()),
+            file => opened(file?.into()),
         }
     }
+}
 
-    /// Makes a new file that has its permissions from the start, as far as the umask lets it.
-    ///
-    /// # Errors
-    /// Those of `openat(2)`; a file or link that is there.
-    pub fn create(&mut self, path: &Path, mode: u32) -> io::Result<File> {
-        let (folder, name) = self.of(path)?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        Ok(openat(folder, name, flags, Mode::from_bits_truncate(mode & 0o777))?.into())
-    }
+/// For files that were looked at a moment ago: what has taken their place since neither blocks nor is followed.
+const READ: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
-    /// Gives a file a second name.
-    ///
-    /// # Errors
-    /// Those of `linkat(2)`.
-    pub fn link(&mut self, from: &mut Self, old: &Path, new: &Path) -> io::Result<()> {
-        let (from, old) = from.of(old)?;
-        let (to, new) = self.of(new)?;
-        Ok(nix::unistd::linkat(from, old, to, new, AtFlags::empty())?)
-    }
+fn opened(file: File) -> io::Result<(File, FileStat)> {
+    let stat = fstat(&file)?;
+    if Kind::of(&stat) == Kind::File { Ok((file, stat)) } else { Err(no_file()) }
 }
 
 #[cfg(test)]
@@ -97,20 +85,24 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("a")).unwrap();
         fs::create_dir(at("b")).unwrap();
-        let (mut one, mut other) = (Nearby::default(), Nearby::default());
-        for name in ["a/x", "a/y", "b/x"] {
-            one.create(&at(name), 0o600).unwrap().write_all(name.as_bytes()).unwrap();
+        let root = Tree::open(folder.path()).unwrap();
+        let (mut one, mut other) = (Nearby::of(&root), Nearby::of(&root));
+        for path in ["a/x", "a/y", "b/x"] {
+            let (folder, name) = one.at(Path::new(path)).unwrap();
+            folder.make_file(name, 0o600).unwrap().write_all(path.as_bytes()).unwrap();
         }
-        assert_eq!(one.create(&at("a/x"), 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        one.link(&mut other, &at("a/x"), &at("b/linked")).unwrap();
+        let (folder, name) = one.at(Path::new("b/linked")).unwrap();
+        let (from, old) = other.at(Path::new("a/x")).unwrap();
+        folder.hard_link(name, from, old).unwrap();
         let mut text = String::new();
-        one.open_own(&at("b/linked")).unwrap().read_to_string(&mut text).unwrap();
-        one.open(&at("a/y")).unwrap().read_to_string(&mut text).unwrap();
+        one.open_own(Path::new("b/linked")).unwrap().0.read_to_string(&mut text).unwrap();
+        one.open(Path::new("a/y")).unwrap().0.read_to_string(&mut text).unwrap();
         assert_eq!(text, "a/xa/y");
         std::os::unix::fs::symlink("x", at("a/link")).unwrap();
-        assert!(one.open_own(&at("a/link")).is_err() && one.open(&at("a/link")).is_ok());
-        assert_eq!(one.look(&at("a/link")).unwrap().st_ino, other.look(&at("b/linked")).unwrap().st_ino);
-        assert_eq!(one.open(&at("c/x")).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert!(one.open(Path::new("/")).is_err());
+        std::os::unix::fs::symlink("a", at("c")).unwrap();
+        nix::unistd::mkfifo(&at("a/fifo"), Mode::S_IRUSR).unwrap();
+        for path in ["a/link", "a/fifo", "c/x", "d/x", "/", "a"] {
+            assert!(one.open(Path::new(path)).is_err() && one.open_own(Path::new(path)).is_err(), "{path}");
+        }
     }
 }

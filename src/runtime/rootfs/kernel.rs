@@ -40,7 +40,7 @@ fn inner(top: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    sys::open_plain(top, name, FOLDER)
+    sys::open_here(top, name, FOLDER)
 }
 
 impl Root {
@@ -119,7 +119,7 @@ impl Root {
     /// The container's own cgroups, at their usual place in the new /sys.
     pub(super) fn own_cgroups(&self, host: &Host, attributes: u64) -> io::Result<()> {
         let Some(top) = self.sys.get() else { return Ok(()) };
-        match sys::open_plain(top, "fs/cgroup", FOLDER) {
+        match sys::open_here(top, "fs/cgroup", FOLDER) {
             Ok(target) => self.cgroups(&target, host, attributes, None),
             // A kernel without cgroups.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -190,7 +190,7 @@ impl Root {
 
     /// Makes a path of one of the kernel's file systems read-only, if it is there.
     fn protect_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
-        match sys::open_plain(top, path, OFlag::O_PATH) {
+        match sys::open_here(top, path, OFlag::O_PATH) {
             Ok(found) => protect_place(&found, &format!("/{shown}/{path}")),
             Err(error) => absent_or(&format!("cannot look at /{shown}/{path}"), error),
         }
@@ -198,7 +198,7 @@ impl Root {
 
     /// Hides a path of one of the kernel's file systems, if it is there.
     fn mask_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
-        match sys::open_plain(top, path, OFlag::O_PATH) {
+        match sys::open_here(top, path, OFlag::O_PATH) {
             Ok(found) => doing(&format!("cannot mask /{shown}/{path}"), self.cover(&found)),
             Err(error) => absent_or(&format!("cannot look at /{shown}/{path}"), error),
         }
@@ -247,7 +247,7 @@ impl Root {
     /// unmask (CVE-2025-31133).
     fn null(&self) -> io::Result<OwnedFd> {
         let null = match self.dev.get() {
-            Some(dev) => sys::open_plain(dev, "null", OFlag::O_PATH)?,
+            Some(dev) => sys::open_here(dev, "null", OFlag::O_PATH)?,
             None => sys::open_in_root(&self.fd, "dev/null", OFlag::O_PATH)?,
         };
         if kind_of(&null)? != SFlag::S_IFCHR || fstat(&null)?.st_rdev != makedev(1, 3) {
@@ -298,7 +298,7 @@ fn every_device(from: &Path, to: &OwnedFd) -> io::Result<()> {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
-            every_device(&entry.path(), &sys::open_plain(to, &name, FOLDER)?)?;
+            every_device(&entry.path(), &sys::open_here(to, &name, FOLDER)?)?;
         } else if kind.is_char_device() || kind.is_block_device() {
             let kind = if kind.is_char_device() { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
             let mode = Mode::from_bits_truncate(metadata.mode() & 0o777);

@@ -139,14 +139,14 @@ impl Root {
     /// # Errors
     /// A link or a file in its place; something that is mounted there.
     pub fn own_folder(&self, name: &str) -> io::Result<OwnedFd> {
-        let open = || sys::open_plain(&self.fd, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW);
+        let open = || sys::open_here(&self.fd, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW);
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = Path::new(name);
                 if let Some(parent) = folder.parent().and_then(Path::to_str).filter(|parent| !parent.is_empty()) {
                     self.own_folder(parent)?;
                 }
-                let parent = sys::open_plain(&self.fd, folder.parent().unwrap_or(Path::new("")), OFlag::O_PATH)?;
+                let parent = sys::open_here(&self.fd, folder.parent().unwrap_or(Path::new("")), OFlag::O_PATH)?;
                 match nix::sys::stat::mkdirat(&parent, folder.file_name().unwrap_or_default(), Mode::from_bits_truncate(0o755)) {
                     Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                     Err(error) => return Err(error.into()),

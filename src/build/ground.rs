@@ -1,0 +1,116 @@
+//! The project's folder, held open: what steps take from it is reached from here.
+//!
+//! A container may write to the same folder at the same time. So nothing is looked up by its whole path again, and
+//! no link is followed, except those that a step itself names: these are resolved once, inside the folder, and what
+//! they lead to is reached without links from then on.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+use crate::sys::{Kind, Nearby, Tree};
+use nix::sys::stat::FileStat;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// An open project folder.
+#[derive(Debug)]
+pub struct Ground {
+    /// Or why it cannot be opened.
+    tree: Result<Tree, (io::ErrorKind, String)>,
+    /// Paths that steps name and that are links, or lead through some: what they really are.
+    links: BTreeMap<String, String>,
+}
+
+impl Ground {
+    pub fn open(folder: &Path) -> Self {
+        let tree = Tree::open(folder).map_err(|error| (error.kind(), error.to_string()));
+        Self { tree, links: BTreeMap::new() }
+    }
+
+    /// The folder.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn tree(&self) -> io::Result<&Tree> {
+        self.tree.as_ref().map_err(|(kind, why)| io::Error::new(*kind, why.clone()))
+    }
+
+    /// What a path stands for that a step names; links on it are followed as long as they stay in the folder.
+    ///
+    /// # Errors
+    /// Those of looking it up; `EXDEV` for what leads out.
+    pub fn resolve(&mut self, path: &str) -> io::Result<Kind> {
+        let tree = self.tree()?;
+        let real = tree.follow(Path::new(path))?;
+        let kind = Kind::of(&look(tree, &real)?);
+        let text = real.to_str().ok_or_else(|| io::Error::other("it leads to a name that is not UTF-8"))?;
+        if text != path {
+            let text = text.to_owned();
+            self.links.insert(path.to_owned(), text);
+        }
+        Ok(kind)
+    }
+
+    /// Where a path that was read really is.
+    pub fn real<'p>(&self, path: &'p str) -> Cow<'p, Path> {
+        // Mostly nobody names a link.
+        let below = |named: &str| {
+            let rest = path.strip_prefix(named)?;
+            (named.is_empty() || rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
+        };
+        let found = self.links.iter().filter_map(|(named, real)| Some((named, real, below(named)?)));
+        match found.max_by_key(|(named, ..)| named.len()) {
+            None => Cow::Borrowed(Path::new(path)),
+            Some((_, real, "")) => Cow::Owned(real.into()),
+            Some((_, real, rest)) => Cow::Owned(Path::new(real).join(rest)),
+        }
+    }
+
+    /// Opens a plain file that was read before.
+    ///
+    /// # Errors
+    /// Those of opening it; a link, or anything else that has taken its place.
+    pub fn file(&self, path: &str) -> io::Result<(File, FileStat)> {
+        Nearby::of(self.tree()?).open(&self.real(path))
+    }
+}
+
+/// Looks at a path without links.
+fn look(tree: &Tree, path: &Path) -> io::Result<FileStat> {
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => tree.folder(folder)?.stat(name),
+        _ => tree.folder(path)?.facts(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_that_are_named_are_followed_inside_and_none_below() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("v1/deep")).unwrap();
+        fs::write(at("v1/deep/file"), "x").unwrap();
+        fs::write(outside.path().join("file"), "out").unwrap();
+        symlink("v1", at("current")).unwrap();
+        symlink(outside.path(), at("away")).unwrap();
+        symlink("file", at("v1/deep/link")).unwrap();
+        let mut ground = Ground::open(folder.path());
+        assert_eq!(ground.resolve("current").unwrap(), Kind::Folder);
+        assert_eq!(ground.resolve("v1/deep").unwrap(), Kind::Folder);
+        assert_eq!(ground.links.len(), 1);
+        assert_eq!(ground.real("current/deep/file"), Path::new("v1/deep/file"));
+        assert_eq!(ground.real("currently"), Path::new("currently"));
+        assert!(ground.file("current/deep/file").is_ok());
+        assert!(ground.file("current/deep/link").is_err());
+        for path in ["away", "away/file", "../x", "/etc"] {
+            assert_eq!(ground.resolve(path).unwrap_err().raw_os_error(), Some(libc::EXDEV), "{path}");
+        }
+        assert!(ground.file("away/file").is_err());
+    }
+}

@@ -1,0 +1,409 @@
+//! Reads what `copy` steps name: lists folders, looks at files, tells what is in them.
+//!
+//! By descriptor, without following links: see `ground`.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+use super::ground::Ground;
+use super::known::{Identity, ScanCache};
+use super::scan::Ignore;
+use crate::model::{Digest, Name, pattern_matches};
+use crate::plan::{FileTree, TreeEntry, TreeKind};
+use crate::spec::{BuildContext, Copy};
+use crate::sys::{self, Kind, Nearby, Opened, ProjectFiles, Tree, Unread};
+use nix::sys::stat::FileStat;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// What reads for one step.
+pub struct Reader<'a> {
+    ground: &'a mut Ground,
+    /// Where its context is in the project's folder.
+    prefix: &'a str,
+    ignore: &'a Ignore,
+    /// The patterns of the step that is being read, and whether it keeps permissions.
+    exclude: Vec<String>,
+    modes: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(ground: &'a mut Ground, context: Option<&'a BuildContext>, ignore: &'a Ignore) -> Self {
+        let prefix = context.map_or("", |context| context.folder.as_str());
+        Self { ground, prefix, ignore, exclude: Vec::new(), modes: false }
+    }
+
+    /// A path of the context as one of the project's folder.
+    fn whole(&self, path: &str) -> String {
+        let prefix = self.prefix.trim_end_matches('/');
+        match (prefix.is_empty(), path.is_empty()) {
+            (true, _) => path.to_owned(),
+            (false, true) => prefix.to_owned(),
+            (false, false) => format!("{prefix}/{path}"),
+        }
+    }
+
+    /// A folder that was resolved or listed before, with what it names.
+    fn folder(&self, path: &str) -> io::Result<(Tree, Vec<sys::Listed>)> {
+        self.ground.tree()?.read(self.ground.real(&self.whole(path)))
+    }
+
+    /// What a path stands for that the step names.
+    fn resolve(&mut self, path: &str) -> Result<Kind, String> {
+        let (top, whole) = (self.whole(""), self.whole(path));
+        let found = self.ground.resolve(&top).and_then(|_| self.ground.resolve(&whole));
+        let kind = found.map_err(|error| match error.raw_os_error() {
+            Some(libc::EXDEV) => format!("\"{path}\" leads out of the project's folder"),
+            _ => self.missing(path, "to copy", &error),
+        })?;
+        // A context is a folder of its own: its links stay in it.
+        if self.ground.real(&whole).starts_with(self.ground.real(&top)) {
+            Ok(kind)
+        } else {
+            Err(format!("\"{path}\" leads out of the folder that is built from, \"{top}\""))
+        }
+    }
+
+    /// Reads the files of a step; what is in them is looked at by [`look`].
+    ///
+    /// # Errors
+    /// Why they cannot be read, in the user's words.
+    pub fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
+        let mut tree = FileTree::default();
+        self.exclude.clone_from(&copy.exclude);
+        self.modes = copy.as_docker;
+        for source in &copy.sources {
+            // What stands before `/./` is not kept with `parents`.
+            let (pivot, _) = source.split_once("/./").unwrap_or_default();
+            let source = source.replacen("/./", "/", 1);
+            let is_pattern = source.contains(['*', '?', '[']);
+            let matches = if is_pattern { self.glob(&source)? } else { vec![source.trim_end_matches('/').to_owned()] };
+            let into_folder = copy.to.ends_with('/') || is_pattern || copy.sources.len() > 1 || copy.parents;
+            for path in matches {
+                let mut one = FileTree::default();
+                let kind = self.source(&path, into_folder, &mut one)?;
+                if copy.parents {
+                    let whole = path.trim_start_matches("./").trim_start_matches(pivot).trim_matches('/');
+                    one.below(if kind == Kind::Folder { whole } else { whole.rsplit_once('/').map_or("", |(above, _)| above) });
+                }
+                join(&mut tree.entries, one.entries);
+            }
+        }
+        for entry in &mut tree.entries {
+            if !self.prefix.is_empty() {
+                entry.from = self.whole(&entry.from);
+            }
+        }
+        tree.entries.sort_by(|a, b| a.to.cmp(&b.to));
+        // Of two sources that put a file at the same place the later wins, as in a Dockerfile.
+        tree.entries.reverse();
+        tree.entries.dedup_by(|later, earlier| later.to == earlier.to);
+        tree.entries.reverse();
+        Ok(tree)
+    }
+
+    /// A file by its content; an OCI layout by its index, which names everything in it by digest.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in the user's words.
+    pub fn archive(&self, folder: &Path, path: &str, old: &ScanCache, new: &mut ScanCache) -> Result<Digest, String> {
+        let cannot = |why: &dyn std::fmt::Display| format!("cannot read \"{path}\": {why}");
+        let files = ProjectFiles::at(folder).map_err(|error| cannot(&error))?;
+        let file = match files.open(path) {
+            Ok(Opened::File(file)) => file,
+            Ok(Opened::Folder(folder)) => return layout(&folder, path),
+            Err(Unread::Absent) => return Err(self.missing(path, "to start from", &io::ErrorKind::NotFound.into())),
+            Err(Unread::LeadsOut) => return Err(format!("\"{path}\" leads out of the project's folder")),
+            Err(why) => return Err(cannot(&why)),
+        };
+        let stat = nix::sys::stat::fstat(&file).map_err(|error| cannot(&io::Error::from(error)))?;
+        let identity = Identity::of(&stat);
+        let known = old.get(path, &identity);
+        let digest = match known {
+            Some(digest) => digest,
+            None => Digest::of_stream(file).map_err(|error| cannot(&error))?,
+        };
+        if known.is_some() || identity.is_settled() {
+            new.put(path, identity, digest, known.is_some());
+        }
+        Ok(digest)
+    }
+
+    fn source(&mut self, path: &str, into_folder: bool, tree: &mut FileTree) -> Result<Kind, String> {
+        let path = path.trim_start_matches("./");
+        let path = if path == "." { "" } else { path };
+        let kind = self.resolve(path)?;
+        if self.modes && !path.is_empty() && !self.ignore.has_exceptions && self.ignore.hides(path) {
+            return Err(format!("\"{path}\" is left out by an ignore file"));
+        }
+        match kind {
+            Kind::Folder => {
+                let mut all = self.folder_contents(path)?;
+                let (to, from) = (String::new(), path.to_owned());
+                all.push(TreeEntry { to, from, kind: TreeKind::Folder, mode: None, whole: false });
+                join(&mut tree.entries, all);
+            }
+            Kind::File => {
+                let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let to = if into_folder { name.clone() } else { String::new() };
+                if into_folder {
+                    tree.entries.push(TreeEntry {
+                        to: String::new(),
+                        from: parent(path),
+                        kind: TreeKind::Folder,
+                        mode: None,
+                        whole: false,
+                    });
+                }
+                if !self.leaves_out(&name) {
+                    let entry = self.file(to, path.to_owned(), true);
+                    tree.entries.push(entry);
+                }
+            }
+            _ => return Err(format!("\"{path}\" is neither a file nor a folder")),
+        }
+        Ok(kind)
+    }
+
+    /// Whether a path, or a folder that it is in, is among the step's own exceptions.
+    fn leaves_out(&self, path: &str) -> bool {
+        if self.exclude.is_empty() {
+            return false;
+        }
+        let mut prefixes = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).map(|end| &path[..end]);
+        prefixes.any(|prefix| self.exclude.iter().any(|pattern| pattern_matches(pattern.trim_matches('/'), prefix)))
+    }
+
+    fn missing(&self, path: &str, doing: &str, error: &io::Error) -> String {
+        if error.kind() != io::ErrorKind::NotFound {
+            return format!("cannot read \"{path}\": {error}");
+        }
+        // Only advice: a folder that cannot be read gives none.
+        let listed = self.folder(&parent(path)).map(|(_, listed)| listed).unwrap_or_default();
+        let names: Vec<String> = listed.into_iter().filter_map(|listed| listed.name.into_string().ok()).collect();
+        let name = path.rsplit('/').next().unwrap_or(path);
+        match crate::model::nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => {
+                format!("there is no \"{path}\" {doing}; \"{}\" is there", Path::new(&parent(path)).join(near).display())
+            }
+            None => format!("there is no \"{path}\" {doing}"),
+        }
+    }
+
+    /// All that is below a folder, as far as it is taken.
+    fn folder_contents(&self, path: &str) -> Result<Vec<TreeEntry>, String> {
+        let top = (path.to_owned(), String::new());
+        let mut all = sys::by_levels(top, |(path, to), inside, below| self.list(path, to, inside, below))?;
+        if self.ignore.has_exceptions {
+            // A folder that is ignored is there for what is not.
+            let is_hidden = |entry: &TreeEntry| entry.kind == TreeKind::Folder && self.ignore.hides(&entry.from);
+            let mut needed = BTreeSet::new();
+            for entry in all.iter().filter(|entry| !is_hidden(entry)) {
+                needed.extend(entry.to.match_indices('/').map(|(at, _)| entry.to[..at].to_owned()));
+            }
+            all.retain(|entry| !is_hidden(entry) || needed.contains(&entry.to));
+        }
+        Ok(all)
+    }
+
+    /// What a folder holds, and the folders of it that may hold more.
+    fn list(&self, path: &str, to: &str, inside: &mut Vec<TreeEntry>, below: &mut Vec<(String, String)>) -> Result<(), String> {
+        let (folder, mut listed) = self.folder(path).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+        listed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        for sys::Listed { name: own, kind, .. } in listed {
+            let Some(name) = own.to_str() else { return Err(format!("a name in \"{path}\" is not UTF-8")) };
+            let joined = |above: &str| if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
+            let (from, to) = (joined(path), joined(to));
+            if self.leaves_out(&to) {
+                continue;
+            }
+            let cannot = |error: io::Error| format!("cannot read \"{from}\": {error}");
+            let ignored = self.ignore.hides(&from);
+            if kind == Kind::Folder {
+                // A folder that is ignored may hold something that is not, when patterns begin with `!`.
+                if ignored && !self.ignore.has_exceptions {
+                    continue;
+                }
+                let mode = if self.modes { Some(folder.stat(&own).map_err(cannot)?.st_mode & 0o7777) } else { None };
+                below.push((from.clone(), to.clone()));
+                inside.push(TreeEntry { to, from, kind: TreeKind::Folder, mode, whole: false });
+            } else if ignored {
+            } else if kind == Kind::Link {
+                let link = folder.link(&own).map_err(cannot)?;
+                let Some(link) = link.to_str() else { return Err(format!("the link \"{from}\" leads to what is not UTF-8")) };
+                inside.push(TreeEntry { kind: TreeKind::Link(link.to_owned()), to, from, mode: None, whole: false });
+            } else if kind == Kind::File {
+                inside.push(self.file(to, from, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// A file's entry; what it holds is looked at when all are known.
+    fn file(&self, to: String, from: String, whole: bool) -> TreeEntry {
+        let kind = TreeKind::File { digest: UNSEEN, executable: false };
+        TreeEntry { to, from, kind, mode: self.modes.then_some(0), whole }
+    }
+
+    /// Paths that match a pattern, sorted.
+    fn glob(&mut self, pattern: &str) -> Result<Vec<String>, String> {
+        let pattern = pattern.trim_start_matches("./").trim_end_matches('/');
+        let fixed: Vec<&str> = pattern.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect();
+        let mut found = Vec::new();
+        let mut queue = vec![fixed.join("/")];
+        match self.ground.resolve(&self.whole(&queue[0])) {
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
+                return Err(format!("\"{pattern}\" leads out of the project's folder"));
+            }
+            // That nothing is there is told below.
+            _ => {}
+        }
+        while let Some(folder) = queue.pop() {
+            let listed = match self.folder(&folder) {
+                Ok((_, listed)) => listed,
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(error) => return Err(format!("cannot read \"{folder}\": {error}")),
+            };
+            for entry in listed {
+                let Some(name) = entry.name.to_str() else { continue };
+                let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+                let hidden = self.ignore.hides(&path);
+                if hidden && !self.ignore.has_exceptions {
+                    continue;
+                }
+                if !hidden && pattern_matches(pattern, &path) {
+                    found.push(path);
+                } else if entry.kind == Kind::Folder {
+                    queue.push(path);
+                }
+            }
+        }
+        found.sort();
+        if found.is_empty() { Err(format!("nothing matches \"{pattern}\"")) } else { Ok(found) }
+    }
+}
+
+/// An OCI layout, or what `docker save` wrote, in a folder.
+fn layout(folder: &File, path: &str) -> Result<Digest, String> {
+    let text = |name: &str| crate::image::small_file(folder, name).ok();
+    if let Some(index) = text("index.json") {
+        return Ok(Digest::of(index));
+    }
+    let manifest = text("manifest.json");
+    let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"))?;
+    // It names its parts by any name: what is in them counts.
+    let parts = crate::image::named_parts(folder, &manifest).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
+    Ok(Digest::of_json(&(Digest::of(manifest), parts)))
+}
+
+/// Adds what may be much to what mostly is nothing.
+fn join<T>(all: &mut Vec<T>, more: Vec<T>) {
+    if all.is_empty() { *all = more } else { all.extend(more) }
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned()
+}
+
+/// Stands for the digest of a file that nobody looked at yet.
+const UNSEEN: Digest = Digest::from_bytes([0; 32]);
+
+/// What was seen of a file.
+struct Seen {
+    identity: Identity,
+    digest: Digest,
+    mode: u32,
+    /// Whether the cache had it.
+    known: bool,
+    /// Whether the cache may have it.
+    trusted: bool,
+}
+
+/// How many files a thread looks at before it takes others; few, since files that must be read stand together.
+const PART: usize = 64;
+
+/// Looks at files on all cores, and puts what they hold where it belongs; only those that the cache does
+/// not know are read. Whether that is exactly what the cache knows comes back.
+pub fn look(
+    ground: &Ground,
+    old: &ScanCache,
+    new: &mut ScanCache,
+    trees: &mut BTreeMap<(Name, usize), Result<FileTree, String>>,
+) -> bool {
+    let files = trees.values().flatten().flat_map(|tree| &tree.entries).filter(|entry| entry.is_file());
+    let mut unseen: Vec<&str> = files.clone().map(|entry| entry.from.as_str()).collect();
+    // Several steps may take the same file.
+    unseen.sort_unstable();
+    unseen.dedup();
+    let see = |near: &mut (Nearby, usize), key: &str| -> io::Result<Seen> {
+        let (folders, next) = near;
+        let path = ground.real(key);
+        let (folder, name) = folders.at(&path)?;
+        let mode = |stat: &FileStat| stat.st_mode & 0o7777;
+        let stat = folder.stat(name)?;
+        if let Some(digest) = old.get_after(next, key, &Identity::of(&stat)) {
+            return Ok(Seen { identity: Identity::of(&stat), digest, mode: mode(&stat), known: true, trusted: true });
+        }
+        // What is told is of the file that is read, whatever stood there a moment ago.
+        let (file, stat) = folders.open(&path)?;
+        let (identity, mode) = (Identity::of(&stat), mode(&stat));
+        let digest = Digest::of_stream(file)?;
+        // By the clock as it is now: reading took its time.
+        Ok(Seen { identity, digest, mode, known: false, trusted: identity.is_settled() })
+    };
+    let seen = Mutex::new(Vec::new());
+    let Ok(()) = sys::on_all_cores(&unseen, PART, |index, part| {
+        let part: Vec<io::Result<Seen>> = match ground.tree() {
+            Ok(tree) => {
+                let mut near = (Nearby::of(tree), usize::MAX);
+                part.iter().map(|key| see(&mut near, key)).collect()
+            }
+            Err(_) => part.iter().map(|_| ground.tree().and(Err(io::Error::from(io::ErrorKind::NotFound)))).collect(),
+        };
+        seen.lock().unwrap_or_else(PoisonError::into_inner).push((index, part));
+        Ok::<(), Infallible>(())
+    });
+    let mut seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    seen.sort_unstable_by_key(|(index, _)| *index);
+    let all = || seen.iter().flat_map(|(_, part)| part);
+    let same = unseen.len() == old.count() && all().all(|seen| seen.as_ref().is_ok_and(|seen| seen.known));
+    if !same {
+        for (key, seen) in unseen.iter().zip(all()) {
+            if let Ok(Seen { identity, digest, known, trusted: true, .. }) = seen {
+                new.put(key, *identity, *digest, *known);
+            }
+        }
+    }
+    // Where each file is among those that were looked at; mostly they come in the same order.
+    let mut next = 0;
+    let places: Vec<usize> = files
+        .map(|entry| {
+            if unseen.get(next) != Some(&entry.from.as_str()) {
+                next = unseen.binary_search(&entry.from.as_str()).unwrap_or_default();
+            }
+            next += 1;
+            next - 1
+        })
+        .collect();
+    let mut places = places.into_iter();
+    for tree in trees.values_mut() {
+        let Ok(files) = tree else { continue };
+        let mut failed = None;
+        for entry in files.entries.iter_mut().filter(|entry| entry.is_file()) {
+            let place = places.next().unwrap_or_default();
+            match &seen[place / PART].1[place % PART] {
+                Ok(seen) => {
+                    entry.kind = TreeKind::File { digest: seen.digest, executable: seen.mode & 0o100 != 0 };
+                    entry.mode = entry.mode.map(|_| seen.mode);
+                }
+                Err(error) => failed = Some(format!("cannot read \"{}\": {error}", entry.from)),
+            }
+        }
+        if let Some(why) = failed {
+            *tree = Err(why);
+        }
+    }
+    same
+}

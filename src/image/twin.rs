@@ -1,0 +1,141 @@
+//! Trees → trees: copies of what layers can hold, by descriptor on both sides.
+//!
+//! A copy keeps owners, permissions, times, links, FIFOs, capabilities, and that two names are one file. What is
+//! read may change meanwhile: then the copy fails or has what was there, but never anything from elsewhere.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+use super::layer::{CAPABILITY, OPAQUE};
+use crate::sys::{self, Facts, Kind, Tree};
+use nix::sys::stat::FileStat;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Whether devices are copied, whiteouts and what hides lower layers among them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Devices {
+    Kept,
+    LeftOut,
+}
+
+/// One copy under way.
+#[derive(Debug)]
+pub struct Twin<'t> {
+    root: &'t Tree,
+    devices: Devices,
+    /// Files with several names: where the first of them is in the copy.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<'t> Twin<'t> {
+    /// A copy that goes to a tree of our own.
+    pub fn new(root: &'t Tree, devices: Devices) -> Self {
+        Self { root, devices, links: HashMap::new() }
+    }
+
+    /// Copies everything in a folder, and what the folder itself is like.
+    ///
+    /// # Errors
+    /// Those of reading and writing; names that are taken.
+    pub fn everything(&mut self, from: &Tree, into: &Tree, at: &mut PathBuf) -> io::Result<()> {
+        for listed in from.list()? {
+            // What somebody has removed by now is not there.
+            let Some(stat) = from.look(&listed.name)? else { continue };
+            at.push(&listed.name);
+            if Kind::of(&stat) == Kind::Folder {
+                self.everything(&from.folder(&listed.name)?, &into.make_folder(&listed.name, 0o700)?, at)?;
+            } else {
+                self.entry((from, &listed.name), &stat, (into, at))?;
+            }
+            at.pop();
+        }
+        if self.devices == Devices::Kept {
+            hide(from, into)?;
+        }
+        into.become_like(Facts::of(&from.facts()?))
+    }
+
+    /// Copies what is no folder to a path of the copy, whose folder is open; sockets mean nothing elsewhere.
+    ///
+    /// # Errors
+    /// Those of reading and writing; a name that is taken; something else in its place by now.
+    pub fn entry(&mut self, (from, name): (&Tree, &OsStr), stat: &FileStat, (into, to): (&Tree, &Path)) -> io::Result<()> {
+        let as_name = to.file_name().unwrap_or(name);
+        if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+            let folder = self.root.folder(first.parent().unwrap_or(Path::new("")))?;
+            return into.hard_link(as_name, &folder, first.file_name().unwrap_or(name));
+        }
+        match Kind::of(stat) {
+            Kind::File => {
+                let file = from.file(name)?;
+                let copy = into.make_file(as_name, 0o600)?;
+                sys::copy_file(&file, &copy)?;
+                sys::become_like(&copy, Facts::of(&nix::sys::stat::fstat(&file)?))?;
+                // A change of owner takes it away, so it comes behind that.
+                if let Some(value) = sys::get_file_attribute(&file, CAPABILITY)? {
+                    sys::set_attribute_of(&copy, CAPABILITY, &value)?;
+                }
+            }
+            Kind::Link => {
+                into.make_link(as_name, &from.link(name)?)?;
+                into.set(as_name, Facts::of(stat))?;
+            }
+            Kind::Fifo => self.node(stat, (into, as_name))?,
+            Kind::Character | Kind::Block if self.devices == Devices::Kept => self.node(stat, (into, as_name))?,
+            Kind::Folder => return Err(io::Error::from_raw_os_error(libc::EISDIR)),
+            Kind::Character | Kind::Block | Kind::Socket => return Ok(()),
+        }
+        if stat.st_nlink > 1 {
+            self.links.insert((stat.st_dev, stat.st_ino), to.to_owned());
+        }
+        Ok(())
+    }
+
+    fn node(&self, stat: &FileStat, (into, name): (&Tree, &OsStr)) -> io::Result<()> {
+        into.make_node(name, stat)?;
+        into.set(name, Facts::of(stat))
+    }
+}
+
+/// Marks a folder as one that hides what lies below it, if another is.
+fn hide(from: &Tree, into: &Tree) -> io::Result<()> {
+    if is_opaque(from)? { into.set_attribute(OPAQUE, b"y") } else { Ok(()) }
+}
+
+/// Whether a folder hides what is in layers below its own.
+///
+/// # Errors
+/// Those of reading its attributes.
+pub fn is_opaque(folder: &Tree) -> io::Result<bool> {
+    Ok(folder.attribute(OsStr::new("."), OPAQUE)?.as_deref() == Some(b"y"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+    #[test]
+    fn a_twin_has_links_fifos_and_permissions() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, to) = (|path: &str| one.path().join(path), |path: &str| other.path().join(path));
+        fs::create_dir(from("d")).unwrap();
+        fs::write(from("d/a"), "text").unwrap();
+        fs::hard_link(from("d/a"), from("z")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", from("link")).unwrap();
+        nix::unistd::mkfifo(&from("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::set_permissions(from("d"), fs::Permissions::from_mode(0o2751)).unwrap();
+        sys::set_time(&from("link"), 7).unwrap();
+        let target = Tree::open(other.path()).unwrap();
+        let mut twin = Twin::new(&target, Devices::LeftOut);
+        twin.everything(&Tree::open(one.path()).unwrap(), &target, &mut PathBuf::new()).unwrap();
+        assert_eq!(fs::read_to_string(to("z")).unwrap(), "text");
+        assert_eq!(fs::metadata(to("z")).unwrap().ino(), fs::metadata(to("d/a")).unwrap().ino());
+        assert_eq!(fs::metadata(to("d")).unwrap().mode() & 0o7777, 0o2751);
+        assert!(fs::symlink_metadata(to("fifo")).unwrap().file_type().is_fifo());
+        assert_eq!(fs::symlink_metadata(to("link")).unwrap().mtime(), 7);
+        assert_eq!(fs::read_link(to("link")).unwrap(), Path::new("/nowhere"));
+    }
+}

@@ -1,0 +1,609 @@
+//! A folder that is held open, of a place that somebody else may change while we are at it.
+//!
+//! Whatever lies in a container's root, a layer, a volume, a build's context or a target of `cp` is reached from
+//! such a descriptor and acted on by descriptor: beneath it, no link is ever followed (`openat2`,
+//! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), so a name that became a link a moment ago is an error, not a way
+//! out (CVE-2018-15664, CVE-2024-23651 and their kin). What is to be done there is decided upstairs.
+
+use super::{c_path, check, set_attribute_of};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fstat, fstatat};
+use nix::unistd::UnlinkatFlags;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Component, Path, PathBuf};
+
+/// Folders that are held open one in another while a tree is removed; what is deeper is moved up first.
+const DEEP: usize = 64;
+
+/// What something is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Folder,
+    File,
+    Link,
+    Fifo,
+    Socket,
+    Character,
+    Block,
+}
+
+impl Kind {
+    /// The kind of what was looked at.
+    pub fn of(stat: &FileStat) -> Self {
+        match stat.st_mode & SFlag::S_IFMT.bits() {
+            libc::S_IFDIR => Self::Folder,
+            libc::S_IFLNK => Self::Link,
+            libc::S_IFIFO => Self::Fifo,
+            libc::S_IFSOCK => Self::Socket,
+            libc::S_IFCHR => Self::Character,
+            libc::S_IFBLK => Self::Block,
+            _ => Self::File,
+        }
+    }
+
+    /// The kind that a folder's entry tells (`readdir(3)`), where the file system tells it.
+    fn told(kind: u8) -> Option<Self> {
+        Some(match kind {
+            libc::DT_DIR => Self::Folder,
+            libc::DT_REG => Self::File,
+            libc::DT_LNK => Self::Link,
+            libc::DT_FIFO => Self::Fifo,
+            libc::DT_SOCK => Self::Socket,
+            libc::DT_CHR => Self::Character,
+            libc::DT_BLK => Self::Block,
+            _ => return None,
+        })
+    }
+}
+
+/// What a folder names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    pub name: OsString,
+    pub kind: Kind,
+    /// By the folder's word; the file itself may say otherwise.
+    pub inode: u64,
+}
+
+/// Whose something is, what may be done with it, and when it was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
+    pub owner: (u32, u32),
+    pub mode: u32,
+    /// Seconds and nanoseconds since 1970.
+    pub time: (i64, i64),
+}
+
+impl Facts {
+    /// As something else is.
+    pub fn of(stat: &FileStat) -> Self {
+        Self { owner: (stat.st_uid, stat.st_gid), mode: stat.st_mode & 0o7777, time: (stat.st_mtime, stat.st_mtime_nsec) }
+    }
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Tree(OwnedFd);
+
+impl AsFd for Tree {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Tree {
+    /// Opens a folder by a path that is our own or that a person gave: links on it are followed.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self(nix::fcntl::open(path, flags, Mode::empty())?))
+    }
+
+    /// Opens a folder of our own that nobody else may enter, making it and those above it if need be.
+    ///
+    /// # Errors
+    /// Those of `mkdir(2)` and `open(2)`.
+    pub fn private(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Self::open(path)
+    }
+
+    /// The folder at a path in another's root, links followed as if that were `/`.
+    ///
+    /// # Errors
+    /// Those of `openat2(2)`.
+    pub fn in_root(root: impl AsFd, path: &Path) -> io::Result<Self> {
+        Ok(Self(super::open_in_root(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY)?))
+    }
+
+    fn beneath(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        Ok(nix::fcntl::openat2(&self.0, path, how)?)
+    }
+
+    /// A folder beneath this one.
+    ///
+    /// # Errors
+    /// Those of `openat2(2)`; a link, there or on the way.
+    pub fn folder(&self, path: impl AsRef<Path>) -> io::Result<Self> {
+        self.beneath(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).map(Self)
+    }
+
+    /// A folder beneath this one with what it names, in no order.
+    ///
+    /// # Errors
+    /// As [`Tree::folder`]; those of `getdents64(2)`.
+    pub fn read(&self, path: impl AsRef<Path>) -> io::Result<(Self, Vec<Listed>)> {
+        let folder = Self(self.beneath(path.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?);
+        let mut found = Vec::new();
+        let mut buffer = vec![0u8; 32 << 10];
+        loop {
+            // SAFETY: the descriptor is open and the buffer has the length that is passed.
+            let length =
+                check(unsafe { libc::syscall(libc::SYS_getdents64, folder.0.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })?;
+            let mut rest = buffer.get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok((folder, found));
+            }
+            while let Some((entry, after)) = Entry::take(rest) {
+                rest = after;
+                if entry.name != b"." && entry.name != b".." {
+                    let name = OsString::from_vec(entry.name.to_vec());
+                    let kind = Kind::told(entry.kind);
+                    let kind = kind.map_or_else(|| folder.stat(&name).map(|stat| Kind::of(&stat)), Ok)?;
+                    found.push(Listed { name, kind, inode: entry.inode });
+                }
+            }
+        }
+    }
+
+    /// What this folder names, sorted.
+    ///
+    /// # Errors
+    /// As [`Tree::read`].
+    pub fn list(&self) -> io::Result<Vec<Listed>> {
+        let (_, mut found) = self.read(".")?;
+        found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+
+    /// A plain file beneath this folder, for reading.
+    ///
+    /// # Errors
+    /// Those of `openat2(2)`; a link on the way; anything but a plain file, which is not even opened: a device may
+    /// do something when it is, a FIFO may wait.
+    pub fn file(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        read_plain(&self.beneath(path.as_ref(), OFlag::O_PATH | OFlag::O_NOFOLLOW)?)
+    }
+
+    /// Looks at this folder itself.
+    ///
+    /// # Errors
+    /// Those of `fstat(2)`.
+    pub fn facts(&self) -> io::Result<FileStat> {
+        Ok(fstat(&self.0)?)
+    }
+
+    /// Looks at what a name stands for, a link being a link.
+    ///
+    /// # Errors
+    /// Those of `fstatat(2)`.
+    pub fn stat(&self, name: &OsStr) -> io::Result<FileStat> {
+        Ok(fstatat(&self.0, one(name)?, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    /// The same, where it may not be there.
+    ///
+    /// # Errors
+    /// Those of `fstatat(2)`, except absence.
+    pub fn look(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
+        match self.stat(name) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a link leads.
+    ///
+    /// # Errors
+    /// Those of `readlinkat(2)`.
+    pub fn link(&self, name: &OsStr) -> io::Result<OsString> {
+        Ok(nix::fcntl::readlinkat(&self.0, one(name)?)?)
+    }
+
+    /// Makes a folder that was not there.
+    ///
+    /// # Errors
+    /// Those of `mkdirat(2)` and of opening it.
+    pub fn make_folder(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
+        nix::sys::stat::mkdirat(&self.0, one(name)?, Mode::from_bits_truncate(mode))?;
+        self.folder(name)
+    }
+
+    /// Makes the folders of a path beneath this one, as far as they are not there; tells the last.
+    ///
+    /// # Errors
+    /// Those of `mkdirat(2)`; a path that climbs; a link or file in a folder's place.
+    pub fn make_folders(&self, path: &Path, mode: u32) -> io::Result<Self> {
+        let mut at = self.folder(".")?;
+        for part in path.components() {
+            match part {
+                Component::Normal(part) => match at.make_folder(part, mode) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => at = at.folder(part)?,
+                    made => at = made?,
+                },
+                Component::CurDir => {}
+                _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path leads out of the tree")),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Makes a new file, for writing; its permissions are as given from the start, as far as the umask lets them.
+    ///
+    /// # Errors
+    /// Those of `openat(2)`; a file or link that is there.
+    pub fn make_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(nix::fcntl::openat(&self.0, one(name)?, flags, Mode::from_bits_truncate(mode & 0o777))?.into())
+    }
+
+    /// Makes a link.
+    ///
+    /// # Errors
+    /// Those of `symlinkat(2)`.
+    pub fn make_link(&self, name: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(nix::unistd::symlinkat(to, &self.0, one(name)?)?)
+    }
+
+    /// Makes a FIFO or device as another one is.
+    ///
+    /// # Errors
+    /// Those of `mknodat(2)`.
+    pub fn make_node(&self, name: &OsStr, like: &FileStat) -> io::Result<()> {
+        let kind = SFlag::from_bits_truncate(like.st_mode & SFlag::S_IFMT.bits());
+        Ok(nix::sys::stat::mknodat(&self.0, one(name)?, kind, Mode::from_bits_truncate(0o600), like.st_rdev)?)
+    }
+
+    /// Gives a file of another folder a further name here; of a link, the link.
+    ///
+    /// # Errors
+    /// Those of `linkat(2)`.
+    pub fn hard_link(&self, name: &OsStr, from: &Self, old: &OsStr) -> io::Result<()> {
+        Ok(nix::unistd::linkat(&from.0, one(old)?, &self.0, one(name)?, AtFlags::empty())?)
+    }
+
+    /// Gives something of another folder its place here; what stands there gives way, a folder only if it is empty.
+    ///
+    /// # Errors
+    /// Those of `renameat2(2)`.
+    pub fn rename(&self, name: &OsStr, from: &Self, old: &OsStr) -> io::Result<()> {
+        Ok(nix::fcntl::renameat2(&from.0, one(old)?, &self.0, one(name)?, RenameFlags::empty())?)
+    }
+
+    /// Sets this folder's own owner, permissions and time.
+    ///
+    /// # Errors
+    /// Those of changing each.
+    pub fn become_like(&self, facts: Facts) -> io::Result<()> {
+        let (owner, time) = arguments(facts);
+        nix::unistd::fchownat(&self.0, ".", owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        nix::sys::stat::fchmodat(&self.0, ".", Mode::from_bits_truncate(facts.mode), FchmodatFlags::FollowSymlink)?;
+        Ok(nix::sys::stat::utimensat(&self.0, ".", &time, &time, UtimensatFlags::NoFollowSymlink)?)
+    }
+
+    /// Sets this folder's own permissions.
+    ///
+    /// # Errors
+    /// Those of `fchmodat(2)`.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(nix::sys::stat::fchmodat(&self.0, ".", Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)?)
+    }
+
+    /// Sets owner, permissions and time of what a name stands for; a link has no permissions.
+    ///
+    /// # Errors
+    /// Those of changing each.
+    pub fn set(&self, name: &OsStr, facts: Facts) -> io::Result<()> {
+        let (owner, time) = arguments(facts);
+        let name = one(name)?;
+        let found = self.beneath(Path::new(name), OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        nix::unistd::fchownat(&found, "", owner.0, owner.1, AtFlags::AT_EMPTY_PATH)?;
+        if Kind::of(&fstat(&found)?) != Kind::Link {
+            // By the descriptor: `fchmodat2(2)` is not older than Linux 6.6.
+            let mode = Mode::from_bits_truncate(facts.mode);
+            nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, magic(&found).as_str(), mode, FchmodatFlags::FollowSymlink)?;
+        }
+        Ok(nix::sys::stat::utimensat(&self.0, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+    }
+
+    /// Sets the time of what a name stands for, in seconds; of this folder for `.`.
+    ///
+    /// # Errors
+    /// Those of `utimensat(2)`.
+    pub fn set_time(&self, name: &OsStr, seconds: i64) -> io::Result<()> {
+        let time = nix::sys::time::TimeSpec::new(seconds, 0);
+        Ok(nix::sys::stat::utimensat(&self.0, one_or_self(name)?, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+    }
+
+    /// An extended attribute of what a name stands for; of this folder for `.`.
+    ///
+    /// # Errors
+    /// Those of `lgetxattr(2)`, except absence.
+    pub fn attribute(&self, name: &OsStr, attribute: &CStr) -> io::Result<Option<Vec<u8>>> {
+        let path = self.magic_name(name)?;
+        super::attribute(|buffer| {
+            // SAFETY: both strings end in NUL and the buffer has the length that is passed.
+            unsafe { libc::lgetxattr(path.as_ptr(), attribute.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+        })
+    }
+
+    /// Sets an extended attribute of this folder.
+    ///
+    /// # Errors
+    /// Those of `setxattr(2)`.
+    pub fn set_attribute(&self, attribute: &CStr, value: &[u8]) -> io::Result<()> {
+        // What is open as `O_PATH` takes none.
+        set_attribute_of(&self.beneath(Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, attribute, value)
+    }
+
+    /// A name in this folder as a path whose only link is the descriptor's own, for calls without an `*at` form.
+    fn magic_name(&self, name: &OsStr) -> io::Result<CString> {
+        c_path(Path::new(&magic(&self.0)).join(one_or_self(name)?))
+    }
+
+    /// Makes what is in this folder's file system durable.
+    ///
+    /// # Errors
+    /// Those of `syncfs(2)`.
+    pub fn sync(&self) -> io::Result<()> {
+        let open = self.beneath(Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        // SAFETY: the descriptor is open for the whole call.
+        check(libc::c_long::from(unsafe { libc::syncfs(open.as_raw_fd()) })).map(drop)
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// Those of `unlinkat(2)`.
+    pub fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
+        Ok(nix::unistd::unlinkat(&self.0, one(name)?, UnlinkatFlags::RemoveDir)?)
+    }
+
+    /// Removes what is no folder.
+    ///
+    /// # Errors
+    /// Those of `unlinkat(2)`.
+    pub fn remove_file(&self, name: &OsStr) -> io::Result<()> {
+        Ok(nix::unistd::unlinkat(&self.0, one(name)?, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Removes what a name stands for, with all that is in it; what is not there is removed already.
+    ///
+    /// # Errors
+    /// Those of `unlinkat(2)`; something mounted on the way, which is somebody else's.
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        let mut left = vec![one(name)?.to_owned()];
+        while let Some(name) = left.pop() {
+            self.remove_in(self, &name, 0, &mut left)?;
+        }
+        Ok(())
+    }
+
+    fn remove_in(&self, top: &Self, name: &OsStr, depth: usize, left: &mut Vec<OsString>) -> io::Result<()> {
+        match self.remove_file(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Linux says EISDIR; POSIX, EPERM.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EISDIR | libc::EPERM)) => {}
+            done => return done,
+        }
+        if depth > DEEP {
+            // However deep somebody made it: so many descriptors nobody has.
+            let moved = OsString::from(format!(".gone-{}", super::unique()));
+            top.rename(&moved, self, name)?;
+            left.push(moved);
+            return Ok(());
+        }
+        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(resolve);
+        let (folder, inside) = Self(nix::fcntl::openat2(&self.0, name, how)?).read(".")?;
+        for entry in inside {
+            folder.remove_in(top, &entry.name, depth + 1, left)?;
+        }
+        match self.remove_folder(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Where a path beneath this folder leads when links are followed, as long as they stay beneath: a path of no link.
+    ///
+    /// # Errors
+    /// Those of `openat2(2)`; `EXDEV` for what leads out.
+    pub fn follow(&self, path: &Path) -> io::Result<PathBuf> {
+        let base = std::fs::read_link(magic(&self.0))?;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let open = |path: &Path| {
+            let how = OpenHow::new()
+                .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+                .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+            nix::fcntl::openat2(&self.0, path, how)
+        };
+        let found = match open(path) {
+            // A link may name its target by the whole path, and still stay beneath.
+            Err(Errno::EXDEV) => {
+                let whole = std::fs::canonicalize(base.join(path))?;
+                let inside = whole.strip_prefix(&base).map_err(|_| io::Error::from_raw_os_error(libc::EXDEV))?;
+                open(if inside.as_os_str().is_empty() { Path::new(".") } else { inside })?
+            }
+            found => found?,
+        };
+        let whole = std::fs::read_link(magic(&found))?;
+        whole.strip_prefix(&base).map(Path::to_owned).map_err(|_| io::Error::from_raw_os_error(libc::EXDEV))
+    }
+}
+
+/// Opens for reading what a descriptor of the kind `O_PATH` stands for, if it is a plain file.
+///
+/// # Errors
+/// Those of `open(2)`; anything but a plain file.
+pub fn read_plain(found: &OwnedFd) -> io::Result<File> {
+    if Kind::of(&fstat(found)?) != Kind::File {
+        return Err(no_file());
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    Ok(nix::fcntl::open(magic(found).as_str(), flags, Mode::empty())?.into())
+}
+
+/// Opens a plain file by a path that a person gave, links followed; nothing is waited for.
+///
+/// # Errors
+/// Those of `open(2)`; anything but a plain file.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    read_plain(&nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// An entry of `getdents64(2)`: inode, offset, length, kind, name.
+struct Entry<'b> {
+    inode: u64,
+    kind: u8,
+    name: &'b [u8],
+}
+
+impl<'b> Entry<'b> {
+    fn take(bytes: &'b [u8]) -> Option<(Self, &'b [u8])> {
+        let inode = u64::from_ne_bytes(*bytes.first_chunk()?);
+        let length = usize::from(u16::from_ne_bytes(*bytes.get(16..18)?.first_chunk()?));
+        let (entry, rest) = bytes.split_at_checked(length)?;
+        let name = CStr::from_bytes_until_nul(entry.get(19..)?).ok()?.to_bytes();
+        Some((Self { inode, kind: *entry.get(18)?, name }, rest))
+    }
+}
+
+/// A name, and nothing but one: a path would be looked up with its links.
+fn one(name: &OsStr) -> io::Result<&OsStr> {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no name of a file", name.display())));
+    }
+    Ok(name)
+}
+
+fn one_or_self(name: &OsStr) -> io::Result<&OsStr> {
+    if name == "." { Ok(name) } else { one(name) }
+}
+
+/// The path by which `/proc` gives a descriptor.
+fn magic(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// What is told of something that is no plain file, where one was expected.
+pub(super) fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")
+}
+
+type Owner = (Option<nix::unistd::Uid>, Option<nix::unistd::Gid>);
+
+fn arguments(facts: Facts) -> (Owner, nix::sys::time::TimeSpec) {
+    let owner = (Some(facts.owner.0.into()), Some(facts.owner.1.into()));
+    (owner, nix::sys::time::TimeSpec::new(facts.time.0, facts.time.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::{Read, Write};
+
+    fn name(text: &str) -> &OsStr {
+        OsStr::new(text)
+    }
+
+    #[test]
+    fn no_link_is_followed_and_nothing_but_files_is_opened() {
+        let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |path: &str| inside.path().join(path);
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("folder/file"), "in").unwrap();
+        fs::write(outside.path().join("file"), "out").unwrap();
+        std::os::unix::fs::symlink(outside.path(), at("away")).unwrap();
+        std::os::unix::fs::symlink("folder", at("near")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), Mode::S_IRUSR).unwrap();
+        let tree = Tree::open(inside.path()).unwrap();
+        let mut text = String::new();
+        tree.file("folder/file").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "in");
+        for path in ["away/file", "near/file", "away", "fifo", "folder", "../x", "/etc/passwd", "folder/../../x"] {
+            assert!(tree.file(path).is_err(), "{path} was opened as a file");
+        }
+        for path in ["away", "near", "..", "folder/file", "/"] {
+            assert!(tree.folder(path).is_err() && tree.read(path).is_err(), "{path} was opened as a folder");
+        }
+        for wrong in ["a/b", "..", ".", "", "/"] {
+            assert!(tree.make_file(name(wrong), 0o600).is_err() && tree.stat(name(wrong)).is_err(), "{wrong:?}");
+        }
+        assert!(tree.make_folders(Path::new("away/x"), 0o755).is_err());
+        assert!(tree.make_folders(Path::new("../x"), 0o755).is_err());
+        assert!(tree.make_file(name("away"), 0o600).is_err());
+        let kinds = tree.list().unwrap().into_iter().map(|listed| (listed.name.into_string().unwrap(), listed.kind));
+        let wanted = [("away", Kind::Link), ("fifo", Kind::Fifo), ("folder", Kind::Folder), ("near", Kind::Link)];
+        assert_eq!(kinds.collect::<Vec<_>>(), wanted.map(|(name, kind)| (name.to_owned(), kind)));
+        assert_eq!(tree.follow(Path::new("near/file")).unwrap(), Path::new("folder/file"));
+        assert_eq!(tree.follow(Path::new("away/file")).unwrap_err().raw_os_error(), Some(libc::EXDEV));
+        std::os::unix::fs::symlink(at("folder"), at("whole")).unwrap();
+        assert_eq!(tree.follow(Path::new("whole/file")).unwrap(), Path::new("folder/file"));
+    }
+
+    #[test]
+    fn owners_permissions_times_and_attributes_are_set_by_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        let before = nix::sys::stat::stat(outside.path()).unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let me = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let facts = Facts { owner: me, mode: 0o640, time: (5, 6) };
+        tree.make_file(name("file"), 0o600).unwrap().write_all(b"x").unwrap();
+        tree.make_link(name("link"), outside.path().as_os_str()).unwrap();
+        for entry in ["file", "link"] {
+            tree.set(name(entry), facts).unwrap();
+        }
+        assert_eq!(Facts::of(&tree.stat(name("file")).unwrap()), facts);
+        assert_eq!(tree.stat(name("link")).unwrap().st_mtime, 5);
+        let after = nix::sys::stat::stat(outside.path()).unwrap();
+        assert_eq!((before.st_mode, before.st_mtime, before.st_ctime), (after.st_mode, after.st_mtime, after.st_ctime));
+        let deep = tree.make_folders(Path::new("a/b"), 0o755).unwrap();
+        deep.become_like(Facts { mode: 0o2750, ..facts }).unwrap();
+        assert_eq!(Facts::of(&tree.folder("a").unwrap().stat(name("b")).unwrap()), Facts { mode: 0o2750, ..facts });
+        deep.hard_link(name("twin"), &tree, name("file")).unwrap();
+        assert_eq!(deep.stat(name("twin")).unwrap().st_nlink, 2);
+    }
+
+    #[test]
+    fn a_tree_is_removed_however_deep_and_nothing_beside_it() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("kept"), "").unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let mut at = tree.make_folder(name("top"), 0o755).unwrap();
+        for _ in 0..300 {
+            at.make_link(name("away"), outside.path().as_os_str()).unwrap();
+            at = at.make_folder(name("d"), 0o755).unwrap();
+        }
+        tree.remove(name("top")).unwrap();
+        tree.remove(name("top")).unwrap();
+        assert_eq!(tree.list().unwrap(), []);
+        assert!(outside.path().join("kept").exists());
+    }
+}
