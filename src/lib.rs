@@ -55,6 +55,8 @@
 //! * The lock is the law: what is locked is used as locked until `stead update`.
 //! * A plan is dry, and a saved one is applied exactly or refused.
 //! * Kill it anywhere: the next `up` or `down` repairs; nothing half-written has a valid name.
+//! * What somebody else can change under us is held by descriptor, never by path: a root, a layer, a volume, a
+//!   build's context, a target of `cp` ([`sys::Tree`]).
 //! * Nobody is in charge: no daemon; one monitor stays with each container, and its container dies
 //!   with it ([`runtime`]).
 //! * Two checkouts never collide: an instance is its folder.
@@ -103,7 +105,6 @@ pub mod spec;
 pub mod store;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod sys;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod volume;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 pub mod watch;

@@ -13,11 +13,11 @@ use crate::build::View;
 use crate::model::{Fault, Outcome as Result};
 use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network;
-use crate::plan::{ContainerRecord, Desired, InstanceRecord, Kind, Planned};
+use crate::plan::{ContainerRecord, Desired, Image, InstanceRecord, Kind, Planned};
 use crate::ship;
 use crate::spec::{MountSource, Until};
 use crate::store::Store;
-use crate::volume;
+use crate::volume::{self, Below};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -222,13 +222,22 @@ impl<'a> Executor<'a> {
 
     fn volumes(&mut self) -> Result<()> {
         for name in &self.planned.volumes {
-            let user = self.planned.desired.values().find_map(|one| {
-                let mount = one.spec.mounts.iter().find(|mount| mount.source == MountSource::Volume(name.clone()))?;
-                Some((one.image.as_ref()?, mount))
-            });
-            let Some((image, mount)) = user else { continue };
-            let view = View::new(image.layers.iter().map(|layer| self.store.layer_path(&layer.diff_id)).collect());
-            volume::create(&self.instance().home, &self.instance().id, name, &view, Path::new(&mount.to))?;
+            let source = MountSource::Volume(name.clone());
+            let mut users = Vec::new();
+            for one in self.planned.desired.values() {
+                let mounts = one.spec.mounts.iter().filter(|mount| mount.source == source);
+                users.extend(one.image.as_ref().into_iter().flat_map(|image| mounts.clone().map(move |mount| (image, mount))));
+            }
+            if users.is_empty() {
+                continue;
+            }
+            let view =
+                |image: &Image| View::new(image.layers.iter().map(|layer| self.store.layer_path(&layer.diff_id)).collect());
+            // A part of a volume is not filled: what the image has there is not what the volume has at its top.
+            let whole = users.into_iter().filter(|(_, mount)| mount.subpath.is_none());
+            let images: Vec<Below> = whole.map(|(image, mount)| Below { image: view(image), at: Path::new(&mount.to) }).collect();
+            let instance = self.instance();
+            volume::create(&instance.home, &instance.id, name, &images, || instance.runs_with_volume(name))?;
             boundary();
         }
         Ok(())

@@ -184,7 +184,7 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     let _ = fs::remove_dir_all(instance.home.run.join(&instance.id));
     if options.volumes {
         changes.extend(
-            volume::existing(&instance.home, &instance.id).into_iter().map(|name| removed(Kind::Volume, name.to_string())),
+            volume::existing(&instance.home, &instance.id)?.into_iter().map(|name| removed(Kind::Volume, name.to_string())),
         );
         volume::delete_all(&instance.home, &instance.id)?;
     }

@@ -1,8 +1,9 @@
 //! An instance: one project folder on this machine, and where its records, logs and volumes are.
 
 use crate::model::{Context, Digest, Name, Outcome};
-use crate::monitor::Folder;
+use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
+use crate::runtime::MountKind;
 use crate::store::{Home, read_json};
 use crate::sys;
 use std::fs;
@@ -120,6 +121,26 @@ impl Instance {
             entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
+    }
+
+    /// Whether anything runs that has a volume mounted; what cannot be told counts as that. Holds while the
+    /// instance is locked.
+    pub fn runs_with_volume(&self, name: &Name) -> bool {
+        let place = crate::volume::folder(&self.home, &self.id).join(name.as_str());
+        let folders = match sys::Tree::open(&self.home.run.join(&self.id)).and_then(|run| run.list()) {
+            Ok(folders) => folders,
+            Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
+        };
+        folders.into_iter().filter(|listed| listed.kind == sys::Kind::Folder).any(|listed| {
+            let folder = Folder::at(self.home.run.join(&self.id).join(listed.name));
+            let mounts = |spec: &MonitorSpec| {
+                spec.spec.mounts.iter().any(|mount| match &mount.kind {
+                    MountKind::Bind { source, .. } => source.starts_with(&place),
+                    _ => false,
+                })
+            };
+            folder.alive() && folder.spec().is_none_or(|spec| mounts(&spec))
+        })
     }
 
     /// The name of a replica that a person means by `web` or `web-2`.

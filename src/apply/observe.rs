@@ -61,7 +61,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
     let LoadedProject { instance, project, .. } = loaded;
     let Files { scanner, contents, profiles, env_files } = files;
     let mut record = instance.record();
-    record.volumes = volume::existing(&instance.home, &instance.id);
+    record.volumes = volume::existing(&instance.home, &instance.id)?;
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
     let others: Vec<_> = all_instances(&instance.home).into_iter().filter(|(other, _)| other.id != instance.id).collect();
     let wants_networks =

@@ -1,92 +1,224 @@
-//! Volumes: folders that outlive containers, filled from the image at their first use.
+//! Volumes: folders that outlive containers, filled from an image at their first use.
+//!
+//! A volume appears whole: it is filled in a private folder beside its place, by descriptor, and renamed. What
+//! stands in a volume belongs to the containers that use it; nothing is ever written into one that is there, for a
+//! container may put a link in the way of whatever is written (the class of CVE-2018-15664).
 
 use crate::build::View;
+use crate::image::{Devices, Twin};
 use crate::model::{Context, Name, Outcome};
 use crate::store::{Home, disk_fault};
-use crate::sys;
+use crate::sys::{self, Facts, Kind, Listed, Tree};
 use std::collections::BTreeSet;
-use std::fs::{self, Metadata, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
+
+/// How the names of folders begin that are yet to become volumes; no volume's name does.
+const NEW: &str = ".new-";
 
 /// The folder of an instance's volumes.
 pub fn folder(home: &Home, instance: &str) -> PathBuf {
-    home.state.join("volumes").join(instance)
+    all(home).join(instance)
+}
+
+fn all(home: &Home) -> PathBuf {
+    home.state.join("volumes")
 }
 
 /// The volumes that an instance has.
-pub fn existing(home: &Home, instance: &str) -> BTreeSet<Name> {
-    let entries = fs::read_dir(folder(home, instance)).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Name::parse(entry.file_name().to_str()?).ok()).collect()
-}
-
-/// Makes a volume with what the image has at the path where it is mounted.
-///
-/// It appears whole: it is made beside its place and renamed.
 ///
 /// # Errors
-/// Failures to write.
-pub fn create(home: &Home, instance: &str, name: &Name, image: &View, at: &Path) -> Outcome<()> {
-    let all = folder(home, instance);
-    let place = all.join(name.as_str());
-    let source = image.resolve(at);
-    if place.exists() {
-        // An empty volume takes after the image that uses it, as Docker's does; nothing is lost by it.
-        let empty = fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_none());
-        return match image.entry(&source).filter(|(_, metadata)| empty && metadata.is_dir()) {
-            Some((_, metadata)) => copy_folder(image, &source, &place, &metadata)
-                .map_err(|error| disk_fault(&format!("cannot fill the volume {name}"), error)),
-            None => Ok(()),
-        };
-    }
-    fs::create_dir_all(&all).doing(|| format!("cannot make {}", all.display()))?;
-    let staging = all.join(format!(".new-{}", sys::unique()));
-    fs::create_dir(&staging).map_err(|error| disk_fault("cannot make a volume", error))?;
-    let filled = match image.entry(&source) {
-        Some((_, metadata)) if metadata.is_dir() => copy_folder(image, &source, &staging, &metadata),
-        _ => Ok(()),
+/// A folder that is there and cannot be read.
+pub fn existing(home: &Home, instance: &str) -> Outcome<BTreeSet<Name>> {
+    let place = folder(home, instance);
+    let listed = match Tree::open(&place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        all => all.and_then(|all| all.list()).doing(|| format!("cannot read {}", place.display()))?,
     };
-    let done = filled.and_then(|()| sys::sync_file_system(&staging)).and_then(|()| fs::rename(&staging, &place));
+    // What has no volume's name is yet to become one.
+    Ok(listed.into_iter().filter_map(|Listed { name, .. }| Name::parse(name.to_str()?).ok()).collect())
+}
+
+/// An image that a container has below the place where it mounts a volume.
+pub struct Below<'a> {
+    pub image: View,
+    pub at: &'a Path,
+}
+
+impl Below<'_> {
+    /// The folder of the image that a volume would cover.
+    fn source(&self) -> Option<PathBuf> {
+        let path = self.image.resolve(self.at);
+        self.image.entry(&path).filter(|(_, metadata)| metadata.is_dir()).map(|_| path)
+    }
+}
+
+/// Makes a volume with what an image has at the path where it is mounted: the first of these that has something
+/// there. The caller holds the instance's lock.
+///
+/// A volume that is there and empty takes after the image, too, as Docker's does, unless it is in use.
+///
+/// # Errors
+/// Failures to read the image and to write.
+pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use: impl FnOnce() -> bool) -> Outcome<()> {
+    let failed = |error| disk_fault(&format!("cannot make the volume {name}"), error);
+    let all = Tree::private(&folder(home, instance)).map_err(failed)?;
+    let own = OsStr::new(name.as_str());
+    let folders: Vec<(&View, PathBuf)> = images.iter().filter_map(|below| Some((&below.image, below.source()?))).collect();
+    let full = folders.iter().find(|(image, path)| !image.list(path).is_empty());
+    let source = match all.look(own).map_err(failed)? {
+        // Of folders in which nothing is, owner and permissions are taken all the same.
+        None => full.or(folders.first()),
+        Some(there) => {
+            // A link to another disk, and a folder of somebody's, stay as they are.
+            let is_empty = Kind::of(&there) == Kind::Folder && all.read(own).map_err(failed)?.1.is_empty();
+            match full.filter(|_| is_empty) {
+                Some(full) if !in_use() => Some(full),
+                _ => return Ok(()),
+            }
+        }
+    };
+    sweep(&all).map_err(failed)?;
+    let staging = format!("{NEW}{}", sys::unique());
+    let staging = OsStr::new(&staging);
+    let done = fill(&all, staging, source).and_then(|()| place(&all, staging, own));
     done.map_err(|error| {
-        let _ = fs::remove_dir_all(&staging);
+        // What cannot be removed now is swept away by the next that is made.
+        let _ = all.remove(staging);
         disk_fault(&format!("cannot fill the volume {name}"), error)
     })
 }
 
-fn copy_folder(image: &View, from: &Path, to: &Path, metadata: &Metadata) -> std::io::Result<()> {
-    for name in image.list(from) {
-        let (source, target) = (from.join(&name), to.join(&name));
-        let Some((place, metadata)) = image.entry(&source) else { continue };
-        if metadata.is_dir() {
-            fs::create_dir(&target)?;
-            copy_folder(image, &source, &target, &metadata)?;
-        } else if metadata.is_symlink() {
-            symlink(fs::read_link(&place)?, &target)?;
-            sys::set_owner(&target, metadata.uid(), metadata.gid())?;
-        } else if metadata.is_file() {
-            fs::copy(&place, &target)?;
-            keep(&target, &metadata)?;
-        }
-    }
-    keep(to, metadata)
+/// Removes what was left by somebody who was killed.
+fn sweep(all: &Tree) -> io::Result<()> {
+    let left = all.list()?.into_iter().filter(|listed| listed.name.as_encoded_bytes().starts_with(NEW.as_bytes()));
+    left.into_iter().try_for_each(|listed| all.remove(&listed.name))
 }
 
-fn keep(target: &Path, metadata: &Metadata) -> std::io::Result<()> {
-    sys::set_owner(target, metadata.uid(), metadata.gid())?;
-    fs::set_permissions(target, Permissions::from_mode(metadata.mode() & 0o7777))?;
-    sys::set_time(target, metadata.mtime())
+/// Makes the folder that is to become a volume.
+fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::Result<()> {
+    let tree = all.make_folder(staging, 0o700)?;
+    match source {
+        Some((image, path)) => {
+            // Devices are the image's own business.
+            copy(image, path, &tree, &mut PathBuf::new(), &mut Twin::new(&tree, Devices::LeftOut))?;
+        }
+        None => tree.set_mode(0o755)?,
+    }
+    tree.sync()
+}
+
+/// Copies what a view has in a folder, then what the folder itself is like.
+fn copy(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<()> {
+    for name in image.list(from) {
+        let path = from.join(&name);
+        let above = image.above(&path)?;
+        let stat = above.stat(&name)?;
+        at.push(&name);
+        if Kind::of(&stat) == Kind::Folder {
+            copy(image, &path, &into.make_folder(&name, 0o700)?, at, twin)?;
+        } else {
+            twin.entry((&above, &name), &stat, (into, at))?;
+        }
+        at.pop();
+    }
+    let itself = match from.file_name() {
+        Some(name) => image.above(from)?.stat(name)?,
+        None => image.top()?,
+    };
+    into.become_like(Facts::of(&itself))
+}
+
+/// Gives a filled folder its name; the empty folder that may be there goes. Nobody has it: that was asked.
+fn place(all: &Tree, staging: &OsStr, own: &OsStr) -> io::Result<()> {
+    match all.rename(own, all, staging) {
+        // Something is in it by now, or somebody has mounted a disk there.
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy) => {
+            all.remove(staging)
+        }
+        done => done,
+    }
 }
 
 /// Deletes all volumes of an instance.
 ///
 /// # Errors
-/// Those of deleting.
+/// Those of deleting; something that is mounted in a volume, which is not ours to delete.
 pub fn delete_all(home: &Home, instance: &str) -> Outcome<()> {
-    let path = folder(home, instance);
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).doing(|| format!("cannot delete {}", path.display()))
+    let removed = match Tree::open(&all(home)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        opened => opened.and_then(|all| all.remove(OsStr::new(instance))),
+    };
+    removed.doing(|| format!("cannot delete {}", folder(home, instance).display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn home(&self) -> Home {
+            Home::find(Some(self.0.path()))
         }
-        _ => Ok(()),
+
+        fn image(&self, files: &[(&str, &str)]) -> View {
+            let layer = self.0.path().join(sys::unique());
+            fs::create_dir(&layer).unwrap();
+            for (path, text) in files {
+                fs::create_dir_all(layer.join(path).parent().unwrap()).unwrap();
+                fs::write(layer.join(path), text).unwrap();
+            }
+            View::new(vec![layer])
+        }
+
+        fn make(&self, images: Vec<(View, &str)>, in_use: bool) {
+            let below: Vec<Below> = images.into_iter().map(|(image, at)| Below { image, at: Path::new(at) }).collect();
+            create(&self.home(), "i", &Name::parse("data").unwrap(), &below, || in_use).unwrap();
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            folder(&self.home(), "i").join(path)
+        }
+    }
+
+    #[test]
+    fn the_first_image_with_content_fills_a_volume_once() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (empty, full) = (place.image(&[]), place.image(&[("srv/x/a", "1")]));
+        fs::hard_link(full.entry(Path::new("/srv/x/a")).unwrap().0, full.entry(Path::new("/srv/x")).unwrap().0.join("b"))
+            .unwrap();
+        fs::create_dir_all(place.at(".new-left")).unwrap();
+        place.make(vec![(empty, "/backup"), (full, "/srv/x")], false);
+        assert_eq!(fs::read_to_string(place.at("data/a")).unwrap(), "1");
+        assert_eq!(fs::metadata(place.at("data/a")).unwrap().ino(), fs::metadata(place.at("data/b")).unwrap().ino());
+        assert!(!place.at(".new-left").exists());
+        fs::remove_file(place.at("data/b")).unwrap();
+        place.make(vec![(place.image(&[("srv/x/c", "2")]), "/srv/x")], false);
+        assert!(!place.at("data/c").exists() && !place.at("data/b").exists(), "a volume with something in it was changed");
+        delete_all(&place.home(), "i").unwrap();
+        delete_all(&place.home(), "i").unwrap();
+        assert!(!folder(&place.home(), "i").exists());
+    }
+
+    #[test]
+    fn an_empty_volume_is_replaced_only_while_nobody_has_it() {
+        let place = Place(tempfile::tempdir().unwrap());
+        place.make(Vec::new(), false);
+        let before = fs::metadata(place.at("data")).unwrap().ino();
+        place.make(vec![(place.image(&[("d/a", "1")]), "/d")], true);
+        assert_eq!(fs::metadata(place.at("data")).unwrap().ino(), before);
+        place.make(vec![(place.image(&[("d/a", "1")]), "/d")], false);
+        assert!(place.at("data/a").exists());
+        // A link that an administrator put there is neither followed nor replaced.
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::remove_dir_all(place.at("data")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), place.at("data")).unwrap();
+        place.make(vec![(place.image(&[("d/a", "1")]), "/d")], false);
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 }
