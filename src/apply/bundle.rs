@@ -6,18 +6,20 @@
 use super::execute::build_only;
 use super::instance::private_folder;
 use super::names::parts;
-use super::observe::observe;
+use super::observe::{Observation, observe};
 use super::project::{LoadedProject, Options, findings};
 use super::report::{Reporter, UpOptions};
 use super::verify::Scratch;
-use crate::build::sealed_place;
+use crate::build::{Ground, sealed_place};
 use crate::image;
 use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
 use crate::spec::{ConfigSource, MountSource};
 use crate::store::{Home, Lease, Pin, Store, disk_fault, read_json};
-use crate::sys::{ProjectFiles, Unread};
+use crate::sys::{Kind, ProjectFiles, Unread};
+use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read};
@@ -62,14 +64,15 @@ pub fn bundle(
     options: &UpOptions,
     reporter: &dyn Reporter,
 ) -> Outcome<Bundled> {
-    let folder = &loaded.instance.folder;
     let store = Store::at(&loaded.instance.home.store);
     let names: BTreeSet<Name> = loaded.project.images.keys().cloned().collect();
     let built = build_only(loaded, &names, options, reporter)?;
     let mut lease = Lease::open(&store)?;
     built.values().try_for_each(|image| lease.pin(&parts(&store, &image.digest)))?;
     let results = results(&store, built.values());
-    let files = files(loaded, findings(whole)?.loaded.files.into_keys())?;
+    let observation = observe(loaded)?;
+    let ground = observation.scanner.ground();
+    let files = files(loaded, &observation, findings(whole)?.loaded.files.into_keys())?;
     let images: Vec<(String, &Image)> = built.iter().map(|(name, image)| (name.to_string(), image)).collect();
     let secrets: Vec<String> = loaded.project.secrets.values().cloned().collect();
     let label = Label {
@@ -90,7 +93,9 @@ pub fn bundle(
             header.set_mtime(0);
             builder.append_data(&mut header, format!("stead/results/{}", key.hex()), &bytes[..])?;
         }
-        files.iter().try_for_each(|file| builder.append_path_with_name(folder.join(file), Path::new("stead/project").join(file)))
+        files.iter().try_for_each(|file| {
+            add(builder, ground, file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+        })
     };
     // Whole or not at all.
     let partial = path.with_file_name(format!(".{}", crate::sys::unique()));
@@ -120,9 +125,8 @@ fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> BTreeM
 }
 
 /// Paths of the project's folder that it is made of; secrets are not among them.
-fn files(loaded: &LoadedProject, read: impl Iterator<Item = String>) -> Outcome<BTreeSet<PathBuf>> {
+fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<Item = String>) -> Outcome<BTreeSet<PathBuf>> {
     let folder = &loaded.instance.folder;
-    let observation = observe(loaded)?;
     let mut found: BTreeSet<PathBuf> = read.map(PathBuf::from).collect();
     found.extend([loaded.instance.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].map(PathBuf::from));
     let sources = observation.scanner.sources();
@@ -151,6 +155,39 @@ fn files(loaded: &LoadedProject, read: impl Iterator<Item = String>) -> Outcome<
     let secret = |path: &PathBuf| project.secrets.values().any(|secret| Path::new(secret) == path);
     found.retain(|path| !secret(path) && is_inside(path) && folder.join(path).symlink_metadata().is_ok());
     Ok(found)
+}
+
+/// Adds a file, folder or link of the project; by descriptor, since a container may exchange them meanwhile.
+fn add(builder: &mut tar::Builder<&mut dyn io::Write>, ground: &Ground, path: &Path) -> io::Result<()> {
+    let real = path.to_str().map_or(Cow::Borrowed(path), |path| ground.real(path));
+    let (Some(name), Some(above)) = (real.file_name(), real.parent()) else { return Ok(()) };
+    let above = ground.tree()?.folder(above)?;
+    let stat = above.stat(name)?;
+    let to = Path::new("stead/project").join(path);
+    let header = |stat: &FileStat, kind: tar::EntryType, size: u64| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(stat.st_mode & 0o7777);
+        header.set_uid(stat.st_uid.into());
+        header.set_gid(stat.st_gid.into());
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+        header.set_size(size);
+        header
+    };
+    match Kind::of(&stat) {
+        Kind::Folder => builder.append_data(&mut header(&stat, tar::EntryType::Directory, 0), to, io::empty()),
+        Kind::Link => builder.append_link(&mut header(&stat, tar::EntryType::Symlink, 0), to, above.link(name)?),
+        Kind::File => {
+            let file = above.file(name)?;
+            let stat = nix::sys::stat::fstat(&file)?;
+            let size = stat.st_size.unsigned_abs();
+            // As many bytes as were promised, or an archive that nobody can read.
+            let padded = file.chain(io::repeat(0)).take(size);
+            builder.append_data(&mut header(&stat, tar::EntryType::Regular, size), to, padded)
+        }
+        // What is no file is nothing for another machine.
+        _ => Ok(()),
+    }
 }
 
 /// Whether a path stays in the folder that it starts from.

@@ -4,10 +4,10 @@
 
 use super::{Store, disk_fault, read_json};
 use crate::model::{Context, Digest, Outcome, Size};
-use crate::sys::{self, Hold, Lock};
+use crate::sys::{self, Hold, Kind, Lock, Tree};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -139,12 +139,19 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Bytes on disk below a folder.
+/// Bytes on disk below a folder, as far as they can be told: commands may write to it meanwhile.
 fn held(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
-        .map(|(path, metadata)| metadata.blocks() * 512 + if metadata.is_dir() { held(&path) } else { 0 })
+    Tree::open(folder).map_or(0, |tree| held_in(&tree))
+}
+
+fn held_in(tree: &Tree) -> u64 {
+    let listed = tree.list().unwrap_or_default();
+    let stats = listed.iter().filter_map(|listed| Some((&listed.name, tree.stat(&listed.name).ok()?)));
+    stats
+        .map(|(name, stat)| {
+            let inside = if Kind::of(&stat) == Kind::Folder { tree.folder(name).map_or(0, |inner| held_in(&inner)) } else { 0 };
+            stat.st_blocks.unsigned_abs() * 512 + inside
+        })
         .sum()
 }
 
