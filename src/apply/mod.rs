@@ -11,6 +11,7 @@ mod container;
 mod converge;
 mod crash;
 mod down;
+mod duplicate;
 mod elsewhere;
 mod execute;
 mod files;

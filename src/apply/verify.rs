@@ -5,13 +5,12 @@
 //! folders, and runs on one core with another locale, time zone and umask.
 
 use super::consent;
+use super::duplicate::duplicate;
 use super::look::{PathChange, compare_in};
-use super::observe::observe;
 use super::project::{LoadedProject, Options, findings};
 use super::report::{Reporter, UpOptions};
 use crate::image;
 use crate::model::{Context, Digest, Fault, Name, Outcome};
-use crate::spec::{ConfigSource, RunSource, Step};
 use crate::store::Store;
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,14 +51,13 @@ impl Scratch {
         made.doing(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
+}
 
-    /// An installation inside, which shares only the packages that were fetched.
-    fn installation(&self, store: &Store) -> Outcome<PathBuf> {
-        let root = self.0.join("root");
-        fs::create_dir_all(root.join("store")).doing(|| format!("cannot make {}", root.display()))?;
-        symlink(store.root().join("downloads"), root.join("store/downloads")).doing(|| "cannot share the packages".into())?;
-        Ok(root)
-    }
+/// Makes an installation that shares only the packages that were fetched.
+fn installation(root: PathBuf, store: &Store) -> Outcome<PathBuf> {
+    fs::create_dir_all(root.join("store")).doing(|| format!("cannot make {}", root.display()))?;
+    symlink(store.root().join("downloads"), root.join("store/downloads")).doing(|| "cannot share the packages".into())?;
+    Ok(root)
 }
 
 /// Builds images twice from nothing and compares them.
@@ -76,15 +74,15 @@ pub fn verify(
     consent::agree_images(loaded, names, how, reporter)?;
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
-    let first = Scratch::new(&store.root().join("tmp"))?;
+    // Locked: a collection that comes in between leaves it alone.
+    let first = store.staging()?;
     let memory = Path::new("/dev/shm");
     let elsewhere = if memory.is_dir() { memory } else { Path::new("/tmp") };
     let second = Scratch::new(elsewhere)?;
-    let (one, two) = (first.installation(&store)?, second.installation(&store)?);
-    let copied = second.0.join("another place");
+    let (one, two) = (installation(first.join("root"), &store)?, installation(second.0.join("root"), &store)?);
     // The decoded project that is kept for short commands does not hold the files it was read from.
     let files = findings(options)?.loaded.files;
-    copy_project(loaded, files.keys().map(PathBuf::from), &copied)?;
+    let copied = duplicate(loaded, files.keys().map(PathBuf::from), &second.0.join("another place"))?;
     let words: Vec<&str> = names.iter().map(Name::as_str).collect();
     let before = build(&one, &loaded.instance.folder, &loaded.instance.file, &words, &[])?;
     let odd = [("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8"), ("TZ", "Pacific/Kiritimati"), ("HOME", "/nonexistent")];
@@ -138,63 +136,6 @@ fn on_one_core<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> 
         });
         worker.join().unwrap_or_else(|_| Err(Fault::new("the second build broke")))
     })
-}
-
-/// Copies all that a build reads of a project, so that nothing but names and contents is the same.
-fn copy_project(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, to: &Path) -> Outcome<()> {
-    let from = &loaded.instance.folder;
-    let mut paths: BTreeSet<PathBuf> = files.collect();
-    paths.extend(["stead.lock".into(), ".dockerignore".into(), ".steadignore".into()]);
-    let mut contexts = BTreeSet::new();
-    for image in loaded.project.images.values() {
-        for step in &image.steps {
-            match step {
-                Step::Copy(copy) => contexts.extend(copy.context.clone()),
-                Step::Run(run) => contexts.extend(run.mounts.iter().filter_map(|mount| match &mount.source {
-                    RunSource::Context { context, .. } => Some(context.clone()),
-                    _ => None,
-                })),
-                Step::Debian(debian) => {
-                    let keys = debian.repositories.iter().map(|repository| &repository.key).chain(&debian.key);
-                    paths.extend(keys.map(PathBuf::from));
-                }
-                _ => {}
-            }
-        }
-    }
-    for context in contexts {
-        paths.extend([context.ignore.clone().into(), Path::new(&context.folder).join(".dockerignore")]);
-    }
-    paths.extend(loaded.project.secrets.values().map(PathBuf::from));
-    paths.extend(loaded.project.configs.values().filter_map(|config| match config {
-        ConfigSource::File(file) => Some(PathBuf::from(file)),
-        ConfigSource::Content(_) => None,
-    }));
-    let observation = observe(loaded)?;
-    paths.extend(observation.scanner.sources().iter().filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned)));
-    let read = observation.scanner.read();
-    // A folder shows its entries in the order they were made, on many file systems.
-    for path in paths.iter().rev() {
-        let (source, target) = (from.join(path), to.join(path));
-        // A link that a step names stands for what it leads to; one inside a copied folder stays a link.
-        let named = read.contains(&source);
-        let Ok(metadata) = (if named { fs::metadata(&source) } else { fs::symlink_metadata(&source) }) else { continue };
-        let parent = if metadata.is_dir() { target.as_path() } else { target.parent().unwrap_or(to) };
-        let copied = fs::create_dir_all(parent).and_then(|()| {
-            if metadata.is_symlink() {
-                symlink(fs::read_link(&source)?, &target)
-            } else if metadata.is_file() {
-                fs::copy(&source, &target)?;
-                sys::set_time(&target, 1_000_000_000)
-            } else {
-                // A Dockerfile's copies keep the permissions of folders.
-                fs::set_permissions(&target, metadata.permissions())
-            }
-            .and_then(|()| sys::set_owner(&target, 1234, 4321))
-        });
-        copied.doing(|| format!("cannot copy {}", source.display()))?;
-    }
-    Ok(())
 }
 
 /// What is not the same: the first paths, the first byte of each.

@@ -10,7 +10,7 @@ use crate::model::{Digest, Name, Pattern, bounds, text_of};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
 use crate::sys::{ProjectFiles, Unread};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The files of all `copy` steps of a project, and the archives that images start from.
@@ -144,12 +144,6 @@ impl Scanner {
             }
         }
         found
-    }
-
-    /// The files and folders that were read, also where a link stands for them.
-    pub fn read(&self) -> BTreeSet<PathBuf> {
-        let entries = self.entries().into_values().filter(|entry| !matches!(entry.kind, TreeKind::Link(_)));
-        entries.map(|entry| self.folder.join(&entry.from)).collect()
     }
 
     /// Folders and files to watch: what every `copy` names.
