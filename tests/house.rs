@@ -58,6 +58,40 @@ fn no_room_imports_from_a_higher_floor() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Files that handle roots, layers, volumes, contexts and targets of copies: what a container or a cloned folder can
+/// change under us. They reach all of it by descriptor (`sys::Tree`); clippy bans the functions that take paths.
+const BY_DESCRIPTOR: [&str; 10] = [
+    "src/apply/duplicate.rs",
+    "src/apply/files.rs",
+    "src/build/clean.rs",
+    "src/build/copy.rs",
+    "src/build/ground.rs",
+    "src/build/reader.rs",
+    "src/build/squash.rs",
+    "src/build/target.rs",
+    "src/image/layer.rs",
+    "src/image/twin.rs",
+];
+
+#[test]
+fn what_others_can_change_is_reached_by_descriptor() {
+    let ban = "#![cfg_attr(not(test), deny(clippy::disallowed_methods))]";
+    for path in BY_DESCRIPTOR {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains(ban), "{path} must have {ban}");
+        assert!(!text.contains("allow(clippy::disallowed_methods"), "{path} takes the ban off");
+    }
+    // This room is under the ban as a whole.
+    let rooms = fs::read_to_string("src/lib.rs").unwrap();
+    assert!(rooms.contains(")]\npub mod sys;\npub mod volume;\n"), "the room `volume` is allowed what it must not do");
+    let banned = fs::read_to_string("clippy.toml").unwrap();
+    for function in
+        ["fs::copy", "fs::set_permissions", "os::unix::fs::symlink", "fs::read_dir", "fs::File::open", "path::Path::exists"]
+    {
+        assert!(banned.contains(&format!("\"std::{function}\"")), "{function} is not banned");
+    }
+}
+
 #[test]
 fn every_room_is_in_the_table_and_every_file_says_what_it_owns() {
     let floors = floors();
