@@ -18,6 +18,7 @@ mod ground;
 mod hands;
 mod locals;
 mod packages;
+mod paths;
 mod root;
 mod signatures;
 #[path = "../real/world.rs"]
