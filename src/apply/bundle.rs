@@ -181,12 +181,19 @@ fn add(builder: &mut tar::Builder<&mut dyn io::Write>, ground: &Ground, path: &P
             let file = above.file(name)?;
             let stat = nix::sys::stat::fstat(&file)?;
             let size = stat.st_size.unsigned_abs();
-            // As many bytes as were promised, or an archive that nobody can read.
-            let padded = file.chain(io::repeat(0)).take(size);
-            builder.append_data(&mut header(&stat, tar::EntryType::Regular, size), to, padded)
+            builder.append_data(&mut header(&stat, tar::EntryType::Regular, size), to, file.chain(Short).take(size))
         }
         // What is no file is nothing for another machine.
         _ => Ok(()),
+    }
+}
+
+/// What stands behind a file's end: whoever needs more bytes than there are was promised more.
+struct Short;
+
+impl Read for Short {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("it changed while it was read"))
     }
 }
 
