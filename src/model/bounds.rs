@@ -34,7 +34,15 @@ pub struct Bound {
 /// The longest project file or included file, in bytes.
 pub const PROJECT_FILE: u64 = 1 << 20;
 /// The longest Dockerfile, in bytes.
-pub const DOCKERFILE: u64 = 16 << 20;
+pub const DOCKERFILE: u64 = 1 << 20;
+/// The most Dockerfiles' text in a project, in bytes, and instructions in them; one that makes several images
+/// counts for each.
+pub const DOCKERFILES: usize = 8 << 20;
+pub const INSTRUCTIONS: usize = 10_000;
+/// The most stages of one Dockerfile.
+pub const STAGES: usize = 200;
+/// The most bytes in the variables and arguments of a stage.
+pub const VARIABLES: usize = 1 << 20;
 /// The longest `stead.lock`, in bytes: some fifteen thousand packages.
 pub const LOCK_FILE: u64 = 4 << 20;
 /// The longest configuration file of a user, in bytes.
@@ -75,7 +83,7 @@ pub const TABLE: &[Bound] = &[
     Bound {
         what: "a project file, and each file that it includes",
         limit: Amount::Bytes(PROJECT_FILE),
-        beyond: "`file-too-long`: split it",
+        beyond: "an error: split it",
     },
     Bound { what: "a project's files together", limit: Amount::Count(INCLUDES as u64, "files"), beyond: "`too-many-includes`" },
     Bound {
@@ -99,6 +107,27 @@ pub const TABLE: &[Bound] = &[
         what: "findings told at once",
         limit: Amount::Count(FINDINGS as u64, "findings"),
         beyond: "the others come when these are mended",
+    },
+    Bound { what: "the stages of a Dockerfile", limit: Amount::Count(STAGES as u64, "stages"), beyond: "an error with the line" },
+    Bound {
+        what: "the variables and arguments of a stage",
+        limit: Amount::Bytes(VARIABLES as u64),
+        beyond: "an error with the line",
+    },
+    Bound {
+        what: "what variables put into all Dockerfiles",
+        limit: Amount::Bytes(SUBSTITUTED as u64),
+        beyond: "an error with the line",
+    },
+    Bound {
+        what: "the text of all Dockerfiles, counted for each image",
+        limit: Amount::Bytes(DOCKERFILES as u64),
+        beyond: "`too-much-text`",
+    },
+    Bound {
+        what: "the instructions of all Dockerfiles, counted for each image",
+        limit: Amount::Count(INSTRUCTIONS as u64, "instructions"),
+        beyond: "`too-much-text`",
     },
     Bound { what: "a Dockerfile", limit: Amount::Bytes(DOCKERFILE), beyond: "`unreadable`" },
     Bound { what: "`stead.lock`", limit: Amount::Bytes(LOCK_FILE), beyond: "an error" },

@@ -305,10 +305,26 @@ fn parameters_and_arguments_do_not_swell() {
     let param = format!("param \"x\" default=\"{}\"\n", "x".repeat(300_000));
     let world = hostile("bounds-swell", &format!("{param}image \"made\" {{ from \"box\"\n{env} }}\n"));
     refused(&world, &["check"], "more than 16 MiB");
-    let lines: String = (1..60).map(|number| format!("ARG A{number}=$A{0}$A{0}\n", number - 1)).collect();
-    world.write("Dockerfile", &format!("FROM scratch\nARG A0=xxxxxxxxxx\n{lines}ENV X=$A59\n"));
     world.write("stead.kdl", "project \"x\"\nimage \"made\" { dockerfile \"Dockerfile\"; }\n");
-    refused(&world, &["check"], "longer than 1 MiB");
+    let many = |count: usize, line: &dyn Fn(usize) -> String| (1..count).map(line).collect::<String>();
+    let (long, short) = ("a".repeat(8000), "a".repeat(100));
+    let files = [
+        (format!("ARG A0=xxxxxxxxxx\n{}ENV X=$A59\n", many(60, &|n| format!("ARG A{n}=$A{0}$A{0}\n", n - 1))), "at most 1 MiB"),
+        (format!("ENV A={}\nENV B=$A$A\n", "x".repeat(600_000)), "longer than 1 MiB"),
+        (format!("ENV A={long}{long}\n{}", many(3000, &|_| "RUN x\nLABEL a=$A$A$A$A\n".into())), "too long to be replaced"),
+        (format!("ENV A={long}\nENV B=${{A//{}b/x}}\n", "?".repeat(4000)), "too long to be replaced"),
+        (format!("ENV A={short}\n{}", many(1000, &|_| format!("LABEL a=${{A//{short}b/x}}\n"))), "too long to be replaced"),
+        (many(300, &|n| format!("FROM scratch AS s{n}\n")), "at most 200 stages"),
+        (many(20_000, &|_| "RUN x\n".into()), "10000 instructions"),
+    ];
+    for (text, says) in files {
+        world.write("Dockerfile", &format!("FROM scratch\n{text}"));
+        refused(&world, &["check"], says);
+    }
+    // One that is as large as may be, and what it makes of long values.
+    let text = format!("FROM scratch\nENV A={long}\nENV B=${{A#{}b}} C=${{A%%{}}}\n", "?".repeat(3000), "*a".repeat(2000));
+    world.write("Dockerfile", &format!("{text}{}", many(4000, &|n| format!("ENV A{n}={short}\nRUN x\n"))));
+    assert_eq!(bounded(&world, &["check"]).code, 0);
     let twice = |kind: &str| (0..9000).map(|number| format!("{kind} \"a{number}\"\n")).collect::<String>();
     world.write("stead.kdl", &format!("project \"x\"\n{}profile \"p\" {{ {} }}\n", twice("volume"), twice("network")));
     refused(&world, &["check", "--profile", "p"], "20000 nodes and values");

@@ -16,10 +16,11 @@ mod write;
 use super::diagnose::{Diagnostic, Sink};
 use super::project::{Base, Image, Outside, Places, Project, Step};
 use super::{Inherited, Sources};
-use crate::model::{Name, Place};
+use crate::model::{Amount, Name, Place, bounds};
 use stage::{Given, Made, Stages, Surroundings};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// A `dockerfile` node.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub fn expand(
 ) -> Asked {
     let asked = RefCell::new(Asked::default());
     let mut waiting: Vec<(Request, Stages)> = Vec::new();
+    let effort = Rc::new(words::Effort::default());
+    let (mut length, mut instructions) = (0, 0);
     for request in requests {
         let text = match sources.read(&request.path) {
             Ok(text) => text,
@@ -60,8 +63,16 @@ pub fn expand(
             }
         };
         let syntax = syntax::parse(&request.path, &text, sink);
+        length += text.len();
+        instructions += syntax.instructions.len();
+        if length > bounds::DOCKERFILES || instructions > bounds::INSTRUCTIONS {
+            let most = Amount::Bytes(bounds::DOCKERFILES as u64);
+            let message = format!("Dockerfiles have at most {most} and {} instructions together", bounds::INSTRUCTIONS);
+            sink.push(Diagnostic::error("too-much-text", request.place.clone(), message));
+            break;
+        }
         files.insert(request.path.clone(), text);
-        if let Some(stages) = Stages::split(syntax, &request, sink) {
+        if let Some(stages) = Stages::split(syntax, &request, &effort, sink) {
             waiting.push((request, stages));
         }
     }

@@ -4,12 +4,13 @@
 
 use super::Request;
 use super::syntax::{Instruction, Syntax, parse, raw_words};
-use super::words::expand;
+use super::words::{Effort, Lookup, expand};
 use super::write::Writer;
-use crate::model::{Name, Place, nearest};
+use crate::model::{Amount, Name, Place, bounds, nearest};
 use crate::spec::diagnose::{Diagnostic, Sink};
 use crate::spec::project::{Base, Image};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 pub type Values = BTreeMap<String, String>;
 
@@ -85,6 +86,7 @@ pub struct Stages {
     target: usize,
     /// Images of the project that stages start from or copy from.
     outside: BTreeSet<Name>,
+    pub effort: Rc<Effort>,
 }
 
 /// A stage as an image.
@@ -105,16 +107,53 @@ pub trait Surroundings {
     fn given(&self, name: &Name) -> Given;
 }
 
+/// Values, and the effort that replacing them takes.
+pub struct Seen<'a> {
+    pub values: &'a Values,
+    /// What stands over them.
+    pub over: &'a Values,
+    pub path: Option<&'static str>,
+    pub effort: &'a Effort,
+}
+
+impl Lookup for Seen<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        let own = self.over.get(name).or_else(|| self.values.get(name)).map(String::as_str);
+        own.or_else(|| self.path.filter(|_| name == "PATH"))
+    }
+
+    fn spend(&self, steps: usize) -> Result<(), String> {
+        self.effort.spend(steps)
+    }
+}
+
+/// Whether variables are as many, and as long, as a stage may have.
+///
+/// # Errors
+/// When there are more.
+pub fn fit(values: &[&Values]) -> Result<(), String> {
+    let length: usize = values.iter().flat_map(|values| values.iter()).map(|(name, value)| name.len() + value.len()).sum();
+    if length <= bounds::VARIABLES {
+        return Ok(());
+    }
+    Err(format!("the variables and arguments of a stage have at most {} together", Amount::Bytes(bounds::VARIABLES as u64)))
+}
+
 impl Stages {
     /// Cuts a Dockerfile; nothing when it is too wrong to go on.
-    pub fn split(syntax: Syntax, request: &Request, sink: &mut Sink) -> Option<Self> {
+    pub fn split(syntax: Syntax, request: &Request, effort: &Rc<Effort>, sink: &mut Sink) -> Option<Self> {
         let escape = syntax.escape;
         let mut global = platform();
         let mut stages: Vec<Stage> = Vec::new();
         for one in syntax.instructions {
             let wrong = |message: String| Diagnostic::error("dockerfile", one.place.clone(), message);
+            let full = stages.len() >= bounds::STAGES;
             match (one.name.as_str(), stages.last_mut()) {
-                ("FROM", _) => match stage(&one, &global, escape) {
+                ("FROM", _) if full => {
+                    sink.push(wrong(format!("a Dockerfile has at most {} stages", bounds::STAGES)));
+                    return None;
+                }
+                ("FROM", _) => match stage(&one, &global, effort, escape) {
                     Ok(stage) => {
                         if let Some(twice) = stages.iter().find(|other| other.name.is_some() && other.name == stage.name) {
                             let message = format!("there are two stages named {}", stage.name.as_deref().unwrap_or_default());
@@ -125,15 +164,21 @@ impl Stages {
                     Err(message) => sink.push(wrong(message)),
                 },
                 (_, Some(last)) => last.instructions.push(one),
-                ("ARG", None) => match arguments(&one, &global, escape) {
-                    Ok(declared) => {
-                        for (name, value) in declared {
-                            let value = request.arguments.get(&name).cloned().or(value);
-                            global.extend(value.map(|value| (name, value)));
+                ("ARG", None) => {
+                    match arguments(&one, &Seen { values: &global, over: &Values::new(), path: None, effort }, escape) {
+                        Ok(declared) => {
+                            for (name, value) in declared {
+                                let value = request.arguments.get(&name).cloned().or(value);
+                                global.extend(value.map(|value| (name, value)));
+                            }
+                            if let Err(message) = fit(&[&global]) {
+                                sink.push(wrong(message));
+                                return None;
+                            }
                         }
+                        Err(message) => sink.push(wrong(message)),
                     }
-                    Err(message) => sink.push(wrong(message)),
-                },
+                }
                 (name, None) => sink.push(wrong(format!("{name} stands before the first FROM")).help("only ARG may")),
             }
         }
@@ -161,7 +206,7 @@ impl Stages {
             all.into_iter().filter(|name| find(&stages, name, index).is_none()).collect::<Vec<_>>()
         };
         let outside = stages.iter().enumerate().flat_map(outside).filter_map(|name| Name::parse(&name).ok()).collect();
-        Some(Self { escape, global, stages, target, outside })
+        Some(Self { escape, global, stages, target, outside, effort: effort.clone() })
     }
 
     /// Images of the project that it needs.
@@ -259,9 +304,10 @@ fn sources_of(one: &Instruction) -> Vec<String> {
     mounted.chain(copied).map(str::to_owned).collect()
 }
 
-fn stage(one: &Instruction, values: &Values, escape: char) -> Result<Stage, String> {
+fn stage(one: &Instruction, values: &Values, effort: &Effort, escape: char) -> Result<Stage, String> {
+    let seen = Seen { values, over: &Values::new(), path: None, effort };
     for (flag, value) in &one.flags {
-        let value = expand(value, values, escape)?;
+        let value = expand(value, &seen, escape)?;
         if flag != "platform" {
             return Err(format!("FROM has no --{flag}"));
         }
@@ -284,7 +330,7 @@ fn stage(one: &Instruction, values: &Values, escape: char) -> Result<Stage, Stri
         }
         _ => return Err("FROM wants an image, and perhaps AS and a name".into()),
     };
-    let from = expand(words[0], values, escape)?;
+    let from = expand(words[0], &seen, escape)?;
     if from.is_empty() {
         return Err(format!("the image {} is empty once its variables are replaced", words[0]));
     }
@@ -292,19 +338,36 @@ fn stage(one: &Instruction, values: &Values, escape: char) -> Result<Stage, Stri
 }
 
 /// The declarations of an ARG, with what they default to.
-pub fn arguments(one: &Instruction, values: &Values, escape: char) -> Result<Vec<(String, Option<String>)>, String> {
-    let mut values = values.clone();
+pub fn arguments(one: &Instruction, below: &Seen, escape: char) -> Result<Vec<(String, Option<String>)>, String> {
+    // Those of the same instruction stand over the others.
+    let mut own = Values::new();
     let mut found = Vec::new();
     for word in raw_words(&one.rest, escape) {
         let (name, default) = match word.split_once('=') {
-            Some((name, default)) => (name, Some(expand(default, &values, escape)?)),
+            Some((name, default)) => (name, Some(expand(default, &Declared { own: &own, below }, escape)?)),
             None => (word, None),
         };
         if name.is_empty() {
             return Err("ARG wants a name".into());
         }
-        values.extend(default.clone().map(|value| (name.to_owned(), value)));
+        own.extend(default.clone().map(|value| (name.to_owned(), value)));
         found.push((name.to_owned(), default));
     }
     Ok(found)
+}
+
+/// What an instruction has declared so far, over everything else.
+struct Declared<'a> {
+    own: &'a Values,
+    below: &'a Seen<'a>,
+}
+
+impl Lookup for Declared<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.own.get(name).map(String::as_str).or_else(|| self.below.get(name))
+    }
+
+    fn spend(&self, steps: usize) -> Result<(), String> {
+        self.below.spend(steps)
+    }
 }

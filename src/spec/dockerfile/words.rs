@@ -1,14 +1,57 @@
 //! Words of an instruction: quotes, escapes, and `$` substitution as a shell has it
 //! (Dockerfile reference, "Environment replacement").
 
+use crate::model::{Amount, bounds};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+
+/// Where the values of variables are.
+pub trait Lookup {
+    fn get(&self, name: &str) -> Option<&str>;
+
+    /// Notes what replacing costs.
+    ///
+    /// # Errors
+    /// When all of it together costs too much.
+    fn spend(&self, _: usize) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Lookup for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<&str> {
+        Self::get(self, name).map(String::as_str)
+    }
+}
+
+/// What replacing in all Dockerfiles of a project has cost so far: a byte put in counts as sixteen steps of matching.
+#[derive(Debug, Default)]
+pub struct Effort(Cell<usize>);
+
+const BYTE: usize = 16;
+
+impl Effort {
+    /// Notes more of it.
+    ///
+    /// # Errors
+    /// When it is too much.
+    pub fn spend(&self, steps: usize) -> Result<(), String> {
+        self.0.set(self.0.get().saturating_add(steps));
+        if self.0.get() > bounds::SUBSTITUTED * BYTE {
+            let most = Amount::Bytes(bounds::SUBSTITUTED as u64);
+            return Err(format!("variables put more than {most} into the Dockerfiles, or take too long to be replaced"));
+        }
+        Ok(())
+    }
+}
 
 /// Replaces variables in text; quotes and escapes are taken away.
 ///
 /// # Errors
 /// A `${` without its end, an operator that is unknown, a variable that `?` demands.
-pub fn expand(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<String, String> {
-    let found = Reader { text: text.chars().collect(), at: 0, values, escape, keep: false, depth: 0 }.all(None)?.concat();
+pub fn expand(text: &str, values: &dyn Lookup, escape: char) -> Result<String, String> {
+    let found =
+        Reader { text: text.chars().collect(), at: 0, values, escape, keep: false, depth: 0, length: 0 }.all(None)?.concat();
     if found.len() > LONGEST { Err("a value is longer than 1 MiB".into()) } else { Ok(found) }
 }
 
@@ -16,10 +59,12 @@ pub fn expand(text: &str, values: &BTreeMap<String, String>, escape: char) -> Re
 ///
 /// # Errors
 /// Those of [`expand`].
-pub fn expand_words(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<Vec<String>, String> {
+pub fn expand_words(text: &str, values: &dyn Lookup, escape: char) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     for raw in super::syntax::raw_words(text, escape) {
-        found.extend(Reader { text: raw.chars().collect(), at: 0, values, escape, keep: false, depth: 0 }.all(Some(()))?);
+        found.extend(
+            Reader { text: raw.chars().collect(), at: 0, values, escape, keep: false, depth: 0, length: 0 }.all(Some(()))?,
+        );
     }
     Ok(found)
 }
@@ -28,8 +73,8 @@ pub fn expand_words(text: &str, values: &BTreeMap<String, String>, escape: char)
 ///
 /// # Errors
 /// Those of [`expand`].
-pub fn expand_document(text: &str, values: &BTreeMap<String, String>, escape: char) -> Result<String, String> {
-    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: true, depth: 0 }.all(None)?.concat())
+pub fn expand_document(text: &str, values: &dyn Lookup, escape: char) -> Result<String, String> {
+    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: true, depth: 0, length: 0 }.all(None)?.concat())
 }
 
 /// How deep `${a:-${b:-…}}` may go, and how long a value may be: a file is nobody's friend.
@@ -39,11 +84,13 @@ const LONGEST: usize = 1 << 20;
 struct Reader<'a> {
     text: Vec<char>,
     at: usize,
-    values: &'a BTreeMap<String, String>,
+    values: &'a dyn Lookup,
     escape: char,
     /// Quotes are ordinary characters.
     keep: bool,
     depth: usize,
+    /// Bytes that were put in.
+    length: usize,
 }
 
 impl Reader<'_> {
@@ -129,22 +176,24 @@ impl Reader<'_> {
         if self.depth > DEPTH {
             return Err("substitutions are nested too deeply".into());
         }
-        let found = self.substitution();
+        let found = self.substitution()?;
         self.depth -= 1;
-        found.and_then(|text| if text.len() > LONGEST { Err("a value is longer than 1 MiB".into()) } else { Ok(text) })
+        self.values.spend(found.len() * BYTE)?;
+        self.length += found.len();
+        if self.length > LONGEST { Err("a value is longer than 1 MiB".into()) } else { Ok(found) }
     }
 
     fn substitution(&mut self) -> Result<String, String> {
         if self.peek() != Some('{') {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".into() } else { self.values.get(&name).cloned().unwrap_or_default() });
+            return Ok(if name.is_empty() { "$".into() } else { self.values.get(&name).unwrap_or_default().to_owned() });
         }
         self.at += 1;
         let name = self.name();
         if name.is_empty() {
             return Err("${ wants a name".into());
         }
-        let value = self.values.get(&name).cloned();
+        let value = self.values.get(&name).map(str::to_owned);
         let given = value.as_ref().is_some_and(|value| !value.is_empty());
         let unclosed = || format!("${{{name} is not closed with }}");
         match self.next().ok_or_else(unclosed)? {
@@ -165,7 +214,7 @@ impl Reader<'_> {
                     self.at += 1;
                 }
                 let (pattern, _) = self.pattern(&['}'])?;
-                bounded(&name, value.as_deref(), &pattern)?;
+                self.values.spend(value.as_ref().map_or(0, String::len) * pattern.len())?;
                 Ok(trim(&value.unwrap_or_default(), &pattern, operator == '#', longest))
             }
             '/' => {
@@ -178,7 +227,8 @@ impl Reader<'_> {
                     return Err(format!("${{{name}/…}} wants what to put in its place: ${{{name}/PATTERN/TEXT}}"));
                 }
                 let by = self.inner()?;
-                bounded(&name, value.as_deref(), &pattern)?;
+                let length = value.as_ref().map_or(0, String::len);
+                self.values.spend(length.saturating_mul(length).saturating_mul(pattern.len()) / 2)?;
                 Ok(replace(&value.unwrap_or_default(), &pattern, &by, every))
             }
             other => Err(format!("${{{name}{other}…}} is no substitution")),
@@ -250,13 +300,6 @@ impl Reader<'_> {
     }
 }
 
-fn bounded(name: &str, value: Option<&str>, pattern: &[char]) -> Result<(), String> {
-    if value.map_or(0, str::len) + pattern.len() > MATCHED {
-        return Err(format!("{name} is too long to be matched"));
-    }
-    Ok(())
-}
-
 fn choose(operator: char, name: &str, value: Option<String>, given: bool, word: String) -> Result<String, String> {
     match operator {
         '-' => Ok(if given { value.unwrap_or_default() } else { word }),
@@ -267,37 +310,31 @@ fn choose(operator: char, name: &str, value: Option<String>, given: bool, word: 
     }
 }
 
-/// Values and patterns that are longer together would take for ever: matching is cubic.
-const MATCHED: usize = 1 << 14;
-
 /// Takes the shortest or longest match of a pattern from the front or the end.
 fn trim(value: &str, pattern: &[char], front: bool, longest: bool) -> String {
-    let chars: Vec<char> = value.chars().collect();
-    let mut lengths: Vec<usize> = (0..=chars.len()).collect();
-    if longest {
-        lengths.reverse();
+    let mut chars: Vec<char> = value.chars().collect();
+    let mut parts = parts(pattern);
+    if !front {
+        chars.reverse();
+        parts.reverse();
     }
-    for length in lengths {
-        let (part, rest) = if front {
-            (&chars[..length], &chars[length..])
-        } else {
-            (&chars[chars.len() - length..], &chars[..chars.len() - length])
-        };
-        if matches(pattern, part) {
-            return rest.iter().collect();
-        }
+    let covered = covered(&parts, &chars);
+    let length = if longest { covered.iter().rposition(|fits| *fits) } else { covered.iter().position(|fits| *fits) };
+    let mut rest = chars.split_off(length.unwrap_or(0));
+    if !front {
+        rest.reverse();
     }
-    value.to_owned()
+    rest.into_iter().collect()
 }
 
 fn replace(value: &str, pattern: &[char], by: &str, every: bool) -> String {
     let chars: Vec<char> = value.chars().collect();
+    let parts = parts(pattern);
     let mut out = String::new();
     let mut at = 0;
     while at < chars.len() {
         // The longest match at this place.
-        let length = (1..=chars.len() - at).rev().find(|length| matches(pattern, &chars[at..at + length]));
-        match length {
+        match covered(&parts, &chars[at..]).iter().rposition(|fits| *fits).filter(|length| *length > 0) {
             Some(length) => {
                 out.push_str(by);
                 at += length;
@@ -315,30 +352,43 @@ fn replace(value: &str, pattern: &[char], by: &str, every: bool) -> String {
     out
 }
 
-/// Whether `*` and `?` of a pattern cover text whole.
-fn matches(pattern: &[char], text: &[char]) -> bool {
-    // The lengths of text that the pattern so far covers.
+/// What a pattern is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    One(char),
+    Any,
+    All,
+}
+
+fn parts(pattern: &[char]) -> Vec<Part> {
+    let mut found = Vec::new();
+    let mut chars = pattern.iter();
+    while let Some(c) = chars.next() {
+        found.push(match c {
+            '\\' => Part::One(*chars.next().unwrap_or(c)),
+            '*' => Part::All,
+            '?' => Part::Any,
+            c => Part::One(*c),
+        });
+    }
+    found
+}
+
+/// Which lengths of a text's beginning `*` and `?` of a pattern cover whole.
+fn covered(parts: &[Part], text: &[char]) -> Vec<bool> {
     let mut covered = vec![false; text.len() + 1];
     covered[0] = true;
-    let mut at = 0;
-    while at < pattern.len() {
-        let mut c = pattern[at];
-        let mut literal = false;
-        if c == '\\' && at + 1 < pattern.len() {
-            at += 1;
-            (c, literal) = (pattern[at], true);
-        }
-        if c == '*' && !literal {
+    for part in parts {
+        if *part == Part::All {
             for length in 1..=text.len() {
                 covered[length] |= covered[length - 1];
             }
         } else {
             for length in (0..=text.len()).rev() {
-                let fits = length > 0 && covered[length - 1] && (text[length - 1] == c || c == '?' && !literal);
-                covered[length] = fits;
+                covered[length] =
+                    length > 0 && covered[length - 1] && (*part == Part::Any || *part == Part::One(text[length - 1]));
             }
         }
-        at += 1;
     }
-    covered[text.len()]
+    covered
 }

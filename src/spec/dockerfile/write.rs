@@ -1,6 +1,6 @@
 //! One stage's instructions → an image's steps and configuration (Dockerfile reference).
 
-use super::stage::{Given, PREDEFINED, Stage, Stages, Surroundings, Values, arguments, default_shell, find};
+use super::stage::{Given, PREDEFINED, Seen, Stage, Stages, Surroundings, Values, arguments, default_shell, find, fit};
 use super::syntax::{Document, Instruction, is_heredoc, parse, raw_words};
 use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
@@ -106,11 +106,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Variables that instructions see: arguments, and over them the environment.
-    fn values(&self) -> Values {
-        let mut all = Values::from([("PATH".to_owned(), PATH.to_owned())]);
-        all.extend(self.arguments.clone());
-        all.extend(self.given.env.clone());
-        all
+    fn values(&self) -> Seen<'_> {
+        Seen { values: &self.arguments, over: &self.given.env, path: Some(PATH), effort: &self.stages.effort }
     }
 
     pub fn text(&self, text: &str) -> Result<String, String> {
@@ -157,6 +154,7 @@ impl<'a> Writer<'a> {
                         self.image.steps.push(Step::Arg(Values::from([(name, value)])));
                     }
                 }
+                fit(&[&self.arguments, &self.given.env])?;
             }
             "ENV" => {
                 let pairs = self.pairs(rest)?;
@@ -166,6 +164,7 @@ impl<'a> Writer<'a> {
                 let pairs: Values = pairs.into_iter().collect();
                 self.given.env.extend(pairs.clone());
                 self.image.steps.push(Step::Env(pairs));
+                fit(&[&self.arguments, &self.given.env])?;
             }
             "LABEL" => {
                 let pairs = self.pairs(rest)?;
