@@ -6,6 +6,9 @@ use crate::model::{Digest, Name, PLATFORM, bounds};
 use kdl::{KdlDocument, KdlNode};
 use std::fmt::Write as _;
 
+/// How much text a lock is.
+const LIMITS: Limits = Limits { nesting: bounds::LOCK_NESTING, parts: bounds::LOCK_PARTS };
+
 /// A lock that cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LockError {
@@ -76,8 +79,7 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
         let message = "a merge left its conflict markers here; take either side, then run `stead update`".into();
         return Err(LockError { line: at + 1, message });
     }
-    let limits = Limits { nesting: bounds::LOCK_NESTING, parts: bounds::LOCK_PARTS };
-    let document = kdl_text::read(text, limits).map(|read| read.document).map_err(|wrong| {
+    let document = kdl_text::read(text, LIMITS).map(|read| read.document).map_err(|wrong| {
         let first = wrong.first();
         let message = match first.filter(|first| matches!(first.kind, Kind::TooDeep | Kind::TooMany)) {
             Some(first) => format!("{}, and no lock is like that; restore the file from git", first.message),
@@ -175,7 +177,7 @@ fn suite(node: &KdlNode, line_of: &impl Fn(usize) -> usize) -> Option<Result<(St
 
 /// The line on which a lock's text has a package of a suite.
 pub fn line_of(text: &str, suite: &str, key: &str) -> Option<usize> {
-    let document = KdlDocument::parse_v2(text).ok()?;
+    let document = kdl_text::read(text, LIMITS).ok()?.document;
     let suites = document.nodes().iter().filter(|node| node.name().value() == "suite" && word(node, 0).as_deref() == Some(suite));
     let packages = suites.filter_map(KdlNode::children).flat_map(KdlDocument::nodes);
     let found = packages

@@ -90,20 +90,18 @@ fn a_race_for_proc_leaves_nothing_unmasked() {
     let world = ground(
         "proc-race",
         &["exchange"],
-        &format!(
-            r#"
-image "evil" {{ from "box"; copy "evil/" to="/"; }}
+        r#"
+image "evil" { from "box"; copy "evil/" to="/"; }
 volume "data"
-container "flip" {{
+container "flip" {
     image "box"; mount volume="data" to="/data"; stop-grace "50ms"
     cmd "sh" "-c" "mkdir -p /data/p1 /data/m; ln -sfn p1 /data/l; ln -sfn m /data/k; exec exchange /data/l /data/k"
-}}
-container "c" {{
+}
+container "c" {
     image "evil"; mount volume="data" to="/data"; stop-grace "50ms"; restart "no"
     cmd "sh" "-c" "for d in /proc /data/p1 /data/m; do grep -q . $d/sys/kernel/core_pattern 2>/dev/null && (: >> $d/sys/kernel/core_pattern) 2>/dev/null && echo WRITABLE $d; done; sleep 1000"
-}}
-"#
-        ),
+}
+"#,
     );
     fs::create_dir_all(world.folder.join("evil")).unwrap();
     symlink("/data/l", world.folder.join("evil/proc")).unwrap();
