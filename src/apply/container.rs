@@ -71,6 +71,17 @@ impl Maker<'_> {
         image.layers.iter().rev().map(|layer| self.store.layer_path(&layer.diff_id)).collect()
     }
 
+    /// Makes the folder of a bind mount. What a container may write in the project's folder leads nowhere but into it.
+    fn make_source(&self, source: &Path) -> std::io::Result<()> {
+        match source.strip_prefix(&self.instance.folder) {
+            Ok(inside) => {
+                let project = sys::open_folder(&self.instance.folder)?;
+                sys::make_folders_in_root(&project, inside, 0o755).map(drop)
+            }
+            Err(_) => std::fs::create_dir_all(source),
+        }
+    }
+
     fn mount(&self, mount: &Mount) -> Outcome<MountSpec> {
         let subpath = mount.subpath.as_ref().map(PathBuf::from);
         let bind = |source: &Path, propagation| {
@@ -86,7 +97,7 @@ impl Maker<'_> {
                 // What was looked at, and allowed, is what is mounted, at every start.
                 let source = self.observation.observed.lead(path).path;
                 if mount.create && !source.exists() {
-                    std::fs::create_dir_all(&source).doing(|| format!("cannot make {}", source.display()))?;
+                    self.make_source(&source).doing(|| format!("cannot make {}", source.display()))?;
                 }
                 if !source.exists() {
                     return Err(Fault::new(format!("there is no {} to mount at {}", source.display(), mount.to))

@@ -51,7 +51,8 @@ pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
     let folder = instance.container(name);
     if folder.alive() {
         // A monitor that does not answer is killed: its container dies with it.
-        let patience = folder.spec().map_or(Duration::ZERO, |spec| {
+        // Where its description cannot be read, its monitor, which has it, gets Docker's grace.
+        let patience = folder.spec().ok().flatten().map_or(Duration::from_secs(10), |spec| {
             Duration::from(spec.stop_grace).saturating_mul(u32::try_from(spec.on_stop.len()).unwrap_or(0).saturating_add(1))
         });
         let asked = monitor::call(&folder, &Request::Stop { signal: None, grace: None }, Some(patience.saturating_add(MARGIN)));

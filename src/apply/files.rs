@@ -40,7 +40,7 @@ struct Layers {
 
 fn layers(instance: &Instance, name: &str) -> Outcome<Layers> {
     let folder = instance.container(name);
-    let spec = folder.spec().ok_or_else(|| Fault::new(format!("container {name} was never started")))?.spec;
+    let spec = folder.spec()?.ok_or_else(|| Fault::new(format!("container {name} was never started")))?.spec;
     Ok(Layers { upper: spec.upper, work: spec.work, lower: spec.layers, scratch: folder.join("root") })
 }
 

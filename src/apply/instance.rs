@@ -4,7 +4,7 @@ use crate::model::{Context, Digest, Name, Outcome};
 use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
 use crate::runtime::MountKind;
-use crate::store::{Home, read_json};
+use crate::store::{Home, read_json, read_state};
 use crate::sys;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -111,7 +111,10 @@ impl Instance {
             private_folder(&folder)?;
         }
         let path = self.state().join("lock");
-        sys::Lock::wait(&path, sys::Hold::Alone).doing(|| format!("cannot lock {}", path.display()))
+        let lock = sys::Lock::wait(&path, sys::Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
+        // Whoever changes it must know it: without its record all that runs would be nobody's, and be ended.
+        read_state::<InstanceRecord>(&self.state().join("record.json"))?;
+        Ok(lock)
     }
 
     /// Folders of containers, on record or not.
@@ -139,7 +142,7 @@ impl Instance {
                     _ => false,
                 })
             };
-            folder.alive() && folder.spec().is_none_or(|spec| mounts(&spec))
+            folder.alive() && folder.spec().ok().flatten().is_none_or(|spec| mounts(&spec))
         })
     }
 

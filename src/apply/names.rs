@@ -5,7 +5,7 @@
 use crate::image;
 use crate::model::{Context, Digest, Outcome, Reference};
 use crate::registry::Registries;
-use crate::store::{Home, Pin, Store, read_json};
+use crate::store::{Home, Pin, Store, read_json, read_state};
 use crate::sys::{self, Hold, Lock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -43,7 +43,8 @@ pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Diges
     let path = home.state.join("names.json");
     let lock = path.with_extension("lock");
     let _lock = Lock::wait(&lock, Hold::Alone).doing(|| format!("cannot lock {}", lock.display()))?;
-    let mut all = names(home);
+    // What cannot be read must not be written back as nothing.
+    let mut all: BTreeMap<String, Digest> = read_state(&path)?.unwrap_or_default();
     change(&mut all);
     let store = Store::at(&home.store);
     store.prepare()?;

@@ -176,11 +176,11 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcom
 
 /// Makes its networks, if they are not there, and gives it addresses from their upper ends.
 fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome<()> {
-    let taken: BTreeSet<Ipv4Addr> = instance
-        .container_folders()
-        .iter()
-        .filter(|name| name.starts_with("run-"))
-        .filter_map(|name| instance.container(name).spec())
+    let others = instance.container_folders().into_iter().filter(|name| name.starts_with("run-"));
+    let specs = others.map(|name| instance.container(&name).spec()).collect::<Outcome<Vec<_>>>()?;
+    let taken: BTreeSet<Ipv4Addr> = specs
+        .into_iter()
+        .flatten()
         .flat_map(|spec| match spec.spec.network {
             NetSpec::Own { interfaces } => interfaces.into_iter().map(|interface| interface.address).collect(),
             NetSpec::Host => Vec::new(),

@@ -3,7 +3,7 @@
 use crate::model::{Context, Digest, Outcome, Size, Span};
 use crate::runtime::Spec;
 use crate::spec::{Health as HealthSpec, Log, Restart};
-use crate::store::read_json;
+use crate::store::{read_json, read_state};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -125,17 +125,29 @@ impl Folder {
     }
 
     /// What the monitor was told.
-    pub fn spec(&self) -> Option<MonitorSpec> {
-        read_json(&self.join("spec.json"))
+    ///
+    /// # Errors
+    /// A description that is damaged or cannot be read: who would go on without it would run as root.
+    pub fn spec(&self) -> Outcome<Option<MonitorSpec>> {
+        read_state(&self.join("spec.json"))
+    }
+
+    /// What the monitor wrote. What cannot be read is taken for running as long as the monitor lives: nothing is ended
+    /// or replaced because of it.
+    fn told(&self) -> Option<Status> {
+        read_state(&self.join("status.json")).unwrap_or_else(|fault| {
+            let status = Status { state: State::Running, error: Some(fault.to_string()), ..Status::default() };
+            self.alive().then_some(status)
+        })
     }
 
     /// What the monitor tells; a running state without a monitor is told as dead.
     pub fn status(&self) -> Option<Status> {
-        let status: Status = read_json(&self.join("status.json"))?;
+        let status = self.told()?;
         let claims_life = matches!(status.state, State::Running | State::Restarting | State::Created | State::Paused);
         if claims_life && !self.alive() {
             // It may have ended between the two looks.
-            let again: Status = read_json(&self.join("status.json"))?;
+            let again = self.told()?;
             let still = matches!(again.state, State::Running | State::Restarting | State::Created | State::Paused);
             return Some(if still { Status { state: State::Dead, pid: 0, health: Health::None, ..again } } else { again });
         }

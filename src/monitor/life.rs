@@ -32,7 +32,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// # Errors
 /// Why the container could not be started.
 pub fn launch(folder: &Folder, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome<()> {
-    let title = folder.spec().map_or_else(String::new, |spec| spec.title);
+    let title = folder.spec()?.map_or_else(String::new, |spec| spec.title);
     let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
     let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
@@ -197,7 +197,7 @@ struct Monitor {
 
 impl Monitor {
     fn begin(folder: Folder, ports: Vec<OwnedFd>, contents: Vec<Vec<u8>>) -> Outcome<Self> {
-        let spec = folder.spec().ok_or_else(|| Fault::new("the container's description is missing"))?;
+        let spec = folder.spec()?.ok_or_else(|| Fault::new("the container's description is missing"))?;
         let lease = if spec.needs.digests.is_empty() {
             None
         } else {

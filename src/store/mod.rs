@@ -284,7 +284,23 @@ impl Drop for Staging {
     }
 }
 
-/// Reads a JSON file; absent and damaged files are both nothing.
+/// Reads what must not be lost: absent is one thing, damaged and unreadable are others, and errors.
+///
+/// # Errors
+/// A file that cannot be read or does not hold what it should.
+pub fn read_state<T: DeserializeOwned>(path: &Path) -> Outcome<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).doing(|| format!("cannot read {}", path.display())),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .doing(|| format!("{} is damaged, and nothing is done without it", path.display()))
+        .map_err(|fault| fault.hint("restore it from a copy; what runs goes on meanwhile"))
+}
+
+/// Reads a JSON file that can be made again; absent and damaged files are both nothing.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

@@ -99,3 +99,74 @@ container "s" { image "s"; init #true; stop-grace "50ms"; cmd "sh" "-c" "cat /g 
         assert!(world.exec("s", "cat /seen").contains(new.trim_end()));
     }
 }
+
+/// The installation's own file of an instance.
+fn own_file(world: &crate::world::World, name: &str) -> std::path::PathBuf {
+    let instance = fs::read_dir(world.root.join("state/instances")).unwrap().flatten().next().unwrap().path();
+    instance.join(name)
+}
+
+#[test]
+fn a_damaged_record_ends_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("damaged-record", &[], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let pid = world.pid("c-1");
+    let record = own_file(&world, "record.json");
+    let whole = fs::read(&record).unwrap();
+    for damaged in [&whole[..whole.len() / 2], b"", b"null", b"\xff\xfe"] {
+        fs::write(&record, damaged).unwrap();
+        for words in [&["up"][..], &["down"], &["stop", "c"], &["scale", "c=2"], &["rm", "-f", "c"]] {
+            let ran = world.fails(words);
+            assert!(crate::world::alive(pid), "{words:?} ended it: {ran:?}");
+        }
+        assert!(world.fails(&["up"]).err.contains("record.json is damaged"));
+    }
+    fs::write(&record, &whole).unwrap();
+    assert!(world.run(&["up"]).err.contains("nothing to do"));
+    assert_eq!(world.pid("c-1"), pid);
+}
+
+#[test]
+fn a_damaged_description_gives_no_more_rights() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("damaged-spec", &[], &format!(r#"container "c" {{ image "box"; user "nobody"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    assert_eq!(world.exec("c", "id -u"), "65534");
+    let instance = own_file(&world, "").file_name().unwrap().to_owned();
+    let folder = world.root.join("run").join(instance).join("c-1");
+    let spec = folder.join("spec.json");
+    let whole = fs::read(&spec).unwrap();
+    for damaged in [&whole[..whole.len() / 2], b"", b"{}"] {
+        fs::write(&spec, damaged).unwrap();
+        let ran = world.fails(&["exec", "-T", "c", "id", "-u"]);
+        assert!(ran.out.is_empty() && ran.err.contains("spec.json is damaged"), "{ran:?}");
+    }
+    fs::write(&spec, &whole).unwrap();
+    assert_eq!(world.exec("c", "id -u"), "65534");
+    // Nor is what runs replaced because its status cannot be read.
+    let pid = world.pid("c-1");
+    fs::write(folder.join("status.json"), "{").unwrap();
+    let ran = world.run(&["up"]);
+    assert!(crate::world::alive(pid), "{ran:?}");
+}
+
+#[test]
+fn damaged_names_are_not_written_back_as_none() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("damaged-names", &[], "");
+    world.ok(&["build"]);
+    world.ok(&["tag", "box", "here/one:1"]);
+    let names = world.root.join("state/names.json");
+    let whole = fs::read(&names).unwrap();
+    fs::write(&names, &whole[..whole.len() / 2]).unwrap();
+    let ran = world.fails(&["tag", "box", "here/two:1"]);
+    assert!(ran.err.contains("names.json is damaged"), "{ran:?}");
+    assert_eq!(fs::read(&names).unwrap(), &whole[..whole.len() / 2]);
+}

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
 use super::super::streams;
-use crate::model::Outcome;
+use crate::model::{Fault, Outcome};
 use crate::monitor;
 use crate::runtime::{ExecSpec, ProcessSpec};
 use std::io::IsTerminal;
@@ -43,7 +43,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let instance = context.instance();
     let name = instance.find(&arguments.container)?;
     let folder = instance.container(&name);
-    let base = folder.spec().map(|spec| spec.spec.process).unwrap_or_default();
+    // Without its description a process would be root's, with nothing of the container's environment.
+    let spec = folder.spec()?.ok_or_else(|| {
+        Fault::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
+    })?;
+    let base = spec.spec.process;
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut env = base.env;

@@ -19,7 +19,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let mut all = Vec::new();
     for name in replicas(&instance, &arguments.names)? {
         let row = rows.iter().find(|row| row.name == name).ok_or_else(|| Fault::new(format!("container {name} is gone")))?;
-        let spec = instance.container(&name).spec();
+        let spec = instance.container(&name).spec()?;
         let mut value = serde_json::to_value(row).unwrap_or_default();
         value["record"] = serde_json::to_value(record.containers.get(&name)).unwrap_or_default();
         value["status"] = serde_json::to_value(instance.container(&name).status()).unwrap_or_default();
