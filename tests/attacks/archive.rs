@@ -37,7 +37,8 @@ pub struct Archive {
 impl Archive {
     /// One whose key was made in 2020, and ends as gpg says it: `never`, `1y`.
     pub fn new(world: &World, end: &str) -> Option<Self> {
-        let archive = Self { folder: world.folder.join("vendor"), gpg: world.folder.with_file_name("gpg") };
+        let archive =
+            Self { folder: world.folder.join("vendor"), gpg: world.folder.with_file_name(format!("gpg-{}", std::process::id())) };
         fs::create_dir_all(archive.folder.join("pool")).unwrap();
         fs::create_dir_all(&archive.gpg).unwrap();
         assert!(Command::new("chmod").arg("700").arg(&archive.gpg).status().unwrap().success());
@@ -59,21 +60,19 @@ impl Archive {
     }
 
     fn gpg(&self, time: &str, arguments: &[&str]) -> Vec<u8> {
-        let mut command = Command::new("gpg");
-        command.args([
-            "--batch",
-            "--quiet",
-            "--no-tty",
-            "--passphrase",
-            "",
-            "--pinentry-mode",
-            "loopback",
-            "--ignore-time-conflict",
-        ]);
-        command.arg("--homedir").arg(&self.gpg).args(["--faked-system-time", &format!("{time}!"), "--ignore-valid-from"]);
-        let ran = command.args(arguments).stdin(Stdio::null()).output().unwrap();
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        ran.stdout
+        // Its agent may be coming or going: then the next try succeeds.
+        for tries in 0.. {
+            let mut command = Command::new("gpg");
+            command.args(["--batch", "--yes", "--quiet", "--no-tty", "--passphrase", "", "--pinentry-mode", "loopback"]);
+            command.args(["--ignore-time-conflict", "--ignore-valid-from", "--faked-system-time", &format!("{time}!")]);
+            let ran = command.arg("--homedir").arg(&self.gpg).args(arguments).stdin(Stdio::null()).output().unwrap();
+            if ran.status.success() {
+                return ran.stdout;
+            }
+            assert!(tries < 3, "{}", String::from_utf8_lossy(&ran.stderr));
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        Vec::new()
     }
 
     /// Puts a package into the pool, and gives its stanza for an index.
