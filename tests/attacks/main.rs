@@ -12,6 +12,7 @@
 
 mod archive;
 mod bounds;
+mod bytes;
 mod confinement;
 mod consent;
 mod ground;
