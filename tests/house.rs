@@ -130,6 +130,7 @@ fn only_the_ui_writes_to_the_standard_streams() {
     // Terminals and archives, which are no text of ours; a warning without the ui is made visible there.
     let others = [
         "src/cli/relay.rs",
+        "src/cli/streams.rs",
         "src/cli/commands/exec.rs",
         "src/cli/commands/run.rs",
         "src/cli/commands/build.rs",
@@ -148,4 +149,14 @@ fn only_the_ui_writes_to_the_standard_streams() {
         .filter(|path| !others.contains(&path.as_str()))
         .collect();
     assert!(found.is_empty(), "what others wrote must go through `Ui`: {found:?}");
+}
+
+#[test]
+fn there_is_one_reader_of_tars() {
+    let mut files = Vec::new();
+    visit(Path::new("src"), &mut files);
+    // Two readers of one archive can be told two different things; tests read what was written.
+    let own = |text: &str| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let others = files.iter().filter(|(path, text)| !path.ends_with("tests.rs") && own(text).contains("tar::Archive"));
+    assert_eq!(others.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new(), "use image::Entries");
 }

@@ -2,6 +2,7 @@
 
 use super::inflate::inflate;
 use super::limits;
+use crate::image::{Entries, Kind};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -136,12 +137,12 @@ impl Read for Member<'_> {
 fn read_control(data: impl Read) -> io::Result<Control> {
     let mut files = BTreeMap::new();
     let most = limits::CONTROL;
-    for entry in tar::Archive::new(Cut { inner: data, left: most, most }).entries()? {
-        let mut entry = entry?;
-        let name = entry.path()?.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let (Some(name), true) = (name, entry.header().entry_type().is_file()) {
+    let mut entries = Entries::new(Cut { inner: data, left: most, most });
+    while let Some(entry) = entries.next_entry()? {
+        let name = entry.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        if let (Some(name), Kind::File) = (name, entry.kind) {
             let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
+            entries.read_to_end(&mut content)?;
             files.insert(name, content);
         }
     }

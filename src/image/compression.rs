@@ -1,6 +1,6 @@
 //! Streams without their compression, counted on both sides: what came, and what it came to.
 
-use super::limits::ARCHIVE;
+use super::limits::{ARCHIVE, XZ_MEMORY, ZSTD_WINDOW};
 use crate::model::Budget;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -39,8 +39,15 @@ pub fn decompressed<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
     Ok(match compression(stream.fill_buf()?) {
         Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
         Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
-        Some(Compression::Xz) => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(stream)),
-        Some(Compression::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
+        Some(Compression::Xz) => {
+            let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(stream, decoder))
+        }
+        Some(Compression::Zstd) => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
+            decoder.window_log_max(ZSTD_WINDOW)?;
+            Box::new(decoder)
+        }
         None => Box::new(stream),
     })
 }
@@ -126,6 +133,18 @@ mod tests {
         let zeros = zstd::encode_all(io::repeat(0).take(64 << 20), 1).unwrap();
         let mut stream = budgeted(&zeros[..], &budget).unwrap();
         assert!(io::copy(&mut stream, &mut io::sink()).unwrap_err().to_string().contains("fill disks"));
+    }
+
+    #[test]
+    fn a_stream_does_not_say_how_much_memory_it_gets() {
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(1 << 30);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
+        let mut packed = Vec::new();
+        liblzma::read::XzEncoder::new_stream(&b"x"[..], stream).read_to_end(&mut packed).unwrap();
+        assert!(io::copy(&mut decompressed(&packed[..]).unwrap(), &mut io::sink()).is_err());
     }
 
     #[test]

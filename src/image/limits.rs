@@ -14,6 +14,11 @@ pub const ARCHIVE: Floor = Floor { bytes: 1 << 30, entries: 100_000, names: 16 <
 /// What all layers of an image together may come to in any case.
 pub const IMAGE: Floor = Floor { bytes: 4 << 30, entries: 400_000, names: 64 << 20 };
 
+/// What a decoder of xz may hold, in bytes: `xz -9` needs half of it.
+pub const XZ_MEMORY: u64 = 128 << 20;
+/// How far back a zstd stream may refer, as a power of two: what `zstd -d` takes, too.
+pub const ZSTD_WINDOW: u32 = 27;
+
 /// The longest path and the longest target of a link, as the kernel has it (PATH_MAX).
 pub const LONGEST_PATH: u64 = 4096;
 /// The longest set of PAX records before an entry, as in Go's archive/tar, which Docker reads with.
