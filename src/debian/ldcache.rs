@@ -173,7 +173,7 @@ fn encode(entries: &BTreeMap<Key, String>) -> Vec<u8> {
 }
 
 /// The `DT_SONAME` of a 64-bit little-endian x86 shared library; only the parts that lead to it are read.
-fn soname(file: &File) -> Option<String> {
+pub fn soname(file: &File) -> Option<String> {
     let piece = |at: u64, length: usize| {
         let mut bytes = vec![0; length.min(PIECE)];
         file.read_exact_at(&mut bytes, at).ok()?;

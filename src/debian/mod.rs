@@ -27,6 +27,15 @@ mod unpack;
 pub use archive::Downgrade;
 pub use check::{Checked, check};
 pub use fetch::fetch_packages;
+// Faces for `tests/fuzz`.
+#[doc(hidden)]
+pub use keys::{Keyring, Moment};
+#[doc(hidden)]
+pub use ldcache::soname;
+#[doc(hidden)]
+pub use mirror::{Archive, Need};
+#[doc(hidden)]
+pub use release::Release;
 pub use mirror::{Mirrors, Settings};
 pub use order::{Needs, Order, order};
 pub use resolve::{Resolved, Update, Wanted, resolve};

@@ -131,6 +131,38 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
     Ok(())
 }
 
+/// Reads a pack, and writes the files of its commits: what a checkout does, for `tests/fuzz`, which has no server.
+///
+/// # Errors
+/// As for [`checkout`].
+#[doc(hidden)]
+pub fn check_out_pack(pack: fs::File, into: &Path) -> Outcome<usize> {
+    let mut objects = Pack::index(pack).doing(|| "the pack is damaged".into())?;
+    let budget = objects.budget();
+    let mut count = 0;
+    for id in objects.ids() {
+        let Ok(text) = objects.get(&id, Kind::Commit) else { continue };
+        let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40));
+        let Some(tree) = tree.and_then(|id| pack::id(str::from_utf8(id).ok()?)) else { continue };
+        let place = into.join(pack::hex(&id));
+        fs::create_dir(&place).doing(|| "cannot make a folder".into())?;
+        write_tree(&mut objects, tree, &place, &mut Vec::new(), &budget)?;
+        dot_git::write(&mut objects, &id, tree, "https://example.org/a", &place)?;
+        modules::read(&mut objects, tree).doing(|| "cannot read .gitmodules".into())?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The lines of an answer, for `tests/fuzz`.
+///
+/// # Errors
+/// What is none.
+#[doc(hidden)]
+pub fn read_lines(mut answer: &[u8]) -> Outcome<Vec<String>> {
+    line::lines(&mut answer, "the server")
+}
+
 /// The objects of a commit, and perhaps more.
 fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Outcome<Pack> {
     match remote.fetch(&[commit.to_owned()], History::None, scratch)? {

@@ -17,9 +17,16 @@ mod trust;
 mod upload;
 mod wire;
 
+// Faces for `tests/fuzz`: what answers of registries say.
+#[doc(hidden)]
+pub use answer::retry_after;
+#[doc(hidden)]
+pub use challenge::{Challenge, challenges};
 pub use compress::Compression;
 pub use credentials::{Credentials, Kept, Stores};
 pub use pull::{Found, Source, pull};
+#[doc(hidden)]
+pub use pull::{next_page, starts_at};
 pub use push::{Pushed, Pushing};
 pub use settings::{Files, Settings};
 pub use trust::Signed;

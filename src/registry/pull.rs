@@ -271,9 +271,14 @@ async fn referrers(remote: &Remote, digest: &Digest) -> Outcome<Vec<Vec<u8>>> {
 
 /// Where a list goes on (RFC 8288, as the distribution-spec uses it: `<URL>; rel="next"`).
 fn further(answer: &Response) -> Option<String> {
-    let text = answer.headers().get("Link")?.to_str().ok()?;
-    let (url, rest) = text.strip_prefix('<')?.split_once('>')?;
-    rest.contains("next").then(|| answer.url().join(url).ok().map(|url| url.to_string()))?
+    next_page(answer.headers().get("Link")?.to_str().ok()?, answer.url())
+}
+
+/// The next page that a `Link` names.
+#[doc(hidden)]
+pub fn next_page(link: &str, asked: &reqwest::Url) -> Option<String> {
+    let (url, rest) = link.strip_prefix('<')?.split_once('>')?;
+    rest.contains("next").then(|| asked.join(url).ok().map(|url| url.to_string()))?
 }
 
 /// Tells that something is not there, and what may have been meant.
@@ -392,7 +397,13 @@ async fn from_one(
 /// Whether an answer goes on where it was asked to.
 fn begins_at(answer: &Response, begin: u64) -> bool {
     let range = answer.headers().get("Content-Range").and_then(|value| value.to_str().ok());
-    range.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.parse().ok()) == Some(begin)
+    range.and_then(starts_at) == Some(begin)
+}
+
+/// Where the bytes of a `Content-Range` begin.
+#[doc(hidden)]
+pub fn starts_at(range: &str) -> Option<u64> {
+    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
 /// A stream of another thread.
