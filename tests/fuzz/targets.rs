@@ -377,7 +377,7 @@ fn archives(scratch: &Path) -> Vec<Target> {
             Ok(count) => format!(
                 "good {} {}",
                 count > 0,
-                image::digest_tree(&root, 1 << 30).map_or_else(|error| error.to_string(), |_| String::new())
+                image::digest_tree(&stead::sys::Tree::open(&root).unwrap(), 1 << 30).map_or_else(|error| error.to_string(), |_| String::new())
             ),
             Err(error) => error.to_string(),
         }
@@ -600,7 +600,7 @@ fn messages(scratch: &Path) -> Vec<Target> {
             fs::write(run.join("status.json"), bytes).unwrap();
             fs::write(run.join("spec.json"), bytes).unwrap();
             let folder = monitor::Folder::at(&run);
-            format!("{asked} {:?} {:?}", folder.status().is_some(), folder.spec().is_some())
+            format!("{asked} {:?} {:?}", folder.status().is_some(), folder.spec().is_ok_and(|spec| spec.is_some()))
         }),
         target("log lines", seeds::texts(&[line, "", "2025-01-01T00:00:00Z stdout"]), &["stdout ", "stderr ", " F ", " P ", "\n", "Z", "2025-01-01T00:00:00.000000000Z"], move |bytes| {
             fs::write(logs.join("1.log"), bytes).unwrap();
