@@ -187,9 +187,7 @@ impl Instance {
 
 /// Makes a folder that only its owner may enter.
 pub fn private_folder(path: &Path) -> Outcome<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| crate::store::disk_fault(&format!("cannot make {}", path.display()), error))
+    sys::make_private(path).map_err(|error| crate::store::disk_fault(&format!("cannot make {}", path.display()), error))
 }
 
 /// All instances of an installation, with their records.

@@ -8,7 +8,6 @@ use crate::registry::Registries;
 use crate::store::{Home, Pin, Store, read_json, read_state};
 use crate::sys::{self, Hold, Lock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::sync::Arc;
 
 /// All names, as they are written in full, and the images they mean.
@@ -39,7 +38,7 @@ pub fn name_image(home: &Home, name: String, digest: Digest) -> Outcome<()> {
 /// # Errors
 /// Those of writing them.
 pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Digest>)) -> Outcome<()> {
-    fs::create_dir_all(&home.state).doing(|| format!("cannot make {}", home.state.display()))?;
+    sys::make_private(&home.state).doing(|| format!("cannot make {}", home.state.display()))?;
     let path = home.state.join("names.json");
     let lock = path.with_extension("lock");
     let _lock = Lock::wait(&lock, Hold::Alone).doing(|| format!("cannot lock {}", lock.display()))?;

@@ -34,10 +34,10 @@ pub use keys::{Keyring, Moment};
 pub use ldcache::soname;
 #[doc(hidden)]
 pub use mirror::{Archive, Need};
-#[doc(hidden)]
-pub use release::Release;
 pub use mirror::{Mirrors, Settings};
 pub use order::{Needs, Order, order};
+#[doc(hidden)]
+pub use release::Release;
 pub use resolve::{Resolved, Update, Wanted, resolve};
 pub use scrub::scrub;
 pub use unpack::{Unpacked, needs, unpack, unpack_for_dpkg};

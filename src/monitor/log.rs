@@ -48,7 +48,7 @@ impl LogFiles {
     /// # Errors
     /// Those of making files; a link in its place is refused (CVE-2026-53489).
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        crate::sys::make_private(folder)?;
         let mut kept = Vec::new();
         for (number, path) in log_files(folder) {
             let (size, lines) = measure(&path);

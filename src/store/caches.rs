@@ -54,7 +54,7 @@ impl Store {
         fill: impl FnOnce(&Path) -> Outcome<()>,
     ) -> Outcome<Cache> {
         let folder = self.root().join("caches");
-        fs::create_dir_all(&folder).map_err(|error| disk_fault("cannot make the folder of caches", error))?;
+        sys::make_private(&folder).map_err(|error| disk_fault("cannot make the folder of caches", error))?;
         let named = |number: u32| {
             let name = if number == 0 { id.to_owned() } else { format!("{id}\0{number}") };
             folder.join(Digest::of(name).short(32))

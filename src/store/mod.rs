@@ -17,6 +17,7 @@ use crate::sys;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where everything that stead keeps lives.
@@ -39,22 +40,23 @@ impl Home {
         }
     }
 
-    /// Makes its folders, and closes them to all other users: images and volumes hold programs that run as root, and
-    /// secrets (CVE-2021-41091). What an earlier version left open is closed.
+    /// Closes its folders to all other users: images and volumes hold programs that run as root, and secrets
+    /// (CVE-2021-41091). New ones are private from the start; what an earlier version left open is closed here.
     ///
     /// # Errors
-    /// Folders that belong to somebody else; those of making and closing them.
+    /// Folders that belong to somebody else; those of closing them.
     pub fn secure(&self) -> Outcome<()> {
-        use std::os::unix::fs::DirBuilderExt;
         let own = [&self.store, &self.state, &self.run];
         let above = self.store.parent().filter(|above| self.state.parent() == Some(*above));
-        for folder in above.into_iter().chain(own.map(PathBuf::as_path)) {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            made.doing(|| format!("cannot make {}", folder.display()))
-                .map_err(|fault| fault.hint("set STEAD_ROOT to a folder that can be written"))?;
+        for folder in own.map(PathBuf::as_path).into_iter().chain(above) {
+            let metadata = match fs::metadata(folder) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).doing(|| format!("cannot look at {}", folder.display())),
+            };
             // A folder that somebody chose for more than this is left as it is.
-            if own.iter().any(|own| own.as_path() == folder) || self.fills(folder)? {
-                close(folder)?;
+            if Some(folder) != above || metadata.mode() & 0o077 != 0 && self.fills(folder)? {
+                close(folder, &metadata)?;
             }
         }
         Ok(())
@@ -81,18 +83,17 @@ impl Home {
 }
 
 /// Closes a folder of our own to all other users.
-fn close(folder: &Path) -> Outcome<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let metadata = fs::metadata(folder).doing(|| format!("cannot look at {}", folder.display()))?;
+fn close(folder: &Path, metadata: &fs::Metadata) -> Outcome<()> {
+    use std::os::unix::fs::PermissionsExt;
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Err(Fault::new(format!("{} belongs to another user (number {})", folder.display(), metadata.uid()))
             .hint("what is kept there would be theirs to change: set STEAD_ROOT to a folder of your own, or remove it"));
     }
-    if metadata.mode() & 0o077 != 0 {
-        let closed = fs::set_permissions(folder, fs::Permissions::from_mode(metadata.mode() & 0o700));
-        closed.doing(|| format!("cannot close {} to other users", folder.display()))?;
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
     }
-    Ok(())
+    let closed = fs::set_permissions(folder, fs::Permissions::from_mode(metadata.mode() & 0o700));
+    closed.doing(|| format!("cannot close {} to other users", folder.display()))
 }
 
 /// The store.
@@ -117,7 +118,7 @@ impl Store {
             if path.is_dir() {
                 continue;
             }
-            fs::create_dir_all(&path)
+            sys::make_private(&path)
                 .doing(|| format!("cannot make {}", path.display()))
                 .map_err(|fault| fault.hint("set STEAD_ROOT to a folder that can be written"))?;
         }
@@ -193,7 +194,7 @@ impl Store {
         let path = self.root.join("tmp").join(sys::unique());
         let lock =
             sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).doing(|| "cannot lock a staging folder".into())?;
-        fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
+        sys::make_private(&path).doing(|| format!("cannot make {}", path.display()))?;
         Ok(Staging { path, _lock: lock })
     }
 

@@ -377,7 +377,8 @@ fn archives(scratch: &Path) -> Vec<Target> {
             Ok(count) => format!(
                 "good {} {}",
                 count > 0,
-                image::digest_tree(&stead::sys::Tree::open(&root).unwrap(), 1 << 30).map_or_else(|error| error.to_string(), |_| String::new())
+                image::digest_tree(&stead::sys::Tree::open(&root).unwrap(), 1 << 30)
+                    .map_or_else(|error| error.to_string(), |_| String::new())
             ),
             Err(error) => error.to_string(),
         }

@@ -58,7 +58,8 @@ fn shop_counts_across_replicas_and_replaces_only_what_changed() {
     let after = pids(&world);
     assert!(before[0] != after[0] && before[1] != after[1], "an env replaces its container");
     assert_eq!(before[2..], after[2..], "and no other");
-    assert!(get("127.0.0.1:18081", "/").unwrap().contains("Another shop"));
+    let page = get("127.0.0.1:18081", "/").unwrap();
+    assert!(page.contains("Another shop"), "{page}");
     // A comment, a touched file: nothing.
     world.edit("project \"shop\"", "project \"shop\" // a comment");
     world.write("app/app.py", &std::fs::read_to_string(world.folder.join("app/app.py")).unwrap());

@@ -137,7 +137,9 @@ impl Command {
             _ => {}
         }
         ordinary_user()?;
-        context.options.home.secure()?;
+        if !self.is_dry() {
+            context.options.home.secure()?;
+        }
         match self {
             Self::Up(arguments) => up::run(&arguments, context),
             Self::Down(arguments) => down::run(&arguments, context),

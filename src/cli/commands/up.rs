@@ -28,6 +28,13 @@ pub struct Arguments {
     allow: Allow,
 }
 
+impl Arguments {
+    /// Whether it only shows what would be done.
+    pub fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+}
+
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let started = Instant::now();
     let watch = arguments.watch && !arguments.detach;

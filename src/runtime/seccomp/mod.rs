@@ -37,7 +37,7 @@ pub fn keep(folder: &Path, profile: Option<&str>, capabilities: u64) -> io::Resu
             },
             None => docker(capabilities),
         };
-        std::fs::create_dir_all(folder)?;
+        sys::make_private(folder)?;
         sys::write_atomic(&path, &compile(&profile), 0o600)?;
     }
     Ok(path)
