@@ -12,9 +12,8 @@ use crate::runtime::{CgroupSpec, FileSpec, Interface, MountKind, MountSpec, NetS
 use crate::spec::{Mount, MountSource, NetworkMode, Probe, Propagation};
 use crate::store::Store;
 use crate::sys;
-use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 /// What preparing a container needs beside its wish.
@@ -24,36 +23,19 @@ pub struct Maker<'a> {
     pub all: &'a BTreeMap<String, Desired>,
     pub images: &'a BTreeMap<Name, Image>,
     pub observation: &'a Observation,
-}
-
-/// Binds the sockets that keep others off published ports.
-///
-/// # Errors
-/// A port that another program has.
-pub fn hold_ports(one: &Desired) -> Outcome<Vec<OwnedFd>> {
-    one.ports
-        .iter()
-        .map(|port| {
-            let udp = port.protocol == crate::spec::Protocol::Udp;
-            sys::hold_port(SocketAddrV4::new(port.address, port.port), udp, true).map_err(|error| {
-                let fault =
-                    Fault::caused(format!("container {}: cannot publish {}:{}", one.container, port.address, port.port), error);
-                fault.hint("another program has this port: stop it, or publish another one")
-            })
-        })
-        .collect()
+    /// Containers that are started in the same go: they are as good as there.
+    pub starting: &'a BTreeSet<String>,
 }
 
 /// Prepares a container's folder and starts it.
 ///
 /// # Errors
 /// Why it could not be started.
-pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[OwnedFd]) -> Outcome<()> {
+pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]) -> Outcome<()> {
     let folder = maker.instance.container(&one.name);
     let spec = prepare(maker, one, generation, &folder)?;
     folder.write_spec(&spec)?;
-    let fds: Vec<RawFd> = ports.iter().map(AsRawFd::as_raw_fd).collect();
-    monitor::launch(&folder, &maker.file_contents(one), &fds).doing(|| format!("container {} does not start", one.name))
+    monitor::launch(&folder, &maker.file_contents(one), ports).doing(|| format!("container {} does not start", one.name))
 }
 
 impl Maker<'_> {
@@ -196,6 +178,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         on_start: one.spec.on_start.clone(),
         on_stop: one.spec.on_stop.clone(),
         needs: Needs { store: instance.home.store.clone(), digests: digests(maker, one, image) },
+        home: Some(instance.home.clone()),
     })
 }
 
@@ -210,10 +193,16 @@ fn digests(maker: &Maker, one: &Desired, image: &Image) -> Vec<Digest> {
 
 /// The three files of /etc that are the container's own, in its folder.
 fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<MountSpec>> {
+    let lines = hosts::hosts(one, maker.all);
+    monitor::keep_names(folder.path(), &lines)?;
+    let there = |name: &str| {
+        let status = || maker.instance.container(name).status();
+        maker.starting.contains(name) || status().is_some_and(|status| status.state == monitor::State::Running)
+    };
     let texts = [
-        ("hosts", hosts::hosts(one, maker.all)),
+        ("hosts", hosts::text(&lines, there)),
         ("hostname", hosts::hostname(one) + "\n"),
-        ("resolv.conf", hosts::resolver(one)),
+        ("resolv.conf", hosts::resolver(one)?),
     ];
     let mut mounts = Vec::new();
     for (name, text) in texts {

@@ -1,26 +1,27 @@
 //! Brings containers to what a plan says: ends what must go, makes networks and volumes, starts the
 //! rest several at once by dependency, and waits until each has come up.
 
-use super::container::{Maker, bridges, hold_ports, launch_one};
+use super::container::{Maker, bridges, launch_one};
 use super::crash::boundary;
 use super::hosts;
 use super::instance::Instance;
 use super::observe::Observation;
+use super::ports::Held;
 use super::project::LoadedProject;
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::{down, firewall, preflight};
 use crate::build::View;
 use crate::model::{Fault, Outcome as Result};
 use crate::monitor::{self, Folder, Health, State, now_ms};
-use crate::network;
+use crate::network::{self, Forwarding, Reservation};
 use crate::plan::{ContainerRecord, Desired, Image, InstanceRecord, Kind, Planned};
 use crate::ship;
 use crate::spec::{MountSource, Until};
 use crate::store::Store;
 use crate::volume::{self, Below};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,30 +76,23 @@ impl<'a> Executor<'a> {
     pub fn run(&mut self) -> Result<()> {
         let todo = self.todo();
         self.preflight(&todo)?;
-        let mut held = self.hold(&todo)?;
-        for setting in network::HOST_SETTINGS.iter().filter(|setting| !setting.holds() && !self.planned.networks.is_empty()) {
-            setting.apply()?;
-            boundary();
-        }
+        let held = self.hold(&todo)?;
+        let forwarding = Forwarding::look()?;
         self.remove(&todo)?;
-        self.networks()?;
+        self.networks(forwarding)?;
         self.volumes()?;
         self.put_on_record(&todo)?;
-        // The table leads to planned addresses: it can be there before the containers are.
-        if !self.planned.networks.is_empty()
-            || !self.record.networks.is_empty()
-            || !self.observation.observed.record.networks.is_empty()
-        {
-            firewall::refresh(&self.instance().home)?;
-            boundary();
-        }
+        Reservation::end(&self.instance().home, &self.instance().id)?;
+        boundary();
+        self.ready_networks(forwarding)?;
         self.adjust()?;
-        self.start(&todo, &mut held);
+        self.start(&todo, &held);
         self.ship()?;
-        self.neighbours()?;
+        self.neighbours(&todo)?;
+        self.open()?;
         self.wait()?;
-        let forwarding = self.planned.networks.values().find(|network| !network.internal);
-        if let Some(blocked) = forwarding.and_then(|network| firewall::blockers(&self.instance().home, &network.bridge)) {
+        let outer = self.planned.networks.values().find(|network| !network.internal);
+        if let Some(blocked) = outer.and_then(|network| firewall::blockers(&self.instance().home, &network.bridge)) {
             self.reporter.report(Progress::Warning(blocked));
         }
         Ok(())
@@ -169,9 +163,38 @@ impl<'a> Executor<'a> {
     }
 
     /// Takes published ports before anything is touched.
-    fn hold(&self, todo: &BTreeMap<String, Todo>) -> Result<BTreeMap<String, Vec<OwnedFd>>> {
-        let wishes = todo.keys().filter_map(|name| self.planned.desired.get(name));
-        wishes.map(|one| Ok((one.name.clone(), hold_ports(one)?))).collect()
+    fn hold(&self, todo: &BTreeMap<String, Todo>) -> Result<Held> {
+        let wishes: Vec<&Desired> = todo.keys().filter_map(|name| self.planned.desired.get(name)).collect();
+        Held::take(self.instance(), &wishes)
+    }
+
+    /// Makes networks ready before a container is on them: what it sends at once must be translated.
+    fn ready_networks(&self, forwarding: Forwarding) -> Result<()> {
+        let home = &self.instance().home;
+        let (before, wanted) = (&self.observation.observed.record.networks, &self.planned.networks);
+        let switch = forwarding == Forwarding::Off && !wanted.is_empty();
+        if before != wanted || switch || !wanted.is_empty() && !self.observation.observed.firewall {
+            monitor::refresh(home)?;
+            boundary();
+        }
+        if switch {
+            // The table drops what is not ours by now.
+            Forwarding::switch_on()?;
+            boundary();
+        }
+        Ok(())
+    }
+
+    /// Lets published ports lead to what runs by now, and names name it.
+    fn open(&self) -> Result<()> {
+        let instance = self.instance();
+        let publishes = |ports: &[crate::plan::Port]| !ports.is_empty();
+        let before = self.observation.observed.record.containers.values().any(|container| publishes(&container.ports));
+        if before || self.record.containers.values().any(|container| publishes(&container.ports)) {
+            monitor::refresh(&instance.home)?;
+            boundary();
+        }
+        if self.planned.networks.is_empty() { Ok(()) } else { monitor::refresh_names(&instance.home, &instance.id) }
     }
 
     /// Ends what is to go, and what is to be replaced or started anew.
@@ -202,7 +225,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    fn networks(&mut self) -> Result<()> {
+    fn networks(&mut self, forwarding: Forwarding) -> Result<()> {
         let wanted = &self.planned.networks;
         let stale: Vec<String> = self
             .record
@@ -215,7 +238,7 @@ impl<'a> Executor<'a> {
         // On record first: a kill in between leaves nothing that `down` does not know.
         self.record.networks.clone_from(wanted);
         self.save()?;
-        network::ensure_bridges(&bridges(self.instance(), wanted))?;
+        network::ensure_bridges(&bridges(self.instance(), wanted), forwarding)?;
         boundary();
         Ok(())
     }
@@ -273,13 +296,15 @@ impl<'a> Executor<'a> {
     }
 
     /// Starts containers, several at once, each when what it depends on is as far as it asks.
-    fn start(&mut self, todo: &BTreeMap<String, Todo>, held: &mut BTreeMap<String, Vec<OwnedFd>>) {
+    fn start(&mut self, todo: &BTreeMap<String, Todo>, held: &Held) {
+        let starting: BTreeSet<String> = todo.keys().cloned().collect();
         let maker = Maker {
             instance: &self.loaded.instance,
             store: self.store,
             all: &self.planned.desired,
             images: &self.planned.built,
             observation: self.observation,
+            starting: &starting,
         };
         let generations: BTreeMap<&String, u64> =
             todo.keys().filter_map(|name| Some((name, self.record.containers.get(name)?.generation))).collect();
@@ -289,17 +314,18 @@ impl<'a> Executor<'a> {
             failed: BTreeMap::new(),
         });
         let changed = Condvar::new();
-        let held = &*held;
+        let news = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(generations.len()) {
                 scope.spawn(|| {
-                    while let Some(name) = self.next(&queue, &changed) {
+                    while let Some(name) = self.next(&queue, &changed, &news) {
                         let one = &self.planned.desired[&name];
                         self.reporter.report(Progress::Container { name: name.clone(), what: "starting" });
                         boundary();
-                        let started = launch_one(&maker, one, generations[&name], held.get(&name).map_or(&[][..], Vec::as_slice));
+                        let started = launch_one(&maker, one, generations[&name], &held.of(one));
                         boundary();
                         if started.is_ok() {
+                            news.store(true, Ordering::Relaxed);
                             self.reporter.report(Progress::Container { name: name.clone(), what: "started" });
                         }
                         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,7 +348,10 @@ impl<'a> Executor<'a> {
     }
 
     /// The next container whose dependencies are ready; nothing when all are done.
-    fn next(&self, queue: &Mutex<Queue>, changed: &Condvar) -> Option<String> {
+    ///
+    /// Whoever would only wait lets ports and names follow what has started meanwhile: those that are waited
+    /// for may take long.
+    fn next(&self, queue: &Mutex<Queue>, changed: &Condvar, news: &AtomicBool) -> Option<String> {
         let mut guard = queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if guard.waiting.is_empty() {
@@ -343,6 +372,14 @@ impl<'a> Executor<'a> {
                         changed.notify_all();
                     }
                 }
+            }
+            if !guard.waiting.is_empty() && news.swap(false, Ordering::Relaxed) {
+                drop(guard);
+                if let Err(fault) = self.open() {
+                    self.reporter.report(Progress::Warning(fault.chain()));
+                }
+                guard = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
             // Health and ends of other containers are in files: look again soon.
             guard = changed.wait_timeout(guard, Duration::from_millis(5)).unwrap_or_else(PoisonError::into_inner).0;
@@ -415,12 +452,12 @@ impl<'a> Executor<'a> {
         ship::start(&run, &manifest)
     }
 
-    /// Tells running containers where their new neighbours are.
-    fn neighbours(&self) -> Result<()> {
-        for one in self.planned.desired.values() {
+    /// Keeps for running containers who their neighbours are now; those just started know.
+    fn neighbours(&self, todo: &BTreeMap<String, Todo>) -> Result<()> {
+        for one in self.planned.desired.values().filter(|one| !todo.contains_key(&one.name)) {
             let folder = self.instance().container(&one.name);
             if folder.join("hosts").exists() {
-                hosts::write(&folder.join("hosts"), &hosts::hosts(one, &self.planned.desired))?;
+                monitor::keep_names(folder.path(), &hosts::hosts(one, &self.planned.desired))?;
             }
         }
         Ok(())

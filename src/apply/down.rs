@@ -1,6 +1,5 @@
 //! `down`: ends everything of an instance and leaves no trace but logs, history, images and volumes.
 
-use super::firewall;
 use super::history::{self, Entry};
 use super::instance::Instance;
 use crate::model::{Fault, Name, Outcome};
@@ -176,8 +175,9 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     record.networks.clear();
     record.serial += 1;
     instance.save(&record)?;
-    if had_networks {
-        firewall::refresh(&instance.home)?;
+    // One that was killed may have left the table behind.
+    if had_networks || monitor::is_there(&instance.home) {
+        monitor::refresh(&instance.home)?;
     }
     // Of containers for one command, which leave their project's cgroups for the next.
     Cgroup::remove_parents_of(runtime::host(), &instance.cgroup("any"));

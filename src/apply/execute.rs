@@ -15,7 +15,8 @@ use crate::build::{Builder, Event, StoreFacts};
 use crate::debian::Settings;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
-use crate::monitor::now_ms;
+use crate::monitor::{self, now_ms};
+use crate::network::{self, Reservation};
 use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Mark, Plan, Planned};
 use crate::spec::{Add, AddSource, Step};
 use crate::store::{Lease, Pin, Store};
@@ -164,6 +165,8 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         consent::require(instance, marks(&planned), options, reporter)?;
         changes = merge(&changes, &planned.plan.changes);
     }
+    reserve(loaded, (&lock, &store), &mut observation, &mut planned, options)?;
+    boundary();
     observation.scanner.keep(&instance.scan_cache());
     keep_lock(instance, &lock);
     remember(loaded, &lock, &observation, &store, &planned.built, &mut record)?;
@@ -171,6 +174,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let (store, planned, observation) = (&store, &planned, &observation);
     let mut executor = Executor { loaded, store, planned, observation, reporter, options, record, failures: Vec::new() };
     let result = executor.run();
+    Reservation::end(&instance.home, &instance.id)?;
     let (record, failures) = executor.finish();
     pin(loaded, store, &record, &lock)?;
     let ok = result.is_ok() && failures.is_empty();
@@ -196,6 +200,39 @@ fn image_marks(
     let built = |name: &Name| matches!(plan::walk(&loaded.project, lock, name, &facts), plan::Walk::Built(_));
     let pending = consent::with_needs(loaded, names).into_iter().filter(|name| !built(name));
     pending.flat_map(|name| plan::of_image(&loaded.project, &loaded.places, &observation.observed, &name)).collect()
+}
+
+/// Takes the ports, subnets and addresses of a plan before anybody else does, until they are on record; makes
+/// the plan anew, if somebody has taken any since it was made.
+fn reserve(
+    loaded: &LoadedProject,
+    (lock, store): (&Lock, &Store),
+    observation: &mut Observation,
+    planned: &mut Planned,
+    options: &UpOptions,
+) -> Result<()> {
+    let instance = &loaded.instance;
+    let _ledger = network::lock_ledger(&instance.home)?;
+    let taken = network::taken(&instance.home, &instance.id)?;
+    if taken != observation.observed.taken {
+        observation.observed.taken = taken;
+        let before = std::mem::replace(planned, make_plan(loaded, lock, observation, store)?);
+        only_these(planned, &options.only, &observation.observed.record);
+        if options.exactly.is_some() && planned.plan != before.plan {
+            return Err(Fault::new("the plan is out of date: another project has taken a port or a subnet of it")
+                .hint("make a new one with `stead plan --json`"));
+        }
+    }
+    let all = planned.desired.values();
+    let outside = all.clone().flat_map(|one| &one.networks).filter(|attached| attached.record.external);
+    let reservation = Reservation {
+        project: loaded.project.name.to_string(),
+        folder: instance.folder.display().to_string(),
+        ports: all.flat_map(|one| one.ports.clone()).collect(),
+        subnets: planned.networks.values().map(|network| network.subnet).collect(),
+        outside: outside.map(|attached| (attached.record.bridge.clone(), attached.address)).collect(),
+    };
+    reservation.keep(&instance.home, &instance.id)
 }
 
 /// Leaves out of a plan what concerns containers that are not meant.
@@ -346,8 +383,9 @@ fn pin_all(
     store.set_root(&instance.id, &Pin { folder: instance.folder.clone(), project: record.project.clone(), digests })
 }
 
-/// Ends what runs and is not on record: left by an `up` that was killed.
+/// Ends what runs and is not on record, and what builds left: by an `up` or a `build` that was killed.
 fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
+    monitor::sweep_builds(&instance.home)?;
     for name in instance.container_folders() {
         // A one-off container belongs to the command that runs it, while that lives.
         let somebodys = name.starts_with("run-") && instance.container(&name).alive();

@@ -1,37 +1,48 @@
 //! Names of containers: `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of each.
 //!
-//! Addresses are planned, so a container knows its neighbours before they have started. A file that
-//! is mounted in a running container is rewritten in place: its inode is what the container sees.
+//! Addresses are planned, so containers that start together know each other at once; from then on who
+//! runs is named ([`crate::monitor`]). A file that is mounted in a running container is rewritten in place:
+//! its inode is what the container sees.
 
 use crate::model::{Context, Outcome};
+use crate::monitor::HostLine;
+use crate::network::{self, Servers};
 use crate::plan::Desired;
+use crate::spec::NetworkMode;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-/// The text of a container's /etc/hosts.
-pub fn hosts(one: &Desired, all: &BTreeMap<String, Desired>) -> String {
-    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+/// The lines of a container's /etc/hosts; those of neighbours hold while these run.
+pub fn hosts(one: &Desired, all: &BTreeMap<String, Desired>) -> Vec<HostLine> {
+    let always = |text: String| HostLine { while_runs: None, text };
+    let mut lines = vec![always("127.0.0.1\tlocalhost".into()), always("::1\tlocalhost ip6-localhost ip6-loopback".into())];
     let hostname = hostname(one);
     for attached in &one.networks {
-        let _ = writeln!(text, "{}\t{hostname} {} {}", attached.address, one.name, one.container);
+        lines.push(always(format!("{}\t{hostname} {} {}", attached.address, one.name, one.container)));
     }
     for attached in &one.networks {
         for other in all.values().filter(|other| other.name != one.name) {
             for there in other.networks.iter().filter(|there| there.network == attached.network) {
                 let alias = there.alias.as_ref().map_or_else(String::new, |alias| format!(" {alias}"));
-                let _ = writeln!(text, "{}\t{} {}{alias}", there.address, other.container, other.name);
+                let text = format!("{}\t{} {}{alias}", there.address, other.container, other.name);
+                lines.push(HostLine { while_runs: Some(other.name.clone()), text });
             }
         }
     }
     let gateway = one.networks.first().map(|attached| attached.record.gateway.to_string());
     for (name, address) in &one.spec.extra_hosts {
         let address = if address == "host-gateway" { gateway.as_deref().unwrap_or("127.0.0.1") } else { address };
-        let _ = writeln!(text, "{address}\t{name}");
+        lines.push(always(format!("{address}\t{name}")));
     }
-    text
+    lines
+}
+
+/// The text of those lines whose neighbours are there.
+pub fn text(lines: &[HostLine], there: impl Fn(&str) -> bool) -> String {
+    let kept = lines.iter().filter(|line| line.while_runs.as_ref().is_none_or(|name| there(name)));
+    kept.map(|line| format!("{}\n", line.text)).collect()
 }
 
 /// A container's host name.
@@ -40,27 +51,16 @@ pub fn hostname(one: &Desired) -> String {
 }
 
 /// The host's name servers, without those that a container cannot reach.
-pub fn resolver(one: &Desired) -> String {
-    let reachable = one.networks.iter().any(|attached| !attached.record.internal);
-    if !reachable && one.spec.namespaces.network == crate::spec::NetworkMode::Own {
-        return "# this container is on internal networks only\n".into();
+///
+/// # Errors
+/// Those of reading the host's files.
+pub fn resolver(one: &Desired) -> Outcome<String> {
+    let own = one.spec.namespaces.network == NetworkMode::Own;
+    if own && one.networks.iter().all(|attached| attached.record.internal) {
+        return Ok("# this container is on internal networks only\n".into());
     }
-    // systemd-resolved listens on loopback and keeps the real servers beside it.
-    let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let host_network = one.spec.namespaces.network == crate::spec::NetworkMode::Host;
-    let local = |line: &&str| {
-        !host_network
-            && line
-                .trim_start()
-                .strip_prefix("nameserver")
-                .is_some_and(|address| matches!(address.trim(), "::1") || address.trim().starts_with("127."))
-    };
-    let usable = |text: &&String| text.lines().any(|line| line.trim_start().starts_with("nameserver") && !local(&line));
-    let text = texts.iter().find(usable).unwrap_or(&texts[0]);
-    text.lines().filter(|line| !local(line)).fold(String::new(), |mut out, line| {
-        let _ = writeln!(out, "{line}");
-        out
-    })
+    let host = one.spec.namespaces.network == NetworkMode::Host;
+    network::resolver(if host { Servers::All } else { Servers::Reachable })
 }
 
 /// Writes a file in place, if it says something else.

@@ -25,6 +25,7 @@ mod loose;
 mod names;
 mod observe;
 mod one_off;
+mod ports;
 mod preflight;
 mod project;
 mod report;

@@ -1,13 +1,13 @@
 //! Looks at the machine: gathers what planning must know, and changes nothing.
 
-use super::instance::{Instance, all_instances};
+use super::instance::Instance;
 use super::leads::leads;
 use super::project::{LoadedProject, project_files};
 use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Digest, Fault, Name, Outcome, bounds, text_of};
-use crate::monitor::State;
+use crate::monitor::{self, State};
 use crate::network;
-use crate::plan::{Down, Observed, Seen, TakenPort};
+use crate::plan::{Down, Observed, Seen};
 use crate::runtime::seccomp::Profile;
 use crate::spec::{ConfigSource, Places, Project};
 use crate::sys::{ProjectFiles, Unread};
@@ -63,35 +63,21 @@ fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
     let mut record = instance.record();
     record.volumes = volume::existing(&instance.home, &instance.id)?;
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
-    let others: Vec<_> = all_instances(&instance.home).into_iter().filter(|(other, _)| other.id != instance.id).collect();
     let wants_networks =
         project.containers.values().any(|container| container.namespaces.network == crate::spec::NetworkMode::Own);
     let observed = Observed {
         instance: instance.id.clone(),
         tag: instance.home.tag(),
         containers,
-        bridges: if wants_networks { network::bridges(instance.link_group()).into_iter().collect() } else { BTreeSet::new() },
+        bridges: if wants_networks { network::bridges(instance.link_group())?.into_iter().collect() } else { BTreeSet::new() },
         routes: if wants_networks { network::routes()? } else { Vec::new() },
-        subnets: others.iter().flat_map(|(_, record)| record.networks.values()).map(|network| network.subnet).collect(),
-        ports: others
-            .iter()
-            .flat_map(|(other, record)| {
-                let ports = record.containers.values().flat_map(|container| &container.ports);
-                ports.map(|port| TakenPort {
-                    address: port.address,
-                    port: port.port,
-                    protocol: port.protocol,
-                    project: record.project.clone(),
-                    folder: other.folder.display().to_string(),
-                })
-            })
-            .collect(),
+        taken: network::taken(&instance.home, &instance.id)?,
         settings: network::HOST_SETTINGS
             .iter()
             .filter(|setting| !setting.holds())
             .map(|setting| (setting.name.to_owned(), setting.value.to_owned()))
             .collect(),
-        firewall: wants_networks && super::firewall::is_current(&instance.home),
+        firewall: wants_networks && monitor::is_current(&instance.home),
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
         profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
         env_files,

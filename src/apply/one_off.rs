@@ -8,11 +8,11 @@ use super::observe::{Observation, observe};
 use super::project::{LoadedProject, read_and_keep_lock};
 use super::report::{Reporter, UpOptions};
 use super::resolve::trusted;
-use super::{down, firewall, preflight};
+use super::{down, preflight};
 use crate::build::StoreFacts;
 use crate::model::{Fault, Name, Outcome, nearest};
-use crate::monitor::{Folder, MonitorSpec, State, Status, boot, now_ms};
-use crate::network;
+use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
+use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, Mark, Planned};
 use crate::runtime::{self, NetSpec, Running};
 use crate::spec::{Container, Project};
@@ -91,7 +91,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
         // While it was built, a link may have been made to lead elsewhere.
         consent::require(instance, &marks(loaded, name, &planned, &full)?, options, reporter)?;
     }
-    let (planned, observation) = planned;
+    let (mut planned, mut observation) = planned;
     let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
     let mut lease = Lease::open(&store)?;
     if let Some(image) = &one.image {
@@ -99,8 +99,18 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     }
     preflight::check(&one, &loaded.places, &instance.folder, runtime::host())?;
     let _queue = instance.lock()?;
+    // Nobody takes a subnet between the look and the record.
+    let ledger = network::lock_ledger(&instance.home)?;
+    let taken = network::taken(&instance.home, &instance.id)?;
+    if taken != observation.observed.taken {
+        (planned, observation) = plan_with(loaded, &project, &store)?;
+        one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
+    }
     connect(instance, &planned, &mut one)?;
-    let maker = Maker { instance, store: &store, all: &planned.desired, images: &planned.built, observation: &observation };
+    let starting = BTreeSet::new();
+    let (all, images) = (&planned.desired, &planned.built);
+    drop(ledger);
+    let maker = Maker { instance, store: &store, all, images, observation: &observation, starting: &starting };
     let folder = instance.container(&full);
     let spec = prepare(&maker, &one, 1, &folder)?;
     folder.write_spec(&spec)?;
@@ -212,12 +222,13 @@ fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome
         instance.save(&record)?;
     }
     let wanted = one.networks.iter().map(|attached| (attached.network.clone(), attached.record.clone())).collect();
-    network::ensure_bridges(&bridges(instance, &wanted))?;
-    if !one.networks.is_empty() && (new || !firewall::is_current(&instance.home)) {
-        for setting in network::HOST_SETTINGS.iter().filter(|setting| !setting.holds()) {
-            setting.apply()?;
-        }
-        firewall::refresh(&instance.home)?;
+    if one.networks.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let forwarding = Forwarding::look()?;
+    network::ensure_bridges(&bridges(instance, &wanted), forwarding)?;
+    if new || forwarding == Forwarding::Off || !monitor::is_current(&instance.home) {
+        monitor::refresh(&instance.home)?;
+    }
+    if forwarding == Forwarding::Off { Forwarding::switch_on() } else { Ok(()) }
 }

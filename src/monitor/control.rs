@@ -40,6 +40,8 @@ pub enum Request {
     Wait,
     /// Asks for its output as it comes, and for its terminal if it has one.
     Attach,
+    /// Asks for the sockets that hold its published ports.
+    Ports,
     /// Runs a further process; descriptors for its standard streams come along unless it has a terminal.
     Exec {
         spec: ExecSpec,
@@ -135,6 +137,25 @@ pub fn hold(folder: &Folder) -> Outcome<Held> {
     match receive(&stream)?.0.error {
         Some(error) => Err(Fault::new(error)),
         None => Ok(Held(stream)),
+    }
+}
+
+/// The sockets that hold a running container's published ports; none of a monitor that does not know the request.
+///
+/// # Errors
+/// A container without a monitor.
+pub fn held_ports(folder: &Folder) -> Outcome<Vec<OwnedFd>> {
+    let stream = connect(folder)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).doing(|| "cannot reach the container's monitor".into())?;
+    send(&stream, &Request::Ports, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    let mut held = Vec::new();
+    loop {
+        let mut kind = [0];
+        let (length, fds) = sys::receive_with(&stream, &mut kind).doing(|| "the monitor does not answer".into())?;
+        held.extend(fds);
+        if (length, kind[0]) != (1, b'P') {
+            return Ok(held);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::model::{Context, Digest, Outcome, Size, Span};
 use crate::runtime::Spec;
 use crate::spec::{Health as HealthSpec, Log, Restart};
-use crate::store::{read_json, read_state};
+use crate::store::{Home, read_json, read_state};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ pub struct MonitorSpec {
     /// What it runs from.
     #[serde(default)]
     pub needs: Needs,
+    /// The installation, whose other parts are told when it begins, ends or pauses.
+    #[serde(default)]
+    pub home: Option<Home>,
 }
 
 /// What a container needs of the store while its monitor lives, whatever becomes of its project.

@@ -5,6 +5,7 @@ use super::events::{self, Event};
 use super::files::{Folder, Health, MonitorSpec, State, Status, boot_id, now_ms};
 use super::health::{Checker, Target};
 use super::log::{Capture, LogFiles, LogLimits};
+use super::published::Change;
 use crate::model::{Context, Fault, Outcome};
 use crate::network;
 use crate::runtime::{self, Cgroup, ExecSpec, Host, NetSpec, ProcessSpec, Running, StartError, Stdio};
@@ -24,6 +25,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(60);
 /// A container that lived this long starts its back-off anew.
 const SETTLED: Duration = Duration::from_secs(10);
+/// How long somebody who waits for an answer also waits until ports and names have followed.
+const FOLLOW: Duration = Duration::from_secs(5);
+/// When it is looked again whether the lock of ports and names is free.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(20);
 
 /// Starts a monitor for a prepared folder and waits until its container runs.
 ///
@@ -167,7 +172,7 @@ struct Monitor {
     host: Host,
     cgroup: Cgroup,
     contents: Vec<Vec<u8>>,
-    _ports: Vec<OwnedFd>,
+    ports: Vec<OwnedFd>,
     listener: UnixListener,
     log: LogFiles,
     status: Status,
@@ -193,6 +198,8 @@ struct Monitor {
     oom_before: u64,
     /// Keeps what the container runs from in the store.
     _lease: Option<Lease>,
+    /// A change that ports and names have not followed yet, and when to try again.
+    following: Option<(Change, Instant)>,
 }
 
 impl Monitor {
@@ -221,7 +228,7 @@ impl Monitor {
             host: host.clone(),
             cgroup,
             contents,
-            _ports: ports,
+            ports,
             listener,
             log,
             status,
@@ -243,6 +250,7 @@ impl Monitor {
             started: Instant::now(),
             oom_before: 0,
             _lease: lease,
+            following: None,
         };
         if let Err(error) = monitor.start() {
             monitor.status.state = State::Dead;
@@ -330,6 +338,28 @@ impl Monitor {
         events::add(&self.spec.events, &Event::now("container", action, name, attributes));
     }
 
+    /// Has published ports and names follow what was just told. What is in the way within `patience` is
+    /// tried again later: the container's output is never kept waiting for long.
+    fn follow(&mut self, patience: Duration) {
+        let on_network = matches!(&self.spec.spec.network, NetSpec::Own { interfaces } if !interfaces.is_empty());
+        let (Some(home), true) = (&self.spec.home, on_network) else { return };
+        let instance = self.folder.path().parent().and_then(|folder| folder.file_name()).unwrap_or_default();
+        match Change::of_container(home, &instance.to_string_lossy(), !self.ports.is_empty()) {
+            Ok(change) => self.following = Some((change, Instant::now())),
+            Err(fault) => return self.note(&format!("stead: names and published ports do not follow: {}", fault.chain())),
+        }
+        self.follow_on(patience);
+    }
+
+    fn follow_on(&mut self, patience: Duration) {
+        let Some((mut change, _)) = self.following.take() else { return };
+        match change.settle(Some(patience)) {
+            Ok(true) => {}
+            Ok(false) => self.following = Some((change, Instant::now() + FOLLOW_AGAIN)),
+            Err(fault) => self.note(&format!("stead: names and published ports do not follow: {}", fault.chain())),
+        }
+    }
+
     fn spawn(&self, words: &[String]) -> Result<i32, StartError> {
         let open = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
         let spec =
@@ -415,12 +445,16 @@ impl Monitor {
     fn next_due(&self) -> Option<Instant> {
         let checker = self.checker.as_ref().filter(|_| self.running.is_some() && !self.is_still()).map(Checker::due);
         let stopping = self.stopping.as_ref().filter(|stopping| !stopping.killed).map(|stopping| stopping.deadline);
-        [checker, stopping, self.restart_at].into_iter().flatten().min()
+        let following = self.following.as_ref().map(|(_, at)| *at);
+        [checker, stopping, self.restart_at, following].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         let still = self.is_still();
+        if self.following.as_ref().is_some_and(|(_, at)| now >= *at) {
+            self.follow_on(Duration::ZERO);
+        }
         if let (Some(checker), Some(running)) = (&mut self.checker, &self.running)
             && !still
         {
@@ -443,6 +477,8 @@ impl Monitor {
                 self.note(&format!("stead: cannot start again: {}", error.message));
                 self.status.error = Some(error.message);
                 self.ended(error.status);
+            } else {
+                self.follow(Duration::ZERO);
             }
         }
     }
@@ -485,6 +521,7 @@ impl Monitor {
             }
             self.status.state = if frozen { State::Paused } else { State::Running };
             self.tell();
+            self.follow(FOLLOW);
             self.event(if frozen { "pause" } else { "unpause" }, &[]);
         }
         Ok(())
@@ -653,6 +690,9 @@ impl Monitor {
             self.status.state = State::Exited;
         }
         self.tell();
+        if again {
+            self.follow(Duration::ZERO);
+        }
         // Whoever is attached finds the exit status told when the stream ends.
         self.attached.clear();
     }
@@ -690,6 +730,12 @@ impl Monitor {
         match serde_json::from_slice::<Request>(&buffer[..used]) {
             Err(error) => {
                 refuse(format!("this container's monitor does not know that request ({error}); `stead up` replaces it"), None)
+            }
+            Ok(Request::Ports) => {
+                let fds: Vec<RawFd> = self.ports.iter().map(AsRawFd::as_raw_fd).collect();
+                let sent = fds.chunks(32).try_for_each(|some| sys::send_with(&client, b"P", some).map(drop));
+                // Whoever asked is gone, if it cannot be sent.
+                let _ = sent.and_then(|()| sys::send_with(&client, b".", &[]).map(drop));
             }
             Ok(Request::Wait) if self.running.is_none() => {
                 let exit = self.status.exit_code;
@@ -767,6 +813,8 @@ impl Monitor {
         let gone = self.cgroup.destroy();
         let _ = std::fs::remove_file(self.folder.join("control"));
         self.tell();
+        // The sockets go with this process: what led here must be gone before.
+        self.follow(FOLLOW);
         for client in &self.waiting_for_end {
             let _ = control::send(client, &Reply { done: true, exit: self.status.exit_code, ..Reply::default() }, &[]);
         }

@@ -10,9 +10,11 @@ mod files;
 mod health;
 mod life;
 mod log;
+mod published;
 
-pub use control::{Attached, Held, Request, attach, call, hold, session};
+pub use control::{Attached, Held, Request, attach, call, held_ports, hold, session};
 pub use events::{Event, Events, add as add_event};
 pub use files::{Folder, Health, MonitorSpec, Needs, State, Status, boot_id as boot, note_failure, now_ms};
 pub use life::{launch, main};
 pub use log::{Line, Tail, last_lines};
+pub use published::{HostLine, is_current, is_there, keep_names, refresh, refresh_names, sweep_builds, table_name};

@@ -4,6 +4,7 @@
 //! become identifiers: chains and sets are numbered. Wire format: include/uapi/linux/netfilter/
 //! nf_tables.h; the rules are those that `nft list ruleset` shows.
 
+use super::BRIDGES;
 use crate::model::{Context, Fault, Outcome, Subnet};
 use crate::spec::Protocol;
 use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, Family, Netlink};
@@ -40,6 +41,18 @@ pub struct Endpoint {
 pub struct Table {
     pub networks: Vec<NetworkRule>,
     pub ports: Vec<PortRule>,
+    pub strangers: Strangers,
+}
+
+/// What becomes of packets between interfaces that are none of ours.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Strangers {
+    /// The host forwarded before we came.
+    #[default]
+    AsBefore,
+    /// It forwards because of us only: they stay dropped, but for frames that these bridges pass within
+    /// themselves and br_netfilter shows to the forward hook.
+    Dropped { bridges: Vec<String> },
 }
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -140,6 +153,11 @@ impl Rule<'_> {
 
     fn not_oif(&mut self, name: &str) -> &mut Self {
         self.meta(7, REGISTER).compare(false, &interface(name))
+    }
+
+    /// The incoming (6) or outgoing (7) interface is a bridge of some installation.
+    fn any_of_ours(&mut self, key: u32) -> &mut Self {
+        self.meta(key, REGISTER).compare(true, BRIDGES.as_bytes())
     }
 
     fn iif_in(&mut self, set: &str) -> &mut Self {
@@ -334,6 +352,21 @@ impl Writer<'_> {
         }
     }
 
+    /// Keeps the host from being a router for others.
+    fn strangers(&mut self, strangers: &Strangers) {
+        let Strangers::Dropped { bridges } = strangers else { return };
+        self.chain("strangers", Some(("filter", FORWARD, -1)));
+        self.rule("strangers", |rule| rule.any_of_ours(6).verdict(ACCEPT, None));
+        self.rule("strangers", |rule| rule.any_of_ours(7).verdict(ACCEPT, None));
+        // Bridges that are not ours, and whose networks containers are on.
+        self.rule("strangers", |rule| rule.iif_in("bridges").verdict(ACCEPT, None));
+        self.rule("strangers", |rule| rule.oif_in("bridges").verdict(ACCEPT, None));
+        for bridge in bridges {
+            self.rule("strangers", |rule| rule.iif(bridge).oif(bridge).verdict(ACCEPT, None));
+        }
+        self.rule("strangers", |rule| rule.verdict(DROP, None));
+    }
+
     fn ports(&mut self, ports: &[PortRule]) {
         let (mut exact, mut any) = (Vec::new(), Vec::new());
         for (index, port) in ports.iter().enumerate().filter(|(_, port)| !port.endpoints.is_empty()) {
@@ -409,6 +442,7 @@ pub fn replace_table(name: &str, table: &Table) -> Outcome<u32> {
     writer.table(DELTABLE, 0);
     writer.table(NEWTABLE, CREATE);
     writer.networks(&table.networks);
+    writer.strangers(&table.strangers);
     writer.ports(&table.ports);
     marker(&mut writer.batch, 0x11);
     let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;

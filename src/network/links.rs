@@ -1,8 +1,11 @@
 //! Links, addresses and routes, by route netlink (rtnetlink(7)).
 
+use super::BRIDGES;
+use super::forwarding::{Forwarding, MARK};
+use super::quiet::{self, Loopback};
 use crate::model::{Context, Fault, Outcome, Subnet};
 use crate::runtime::Interface;
-use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Family, Netlink};
+use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Family, Netlink, attributes};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -22,6 +25,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_PID: u16 = 19;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
@@ -63,21 +67,68 @@ fn index_of(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
 
-/// Names of all links that are in a group.
-pub fn bridges(group: u32) -> Vec<String> {
-    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    entries
-        .filter(|entry| fs::read_to_string(entry.path().join("netdev_group")).is_ok_and(|text| text.trim() == group.to_string()))
-        .filter(|entry| entry.path().join("bridge").is_dir())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
+/// A link of this network namespace. (What /sys shows is that of whoever mounted it.)
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub alias: String,
+    pub group: u32,
+    pub bridge: bool,
 }
 
-/// Makes the bridges that are missing, all in one batch, and lets published ports of loopback reach them.
+/// All links.
+///
+/// # Errors
+/// Those of netlink.
+pub fn links(socket: &Netlink) -> io::Result<Vec<Link>> {
+    let mut batch = Batch::default();
+    batch.begin(GETLINK, DUMP, &link_header(0, false));
+    let messages = socket.send(&batch)?;
+    let links = messages.iter().filter(|message| message.kind == NEWLINK && message.body.len() >= 16);
+    Ok(links
+        .filter_map(|message| {
+            let parts = message.attributes(16);
+            let part = |kind: u16| parts.iter().find(|(found, _)| *found == kind).map_or(&[][..], |(_, value)| *value);
+            let text = |value: &[u8]| String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned();
+            let kind = attributes(part(IFLA_LINKINFO)).into_iter().find(|(kind, _)| *kind == INFO_KIND);
+            Some(Link {
+                index: u32::from_ne_bytes(message.body[4..8].try_into().ok()?),
+                name: text(part(IFLA_IFNAME)),
+                alias: text(part(IFLA_IFALIAS)),
+                group: part(IFLA_GROUP).try_into().map_or(0, u32::from_ne_bytes),
+                bridge: kind.is_some_and(|(_, value)| text(value) == "bridge"),
+            })
+        })
+        .collect())
+}
+
+/// Names of all bridges that are in a group.
+///
+/// # Errors
+/// Those of netlink.
+pub fn bridges(group: u32) -> Outcome<Vec<String>> {
+    let links = Netlink::open(Family::Route).and_then(|socket| links(&socket)).doing(|| "cannot read the links".into())?;
+    Ok(links.into_iter().filter(|link| link.bridge && link.group == group).map(|link| link.name).collect())
+}
+
+/// Writes a link's alias.
+///
+/// # Errors
+/// Those of netlink.
+pub fn set_alias(socket: &Netlink, index: u32, alias: &str) -> io::Result<()> {
+    let mut batch = Batch::default();
+    batch.begin(NEWLINK, ACK, &[&[0; 4][..], &index.to_ne_bytes(), &[0; 8]].concat());
+    batch.attribute(IFLA_IFALIAS, alias.as_bytes());
+    socket.send(&batch).map(drop)
+}
+
+/// Makes the bridges that are missing, in one batch; each is quiet before it is up.
+///
+/// `forwarding` is how things stood before any bridge was taken away or made.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn ensure_bridges(wanted: &[BridgeSpec]) -> Outcome<()> {
+pub fn ensure_bridges(wanted: &[BridgeSpec], forwarding: Forwarding) -> Outcome<()> {
     if wanted.is_empty() {
         return Ok(());
     }
@@ -85,7 +136,7 @@ pub fn ensure_bridges(wanted: &[BridgeSpec]) -> Outcome<()> {
     let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
     for bridge in &missing {
-        batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, true));
+        batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
         batch.text(IFLA_IFNAME, &bridge.name);
         batch.number(IFLA_MTU, bridge.mtu);
         batch.number(IFLA_GROUP, bridge.group);
@@ -102,19 +153,33 @@ pub fn ensure_bridges(wanted: &[BridgeSpec]) -> Outcome<()> {
             Fault::caused("cannot make a bridge", error).hint("networks need CAP_NET_ADMIN and the kernel's bridge module")
         );
     }
-    // All of them: a bridge may be there without its address, from an `up` that was killed in between.
+    // All of them: a bridge may be there half made, from an `up` that was killed in between.
     let mut batch = Batch::default();
     for bridge in wanted {
         let index = index_of(&bridge.name).doing(|| format!("the bridge {} is not there", bridge.name))?;
+        quiet::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
+        batch.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
+        if forwarding.marks() {
+            batch.attribute(IFLA_IFALIAS, MARK.as_bytes());
+        }
         address(&mut batch, index, bridge.gateway, bridge.prefix);
-        let setting = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.name);
-        fs::write(&setting, "1").doing(|| format!("cannot write {setting}"))?;
     }
     let (_, failures) = socket.exchange(&batch).doing(|| "cannot give bridges their addresses".into())?;
     match failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::EEXIST)) {
         Some((_, error)) => Err(Fault::caused("cannot give a bridge its address", error)),
         None => Ok(()),
     }
+}
+
+/// Opens bridges for published ports of loopback, and closes the others.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn open_loopback(bridges: &[(String, Loopback)]) -> Outcome<()> {
+    for (bridge, wanted) in bridges {
+        quiet::set_loopback(bridge, *wanted).doing(|| format!("cannot publish ports of the bridge {bridge} on loopback"))?;
+    }
+    Ok(())
 }
 
 /// Deletes all links of a group at once: one by one each costs the kernel a grace period.
@@ -162,7 +227,7 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
     for interface in interfaces {
         let master = index_of(&interface.bridge)
             .map_err(|_| io::Error::other(format!("the bridge {} is not there; `stead up` makes it", interface.bridge)))?;
-        batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, true));
+        batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
         batch.text(IFLA_IFNAME, &interface.host);
         batch.number(IFLA_MTU, interface.mtu);
         batch.number(IFLA_MASTER, master);
@@ -171,7 +236,7 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
             batch.text(INFO_KIND, "veth");
             batch.nested(INFO_DATA, |batch| {
                 batch.nested(VETH_PEER, |batch| {
-                    // Not up yet: a peer cannot be opened before the pair is whole (veth_open, ENOTCONN).
+                    // Neither end is up yet: the host's would have an IPv6 address at once.
                     batch.raw(&link_header(0, false));
                     batch.text(IFLA_IFNAME, &interface.name);
                     // The hardware address follows from the IP: neighbours that remember it find the
@@ -202,6 +267,7 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
             return Err(io::Error::new(error.kind(), format!("cannot connect the container to its network: {error}")));
         }
     }
+    open_ends(&socket, interfaces)?;
     let own = fs::File::open("/proc/self/ns/net")?;
     let namespace = nix::sched::CloneFlags::CLONE_NEWNET;
     crate::sys::enter_namespace(process, namespace)?;
@@ -210,8 +276,35 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
     inside
 }
 
+/// Opens the host's ends: each is quiet and filtered before it is up.
+fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
+    if interfaces.is_empty() {
+        return Ok(());
+    }
+    let wrong = |error: io::Error| {
+        let advice = "networks need the kernel's BPF (CONFIG_BPF_SYSCALL) and its modules sch_ingress and cls_bpf";
+        io::Error::new(error.kind(), format!("cannot filter what the container sends: {error}; {advice}"))
+    };
+    let program = crate::sys::load_pair_filter().map_err(wrong)?;
+    let (mut filters, mut up) = (Batch::default(), Batch::default());
+    for interface in interfaces {
+        quiet::quieten(&interface.host)?;
+        let index = index_of(&interface.host)?;
+        // What travels on the bridges of others is their business.
+        if interface.bridge.starts_with(BRIDGES) {
+            quiet::filter(&mut filters, index, &program);
+        }
+        up.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
+    }
+    if !filters.is_empty() {
+        socket.send(&filters).map_err(wrong)?;
+    }
+    socket.send(&up).map(drop)
+}
+
 /// Loopback, addresses and the way out, from inside the namespace.
 fn configure(interfaces: &[Interface]) -> io::Result<()> {
+    quiet::without_ipv6()?;
     let socket = Netlink::open(Family::Route)?;
     let mut batch = Batch::default();
     batch.begin(NEWLINK, ACK, &link_header(1, true));
@@ -243,7 +336,7 @@ pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
     let mut batch = Batch::default();
     batch.begin(GETROUTE, DUMP, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let messages = socket.send(&batch).doing(|| "cannot read the routes".into())?;
-    let names = link_names(&socket)?;
+    let names = links(&socket).doing(|| "cannot read the links".into())?;
     let mut found = BTreeSet::new();
     for message in messages.iter().filter(|message| message.kind == NEWROUTE && message.body.len() >= 12) {
         let (prefix, table) = (message.body[1], message.body[4]);
@@ -257,25 +350,10 @@ pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
             && let Ok(octets) = <[u8; 4]>::try_from(destination.1)
         {
             let link = number(4)
-                .and_then(|index| names.iter().find(|(known, _)| *known == index))
-                .map_or_else(String::new, |(_, name)| name.clone());
+                .and_then(|index| names.iter().find(|link| link.index == index))
+                .map_or_else(String::new, |link| link.name.clone());
             found.insert((Subnet::new(octets.into(), prefix), link));
         }
     }
     Ok(found.into_iter().collect())
-}
-
-fn link_names(socket: &Netlink) -> Outcome<Vec<(u32, String)>> {
-    let mut batch = Batch::default();
-    batch.begin(GETLINK, DUMP, &link_header(0, false));
-    let messages = socket.send(&batch).doing(|| "cannot read the links".into())?;
-    let links = messages.iter().filter(|message| message.kind == NEWLINK && message.body.len() >= 16);
-    Ok(links
-        .filter_map(|message| {
-            let index = u32::from_ne_bytes(message.body[4..8].try_into().ok()?);
-            let attributes = message.attributes(16);
-            let name = attributes.iter().find(|(kind, _)| *kind == IFLA_IFNAME)?.1;
-            Some((index, String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned()))
-        })
-        .collect())
 }

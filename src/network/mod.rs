@@ -1,17 +1,32 @@
 //! Networks: bridges, veth pairs, addresses, routes, the firewall table, published ports.
 //!
-//! Owns what the kernel is told. Which addresses and names are used is planned upstairs.
+//! Owns what the kernel is told, and the ledger of what the installation has taken. Which addresses and
+//! names are used is planned upstairs.
 
+mod conntrack;
 mod firewall;
 mod foreign;
+mod forwarding;
+mod ledger;
 mod links;
+mod owner;
+mod quiet;
+mod resolver;
 
-pub use firewall::{Endpoint, NetworkRule, PortRule, Table, generation, remove_table, replace_table};
+pub use conntrack::forget;
+pub use firewall::{Endpoint, NetworkRule, PortRule, Strangers, Table, generation, remove_table, replace_table};
 pub use foreign::{Blockers, blockers};
-pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, routes};
+pub use forwarding::{Forwarding, seen_bridges};
+pub use ledger::{BuildNetwork, Known, Reservation, build_networks, known, lock_ledger, taken};
+pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, open_loopback, routes};
+pub use owner::{borrow_sockets, port_owner};
+pub use quiet::Loopback;
+pub use resolver::{Servers, resolver};
 
-use crate::model::{Context, Outcome};
 use std::fs;
+
+/// How the names of all our bridges begin, whatever the installation.
+pub const BRIDGES: &str = "br-st";
 
 /// A setting of the host that a project's networks need.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,18 +41,6 @@ pub const HOST_SETTINGS: [HostSetting; 1] = [HostSetting { name: "net.ipv4.ip_fo
 impl HostSetting {
     /// Whether the host has it already.
     pub fn holds(&self) -> bool {
-        fs::read_to_string(self.path()).is_ok_and(|value| value.trim() == self.value)
-    }
-
-    fn path(&self) -> String {
-        format!("/proc/sys/{}", self.name.replace('.', "/"))
-    }
-
-    /// Sets it.
-    ///
-    /// # Errors
-    /// Those of writing below /proc/sys.
-    pub fn apply(&self) -> Outcome<()> {
-        fs::write(self.path(), self.value).doing(|| format!("cannot set {}={}", self.name, self.value))
+        fs::read_to_string(format!("/proc/sys/{}", self.name.replace('.', "/"))).is_ok_and(|value| value.trim() == self.value)
     }
 }

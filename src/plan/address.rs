@@ -95,7 +95,7 @@ fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, places: &Places, obser
         ))
         .hint("give the network another `subnet=`, or none: then a free one is planned"));
     }
-    if let Some(other) = observed.subnets.iter().find(|other| other.overlaps(&subnet)) {
+    if let Some(other) = observed.taken.subnets.iter().find(|other| other.overlaps(&subnet)) {
         return Err(Fault::new(format!(
             "{at}the subnet {subnet} of network \"{name}\" overlaps {other}, which another project has"
         ))
@@ -108,17 +108,20 @@ fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, places: &Places, obser
 fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Name, NetworkRecord>) -> Outcome<Subnet> {
     let free = |subnet: &Subnet| {
         !observed.routes.iter().any(|(route, link)| link != bridge && route.overlaps(subnet))
-            && !observed.subnets.iter().any(|other| other.overlaps(subnet))
+            && !observed.taken.subnets.iter().any(|other| other.overlaps(subnet))
             && !planned.values().any(|other| other.subnet.overlaps(subnet))
     };
     if let Some(record) = observed.record.networks.get(name).filter(|record| free(&record.subnet) && record.bridge == bridge) {
         return Ok(record.subnet);
     }
-    let start = u32::try_from(Digest::of(format!("{}/{name}", observed.instance)).number() % u64::from(POOL.count)).unwrap_or(0);
-    (0..POOL.count)
-        .map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + (((start + offset) % POOL.count) << 8)), 24))
-        .find(free)
+    free_subnet(&format!("{}/{name}", observed.instance), free)
         .ok_or_else(|| Fault::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
+}
+
+/// The first free subnet of the pool, after the place that belongs to an identity.
+pub fn free_subnet(identity: &str, free: impl Fn(&Subnet) -> bool) -> Option<Subnet> {
+    let start = u32::try_from(Digest::of(identity).number() % u64::from(POOL.count)).unwrap_or(0);
+    (0..POOL.count).map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + (((start + offset) % POOL.count) << 8)), 24)).find(free)
 }
 
 /// The addresses of all replicas on a network: fixed ones, those on record, then the lowest free.
@@ -133,6 +136,8 @@ pub fn assign(
     places: &Places,
 ) -> Outcome<BTreeMap<String, Ipv4Addr>> {
     let mut taken: BTreeSet<Ipv4Addr> = [record.gateway, record.subnet.host(0)].into();
+    // A bridge that is not ours may have containers of other instances on it.
+    taken.extend(observed.taken.outside.iter().filter(|(bridge, _)| *bridge == record.bridge).map(|(_, address)| *address));
     let mut given = BTreeMap::new();
     for (container, address) in wishes {
         let Some(address) = address else { continue };

@@ -2,7 +2,7 @@
 
 use super::address::{assign, attachments, instance_loopback};
 use super::images::Image;
-use super::observed::{NetworkRecord, Observed};
+use super::observed::{NetworkRecord, Observed, Seen};
 use crate::model::{Digest, Fault, Name, Outcome};
 use crate::spec::{Container, EnvFile, Places, Project, Protocol};
 use serde::{Deserialize, Serialize};
@@ -124,7 +124,7 @@ fn ports(name: &Name, container: &Container, project: &Project, places: &Places,
         let taken = |address: Ipv4Addr| {
             (0..=span).find_map(|offset| {
                 let port = publish.host.0 + offset;
-                observed.ports.iter().find(|taken| {
+                observed.taken.ports.iter().find(|taken| {
                     taken.port == port
                         && taken.protocol == publish.protocol
                         && (taken.address == address || taken.address.is_unspecified() || address.is_unspecified())
@@ -132,8 +132,20 @@ fn ports(name: &Name, container: &Container, project: &Project, places: &Places,
             })
         };
         let mut address = publish.address;
+        let own = instance_loopback(&observed.instance);
+        // What it moved to before stays its own while it runs, even if the first choice has become free.
+        let moved = |replica: u32| {
+            let full = format!("{name}-{replica}");
+            let runs = observed.containers.get(&full) == Some(&Seen::Running);
+            runs && observed.record.containers.get(&full).is_some_and(|known| {
+                let mut same = known.ports.iter().filter(|port| port.protocol == publish.protocol);
+                same.any(|port| port.port == publish.host.0 && port.address == own)
+            })
+        };
+        if address == Ipv4Addr::LOCALHOST && (1..=container.replicas).any(moved) && taken(own).is_none() {
+            address = own;
+        }
         if let Some(other) = taken(address) {
-            let own = instance_loopback(&observed.instance);
             if other.project == project.name.as_str() && address == Ipv4Addr::LOCALHOST && taken(own).is_none() {
                 address = own;
             } else {

@@ -12,7 +12,7 @@ mod mark;
 mod observed;
 mod trust;
 
-pub use address::{gateway, instance_loopback};
+pub use address::{free_subnet, gateway, instance_loopback};
 pub use cause::Cause;
 pub use change::{Change, Kind, Plan, Planned, Symbol, plan, step_cause};
 pub use desired::{Attached, Desired, Port};
@@ -22,7 +22,7 @@ pub use images::{
 };
 pub use mark::{Grade, Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Seen, StepRecord,
+    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Seen, StepRecord, Taken,
     TakenPort, TreeEntry, TreeKind,
 };
 pub use trust::{all_marks, of_container, of_image, of_repository};

@@ -221,8 +221,17 @@ pub enum Down {
     Lost,
 }
 
+/// What others of this installation have taken, or are about to take.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    pub ports: Vec<TakenPort>,
+    pub subnets: Vec<Subnet>,
+    /// Addresses on bridges that are not ours, by bridge.
+    pub outside: Vec<(String, Ipv4Addr)>,
+}
+
 /// A port of the host that another instance has.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct TakenPort {
     pub address: Ipv4Addr,
     pub port: u16,
@@ -245,9 +254,8 @@ pub struct Observed {
     pub bridges: BTreeSet<String>,
     /// Subnets that the host routes, and through which link.
     pub routes: Vec<(Subnet, String)>,
-    /// Subnets that other instances have on record.
-    pub subnets: Vec<Subnet>,
-    pub ports: Vec<TakenPort>,
+    /// What other instances have, or are about to have.
+    pub taken: Taken,
     /// Settings of the host that networks need and that it has not.
     pub settings: Vec<(String, String)>,
     /// Whether the firewall table is as it was left.

@@ -424,11 +424,11 @@ fn a_port_of_a_sister_instance_moves_to_own_loopback_and_a_strangers_is_refused(
         project: project.into(),
         folder: "/other".into(),
     };
-    host.observed.ports = vec![taken("shop")];
+    host.observed.taken.ports = vec![taken("shop")];
     let address = host.planned().desired["web-1"].ports[0].address;
     assert_eq!(address, instance_loopback("c0ffee00"));
     assert!(address.is_loopback() && address.octets()[1] >= 64);
-    host.observed.ports = vec![taken("blog")];
+    host.observed.taken.ports = vec![taken("blog")];
     assert!(host.fails().contains("taken by the project \"blog\""));
 }
 

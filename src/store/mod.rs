@@ -14,14 +14,14 @@ pub use lease::Lease;
 
 use crate::model::{Context, Digest, Fault, LayerInfo, Outcome};
 use crate::sys;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where everything that stead keeps lives.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Home {
     /// Objects: safe to delete, costly to make again.
     pub store: PathBuf,

@@ -24,7 +24,10 @@ const DONE: u16 = 3;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
     Route,
+    /// Transactions of nftables: one failure ends them.
     Netfilter,
+    /// Connection tracking: the same protocol, where each message stands for itself.
+    Conntrack,
 }
 
 /// A run of messages that is sent in one go.
@@ -161,7 +164,7 @@ impl Netlink {
     pub fn open(family: Family) -> io::Result<Self> {
         let protocol = match family {
             Family::Route => SockProtocol::NetlinkRoute,
-            Family::Netfilter => SockProtocol::NetlinkNetFilter,
+            Family::Netfilter | Family::Conntrack => SockProtocol::NetlinkNetFilter,
         };
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         // A transaction's answers must fit: one acknowledgement a message.

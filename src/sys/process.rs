@@ -276,6 +276,18 @@ pub fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A duplicate of another process's descriptor.
+///
+/// # Errors
+/// Those of `pidfd_open(2)` and `pidfd_getfd(2)`.
+pub fn borrow_descriptor(pid: i32, number: RawFd) -> io::Result<OwnedFd> {
+    let process = open_process(pid)?;
+    // SAFETY: plain numbers, and a descriptor that is open for the whole call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })?;
+    // SAFETY: pidfd_getfd returned this descriptor and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
 /// Promises that no program executed from here gains privileges.
 ///
 /// # Errors

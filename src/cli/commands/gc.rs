@@ -24,6 +24,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let store = Store::at(&context.options.home.store);
     store.prepare()?;
     let caches = Size::parse(&arguments.caches).map_err(|why| Fault::new(format!("--caches: {why}")).exit(2))?;
+    if !arguments.dry_run {
+        crate::monitor::sweep_builds(&context.options.home)?;
+    }
     let done = store.collect(arguments.dry_run, caches)?;
     if arguments.json {
         context.ui.json(&done);

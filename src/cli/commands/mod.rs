@@ -124,6 +124,11 @@ impl Command {
         }
     }
 
+    /// Whether it only says what it would do.
+    fn is_dry(&self) -> bool {
+        matches!(self, Self::Up(arguments) if arguments.is_dry())
+    }
+
     /// Runs the command; its exit code comes back.
     pub fn run(self, context: &Context) -> Outcome<u8> {
         match self {

@@ -1,0 +1,160 @@
+//! Flows that the kernel remembers (ctnetlink; include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+//!
+//! A datagram of a flow that is known goes where the flow's first one went, whatever the firewall says by
+//! then. So when a UDP port is published, moved or withdrawn, its flows that lead elsewhere are forgotten.
+
+use super::{Endpoint, PortRule};
+use crate::model::{Context, Fault, Outcome};
+use crate::spec::Protocol;
+use crate::sys::netlink::{ACK, Batch, DUMP, Family, Netlink, attributes};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+const SUBSYSTEM: u16 = 1 << 8;
+const NEW: u16 = SUBSYSTEM;
+const GET: u16 = SUBSYSTEM | 1;
+const DELETE: u16 = SUBSYSTEM | 2;
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const ID: u16 = 12;
+const ADDRESSES: u16 = 1;
+const PORTS: u16 = 2;
+const UDP: u8 = 17;
+/// A nfgenmsg header for IPv4.
+const HEADER: [u8; 4] = [2, 0, 0, 0];
+
+/// One direction of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Side {
+    source: (Ipv4Addr, u16),
+    destination: (Ipv4Addr, u16),
+    protocol: u8,
+}
+
+impl Side {
+    fn parse(tuple: &[u8]) -> Option<Self> {
+        let parts = attributes(tuple);
+        let part = |kind: u16| parts.iter().find(|(found, _)| *found == kind).map(|(_, value)| attributes(value));
+        let (addresses, ports) = (part(ADDRESSES)?, part(PORTS)?);
+        let address = |kind: u16| {
+            let value = addresses.iter().find(|(found, _)| *found == kind)?.1;
+            Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))
+        };
+        let port = |kind: u16| {
+            let value = ports.iter().find(|(found, _)| *found == kind)?.1;
+            Some(u16::from_be_bytes(value.try_into().ok()?))
+        };
+        let protocol = *ports.iter().find(|(kind, _)| *kind == 1)?.1.first()?;
+        Some(Self { source: (address(1)?, port(2)?), destination: (address(2)?, port(3)?), protocol })
+    }
+}
+
+/// Forgets UDP flows to ports whose rules changed, but those that lead where the new rules lead.
+///
+/// # Errors
+/// What the kernel refuses. One without connection tracking has nothing to forget.
+pub fn forget(old: &[PortRule], new: &[PortRule]) -> Outcome<()> {
+    let udp = |rules: &[PortRule]| -> Vec<PortRule> {
+        rules.iter().filter(|rule| rule.protocol == Protocol::Udp && !rule.endpoints.is_empty()).cloned().collect()
+    };
+    let (old, new) = (udp(old), udp(new));
+    let changed: Vec<&PortRule> =
+        old.iter().filter(|rule| !new.contains(rule)).chain(new.iter().filter(|rule| !old.contains(rule))).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let own = if changed.iter().any(|rule| rule.address.is_unspecified()) { own_addresses()? } else { BTreeSet::new() };
+    let socket = Netlink::open(Family::Conntrack).doing(|| "cannot open a netlink socket".into())?;
+    let mut batch = Batch::default();
+    batch.begin(GET, DUMP, &HEADER);
+    let (messages, failures) = socket.exchange(&batch).doing(|| "cannot read the flows".into())?;
+    match failures.into_iter().next() {
+        // No such subsystem: no connection tracking, or none that can be asked.
+        Some((_, error)) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(()),
+        Some((_, error)) => return Err(Fault::caused("cannot read the flows", error)),
+        None => {}
+    }
+    let mut removal = Batch::default();
+    for message in messages.iter().filter(|message| message.kind == NEW) {
+        let parts = message.attributes(4);
+        let part = |kind: u16| parts.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value);
+        let (Some(original), Some(reply)) = (part(ORIGINAL), part(REPLY)) else { continue };
+        let (Some(asked), Some(answered)) = (Side::parse(original), Side::parse(reply)) else { continue };
+        if asked.protocol == UDP && changed.iter().any(|rule| is_stale(rule, &asked, &answered, &old, &new, &own)) {
+            removal.begin(DELETE, ACK, &HEADER);
+            removal.nested(ORIGINAL, |batch| batch.raw(original));
+            if let Some(id) = part(ID) {
+                removal.attribute(ID, id);
+            }
+        }
+    }
+    if removal.is_empty() {
+        return Ok(());
+    }
+    let (_, failures) = socket.exchange(&removal).doing(|| "cannot forget flows".into())?;
+    // One that timed out in the meantime is forgotten, too.
+    match failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::ENOENT)) {
+        Some((_, error)) => Err(Fault::caused("cannot forget a flow", error)),
+        None => Ok(()),
+    }
+}
+
+/// Whether a flow belongs to a port's rule and leads where no rule leads any more.
+fn is_stale(
+    rule: &PortRule,
+    asked: &Side,
+    answered: &Side,
+    old: &[PortRule],
+    new: &[PortRule],
+    own: &BTreeSet<Ipv4Addr>,
+) -> bool {
+    let (address, port) = asked.destination;
+    let same = |other: &&PortRule| other.port == port && (other.address == address || other.address.is_unspecified());
+    let leads = |rules: &[PortRule]| {
+        let there = |endpoint: &Endpoint| (endpoint.address, endpoint.port) == answered.source;
+        rules.iter().filter(same).any(|rule| rule.endpoints.iter().any(there))
+    };
+    // A flow to another host's port of that number is none of ours.
+    let ours = rule.address == address || rule.address.is_unspecified() && (own.contains(&address) || address.is_loopback());
+    rule.port == port && (ours || leads(old)) && !leads(new)
+}
+
+fn own_addresses() -> Outcome<BTreeSet<Ipv4Addr>> {
+    let all = nix::ifaddrs::getifaddrs().doing(|| "cannot read this host's addresses".into())?;
+    Ok(all.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(address: [u8; 4], endpoints: &[[u8; 4]]) -> PortRule {
+        let endpoints = endpoints.iter().map(|address| Endpoint { address: (*address).into(), port: 53 }).collect();
+        PortRule { address: address.into(), port: 5300, protocol: Protocol::Udp, endpoints }
+    }
+
+    fn flow(to: [u8; 4], answers: ([u8; 4], u16)) -> (Side, Side) {
+        let client = (Ipv4Addr::LOCALHOST, 999);
+        let asked = Side { source: client, destination: (to.into(), 5300), protocol: UDP };
+        let answered = Side { source: (answers.0.into(), answers.1), destination: client, protocol: UDP };
+        (asked, answered)
+    }
+
+    #[test]
+    fn a_flow_stays_where_a_rule_still_leads_and_no_other() {
+        let (a, b) = ([10, 128, 0, 2], [10, 128, 0, 3]);
+        let host = [127, 0, 0, 1];
+        let own = BTreeSet::new();
+        let stale = |flow: &(Side, Side), old: &[PortRule], new: &[PortRule]| {
+            old.iter().chain(new).any(|rule| is_stale(rule, &flow.0, &flow.1, old, new, &own))
+        };
+        let (both, only) = ([rule(host, &[a, b])], [rule(host, &[b])]);
+        assert!(stale(&flow(host, (a, 53)), &both, &only), "a replica ended");
+        assert!(!stale(&flow(host, (b, 53)), &both, &only), "the other goes on");
+        assert!(stale(&flow(host, (host, 5300)), &[], &only), "published: what went to the host itself");
+        assert!(stale(&flow(host, (b, 53)), &only, &[]), "withdrawn");
+        let any = [rule([0; 4], &[a])];
+        assert!(!stale(&flow([192, 0, 2, 1], ([192, 0, 2, 1], 5300)), &any, &[]), "another host's port");
+        assert!(stale(&flow([192, 0, 2, 1], (a, 53)), &any, &[]), "it was led in");
+    }
+}

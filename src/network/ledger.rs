@@ -1,0 +1,232 @@
+//! What the installation has taken: ports, subnets, addresses on bridges of others.
+//!
+//! It is in the records of the instances, in what an `up` that is under way has reserved and not yet put on
+//! record, and in the networks of builds. Whoever takes something holds one lock from looking to writing, so
+//! that two at once never take the same. What only a process needs counts as long as that process holds its
+//! lock: a kill lets go of it.
+
+use crate::model::{Context, Fault, Name, Outcome, Subnet};
+use crate::plan::{NetworkRecord, Port, Taken, TakenPort};
+use crate::store::Home;
+use crate::sys::{self, Hold, Lock};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// An instance's record, as far as networks go.
+#[derive(Debug, Deserialize)]
+pub struct Known {
+    #[serde(skip)]
+    pub id: String,
+    pub project: String,
+    pub folder: String,
+    pub networks: BTreeMap<Name, NetworkRecord>,
+    pub containers: BTreeMap<String, KnownContainer>,
+}
+
+/// A container on record, as far as networks go.
+#[derive(Debug, Deserialize)]
+pub struct KnownContainer {
+    pub addresses: BTreeMap<Name, Ipv4Addr>,
+    pub ports: Vec<Port>,
+}
+
+/// What an `up` has planned and not yet put on record.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Reservation {
+    pub project: String,
+    pub folder: String,
+    pub ports: Vec<Port>,
+    pub subnets: Vec<Subnet>,
+    pub outside: Vec<(String, Ipv4Addr)>,
+}
+
+/// The network of a build that is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BuildNetwork {
+    pub bridge: String,
+    pub subnet: Subnet,
+}
+
+/// Waits until nobody else takes anything.
+///
+/// # Errors
+/// Those of making and locking the file.
+pub fn lock_ledger(home: &Home) -> Outcome<Lock> {
+    let path = home.state.join("ledger.lock");
+    fs::create_dir_all(&home.state).doing(|| format!("cannot make {}", home.state.display()))?;
+    Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))
+}
+
+/// A file of ours: absent is an answer, damaged and unreadable are errors.
+fn read<T: DeserializeOwned>(path: &Path) -> Outcome<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).doing(|| format!("cannot read {}", path.display())),
+    };
+    let damaged = |error| Fault::caused(format!("{} is damaged", path.display()), error);
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged).map_err(|fault| {
+        fault.hint("which ports and subnets are free cannot be told without it: put it back, or remove its folder when nothing of it runs")
+    })
+}
+
+/// The names in a folder that may not be there.
+fn names(folder: &Path) -> Outcome<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).doing(|| format!("cannot list {}", folder.display())),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        // Names of ours are plain text: others are nobody's.
+        found.extend(entry.doing(|| format!("cannot list {}", folder.display()))?.file_name().into_string().ok());
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The records of all instances of an installation.
+///
+/// # Errors
+/// One that is there and cannot be read.
+pub fn known(home: &Home) -> Outcome<Vec<Known>> {
+    let folder = home.state.join("instances");
+    let mut found = Vec::new();
+    for id in names(&folder)? {
+        if let Some(known) = read::<Known>(&folder.join(&id).join("record.json"))? {
+            found.push(Known { id, ..known });
+        }
+    }
+    Ok(found)
+}
+
+/// What everybody but one instance has taken.
+///
+/// # Errors
+/// Records that are there and cannot be read.
+pub fn taken(home: &Home, own: &str) -> Outcome<Taken> {
+    let mut taken = Taken::default();
+    for known in known(home)?.into_iter().filter(|known| known.id != own) {
+        taken.subnets.extend(known.networks.values().map(|network| network.subnet));
+        for container in known.containers.values() {
+            taken.ports.extend(container.ports.iter().map(|port| taken_port(port, &known.project, &known.folder)));
+            let outside = container.addresses.iter().filter_map(|(name, address)| {
+                let network = known.networks.get(name).filter(|network| network.external)?;
+                Some((network.bridge.clone(), *address))
+            });
+            taken.outside.extend(outside);
+        }
+    }
+    let instances = home.state.join("instances");
+    for id in names(&instances)?.into_iter().filter(|id| id != own) {
+        let folder = instances.join(&id);
+        // Only while its `up` lives: what that has done is on record.
+        if !Lock::is_held(&folder.join("lock")) {
+            continue;
+        }
+        if let Some(reserved) = read::<Reservation>(&folder.join("reserved.json"))? {
+            taken.ports.extend(reserved.ports.iter().map(|port| taken_port(port, &reserved.project, &reserved.folder)));
+            taken.subnets.extend(reserved.subnets);
+            taken.outside.extend(reserved.outside);
+        }
+    }
+    taken.subnets.extend(build_networks(home)?.into_iter().filter(|(_, live)| *live).map(|(network, _)| network.subnet));
+    taken.ports.sort();
+    taken.ports.dedup();
+    taken.subnets.sort();
+    taken.subnets.dedup();
+    taken.outside.sort();
+    taken.outside.dedup();
+    Ok(taken)
+}
+
+fn taken_port(port: &Port, project: &str, folder: &str) -> TakenPort {
+    TakenPort {
+        address: port.address,
+        port: port.port,
+        protocol: port.protocol,
+        project: project.to_owned(),
+        folder: folder.to_owned(),
+    }
+}
+
+impl Reservation {
+    fn path(home: &Home, instance: &str) -> PathBuf {
+        home.state.join("instances").join(instance).join("reserved.json")
+    }
+
+    /// Writes it, for as long as the instance's lock is held. The ledger is locked.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn keep(&self, home: &Home, instance: &str) -> Outcome<()> {
+        let path = Self::path(home, instance);
+        let bytes = serde_json::to_vec(self).doing(|| "cannot write a reservation".into())?;
+        sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Takes an instance's reservation away: what it was for is on record, or never came to be.
+    ///
+    /// # Errors
+    /// Those of removing the file, other than that it is not there.
+    pub fn end(home: &Home, instance: &str) -> Outcome<()> {
+        remove(&Self::path(home, instance))
+    }
+}
+
+fn remove(path: &Path) -> Outcome<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing(|| format!("cannot remove {}", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// The networks of builds, each with whether its build lives.
+///
+/// # Errors
+/// Those of reading.
+pub fn build_networks(home: &Home) -> Outcome<Vec<(BuildNetwork, bool)>> {
+    let folder = home.state.join("builds");
+    let mut found = Vec::new();
+    for name in names(&folder)? {
+        let Some(bridge) = name.strip_suffix(".json") else { continue };
+        if let Some(network) = read::<BuildNetwork>(&folder.join(&name))? {
+            found.push((network, Lock::is_held(&folder.join(format!("{bridge}.lock")))));
+        }
+    }
+    Ok(found)
+}
+
+impl BuildNetwork {
+    /// Writes it, for as long as the lock that comes back is held. The ledger is locked.
+    ///
+    /// # Errors
+    /// Those of writing and locking.
+    pub fn keep(&self, home: &Home) -> Outcome<Lock> {
+        let folder = home.state.join("builds");
+        fs::create_dir_all(&folder).doing(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join(format!("{}.lock", self.bridge));
+        let lock = Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
+        let path = folder.join(format!("{}.json", self.bridge));
+        let bytes = serde_json::to_vec(self).doing(|| "cannot write a build's network".into())?;
+        sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))?;
+        Ok(lock)
+    }
+
+    /// Takes its bridge and its record away.
+    ///
+    /// # Errors
+    /// What the kernel refuses; those of removing files.
+    pub fn end(&self, home: &Home) -> Outcome<()> {
+        super::delete_links(std::slice::from_ref(&self.bridge))?;
+        let folder = home.state.join("builds");
+        remove(&folder.join(format!("{}.json", self.bridge)))?;
+        remove(&folder.join(format!("{}.lock", self.bridge)))
+    }
+}

@@ -1,0 +1,105 @@
+//! What the host's ends of our links must not do: speak IPv6, believe or send redirects, hand packets for
+//! 127/8 to the host.
+//!
+//! Networks are IPv4 only. A bridge with IPv6 has a link-local address that nobody asked for, and the host
+//! believes router advertisements that a container sends (CVE-2020-13401). The settings are the first wall;
+//! a filter at the host's end of each pair is the second, which no flush of nftables takes away.
+
+use crate::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const NEWQDISC: u16 = 36;
+const NEWTFILTER: u16 = 44;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_FD: u16 = 6;
+const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_FLAGS: u16 = 8;
+const ACT_DIRECT: u32 = 1;
+/// Where classifiers without a queue hang (TC_H_CLSACT), and its side for what arrives.
+const CLSACT: u32 = 0xffff_fff1;
+const ARRIVING: u32 = 0xffff_fff2;
+
+/// Takes a link's IPv6 and its redirects away; to be called before the link is up.
+///
+/// # Errors
+/// Those of writing below /proc/sys. A kernel without IPv6 has no such settings.
+pub fn quieten(link: &str) -> io::Result<()> {
+    for name in ["disable_ipv6", "accept_redirects", "accept_ra"] {
+        set_ipv6(link, name, if name == "disable_ipv6" { "1" } else { "0" })?;
+    }
+    for name in ["accept_redirects", "send_redirects"] {
+        let path = format!("/proc/sys/net/ipv4/conf/{link}/{name}");
+        fs::write(&path, "0").map_err(|error| io::Error::new(error.kind(), format!("cannot write {path}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Switches IPv6 off in the network namespace that this process is in, but for loopback itself: programs that
+/// listen at ::1 are nobody's neighbours.
+///
+/// # Errors
+/// Those of writing below /proc/sys.
+pub fn without_ipv6() -> io::Result<()> {
+    set_ipv6("all", "disable_ipv6", "1")?;
+    set_ipv6("default", "disable_ipv6", "1")?;
+    set_ipv6("lo", "disable_ipv6", "0")
+}
+
+fn set_ipv6(link: &str, name: &str, value: &str) -> io::Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{link}/{name}");
+    match fs::write(&path, value) {
+        // A kernel without IPv6, or a link too narrow for it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io::Error::new(error.kind(), format!("cannot write {path}: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Adds the messages that put the filter at the host's end of a pair: ARP and IPv4 that is not for 127/8 come in.
+///
+/// `route_localnet` opens 127/8 to what arrives at a bridge (CVE-2020-8558). The filter sees packets as they are
+/// on the wire, so answers to translated connections from 127.0.0.1 pass; at the bridge itself they could be
+/// translated back already (br_netfilter). It goes with the pair.
+pub fn filter(batch: &mut Batch, index: u32, program: &OwnedFd) {
+    let header = |handle: u32, parent: u32, info: u32| {
+        [0u32, index, handle, parent, info].iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>()
+    };
+    batch.begin(NEWQDISC, ACK | CREATE | EXCLUSIVE, &header(0xffff_0000, CLSACT, 0));
+    batch.text(TCA_KIND, "clsact");
+    // First of all priorities, for every protocol (ETH_P_ALL).
+    let info = 1 << 16 | u32::from(3u16.to_be());
+    batch.begin(NEWTFILTER, ACK | CREATE, &header(1, ARRIVING, info));
+    batch.text(TCA_KIND, "bpf");
+    batch.nested(TCA_OPTIONS, |batch| {
+        batch.number(TCA_BPF_FD, program.as_raw_fd().unsigned_abs());
+        batch.text(TCA_BPF_NAME, "stead");
+        batch.number(TCA_BPF_FLAGS, ACT_DIRECT);
+    });
+}
+
+/// Whether answers to connections from 127.0.0.1 may come in over a bridge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loopback {
+    /// A port of its containers is published on loopback.
+    Published,
+    Closed,
+}
+
+/// Opens or closes a bridge for published ports of loopback.
+///
+/// # Errors
+/// Those of writing below /proc/sys.
+pub fn set_loopback(bridge: &str, wanted: Loopback) -> io::Result<()> {
+    let path = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+    let value = if wanted == Loopback::Published { "1" } else { "0" };
+    match fs::read_to_string(&path) {
+        Ok(now) if now.trim() == value => Ok(()),
+        // A bridge that somebody deleted: `up` makes it again.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => fs::write(&path, value),
+    }
+}
