@@ -299,6 +299,8 @@ fn build(
         reporter.report(Progress::Build(event));
     };
     let builder = Builder {
+        home: &loaded.instance.home,
+        network: Mutex::default(),
         project: &loaded.project,
         places: &loaded.places,
         lock,

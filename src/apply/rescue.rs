@@ -23,6 +23,8 @@ pub fn rescue(loaded: &LoadedProject, name: &Name, epoch: Option<i64>) -> Outcom
     let settings = Settings::for_folder(&loaded.instance.folder);
     let report = |_| {};
     let builder = Builder {
+        home: &loaded.instance.home,
+        network: Mutex::default(),
         project: &loaded.project,
         places: &loaded.places,
         lock: &lock,

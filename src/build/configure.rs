@@ -82,7 +82,7 @@ impl Builder<'_> {
         let epoch = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), self.lock.epoch.to_string())]);
         let plain = Pending { config: crate::plan::Config::default(), args: epoch, ..pending.clone() };
         let report = |line: String| (self.report)(super::Event::Output { image: name.clone(), line });
-        run::run(&command, &plain, around, &layers, (self.store, &staging, &tree), &report).doing(|| {
+        run::run(&command, &plain, around, None, &layers, (self.store, &staging, &tree), &report).doing(|| {
             format!("the packages of `{}` cannot be configured", describe(&crate::spec::Step::Debian(debian.clone())))
         })?;
         debian::scrub(&tree, self.lock.epoch)?;

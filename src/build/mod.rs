@@ -11,6 +11,7 @@ mod facts;
 mod ground;
 mod known;
 mod mounts;
+mod network;
 mod reader;
 mod rescue;
 mod run;
@@ -31,6 +32,7 @@ pub use tell::{describe, record};
 pub use view::View;
 
 use self::ahead::{Ahead, Early};
+pub use self::network::Network;
 use crate::debian::Settings;
 use crate::fetch::Progress;
 use crate::image;
@@ -39,7 +41,7 @@ use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{Image, Import, Pending, Squash, StepOutput, Walk, copy_is_known, walk};
 use crate::registry;
 use crate::spec::{Copy, Debian, Outside, Places, Project, Step};
-use crate::store::{Lease, Staging, Store, disk_fault};
+use crate::store::{Home, Lease, Staging, Store, disk_fault};
 use crate::sys::{ProjectFiles, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -80,6 +82,7 @@ pub struct Builder<'a> {
     pub project: &'a Project,
     pub places: &'a Places,
     pub lock: &'a Lock,
+    pub home: &'a Home,
     pub store: &'a Store,
     pub lease: &'a Mutex<Lease>,
     pub scanner: &'a Scanner,
@@ -89,6 +92,8 @@ pub struct Builder<'a> {
     pub report: &'a (dyn Fn(Event) + Sync),
     /// Whether commands may use the user's ssh agent.
     pub ssh: bool,
+    /// The network of commands, once one has asked for it.
+    pub network: Mutex<Option<Arc<Network>>>,
 }
 
 impl Builder<'_> {

@@ -1,12 +1,13 @@
 //! The state before a command that failed, to look around in.
 
 use super::tell::describe;
-use super::{Builder, run};
+use super::{Builder, Network, run};
 use crate::model::{Name, Outcome};
 use crate::plan::{Walk, walk};
 use crate::runtime::Spec;
 use crate::spec::Step;
 use crate::store::{Cache, Staging};
+use std::sync::Arc;
 
 /// A shell in the state before a command.
 pub struct Rescue {
@@ -16,6 +17,7 @@ pub struct Rescue {
     pub step: String,
     _staging: Staging,
     _caches: Vec<Cache>,
+    _network: Option<Arc<Network>>,
 }
 
 impl Builder<'_> {
@@ -33,9 +35,10 @@ impl Builder<'_> {
         let mut around = self.around(name, run, &pending, &staging)?;
         let caches = std::mem::take(&mut around.caches);
         let contents = around.contents();
-        let mut spec = run::spec(run, &pending, around, &self.paths(&pending.layers), &staging, &tree)?;
+        let (interface, network) = self.interface(run.network)?.unzip();
+        let mut spec = run::spec(run, &pending, around, interface, &self.paths(&pending.layers), &staging, &tree)?;
         spec.process.args = vec![pending.config.shell().swap_remove(0)];
         spec.process.tty = true;
-        Ok(Some(Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches }))
+        Ok(Some(Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches, _network: network }))
     }
 }

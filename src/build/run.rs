@@ -4,16 +4,19 @@
 
 use super::clean::clean;
 use crate::model::{Context, Fault, Outcome, Size, capability};
+use crate::network::Servers;
 use crate::plan::Pending;
 use crate::runtime::{
-    self, Cgroup, CgroupSpec, FileSpec, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec, Stdio, TARGETS, seccomp,
+    self, Cgroup, CgroupSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec, Stdio,
+    TARGETS, seccomp,
 };
-use crate::spec::{Propagation, Run};
+use crate::spec::{Propagation, Run, RunNetwork};
 use crate::store::{CACHE_QUOTA, Cache, Staging, Store};
 use crate::sys;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
@@ -70,6 +73,7 @@ pub fn run(
     run: &Run,
     pending: &Pending,
     mut around: Around,
+    interface: Option<Interface>,
     layers: &[PathBuf],
     (store, staging, tree): (&Store, &Staging, &Path),
     report: &dyn Fn(String),
@@ -78,7 +82,7 @@ pub fn run(
     // What stands in the tree already belongs to the image, too.
     let missing = missing_targets(&[layers, &[tree.to_owned()]].concat(), &around);
     let (contents, caches) = (around.contents.clone(), std::mem::take(&mut around.caches));
-    let spec = spec(run, pending, around, layers, staging, tree)?;
+    let spec = spec(run, pending, around, interface, layers, staging, tree)?;
     let ended = command(&(spec, contents), report);
     store.caches_used(caches, CACHE_QUOTA);
     ended?;
@@ -124,10 +128,19 @@ fn command(described: &(Spec, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome
     Ok(())
 }
 
+/// Describes a command's container; `interface` is its place on the build's network, if it asked for one.
 ///
 /// # Errors
-/// A system call filter that cannot be kept.
-pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], staging: &Staging, tree: &Path) -> Outcome<Spec> {
+/// Those of reading the host's name servers; a system call filter that cannot be kept.
+pub fn spec(
+    run: &Run,
+    pending: &Pending,
+    around: Around,
+    interface: Option<Interface>,
+    layers: &[PathBuf],
+    staging: &Staging,
+    tree: &Path,
+) -> Outcome<Spec> {
     let words = if run.shell { [pending.config.shell(), run.words.clone()].concat() } else { run.words.clone() };
     let mut env = pending.args.clone();
     for more in [&pending.config.env, &run.env, &around.env] {
@@ -137,21 +150,16 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
     if lower.is_empty() {
         lower.push(staging.join("empty"));
     }
-    let resolver = run.network.then(|| {
-        let kind = MountKind::bind(Path::new("/etc/resolv.conf"), None, Propagation::Private);
-        Ok::<_, Fault>(MountSpec {
-            kind: kind.doing(|| "this host has no /etc/resolv.conf for a command that reaches the network".into())?,
-            to: "/etc/resolv.conf".into(),
-            read_only: true,
-        })
-    });
+    let resolver = resolver(run.network, staging)?;
     let security = if run.privileged {
         SecuritySpec { capabilities: capability::ALL, privileged: true, ..SecuritySpec::default() }
     } else {
+        // Sockets that see and forge whole packets are for neither packages nor downloads.
+        let capabilities = capability::with(&[], &["NET_RAW".into()]);
         // As for containers: Docker's default profile, kept beside the steps' trees.
-        let filter = seccomp::keep(&staging.join(".."), None, capability::docker());
+        let filter = seccomp::keep(&staging.join(".."), None, capabilities);
         SecuritySpec {
-            capabilities: capability::docker(),
+            capabilities,
             filter: Some(filter.doing(|| "cannot make the command's system call filter".into())?),
             ..SecuritySpec::default()
         }
@@ -171,12 +179,15 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
             groups: Vec::new(),
             tty: false,
         },
-        mounts: resolver.transpose()?.into_iter().chain(around.mounts).collect(),
+        mounts: resolver.into_iter().chain(around.mounts).collect(),
         files: around.files,
         devices: Vec::new(),
         sysctls: BTreeMap::new(),
         shm: Size::mib(64),
-        network: if run.network { NetSpec::Host } else { NetSpec::Own { interfaces: Vec::new() } },
+        network: match run.network {
+            RunNetwork::Host => NetSpec::Host,
+            RunNetwork::Own | RunNetwork::None => NetSpec::Own { interfaces: interface.into_iter().collect() },
+        },
         host_pid: false,
         host_ipc: false,
         init: true,
@@ -187,6 +198,23 @@ pub fn spec(run: &Run, pending: &Pending, around: Around, layers: &[PathBuf], st
             ..CgroupSpec::default()
         },
     })
+}
+
+/// The file of name servers that a command finds.
+fn resolver(network: RunNetwork, staging: &Staging) -> Outcome<Option<MountSpec>> {
+    let servers = match network {
+        RunNetwork::None => return Ok(None),
+        RunNetwork::Own => Servers::Reachable,
+        RunNetwork::Host => Servers::All,
+    };
+    let (path, text) = (staging.join("resolv.conf"), crate::network::resolver(servers)?);
+    let kept = || {
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+        MountKind::bind(&path, None, Propagation::Private)
+    };
+    let kind = kept().doing(|| "cannot write the command's name servers".into())?;
+    Ok(Some(MountSpec { kind, to: "/etc/resolv.conf".into(), read_only: true }))
 }
 
 /// The helper's own `main`: reads a description, runs it, ends as the command ends.

@@ -10,7 +10,7 @@ use crate::git;
 use crate::lock::LockedPackage;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{FileTree, Pending, StepOutput};
-use crate::spec::{Add, AddSource, Copy, Debian, Run, Step};
+use crate::spec::{Add, AddSource, Copy, Debian, Run, RunNetwork, Step};
 use crate::store::{Staging, Store};
 use crate::sys::Tree;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,8 @@ impl Builder<'_> {
             let (staging, tree) = self.staging()?;
             let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
             let around = self.around(name, run, pending, &staging)?;
-            run::run(run, pending, around, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)
+            let (interface, _network) = self.interface(run.network)?.unzip();
+            run::run(run, pending, around, interface, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)
                 .map_err(|fault| advise(fault, name, run))?;
             return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
         }
@@ -232,6 +233,6 @@ fn advise(fault: Fault, name: &Name, run: &Run) -> Fault {
     if fault.advice().is_some() {
         return fault;
     }
-    let network = if run.network { "" } else { "if it needs the network: run … network=#true; " };
+    let network = if run.network != RunNetwork::None { "" } else { "if it needs the network: run … network=#true; " };
     fault.hint(format!("{network}to look around in the state before it: stead build --shell-on-failure {name}"))
 }

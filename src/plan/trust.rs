@@ -9,7 +9,7 @@ use super::observed::Observed;
 use crate::model::{Digest, GitRepository, Name};
 use crate::spec::{
     Add, AddSource, ConfigSource, Container, GitSource, LogDriver, MountSource, NetworkMode, Places, Project, Propagation, Run,
-    RunSource, Step, without_values,
+    RunNetwork, RunSource, Step, without_values,
 };
 use std::path::Path;
 
@@ -120,9 +120,13 @@ impl Marks<'_> {
         let line = text.lines().next().unwrap_or_default();
         let shown: String = line.chars().take(50).collect();
         let more = if shown.len() < text.len() { " …" } else { "" };
-        if run.network {
-            let text = format!("reaches the network while it is built: {shown}{more}");
-            self.add_exact(Grade::Shown, MarkKind::Network, at, text, &words);
+        let (grade, text) = match run.network {
+            RunNetwork::None => (Grade::Shown, None),
+            RunNetwork::Own => (Grade::Shown, Some("reaches the network while it is built")),
+            RunNetwork::Host => (Grade::Asks, Some("is on the host's network while it is built, with every service of it")),
+        };
+        if let Some(text) = text {
+            self.add_exact(grade, MarkKind::Network, at, format!("{text}: {shown}{more}"), &words);
         }
         if run.privileged {
             let text = format!("is privileged while it is built, nothing masked and no filter: {shown}{more}");

@@ -329,7 +329,7 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
     }
     out.push_str(rest);
     let number = matches!(kind, Some(grammar::Kind::Integer(..) | grammar::Kind::Number | grammar::Kind::Ports));
-    let flag = matches!(kind, Some(grammar::Kind::Flag));
+    let flag = matches!(kind, Some(grammar::Kind::Flag | grammar::Kind::FlagOr(_)));
     entry.value = match (out.parse::<i128>(), out.parse::<f64>(), out.parse::<bool>()) {
         (Ok(value), _, _) if number => Value::Integer(value),
         (_, Ok(value), _) if number => Value::Number(value),

@@ -1,7 +1,7 @@
 //! Images → the nodes that say the same: what `convert dockerfile` prints.
 
 use super::project::{
-    AddSource, Base, BuildContext, Copy, Health, Image, Outside, Probe, Run, RunMount, RunSource, Sharing, Step,
+    AddSource, Base, BuildContext, Copy, Health, Image, Outside, Probe, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
 };
 use crate::model::{Mode, Name, Span};
 use std::collections::BTreeMap;
@@ -254,7 +254,10 @@ impl Writer<'_> {
     }
 
     fn run(&self, run: &Run) -> Node {
-        let mut node = Node::new("run").args(&run.words).flag("network", run.network);
+        let mut node = Node::new("run").args(&run.words).flag("network", run.network == RunNetwork::Own);
+        if run.network == RunNetwork::Host {
+            node = node.prop("network", "host");
+        }
         node = node.flag("privileged", run.privileged).maybe("user", run.user.as_ref());
         if run.shell != (run.words.len() == 1) {
             node = node.raw(if run.shell { "shell=#true" } else { "shell=#false" });

@@ -27,6 +27,8 @@ pub enum Kind {
     Number,
     /// `#true` or `#false`.
     Flag,
+    /// `#true`, `#false`, or one of some words.
+    FlagOr(&'static [&'static str]),
     /// `"256MiB"`.
     Size,
     /// `"30s"`.
@@ -356,6 +358,12 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             Err(("`#true` or `#false` was expected".into(), Some("write `#false`".into())))
         }
         (Kind::Flag, _) => Err(("`#true` or `#false` was expected".into(), None)),
+        (Kind::FlagOr(_), Value::Bool(_)) => Ok(()),
+        (Kind::FlagOr(words), Value::Text(text)) if words.contains(&text.as_str()) => Ok(()),
+        (Kind::FlagOr(words), _) => {
+            let (message, help) = fits(value, Kind::Flag).err().unwrap_or_default();
+            Err((format!("{}, or {} was expected", message.trim_end_matches(" was expected"), quoted(words)), help))
+        }
         (Kind::Size, Value::Text(text)) => said(Size::parse(text).map(drop)),
         (Kind::Size, other) => Err(("a size needs a unit".into(), Some(format!("for example \"{}MiB\"", other.written())))),
         (Kind::Duration, Value::Text(text)) => said(Span::parse(text).map(drop)),

@@ -1,7 +1,8 @@
 //! The rows of the grammar table: every node of the language, with its documentation.
 
 use super::grammar::Kind::{
-    Address, Choice, Duration, Flag, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports, Size, Subnet, Text,
+    Address, Choice, Duration, Flag, FlagOr, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports, Size, Subnet,
+    Text,
 };
 use super::grammar::{Node, arg, needed, optional, prop};
 
@@ -182,7 +183,7 @@ const IMAGE: Node = Node::new(
         .args(&[arg("command", Text)])
         .rest("words", Text)
         .props(&[
-            prop("network", Flag, "let the command reach the network"),
+            prop("network", FlagOr(&["host"]), "let the command reach the network, from one of its own; \"host\" for the host's own, with every service of it"),
             prop("privileged", Flag, "all capabilities and devices, nothing masked: no protection"),
             prop("user", Text, "who runs it; the image's `user` so far if not given"),
             prop("shell", Flag, "whether a shell reads the command; one does if it is a single string"),

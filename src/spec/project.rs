@@ -274,13 +274,57 @@ pub struct BuildContext {
     pub ignore: String,
 }
 
+/// What a command reaches while it runs. It is kept as it is written: a flag, or "host".
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "WrittenNetwork", into = "WrittenNetwork")]
+pub enum RunNetwork {
+    #[default]
+    None,
+    /// A network of the build's own, translated to the host's addresses.
+    Own,
+    Host,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenNetwork {
+    Flag(bool),
+    Word(NetworkWord),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NetworkWord {
+    Host,
+}
+
+impl From<RunNetwork> for WrittenNetwork {
+    fn from(network: RunNetwork) -> Self {
+        match network {
+            RunNetwork::None => Self::Flag(false),
+            RunNetwork::Own => Self::Flag(true),
+            RunNetwork::Host => Self::Word(NetworkWord::Host),
+        }
+    }
+}
+
+impl From<WrittenNetwork> for RunNetwork {
+    fn from(written: WrittenNetwork) -> Self {
+        match written {
+            WrittenNetwork::Flag(false) => Self::None,
+            WrittenNetwork::Flag(true) => Self::Own,
+            WrittenNetwork::Word(NetworkWord::Host) => Self::Host,
+        }
+    }
+}
+
 /// A command run in the image.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
     pub words: Vec<String>,
     /// One string for the image's shell, not words of their own.
     pub shell: bool,
-    pub network: bool,
+    pub network: RunNetwork,
     /// With every capability and device, nothing masked, no system call filter.
     pub privileged: bool,
     pub mounts: Vec<RunMount>,

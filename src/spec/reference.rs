@@ -90,6 +90,9 @@ fn kind(kind: Kind) -> String {
         Kind::Integer(low, high) => format!("whole number, {low} to {high}"),
         Kind::Number => "number above 0".into(),
         Kind::Flag => "`#true` or `#false`".into(),
+        Kind::FlagOr(words) => {
+            format!("`#true` or `#false`, or {}", words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" "))
+        }
         Kind::Size => "size".into(),
         Kind::Duration => "duration".into(),
         Kind::Ports => "port or range".into(),

@@ -154,7 +154,11 @@ impl Decoder<'_> {
         Some(Run {
             shell: node.flag("shell").unwrap_or(words.len() == 1),
             words,
-            network: node.flag("network").unwrap_or(false),
+            network: match (node.flag("network"), node.prop_text("network").as_deref()) {
+                (Some(true), _) => RunNetwork::Own,
+                (_, Some("host")) => RunNetwork::Host,
+                _ => RunNetwork::None,
+            },
             privileged: node.flag("privileged").unwrap_or(false),
             mounts,
             user,

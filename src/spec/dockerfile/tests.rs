@@ -1,6 +1,6 @@
 //! Dockerfiles as data: what each says, and what is wrong with it.
 
-use super::super::{Choices, Loaded, Sources, load};
+use super::super::{Choices, Loaded, RunNetwork, Sources, load};
 use super::syntax::parse;
 use super::words::{expand, expand_words};
 use super::*;
@@ -146,9 +146,9 @@ fn commands_copies_and_mounts() {
     assert_eq!(of("Folder"), [Step::Folder("/a".into()), Step::Folder("/b/c".into())]);
     let runs = of("Run");
     let Step::Run(Run { network, mounts, shell, .. }) = &runs[0] else { panic!() };
-    assert!(!network && *shell && mounts[0].to == "/b/c/x" && mounts[1].to == "/run/secrets/token");
+    assert!(*network == RunNetwork::None && *shell && mounts[0].to == "/b/c/x" && mounts[1].to == "/run/secrets/token");
     assert!(matches!(&mounts[0].source, RunSource::Cache { id, .. } if id == "i"));
-    assert!(matches!(&runs[1], Step::Run(Run { shell: false, network: true, .. })));
+    assert!(matches!(&runs[1], Step::Run(Run { shell: false, network: RunNetwork::Own, .. })));
     let copies = of("Copy");
     let Step::Copy(Copy { sources, exclude, mode, owner, context, .. }) = &copies[0] else { panic!() };
     assert_eq!(

@@ -8,7 +8,7 @@ use crate::model::bounds::PATTERN;
 use crate::model::{Mode, Name, PATH, Place, Span, nearest};
 use crate::spec::decode::looks_secret;
 use crate::spec::diagnose::{Diagnostic, Sink};
-use crate::spec::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunSource, Step};
+use crate::spec::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use std::collections::BTreeSet;
 
 /// Words in JSON's form, if they are that.
@@ -302,14 +302,16 @@ impl<'a> Writer<'a> {
 
     fn run(&mut self, one: &Instruction) -> Result<(), String> {
         Self::only(one, &["mount", "network", "security"])?;
-        let (mut network, mut privileged) = (true, false);
+        let (mut network, mut privileged) = (RunNetwork::Own, false);
         let mut mounts = Vec::new();
         for (flag, value) in &one.flags {
             let value = self.text(value)?;
             match (flag.as_str(), value.as_str()) {
-                ("network", "none") => network = false,
+                ("network", "none") => network = RunNetwork::None,
+                ("network", "host") => network = RunNetwork::Host,
+                ("network", "default") => network = RunNetwork::Own,
                 ("security", "insecure") => privileged = true,
-                ("network", "default" | "host") | ("security", "sandbox") => {}
+                ("security", "sandbox") => {}
                 ("mount", _) => mounts.push(self.mount(&value, &one.place)?),
                 _ => return Err(format!("RUN knows no --{flag}={value}")),
             }
