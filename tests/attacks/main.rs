@@ -18,6 +18,7 @@ mod consent;
 mod ground;
 mod hands;
 mod locals;
+mod network;
 mod packages;
 mod paths;
 mod root;
