@@ -49,7 +49,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// An entry of a tar, with its content in whole blocks.
 pub fn entry(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = if name.len() % 2 == 0 { tar::Header::new_gnu() } else { tar::Header::new_ustar() };
+    let mut header = if name.len().is_multiple_of(2) { tar::Header::new_gnu() } else { tar::Header::new_ustar() };
     let raw = header.as_mut_bytes();
     raw[..name.len()].copy_from_slice(name.as_bytes());
     raw[156] = kind;
@@ -155,7 +155,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Gives every header of a tar its right sum again, wherever it stands: most of them would be refused otherwise.
-pub fn repair_sums(bytes: &mut Vec<u8>) {
+pub fn repair_sums(bytes: &mut [u8]) {
     let marks: Vec<usize> = bytes.windows(5).enumerate().filter(|(_, five)| *five == b"ustar").map(|(at, _)| at).collect();
     for at in marks {
         let Some(start) = at.checked_sub(257) else { continue };

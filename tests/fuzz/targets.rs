@@ -10,13 +10,16 @@ use stead::model::{Budget, Digest, Fault, Floor, GitRepository, Mode, Name, Refe
 use stead::spec::{Choices, Loaded, Sources};
 use stead::{apply, build, debian, git, image, lock, monitor, registry, runtime, spec, store};
 
+/// Parses, and answers in words.
+type Run = Box<dyn Fn(&[u8]) -> String>;
+
 pub struct Target {
     pub name: &'static str,
     pub seeds: Vec<Vec<u8>>,
     pub words: &'static [&'static str],
     /// Mends what was mutated, where a sum would stop it at the door.
-    pub repair: fn(&mut Vec<u8>),
-    pub run: Box<dyn Fn(&[u8]) -> String>,
+    pub repair: fn(&mut [u8]),
+    pub run: Run,
 }
 
 fn target(
