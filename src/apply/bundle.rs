@@ -366,8 +366,8 @@ fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Outcome<()> {
 fn first(path: &Path) -> Outcome<Vec<u8>> {
     let mut entries = image::Entries::new(File::open(path).doing(|| "cannot open it".into())?);
     let first = entries.next_entry().doing(|| "it is no tar".into())?.ok_or_else(|| Fault::new("it is empty"))?;
-    if first.size > image::LONGEST {
-        return Err(Fault::new(format!("its label has {} bytes, and {} are the most", first.size, image::LONGEST)));
+    if first.size > bounds::image::LONGEST {
+        return Err(Fault::new(format!("its label has {} bytes, and {} are the most", first.size, bounds::image::LONGEST)));
     }
     let mut bytes = Vec::new();
     entries.read_to_end(&mut bytes).doing(|| "it cannot be read".into())?;
@@ -379,7 +379,7 @@ fn first(path: &Path) -> Outcome<Vec<u8>> {
 fn take(path: &Path, folder: &Path, sealed: &Path) -> Outcome<()> {
     let damaged = || "it is damaged".to_owned();
     let file = File::open(path).doing(damaged)?;
-    let budget = Budget::new(image::ARCHIVE);
+    let budget = Budget::new(bounds::image::ARCHIVE);
     budget.came(file.metadata().doing(damaged)?.len());
     let mut entries = image::Entries::seeking(file);
     let mut links = Vec::new();

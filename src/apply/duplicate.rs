@@ -10,7 +10,7 @@
 use super::observe::observe;
 use super::project::LoadedProject;
 use crate::build::Ground;
-use crate::image::{Devices, Twin};
+use crate::image::{Hiding, Twin};
 use crate::model::{Context, Outcome};
 use crate::plan::TreeKind;
 use crate::spec::{ConfigSource, RunSource, Step};
@@ -181,7 +181,7 @@ fn archive(ground: &Ground, path: &str, tree: &Tree) -> io::Result<()> {
     match ground.tree()?.folder(&real) {
         Ok(from) => {
             let into = tree.make_folders(Path::new(path), 0o755)?;
-            Twin::new(&into, Devices::LeftOut).everything(&from, &into, &mut PathBuf::new())
+            Twin::new(&into, Hiding::LeftOut).everything(&from, &into, &mut PathBuf::new())
         }
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => file(&ground.file(path)?.0, Path::new(path), tree),
         Err(error) => Err(error),

@@ -8,7 +8,7 @@
 
 use super::instance::Instance;
 use crate::build::View;
-use crate::image::{self, Devices, Twin};
+use crate::image::{self, Hiding, Twin};
 use crate::model::{Context, Fault, Name, Outcome};
 use crate::monitor::{self, Held};
 use crate::plan::Image;
@@ -151,7 +151,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     let copy = Tree::private(&tree).doing(|| "cannot make a staging folder".into())?;
     let still = still(instance, name);
     let copied =
-        open(&layers.upper).map(|upper| Twin::new(&copy, Devices::Kept).everything(&upper, &copy, &mut PathBuf::new()))?;
+        open(&layers.upper).map(|upper| Twin::new(&copy, Hiding::Kept).everything(&upper, &copy, &mut PathBuf::new()))?;
     drop(still);
     copied.map_err(|error| crate::store::disk_fault("cannot copy what the container wrote", error))?;
     let below = View::new(layers.lower.iter().rev().cloned().collect());
@@ -229,7 +229,7 @@ pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Outco
     match folder {
         Some(folder) => room_for_folder(&above, own).and_then(|target| folder_out(&folder, &target)).doing(cannot),
         None if kind == Kind::File => sys::read_plain(&source).and_then(|file| file_out(&file, &above, own)).doing(cannot),
-        // Devices, sockets and pipes are the container's own.
+        // Hiding, sockets and pipes are the container's own.
         None => Ok(()),
     }
 }
@@ -254,7 +254,7 @@ fn one_out(source: &Tree, name: &OsStr, stat: &FileStat, target: &Tree) -> io::R
             target.make_link(name, &link)
         }
         Kind::File => file_out(&source.file(name)?, target, name),
-        // Devices, sockets and pipes are the container's own.
+        // Hiding, sockets and pipes are the container's own.
         _ => Ok(()),
     }
 }

@@ -4,14 +4,15 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::view::View;
-use crate::image::OPAQUE;
+use crate::image::{OPAQUE, is_mark};
 use crate::sys::{self, Kind, Tree};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Takes out mount points that the runtime made, and folders that are as they are below.
+/// Takes out mount points that the runtime made, folders that are as they are below, and device nodes, which layers
+/// do not have.
 ///
 /// # Errors
 /// Those of reading and removing.
@@ -24,8 +25,17 @@ pub fn clean(tree: &Path, layers: &[PathBuf], missing: &[PathBuf]) -> io::Result
 }
 
 fn prune(folder: &Tree, path: &Path, below: &View) -> io::Result<()> {
-    for listed in folder.list()?.into_iter().filter(|listed| listed.kind == Kind::Folder) {
-        let (inner, path) = (folder.folder(&listed.name)?, path.join(&listed.name));
+    for listed in folder.list()? {
+        let path = path.join(&listed.name);
+        match listed.kind {
+            Kind::Folder => {}
+            Kind::Character | Kind::Block => {
+                leave_out(folder, &listed.name, below.entry(&path).is_some())?;
+                continue;
+            }
+            _ => continue,
+        }
+        let inner = folder.folder(&listed.name)?;
         prune(&inner, &path, below)?;
         let stat = inner.facts()?;
         let unchanged = below.entry(&path).is_some_and(|(_, old)| {
@@ -40,4 +50,13 @@ fn prune(folder: &Tree, path: &Path, below: &View) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes a device node; what it stood in front of stays hidden.
+fn leave_out(folder: &Tree, name: &OsStr, hides: bool) -> io::Result<()> {
+    if is_mark(&folder.stat(name)?) {
+        return Ok(());
+    }
+    folder.remove(name)?;
+    if hides { folder.make_whiteout(name) } else { Ok(()) }
 }

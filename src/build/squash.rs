@@ -1,7 +1,7 @@
 //! The layers of an image's own steps → one layer that comes to the same.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-use crate::image::{Devices, OPAQUE, Twin, is_mark, is_opaque};
+use crate::image::{Hiding, OPAQUE, Twin, is_mark, is_opaque};
 use crate::model::{Context, Outcome};
 use crate::store::disk_fault;
 use crate::sys::{Facts, Kind, Tree};
@@ -16,7 +16,7 @@ pub fn squash(layers: &[PathBuf], tree: &Tree) -> Outcome<()> {
     let opened: io::Result<Vec<Tree>> = layers.iter().map(|layer| Tree::open(layer)).collect();
     let layers = opened.doing(|| "cannot open the layers".into())?;
     for layer in &layers {
-        let mut twin = Twin::new(tree, Devices::Kept);
+        let mut twin = Twin::new(tree, Hiding::Kept);
         put(layer, tree, &mut PathBuf::new(), &mut twin).map_err(|error| disk_fault("cannot put layers together", error))?;
     }
     // Folders last: what is put in them changes their times.

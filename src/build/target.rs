@@ -5,7 +5,7 @@
 
 use super::view::View;
 use crate::image::{self, CAPABILITY, Rules};
-use crate::model::{Budget, Context, Digest, Fault, Hasher, Mode, Outcome, pattern_matches};
+use crate::model::{Budget, Context, Digest, Fault, Hasher, Mode, Outcome, bounds, pattern_matches};
 use crate::runtime::{Identity, identity_in};
 use crate::spec::Copy;
 use crate::store::disk_fault;
@@ -247,15 +247,10 @@ impl<'a> Target<'a> {
         let place = self.staging.join(format!("unpacked-{}", sys::unique()));
         let unpacked = Tree::private(&place).map_err(|error| disk_fault("cannot make a staging folder", error))?;
         let failed = |error: io::Error| disk_fault("it cannot be unpacked", error);
-        let rules = Rules {
-            latest: self.epoch,
-            owner: owned.then_some(self.owner),
-            whiteouts: false,
-            devices: false,
-            folder_times: true,
-        };
+        let rules =
+            Rules { latest: self.epoch, owner: owned.then_some(self.owner), whiteouts: false, rootfs: false, folder_times: true };
         let mut read = Hashed { inner: Whole::of(archive), hasher: Hasher::default() };
-        let budget = Arc::new(Budget::new(image::ARCHIVE));
+        let budget = Arc::new(Budget::new(bounds::image::ARCHIVE));
         let mut writer = image::Tree::new(&place, rules, budget.clone()).map_err(failed)?;
         let named = writer.write_listing(image::budgeted(&mut read, &budget).map_err(failed)?).map_err(failed)?;
         writer.finish().map_err(failed)?;

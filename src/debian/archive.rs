@@ -2,11 +2,11 @@
 
 use super::inflate::inflate;
 use super::keys::{Keyring, Moment, date};
-use super::limits;
 use super::mirror::Archive;
 use super::release::{Index, Release};
 use crate::fetch::{Bound, Client, Content, Place, Whole, read_file};
 use crate::lock::{IndexLock, Package, packages};
+use crate::model::bounds::debian as limits;
 use crate::model::{Context, Digest, Fault, Outcome};
 use crate::store::Store;
 use std::collections::BTreeMap;

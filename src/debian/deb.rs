@@ -1,8 +1,8 @@
 //! The format of packages (deb(5)): an ar archive of a control archive and of the files, read as streams.
 
 use super::inflate::inflate;
-use super::limits;
 use crate::image::{Entries, Kind};
+use crate::model::bounds::debian as limits;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};

@@ -1,6 +1,6 @@
 //! Compression, as archives and packages use it; what a decoder remembers is bounded.
 
-use super::limits;
+use crate::model::bounds::debian as limits;
 use std::io::{self, Read};
 
 /// A stream without its compression, by the ending of its name; what it makes us remember is bounded.

@@ -3,7 +3,7 @@
 //! Owns reading just enough ELF to know a library's name. No program of the image is run.
 
 use super::inside::{Inside, Kind};
-use super::limits;
+use crate::model::bounds::debian as limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;

@@ -2,9 +2,9 @@
 //!
 //! No mirror is named in the source.
 
-use super::limits;
 use crate::fetch::{Bound, Place, read_file};
 use crate::lock::stanzas;
+use crate::model::bounds::debian as limits;
 use crate::model::kdl_text::{self, Limits};
 use crate::model::{Context, Fault, Outcome, bounds};
 use crate::spec::Project;

@@ -13,7 +13,6 @@ mod inflate;
 mod inside;
 mod keys;
 mod ldcache;
-pub mod limits;
 mod mirror;
 mod order;
 mod release;

@@ -3,7 +3,7 @@
 //! The list follows what makes installations differ (Debian wiki, "ReproducibleInstalls").
 
 use super::inside::{Folder, Inside, Kind};
-use super::limits;
+use crate::model::bounds::debian as limits;
 use crate::model::{Context, Outcome};
 use std::ffi::OsStr;
 use std::io::{self, Read, Seek, Write};

@@ -6,11 +6,12 @@
 //! `/usr/bin`.
 
 use super::deb::{self, Control};
-use super::limits;
 use super::order::Needs;
 use super::synthesise;
-use crate::image::{ARCHIVE, Rules, Tree};
+use crate::image::{Rules, Tree};
 use crate::lock::LockedPackage;
+use crate::model::bounds::debian as limits;
+use crate::model::bounds::image::ARCHIVE;
 use crate::model::{Budget, Context, Fault, Floor, Outcome};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -62,7 +63,7 @@ pub fn needs(file: &Path) -> Outcome<Needs> {
 
 /// What packages may bring: files, folders and links. Debian's have nothing else.
 fn rules(epoch: i64) -> Rules {
-    Rules { latest: epoch, owner: None, whiteouts: false, devices: false, folder_times: false }
+    Rules { latest: epoch, owner: None, whiteouts: false, rootfs: false, folder_times: false }
 }
 
 /// A part of what a package gives.

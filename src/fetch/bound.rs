@@ -6,9 +6,6 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The largest file that is fetched without its size being known: 8 GiB.
-pub const LARGEST: u64 = 8 << 30;
-
 /// How long a file may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bound {

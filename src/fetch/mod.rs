@@ -6,9 +6,10 @@
 mod bound;
 mod redirect;
 
-pub use bound::{Bound, LARGEST, Whole, read_file};
-pub use redirect::{Content, REDIRECTS};
+pub use bound::{Bound, Whole, read_file};
+pub use redirect::Content;
 
+use crate::model::bounds::fetch::LARGEST;
 use crate::model::{Context, Digest, Fault, Outcome, without_login};
 use crate::store::{Store, disk_fault};
 use crate::sys;

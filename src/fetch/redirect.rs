@@ -1,10 +1,8 @@
 //! Which redirects are followed: few, and never out of HTTPS for bytes that nothing else vouches for.
 
+use crate::model::bounds::fetch::REDIRECTS;
 use reqwest::Url;
 use reqwest::redirect::Policy;
-
-/// How many redirects are followed for one file.
-pub const REDIRECTS: usize = 10;
 
 /// Whether the bytes that come are verified by a digest that was known before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

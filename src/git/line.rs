@@ -1,6 +1,6 @@
 //! The lines of git's protocol, and what carries them (gitprotocol-common, "pkt-line Format").
 
-use super::limits::LONGEST_LIST;
+use crate::model::bounds::git::LONGEST_LIST;
 use crate::model::{Context, Fault, Outcome, Size};
 use std::io::{self, Read};
 

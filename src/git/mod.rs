@@ -5,7 +5,6 @@
 //! checked out is what the commit's id says.
 
 mod dot_git;
-mod limits;
 mod line;
 mod modules;
 mod pack;
@@ -13,8 +12,8 @@ mod remote;
 mod ssh;
 mod web;
 
+use crate::model::bounds::git::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
 use crate::model::{Budget, Context, Fault, GitRepository, Outcome, shown};
-use limits::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
 use line::Version;
 use pack::{Id, Kind, Pack};
 use remote::{History, Remote};

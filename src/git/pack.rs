@@ -1,7 +1,7 @@
 //! Git's objects, out of a pack as a server sends it (gitformat-pack).
 
-use super::limits::{CHAIN, CHECKOUT, HELD, HELD_RATIO, KEPT, MADE, MADE_RATIO};
 use crate::model::Budget;
+use crate::model::bounds::git::{CHAIN, CHECKOUT, HELD, HELD_RATIO, KEPT, MADE, MADE_RATIO};
 use flate2::bufread::ZlibDecoder;
 use sha1_checked::{Digest, Sha1};
 use std::collections::HashMap;

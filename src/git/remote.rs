@@ -1,9 +1,9 @@
 //! A repository on a server, in git's protocol, whatever carries it.
 
-use super::limits::{LONGEST_LIST, LONGEST_PACK};
 use super::line::{self, Line, Packet, Version, packet};
 use super::pack::{self, Pack};
 use super::{ssh, web};
+use crate::model::bounds::git::{LONGEST_LIST, LONGEST_PACK};
 use crate::model::{Context, Fault, GitRepository, Outcome, Size};
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Streams without their compression, counted on both sides: what came, and what it came to.
 
-use super::limits::{ARCHIVE, XZ_MEMORY, ZSTD_WINDOW};
 use crate::model::Budget;
+use crate::model::bounds::image::{ARCHIVE, XZ_MEMORY, ZSTD_WINDOW};
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 

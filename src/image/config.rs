@@ -3,7 +3,7 @@
 //! A built image is a manifest blob that names a configuration blob and its layers. The JSON is
 //! written with sorted keys, so that equal images have equal bytes.
 
-use super::limits::{HEALTH_RETRIES, HEALTH_SPAN};
+use crate::model::bounds::image::{HEALTH_RETRIES, HEALTH_SPAN};
 use crate::model::{Context, Digest, Fault, LayerInfo, Outcome, Span};
 use crate::plan::{Config, Image};
 use crate::spec::{Health, Probe};

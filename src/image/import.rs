@@ -6,8 +6,8 @@
 
 use super::compression::budgeted;
 use super::config::parse;
-use super::limits::{ARCHIVE, IMAGE, LAYERS, LONGEST};
 use super::unpack::{Rules, Tree};
+use crate::model::bounds::image::{ARCHIVE, IMAGE, LAYERS, LONGEST};
 use crate::model::{Budget, Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
 use crate::plan::Image;
 use crate::store::{Staging, Store, disk_fault};
@@ -301,7 +301,7 @@ fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs
 
 /// Unpacks a layer; its content's digest, length and number of entries come back.
 fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path, budget: Arc<Budget>) -> io::Result<(Digest, u64, u64)> {
-    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, devices: true, folder_times: true };
+    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, rootfs: true, folder_times: true };
     let inner = budgeted(came, &budget)?;
     let mut content = Came { inner, out: None, hasher: Hasher::default(), length: 0, limit: u64::MAX };
     let mut writer = Tree::new(tree, rules, budget)?;

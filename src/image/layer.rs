@@ -252,14 +252,14 @@ impl Writer {
         let kind = Kind::of(&stat);
         let target = if kind == Kind::Link { Some(PathBuf::from(folder.link(own)?)) } else { None };
         let kind = match kind {
+            // Sockets have no form in a tar, and no meaning without the process that made them; a container's devices
+            // are its runtime's.
+            Kind::Socket | Kind::Character | Kind::Block => return Ok(()),
             _ if first.is_some() => EntryType::Link,
             Kind::Folder => EntryType::Directory,
             Kind::Link => EntryType::Symlink,
-            Kind::Character => EntryType::Char,
-            Kind::Block => EntryType::Block,
             Kind::Fifo => EntryType::Fifo,
-            // Sockets have no form in a tar, and no meaning without the process that made them.
-            Kind::Socket | Kind::File => return Ok(()),
+            Kind::File => return Ok(()),
         };
         let header = Header { kind, link: first.or(target.as_deref()), ..header };
         header.write(None, out)?;
@@ -351,11 +351,6 @@ impl Header<'_> {
             record(&mut records, "size", self.size.to_string().as_bytes());
         }
         header.set_mtime(u64::try_from(self.time).unwrap_or(0));
-        if matches!(self.kind, EntryType::Char | EntryType::Block) {
-            let device = self.stat.st_rdev;
-            header.set_device_major(u32::try_from(nix::sys::stat::major(device)).unwrap_or(0))?;
-            header.set_device_minor(u32::try_from(nix::sys::stat::minor(device)).unwrap_or(0))?;
-        }
         if let Some(capability) = capability {
             record(&mut records, "SCHILY.xattr.security.capability", capability);
         }

@@ -4,8 +4,8 @@
 
 use super::compression::{Compression, compression, is_archive};
 use super::import::{Blobs, Descriptor, Manifest, import, small};
-use super::limits::{ARCHIVE, INDEXES, LONGEST};
 use super::tarball::{Entries, Kind};
+use crate::model::bounds::image::{ARCHIVE, INDEXES, LONGEST};
 use crate::model::{Budget, Context, Digest, Fault, Outcome, nearest};
 use crate::plan::{Config, Image};
 use crate::store::Store;

@@ -4,7 +4,7 @@
 //! sees bytes (CVE-2025-62518). Names and records are bounded before they are read, records count by their own
 //! lengths, and what only some readers understand is refused. The `tar` crate gives the fields of a header.
 
-use super::limits::{LONGEST_PATH, LONGEST_RECORDS, PARTS};
+use crate::model::bounds::image::{LONGEST_PATH, LONGEST_RECORDS, PARTS};
 use crate::model::shown;
 use std::ffi::OsStr;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -44,8 +44,6 @@ pub struct Entry {
     pub owner: (u32, u32),
     /// In seconds since 1970.
     pub time: i64,
-    /// The number of a device.
-    pub device: u64,
     /// `security.capability`.
     pub capability: Option<Vec<u8>>,
     /// Where in the archive its content begins.
@@ -242,7 +240,6 @@ impl<R: Read> Entries<R> {
                 Some(time) => time,
                 None => i64::try_from(time.map_err(|_| damaged("its time is no number"))?).unwrap_or(0),
             },
-            device: device(header, kind)?,
             capability: records.capability,
             position: self.at,
             parts,
@@ -388,16 +385,6 @@ fn bounded(path: Vec<u8>) -> io::Result<PathBuf> {
         return Err(damaged(format!("a path in it has {length} bytes, and {LONGEST_PATH} are the most: {path}")));
     }
     Ok(PathBuf::from(std::ffi::OsString::from(OsStr::from_bytes(&path))))
-}
-
-fn device(header: &tar::Header, kind: Kind) -> io::Result<u64> {
-    let part = |part: io::Result<Option<u32>>| {
-        part.map(|part| u64::from(part.unwrap_or(0))).map_err(|_| damaged("the numbers of a device are none"))
-    };
-    match kind {
-        Kind::Character | Kind::Block => Ok(nix::sys::stat::makedev(part(header.device_major())?, part(header.device_minor())?)),
-        _ => Ok(0),
-    }
 }
 
 fn damaged(what: impl Into<String>) -> io::Error {

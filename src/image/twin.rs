@@ -12,9 +12,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether devices are copied, whiteouts and what hides lower layers among them.
+/// Whether what hides lower layers is copied. Device nodes are not: where lower layers count, their place is hidden.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Devices {
+pub enum Hiding {
     Kept,
     LeftOut,
 }
@@ -23,15 +23,15 @@ pub enum Devices {
 #[derive(Debug)]
 pub struct Twin<'t> {
     root: &'t Tree,
-    devices: Devices,
+    hiding: Hiding,
     /// Files with several names: where the first of them is in the copy.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl<'t> Twin<'t> {
     /// A copy that goes to a tree of our own.
-    pub fn new(root: &'t Tree, devices: Devices) -> Self {
-        Self { root, devices, links: HashMap::new() }
+    pub fn new(root: &'t Tree, hiding: Hiding) -> Self {
+        Self { root, hiding, links: HashMap::new() }
     }
 
     /// Copies everything in a folder, and what the folder itself is like.
@@ -50,7 +50,7 @@ impl<'t> Twin<'t> {
             }
             at.pop();
         }
-        if self.devices == Devices::Kept {
+        if self.hiding == Hiding::Kept {
             hide(from, into)?;
         }
         into.become_like(Facts::of(&from.facts()?))
@@ -81,8 +81,11 @@ impl<'t> Twin<'t> {
                 into.make_link(as_name, &from.link(name)?)?;
                 into.set(as_name, Facts::of(stat))?;
             }
-            Kind::Fifo => self.node(stat, (into, as_name))?,
-            Kind::Character | Kind::Block if self.devices == Devices::Kept => self.node(stat, (into, as_name))?,
+            Kind::Fifo => {
+                into.make_fifo(as_name)?;
+                into.set(as_name, Facts::of(stat))?;
+            }
+            Kind::Character | Kind::Block if self.hiding == Hiding::Kept => return into.make_whiteout(as_name),
             Kind::Folder => return Err(io::Error::from_raw_os_error(libc::EISDIR)),
             Kind::Character | Kind::Block | Kind::Socket => return Ok(()),
         }
@@ -90,11 +93,6 @@ impl<'t> Twin<'t> {
             self.links.insert((stat.st_dev, stat.st_ino), to.to_owned());
         }
         Ok(())
-    }
-
-    fn node(&self, stat: &FileStat, (into, name): (&Tree, &OsStr)) -> io::Result<()> {
-        into.make_node(name, stat)?;
-        into.set(name, Facts::of(stat))
     }
 }
 
@@ -129,7 +127,7 @@ mod tests {
         fs::set_permissions(from("d"), fs::Permissions::from_mode(0o2751)).unwrap();
         sys::set_time(&from("link"), 7).unwrap();
         let target = Tree::open(other.path()).unwrap();
-        let mut twin = Twin::new(&target, Devices::LeftOut);
+        let mut twin = Twin::new(&target, Hiding::LeftOut);
         twin.everything(&Tree::open(one.path()).unwrap(), &target, &mut PathBuf::new()).unwrap();
         assert_eq!(fs::read_to_string(to("z")).unwrap(), "text");
         assert_eq!(fs::metadata(to("z")).unwrap().ino(), fs::metadata(to("d/a")).unwrap().ino());

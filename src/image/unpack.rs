@@ -36,8 +36,9 @@ pub struct Rules {
     pub owner: Option<(u32, u32)>,
     /// Whether `.wh.` entries hide what is in the layers below (image-spec, layer.md, "Whiteouts").
     pub whiteouts: bool,
-    /// Whether it may hold device nodes and FIFOs: whoever opens one waits, or does what a device does.
-    pub devices: bool,
+    /// Whether it is of a container's root file system, where FIFOs stand, and device nodes are left out: a container's
+    /// `/dev` is its own. Elsewhere both are refused: whoever opens one waits, or does what a device does.
+    pub rootfs: bool,
     /// Whether folders get the times that the archive gives them.
     pub folder_times: bool,
 }
@@ -146,10 +147,11 @@ impl Tree {
         match entry.kind {
             Kind::Folder => return self.make_folder(path, name, &facts),
             Kind::HardLink => return self.hard_link(path, name, entry),
-            Kind::Character | Kind::Block if !self.rules.devices => {
+            Kind::Character | Kind::Block if self.rules.rootfs => return self.leave_out(path, name),
+            Kind::Character | Kind::Block => {
                 return Err(io::Error::other("it is a device, which no archive may bring"));
             }
-            Kind::Fifo if !self.rules.devices => {
+            Kind::Fifo if !self.rules.rootfs => {
                 return Err(io::Error::other("it is a FIFO, which no archive may bring"));
             }
             Kind::Other(kind) => {
@@ -165,15 +167,24 @@ impl Tree {
                 let target = entry.link.as_ref().ok_or_else(|| io::Error::other("a link to nothing"))?;
                 nix::unistd::symlinkat(target, into, name)?;
             }
-            Kind::Character => make_node(into, name, SFlag::S_IFCHR, &facts)?,
-            Kind::Block => make_node(into, name, SFlag::S_IFBLK, &facts)?,
-            Kind::Fifo => make_node(into, name, SFlag::S_IFIFO, &facts)?,
+            Kind::Fifo => make_fifo(into, name, &facts)?,
             _ => return write_file(into, name, entry, content, &facts),
         }
         let no_follow = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
         nix::unistd::fchownat(into, name, Some(facts.owner.0.into()), Some(facts.owner.1.into()), no_follow)?;
         let time = nix::sys::time::TimeSpec::new(facts.time, 0);
         nix::sys::stat::utimensat(into, name, &time, &time, nix::sys::stat::UtimensatFlags::NoFollowSymlink)?;
+        Ok(())
+    }
+
+    /// A device node: nothing is there, neither what came before nor what is below.
+    fn leave_out(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+        let whiteouts = self.rules.whiteouts;
+        let into = self.parent(path)?;
+        remove(into, name)?;
+        if whiteouts {
+            nix::sys::stat::mknodat(into, name, SFlag::S_IFCHR, Mode::empty(), 0)?;
+        }
         Ok(())
     }
 
@@ -253,7 +264,6 @@ struct Facts<'e> {
     mode: u32,
     owner: (u32, u32),
     time: i64,
-    device: u64,
     capability: Option<&'e [u8]>,
 }
 
@@ -263,19 +273,14 @@ impl<'e> Facts<'e> {
             mode: entry.mode,
             owner: rules.owner.unwrap_or(entry.owner),
             time: entry.time.min(rules.latest),
-            device: entry.device,
             capability: entry.capability.as_deref(),
         }
     }
 }
 
-fn make_node(into: &OwnedFd, name: &Path, kind: SFlag, facts: &Facts) -> io::Result<()> {
-    // To overlay this one would be a whiteout.
-    if kind == SFlag::S_IFCHR && facts.device == 0 {
-        return Err(io::Error::other("it is the device 0:0, which hides files"));
-    }
+fn make_fifo(into: &OwnedFd, name: &Path, facts: &Facts) -> io::Result<()> {
     let mode = Mode::from_bits_truncate(facts.mode);
-    nix::sys::stat::mknodat(into, name, kind, mode, facts.device)?;
+    nix::sys::stat::mknodat(into, name, SFlag::S_IFIFO, mode, 0)?;
     Ok(nix::sys::stat::fchmodat(into, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?)
 }
 
@@ -359,7 +364,7 @@ mod tests {
     use std::fs;
     use tar::EntryType;
 
-    const RULES: Rules = Rules { latest: crate::model::EPOCH, owner: None, whiteouts: false, devices: false, folder_times: true };
+    const RULES: Rules = Rules { latest: crate::model::EPOCH, owner: None, whiteouts: false, rootfs: false, folder_times: true };
 
     fn tar(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
         let mut data = tar::Builder::new(Vec::new());
@@ -386,7 +391,7 @@ mod tests {
     }
 
     fn write(root: &Path, rules: Rules, entries: &[(&str, EntryType, &str)]) -> io::Result<Vec<String>> {
-        let mut tree = Tree::new(root, rules, Arc::new(Budget::new(crate::image::ARCHIVE)))?;
+        let mut tree = Tree::new(root, rules, Arc::new(Budget::new(crate::model::bounds::image::ARCHIVE)))?;
         let paths = tree.write_listing(&tar(entries)[..])?;
         tree.finish()?;
         Ok(paths)
@@ -438,5 +443,32 @@ mod tests {
             assert_eq!(sys::get_attribute(&root.path().join(folder), OPAQUE).unwrap().as_deref(), Some(&b"y"[..]), "{folder}");
         }
         assert_eq!(fs::metadata(root.path().join("var")).unwrap().mtime(), 1);
+    }
+
+    #[test]
+    fn device_nodes_are_left_out_of_root_file_systems_and_fifos_are_not() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: device nodes need root");
+            return;
+        }
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let entries = [
+            ("dev/", EntryType::Directory, ""),
+            ("dev/sda", EntryType::Regular, "was a file"),
+            ("dev/sda", EntryType::Block, ""),
+            ("dev/null", EntryType::Char, ""),
+            ("pipe", EntryType::Fifo, ""),
+        ];
+        for whiteouts in [true, false] {
+            let root = tempfile::tempdir().unwrap();
+            let look = |path: &str| fs::symlink_metadata(root.path().join(path)).ok();
+            write(root.path(), Rules { whiteouts, rootfs: true, ..RULES }, &entries).unwrap();
+            assert!(look("pipe").unwrap().file_type().is_fifo());
+            for left_out in ["dev/sda", "dev/null"] {
+                // What is below must not stand in its place.
+                let hides = look(left_out).map(|there| there.file_type().is_char_device() && there.rdev() == 0);
+                assert_eq!(hides, whiteouts.then_some(true), "{left_out}");
+            }
+        }
     }
 }

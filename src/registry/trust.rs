@@ -3,9 +3,10 @@
 
 use super::pull::{Found, Source};
 use crate::image::{
-    Blobs, Claim, Descriptor, LONGEST, PublicKey, bundles_in, check_bundle, check_payload, may_be_bundles, signature_tag,
-    signatures, small,
+    Blobs, Claim, Descriptor, PublicKey, bundles_in, check_bundle, check_payload, may_be_bundles, signature_tag, signatures,
+    small,
 };
+use crate::model::bounds::image::LONGEST;
 use crate::model::{Context, Digest, Fault, Outcome};
 use std::io::Read;
 

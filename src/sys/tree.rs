@@ -268,13 +268,20 @@ impl Tree {
         Ok(nix::unistd::symlinkat(to, &self.0, one(name)?)?)
     }
 
-    /// Makes a FIFO or device as another one is.
+    /// Makes a FIFO.
     ///
     /// # Errors
     /// Those of `mknodat(2)`.
-    pub fn make_node(&self, name: &OsStr, like: &FileStat) -> io::Result<()> {
-        let kind = SFlag::from_bits_truncate(like.st_mode & SFlag::S_IFMT.bits());
-        Ok(nix::sys::stat::mknodat(&self.0, one(name)?, kind, Mode::from_bits_truncate(0o600), like.st_rdev)?)
+    pub fn make_fifo(&self, name: &OsStr) -> io::Result<()> {
+        Ok(nix::sys::stat::mknodat(&self.0, one(name)?, SFlag::S_IFIFO, Mode::from_bits_truncate(0o600), 0)?)
+    }
+
+    /// Hides what lower layers have by a name: overlayfs' device 0:0.
+    ///
+    /// # Errors
+    /// Those of `mknodat(2)`.
+    pub fn make_whiteout(&self, name: &OsStr) -> io::Result<()> {
+        Ok(nix::sys::stat::mknodat(&self.0, one(name)?, SFlag::S_IFCHR, Mode::empty(), 0)?)
     }
 
     /// Gives a file of another folder a further name here; of a link, the link.

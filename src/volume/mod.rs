@@ -5,7 +5,7 @@
 //! container may put a link in the way of whatever is written (the class of CVE-2018-15664).
 
 use crate::build::View;
-use crate::image::{Devices, Twin};
+use crate::image::{Hiding, Twin};
 use crate::model::{Context, Name, Outcome};
 use crate::store::{Home, disk_fault};
 use crate::sys::{self, Facts, Kind, Listed, Tree};
@@ -102,7 +102,7 @@ fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::R
     match source {
         Some((image, path)) => {
             // Devices are the image's own business.
-            copy(image, path, &tree, &mut PathBuf::new(), &mut Twin::new(&tree, Devices::LeftOut))?;
+            copy(image, path, &tree, &mut PathBuf::new(), &mut Twin::new(&tree, Hiding::LeftOut))?;
         }
         None => tree.set_mode(0o755)?,
     }

@@ -4,7 +4,7 @@
 use crate::ground::{SLEEP, ground, is_root, tool};
 use crate::world::{World, stead};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,6 +18,56 @@ fn nobody_can(program: &str, path: &Path) -> bool {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// A home that is copied without its permissions, and whoever is root for a moment, find no disk in a layer.
+#[test]
+fn no_layer_has_device_nodes() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "nodes",
+        &[],
+        &format!(
+            r#"
+image "step" {{ from "box"; run "mknod -m 666 /disk b 7 0; mkfifo /kept; rm /etc/hidden; mknod /etc/hidden c 1 3"; }}
+container "c" {{ image "box"; {SLEEP}; }}
+"#
+        ),
+    );
+    // A store of its own, which tells of no other test.
+    fs::remove_file(world.root.join("store")).unwrap();
+    world.write("box/etc/hidden", "the image's");
+    let (folder, tar) = (world.folder.with_file_name("nodes"), world.folder.with_file_name("nodes.tar"));
+    fs::create_dir_all(folder.join("dev")).unwrap();
+    let making = "mknod -m 666 dev/disk b 7 0 && mkfifo pipe && tar -cf ../nodes.tar . && rm dev/disk pipe";
+    assert!(Command::new("sh").current_dir(&folder).args(["-c", making]).status().unwrap().success());
+    world.ok(&["build", "step"]);
+    world.ok(&["import", tar.to_str().unwrap(), "nodes:1"]);
+    world.ok(&["up"]);
+    world.exec("c", "mknod -m 666 /disk b 7 0; mkfifo /pipe");
+    world.ok(&["commit", "c", "nodes-2"]);
+    let (mut devices, mut fifos) = (Vec::new(), 0);
+    let mut folders = vec![world.root.join("store/layers")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let (path, found) = (entry.as_ref().unwrap().path(), entry.unwrap().metadata().unwrap());
+            let kind = found.file_type();
+            fifos += u32::from(kind.is_fifo());
+            // The device 0:0 is overlayfs' mark for what is gone.
+            if kind.is_block_device() || kind.is_char_device() && found.rdev() != 0 {
+                devices.push(path.clone());
+            }
+            if kind.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(devices.is_empty() && fifos == 3, "{devices:?}; FIFOs stand, and there are {fifos}");
+    // What a device stood in front of stays hidden.
+    let shown = world.ok(&["run", "step", "ls", "/etc"]);
+    assert!(!shown.contains("hidden"), "{shown}");
 }
 
 #[test]

@@ -369,7 +369,7 @@ fn archives(scratch: &Path) -> Vec<Target> {
     let (packs, objects) = (scratch.join("packs"), scratch.join("objects"));
     let unpack = move |bytes: &[u8], root: &Path, whiteouts: bool| {
         let root = fresh(root);
-        let rules = image::Rules { latest: 1 << 30, owner: None, whiteouts, devices: whiteouts, folder_times: true };
+        let rules = image::Rules { latest: 1 << 30, owner: None, whiteouts, rootfs: whiteouts, folder_times: true };
         let budget = Arc::new(Budget::new(FLOOR));
         let write = || {
             let mut tree = image::Tree::new(&root, rules, budget.clone())?;

@@ -2,6 +2,11 @@
 //!
 //! One list for all rooms. Whoever reads foreign bytes takes the limit from here, and gives it a row in [`TABLE`].
 
+pub mod debian;
+pub mod fetch;
+pub mod git;
+pub mod image;
+
 use std::fmt;
 
 /// How much of something.
@@ -14,6 +19,7 @@ pub enum Amount {
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Bytes(bytes) if *bytes >= 1 << 30 && bytes % (1 << 30) == 0 => write!(f, "{} GiB", bytes >> 30),
             Self::Bytes(bytes) if *bytes >= 1 << 20 && bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
             Self::Bytes(bytes) if *bytes >= 1 << 10 && bytes % (1 << 10) == 0 => write!(f, "{} KiB", bytes >> 10),
             Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
@@ -147,6 +153,59 @@ pub const TABLE: &[Bound] = &[
     Bound { what: "the file of a `secret` or `config`", limit: Amount::Bytes(CONTENT), beyond: "an error" },
     Bound { what: "a system call filter, a key", limit: Amount::Bytes(SMALL_FILE), beyond: "an error" },
     Bound { what: "`config.kdl` of a user", limit: Amount::Bytes(CONFIG_FILE), beyond: "an error" },
+    Bound { what: "a signed release file of Debian", limit: Amount::Bytes(debian::RELEASE), beyond: "cut off while it comes" },
+    Bound {
+        what: "an index of packages, unpacked; also no longer than its release file says",
+        limit: Amount::Bytes(debian::INDEX),
+        beyond: "cut off while it comes",
+    },
+    Bound {
+        what: "a package's files; more for packages of a 200th of that and above, which may hold 200 times their size",
+        limit: Amount::Bytes(debian::UNPACKED_ALWAYS),
+        beyond: "cut off while it is unpacked",
+    },
+    Bound { what: "a package's control files", limit: Amount::Bytes(debian::CONTROL), beyond: "cut off while it is unpacked" },
+    Bound { what: "all control files of a step", limit: Amount::Bytes(debian::CONTROLS), beyond: "an error" },
+    Bound {
+        what: "a list of users or a configuration of an image that is read",
+        limit: Amount::Bytes(debian::TEXT),
+        beyond: "an error",
+    },
+    Bound { what: "memory for unpacking xz", limit: Amount::Bytes(image::XZ_MEMORY), beyond: "an error" },
+    Bound {
+        what: "what a layer or an archive unpacks to; more for larger ones, 200 times what came",
+        limit: Amount::Bytes(image::ARCHIVE.bytes),
+        beyond: "cut off while it is unpacked",
+    },
+    Bound {
+        what: "what all layers of an image unpack to; more for larger ones, 200 times what came",
+        limit: Amount::Bytes(image::IMAGE.bytes),
+        beyond: "cut off while it is unpacked",
+    },
+    Bound {
+        what: "entries of a layer or an archive; more for larger ones, one for each 8 bytes that came, 4,000,000 at most",
+        limit: Amount::Count(image::ARCHIVE.entries, "entries"),
+        beyond: "cut off while it is unpacked",
+    },
+    Bound { what: "layers of an image", limit: Amount::Count(image::LAYERS as u64, "layers"), beyond: "an error" },
+    Bound {
+        what: "a manifest, an index, an image's configuration",
+        limit: Amount::Bytes(image::LONGEST),
+        beyond: "cut off while it comes",
+    },
+    Bound {
+        what: "the files of a git commit and its submodules; more for larger packs, 200 times what came",
+        limit: Amount::Bytes(git::CHECKOUT.bytes),
+        beyond: "cut off while it is written",
+    },
+    Bound { what: "a pack of a git repository", limit: Amount::Bytes(git::LONGEST_PACK), beyond: "cut off while it comes" },
+    Bound { what: "submodules", limit: Amount::Count(git::MODULES as u64, "submodules"), beyond: "an error" },
+    Bound {
+        what: "a file of the web, if its size is not known",
+        limit: Amount::Bytes(fetch::LARGEST),
+        beyond: "cut off while it comes",
+    },
+    Bound { what: "redirects for one file", limit: Amount::Count(fetch::REDIRECTS as u64, "redirects"), beyond: "an error" },
 ];
 
 #[cfg(test)]
@@ -155,7 +214,13 @@ mod tests {
 
     #[test]
     fn amounts_are_written_as_people_write_them() {
-        let all = [Amount::Bytes(16 << 20), Amount::Bytes(64 << 10), Amount::Bytes(4095), Amount::Count(3, "levels")];
-        assert_eq!(all.map(|amount| amount.to_string()), ["16 MiB", "64 KiB", "4095 bytes", "3 levels"]);
+        let all = [
+            Amount::Bytes(8 << 30),
+            Amount::Bytes(16 << 20),
+            Amount::Bytes(64 << 10),
+            Amount::Bytes(4095),
+            Amount::Count(3, "levels"),
+        ];
+        assert_eq!(all.map(|amount| amount.to_string()), ["8 GiB", "16 MiB", "64 KiB", "4095 bytes", "3 levels"]);
     }
 }
