@@ -492,7 +492,8 @@ container "a" {
     }
     world.write("inner/token", "three");
     world.write("app/file", "file");
-    symlink(&host, world.folder.join("linked")).unwrap();
+    world.write("inner/conf", "conf");
+    symlink("inner", world.folder.join("linked")).unwrap();
     symlink(&host, world.folder.join("app/away")).unwrap();
     let times = |folder: &Path| -> Vec<(i64, i64)> {
         let entries = fs::read_dir(folder).unwrap().flatten();
@@ -528,6 +529,9 @@ container "a" { image "made"; secret "through"; SLEEP }
     world.write("app/file", "file");
     symlink(&canary, world.folder.join("app/away")).unwrap();
     let before = listing(&canary);
+    let refused = world.run(&["build", "--verify"]);
+    assert!(refused.code == 1 && refused.err.contains("leads out of the project's folder"), "{}", refused.err);
+    world.edit("app/away/secret", "app/file");
     let verified = world.run(&["build", "--verify"]);
     assert_eq!(listing(&canary), before);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
