@@ -160,3 +160,25 @@ fn there_is_one_reader_of_tars() {
     let others = files.iter().filter(|(path, text)| !path.ends_with("tests.rs") && own(text).contains("tar::Archive"));
     assert_eq!(others.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new(), "use image::Entries");
 }
+
+/// The threat model names a test for each of its rows.
+#[test]
+fn every_test_of_the_threat_model_is_there() {
+    let text = fs::read_to_string("SECURITY.md").unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| actor") && !line.starts_with("| ---"));
+    let mut named = 0;
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap().split("<br>").map(|test| test.trim_matches('`'));
+        for test in tests {
+            named += 1;
+            match test.split_once("::") {
+                Some((file, test)) => {
+                    let source = fs::read_to_string(format!("tests/attacks/{file}.rs")).unwrap_or_default();
+                    assert!(source.contains(&format!("#[test]\nfn {test}()")), "{file}::{test} is no test");
+                }
+                None => assert!(Path::new("tests").join(test).join("main.rs").exists(), "{test} is no test"),
+            }
+        }
+    }
+    assert!(named > 60, "{named}");
+}
