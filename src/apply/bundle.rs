@@ -69,7 +69,7 @@ pub fn bundle(
     let built = build_only(loaded, &names, options, reporter)?;
     let mut lease = Lease::open(&store)?;
     built.values().try_for_each(|image| lease.pin(&parts(&store, &image.digest)))?;
-    let results = results(&store, built.values());
+    let results = results(&store, built.values())?;
     let observation = observe(loaded)?;
     let ground = observation.scanner.ground();
     let files = files(loaded, &observation, findings(whole)?.loaded.files.into_keys())?;
@@ -109,19 +109,19 @@ pub fn bundle(
 }
 
 /// The results of steps that came to what images are made of, as they are kept.
-fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> BTreeMap<Digest, Vec<u8>> {
+fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Outcome<BTreeMap<Digest, Vec<u8>>> {
     let held: BTreeSet<Digest> = images.flat_map(|image| image.parts().copied()).collect();
     let fits = |value: &serde_json::Value| {
         let text = value.as_str().or(value["layer"]["diff_id"].as_str());
         let digest = text.and_then(|text| Digest::parse(text.strip_prefix("sha256:")?));
         digest.is_some_and(|digest| held.contains(&digest)) || value.get("layer").is_some_and(serde_json::Value::is_null)
     };
-    let all = store.list("results").into_iter();
+    let all = store.list("results")?.into_iter();
     let kept = all.filter_map(|key| {
         let value: serde_json::Value = store.result(&key)?;
         Some((key, serde_json::to_vec(&value).ok()?)).filter(|_| fits(&value))
     });
-    kept.collect()
+    Ok(kept.collect())
 }
 
 /// Paths of the project's folder that it is made of; secrets are not among them.

@@ -11,13 +11,14 @@ use super::project::LoadedProject;
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::{down, firewall, preflight};
 use crate::build::View;
-use crate::model::{Fault, Outcome as Result};
+use crate::model::{Context, Fault, Outcome as Result};
 use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network::{self, Forwarding, Reservation};
 use crate::plan::{ContainerRecord, Desired, Image, InstanceRecord, Kind, Planned};
 use crate::ship;
 use crate::spec::{MountSource, Until};
 use crate::store::Store;
+use crate::sys;
 use crate::volume::{self, Below};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -86,10 +87,14 @@ impl<'a> Executor<'a> {
         boundary();
         self.ready_networks(forwarding)?;
         self.adjust()?;
+        if !todo.is_empty() {
+            sys::write_atomic(&self.instance().opening(), b"", 0o600).doing(|| "cannot mark that containers begin".into())?;
+        }
         self.start(&todo, &held);
         self.ship()?;
         self.neighbours(&todo)?;
         self.open()?;
+        self.opened()?;
         self.wait()?;
         let outer = self.planned.networks.values().find(|network| !network.internal);
         if let Some(blocked) = outer.and_then(|network| firewall::blockers(&self.instance().home, &network.bridge)) {
@@ -195,6 +200,15 @@ impl<'a> Executor<'a> {
             boundary();
         }
         if self.planned.networks.is_empty() { Ok(()) } else { monitor::refresh_names(&instance.home, &instance.id) }
+    }
+
+    fn opened(&self) -> Result<()> {
+        match std::fs::remove_file(self.instance().opening()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing(|| "cannot remove the mark that containers begin".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Ends what is to go, and what is to be replaced or started anew.

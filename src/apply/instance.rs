@@ -55,6 +55,12 @@ impl Instance {
         self.state().join("scan")
     }
 
+    /// There while containers begin whose published ports and names have not followed yet: whoever is killed in
+    /// between leaves it, and the next `up` finds it.
+    pub fn opening(&self) -> PathBuf {
+        self.home.run.join(&self.id).join("opening")
+    }
+
     /// The folder of one of its containers.
     pub fn container(&self, name: &str) -> Folder {
         Folder::of(&self.home.run, &self.id, name)

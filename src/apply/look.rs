@@ -35,7 +35,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
     }
     let hex = text.trim_start_matches("sha256:");
     if hex.len() >= 4 && hex.chars().all(|c| c.is_ascii_hexdigit()) {
-        let all = store.list("images");
+        let all = store.list("images")?;
         let found: Vec<&Digest> = all.iter().filter(|digest| digest.hex().starts_with(hex)).collect();
         match found.as_slice() {
             [one] => {

@@ -77,7 +77,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
             .filter(|setting| !setting.holds())
             .map(|setting| (setting.name.to_owned(), setting.value.to_owned()))
             .collect(),
-        firewall: wants_networks && monitor::is_current(&instance.home),
+        firewall: wants_networks && monitor::is_current(&instance.home) && !instance.opening().exists(),
         contents: contents.iter().map(|(name, content)| (name.clone(), Digest::of(content))).collect(),
         profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
         env_files,

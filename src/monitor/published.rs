@@ -88,7 +88,8 @@ pub struct Change {
     names: Option<(String, Asked)>,
 }
 
-/// The number of rewrites that had begun when a change was told.
+/// The number of rewrites that had begun when a change was told. The lock's file holds two numbers: of the last
+/// rewrite that began, and of the last that was done; one that was killed never is.
 struct Asked {
     lock: PathBuf,
     begun: u64,
@@ -140,7 +141,7 @@ impl Change {
 impl Asked {
     fn at(lock: PathBuf) -> Outcome<Self> {
         let begun = match fs::read(&lock) {
-            Ok(bytes) => number(&bytes),
+            Ok(bytes) => numbers(&bytes).0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error).doing(|| format!("cannot read {}", lock.display())),
         };
@@ -152,22 +153,20 @@ impl Asked {
             return Ok(false);
         };
         let file = lock.file();
-        let begun = fs::read(&self.lock).map(|bytes| number(&bytes)).doing(|| format!("cannot read {}", self.lock.display()))?;
-        // It began after this change was told, and has ended: nobody holds the lock but we.
-        if begun > self.begun {
+        let read = fs::read(&self.lock).map(|bytes| numbers(&bytes));
+        let (begun, done) = read.doing(|| format!("cannot read {}", self.lock.display()))?;
+        // It began after this change was told.
+        if done > self.begun {
             return Ok(true);
         }
-        file.seek(SeekFrom::Start(0))
-            .and_then(|_| file.write_all(&(begun + 1).to_le_bytes()))
-            .doing(|| format!("cannot write {}", self.lock.display()))?;
-        let done = work();
-        if done.is_err() {
-            // Nobody may take it for done.
-            file.seek(SeekFrom::Start(0))
-                .and_then(|_| file.write_all(&begun.to_le_bytes()))
-                .doing(|| format!("cannot write {}", self.lock.display()))?;
-        }
-        done.map(|()| true)
+        let mut note = |at: u64| {
+            let written = file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&(begun + 1).to_le_bytes()));
+            written.doing(|| format!("cannot write {}", self.lock.display()))
+        };
+        note(0)?;
+        work()?;
+        note(8)?;
+        Ok(true)
     }
 
     fn lock(&self, patience: Option<Duration>) -> io::Result<Option<Lock>> {
@@ -182,8 +181,9 @@ impl Asked {
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.try_into().map_or(0, u64::from_le_bytes)
+fn numbers(bytes: &[u8]) -> (u64, u64) {
+    let number = |part: Option<&[u8]>| part.and_then(|part| part.try_into().ok()).map_or(0, u64::from_le_bytes);
+    (number(bytes.get(..8)), number(bytes.get(8..16)))
 }
 
 /// Replaces the table, whole; without networks it is removed, and forwarding is put back.

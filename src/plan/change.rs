@@ -136,7 +136,7 @@ pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed
             Kind::Firewall,
             "firewall",
             "",
-            vec![cause("the host's packet filter changed since the last `up`")],
+            vec![cause("the host's packet filter changed since the last `up`, or that was cut short")],
         );
     }
     let plan = Plan {

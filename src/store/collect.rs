@@ -95,14 +95,14 @@ impl Store {
         let roots = self.roots(dry)?;
         let mut held: BTreeSet<Digest> = lease::pinned(self)?;
         held.extend(roots.iter().flat_map(|root| &root.digests));
-        self.hold_what_follows(&mut held);
+        self.hold_what_follows(&mut held)?;
         let mut done = Collected::default();
         for root in &roots {
             let bytes: u64 = root.digests.iter().filter_map(|digest| self.layer(digest)).map(|layer| layer.size).sum();
             *done.kept.entry(format!("{} ({})", root.project, root.folder.display())).or_default() += bytes;
         }
         for folder in ["layers", "blobs", "results", "images", "decoded", "downloads"] {
-            for digest in self.list(folder).into_iter().filter(|digest| !held.contains(digest)) {
+            for digest in self.list(folder)?.into_iter().filter(|digest| !held.contains(digest)) {
                 let path = self.root().join(folder).join(digest.hex());
                 // Results are found by the key of their step and name a layer: they follow it.
                 if folder == "results" && self.result_is_held(&digest, &held) {
@@ -126,19 +126,29 @@ impl Store {
     }
 
     /// Holds what goes with what is held: configurations with manifests, compressed layers with layers.
-    fn hold_what_follows(&self, held: &mut BTreeSet<Digest>) {
+    fn hold_what_follows(&self, held: &mut BTreeSet<Digest>) -> Outcome<()> {
         let parse = |value: &serde_json::Value| Digest::parse(value.as_str()?.strip_prefix("sha256:")?);
-        let configurations = self.list("images").into_iter().filter(|image| held.contains(image)).filter_map(|image| {
-            let manifest: serde_json::Value = serde_json::from_slice(&self.blob(&image)?).ok()?;
-            parse(&manifest["config"]["digest"])
-        });
-        let mut more: Vec<Digest> = configurations.collect();
-        for key in self.list("results") {
+        let mut more: Vec<Digest> = Vec::new();
+        for image in self.list("images")?.into_iter().filter(|image| held.contains(image)) {
+            let path = self.blob_path(&image);
+            match fs::read(&path) {
+                // One that is damaged names nothing that is of use.
+                Ok(manifest) => more.extend(
+                    serde_json::from_slice(&manifest)
+                        .ok()
+                        .and_then(|manifest: serde_json::Value| parse(&manifest["config"]["digest"])),
+                ),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).doing(|| format!("cannot read {}, so nothing is collected", path.display())),
+            }
+        }
+        for key in self.list("results")? {
             let Some(value) = self.result::<serde_json::Value>(&key) else { continue };
             let layer = parse(&value["layer"]["diff_id"]).filter(|layer| held.contains(layer));
             more.extend(layer.and_then(|_| parse(&value["compressed"]["digest"])));
         }
         held.extend(more);
+        Ok(())
     }
 
     fn result_is_held(&self, key: &Digest, held: &BTreeSet<Digest>) -> bool {

@@ -236,11 +236,20 @@ impl Store {
     }
 
     /// Digests of all objects of a kind.
-    pub fn list(&self, folder: &str) -> Vec<Digest> {
-        let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
-        let mut found: Vec<Digest> = entries.filter_map(|entry| Digest::parse(entry.file_name().to_str()?)).collect();
+    ///
+    /// # Errors
+    /// A folder that is there and cannot be listed: it is not empty.
+    pub fn list(&self, folder: &str) -> Outcome<Vec<Digest>> {
+        let path = self.root.join(folder);
+        let names = || match fs::read_dir(&path) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let names = names().doing(|| format!("cannot list {}", path.display()))?;
+        let mut found: Vec<Digest> = names.iter().filter_map(|name| Digest::parse(name.to_str()?)).collect();
         found.sort();
-        found
+        Ok(found)
     }
 }
 

@@ -390,7 +390,7 @@ fn what_a_registry_has_is_found() {
     let answer = Act::Answer(200, Vec::new(), hits.into());
     let proxy = Proxy::before(&registry.address, vec![Fault { method: "GET", path: "/v1/search", times: 9, act: answer }]);
     let found = world.ok(&["search", &format!("{}/shop", proxy.address)]);
-    assert!(found.contains("sells?[2J") && found.contains('7') && !found.contains('\u{1b}'), "{found}");
+    assert!(found.contains("sells\\u{1b}[2J") && found.contains('7') && !found.contains('\u{1b}'), "{found}");
     assert!(proxy.requests()[0].contains("q=shop"), "{:?}", proxy.requests());
 }
 

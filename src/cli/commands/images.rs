@@ -30,13 +30,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         names.entry(digest).or_default().push(name);
     }
     if arguments.tree {
-        let all: Vec<Image> = store.list("images").iter().filter_map(|digest| image::load(&store, digest)).collect();
+        let all: Vec<Image> = store.list("images")?.iter().filter_map(|digest| image::load(&store, digest)).collect();
         context.ui.result(tree(&all, &names, context.ui.color_out));
         return Ok(0);
     }
     let mut table = Table::new(&["NAME", "IMAGE", "LAYERS", "SIZE"]);
     let mut list = Vec::new();
-    for digest in store.list("images") {
+    for digest in store.list("images")? {
         let Some(image) = image::load(&store, &digest) else { continue };
         let size: u64 = image.layers.iter().map(|layer| layer.size).sum();
         let mut name = names.get(&digest).cloned().unwrap_or_default();
