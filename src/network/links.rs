@@ -276,7 +276,8 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
     inside
 }
 
-/// Opens the host's ends: each is quiet and filtered before it is up.
+/// Opens the host's ends: each is filtered, and has no IPv6 address, before it is up. Settings of its own it needs
+/// none: what arrives at a bridge's port goes to the bridge.
 fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
     if interfaces.is_empty() {
         return Ok(());
@@ -288,8 +289,8 @@ fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
     let program = crate::sys::load_pair_filter().map_err(wrong)?;
     let (mut filters, mut up) = (Batch::default(), Batch::default());
     for interface in interfaces {
-        quiet::quieten(&interface.host)?;
         let index = index_of(&interface.host)?;
+        quiet::without_address(&mut up, &link_header(i32::try_from(index).unwrap_or(0), false));
         // What travels on the bridges of others is their business.
         if interface.bridge.starts_with(BRIDGES) {
             quiet::filter(&mut filters, index, &program);

@@ -10,6 +10,11 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+const NEWLINK: u16 = 16;
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET6: u16 = 10;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_MODE_NONE: u8 = 1;
 const NEWQDISC: u16 = 36;
 const NEWTFILTER: u16 = 44;
 const TCA_KIND: u16 = 1;
@@ -37,14 +42,26 @@ pub fn quieten(link: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Adds the message by which a link gets no IPv6 address of its own when it is up; a kernel without IPv6 would not
+/// understand it.
+pub fn without_address(batch: &mut Batch, header: &[u8]) {
+    if !fs::exists("/proc/sys/net/ipv6").is_ok_and(|there| there) {
+        return;
+    }
+    batch.begin(NEWLINK, ACK, header);
+    batch.nested(IFLA_AF_SPEC, |batch| {
+        batch.nested(AF_INET6, |batch| batch.attribute(IFLA_INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE]));
+    });
+}
+
 /// Switches IPv6 off in the network namespace that this process is in, but for loopback itself: programs that
 /// listen at ::1 are nobody's neighbours.
 ///
 /// # Errors
 /// Those of writing below /proc/sys.
 pub fn without_ipv6() -> io::Result<()> {
+    // Also of links that are yet to come.
     set_ipv6("all", "disable_ipv6", "1")?;
-    set_ipv6("default", "disable_ipv6", "1")?;
     set_ipv6("lo", "disable_ipv6", "0")
 }
 

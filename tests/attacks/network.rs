@@ -152,7 +152,8 @@ fn there_is_no_ipv6_between_containers_and_the_host() {
     let links = host.ok("ls /proc/sys/net/ipv4/conf");
     let ours: Vec<&str> = links.split_whitespace().filter(|link| link.starts_with("br-st") || link.starts_with("vst")).collect();
     assert_eq!(ours.len(), 2, "{links}");
-    for link in &ours {
+    // What arrives at a port of the bridge goes to the bridge.
+    for link in ours.iter().filter(|link| link.starts_with("br-st")) {
         for (setting, wanted) in [
             ("ipv6/conf", [("disable_ipv6", "1"), ("accept_ra", "0"), ("accept_redirects", "0")].as_slice()),
             ("ipv4/conf", [("accept_redirects", "0"), ("send_redirects", "0")].as_slice()),
