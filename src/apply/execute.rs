@@ -388,6 +388,7 @@ fn pin_all(
 /// Ends what runs and is not on record, and what builds left: by an `up` or a `build` that was killed.
 fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
     monitor::sweep_builds(&instance.home)?;
+    crate::build::sweep();
     for name in instance.container_folders() {
         // A one-off container belongs to the command that runs it, while that lives.
         let somebodys = name.starts_with("run-") && instance.container(&name).alive();

@@ -26,7 +26,7 @@ pub use facts::{Sealed, StoreFacts, sealed_place};
 pub use ground::Ground;
 pub use known::ScanCache;
 pub use rescue::Rescue;
-pub use run::helper;
+pub use run::{helper, sweep};
 pub use scan::Scanner;
 pub use tell::{describe, record};
 pub use view::View;

@@ -13,13 +13,16 @@ use crate::runtime::{
 use crate::spec::{Propagation, Run, RunNetwork};
 use crate::store::{CACHE_QUOTA, Cache, Staging, Store};
 use crate::sys;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
+
+/// Where the cgroups of commands are.
+const BUILDS: &str = "stead-build";
 
 /// How many of a failing command's last lines are told.
 const LAST: usize = 20;
@@ -192,12 +195,26 @@ pub fn spec(
         host_ipc: false,
         init: true,
         security,
-        cgroup: CgroupSpec {
-            path: format!("stead-build/{}", sys::unique()),
-            all_devices: run.privileged,
-            ..CgroupSpec::default()
-        },
+        cgroup: CgroupSpec { path: format!("{BUILDS}/{}", sys::unique()), all_devices: run.privileged, ..CgroupSpec::default() },
     })
+}
+
+/// Ends the cgroups that killed builds left, with what may be in them: each is named by the process that made it.
+pub fn sweep() {
+    let at = |path: String| Cgroup::open(runtime::host(), &CgroupSpec { path, ..CgroupSpec::default() });
+    let mut left = BTreeSet::new();
+    for folder in at(BUILDS.into()).folders() {
+        // A folder that goes in this moment is somebody's who tidies up, too.
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        left.extend(entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()));
+    }
+    for name in left {
+        let maker = name.split('-').next().and_then(|number| number.parse::<u32>().ok());
+        if maker.is_some_and(|pid| matches!(fs::exists(format!("/proc/{pid}")), Ok(false))) {
+            // What cannot be ended now is found by the next one.
+            let _ = at(format!("{BUILDS}/{name}")).destroy();
+        }
+    }
 }
 
 /// The file of name servers that a command finds.

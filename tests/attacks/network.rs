@@ -604,11 +604,17 @@ fn what_a_killed_build_leaves_is_swept() {
     let mut build = Background(world.spawn(&["build", "slow"]));
     eventually("the build has its network", || bridges() == 1);
     std::thread::sleep(Duration::from_millis(200));
+    let ours = format!("*/stead-build/{}-*", build.0.id());
+    let cgroups = || {
+        let found = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &ours]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap()
+    };
+    assert_ne!(cgroups(), "");
     build.0.kill().unwrap();
     build.0.wait().unwrap();
     assert_eq!(bridges(), 1);
     world.ok(&["gc"]);
-    assert_eq!(bridges(), 0);
+    assert_eq!((bridges(), cgroups()), (0, String::new()));
     let tables = String::from_utf8(Command::new("nft").args(["list", "tables"]).output().unwrap().stdout).unwrap();
     assert!(!tables.contains(&format!("stead-{tag}")), "{tables}");
 }

@@ -26,6 +26,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let caches = Size::parse(&arguments.caches).map_err(|why| Fault::new(format!("--caches: {why}")).exit(2))?;
     if !arguments.dry_run {
         crate::monitor::sweep_builds(&context.options.home)?;
+        crate::build::sweep();
     }
     let done = store.collect(arguments.dry_run, caches)?;
     if arguments.json {
