@@ -94,6 +94,7 @@ fn read(state: &Path) -> Outcome<Option<Allowed>> {
 fn remembered(instance: &Instance) -> Outcome<Vec<AllowedMark>> {
     let known = read(&instance.state())?;
     let same = known.filter(|known| known.folder == instance.folder && known.file == instance.file);
+    // Nothing was allowed yet: everything is asked for.
     Ok(same.map(|known| known.marks).unwrap_or_default())
 }
 
