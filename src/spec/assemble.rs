@@ -125,6 +125,12 @@ impl Reading<'_> {
                 ("include", Some((Value::Text(path), place))) => {
                     let whole = folder.is_empty() || path.starts_with('/');
                     let path = if whole { path.clone() } else { format!("{folder}/{path}") };
+                    // Each include lengthens the paths of those in it.
+                    if path.len() > bounds::PATTERN {
+                        let message = format!("a path has at most {} bytes, and this has {}", bounds::PATTERN, path.len());
+                        self.sink.push(Diagnostic::error("wrong-value", place.clone(), message));
+                        continue;
+                    }
                     nodes.extend(self.file(&path, Some(place)));
                 }
                 _ => nodes.push(tree),

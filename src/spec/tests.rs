@@ -69,6 +69,26 @@ fn includes_are_read_and_circles_are_told() {
     assert_eq!(load("stead.kdl", &Choices::default(), &files).project.unwrap().volumes.len(), 1);
 }
 
+/// Found by the fuzzer: paths that grow with every include took minutes.
+#[test]
+fn the_path_of_an_include_has_an_end() {
+    for (path, read) in [(format!("d/{}", "-/".repeat(4000)), 1), (format!("{}/b.kdl", "d".repeat(200)), 21)] {
+        struct Same(String);
+        impl Sources for Same {
+            fn read(&self, _: &str) -> Result<String, String> {
+                Ok(self.0.clone())
+            }
+            fn env(&self, _: &str) -> Option<String> {
+                None
+            }
+        }
+        let loaded = load("stead.kdl", &Choices::default(), &Same(format!("include \"{path}\"\n")));
+        assert_eq!(loaded.files.len(), read);
+        let found = &loaded.diagnostics[0];
+        assert!(found.code == "wrong-value" && found.message.starts_with("a path has at most 4095 bytes"), "{found:?}");
+    }
+}
+
 #[test]
 fn a_comment_changes_nothing() {
     let plain = read("project \"p\"\nvolume \"v\"").project;

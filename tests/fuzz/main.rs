@@ -5,8 +5,9 @@
 //! mutated further. `fastrand` gives the chances: small, seedable, and in the tree already; bolero and cargo-fuzz
 //! want plugins or a nightly compiler, and arbitrary makes inputs but does not change them.
 //!
-//! `STEAD_FUZZ_SECONDS` says how long in all (60), `STEAD_FUZZ_SEED` which chances, `STEAD_FUZZ_TARGET` which
-//! parser only. A panic, a hang (20 s) and 256 MiB for one input are findings; the input lies in the target folder's
+//! `STEAD_FUZZ_SECONDS` says how long in all, `STEAD_FUZZ_SEED` which chances, `STEAD_FUZZ_TARGET` which parser only.
+//! Without a time it is 60 s of always the same chances, so that a change is judged and not luck; with one the chances
+//! are new. A panic, a hang (20 s) and 256 MiB for one input are findings; the input lies in the target folder's
 //! `tmp/fuzz`, and `STEAD_FUZZ_INPUT` runs one again.
 #![allow(
     clippy::disallowed_methods,
@@ -158,8 +159,9 @@ fn all() {
         assert!(tally.findings.is_empty(), "{}", tally.findings.join("\n"));
         return;
     }
-    let seed = variable("STEAD_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let seconds = variable("STEAD_FUZZ_SECONDS").unwrap_or(60.0);
+    let seconds = variable::<f64>("STEAD_FUZZ_SECONDS");
+    let seed = variable("STEAD_FUZZ_SEED").unwrap_or_else(|| seconds.map_or(1, |_| fastrand::u64(..)));
+    let seconds = seconds.unwrap_or(60.0);
     let time = Duration::from_secs_f64(seconds / f64::from(u32::try_from(targets.len()).unwrap()));
     println!("seed {seed}, {time:.1?} for each of {} parsers", targets.len());
     let (mut findings, mut executions, mut memory) = (Vec::new(), 0, 0);

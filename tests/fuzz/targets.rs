@@ -271,7 +271,9 @@ pub fn all(scratch: &Path) -> Vec<Target> {
 }
 
 fn languages(scratch: &Path) -> Vec<Target> {
-    let projects = [seeds::files("tests/broken", ".kdl"), seeds::files("examples", ".kdl")].concat();
+    // Every file of these projects has the same text: paths grow with each include.
+    let nested = seeds::texts(&["include \"d/-/-/-/b.kdl\"\nvolume \"v\"\n", "include \"../a.kdl\"\ninclude \"./b/c.kdl\"\n"]);
+    let projects = [seeds::files("tests/broken", ".kdl"), seeds::files("examples", ".kdl"), nested].concat();
     let locks = seeds::files("examples", "stead.lock");
     // Long ones only make each turn slow.
     let locks = locks.into_iter().map(|lock| lock.into_iter().take(3000).collect()).collect();
