@@ -21,7 +21,7 @@ pub use config::{Bundle, rename_flags};
 pub use create::{Creation, create, start};
 pub use exec::{Execution, exec};
 pub use resources::{events, update};
-pub use state::{Container, Status, list};
+pub use state::{Container, Status, forget_remains, list};
 
 use crate::model::{Fault, Outcome};
 use crate::sys;

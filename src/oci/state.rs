@@ -3,7 +3,7 @@
 use super::PATIENCE;
 use crate::model::{Context, Fault, Outcome};
 use crate::runtime::{self, Cgroup, CgroupSpec};
-use crate::store::read_json;
+use crate::store::read_state;
 use crate::sys;
 use oci_spec::runtime::{Hook, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
@@ -99,12 +99,18 @@ impl Container {
     /// # Errors
     /// One that is not there.
     pub fn load(root: &Path, id: &str) -> Outcome<Self> {
+        // The words that podman looks for; one whose state is damaged does exist.
+        Self::find(root, id)?.ok_or_else(|| Fault::new(format!("container {id} does not exist")))
+    }
+
+    /// Reads a container that may not be there.
+    ///
+    /// # Errors
+    /// What is no ID; a state that is damaged or cannot be read.
+    pub fn find(root: &Path, id: &str) -> Outcome<Option<Self>> {
         check_id(id)?;
         let folder = root.join(id);
-        let found: Option<Self> = read_json(&folder.join("state.json"));
-        // The words that podman looks for.
-        let found = found.ok_or_else(|| Fault::new(format!("container {id} does not exist")))?;
-        Ok(Self { folder, ..found })
+        Ok(read_state::<Self>(&folder.join("state.json"))?.map(|found| Self { folder, ..found }))
     }
 
     /// Writes it, whole or not at all.
@@ -126,7 +132,7 @@ impl Container {
     /// A copy that is gone.
     pub fn spec(&self) -> Outcome<&Spec> {
         if self.kept.get().is_none() {
-            let read = read_json(&self.folder.join("config.json"));
+            let read = read_state(&self.folder.join("config.json"))?;
             let _ = self.kept.set(read.ok_or_else(|| Fault::new("the container's configuration is gone"))?);
         }
         self.kept.get().ok_or_else(|| Fault::new("the container's configuration is gone"))
@@ -211,9 +217,25 @@ pub fn began(pid: i32) -> Option<u64> {
 }
 
 /// All containers below a root.
-pub fn list(root: &Path) -> Vec<Container> {
-    let mut names: Vec<String> =
-        fs::read_dir(root).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names.iter().filter_map(|name| Container::load(root, name).ok()).collect()
+///
+/// # Errors
+/// A root that cannot be read, and the first container that cannot.
+pub fn list(root: &Path) -> Outcome<Vec<Container>> {
+    let names = sys::names(root).doing(|| "cannot list the containers".into())?;
+    let found = names.iter().filter(|name| check_id(name).is_ok()).map(|name| Container::find(root, name));
+    found.filter_map(Outcome::transpose).collect()
+}
+
+/// Removes what a `create` that was killed left of a container without a state.
+///
+/// # Errors
+/// What is no ID; those of removing.
+pub fn forget_remains(root: &Path, id: &str) -> Outcome<()> {
+    check_id(id)?;
+    match fs::remove_dir_all(root.join(id)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Fault::caused(format!("cannot remove what is left of container {id}"), error))
+        }
+        _ => Ok(()),
+    }
 }

@@ -103,11 +103,11 @@ impl Store {
     /// went, and their bytes.
     pub(super) fn trim_caches(&self, quota: Size, dry: bool) -> (u64, u64) {
         let folder = self.root().join("caches");
-        let mut all: Vec<(Record, PathBuf)> = fs::read_dir(&folder)
+        // What cannot be listed stays.
+        let mut all: Vec<(Record, PathBuf)> = sys::names(&folder)
+            .unwrap_or_default()
             .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
+            .map(|name| folder.join(name))
             .filter(|path| path.is_dir())
             .map(|path| {
                 let unknown = || Record { id: String::new(), used: 0, bytes: held(&path) };

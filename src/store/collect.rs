@@ -4,7 +4,7 @@
 
 use super::{Store, lease, read_json};
 use crate::model::{Context, Digest, Outcome, Size};
-use crate::sys::{Hold, Lock};
+use crate::sys::{self, Hold, Lock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -167,8 +167,9 @@ impl Store {
 
     /// Removes what cut-off downloads left.
     fn sweep_downloads(&self) {
-        for entry in fs::read_dir(self.root().join("downloads")).into_iter().flatten().flatten() {
-            let path = entry.path();
+        let folder = self.root().join("downloads");
+        // What cannot be listed stays.
+        for path in sys::names(&folder).unwrap_or_default().into_iter().map(|name| folder.join(name)) {
             let leftover = path.extension().is_some_and(|extension| extension == "part" || extension == "lock");
             if leftover && !Lock::is_held(&path.with_extension("lock")) {
                 let _ = fs::remove_file(path);
@@ -178,8 +179,8 @@ impl Store {
 
     /// Removes staging folders of processes that are gone.
     fn sweep_staging(&self) {
-        for entry in fs::read_dir(self.root().join("tmp")).into_iter().flatten().flatten() {
-            let path = entry.path();
+        let folder = self.root().join("tmp");
+        for path in sys::names(&folder).unwrap_or_default().into_iter().map(|name| folder.join(name)) {
             let lock = path.with_extension("lock");
             if !Lock::is_held(&lock) {
                 let _ = fs::remove_dir_all(&path);

@@ -3,8 +3,8 @@
 use super::{c_path, check};
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
-use std::ffi::{CStr, OsStr};
-use std::fs::{File, OpenOptions};
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -106,13 +106,38 @@ impl Lock {
             // Who cannot look must not take what is held for free.
             Err(error) => return error.kind() != io::ErrorKind::NotFound,
         };
-        matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, nix::errno::Errno::EWOULDBLOCK)))
+        Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
     }
 
     /// The locked file.
     pub fn file(&mut self) -> &mut File {
         &mut self.0
     }
+}
+
+/// The names in a folder, in order; one that is not there has none. Names that are not text are left out: those of
+/// our own files are.
+///
+/// # Errors
+/// A folder that cannot be read: it is not empty.
+pub fn names(folder: &Path) -> io::Result<Vec<String>> {
+    match entries(folder) {
+        Ok(entries) => Ok(entries.into_iter().filter_map(|name| name.into_string().ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything in a folder, in order.
+///
+/// # Errors
+/// A folder that is not there or cannot be read.
+pub fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
+    let listed = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    let mut found: Vec<OsString> =
+        listed.map_err(|error| io::Error::new(error.kind(), format!("cannot list {}: {error}", folder.display())))?;
+    found.sort();
+    Ok(found)
 }
 
 /// Opens a path beneath a root, following links as if the root were `/`.

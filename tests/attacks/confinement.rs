@@ -108,3 +108,58 @@ fn the_kernels_folders_of_a_bundle_are_no_links() {
         fs::remove_file(&place).unwrap();
     }
 }
+
+/// Callers take "does not exist" for an end: they would forget a container that runs.
+#[test]
+fn a_container_whose_state_is_damaged_does_exist() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("damaged-state", &[], "");
+    let bundle = bundle(&world, |config| config["process"]["args"] = serde_json::json!(["sleep", "1000"]));
+    let root = world.folder.with_file_name("oci");
+    let oci = |words: &[&str]| {
+        let mut command = Command::new(stead());
+        command.args(["oci", "--root"]).arg(&root).args(words).stdin(std::process::Stdio::null());
+        // What it starts keeps its streams.
+        let file = fs::File::create(world.folder.join("said")).unwrap();
+        let status = command.stdout(file.try_clone().unwrap()).stderr(file).status().unwrap();
+        (status.success(), fs::read_to_string(world.folder.join("said")).unwrap())
+    };
+    let made = oci(&["create", "--bundle", bundle.to_str().unwrap(), "damaged"]);
+    assert!(made.0, "{}", made.1);
+    let state = root.join("damaged/state.json");
+    // Whatever fails here, nothing goes on running.
+    let pid = fs::read(&state).map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["pid"].clone()).unwrap();
+    let _end = Ending(pid.as_i64().unwrap());
+    let whole = fs::read(&state).unwrap();
+    for damaged in [&whole[..whole.len() / 2], b"", b"{}"] {
+        fs::write(&state, damaged).unwrap();
+        for words in [&["state", "damaged"][..], &["kill", "damaged", "KILL"], &["delete", "--force", "damaged"], &["list"]] {
+            let (done, said) = oci(words);
+            assert!(!done && said.contains("damaged") && !said.contains("does not exist"), "{words:?}: {said}");
+        }
+        assert!(state.exists());
+    }
+    // Nor is an ID a way out of the folder.
+    let bystander = world.folder.with_file_name("bystander");
+    fs::create_dir_all(&bystander).unwrap();
+    for words in [&["delete", "../bystander"][..], &["delete", "--force", "../bystander"], &["delete", "."], &["state", ".."]] {
+        let (done, said) = oci(words);
+        assert!(!done && said.contains("invalid container ID"), "{words:?}: {said}");
+    }
+    assert!(bystander.exists() && state.exists());
+    fs::write(&state, &whole).unwrap();
+    let (done, said) = oci(&["delete", "--force", "damaged"]);
+    assert!(done, "{said}");
+    assert!(oci(&["state", "damaged"]).1.contains("does not exist"));
+}
+
+/// Kills a process when the test ends.
+struct Ending(i64);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).status();
+    }
+}

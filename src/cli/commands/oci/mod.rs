@@ -222,13 +222,12 @@ fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
             let number = number.ok_or_else(|| Fault::new(format!("unknown signal {signal:?}")))?;
             oci::kill(&load(id)?, number, *all).map(|()| 0)
         }
-        Command::Delete { force, id } => match load(id) {
-            Ok(container) => oci::delete(&container, *force).map(|()| 0),
-            Err(_) if *force => Ok(0),
-            Err(fault) => {
+        Command::Delete { force, id } => match Container::find(&root, id)? {
+            Some(container) => oci::delete(&container, *force).map(|()| 0),
+            None => {
                 // What a create that was killed left behind has no state.
-                let _ = std::fs::remove_dir_all(root.join(id));
-                Err(fault)
+                oci::forget_remains(&root, id)?;
+                if *force { Ok(0) } else { load(id).map(|_| 0) }
             }
         },
         // runc tells its own failures apart from the command's by this status.
@@ -245,7 +244,7 @@ fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
         Command::Pause { id } => oci::freeze(&load(id)?, true).map(|()| 0),
         Command::Resume { id } => oci::freeze(&load(id)?, false).map(|()| 0),
         Command::List { format, quiet } => {
-            list::containers(&oci::list(&root), format, *quiet, ui);
+            list::containers(&oci::list(&root)?, format, *quiet, ui);
             Ok(0)
         }
         Command::Events { stats, interval, id } => events::run(&load(id)?, *stats, interval, ui),
