@@ -161,6 +161,17 @@ fn there_is_one_reader_of_tars() {
     assert_eq!(others.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new(), "use image::Entries");
 }
 
+/// A folder that cannot be read is not an empty one, and one entry that cannot is not absent.
+#[test]
+fn folders_are_listed_whole() {
+    let mut files = Vec::new();
+    visit(Path::new("src"), &mut files);
+    let own = |text: &str| text.split("#[cfg(test)]").next().unwrap_or_default().split_whitespace().collect::<String>();
+    let partly = |text: &str| text.split("read_dir(").skip(1).any(|rest| rest[..rest.len().min(120)].contains(".flatten()"));
+    let others = files.iter().filter(|(path, text)| !path.ends_with("tests.rs") && partly(&own(text)));
+    assert_eq!(others.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new(), "use sys::names or sys::entries");
+}
+
 /// The threat model names a test for each of its rows.
 #[test]
 fn every_test_of_the_threat_model_is_there() {

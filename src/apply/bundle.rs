@@ -16,7 +16,7 @@ use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
 use crate::spec::{ConfigSource, MountSource};
 use crate::store::{Home, Lease, Pin, Store, disk_fault, read_json};
-use crate::sys::{Kind, ProjectFiles, Unread};
+use crate::sys::{self, Kind, ProjectFiles, Unread};
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -150,7 +150,7 @@ fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<
         found.iter().filter(|path| is_inside(path) && !sources.contains(&folder.join(path))).cloned().collect();
     let archives = observation.scanner.archives().map(PathBuf::from);
     for path in whole.into_iter().chain(archives) {
-        below(folder, &path, &mut found);
+        below(folder, &path, &mut found).doing(|| "cannot tell what the project is made of".into())?;
     }
     let secret = |path: &PathBuf| project.secrets.values().any(|secret| Path::new(secret) == path);
     found.retain(|path| !secret(path) && is_inside(path) && folder.join(path).symlink_metadata().is_ok());
@@ -203,18 +203,19 @@ fn is_inside(path: &Path) -> bool {
 }
 
 /// All that is in a folder.
-fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) {
-    if !folder.join(path).symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        found.insert(path.to_owned());
-        return;
-    }
+fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     found.insert(path.to_owned());
-    for entry in fs::read_dir(folder.join(path)).into_iter().flatten().flatten() {
-        below(folder, &path.join(entry.file_name()), found);
+    let whole = folder.join(path);
+    // What is named and not there is told where it is used.
+    if whole.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        for name in sys::entries(&whole)? {
+            below(folder, &path.join(name), found)?;
+        }
     }
+    Ok(())
 }
 
-/// Whether a file is a bundle.
+/// Whether a file is a bundle; what cannot be read as one is none, and whoever reads it as something else says why.
 pub fn is_bundle(path: &Path) -> bool {
     let label = || {
         let first = image::Entries::new(crate::sys::open_regular(path).ok()?).next_entry().ok()??;

@@ -259,11 +259,13 @@ pub fn revoke(instance: &Instance) -> Outcome<bool> {
 }
 
 /// What was allowed in this installation, folder by folder; a damaged record is in its folder's place.
-pub fn allowed(home: &Home) -> Vec<Outcome<Allowed>> {
-    let mut states: Vec<PathBuf> =
-        fs::read_dir(home.state.join("instances")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    states.sort();
-    states.iter().filter_map(|state| read(state).transpose()).collect()
+///
+/// # Errors
+/// Folders that cannot be listed.
+pub fn allowed(home: &Home) -> Outcome<Vec<Outcome<Allowed>>> {
+    let all = home.state.join("instances");
+    let states = sys::names(&all).doing(|| "cannot list the projects".into())?;
+    Ok(states.iter().filter_map(|state| read(&all.join(state)).transpose()).collect())
 }
 
 #[cfg(test)]

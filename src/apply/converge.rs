@@ -285,11 +285,10 @@ impl<'a> Executor<'a> {
         for (name, what) in todo {
             let Some(one) = self.planned.desired.get(name) else { continue };
             let Some(image) = &one.image else { continue };
-            let known = self
-                .record
-                .containers
-                .get(name)
-                .map_or_else(|| newest_generation(self.instance(), name), |record| record.generation);
+            let known = match self.record.containers.get(name) {
+                Some(record) => record.generation,
+                None => newest_generation(self.instance(), name)?,
+            };
             let generation = if *what == Todo::Fresh { known + 1 } else { known.max(1) };
             self.record.containers.insert(
                 name.clone(),
@@ -428,7 +427,7 @@ impl<'a> Executor<'a> {
     fn ship(&self) -> Result<()> {
         let instance = self.instance();
         let run = instance.home.run.join(&instance.id);
-        let before = ship::told(&run).map(|told| told.targets).unwrap_or_default();
+        let before = ship::told(&run)?.map(|told| told.targets).unwrap_or_default();
         let observed = &self.observation.observed;
         let targets: BTreeMap<String, ship::Target> = self
             .planned
@@ -580,13 +579,14 @@ fn settled(folder: &Folder) -> Reached {
 
 /// The last lines that a container said.
 fn last_lines(instance: &Instance, name: &str) -> Vec<String> {
-    let generation = newest_generation(instance, name);
+    // What cannot be read is only not told.
+    let Ok(generation) = newest_generation(instance, name) else { return Vec::new() };
     let lines = crate::monitor::last_lines(&instance.logs(name).join(generation.to_string()), 10);
     lines.into_iter().map(|line| line.text).collect()
 }
 
 /// The newest generation that a container left logs of; 0 if none.
-fn newest_generation(instance: &Instance, name: &str) -> u64 {
-    let entries = std::fs::read_dir(instance.logs(name)).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().unwrap_or(0)
+fn newest_generation(instance: &Instance, name: &str) -> Result<u64> {
+    let found = sys::names(&instance.logs(name)).doing(|| "cannot tell how often it was made".into())?;
+    Ok(found.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
 }

@@ -146,12 +146,12 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
         return Ok(Vec::new());
     }
     let _queue = instance.lock()?;
-    if options.if_unused && !instance.container_folders().is_empty() {
+    if options.if_unused && !instance.container_folders()?.is_empty() {
         return Ok(Vec::new());
     }
-    let mut record = instance.record();
+    let mut record = instance.record()?;
     let mut names: BTreeSet<String> = record.containers.keys().cloned().collect();
-    names.extend(instance.container_folders());
+    names.extend(instance.container_folders()?);
     let names: Vec<String> = names.into_iter().collect();
     let order = project.map(|project| order(project, &names)).unwrap_or_default();
     end_all(instance, &names, &order)?;

@@ -106,7 +106,7 @@ pub fn tag(home: &Home, project: Option<&LoadedProject>, from: &str, to: &str) -
 /// # Errors
 /// A name that is not there, with what may have been meant.
 pub fn untag(home: &Home, texts: &[String]) -> Outcome<Vec<(String, Digest)>> {
-    let known = names(home);
+    let known = names(home)?;
     let mut gone = Vec::new();
     for text in texts {
         let full = full_name(text).map(|reference| reference.to_string()).unwrap_or_default();
@@ -217,7 +217,7 @@ pub fn import(
 /// What neither knows; signatures that are missing or wrong.
 pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, reporter: &dyn Reporter) -> Outcome<LockedImage> {
     let store = Store::at(&home.store);
-    let local = local(home, &store, text).filter(|_| keys.is_empty());
+    let local = local(home, &store, text)?.filter(|_| keys.is_empty());
     // What a project built has no other place.
     if let Some((digest, true)) = local {
         return Ok(LockedImage::here(digest));
@@ -225,7 +225,7 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
     if let (Some((digest, false)), Ask::IfUnknown) = (local, ask) {
         return Ok(LockedImage::here(digest));
     }
-    if let Some(near) = of_a_project(home, text) {
+    if let Some(near) = of_a_project(home, text)? {
         return Err(Fault::new(format!("the store has no image \"{text}\"")).hint(format!("perhaps \"{near}\"")));
     }
     let found = with(reporter, |registries| {
@@ -275,28 +275,31 @@ pub enum Ask {
 }
 
 /// An image of the store by a name; whether a project built it.
-fn local(home: &Home, store: &Store, text: &str) -> Option<(Digest, bool)> {
+fn local(home: &Home, store: &Store, text: &str) -> Outcome<Option<(Digest, bool)>> {
     let whole = |digest: &Digest| image::load(store, digest).is_some();
-    if let Some(digest) = known_images(home).get(text).copied().filter(whole) {
-        return Some((digest, true));
+    if let Some(digest) = known_images(home)?.get(text).copied().filter(whole) {
+        return Ok(Some((digest, true)));
     }
-    let full = full_name(text).ok()?.to_string();
-    names(home).get(&full).copied().filter(whole).map(|digest| (digest, false))
+    let known = names(home)?;
+    let named = full_name(text).ok().and_then(|full| known.get(&full.to_string()).copied());
+    Ok(named.filter(whole).map(|digest| (digest, false)))
 }
 
 /// The image of a project here that somebody means who writes nearly its name.
-fn of_a_project(home: &Home, text: &str) -> Option<String> {
-    let (project, _) = text.split_once('/').filter(|(_, name)| !name.contains(['/', ':', '@']))?;
-    let known = known_images(home);
+fn of_a_project(home: &Home, text: &str) -> Outcome<Option<String>> {
+    let Some((project, _)) = text.split_once('/').filter(|(_, name)| !name.contains(['/', ':', '@'])) else { return Ok(None) };
+    let known = known_images(home)?;
     let own = known.keys().map(String::as_str).filter(|name| name.split_once('/').is_some_and(|(other, _)| other == project));
-    nearest(text, own).map(str::to_owned)
+    Ok(nearest(text, own).map(str::to_owned))
 }
 
 fn near(home: &Home, text: &str, fault: Fault) -> Fault {
     if fault.advice().is_some() {
         return fault;
     }
-    let known: BTreeMap<String, Digest> = known_images(home).into_iter().chain(names(home)).collect();
+    // Without them there is only no advice.
+    let (built, given) = (known_images(home).unwrap_or_default(), names(home).unwrap_or_default());
+    let known: BTreeMap<String, Digest> = built.into_iter().chain(given).collect();
     match nearest(text, known.keys().map(String::as_str)) {
         Some(near) => fault.hint(format!("perhaps \"{near}\"")),
         None => fault,

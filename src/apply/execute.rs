@@ -90,7 +90,7 @@ pub fn build_only(
     if !marks.is_empty() {
         reporter.report(Progress::Marked(marks));
     }
-    let mut record = loaded.instance.record();
+    let mut record = loaded.instance.record()?;
     record.project = loaded.project.name.to_string();
     record.folder = loaded.instance.folder.display().to_string();
     record.file.clone_from(&loaded.instance.file);
@@ -389,7 +389,7 @@ fn pin_all(
 fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
     monitor::sweep_builds(&instance.home)?;
     crate::build::sweep();
-    for name in instance.container_folders() {
+    for name in instance.container_folders()? {
         // A one-off container belongs to the command that runs it, while that lives.
         let somebodys = name.starts_with("run-") && instance.container(&name).alive();
         if !record.containers.contains_key(&name) && !somebodys {

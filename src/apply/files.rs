@@ -91,7 +91,7 @@ fn compare(upper: &Tree, folder: &Path, below: &View, found: &mut Vec<(PathBuf, 
         if Kind::of(&stat) == Kind::Folder {
             let inner = upper.folder(&listed.name)?;
             if image::is_opaque(&inner)? {
-                for name in below.list(&path) {
+                for name in below.list(&path)? {
                     if inner.look(&name)?.is_none() {
                         found.push((path.join(name), Difference::Deleted));
                     }
@@ -141,7 +141,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     let layers = layers(instance, name)?;
     let store = Store::at(&instance.home.store);
     let _queue = instance.lock()?;
-    let mut record = instance.record();
+    let mut record = instance.record()?;
     let made_from = record.containers.get(name).map(|container| container.image);
     let base = made_from.and_then(|digest| image::load(&store, &digest));
     let base = base.ok_or_else(|| Fault::new(format!("the image of container {name} is no longer in the store")))?;

@@ -4,7 +4,7 @@ use crate::model::{Context, Digest, Name, Outcome};
 use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
 use crate::runtime::MountKind;
-use crate::store::{Home, read_json, read_state};
+use crate::store::{Home, read_state};
 use crate::sys;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -93,8 +93,11 @@ impl Instance {
     }
 
     /// What the last `up` left on record.
-    pub fn record(&self) -> InstanceRecord {
-        read_json(&self.state().join("record.json")).unwrap_or_default()
+    ///
+    /// # Errors
+    /// A record that is damaged or cannot be read: without it all that runs would be nobody's, and be ended.
+    pub fn record(&self) -> Outcome<InstanceRecord> {
+        Ok(read_state(&self.state().join("record.json"))?.unwrap_or_default())
     }
 
     /// Writes the record, whole or not at all.
@@ -117,19 +120,18 @@ impl Instance {
             private_folder(&folder)?;
         }
         let path = self.state().join("lock");
-        let lock = sys::Lock::wait(&path, sys::Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
-        // Whoever changes it must know it: without its record all that runs would be nobody's, and be ended.
-        read_state::<InstanceRecord>(&self.state().join("record.json"))?;
-        Ok(lock)
+        sys::Lock::wait(&path, sys::Hold::Alone).doing(|| format!("cannot lock {}", path.display()))
     }
 
     /// Folders of containers, on record or not.
-    pub fn container_folders(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.home.run.join(&self.id)).into_iter().flatten().flatten();
-        let mut names: Vec<String> =
-            entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        names
+    ///
+    /// # Errors
+    /// Those of listing them.
+    pub fn container_folders(&self) -> Outcome<Vec<String>> {
+        let folder = self.home.run.join(&self.id);
+        let mut names = sys::names(&folder).doing(|| "cannot tell what runs".into())?;
+        names.retain(|name| folder.join(name).is_dir());
+        Ok(names)
     }
 
     /// Whether anything runs that has a volume mounted; what cannot be told counts as that. Holds while the
@@ -154,9 +156,9 @@ impl Instance {
 
     /// The name of a replica that a person means by `web` or `web-2`.
     pub fn find(&self, typed: &str) -> Outcome<String> {
-        let record = self.record();
+        let record = self.record()?;
         let mut all: Vec<String> = record.containers.keys().cloned().collect();
-        all.extend(self.container_folders().into_iter().filter(|name| !record.containers.contains_key(name)));
+        all.extend(self.container_folders()?.into_iter().filter(|name| !record.containers.contains_key(name)));
         if all.iter().any(|name| name == typed) {
             return Ok(typed.to_owned());
         }
@@ -181,13 +183,13 @@ impl Instance {
     }
 
     /// Whether a name is that of a declared kind of container.
-    pub fn replicas(&self, container: &Name) -> Vec<String> {
-        self.record()
-            .containers
-            .iter()
-            .filter(|(_, record)| record.container == *container)
-            .map(|(name, _)| name.clone())
-            .collect()
+    ///
+    /// # Errors
+    /// Those of [`record`](Self::record).
+    pub fn replicas(&self, container: &Name) -> Outcome<Vec<String>> {
+        let record = self.record()?;
+        let replicas = record.containers.into_iter().filter(|(_, record)| record.container == *container);
+        Ok(replicas.map(|(name, _)| name).collect())
     }
 }
 
@@ -197,24 +199,22 @@ pub fn private_folder(path: &Path) -> Outcome<()> {
 }
 
 /// All instances of an installation, with their records.
-pub fn all_instances(home: &Home) -> Vec<(Instance, InstanceRecord)> {
-    let entries = fs::read_dir(home.state.join("instances")).into_iter().flatten().flatten();
-    let mut found: Vec<(Instance, InstanceRecord)> = entries
-        .filter_map(|entry| {
-            let record: InstanceRecord = read_json(&entry.path().join("record.json"))?;
-            let id = entry.file_name().into_string().ok()?;
-            Some((
-                Instance {
-                    home: home.clone(),
-                    id,
-                    folder: record.folder.clone().into(),
-                    file: record.file.clone(),
-                    project: record.project.clone(),
-                },
-                record,
-            ))
-        })
-        .collect();
-    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    found
+///
+/// # Errors
+/// One whose record is damaged or cannot be read.
+pub fn all_instances(home: &Home) -> Outcome<Vec<(Instance, InstanceRecord)>> {
+    let all = home.state.join("instances");
+    let mut found = Vec::new();
+    for id in sys::names(&all).doing(|| "cannot list the projects".into())? {
+        let Some(record) = read_state::<InstanceRecord>(&all.join(&id).join("record.json"))? else { continue };
+        let instance = Instance {
+            home: home.clone(),
+            id,
+            folder: record.folder.clone().into(),
+            file: record.file.clone(),
+            project: record.project.clone(),
+        };
+        found.push((instance, record));
+    }
+    Ok(found)
 }

@@ -7,11 +7,13 @@ use super::project::{LoadedProject, read_lock};
 use crate::build::{StoreFacts, View};
 use crate::image::{self, Component};
 use crate::lock::Lock;
-use crate::model::{Digest, Fault, LayerInfo, Name, Outcome, nearest};
+use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome, nearest};
 use crate::plan::{self, Image, Walk};
 use crate::store::{Home, Store};
+use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -47,8 +49,8 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
             }
         }
     }
-    let mut known = known_images(home);
-    let named = names(home);
+    let mut known = known_images(home)?;
+    let named = names(home)?;
     if let Some(digest) = full_name(text).ok().and_then(|reference| named.get(&reference.to_string()).copied()) {
         known.entry(text.to_owned()).or_insert(digest);
     }
@@ -66,14 +68,17 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
 }
 
 /// Images of the store by the names that projects gave them: `PROJECT/IMAGE`.
-pub fn known_images(home: &Home) -> BTreeMap<String, Digest> {
+///
+/// # Errors
+/// A project whose record cannot be read: what it built must not be looked for elsewhere.
+pub fn known_images(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
     let mut known = BTreeMap::new();
-    for (_, record) in all_instances(home).into_iter().filter(|(instance, _)| !instance.is_loose()) {
+    for (_, record) in all_instances(home)?.into_iter().filter(|(instance, _)| !instance.is_loose()) {
         let images = record.images.iter().map(|(name, image)| (name, image.digest));
         let commits = record.commits.iter().map(|(name, digest)| (name, *digest));
         known.extend(images.chain(commits).map(|(name, digest)| (format!("{}/{name}", record.project), digest)));
     }
-    known
+    Ok(known)
 }
 
 /// The layers of a project's image, each with the step that made it; those of its base have none.
@@ -122,20 +127,27 @@ pub struct ImageChanges {
 }
 
 /// Compares two images, path by path; layers that both have are not looked at.
-pub fn compare(store: &Store, before: &Image, after: &Image) -> ImageChanges {
-    compare_in((store, before), (store, after)).0
+///
+/// # Errors
+/// Files of the store that cannot be read.
+pub fn compare(store: &Store, before: &Image, after: &Image) -> Outcome<ImageChanges> {
+    Ok(compare_in((store, before), (store, after))?.0)
 }
 
 /// As [`compare`], of images that are in stores of their own; their trees come back, too.
-pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> (ImageChanges, (View, View)) {
+///
+/// # Errors
+/// Those of [`compare`].
+pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> Outcome<(ImageChanges, (View, View))> {
+    let unread = || "cannot compare the images".into();
     let shared = before.1.layers.iter().zip(&after.1.layers).take_while(|(a, b)| a.diff_id == b.diff_id).count();
     let mut candidates = BTreeSet::new();
     let view = |(store, image): (&Store, &Image), candidates: &mut BTreeSet<PathBuf>| {
         let places: Vec<PathBuf> = image.layers.iter().map(|layer| store.layer_path(&layer.diff_id)).collect();
-        places[shared..].iter().for_each(|place| paths(place, place, candidates));
-        View::new(places)
+        places[shared..].iter().try_for_each(|place| paths(place, place, candidates)).doing(unread)?;
+        Ok(View::new(places))
     };
-    let (old, new) = (view(before, &mut candidates), view(after, &mut candidates));
+    let (old, new) = (view(before, &mut candidates)?, view(after, &mut candidates)?);
     let mut found = ImageChanges { packages: package_changes(&old, &new), ..ImageChanges::default() };
     for path in candidates {
         let (a, b) = (old.entry(&path), new.entry(&path));
@@ -146,37 +158,38 @@ pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> (ImageCh
             entry.as_ref().map(|(_, metadata)| if metadata.is_file() { metadata.len() } else { 0 })
         };
         let same = match (&a, &b) {
-            (Some((a, before)), Some((b, after))) => alike(a, before, b, after),
+            (Some((a, before)), Some((b, after))) => alike(a, before, b, after).doing(unread)?,
             _ => false,
         };
         if !same {
             found.paths.push(PathChange { path, before: size(&a), after: size(&b) });
         }
     }
-    (found, (old, new))
+    Ok((found, (old, new)))
 }
 
-fn paths(root: &Path, folder: &Path, found: &mut BTreeSet<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            paths(root, &path, found);
+fn paths(root: &Path, folder: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    for name in sys::entries(folder)? {
+        let path = folder.join(name);
+        if path.symlink_metadata()?.is_dir() {
+            paths(root, &path, found)?;
         }
         if let Ok(inside) = path.strip_prefix(root) {
             found.insert(Path::new("/").join(inside));
         }
     }
+    Ok(())
 }
 
-fn alike(a: &Path, before: &fs::Metadata, b: &Path, after: &fs::Metadata) -> bool {
+fn alike(a: &Path, before: &fs::Metadata, b: &Path, after: &fs::Metadata) -> io::Result<bool> {
     let plain = |metadata: &fs::Metadata| (metadata.mode(), metadata.uid(), metadata.gid(), metadata.rdev());
     if plain(before) != plain(after) {
-        return false;
+        return Ok(false);
     }
     if before.is_symlink() {
-        return fs::read_link(a).ok() == fs::read_link(b).ok();
+        return Ok(fs::read_link(a)? == fs::read_link(b)?);
     }
-    !before.is_file() || before.len() == after.len() && fs::read(a).ok() == fs::read(b).ok()
+    Ok(!before.is_file() || before.len() == after.len() && fs::read(a)? == fs::read(b)?)
 }
 
 /// Packages that dpkg has on record in an image; the lock tells the digests of their files.

@@ -22,11 +22,11 @@ use std::path::PathBuf;
 pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathBuf, String)> {
     let store = Store::at(&home.store);
     let whole = |digest: &Digest| image::load(&store, digest).is_some();
-    let (name, digest) = match known_images(home).get(text).filter(|digest| whole(digest)) {
+    let (name, digest) = match known_images(home)?.get(text).filter(|digest| whole(digest)) {
         Some(digest) => (text.to_owned(), *digest),
         None => {
             let full = full_name(text)?.to_string();
-            match names(home).get(&full).filter(|digest| whole(digest)) {
+            match names(home)?.get(&full).filter(|digest| whole(digest)) {
                 Some(digest) => (full, *digest),
                 None => (full, pull(home, text, reporter)?.1.digest),
             }
@@ -46,8 +46,12 @@ pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathB
 }
 
 /// Lets go of an image that no container uses any more; its name still holds it.
-pub fn forget_loose(instance: &Instance) {
-    if instance.container_folders().is_empty() {
+///
+/// # Errors
+/// Those of looking for its containers.
+pub fn forget_loose(instance: &Instance) -> Outcome<()> {
+    if instance.container_folders()?.is_empty() {
         Store::at(&instance.home.store).remove_root(&instance.id);
     }
+    Ok(())
 }

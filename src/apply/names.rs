@@ -5,14 +5,17 @@
 use crate::image;
 use crate::model::{Context, Digest, Outcome, Reference};
 use crate::registry::Registries;
-use crate::store::{Home, Pin, Store, read_json, read_state};
+use crate::store::{Home, Pin, Store, read_state};
 use crate::sys::{self, Hold, Lock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All names, as they are written in full, and the images they mean.
-pub fn names(home: &Home) -> BTreeMap<String, Digest> {
-    read_json(&home.state.join("names.json")).unwrap_or_default()
+///
+/// # Errors
+/// A list of names that is damaged or cannot be read.
+pub fn names(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
+    Ok(read_state(&home.state.join("names.json"))?.unwrap_or_default())
 }
 
 /// The full form of a name.

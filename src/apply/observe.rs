@@ -60,7 +60,7 @@ struct Files {
 fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
     let LoadedProject { instance, project, .. } = loaded;
     let Files { scanner, contents, profiles, env_files } = files;
-    let mut record = instance.record();
+    let mut record = instance.record()?;
     record.volumes = volume::existing(&instance.home, &instance.id)?;
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
     let wants_networks =

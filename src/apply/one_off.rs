@@ -186,7 +186,7 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcom
 
 /// Makes its networks, if they are not there, and gives it addresses from their upper ends.
 fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome<()> {
-    let others = instance.container_folders().into_iter().filter(|name| name.starts_with("run-"));
+    let others = instance.container_folders()?.into_iter().filter(|name| name.starts_with("run-"));
     let specs = others.map(|name| instance.container(&name).spec()).collect::<Outcome<Vec<_>>>()?;
     let taken: BTreeSet<Ipv4Addr> = specs
         .into_iter()
@@ -196,7 +196,7 @@ fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome
             NetSpec::Host => Vec::new(),
         })
         .collect();
-    let mut record = instance.record();
+    let mut record = instance.record()?;
     let mut new = false;
     for attached in &mut one.networks {
         let subnet = attached.record.subnet;

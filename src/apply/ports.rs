@@ -32,7 +32,7 @@ impl Held {
         if wanted.is_empty() {
             return Ok(held);
         }
-        for (name, record) in &instance.record().containers {
+        for (name, record) in &instance.record()?.containers {
             let folder = instance.container(name);
             let missing = record.ports.iter().map(key).any(|port| wanted.contains(&port) && !held.0.contains_key(&port));
             if !missing || !folder.alive() {

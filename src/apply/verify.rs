@@ -143,7 +143,10 @@ fn differences(stores: &(Store, Store), before: &Digest, after: &Digest) -> Vec<
     let (Some(old), Some(new)) = (image::load(&stores.0, before), image::load(&stores.1, after)) else {
         return vec!["one of the two is not whole".into()];
     };
-    let (changes, views) = compare_in((&stores.0, &old), (&stores.1, &new));
+    let (changes, views) = match compare_in((&stores.0, &old), (&stores.1, &new)) {
+        Ok(found) => found,
+        Err(fault) => return vec![fault.chain()],
+    };
     let told = |change: &PathChange| {
         let path = change.path.display();
         let read = |view: &crate::build::View| view.entry(&change.path).and_then(|(place, _)| fs::read(place).ok());

@@ -251,7 +251,11 @@ fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Outcome<Vec<(
         // What stands before `/./` is not kept with `parents`.
         let (pivot, _) = source.split_once("/./").unwrap_or_default();
         let plain = source.replacen("/./", "/", 1);
-        let found = if plain.contains(['*', '?', '[']) { from.glob(&plain) } else { vec![PathBuf::from(&plain)] };
+        let found = if plain.contains(['*', '?', '[']) {
+            from.glob(&plain).doing(|| "cannot read the image it copies from".into())?
+        } else {
+            vec![PathBuf::from(&plain)]
+        };
         if found.is_empty() {
             return Err(Fault::new(format!("in the image it copies from nothing matches \"{source}\"")));
         }
@@ -344,7 +348,7 @@ fn listing(from: &View, path: &Path, to: &Path, found: &mut Vec<String>, visit: 
     };
     found.push(format!("{to:?} {:o} {}:{} {content}", metadata.mode(), metadata.uid(), metadata.gid()));
     if metadata.is_dir() {
-        for name in from.list(path) {
+        for name in from.list(path)? {
             listing(from, &path.join(&name), &to.join(&name), found, visit)?;
         }
     }

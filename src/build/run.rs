@@ -204,9 +204,9 @@ pub fn sweep() {
     let at = |path: String| Cgroup::open(runtime::host(), &CgroupSpec { path, ..CgroupSpec::default() });
     let mut left = BTreeSet::new();
     for folder in at(BUILDS.into()).folders() {
-        // A folder that goes in this moment is somebody's who tidies up, too.
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        left.extend(entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok()));
+        // What cannot be listed now is found by the next one.
+        let names = sys::names(folder).unwrap_or_default();
+        left.extend(names.into_iter().filter(|name| folder.join(name).is_dir()));
     }
     for name in left {
         let maker = name.split('-').next().and_then(|number| number.parse::<u32>().ok());

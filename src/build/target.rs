@@ -318,7 +318,7 @@ impl<'a> Target<'a> {
         }
         if metadata.is_dir() {
             self.folder(to, if self.as_docker { self.mode(metadata.mode() & 0o7777, true) } else { 0o755 })?;
-            for name in from.list(path) {
+            for name in from.list(path).doing(failed)? {
                 inside.push(&name);
                 self.tree_of(from, &path.join(&name), &to.join(&name), inside)?;
                 inside.pop();

@@ -154,14 +154,17 @@ impl View {
     }
 
     /// Paths that match a pattern, sorted.
-    pub fn glob(&self, pattern: &str) -> Vec<PathBuf> {
+    ///
+    /// # Errors
+    /// Those of reading a layer.
+    pub fn glob(&self, pattern: &str) -> io::Result<Vec<PathBuf>> {
         let mut found = vec![PathBuf::from("/")];
         for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
             let mut next = Vec::new();
             for folder in &found {
                 let folder = self.resolve(folder);
                 if part.contains(['*', '?', '[']) {
-                    let names = self.list(&folder);
+                    let names = self.list(&folder)?;
                     let fits = names.iter().filter(|name| name.to_str().is_some_and(|name| pattern_matches(part, name)));
                     next.extend(fits.map(|name| folder.join(name)));
                 } else if self.entry(&self.resolve(&folder.join(part))).is_some() {
@@ -170,11 +173,14 @@ impl View {
             }
             found = next;
         }
-        found
+        Ok(found)
     }
 
     /// The names in a folder, sorted.
-    pub fn list(&self, path: &Path) -> Vec<OsString> {
+    ///
+    /// # Errors
+    /// Those of reading a layer.
+    pub fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let (mut names, mut hidden) = (BTreeSet::new(), BTreeSet::new());
         for layer in self.layers.iter().rev() {
             let (place, metadata) = match Self::in_layer(layer, path) {
@@ -185,10 +191,9 @@ impl View {
             if !metadata.is_dir() {
                 break;
             }
-            for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let whiteout =
-                    entry.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == 0);
+            for name in sys::entries(&place)? {
+                let metadata = fs::symlink_metadata(place.join(&name))?;
+                let whiteout = metadata.file_type().is_char_device() && metadata.rdev() == 0;
                 if whiteout {
                     hidden.insert(name);
                 } else if !hidden.contains(&name) {
@@ -201,7 +206,7 @@ impl View {
                 break;
             }
         }
-        names.into_iter().collect()
+        Ok(names.into_iter().collect())
     }
 
     /// The text of a file, links followed.
@@ -246,7 +251,7 @@ mod tests {
         assert_eq!(view.user_database("/etc/b").unwrap(), b"low");
         assert!(view.user_database("/etc/c").unwrap().is_empty() && view.user_database("/etc").is_err());
         assert_eq!(view.resolve(Path::new("/bin/x")), Path::new("/usr/bin/x"));
-        assert_eq!(view.list(Path::new("/etc")).len(), 2);
+        assert_eq!(view.list(Path::new("/etc")).unwrap().len(), 2);
         std::os::unix::fs::symlink("self", low.join("self")).unwrap();
         let _ = view.resolve(Path::new("/self/x"));
     }

@@ -112,10 +112,13 @@ impl Context {
     }
 
     /// The instance, for commands that need no project file.
-    pub fn instance(&self) -> Instance {
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn instance(&self) -> Outcome<Instance> {
         let mut instance = Instance::new(&self.options.home, &self.options.folder, &self.options.file);
-        instance.project = instance.record().project;
-        instance
+        instance.project = instance.record()?.project;
+        Ok(instance)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::image::time_text;
 use crate::model::Size;
+use crate::sys;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -50,7 +51,7 @@ impl LogFiles {
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         crate::sys::make_private(folder)?;
         let mut kept = Vec::new();
-        for (number, path) in log_files(folder) {
+        for (number, path) in log_files(folder)? {
             let (size, lines) = measure(&path);
             kept.push((number, size, lines));
         }
@@ -138,13 +139,15 @@ fn create(folder: &Path, number: u64) -> io::Result<File> {
 }
 
 /// A folder's log files, oldest first.
-pub fn log_files(folder: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut found: Vec<(u64, PathBuf)> = entries
-        .filter_map(|entry| Some((entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok()?, entry.path())))
-        .collect();
+///
+/// # Errors
+/// Those of listing it.
+pub fn log_files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let names = sys::names(folder)?.into_iter();
+    let mut found: Vec<(u64, PathBuf)> =
+        names.filter_map(|name| Some((name.strip_suffix(".log")?.parse().ok()?, folder.join(&name)))).collect();
     found.sort();
-    found
+    Ok(found)
 }
 
 /// One of a container's output streams, being cut into lines.
@@ -254,7 +257,8 @@ impl Line {
 /// The last lines of one generation's files.
 pub fn last_lines(folder: &Path, count: usize) -> Vec<Line> {
     let mut found: Vec<Line> = Vec::new();
-    for (_, path) in log_files(folder).iter().rev() {
+    // What cannot be read is only not shown.
+    for (_, path) in log_files(folder).unwrap_or_default().iter().rev() {
         let Ok(file) = File::open(path) else { continue };
         let mut ring: VecDeque<Line> = VecDeque::new();
         let mut reader = BufReader::new(file);
@@ -336,12 +340,14 @@ impl Tail {
 
     /// All files, oldest first.
     fn files(&self) -> Vec<(u64, u64)> {
-        let generations = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        // What cannot be listed now is when it is asked for next.
+        let generations = sys::names(&self.folder).unwrap_or_default();
         let mut found: Vec<(u64, u64)> = generations
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .iter()
+            .filter_map(|name| name.parse().ok())
             .filter(|generation: &u64| *generation >= self.at.0)
             .flat_map(|generation| {
-                let files = log_files(&self.folder.join(generation.to_string()));
+                let files = log_files(&self.folder.join(generation.to_string())).unwrap_or_default();
                 files.into_iter().map(move |(number, _)| (generation, number))
             })
             .collect();
@@ -411,7 +417,7 @@ mod tests {
         assert_eq!(all.last().unwrap().text, "no end");
         assert!(all.iter().any(|line| line.text == "line 19" && line.stream == "stdout" && line.full));
         assert!(!all.iter().any(|line| line.text == "line 0"), "the oldest file is gone");
-        let total: u64 = log_files(folder.path()).iter().map(|(_, path)| fs::metadata(path).unwrap().len()).sum();
+        let total: u64 = log_files(folder.path()).unwrap().iter().map(|(_, path)| fs::metadata(path).unwrap().len()).sum();
         assert!(total <= 900, "{total}");
         // Every line is there or counted.
         let last_note = all.iter().rev().find(|line| line.text.contains("lines were dropped")).unwrap();

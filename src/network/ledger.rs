@@ -75,20 +75,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Outcome<Option<T>> {
     })
 }
 
-/// The names in a folder that may not be there.
-fn names(folder: &Path) -> Outcome<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).doing(|| format!("cannot list {}", folder.display())),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        // Names of ours are plain text: others are nobody's.
-        found.extend(entry.doing(|| format!("cannot list {}", folder.display()))?.file_name().into_string().ok());
-    }
-    found.sort();
-    Ok(found)
+fn listed(folder: &Path) -> Outcome<Vec<String>> {
+    sys::names(folder).doing(|| "cannot tell what other projects use".into())
 }
 
 /// The records of all instances of an installation.
@@ -98,7 +86,7 @@ fn names(folder: &Path) -> Outcome<Vec<String>> {
 pub fn known(home: &Home) -> Outcome<Vec<Known>> {
     let folder = home.state.join("instances");
     let mut found = Vec::new();
-    for id in names(&folder)? {
+    for id in listed(&folder)? {
         if let Some(known) = read::<Known>(&folder.join(&id).join("record.json"))? {
             found.push(Known { id, ..known });
         }
@@ -124,7 +112,7 @@ pub fn taken(home: &Home, own: &str) -> Outcome<Taken> {
         }
     }
     let instances = home.state.join("instances");
-    for id in names(&instances)?.into_iter().filter(|id| id != own) {
+    for id in listed(&instances)?.into_iter().filter(|id| id != own) {
         let folder = instances.join(&id);
         // Only while its `up` lives: what that has done is on record.
         if !Lock::is_held(&folder.join("lock")) {
@@ -194,7 +182,7 @@ fn remove(path: &Path) -> Outcome<()> {
 pub fn build_networks(home: &Home) -> Outcome<Vec<(BuildNetwork, bool)>> {
     let folder = home.state.join("builds");
     let mut found = Vec::new();
-    for name in names(&folder)? {
+    for name in listed(&folder)? {
         let Some(bridge) = name.strip_suffix(".json") else { continue };
         if let Some(network) = read::<BuildNetwork>(&folder.join(&name))? {
             found.push((network, Lock::is_held(&folder.join(format!("{bridge}.lock")))));

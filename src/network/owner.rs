@@ -4,13 +4,13 @@ use crate::sys;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The program that has a port, in words; nothing where that cannot be told.
 pub fn port_owner(wanted: SocketAddrV4, udp: bool) -> Option<String> {
     let inodes: Vec<String> = tables(udp).iter().flat_map(|text| sockets(text, wanted)).collect();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes.filter_map(|entry| entry.file_name().into_string().ok()?.parse::<i32>().ok()) {
+    let processes = sys::names(Path::new("/proc")).unwrap_or_default();
+    for process in processes.iter().filter_map(|name| name.parse::<i32>().ok()) {
         let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
         let name = name.trim();
         let monitor = name == "stead-monitor";
@@ -57,8 +57,10 @@ fn told(process: i32, name: &str) -> String {
 }
 
 fn descriptors(process: i32) -> Vec<(i32, PathBuf)> {
-    let entries = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path()).ok()?))).collect()
+    let folder = PathBuf::from(format!("/proc/{process}/fd"));
+    // A process that ends meanwhile holds nothing.
+    let names = sys::names(&folder).unwrap_or_default();
+    names.iter().filter_map(|name| Some((name.parse().ok()?, fs::read_link(folder.join(name)).ok()?))).collect()
 }
 
 fn tables(udp: bool) -> Vec<String> {

@@ -35,7 +35,7 @@ use self::http::{Remote, Tell, Wish};
 use self::settings::Endpoint;
 use self::wire::Wire;
 use crate::fetch::Progress;
-use crate::model::{Fault, Outcome, Reference};
+use crate::model::{Context as _, Fault, Outcome, Reference};
 use reqwest::Method;
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Registries {
     pub fn open(progress: Arc<Progress>) -> Outcome<Self> {
         let noted = progress.clone();
         let tell: Tell = Arc::new(move |text| noted.note(text));
-        let settings = Settings::read(&Files::of_user())?;
+        let settings = Settings::read(&Files::of_user()?)?;
         Ok(Self { settings, stores: Stores::of_user(), wire: Wire::start()?, progress, tell })
     }
 
@@ -142,10 +142,11 @@ pub struct Hit {
 async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcome<Vec<Hit>> {
     // Docker's own search, which some registries offer, too; else what the catalogue lists (distribution-spec's extension).
     let path = reqwest::Url::parse_with_params("http://x/v1/search", [("q", word), ("n", &limit.to_string())]);
+    let unreadable = || format!("{host} answered a search with something else");
     let path = path.map_or_else(|_| "/v1/search".to_owned(), |url| format!("{}?{}", url.path(), url.query().unwrap_or_default()));
     let answer = remote.send(Method::GET, &path, Wish::Login, |request| request).await?;
     if answer.status().is_success() {
-        let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 4 << 20).await?).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 4 << 20).await?).doing(unreadable)?;
         let hits = value["results"].as_array().into_iter().flatten();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let found = hits.map(|hit| Hit {
@@ -159,7 +160,7 @@ async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcom
     if !answer.status().is_success() {
         return Err(Fault::new(format!("{host} offers no search")));
     }
-    let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 16 << 20).await?).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 16 << 20).await?).doing(unreadable)?;
     let names = value["repositories"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
     let fitting = names.filter(|name| name.contains(word));
     Ok(fitting.take(limit).map(|name| Hit { name: format!("{host}/{name}"), description: String::new(), stars: 0 }).collect())

@@ -157,8 +157,14 @@ impl Registries {
         })?;
         // What others attached must not be lost.
         let unreadable = || format!("{}:{tag} is no list of what is about the image", remote.name());
-        let known: Value = there.map(|bytes| serde_json::from_slice(&bytes).doing(unreadable)).transpose()?.unwrap_or_default();
-        let mut all: Vec<Value> = known["manifests"].as_array().cloned().unwrap_or_default();
+        let mut all: Vec<Value> = match there {
+            Some(bytes) => {
+                let mut known: Value = serde_json::from_slice(&bytes).doing(unreadable)?;
+                let listed = known.get_mut("manifests").and_then(Value::as_array_mut);
+                std::mem::take(listed.ok_or_else(|| Fault::new(unreadable()))?)
+            }
+            None => Vec::new(),
+        };
         for one in listed {
             if !all.iter().any(|other| other["digest"] == one["digest"]) {
                 all.push(one);

@@ -528,9 +528,12 @@ fn beneath(folder: &Path) -> Vec<PathBuf> {
     if fs::metadata(folder).map_or(0, |metadata| metadata.nlink()) <= 2 {
         return Vec::new();
     }
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let inner = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
-    inner
+    // One that goes meanwhile is empty, and one that cannot be listed keeps what holds it from being removed.
+    let names = sys::names(folder).unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| folder.join(name))
+        .filter(|path| path.is_dir())
         .flat_map(|path| {
             let mut all = beneath(&path);
             all.push(path);

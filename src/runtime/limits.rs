@@ -286,9 +286,9 @@ fn page_name(bytes: u64) -> String {
 }
 
 fn page_sizes() -> String {
-    let names = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    let sizes = names.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
+    // For a message only.
+    let names = sys::names(Path::new("/sys/kernel/mm/hugepages")).unwrap_or_default();
+    let sizes = names.iter().filter_map(|name| {
         let size: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
         Some(format!("\"{}\"", crate::model::Size(size << 10)))
     });

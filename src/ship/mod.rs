@@ -10,7 +10,7 @@ mod drivers;
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::{Event, Folder, Line, Tail, add_event};
 use crate::spec::LogDriver;
-use crate::store::read_json;
+use crate::store::read_state;
 use crate::sys;
 use drivers::Driver;
 use serde::{Deserialize, Serialize};
@@ -83,8 +83,11 @@ fn spawn(run: &Path, project: &str) -> Outcome<()> {
 }
 
 /// What an instance's shipper was told last.
-pub fn told(run: &Path) -> Option<Manifest> {
-    read_json(&manifest(run))
+///
+/// # Errors
+/// What cannot be read: a container whose logs go somewhere is not one whose logs stay.
+pub fn told(run: &Path) -> Outcome<Option<Manifest>> {
+    read_state(&manifest(run))
 }
 
 /// Starts the shipper of an instance's folder again, if there should be one and it was killed.
@@ -92,7 +95,7 @@ pub fn told(run: &Path) -> Option<Manifest> {
 /// # Errors
 /// Those of starting.
 pub fn revive(run: &Path) -> Outcome<()> {
-    match read_json::<Manifest>(&manifest(run)) {
+    match told(run)? {
         Some(wanted) if !sys::Lock::is_held(&run.join("ship.lock")) => spawn(run, &wanted.project),
         _ => Ok(()),
     }
@@ -122,8 +125,9 @@ pub fn main() -> Outcome<()> {
     let lock = sys::Lock::attempt(&run.join("ship.lock")).doing(|| "cannot lock the instance's folder".into())?;
     let Some(_lock) = lock else { return Err(Fault::new("this project's logs are sent on already")) };
     let _ = sys::write_atomic(&run.join("ship.pid"), std::process::id().to_string().as_bytes(), 0o600);
-    let Some(mut known) = read_json::<Manifest>(&manifest(&run)) else { return Ok(()) };
-    let mut places: Places = read_json(&known.places).unwrap_or_default();
+    let Some(mut known) = self::told(&run)? else { return Ok(()) };
+    // Without them everything would be sent once more.
+    let mut places: Places = read_state(&known.places)?.unwrap_or_default();
     let (tell, told) = mpsc::channel();
     let mut streams: BTreeMap<String, Running> = BTreeMap::new();
     begin(&mut streams, &known, &places, &tell)?;
@@ -133,7 +137,7 @@ pub fn main() -> Outcome<()> {
             places.extend(told.try_iter());
             save(&known, &places);
         }
-        let now: Option<Manifest> = read_json(&manifest(&run));
+        let now = self::told(&run)?;
         let nobody = streams.values().all(|stream| !Folder::at(&stream.target.folder).alive());
         match now {
             Some(now) if now != known => {

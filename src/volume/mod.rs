@@ -66,7 +66,13 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
     let all = Tree::private(&folder(home, instance)).map_err(failed)?;
     let own = OsStr::new(name.as_str());
     let folders: Vec<(&View, PathBuf)> = images.iter().filter_map(|below| Some((&below.image, below.source()?))).collect();
-    let full = folders.iter().find(|(image, path)| !image.list(path).is_empty());
+    let mut full = None;
+    for folder in &folders {
+        if !folder.0.list(&folder.1).map_err(failed)?.is_empty() {
+            full = Some(folder);
+            break;
+        }
+    }
     let source = match all.look(own).map_err(failed)? {
         // Of folders in which nothing is, owner and permissions are taken all the same.
         None => full.or(folders.first()),
@@ -111,7 +117,7 @@ fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::R
 
 /// Copies what a view has in a folder, then what the folder itself is like.
 fn copy(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<()> {
-    for name in image.list(from) {
+    for name in image.list(from)? {
         let path = from.join(&name);
         let above = image.above(&path)?;
         let stat = above.stat(&name)?;

@@ -170,3 +170,63 @@ fn damaged_names_are_not_written_back_as_none() {
     assert!(ran.err.contains("names.json is damaged"), "{ran:?}");
     assert_eq!(fs::read(&names).unwrap(), &whole[..whole.len() / 2]);
 }
+
+/// What another project built is not looked for in a registry because that project's record is damaged.
+#[test]
+fn what_cannot_be_read_is_not_looked_for_elsewhere() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("damaged-other", &[], "");
+    world.ok(&["build"]);
+    let other = world.folder.with_file_name("other");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("stead.kdl"), "project \"other\"\nimage \"o\" { from \"damaged-other/box\"; }\n").unwrap();
+    let build = || {
+        let run = std::process::Command::new(crate::world::stead());
+        let mut run = run;
+        run.args(["-C".as_ref(), other.as_os_str(), "build".as_ref()]).env("STEAD_ROOT", &world.root).env("NO_COLOR", "1");
+        run.output().unwrap()
+    };
+    let record = own_file(&world, "record.json");
+    let whole = fs::read(&record).unwrap();
+    for damaged in [&whole[..whole.len() / 2], b""] {
+        fs::write(&record, damaged).unwrap();
+        let ran = build();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(!ran.status.success() && said.contains("record.json is damaged"), "{said}");
+        for words in [&["images"][..], &["ps", "--projects"], &["metrics"], &["ps"], &["logs"]] {
+            let ran = world.fails(words);
+            assert!(ran.err.contains("record.json is damaged"), "{words:?}: {ran:?}");
+        }
+    }
+    fs::write(&record, &whole).unwrap();
+    assert!(build().status.success());
+    let names = world.root.join("state/names.json");
+    fs::write(&names, "[").unwrap();
+    assert!(world.fails(&["images"]).err.contains("names.json is damaged"));
+    fs::remove_file(&names).unwrap();
+}
+
+/// A folder that cannot be listed is not one in which nothing runs.
+#[test]
+fn a_folder_that_cannot_be_listed_is_not_empty() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("unlisted", &[], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let pid = world.pid("c-1");
+    let instance = own_file(&world, "").file_name().unwrap().to_owned();
+    let folder = world.root.join("run").join(instance);
+    let away = folder.with_extension("away");
+    fs::rename(&folder, &away).unwrap();
+    fs::write(&folder, "").unwrap();
+    for words in [&["up"][..], &["down"], &["ps"]] {
+        let ran = world.fails(words);
+        assert!(crate::world::alive(pid), "{words:?} ended it: {ran:?}");
+    }
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    assert_eq!(world.exec("c", "echo here"), "here");
+}

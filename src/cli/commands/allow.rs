@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         return list(context);
     }
     if arguments.revoke {
-        let forgotten = apply::revoke(&context.instance())?;
+        let forgotten = apply::revoke(&context.instance()?)?;
         context.ui.say(if forgotten { "what was allowed here is forgotten" } else { "nothing was allowed here" });
         return Ok(0);
     }
@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 /// Everything that was allowed in this installation; damaged records are told, and make it fail.
 fn list(context: &Context) -> Outcome<u8> {
     let mut code = 0;
-    for found in apply::allowed(&context.options.home) {
+    for found in apply::allowed(&context.options.home)? {
         match found {
             Ok(allowed) => {
                 let file = if allowed.file == "stead.kdl" { String::new() } else { format!("/{}", allowed.file) };

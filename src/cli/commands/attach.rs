@@ -26,7 +26,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let keys = Keys::parse(&arguments.detach_keys)?;
-    let instance = context.instance();
+    let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
     let folder = instance.container(&name);
     let attached = monitor::attach(&folder)?;

@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             reload(context);
         }
         Action::Start => {
-            let stopped = loaded.instance.record().stopped;
+            let stopped = loaded.instance.record()?.stopped;
             let mut only: BTreeSet<Name> = BTreeSet::new();
             for (name, container) in loaded.project.containers.iter().filter(|(_, container)| at_boot(container.restart)) {
                 let by_hand = |replica: u32| stopped.contains(&format!("{name}-{replica}"));

@@ -62,11 +62,11 @@ pub struct Kill {
 /// The replicas that some names mean.
 pub fn replicas(instance: &Instance, names: &[String]) -> Outcome<Vec<String>> {
     if names.is_empty() {
-        return Ok(instance.record().containers.keys().cloned().collect());
+        return Ok(instance.record()?.containers.keys().cloned().collect());
     }
     let mut found = Vec::new();
     for name in names {
-        let all = Name::parse(name).map(|name| instance.replicas(&name)).unwrap_or_default();
+        let all = Name::parse(name).map_or_else(|_| Ok(Vec::new()), |name| instance.replicas(&name))?;
         if all.is_empty() {
             found.push(instance.find(name)?);
         }
@@ -81,7 +81,7 @@ pub fn start(arguments: &Start, context: &Context) -> Outcome<u8> {
 
 /// The containers of the project that some names mean.
 fn meant(loaded: &LoadedProject, names: &[String]) -> Outcome<BTreeSet<Name>> {
-    let record = loaded.instance.record();
+    let record = loaded.instance.record()?;
     let names = replicas(&loaded.instance, names)?;
     Ok(names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect())
 }
@@ -102,12 +102,12 @@ pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
         let text = if text.bytes().all(|c| c.is_ascii_digit()) { format!("{text}s") } else { text.clone() };
         Span::parse(&text).map_err(|why| Fault::new(format!("--time {text}: {why}")).exit(2))
     });
-    let instance = context.instance();
+    let instance = context.instance()?;
     let names = replicas(&instance, &arguments.names)?;
     stop_all(&instance, &names, grace.transpose()?, context)?;
     if !arguments.keep && !names.is_empty() {
         let _queue = instance.lock()?;
-        let mut record = instance.record();
+        let mut record = instance.record()?;
         record.stopped.extend(names);
         instance.save(&record)?;
     }
@@ -151,7 +151,7 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
 }
 
 pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let loaded = context.project()?;
     let only = meant(&loaded, &arguments.names)?;
     let options = UpOptions { command: "restart".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
@@ -167,7 +167,7 @@ pub fn kill(arguments: &Kill, context: &Context) -> Outcome<u8> {
     let signal = crate::sys::signal_number(&arguments.signal).ok_or_else(|| {
         Fault::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").exit(2)
     })?;
-    let instance = context.instance();
+    let instance = context.instance()?;
     for name in replicas(&instance, &arguments.names)? {
         monitor::call(&instance.container(&name), &Request::Signal { signal }, None)?;
     }

@@ -25,7 +25,7 @@ pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, 
             context.ui.say(format!("    {line}"));
         }
     }
-    let table = ps::table(&ps::rows(&loaded.instance, ps::Which::Running), context.ui.color_out);
+    let table = ps::table(&ps::rows(&loaded.instance, ps::Which::Running)?, context.ui.color_out);
     if !table.is_empty() {
         context.ui.result(table);
     }

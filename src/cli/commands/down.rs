@@ -18,7 +18,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let started = Instant::now();
     // A project file that is broken, or gone, must not keep its containers alive.
     let loaded = apply::load(&context.options, false).ok();
-    let instance = loaded.as_ref().map_or_else(|| context.instance(), |loaded| loaded.instance.clone());
+    let instance = match &loaded {
+        Some(loaded) => loaded.instance.clone(),
+        None => context.instance()?,
+    };
     let changes = apply::down(
         &instance,
         loaded.as_ref().map(|loaded| &loaded.project),

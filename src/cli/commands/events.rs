@@ -26,7 +26,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let moment = |option: &str, text: &Option<String>| text.as_ref().map(|text| moment::parse(option, text)).transpose();
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let since = since.unwrap_or_else(|| if until.is_some() { 0 } else { now_ms() });
-    let mut events = Events::all(&context.instance().events());
+    let mut events = Events::all(&context.instance()?.events());
     loop {
         // Looked at first, so that nothing that came before the end is missed.
         let over = until.is_some_and(|until| now_ms() > until);

@@ -40,7 +40,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let name = instance.find(&arguments.container)?;
     let folder = instance.container(&name);
     // Without its description a process would be root's, with nothing of the container's environment.

@@ -68,7 +68,7 @@ fn inside(text: &str) -> Option<(&str, &str)> {
 }
 
 pub fn copy(arguments: &Copy, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     match (inside(&arguments.from), inside(&arguments.to)) {
         (Some((name, path)), None) => {
             apply::copy_out(&instance, &instance.find(name)?, path, Path::new(&arguments.to))?;
@@ -92,7 +92,7 @@ pub fn copy(arguments: &Copy, context: &Context) -> Outcome<u8> {
 }
 
 pub fn changes(arguments: &Changes, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let found = apply::changes(&instance, &instance.find(&arguments.name)?)?;
     let letter = |difference: &Difference| match difference {
         Difference::Added => "A",
@@ -116,7 +116,7 @@ pub fn changes(arguments: &Changes, context: &Context) -> Outcome<u8> {
 }
 
 pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
     match &arguments.output {
         Some(path) => {
@@ -141,7 +141,7 @@ pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
 }
 
 pub fn commit(arguments: &Commit, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
     let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).exit(2))?;
     let made = apply::commit(&instance, &name, &image, &arguments.changes)?;

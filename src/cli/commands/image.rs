@@ -145,7 +145,7 @@ fn history(text: &str, json: bool, context: &Context) -> Outcome<u8> {
 
 fn diff(before: &str, after: &str, json: bool, context: &Context) -> Outcome<u8> {
     let (old, new) = (find(before, context)?, find(after, context)?);
-    let found = apply::compare(&Store::at(&context.options.home.store), &old, &new);
+    let found = apply::compare(&Store::at(&context.options.home.store), &old, &new)?;
     if json {
         let paths: Vec<_> = found
             .paths

@@ -23,10 +23,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let store = Store::at(&context.options.home.store);
     let mut names: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-    for (name, digest) in apply::known_images(&context.options.home) {
+    for (name, digest) in apply::known_images(&context.options.home)? {
         names.entry(digest).or_default().push(name);
     }
-    for (name, digest) in apply::names(&context.options.home) {
+    for (name, digest) in apply::names(&context.options.home)? {
         names.entry(digest).or_default().push(name);
     }
     if arguments.tree {

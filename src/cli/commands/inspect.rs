@@ -13,9 +13,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
-    let record = instance.record();
-    let rows = super::ps::rows(&instance, super::ps::Which::All);
+    let instance = context.instance()?;
+    let record = instance.record()?;
+    let rows = super::ps::rows(&instance, super::ps::Which::All)?;
     let mut all = Vec::new();
     for name in replicas(&instance, &arguments.names)? {
         let row = rows.iter().find(|row| row.name == name).ok_or_else(|| Fault::new(format!("container {name} is gone")))?;

@@ -1,8 +1,9 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::apply::Instance;
-use crate::model::{Digest, Outcome};
+use crate::model::{Context as _, Digest, Outcome};
 use crate::monitor::{Line, Tail};
+use crate::sys;
 use std::time::Duration;
 
 /// Shows what containers said, oldest first, across restarts.
@@ -49,7 +50,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         text.as_ref().map(|text| moment::parse(option, text).map(moment::stamp)).transpose()
     };
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
-    let instance = context.instance();
+    let instance = context.instance()?;
     let names = names(&instance, &arguments.names)?;
     let width = if names.len() > 1 && !arguments.no_log_prefix { names.iter().map(String::len).max() } else { None };
     let mut sources: Vec<Source> = names
@@ -122,13 +123,8 @@ fn color(name: &str) -> Style {
 
 /// The replicas that are meant, running or not.
 fn names(instance: &Instance, typed: &[String]) -> Outcome<Vec<String>> {
-    let record = instance.record();
-    let logged: Vec<String> = std::fs::read_dir(instance.state().join("logs"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
+    let record = instance.record()?;
+    let logged = sys::names(&instance.state().join("logs")).doing(|| "cannot tell what has logs".into())?;
     let mut all: Vec<String> = record.containers.keys().cloned().collect();
     if all.is_empty() {
         all.extend(logged.iter().cloned());

@@ -88,7 +88,7 @@ const NETWORK: [(&str, PerInterface); 8] = [
 pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
     let host = runtime::host();
     let mut samples = Vec::new();
-    for (instance, record) in all_instances(&context.options.home) {
+    for (instance, record) in all_instances(&context.options.home)? {
         for (name, container) in &record.containers {
             let Some(status) = instance.container(name).status().filter(|status| status.pid > 0) else { continue };
             let path = instance.cgroup(name);

@@ -14,8 +14,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
-    let record = instance.record();
+    let instance = context.instance()?;
+    let record = instance.record()?;
     let mut lines = Vec::new();
     for name in replicas(&instance, std::slice::from_ref(&arguments.name))? {
         for port in record.containers.get(&name).map(|container| container.ports.as_slice()).unwrap_or_default() {

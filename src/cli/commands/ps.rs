@@ -67,9 +67,10 @@ pub struct PortRow {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let which = if arguments.all { Which::All } else { Which::Running };
     let listed: Vec<Row> = if arguments.projects {
-        all_instances(&context.options.home).iter().flat_map(|(instance, _)| rows(instance, which)).collect()
+        let all = all_instances(&context.options.home)?;
+        all.iter().map(|(instance, _)| rows(instance, which)).collect::<Outcome<Vec<_>>>()?.concat()
     } else {
-        rows(&context.instance(), which)
+        rows(&context.instance()?, which)?
     };
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "containers": listed }));
@@ -82,15 +83,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// An instance's containers.
-pub fn rows(instance: &Instance, which: Which) -> Vec<Row> {
-    let record = instance.record();
+///
+/// # Errors
+/// A record that cannot be read.
+pub fn rows(instance: &Instance, which: Which) -> Outcome<Vec<Row>> {
+    let record = instance.record()?;
     let mut found: Vec<Row> =
         record.containers.iter().map(|(name, container)| row(instance, &record.project, name, Some(container))).collect();
-    for name in instance.container_folders().iter().filter(|name| !record.containers.contains_key(*name)) {
+    for name in instance.container_folders()?.iter().filter(|name| !record.containers.contains_key(*name)) {
         found.push(row(instance, &record.project, name, None));
     }
     found.retain(|row| which == Which::All || matches!(row.state, State::Running | State::Restarting | State::Paused));
-    found
+    Ok(found)
 }
 
 fn row(instance: &Instance, project: &str, name: &str, record: Option<&ContainerRecord>) -> Row {

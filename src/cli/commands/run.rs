@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     // Nobody types `down` for what is no project.
     if loose {
         apply::down(&loaded.instance, None, apply::DownOptions { if_unused: true, ..apply::DownOptions::default() })?;
-        apply::forget_loose(&loaded.instance);
+        apply::forget_loose(&loaded.instance)?;
     }
     timings.mark("clean");
     if arguments.timings {

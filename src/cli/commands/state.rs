@@ -76,7 +76,7 @@ pub fn unpause(arguments: &Unpause, context: &Context) -> Outcome<u8> {
 }
 
 fn freeze(names: &[String], frozen: bool, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     for name in replicas(&instance, names)? {
         monitor::call(&instance.container(&name), &Request::Freeze { frozen }, None)
             .map_err(|fault| Fault::caused(format!("cannot {} {name}", if frozen { "pause" } else { "resume" }), fault))?;
@@ -86,7 +86,7 @@ fn freeze(names: &[String], frozen: bool, context: &Context) -> Outcome<u8> {
 }
 
 pub fn wait(arguments: &Wait, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let names = replicas(&instance, &arguments.names)?;
     let mut last = 0;
     for name in names {
@@ -103,7 +103,7 @@ pub fn wait(arguments: &Wait, context: &Context) -> Outcome<u8> {
 }
 
 pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let names = replicas(&instance, &arguments.names)?;
     let running = |name: &String| {
         instance
@@ -115,7 +115,7 @@ pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
         return Err(Fault::new(format!("container {name} is running")).hint("stop it first, or type `stead rm --force`"));
     }
     let _queue = instance.lock()?;
-    let mut record = instance.record();
+    let mut record = instance.record()?;
     for name in names {
         apply::end(&instance, &name)?;
         apply::forget(&instance, &name);

@@ -42,7 +42,7 @@ struct Reading {
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let host = runtime::host();
     let mut before = read(&instance, host, &arguments.names)?;
     let mut at = Instant::now();

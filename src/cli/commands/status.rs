@@ -9,7 +9,7 @@ pub struct Arguments {}
 
 pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project_dry()?;
-    let rows = super::ps::rows(&loaded.instance, super::ps::Which::All);
+    let rows = super::ps::rows(&loaded.instance, super::ps::Which::All)?;
     context.ui.result(super::ps::table(&rows, context.ui.color_out));
     super::plan::show(&loaded, context)
 }

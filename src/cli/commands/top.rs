@@ -17,7 +17,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    let instance = context.instance();
+    let instance = context.instance()?;
     let host = runtime::host();
     let mut table = Table::new(&["CONTAINER", "PID", "INSIDE", "USER", "STATE", "TIME", "RSS", "COMMAND"]);
     for name in replicas(&instance, &arguments.names)? {

@@ -1,21 +1,26 @@
 //! Podman's `registries.conf` files (containers-registries.conf(5)).
 
 use super::{Asked, Mirror, Rule, Settings, damaged, ending_in, line_of, place};
-use crate::model::{Fault, Outcome};
+use crate::model::{Context, Fault, Outcome};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Podman's files in their order (containers-registries.conf(5) and containers-registries.conf.d(5)): a user's own
 /// file comes instead of the host's, and of the host's folder.
-pub fn files(system: &Path, user: Option<&Path>, named: Option<PathBuf>) -> Vec<PathBuf> {
+///
+/// # Errors
+/// A folder that cannot be listed: it may hold what blocks a registry.
+pub fn files(system: &Path, user: Option<&Path>, named: Option<PathBuf>) -> Outcome<Vec<PathBuf>> {
     let own = user.map(|folder| folder.join("registries.conf")).filter(|path| path.exists());
     let system_counts = named.is_some() || own.is_none();
     let mut files = vec![named.or(own).unwrap_or_else(|| system.join("registries.conf"))];
     for folder in Some(system).filter(|_| system_counts).into_iter().chain(user) {
-        files.extend(ending_in("conf", &folder.join("registries.conf.d")));
+        files.extend(
+            ending_in("conf", &folder.join("registries.conf.d")).doing(|| "cannot read what is set for registries".into())?,
+        );
     }
-    files
+    Ok(files)
 }
 
 impl Settings {

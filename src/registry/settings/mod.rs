@@ -11,7 +11,7 @@ use crate::model::{DOCKER_HUB, Fault, Outcome, Subnet, bounds, text_of};
 use crate::sys::{self, Unread};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,10 @@ pub struct Files {
 
 impl Files {
     /// Where they are for this user.
-    pub fn of_user() -> Self {
+    ///
+    /// # Errors
+    /// Folders that cannot be listed.
+    pub fn of_user() -> Outcome<Self> {
         let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = path("HOME").map(|home| home.join(".config"));
         let config = path("XDG_CONFIG_HOME").or_else(|| folder.clone());
@@ -42,20 +45,18 @@ impl Files {
         if let Some(folder) = &folder {
             certificates.extend([folder.join("containers/certs.d"), folder.join("docker/certs.d")]);
         }
-        Self {
+        Ok(Self {
             config: config.map(|folder| folder.join("stead/config.kdl")),
             docker_daemon: "/etc/docker/daemon.json".into(),
-            containers: containers::files(Path::new("/etc/containers"), user.as_deref(), path("CONTAINERS_REGISTRIES_CONF")),
+            containers: containers::files(Path::new("/etc/containers"), user.as_deref(), path("CONTAINERS_REGISTRIES_CONF"))?,
             certificates,
-        }
+        })
     }
 }
 
-fn ending_in(extension: &str, folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|other| other == extension)).collect();
-    found.sort();
-    found
+fn ending_in(extension: &str, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let found = sys::names(folder)?.into_iter().map(|name| folder.join(name));
+    Ok(found.filter(|path| path.extension().is_some_and(|other| other == extension)).collect())
 }
 
 /// How sure one must be of who answers.
@@ -245,13 +246,15 @@ impl Settings {
             false if is_loopback(host) => Security::Loopback,
             false => Security::Checked,
         };
+        // Without them a host is trusted less, and we by it.
+        let beside = |extension: &str, folder: &PathBuf| ending_in(extension, &folder.join(host)).unwrap_or_default();
         let mut authorities = authorities.to_vec();
         let own = find(&self.own, place);
         authorities.extend(own.into_iter().flat_map(|rule| rule.authorities.iter().cloned()));
-        authorities.extend(self.certificates.iter().flat_map(|folder| ending_in("crt", &folder.join(host))));
-        let beside = |certificate: PathBuf| Identity { key: certificate.with_extension("key"), certificate };
-        let mut certificates = self.certificates.iter().flat_map(|folder| ending_in("cert", &folder.join(host)));
-        let identity = own.and_then(|rule| rule.identity.clone()).or_else(|| certificates.next().map(beside));
+        authorities.extend(self.certificates.iter().flat_map(|folder| beside("crt", folder)));
+        let with_key = |certificate: PathBuf| Identity { key: certificate.with_extension("key"), certificate };
+        let mut certificates = self.certificates.iter().flat_map(|folder| beside("cert", folder));
+        let identity = own.and_then(|rule| rule.identity.clone()).or_else(|| certificates.next().map(with_key));
         let api = if host == DOCKER_HUB { HUB_HOST } else { host };
         Endpoint { host: api.to_owned(), repository: rest.trim_start_matches('/').to_owned(), security, authorities, identity }
     }

@@ -280,7 +280,7 @@ fn podmans_files_have_an_order() {
     }
     fs::write(user.join("registries.conf.d/c.conf"), "").unwrap();
     let found = |named: Option<PathBuf>| -> Vec<String> {
-        let files = containers::files(&system, Some(&user), named);
+        let files = containers::files(&system, Some(&user), named).unwrap();
         files.iter().map(|path| path.strip_prefix(folder.path()).unwrap_or(path).display().to_string()).collect()
     };
     let parts = ["etc/registries.conf.d/a.conf", "etc/registries.conf.d/b.conf", "home/registries.conf.d/c.conf"];
@@ -288,5 +288,5 @@ fn podmans_files_have_an_order() {
     fs::write(user.join("registries.conf"), "").unwrap();
     assert_eq!(found(None), ["home/registries.conf", "home/registries.conf.d/c.conf"]);
     assert_eq!(found(Some("/named.conf".into())), [&["/named.conf"][..], &parts[..]].concat());
-    assert_eq!(containers::files(&system, None, None).len(), 3);
+    assert_eq!(containers::files(&system, None, None).unwrap().len(), 3);
 }
