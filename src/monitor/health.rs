@@ -1,7 +1,7 @@
 //! Health checks: when the next one is due, how it is run, what its results come to.
 
 use super::files::Health;
-use crate::runtime::{ExecSpec, Host, ProcessSpec, Spec, Stdio, exec};
+use crate::runtime::{ExecSpec, Host, ProcessSpec, Session, Spec, Stdio, exec};
 use crate::spec::{Health as HealthSpec, Probe};
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
@@ -35,6 +35,8 @@ pub struct Checker {
 
 struct Check {
     pid: i32,
+    /// Of a command in the container: it may not have begun.
+    session: Option<Session>,
     output: OwnedFd,
     deadline: Instant,
     timed_out: bool,
@@ -87,9 +89,10 @@ impl Checker {
             }
             Some(_) => {}
             None if now >= self.next => match start(&self.spec, target) {
-                Ok((pid, output)) => {
+                Ok((pid, session, output)) => {
                     self.running = Some(Check {
                         pid,
+                        session,
                         output,
                         deadline: later(now, self.spec.timeout.into()),
                         timed_out: false,
@@ -111,6 +114,9 @@ impl Checker {
         self.drain();
         if let Some(check) = self.running.take() {
             let mut output = String::from_utf8_lossy(&check.said).trim().to_owned();
+            if let Some(Some(Err(error))) = check.session.as_ref().map(Session::settled) {
+                output = error.message;
+            }
             if check.timed_out {
                 output = format!("the check took longer than {}", self.spec.timeout);
             }
@@ -168,7 +174,7 @@ impl Checker {
 }
 
 /// Starts a check as a child of the monitor; its output comes through a pipe.
-fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, OwnedFd), String> {
+fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, OwnedFd), String> {
     let (read, write) = sys::pipe().map_err(|error| error.to_string())?;
     nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
     if let Probe::Exec(words) = &spec.probe {
@@ -178,11 +184,11 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, OwnedFd), String> {
             ExecSpec { process: ProcessSpec { args: words.clone(), tty: false, ..target.spec.process.clone() }, size: None };
         let stdio = Stdio::Files { stdin: null.into(), stdout: twin, stderr: write };
         let session = exec(target.command, &spec, target.spec, stdio, target.host).map_err(|error| error.message)?;
-        return Ok((session.pid, read));
+        return Ok((session.pid, Some(session), read));
     }
     let timeout = Duration::from(spec.timeout);
     match sys::clone_process(0, None).map_err(|error| error.to_string())? {
-        Side::Parent { pid, .. } => Ok((pid, read)),
+        Side::Parent { pid, .. } => Ok((pid, None, read)),
         Side::Child => {
             let result = sys::close_all_but(&[write.as_raw_fd(), target.command.as_raw_fd()])
                 .and_then(|()| sys::die_with_parent())

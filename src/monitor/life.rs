@@ -6,6 +6,7 @@ use super::files::{Folder, Health, MonitorSpec, State, Status, boot_id, now_ms};
 use super::health::{Checker, Target};
 use super::log::{Capture, LogFiles, LogLimits};
 use super::published::Change;
+use super::sessions::Sessions;
 use crate::model::{Context, Fault, Outcome};
 use crate::network;
 use crate::runtime::{self, Cgroup, ExecSpec, Host, NetSpec, ProcessSpec, Running, StartError, Stdio};
@@ -160,12 +161,6 @@ struct Stopping {
     killed: bool,
 }
 
-/// A process started by a request, and who waits for it.
-struct Session {
-    pid: i32,
-    client: UnixStream,
-}
-
 struct Monitor {
     folder: Folder,
     spec: MonitorSpec,
@@ -179,7 +174,7 @@ struct Monitor {
     running: Option<Running>,
     captures: Vec<Capture>,
     checker: Option<Checker>,
-    sessions: Vec<Session>,
+    sessions: Sessions,
     clients: Vec<UnixStream>,
     waiting_for_end: Vec<UnixStream>,
     /// Those who asked to be told when the command ends, be it started again or not.
@@ -235,7 +230,7 @@ impl Monitor {
             running: None,
             captures: Vec::new(),
             checker: None,
-            sessions: Vec::new(),
+            sessions: Sessions::default(),
             clients: Vec::new(),
             waiting_for_end: Vec::new(),
             waiting_for_exit: Vec::new(),
@@ -313,9 +308,13 @@ impl Monitor {
 
     /// Runs a hook in the container and says in the log when it fails.
     fn hook(&mut self, words: &[String], event: &str) {
-        let result = self.spawn(words).map_err(|error| error.message).and_then(|pid| {
+        let result = self.spawn(words).map_err(|error| error.message).and_then(|session| {
             let deadline = Instant::now() + self.spec.stop_grace.into();
-            wait_with_deadline(pid, deadline).ok_or_else(|| "it took longer than the grace period".to_owned())
+            let status = wait_with_deadline(session.pid, deadline);
+            match session.settled() {
+                Some(Err(error)) => Err(error.message),
+                _ => status.ok_or_else(|| "it took longer than the grace period".to_owned()),
+            }
         });
         let said = match result {
             Ok(0) => return,
@@ -360,11 +359,11 @@ impl Monitor {
         }
     }
 
-    fn spawn(&self, words: &[String]) -> Result<i32, StartError> {
+    fn spawn(&self, words: &[String]) -> Result<runtime::Session, StartError> {
         let open = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
         let spec =
             ExecSpec { process: ProcessSpec { args: words.to_vec(), tty: false, ..self.spec.spec.process.clone() }, size: None };
-        self.exec(&spec, Stdio::Files { stdin: open()?, stdout: open()?, stderr: open()? }).map(|session| session.pid)
+        self.exec(&spec, Stdio::Files { stdin: open()?, stdout: open()?, stderr: open()? })
     }
 
     fn exec(&self, spec: &ExecSpec, stdio: Stdio) -> Result<runtime::Session, StartError> {
@@ -403,6 +402,7 @@ impl Monitor {
             waiting.extend(self.clients.iter().map(|client| client as &dyn AsRawFd));
             let before_holders = waiting.len();
             waiting.extend(self.holders.iter().map(|holder| holder as &dyn AsRawFd));
+            waiting.extend(self.sessions.opening().map(|told| told as &dyn AsRawFd));
             let ready = sys::wait_readable(&waiting, timeout.map(|time| time.saturating_add(Duration::from_millis(1))))
                 .doing(|| "cannot wait".into())?;
             drop(waiting);
@@ -428,6 +428,7 @@ impl Monitor {
                 |from: usize, count: usize| (from..from + count).map(|at| ready.get(at) == Some(&true)).collect::<Vec<_>>();
             let (readable, gone) = (said(before_clients, self.clients.len()), said(before_holders, self.holders.len()));
             self.let_go(&gone);
+            self.sessions.answer();
             self.check_end(&mut buffer);
             self.serve(&readable);
             if ready.get(1) == Some(&true) {
@@ -446,7 +447,7 @@ impl Monitor {
         let checker = self.checker.as_ref().filter(|_| self.running.is_some() && !self.is_still()).map(Checker::due);
         let stopping = self.stopping.as_ref().filter(|stopping| !stopping.killed).map(|stopping| stopping.deadline);
         let following = self.following.as_ref().map(|(_, at)| *at);
-        [checker, stopping, self.restart_at, following].into_iter().flatten().min()
+        [checker, stopping, self.restart_at, following, self.sessions.due()].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {
@@ -618,10 +619,10 @@ impl Monitor {
 
     fn reap(&mut self) {
         while let Some((pid, ended)) = sys::reap() {
-            if let Some(position) = self.sessions.iter().position(|session| session.pid == pid) {
-                let session = self.sessions.swap_remove(position);
-                let _ = control::send(&session.client, &Reply { exit: Some(ended.status()), ..Reply::default() }, &[]);
-            } else if self.checker.as_mut().is_some_and(|checker| checker.reaped(pid, ended.status())) {
+            if self.sessions.reaped(pid, ended.status()) {
+                continue;
+            }
+            if self.checker.as_mut().is_some_and(|checker| checker.reaped(pid, ended.status())) {
                 self.take_health();
             }
         }
@@ -798,11 +799,7 @@ impl Monitor {
                 };
                 match self.exec(&spec, stdio) {
                     Err(error) => refuse(error.message, Some(error.status)),
-                    Ok(session) => {
-                        let terminal: Vec<RawFd> = session.terminal.iter().map(AsRawFd::as_raw_fd).collect();
-                        let _ = control::send(&client, &Reply { started: true, ..Reply::default() }, &terminal);
-                        self.sessions.push(Session { pid: session.pid, client });
-                    }
+                    Ok(session) => self.sessions.add(session, client),
                 }
             }
         }

@@ -11,6 +11,7 @@ mod health;
 mod life;
 mod log;
 mod published;
+mod sessions;
 
 pub use control::{Attached, Held, Request, attach, call, held_ports, hold, session};
 pub use events::{Event, Events, add as add_event};

@@ -7,27 +7,68 @@ use super::limits;
 use super::spec::{ExecSpec, Spec};
 use super::start::{StartError, Stdio, write_error};
 use crate::sys::{self, Side};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::CloneFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// A process that was started in a container.
+/// A process that is on its way into a container, or in it.
+///
+/// Whoever is in the container can stop it before its program is executed: wait for [`told`](Self::told) with others.
 #[derive(Debug)]
 pub struct Session {
     /// A child of this process that ends with the session's exit status.
     pub pid: i32,
-    pub terminal: Option<OwnedFd>,
+    line: UnixStream,
+    errors: OwnedFd,
 }
 
-/// Starts a process in the namespaces and cgroup of a container's command.
+impl Session {
+    /// What becomes readable when its program was executed, or could not be.
+    pub fn told(&self) -> &OwnedFd {
+        &self.errors
+    }
+
+    /// What became of it, once: its terminal, if it has one, or what failed, in words, with the exit status for it;
+    /// nothing as long as that is not known.
+    pub fn settled(&self) -> Option<Result<Option<OwnedFd>, StartError>> {
+        // Below the pipe's atomic size, an error comes whole.
+        let mut text = [0; 4096];
+        let length = match nix::unistd::read(&self.errors, &mut text) {
+            Ok(length) => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            Err(error) => return Some(Err(io::Error::from(error).into())),
+        };
+        if let Some((status, message)) = text[..length].split_first() {
+            return Some(Err(StartError { message: String::from_utf8_lossy(message).into_owned(), status: i32::from(*status) }));
+        }
+        let mut kind = [0];
+        let received = sys::receive_with(&self.line, &mut kind);
+        Some(Ok(received.ok().filter(|(length, _)| *length == 1).and_then(|(_, mut fds)| fds.pop())))
+    }
+
+    /// Kills it.
+    pub fn end(&self) {
+        // One that is gone has ended.
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+    }
+}
+
+/// Sends a process into the namespaces and cgroup of a container's command; what becomes of it, the session tells.
 ///
 /// # Errors
-/// What failed, in words, with the exit status for it.
+/// What failed before it was a process of its own.
 pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, host: &Host) -> Result<Session, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
+    line.set_nonblocking(true)?;
+    fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
     let cgroup = Cgroup::open(host, &container.cgroup);
     let entrance = cgroup.entrance()?;
     let pid = match sys::clone_process(0, entrance.as_ref())? {
@@ -50,32 +91,11 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio,
         }
         Side::Parent { pid, .. } => pid,
     };
-    drop((far_line, far_errors, stdio));
-    let mut terminal = None;
-    if spec.process.tty {
-        let mut kind = [0];
-        if let Ok((1, mut fds)) = sys::receive_with(&line, &mut kind) {
-            terminal = fds.pop();
-        }
-    }
-    let mut text = Vec::new();
-    File::from(errors).read_to_end(&mut text)?;
-    if let Some((status, message)) = text.split_first() {
-        let _ = sys::wait_for(pid);
-        return Err(StartError { message: String::from_utf8_lossy(message).into_owned(), status: i32::from(*status) });
-    }
-    Ok(Session { pid, terminal })
+    Ok(Session { pid, line, errors })
 }
 
 /// Joins the container, starts the process in its pid namespace, and ends as it ends.
-fn enter(
-    command: impl AsFd,
-    spec: &ExecSpec,
-    container: &Spec,
-    stdio: Stdio,
-    line: &std::os::unix::net::UnixStream,
-    errors: &OwnedFd,
-) -> StartError {
+fn enter(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, line: &UnixStream, errors: &OwnedFd) -> StartError {
     let filter = limits::apply_to_process(&container.security.ulimits, container.security.oom_score)
         .and_then(|()| Filter::read(&container.security));
     let filter = match filter {
@@ -114,7 +134,7 @@ fn enter(
     }
 }
 
-fn inside(spec: &ExecSpec, container: &Spec, stdio: Stdio, line: &std::os::unix::net::UnixStream, filter: &Filter) -> StartError {
+fn inside(spec: &ExecSpec, container: &Spec, stdio: Stdio, line: &UnixStream, filter: &Filter) -> StartError {
     let prepare = || -> io::Result<super::Identity> {
         sys::die_with_parent()?;
         let root = File::open("/")?;

@@ -282,6 +282,38 @@ fn a_run_that_was_told_to_end_does() {
     }
 }
 
+/// What is in a container stops what comes in before its program is executed: its monitor waits for nobody then.
+#[test]
+fn a_container_holds_no_monitor() {
+    if !is_root() {
+        return;
+    }
+    let stopper = r#"cmd "sh" "-c" "trap '' TERM; while :; do kill -STOP -1; done"; stop-grace "200ms""#;
+    let world = ground("stopper", &[], &format!(r#"container "c" {{ image "box"; {stopper}; }}"#));
+    world.ok(&["up"]);
+    // One of them is caught; how soon is chance.
+    let mut all: Vec<std::process::Child> = (0..20).map(|_| world.spawn(&["exec", "-T", "c", "true"])).collect();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let held = all.iter_mut().map(std::process::Child::try_wait).filter(|ended| matches!(ended, Ok(None))).count();
+    assert!(held > 0, "none was caught");
+    for words in [&["pause", "c"][..], &["unpause", "c"], &["stop", "c"]] {
+        let mut child = world.spawn(words);
+        let started = std::time::Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if started.elapsed().as_secs() > 8 {
+                child.kill().unwrap();
+                all.iter_mut().for_each(|child| drop(child.kill()));
+                panic!("{words:?} waits for what the container holds");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    for mut child in all {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_container_may_what_dockers_may_and_no_more() {
     if !is_root() {

@@ -1,0 +1,85 @@
+//! Processes that clients asked for, from the moment they are sent into the container until their end is told.
+//!
+//! Owns waiting for them. What is in the container already can stop a process on its way in, so nobody waits for one
+//! where others would have to wait, too.
+
+use super::control::{self, Reply};
+use crate::runtime;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// How long a process may take to begin.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+pub struct Sessions(Vec<Session>);
+
+struct Session {
+    process: runtime::Session,
+    client: UnixStream,
+    /// Until when it must have begun; nothing once it has.
+    opening: Option<Instant>,
+    ended: Option<i32>,
+}
+
+impl Sessions {
+    pub fn add(&mut self, process: runtime::Session, client: UnixStream) {
+        self.0.push(Session { process, client, opening: Some(Instant::now() + PATIENCE), ended: None });
+    }
+
+    /// What is to be waited for.
+    pub fn opening(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.0.iter().filter(|session| session.opening.is_some()).map(|session| session.process.told())
+    }
+
+    /// When the next one has taken too long.
+    pub fn due(&self) -> Option<Instant> {
+        self.0.iter().filter_map(|session| session.opening).min()
+    }
+
+    /// Takes a reaped child; tells whether it was one of these.
+    pub fn reaped(&mut self, pid: i32, status: i32) -> bool {
+        let found = self.0.iter_mut().find(|session| session.process.pid == pid && session.ended.is_none());
+        found.map(|session| session.ended = Some(status)).is_some()
+    }
+
+    /// Tells clients what became of theirs.
+    pub fn answer(&mut self) {
+        let now = Instant::now();
+        self.0.retain_mut(|session| session.answer(now));
+    }
+}
+
+impl Session {
+    /// Tells what there is to tell; whether there is more to come. Whoever asked and is gone is told nothing.
+    fn answer(&mut self, now: Instant) -> bool {
+        let tell = |reply: Reply, fds: &[RawFd]| drop(control::send(&self.client, &reply, fds));
+        let refuse = |error: String, exit: i32| tell(Reply { error: Some(error), exit: Some(exit), ..Reply::default() }, &[]);
+        if let Some(deadline) = self.opening {
+            match self.process.settled() {
+                None if now < deadline => return true,
+                None => {
+                    self.process.end();
+                    refuse(
+                        format!("the process did not begin within {} s: the container may have stopped it", PATIENCE.as_secs()),
+                        126,
+                    );
+                    return false;
+                }
+                Some(Err(error)) => {
+                    refuse(error.message, error.status);
+                    return false;
+                }
+                Some(Ok(terminal)) => {
+                    let terminal: Vec<RawFd> = terminal.iter().map(AsRawFd::as_raw_fd).collect();
+                    tell(Reply { started: true, ..Reply::default() }, &terminal);
+                    self.opening = None;
+                }
+            }
+        }
+        let Some(status) = self.ended else { return true };
+        tell(Reply { exit: Some(status), ..Reply::default() }, &[]);
+        false
+    }
+}
