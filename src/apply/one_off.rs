@@ -99,10 +99,11 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     }
     preflight::check(&one, &loaded.places, &instance.folder, runtime::host())?;
     let _queue = instance.lock()?;
-    // Nobody takes a subnet between the look and the record.
+    // Nobody takes a subnet between the look and the record; what is on record is taken.
     let ledger = network::lock_ledger(&instance.home)?;
-    let taken = network::taken(&instance.home, &instance.id)?;
-    if taken != observation.observed.taken {
+    let record = instance.record()?;
+    let new = one.networks.iter().any(|attached| record.networks.get(&attached.network) != Some(&attached.record));
+    if new && network::taken(&instance.home, &instance.id)? != observation.observed.taken {
         (planned, observation) = plan_with(loaded, &project, &store)?;
         one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
     }

@@ -27,6 +27,8 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_PID: u16 = 19;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
+const IFLA_EXT_MASK: u16 = 29;
+const WITHOUT_COUNTERS: u32 = 1 << 3;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const VETH_PEER: u16 = 1;
@@ -83,6 +85,7 @@ pub struct Link {
 pub fn links(socket: &Netlink) -> io::Result<Vec<Link>> {
     let mut batch = Batch::default();
     batch.begin(GETLINK, DUMP, &link_header(0, false));
+    batch.number(IFLA_EXT_MASK, WITHOUT_COUNTERS);
     let messages = socket.send(&batch)?;
     let links = messages.iter().filter(|message| message.kind == NEWLINK && message.body.len() >= 16);
     Ok(links
@@ -122,6 +125,22 @@ pub fn set_alias(socket: &Netlink, index: u32, alias: &str) -> io::Result<()> {
     socket.send(&batch).map(drop)
 }
 
+/// The number of a link, and whether it is up; nothing where it is not there.
+fn state(socket: &Netlink, name: &str) -> io::Result<Option<(u32, bool)>> {
+    let mut batch = Batch::default();
+    batch.begin(GETLINK, ACK, &link_header(0, false));
+    batch.text(IFLA_IFNAME, name);
+    batch.number(IFLA_EXT_MASK, WITHOUT_COUNTERS);
+    let messages = match socket.send(&batch) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+        messages => messages?,
+    };
+    let header = messages.iter().find(|message| message.kind == NEWLINK).and_then(|message| message.body.get(4..12));
+    let header = header.ok_or_else(|| io::Error::other(format!("the kernel says nothing of the link {name}")))?;
+    let number = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    Ok(Some((number(0), number(4) & UP != 0)))
+}
+
 /// Makes the bridges that are missing, in one batch; each is quiet before it is up.
 ///
 /// `forwarding` is how things stood before any bridge was taken away or made.
@@ -132,10 +151,13 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], forwarding: Forwarding) -> Outcome<
     if wanted.is_empty() {
         return Ok(());
     }
-    let missing: Vec<&BridgeSpec> = wanted.iter().filter(|bridge| index_of(&bridge.name).is_err()).collect();
     let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
+    let there = |bridge: &BridgeSpec| state(&socket, &bridge.name).doing(|| "cannot read the links".into());
     let mut batch = Batch::default();
-    for bridge in &missing {
+    for bridge in wanted {
+        if there(bridge)?.is_some() {
+            continue;
+        }
         batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
         batch.text(IFLA_IFNAME, &bridge.name);
         batch.number(IFLA_MTU, bridge.mtu);
@@ -156,8 +178,11 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], forwarding: Forwarding) -> Outcome<
     // All of them: a bridge may be there half made, from an `up` that was killed in between.
     let mut batch = Batch::default();
     for bridge in wanted {
-        let index = index_of(&bridge.name).doing(|| format!("the bridge {} is not there", bridge.name))?;
-        quiet::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
+        let (index, up) = there(bridge)?.ok_or_else(|| Fault::new(format!("the bridge {} is not there", bridge.name)))?;
+        // It is up only after it was.
+        if !up {
+            quiet::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
+        }
         batch.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
         if forwarding.marks() {
             batch.attribute(IFLA_IFALIAS, MARK.as_bytes());
@@ -283,17 +308,16 @@ fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
         return Ok(());
     }
     let wrong = |error: io::Error| {
-        let advice = "networks need the kernel's BPF (CONFIG_BPF_SYSCALL) and its modules sch_ingress and cls_bpf";
+        let advice = "networks need the kernel's modules sch_ingress and cls_bpf";
         io::Error::new(error.kind(), format!("cannot filter what the container sends: {error}; {advice}"))
     };
-    let program = crate::sys::load_pair_filter().map_err(wrong)?;
     let (mut filters, mut up) = (Batch::default(), Batch::default());
     for interface in interfaces {
         let index = index_of(&interface.host)?;
         quiet::without_address(&mut up, &link_header(i32::try_from(index).unwrap_or(0), false));
         // What travels on the bridges of others is their business.
         if interface.bridge.starts_with(BRIDGES) {
-            quiet::filter(&mut filters, index, &program);
+            quiet::filter(&mut filters, index);
         }
         up.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
     }

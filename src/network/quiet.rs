@@ -8,7 +8,6 @@
 use crate::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 const NEWLINK: u16 = 16;
 const IFLA_AF_SPEC: u16 = 26;
@@ -19,7 +18,8 @@ const NEWQDISC: u16 = 36;
 const NEWTFILTER: u16 = 44;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
-const TCA_BPF_FD: u16 = 6;
+const TCA_BPF_OPS_LEN: u16 = 4;
+const TCA_BPF_OPS: u16 = 5;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const ACT_DIRECT: u32 = 1;
@@ -75,12 +75,43 @@ fn set_ipv6(link: &str, name: &str, value: &str) -> io::Result<()> {
     }
 }
 
-/// Adds the messages that put the filter at the host's end of a pair: ARP and IPv4 that is not for 127/8 come in.
+/// The filter: ARP, and IPv4 that is not for 127/8, go on; IPv6, tagged frames and everything else is dropped.
+///
+/// In the classic instructions (linux/filter.h), which come with the message and want no `bpf(2)`.
+fn program() -> Vec<u8> {
+    const LOAD: u16 = 0x20;
+    const LOAD_BYTE: u16 = 0x30;
+    const IF: u16 = 0x15;
+    const END: u16 = 0x06;
+    /// What the kernel knows of a packet stands behind SKF_AD_OFF, its network header behind SKF_NET_OFF, where
+    /// IPv4 has its destination 16 bytes on.
+    const PROTOCOL: u32 = 0xffff_f000;
+    const IS_TAGGED: u32 = 0xffff_f000 + 48;
+    const DESTINATION: u32 = 0xfff0_0000 + 16;
+    const DROP: u32 = 2;
+    const NEXT: u32 = u32::MAX;
+    let code: [(u16, u8, u8, u32); 9] = [
+        (LOAD, 0, 0, IS_TAGGED),
+        (IF, 0, 6, 0),
+        (LOAD, 0, 0, PROTOCOL),
+        (IF, 3, 0, 0x0806),
+        (IF, 0, 3, 0x0800),
+        (LOAD_BYTE, 0, 0, DESTINATION),
+        (IF, 1, 0, 127),
+        (END, 0, 0, NEXT),
+        (END, 0, 0, DROP),
+    ];
+    let bytes =
+        code.iter().map(|(code, yes, no, number)| [&code.to_ne_bytes()[..], &[*yes, *no], &number.to_ne_bytes()].concat());
+    bytes.collect::<Vec<_>>().concat()
+}
+
+/// Adds the messages that put the filter at the host's end of a pair.
 ///
 /// `route_localnet` opens 127/8 to what arrives at a bridge (CVE-2020-8558). The filter sees packets as they are
 /// on the wire, so answers to translated connections from 127.0.0.1 pass; at the bridge itself they could be
 /// translated back already (br_netfilter). It goes with the pair.
-pub fn filter(batch: &mut Batch, index: u32, program: &OwnedFd) {
+pub fn filter(batch: &mut Batch, index: u32) {
     let header = |handle: u32, parent: u32, info: u32| {
         [0u32, index, handle, parent, info].iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>()
     };
@@ -91,7 +122,9 @@ pub fn filter(batch: &mut Batch, index: u32, program: &OwnedFd) {
     batch.begin(NEWTFILTER, ACK | CREATE, &header(1, ARRIVING, info));
     batch.text(TCA_KIND, "bpf");
     batch.nested(TCA_OPTIONS, |batch| {
-        batch.number(TCA_BPF_FD, program.as_raw_fd().unsigned_abs());
+        let program = program();
+        batch.attribute(TCA_BPF_OPS_LEN, &u16::try_from(program.len() / 8).unwrap_or(0).to_ne_bytes());
+        batch.attribute(TCA_BPF_OPS, &program);
         batch.text(TCA_BPF_NAME, "stead");
         batch.number(TCA_BPF_FLAGS, ACT_DIRECT);
     });

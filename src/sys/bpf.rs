@@ -1,4 +1,4 @@
-//! Two BPF programs: which devices a cgroup (v2) may open, and what a container sends to its bridge.
+//! A BPF program: which devices a cgroup (v2) may open.
 
 use super::check;
 use std::io;
@@ -57,13 +57,14 @@ fn program(rules: &[DeviceRule]) -> Vec<u8> {
     all.concat()
 }
 
-/// Has the kernel check and take a program.
-fn load(kind: u32, code: &[u8]) -> io::Result<OwnedFd> {
+/// Has the kernel check and take a program for devices.
+fn load(code: &[u8]) -> io::Result<OwnedFd> {
     const PROG_LOAD: libc::c_long = 5;
+    const CGROUP_DEVICE_PROGRAM: u32 = 15;
     let licence = c"MIT";
     let mut load = [0u64; 16];
     let count = u32::try_from(code.len() / 8).unwrap_or(u32::MAX);
-    load[0] = u64::from(kind) | u64::from(count) << 32;
+    load[0] = u64::from(CGROUP_DEVICE_PROGRAM) | u64::from(count) << 32;
     load[1] = code.as_ptr() as u64;
     load[2] = licence.as_ptr() as u64;
     // SAFETY: the attributes follow union bpf_attr; code and licence live through the call.
@@ -72,50 +73,14 @@ fn load(kind: u32, code: &[u8]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// A classifier for what arrives at the host's end of a pair: ARP, and IPv4 that is not for 127/8, go on;
-/// IPv6, tagged frames and everything else is dropped.
-///
-/// # Errors
-/// Those of `bpf(2)`; kernels without `CONFIG_BPF_SYSCALL` have no such programs.
-pub fn load_pair_filter() -> io::Result<OwnedFd> {
-    const CLASSIFIER: u32 = 3;
-    const LOAD: u8 = 0x61;
-    const LOAD_PACKET_BYTE: u8 = 0x30;
-    const COPY: u8 = 0xbf;
-    const SET: u8 = 0xb7;
-    const IF: u8 = 0x15;
-    const UNLESS: u8 = 0x55;
-    const END: u8 = 0x95;
-    /// Counted from the network header (SKF_NET_OFF), where IPv4 has its destination 16 bytes on.
-    const DESTINATION: u32 = 0xfff0_0000 + 16;
-    const DROP: u32 = 2;
-    const NEXT: u32 = u32::MAX;
-    let protocol = |number: u16| u32::from(number.to_be());
-    let code = [
-        // Packets are read through register 6; the protocol is at 16 of struct __sk_buff.
-        instruction(COPY, 6, 1, 0, 0),
-        instruction(LOAD, 2, 1, 16, 0),
-        instruction(IF, 2, 0, 3, protocol(0x0806)),
-        instruction(UNLESS, 2, 0, 4, protocol(0x0800)),
-        instruction(LOAD_PACKET_BYTE, 0, 0, 0, DESTINATION),
-        instruction(IF, 0, 0, 2, 127),
-        instruction(SET, 0, 0, 0, NEXT),
-        instruction(END, 0, 0, 0, 0),
-        instruction(SET, 0, 0, 0, DROP),
-        instruction(END, 0, 0, 0, 0),
-    ];
-    load(CLASSIFIER, &code.concat())
-}
-
 /// Lets the processes of a cgroup open only these devices; the rule goes with the cgroup.
 ///
 /// # Errors
 /// Those of `bpf(2)`; kernels without `CONFIG_CGROUP_BPF` have no such programs.
 pub fn allow_devices(cgroup: &OwnedFd, rules: &[DeviceRule]) -> io::Result<()> {
     const PROG_ATTACH: libc::c_long = 8;
-    const CGROUP_DEVICE_PROGRAM: u32 = 15;
     const CGROUP_DEVICE: u32 = 6;
-    let program = load(CGROUP_DEVICE_PROGRAM, &program(rules))?;
+    let program = load(&program(rules))?;
     let descriptor = |fd: &OwnedFd| u64::from(fd.as_raw_fd().unsigned_abs());
     let attach = [descriptor(cgroup) | descriptor(&program) << 32, u64::from(CGROUP_DEVICE), 0, 0];
     // SAFETY: the attributes follow union bpf_attr; both descriptors are open.

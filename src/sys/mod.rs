@@ -19,7 +19,7 @@ mod socket;
 mod terminal;
 mod tree;
 
-pub use bpf::{DeviceRule, allow_devices, load_pair_filter};
+pub use bpf::{DeviceRule, allow_devices};
 pub use confined::{Opened, ProjectFiles, Unread, open_regular, read_regular, up_to};
 pub use cores::{by_levels, on_all_cores};
 pub use detached::{Attributes, Depth, Detached, attach_mount, change_mount};

@@ -210,7 +210,8 @@ impl Netlink {
                 let body = &rest[16..length];
                 match kind {
                     ERROR => {
-                        let code = i32::from_ne_bytes(body[..4].try_into().unwrap_or_default());
+                        // An error that says nothing is one.
+                        let code = body.first_chunk().map_or(-libc::EBADMSG, |code| i32::from_ne_bytes(*code));
                         waiting.retain(|waiting| *waiting != sequence);
                         if code != 0 {
                             failures.push((sequence, io::Error::from_raw_os_error(-code)));
