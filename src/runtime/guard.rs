@@ -118,24 +118,69 @@ fn watch(spec: &Spec, line: &UnixStream, errors: &OwnedFd, command: i32, filter:
     }
 }
 
-/// Gives up all that staying needs not; as process 1 of the container's own namespace it is in sight there, so it becomes as
-/// powerless as the command, behind the same filter.
+/// Gives up all that staying needs not; as process 1 of the container's own namespace it is in sight there, so it becomes
+/// no more powerful than the command, behind a filter that lets it do what it still does and nothing else. (That is also
+/// much shorter than the command's, which the kernel would translate a second time.)
 fn retire(spec: &Spec, line: &UnixStream, filter: &Filter) -> io::Result<()> {
     if spec.init {
-        if spec.security.no_new_privileges {
-            sys::forbid_new_privileges()?;
-        }
-        filter.install()?;
+        sys::forbid_new_privileges()?;
         sys::drop_bounding(spec.security.capabilities)?;
         sys::set_capabilities(spec.security.capabilities & sys::permitted_capabilities())?;
+        if filter.program.is_some() {
+            Filter::of(&staying()).install()?;
+        }
     }
     // With only the line left open, the error pipe closes when the command is executed.
     sys::close_all_but(&[line.as_raw_fd()])?;
-    (0..3).try_for_each(|number| match nix::unistd::close(number) {
-        // It was not open.
-        Err(nix::errno::Errno::EBADF) => Ok(()),
-        other => other.map_err(io::Error::from),
-    })
+    for number in 0..3 {
+        match nix::unistd::close(number) {
+            // It was not open.
+            Ok(()) | Err(nix::errno::Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The calls of [`watch`], and those by which memory is had and a panic ends.
+fn staying() -> seccomp::Profile {
+    const CALLS: [&str; 32] = [
+        "brk",
+        "clock_gettime",
+        "close",
+        "close_range",
+        "exit",
+        "exit_group",
+        "fcntl",
+        "futex",
+        "getpid",
+        "gettid",
+        "kill",
+        "madvise",
+        "mmap",
+        "mprotect",
+        "mremap",
+        "munmap",
+        "poll",
+        "ppoll",
+        "read",
+        "recvmsg",
+        "restart_syscall",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "rt_sigreturn",
+        "sendmsg",
+        "sched_yield",
+        "sigaltstack",
+        "signalfd4",
+        "tgkill",
+        "wait4",
+        "waitid",
+        "write",
+    ];
+    let rule = seccomp::Rule { names: CALLS.map(str::to_owned).to_vec(), action: seccomp::Action::Allow, arguments: Vec::new() };
+    let refused = seccomp::Action::Errno(u16::try_from(libc::EPERM).unwrap_or(1));
+    seccomp::Profile { default: refused, rules: vec![rule], also: seccomp::Also::default() }
 }
 
 fn leave(line: &UnixStream, ended: Ended) -> ! {
