@@ -104,7 +104,7 @@ fn remember(instance: &Instance, marks: Vec<AllowedMark>) -> Outcome<()> {
     let kept = Kept { version: VERSION, folder: instance.folder.clone(), file: instance.file.clone(), marks };
     let bytes = serde_json::to_vec(&kept).doing(|| "cannot write what was allowed".into())?;
     let path = record(&state);
-    sys::write_atomic(&path, &bytes, 0o600)
+    sys::write_lasting(&path, &bytes, 0o600)
         .map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
 }
 

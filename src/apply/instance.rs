@@ -107,7 +107,7 @@ impl Instance {
     pub fn save(&self, record: &InstanceRecord) -> Outcome<()> {
         let path = self.state().join("record.json");
         let bytes = serde_json::to_vec(record).doing(|| "cannot write the record".into())?;
-        sys::write_atomic(&path, &bytes, 0o600)
+        sys::write_lasting(&path, &bytes, 0o600)
             .map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
     }
 

@@ -58,7 +58,7 @@ pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Diges
     let pin = Pin { folder: home.state.clone(), project: "named images".into(), digests };
     let bytes = serde_json::to_vec(&all).doing(|| "cannot write the names of images".into())?;
     store.set_root("names", &pin)?;
-    sys::write_atomic(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
+    sys::write_lasting(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
 }
 
 /// All that an image consists of in the store.

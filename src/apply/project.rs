@@ -236,7 +236,7 @@ struct KeptLock {
 }
 
 /// Changes with what a lock may say.
-const LOCK_RULES: u32 = 2;
+const LOCK_RULES: u32 = 3;
 
 fn kept_lock(instance: &Instance) -> PathBuf {
     instance.state().join("lock.json")

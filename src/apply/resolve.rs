@@ -101,7 +101,7 @@ fn write(loaded: &LoadedProject, old: &Lock, new: &Lock) -> Outcome<()> {
     if new == old && (path.exists() || *new == Lock::default()) {
         return Ok(());
     }
-    sys::write_atomic(&path, lock::write(new).as_bytes(), 0o644)
+    sys::write_lasting(&path, lock::write(new).as_bytes(), 0o644)
         .map_err(|error| crate::store::disk_fault("cannot write stead.lock", error))
 }
 

@@ -88,6 +88,12 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
         LockError { line: line_of(first.map_or(0, |first| first.offset)), message }
     })?;
     let mut lock = Lock::default();
+    // An empty file, and one without its beginning, are no locks that pin nothing.
+    if document.nodes().first().is_none_or(|node| node.name().value() != "lock") {
+        let message = "the file does not begin with `lock version=1`: it is empty or cut off; restore it from git, \
+                       or delete it and run `stead update`";
+        return Err(LockError { line: 1, message: message.into() });
+    }
     for node in document.nodes() {
         let damaged = || LockError {
             line: line_of(node.span().offset()),

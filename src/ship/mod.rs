@@ -162,7 +162,7 @@ type Places = BTreeMap<String, (u64, u64, u64)>;
 
 fn save(manifest: &Manifest, places: &Places) {
     let bytes = serde_json::to_vec(places).unwrap_or_default();
-    let _ = sys::write_atomic(&manifest.places, &bytes, 0o600);
+    let _ = sys::write_lasting(&manifest.places, &bytes, 0o600);
 }
 
 /// Starts a thread for each target that has none: a receiver that hangs holds nobody else up.

@@ -39,7 +39,7 @@ impl Store {
             return Ok(());
         }
         let bytes = serde_json::to_vec(pin).doing(|| "cannot write a root".into())?;
-        crate::sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
+        crate::sys::write_lasting(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
     }
 
     /// Lets go of an instance's root.

@@ -21,16 +21,36 @@ pub fn unique() -> String {
     format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Writes a file so that it is either the old or the new one, whatever happens.
+/// Writes a file that can be made again, so that whoever reads it meanwhile sees the old or the new one. After a
+/// power cut it may be empty: what must outlive one is written by [`write_lasting`].
 ///
 /// # Errors
 /// Those of creating, writing and renaming; the temporary file is removed.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let temporary = folder.join(format!(".tmp-{}", unique()));
+    replace(path, bytes, mode, false)
+}
+
+/// Writes a file so that it is either the old or the new one, also after a power cut; when this returns, the new one.
+///
+/// # Errors
+/// Those of creating, writing, syncing and renaming; the temporary file is removed.
+pub fn write_lasting(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace(path, bytes, mode, true)?;
+    File::open(parent(path))?.sync_all()
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32, lasting: bool) -> io::Result<()> {
+    let temporary = parent(path).join(format!(".tmp-{}", unique()));
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
+        if lasting {
+            file.sync_all()?;
+        }
         std::fs::rename(&temporary, path)
     };
     write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))

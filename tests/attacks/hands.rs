@@ -230,3 +230,25 @@ fn a_folder_that_cannot_be_listed_is_not_empty() {
     fs::rename(&away, &folder).unwrap();
     assert_eq!(world.exec("c", "echo here"), "here");
 }
+
+/// A lock that was emptied or cut off is no lock that pins nothing: versions would move.
+#[test]
+fn an_empty_lock_moves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("empty-lock", &[], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let pid = world.pid("c-1");
+    for damaged in ["", "\n", "// Written by stead; commit it.\n", "suite \"bookworm\" {\n}\n"] {
+        world.write("stead.lock", damaged);
+        for words in [&["up"][..], &["build"], &["run", "-T", "c", "true"], &["plan"]] {
+            let ran = world.fails(words);
+            assert!(ran.err.contains("stead.lock:1: ") && ran.err.contains("restore it from git"), "{words:?}: {ran:?}");
+        }
+        assert!(crate::world::alive(pid));
+        assert_eq!(fs::read_to_string(world.folder.join("stead.lock")).unwrap(), damaged);
+    }
+    fs::remove_file(world.folder.join("stead.lock")).unwrap();
+    assert!(world.run(&["up"]).err.contains("nothing to do"));
+}

@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             let text = text(&loaded.project.name, &loaded.instance.folder, context)?;
             let wants = arguments.units.join("multi-user.target.wants");
             fs::create_dir_all(&wants).doing(|| format!("cannot make {}", wants.display()))?;
-            crate::sys::write_atomic(&unit, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", unit.display()))?;
+            crate::sys::write_lasting(&unit, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", unit.display()))?;
             let _ = fs::remove_file(&link);
             symlink(Path::new("..").join(&name), &link).doing(|| format!("cannot make {}", link.display()))?;
             context.ui.say(format!("wrote {}", unit.display()));

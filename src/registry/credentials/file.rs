@@ -47,7 +47,7 @@ impl Store {
         let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let mut bytes = serde_json::to_vec_pretty(&self.content).doing(failed)?;
         bytes.push(b'\n');
-        sys::write_atomic(&target, &bytes, 0o600).doing(failed)
+        sys::write_lasting(&target, &bytes, 0o600).doing(failed)
     }
 
     fn section(&self, name: &str) -> impl Iterator<Item = (&String, &Value)> {
