@@ -83,8 +83,8 @@ fn open() -> Outcome<Netlink> {
 
 /// Bridges of all installations.
 fn bridges(socket: &Netlink) -> Outcome<Vec<Link>> {
-    let links = links::links(socket).doing(|| "cannot read the links".into())?;
-    Ok(links.into_iter().filter(|link| link.bridge && link.name.starts_with(BRIDGES)).collect())
+    let links = links::all_bridges(socket).doing(|| "cannot read the links".into())?;
+    Ok(links.into_iter().filter(|link| link.name.starts_with(BRIDGES)).collect())
 }
 
 /// Bridges of others that pass their frames through the forward hook, too (br_netfilter).
@@ -98,6 +98,6 @@ pub fn seen_bridges() -> Outcome<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).doing(|| "cannot read net.bridge.bridge-nf-call-iptables".into()),
     }
-    let links = links::links(&open()?).doing(|| "cannot read the links".into())?;
-    Ok(links.into_iter().filter(|link| link.bridge && !link.name.starts_with(BRIDGES)).map(|link| link.name).collect())
+    let links = links::all_bridges(&open()?).doing(|| "cannot read the links".into())?;
+    Ok(links.into_iter().filter(|link| !link.name.starts_with(BRIDGES)).map(|link| link.name).collect())
 }

@@ -69,23 +69,24 @@ fn index_of(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
 
-/// A link of this network namespace. (What /sys shows is that of whoever mounted it.)
+/// A bridge of this network namespace. (What /sys shows is that of whoever mounted it.)
 pub struct Link {
     pub index: u32,
     pub name: String,
     pub alias: String,
     pub group: u32,
-    pub bridge: bool,
 }
 
-/// All links.
+/// All bridges.
 ///
 /// # Errors
 /// Those of netlink.
-pub fn links(socket: &Netlink) -> io::Result<Vec<Link>> {
+pub fn all_bridges(socket: &Netlink) -> io::Result<Vec<Link>> {
     let mut batch = Batch::default();
     batch.begin(GETLINK, DUMP, &link_header(0, false));
     batch.number(IFLA_EXT_MASK, WITHOUT_COUNTERS);
+    // The kernel leaves the others out, of which there may be hundreds; an older one sends them all the same.
+    batch.nested(IFLA_LINKINFO, |batch| batch.text(INFO_KIND, "bridge"));
     let messages = socket.send(&batch)?;
     let links = messages.iter().filter(|message| message.kind == NEWLINK && message.body.len() >= 16);
     Ok(links
@@ -94,12 +95,14 @@ pub fn links(socket: &Netlink) -> io::Result<Vec<Link>> {
             let part = |kind: u16| parts.iter().find(|(found, _)| *found == kind).map_or(&[][..], |(_, value)| *value);
             let text = |value: &[u8]| String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned();
             let kind = attributes(part(IFLA_LINKINFO)).into_iter().find(|(kind, _)| *kind == INFO_KIND);
+            if kind.is_none_or(|(_, value)| text(value) != "bridge") {
+                return None;
+            }
             Some(Link {
                 index: u32::from_ne_bytes(message.body[4..8].try_into().ok()?),
                 name: text(part(IFLA_IFNAME)),
                 alias: text(part(IFLA_IFALIAS)),
                 group: part(IFLA_GROUP).try_into().map_or(0, u32::from_ne_bytes),
-                bridge: kind.is_some_and(|(_, value)| text(value) == "bridge"),
             })
         })
         .collect())
@@ -110,8 +113,8 @@ pub fn links(socket: &Netlink) -> io::Result<Vec<Link>> {
 /// # Errors
 /// Those of netlink.
 pub fn bridges(group: u32) -> Outcome<Vec<String>> {
-    let links = Netlink::open(Family::Route).and_then(|socket| links(&socket)).doing(|| "cannot read the links".into())?;
-    Ok(links.into_iter().filter(|link| link.bridge && link.group == group).map(|link| link.name).collect())
+    let links = Netlink::open(Family::Route).and_then(|socket| all_bridges(&socket)).doing(|| "cannot read the links".into())?;
+    Ok(links.into_iter().filter(|link| link.group == group).map(|link| link.name).collect())
 }
 
 /// Writes a link's alias.
@@ -152,12 +155,10 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], forwarding: Forwarding) -> Outcome<
         return Ok(());
     }
     let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
-    let there = |bridge: &BridgeSpec| state(&socket, &bridge.name).doing(|| "cannot read the links".into());
+    let look = |bridge: &BridgeSpec| state(&socket, &bridge.name).doing(|| "cannot read the links".into());
+    let there = wanted.iter().map(look).collect::<Outcome<Vec<_>>>()?;
     let mut batch = Batch::default();
-    for bridge in wanted {
-        if there(bridge)?.is_some() {
-            continue;
-        }
+    for (bridge, _) in wanted.iter().zip(&there).filter(|(_, found)| found.is_none()) {
         batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
         batch.text(IFLA_IFNAME, &bridge.name);
         batch.number(IFLA_MTU, bridge.mtu);
@@ -177,8 +178,9 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], forwarding: Forwarding) -> Outcome<
     }
     // All of them: a bridge may be there half made, from an `up` that was killed in between.
     let mut batch = Batch::default();
-    for bridge in wanted {
-        let (index, up) = there(bridge)?.ok_or_else(|| Fault::new(format!("the bridge {} is not there", bridge.name)))?;
+    for (bridge, found) in wanted.iter().zip(there) {
+        let found = if found.is_some() { found } else { look(bridge)? };
+        let (index, up) = found.ok_or_else(|| Fault::new(format!("the bridge {} is not there", bridge.name)))?;
         // It is up only after it was.
         if !up {
             quiet::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
@@ -361,7 +363,6 @@ pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
     let mut batch = Batch::default();
     batch.begin(GETROUTE, DUMP, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let messages = socket.send(&batch).doing(|| "cannot read the routes".into())?;
-    let names = links(&socket).doing(|| "cannot read the links".into())?;
     let mut found = BTreeSet::new();
     for message in messages.iter().filter(|message| message.kind == NEWROUTE && message.body.len() >= 12) {
         let (prefix, table) = (message.body[1], message.body[4]);
@@ -374,9 +375,9 @@ pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
         if let (Some(destination), true) = (attributes.iter().find(|(kind, _)| *kind == 1), prefix > 0 && table != 255)
             && let Ok(octets) = <[u8; 4]>::try_from(destination.1)
         {
-            let link = number(4)
-                .and_then(|index| names.iter().find(|link| link.index == index))
-                .map_or_else(String::new, |link| link.name.clone());
+            // A link that went meanwhile took its routes along.
+            let name = number(4).and_then(|index| nix::net::if_::if_indextoname(index).ok());
+            let link = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             found.insert((Subnet::new(octets.into(), prefix), link));
         }
     }
