@@ -164,6 +164,7 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
         detail: String::new(),
         causes: vec![Cause { text: "down".into(), place: None }],
         trust: Vec::new(),
+        wants: None,
     };
     let mut changes: Vec<Change> = names.iter().map(|name| removed(Kind::Remove, name.clone())).collect();
     changes.extend(record.networks.keys().map(|name: &Name| removed(Kind::Network, name.to_string())));

@@ -115,11 +115,8 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         let observation = observe(loaded)?;
         let lock = trusted(loaded, read_lock(instance)?)?;
         let mut planned = make_plan(loaded, &lock, &observation, &store)?;
-        if let Some(saved) = &options.exactly
-            && planned.plan != *saved
-        {
-            return Err(Fault::new("the plan is out of date: the project, its lock or this machine changed since it was made")
-                .hint("make a new one with `stead plan --json`"));
+        if options.exactly.as_ref().is_some_and(|saved| planned.plan != *saved) {
+            return Err(outdated("the project, its lock or this machine changed since it was made"));
         }
         only_these(&mut planned, &options.only, &observation.observed.record);
         Ok((observation, lock, planned))
@@ -161,6 +158,9 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         observation = observe_again(loaded, observation)?;
         planned = make_plan(loaded, &lock, &observation, &store)?;
         only_these(&mut planned, &options.only, &observation.observed.record);
+        if options.exactly.as_ref().is_some_and(|saved| !saved.holds(&planned.plan)) {
+            return Err(outdated("something that it reads changed while images were built"));
+        }
         // While it was built, a link may have been made to lead elsewhere.
         consent::require(instance, marks(&planned), options, reporter)?;
         changes = merge(&changes, &planned.plan.changes);
@@ -181,6 +181,11 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     history::add(instance, &Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() })?;
     result?;
     Ok(Outcome { changes, failures })
+}
+
+/// A saved plan that is no longer the plan.
+fn outdated(why: &str) -> Fault {
+    Fault::new(format!("the plan is out of date: {why}")).hint("make a new one with `stead plan --json`")
 }
 
 /// What carrying a plan out is trusted with.
@@ -219,8 +224,7 @@ fn reserve(
         let before = std::mem::replace(planned, make_plan(loaded, lock, observation, store)?);
         only_these(planned, &options.only, &observation.observed.record);
         if options.exactly.is_some() && planned.plan != before.plan {
-            return Err(Fault::new("the plan is out of date: another project has taken a port or a subnet of it")
-                .hint("make a new one with `stead plan --json`"));
+            return Err(outdated("another project has taken a port or a subnet of it"));
         }
     }
     let all = planned.desired.values();

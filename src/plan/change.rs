@@ -8,9 +8,10 @@ use super::images::{StepInputs, Walk, settings, step_records, walk};
 use super::mark::Mark;
 use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
 use super::trust::{self, widenings};
+use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
-use crate::model::{Fault, Name, Outcome};
+use crate::model::{Digest, Fault, Name, Outcome};
 use crate::spec::{MountSource, Places, Project, Step, without_values};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +64,13 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether a change that was planned before images were built may turn out to be another.
+    fn becomes(self, other: Self) -> bool {
+        // An image that came to what it was before leaves less to do.
+        let lesser = matches!(other, Self::Restart | Self::Adjust | Self::Replace);
+        self == other || matches!(self, Self::Replace | Self::ReplaceIfImageChanges) && lesser
+    }
+
     /// Whether it is about a container.
     pub fn is_container(self) -> bool {
         matches!(self, Self::Create | Self::Replace | Self::ReplaceIfImageChanges | Self::Restart | Self::Adjust | Self::Remove)
@@ -81,6 +89,9 @@ pub struct Change {
     /// What it is trusted with beyond the defaults.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub trust: Vec<Mark>,
+    /// What decides what carrying it out comes to; nothing where something only goes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wants: Option<Digest>,
 }
 
 /// What would be done.
@@ -92,9 +103,28 @@ pub struct Plan {
     /// The record that this plan starts from.
     pub serial: u64,
     pub changes: Vec<Change>,
+    /// The images that it starts from and that are built already.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub images: BTreeMap<Name, Digest>,
     /// What the project as a whole is trusted with.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub trust: Vec<Mark>,
+}
+
+impl Plan {
+    /// The version of what is written.
+    pub const VERSION: u32 = 2;
+
+    /// Whether a plan of the same pass, made once more when all images were built, does nothing that this one did not
+    /// say it would.
+    pub fn holds(&self, later: &Self) -> bool {
+        let said = |change: &Change| {
+            let same =
+                |first: &&Change| first.name == change.name && first.kind.becomes(change.kind) && first.wants == change.wants;
+            self.changes.iter().any(|first| same(&first))
+        };
+        self.images.iter().all(|(name, image)| later.images.get(name) == Some(image)) && later.changes.iter().all(said)
+    }
 }
 
 /// A plan with everything that carrying it out needs.
@@ -140,10 +170,11 @@ pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed
         );
     }
     let plan = Plan {
-        version: 1,
+        version: Plan::VERSION,
         project: project.name.to_string(),
         instance: observed.instance.clone(),
         serial: observed.record.serial,
+        images: built.iter().map(|(name, image)| (name.clone(), image.digest)).collect(),
         changes: planner.changes,
         trust: trust::of_project(project, places, observed),
     };
@@ -192,13 +223,22 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn add(&mut self, symbol: Symbol, kind: Kind, name: &str, detail: &str, causes: Vec<Cause>) {
-        self.changes.push(Change { symbol, kind, name: name.to_owned(), detail: detail.to_owned(), causes, trust: Vec::new() });
+        let (name, detail) = (name.to_owned(), detail.to_owned());
+        self.changes.push(Change { symbol, kind, name, detail, causes, trust: Vec::new(), wants: None });
     }
 
-    /// Marks what the container just planned is trusted with.
+    /// Says what the change just planned wants.
+    fn wants(&mut self, wants: Digest) {
+        if let Some(change) = self.changes.last_mut() {
+            change.wants = Some(wants);
+        }
+    }
+
+    /// Marks what the container just planned is trusted with, and what it wants.
     fn mark(&mut self, wish: &Desired) {
         if let Some(change) = self.changes.last_mut() {
             change.trust = widenings(self.project, self.places, self.observed, wish);
+            change.wants = Some(wants::container(self.observed, wish));
         }
     }
 
@@ -242,8 +282,10 @@ impl Planner<'_> {
             let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
             self.add(symbol, Kind::Image, name.as_str(), "build", causes);
             let marks = trust::of_image(self.project, self.places, self.observed, &name);
+            let wants = wants::image((self.project, self.lock, self.observed), self.facts, &name);
             if let Some(change) = self.changes.last_mut() {
                 change.trust = marks;
+                change.wants = Some(wants);
             }
             pending.insert(name);
         }
@@ -274,17 +316,20 @@ impl Planner<'_> {
             let cause = self.at(&format!("image.{image}.step{position}.suite"), text);
             let symbol = if known { Symbol::Change } else { Symbol::Create };
             self.add(symbol, Kind::Lock, &step.suite, &detail, vec![cause]);
+            self.wants(wants::resolved(self.observed, step));
         }
         for (name, reference) in self.project.references().filter(|(name, _)| images.contains(name)) {
             if !self.lock.images.contains_key(reference) {
                 let cause = self.at(&format!("image.{name}"), "not in stead.lock");
                 self.add(Symbol::Create, Kind::Lock, reference, "resolve which image that is", vec![cause]);
+                self.wants(wants::resolved(self.observed, &reference));
             }
         }
         for (image, index, _, unknown) in remotes(self.project).filter(|(image, ..)| images.contains(image)) {
             if !self.lock.remotes.contains_key(&unknown) {
                 let cause = self.at(&format!("image.{image}.step{index}"), "not in stead.lock");
                 self.add(Symbol::Create, Kind::Lock, &unknown, &format!("resolve for image {image}"), vec![cause]);
+                self.wants(wants::resolved(self.observed, &unknown));
             }
         }
     }
@@ -450,11 +495,13 @@ impl Planner<'_> {
                         causes.push(self.at(&path, "its settings changed"));
                     }
                     self.add(Symbol::Change, Kind::Network, name.as_str(), &detail, causes);
+                    self.wants(wants::network((self.project, self.observed), name, record));
                 }
                 _ if record.external => {}
                 None => {
                     let reason = self.at(&path, "not there yet");
                     self.add(Symbol::Create, Kind::Network, name.as_str(), &detail, vec![reason]);
+                    self.wants(wants::network((self.project, self.observed), name, record));
                 }
                 Some(_) if !self.observed.bridges.contains(&record.bridge) => {
                     self.add(
@@ -464,6 +511,7 @@ impl Planner<'_> {
                         &detail,
                         vec![cause(format!("its bridge {} is gone", record.bridge))],
                     );
+                    self.wants(wants::network((self.project, self.observed), name, record));
                 }
                 Some(_) => {}
             }
@@ -482,6 +530,7 @@ impl Planner<'_> {
         for name in used.difference(&self.observed.record.volumes).cloned().collect::<Vec<_>>() {
             let reason = self.at(&format!("volume.{name}"), "not there yet");
             self.add(Symbol::Create, Kind::Volume, name.as_str(), "", vec![reason]);
+            self.wants(wants::volume((self.project, self.observed), &name));
         }
         used
     }
@@ -515,6 +564,7 @@ impl Planner<'_> {
             let live = seen == Seen::Running && !differing.is_empty() && differing.iter().all(|key| LIVE.contains(&key.as_str()));
             if live && !unbuilt {
                 self.add(Symbol::Change, Kind::Adjust, name, "while it runs", causes);
+                self.wants(wants::container(self.observed, wish));
             } else if !causes.is_empty() && (!only_files || unbuilt) {
                 self.add(Symbol::Change, Kind::Replace, name, "replace", causes);
                 self.mark(wish);

@@ -11,6 +11,7 @@ mod images;
 mod mark;
 mod observed;
 mod trust;
+mod wants;
 
 pub use address::{free_subnet, gateway, instance_loopback};
 pub use cause::Cause;

@@ -54,6 +54,118 @@ fn a_saved_plan_is_applied_exactly_or_refused() {
     assert!(world.fails(&["apply", "stead.kdl"]).err.contains("is not a plan"));
 }
 
+/// The plan says what it wants: a file that was changed behind it makes it another plan, also where its words stay.
+#[test]
+fn a_saved_plan_is_refused_when_what_it_wants_changed() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "saved-wants",
+        r#"
+image "own" { from "base"; copy "file" to="/file"; run "echo one > /one"; label a="1"; }
+secret "s" file="secret"
+network "n" mtu=1400
+volume "v" { label a="1"; }
+container "c" { image "own"; secret "s"; network "n"; mount volume="v" to="/v"; mount bind="data" to="/data" read-only=#true; publish 18931 to=80; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
+    );
+    for (file, text) in [("file", "one"), ("secret", "one"), ("data/x", "one")] {
+        world.write(file, text);
+    }
+    let plain = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    let refused = |what: &str| {
+        let ran = world.fails(&["apply", "plan.json"]);
+        assert!(ran.err.contains("the plan is out of date"), "{what}: {}", ran.err);
+        assert!(world.ps().is_empty(), "{what}");
+    };
+    let edits = [
+        ("cmd \"sleep\" \"1000\"", "cmd \"sleep\" \"1001\""),
+        ("to=\"/data\"", "to=\"/data2\""),
+        ("read-only=#true", "read-only=#false"),
+        ("echo one > /one", "echo two > /one"),
+        ("publish 18931 to=80", "publish 18931 to=81"),
+        ("mtu=1400", "mtu=1300"),
+        ("label a=\"1\"; }\nsecret", "label a=\"2\"; }\nsecret"),
+        ("stop-grace \"100ms\"", "stop-grace \"200ms\""),
+    ];
+    // Before the image is built, and when it is.
+    for built in [false, true] {
+        if built {
+            world.ok(&["build"]);
+        }
+        world.write("plan.json", &world.ok(&["plan", "--json"]));
+        for (from, to) in edits {
+            assert!(plain.contains(from), "{from}");
+            world.write("stead.kdl", &plain.replacen(from, to, 1));
+            refused(to);
+        }
+        world.write("stead.kdl", &plain);
+        for file in ["file", "secret"] {
+            world.write(file, "two");
+            refused(file);
+            world.write(file, "one");
+        }
+    }
+    // What no step reads may change.
+    world.write("data/x", "two");
+    world.write("stead.kdl", &format!("// a comment\n{plain}"));
+    world.write("plan.json", &world.ok(&["plan", "--json"]));
+    world.ok(&["apply", "plan.json"]);
+    assert_eq!(world.exec("c", "cat /one /file /data/x"), "one\nonetwo");
+    // A plan of another version is none that can be compared.
+    let older = world.ok(&["plan", "--json"]).replace("\"version\": 2", "\"version\": 1");
+    world.write("plan.json", &older);
+    assert!(world.fails(&["apply", "plan.json"]).err.contains("out of date"));
+}
+
+/// What is read is read once: files that are saved while images are built are the next plan's. What must be looked at
+/// again (where a link leads) may do nothing that the saved plan did not say.
+#[test]
+fn a_saved_plan_is_applied_exactly_whatever_is_saved_while_it_builds() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "saved-moves",
+        r#"
+image "own" { from "base"; run "sleep 2"; }
+secret "s" file="secret"
+container "c" { image "own"; secret "s"; mount bind="data" to="/data" read-only=#true; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
+    );
+    world.write("secret", "one");
+    world.write("data/x", "one");
+    world.write("other/x", "two");
+    world.ok(&["build", "base"]);
+    // The store is there for all tests, and for the next run of them.
+    let once = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    world.edit("sleep 2", &format!("sleep 2; : {once}"));
+    let apply_and = |change: &dyn Fn()| {
+        world.write("plan.json", &world.ok(&["plan", "--json"]));
+        let child = world.spawn(&["apply", "plan.json"]);
+        std::thread::sleep(std::time::Duration::from_millis(1000));
+        change();
+        let done = child.wait_with_output().unwrap();
+        done.status.success()
+    };
+    let data = world.folder.join("data");
+    let moved = apply_and(&|| {
+        fs::rename(&data, world.folder.join("away")).unwrap();
+        std::os::unix::fs::symlink("other", &data).unwrap();
+    });
+    assert!(!moved, "{}", world.run(&["ps"]).out);
+    assert!(world.ps().is_empty());
+    fs::remove_file(&data).unwrap();
+    fs::rename(world.folder.join("away"), &data).unwrap();
+    world.edit("sleep 2", "sleep 1.9");
+    let text = world.folder.join("stead.kdl");
+    assert!(apply_and(&|| {
+        world.write("secret", "two");
+        fs::write(&text, fs::read_to_string(&text).unwrap().replace("1000", "2000")).unwrap();
+    }));
+    assert_eq!(world.exec("c", "cat /run/secrets/s /data/x; tr '\\0' ' ' < /proc/1/cmdline"), "oneonesleep 1000");
+    assert_eq!(world.run(&["plan", "--check"]).code, 2);
+}
+
 #[test]
 fn a_full_disk_is_told_and_nothing_half_made_is_left() {
     if !is_root() {
