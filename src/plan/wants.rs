@@ -34,9 +34,8 @@ pub fn container(observed: &Observed, wish: &Desired) -> Digest {
 /// An image that is to be built.
 pub fn image((project, lock, observed): (&Project, &Lock, &Observed), facts: &dyn Facts, name: &Name) -> Digest {
     let Some(image) = project.images.get(name) else { return digest(observed, "image", name) };
-    let steps = image.steps.iter().enumerate();
     let files: Vec<Option<Digest>> =
-        steps.clone().map(|(index, _)| facts.tree(name, index).ok().map(super::FileTree::digest)).collect();
+        (0..image.steps.len()).map(|index| facts.tree(name, index).ok().map(super::FileTree::digest)).collect();
     let archive = match &image.from {
         Base::Outside(outside @ Outside::Archive { .. }) => facts.archive(outside).ok(),
         _ => None,
@@ -45,7 +44,7 @@ pub fn image((project, lock, observed): (&Project, &Lock, &Observed), facts: &dy
         Base::Outside(Outside::Reference(reference)) => lock.images.get(reference).map(|locked| &locked.platforms),
         _ => None,
     };
-    let debian = steps.filter_map(|(_, step)| if let Step::Debian(debian) = step { Some(debian) } else { None });
+    let debian = image.steps.iter().filter_map(|step| if let Step::Debian(debian) = step { Some(debian) } else { None });
     let packages: Vec<_> =
         debian.enumerate().map(|(index, debian)| lock.packages(&(name.clone(), index), debian).map(packages)).collect();
     let added: Vec<_> = remotes(project).filter(|(image, ..)| *image == name).map(|(.., what)| lock.remotes.get(&what)).collect();
