@@ -8,6 +8,7 @@ use super::elsewhere::watched;
 use super::history::{self, Entry};
 use super::instance::{Instance, private_folder};
 use super::observe::{Observation, observe, observe_again};
+use super::one_off::is_one_off_replica;
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::resolve::{complete_lock, trusted};
@@ -395,7 +396,7 @@ fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
     crate::build::sweep();
     for name in instance.container_folders()? {
         // A one-off container belongs to the command that runs it, while that lives.
-        let somebodys = name.starts_with("run-") && instance.container(&name).alive();
+        let somebodys = is_one_off_replica(&name) && instance.container(&name).alive();
         if !record.containers.contains_key(&name) && !somebodys {
             down::end(instance, &name)?;
             down::forget(instance, &name);

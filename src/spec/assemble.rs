@@ -183,7 +183,7 @@ fn parameters(
                     .other(first.clone(), "first here"),
             );
         }
-        let prop = |wanted: &str| node.props.iter().find(|(name, _)| name == wanted).map(|(_, entry)| plain(&entry.value));
+        let prop = |wanted: &str| node.props.iter().find(|(name, _)| name == wanted).map(|(_, entry)| entry.text());
         let from_env = prop("env").and_then(|variable| {
             let value = sources.env(&variable);
             asked.insert(variable, value.clone());
@@ -208,16 +208,6 @@ fn parameters(
         );
     }
     values
-}
-
-/// A value as plain text.
-pub fn plain(value: &Value) -> String {
-    match value {
-        Value::Text(text) => text.clone(),
-        Value::Bool(truth) => truth.to_string(),
-        Value::Null => String::new(),
-        other => other.written(),
-    }
 }
 
 /// Lays a profile's nodes over the project's: a node of the same name and first argument is merged,
@@ -250,9 +240,9 @@ fn overlay(base: &mut Vec<Tree>, over: Vec<Tree>, rows: &'static [Node]) {
 
 /// What makes two nodes that may stand often "the same" for a profile.
 fn identity(tree: &Tree) -> Option<String> {
-    let keyed = tree.props.iter().find(|(name, _)| name == "to").map(|(_, entry)| plain(&entry.value));
+    let keyed = tree.props.iter().find(|(name, _)| name == "to").map(|(_, entry)| entry.text());
     let names = || tree.props.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",");
-    let first = tree.args.first().map(|entry| plain(&entry.value));
+    let first = tree.args.first().map(|entry| entry.text());
     if tree.name == "mount" { keyed } else { first.or_else(|| Some(names())) }
 }
 
@@ -342,8 +332,8 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
         (_, _, Ok(value)) if flag => Value::Bool(value),
         _ => Value::Text(out),
     };
-    let literal = matches!(&entry.value, Value::Text(text) if text.contains("${"));
-    if let (Some(kind), false) = (kind, literal)
+    // A `$${` may be in it now, which is no parameter any more.
+    if let Some(kind) = kind
         && let Err((message, help)) = grammar::fits(&entry.value, kind)
     {
         let message = format!("after substitution ({}): {message}", entry.value.written());

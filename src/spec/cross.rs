@@ -209,6 +209,18 @@ impl Cross<'_> {
 
     fn replicas(&mut self) {
         let project = self.project;
+        if let Some((name, other, number)) = project.replica_clash() {
+            let message = format!("\"{name}\" is the name of replica {number} of the container \"{other}\"");
+            let place = self.place(&format!("container.{name}"));
+            let diagnostic =
+                Diagnostic::error("replicas", place, message).other(self.place(&format!("container.{other}")), "that one");
+            self.sink.push(diagnostic.help("give one of the two another name"));
+        }
+        for name in project.containers.keys().filter(|name| is_one_off(name.as_str())) {
+            let place = self.place(&format!("container.{name}"));
+            let message = format!("\"{name}\" is a name that `stead run` gives");
+            self.sink.push(Diagnostic::error("replicas", place, message).help("give it another name"));
+        }
         for (name, container) in project.containers.iter().filter(|(_, container)| container.replicas > 1) {
             for attachment in container.networks.iter().filter(|attachment| attachment.address.is_some()) {
                 let key = format!("container.{name}.network.{}", attachment.network);

@@ -307,7 +307,9 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
 }
 
 fn check_value(entry: &Entry, kind: Kind, what: &str, sink: &mut Sink) {
-    if let Err((message, help)) = fits(&entry.value, kind) {
+    // What stands for parameters is checked once they are in it.
+    let waits = matches!(&entry.value, Value::Text(text) if text.contains("${"));
+    if let (false, Err((message, help))) = (waits, fits(&entry.value, kind)) {
         let diagnostic = Diagnostic::error("wrong-value", entry.place.clone(), format!("{what}: {message}"));
         sink.push(diagnostic.maybe_help(help));
     }
@@ -315,7 +317,7 @@ fn check_value(entry: &Entry, kind: Kind, what: &str, sink: &mut Sink) {
 
 type Misfit = (String, Option<String>);
 
-/// Whether a value is of a kind; text with a `${parameter}` in it is checked after substitution.
+/// Whether a value is of a kind.
 pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
     match (kind, value) {
@@ -323,7 +325,6 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             let message = format!("a path cannot have characters that nobody sees: \"{}\"", visible_line(text));
             Err((message, Some("write it without them".into())))
         }
-        (_, Value::Text(text)) if text.contains("${") => Ok(()),
         (Kind::Text | Kind::Path | Kind::Pattern | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
             Err(("a NUL byte is not allowed".into(), None))
         }

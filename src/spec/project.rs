@@ -32,6 +32,16 @@ impl Project {
         name
     }
 
+    /// A container whose name is that of another's replica: the two would be one to whoever asks for either.
+    pub fn replica_clash(&self) -> Option<(&Name, &Name, u32)> {
+        self.containers.keys().find_map(|name| {
+            let (base, number) = name.as_str().rsplit_once('-')?;
+            let number = number.parse::<u32>().ok().filter(|parsed| parsed.to_string() == number && *parsed > 0)?;
+            let (other, container) = self.containers.iter().find(|(other, _)| other.as_str() == base)?;
+            (number <= container.replicas).then_some((name, other, number))
+        })
+    }
+
     /// What must be signed: an image, the reference that it starts from, and the file of the key.
     pub fn signers(&self) -> impl Iterator<Item = (&Name, &str, &str)> {
         self.images.iter().filter_map(|(name, image)| {
@@ -421,6 +431,11 @@ impl RunMount {
             _ => None,
         }
     }
+}
+
+/// Whether a container's name is one that `stead run` gives.
+pub fn is_one_off(name: &str) -> bool {
+    name.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A kind of container and how many there are of it.

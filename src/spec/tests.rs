@@ -110,3 +110,41 @@ fn all_errors_come_at_once() {
     );
     assert!(found.len() >= 5, "{found:#?}");
 }
+
+#[test]
+fn numbers_stay_as_they_are_written_where_a_text_is_meant() {
+    let read = read(
+        "project \"p\"\nimage \"i\" { env V=1.10 Z=007 X=0x1F E=1e3 M=-0.50; label v=2.0; }\n\
+         container \"c\" { image \"i\"; env V=1.10 N=1_000 T=#true; cmd \"run\"; label z=08; replicas 2; limits { cpus 1.50; }; }",
+    );
+    let project = read.project.unwrap_or_else(|| panic!("{:?}", read.diagnostics));
+    let container = &project.containers["c"];
+    let pairs = |all: &BTreeMap<String, String>| all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    assert_eq!(pairs(&container.env), ["N=1_000", "T=true", "V=1.10"]);
+    assert_eq!(pairs(&container.labels), ["z=08"]);
+    assert_eq!((container.replicas, container.limits.cpus), (2, Some(1.5)));
+    let image = &project.images["i"];
+    let Step::Env(env) = &image.steps[0] else { panic!("{:?}", image.steps) };
+    assert_eq!(pairs(env), ["E=1e3", "M=-0.50", "V=1.10", "X=0x1F", "Z=007"]);
+    assert_eq!(pairs(&image.labels), ["v=2.0"]);
+    let read = super::tests::read("project \"p\"\nparam \"v\" default=1.10\nvolume \"a\" { label v=\"${v}\"; }");
+    assert_eq!(pairs(&read.project.unwrap().volumes["a"].labels), ["v=1.10"]);
+}
+
+/// What is no parameter is a value like any other: a limit must not be lost because of it.
+#[test]
+fn a_written_out_parameter_sign_is_no_way_past_the_grammar() {
+    for (node, code) in [
+        ("limits { memory \"$${256MiB\"; }", "wrong-value"),
+        ("limits { pids \"$${5\"; }", "wrong-value"),
+        ("stop-grace \"$${1s\"", "wrong-value"),
+        ("hostname \"$${x\"", "wrong-value"),
+        ("mount bind=\"a\" to=\"/a$${\\u{202e}\"", "wrong-value"),
+    ] {
+        let text: &'static str =
+            Box::leak(format!("project \"p\"\nimage \"i\" {{}}\ncontainer \"c\" {{ image \"i\"; {node}; }}").into_boxed_str());
+        let found = errors(text);
+        assert!(found.iter().any(|found| found.starts_with(code)), "{node}: {found:?}");
+    }
+    assert!(errors("project \"p\"\nimage \"i\" { env A=\"$${B}\"; run \"echo $${B}\"; }").is_empty());
+}

@@ -33,6 +33,20 @@ impl Tree {
 pub struct Entry {
     pub value: Value,
     pub place: Place,
+    /// A number as the file writes it: `1.10` and `007` are other texts than 1.1 and 7.
+    pub written: Option<Box<str>>,
+}
+
+impl Entry {
+    /// The value where a text is meant.
+    pub fn text(&self) -> String {
+        match &self.value {
+            Value::Text(text) => text.clone(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Null => String::new(),
+            number => self.written.as_deref().map_or_else(|| number.written(), str::to_owned),
+        }
+    }
 }
 
 /// A value of the language.
@@ -193,9 +207,11 @@ fn convert(node: &KdlNode, source: &Text, plain: &str) -> Tree {
             KdlValue::Bool(truth) => Value::Bool(*truth),
             KdlValue::Null => Value::Null,
         };
+        let number = matches!(value, Value::Integer(_) | Value::Number(_));
+        let written = entry.format().filter(|_| number).map(|format| format.value_repr.trim().into());
         match entry.name() {
-            Some(name) => tree.props.push((name.value().to_owned(), Entry { value, place })),
-            None => tree.args.push(Entry { value, place }),
+            Some(name) => tree.props.push((name.value().to_owned(), Entry { value, place, written })),
+            None => tree.args.push(Entry { value, place, written }),
         }
     }
     if let Some(children) = node.children() {

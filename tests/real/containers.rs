@@ -269,3 +269,19 @@ fn monitors_of_another_release_are_commanded() {
     assert_eq!(world.container("c-1")["state"], "running");
     world.ok(&["down"]);
 }
+
+#[test]
+fn a_replica_takes_no_other_containers_name() {
+    if !is_root() {
+        return;
+    }
+    let text = r#"container "web" { image "base"; } container "web-2" { image "base"; } container "run-fast" { image "base"; cmd "sleep" "1000"; stop-grace "100ms"; }"#;
+    let world = World::new("clash", text);
+    let ran = world.fails(&["scale", "web=2"]);
+    assert!(ran.err.contains("\"web-2\" is the name of replica 2"), "{ran:?}");
+    // A name that only begins like those of `run` is nobody's.
+    world.ok(&["up", "run-fast"]);
+    world.edit("container \"run-fast\" { image \"base\"; cmd \"sleep\" \"1000\"; stop-grace \"100ms\"; }", "");
+    world.ok(&["up", "web"]);
+    world.ok(&["run", "-T", "web", "true"]);
+}

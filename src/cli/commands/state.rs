@@ -150,6 +150,9 @@ pub fn scale(arguments: &Scale, context: &Context) -> Outcome<u8> {
         container.replicas = number;
         only.insert(key.clone());
     }
+    if let Some((name, other, number)) = loaded.project.replica_clash() {
+        return Err(Fault::new(format!("\"{name}\" is the name of replica {number} of the container \"{other}\"")));
+    }
     let options = UpOptions { only, command: "scale".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     super::converge::converge(&loaded, &options, context, start)
 }

@@ -19,10 +19,8 @@ impl Decoder<'_> {
             }
             for keyed in ["mount", "secret", "config", "tmpfs", "publish", "depends-on", "network", "env-file"] {
                 if child.name == keyed {
-                    let key = child
-                        .prop_text("to")
-                        .filter(|_| keyed == "mount")
-                        .or_else(|| child.args.first().map(|arg| plain(&arg.value)));
+                    let key =
+                        child.prop_text("to").filter(|_| keyed == "mount").or_else(|| child.args.first().map(|arg| arg.text()));
                     self.places.0.insert(format!("{path}.{keyed}.{}", key.unwrap_or_default()), child.place.clone());
                 }
             }
@@ -101,7 +99,7 @@ impl Decoder<'_> {
                         .other(first.clone(), "first here"),
                 );
             }
-            all.insert(name.clone(), plain(&entry.value));
+            all.insert(name.clone(), entry.text());
         }
         all
     }

@@ -103,7 +103,7 @@ impl Decoder<'_> {
             Step::Debian(_) => {
                 self.places.0.insert(format!("{step_path}.suite"), node.first_place());
                 for entry in node.all("package").flat_map(|package| &package.args) {
-                    self.places.0.insert(format!("{step_path}.package.{}", plain(&entry.value)), entry.place.clone());
+                    self.places.0.insert(format!("{step_path}.package.{}", entry.text()), entry.place.clone());
                 }
             }
             Step::Env(_) => {

@@ -12,7 +12,7 @@ mod values;
 pub use step::looks_secret;
 
 use self::values::*;
-use super::assemble::{Assembled, plain};
+use super::assemble::Assembled;
 use super::diagnose::{Diagnostic, Sink};
 use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
@@ -281,7 +281,7 @@ impl Decoder<'_> {
 
 /// All properties of all nodes of a name, as text.
 fn free(node: &Tree, name: &str) -> BTreeMap<String, String> {
-    node.all(name).flat_map(|child| &child.props).map(|(key, entry)| (key.clone(), plain(&entry.value))).collect()
+    node.all(name).flat_map(|child| &child.props).map(|(key, entry)| (key.clone(), entry.text())).collect()
 }
 
 const SIGNALS: &[&str] = &[

@@ -26,7 +26,7 @@ impl Decoder<'_> {
     /// A variable of an image is read by whoever gets the image.
     fn secrets_in(&mut self, node: &Tree) {
         for (name, entry) in &node.props {
-            if looks_secret(name) && !plain(&entry.value).is_empty() {
+            if looks_secret(name) && !entry.text().is_empty() {
                 let message = format!("{name} looks like a secret, and everybody who gets the image can read it");
                 let help =
                     "give it to the container, or to one command: run \"…\" { mount secret=\"token\" to=\"/run/secrets/token\" }";
@@ -265,7 +265,7 @@ impl Decoder<'_> {
             for entry in &package.args {
                 self.package_name(entry);
                 if let Some(version) = package.prop_text("version") {
-                    pins.insert(plain(&entry.value), version);
+                    pins.insert(entry.text(), version);
                 }
             }
         }
@@ -321,7 +321,7 @@ impl Decoder<'_> {
 }
 
 fn values(node: &Tree) -> BTreeMap<String, String> {
-    node.props.iter().map(|(name, entry)| (name.clone(), plain(&entry.value))).collect()
+    node.props.iter().map(|(name, entry)| (name.clone(), entry.text())).collect()
 }
 
 fn permissions(node: &Tree) -> Option<Mode> {
