@@ -22,12 +22,12 @@ pub fn parse(option: &str, text: &str) -> Outcome<u64> {
         let millis: u64 = format!("{part:0<3}")[..3].parse().map_err(|_| wrong())?;
         return Ok(seconds * 1000 + millis);
     }
-    crate::image::parse_time(text).ok_or_else(wrong)
+    crate::model::parse_time(text).ok_or_else(wrong)
 }
 
 /// As log lines tell time, so that both can be compared as text.
 pub fn stamp(millis: u64) -> String {
-    let mut text = crate::image::time_text(i64::try_from(millis / 1000).unwrap_or(0));
+    let mut text = crate::model::time_text(i64::try_from(millis / 1000).unwrap_or(0));
     text.pop();
     format!("{text}.{:03}000000Z", millis % 1000)
 }

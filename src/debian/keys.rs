@@ -240,7 +240,7 @@ fn name(key: &impl KeyDetails) -> String {
 
 /// A time as people read it.
 pub fn date(seconds: i64) -> String {
-    crate::image::time_text(seconds)
+    crate::model::time_text(seconds)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! What is in an image, for other tools: SPDX 2.3, CycloneDX 1.5, and how it came about: in-toto with
 //! SLSA provenance 1. The same image gives the same text.
 
-use super::time_text;
-use crate::model::{Context, Digest, EPOCH, Outcome};
+use crate::model::{Context, Digest, EPOCH, Outcome, time_text};
 use crate::store::Store;
 use serde_json::{Value, json};
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 //! written with sorted keys, so that equal images have equal bytes.
 
 use crate::model::bounds::image::{HEALTH_RETRIES, HEALTH_SPAN};
-use crate::model::{Context, Digest, Fault, LayerInfo, Outcome, Span};
+use crate::model::{Context, Digest, Fault, LayerInfo, Outcome, Span, time_text};
 use crate::plan::{Config, Image};
 use crate::spec::{Health, Probe};
 use crate::store::Store;
@@ -251,65 +251,10 @@ fn healthcheck(health: &Health, shell: &[String]) -> serde_json::Value {
     })
 }
 
-/// Seconds since 1970 as RFC 3339 in UTC.
-pub fn time_text(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days → civil date, by the usual shift of the year's start to March.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-/// Milliseconds since 1970 of RFC 3339 text, in UTC or with an offset; the time of day may be left out.
-pub fn parse_time(text: &str) -> Option<u64> {
-    let (day, rest) = (text.get(..10)?, text.get(10..)?);
-    let mut parts = day.split('-').map(str::parse::<i64>);
-    // Ten characters: no product of them wraps.
-    let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days since 1970 of a date in the Gregorian calendar, years from March on.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days =
-        365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1 - 719_468;
-    let mut millis = days.checked_mul(86_400_000)?;
-    let rest = rest.trim_start_matches(['T', 't', ' ']);
-    let at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
-    let (clock, zone) = rest.split_at(at);
-    let factors = [3_600_000.0, 60_000.0, 1000.0];
-    for (part, factor) in clock.split(':').filter(|part| !part.is_empty()).zip(factors) {
-        // No hour, minute or second has more.
-        let part = part.parse::<f64>().ok().filter(|part| (0.0..=60.0).contains(part))?;
-        #[expect(clippy::cast_possible_truncation, reason = "whole milliseconds are meant")]
-        let part = (part * factor) as i64;
-        millis = millis.checked_add(part)?;
-    }
-    if let Some((hours, minutes)) = zone.get(1..).and_then(|zone| zone.split_once(':')) {
-        let part = |text: &str| text.parse::<i64>().ok().filter(|part| (0..=60).contains(part));
-        let offset = (part(hours)? * 60 + part(minutes)?) * 60_000;
-        millis = millis.checked_sub(if zone.starts_with('-') { -offset } else { offset })?;
-    }
-    u64::try_from(millis).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::EPOCH;
-
-    #[test]
-    fn times() {
-        assert_eq!(time_text(EPOCH), "2025-01-01T00:00:00Z");
-        assert_eq!(time_text(951_782_400), "2000-02-29T00:00:00Z");
-    }
 
     #[test]
     fn numbers_of_a_health_check_are_held_to_what_is_sane() {
@@ -322,17 +267,6 @@ mod tests {
         assert_eq!((none.interval, none.timeout, none.start_period), (Span::seconds(30), Span::seconds(30), Span(0)));
         assert_eq!(none.retries, 3);
         assert_eq!(of(r#"{"Test":["CMD","false"],"Retries":18446744073709551615}"#).retries, 1000);
-    }
-
-    #[test]
-    fn times_that_are_none_are_none() {
-        assert_eq!(parse_time("2025-01-01T00:00:00.5Z"), Some(1_735_689_600_500));
-        assert_eq!(parse_time("2025-01-01T02:00:00+02:00"), Some(1_735_689_600_000));
-        for text in
-            ["9999999999-", "2025-01-01T1e300:0:0Z", "2025-01-01T00:00:00+9223372036854775807:0", "2025-01-01TNaN:0:0Z", "é"]
-        {
-            assert_eq!(parse_time(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod unpack;
 pub use archive::{write_docker, write_folder, write_layout, write_several};
 pub use bill::{Component, Material, cyclonedx, keep_provenance, kept_provenance, package_url, provenance, spdx};
 pub use compression::{Bounded, allowance, budgeted, decompressed, is_archive};
-pub use config::{load, parse, parse_time, save, time_text};
+pub use config::{load, parse, save};
 pub use import::{Blobs, Descriptor, Manifest, import, refuse_schema_1, small};
 pub use layer::{CAPABILITY, OPAQUE, digest_tree, is_mark, is_whiteout, write_tar};
 pub use layout::{Archive, for_platform, is_list, named_parts, platforms, small_file};

@@ -21,6 +21,7 @@ mod shown;
 mod size;
 mod subnet;
 mod text;
+mod time;
 mod visible;
 
 pub use bounds::Amount;
@@ -39,4 +40,5 @@ pub use shown::shown;
 pub use size::Size;
 pub use subnet::Subnet;
 pub use text::text_of;
+pub use time::{parse_date, parse_time, time_text};
 pub use visible::{is_unseen, visible, visible_json, visible_line};

@@ -4,8 +4,8 @@
 //! (Kubernetes' CRI log format). Files are numbered upwards; the last one is written to. Readers need
 //! no monitor.
 
-use crate::image::time_text;
 use crate::model::Size;
+use crate::model::time_text;
 use crate::sys;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};

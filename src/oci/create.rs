@@ -73,7 +73,7 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
         rootfs: bundle.rootfs.clone(),
         pid: 0,
         began: 0,
-        created: crate::image::time_text(i64::try_from(now_ms() / 1000).unwrap_or(0)),
+        created: crate::model::time_text(i64::try_from(now_ms() / 1000).unwrap_or(0)),
         cgroup,
         shared: false,
         version: bundle.spec.version().clone(),

@@ -1,7 +1,7 @@
 //! Where lines can go: Docker's JSON files, syslog, journald, OpenTelemetry collectors.
 
 use super::{Manifest, Target};
-use crate::image::parse_time;
+use crate::model::parse_time;
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::Line;
 use crate::sys;

@@ -358,7 +358,7 @@ fn values(text: &str) -> String {
             told(GitRepository::parse(place).map(|place| format!("good {:?} {}", place.submodule(module).is_ok(), place.shown())))
         }
         Some('a') => told(Name::parse(rest).map(|name| format!("good {name}"))),
-        Some('t') => format!("time {:?}", image::parse_time(rest).is_some()),
+        Some('t') => format!("time {:?}", stead::model::parse_time(rest).is_some()),
         Some('c') => format!("capability {:?}", stead::model::capability::number(rest)),
         _ => format!("signal {:?} {:?}", stead::sys::signal_number(rest).is_some(), Digest::parse(rest).is_some()),
     }

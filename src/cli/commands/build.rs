@@ -42,7 +42,7 @@ pub struct Arguments {
 /// Reads the latest time in what is built.
 pub fn epoch(text: &str) -> Outcome<i64> {
     let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
-    let date = || crate::image::parse_time(text).and_then(|millis| i64::try_from(millis / 1000).ok());
+    let date = || crate::model::parse_time(text).and_then(|millis| i64::try_from(millis / 1000).ok());
     seconds.or_else(date).ok_or_else(|| {
         Fault::new(format!("--epoch {text}: seconds since 1970 or a date were expected"))
             .hint("for example: --epoch 2026-01-31")

@@ -129,7 +129,7 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
             .map(|record| record.addresses.iter().map(|(network, address)| (network.to_string(), address.to_string())).collect())
             .unwrap_or_default(),
         restarts: status.restarts,
-        started_at: status.started_at.map(|at| crate::image::time_text(i64::try_from(at / 1000).unwrap_or(0))),
+        started_at: status.started_at.map(|at| crate::model::time_text(i64::try_from(at / 1000).unwrap_or(0))),
         exit_code: status.exit_code,
         out_of_memory: status.out_of_memory,
         error: status.error.clone(),

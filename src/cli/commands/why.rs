@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     for entry in read_history(&loaded.instance).iter().rev() {
         let changes: Vec<&Change> = entry.changes.iter().filter(meant).collect();
         if !changes.is_empty() {
-            let at = crate::image::time_text(i64::try_from(entry.at / 1000).unwrap_or(0));
+            let at = crate::model::time_text(i64::try_from(entry.at / 1000).unwrap_or(0));
             context.ui.result(format!("`{}` at {at} changed {}:\n{}", entry.command, arguments.name, causes(&changes)));
             return Ok(0);
         }

@@ -178,7 +178,7 @@ pub fn main(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
 
 /// Adds an error to the file that whoever called us reads.
 fn log(path: &Path, format: &str, message: &str) {
-    let time = crate::image::time_text(i64::try_from(crate::monitor::now_ms() / 1000).unwrap_or(0));
+    let time = crate::model::time_text(i64::try_from(crate::monitor::now_ms() / 1000).unwrap_or(0));
     let line = match format {
         "json" => json!({ "level": "error", "msg": message, "time": time }).to_string(),
         _ => format!("time={time:?} level=error msg={message:?}"),
