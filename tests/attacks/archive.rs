@@ -43,7 +43,7 @@ impl Archive {
         fs::create_dir_all(&archive.gpg).unwrap();
         assert!(Command::new("chmod").arg("700").arg(&archive.gpg).status().unwrap().success());
         if Command::new("gpg").arg("--version").stdout(Stdio::null()).status().is_err() {
-            println!("skipped: gpg is not installed");
+            crate::world::tell_skipped("gpg is not installed");
             return None;
         }
         archive.gpg("20200101T000000", &["--quick-generate-key", "Lying <lying@example.org>", "ed25519", "sign", end]);

@@ -145,7 +145,7 @@ fn there_is_no_ipv6_between_containers_and_the_host() {
     let host = Host::new();
     host.stead_ok(&world, &["up"]);
     if !host.sh("test -d /proc/sys/net/ipv6").err.is_empty() || host.sh("test -d /proc/sys/net/ipv6").code != 0 {
-        println!("skipped: this kernel has no IPv6");
+        crate::world::tell_skipped("this kernel has no IPv6");
         return;
     }
     // What /sys shows is another namespace's.

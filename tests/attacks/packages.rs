@@ -137,7 +137,7 @@ impl Drop for Tls {
 #[test]
 fn https_is_not_left_for_what_nothing_vouches_for() {
     if !crate::ground::is_root() || Command::new("openssl").arg("version").output().is_err() {
-        println!("skipped: openssl is not installed");
+        crate::world::tell_skipped("openssl is not installed");
         return;
     }
     let world = World::bare("attack-redirect", "project \"redirect\"\nimage \"a\" { dockerfile \"Dockerfile\"; }\n");

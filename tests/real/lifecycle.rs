@@ -505,7 +505,7 @@ fn a_weight_is_applied_where_bfq_is_active() {
     }
     let world = World::new("weight", "");
     let Some(disk) = Loop::new(&world.folder.join("disk")) else {
-        println!("skipped: this kernel has no BFQ or no loop devices");
+        crate::world::tell_skipped("this kernel has no BFQ or no loop devices");
         return;
     };
     let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();

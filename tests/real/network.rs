@@ -188,7 +188,7 @@ fn a_subnet_that_the_host_routes_is_refused() {
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .find(|row| row[1] != "00000000" && row[7] == "00FFFFFF")
     else {
-        println!("skipped: this host routes no /24");
+        crate::world::tell_skipped("this host routes no /24");
         return;
     };
     let number = u32::from_str_radix(route[1], 16).unwrap().swap_bytes();

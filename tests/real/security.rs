@@ -144,13 +144,19 @@ container "c" { image "base"; mount volume="v" to="/v"; tmpfs "/v/a/deep"; resta
     );
     let _ = world.run(&["up"]);
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let swaps = || world.exec("swap", "for i in 1 2 3 4 5 6 7 8 9; do [ -L /v/a ] && echo link || echo folder; done");
+    let (mut started, mut seen) = (0, String::new());
     for _ in 0..25 {
-        let _ = world.run(&["restart", "c"]);
+        started += i32::from(world.run(&["restart", "c"]).code == 0);
+        seen.push_str(&swaps());
         let now = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert_eq!(now.lines().filter(|line| line.contains("/etc/deep")).count(), 0, "{now}");
         assert_eq!(before.lines().count(), now.lines().count());
         assert!(!std::path::Path::new("/etc/deep").exists(), "a folder was made on the host");
     }
+    // Both sides took part in the race.
+    assert!(started > 0, "no start of 25 came about");
+    assert!(seen.contains("link") && seen.contains("folder"), "{seen}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn services_start_and_serve() {
         return;
     }
     if std::env::var_os("CI").is_none() {
-        println!("skipped: it fetches 300 MB and takes two minutes; CI=true runs it");
+        crate::world::tell_skipped("it fetches 300 MB and takes two minutes; CI=true runs it");
         return;
     }
     let world = World::bare("services", &format!("project \"services\"\n{PROJECT}"));

@@ -35,8 +35,17 @@ pub fn scratch() -> PathBuf {
 /// Tells why a test cannot run here; in CI that is a failure.
 pub fn skip(reason: &str) -> bool {
     assert!(std::env::var_os("CI").is_none(), "skipped in CI: {reason}");
-    println!("skipped: {reason}");
+    tell_skipped(reason);
     true
+}
+
+/// Tells why a test does not run where that is no failure in CI either. What passes says nothing, so it is written
+/// down for `tests/run` to tell at the end.
+pub fn tell_skipped(reason: &str) {
+    println!("skipped: {reason}");
+    let list = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("skipped");
+    let mut list = fs::OpenOptions::new().create(true).append(true).open(list).unwrap();
+    std::io::Write::write_all(&mut list, format!("{reason}\n").as_bytes()).unwrap();
 }
 
 pub fn is_root() -> bool {
