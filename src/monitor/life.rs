@@ -4,6 +4,7 @@ use super::control::{self, Reply, Request};
 use super::events::{self, Event};
 use super::files::{Folder, Health, MonitorSpec, State, Status, boot_id, now_ms};
 use super::health::{Checker, Target};
+use super::hooks::{Hooks, Step};
 use super::log::{Capture, LogFiles, LogLimits};
 use super::published::Change;
 use super::sessions::Sessions;
@@ -143,8 +144,8 @@ pub fn main() -> Outcome<()> {
         .and_then(|(ports, contents)| Monitor::begin(folder, ports, contents));
     match begun {
         Ok(mut monitor) => {
-            let _ = control::send(&parent, &Reply { done: true, ..Reply::default() }, &[]);
-            drop(parent);
+            monitor.starter = Some(parent);
+            monitor.follow_hooks();
             monitor.stay()
         }
         Err(fault) => {
@@ -187,6 +188,12 @@ struct Monitor {
     recycling: bool,
     told_health: Health,
     stopping: Option<Stopping>,
+    /// Those of the start, or those before the stop.
+    hooks: Option<Hooks>,
+    /// The signal and the grace that follow once the hooks before them are done.
+    stop_after_hooks: Option<(i32, Duration)>,
+    /// Whoever started this monitor, until the container is up.
+    starter: Option<UnixStream>,
     restart_at: Option<Instant>,
     backoff: Duration,
     started: Instant,
@@ -240,6 +247,9 @@ impl Monitor {
             recycling: false,
             told_health: Health::None,
             stopping: None,
+            hooks: None,
+            stop_after_hooks: None,
+            starter: None,
             restart_at: None,
             backoff: FIRST_BACKOFF,
             started: Instant::now(),
@@ -300,29 +310,42 @@ impl Monitor {
         self.running = Some(running);
         self.tell();
         self.event("start", &[]);
-        for words in self.spec.on_start.clone() {
-            self.hook(&words, "start");
-        }
+        self.hooks = Some(Hooks::of("start", &self.spec.on_start));
         Ok(())
     }
 
-    /// Runs a hook in the container and says in the log when it fails.
-    fn hook(&mut self, words: &[String], event: &str) {
-        let result = self.spawn(words).map_err(|error| error.message).and_then(|session| {
-            let deadline = Instant::now() + self.spec.stop_grace.into();
-            let status = wait_with_deadline(session.pid, deadline);
-            match session.settled() {
-                Some(Err(error)) => Err(error.message),
-                _ => status.ok_or_else(|| "it took longer than the grace period".to_owned()),
+    /// Goes on with hooks as far as can be now; what waits for them follows.
+    fn follow_hooks(&mut self) {
+        while let Some(mut hooks) = self.hooks.take() {
+            let (step, failed) = hooks.next(Instant::now());
+            failed.iter().for_each(|line| self.note(line));
+            match step {
+                Step::Wait => {
+                    self.hooks = Some(hooks);
+                    return;
+                }
+                Step::Start(words) => {
+                    let started = self.spawn(&words);
+                    let deadline = Instant::now() + self.spec.stop_grace.into();
+                    let failed = hooks.begun(words, started, deadline);
+                    failed.iter().for_each(|line| self.note(line));
+                    self.hooks = Some(hooks);
+                }
+                Step::Done => {}
             }
-        });
-        let said = match result {
-            Ok(0) => return,
-            Ok(status) => format!("exit status {status}"),
-            Err(error) => error,
-        };
-        let line = format!("stead: the {event} hook {words:?} failed: {said}");
-        self.note(&line);
+        }
+        self.tell_starter();
+        if let Some((signal, grace)) = self.stop_after_hooks.take() {
+            self.signal_to_stop(signal, grace);
+        }
+    }
+
+    /// Tells whoever started this monitor that the container is up, its hooks included.
+    fn tell_starter(&mut self) {
+        if let Some(starter) = self.starter.take() {
+            // Whoever is gone needs not to know.
+            let _ = control::send(&starter, &Reply { done: true, ..Reply::default() }, &[]);
+        }
     }
 
     /// Adds a line of the monitor's own to the log.
@@ -429,6 +452,7 @@ impl Monitor {
             let (readable, gone) = (said(before_clients, self.clients.len()), said(before_holders, self.holders.len()));
             self.let_go(&gone);
             self.sessions.answer();
+            self.follow_hooks();
             self.check_end(&mut buffer);
             self.serve(&readable);
             if ready.get(1) == Some(&true) {
@@ -447,7 +471,10 @@ impl Monitor {
         let checker = self.checker.as_ref().filter(|_| self.running.is_some() && !self.is_still()).map(Checker::due);
         let stopping = self.stopping.as_ref().filter(|stopping| !stopping.killed).map(|stopping| stopping.deadline);
         let following = self.following.as_ref().map(|(_, at)| *at);
-        [checker, stopping, self.restart_at, following, self.sessions.due()].into_iter().flatten().min()
+        [checker, stopping, self.restart_at, following, self.sessions.due(), self.hooks.as_ref().and_then(Hooks::due)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn tick(&mut self) {
@@ -607,19 +634,28 @@ impl Monitor {
         }
         // What is frozen hears no signal.
         self.thaw();
-        if self.stopping.is_none() {
-            for words in self.spec.on_stop.clone() {
-                self.hook(&words, "stop");
-            }
-        }
-        self.signal(signal.unwrap_or(self.spec.stop_signal));
+        let signal = signal.unwrap_or(self.spec.stop_signal);
         let grace = grace.unwrap_or_else(|| self.spec.stop_grace.into());
+        if self.stopping.is_some() {
+            return self.signal_to_stop(signal, grace);
+        }
+        if self.stop_after_hooks.replace((signal, grace)).is_none() {
+            // One that is to run when it starts is too late.
+            self.hooks.replace(Hooks::of("stop", &self.spec.on_stop)).into_iter().for_each(Hooks::end);
+        }
+        self.follow_hooks();
+    }
+
+    fn signal_to_stop(&mut self, signal: i32, grace: Duration) {
+        self.signal(signal);
         self.stopping = Some(Stopping { deadline: Instant::now() + grace, killed: false });
     }
 
     fn reap(&mut self) {
         while let Some((pid, ended)) = sys::reap() {
-            if self.sessions.reaped(pid, ended.status()) {
+            if self.sessions.reaped(pid, ended.status())
+                || self.hooks.as_mut().is_some_and(|hooks| hooks.reaped(pid, ended.status()))
+            {
                 continue;
             }
             if self.checker.as_mut().is_some_and(|checker| checker.reaped(pid, ended.status())) {
@@ -662,6 +698,8 @@ impl Monitor {
         self.told_health = Health::None;
         self.checker = None;
         self.stopping = None;
+        (self.hooks, self.stop_after_hooks) = (None, None);
+        self.tell_starter();
         self.terminal = None;
         self.status.out_of_memory = self.cgroup.out_of_memory_kills() > self.oom_before;
         if self.status.out_of_memory {
@@ -825,16 +863,4 @@ fn show(attached: &mut Vec<UnixStream>, bytes: &[u8]) {
         Ok(_) => true,
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     });
-}
-
-/// Waits for a child until a deadline; then kills it.
-fn wait_with_deadline(pid: i32, deadline: Instant) -> Option<i32> {
-    let process = sys::open_process(pid).ok()?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    let done = sys::wait_readable(&[&process], Some(left)).ok()?.first() == Some(&true);
-    if !done {
-        let _ = sys::signal_process(&process, libc::SIGKILL);
-    }
-    let status = sys::wait_for(pid).ok()?.status();
-    done.then_some(status)
 }

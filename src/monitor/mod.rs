@@ -8,6 +8,7 @@ mod control;
 mod events;
 mod files;
 mod health;
+mod hooks;
 mod life;
 mod log;
 mod published;

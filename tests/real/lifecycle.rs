@@ -527,3 +527,40 @@ fn a_weight_is_applied_where_bfq_is_active() {
     world.edit("weight=700", "weight=800");
     assert!(world.fails(&["up"]).err.contains("BFQ"), "where nothing would obey, nothing is said to");
 }
+
+/// While a hook runs, output is read and requests are answered: it may wait for what the container says.
+#[test]
+fn hooks_run_beside_everything_else() {
+    if !is_root() {
+        return;
+    }
+    let say = "until [ -e /go ]; do sleep 0.05; done; seq 300000; touch /said; exec sleep 1000";
+    let text = format!(
+        r#"container "c" {{
+    image "base"; restart "no"; stop-grace "20s"; cmd "sh" "-c" "{say}"
+    on "start" {{ exec "sh" "-c" "sleep 0.5; touch /started"; }}
+    on "start" {{ exec "sh" "-c" "exit 3"; }}
+    on "start" {{ exec "no-such-program"; }}
+    on "stop" {{ exec "sh" "-c" "touch /go; until [ -e /said ]; do sleep 0.05; done; sleep 1"; }}
+}}"#
+    );
+    let world = World::new("hooks", &text);
+    world.ok(&["up"]);
+    // `up` returns when they are done, as they may prepare what others wait for.
+    assert_eq!(world.exec("c", "ls /started"), "/started");
+    let log = world.ok(&["logs", "c"]);
+    assert!(log.contains("start hook [\"sh\", \"-c\", \"exit 3\"] failed: exit status 3"), "{log}");
+    assert!(log.contains("start hook [\"no-such-program\"] failed: ") && log.contains("no-such-program"), "{log}");
+    let mut stop = world.spawn(&["stop", "c"]);
+    eventually("the hook waits for what the container says", || world.run(&["exec", "-T", "c", "ls", "/said"]).code == 0);
+    assert!(stop.try_wait().unwrap().is_none(), "it is not stopped before its hooks are done");
+    assert_eq!(world.exec("c", "echo here"), "here");
+    assert!(stop.wait().unwrap().success());
+    assert!(world.ok(&["logs", "-n", "1", "c"]).contains("300000"));
+    // A stop while hooks of the start still run does not wait for them.
+    world.edit("sleep 0.5;", "sleep 1000;");
+    let mut up = world.spawn(&["up"]);
+    eventually("it runs", || world.container("c-1")["state"] == "running");
+    world.ok(&["stop", "c"]);
+    assert!(up.wait().is_ok());
+}

@@ -1,0 +1,91 @@
+//! Commands that run in the container when it has started and before it is stopped, one after the other.
+//!
+//! Owns waiting for them beside everything else: while one runs, output is read and requests are answered.
+
+use crate::runtime::{Session, StartError};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// The hooks of one event that are not done yet.
+pub struct Hooks {
+    event: &'static str,
+    left: VecDeque<Vec<String>>,
+    current: Option<Current>,
+}
+
+struct Current {
+    words: Vec<String>,
+    session: Session,
+    deadline: Instant,
+    status: Option<i32>,
+}
+
+/// What is to be done next.
+pub enum Step {
+    /// Wait: for a child, or until [`Hooks::due`].
+    Wait,
+    /// Start this command, and say by [`Hooks::begun`] what came of it.
+    Start(Vec<String>),
+    Done,
+}
+
+impl Hooks {
+    pub fn of(event: &'static str, commands: &[Vec<String>]) -> Self {
+        Self { event, left: commands.iter().cloned().collect(), current: None }
+    }
+
+    /// When the running one has taken too long.
+    pub fn due(&self) -> Option<Instant> {
+        self.current.as_ref().map(|current| current.deadline)
+    }
+
+    /// Takes a reaped child; tells whether it was one of these.
+    pub fn reaped(&mut self, pid: i32, status: i32) -> bool {
+        let found = self.current.as_mut().filter(|current| current.session.pid == pid);
+        found.map(|current| current.status = Some(status)).is_some()
+    }
+
+    /// Ends the running one and forgets the others.
+    pub fn end(self) {
+        if let Some(current) = self.current {
+            current.session.end();
+        }
+    }
+
+    /// What is to be done now; with it, for the log, how one failed.
+    pub fn next(&mut self, now: Instant) -> (Step, Option<String>) {
+        let mut failed = None;
+        if let Some(current) = &self.current {
+            let outcome = match current.status {
+                Some(0) => Ok(()),
+                Some(status) => Err(match current.session.settled() {
+                    Some(Err(error)) => error.message,
+                    _ => format!("exit status {status}"),
+                }),
+                None if now < current.deadline => return (Step::Wait, None),
+                None => {
+                    current.session.end();
+                    Err("it took longer than the grace period".to_owned())
+                }
+            };
+            failed = outcome.err().map(|why| self.failure(&current.words, &why));
+            self.current = None;
+        }
+        (self.left.pop_front().map_or(Step::Done, Step::Start), failed)
+    }
+
+    /// Takes what starting a command came to; how it failed is for the log.
+    pub fn begun(&mut self, words: Vec<String>, started: Result<Session, StartError>, deadline: Instant) -> Option<String> {
+        match started {
+            Ok(session) => {
+                self.current = Some(Current { words, session, deadline, status: None });
+                None
+            }
+            Err(error) => Some(self.failure(&words, &error.message)),
+        }
+    }
+
+    fn failure(&self, words: &[String], why: &str) -> String {
+        format!("stead: the {} hook {words:?} failed: {why}", self.event)
+    }
+}
