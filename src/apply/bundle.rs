@@ -72,7 +72,7 @@ pub fn bundle(
     let results = results(&store, built.values())?;
     let observation = observe(loaded)?;
     let ground = observation.scanner.ground();
-    let files = files(loaded, &observation, findings(whole)?.loaded.files.into_keys())?;
+    let files = files(loaded, &observation, findings(whole)?.files.into_keys())?;
     let images: Vec<(String, &Image)> = built.iter().map(|(name, image)| (name.to_string(), image)).collect();
     let secrets: Vec<String> = loaded.project.secrets.values().cloned().collect();
     let label = Label {

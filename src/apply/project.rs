@@ -119,18 +119,11 @@ impl Sources for Disk<'_> {
     }
 }
 
-/// Everything that is wrong with a project, or the project.
-#[derive(Debug)]
-pub struct Findings {
-    pub loaded: Loaded,
-    pub instance: Instance,
-}
-
 /// Reads and checks a project's files, without any cache.
 ///
 /// # Errors
 /// When there is no project file.
-pub fn findings(options: &Options) -> Outcome<Findings> {
+pub fn findings(options: &Options) -> Outcome<Loaded> {
     if !options.folder.join(&options.file).exists() {
         return Err(Fault::new(format!("there is no {} in {}", options.file, options.folder.display()))
             .hint("go to the project's folder, or name it with -C DIR; a first file needs: project \"NAME\"")
@@ -138,7 +131,7 @@ pub fn findings(options: &Options) -> Outcome<Findings> {
     }
     let instance = Instance::new(&options.home, &options.folder, &options.file);
     let loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);
-    Ok(Findings { loaded, instance })
+    Ok(loaded)
 }
 
 /// What [`load`] found wrong, if it found anything.
@@ -175,7 +168,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             unsettled: unsettled(kept.outside.iter().map(|(outside, known)| (outside, known))),
         });
     }
-    let Findings { loaded, .. } = findings(options)?;
+    let loaded = findings(options)?;
     let Some(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
     if !loaded.unsupported.is_empty() {
         let all = loaded.diagnostics.into_iter().chain(loaded.unsupported).collect();

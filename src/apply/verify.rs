@@ -81,7 +81,7 @@ pub fn verify(
     let second = Scratch::new(elsewhere)?;
     let (one, two) = (installation(first.join("root"), &store)?, installation(second.0.join("root"), &store)?);
     // The decoded project that is kept for short commands does not hold the files it was read from.
-    let files = findings(options)?.loaded.files;
+    let files = findings(options)?.files;
     let copied = duplicate(loaded, files.keys().map(PathBuf::from), &second.0.join("another place"))?;
     let words: Vec<&str> = names.iter().map(Name::as_str).collect();
     let before = build(&one, &loaded.instance.folder, &loaded.instance.file, &words, &[])?;

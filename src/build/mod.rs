@@ -62,7 +62,6 @@ pub enum Event {
         image: Name,
         step: String,
         millis: u128,
-        reused: bool,
     },
     Failed {
         image: Name,
@@ -228,7 +227,7 @@ impl Builder<'_> {
         squash::squash(&self.paths(&squash.own), &open(&tree)?)?;
         let output = StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() };
         self.store.put_result(&squash.key, &output)?;
-        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
+        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
         Ok(())
     }
 
@@ -265,7 +264,7 @@ impl Builder<'_> {
         })?;
         self.pin(image.parts())?;
         self.store.put_result(&import.key, &image.digest)?;
-        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
+        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
         Ok(())
     }
 

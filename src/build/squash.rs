@@ -104,7 +104,7 @@ mod tests {
         fs::hard_link(at("1/kept"), at("1/twin")).unwrap();
         hide("2/gone");
         hide("2/of-the-base");
-        crate::sys::set_attribute(&at("2/opaque"), OPAQUE, b"y").unwrap();
+        crate::sys::set_attribute_of(&fs::File::open(at("2/opaque")).unwrap(), OPAQUE, b"y").unwrap();
         fs::set_permissions(at("2/dir"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(at("out")).unwrap();
         squash(&[at("1"), at("2")], &Tree::open(&at("out")).unwrap()).unwrap();

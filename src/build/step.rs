@@ -54,7 +54,7 @@ impl Builder<'_> {
             self.pin([narrow])?;
             self.store.put_result(narrow, &output)?;
         }
-        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis(), reused: false });
+        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
         Ok(())
     }
 

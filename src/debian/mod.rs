@@ -39,4 +39,4 @@ pub use order::{Needs, Order, order};
 pub use release::Release;
 pub use resolve::{Resolved, Update, Wanted, resolve};
 pub use scrub::scrub;
-pub use unpack::{Unpacked, needs, unpack, unpack_for_dpkg};
+pub use unpack::{needs, unpack, unpack_for_dpkg};

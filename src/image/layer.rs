@@ -12,10 +12,9 @@ use crate::sys::{self, Kind, Nearby, Tree};
 use nix::sys::stat::FileStat;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use tar::EntryType;
@@ -294,11 +293,6 @@ fn no_marker(path: &Path) -> io::Result<()> {
 }
 
 /// Whether something is overlayfs' mark for what is gone.
-pub fn is_whiteout(metadata: &Metadata) -> bool {
-    metadata.file_type().is_char_device() && metadata.rdev() == 0
-}
-
-/// The same, by what was looked at.
 pub fn is_mark(stat: &FileStat) -> bool {
     Kind::of(stat) == Kind::Character && stat.st_rdev == 0
 }
@@ -396,6 +390,7 @@ mod tests {
     use super::*;
     use crate::model::Digest;
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     fn sample(root: &Path, order: &[&str]) {
         for name in order {

@@ -125,7 +125,9 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere", from("link")).unwrap();
         nix::unistd::mkfifo(&from("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::set_permissions(from("d"), fs::Permissions::from_mode(0o2751)).unwrap();
-        sys::set_time(&from("link"), 7).unwrap();
+        let seven = nix::sys::time::TimeSpec::new(7, 0);
+        let own = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
+        nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, &from("link"), &seven, &seven, own).unwrap();
         let target = Tree::open(other.path()).unwrap();
         let mut twin = Twin::new(&target, Hiding::LeftOut);
         twin.everything(&Tree::open(one.path()).unwrap(), &target, &mut PathBuf::new()).unwrap();

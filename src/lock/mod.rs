@@ -10,7 +10,7 @@ mod solve;
 mod version;
 
 pub use control::{Package, Relation, packages, relations, stanzas};
-pub use file::{LockError, line_of, parse, write};
+pub use file::{line_of, parse, write};
 pub use origin::{Foreign, sound};
 pub use solve::{Request, Universe, Unsolved};
 pub use version::compare;

@@ -25,7 +25,7 @@ mod time;
 mod visible;
 
 pub use bounds::Amount;
-pub use budget::{Budget, Excess, Floor};
+pub use budget::{Budget, Floor};
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
 pub use fault::{Context, Fault, Outcome};

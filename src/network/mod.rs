@@ -15,7 +15,7 @@ mod resolver;
 
 pub use conntrack::forget;
 pub use firewall::{Endpoint, NetworkRule, PortRule, Strangers, Table, generation, remove_table, replace_table};
-pub use foreign::{Blockers, blockers};
+pub use foreign::blockers;
 pub use forwarding::{Forwarding, seen_bridges};
 pub use ledger::{BuildNetwork, Known, Reservation, build_networks, known, lock_ledger, taken};
 pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, open_loopback, routes};

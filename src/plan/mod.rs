@@ -13,18 +13,19 @@ mod observed;
 mod trust;
 mod wants;
 
-pub use address::{free_subnet, gateway, instance_loopback};
+pub use address::free_subnet;
 pub use cause::Cause;
 pub use change::{Change, Kind, Plan, Planned, Symbol, plan, step_cause};
-pub use desired::{Attached, Desired, Port};
+pub use desired::{Desired, Port};
 pub use images::{
-    Assembly, Config, Image, Import, Pending, Squash, StepInputs, StepOutput, Walk, configure, copy_is_known, image_key,
-    settings, step_records, walk,
+    Config, Image, Import, Pending, Squash, StepOutput, Walk, configure, copy_is_known, image_key, settings, step_records, walk,
 };
-pub use mark::{Grade, Mark, MarkKind};
+#[cfg(test)]
+pub use mark::Grade;
+pub use mark::{Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Seen, StepRecord, Taken,
-    TakenPort, TreeEntry, TreeKind,
+    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Seen, Taken, TakenPort,
+    TreeEntry, TreeKind,
 };
 pub use trust::{all_marks, of_container, of_image, of_repository};
 

@@ -21,10 +21,10 @@ mod wire;
 #[doc(hidden)]
 pub use answer::retry_after;
 #[doc(hidden)]
-pub use challenge::{Challenge, challenges};
+pub use challenge::challenges;
 pub use compress::Compression;
 pub use credentials::{Credentials, Kept, Stores};
-pub use pull::{Found, Source, pull};
+pub use pull::pull;
 #[doc(hidden)]
 pub use pull::{next_page, starts_at};
 pub use push::{Pushed, Pushing};

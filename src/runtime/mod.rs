@@ -33,4 +33,4 @@ pub use limits::{Expect, Setting, caveats, processors, refusal, resource};
 pub use rootfs::{DEVICE_LINKS, Root, TARGETS, through};
 pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
 pub use start::{Running, StartError, Stdio, start};
-pub use stats::{Network, Pressure, Usage, usage};
+pub use stats::{Network, Usage, usage};

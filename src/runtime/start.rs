@@ -6,7 +6,7 @@ use super::spec::{NetSpec, Spec};
 use crate::sys::{self, Side};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 /// What the command's standard descriptors are.
@@ -136,10 +136,5 @@ impl Running {
             Ok((0, _)) => Some(137),
             _ => None,
         }
-    }
-
-    /// The descriptor that becomes readable when the command has ended.
-    pub fn line_number(&self) -> i32 {
-        self.line.as_raw_fd()
     }
 }

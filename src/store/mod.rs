@@ -9,7 +9,7 @@ mod collect;
 mod lease;
 
 pub use caches::{CACHE_QUOTA, Cache, Use};
-pub use collect::{Collected, Pin};
+pub use collect::Pin;
 pub use lease::Lease;
 
 use crate::model::{Context, Digest, Fault, LayerInfo, Outcome};

@@ -364,17 +364,6 @@ pub(super) fn attribute(get: impl FnOnce(&mut [u8]) -> libc::ssize_t) -> io::Res
     }
 }
 
-/// Sets an extended attribute of a path itself.
-///
-/// # Errors
-/// Those of `lsetxattr(2)`.
-pub fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
-    let path = c_path(path)?;
-    // SAFETY: both strings end in NUL and the value has the length that is passed.
-    let result = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
-    check(libc::c_long::from(result)).map(drop)
-}
-
 /// Sets an extended attribute of an open file or folder.
 ///
 /// # Errors
@@ -383,16 +372,6 @@ pub fn set_attribute_of(file: &impl AsRawFd, name: &CStr, value: &[u8]) -> io::R
     // SAFETY: the descriptor is open, the string ends in NUL and the value has the length that is passed.
     let result = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     check(libc::c_long::from(result)).map(drop)
-}
-
-/// Sets a path's own modification and access time, in seconds.
-///
-/// # Errors
-/// Those of `utimensat(2)`.
-pub fn set_time(path: &Path, seconds: i64) -> io::Result<()> {
-    let time = nix::sys::time::TimeSpec::new(seconds, 0);
-    let flags = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
-    Ok(nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, flags)?)
 }
 
 /// Sets an open file's modification and access time, in seconds.
@@ -459,15 +438,4 @@ pub fn copy_file(from: &File, to: &File) -> io::Result<u64> {
         return Ok(length);
     }
     io::copy(&mut &*from, &mut &*to)
-}
-
-/// A file in memory with this content, closed on exec.
-///
-/// # Errors
-/// Those of `memfd_create(2)` and writing.
-pub fn memory_file(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
-    let fd = nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
-    let mut file = File::from(fd);
-    file.write_all(content)?;
-    Ok(file.into())
 }

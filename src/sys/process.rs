@@ -182,14 +182,6 @@ pub fn raise_loopback() -> io::Result<()> {
         .map(drop)
 }
 
-/// Makes orphaned descendants children of this process.
-///
-/// # Errors
-/// Those of `prctl(2)`.
-pub fn adopt_orphans() -> io::Result<()> {
-    Ok(nix::sys::prctl::set_child_subreaper(true)?)
-}
-
 /// Lets go of the caller's session keyring: through it a container could read keys of the host's root.
 ///
 /// # Errors

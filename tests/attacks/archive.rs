@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use stead::model::Digest;
+use stead::tested::model::Digest;
 use tar::EntryType;
 
 /// A project that takes one package from such an archive.

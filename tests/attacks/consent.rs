@@ -42,7 +42,7 @@ fn refused(world: &World, arguments: &[&str], mark: &str) {
 
 /// Runs on a terminal of its own and gives an answer to the question, if one comes.
 fn on_terminal(world: &World, arguments: &[&str], answer: &str) -> (String, i32) {
-    let (master, slave) = stead::sys::open_terminal(Path::new("/dev/pts")).unwrap();
+    let (master, slave) = stead::tested::sys::open_terminal(Path::new("/dev/pts")).unwrap();
     let (input, error) = (slave.try_clone().unwrap(), slave.try_clone().unwrap());
     let mut command = cold(world, arguments);
     let mut child = command.stdin(input).stderr(error).stdout(slave).spawn().unwrap();

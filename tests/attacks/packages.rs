@@ -165,7 +165,7 @@ fn https_is_not_left_for_what_nothing_vouches_for() {
     assert!(code != Some(0) && err.contains("redirects from https to http://127.0.0.1"), "{err}");
     assert!(!world.folder.join("stead.lock").exists());
     // By its digest it is what it is, wherever it comes from.
-    let digest = stead::model::Digest::of("of whoever is on the way");
+    let digest = stead::tested::model::Digest::of("of whoever is on the way");
     let (code, err) = run(format!("FROM scratch\nADD --checksum={digest} {address} /tool\n"));
     assert_eq!(code, Some(0), "{err}");
 }

@@ -155,7 +155,7 @@ container "web" { image "site"; mount volume="site" to="/var/www"; SLEEP }
     assert!(fs::symlink_metadata(site.join("pipe")).unwrap().file_type().is_fifo());
     let metadata = fs::metadata(&site).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (33, 33, 0o2770));
-    let capability = stead::sys::get_attribute(&site.join("able"), c"security.capability").unwrap();
+    let capability = stead::tested::sys::get_attribute(&site.join("able"), c"security.capability").unwrap();
     assert_eq!(capability.map(|value| value.len()), Some(20));
     assert_eq!(fs::read_link(site.join("link")).unwrap(), Path::new("/etc/passwd"));
     assert_eq!(world.exec("backup", "cat /backup/sub/g"), "text");

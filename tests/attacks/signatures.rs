@@ -166,7 +166,7 @@ fn a_lock_does_not_say_whose_packages_are_installed() {
     let evil = archive.beside("evil");
     let bytes = plain("app", "evil");
     evil.package("app", "1", &bytes);
-    let (sha256, size) = (stead::model::Digest::of(&bytes).hex(), bytes.len());
+    let (sha256, size) = (stead::tested::model::Digest::of(&bytes).hex(), bytes.len());
     let replaced = |more: &str, path: &str| {
         format!("    package \"app\" version=\"1\" architecture=\"all\" sha256=\"{sha256}\" size={size} path=\"{path}\"{more}")
     };
@@ -203,7 +203,7 @@ fn a_lock_is_checked_against_its_signed_indexes() {
     // Somebody put other bytes into the pool and wrote their digest into the lock.
     let bytes = plain("app", "evil");
     archive.package("app", "1", &bytes);
-    let (sha256, size) = (stead::model::Digest::of(&bytes).hex(), bytes.len());
+    let (sha256, size) = (stead::tested::model::Digest::of(&bytes).hex(), bytes.len());
     poison(&world, |_| {
         format!(
             "    package \"app\" version=\"1\" architecture=\"all\" sha256=\"{sha256}\" size={size} path=\"pool/app_1_all.deb\""
@@ -214,7 +214,7 @@ fn a_lock_is_checked_against_its_signed_indexes() {
     assert!(ran.code == 1 && ran.err.contains("app=1 of \"test\" is not in the signed indexes"), "{ran:?}");
     assert_eq!(lock(&world), poisoned, "a check writes nothing");
     // An index that is not the one which its release lists.
-    let other = stead::model::Digest::of("other").hex();
+    let other = stead::tested::model::Digest::of("other").hex();
     let packages = good.split("packages=\"").nth(1).unwrap().split('"').next().unwrap();
     world.write("stead.lock", &good.replace(packages, &other));
     let ran = world.run(&["update", "--check"]);

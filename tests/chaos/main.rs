@@ -276,7 +276,7 @@ fn calm(ground: &Ground) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let ours = mounts.lines().filter(|line| line.contains(&ground.root.display().to_string()));
     assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new(), "mounts are left");
-    let tag = stead::model::Digest::of(ground.root.join("store").as_os_str().as_encoded_bytes()).short(4);
+    let tag = stead::tested::model::Digest::of(ground.root.join("store").as_os_str().as_encoded_bytes()).short(4);
     let groups = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("stead-{tag}*")]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&groups.stdout), "", "cgroups are left");
 }

@@ -6,9 +6,9 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use stead::model::{Budget, Digest, Fault, Floor, GitRepository, Mode, Name, Reference, Size, Span, Subnet};
-use stead::spec::{Choices, Loaded, Sources};
-use stead::{apply, build, debian, git, image, lock, monitor, registry, runtime, spec, store};
+use stead::tested::model::{Budget, Digest, Fault, Floor, GitRepository, Mode, Name, Reference, Size, Span, Subnet};
+use stead::tested::spec::{Choices, Loaded, Sources};
+use stead::tested::{apply, build, debian, git, image, lock, monitor, registry, runtime, spec, store};
 
 /// Parses, and answers in words.
 type Run = Box<dyn Fn(&[u8]) -> String>;
@@ -313,7 +313,7 @@ fn languages(scratch: &Path) -> Vec<Target> {
                 let text = text(bytes);
                 let (pattern, path) = text.split_once('\n').unwrap_or((&text, &text));
                 let (pattern, path): (String, String) = (pattern.chars().take(2000).collect(), path.chars().take(2000).collect());
-                format!("good {}", stead::model::pattern_matches(&pattern, &path))
+                format!("good {}", stead::tested::model::pattern_matches(&pattern, &path))
             },
         ),
         target(
@@ -358,9 +358,9 @@ fn values(text: &str) -> String {
             told(GitRepository::parse(place).map(|place| format!("good {:?} {}", place.submodule(module).is_ok(), place.shown())))
         }
         Some('a') => told(Name::parse(rest).map(|name| format!("good {name}"))),
-        Some('t') => format!("time {:?}", stead::model::parse_time(rest).is_some()),
-        Some('c') => format!("capability {:?}", stead::model::capability::number(rest)),
-        _ => format!("signal {:?} {:?}", stead::sys::signal_number(rest).is_some(), Digest::parse(rest).is_some()),
+        Some('t') => format!("time {:?}", stead::tested::model::parse_time(rest).is_some()),
+        Some('c') => format!("capability {:?}", stead::tested::model::capability::number(rest)),
+        _ => format!("signal {:?} {:?}", stead::tested::sys::signal_number(rest).is_some(), Digest::parse(rest).is_some()),
     }
 }
 
@@ -382,7 +382,7 @@ fn archives(scratch: &Path) -> Vec<Target> {
             Ok(count) => format!(
                 "good {} {}",
                 count > 0,
-                image::digest_tree(&stead::sys::Tree::open(&root).unwrap(), 1 << 30)
+                image::digest_tree(&stead::tested::sys::Tree::open(&root).unwrap(), 1 << 30)
                     .map_or_else(|error| error.to_string(), |_| String::new())
             ),
             Err(error) => error.to_string(),
@@ -525,7 +525,7 @@ fn packages(scratch: &Path) -> Vec<Target> {
             },
         ),
         target("clearsigned", seeds::signed(&keys), PGP, move |bytes| {
-            let place = stead::fetch::Place::parse("https://example.org/debian", Path::new("/"));
+            let place = stead::tested::fetch::Place::parse("https://example.org/debian", Path::new("/"));
             let archive = debian::Archive { place, suite: "bookworm".into(), need: debian::Need::Required };
             said(debian::Release::verify(&archive, bytes, &shipped, debian::Moment::Now(1_700_000_000)))
         }),

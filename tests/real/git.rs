@@ -6,8 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use stead::git::{Wanted, checkout};
-use stead::model::{Fault, GitRepository};
+use stead::tested::git::{Wanted, checkout};
+use stead::tested::model::{Fault, GitRepository};
 use tempfile::TempDir;
 
 /// Serves the bare repositories below a folder through `git http-backend`, until the test's process ends.
@@ -209,7 +209,7 @@ fn place(url: &str) -> GitRepository {
 }
 
 fn resolve(url: &str, reference: Option<&str>) -> Result<String, Fault> {
-    stead::git::resolve(&place(url), reference)
+    stead::tested::git::resolve(&place(url), reference)
 }
 
 fn fetched(url: &str, commit: &str, subfolder: Option<&str>) -> Result<Vec<(String, String, Vec<u8>)>, String> {

@@ -3,7 +3,7 @@
 use crate::registries::{configured, possible, publish, sample, skopeo};
 use crate::registry::{Act, Certificates, Fault, Options, Proxy, Registry};
 use serde_json::json;
-use stead::model::Digest;
+use stead::tested::model::Digest;
 
 #[test]
 fn certificates_mirrors_and_short_names() {

@@ -202,7 +202,7 @@ container "c" {{ image "evil"; {SLEEP}; }}
     world.write("attack.py", attack);
     world.ok(&["up"]);
     let binary = env!("CARGO_BIN_EXE_stead");
-    let before = stead::model::Digest::of(fs::read(binary).unwrap());
+    let before = stead::tested::model::Digest::of(fs::read(binary).unwrap());
     let size = fs::metadata(binary).unwrap().len().to_string();
     let mut attacker = world.spawn(&["exec", "-T", "c", "python3", "/attack.py", &size]);
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -214,7 +214,7 @@ container "c" {{ image "evil"; {SLEEP}; }}
     let said = attacker.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.starts_with("ERRNO 30"), "EROFS was expected: {said}");
-    assert_eq!(stead::model::Digest::of(fs::read(binary).unwrap()), before);
+    assert_eq!(stead::tested::model::Digest::of(fs::read(binary).unwrap()), before);
 }
 
 #[test]

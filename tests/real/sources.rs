@@ -49,7 +49,7 @@ impl Web {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    stead::model::Digest::of(bytes).hex()
+    stead::tested::model::Digest::of(bytes).hex()
 }
 
 /// A gzipped tar of a script's making.

@@ -160,7 +160,7 @@ impl World {
 
     /// A short hash of the installation, as kernel objects carry it.
     pub fn tag(&self) -> String {
-        let digest = stead::model::Digest::of(self.root.join("store").as_os_str().as_encoded_bytes());
+        let digest = stead::tested::model::Digest::of(self.root.join("store").as_os_str().as_encoded_bytes());
         digest.short(4)
     }
 

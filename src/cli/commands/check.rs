@@ -16,19 +16,17 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let found = apply::findings(&context.options)?;
-    let diagnostics = &found.loaded.diagnostics;
+    let diagnostics = &found.diagnostics;
     let failed = has_errors(diagnostics);
     if context.options.folder.join(".stead").symlink_metadata().is_ok() {
         context.ui.warn("the folder .stead is ignored: results of builds are kept by the installation, not by a project");
     }
     if arguments.json {
-        context
-            .ui
-            .json(&json!({ "version": 1, "ok": !failed, "diagnostics": diagnostics, "unsupported": found.loaded.unsupported }));
+        context.ui.json(&json!({ "version": 1, "ok": !failed, "diagnostics": diagnostics, "unsupported": found.unsupported }));
     } else {
-        context.ui.diagnostics(diagnostics, &found.loaded.files);
+        context.ui.diagnostics(diagnostics, &found.files);
         if !failed {
-            let later = found.loaded.unsupported.len();
+            let later = found.unsupported.len();
             let note = if later == 0 {
                 String::new()
             } else {

@@ -121,7 +121,7 @@ impl Reporter for Shown {
                 let cause = Style::Dim.paint(self.private(&format!("← {}{place}", cause.text)), color);
                 self.lasting(self.private(&format!("{image}: {step}")) + "\n    " + cause);
             }
-            Progress::Build(Event::Finished { image, step, millis, .. }) => {
+            Progress::Build(Event::Finished { image, step, millis }) => {
                 let what = self.private(&format!(" {image}: {step} "));
                 self.lasting(Style::Good.paint("built", color) + what + Style::Dim.paint(format!("{millis} ms"), color));
             }

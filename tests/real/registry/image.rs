@@ -4,7 +4,7 @@ use serde_json::json;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use stead::model::Digest;
+use stead::tested::model::Digest;
 
 /// Makes an image in this folder, as an OCI layout whose only name is `latest`; the folder comes back. Each layer has
 /// so many bytes, which do not compress, spread over four files. The first also has the program `/bin/hello`, which is

@@ -21,7 +21,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use stead::model::Digest;
+use stead::tested::model::Digest;
 use tempfile::TempDir;
 
 /// What the questions call themselves that a registry is asked until it answers.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
-use stead::model::Digest;
+use stead::tested::model::Digest;
 use tempfile::TempDir;
 
 pub const SERVICE: &str = "test registry";
