@@ -7,7 +7,7 @@
 use super::instance::{Instance, private_folder};
 use super::leads::leads;
 use super::project::LoadedProject;
-use super::report::{Reporter, UpOptions};
+use super::report::{Answer, Question, Reporter, UpOptions};
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::plan::{Mark, MarkKind, Observed, all_marks, of_container, of_image};
 use crate::store::Home;
@@ -17,26 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// What somebody is asked.
-#[derive(Debug)]
-pub struct Question<'a> {
-    pub folder: &'a Path,
-    pub file: &'a str,
-    /// What nobody said yes to, each once.
-    pub marks: &'a [Mark],
-    /// Whether something else was allowed here before.
-    pub more: bool,
-}
-
-/// What came of asking.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
-    Yes,
-    No,
-    /// There is no terminal.
-    Nobody,
-}
 
 /// What was allowed for one folder.
 #[derive(Clone, PartialEq, Eq, Debug)]

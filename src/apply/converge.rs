@@ -252,7 +252,7 @@ impl<'a> Executor<'a> {
         // On record first: a kill in between leaves nothing that `down` does not know.
         self.record.networks.clone_from(wanted);
         self.save()?;
-        network::ensure_bridges(&bridges(self.instance(), wanted), forwarding)?;
+        network::ensure_bridges(&bridges(self.instance(), wanted), forwarding.alias())?;
         boundary();
         Ok(())
     }

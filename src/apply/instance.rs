@@ -193,6 +193,11 @@ impl Instance {
     }
 }
 
+/// Whether a replica is one that a command made for itself.
+pub fn is_one_off_replica(name: &str) -> bool {
+    name.strip_suffix("-1").is_some_and(crate::spec::is_one_off)
+}
+
 /// Makes a folder that only its owner may enter.
 pub fn private_folder(path: &Path) -> Outcome<()> {
     sys::make_private(path).map_err(|error| crate::store::disk_fault(&format!("cannot make {}", path.display()), error))

@@ -35,7 +35,7 @@ mod verify;
 
 pub use bundle::{bundle, is_bundle, look_into, taken_in, unbundle};
 pub use change::change;
-pub use consent::{Answer, Question, agree, allow, allowed, revoke};
+pub use consent::{agree, allow, allowed, revoke};
 pub use down::{DownOptions, down, stop};
 pub use down::{end, forget};
 pub use elsewhere::{import, load_archive, login, logout, pull, push, scratch_file, search, tag, untag};
@@ -48,7 +48,7 @@ pub use loose::{forget_loose, loose};
 pub use names::{full_name, names};
 pub use one_off::{Wish, one_off};
 pub use project::{Chosen, LoadError, LoadedProject, Options, findings, load, read_lock};
-pub use report::{Progress, Reporter, UpOptions};
+pub use report::{Answer, Progress, Question, Reporter, UpOptions};
 pub use rescue::rescue;
 pub use resolve::{CheckedLock, check_lock, set_epoch, settle, update_lock};
 pub use verify::{Scratch, verify};

@@ -185,14 +185,9 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcom
     Ok((planned, observation))
 }
 
-/// Whether a replica is one that a command made for itself.
-pub fn is_one_off_replica(name: &str) -> bool {
-    name.strip_suffix("-1").is_some_and(crate::spec::is_one_off)
-}
-
 /// Makes its networks, if they are not there, and gives it addresses from their upper ends.
 fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome<()> {
-    let others = instance.container_folders()?.into_iter().filter(|name| is_one_off_replica(name));
+    let others = instance.container_folders()?.into_iter().filter(|name| super::instance::is_one_off_replica(name));
     let specs = others.map(|name| instance.container(&name).spec()).collect::<Outcome<Vec<_>>>()?;
     let taken: BTreeSet<Ipv4Addr> = specs
         .into_iter()
@@ -232,7 +227,7 @@ fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome
         return Ok(());
     }
     let forwarding = Forwarding::look()?;
-    network::ensure_bridges(&bridges(instance, &wanted), forwarding)?;
+    network::ensure_bridges(&bridges(instance, &wanted), forwarding.alias())?;
     if new || forwarding == Forwarding::Off || !monitor::is_current(&instance.home) {
         monitor::refresh(&instance.home)?;
     }

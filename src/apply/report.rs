@@ -1,10 +1,30 @@
 //! What is asked of `up` and what it tells: to the command line, or to a test.
 
-use super::consent::{Answer, Question};
 use crate::build::Event;
 use crate::model::Name;
 use crate::plan::{Cause, Mark, MarkKind, Plan};
 use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What somebody is asked.
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub folder: &'a Path,
+    pub file: &'a str,
+    /// What nobody said yes to, each once.
+    pub marks: &'a [Mark],
+    /// Whether something else was allowed here before.
+    pub more: bool,
+}
+
+/// What came of asking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Yes,
+    No,
+    /// There is no terminal.
+    Nobody,
+}
 
 /// Something that happened while a plan was carried out.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ mod configure;
 mod copy;
 mod facts;
 mod ground;
+mod ignore;
 mod known;
 mod mounts;
 mod network;

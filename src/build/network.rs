@@ -51,7 +51,7 @@ impl Network {
             mtu: MTU,
             group: GROUP,
         };
-        network::ensure_bridges(&[spec], forwarding)?;
+        network::ensure_bridges(&[spec], forwarding.alias())?;
         monitor::refresh(home)?;
         if forwarding == Forwarding::Off {
             Forwarding::switch_on()?;

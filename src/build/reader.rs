@@ -4,8 +4,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::ground::Ground;
+use super::ignore::Ignore;
 use super::known::{Identity, ScanCache};
-use super::scan::Ignore;
 use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::spec::{BuildContext, Copy};

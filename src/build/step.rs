@@ -2,16 +2,16 @@
 
 use super::ahead::{self, Early, Made};
 use super::copy::{self, Folders, Last, Onto, Source};
-use super::tell::describe;
+use super::tell::{describe, listing};
 use super::{Builder, Event, run};
 use crate::debian::{self, Mirrors};
 use crate::fetch;
 use crate::git;
 use crate::lock::LockedPackage;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
-use crate::plan::{FileTree, Pending, StepOutput};
+use crate::plan::{Pending, StepOutput};
 use crate::spec::{Add, AddSource, Copy, Debian, Run, RunNetwork, Step};
-use crate::store::{Staging, Store};
+use crate::store::Staging;
 use crate::sys::Tree;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -213,11 +213,6 @@ impl Builder<'_> {
         let files = debian::fetch_packages(self.store, &packages, mirrors, &self.settings.folder, &self.progress)?;
         Ok((packages, files))
     }
-}
-
-/// Keeps what a copy took.
-pub fn listing(store: &Store, files: &FileTree) -> Outcome<Digest> {
-    store.put_blob(&serde_json::to_vec(files).doing(|| "cannot list copied files".into())?)
 }
 
 /// What a step copied, and to which layer that came.

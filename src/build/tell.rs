@@ -1,12 +1,12 @@
 //! What is told of steps and images: in a line, in a record for the next time, in a statement for others.
 
-use super::step::listing;
 use super::{Builder, StoreFacts};
 use crate::image;
 use crate::lock::Lock;
-use crate::model::{Digest, Fault, Name, Outcome, without_login};
-use crate::plan::{Image, ImageRecord, Walk, settings, step_records, walk};
+use crate::model::{Context, Digest, Fault, Name, Outcome, without_login};
+use crate::plan::{FileTree, Image, ImageRecord, Walk, settings, step_records, walk};
 use crate::spec::{AddSource, Copy, Project, Step};
+use crate::store::Store;
 
 impl Builder<'_> {
     /// What an image was made of, as an in-toto statement; it is kept beside the image.
@@ -80,6 +80,11 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
     }
     let settings = project.images.get(name).map(settings).unwrap_or_default();
     Ok(ImageRecord { digest: image.digest, steps, settings })
+}
+
+/// Keeps what a copy took.
+pub fn listing(store: &Store, files: &FileTree) -> Outcome<Digest> {
+    store.put_blob(&serde_json::to_vec(files).doing(|| "cannot list copied files".into())?)
 }
 
 /// A step in one line.

@@ -5,7 +5,6 @@ use super::deb::Control;
 use super::inside::{Inside, own};
 use super::ldcache;
 use super::scripts::skipped;
-use super::unpack::Unpacked;
 use crate::lock::LockedPackage;
 use crate::model::bounds::debian as limits;
 use crate::model::{Context, Outcome};
@@ -29,6 +28,13 @@ pub fn merge_usr(root: &Path) -> Outcome<()> {
         tree.link(&format!("/{name}"), &format!("usr/{name}"))?;
     }
     tree.folder("/", 0o755)
+}
+
+/// What unpacking came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unpacked {
+    /// Packages whose scripts would have done something that nothing here stands in for.
+    pub skipped: Vec<String>,
 }
 
 /// Everything else, after all packages are unpacked.

@@ -7,7 +7,7 @@
 
 use super::deb::{self, Control};
 use super::order::Needs;
-use super::synthesise;
+use super::synthesise::{self, Unpacked};
 use crate::image::{Rules, Tree};
 use crate::lock::LockedPackage;
 use crate::model::bounds::debian as limits;
@@ -25,13 +25,6 @@ const AHEAD: usize = 6;
 /// What decompression gives at once, and how many of these may wait of each package: 8 MiB.
 const PIECE: usize = 128 << 10;
 const PIECES: usize = 64;
-
-/// What unpacking came to.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Unpacked {
-    /// Packages whose scripts would have done something that nothing here stands in for.
-    pub skipped: Vec<String>,
-}
 
 /// Unpacks packages into an empty folder and makes what their scripts would have made.
 ///

@@ -210,7 +210,7 @@ fn write_table(home: &Home) -> Outcome<()> {
             _ => Ok(()),
         };
     }
-    let forwarding = Forwarding::look()?.marks();
+    let forwarding = Forwarding::look()?.alias().is_some();
     if forwarding {
         table.strangers = Strangers::Dropped { bridges: network::seen_bridges()? };
     }

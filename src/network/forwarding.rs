@@ -19,7 +19,7 @@ use std::io;
 const PATH: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// What a bridge's alias says when forwarding was off before.
-pub const MARK: &str = "stead: ip_forward was 0";
+const MARK: &str = "stead: ip_forward was 0";
 
 /// Who switched forwarding on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,9 +44,9 @@ impl Forwarding {
         Ok(if bridges(&open()?)?.iter().any(|link| link.alias == MARK) { Self::Ours } else { Self::Others })
     }
 
-    /// Whether a bridge that is made now carries the mark.
-    pub fn marks(self) -> bool {
-        self != Self::Others
+    /// What a bridge that is made now carries, as things stood before any was taken away or made.
+    pub fn alias(self) -> Option<&'static str> {
+        (self != Self::Others).then_some(MARK)
     }
 
     /// Switches forwarding on. The bridges carry the mark by then, and the table its drop.

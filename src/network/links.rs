@@ -1,7 +1,6 @@
 //! Links, addresses and routes, by route netlink (rtnetlink(7)).
 
 use super::BRIDGES;
-use super::forwarding::{Forwarding, MARK};
 use super::quiet::{self, Loopback};
 use crate::model::{Context, Fault, Outcome, Subnet};
 use crate::runtime::Interface;
@@ -146,11 +145,11 @@ fn state(socket: &Netlink, name: &str) -> io::Result<Option<(u32, bool)>> {
 
 /// Makes the bridges that are missing, in one batch; each is quiet before it is up.
 ///
-/// `forwarding` is how things stood before any bridge was taken away or made.
+/// `alias` is what each is to carry.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn ensure_bridges(wanted: &[BridgeSpec], forwarding: Forwarding) -> Outcome<()> {
+pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Outcome<()> {
     if wanted.is_empty() {
         return Ok(());
     }
@@ -186,8 +185,8 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], forwarding: Forwarding) -> Outcome<
             quiet::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
         }
         batch.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
-        if forwarding.marks() {
-            batch.attribute(IFLA_IFALIAS, MARK.as_bytes());
+        if let Some(alias) = alias {
+            batch.attribute(IFLA_IFALIAS, alias.as_bytes());
         }
         address(&mut batch, index, bridge.gateway, bridge.prefix);
     }

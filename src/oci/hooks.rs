@@ -2,25 +2,11 @@
 
 use super::state::State;
 use crate::model::{Context, Fault, Outcome};
-use oci_spec::runtime::{Hook, Spec};
+use oci_spec::runtime::Hook;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// The hooks of a kind, by its name in the specification.
-pub fn of(spec: &Spec, kind: &str) -> Vec<Hook> {
-    let Some(hooks) = spec.hooks() else { return Vec::new() };
-    let list = match kind {
-        "prestart" => hooks.prestart(),
-        "createRuntime" => hooks.create_runtime(),
-        "createContainer" => hooks.create_container(),
-        "startContainer" => hooks.start_container(),
-        "poststart" => hooks.poststart(),
-        _ => hooks.poststop(),
-    };
-    list.clone().unwrap_or_default()
-}
 
 /// Runs hooks one after the other; the first that fails ends it.
 ///

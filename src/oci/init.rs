@@ -4,7 +4,7 @@ use super::config::{Bundle, flag, mask, options};
 use super::confine;
 use super::hooks;
 use super::listener;
-use super::state::{State, Status};
+use super::state::{State, Status, hooks_of};
 use crate::runtime::{Cgroup, DEVICE_LINKS, Filter, Host, Root, StartError, program, resource, through};
 use crate::sys::{self, Attributes, Depth, Detached};
 use nix::fcntl::OFlag;
@@ -148,7 +148,7 @@ fn life(mut init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespac
     let mut state: State = at("cannot read the state", serde_json::from_slice(&wait_for(line, b'H')?))?;
     // Where runc runs them.
     at("cannot enter the root", nix::unistd::chdir(&rootfs))?;
-    hooks::run(hooks::of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;
+    hooks::run(hooks_of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;
     if own_mounts {
         let entered = if init.no_pivot { sys::move_root(&rootfs) } else { Root::at(&rootfs).and_then(Root::enter) };
         at("cannot enter the root", entered)?;
@@ -158,7 +158,7 @@ fn life(mut init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespac
     if own_mounts {
         protect(&init)?;
     }
-    let mut start_hooks = hooks::of(spec, "startContainer");
+    let mut start_hooks = hooks_of(spec, "startContainer");
     let Some(process) = spec.process() else { return Err(io::Error::other("the configuration has no process").into()) };
     // These run in the container: without an environment of their own they have its process's.
     for hook in start_hooks.iter_mut().filter(|hook| hook.env().is_none()) {

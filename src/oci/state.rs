@@ -84,6 +84,20 @@ impl fmt::Display for State {
     }
 }
 
+/// The hooks of a kind, by its name in the specification.
+pub fn hooks_of(spec: &Spec, kind: &str) -> Vec<Hook> {
+    let Some(hooks) = spec.hooks() else { return Vec::new() };
+    let list = match kind {
+        "prestart" => hooks.prestart(),
+        "createRuntime" => hooks.create_runtime(),
+        "createContainer" => hooks.create_container(),
+        "startContainer" => hooks.start_container(),
+        "poststart" => hooks.poststart(),
+        _ => hooks.poststop(),
+    };
+    list.clone().unwrap_or_default()
+}
+
 /// Whether a name can be a container's: it becomes a folder's and a cgroup's.
 pub fn check_id(id: &str) -> Outcome<()> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
@@ -143,7 +157,7 @@ impl Container {
     /// # Errors
     /// Those of [`spec`](Self::spec): hooks that are not known must not be passed over.
     pub fn hooks(&self, kind: &str) -> Outcome<Vec<Hook>> {
-        self.spec().map(|spec| super::hooks::of(spec, kind))
+        self.spec().map(|spec| hooks_of(spec, kind))
     }
 
     /// Its first process, if it lives.

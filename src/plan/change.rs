@@ -3,8 +3,8 @@
 use super::address::networks;
 use super::cause::Cause;
 use super::desired::{Desired, desired};
-use super::images::Image;
-use super::images::{StepInputs, Walk, settings, step_records, walk};
+use super::image::{Image, StepInputs};
+use super::images::{Walk, settings, step_records, walk};
 use super::mark::Mark;
 use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
 use super::trust::{self, widenings};

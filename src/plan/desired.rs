@@ -1,11 +1,10 @@
 //! What each replica should be: the project's wish with addresses, ports and image filled in.
 
 use super::address::{assign, attachments, instance_loopback};
-use super::images::Image;
-use super::observed::{NetworkRecord, Observed, Seen};
+use super::image::Image;
+use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Fault, Name, Outcome};
-use crate::spec::{Container, EnvFile, Places, Project, Protocol};
-use serde::{Deserialize, Serialize};
+use crate::spec::{Container, EnvFile, Places, Project};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -34,15 +33,6 @@ pub struct Attached {
     pub record: NetworkRecord,
     pub address: Ipv4Addr,
     pub alias: Option<Name>,
-}
-
-/// One published port.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Port {
-    pub address: Ipv4Addr,
-    pub port: u16,
-    pub protocol: Protocol,
-    pub to: u16,
 }
 
 /// All replicas of a project as they should be, by name.

@@ -4,81 +4,16 @@
 //! inputs: the layers below it and the files it copies. So an earlier step that ran again and gave
 //! the same bytes stops the rebuild there. `build` is driven by [`walk`], so plan and build agree.
 
-use super::observed::Facts;
+use super::image::{Config, Image, StepInputs};
+use super::observed::{Facts, StepRecord};
 use crate::lock::Lock;
 use crate::model::{Digest, LayerInfo, Name};
-use crate::spec::{AddSource, Base, Copy, Health, Outside, Project, Run, RunMount, RunSource, Step};
-use serde::{Deserialize, Serialize};
+use crate::spec::{AddSource, Base, Copy, Outside, Project, Run, RunMount, RunSource, Step};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: raised whenever the same inputs give other bytes.
 const ENGINE: u32 = 13;
-
-/// What a container takes from its image.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Config {
-    pub env: BTreeMap<String, String>,
-    pub workdir: String,
-    pub user: String,
-    pub cmd: Vec<String>,
-    pub entrypoint: Vec<String>,
-    pub expose: Vec<(u16, u16)>,
-    #[serde(default)]
-    pub expose_udp: Vec<(u16, u16)>,
-    #[serde(default)]
-    pub onbuild: Vec<String>,
-    pub labels: BTreeMap<String, String>,
-    pub volumes: Vec<String>,
-    pub stop_signal: Option<String>,
-    pub health: Option<Health>,
-    /// What runs a command of one string, where it is not /bin/sh -c.
-    #[serde(default)]
-    pub shell: Vec<String>,
-}
-
-impl Config {
-    /// The words that a command of one string is given to.
-    pub fn shell(&self) -> Vec<String> {
-        if self.shell.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { self.shell.clone() }
-    }
-}
-
-/// An image in the store.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Image {
-    /// The digest of its manifest: its identity.
-    pub digest: Digest,
-    pub config: Config,
-    /// From the lowest layer up.
-    pub layers: Vec<LayerInfo>,
-}
-
-impl Image {
-    /// Everything in the store that it consists of.
-    pub fn parts(&self) -> impl Iterator<Item = &Digest> {
-        let layers = self.layers.iter().flat_map(|layer| [Some(&layer.diff_id), layer.blob.as_ref().map(|blob| &blob.digest)]);
-        layers.flatten().chain([&self.digest])
-    }
-}
-
-/// What a step came to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct StepOutput {
-    /// Absent when the step changed nothing.
-    pub layer: Option<LayerInfo>,
-    /// Packages whose scripts did nothing for us.
-    #[serde(default)]
-    pub skipped: Vec<String>,
-}
-
-/// What a step depends on, for telling why it must run.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum StepInputs {
-    Packages(Vec<String>),
-    Files(Digest),
-    /// Only on what is below it.
-    Below,
-}
 
 /// A step that has to be run.
 #[derive(Clone, Debug)]
@@ -478,7 +413,7 @@ fn finish(image: &crate::spec::Image, mut config: Config) -> Config {
 }
 
 /// The file-system steps of an image as they are now: what each is, and what it depends on.
-pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> Vec<(usize, super::observed::StepRecord)> {
+pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> Vec<(usize, StepRecord)> {
     let mut found = Vec::new();
     let mut debians = 0;
     for (index, step) in project.images.get(name).map_or(&[][..], |image| image.steps.as_slice()).iter().enumerate() {
@@ -494,7 +429,7 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
             Step::Copy(_) | Step::Add(_) | Step::Run(_) | Step::Folder(_) => StepInputs::Below,
             _ => continue,
         };
-        found.push((index, super::observed::StepRecord { definition: Digest::of_json(step), inputs, listing: None }));
+        found.push((index, StepRecord { definition: Digest::of_json(step), inputs, listing: None }));
     }
     found
 }

@@ -7,6 +7,7 @@ mod address;
 mod cause;
 mod change;
 mod desired;
+mod image;
 mod images;
 mod mark;
 mod observed;
@@ -16,16 +17,15 @@ mod wants;
 pub use address::free_subnet;
 pub use cause::Cause;
 pub use change::{Change, Kind, Plan, Planned, Symbol, plan, step_cause};
-pub use desired::{Desired, Port};
-pub use images::{
-    Config, Image, Import, Pending, Squash, StepOutput, Walk, configure, copy_is_known, image_key, settings, step_records, walk,
-};
+pub use desired::Desired;
+pub use image::{Config, Image, StepOutput};
+pub use images::{Import, Pending, Squash, Walk, configure, copy_is_known, image_key, settings, step_records, walk};
 #[cfg(test)]
 pub use mark::Grade;
 pub use mark::{Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Seen, Taken, TakenPort,
-    TreeEntry, TreeKind,
+    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Port, Seen, Taken,
+    TakenPort, TreeEntry, TreeKind,
 };
 pub use trust::{all_marks, of_container, of_image, of_repository};
 

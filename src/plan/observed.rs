@@ -1,6 +1,6 @@
 //! What planning knows of the machine: plain data, gathered by `apply` or made up by a test.
 
-use super::images::{Image, StepOutput};
+use super::image::{Image, StepInputs, StepOutput};
 use crate::model::{Digest, LayerInfo, Name, Subnet};
 use crate::spec::{Copy, Outside, Protocol};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+/// One published port.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Port {
+    pub address: Ipv4Addr,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub to: u16,
+}
 
 /// Look-ups that would be too many to gather beforehand.
 pub trait Facts {
@@ -176,7 +185,7 @@ pub struct ContainerRecord {
     /// Every aspect that matters, as text; what differs from the wish is the cause of a change.
     pub aspects: BTreeMap<String, String>,
     pub addresses: BTreeMap<Name, Ipv4Addr>,
-    pub ports: Vec<super::desired::Port>,
+    pub ports: Vec<Port>,
     pub generation: u64,
 }
 
@@ -195,7 +204,7 @@ pub struct ImageRecord {
 pub struct StepRecord {
     /// The step's own text, as a digest.
     pub definition: Digest,
-    pub inputs: super::images::StepInputs,
+    pub inputs: StepInputs,
     /// For a `copy`: the blob that lists its files.
     pub listing: Option<Digest>,
 }

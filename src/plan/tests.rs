@@ -1,7 +1,7 @@
 //! Scenarios on a simulated host: a project, a lock and facts go in, the plan comes out as text.
 
 use super::address::instance_loopback;
-use super::images::StepInputs;
+use super::image::StepInputs;
 use super::observed::StepRecord;
 use super::*;
 use crate::lock::{Lock, LockedPackage, StepLock, debian_steps, request_key};

@@ -3,9 +3,9 @@
 //! Decided by where paths really lead, which is observed, not by how they are written.
 
 use super::address::attachments;
-use super::desired::{Desired, Port};
+use super::desired::Desired;
 use super::mark::{Grade, Mark, MarkKind};
-use super::observed::Observed;
+use super::observed::{Observed, Port};
 use crate::model::{Digest, GitRepository, Name};
 use crate::spec::{
     Add, AddSource, ConfigSource, Container, GitSource, LogDriver, MountSource, NetworkMode, Places, Project, Propagation, Run,

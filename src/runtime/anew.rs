@@ -48,7 +48,7 @@ pub fn start_anew() -> io::Result<()> {
 ///
 /// # Errors
 /// A limit of the project's that the kernel refuses.
-pub(super) fn limits(wanted: &[Ulimit]) -> io::Result<()> {
+fn limits(wanted: &[Ulimit]) -> io::Result<()> {
     for (resource, soft, hard) in LIMITS {
         match setrlimit(resource, soft, hard) {
             Ok(()) => {}
@@ -68,4 +68,18 @@ pub(super) fn limits(wanted: &[Ulimit]) -> io::Result<()> {
         sys::doing(&format!("cannot set the ulimit \"{}\"", limit.name), set)?;
     }
     Ok(())
+}
+
+/// Sets resource limits and the score of this process, for the program that it executes next.
+///
+/// # Errors
+/// What the kernel refuses, with the limit's name.
+pub fn apply_to_process(ulimits: &[Ulimit], oom_score: Option<i32>) -> io::Result<()> {
+    let (score, wished) = oom_score.map_or((0, false), |score| (score, true));
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        // Only the project's own wish must come true: the caller's may be out of reach (CAP_SYS_RESOURCE).
+        Err(error) if wished => return Err(sys::in_words(&format!("cannot set the oom-score {score}"), error)),
+        _ => {}
+    }
+    limits(ulimits)
 }

@@ -1,11 +1,12 @@
 //! A further process in a running container.
 
-use super::cgroup::{Cgroup, Host};
+use super::anew;
+use super::begin::{StartError, Stdio, write_error};
+use super::cgroup::Cgroup;
 use super::guard::{Filter, execute};
+use super::host::Host;
 use super::identity::identity;
-use super::limits;
 use super::spec::{ExecSpec, Spec};
-use super::start::{StartError, Stdio, write_error};
 use crate::sys::{self, Side};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -96,7 +97,7 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio,
 
 /// Joins the container, starts the process in its pid namespace, and ends as it ends.
 fn enter(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, line: &UnixStream, errors: &OwnedFd) -> StartError {
-    let filter = limits::apply_to_process(&container.security.ulimits, container.security.oom_score)
+    let filter = anew::apply_to_process(&container.security.ulimits, container.security.oom_score)
         .and_then(|()| Filter::read(&container.security));
     let filter = match filter {
         Ok(filter) => filter,

@@ -1,12 +1,13 @@
 //! The guard and the command's own path to `execve`: everything that runs after the clone.
 
-use super::cgroup::{Cgroup, Host};
+use super::anew;
+use super::begin::{StartError, Stdio, write_error};
+use super::cgroup::Cgroup;
+use super::host::Host;
 use super::identity::Identity;
-use super::limits;
 use super::rootfs::Root;
 use super::seccomp;
 use super::spec::{ProcessSpec, SecuritySpec, Spec};
-use super::start::{StartError, Stdio, write_error};
 use crate::sys::{self, Ended, Side};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -203,7 +204,7 @@ fn command(
     let prepare = || -> io::Result<()> {
         sys::die_with_parent()?;
         // By the host's /proc: that of the container is not ours to trust.
-        limits::apply_to_process(&spec.security.ulimits, spec.security.oom_score)?;
+        anew::apply_to_process(&spec.security.ulimits, spec.security.oom_score)?;
         root.complete(spec, host)?;
         root.enter()?;
         match stdio {

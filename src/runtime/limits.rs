@@ -3,8 +3,8 @@
 //! Files are those of Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. What a host cannot apply
 //! is refused with the reason before anything starts; what it took otherwise than written is an error.
 
-use super::cgroup::{Host, Version};
-use crate::spec::{IoLimit, Limits, Ulimit};
+use super::host::{Host, Version};
+use crate::spec::{IoLimit, Limits};
 use crate::sys;
 use std::collections::BTreeSet;
 use std::fs;
@@ -385,20 +385,6 @@ pub fn caveats(host: &Host, limits: &Limits) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// Sets resource limits and the score of this process, for the program that it executes next.
-///
-/// # Errors
-/// What the kernel refuses, with the limit's name.
-pub fn apply_to_process(ulimits: &[Ulimit], oom_score: Option<i32>) -> std::io::Result<()> {
-    let (score, wished) = oom_score.map_or((0, false), |score| (score, true));
-    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
-        // Only the project's own wish must come true: the caller's may be out of reach (CAP_SYS_RESOURCE).
-        Err(error) if wished => return Err(crate::sys::in_words(&format!("cannot set the oom-score {score}"), error)),
-        _ => {}
-    }
-    super::anew::limits(ulimits)
 }
 
 #[cfg(test)]

@@ -13,9 +13,11 @@
 //! (prctl(2)).
 
 mod anew;
+mod begin;
 mod cgroup;
 mod exec;
 mod guard;
+mod host;
 mod identity;
 mod limits;
 mod rootfs;
@@ -25,12 +27,14 @@ mod start;
 mod stats;
 
 pub use anew::start_anew;
-pub use cgroup::{Cgroup, Host, Version, default_devices, host};
+pub use begin::{StartError, Stdio};
+pub use cgroup::{Cgroup, default_devices};
 pub use exec::{Session, exec};
 pub use guard::{Filter, program};
+pub use host::{Host, Version, host};
 pub use identity::{Identity, bounded as user_database, identity, identity_in};
 pub use limits::{Expect, Setting, caveats, processors, refusal, resource};
 pub use rootfs::{DEVICE_LINKS, Root, TARGETS, through};
 pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
-pub use start::{Running, StartError, Stdio, start};
+pub use start::{Running, start};
 pub use stats::{Network, Usage, usage};

@@ -1,24 +1,15 @@
 //! Starting a container, seen from its monitor.
 
-use super::cgroup::{Cgroup, Host};
+use super::begin::{StartError, Stdio};
+use super::cgroup::Cgroup;
 use super::guard;
+use super::host::Host;
 use super::spec::{NetSpec, Spec};
 use crate::sys::{self, Side};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-
-/// What the command's standard descriptors are.
-pub enum Stdio {
-    Files {
-        stdin: OwnedFd,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    },
-    /// A new terminal of the container; its master comes back in [`Running`].
-    Terminal,
-}
 
 /// A container that has started.
 #[derive(Debug)]
@@ -32,19 +23,6 @@ pub struct Running {
     pub terminal: Option<OwnedFd>,
     /// The guard's line: it tells the command's end.
     pub line: UnixStream,
-}
-
-/// Why a container did not start, with the exit status that Docker gives for it.
-#[derive(Debug)]
-pub struct StartError {
-    pub message: String,
-    pub status: i32,
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        Self { message: error.to_string(), status: 125 }
-    }
 }
 
 /// Starts a container. `prepare` is called while it waits, with the number of a process in its
@@ -114,15 +92,6 @@ fn read_error(errors: &OwnedFd) -> Option<StartError> {
     File::from(errors.try_clone().ok()?).read_to_end(&mut text).ok()?;
     let (status, message) = text.split_first()?;
     Some(StartError { message: String::from_utf8_lossy(message).into_owned(), status: i32::from(*status) })
-}
-
-/// Sends a failing start's error to the monitor.
-pub(super) fn write_error(errors: &OwnedFd, error: &StartError) {
-    let mut bytes = vec![u8::try_from(error.status).unwrap_or(125)];
-    bytes.extend(error.message.bytes());
-    // Below the pipe's atomic size, so that it arrives whole.
-    bytes.truncate(4000);
-    let _ = nix::unistd::write(errors, &bytes);
 }
 
 impl Running {

@@ -3,7 +3,7 @@
 //! Numbers are the kernel's own counters; what is derived from them (percentages, the working set)
 //! follows Docker's formulas, so that both show the same.
 
-use super::cgroup::{Host, Version};
+use super::host::{Host, Version};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;

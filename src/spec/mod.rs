@@ -15,6 +15,7 @@ mod grammar;
 mod language;
 mod project;
 mod reference;
+mod secret;
 mod tree;
 
 pub use assemble::tidy;

@@ -2,7 +2,7 @@
 
 use super::Root;
 use super::project::Given;
-use crate::runtime::cgroup::Host;
+use crate::runtime::host::Host;
 use crate::runtime::spec::Spec;
 use crate::sys::{self, Attributes, Depth, Detached, doing};
 use nix::errno::Errno;

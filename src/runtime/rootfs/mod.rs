@@ -81,7 +81,7 @@ impl Root {
     ///
     /// # Errors
     /// The mount that failed and why.
-    pub fn complete(&self, spec: &Spec, host: &super::cgroup::Host) -> io::Result<()> {
+    pub fn complete(&self, spec: &Spec, host: &super::host::Host) -> io::Result<()> {
         let privileged = spec.security.privileged;
         let attributes = if privileged { Attributes::QUIET } else { Attributes::QUIET | Attributes::READ_ONLY };
         // The project may have put something else there, and said so in its plan.

@@ -9,8 +9,6 @@ mod limits;
 mod step;
 mod values;
 
-pub use step::looks_secret;
-
 use self::values::*;
 use super::assemble::Assembled;
 use super::diagnose::{Diagnostic, Sink};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Digest, GitRepository, Mode};
+use crate::spec::secret::looks_secret;
 
 impl Decoder<'_> {
     pub(super) fn step(&mut self, node: &Tree) -> Option<Step> {
@@ -326,12 +327,4 @@ fn values(node: &Tree) -> BTreeMap<String, String> {
 
 fn permissions(node: &Tree) -> Option<Mode> {
     Mode::parse(&node.prop_text("mode")?).ok()
-}
-
-/// Whether a variable's name is one that people give to secrets.
-pub fn looks_secret(name: &str) -> bool {
-    let lower = name.to_lowercase();
-    let words: Vec<&str> = lower.split(['_', '-', '.']).collect();
-    ["password", "passwd", "secret", "token", "apikey", "credentials"].iter().any(|word| words.contains(word))
-        || words.windows(2).any(|pair| matches!(pair, ["api" | "private" | "access" | "secret", "key"]))
 }

@@ -4,6 +4,7 @@
 //! instructions of one into steps. What comes out is built like every other image; nothing further
 //! down knows Dockerfiles.
 
+mod images;
 mod mounts;
 mod remote;
 mod stage;

@@ -6,9 +6,9 @@ use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
 use crate::model::bounds::PATTERN;
 use crate::model::{Mode, Name, PATH, Place, Span, nearest};
-use crate::spec::decode::looks_secret;
 use crate::spec::diagnose::{Diagnostic, Sink};
 use crate::spec::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunNetwork, RunSource, Step};
+use crate::spec::secret::looks_secret;
 use std::collections::BTreeSet;
 
 /// Words in JSON's form, if they are that.

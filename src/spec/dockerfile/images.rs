@@ -1,0 +1,78 @@
+//! The stages that a target needs → images, one after the other.
+
+use super::Request;
+use super::stage::{Given, Made, PREDEFINED, Stages, Surroundings, find, sources_of};
+use super::syntax::{Instruction, parse};
+use super::write::Writer;
+use crate::model::Name;
+use crate::spec::diagnose::{Diagnostic, Sink};
+use crate::spec::project::Base;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Stages {
+    /// The stages that the target needs, as images; the target has the image's own name.
+    pub fn images(self, request: &Request, around: &dyn Surroundings, sink: &mut Sink) -> Vec<Made> {
+        let mut needed = BTreeSet::from([self.target]);
+        let mut queue = vec![self.target];
+        while let Some(index) = queue.pop() {
+            let stage = &self.stages[index];
+            let held = self.triggered(index, around);
+            let from = stage.instructions.iter().chain(&held).flat_map(sources_of).chain([stage.from.clone()]);
+            for other in from.filter_map(|name| find(&self.stages, &name, index)) {
+                if needed.insert(other) {
+                    queue.push(other);
+                }
+            }
+        }
+        let mut ends: BTreeMap<usize, Given> = BTreeMap::new();
+        let mut used = BTreeSet::new();
+        let mut made = Vec::new();
+        for index in needed {
+            let stage = &self.stages[index];
+            let mut outside = Vec::new();
+            let (base, given) = match find(&self.stages, &stage.from, index) {
+                Some(other) => (Base::Image(self.image_of(other, request)), ends.get(&other).cloned().unwrap_or_default()),
+                None if stage.from == "scratch" => (Base::Scratch, Given::default()),
+                None => {
+                    let name = around.image(&stage.from).unwrap_or_else(|| {
+                        outside.push((stage.from.clone(), stage.place.clone()));
+                        Name::of_reference(&stage.from)
+                    });
+                    let given = around.given(&name);
+                    (Base::Image(name), given)
+                }
+            };
+            let mut writer = Writer::new(self.escape, request, &self, index, given, around);
+            let image = writer.write(base, stage, sink);
+            used.extend(writer.used);
+            outside.extend(writer.outside);
+            let ended = Given { triggers: image.onbuild.clone(), arguments: writer.arguments, ..writer.given };
+            ends.insert(index, ended);
+            made.push(Made { name: self.image_of(index, request), image, places: writer.places, outside });
+        }
+        for name in request.arguments.keys() {
+            let known = used.contains(name) || self.global.contains_key(name) || PREDEFINED.contains(&name.as_str());
+            if !known {
+                let message = format!("`{}` has no ARG {name}", request.path);
+                sink.push(Diagnostic::warning("unused-argument", request.place.clone(), message));
+            }
+        }
+        made
+    }
+
+    /// The instructions that a stage's base holds for it: they may name stages of this file.
+    fn triggered(&self, index: usize, around: &dyn Surroundings) -> Vec<Instruction> {
+        let stage = &self.stages[index];
+        let texts: Vec<String> = match find(&self.stages, &stage.from, index) {
+            Some(other) => {
+                let held = self.stages[other].instructions.iter().filter(|one| one.name == "ONBUILD");
+                held.map(|one| one.rest.clone()).collect()
+            }
+            None if stage.from == "scratch" => Vec::new(),
+            None => around.image(&stage.from).map(|name| around.given(&name).triggers).unwrap_or_default(),
+        };
+        // What is wrong with them is told where they are carried out.
+        let mut sink = Sink::default();
+        texts.iter().flat_map(|text| parse(&stage.place.file, text, &mut sink).instructions).collect()
+    }
+}
