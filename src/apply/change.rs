@@ -52,7 +52,7 @@ pub fn change(base: Config, changes: &[String]) -> Outcome<Config> {
     for text in changes {
         let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
         if text.trim().contains('\n') || !KNOWN.contains(&word.as_str()) {
-            let fault = Fault::new(format!("--change {text:?}: there is no such change of a configuration")).exit(2);
+            let fault = Fault::new(format!("--change {text:?}: there is no such change of a configuration")).usage();
             return Err(match nearest(&word, KNOWN.iter().copied()) {
                 Some(near) if near != word => fault.hint(format!("write {}", near.to_uppercase())),
                 _ => fault.hint(format!("one instruction each time, of these: {}", KNOWN.join(", ").to_uppercase())),
@@ -66,7 +66,7 @@ pub fn change(base: Config, changes: &[String]) -> Outcome<Config> {
     if let Some(wrong) = loaded.diagnostics.into_iter().find(|one| one.severity == Severity::Error) {
         // The first line is the base's.
         let text = changes.get(wrong.place.line.saturating_sub(2)).map_or("", String::as_str);
-        let fault = Fault::new(format!("--change {text:?}: {}", wrong.message)).exit(2);
+        let fault = Fault::new(format!("--change {text:?}: {}", wrong.message)).usage();
         return Err(match wrong.help {
             Some(help) => fault.hint(help),
             None => fault,

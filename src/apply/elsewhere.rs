@@ -81,7 +81,7 @@ pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Rep
         if let Some(reference) = references.iter().find(|reference| reference.digest.is_some()) {
             return Err(Fault::new(format!("{reference} names a digest, and a digest follows from what is pushed"))
                 .hint("write a tag instead")
-                .exit(2));
+                .usage());
         }
         let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
         pin(&pushing.image.parts().copied().collect::<Vec<_>>())?;

@@ -126,8 +126,7 @@ impl Sources for Disk<'_> {
 pub fn findings(options: &Options) -> Outcome<Loaded> {
     if !options.folder.join(&options.file).exists() {
         return Err(Fault::new(format!("there is no {} in {}", options.file, options.folder.display()))
-            .hint("go to the project's folder, or name it with -C DIR; a first file needs: project \"NAME\"")
-            .exit(1));
+            .hint("go to the project's folder, or name it with -C DIR; a first file needs: project \"NAME\""));
     }
     let instance = Instance::new(&options.home, &options.folder, &options.file);
     let loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);

@@ -128,9 +128,8 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
             _ => Ask::OrElseStore,
         };
         let found = resolve(&loaded.instance.home, reference, &keys, ask, reporter).map_err(|fault| {
-            let code = fault.code();
             match loaded.places.of(&format!("image.{name}")) {
-                Some(place) => Fault::caused(format!("{place}: cannot lock the image \"{reference}\""), fault).exit(code),
+                Some(place) => Fault::caused(format!("{place}: cannot lock the image \"{reference}\""), fault),
                 None => fault,
             }
         })?;
@@ -216,9 +215,8 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
         };
         let known = known.map_err(|fault| {
             let place = loaded.places.of(&format!("image.{image}.step{index}"));
-            let code = fault.code();
             match place {
-                Some(place) => Fault::caused(format!("{place}: cannot lock {unknown}"), fault).exit(code),
+                Some(place) => Fault::caused(format!("{place}: cannot lock {unknown}"), fault),
                 None => fault,
             }
         })?;

@@ -259,10 +259,7 @@ impl Builder<'_> {
             },
             (Outside::Reference(text), None) => Err(Fault::new(format!("the image \"{text}\" is not locked"))),
         };
-        let image = image.map_err(|fault| {
-            let code = fault.code();
-            Fault::caused(self.at(name, "from", &format!("cannot {shown}")).to_string(), fault).exit(code)
-        })?;
+        let image = image.map_err(|fault| Fault::caused(self.at(name, "from", &format!("cannot {shown}")).to_string(), fault))?;
         self.pin(image.parts())?;
         self.store.put_result(&import.key, &image.digest)?;
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });

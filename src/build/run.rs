@@ -255,7 +255,7 @@ pub fn helper() -> Outcome<i32> {
             NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
             NetSpec::Host => Ok(()),
         });
-        let running = running.map_err(|error| Fault::new(error.message).exit(u8::try_from(error.status).unwrap_or(125)))?;
+        let running = running.map_err(|error| Fault::new(error.message).status(u8::try_from(error.status).unwrap_or(125)))?;
         let _ = sys::wait_readable(&[&running.line], None);
         let status = running.ended().unwrap_or(137);
         let _ = sys::wait_for(running.guard);

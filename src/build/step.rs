@@ -36,7 +36,6 @@ impl Builder<'_> {
         let output = self.output(name, step, pending, made).map_err(|fault| {
             (self.report)(Event::Failed { image: name.clone() });
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
-            let code = fault.code();
             Fault::caused(
                 format!(
                     "{}the step `{shown}` of image {name} failed",
@@ -44,7 +43,6 @@ impl Builder<'_> {
                 ),
                 fault,
             )
-            .exit(code)
         })?;
         if !output.skipped.is_empty() {
             (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });

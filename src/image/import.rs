@@ -8,7 +8,7 @@ use super::compression::budgeted;
 use super::config::parse;
 use super::unpack::{Rules, Tree};
 use crate::model::bounds::image::{ARCHIVE, IMAGE, LAYERS, LONGEST};
-use crate::model::{Budget, Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
+use crate::model::{Budget, Context, Digest, Fault, FaultKind, Hasher, LayerInfo, Outcome, StoredBlob};
 use crate::plan::Image;
 use crate::store::{Staging, Store, disk_fault};
 use crate::sys;
@@ -147,11 +147,7 @@ pub fn import(
                         Ok(taken) => found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(taken),
                         Err(fault) => {
                             let text = format!("cannot take in layer {} of {}, {}", index + 1, work.len(), descriptor.digest);
-                            let code = fault.code();
-                            failed
-                                .lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .get_or_insert(Fault::caused(text, fault).exit(code));
+                            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Fault::caused(text, fault));
                         }
                     }
                 }
@@ -252,15 +248,11 @@ fn layer(
     }
     loop {
         match receive(store, &blob, diff_id, blobs, budget) {
-            Err(fault) if fault.code() == DAMAGED && blobs.distrust(&wanted) => {}
-            Err(fault) if fault.code() == DAMAGED => return Err(fault.exit(1)),
+            Err(fault) if fault.kind() == FaultKind::Damaged && blobs.distrust(&wanted) => {}
             taken => return taken,
         }
     }
 }
-
-/// Marks a part whose bytes are not those that its digest means.
-const DAMAGED: u8 = 113;
 
 /// Reads a layer and unpacks it.
 fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs, budget: &Arc<Budget>) -> Outcome<Taken> {
@@ -288,7 +280,7 @@ fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs
             announced
         ))
         .hint("it was damaged on its way, or its source lies; try again")
-        .exit(DAMAGED));
+        .of(FaultKind::Damaged));
     }
     let (found, size, files) = info?;
     rest.doing(|| "cannot read it to its end".into())?;

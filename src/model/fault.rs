@@ -3,13 +3,46 @@
 use std::error::Error;
 use std::fmt;
 
+/// What sort of thing failed: callers match on it, and never on words. An outer layer is of the kind of its cause.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FaultKind {
+    #[default]
+    Failed,
+    /// What somebody typed is not understood.
+    Usage,
+    /// What was asked for is not there.
+    Absent,
+    /// Nobody listens there.
+    Unreachable,
+    /// Bytes are not those that their digest means.
+    Damaged,
+    /// The other side has forgotten what was begun; it may be begun again.
+    Forgotten,
+    /// The other side does not take it, and will not the next time.
+    Refused,
+    /// A program ended with this status.
+    Status(u8),
+}
+
+impl FaultKind {
+    /// The exit code of a command that ends with it.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Absent => 4,
+            Self::Status(code) => code,
+            Self::Failed | Self::Unreachable | Self::Damaged | Self::Forgotten | Self::Refused => 1,
+        }
+    }
+}
+
 /// Something that failed. Its text says only its own layer; causes come through `source`.
 #[derive(Debug)]
 pub struct Fault {
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
     hint: Option<String>,
-    code: u8,
+    kind: FaultKind,
 }
 
 /// What machine rooms return.
@@ -18,12 +51,14 @@ pub type Outcome<T> = Result<T, Fault>;
 impl Fault {
     /// A fault without a deeper cause.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None, hint: None, code: 1 }
+        Self { message: message.into(), source: None, hint: None, kind: FaultKind::Failed }
     }
 
-    /// A fault with its cause.
+    /// A fault with its cause; it is of the same kind.
     pub fn caused(message: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: Some(source.into()), ..Self::new(message) }
+        let source = source.into();
+        let kind = source.downcast_ref::<Self>().map_or(FaultKind::Failed, Self::kind);
+        Self { source: Some(source), kind, ..Self::new(message) }
     }
 
     /// Adds what to do about it.
@@ -33,11 +68,22 @@ impl Fault {
         self
     }
 
-    /// Sets the exit code of the command that ends with it.
+    /// Says what sort of thing failed.
     #[must_use]
-    pub fn exit(mut self, code: u8) -> Self {
-        self.code = code;
-        self
+    pub fn of(self, kind: FaultKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Says that what somebody typed is not understood.
+    #[must_use]
+    pub fn usage(self) -> Self {
+        self.of(FaultKind::Usage)
+    }
+
+    /// Says with which status a program ended; the command ends with it, too.
+    #[must_use]
+    pub fn status(self, code: u8) -> Self {
+        self.of(FaultKind::Status(code))
     }
 
     /// What to do about it, from the outermost layer that knows.
@@ -48,9 +94,14 @@ impl Fault {
         })
     }
 
-    /// The exit code.
+    /// What sort of thing failed.
+    pub fn kind(&self) -> FaultKind {
+        self.kind
+    }
+
+    /// The exit code of a command that ends with it.
     pub fn code(&self) -> u8 {
-        self.code
+        self.kind.code()
     }
 
     /// All layers in one line, outermost first.
@@ -89,10 +140,6 @@ pub trait Context<T> {
 
 impl<T, E: Into<Box<dyn Error + Send + Sync>>> Context<T> for Result<T, E> {
     fn doing(self, message: impl FnOnce() -> String) -> Outcome<T> {
-        self.map_err(|error| {
-            let source = error.into();
-            let code = source.downcast_ref::<Fault>().map_or(1, Fault::code);
-            Fault::caused(message(), source).exit(code)
-        })
+        self.map_err(|error| Fault::caused(message(), error))
     }
 }

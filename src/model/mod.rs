@@ -28,7 +28,7 @@ pub use bounds::Amount;
 pub use budget::{Budget, Floor};
 pub use digest::{Digest, Hasher};
 pub use duration::Span;
-pub use fault::{Context, Fault, Outcome};
+pub use fault::{Context, Fault, FaultKind, Outcome};
 pub use git_repository::{GitRepository, without_login};
 pub use layer::{EPOCH, LayerInfo, PATH, PLATFORM, StoredBlob};
 pub use mode::Mode;

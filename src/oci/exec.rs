@@ -36,9 +36,9 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     match container.status() {
         Status::Running | Status::Created => {}
         Status::Paused if execution.paused_too => {}
-        status => return Err(Fault::new(format!("cannot exec in a {status} container")).exit(255)),
+        status => return Err(Fault::new(format!("cannot exec in a {status} container")).status(255)),
     }
-    let target = container.process().ok_or_else(|| Fault::new("cannot exec in a stopped container").exit(255))?;
+    let target = container.process().ok_or_else(|| Fault::new("cannot exec in a stopped container").status(255))?;
     let process = &execution.process;
     let console = match (execution.console.as_ref(), process.terminal() == Some(true)) {
         (Some(stream), true) => Some(stream),
@@ -143,7 +143,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     File::from(errors).read_to_end(&mut said).doing(|| "cannot hear of the process".into())?;
     if let Some((status, text)) = said.split_first() {
         let _ = sys::wait_for(pid);
-        return Err(Fault::new(String::from_utf8_lossy(text).into_owned()).exit(*status));
+        return Err(Fault::new(String::from_utf8_lossy(text).into_owned()).status(*status));
     }
     if let Some(path) = &execution.pid_file {
         sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;

@@ -5,7 +5,7 @@
 use super::answer::{pause, retry_after, said};
 use super::credentials::Credentials;
 use super::settings::{Endpoint, Identity, Security};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Fault, FaultKind, Outcome};
 use reqwest::header::{CONTENT_LENGTH, LOCATION};
 use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use std::collections::HashMap;
@@ -247,9 +247,9 @@ impl Remote {
             };
             attempt += 1;
             // Where nobody listens nobody will in a second.
-            if attempt >= tries || fault.code() == NOBODY {
+            if attempt >= tries || fault.kind() == FaultKind::Unreachable {
                 self.down.fetch_or(!self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
-                return Err(fault.exit(1));
+                return Err(fault);
             }
             tokio::time::sleep(pause(attempt)).await;
         }
@@ -267,7 +267,7 @@ impl Remote {
                 let last = error.is_builder() || is_certificate(&error);
                 let other = error.url().filter(|url| !self.is_own(url)).and_then(Url::host_str).map(str::to_owned);
                 let fault = unreachable(other.as_ref().unwrap_or(&self.endpoint.host), error);
-                if last { Err(fault.exit(1)) } else { Ok(fault) }
+                if last { Err(fault) } else { Ok(fault) }
             }
         }
     }
@@ -342,9 +342,6 @@ impl Remote {
     }
 }
 
-/// Marks a refused connection, for the loop that would try again.
-const NOBODY: u8 = 111;
-
 /// Whom a registry sees, if it asks for a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
@@ -412,7 +409,7 @@ fn unreachable(host: &str, error: reqwest::Error) -> Fault {
             .hint(format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true"));
     }
     let fault = fault.hint("check that the registry runs and the network reaches it");
-    if refused { fault.exit(NOBODY) } else { fault }
+    if refused { fault.of(FaultKind::Unreachable) } else { fault }
 }
 
 /// All that an error says.

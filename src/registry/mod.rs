@@ -70,7 +70,7 @@ impl Registries {
         let (name, rest) = text.split_at(end);
         let whole = self.settings.alias(name).map(|full| format!("{full}{rest}"));
         let parsed = Reference::parse(whole.as_deref().unwrap_or(text), self.settings.default_host());
-        parsed.map_err(|why| Fault::new(why).exit(2))
+        parsed.map_err(|why| Fault::new(why).usage())
     }
 
     fn remote(&self, reference: &Reference, endpoint: Endpoint) -> Outcome<Arc<Remote>> {

@@ -10,7 +10,7 @@ use super::wire::Wire;
 use crate::fetch::Progress;
 use crate::image::{self, Blobs};
 use crate::model::bounds::image::LONGEST;
-use crate::model::{Context, Digest, Fault, Outcome, Reference, nearest};
+use crate::model::{Context, Digest, Fault, FaultKind, Outcome, Reference, nearest};
 use crate::plan::Image;
 use crate::store::Store;
 use bytes::Bytes;
@@ -163,7 +163,7 @@ impl Source<'_> {
     pub fn manifest_if_there(&self, wanted: &str) -> Outcome<Option<Vec<u8>>> {
         match self.manifest(wanted, None) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(fault) if fault.code() == ABSENT => Ok(None),
+            Err(fault) if fault.kind() == FaultKind::Absent => Ok(None),
             Err(fault) => Err(fault),
         }
     }
@@ -207,9 +207,6 @@ pub fn pull(
     let source = registries.source(&reference)?;
     source.take_in(store, &source.find()?, pin)
 }
-
-/// The exit code of what a registry does not have.
-pub const ABSENT: u8 = 4;
 
 async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Outcome<Vec<u8>> {
     let path = format!("manifests/{wanted}");
@@ -263,7 +260,7 @@ async fn referrers(remote: &Remote, digest: &Digest) -> Outcome<Vec<Vec<u8>>> {
             // Some answer with the image itself.
             Ok(index) if image::is_list(&index) && Digest::of(&index) != *digest => found.push(index),
             Ok(_) => {}
-            Err(fault) if fault.code() == ABSENT => {}
+            Err(fault) if fault.kind() == FaultKind::Absent => {}
             Err(fault) => return Err(fault),
         }
     }
@@ -284,8 +281,8 @@ pub fn next_page(link: &str, asked: &reqwest::Url) -> Option<String> {
 
 /// Tells that something is not there, and what may have been meant.
 async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Fault {
-    let fault =
-        Fault::caused(format!("{} has no \"{wanted}\"", remote.name()), said(&remote.endpoint.host, answer).await).exit(ABSENT);
+    let fault = Fault::caused(format!("{} has no \"{wanted}\"", remote.name()), said(&remote.endpoint.host, answer).await)
+        .of(FaultKind::Absent);
     let Ok(answer) = remote.send(Method::GET, "tags/list?n=1000", Wish::Pull, |request| request).await else { return fault };
     if !answer.status().is_success() {
         return fault.hint(format!("the registry knows no repository {}; look at the spelling", remote.endpoint.repository));

@@ -3,7 +3,7 @@
 use super::Registries;
 use super::answer::{pause, said};
 use super::http::{Remote, TRIES, Wish};
-use crate::model::{Context as _, Digest, Fault, Outcome, Reference};
+use crate::model::{Context as _, Digest, Fault, FaultKind, Outcome, Reference};
 use crate::store::Store;
 use bytes::Bytes;
 use futures_core::Stream;
@@ -137,10 +137,9 @@ impl<'u> Uploads<'u> {
         progress.total.fetch_add(part.size, Ordering::Relaxed);
         self.registries.wire.begin(async move {
             let turn = gate.acquire().await;
-            let done = upload(&remote, &part, origin).await.map_err(|fault| {
-                let code = fault.code();
-                Fault::caused(format!("cannot send {} to {}", part.digest, remote.name()), fault).exit(code)
-            });
+            let done = upload(&remote, &part, origin)
+                .await
+                .map_err(|fault| Fault::caused(format!("cannot send {} to {}", part.digest, remote.name()), fault));
             progress.done.fetch_add(part.size, Ordering::Relaxed);
             let _ = sender.send((part.digest, done));
             drop(turn);
@@ -235,22 +234,17 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Outcome
         match sent {
             Ok(()) => return Ok(true),
             // Some take no pieces, or not of this size: then all of it goes at once.
-            Err(fault) if fault.code() == REFUSED && in_chunks => remote.send_whole_from_now_on(),
+            Err(fault) if fault.kind() == FaultKind::Refused && in_chunks => remote.send_whole_from_now_on(),
             Err(fault) => {
                 attempt += 1;
-                if attempt >= 3 || fault.code() != LOST {
-                    return Err(fault.exit(1));
+                if attempt >= 3 || fault.kind() != FaultKind::Forgotten {
+                    return Err(fault);
                 }
                 tokio::time::sleep(pause(attempt)).await;
             }
         }
     }
 }
-
-/// Marks an upload that the registry forgot.
-const LOST: u8 = 112;
-/// Marks one that it does not take in this way.
-const REFUSED: u8 = 113;
 
 /// Whether an answer says that the request is wrong, and will be the next time.
 fn refuses(status: StatusCode) -> bool {
@@ -260,8 +254,8 @@ fn refuses(status: StatusCode) -> bool {
 
 /// What a registry says of a part that it does not take.
 async fn unwanted(remote: &Remote, answer: Response) -> Fault {
-    let code = if refuses(answer.status()) { REFUSED } else { LOST };
-    said(&remote.endpoint.host, answer).await.exit(code)
+    let kind = if refuses(answer.status()) { FaultKind::Refused } else { FaultKind::Forgotten };
+    said(&remote.endpoint.host, answer).await.of(kind)
 }
 
 async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: u64) -> Outcome<()> {
@@ -283,7 +277,7 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
                 continue;
             }
             Ok(answer) => match unwanted(remote, answer).await {
-                fault if fault.code() == REFUSED => return Err(fault),
+                fault if fault.kind() == FaultKind::Refused => return Err(fault),
                 fault => fault,
             },
             Err(fault) => fault,
@@ -296,7 +290,7 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
         // What arrived of it, the registry knows.
         let answer = remote.send(Method::GET, &location, Wish::Push, |request| request).await?;
         if !answer.status().is_success() {
-            return Err(fault.exit(LOST));
+            return Err(fault.of(FaultKind::Forgotten));
         }
         location = self::location(&answer).unwrap_or(location);
         let range = answer.headers().get("Range").and_then(|value| value.to_str().ok());
@@ -323,7 +317,7 @@ async fn finish(remote: &Remote, part: &Part, location: &str, rest: Option<&Part
     let fault = match answer {
         Ok(answer) if answer.status().is_success() => return Ok(()),
         Ok(answer) => unwanted(remote, answer).await,
-        Err(fault) => fault.exit(LOST),
+        Err(fault) => fault.of(FaultKind::Forgotten),
     };
     // Its answer may have been lost, not the part.
     let there = remote.send(Method::HEAD, &format!("blobs/{}", part.digest), Wish::Push, |request| request).await?;

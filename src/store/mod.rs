@@ -260,8 +260,7 @@ pub fn disk_fault(doing: &str, error: io::Error) -> Fault {
     // What a stream of the network says comes with its own advice.
     let fault = match error.downcast::<Fault>() {
         Ok(fault) => {
-            let code = fault.code();
-            return Fault::caused(doing.to_owned(), fault).exit(code);
+            return Fault::caused(doing.to_owned(), fault);
         }
         Err(error) => Fault::caused(doing.to_owned(), error),
     };
