@@ -143,7 +143,10 @@ pub fn main() -> ExitCode {
     }
     // What is built must not depend on the caller's umask; private files say so themselves.
     crate::sys::set_umask(0o022);
-    let matches = match command().try_get_matches() {
+    // What commands say of themselves is built only for who asks for the list of them.
+    let lists = std::env::args_os().nth(1).is_none_or(|word| word == "--help" || word == "-h");
+    let command = if lists { whole_command() } else { command() };
+    let matches = match command.try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
             let _ = error.print();
@@ -173,6 +176,13 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
+/// As [`command`], each of its commands built, too.
+pub fn whole_command() -> clap::Command {
+    let mut command = command();
+    command.build();
+    command
+}
+
 fn internal(result: Outcome<i32>) -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
@@ -187,7 +197,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
     let mut set = BTreeMap::new();
     for pair in &arguments.set {
         let (name, value) =
-            pair.split_once('=').ok_or_else(|| Fault::new(format!("--set {pair}: NAME=VALUE was expected")).exit(2))?;
+            pair.split_once('=').ok_or_else(|| Fault::new(format!("--set {pair}: NAME=VALUE was expected")).usage())?;
         set.insert(name.to_owned(), value.to_owned());
     }
     let file = arguments.file.clone().unwrap_or_else(|| "stead.kdl".into());
@@ -206,7 +216,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
         (None, None) => nearest_project(&file),
     };
     if !folder.is_dir() {
-        return Err(Fault::new(format!("there is no folder {}", folder.display())).exit(2));
+        return Err(Fault::new(format!("there is no folder {}", folder.display())).usage());
     }
     let root = std::env::var_os("STEAD_ROOT").map(PathBuf::from).filter(|root| !root.as_os_str().is_empty());
     let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));

@@ -11,7 +11,7 @@ pub fn parse(option: &str, text: &str) -> Outcome<u64> {
     let wrong = || {
         Fault::new(format!("--{option} {text}: this is no time"))
             .hint("write how long ago, as in 10m or 2h, or a date, as in 2026-08-01T12:00:00Z")
-            .exit(2)
+            .usage()
     };
     if let Ok(span) = Span::parse(text) {
         return Ok(now_ms().saturating_sub(span.0));

@@ -29,7 +29,7 @@ impl Keys {
             None => word.bytes().next().filter(|_| word.len() == 1),
         };
         let wanted = text.split(',').filter(|word| !word.is_empty()).map(|word| {
-            key(word).ok_or_else(|| Fault::new(format!("\"{word}\" is no key")).hint("for example: ctrl-p,ctrl-q").exit(2))
+            key(word).ok_or_else(|| Fault::new(format!("\"{word}\" is no key")).hint("for example: ctrl-p,ctrl-q").usage())
         });
         Ok(Self { wanted: wanted.collect::<Outcome<_>>()?, seen: 0 })
     }

@@ -194,7 +194,7 @@ pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Outcome<R
     send(&stream, &Request::Exec { spec: spec.clone() }, streams).doing(|| "cannot reach the container's monitor".into())?;
     let (reply, terminal) = receive(&stream)?;
     match reply {
-        Reply { error: Some(error), exit, .. } => Err(Fault::new(error).exit(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))),
+        Reply { error: Some(error), exit, .. } => Err(Fault::new(error).status(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))),
         _ => Ok(Remote { stream, terminal }),
     }
 }

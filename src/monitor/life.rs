@@ -60,7 +60,7 @@ pub fn launch(folder: &Folder, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome
         (Ok(()), Some(Reply { error: None, .. })) => Ok(()),
         (_, Some(Reply { error: Some(error), exit, .. })) => {
             let _ = child.wait();
-            Err(Fault::new(error).exit(u8::try_from(exit.unwrap_or(1)).unwrap_or(1)))
+            Err(Fault::new(error).status(u8::try_from(exit.unwrap_or(1)).unwrap_or(1)))
         }
         (Err(error), _) => Err(Fault::caused("cannot hand the container to its monitor", error)),
         (Ok(()), None) => {

@@ -48,7 +48,7 @@ impl Allow {
                 None if word == "all" => found.extend(MarkKind::ALL),
                 None => {
                     let fault = Fault::new(format!("{option}: \"{word}\" is nothing that can be allowed"));
-                    return Err(fault.hint("write files, privileges, network or all").exit(2));
+                    return Err(fault.hint("write files, privileges, network or all").usage());
                 }
             }
         }

@@ -46,7 +46,7 @@ pub fn epoch(text: &str) -> Outcome<i64> {
     seconds.or_else(date).ok_or_else(|| {
         Fault::new(format!("--epoch {text}: seconds since 1970 or a date were expected"))
             .hint("for example: --epoch 2026-01-31")
-            .exit(2)
+            .usage()
     })
 }
 

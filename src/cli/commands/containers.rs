@@ -100,7 +100,7 @@ pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
     let grace = arguments.time.as_ref().map(|text| {
         // Docker takes plain seconds.
         let text = if text.bytes().all(|c| c.is_ascii_digit()) { format!("{text}s") } else { text.clone() };
-        Span::parse(&text).map_err(|why| Fault::new(format!("--time {text}: {why}")).exit(2))
+        Span::parse(&text).map_err(|why| Fault::new(format!("--time {text}: {why}")).usage())
     });
     let instance = context.instance()?;
     let names = replicas(&instance, &arguments.names)?;
@@ -165,7 +165,7 @@ pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
 
 pub fn kill(arguments: &Kill, context: &Context) -> Outcome<u8> {
     let signal = crate::sys::signal_number(&arguments.signal).ok_or_else(|| {
-        Fault::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").exit(2)
+        Fault::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").usage()
     })?;
     let instance = context.instance()?;
     for name in replicas(&instance, &arguments.names)? {

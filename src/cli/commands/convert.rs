@@ -58,7 +58,7 @@ impl Sources for Around {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let What::Dockerfile { path, name, context: folder, target, arguments } = &arguments.what;
-    let name = Name::parse(name).map_err(|why| Fault::new(format!("--name {name}: {why}")).exit(2))?;
+    let name = Name::parse(name).map_err(|why| Fault::new(format!("--name {name}: {why}")).usage())?;
     let mut node = format!("project \"p\"\nimage \"{name}\" {{ dockerfile {}", spec::text(path));
     for (key, value) in [("context", folder), ("target", target)] {
         if let Some(value) = value {
@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     node.push_str(" {\n");
     for pair in arguments {
         let (key, value) =
-            pair.split_once('=').ok_or_else(|| Fault::new(format!("--arg {pair}: NAME=VALUE was expected")).exit(2))?;
+            pair.split_once('=').ok_or_else(|| Fault::new(format!("--arg {pair}: NAME=VALUE was expected")).usage())?;
         node.push_str(&format!("arg {}={}\n", spec::text(key), spec::text(value)));
     }
     node.push_str("} }\n");

@@ -82,10 +82,10 @@ pub fn copy(arguments: &Copy, context: &Context) -> Outcome<u8> {
         (Some(_), Some(_)) => {
             return Err(Fault::new("files are copied between a container and the host, not between two containers")
                 .hint("copy to the host first, or let both mount one volume")
-                .exit(2));
+                .usage());
         }
         (None, None) => {
-            return Err(Fault::new("neither path is a container's").hint("for example: stead cp web:/etc/hosts .").exit(2));
+            return Err(Fault::new("neither path is a container's").hint("for example: stead cp web:/etc/hosts .").usage());
         }
     }
     Ok(0)
@@ -129,7 +129,7 @@ pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
             }
         }
         None if std::io::stdout().is_terminal() => {
-            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead export NAME -o FILE`").exit(2));
+            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead export NAME -o FILE`").usage());
         }
         None => {
             let mut out = BufWriter::new(std::io::stdout());
@@ -143,7 +143,7 @@ pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
 pub fn commit(arguments: &Commit, context: &Context) -> Outcome<u8> {
     let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
-    let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).exit(2))?;
+    let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).usage())?;
     let made = apply::commit(&instance, &name, &image, &arguments.changes)?;
     context.ui.result(format!("{image} {}", made.digest));
     Ok(0)

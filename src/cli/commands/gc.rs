@@ -23,7 +23,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let store = Store::at(&context.options.home.store);
     store.prepare()?;
-    let caches = Size::parse(&arguments.caches).map_err(|why| Fault::new(format!("--caches: {why}")).exit(2))?;
+    let caches = Size::parse(&arguments.caches).map_err(|why| Fault::new(format!("--caches: {why}")).usage())?;
     if !arguments.dry_run {
         crate::monitor::sweep_builds(&context.options.home)?;
         crate::build::sweep();

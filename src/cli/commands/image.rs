@@ -194,7 +194,7 @@ pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
     let reference = arguments.image.rsplit('/').next().unwrap_or_default().to_owned();
     let Some(path) = &arguments.output else {
         if arguments.format == "folder" || std::io::stdout().is_terminal() {
-            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").exit(2));
+            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").usage());
         }
         arguments.archive(&store, &image, &reference, &mut BufWriter::new(std::io::stdout()))?;
         return Ok(0);

@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod files;
 mod gc;
+mod help;
 mod image;
 mod images;
 mod inspect;
@@ -101,6 +102,7 @@ pub enum Command {
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
     Schema(schema::Arguments),
+    Help(help::Arguments),
 }
 
 /// What a command does with a bundle that is named in place of a project file.
@@ -124,6 +126,21 @@ impl Command {
         }
     }
 
+    /// Whether it is about more than files and words: that is root's, and needs a home.
+    fn touches_the_machine(&self) -> bool {
+        !matches!(
+            self,
+            Self::Check(_)
+                | Self::Plan(_)
+                | Self::Completions(_)
+                | Self::Schema(_)
+                | Self::Help(_)
+                | Self::Convert(_)
+                | Self::Doctor(_)
+                | Self::Why(_)
+        )
+    }
+
     /// Whether it only says what it would do.
     fn is_dry(&self) -> bool {
         matches!(self, Self::Up(arguments) if arguments.is_dry())
@@ -131,21 +148,21 @@ impl Command {
 
     /// Runs the command; its exit code comes back.
     pub fn run(self, context: &Context) -> Outcome<u8> {
-        match self {
-            Self::Check(arguments) => return check::run(&arguments, context),
-            Self::Plan(arguments) => return plan::run(&arguments, context),
-            Self::Completions(arguments) => return completions::run(&arguments, context),
-            Self::Schema(arguments) => return schema::run(&arguments, context),
-            Self::Convert(arguments) => return convert::run(&arguments, context),
-            Self::Doctor(arguments) => return doctor::run(&arguments, context),
-            Self::Why(arguments) => return why::run(&arguments, context),
-            _ => {}
-        }
-        ordinary_user()?;
-        if !self.is_dry() {
-            context.options.home.secure()?;
+        if self.touches_the_machine() {
+            ordinary_user()?;
+            if !self.is_dry() {
+                context.options.home.secure()?;
+            }
         }
         match self {
+            Self::Check(arguments) => check::run(&arguments, context),
+            Self::Plan(arguments) => plan::run(&arguments, context),
+            Self::Completions(arguments) => completions::run(&arguments, context),
+            Self::Schema(arguments) => schema::run(&arguments, context),
+            Self::Help(arguments) => help::run(&arguments, context),
+            Self::Convert(arguments) => convert::run(&arguments, context),
+            Self::Doctor(arguments) => doctor::run(&arguments, context),
+            Self::Why(arguments) => why::run(&arguments, context),
             Self::Up(arguments) => up::run(&arguments, context),
             Self::Down(arguments) => down::run(&arguments, context),
             Self::Allow(arguments) => allow::run(&arguments, context),
@@ -193,13 +210,6 @@ impl Command {
             Self::Search(arguments) => registry::search(&arguments, context),
             Self::Update(arguments) => update::run(&arguments, context),
             Self::Gc(arguments) => gc::run(&arguments, context),
-            Self::Convert(_)
-            | Self::Check(_)
-            | Self::Plan(_)
-            | Self::Completions(_)
-            | Self::Schema(_)
-            | Self::Doctor(_)
-            | Self::Why(_) => Ok(0),
         }
     }
 }

@@ -73,7 +73,7 @@ pub fn load(arguments: &Load, context: &Context) -> Outcome<u8> {
     let (path, _kept) = match &arguments.input {
         Some(path) => (path.clone(), None),
         None if std::io::stdin().is_terminal() => {
-            return Err(Fault::new("no archive is given").hint("type `stead load -i FILE`").exit(2));
+            return Err(Fault::new("no archive is given").hint("type `stead load -i FILE`").usage());
         }
         None => {
             // Its parts are read in any order, so it must be a file.

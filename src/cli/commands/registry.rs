@@ -116,7 +116,7 @@ pub fn push(arguments: &Push, context: &Context) -> Outcome<u8> {
     let mut annotations = BTreeMap::new();
     for text in &arguments.annotation {
         let (name, value) =
-            text.split_once('=').ok_or_else(|| Fault::new(format!("--annotation {text:?} is not NAME=TEXT")).exit(2))?;
+            text.split_once('=').ok_or_else(|| Fault::new(format!("--annotation {text:?} is not NAME=TEXT")).usage())?;
         annotations.insert(name.to_owned(), value.to_owned());
     }
     let work: Vec<(String, Vec<String>)> = if arguments.all {
@@ -176,7 +176,7 @@ pub fn login(arguments: &Login, context: &Context) -> Outcome<u8> {
     let user = match &arguments.username {
         Some(user) => user.clone(),
         None if terminal && !arguments.password_stdin => ask("Username: ", context, false)?,
-        None => return Err(Fault::new("nobody says who logs in").hint("write --username NAME").exit(2)),
+        None => return Err(Fault::new("nobody says who logs in").hint("write --username NAME").usage()),
     };
     let password = if arguments.password_stdin {
         let mut text = String::new();
@@ -185,10 +185,10 @@ pub fn login(arguments: &Login, context: &Context) -> Outcome<u8> {
     } else if terminal {
         ask("Password: ", context, true)?
     } else {
-        return Err(Fault::new("there is no terminal to ask for the password").hint("write --password-stdin").exit(2));
+        return Err(Fault::new("there is no terminal to ask for the password").hint("write --password-stdin").usage());
     };
     if user.is_empty() || password.is_empty() {
-        return Err(Fault::new("name or password is empty").exit(2));
+        return Err(Fault::new("name or password is empty").usage());
     }
     let shown = Shown::new(&context.ui, false);
     let done = apply::login(arguments.registry.as_deref(), &Credentials::Basic { user, password }, &shown);

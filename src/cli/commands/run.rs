@@ -187,7 +187,7 @@ fn stay(
         timings.mark("network");
         connected
     });
-    let running = running.map_err(|error| Fault::new(error.message).exit(u8::try_from(error.status).unwrap_or(125)))?;
+    let running = running.map_err(|error| Fault::new(error.message).status(u8::try_from(error.status).unwrap_or(125)))?;
     rest.guard = Some(running.guard);
     timings.mark("root and start");
     begun(&running);

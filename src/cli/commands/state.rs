@@ -133,7 +133,7 @@ pub fn scale(arguments: &Scale, context: &Context) -> Outcome<u8> {
     let mut loaded = context.project()?;
     let mut only = BTreeSet::new();
     for wish in &arguments.wishes {
-        let wrong = || Fault::new(format!("{wish}: NAME=NUMBER was expected")).hint("for example: stead scale web=3").exit(2);
+        let wrong = || Fault::new(format!("{wish}: NAME=NUMBER was expected")).hint("for example: stead scale web=3").usage();
         let (name, number) = wish.split_once('=').ok_or_else(wrong)?;
         let number: u32 = number.parse().ok().filter(|number| *number <= 1000).ok_or_else(wrong)?;
         let known: Vec<String> = loaded.project.containers.keys().map(Name::to_string).collect();

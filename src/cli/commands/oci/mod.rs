@@ -231,7 +231,7 @@ fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
             }
         },
         // runc tells its own failures apart from the command's by this status.
-        Command::Exec(arguments) => exec::run(arguments, &root).map_err(|fault| fault.exit(255)),
+        Command::Exec(arguments) => exec::run(arguments, &root).map_err(|fault| fault.status(255)),
         Command::Ps { format, id, options } => {
             let pids = load(id)?.processes();
             if format == "json" {
