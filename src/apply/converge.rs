@@ -30,8 +30,6 @@ use std::time::Duration;
 const AT_ONCE: usize = 8;
 /// A container that ends this soon after its start did not start well.
 const SETTLE: Duration = Duration::from_millis(60);
-/// How a failure that is another's consequence begins.
-const DEPENDS: &str = "it depends on";
 
 /// One pass over an instance's containers.
 pub struct Executor<'a> {
@@ -66,7 +64,7 @@ impl<'a> Executor<'a> {
 
     /// The record as it is now, and what did not come up: causes first, what only waited for them after.
     pub fn finish(mut self) -> (InstanceRecord, Vec<Failure>) {
-        self.failures.sort_by_key(|failure| failure.why.starts_with(DEPENDS));
+        self.failures.sort_by_key(|failure| failure.follows);
         (self.record, self.failures)
     }
 
@@ -159,7 +157,12 @@ impl<'a> Executor<'a> {
                     self.reporter.report(Progress::Container { name: (*name).clone(), what: "adjusted" });
                 }
                 Err(fault) => {
-                    self.failures.push(Failure { container: (*name).clone(), why: fault.chain(), last: Vec::new() });
+                    self.failures.push(Failure {
+                        container: (*name).clone(),
+                        why: fault.chain(),
+                        last: Vec::new(),
+                        follows: false,
+                    });
                 }
             }
             boundary();
@@ -345,7 +348,7 @@ impl<'a> Executor<'a> {
                         queue.busy.remove(&name);
                         if let Err(fault) = started {
                             monitor::note_failure(&self.instance().container(&name), &fault.chain());
-                            queue.failed.insert(name, fault.chain());
+                            queue.failed.insert(name, Why { text: fault.chain(), follows: false });
                         }
                         changed.notify_all();
                     }
@@ -355,8 +358,8 @@ impl<'a> Executor<'a> {
         let failed = queue.into_inner().unwrap_or_else(PoisonError::into_inner).failed;
         for (name, why) in failed {
             // What never began said nothing in this generation.
-            let last = if why.starts_with(DEPENDS) { Vec::new() } else { last_lines(self.instance(), &name) };
-            self.failures.push(Failure { container: name, why, last });
+            let last = if why.follows { Vec::new() } else { last_lines(self.instance(), &name) };
+            self.failures.push(Failure { container: name, why: why.text, last, follows: why.follows });
         }
     }
 
@@ -381,7 +384,7 @@ impl<'a> Executor<'a> {
                     Ready::NotYet => {}
                     Ready::Never(why) => {
                         guard.waiting.remove(&name);
-                        guard.failed.insert(name, why);
+                        guard.failed.insert(name, Why { text: why, follows: true });
                         changed.notify_all();
                     }
                 }
@@ -405,9 +408,9 @@ impl<'a> Executor<'a> {
             for replica in self.planned.desired.values().filter(|other| other.container == *needed) {
                 if let Some(why) = queue.failed.get(&replica.name) {
                     return Ready::Never(format!(
-                        "{DEPENDS} {}, which failed: {}",
+                        "it depends on {}, which failed: {}",
                         replica.name,
-                        why.lines().next().unwrap_or_default()
+                        why.text.lines().next().unwrap_or_default()
                     ));
                 }
                 if queue.waiting.contains(&replica.name) || queue.busy.contains(&replica.name) {
@@ -416,7 +419,7 @@ impl<'a> Executor<'a> {
                 match reached(&self.instance().container(&replica.name), *until) {
                     Reached::Yes => {}
                     Reached::NotYet => return Ready::NotYet,
-                    Reached::Never(why) => return Ready::Never(format!("{DEPENDS} {}, which {why}", replica.name)),
+                    Reached::Never(why) => return Ready::Never(format!("it depends on {}, which {why}", replica.name)),
                 }
             }
         }
@@ -499,7 +502,7 @@ impl<'a> Executor<'a> {
                     Reached::NotYet => left.push(one),
                     Reached::Never(why) => {
                         let last = last_lines(&self.loaded.instance, &one.name);
-                        self.failures.push(Failure { container: one.name.clone(), why, last });
+                        self.failures.push(Failure { container: one.name.clone(), why, last, follows: false });
                     }
                 }
             }
@@ -515,7 +518,14 @@ impl<'a> Executor<'a> {
 struct Queue {
     waiting: BTreeSet<String>,
     busy: BTreeSet<String>,
-    failed: BTreeMap<String, String>,
+    failed: BTreeMap<String, Why>,
+}
+
+/// Why a container did not come up.
+struct Why {
+    text: String,
+    /// Because another did not.
+    follows: bool,
 }
 
 enum Ready {

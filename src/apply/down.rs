@@ -162,7 +162,7 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
         kind,
         name,
         detail: String::new(),
-        causes: vec![Cause { text: "down".into(), place: None }],
+        causes: vec![Cause { text: "down".into(), place: None, image: None }],
         trust: Vec::new(),
         wants: None,
     };

@@ -259,11 +259,7 @@ fn merge(first: &[Change], second: &[Change]) -> Vec<Change> {
     let kept = first.iter().filter(|change| matches!(change.kind, Kind::Lock | Kind::Image)).cloned();
     let refined = second.iter().cloned().map(|mut change| {
         for cause in &mut change.causes {
-            let image = cause
-                .text
-                .strip_prefix("image ")
-                .and_then(|text| text.strip_suffix(" changed"))
-                .and_then(|name| images.get(name));
+            let image = cause.image.take().and_then(|name| images.get(name.as_str()));
             if let Some(deeper) = image.and_then(|image| image.causes.first()) {
                 cause.text = format!("{} ← {}", cause.text, deeper.text);
                 cause.place = cause.place.take().or_else(|| deeper.place.clone());

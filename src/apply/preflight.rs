@@ -26,8 +26,7 @@ pub fn check(one: &Desired, places: &Places, folder: &Path, host: &Host) -> Outc
         return Err(Fault::new(format!("{}container {}: its image {} is not built", at("image"), one.container, one.image_name))
             .hint("its files may have changed while it was built: run the command again"));
     }
-    if let Some(why) = runtime::refusal(host, &one.spec.limits) {
-        let node = why.split([' ', '`', ':']).find(|word| !word.is_empty()).unwrap_or_default();
+    if let Some(runtime::Refusal { node, why }) = runtime::refusal(host, &one.spec.limits) {
         return Err(Fault::new(format!("{}container {}: {why}", at(&format!("limits.{node}")), one.container)));
     }
     let lacking = capability::mask(one.spec.security.add.iter().map(String::as_str)) & !sys::permitted_capabilities();

@@ -99,4 +99,6 @@ pub struct Failure {
     pub why: String,
     /// Its last lines of output.
     pub last: Vec<String>,
+    /// It only waited for another that failed.
+    pub follows: bool,
 }

@@ -1,7 +1,11 @@
 //! Where git repositories are.
 
+use super::Misfit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// What to write where nothing better is known.
+const PLACE: &str = "write https://HOST/PATH";
 
 /// A repository that can be fetched from (git-clone, "GIT URLS").
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -22,7 +26,7 @@ impl GitRepository {
     ///
     /// # Errors
     /// What is wrong with it, and what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Misfit> {
         if text.starts_with("http://") || text.starts_with("https://") {
             return Ok(Self::Web(text.to_owned()));
         }
@@ -32,7 +36,9 @@ impl GitRepository {
             let at = login.rfind('@').map_or(0, |at| at + 1);
             let (login, port) = match login[at..].rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
                 Some((host, port)) => {
-                    let number = port.parse().map_err(|_| format!("\"{port}\" is no port\nwrite ssh://USER@HOST:PORT/PATH"))?;
+                    let number = port
+                        .parse()
+                        .map_err(|_| Misfit::new(format!("\"{port}\" is no port"), "write ssh://USER@HOST:PORT/PATH"))?;
                     (&login[..at + host.len()], Some(number))
                 }
                 None => (login, None),
@@ -46,25 +52,26 @@ impl GitRepository {
             (login.to_owned(), None, path.to_owned())
         } else {
             let git = if text.starts_with("git://") { "; git:// says of nobody who they are" } else { "" };
-            return Err(format!(
-                "a repository is on the web or behind ssh{git}\nwrite https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH"
+            return Err(Misfit::new(
+                format!("a repository is on the web or behind ssh{git}"),
+                "write https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH",
             ));
         };
         let (user, host) = login.rsplit_once('@').unwrap_or(("", &login));
         if user.contains(':') {
-            return Err("ssh takes no password from an address\nuse a key, and take the password out".into());
+            return Err(Misfit::new("ssh takes no password from an address", "use a key, and take the password out"));
         }
         // What begins with a hyphen would be an option of ssh (CVE-2017-1000117), or of the program behind it.
         if user.starts_with('-') || host.starts_with('-') || path.starts_with('-') {
-            return Err(format!("in \"{text}\" a user, a host or a path begins with a hyphen"));
+            return Err(Misfit::new(format!("in \"{text}\" a user, a host or a path begins with a hyphen"), PLACE));
         }
         // Both may end up in a command of ssh's configuration (CVE-2023-51385).
         let legal = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         if host.is_empty() || !legal(host, "-._:%") || !legal(user, "-._+") {
-            return Err(format!("\"{login}\" is no host, and no user at a host"));
+            return Err(Misfit::new(format!("\"{login}\" is no host, and no user at a host"), PLACE));
         }
         if path.trim_matches('/').is_empty() || path.contains(['\0', '\n']) {
-            return Err(format!("\"{text}\" has no path behind its host"));
+            return Err(Misfit::new(format!("\"{text}\" has no path behind its host"), PLACE));
         }
         Ok(Self::Ssh { login, port, path })
     }
@@ -168,7 +175,7 @@ impl TryFrom<String> for GitRepository {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
+        Self::parse(&text).map_err(|why| why.message)
     }
 }
 
@@ -226,7 +233,7 @@ mod tests {
             ("$(evil)@x.org:a", "no host"),
         ] {
             let said = GitRepository::parse(text).unwrap_err();
-            assert!(said.contains(why), "{text}: {said}");
+            assert!(format!("{} {}", said.message, said.help).contains(why), "{text}: {said:?}");
         }
     }
 

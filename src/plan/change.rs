@@ -209,7 +209,7 @@ fn needed_images(project: &Project) -> BTreeSet<Name> {
 }
 
 fn cause(text: impl Into<String>) -> Cause {
-    Cause { text: text.into(), place: None }
+    Cause { text: text.into(), place: None, image: None }
 }
 
 struct Planner<'a> {
@@ -248,7 +248,7 @@ impl Planner<'_> {
     }
 
     fn at(&self, path: &str, text: impl Into<String>) -> Cause {
-        Cause { text: text.into(), place: self.places.of(path).cloned() }
+        Cause { text: text.into(), place: self.places.of(path).cloned(), image: None }
     }
 
     /// Images that are there, and those that must be built first, with all that these are made from.
@@ -635,8 +635,8 @@ impl Planner<'_> {
             .filter(|before| record.is_some_and(|record| record.image == before.digest))
             .map(|before| self.image_causes(&wish.image_name, Some(before), &BTreeSet::new()));
         match deeper.and_then(|causes| causes.into_iter().next()) {
-            Some(deeper) => Cause { text: format!("{text} ← {}", deeper.text), place: deeper.place },
-            None => cause(text),
+            Some(deeper) => Cause { text: format!("{text} ← {}", deeper.text), place: deeper.place, image: None },
+            None => Cause { image: Some(wish.image_name.clone()), ..cause(text) },
         }
     }
 }

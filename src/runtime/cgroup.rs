@@ -42,13 +42,13 @@ impl Cgroup {
     /// # Errors
     /// A limit that this host cannot apply, or that reads back otherwise than written.
     pub fn create(host: &Host, spec: &CgroupSpec) -> io::Result<Self> {
-        if let Some(why) = limits::refusal(host, &spec.limits) {
-            return Err(io::Error::other(why));
+        if let Some(refusal) = limits::refusal(host, &spec.limits) {
+            return Err(io::Error::other(refusal.why));
         }
         let wanted: Vec<&str> = limits::controllers(&spec.limits).into_iter().map(|(name, _)| name).collect();
         let group = Self::make(host, &spec.path, &wanted)?;
         group.devices(host, spec)?;
-        group.apply(host, &spec.path, &limits::settings(host, &spec.limits).map_err(io::Error::other)?)?;
+        group.apply(host, &spec.path, &limits::settings(host, &spec.limits).map_err(|refusal| io::Error::other(refusal.why))?)?;
         Ok(group)
     }
 
@@ -132,11 +132,11 @@ impl Cgroup {
     /// # Errors
     /// A limit that this host cannot apply; those before it stay applied.
     pub fn change(&self, host: &Host, spec: &CgroupSpec, old: &crate::spec::Limits) -> io::Result<()> {
-        if let Some(why) = limits::refusal(host, &spec.limits) {
-            return Err(io::Error::other(why));
+        if let Some(refusal) = limits::refusal(host, &spec.limits) {
+            return Err(io::Error::other(refusal.why));
         }
         let mut settings = limits::resets(host, old, &spec.limits);
-        settings.extend(limits::settings(host, &spec.limits).map_err(io::Error::other)?);
+        settings.extend(limits::settings(host, &spec.limits).map_err(|refusal| io::Error::other(refusal.why))?);
         self.apply(host, &spec.path, &settings)
     }
 

@@ -55,15 +55,26 @@ pub fn controllers(limits: &Limits) -> Vec<(&'static str, &'static str)> {
     .collect()
 }
 
+/// Why a host cannot apply a limit, and which node says it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub node: &'static str,
+    pub why: String,
+}
+
+fn refuse<T>(node: &'static str, why: String) -> Result<T, Refusal> {
+    Err(Refusal { node, why })
+}
+
 /// What must be written for a set of limits.
 ///
 /// # Errors
 /// Why this host cannot apply one of them.
-pub fn settings(host: &Host, limits: &Limits) -> Result<Vec<Setting>, String> {
+pub fn settings(host: &Host, limits: &Limits) -> Result<Vec<Setting>, Refusal> {
     let mut all = Table { host, list: Vec::new() };
     for (name, what) in controllers(limits) {
         if host.version(name).is_none() {
-            return Err(format!("`{what}` needs the `{name}` cgroup controller, which this host does not have"));
+            return refuse(what, format!("`{what}` needs the `{name}` cgroup controller, which this host does not have"));
         }
     }
     if let Some(cpus) = limits.cpus {
@@ -86,10 +97,16 @@ pub fn settings(host: &Host, limits: &Limits) -> Result<Vec<Setting>, String> {
         all.add("cpu", &what, ("cpu.shares", shares.to_string()), ("cpu.weight", weight.to_string()), Expect::Exactly);
     }
     if let Some(list) = &limits.cpuset {
-        let wanted = processors(list).ok_or_else(|| format!("\"{list}\" is no list of processors; for example \"0-1,3\""))?;
+        let wanted = processors(list).ok_or_else(|| Refusal {
+            node: "cpuset",
+            why: format!("\"{list}\" is no list of processors; for example \"0-1,3\""),
+        })?;
         let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
         if let Some(absent) = processors(online.trim()).and_then(|online| wanted.difference(&online).next().copied()) {
-            return Err(format!("cpuset \"{list}\": there is no processor {absent}; this host has {}", online.trim()));
+            return refuse(
+                "cpuset",
+                format!("cpuset \"{list}\": there is no processor {absent}; this host has {}", online.trim()),
+            );
         }
         all.add(
             "cpuset",
@@ -110,7 +127,10 @@ pub fn settings(host: &Host, limits: &Limits) -> Result<Vec<Setting>, String> {
     for (page, room) in &limits.hugepages {
         let name = page_name(page.0);
         if !Path::new(&format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page.0 >> 10)).exists() {
-            return Err(format!("hugepages \"{page}\": this host has no pages of that size; it has {}", page_sizes()));
+            return refuse(
+                "hugepages",
+                format!("hugepages \"{page}\": this host has no pages of that size; it has {}", page_sizes()),
+            );
         }
         let (v1, v2) = (format!("hugetlb.{name}.limit_in_bytes"), format!("hugetlb.{name}.max"));
         let what = format!("hugepages \"{page}\" limit=\"{room}\"");
@@ -180,7 +200,7 @@ impl Table<'_> {
         }
     }
 
-    fn memory(&mut self, limits: &Limits) -> Result<(), String> {
+    fn memory(&mut self, limits: &Limits) -> Result<(), Refusal> {
         if let Some(memory) = limits.memory {
             let value = memory.0.to_string();
             let what = format!("memory \"{memory}\"");
@@ -193,7 +213,7 @@ impl Table<'_> {
         }
         if let (Some(swap), Some(memory)) = (limits.swap, limits.memory) {
             if !self.host.accounts_swap() {
-                return Err(format!("swap \"{swap}\": this kernel does not account swap; boot it with swapaccount=1"));
+                return refuse("swap", format!("swap \"{swap}\": this kernel does not account swap; boot it with swapaccount=1"));
             }
             let what = format!("swap \"{swap}\"");
             let (v1, v2) = ((memory.0 + swap.0).to_string(), swap.0.to_string());
@@ -202,8 +222,8 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn io(&mut self, io: &IoLimit) -> Result<(), String> {
-        let disk = Disk::of(&io.device)?;
+    fn io(&mut self, io: &IoLimit) -> Result<(), Refusal> {
+        let disk = Disk::of(&io.device).map_err(|why| Refusal { node: "io", why })?;
         let number = &disk.number;
         let rates = [
             ("read", io.read.map(|size| size.0), "blkio.throttle.read_bps_device", "rbps"),
@@ -225,10 +245,13 @@ impl Table<'_> {
         } else if self.host.has_cost_model(number) {
             self.add("io", &what, ("", String::new()), ("io.weight", format!("{number} {weight}")), Expect::Line);
         } else {
-            return Err(format!(
-                "{what}: neither BFQ nor iocost is active on it, so a weight would do nothing; type `echo bfq > {}`, or set rates",
-                disk.scheduler_file()
-            ));
+            return refuse(
+                "io",
+                format!(
+                    "{what}: neither BFQ nor iocost is active on it, so a weight would do nothing; type `echo bfq > {}`, or set rates",
+                    disk.scheduler_file()
+                ),
+            );
         }
         Ok(())
     }
@@ -346,27 +369,29 @@ pub fn resource(name: &str) -> Option<nix::sys::resource::Resource> {
 const SYS_RESOURCE: u64 = 1 << 24;
 
 /// Why this host cannot apply a container's limits, if it cannot.
-pub fn refusal(host: &Host, limits: &Limits) -> Option<String> {
+pub fn refusal(host: &Host, limits: &Limits) -> Option<Refusal> {
     if let Err(why) = settings(host, limits) {
         return Some(why);
     }
     let may_raise = sys::permitted_capabilities() & SYS_RESOURCE != 0;
     for limit in &limits.ulimits {
-        let Some(resource) = resource(&limit.name) else { return Some(format!("there is no ulimit \"{}\"", limit.name)) };
+        let Some(resource) = resource(&limit.name) else {
+            return Some(Refusal { node: "ulimit", why: format!("there is no ulimit \"{}\"", limit.name) });
+        };
         let (_, hard) = nix::sys::resource::getrlimit(resource).unwrap_or((0, u64::MAX));
         if limit.hard > hard && !may_raise {
-            return Some(format!(
+            let why = format!(
                 "ulimit \"{}\" hard={}: {hard} is the most here, and raising it needs CAP_SYS_RESOURCE, which this process lacks",
                 limit.name, limit.hard
-            ));
+            );
+            return Some(Refusal { node: "ulimit", why });
         }
     }
     if let Some(score) = limits.oom_score {
         let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         if score < own && !may_raise {
-            return Some(format!(
-                "oom-score {score}: less than {own}, this process's own, needs CAP_SYS_RESOURCE, which it lacks"
-            ));
+            let why = format!("oom-score {score}: less than {own}, this process's own, needs CAP_SYS_RESOURCE, which it lacks");
+            return Some(Refusal { node: "oom-score", why });
         }
     }
     None
@@ -446,7 +471,7 @@ mod tests {
 
     #[test]
     fn what_cannot_hold_is_refused_with_the_reason() {
-        let refused = |limits: Limits| refusal(&host(true), &limits).unwrap();
+        let refused = |limits: Limits| refusal(&host(true), &limits).unwrap().why;
         let absent = Limits { cpuset: Some("0,4000".into()), ..Limits::default() };
         assert!(refused(absent).contains("there is no processor 4000"));
         let pages = Limits { hugepages: vec![(Size::mib(3), Size::mib(3))], ..Limits::default() };
@@ -458,7 +483,7 @@ mod tests {
         assert!(refused(io("/dev/null")).contains("no block device"));
         assert!(refused(io("/dev/nothing")).contains("No such file"));
         let bare = Host { v1: Vec::new(), v2: None, v2_controllers: Vec::new() };
-        assert!(refusal(&bare, &Limits { pids: Some(1), ..Limits::default() }).unwrap().contains("`pids` cgroup controller"));
+        assert!(refusal(&bare, &Limits { pids: Some(1), ..Limits::default() }).unwrap().why.contains("`pids` cgroup controller"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use exec::{Session, exec};
 pub use guard::{Filter, program};
 pub use host::{Host, Version, host};
 pub use identity::{Identity, bounded as user_database, identity, identity_in};
-pub use limits::{Expect, Setting, caveats, processors, refusal, resource};
+pub use limits::{Expect, Refusal, Setting, caveats, processors, refusal, resource};
 pub use rootfs::{DEVICE_LINKS, Root, TARGETS, through};
 pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
 pub use start::{Running, start};

@@ -355,7 +355,11 @@ fn values(text: &str) -> String {
         Some('n') => told(Subnet::parse(rest).map(|net| format!("good {} {} {net}", net.host(u32::MAX), net.hosts()))),
         Some('g') => {
             let (place, module) = rest.split_once('\n').unwrap_or((rest, "../x.git"));
-            told(GitRepository::parse(place).map(|place| format!("good {:?} {}", place.submodule(module).is_ok(), place.shown())))
+            told(
+                GitRepository::parse(place)
+                    .map_err(|why| why.message)
+                    .map(|place| format!("good {:?} {}", place.submodule(module).is_ok(), place.shown())),
+            )
         }
         Some('a') => told(Name::parse(rest).map(|name| format!("good {name}"))),
         Some('t') => format!("time {:?}", stead::tested::model::parse_time(rest).is_some()),

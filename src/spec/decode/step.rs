@@ -119,8 +119,7 @@ impl Decoder<'_> {
                 let place = match GitRepository::parse(&url) {
                     Ok(place) => place,
                     Err(why) => {
-                        let (message, help) = why.split_once('\n').unwrap_or((&why, "write https://HOST/PATH"));
-                        self.sink.push(wrong(node.prop_place("git"), message, help));
+                        self.sink.push(wrong(node.prop_place("git"), &why.message, why.help));
                         return None;
                     }
                 };

@@ -41,7 +41,7 @@ fn git(place: &str, query: &str, fragment: &str, flags: &Flags) -> Result<GitSou
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
     let mut found = GitSource {
-        place: GitRepository::parse(place)?,
+        place: GitRepository::parse(place).map_err(|why| format!("{}; {}", why.message, why.help))?,
         reference: text(reference),
         commit: flags.checksum.clone(),
         folder: text(folder.trim_matches('/')),
