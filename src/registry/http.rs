@@ -8,6 +8,7 @@ use super::settings::{Endpoint, Identity, Security};
 use crate::model::{Context, Fault, FaultKind, Outcome};
 use reqwest::header::{CONTENT_LENGTH, LOCATION};
 use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
+use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -389,43 +390,50 @@ fn read_identity(identity: &Identity) -> Outcome<reqwest::Identity> {
 /// Why there is no answer, and what may help.
 fn unreachable(host: &str, error: reqwest::Error) -> Fault {
     let refused = nobody(&error);
-    let text = chain(&error);
-    let fault = Fault::caused(format!("cannot reach {host}"), error.without_url());
-    if text.contains("xpired") {
-        return fault.hint(format!("the certificate of {host} is out of date; whoever runs it must renew it"));
-    }
-    if text.contains("UnknownIssuer") || text.contains("self-signed") || text.contains("SelfSigned") {
-        return fault
-            .hint(format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)"));
-    }
-    if ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown"].iter().any(|alert| text.contains(alert)) {
-        return fault.hint(format!(
-            "it asks for a certificate that it knows: in config.kdl, \
+    let tls = tls(&error).map(|error| match error {
+        Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            format!("the certificate of {host} is out of date; whoever runs it must renew it")
+        }
+        // One that vouches for itself has no issuer, or is somebody else's authority.
+        Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_)) => {
+            format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)")
+        }
+        Tls::AlertReceived(Alert::CertificateRequired | Alert::BadCertificate | Alert::UnknownCA | Alert::CertificateUnknown) => {
+            format!(
+                "it asks for a certificate that it knows: in config.kdl, \
              registry \"{host}\" client-cert=\"FILE.pem\" client-key=\"FILE.pem\""
-        ));
+            )
+        }
+        Tls::InvalidMessage(_) => {
+            format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true")
+        }
+        _ => "check its certificate, and this host's clock".to_owned(),
+    });
+    let fault = Fault::caused(format!("cannot reach {host}"), error.without_url());
+    match tls {
+        Some(hint) => fault.hint(hint),
+        None => {
+            let fault = fault.hint("check that the registry runs and the network reaches it");
+            if refused { fault.of(FaultKind::Unreachable) } else { fault }
+        }
     }
-    if text.contains("corrupt message") || text.contains("InvalidContentType") {
-        return fault
-            .hint(format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true"));
-    }
-    let fault = fault.hint("check that the registry runs and the network reaches it");
-    if refused { fault.of(FaultKind::Unreachable) } else { fault }
 }
 
-/// All that an error says.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = format!("{error} {error:?}");
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(&format!(" {inner} {inner:?}"));
-        source = inner.source();
+/// What TLS says in an error; in between there are errors of reading, which carry it.
+fn tls(error: &reqwest::Error) -> Option<&Tls> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = next {
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
+        }
+        let carried = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = carried.map(|carried| carried as &(dyn std::error::Error + 'static)).or_else(|| inner.source());
     }
-    text
+    None
 }
 
 fn is_certificate(error: &reqwest::Error) -> bool {
-    let text = chain(error);
-    text.contains("InvalidCertificate") || text.contains("AlertReceived")
+    tls(error).is_some_and(|error| matches!(error, Tls::InvalidCertificate(_) | Tls::AlertReceived(_)))
 }
 
 fn nobody(error: &reqwest::Error) -> bool {
