@@ -4,7 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Fault, Name, Outcome};
-use crate::spec::{Container, EnvFile, Places, Project};
+use crate::spec::{Container, EnvFile, Limits, Places, Project};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -181,7 +181,48 @@ fn aspects(
     images: &BTreeMap<Name, Image>,
     file_env: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let spec = &one.spec;
+    // Whoever adds to the language decides here what it is for those that run: there is no `..`.
+    let Container {
+        // Its digest.
+        image: _,
+        cmd,
+        entrypoint,
+        env,
+        // What the files say.
+        env_files: _,
+        workdir,
+        user,
+        groups,
+        hostname,
+        // Each is a container of its own.
+        replicas: _,
+        // Subnets and addresses, and ports, as they were planned.
+        networks: _,
+        publish: _,
+        mounts,
+        tmpfs,
+        secrets,
+        configs,
+        // Only the order of a start.
+        depends_on: _,
+        healthcheck,
+        restart,
+        restart_unhealthy,
+        limits,
+        security,
+        devices,
+        sysctls,
+        stop_signal,
+        stop_grace,
+        init,
+        tty,
+        log,
+        extra_hosts,
+        labels,
+        namespaces,
+        on_start,
+        on_stop,
+    } = &one.spec;
     let mut all = BTreeMap::new();
     let mut put = |key: String, value: serde_json::Value| {
         let empty = match &value {
@@ -199,26 +240,26 @@ fn aspects(
         put("image".into(), json(&image.digest.to_string()));
     }
     for (key, value) in [
-        ("cmd", json(&spec.cmd)),
-        ("entrypoint", json(&spec.entrypoint)),
-        ("workdir", json(&spec.workdir)),
-        ("user", json(&spec.user)),
-        ("group-add", json(&spec.groups)),
-        ("hostname", json(&spec.hostname)),
-        ("healthcheck", json(&spec.healthcheck)),
-        ("restart", json(&spec.restart)),
-        ("restart.unhealthy", json(&spec.restart_unhealthy.then_some(true))),
-        ("sysctl", json(&spec.sysctls)),
-        ("stop-signal", json(&spec.stop_signal)),
-        ("stop-grace", json(&spec.stop_grace)),
-        ("init", json(&spec.init)),
-        ("tty", json(&spec.tty)),
-        ("extra-host", json(&spec.extra_hosts)),
-        ("label", json(&spec.labels)),
-        ("namespace", json(&spec.namespaces)),
-        ("on", json(&(&spec.on_start, &spec.on_stop))),
+        ("cmd", json(cmd)),
+        ("entrypoint", json(entrypoint)),
+        ("workdir", json(workdir)),
+        ("user", json(user)),
+        ("group-add", json(groups)),
+        ("hostname", json(hostname)),
+        ("healthcheck", json(healthcheck)),
+        ("restart", json(restart)),
+        ("restart.unhealthy", json(&restart_unhealthy.then_some(true))),
+        ("sysctl", json(sysctls)),
+        ("stop-signal", json(stop_signal)),
+        ("stop-grace", json(stop_grace)),
+        ("init", json(init)),
+        ("tty", json(tty)),
+        ("extra-host", json(extra_hosts)),
+        ("label", json(labels)),
+        ("namespace", json(namespaces)),
+        ("on", json(&(on_start, on_stop))),
         ("publish", json(&one.ports)),
-        ("tmpfs", json(&spec.tmpfs)),
+        ("tmpfs", json(tmpfs)),
     ] {
         put(key.into(), value);
     }
@@ -229,38 +270,52 @@ fn aspects(
         leads if leads.is_empty() => value,
         leads => json(&(value, leads)),
     };
-    put("device".into(), with_leads(json(&spec.devices), spec.devices.iter().map(|(device, _)| device.as_str()).collect()));
-    put("log".into(), with_leads(json(&spec.log), spec.log.driver.iter().filter_map(|driver| driver.path()).collect()));
-    let limits = &spec.limits;
+    put("device".into(), with_leads(json(devices), devices.iter().map(|(device, _)| device.as_str()).collect()));
+    put("log".into(), with_leads(json(log), log.driver.iter().filter_map(|driver| driver.path()).collect()));
+    let Limits {
+        cpus,
+        cpu_weight,
+        cpuset,
+        memory,
+        memory_reservation,
+        swap,
+        pids,
+        io,
+        hugepages,
+        ulimits,
+        oom_score,
+        shm,
+        log: room,
+    } = limits;
     let size = |size: Option<crate::model::Size>| json(&size.map(|size| size.to_string()));
     for (key, value) in [
-        ("cpus", json(&limits.cpus.map(|cpus| cpus.to_string()))),
-        ("cpu-weight", json(&limits.cpu_weight)),
-        ("cpuset", json(&limits.cpuset)),
-        ("memory", size(limits.memory)),
-        ("memory-reservation", size(limits.memory_reservation)),
-        ("swap", size(limits.swap)),
-        ("pids", json(&limits.pids)),
-        ("io", json(&limits.io)),
-        ("hugepages", json(&limits.hugepages)),
-        ("ulimit", json(&limits.ulimits)),
-        ("oom-score", json(&limits.oom_score)),
-        ("shm", size(limits.shm)),
-        ("log", size(limits.log)),
+        ("cpus", json(&cpus.map(|cpus| cpus.to_string()))),
+        ("cpu-weight", json(cpu_weight)),
+        ("cpuset", json(cpuset)),
+        ("memory", size(*memory)),
+        ("memory-reservation", size(*memory_reservation)),
+        ("swap", size(*swap)),
+        ("pids", json(pids)),
+        ("io", json(io)),
+        ("hugepages", json(hugepages)),
+        ("ulimit", json(ulimits)),
+        ("oom-score", json(oom_score)),
+        ("shm", size(*shm)),
+        ("log", size(*room)),
     ] {
         put(format!("limits.{key}"), value);
     }
-    if spec.security != crate::spec::Security::default() {
-        let profile = spec.security.seccomp.as_ref().and_then(|file| observed.profiles.get(file));
-        put("security".into(), json(&(&spec.security, profile)));
+    if *security != crate::spec::Security::default() {
+        let profile = security.seccomp.as_ref().and_then(|file| observed.profiles.get(file));
+        put("security".into(), json(&(security, profile)));
     }
-    for (name, value) in &spec.env {
+    for (name, value) in env {
         put(format!("env.{name}"), json(value));
     }
     for (name, value) in file_env {
         put(format!("env-file.{name}"), json(value));
     }
-    for mount in &spec.mounts {
+    for mount in mounts {
         let image = match &mount.source {
             crate::spec::MountSource::Image(name) => images.get(name).map(|image| image.digest),
             _ => None,
@@ -279,7 +334,7 @@ fn aspects(
     for attached in &one.networks {
         put(format!("network.{}", attached.network), json(&(&attached.record, attached.address)));
     }
-    for (kind, uses) in [("secret", &spec.secrets), ("config", &spec.configs)] {
+    for (kind, uses) in [("secret", secrets), ("config", configs)] {
         for used in uses {
             let declared = if kind == "secret" {
                 project.secrets.contains_key(&used.name)

@@ -482,3 +482,20 @@ fn what_steps_reach_beyond_their_sandbox_is_marked() {
     let base = plan.changes.iter().find(|change| change.name == "base").unwrap();
     assert!(base.trust.is_empty());
 }
+
+/// What makes a container another one, to the letter: if this changes, the next release replaces everybody's containers.
+#[test]
+fn the_identity_of_a_container_stays_as_it_is() {
+    let mut host = Host::new(include_str!("testdata/identity.kdl"));
+    host.contents("s", "secret");
+    host.contents("c", "text");
+    host.resolve("1");
+    host.build(false);
+    let planned = host.planned();
+    let lines = planned.desired.iter().flat_map(|(name, one)| {
+        one.aspects.iter().filter(|(path, _)| *path != "image").map(move |(path, value)| format!("{name} {path} {value}\n"))
+    });
+    let found: String = lines.collect();
+    let wanted = include_str!("testdata/identity.txt");
+    assert!(found == wanted, "if this is meant, and worth that, write it into src/plan/testdata/identity.txt:\n{found}");
+}
