@@ -144,7 +144,7 @@ pub fn main() -> ExitCode {
     // What is built must not depend on the caller's umask; private files say so themselves.
     crate::sys::set_umask(0o022);
     // What commands say of themselves is built only for who asks for the list of them.
-    let lists = std::env::args_os().nth(1).is_none_or(|word| word == "--help" || word == "-h");
+    let lists = std::env::args_os().len() < 2 || std::env::args_os().any(|word| word == "--help" || word == "-h");
     let command = if lists { whole_command() } else { command() };
     let matches = match command.try_get_matches() {
         Ok(matches) => matches,

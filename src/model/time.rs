@@ -24,11 +24,20 @@ pub fn parse_time(text: &str) -> Option<u64> {
 
 /// Seconds since 1970 of a date as `Sat, 11 Jul 2026 10:16:37 UTC` (RFC 9110, 5.6.7, and with an offset as RFC 5322).
 pub fn parse_date(text: &str) -> Option<i64> {
-    // Debian's word for the zone, which RFC 5322 does not know.
-    let text = text.strip_suffix(" UTC").map_or_else(|| text.to_owned(), |rest| format!("{rest} GMT"));
+    let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if let [.., clock, zone] = words.as_mut_slice() {
+        // Archives write hours without a zero, too, and words for the zone that RFC 5322 does not know.
+        if clock.find(':') == Some(1) {
+            clock.insert(0, '0');
+        }
+        if matches!(zone.as_str(), "UTC" | "Z") {
+            "GMT".clone_into(zone);
+        }
+    }
+    let text = words.join(" ");
     // Other names of zones would all count as UTC (RFC 5322, 4.3).
     let known = text.rsplit(' ').next().is_some_and(|zone| zone == "GMT" || zone.starts_with(['+', '-']));
-    DateTimeParser::new().parse_timestamp(&text).ok().filter(|_| known).map(Timestamp::as_second)
+    DateTimeParser::new().relaxed_weekday(true).parse_timestamp(&text).ok().filter(|_| known).map(Timestamp::as_second)
 }
 
 #[cfg(test)]
@@ -86,13 +95,14 @@ mod tests {
         assert_eq!(parse_date("Thu, 01 Jan 1970 00:00:00 UTC"), Some(0));
         assert_eq!(parse_date("Thu, 01 Jan 1970 02:00:00 +0200"), Some(0));
         assert_eq!(parse_date("Thu,  1 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(parse_date("Tue, 29 Mar 2016 9:05:03 UTC"), Some(1_459_242_303));
+        assert_eq!(parse_date("Mon, 29 Mar 2016 09:05:03 Z"), Some(1_459_242_303), "nobody goes by the weekday");
         for wrong in [
             "",
             "soon",
             "2026-07-11",
             "Sat, 11 Jul 2026 10:16:37",
             "Sat, 11 Jul 2026 10:16:37 CEST",
-            "Sun, 11 Jul 2026 10:16:37 UTC",
             "Sat, 32 Jul 2026 10:16:37 UTC",
             "Tue, 31 Feb 2026 10:16:37 UTC",
             "Sat, 0 Jul 2026 10:16:37 UTC",

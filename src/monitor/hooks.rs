@@ -11,6 +11,8 @@ pub struct Hooks {
     event: &'static str,
     left: VecDeque<Vec<String>>,
     current: Option<Current>,
+    /// Since when the container is still.
+    held: Option<Instant>,
 }
 
 struct Current {
@@ -31,12 +33,17 @@ pub enum Step {
 
 impl Hooks {
     pub fn of(event: &'static str, commands: &[Vec<String>]) -> Self {
-        Self { event, left: commands.iter().cloned().collect(), current: None }
+        Self { event, left: commands.iter().cloned().collect(), current: None, held: None }
     }
 
-    /// When the running one has taken too long.
-    pub fn due(&self) -> Option<Instant> {
-        self.current.as_ref().map(|current| current.deadline)
+    /// When the running one has taken too long, or the next is to begin.
+    pub fn due(&self) -> Instant {
+        self.current.as_ref().map_or_else(Instant::now, |current| current.deadline)
+    }
+
+    /// Notes that the container is still: what runs gets its time afterwards.
+    pub fn hold(&mut self, now: Instant) {
+        self.held.get_or_insert(now);
     }
 
     /// Takes a reaped child; tells whether it was one of these.
@@ -55,6 +62,9 @@ impl Hooks {
     /// What is to be done now; with it, for the log, how one failed.
     pub fn next(&mut self, now: Instant) -> (Step, Option<String>) {
         let mut failed = None;
+        if let (Some(held), Some(current)) = (self.held.take(), &mut self.current) {
+            current.deadline += now.saturating_duration_since(held);
+        }
         if let Some(current) = &self.current {
             let outcome = match current.status {
                 Some(0) => Ok(()),

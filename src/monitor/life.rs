@@ -145,7 +145,6 @@ pub fn main() -> Outcome<()> {
     match begun {
         Ok(mut monitor) => {
             monitor.starter = Some(parent);
-            monitor.follow_hooks();
             monitor.stay()
         }
         Err(fault) => {
@@ -316,6 +315,10 @@ impl Monitor {
 
     /// Goes on with hooks as far as can be now; what waits for them follows.
     fn follow_hooks(&mut self) {
+        // What is still neither begins nor ends anything, and its time does not run.
+        if let (true, Some(hooks)) = (self.is_still(), &mut self.hooks) {
+            return hooks.hold(Instant::now());
+        }
         while let Some(mut hooks) = self.hooks.take() {
             let (step, failed) = hooks.next(Instant::now());
             failed.iter().for_each(|line| self.note(line));
@@ -403,6 +406,7 @@ impl Monitor {
         let mut buffer = vec![0; 64 << 10];
         // A child may have ended before its signal was blocked.
         self.reap();
+        self.follow_hooks();
         loop {
             if self.running.is_none() && self.restart_at.is_none() {
                 return self.finish();
@@ -451,8 +455,7 @@ impl Monitor {
                 |from: usize, count: usize| (from..from + count).map(|at| ready.get(at) == Some(&true)).collect::<Vec<_>>();
             let (readable, gone) = (said(before_clients, self.clients.len()), said(before_holders, self.holders.len()));
             self.let_go(&gone);
-            self.sessions.answer();
-            self.follow_hooks();
+            self.sessions.answer(self.is_still());
             self.check_end(&mut buffer);
             self.serve(&readable);
             if ready.get(1) == Some(&true) {
@@ -471,13 +474,21 @@ impl Monitor {
         let checker = self.checker.as_ref().filter(|_| self.running.is_some() && !self.is_still()).map(Checker::due);
         let stopping = self.stopping.as_ref().filter(|stopping| !stopping.killed).map(|stopping| stopping.deadline);
         let following = self.following.as_ref().map(|(_, at)| *at);
-        [checker, stopping, self.restart_at, following, self.sessions.due(), self.hooks.as_ref().and_then(Hooks::due)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            checker,
+            stopping,
+            self.restart_at,
+            following,
+            self.sessions.due().filter(|_| !self.is_still()),
+            self.hooks.as_ref().filter(|_| !self.is_still()).map(Hooks::due),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn tick(&mut self) {
+        self.follow_hooks();
         let now = Instant::now();
         let still = self.is_still();
         if self.following.as_ref().is_some_and(|(_, at)| now >= *at) {
@@ -521,7 +532,7 @@ impl Monitor {
             if changed {
                 self.told_health = health;
                 self.event("health_status", &[("health", format!("{health:?}").to_lowercase())]);
-                if health == Health::Unhealthy && self.spec.restart_unhealthy && self.stopping.is_none() {
+                if health == Health::Unhealthy && self.spec.restart_unhealthy && !self.status.stopped && self.stopping.is_none() {
                     self.note("stead: it is unhealthy, and is started again");
                     self.recycling = true;
                     self.signal(self.spec.stop_signal);

@@ -45,8 +45,13 @@ impl Sessions {
     }
 
     /// Tells clients what became of theirs.
-    pub fn answer(&mut self) {
+    ///
+    /// While the container is still, none can begin, and none has to.
+    pub fn answer(&mut self, still: bool) {
         let now = Instant::now();
+        for session in self.0.iter_mut().filter(|_| still) {
+            session.opening = session.opening.map(|_| now + PATIENCE);
+        }
         self.0.retain_mut(|session| session.answer(now));
     }
 }

@@ -230,14 +230,21 @@ pub fn began(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// All containers below a root.
+/// All containers below a root; of those whose state cannot be read a warning tells.
 ///
 /// # Errors
-/// A root that cannot be read, and the first container that cannot.
+/// A root that cannot be read.
 pub fn list(root: &Path) -> Outcome<Vec<Container>> {
     let names = sys::names(root).doing(|| "cannot list the containers".into())?;
-    let found = names.iter().filter(|name| check_id(name).is_ok()).map(|name| Container::find(root, name));
-    found.filter_map(Outcome::transpose).collect()
+    let names = names.iter().filter(|name| check_id(name).is_ok() && root.join(name).is_dir());
+    let mut found = Vec::new();
+    for name in names {
+        match Container::find(root, name) {
+            Ok(container) => found.extend(container),
+            Err(fault) => super::warn(&fault.chain()),
+        }
+    }
+    Ok(found)
 }
 
 /// Removes what a `create` that was killed left of a container without a state.

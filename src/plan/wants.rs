@@ -1,7 +1,8 @@
 //! What a change wants: a digest of everything that decides what carrying it out comes to.
 //!
-//! A saved plan is applied if the plan made now is the same, these digests included. They are bound to the instance
-//! and tell nothing of what they stand for.
+//! A saved plan is applied if the plan made now is the same, these digests included. They are bound to the instance.
+//! A digest does not show what it stands for, but a short password that is in it can be guessed: a saved plan is as
+//! private as the project's variables.
 
 use super::desired::Desired;
 use super::observed::{Facts, NetworkRecord, Observed};

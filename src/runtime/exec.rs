@@ -11,8 +11,6 @@ use crate::sys::{self, Side};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::CloneFlags;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,6 +24,7 @@ use std::path::Path;
 pub struct Session {
     /// A child of this process that ends with the session's exit status.
     pub pid: i32,
+    process: OwnedFd,
     line: UnixStream,
     errors: OwnedFd,
 }
@@ -56,8 +55,8 @@ impl Session {
 
     /// Kills it.
     pub fn end(&self) {
-        // One that is gone has ended.
-        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        // One that is gone has ended; its number may be another's by now.
+        let _ = sys::signal_process(&self.process, libc::SIGKILL);
     }
 }
 
@@ -72,7 +71,7 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio,
     fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
     let cgroup = Cgroup::open(host, &container.cgroup);
     let entrance = cgroup.entrance()?;
-    let pid = match sys::clone_process(0, entrance.as_ref())? {
+    let (pid, process) = match sys::clone_process(0, entrance.as_ref())? {
         Side::Child => {
             let mut keep = vec![command.as_fd().as_raw_fd(), far_line.as_raw_fd(), far_errors.as_raw_fd()];
             if let Stdio::Files { stdin, stdout, stderr } = &stdio {
@@ -90,9 +89,9 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio,
             write_error(&far_errors, &error);
             sys::exit_now(error.status)
         }
-        Side::Parent { pid, .. } => pid,
+        Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    Ok(Session { pid, line, errors })
+    Ok(Session { pid, process, line, errors })
 }
 
 /// Joins the container, starts the process in its pid namespace, and ends as it ends.

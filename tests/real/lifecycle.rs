@@ -534,7 +534,7 @@ fn hooks_run_beside_everything_else() {
     if !is_root() {
         return;
     }
-    let say = "until [ -e /go ]; do sleep 0.05; done; seq 300000; touch /said; exec sleep 1000";
+    let say = "trap 'exit 0' TERM; until [ -e /go ]; do sleep 0.05; done; seq 300000; touch /said; while :; do sleep 0.1; done";
     let text = format!(
         r#"container "c" {{
     image "base"; restart "no"; stop-grace "20s"; cmd "sh" "-c" "{say}"
@@ -557,6 +557,11 @@ fn hooks_run_beside_everything_else() {
     assert_eq!(world.exec("c", "echo here"), "here");
     assert!(stop.wait().unwrap().success());
     assert!(world.ok(&["logs", "-n", "1", "c"]).contains("300000"));
+    // What is started again has its hooks, also when nothing else happens.
+    let again = r#"container "again" { image "base"; restart "always"; stop-grace "200ms"; cmd "sh" "-c" "sleep 1"; on "start" { exec "sh" "-c" "echo x >> /begun"; } }"#;
+    world.write("stead.kdl", &format!("{}\n{again}", std::fs::read_to_string(world.folder.join("stead.kdl")).unwrap()));
+    world.ok(&["up"]);
+    eventually("its hook runs each time", || world.run(&["exec", "-T", "again", "cat", "/begun"]).out.matches('x').count() >= 3);
     // A stop while hooks of the start still run does not wait for them.
     world.edit("sleep 0.5;", "sleep 1000;");
     let mut up = world.spawn(&["up"]);

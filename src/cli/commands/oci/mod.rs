@@ -224,10 +224,11 @@ fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
         }
         Command::Delete { force, id } => match Container::find(&root, id)? {
             Some(container) => oci::delete(&container, *force).map(|()| 0),
+            None if *force => Ok(0),
             None => {
                 // What a create that was killed left behind has no state.
                 oci::forget_remains(&root, id)?;
-                if *force { Ok(0) } else { load(id).map(|_| 0) }
+                load(id).map(|_| 0)
             }
         },
         // runc tells its own failures apart from the command's by this status.
