@@ -126,6 +126,7 @@ impl Context {
 pub fn main() -> ExitCode {
     // What goes on from a protected file does so before the command line is taken apart, not after.
     if std::env::args_os().any(|word| word == "run" || word == "create") {
+        // If it cannot, nothing is lost: what enters a container protects itself again, and fails if that fails.
         let _ = crate::sys::protect();
     }
     let mut words = std::env::args_os();

@@ -19,7 +19,7 @@ pub fn parse(option: &str, text: &str) -> Outcome<u64> {
     if let Some((whole, part)) = text.split_once('.').or(Some((text, "")))
         && let Ok(seconds) = whole.parse::<u64>()
     {
-        let millis: u64 = format!("{part:0<3}")[..3].parse().map_err(|_| wrong())?;
+        let millis: u64 = format!("{part:0<3}").get(..3).and_then(|part| part.parse().ok()).ok_or_else(wrong)?;
         return Ok(seconds * 1000 + millis);
     }
     crate::model::parse_time(text).ok_or_else(wrong)
@@ -48,5 +48,6 @@ mod tests {
         let ago = now_ms() - then;
         assert!((600_000..601_000).contains(&ago));
         assert!(parse("since", "yesterday").is_err() && parse("since", "2023-13-01").is_err());
+        assert!(parse("since", "1.aaé").is_err() && parse("since", "1.5é").is_err());
     }
 }

@@ -189,6 +189,9 @@ fn logs_of_replicas_are_told_apart() {
     let all = world.ok(&["logs"]);
     assert!(all.contains("c-1 | out\n") && all.contains("c-2 | err\n"), "{all}");
     assert_eq!(world.ok(&["logs", "c-1", "-n", "1"]), "err\n");
+    assert_eq!(world.ok(&["logs", "-n", "all"]), all);
+    let many = world.fails(&["logs", "-n", "many"]);
+    assert!(many.code == 2 && many.err.contains("no number of lines"), "{}", many.err);
     assert!(world.ok(&["logs", "-t", "c-1"]).starts_with("20"), "with its time");
     world.ok(&["down"]);
     assert!(world.ok(&["logs", "c-1"]).contains("part"), "an unfinished last line is kept");

@@ -471,6 +471,10 @@ container "no" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
     assert!(["always-1", "base-1", "kept-1", "no-1"].iter().all(|name| state(name) == "running"));
     world.ok(&["boot", "disable", "--units", &at]);
     assert!(!unit.exists());
+    // What cannot be removed was not "not enabled".
+    fs::create_dir(&unit).unwrap();
+    let kept = world.fails(&["boot", "disable", "--units", &at]);
+    assert!(kept.err.contains("cannot remove"), "{}{}", kept.out, kept.err);
     world.ok(&["down"]);
     world.assert_nothing_left();
 }

@@ -5,10 +5,10 @@ use crate::apply::{self, UpOptions};
 use crate::model::{Context as _, Fault, Name, Outcome};
 use crate::spec::Restart;
 use std::collections::BTreeSet;
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use std::{fs, io};
 
 /// Lets the project's containers come up when the machine boots, by a systemd unit.
 ///
@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             let wants = arguments.units.join("multi-user.target.wants");
             fs::create_dir_all(&wants).doing(|| format!("cannot make {}", wants.display()))?;
             crate::sys::write_lasting(&unit, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", unit.display()))?;
-            let _ = fs::remove_file(&link);
+            remove(&link)?;
             symlink(Path::new("..").join(&name), &link).doing(|| format!("cannot make {}", link.display()))?;
             context.ui.say(format!("wrote {}", unit.display()));
             if loaded.project.containers.values().all(|container| !at_boot(container.restart)) {
@@ -60,8 +60,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             reload(context);
         }
         Action::Disable => {
-            let had = fs::remove_file(&unit).is_ok();
-            let _ = fs::remove_file(&link);
+            // The link first: what is left if the unit cannot be removed is one that no boot starts.
+            remove(&link)?;
+            let had = remove(&unit)?;
             context.ui.say(if had { format!("removed {}", unit.display()) } else { "it was not enabled".into() });
             reload(context);
         }
@@ -93,6 +94,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         }
     }
     Ok(0)
+}
+
+/// Removes a file, and tells whether there was one.
+fn remove(file: &Path) -> Outcome<bool> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        done => done.map(|()| true).doing(|| format!("cannot remove {}", file.display())),
+    }
 }
 
 fn at_boot(restart: Restart) -> bool {

@@ -1,7 +1,7 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::apply::Instance;
-use crate::model::{Context as _, Digest, Outcome};
+use crate::model::{Context as _, Digest, Fault, Outcome};
 use crate::monitor::{Line, Tail};
 use crate::sys;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Arguments {
     /// Go on as new lines come.
     #[arg(short, long)]
     follow: bool,
-    /// Only the last lines of each.
+    /// Only so many last lines of each, or "all".
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<String>,
     /// Only from this time on: how long ago (10m), or a date (2026-08-01T12:00:00Z).
@@ -42,6 +42,15 @@ struct Source {
     open: bool,
 }
 
+/// How many last lines are meant; `None` for all of them.
+fn count(text: &str) -> Outcome<Option<usize>> {
+    if text == "all" {
+        return Ok(None);
+    }
+    let wrong = || Fault::new(format!("--tail {text}: this is no number of lines")).hint("write a number, or \"all\"").usage();
+    text.parse().map(Some).map_err(|_| wrong())
+}
+
 /// How much is gathered before it is printed.
 const CHUNK: usize = 64 << 10;
 
@@ -52,12 +61,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let instance = context.instance()?;
     let names = names(&instance, &arguments.names)?;
+    let last = arguments.tail.as_deref().map(count).transpose()?.flatten();
     let width = if names.len() > 1 && !arguments.no_log_prefix { names.iter().map(String::len).max() } else { None };
     let mut sources: Vec<Source> = names
         .iter()
         .map(|name| {
             let mut tail = Tail::new(&instance.logs(name));
-            if let Some(count) = arguments.tail.as_ref().and_then(|count| count.parse().ok()) {
+            if let Some(count) = last {
                 tail.skip_to_last(count);
             }
             let paint = |width| color(name).paint(Text::line(&format!("{name:width$} | ")), context.ui.color_out);
