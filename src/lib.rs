@@ -46,6 +46,25 @@
 //! | 0 | [`model`] | plain values everyone shares |
 //! | 0 | [`sys`] | the only room with `unsafe` and raw system calls |
 //!
+//! # Where to open it
+//!
+//! What a stranger looks for first, with the files to open, in this order. (`tests/house.rs` opens them, too.)
+//!
+//! | what | files |
+//! | --- | --- |
+//! | the interval of a health check | `spec/language.rs` the word, `spec/decode/mod.rs` its value, `monitor/health.rs` when the next check is due |
+//! | the rule of a published port | `monitor/published.rs` which ports lead where, `network/firewall.rs` the table |
+//! | the end for want of memory | `runtime/cgroup.rs` the kernel's count, `monitor/life.rs` what is told of it |
+//! | a new node of the language | `spec/language.rs` its row, `spec/decode/mod.rs` its value, `plan/desired.rs` what it comes to |
+//! | a new command | `cli/commands/mod.rs` the list, a file beside it, `apply/mod.rs` what it calls |
+//! | a layer's digest | `image/layer.rs` the canonical tar, `plan/images.rs` the key of a step |
+//! | an address | `plan/address.rs` which one, `network/ledger.rs` what is taken |
+//! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what runs |
+//! | where an ordinary user differs | `store/mod.rs` where things are kept, `runtime/host.rs` the cgroups, `network/links.rs` the links |
+//! | where Compose files would come in | `spec/mod.rs` text → project, `spec/project.rs` what a project is |
+//! | where a language server would come in | `spec/mod.rs` what is found in a text, `spec/tree.rs` places, `spec/grammar.rs` the words |
+//! | where a REST API would come in | `apply/mod.rs` all operations, `apply/report.rs` what they tell |
+//!
 //! # Promises
 //!
 //! * The same project and lock give the same image digests everywhere; a layer's identity is the

@@ -33,6 +33,22 @@ fn visit(folder: &Path, files: &mut Vec<(String, String)>) {
     }
 }
 
+/// What strangers look for is where the crate's documentation says, in at most three files each.
+#[test]
+fn what_strangers_look_for_is_there() {
+    let text = fs::read_to_string("src/lib.rs").unwrap();
+    let list = text.split("//! # Where to open it").nth(1).unwrap().split("//! # ").next().unwrap();
+    let rows: Vec<&str> = list.lines().filter(|line| line.contains(".rs`")).filter(|line| line.starts_with("//! | ")).collect();
+    assert_eq!(rows.len(), 12, "{rows:?}");
+    for row in rows {
+        let files: Vec<&str> = row.split('`').filter(|word| word.ends_with(".rs")).collect();
+        assert!(files.len() <= 3, "{row}");
+        for file in files {
+            assert!(Path::new("src").join(file).is_file(), "{file} is not there: {row}");
+        }
+    }
+}
+
 #[test]
 fn no_room_imports_from_a_higher_floor() {
     let floors = floors();
