@@ -296,8 +296,9 @@ fn every_test_of_the_threat_model_is_there() {
             named += 1;
             match test.split_once("::") {
                 Some((file, test)) => {
-                    let source = fs::read_to_string(format!("tests/attacks/{file}.rs")).unwrap_or_default();
-                    assert!(source.contains(&format!("#[test]\nfn {test}()")), "{file}::{test} is no test");
+                    let source = |suite| fs::read_to_string(format!("tests/{suite}/{file}.rs")).unwrap_or_default();
+                    let there = |suite| source(suite).contains(&format!("#[test]\nfn {test}()"));
+                    assert!(["attacks", "real"].into_iter().any(there), "{file}::{test} is no test");
                 }
                 None => assert!(Path::new("tests").join(test).join("main.rs").exists(), "{test} is no test"),
             }

@@ -18,6 +18,7 @@ mod death;
 mod dockerfile;
 mod examples;
 mod faults;
+mod filters;
 mod git;
 mod images;
 mod lifecycle;

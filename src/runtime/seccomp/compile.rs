@@ -4,7 +4,7 @@
 //! compares arguments as two words each. Numbers come from the `syscalls` crate's tables, those of x32
 //! from the kernel's arch/x86/entry/syscalls/syscall_64.tbl.
 
-use super::{Action, Compare, Profile};
+use super::{Action, Compare, Profile, Rule};
 use std::collections::BTreeMap;
 
 /// Offsets in `struct seccomp_data` (include/uapi/linux/seccomp.h).
@@ -57,6 +57,46 @@ const X32_OWN: [&str; 36] = [
     "execveat",
     "preadv2",
     "pwritev2",
+];
+
+/// What `socketcall` calls, from 1 up (include/uapi/linux/net.h).
+const SOCKET_CALLS: [&str; 20] = [
+    "socket",
+    "bind",
+    "connect",
+    "listen",
+    "accept",
+    "getsockname",
+    "getpeername",
+    "socketpair",
+    "send",
+    "recv",
+    "sendto",
+    "recvfrom",
+    "shutdown",
+    "setsockopt",
+    "getsockopt",
+    "sendmsg",
+    "recvmsg",
+    "accept4",
+    "recvmmsg",
+    "sendmmsg",
+];
+
+/// What `ipc` calls (include/uapi/linux/ipc.h).
+const IPC_CALLS: [(&str, u64); 12] = [
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
 ];
 
 /// One instruction, as the kernel reads it: `struct sock_filter`.
@@ -135,13 +175,20 @@ fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction>
     let closes_x32 = interface == X86_64 && !profile.also.x32;
     let mut leaves: BTreeMap<u32, Leaf> = BTreeMap::new();
     for rule in &profile.rules {
-        for number in rule.names.iter().flat_map(|name| numbers(name)).filter(|number| !closes_x32 || *number < X32) {
+        let direct = rule.names.iter().flat_map(|name| numbers(name)).filter(|number| !closes_x32 || *number < X32);
+        let direct = direct.map(|number| (number, rule.arguments.clone()));
+        let through = rule.names.iter().filter(|_| interface == I386).filter_map(|name| multiplexed(name, rule, profile.default));
+        for (number, conditions) in direct.chain(through) {
             let leaf = leaves.entry(number).or_default();
+            // It adds nothing and takes nothing from other rules of the call (runc leaves it out); named it is.
+            if rule.action == profile.default {
+                continue;
+            }
             // What holds without conditions goes before all that has some (libseccomp's order).
-            if rule.arguments.is_empty() {
-                *leaf = vec![(Vec::new(), rule.action)];
+            if conditions.is_empty() {
+                *leaf = vec![(conditions, rule.action)];
             } else if !leaf.iter().any(|(conditions, _)| conditions.is_empty()) {
-                leaf.push((rule.arguments.clone(), rule.action));
+                leaf.push((conditions, rule.action));
             }
         }
     }
@@ -166,7 +213,7 @@ fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction>
         } else if *number > next {
             push(next, &otherwise);
         }
-        push(*number, leaf);
+        push(*number, if leaf.is_empty() { &otherwise } else { leaf });
         next = number + 1;
     }
     push(next, unknown);
@@ -174,31 +221,53 @@ fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction>
         push(X32, &vec![(Vec::new(), Action::KillProcess)]);
     }
     let mut body = vec![plain(LOAD, NUMBER)];
-    body.extend(tree(&ranges, profile.default));
+    body.extend(tree(&ranges, profile.default, interface));
     body
 }
 
+/// What a rule means for `socketcall` and `ipc`, by which i386 makes other calls too: their first argument says which.
+/// The arguments of that call are out of a filter's sight (they stand in memory, or further on), so a rule with
+/// conditions holds whatever they are if it is as strict as the default, and else not at all.
+fn multiplexed(name: &str, rule: &Rule, default: Action) -> Option<(u32, Vec<(u8, Compare)>)> {
+    if !rule.arguments.is_empty() && rule.action.strictness() < default.strictness() {
+        return None;
+    }
+    let (call, which) = match SOCKET_CALLS.iter().position(|known| *known == name) {
+        Some(place) => (syscalls::x86::Sysno::socketcall, place as u64 + 1),
+        None => (syscalls::x86::Sysno::ipc, IPC_CALLS.iter().find(|(known, _)| *known == name)?.1),
+    };
+    Some((call as u32, vec![(0, Compare::Equal(which))]))
+}
+
+/// How much of an argument there is: calls of 32-bit interfaces have 32 bits, whatever stands above them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Width {
+    Half,
+    Whole,
+}
+
 /// Finds the range by halving; every way through ends in a return.
-fn tree(ranges: &[(u32, Leaf)], default: Action) -> Vec<Instruction> {
-    if let [(_, leaf)] = ranges {
-        return self::leaf(leaf, default);
+fn tree(ranges: &[(u32, Leaf)], default: Action, interface: u32) -> Vec<Instruction> {
+    if let [(start, leaf)] = ranges {
+        let width = if interface == I386 || *start >= X32 { Width::Half } else { Width::Whole };
+        return self::leaf(leaf, default, width);
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
-    let low = tree(low, default);
+    let low = tree(low, default, interface);
     let mut code = vec![test(IF_AT_LEAST, high[0].0, 0, 1), plain(JUMP, u32::try_from(low.len()).unwrap_or(0))];
     code.extend(low);
-    code.extend(tree(high, default));
+    code.extend(tree(high, default, interface));
     code
 }
 
-fn leaf(leaf: &Leaf, default: Action) -> Vec<Instruction> {
+fn leaf(leaf: &Leaf, default: Action, width: Width) -> Vec<Instruction> {
     let mut code = Vec::new();
     for (conditions, action) in leaf {
         // Written from the end, so that each failing test knows how far the next alternative is.
         let mut alternative = vec![plain(RETURN, action.code())];
         for (index, compare) in conditions.iter().rev() {
             let left = alternative.len();
-            let mut block = condition(*index, *compare, left);
+            let mut block = condition(*index, *compare, left, width);
             block.extend(alternative);
             alternative = block;
         }
@@ -212,97 +281,56 @@ fn leaf(leaf: &Leaf, default: Action) -> Vec<Instruction> {
 }
 
 /// A test of one argument that falls through when it holds, and else jumps over `left` instructions.
-fn condition(index: u8, compare: Compare, left: usize) -> Vec<Instruction> {
+fn condition(index: u8, compare: Compare, left: usize, width: Width) -> Vec<Instruction> {
     let low = ARGUMENTS + u32::from(index) * 8;
     let high = low + 4;
-    let words = |value: u64| ((value >> 32) as u32, value as u32);
+    let (mask, value) = match compare {
+        Compare::Masked { mask, value } => (mask, value & mask),
+        Compare::Equal(value)
+        | Compare::NotEqual(value)
+        | Compare::Less(value)
+        | Compare::LessOrEqual(value)
+        | Compare::Greater(value)
+        | Compare::GreaterOrEqual(value) => (u64::MAX, value),
+    };
+    let (h, l) = ((value >> 32) as u32, value as u32);
+    let (mask_high, mask_low) = ((mask >> 32) as u32, mask as u32);
     let far = |more: usize| u8::try_from(left + more).unwrap_or(u8::MAX);
-    match compare {
-        Compare::Equal(value) => {
-            let (h, l) = words(value);
-            vec![plain(LOAD, high), test(IF_EQUAL, h, 0, far(2)), plain(LOAD, low), test(IF_EQUAL, l, 0, far(0))]
+    let mut code = match (width, compare) {
+        (Width::Half, _) => Vec::new(),
+        (Width::Whole, Compare::Equal(_)) => vec![plain(LOAD, high), test(IF_EQUAL, h, 0, far(2))],
+        (Width::Whole, Compare::NotEqual(_)) => vec![plain(LOAD, high), test(IF_EQUAL, h, 0, 2)],
+        (Width::Whole, Compare::Masked { .. }) => {
+            vec![plain(LOAD, high), plain(AND, mask_high), test(IF_EQUAL, h, 0, far(3))]
         }
-        Compare::NotEqual(value) => {
-            let (h, l) = words(value);
-            vec![plain(LOAD, high), test(IF_EQUAL, h, 0, 2), plain(LOAD, low), test(IF_EQUAL, l, far(0), 0)]
+        (Width::Whole, Compare::Greater(_) | Compare::GreaterOrEqual(_)) => {
+            vec![plain(LOAD, high), test(IF_GREATER, h, 3, 0), test(IF_EQUAL, h, 0, far(2))]
         }
-        Compare::Masked { mask, value } => {
-            let ((mask_high, mask_low), (h, l)) = (words(mask), words(value));
-            vec![
-                plain(LOAD, high),
-                plain(AND, mask_high),
-                test(IF_EQUAL, h, 0, far(3)),
-                plain(LOAD, low),
-                plain(AND, mask_low),
-                test(IF_EQUAL, l, 0, far(0)),
-            ]
+        (Width::Whole, Compare::Less(_) | Compare::LessOrEqual(_)) => {
+            vec![plain(LOAD, high), test(IF_GREATER, h, far(3), 0), test(IF_EQUAL, h, 0, 2)]
         }
-        Compare::Greater(value) | Compare::GreaterOrEqual(value) => {
-            let (h, l) = words(value);
-            let last = if matches!(compare, Compare::Greater(_)) { IF_GREATER } else { IF_AT_LEAST };
-            vec![
-                plain(LOAD, high),
-                test(IF_GREATER, h, 3, 0),
-                test(IF_EQUAL, h, 0, far(2)),
-                plain(LOAD, low),
-                test(last, l, 0, far(0)),
-            ]
-        }
-        Compare::Less(value) | Compare::LessOrEqual(value) => {
-            let (h, l) = words(value);
-            let last = if matches!(compare, Compare::Less(_)) { IF_AT_LEAST } else { IF_GREATER };
-            vec![
-                plain(LOAD, high),
-                test(IF_GREATER, h, far(3), 0),
-                test(IF_EQUAL, h, 0, 2),
-                plain(LOAD, low),
-                test(last, l, far(0), 0),
-            ]
-        }
+    };
+    code.push(plain(LOAD, low));
+    if matches!(compare, Compare::Masked { .. }) {
+        code.push(plain(AND, mask_low));
     }
+    code.push(match compare {
+        Compare::Equal(_) | Compare::Masked { .. } => test(IF_EQUAL, l, 0, far(0)),
+        Compare::NotEqual(_) => test(IF_EQUAL, l, far(0), 0),
+        Compare::Greater(_) => test(IF_GREATER, l, 0, far(0)),
+        Compare::GreaterOrEqual(_) => test(IF_AT_LEAST, l, 0, far(0)),
+        Compare::Less(_) => test(IF_AT_LEAST, l, far(0), 0),
+        Compare::LessOrEqual(_) => test(IF_GREATER, l, far(0), 0),
+    });
+    code
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Also, Rule};
+    use super::super::Also;
     use super::*;
 
-    /// Runs a program as the kernel would.
-    fn run(program: &[u8], interface: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let mut data = Vec::new();
-        data.extend(number.to_ne_bytes());
-        data.extend(interface.to_ne_bytes());
-        data.extend(0u64.to_ne_bytes());
-        data.extend(arguments.iter().flat_map(|value| value.to_ne_bytes()));
-        let (mut at, mut register) = (0, 0);
-        loop {
-            let one = &program[at * 8..at * 8 + 8];
-            let code = u16::from_ne_bytes([one[0], one[1]]);
-            let value = u32::from_ne_bytes([one[4], one[5], one[6], one[7]]);
-            at += 1;
-            let holds = match code {
-                LOAD => {
-                    let place = value as usize;
-                    register = u32::from_ne_bytes(data[place..place + 4].try_into().unwrap());
-                    continue;
-                }
-                AND => {
-                    register &= value;
-                    continue;
-                }
-                JUMP => {
-                    at += value as usize;
-                    continue;
-                }
-                RETURN => return value,
-                IF_EQUAL => register == value,
-                IF_GREATER => register > value,
-                IF_AT_LEAST => register >= value,
-                other => panic!("instruction {other}"),
-            };
-            at += usize::from(if holds { one[2] } else { one[3] });
-        }
-    }
+    include!("../../../tests/docker/bpf.rs");
 
     #[test]
     fn comparisons_are_those_of_whole_arguments() {
@@ -456,6 +484,30 @@ mod tests {
             }
         }
         assert!(compared > 20_000, "{compared}");
+    }
+
+    #[test]
+    fn i386_makes_no_call_through_another_that_a_profile_refuses() {
+        let (socketcall, ipc, direct) = (102, 117, 359);
+        let filter = |default, name: &str, action, arguments: Vec<(u8, Compare)>| {
+            let rule = Rule { names: vec![name.into()], action, arguments };
+            compile(&Profile { default, rules: vec![rule], also: Also::BOTH })
+        };
+        let says = |program: &[u8], number, first| run(program, I386, number, [first, 0, 0, 0, 0, 0]);
+        let (allow, refuse) = (Action::Allow.code(), Action::Errno(13).code());
+        let closed = filter(Action::Allow, "socket", Action::Errno(13), Vec::new());
+        assert_eq!(
+            (says(&closed, direct, 2), says(&closed, socketcall, 1), says(&closed, socketcall, 2)),
+            (refuse, refuse, allow)
+        );
+        let queues = filter(Action::Allow, "msgget", Action::Errno(13), Vec::new());
+        assert_eq!((says(&queues, ipc, 13), says(&queues, ipc, 12)), (refuse, allow));
+        // Which family it would be stands in memory: none of them, then, in either direction.
+        let vsock = vec![(0, Compare::Equal(40))];
+        let one_closed = filter(Action::Allow, "socket", Action::Errno(13), vsock.clone());
+        assert_eq!((says(&one_closed, direct, 2), says(&one_closed, socketcall, 1)), (allow, refuse));
+        let one_open = filter(Action::Errno(13), "socket", Action::Allow, vsock);
+        assert_eq!((says(&one_open, direct, 40), says(&one_open, socketcall, 1)), (allow, refuse));
     }
 
     #[test]
