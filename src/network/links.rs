@@ -26,6 +26,8 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_PID: u16 = 19;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_EXT_MASK: u16 = 29;
 const WITHOUT_COUNTERS: u32 = 1 << 3;
 const INFO_KIND: u16 = 1;
@@ -241,6 +243,13 @@ pub fn delete_links(names: &[String]) -> Outcome<()> {
     socket.exchange(&batch).map(drop).doing(|| "cannot delete network links".into())
 }
 
+/// Makes an end of a pair with the one queue of each kind that it uses. Else it has one for each processor and gives
+/// them back at once, and for that the kernel waits for all processors, with every other change of links behind it.
+fn one_queue(batch: &mut Batch) {
+    batch.number(IFLA_NUM_TX_QUEUES, 1);
+    batch.number(IFLA_NUM_RX_QUEUES, 1);
+}
+
 /// Connects a process's network namespace: a veth pair for each interface, addresses, routes, loopback.
 ///
 /// Called from a single-threaded process, which enters the namespace and comes back.
@@ -258,6 +267,7 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
         batch.number(IFLA_MTU, interface.mtu);
         batch.number(IFLA_MASTER, master);
         batch.number(IFLA_GROUP, interface.group);
+        one_queue(&mut batch);
         batch.nested(IFLA_LINKINFO, |batch| {
             batch.text(INFO_KIND, "veth");
             batch.nested(INFO_DATA, |batch| {
@@ -270,6 +280,7 @@ pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Res
                     let [a, b, c, d] = interface.address.octets();
                     batch.attribute(IFLA_ADDRESS, &[0x02, 0x42, a, b, c, d]);
                     batch.number(IFLA_MTU, interface.mtu);
+                    one_queue(batch);
                     batch.number(IFLA_NET_NS_PID, u32::try_from(pid).unwrap_or(0));
                 });
             });
