@@ -428,17 +428,32 @@ fn beneath(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Gives every v1 cpuset on the way its parent's processors and memory: a new one has none.
+/// Gives every v1 cpuset on the way its parent's processors and memory: a new one has none, unless its parent hands
+/// them on (cpusets(7), `cgroup.clone_children`), as ours do.
 fn fill_cpuset(root: &Path, path: &str) -> io::Result<()> {
-    let mut folder = root.to_owned();
+    let files = ["cpuset.cpus", "cpuset.mems"];
+    let mut folder = root.join(path);
+    let is_empty = |folder: &Path| -> io::Result<bool> {
+        for file in files {
+            if fs::read_to_string(folder.join(file))?.trim().is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    if !is_empty(&folder)? {
+        return Ok(());
+    }
+    folder = root.to_owned();
     for part in path.split('/') {
         let parent = folder.clone();
         folder.push(part);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if fs::read_to_string(folder.join(file))?.trim().is_empty() {
+        if is_empty(&folder)? {
+            for file in files {
                 fs::write(folder.join(file), fs::read_to_string(parent.join(file))?)?;
             }
         }
+        fs::write(folder.join("cgroup.clone_children"), "1")?;
     }
     Ok(())
 }
