@@ -4,6 +4,7 @@ use super::control::{self, Reply, Request};
 use super::events::{self, Event};
 use super::files::{Folder, Health, MonitorSpec, State, Status, boot_id, now_ms};
 use super::health::{Checker, Target};
+use super::heir::Heir;
 use super::hooks::{Hooks, Step};
 use super::log::{Capture, LogFiles, LogLimits};
 use super::published::Change;
@@ -201,6 +202,8 @@ struct Monitor {
     _lease: Option<Lease>,
     /// A change that ports and names have not followed yet, and when to try again.
     following: Option<(Change, Instant)>,
+    /// Follows the end of this monitor, if it is killed.
+    heir: Option<Heir>,
 }
 
 impl Monitor {
@@ -255,7 +258,12 @@ impl Monitor {
             oom_before: 0,
             _lease: lease,
             following: None,
+            heir: None,
         };
+        if let (false, Some(home)) = (monitor.ports.is_empty(), &monitor.spec.home) {
+            let heir = Heir::begin(home, &monitor.instance());
+            monitor.heir = Some(heir.doing(|| "cannot leave an heir behind, for published ports".into())?);
+        }
         if let Err(error) = monitor.start() {
             monitor.status.state = State::Dead;
             monitor.status.error = Some(error.message.clone());
@@ -263,9 +271,16 @@ impl Monitor {
             monitor.status.finished_at = Some(now_ms());
             monitor.tell();
             let _ = monitor.cgroup.destroy();
+            monitor.heir.take().into_iter().for_each(Heir::dismiss);
             return Err(Fault::new(error.message));
         }
         Ok(monitor)
+    }
+
+    /// The name of the container's instance, as its folder has it.
+    fn instance(&self) -> String {
+        let folder = self.folder.path().parent().and_then(|folder| folder.file_name());
+        folder.unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Writes the status, whole or not at all. A full disk must not end the container.
@@ -368,8 +383,7 @@ impl Monitor {
     fn follow(&mut self, patience: Duration) {
         let on_network = matches!(&self.spec.spec.network, NetSpec::Own { interfaces } if !interfaces.is_empty());
         let (Some(home), true) = (&self.spec.home, on_network) else { return };
-        let instance = self.folder.path().parent().and_then(|folder| folder.file_name()).unwrap_or_default();
-        match Change::of_container(home, &instance.to_string_lossy(), !self.ports.is_empty()) {
+        match Change::of_container(home, &self.instance(), !self.ports.is_empty()) {
             Ok(change) => self.following = Some((change, Instant::now())),
             Err(fault) => return self.note(&format!("stead: names and published ports do not follow: {}", fault.chain())),
         }
@@ -861,6 +875,10 @@ impl Monitor {
         self.tell();
         // The sockets go with this process: what led here must be gone before.
         self.follow(FOLLOW);
+        // What did not follow in time is left to the heir.
+        if self.following.is_none() {
+            self.heir.take().into_iter().for_each(Heir::dismiss);
+        }
         for client in &self.waiting_for_end {
             let _ = control::send(client, &Reply { done: true, exit: self.status.exit_code, ..Reply::default() }, &[]);
         }

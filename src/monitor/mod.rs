@@ -2,12 +2,14 @@
 //!
 //! A monitor is this same binary, with one thread, started in its container's folder. It reads
 //! `spec.json` there, keeps `status.json` true, listens at `control`, and holds the lock on `lock`:
-//! whether a container is alive is asked of that lock, never of a process number.
+//! whether a container is alive is asked of that lock, never of a process number. Where ports are published a child
+//! sleeps beside it, for the case that it is killed ([`heir`]).
 
 mod control;
 mod events;
 mod files;
 mod health;
+mod heir;
 mod hooks;
 mod life;
 mod log;

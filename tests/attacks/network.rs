@@ -333,6 +333,44 @@ container "again" {{ image "box"; publish 23975 to=80; restart "always"; {SERVER
 }
 
 #[test]
+fn a_port_leads_nowhere_when_a_monitor_is_killed() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "killed",
+        &["port"],
+        &format!(
+            r#"
+container "w" {{ image "box"; replicas 2; publish 23979 to=80; {SERVER}; }}
+container "n" {{ image "box"; {SLEEP}; }}
+"#
+        ),
+    );
+    let w = "127.0.0.1:23979";
+    // No command helps: what is looked at are files.
+    let file = |path: &str| {
+        let instance = fs::read_dir(world.root.join("run")).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap();
+        fs::read_to_string(instance.path().join(path)).unwrap()
+    };
+    let kill = |name: &str| {
+        let status: serde_json::Value = serde_json::from_str(&file(&format!("{name}/status.json"))).unwrap();
+        assert!(Command::new("kill").args(["-9", &status["monitor"].to_string()]).status().unwrap().success());
+    };
+    world.ok(&["up"]);
+    kill("w-1");
+    eventually("its name is gone", || !file("n-1/hosts").contains("w-1"));
+    let asked: Vec<_> = (0..12).map(|_| ask(w).0).collect();
+    assert!(asked.iter().all(|answer| answer.as_deref() == Ok("w-2")), "{asked:?}");
+    kill("w-2");
+    eventually("it is refused", || ask(w).0 == Err(std::io::ErrorKind::ConnectionRefused));
+    world.ok(&["up"]);
+    answers(w, "w-1");
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn replicas_that_are_stopped_or_paused_get_nothing_and_no_name() {
     if !is_root() {
         return;
