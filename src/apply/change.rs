@@ -34,7 +34,7 @@ impl Sources for Given<'_> {
         })
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn env(&self, _: &str) -> Option<std::ffi::OsString> {
         None
     }
 

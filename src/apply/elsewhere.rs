@@ -1,6 +1,6 @@
 //! Images of registries and archives: pulled, pushed, taken in, named.
 
-use super::look::{find_image, known_images};
+use super::look::{find_image, known_images, not_whole};
 use super::names::{change_names, full_name, name_image, names};
 use super::project::LoadedProject;
 use super::report::{Progress, Reporter};
@@ -217,7 +217,7 @@ pub fn import(
 /// What neither knows; signatures that are missing or wrong.
 pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, reporter: &dyn Reporter) -> Outcome<LockedImage> {
     let store = Store::at(&home.store);
-    let local = local(home, &store, text)?.filter(|_| keys.is_empty());
+    let local = local(home, &store, text, ask)?.filter(|_| keys.is_empty());
     // What a project built has no other place.
     if let Some((digest, true)) = local {
         return Ok(LockedImage::here(digest));
@@ -275,14 +275,27 @@ pub enum Ask {
 }
 
 /// An image of the store by a name; whether a project built it.
-fn local(home: &Home, store: &Store, text: &str) -> Outcome<Option<(Digest, bool)>> {
-    let whole = |digest: &Digest| image::load(store, digest).is_some();
-    if let Some(digest) = known_images(home)?.get(text).copied().filter(whole) {
+///
+/// # Errors
+/// What has the name and is not whole: another image of that name must not take its place unasked.
+fn local(home: &Home, store: &Store, text: &str, ask: Ask) -> Outcome<Option<(Digest, bool)>> {
+    let lost = |digest: &Digest| image::load(store, digest).is_none();
+    if let Some(digest) = known_images(home)?.get(text).copied() {
+        if lost(&digest) {
+            let (project, image) = text.split_once('/').unwrap_or_default();
+            return Err(not_whole(text).hint(format!("`stead build {image}` in the project \"{project}\" makes it anew")));
+        }
         return Ok(Some((digest, true)));
     }
     let known = names(home)?;
     let named = full_name(text).ok().and_then(|full| known.get(&full.to_string()).copied());
-    Ok(named.filter(whole).map(|digest| (digest, false)))
+    if named.as_ref().is_some_and(lost) {
+        return match ask {
+            Ask::IfUnknown => Err(not_whole(text).hint(format!("`stead pull {text}` fetches what has the name now"))),
+            _ => Ok(None),
+        };
+    }
+    Ok(named.map(|digest| (digest, false)))
 }
 
 /// The image of a project here that somebody means who writes nearly its name.

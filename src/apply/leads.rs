@@ -159,7 +159,7 @@ mod tests {
                 Ok(self.0.to_owned())
             }
 
-            fn env(&self, _: &str) -> Option<String> {
+            fn env(&self, _: &str) -> Option<std::ffi::OsString> {
                 None
             }
         }

@@ -41,7 +41,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
         let found: Vec<&Digest> = all.iter().filter(|digest| digest.hex().starts_with(hex)).collect();
         match found.as_slice() {
             [one] => {
-                return image::load(&store, one).ok_or_else(|| Fault::new(format!("image {text} is not whole in the store")));
+                return image::load(&store, one).ok_or_else(|| not_whole(text));
             }
             [] => {}
             several => {
@@ -55,8 +55,8 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
         known.entry(text.to_owned()).or_insert(digest);
     }
     known.extend(named);
-    if let Some(image) = known.get(text).and_then(|digest| image::load(&store, digest)) {
-        return Ok(image);
+    if let Some(digest) = known.get(text) {
+        return image::load(&store, digest).ok_or_else(|| not_whole(text));
     }
     let own = project.iter().flat_map(|loaded| loaded.project.images.keys()).map(Name::as_str);
     let near = nearest(text, own.chain(known.keys().map(String::as_str))).map(|near| format!("perhaps \"{near}\""));
@@ -65,6 +65,11 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
         Some(near) => fault.hint(near),
         None => fault.hint("`stead images` lists what is in the store"),
     })
+}
+
+/// What is said of an image that has a name, and lost a part.
+pub fn not_whole(text: &str) -> Fault {
+    Fault::new(format!("the image \"{text}\" is not whole in the store: a part of it is lost or damaged"))
 }
 
 /// Images of the store by the names that projects gave them: `PROJECT/IMAGE`.

@@ -12,6 +12,7 @@ use crate::store::{Home, Store, read_json};
 use crate::sys::{self, ProjectFiles, Unread};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Which project, and how it is read.
@@ -101,8 +102,8 @@ impl Sources for Disk<'_> {
         }
     }
 
-    fn env(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
+    fn env(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name)
     }
 
     fn outside(&self, outside: &Outside) -> Option<Inherited> {
@@ -209,7 +210,7 @@ fn current(kept: &Kept, options: &Options, instance: &Instance) -> bool {
     let Ok(disk) = Disk::new(options, instance) else { return false };
     kept.version == env!("CARGO_PKG_VERSION")
         && kept.choices == options.choices
-        && kept.env.iter().all(|(name, value)| std::env::var(name).ok() == *value)
+        && kept.env.iter().all(|(name, value)| std::env::var_os(name) == value.as_ref().map(OsString::from))
         && kept.outside.iter().all(|(outside, known)| disk.outside(outside) == *known)
         && kept.files.iter().all(|(path, digest)| disk.bytes(path).is_ok_and(|bytes| Digest::of(bytes) == *digest))
 }

@@ -52,7 +52,7 @@ impl Sources for Host {
         Ok(self.text.clone())
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn env(&self, _: &str) -> Option<std::ffi::OsString> {
         None
     }
 }

@@ -10,6 +10,7 @@ use super::tree::{Entry, Tree, Value, parse};
 use super::{Severity, Sources};
 use crate::model::{Amount, Place, bounds, nearest};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 
 /// A project's nodes, ready to be decoded.
 pub struct Assembled {
@@ -184,10 +185,18 @@ fn parameters(
             );
         }
         let prop = |wanted: &str| node.props.iter().find(|(name, _)| name == wanted).map(|(_, entry)| entry.text());
-        let from_env = prop("env").and_then(|variable| {
-            let value = sources.env(&variable);
-            asked.insert(variable, value.clone());
-            value
+        let from_env = prop("env").and_then(|variable| match sources.env(&variable).map(OsString::into_string).transpose() {
+            Ok(value) => {
+                asked.insert(variable, value.clone());
+                value
+            }
+            // Its default would be another value than the one that was given.
+            Err(_) => {
+                let text = format!("the environment variable {variable} of the parameter \"{name}\" is not text in UTF-8");
+                let found = Diagnostic::error("wrong-value", node.place.clone(), text);
+                sink.push(found.help("give it a value that is text, or unset it".to_owned()));
+                None
+            }
         });
         let value = choices.set.get(name).cloned().or(from_env).or_else(|| prop("default"));
         if value.is_none() {

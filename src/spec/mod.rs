@@ -39,8 +39,8 @@ pub trait Sources {
     fn identity(&self, path: &str) -> String {
         assemble::tidy(path)
     }
-    /// An environment variable that a `param` names.
-    fn env(&self, name: &str) -> Option<String>;
+    /// An environment variable that a `param` names, which may hold any bytes.
+    fn env(&self, name: &str) -> Option<std::ffi::OsString>;
     /// What an image that is made elsewhere gives whoever starts from it; nothing where it is not known yet.
     fn outside(&self, _: &Outside) -> Option<Inherited> {
         None

@@ -8,7 +8,7 @@ impl Sources for Files {
         self.0.get(path).map(|text| (*text).to_owned()).ok_or_else(|| "no such file".into())
     }
 
-    fn env(&self, name: &str) -> Option<String> {
+    fn env(&self, name: &str) -> Option<std::ffi::OsString> {
         (name == "SHOP_TAG").then(|| "from-env".into())
     }
 }
@@ -78,7 +78,7 @@ fn the_path_of_an_include_has_an_end() {
             fn read(&self, _: &str) -> Result<String, String> {
                 Ok(self.0.clone())
             }
-            fn env(&self, _: &str) -> Option<String> {
+            fn env(&self, _: &str) -> Option<std::ffi::OsString> {
                 None
             }
         }
@@ -87,6 +87,24 @@ fn the_path_of_an_include_has_an_end() {
         let found = &loaded.diagnostics[0];
         assert!(found.code == "wrong-value" && found.message.starts_with("a path has at most 4095 bytes"), "{found:?}");
     }
+}
+
+/// A default must not stand in for a value that was given and cannot be read.
+#[test]
+fn a_variable_that_is_no_text_is_told() {
+    struct Bytes;
+    impl Sources for Bytes {
+        fn read(&self, _: &str) -> Result<String, String> {
+            Ok("project \"p\"\nparam \"tag\" default=\"safe\" env=\"TAG\"\nvolume \"${tag}\"".to_owned())
+        }
+        fn env(&self, _: &str) -> Option<std::ffi::OsString> {
+            use std::os::unix::ffi::OsStringExt;
+            Some(std::ffi::OsString::from_vec(vec![b'a', 0xff]))
+        }
+    }
+    let loaded = load("stead.kdl", &Choices::default(), &Bytes);
+    let told = loaded.diagnostics.iter().find(|found| found.message.contains("is not text"));
+    assert!(told.is_some_and(|told| told.message.contains("TAG") && told.place.line == 2), "{:?}", loaded.diagnostics);
 }
 
 #[test]

@@ -39,14 +39,15 @@ fn hostile(name: &str, project: &str) -> Hostile {
     Hostile(ground(name, &[], project))
 }
 
-/// Runs a command that has 1.5 GB and 30 seconds.
+/// Runs a command that has 1.5 GB and 30 seconds, or as many as an emulated machine needs.
 fn bounded(world: &World, arguments: &[&str]) -> Ran {
     with(world, arguments, &[])
 }
 
 fn with(world: &World, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
+    let seconds = std::env::var("STEAD_ATTACK_SECONDS").unwrap_or_else(|_| "30".into());
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 1500000; exec timeout -s KILL 30 \"$@\"", "sh"]).arg(stead()).args(arguments);
+    command.args(["-c", "ulimit -v 1500000; exec timeout -s KILL \"$@\"", "sh", &seconds]).arg(stead()).args(arguments);
     command.current_dir(&world.folder).env("STEAD_ROOT", &world.root).env("NO_COLOR", "1").envs(env.iter().copied());
     Ran::from(command.output().unwrap())
 }

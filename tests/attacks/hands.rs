@@ -202,6 +202,16 @@ fn what_cannot_be_read_is_not_looked_for_elsewhere() {
     }
     fs::write(&record, &whole).unwrap();
     assert!(build().status.success());
+    // Nor because the image itself is damaged.
+    fs::remove_file(other.join("stead.lock")).unwrap();
+    let images = fs::read_dir(world.root.join("store/images")).unwrap().map(|entry| entry.unwrap().path());
+    let images: Vec<_> = images.map(|path| (fs::read(&path).unwrap(), path)).collect();
+    images.iter().for_each(|(_, path)| fs::write(path, "{").unwrap());
+    let ran = build();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ran.status.success() && said.contains("not whole in the store"), "{said}");
+    images.iter().for_each(|(bytes, path)| fs::write(path, bytes).unwrap());
+    assert!(build().status.success());
     let names = world.root.join("state/names.json");
     fs::write(&names, "[").unwrap();
     assert!(world.fails(&["images"]).err.contains("names.json is damaged"));

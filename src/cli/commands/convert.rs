@@ -51,7 +51,7 @@ impl Sources for Around {
         String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 (byte {})", error.utf8_error().valid_up_to()))
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn env(&self, _: &str) -> Option<std::ffi::OsString> {
         None
     }
 }

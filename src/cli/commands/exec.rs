@@ -4,6 +4,7 @@ use super::super::streams;
 use crate::model::{Fault, Outcome};
 use crate::monitor;
 use crate::runtime::{ExecSpec, ProcessSpec};
+use std::env::VarError;
 use std::io::IsTerminal;
 use std::os::fd::AsRawFd;
 
@@ -51,7 +52,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut env = base.env;
-    env.extend(variables(&arguments.env));
+    env.extend(variables(&arguments.env)?);
     let process = ProcessSpec {
         args: arguments.command.clone(),
         env,
@@ -80,11 +81,22 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     Ok(u8::try_from(remote.wait()?).unwrap_or(1))
 }
 
-/// Variables as they are given; a name alone means this process's own value, as in Docker.
-pub fn variables(given: &[String]) -> Vec<(String, String)> {
-    let read = |pair: &String| match pair.split_once('=') {
-        Some((name, value)) => (name.to_owned(), value.to_owned()),
-        None => (pair.clone(), std::env::var(pair).unwrap_or_default()),
-    };
-    given.iter().map(read).collect()
+/// Variables as they are given; a name alone means this process's own value, if it has one, as in Docker.
+///
+/// # Errors
+/// A value that is no text.
+pub fn variables(given: &[String]) -> Outcome<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for pair in given {
+        match (pair.split_once('='), std::env::var(pair)) {
+            (Some((name, value)), _) => found.push((name.to_owned(), value.to_owned())),
+            (None, Ok(value)) => found.push((pair.clone(), value)),
+            (None, Err(VarError::NotPresent)) => {}
+            (None, Err(VarError::NotUnicode(_))) => {
+                let fault = Fault::new(format!("the value of {pair} is not text in UTF-8"));
+                return Err(fault.hint(format!("write the value out: --env {pair}=VALUE")).usage());
+            }
+        }
+    }
+    Ok(found)
 }

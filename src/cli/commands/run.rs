@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let wish = Wish {
         command: arguments.command.clone(),
         entrypoint: arguments.entrypoint.clone(),
-        env: super::exec::variables(&arguments.env),
+        env: super::exec::variables(&arguments.env)?,
         user: arguments.user.clone(),
         workdir: arguments.workdir.clone(),
         tty,

@@ -94,7 +94,7 @@ impl Sources for Files<'_> {
         }
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn env(&self, _: &str) -> Option<std::ffi::OsString> {
         None
     }
 }
@@ -382,7 +382,7 @@ impl Sources for Converted<'_> {
         }
     }
 
-    fn env(&self, _: &str) -> Option<String> {
+    fn env(&self, _: &str) -> Option<std::ffi::OsString> {
         None
     }
 }
