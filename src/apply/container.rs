@@ -8,7 +8,9 @@ use crate::model::{Context, Digest, Fault, Name, Outcome, Size};
 use crate::monitor::{self, Folder, MonitorSpec, Needs};
 use crate::network;
 use crate::plan::{Desired, Image};
-use crate::runtime::{CgroupSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, Spec};
+use crate::runtime::{
+    self, ContainerSpec, FileSpec, ImageSpec, Interface, Layers, MountKind, MountSpec, NetSpec, ProcessSpec, UserSpec,
+};
 use crate::spec::{Mount, MountSource, NetworkMode, Probe, Propagation};
 use crate::store::Store;
 use crate::sys;
@@ -89,7 +91,7 @@ impl Maker<'_> {
             }
             MountSource::Image(name) => {
                 let image = self.images.get(name).ok_or_else(|| Fault::new(format!("the image {name} is not built")))?;
-                MountKind::Image { layers: self.layers(image), subpath, writes: None }
+                MountKind::Image(ImageSpec { layers: self.layers(image), subpath, writes: None })
             }
         };
         Ok(MountSpec { kind, to: mount.to.clone().into(), read_only: mount.read_only })
@@ -129,18 +131,24 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     }
     let limits = &one.spec.limits;
     let observed = &maker.observation.observed;
-    let devices: Vec<(PathBuf, &String)> = one.spec.devices.iter().map(|(source, to)| (observed.lead(source).path, to)).collect();
-    let spec = Spec {
+    let named = one.spec.devices.iter().map(|(source, to)| runtime::device(&observed.lead(source).path, to.into()));
+    let named = named.collect::<std::io::Result<Vec<_>>>().doing(|| "cannot give a device".into())?;
+    let devices = match one.spec.security.privileged {
+        true => {
+            let all = runtime::all_devices(Path::new("/dev")).doing(|| "cannot list the devices".into())?;
+            named.into_iter().chain(all).collect()
+        }
+        false => named,
+    };
+    let described = ContainerSpec {
         hostname: hosts::hostname(one),
-        layers,
-        upper: writes.join("upper"),
-        work: writes.join("work"),
+        layers: Layers { trees: layers, upper: writes.join("upper"), work: writes.join("work") },
         root: folder.join("root"),
         scratch: folder.join("scratch"),
         process: process(one, image),
         mounts,
         files: files(one),
-        devices: devices.iter().map(|(source, to)| (source.clone(), to.into())).collect(),
+        devices,
         sysctls: one.spec.sysctls.clone(),
         shm: limits.shm.unwrap_or(Size::mib(64)),
         network: net(instance, one),
@@ -148,13 +156,11 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         host_ipc: one.spec.namespaces.host_ipc,
         init: one.spec.init,
         security: preflight::security(one, maker.observation, &instance.home)?,
-        cgroup: CgroupSpec {
-            path: instance.cgroup(&one.name),
-            limits: limits.clone(),
-            devices: devices.iter().map(|(source, _)| source.clone()).collect(),
-            all_devices: one.spec.security.privileged,
-        },
+        cgroup: instance.cgroup(&one.name),
+        limits: limits.clone(),
+        processors: runtime::host().processors().doing(|| "cannot count the processors".into())?,
     };
+    let blueprint = runtime::compile(described).doing(|| format!("container {}", one.name))?;
     let signal = one
         .spec
         .stop_signal
@@ -165,7 +171,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     let health = one.spec.healthcheck.as_ref().or(image.config.health.as_ref()).filter(|health| health.probe != Probe::None);
     Ok(MonitorSpec {
         title: format!("{}/{}", instance.project, one.name),
-        spec,
+        blueprint,
         stop_signal: signal,
         stop_grace: one.spec.stop_grace,
         restart: one.spec.restart,
@@ -225,8 +231,10 @@ fn process(one: &Desired, image: &Image) -> ProcessSpec {
         args: entrypoint.iter().chain(cmd).cloned().collect(),
         env: one.env.clone(),
         workdir: one.spec.workdir.clone().unwrap_or_else(|| image.config.workdir.clone()),
-        user: one.spec.user.clone().unwrap_or_else(|| image.config.user.clone()),
-        groups: one.spec.groups.clone(),
+        user: UserSpec {
+            user: one.spec.user.clone().unwrap_or_else(|| image.config.user.clone()),
+            groups: one.spec.groups.clone(),
+        },
         tty: one.spec.tty,
     }
 }

@@ -6,7 +6,7 @@ use crate::model::{Fault, Name, Outcome};
 use crate::monitor::{self, Request, now_ms};
 use crate::network;
 use crate::plan::{Cause, Change, Kind, Symbol};
-use crate::runtime::{self, Cgroup, CgroupSpec};
+use crate::runtime::{self, Cgroup};
 use crate::ship;
 use crate::spec::Project;
 use crate::volume;
@@ -63,8 +63,9 @@ pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
-    let spec = CgroupSpec { path: instance.cgroup(name), ..CgroupSpec::default() };
-    Cgroup::open(runtime::host(), &spec).destroy().map_err(|error| Fault::caused(format!("cannot end container {name}"), error))
+    Cgroup::open(runtime::host(), &instance.cgroup(name))
+        .destroy()
+        .map_err(|error| Fault::caused(format!("cannot end container {name}"), error))
 }
 
 /// Ends containers, several at once, in order.

@@ -40,8 +40,9 @@ struct Layers {
 
 fn layers(instance: &Instance, name: &str) -> Outcome<Layers> {
     let folder = instance.container(name);
-    let spec = folder.spec()?.ok_or_else(|| Fault::new(format!("container {name} was never started")))?.spec;
-    Ok(Layers { upper: spec.upper, work: spec.work, lower: spec.layers, scratch: folder.join("root") })
+    let spec = folder.spec()?.ok_or_else(|| Fault::new(format!("container {name} was never started")))?;
+    let layers = spec.blueprint.beyond.layers.ok_or_else(|| Fault::new(format!("container {name} has no layers")))?;
+    Ok(Layers { upper: layers.upper, work: layers.work, lower: layers.trees, scratch: folder.join("root") })
 }
 
 /// Whether a path is there only because the runtime mounts something on it.

@@ -3,7 +3,6 @@
 use crate::model::{Context, Digest, Name, Outcome};
 use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
-use crate::runtime::MountKind;
 use crate::store::{Home, read_state};
 use crate::sys;
 use std::fs;
@@ -145,10 +144,8 @@ impl Instance {
         folders.into_iter().filter(|listed| listed.kind == sys::Kind::Folder).any(|listed| {
             let folder = Folder::at(self.home.run.join(&self.id).join(listed.name));
             let mounts = |spec: &MonitorSpec| {
-                spec.spec.mounts.iter().any(|mount| match &mount.kind {
-                    MountKind::Bind { source, .. } => source.starts_with(&place),
-                    _ => false,
-                })
+                let sources = spec.blueprint.oci.mounts().iter().flatten().filter_map(|mount| mount.source().as_ref());
+                sources.into_iter().any(|source| source.starts_with(&place))
             };
             folder.alive() && folder.spec().ok().flatten().is_none_or(|spec| mounts(&spec))
         })

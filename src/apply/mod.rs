@@ -31,6 +31,7 @@ mod project;
 mod report;
 mod rescue;
 mod resolve;
+mod specification;
 mod verify;
 
 pub use bundle::{bundle, is_bundle, look_into, taken_in, unbundle};
@@ -51,4 +52,5 @@ pub use project::{Chosen, LoadError, LoadedProject, Options, findings, load, rea
 pub use report::{Answer, Progress, Question, Reporter, UpOptions};
 pub use rescue::rescue;
 pub use resolve::{CheckedLock, check_lock, set_epoch, settle, update_lock};
+pub use specification::specification;
 pub use verify::{Scratch, verify};

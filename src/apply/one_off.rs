@@ -14,7 +14,7 @@ use crate::model::{Fault, Name, Outcome, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, Mark, Planned};
-use crate::runtime::{self, NetSpec, Running};
+use crate::runtime::{self, Running};
 use crate::spec::{Container, Project};
 use crate::store::{Lease, Store};
 use crate::sys;
@@ -192,10 +192,8 @@ fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome
     let taken: BTreeSet<Ipv4Addr> = specs
         .into_iter()
         .flatten()
-        .flat_map(|spec| match spec.spec.network {
-            NetSpec::Own { interfaces } => interfaces.into_iter().map(|interface| interface.address).collect(),
-            NetSpec::Host => Vec::new(),
-        })
+        .flat_map(|spec| spec.blueprint.beyond.interfaces)
+        .map(|interface| interface.address)
         .collect();
     let mut record = instance.record()?;
     let mut new = false;

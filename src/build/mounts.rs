@@ -4,7 +4,7 @@ use super::run::Around;
 use super::{Builder, copy, scan};
 use crate::model::{Context, Fault, Name, Outcome, bounds};
 use crate::plan::Pending;
-use crate::runtime::{MountKind, MountSpec};
+use crate::runtime::{ImageSpec, MountKind, MountSpec};
 use crate::spec::{Copy, Propagation, Run, RunMount, RunSource, Sharing};
 use crate::store::{Staging, Use};
 use crate::sys::ProjectFiles;
@@ -57,7 +57,7 @@ impl Builder<'_> {
                     let layers = pending.mounted.get(name).map(|layers| self.paths(layers)).unwrap_or_default();
                     let subpath = Some(PathBuf::from(path.trim_matches('/'))).filter(|path| !path.as_os_str().is_empty());
                     let writes = if mount.read_only { None } else { Some(forgotten(staging, number)?) };
-                    MountKind::Image { layers: layers.into_iter().rev().collect(), subpath, writes }
+                    MountKind::Image(ImageSpec { layers: layers.into_iter().rev().collect(), subpath, writes })
                 }
                 RunSource::Context { .. } => {
                     contexts += 1;

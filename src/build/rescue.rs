@@ -2,16 +2,16 @@
 
 use super::tell::describe;
 use super::{Builder, Network, run};
-use crate::model::{Name, Outcome};
+use crate::model::{Context as _, Name, Outcome};
 use crate::plan::{Walk, walk};
-use crate::runtime::Spec;
+use crate::runtime::{Blueprint, compile};
 use crate::spec::Step;
 use crate::store::{Cache, Staging};
 use std::sync::Arc;
 
 /// A shell in the state before a command.
 pub struct Rescue {
-    pub spec: Spec,
+    pub blueprint: Blueprint,
     pub contents: Vec<Vec<u8>>,
     /// Where the command stands, and what it is.
     pub step: String,
@@ -39,6 +39,7 @@ impl Builder<'_> {
         let mut spec = run::spec(run, &pending, around, interface, &self.paths(&pending.layers), &staging, &tree)?;
         spec.process.args = vec![pending.config.shell().swap_remove(0)];
         spec.process.tty = true;
-        Ok(Some(Rescue { spec, contents, step: describe(step), _staging: staging, _caches: caches, _network: network }))
+        let blueprint = compile(spec).doing(|| "cannot describe the shell".into())?;
+        Ok(Some(Rescue { blueprint, contents, step: describe(step), _staging: staging, _caches: caches, _network: network }))
     }
 }

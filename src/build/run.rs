@@ -7,10 +7,10 @@ use crate::model::{Context, Fault, Outcome, Size, capability};
 use crate::network::Servers;
 use crate::plan::Pending;
 use crate::runtime::{
-    self, Cgroup, CgroupSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec, Stdio,
-    TARGETS, seccomp,
+    self, Blueprint, Cgroup, ContainerSpec, FileSpec, Interface, Layers, MountKind, MountSpec, NetSpec, ProcessSpec,
+    SecuritySpec, Stdio, TARGETS, UserSpec, compile, seccomp,
 };
-use crate::spec::{Propagation, Run, RunNetwork};
+use crate::spec::{Limits, Propagation, Run, RunNetwork};
 use crate::store::{CACHE_QUOTA, Cache, Staging, Store};
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,14 +86,15 @@ pub fn run(
     let missing = missing_targets(&[layers, &[tree.to_owned()]].concat(), &around);
     let (contents, caches) = (around.contents.clone(), std::mem::take(&mut around.caches));
     let spec = spec(run, pending, around, interface, layers, staging, tree)?;
-    let ended = command(&(spec, contents), report);
+    let blueprint = compile(spec).doing(|| "cannot describe the command".into())?;
+    let ended = command(&(blueprint, contents), report);
     store.caches_used(caches, CACHE_QUOTA);
     ended?;
     clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())
 }
 
 /// Runs a command in a process of its own, and tells what it says.
-fn command(described: &(Spec, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome<()> {
+fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome<()> {
     let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .arg("build-step")
@@ -143,7 +144,7 @@ pub fn spec(
     layers: &[PathBuf],
     staging: &Staging,
     tree: &Path,
-) -> Outcome<Spec> {
+) -> Outcome<ContainerSpec> {
     let words = if run.shell { [pending.config.shell(), run.words.clone()].concat() } else { run.words.clone() };
     let mut env = pending.args.clone();
     for more in [&pending.config.env, &run.env, &around.env] {
@@ -167,24 +168,22 @@ pub fn spec(
             ..SecuritySpec::default()
         }
     };
-    Ok(Spec {
+    let devices = if run.privileged { runtime::all_devices(Path::new("/dev")) } else { Ok(Vec::new()) };
+    Ok(ContainerSpec {
         hostname: "build".into(),
-        layers: lower,
-        upper: tree.to_owned(),
-        work: staging.join("work"),
+        layers: Layers { trees: lower, upper: tree.to_owned(), work: staging.join("work") },
         root: staging.join("root"),
         scratch: staging.join("scratch"),
         process: ProcessSpec {
             args: words,
             env,
             workdir: pending.config.workdir.clone(),
-            user: run.user.clone().unwrap_or_else(|| pending.config.user.clone()),
-            groups: Vec::new(),
+            user: UserSpec { user: run.user.clone().unwrap_or_else(|| pending.config.user.clone()), groups: Vec::new() },
             tty: false,
         },
         mounts: resolver.into_iter().chain(around.mounts).collect(),
         files: around.files,
-        devices: Vec::new(),
+        devices: devices.doing(|| "cannot list the devices".into())?,
         sysctls: BTreeMap::new(),
         shm: Size::mib(64),
         network: match run.network {
@@ -195,13 +194,15 @@ pub fn spec(
         host_ipc: false,
         init: true,
         security,
-        cgroup: CgroupSpec { path: format!("{BUILDS}/{}", sys::unique()), all_devices: run.privileged, ..CgroupSpec::default() },
+        cgroup: format!("{BUILDS}/{}", sys::unique()),
+        limits: Limits::default(),
+        processors: runtime::host().processors().doing(|| "cannot count the processors".into())?,
     })
 }
 
 /// Ends the cgroups that killed builds left, with what may be in them: each is named by the process that made it.
 pub fn sweep() {
-    let at = |path: String| Cgroup::open(runtime::host(), &CgroupSpec { path, ..CgroupSpec::default() });
+    let at = |path: String| Cgroup::open(runtime::host(), &path);
     let mut left = BTreeSet::new();
     for folder in at(BUILDS.into()).folders() {
         // What cannot be listed now is found by the next one.
@@ -242,18 +243,18 @@ pub fn helper() -> Outcome<i32> {
     runtime::start_anew().doing(|| "cannot let go of the caller".into())?;
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text).doing(|| "cannot read the step".into())?;
-    let (spec, contents): (Spec, Vec<Vec<u8>>) = serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;
+    let (blueprint, contents): (Blueprint, Vec<Vec<u8>>) =
+        serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;
     sys::die_with_parent().doing(|| "cannot be tied to the build".into())?;
     let host = runtime::host();
-    let cgroup = Cgroup::create(host, &spec.cgroup).doing(|| "cannot make a cgroup".into())?;
+    let cgroup = Cgroup::create(host, &blueprint).doing(|| "cannot make a cgroup".into())?;
     let outcome = (|| {
         let null = fs::File::open("/dev/null").doing(|| "cannot open /dev/null".into())?;
         let stdout = sys::take_descriptor(1).doing(|| "no standard output".into())?;
         let twin = stdout.try_clone().doing(|| "no standard output".into())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout, stderr: twin };
-        let running = runtime::start(&spec, &contents, stdio, host, &cgroup, |pid, process| match &spec.network {
-            NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
-            NetSpec::Host => Ok(()),
+        let running = runtime::start(&blueprint, &contents, stdio, host, &cgroup, |pid, process| {
+            crate::network::connect(pid, process, &blueprint)
         });
         let running = running.map_err(|error| Fault::new(error.message).status(u8::try_from(error.status).unwrap_or(125)))?;
         let _ = sys::wait_readable(&[&running.line], None);

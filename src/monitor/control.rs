@@ -44,7 +44,7 @@ pub enum Request {
     Ports,
     /// Runs a further process; descriptors for its standard streams come along unless it has a terminal.
     Exec {
-        spec: ExecSpec,
+        spec: Box<ExecSpec>,
     },
 }
 
@@ -191,7 +191,8 @@ pub struct Remote {
 /// A container without a monitor; a process that cannot be started, with its exit code.
 pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Outcome<Remote> {
     let stream = connect(folder)?;
-    send(&stream, &Request::Exec { spec: spec.clone() }, streams).doing(|| "cannot reach the container's monitor".into())?;
+    send(&stream, &Request::Exec { spec: Box::new(spec.clone()) }, streams)
+        .doing(|| "cannot reach the container's monitor".into())?;
     let (reply, terminal) = receive(&stream)?;
     match reply {
         Reply { error: Some(error), exit, .. } => Err(Fault::new(error).status(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))),

@@ -1,7 +1,7 @@
 //! A container's folder: what its monitor is told, and what it tells.
 
 use crate::model::{Context, Digest, Outcome, Size, Span};
-use crate::runtime::Spec;
+use crate::runtime::Blueprint;
 use crate::spec::{Health as HealthSpec, Log, Restart};
 use crate::store::{Home, read_json, read_state};
 use crate::sys;
@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct MonitorSpec {
     /// `PROJECT/CONTAINER`, as process lists show it.
     pub title: String,
-    pub spec: Spec,
+    pub blueprint: Blueprint,
     pub stop_signal: i32,
     pub stop_grace: Span,
     pub restart: Restart,

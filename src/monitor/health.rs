@@ -1,7 +1,7 @@
 //! Health checks: when the next one is due, how it is run, what its results come to.
 
 use super::files::Health;
-use crate::runtime::{ExecSpec, Host, ProcessSpec, Session, Spec, Stdio, exec};
+use crate::runtime::{Blueprint, Host, Session, Stdio, exec};
 use crate::spec::{Health as HealthSpec, Probe};
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
@@ -48,7 +48,7 @@ struct Check {
 /// What a check needs of the container.
 pub struct Target<'a> {
     pub command: &'a OwnedFd,
-    pub spec: &'a Spec,
+    pub blueprint: &'a Blueprint,
     pub host: &'a Host,
 }
 
@@ -85,7 +85,12 @@ impl Checker {
         match &mut self.running {
             Some(check) if now >= check.deadline && !check.timed_out => {
                 check.timed_out = true;
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(check.pid), nix::sys::signal::Signal::SIGKILL);
+                match &check.session {
+                    Some(session) => session.end(),
+                    None => {
+                        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(check.pid), nix::sys::signal::Signal::SIGKILL);
+                    }
+                }
             }
             Some(_) => {}
             None if now >= self.next => match start(&self.spec, target) {
@@ -180,10 +185,9 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, Ow
     if let Probe::Exec(words) = &spec.probe {
         let null = File::open("/dev/null").map_err(|error| error.to_string())?;
         let twin = write.try_clone().map_err(|error| error.to_string())?;
-        let spec =
-            ExecSpec { process: ProcessSpec { args: words.clone(), tty: false, ..target.spec.process.clone() }, size: None };
+        let spec = target.blueprint.like_process(words).map_err(|error| error.to_string())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout: twin, stderr: write };
-        let session = exec(target.command, &spec, target.spec, stdio, target.host).map_err(|error| error.message)?;
+        let session = exec(target.command, &spec, target.blueprint, stdio, target.host).map_err(|error| error.message)?;
         return Ok((session.pid, Some(session), read));
     }
     let timeout = Duration::from(spec.timeout);

@@ -11,7 +11,7 @@ use super::published::Change;
 use super::sessions::Sessions;
 use crate::model::{Context, Fault, Outcome};
 use crate::network;
-use crate::runtime::{self, Cgroup, ExecSpec, Host, NetSpec, ProcessSpec, Running, StartError, Stdio};
+use crate::runtime::{self, Cgroup, ExecSpec, Host, Running, StartError, Stdio};
 use crate::spec::{Limits, Restart};
 use crate::store::{Lease, Store};
 use crate::sys;
@@ -217,7 +217,7 @@ impl Monitor {
             Some(lease)
         };
         let host = runtime::host();
-        let cgroup = Cgroup::create(host, &spec.spec.cgroup).doing(|| "cannot limit the container".into())?;
+        let cgroup = Cgroup::create(host, &spec.blueprint).doing(|| "cannot limit the container".into())?;
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
         // What an earlier monitor told must not be taken for this one's.
         let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
@@ -290,9 +290,9 @@ impl Monitor {
     }
 
     fn start(&mut self) -> Result<(), StartError> {
-        let spec = &self.spec.spec;
+        let blueprint = &self.spec.blueprint;
         let mut captures = Vec::new();
-        let stdio = if spec.process.tty {
+        let stdio = if blueprint.has_terminal() {
             Stdio::Terminal
         } else {
             let (out_read, out_write) = sys::pipe()?;
@@ -301,11 +301,9 @@ impl Monitor {
             captures.push(Capture::new(err_read, "stderr")?);
             Stdio::Files { stdin: File::open("/dev/null")?.into(), stdout: out_write, stderr: err_write }
         };
-        let mut running =
-            runtime::start(spec, &self.contents, stdio, &self.host, &self.cgroup, |pid, process| match &spec.network {
-                NetSpec::Own { interfaces } => network::connect(pid, process, interfaces),
-                NetSpec::Host => Ok(()),
-            })?;
+        let mut running = runtime::start(blueprint, &self.contents, stdio, &self.host, &self.cgroup, |pid, process| {
+            network::connect(pid, process, blueprint)
+        })?;
         self.terminal = None;
         if let Some(terminal) = running.terminal.take() {
             self.terminal = terminal.try_clone().ok();
@@ -381,7 +379,7 @@ impl Monitor {
     /// Has published ports and names follow what was just told. What is in the way within `patience` is
     /// tried again later: the container's output is never kept waiting for long.
     fn follow(&mut self, patience: Duration) {
-        let on_network = matches!(&self.spec.spec.network, NetSpec::Own { interfaces } if !interfaces.is_empty());
+        let on_network = !self.spec.blueprint.beyond.interfaces.is_empty();
         let (Some(home), true) = (&self.spec.home, on_network) else { return };
         match Change::of_container(home, &self.instance(), !self.ports.is_empty()) {
             Ok(change) => self.following = Some((change, Instant::now())),
@@ -401,15 +399,14 @@ impl Monitor {
 
     fn spawn(&self, words: &[String]) -> Result<runtime::Session, StartError> {
         let open = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
-        let spec =
-            ExecSpec { process: ProcessSpec { args: words.to_vec(), tty: false, ..self.spec.spec.process.clone() }, size: None };
+        let spec = self.spec.blueprint.like_process(words)?;
         self.exec(&spec, Stdio::Files { stdin: open()?, stdout: open()?, stderr: open()? })
     }
 
     fn exec(&self, spec: &ExecSpec, stdio: Stdio) -> Result<runtime::Session, StartError> {
         let running =
             self.running.as_ref().ok_or_else(|| StartError { message: "the container is not running".into(), status: 126 })?;
-        runtime::exec(&running.command, spec, &self.spec.spec, stdio, &self.host)
+        runtime::exec(&running.command, spec, &self.spec.blueprint, stdio, &self.host)
     }
 
     /// The loop: wait for anything, then deal with all that is there.
@@ -511,7 +508,7 @@ impl Monitor {
         if let (Some(checker), Some(running)) = (&mut self.checker, &self.running)
             && !still
         {
-            let target = Target { command: &running.command, spec: &self.spec.spec, host: &self.host };
+            let target = Target { command: &running.command, blueprint: &self.spec.blueprint, host: &self.host };
             checker.tick(&target);
         }
         self.take_health();
@@ -638,14 +635,15 @@ impl Monitor {
     }
 
     fn adjust(&mut self, limits: Limits) -> io::Result<()> {
-        let old = std::mem::replace(&mut self.spec.spec.cgroup.limits, limits);
-        let changed = self.cgroup.change(&self.host, &self.spec.spec.cgroup, &old);
+        let path = self.spec.blueprint.cgroup();
+        let old = &self.spec.blueprint.beyond.limits;
+        let changed = self.cgroup.change(&self.host, &path, &limits, old);
         if changed.is_err() {
             // Back to what held before, as far as it can be.
-            let new = std::mem::replace(&mut self.spec.spec.cgroup.limits, old);
-            let _ = self.cgroup.change(&self.host, &self.spec.spec.cgroup, &new);
+            let _ = self.cgroup.change(&self.host, &path, old, &limits);
             return changed;
         }
+        self.spec.blueprint.limit(limits);
         self.folder.write_spec(&self.spec).map_err(|fault| io::Error::other(fault.chain()))
     }
 
@@ -855,7 +853,7 @@ impl Monitor {
             }
             Ok(Request::Exec { spec }) => {
                 let mut fds = fds.into_iter();
-                let stdio = match (spec.process.tty, fds.next(), fds.next(), fds.next()) {
+                let stdio = match (spec.process.terminal() == Some(true), fds.next(), fds.next(), fds.next()) {
                     (true, ..) => Stdio::Terminal,
                     (false, Some(stdin), Some(stdout), Some(stderr)) => Stdio::Files { stdin, stdout, stderr },
                     _ => return refuse("the standard streams did not come along".into(), None),

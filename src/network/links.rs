@@ -3,8 +3,9 @@
 use super::BRIDGES;
 use super::quiet::{self, Loopback};
 use crate::model::{Context, Fault, Outcome, Subnet};
-use crate::runtime::Interface;
+use crate::runtime::{Blueprint, Interface};
 use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Family, Netlink, attributes};
+use oci_spec::runtime::LinuxNamespaceType;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -256,7 +257,11 @@ fn one_queue(batch: &mut Batch) {
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn connect(pid: i32, process: &OwnedFd, interfaces: &[Interface]) -> io::Result<()> {
+pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result<()> {
+    if !blueprint.has(LinuxNamespaceType::Network) {
+        return Ok(());
+    }
+    let interfaces = &blueprint.beyond.interfaces;
     let socket = Netlink::open(Family::Route)?;
     let mut batch = Batch::default();
     for interface in interfaces {

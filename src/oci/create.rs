@@ -1,13 +1,13 @@
 //! `create` and `start`, seen from outside: cgroup, namespaces, identity maps, hooks, the wait.
 
-use super::config::{Bundle, flag, options};
+use super::config::Bundle;
 use super::init::{self, Init};
 use super::state::{Container, Status, began, check_id};
-use super::{confine, hooks, listener, resources};
+use super::{hooks, listener, resources};
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::now_ms;
-use crate::runtime::{self, Cgroup};
-use crate::sys::{self, Depth, Detached, Side};
+use crate::runtime::{self, Cgroup, Sources, flag, joined as path_of};
+use crate::sys::{self, Side};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
@@ -45,15 +45,15 @@ const NEW_TIME: libc::c_int = 0x80;
 pub fn create(mut creation: Creation) -> Outcome<Container> {
     check_id(creation.id)?;
     let bundle = &creation.bundle;
-    let console = match (creation.console.take(), bundle.has_terminal()) {
+    let console = match (creation.console.take(), bundle.blueprint.has_terminal()) {
         (Some(stream), true) => Some(stream),
         (None, true) => return Err(Fault::new("the process has a terminal, and there is no --console-socket to send it to")),
         (Some(_), false) => return Err(Fault::new("there is a --console-socket, and the process has no terminal")),
         (None, false) => None,
     };
-    confine::check(&bundle.spec)?;
-    if let Some(process) = bundle.spec.process() {
-        init::check_capabilities(process).map_err(|error| Fault::new(error.to_string()))?;
+    runtime::check_labels(&bundle.blueprint.oci)?;
+    if let Some(process) = bundle.blueprint.oci.process() {
+        runtime::check_capabilities(process).map_err(|error| Fault::new(error.to_string()))?;
     }
     let cgroup = cgroup_path(bundle, &creation)?;
     // Configurations hold what their environment says: they are nobody else's.
@@ -76,10 +76,10 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
         created: crate::model::time_text(i64::try_from(now_ms() / 1000).unwrap_or(0)),
         cgroup,
         shared: false,
-        version: bundle.spec.version().clone(),
-        annotations: bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        version: bundle.blueprint.oci.version().clone(),
+        annotations: bundle.blueprint.oci.annotations().clone().unwrap_or_default().into_iter().collect(),
         folder,
-        kept: OnceLock::from(bundle.spec.clone()),
+        kept: OnceLock::from(bundle.blueprint.oci.clone()),
     };
     let made = make(&creation, bundle, &mut container, console);
     if made.is_err() {
@@ -93,7 +93,7 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     sys::write_atomic(&container.folder.join("config.json"), bundle.text.as_bytes(), 0o600)
         .doing(|| "cannot keep the configuration".into())?;
     let host = runtime::host();
-    let linux = bundle.spec.linux().as_ref();
+    let linux = bundle.blueprint.oci.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     // What was in use before is another's, whatever comes of this one.
     let others = container.processes().len();
@@ -125,22 +125,16 @@ fn begin(
     cgroup: &Cgroup,
 ) -> Outcome<()> {
     let host = runtime::host();
-    let linux = bundle.spec.linux().as_ref();
+    let linux = bundle.blueprint.oci.linux().as_ref();
     let start = sys::listen_in(&container.folder, "start").doing(|| "cannot listen for the start".into())?;
-    let filter = listener::filter(&bundle.spec)?;
-    let namespaces = bundle.namespaces();
-    let mut flags = 0;
+    let filter = listener::filter(&bundle.blueprint.oci)?;
+    let mut flags = runtime::made_namespaces(&bundle.blueprint);
     let mut joined: Vec<(LinuxNamespaceType, OwnedFd)> = Vec::new();
-    for (kind, path) in &namespaces {
-        match path {
-            None => flags |= flag(*kind),
-            Some(path) => {
-                let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .map_err(std::io::Error::from)
-                    .doing(|| format!("cannot open the namespace {}", path.display()))?;
-                joined.push((*kind, fd));
-            }
-        }
+    for (kind, path) in bundle.blueprint.namespaces().filter_map(|one| Some((one.typ(), path_of(one)?))) {
+        let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(std::io::Error::from)
+            .doing(|| format!("cannot open the namespace {}", path.display()))?;
+        joined.push((kind, fd));
     }
     // These take effect for children only, so they are entered before the child is made.
     for (kind, fd) in joined.iter().filter(|(kind, _)| *kind == LinuxNamespaceType::Pid) {
@@ -165,11 +159,15 @@ fn begin(
         flags &= !NEW_TIME;
     }
     let joins_user = joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
-    let sources = if flags & libc::CLONE_NEWNS != 0 { sources(bundle)? } else { Vec::new() };
+    let sources = if flags & libc::CLONE_NEWNS != 0 {
+        Sources::open(&bundle.blueprint).map_err(|error| Fault::new(error.to_string()))?
+    } else {
+        Sources::default()
+    };
     let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
     let entrance = cgroup.entrance().doing(|| "cannot enter the container's cgroup".into())?;
     let init = Init {
-        bundle,
+        blueprint: &bundle.blueprint,
         host,
         joined,
         filter,
@@ -179,7 +177,6 @@ fn begin(
         keyring: creation.keyring,
         preserve: creation.preserve,
         cgroup,
-        cgroup_path: &container.cgroup,
         sources,
     };
     // The cgroup's namespace is made by the child itself, once it is in its cgroup.
@@ -199,7 +196,7 @@ fn begin(
         map(pid, "uid_map", linux.uid_mappings())?;
         map(pid, "gid_map", linux.gid_mappings())?;
     }
-    if let Some(score) = bundle.spec.process().as_ref().and_then(|process| process.oom_score_adj()) {
+    if let Some(score) = bundle.blueprint.oci.process().as_ref().and_then(|process| process.oom_score_adj()) {
         fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
             .doing(|| format!("cannot set oom_score_adj {score}"))?;
     }
@@ -213,21 +210,6 @@ fn begin(
         sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
-}
-
-/// Sources of bind mounts, held while this process may still reach them, which a user namespace may not, and while what
-/// is to appear on the host still has its company.
-fn sources(bundle: &Bundle) -> Outcome<Vec<Option<Detached>>> {
-    let open = |one: &oci_spec::runtime::Mount| {
-        let found = options(one);
-        let source = one.source().as_ref().filter(|_| found.bind)?;
-        let path = bundle.folder.join(source);
-        let depth = if found.flags.contains(nix::mount::MsFlags::MS_REC) { Depth::Whole } else { Depth::Top };
-        let opened = nix::fcntl::open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(std::io::Error::from);
-        let tree = opened.and_then(|place| Detached::copy_of(place, depth));
-        Some(tree.doing(|| format!("cannot open {}", path.display())))
-    };
-    bundle.spec.mounts().iter().flatten().map(|one| open(one).transpose()).collect()
 }
 
 /// The process that the first one made inside a user namespace, as a further child of this one.
@@ -273,7 +255,7 @@ fn map(pid: i32, file: &str, mappings: &Option<Vec<LinuxIdMapping>>) -> Outcome<
 
 /// The cgroup of a container: as the bundle says, else by its name.
 fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Outcome<String> {
-    let wanted = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let wanted = bundle.blueprint.oci.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
         // As runc has it; the root has a share of real time to give.
         return Ok(creation.id.to_owned());

@@ -1,11 +1,10 @@
 //! A further process in a container made here.
 
-use super::confine;
-use super::init::{become_process, execute, find, personality, prepare, terminal};
+use super::init::{execute, find, terminal};
 use super::listener::{self, Listener};
 use super::state::{Container, Status};
 use crate::model::{Context, Fault, Outcome};
-use crate::runtime::StartError;
+use crate::runtime::{self, StartError};
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Process;
@@ -47,10 +46,10 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     };
     let spec = container.spec()?;
     let filter = listener::filter(spec)?;
-    confine::check_process(process)?;
+    runtime::check_label(process)?;
     let cgroup = container
         .cgroup()
-        .below(crate::runtime::host(), &execution.below)
+        .below(runtime::host(), &execution.below)
         .map_err(|error| Fault::caused("cannot exec in this cgroup", error))?;
     let entrance = cgroup.entrance().doing(|| "cannot enter the container's cgroup".into())?;
     let (line, far_line) = sys::message_pair().doing(|| "cannot make a socket".into())?;
@@ -89,8 +88,8 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
                 // Until its score is set from outside.
                 sys::receive_with(&far_line, &mut [0])
                     .and_then(|(length, _)| if length == 1 { Ok(()) } else { Err(io::Error::other("the runtime is gone")) })?;
-                prepare(process)?;
-                spec.linux().as_ref().map_or(Ok(()), personality)?;
+                runtime::prepare(process)?;
+                spec.linux().as_ref().map_or(Ok(()), runtime::personality)?;
                 if !rest.is_empty() {
                     sys::enter_namespace(&target, rest)?;
                 }
@@ -111,7 +110,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
                         sys::set_umask(process.user().umask().unwrap_or(0o022));
                         let begun = sys::close_on_exec_from(3 + i32::try_from(execution.preserve).unwrap_or(0))
                             .and_then(|()| proc.ok_or_else(|| io::Error::other("the host's /proc is gone")))
-                            .and_then(|proc| become_process(process, filter.as_ref(), &far_line, &proc));
+                            .and_then(|proc| runtime::become_process(process, filter.as_ref(), &far_line, &proc));
                         match begun {
                             Ok(()) => execute(process, &ready),
                             Err(error) => error.into(),

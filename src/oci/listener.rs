@@ -11,7 +11,7 @@ use crate::runtime::seccomp::Profile;
 use crate::sys;
 use oci_spec::runtime::Spec;
 use serde::Serialize;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -28,15 +28,6 @@ pub fn filter(spec: &Spec) -> Outcome<Option<Filter>> {
         return Err(wrong("SCMP_ACT_NOTIFY needs a `listenerPath`".into()));
     }
     Ok(Some(Filter::of(&profile)))
-}
-
-/// Sends a filter's listener to the runtime, and waits until it has been passed on.
-pub fn hand_over(line: &UnixStream, listener: Option<OwnedFd>) -> io::Result<()> {
-    let Some(listener) = listener else { return Ok(()) };
-    sys::send_with(line, b"N", &[listener.as_raw_fd()])?;
-    let mut answer = [0];
-    let mut line = line;
-    line.read_exact(&mut answer)
 }
 
 /// Where a listener goes, and what is said with it.

@@ -4,11 +4,11 @@
 //! The process that `create` starts waits for `start`, and its exit status is told to whoever adopts
 //! it (OCI runtime specification, "Runtime and Lifecycle"; arguments as runc(8) has them).
 //!
-//! `config` reads bundles; `create` makes the namespaces and `init` is the process in them; `exec`
-//! joins them; `listener` is for filters that ask a program beside the container; `state` is what is kept on disk; `resources` limits and counts.
+//! `config` reads bundles; `create` makes the namespaces and `init` is the process in them, which waits for hooks and for
+//! `start` between the steps that `runtime` has; `exec` joins them; `listener` is for filters that ask a program beside the
+//! container; `state` is what is kept on disk; `resources` limits and counts.
 
 mod config;
-mod confine;
 mod create;
 mod exec;
 mod hooks;

@@ -2,8 +2,8 @@
 
 use super::state::Container;
 use crate::model::{Context, Fault, Outcome};
-use crate::runtime::{self, Cgroup, CgroupSpec, Expect, Host, Setting, Version};
-use oci_spec::runtime::{LinuxDeviceType, LinuxResources};
+use crate::runtime::{self, Cgroup, Expect, Host, Setting, Version};
+use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 /// What must be written for a bundle's resources.
@@ -137,31 +137,6 @@ fn settings(host: &Host, resources: &LinuxResources) -> Outcome<Vec<Setting>> {
     }
 }
 
-/// Rules for devices in their order: whether allowed, and how cgroup v1 writes them.
-pub fn device_rules(resources: &LinuxResources) -> Vec<(bool, String)> {
-    let rules = resources.devices().iter().flatten();
-    let mut found: Vec<(bool, String)> = rules
-        .map(|rule| {
-            let kind = match rule.typ() {
-                Some(LinuxDeviceType::B) => "b",
-                Some(LinuxDeviceType::C | LinuxDeviceType::U) => "c",
-                _ => "a",
-            };
-            let number =
-                |value: Option<i64>| value.filter(|value| *value >= 0).map_or_else(|| "*".to_owned(), |value| value.to_string());
-            let mut access = rule.access().clone().unwrap_or_else(|| "rwm".into());
-            access.retain(|letter| "rwm".contains(letter));
-            (rule.allow(), format!("{kind} {}:{} {access}", number(rule.major()), number(rule.minor())))
-        })
-        .collect();
-    if !found.is_empty() {
-        // What the specification gives every container ("Default Devices"), and terminals; any node may be made.
-        let always = ["c *:* m", "b *:* m"].map(str::to_owned).into_iter().chain(runtime::default_devices());
-        found.extend(always.map(|rule| (true, rule)));
-    }
-    found
-}
-
 /// Changes a container's resources while it runs.
 ///
 /// # Errors
@@ -186,14 +161,14 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>, share
     // In every hierarchy that `update` may want later; huge pages only where they are limited.
     let mut wanted = vec!["cpu", "cpuset", "memory", "pids", "io"];
     wanted.extend(list.iter().map(|setting| setting.controller).filter(|name| *name == "hugetlb"));
-    if Cgroup::open(host, &CgroupSpec { path: path.to_owned(), ..CgroupSpec::default() }).is_frozen() {
+    if Cgroup::open(host, path).is_frozen() {
         // What begins there would wait for ever.
         return Err(Fault::new("container's cgroup unexpectedly frozen"));
     }
     let group = Cgroup::make(host, path, &wanted).doing(|| "cannot make the cgroup".into())?;
     let limited = group
         .apply(host, path, &list)
-        .and_then(|()| resources.map_or(Ok(()), |resources| group.device_rules(host, path, &device_rules(resources))));
+        .and_then(|()| group.devices(host, path, resources.and_then(|all| all.devices().as_deref()).unwrap_or_default()));
     if let Err(error) = limited {
         if !shared {
             let _ = group.destroy();

@@ -2,7 +2,7 @@
 
 use super::PATIENCE;
 use crate::model::{Context, Fault, Outcome};
-use crate::runtime::{self, Cgroup, CgroupSpec};
+use crate::runtime::{self, Cgroup};
 use crate::store::read_state;
 use crate::sys;
 use oci_spec::runtime::{Hook, LinuxNamespaceType, Spec};
@@ -180,7 +180,7 @@ impl Container {
     }
 
     pub fn cgroup(&self) -> Cgroup {
-        Cgroup::open(runtime::host(), &CgroupSpec { path: self.cgroup.clone(), ..CgroupSpec::default() })
+        Cgroup::open(runtime::host(), &self.cgroup)
     }
 
     pub fn processes(&self) -> Vec<i32> {

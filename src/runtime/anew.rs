@@ -4,7 +4,6 @@
 //! limits and keys. None of them is the container's business, and a container started from another shell must not be
 //! another container (docker has its daemon for that, which systemd starts).
 
-use crate::spec::Ulimit;
 use crate::sys;
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
@@ -44,11 +43,18 @@ pub fn start_anew() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives this process the limits that every container has, then those of the project.
+/// Gives this process what every container's processes have where the project says nothing: limits, and a score; the
+/// project's own are the process's (`process.rs`).
 ///
 /// # Errors
-/// A limit of the project's that the kernel refuses.
-fn limits(wanted: &[Ulimit]) -> io::Result<()> {
+/// A limit that the kernel refuses although it is no more than this process has; a score that the project wants.
+pub fn plain_limits(wanted_score: Option<i32>) -> io::Result<()> {
+    let score = wanted_score.unwrap_or(0);
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        // Only the project's own wish must come true: the caller's may be out of reach (CAP_SYS_RESOURCE).
+        Err(error) if wanted_score.is_some() => return Err(sys::in_words(&format!("cannot set the oom-score {score}"), error)),
+        _ => {}
+    }
     for (resource, soft, hard) in LIMITS {
         match setrlimit(resource, soft, hard) {
             Ok(()) => {}
@@ -60,26 +66,5 @@ fn limits(wanted: &[Ulimit]) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    for limit in wanted {
-        let Some(resource) = super::limits::resource(&limit.name) else {
-            return Err(io::Error::other(format!("there is no ulimit \"{}\"", limit.name)));
-        };
-        let set = setrlimit(resource, limit.soft, limit.hard).map_err(io::Error::from);
-        sys::doing(&format!("cannot set the ulimit \"{}\"", limit.name), set)?;
-    }
     Ok(())
-}
-
-/// Sets resource limits and the score of this process, for the program that it executes next.
-///
-/// # Errors
-/// What the kernel refuses, with the limit's name.
-pub fn apply_to_process(ulimits: &[Ulimit], oom_score: Option<i32>) -> io::Result<()> {
-    let (score, wished) = oom_score.map_or((0, false), |score| (score, true));
-    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
-        // Only the project's own wish must come true: the caller's may be out of reach (CAP_SYS_RESOURCE).
-        Err(error) if wished => return Err(sys::in_words(&format!("cannot set the oom-score {score}"), error)),
-        _ => {}
-    }
-    limits(ulimits)
 }

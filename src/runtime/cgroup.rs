@@ -6,26 +6,45 @@
 
 use super::host::Host;
 use super::limits::{self, Setting};
-use super::spec::CgroupSpec;
+use super::spec::Blueprint;
+use crate::spec::Limits;
 use crate::sys::{self, DeviceRule};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Devices that every container may open: Docker's (null zero full random urandom tty ptmx), and its own terminals. The
-/// console (5:1) is the host's.
-const DEVICES: [(u32, Option<u32>); 8] =
-    [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(2)), (136, None)];
+/// Devices that every container may open: Docker's (null zero full random urandom tty ptmx), and its own terminals; any
+/// node may be made. The console (5:1) is the host's. As cgroup v1 writes them.
+const DEVICES: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
 
-/// The devices that every container may use, as cgroup v1 writes rules.
-pub fn default_devices() -> impl Iterator<Item = String> {
-    DEVICES.iter().map(|(major, minor)| {
-        let minor = minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
-        format!("c {major}:{minor} rwm")
-    })
+/// A rule of the specification: whether it allows, and how cgroup v1 writes it.
+fn written(rule: &LinuxDeviceCgroup) -> (bool, String) {
+    let kind = match rule.typ() {
+        Some(LinuxDeviceType::B) => "b",
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => "c",
+        _ => "a",
+    };
+    let number = |value: Option<i64>| value.filter(|value| *value >= 0).map_or_else(|| "*".to_owned(), |value| value.to_string());
+    let mut access = rule.access().clone().unwrap_or_else(|| "rwm".into());
+    access.retain(|letter| "rwm".contains(letter));
+    let text =
+        if kind == "a" { "a".to_owned() } else { format!("{kind} {}:{} {access}", number(rule.major()), number(rule.minor())) };
+    (rule.allow(), text)
 }
 
 /// A container's cgroup in all hierarchies.
@@ -37,18 +56,19 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes a cgroup and applies its limits.
+    /// Makes the cgroup of a project's container, with its limits and devices.
     ///
     /// # Errors
     /// A limit that this host cannot apply, or that reads back otherwise than written.
-    pub fn create(host: &Host, spec: &CgroupSpec) -> io::Result<Self> {
-        if let Some(refusal) = limits::refusal(host, &spec.limits) {
+    pub fn create(host: &Host, blueprint: &Blueprint) -> io::Result<Self> {
+        let (path, wanted) = (blueprint.cgroup(), &blueprint.beyond.limits);
+        if let Some(refusal) = limits::refusal(host, wanted) {
             return Err(io::Error::other(refusal.why));
         }
-        let wanted: Vec<&str> = limits::controllers(&spec.limits).into_iter().map(|(name, _)| name).collect();
-        let group = Self::make(host, &spec.path, &wanted)?;
-        group.devices(host, spec)?;
-        group.apply(host, &spec.path, &limits::settings(host, &spec.limits).map_err(|refusal| io::Error::other(refusal.why))?)?;
+        let controllers: Vec<&str> = limits::controllers(wanted).into_iter().map(|(name, _)| name).collect();
+        let group = Self::make(host, &path, &controllers)?;
+        sys::doing("cannot close the host's devices to the container", group.devices(host, &path, blueprint.device_rules()))?;
+        group.apply(host, &path, &limits::settings(host, wanted).map_err(|refusal| io::Error::other(refusal.why))?)?;
         Ok(group)
     }
 
@@ -77,53 +97,14 @@ impl Cgroup {
         Self { v1, v2: host.v2.as_ref().map(|place| place.join(path)) }.remove_parents();
     }
 
-    /// A cgroup that was made before.
-    pub fn open(host: &Host, spec: &CgroupSpec) -> Self {
+    /// A cgroup that was made before, below the root of each hierarchy.
+    pub fn open(host: &Host, path: &str) -> Self {
         Self {
             v1: {
                 let places: std::collections::BTreeSet<&PathBuf> = host.v1.iter().map(|(_, place)| place).collect();
-                places.into_iter().map(|place| place.join(&spec.path)).filter(|path| path.is_dir()).collect()
+                places.into_iter().map(|place| place.join(path)).filter(|path| path.is_dir()).collect()
             },
-            v2: host.v2.as_ref().map(|place| place.join(&spec.path)).filter(|path| path.is_dir()),
-        }
-    }
-
-    /// Closes every device but the harmless ones: a container's root may make nodes for any of them.
-    fn devices(&self, host: &Host, spec: &CgroupSpec) -> io::Result<()> {
-        let mut rules: Vec<DeviceRule> =
-            DEVICES.iter().map(|(major, minor)| DeviceRule { character: true, major: *major, minor: *minor }).collect();
-        for path in &spec.devices {
-            let metadata =
-                fs::metadata(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-            let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-            rules.push(DeviceRule {
-                character: metadata.file_type().is_char_device(),
-                major: number(nix::sys::stat::major(metadata.rdev())),
-                minor: Some(number(nix::sys::stat::minor(metadata.rdev()))),
-            });
-        }
-        if spec.all_devices {
-            return Ok(());
-        }
-        let failed =
-            |error: io::Error| io::Error::new(error.kind(), format!("cannot close the host's devices to the container: {error}"));
-        if let Some((_, place)) = host.v1.iter().find(|(name, _)| name == "devices") {
-            let folder = place.join(&spec.path);
-            fs::write(folder.join("devices.deny"), "a").map_err(failed)?;
-            let written = rules.iter().map(|rule| {
-                let minor = rule.minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
-                format!("{} {}:{minor} rwm", if rule.character { 'c' } else { 'b' }, rule.major)
-            });
-            let allow = fs::File::options().write(true).open(folder.join("devices.allow")).map_err(failed)?;
-            return ["c *:* m".to_owned(), "b *:* m".to_owned()]
-                .into_iter()
-                .chain(written)
-                .try_for_each(|rule| (&allow).write_all(rule.as_bytes()))
-                .map_err(failed);
-        }
-        match self.entrance()? {
-            Some(folder) => sys::allow_devices(&folder, &rules).map_err(failed),
-            None => Err(io::Error::other("this host has no cgroups, so its devices cannot be closed to the container")),
+            v2: host.v2.as_ref().map(|place| place.join(path)).filter(|path| path.is_dir()),
         }
     }
 
@@ -131,13 +112,13 @@ impl Cgroup {
     ///
     /// # Errors
     /// A limit that this host cannot apply; those before it stay applied.
-    pub fn change(&self, host: &Host, spec: &CgroupSpec, old: &crate::spec::Limits) -> io::Result<()> {
-        if let Some(refusal) = limits::refusal(host, &spec.limits) {
+    pub fn change(&self, host: &Host, path: &str, new: &Limits, old: &Limits) -> io::Result<()> {
+        if let Some(refusal) = limits::refusal(host, new) {
             return Err(io::Error::other(refusal.why));
         }
-        let mut settings = limits::resets(host, old, &spec.limits);
-        settings.extend(limits::settings(host, &spec.limits).map_err(|refusal| io::Error::other(refusal.why))?);
-        self.apply(host, &spec.path, &settings)
+        let mut settings = limits::resets(host, old, new);
+        settings.extend(limits::settings(host, new).map_err(|refusal| io::Error::other(refusal.why))?);
+        self.apply(host, path, &settings)
     }
 
     /// Writes settings and checks that the kernel took them.
@@ -183,22 +164,22 @@ impl Cgroup {
         self.v2.iter().chain(&self.v1).any(told)
     }
 
-    /// Applies rules for devices in the order of a list, as cgroup v1 writes them: whether it allows, and `c 1:3 rwm`.
-    /// On v2 what is allowed behind the last rule for all devices is allowed to be used whole.
+    /// Applies rules for devices, in their order, then those for what every container has. On v2 what is allowed behind
+    /// the last rule for all devices is allowed to be used whole.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn device_rules(&self, host: &Host, path: &str, rules: &[(bool, String)]) -> io::Result<()> {
+    pub fn devices(&self, host: &Host, path: &str, rules: &[LinuxDeviceCgroup]) -> io::Result<()> {
         if rules.is_empty() {
             return Ok(());
         }
+        let always = DEVICES.iter().map(|rule| (true, (*rule).to_owned()));
+        let rules: Vec<(bool, String)> = rules.iter().map(written).chain(always).collect();
         if let Some(place) = host.place("devices") {
             let folder = place.join(path);
-            for (allow, rule) in rules {
-                let rule = if rule.starts_with('a') { "a" } else { rule };
-                fs::write(folder.join(if *allow { "devices.allow" } else { "devices.deny" }), rule)?;
-            }
-            return Ok(());
+            let open = |name: &str| fs::File::options().write(true).open(folder.join(name));
+            let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
+            return rules.iter().try_for_each(|(allows, rule)| (if *allows { &allow } else { &deny }).write_all(rule.as_bytes()));
         }
         let from = rules.iter().rposition(|(_, rule)| rule.starts_with('a')).unwrap_or(0);
         if rules[from].0 {
@@ -493,7 +474,7 @@ mod tests {
     #[test]
     fn what_is_gone_is_neither_frozen_nor_let_go() {
         let host = Host { v1: vec![("freezer".to_owned(), "/nowhere/freezer".into())], v2: None, v2_controllers: Vec::new() };
-        let gone = Cgroup::open(&host, &CgroupSpec { path: "gone".to_owned(), ..CgroupSpec::default() });
+        let gone = Cgroup::open(&host, "gone");
         for frozen in [true, false] {
             assert_eq!(gone.freeze(&host, frozen).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
         }

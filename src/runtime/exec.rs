@@ -3,15 +3,15 @@
 use super::anew;
 use super::begin::{StartError, Stdio, write_error};
 use super::cgroup::Cgroup;
-use super::guard::{Filter, execute};
+use super::filter::Filter;
 use super::host::Host;
-use super::identity::identity;
-use super::spec::{ExecSpec, Spec};
+use super::process::{add_variable, become_process, execute, find, known_as, prepare, take_streams, terminal};
+use super::rootfs::Root;
+use super::spec::{Blueprint, ExecSpec};
 use crate::sys::{self, Side};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::CloneFlags;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -48,15 +48,28 @@ impl Session {
         if let Some((status, message)) = text[..length].split_first() {
             return Some(Err(StartError { message: String::from_utf8_lossy(message).into_owned(), status: i32::from(*status) }));
         }
-        let mut kind = [0];
-        let received = sys::receive_with(&self.line, &mut kind);
-        Some(Ok(received.ok().filter(|(length, _)| *length == 1).and_then(|(_, mut fds)| fds.pop())))
+        Some(Ok(self.sent(b'T')))
     }
 
-    /// Kills it.
+    /// Kills it, also if the container has stopped it.
     pub fn end(&self) {
+        let inside = self.sent(b'P');
         // One that is gone has ended; its number may be another's by now.
-        let _ = sys::signal_process(&self.process, libc::SIGKILL);
+        for process in inside.iter().chain([&self.process]) {
+            let _ = sys::signal_process(process, libc::SIGKILL);
+        }
+    }
+
+    /// A descriptor of a kind that came over the line: of the process inside, or its terminal.
+    fn sent(&self, wanted: u8) -> Option<OwnedFd> {
+        let mut kind = [0];
+        // What comes first is the process, or not at all.
+        while let Ok((1, mut fds)) = sys::receive_with(&self.line, &mut kind) {
+            if kind[0] == wanted {
+                return fds.pop();
+            }
+        }
+        None
     }
 }
 
@@ -64,12 +77,18 @@ impl Session {
 ///
 /// # Errors
 /// What failed before it was a process of its own.
-pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, host: &Host) -> Result<Session, StartError> {
+pub fn exec(
+    command: impl AsFd,
+    spec: &ExecSpec,
+    container: &Blueprint,
+    stdio: Stdio,
+    host: &Host,
+) -> Result<Session, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
     line.set_nonblocking(true)?;
     fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
-    let cgroup = Cgroup::open(host, &container.cgroup);
+    let cgroup = Cgroup::open(host, &container.cgroup());
     let entrance = cgroup.entrance()?;
     let (pid, process) = match sys::clone_process(0, entrance.as_ref())? {
         Side::Child => {
@@ -95,11 +114,22 @@ pub fn exec(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio,
 }
 
 /// Joins the container, starts the process in its pid namespace, and ends as it ends.
-fn enter(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, line: &UnixStream, errors: &OwnedFd) -> StartError {
-    let filter = anew::apply_to_process(&container.security.ulimits, container.security.oom_score)
-        .and_then(|()| Filter::read(&container.security));
-    let filter = match filter {
-        Ok(filter) => filter,
+fn enter(
+    command: impl AsFd,
+    spec: &ExecSpec,
+    container: &Blueprint,
+    stdio: Stdio,
+    line: &UnixStream,
+    errors: &OwnedFd,
+) -> StartError {
+    let outside = || -> io::Result<_> {
+        anew::plain_limits(spec.process.oom_score_adj())?;
+        let filter = container.beyond.filter.as_deref().map(Filter::read).transpose()?;
+        // By the host's /proc: that of the container is not ours to trust.
+        Ok((filter, sys::open_folder(Path::new("/proc"))?))
+    };
+    let (filter, proc) = match outside() {
+        Ok(outside) => outside,
         Err(error) => return error.into(),
     };
     let all = CloneFlags::CLONE_NEWNS
@@ -114,12 +144,14 @@ fn enter(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, li
     match sys::clone_process(0, None) {
         Err(error) => error.into(),
         Ok(Side::Child) => {
-            let error = inside(spec, container, stdio, line, &filter);
+            let error = inside(spec, stdio, line, filter.as_ref(), &proc);
             write_error(errors, &error);
             sys::exit_now(error.status)
         }
-        Ok(Side::Parent { pid, .. }) => {
-            drop(stdio);
+        Ok(Side::Parent { pid, pidfd }) => {
+            // Nobody inside can keep this from being told.
+            let _ = sys::send_with(line, b"P", &[pidfd.as_raw_fd()]);
+            drop((stdio, pidfd));
             // It only waits: what it holds would keep the caller's streams open.
             if let Err(error) = sys::close_all_but(&[]) {
                 return error.into();
@@ -134,28 +166,33 @@ fn enter(command: impl AsFd, spec: &ExecSpec, container: &Spec, stdio: Stdio, li
     }
 }
 
-fn inside(spec: &ExecSpec, container: &Spec, stdio: Stdio, line: &UnixStream, filter: &Filter) -> StartError {
-    let prepare = || -> io::Result<super::Identity> {
+/// The process's path to its program; it returns only with what went wrong.
+fn inside(spec: &ExecSpec, stdio: Stdio, line: &UnixStream, filter: Option<&Filter>, proc: &OwnedFd) -> StartError {
+    let ready = || -> Result<_, StartError> {
         sys::die_with_parent()?;
-        let root = File::open("/")?;
-        let identity = identity(&root, &spec.process.user, &spec.process.groups)?;
+        let root = Root::at(Path::new("/"))?;
+        let mut process = known_as(&spec.process, &root.identity(&spec.user.user, &spec.user.groups)?);
+        nix::unistd::setsid().map_err(io::Error::from)?;
         match stdio {
             Stdio::Files { stdin, stdout, stderr } => sys::place_standard([stdin, stdout, stderr])?,
             Stdio::Terminal => {
-                let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
-                if let Some((rows, columns)) = spec.size {
-                    sys::set_window_size(&master, rows, columns);
-                }
-                nix::unistd::fchown(&slave, Some(identity.uid.into()), Some(5.into()))?;
+                add_variable(&mut process, "TERM", "xterm");
+                let (master, slave) = terminal(&process, false)?;
                 sys::send_with(line, b"T", &[master.as_raw_fd()])?;
-                (0..3).try_for_each(|number| sys::place_descriptor(&slave, number))?;
+                take_streams(&slave)?;
             }
         }
-        sys::new_session(spec.process.tty)?;
-        Ok(identity)
+        prepare(&process)?;
+        sys::set_umask(process.user().umask().unwrap_or(0o022));
+        become_process(&process, filter, line, proc)?;
+        // A change of user cleared it (prctl(2)).
+        sys::die_with_parent()?;
+        let ready = find(&process)?;
+        sys::close_on_exec_from(3)?;
+        Ok(ready)
     };
-    match prepare() {
-        Ok(identity) => execute(&spec.process, &identity, &container.hostname, &container.security, filter),
-        Err(error) => error.into(),
+    match ready() {
+        Ok(ready) => execute(&ready),
+        Err(error) => error,
     }
 }

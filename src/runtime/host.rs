@@ -1,5 +1,6 @@
 //! What this host's cgroups are like: which hierarchies there are, and where.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -56,6 +57,20 @@ fn find() -> Host {
     host
 }
 
+/// The numbers in a list such as `0-1,3`.
+pub fn processors(list: &str) -> Option<BTreeSet<u32>> {
+    let mut all = BTreeSet::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last > 4095 {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
 /// The controllers of v1; further hierarchies have names only (`name=systemd`).
 const CONTROLLERS: [&str; 14] = [
     "cpu",
@@ -87,6 +102,18 @@ impl Host {
     pub(super) fn place(&self, controller: &str) -> Option<&Path> {
         let name = if controller == "io" { "blkio" } else { controller };
         self.v1.iter().find(|(known, _)| known == name).map(|(_, place)| place.as_path())
+    }
+
+    /// How many processors this machine may have.
+    ///
+    /// # Errors
+    /// A list that cannot be read.
+    #[expect(clippy::unused_self, reason = "it is the host's")]
+    pub fn processors(&self) -> std::io::Result<u32> {
+        let list = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+        let numbers = processors(list.trim());
+        let last = numbers.and_then(|numbers| numbers.last().copied());
+        Ok(last.ok_or_else(|| std::io::Error::other(format!("{list:?} is no list of processors")))? + 1)
     }
 
     /// Whether the memory controller counts swap.

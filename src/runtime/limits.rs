@@ -3,10 +3,9 @@
 //! Files are those of Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. What a host cannot apply
 //! is refused with the reason before anything starts; what it took otherwise than written is an error.
 
-use super::host::{Host, Version};
+use super::host::{Host, Version, processors};
 use crate::spec::{IoLimit, Limits};
 use crate::sys;
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -286,21 +285,7 @@ impl Disk {
     }
 }
 
-/// The numbers in a list such as `0-1,3`.
-pub fn processors(list: &str) -> Option<BTreeSet<u32>> {
-    let mut all = BTreeSet::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if first > last || last > 4095 {
-            return None;
-        }
-        all.extend(first..=last);
-    }
-    Some(all)
-}
-
-fn page_name(bytes: u64) -> String {
+pub(super) fn page_name(bytes: u64) -> String {
     match bytes {
         bytes if bytes.is_multiple_of(1 << 30) => format!("{}GB", bytes >> 30),
         bytes if bytes.is_multiple_of(1 << 20) => format!("{}MB", bytes >> 20),

@@ -1,6 +1,12 @@
 //! One container: namespaces, root file system, cgroup, identity, its first process, exec.
 //!
-//! A container is started by a single-threaded process (its monitor, or the build's helper):
+//! There is one runtime. What it is given is a [`Blueprint`]: an OCI runtime specification, and the little that cannot be
+//! said in one. [`compile`] makes it of a project's container, a one-off or a build step; the room `oci` reads it from a
+//! bundle. The root (`rootfs/`), the namespaces' own settings (`namespaces.rs`) and a process's way to its program
+//! (`process.rs`) exist once; who starts it differs: a monitor here (`start.rs`, `guard.rs`, `exec.rs`), another tool in
+//! `oci`.
+//!
+//! A container with a monitor is started by a single-threaded process (its monitor, or the build's helper):
 //!
 //! ```text
 //! monitor ──clone3──▶ guard (pid 1 of an outer pid namespace; never executes anything)
@@ -15,11 +21,16 @@
 mod anew;
 mod begin;
 mod cgroup;
+mod compile;
+mod confine;
 mod exec;
+mod filter;
 mod guard;
 mod host;
 mod identity;
 mod limits;
+mod namespaces;
+mod process;
 mod rootfs;
 pub mod seccomp;
 mod spec;
@@ -28,13 +39,23 @@ mod stats;
 
 pub use anew::start_anew;
 pub use begin::{StartError, Stdio};
-pub use cgroup::{Cgroup, default_devices};
+pub use cgroup::Cgroup;
+pub use compile::{SPECIFICATION, all_devices, compile, device};
+pub use confine::{check as check_labels, check_process as check_label};
 pub use exec::{Session, exec};
-pub use guard::{Filter, program};
+pub use filter::Filter;
 pub use host::{Host, Version, host};
-pub use identity::{Identity, bounded as user_database, identity, identity_in};
-pub use limits::{Expect, Refusal, Setting, caveats, processors, refusal, resource};
-pub use rootfs::{DEVICE_LINKS, Root, TARGETS, through};
-pub use spec::{CgroupSpec, ExecSpec, FileSpec, Interface, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec, Spec};
+pub use identity::{Identity, bounded as user_database, identity_in};
+pub use limits::{Expect, Refusal, Setting, caveats, refusal};
+pub use namespaces::{flag, made as made_namespaces, names as name_namespaces, owns, sysctls};
+pub use process::{
+    Ready, become_process, check_capabilities, execute, find, memory_policy, personality, prepare, take_streams, terminal,
+    terminal_name,
+};
+pub use rootfs::{Root, Sources, TARGETS, protect};
+pub use spec::{
+    Beyond, Blueprint, ContainerSpec, ExecSpec, FileSpec, ImageSpec, Interface, Layers, MountKind, MountSpec, NetSpec,
+    ProcessSpec, SecuritySpec, UserSpec, joined,
+};
 pub use start::{Running, start};
 pub use stats::{Network, Usage, usage};

@@ -2,9 +2,10 @@
 
 use super::begin::{StartError, Stdio};
 use super::cgroup::Cgroup;
-use super::guard;
+use super::guard::{self, Given};
 use super::host::Host;
-use super::spec::{NetSpec, Spec};
+use super::namespaces;
+use super::spec::Blueprint;
 use crate::sys::{self, Side};
 use std::fs::File;
 use std::io::{self, Read};
@@ -31,7 +32,7 @@ pub struct Running {
 /// # Errors
 /// The first thing that failed, in words; nothing of the container is left then.
 pub fn start(
-    spec: &Spec,
+    blueprint: &Blueprint,
     contents: &[Vec<u8>],
     stdio: Stdio,
     host: &Host,
@@ -40,19 +41,14 @@ pub fn start(
 ) -> Result<Running, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
-    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
-    if spec.network != NetSpec::Host {
-        namespaces |= libc::CLONE_NEWNET;
-    }
-    if !spec.host_ipc {
-        namespaces |= libc::CLONE_NEWIPC;
-    }
-    if !spec.host_pid {
-        namespaces |= libc::CLONE_NEWPID;
-    }
     let entrance = cgroup.entrance()?;
+    // The cgroup's is made by the command, once it is in its cgroup.
+    let namespaces = namespaces::made(blueprint) & !libc::CLONE_NEWCGROUP;
     let (guard_pid, guard_fd) = match sys::clone_process(namespaces, entrance.as_ref())? {
-        Side::Child => guard::run(spec, contents, stdio, host, (cgroup, entrance.is_some()), far_line, far_errors),
+        Side::Child => {
+            let placed = entrance.is_some();
+            guard::run(&Given { blueprint, contents, host, cgroup, placed, line: far_line, errors: far_errors }, stdio)
+        }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((far_line, far_errors, stdio));
@@ -67,7 +63,7 @@ pub fn start(
         return Err(give_up(error));
     }
     let (mut command, mut terminal) = (None, None);
-    while command.is_none() || spec.process.tty && terminal.is_none() {
+    while command.is_none() || blueprint.has_terminal() && terminal.is_none() {
         let mut kind = [0];
         match sys::receive_with(&line, &mut kind) {
             Ok((1, mut fds)) if kind[0] == b'P' => command = fds.pop(),

@@ -536,19 +536,6 @@ pub fn set_umask(mask: u32) -> u32 {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask)).bits()
 }
 
-/// Starts a new session, and makes its standard input the controlling terminal if it is one.
-///
-/// # Errors
-/// Those of `setsid(2)` and `ioctl(2)`.
-pub fn new_session(terminal: bool) -> io::Result<()> {
-    nix::unistd::setsid()?;
-    if terminal {
-        // SAFETY: plain numbers.
-        check(libc::c_long::from(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }))?;
-    }
-    Ok(())
-}
-
 /// Closes every descriptor from 3 up but these: for a child that goes on in this program.
 ///
 /// # Errors

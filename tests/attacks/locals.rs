@@ -314,6 +314,26 @@ fn a_container_holds_no_monitor() {
     }
 }
 
+/// A process that a container stopped on its way in does not outlive the refusal.
+#[test]
+fn what_a_container_stopped_on_its_way_in_is_ended() {
+    if !is_root() {
+        return;
+    }
+    let stopper = r#"cmd "sh" "-c" "trap '' TERM; while :; do kill -STOP -1; done"; stop-grace "200ms""#;
+    let check = r#"healthcheck interval="200ms" timeout="1s" retries=1000 { exec "true"; }"#;
+    let world = ground("stopper-check", &[], &format!(r#"container "c" {{ image "box"; {stopper}; {check} }}"#));
+    let mut up = world.spawn(&["up"]);
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    up.kill().unwrap();
+    up.wait().unwrap();
+    let inside = world.ok(&["top", "c"]).lines().count();
+    // The header, the loop, the check that is on its way, and one that may be ending.
+    assert!(inside <= 4, "{}", world.ok(&["top", "c"]));
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_container_may_what_dockers_may_and_no_more() {
     if !is_root() {

@@ -4,7 +4,7 @@
 use crate::ground::{SLEEP, canary, ground, is_root};
 use crate::world::{World, eventually};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -327,4 +327,30 @@ container "d" {{ image "box"; init #true; user "nobody"; security {{ no-new-priv
     world.exec("c", "(sleep 0.1 &) ; sleep 0.3");
     eventually("nothing is left unreaped", || !world.exec("c", "cat /proc/[0-9]*/stat 2>/dev/null").contains(") Z "));
     world.ok(&["stop", "c"]);
+}
+
+/// Found when there became one runtime: a device was the host's own node, bound, and its permissions were the host's.
+#[test]
+fn a_device_is_a_node_of_its_own() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("own-node", &[], "");
+    // A node of the test's own: those of the machine are none of its business.
+    let node = world.folder.with_file_name("node");
+    let made = Command::new("mknod").arg("-m").arg("640").arg(&node).args(["c", "1", "3"]).status().unwrap();
+    assert!(made.success());
+    let shown = node.display();
+    let project = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    world.write(
+        "stead.kdl",
+        &format!("{project}\ncontainer \"c\" {{ image \"box\"; device \"{shown}\" to=\"/dev/given\"; {SLEEP}; }}\n"),
+    );
+    world.ok(&["up"]);
+    assert_eq!(world.exec("c", "echo x > /dev/given && stat -c '%a %t:%T' /dev/given"), "640 1:3");
+    world.exec("c", "chmod 777 /dev/given && chown 5:5 /dev/given");
+    let now = fs::metadata(&node).unwrap();
+    assert_eq!((now.mode() & 0o777, now.uid()), (0o640, 0), "the host's node has changed");
+    world.ok(&["down"]);
+    world.assert_nothing_left();
 }

@@ -240,7 +240,7 @@ container "c" { image "base"; stop-grace "100ms"; publish 18800 to=80; publish 1
     world.fails(&["port", "c", "81"]);
     let inspect = world.ok(&["inspect", "c"]);
     let value: serde_json::Value = serde_json::from_str(&inspect).unwrap();
-    assert_eq!(value[0]["spec"]["cgroup"]["limits"]["memory"], 64 << 20);
+    assert_eq!(value[0]["spec"]["linux"]["resources"]["memory"]["limit"], 64 << 20);
     assert!(!inspect.contains("TOP-SECRET"));
     // Docker's own client of the text format, if it is here, reads what we print.
     if let Ok(mut checker) = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn() {

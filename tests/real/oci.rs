@@ -556,3 +556,70 @@ fn dockerd_runs_on_it() {
     let out = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
     assert!(String::from_utf8_lossy(&out.stdout).contains("/dev/console"), "{out:?}");
 }
+
+/// What a process can see of how it is held.
+const FACTS: &str = r#"grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Gid|Groups|Umask)' /proc/self/status
+ulimit -n; pwd; hostname; env | sort | grep -v ^_; cat /proc/sys/net/core/somaxconn
+stat -c "%n %F %a %u %g %t:%T" /dev/* /tmp | grep -v "^/dev/core "; ls -l /proc/self/fd/../fd >/dev/null
+cat /proc/keys /proc/timer_list | wc -c; echo x 2>/dev/null >/proc/sysrq-trigger || echo kept
+cat /proc/self/cgroup | wc -l; id"#;
+
+#[test]
+fn a_container_is_what_its_specification_says() {
+    if !is_root() {
+        return;
+    }
+    let bundles = Bundles::new("oci-same");
+    let world = &bundles.world;
+    fs::create_dir_all(world.folder.join("data")).unwrap();
+    let mounts = r#"awk '$5 != "/" { print $5, $6, $(NF-2), ($7 == "-" ? "" : "travels") }' /proc/self/mountinfo | sort"#;
+    let script = format!("{FACTS}\n{mounts}");
+    fs::write(world.folder.join("data/facts"), &script).unwrap();
+    world.edit(
+        r#"container "c" { image "base"; cmd "true"; }"#,
+        r#"
+container "c" {
+    image "base"
+    cmd "sh" "-c" ". /data/facts; echo told; exec sleep 1000"
+    user "daemon:tty"
+    workdir "/data"
+    mount bind="data" to="/data" read-only=#true
+    tmpfs "/tmp" size="1MiB"
+    env COLOUR="blue"
+    sysctl net.core.somaxconn=99
+    security { read-only #true; capability drop="CHOWN"; no-new-privileges #true; }
+    limits { memory "32MiB"; pids 50; ulimit "nofile" soft=100 hard=200; }
+}
+"#,
+    );
+    world.ok(&["up"]);
+    eventually("it has told", || world.ok(&["logs", "c"]).contains("told"));
+    let told: String = world
+        .ok(&["logs", "c"])
+        .lines()
+        .map(|line| line.split_once("| ").map_or(line, |(_, line)| line).to_owned() + "\n")
+        .collect();
+    let told = told.trim_end().strip_suffix("told").unwrap().to_owned();
+    let specification: serde_json::Value = serde_json::from_str(&world.ok(&["inspect", "--oci", "c"])).unwrap();
+    assert_eq!(specification["process"]["user"]["uid"], 1);
+    let bundle = |args: &str| {
+        let mut config = specification.clone();
+        config["root"]["path"] = "rootfs".into();
+        config["linux"]["cgroupsPath"] = format!("/stead-same-{}", std::process::id()).into();
+        config["process"]["args"] = serde_json::json!(["sh", "-c", args]);
+        fs::write(bundles.bundle.join("config.json"), config.to_string()).unwrap();
+    };
+    bundle(". /data/facts");
+    assert_eq!(bundles.ok(&["run", "same"]), told, "as its own bundle");
+    if Command::new("runc").arg("--version").output().is_err() {
+        skip("runc is not installed");
+        return;
+    }
+    fs::write(world.folder.join("data/facts"), FACTS).unwrap();
+    let ours = bundles.ok(&["run", "same"]);
+    let root = world.folder.join("runc");
+    let runc = Command::new("runc").arg("--root").arg(root).args(["run", "same"]).current_dir(&bundles.bundle).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&runc.stdout), ours, "{}", String::from_utf8_lossy(&runc.stderr));
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}

@@ -110,7 +110,7 @@ fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, conte
         return Err(Fault::new("--shell-on-failure needs a terminal"));
     }
     context.ui.say(format!("{name}: before `{}`; what is changed here is forgotten", rescue.step));
-    super::run::attend(&rescue.spec, &rescue.contents, true).map(drop)
+    super::run::attend(&rescue.blueprint, &rescue.contents, true).map(drop)
 }
 
 fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, context: &Context, started: Instant) -> Outcome<u8> {

@@ -1,9 +1,8 @@
 use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
 use super::super::streams;
-use crate::model::{Fault, Outcome};
+use crate::model::{Context as _, Fault, Outcome};
 use crate::monitor;
-use crate::runtime::{ExecSpec, ProcessSpec};
 use std::env::VarError;
 use std::io::IsTerminal;
 use std::os::fd::AsRawFd;
@@ -48,30 +47,24 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let spec = folder.spec()?.ok_or_else(|| {
         Fault::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
     })?;
-    let base = spec.spec.process;
+    let mut exec = spec.blueprint.like_process(&arguments.command).doing(|| format!("{name} has no process"))?;
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let mut env = base.env;
-    env.extend(variables(&arguments.env)?);
-    let process = ProcessSpec {
-        args: arguments.command.clone(),
-        env,
-        workdir: arguments.workdir.clone().unwrap_or(base.workdir),
-        user: arguments.user.clone().unwrap_or(base.user),
-        groups: base.groups,
-        tty,
-    };
-    let spec = ExecSpec { process, size: crate::sys::window_size(std::io::stdout()) };
+    let size = crate::sys::window_size(std::io::stdout()).filter(|_| tty);
+    exec.change(arguments.workdir.as_deref(), arguments.user.as_deref(), &variables(&arguments.env)?);
+    if tty {
+        exec.with_terminal(size);
+    }
     if !tty {
         let (given, relays) = streams::own()?;
-        let remote = monitor::session(&folder, &spec, &given.each_ref().map(AsRawFd::as_raw_fd))?;
+        let remote = monitor::session(&folder, &exec, &given.each_ref().map(AsRawFd::as_raw_fd))?;
         drop(given);
         let relaying = relays.begin();
         let status = remote.wait();
         relaying.finish();
         return Ok(u8::try_from(status?).unwrap_or(1));
     }
-    let remote = monitor::session(&folder, &spec, &[])?;
+    let remote = monitor::session(&folder, &exec, &[])?;
     if let Some(terminal) = &remote.terminal {
         let keys = Keys::parse(&arguments.detach_keys)?;
         if !relay(terminal, terminal, None, &keys)? {

@@ -1,19 +1,30 @@
 use super::super::Context;
 use super::containers::replicas;
+use crate::apply;
 use crate::model::{Fault, Outcome};
 
 /// Prints everything that is known of containers, as JSON; secrets are not among it.
 ///
-/// Example: stead inspect web | jq '.[0].spec.cgroup'
+/// `spec` is the OCI runtime specification that the container was started from, `beyond` what cannot be said in one.
+///
+/// Example: stead inspect web | jq '.[0].spec.linux.resources'
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Containers or replicas.
     #[arg(required = true)]
     names: Vec<String>,
+    /// Only the OCI runtime specification, of one container, as `config.json` of a bundle has it.
+    #[arg(long)]
+    oci: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let instance = context.instance()?;
+    if arguments.oci {
+        let [name] = arguments.names.as_slice() else { return Err(Fault::new("--oci takes one container").usage()) };
+        context.ui.json(&apply::specification(&instance, &instance.find(name)?)?);
+        return Ok(0);
+    }
     let record = instance.record()?;
     let rows = super::ps::rows(&instance, super::ps::Which::All)?;
     let mut all = Vec::new();
@@ -25,7 +36,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         value["status"] = serde_json::to_value(instance.container(&name).status()).unwrap_or_default();
         value["logs"] = instance.logs(&name).display().to_string().into();
         value["monitor"] = serde_json::to_value(&spec).unwrap_or_default();
-        value["spec"] = serde_json::to_value(spec.map(|spec| spec.spec)).unwrap_or_default();
+        if let Some(mut blueprint) = value["monitor"].as_object_mut().and_then(|monitor| monitor.remove("blueprint")) {
+            value["spec"] = blueprint["oci"].take();
+            value["beyond"] = blueprint["beyond"].take();
+        }
         all.push(value);
     }
     context.ui.json(&all);

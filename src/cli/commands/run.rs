@@ -5,7 +5,7 @@ use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::apply::{self, LoadedProject, UpOptions, Wish};
 use crate::model::{Context as _, Fault, Outcome};
-use crate::runtime::{self, Cgroup, NetSpec, Running, Spec, Stdio};
+use crate::runtime::{self, Blueprint, Cgroup, Running, Stdio};
 use crate::sys;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let one_off = one_off?;
     timings.mark("plan and prepare");
     let mut rest = Rest::default();
-    let parts = (&one_off.spec.spec, one_off.contents.as_slice());
+    let parts = (&one_off.spec.blueprint, one_off.contents.as_slice());
     let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, &mut timings);
     one_off.clean(|| rest.end());
     // Nobody types `down` for what is no project.
@@ -154,23 +154,23 @@ impl Rest {
 }
 
 /// Runs a container here, in this process's terminal, and takes it away.
-pub fn attend(spec: &Spec, contents: &[Vec<u8>], tty: bool) -> Outcome<u8> {
+pub fn attend(blueprint: &Blueprint, contents: &[Vec<u8>], tty: bool) -> Outcome<u8> {
     let (mut rest, mut timings) = (Rest::default(), Timings::begin());
-    let status = stay((spec, contents), tty, &|_| {}, &mut rest, &mut timings);
+    let status = stay((blueprint, contents), tty, &|_| {}, &mut rest, &mut timings);
     rest.end();
     status
 }
 
 /// Starts the container as its own monitor, and stays until its command ends.
 fn stay(
-    (spec, contents): (&Spec, &[Vec<u8>]),
+    (blueprint, contents): (&Blueprint, &[Vec<u8>]),
     tty: bool,
     begun: &dyn Fn(&Running),
     rest: &mut Rest,
     timings: &mut Timings,
 ) -> Outcome<u8> {
     let host = runtime::host();
-    let cgroup = rest.cgroup.insert(Cgroup::create(host, &spec.cgroup).doing(|| "cannot limit the container".into())?);
+    let cgroup = rest.cgroup.insert(Cgroup::create(host, blueprint).doing(|| "cannot limit the container".into())?);
     timings.mark("cgroup");
     let (stdio, relays) = if tty {
         (Stdio::Terminal, None)
@@ -178,12 +178,9 @@ fn stay(
         let ([stdin, stdout, stderr], relays) = streams::own()?;
         (Stdio::Files { stdin, stdout, stderr }, Some(relays))
     };
-    let running = runtime::start(spec, contents, stdio, host, cgroup, |pid, process| {
+    let running = runtime::start(blueprint, contents, stdio, host, cgroup, |pid, process| {
         timings.mark("namespaces");
-        let connected = match &spec.network {
-            NetSpec::Own { interfaces } => crate::network::connect(pid, process, interfaces),
-            NetSpec::Host => Ok(()),
-        };
+        let connected = crate::network::connect(pid, process, blueprint);
         timings.mark("network");
         connected
     });

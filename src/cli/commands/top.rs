@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::{Style, Table};
 use super::containers::replicas;
 use crate::model::Outcome;
-use crate::runtime::{self, Cgroup, CgroupSpec};
+use crate::runtime::{self, Cgroup};
 use std::fs;
 
 /// Lists the processes in containers.
@@ -21,8 +21,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let host = runtime::host();
     let mut table = Table::new(&["CONTAINER", "PID", "INSIDE", "USER", "STATE", "TIME", "RSS", "COMMAND"]);
     for name in replicas(&instance, &arguments.names)? {
-        let spec = CgroupSpec { path: instance.cgroup(&name), ..CgroupSpec::default() };
-        let mut pids = Cgroup::open(host, &spec).processes();
+        let mut pids = Cgroup::open(host, &instance.cgroup(&name)).processes();
         pids.sort_unstable();
         for pid in pids {
             let Some(process) = process(pid) else { continue };

@@ -1,19 +1,20 @@
-//! What the kernel itself shows in a root: /dev, /sys, cgroups and /proc, always new, and their masks.
+//! What the kernel shows in a root: devices, links to them, cgroups; and its masks.
 
 use super::Root;
-use super::project::Given;
+use super::options::options;
 use crate::runtime::host::Host;
-use crate::runtime::spec::Spec;
+use crate::runtime::spec::Blueprint;
 use crate::sys::{self, Attributes, Depth, Detached, doing};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
+use oci_spec::runtime::LinuxDeviceType;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Links in /dev, as Docker makes them.
-pub const DEVICE_LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -22,17 +23,9 @@ pub const DEVICE_LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
 ];
 
-/// Docker's masked paths (`oci/defaults.go`), of /proc and of /sys.
-pub(super) const MASKED_PROC: [&str; 10] =
-    ["acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
-pub(super) const MASKED_SYS: [&str; 2] = ["devices/virtual/powercap", "firmware"];
-/// Docker's read-only paths of /proc.
-pub(super) const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
-
-/// Where the processors' own files are, below /sys: `thermal_throttle` in each is masked.
-const PROCESSORS: &str = "devices/system/cpu";
-
-const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW);
+/// The devices that every container has (OCI runtime specification, "Default Devices").
+const ALWAYS: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Makes a folder in one of the kernel's file systems and opens it.
 fn inner(top: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
@@ -40,91 +33,33 @@ fn inner(top: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    sys::open_here(top, name, FOLDER)
+    sys::open_here(top, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW)
 }
 
 impl Root {
-    /// /dev as Docker makes it: a small tmpfs with the six devices, pts, shm, mqueue and links.
-    pub(super) fn devices(&self, spec: &Spec, given: &Given) -> io::Result<()> {
-        const STRICT_ACCESS_TIMES: u64 = 0x20;
-        let attributes = Attributes::NO_SUID | STRICT_ACCESS_TIMES;
-        let made = Detached::new("tmpfs", "mode=755,size=65536k", attributes);
-        let dev = doing("cannot mount /dev", made.and_then(|made| made.attach(self.own_folder("dev")?)))?;
-        for (name, major, minor) in
-            [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-        {
-            let mode = Mode::from_bits_truncate(0o666);
-            let made = nix::sys::stat::mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor));
-            doing(&format!("cannot make /dev/{name}"), made.map_err(io::Error::from))?;
-            // mknod is subject to the umask, and every user writes to /dev/null.
-            let opened = nix::sys::stat::fchmodat(&dev, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink);
-            doing(&format!("cannot open /dev/{name} to everybody"), opened.map_err(io::Error::from))?;
+    /// The devices that every container has, and its own; then the links. A /dev that is the host's stays as it is.
+    pub(super) fn devices(&self, blueprint: &Blueprint) -> io::Result<()> {
+        let mut on_dev = blueprint.oci.mounts().iter().flatten().filter(|one| one.destination() == Path::new("/dev"));
+        if on_dev.clone().any(|one| options(one).bind) {
+            return Ok(());
         }
-        for (name, target) in DEVICE_LINKS {
-            let made = nix::unistd::symlinkat(target, &dev, name);
-            doing(&format!("cannot make /dev/{name}"), made.map_err(io::Error::from))?;
+        for (name, major, minor) in ALWAYS {
+            let made = device(self, &Path::new("dev").join(name), SFlag::S_IFCHR, (major, minor), 0o666, (0, 0));
+            doing(&format!("cannot make /dev/{name}"), made)?;
         }
-        let put = |kind: &str, name: &str, options: &str, attributes: u64| {
-            let made = Detached::new(kind, options, attributes).and_then(|made| made.attach(inner(&dev, name)?));
-            doing(&format!("cannot mount /dev/{name}"), made.map(drop))
-        };
-        let terminals = "newinstance,ptmxmode=0666,mode=0620,gid=5";
-        put("devpts", "pts", terminals, Attributes::NO_SUID | Attributes::NO_EXECUTION)?;
-        if let Some(memory) = &given.shared_memory {
-            let bound = Detached::copy_of(memory, Depth::Top).and_then(|bound| bound.attach(inner(&dev, "shm")?));
-            doing("cannot bind the host's /dev/shm", bound.map(drop))?;
-        } else {
-            put("mqueue", "mqueue", "", Attributes::QUIET)?;
-            put("tmpfs", "shm", &format!("mode=1777,size={}", spec.shm.0), Attributes::QUIET)?;
+        for one in blueprint.oci.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten() {
+            let path = one.path().strip_prefix("/").unwrap_or(one.path());
+            let kind = match one.typ() {
+                LinuxDeviceType::B => SFlag::S_IFBLK,
+                LinuxDeviceType::P => SFlag::S_IFIFO,
+                _ => SFlag::S_IFCHR,
+            };
+            let number = (u64::try_from(one.major()).unwrap_or(0), u64::try_from(one.minor()).unwrap_or(0));
+            let owner = (one.uid().unwrap_or(0), one.gid().unwrap_or(0));
+            let made = device(self, path, kind, number, one.file_mode().unwrap_or(0o666), owner);
+            doing(&format!("cannot make {}", one.path().display()), made)?;
         }
-        if spec.security.privileged {
-            every_device(Path::new("/dev"), &dev)?;
-        }
-        for ((source, to), device) in spec.devices.iter().zip(&given.devices) {
-            let to = to.strip_prefix("/").unwrap_or(to);
-            let bound = Detached::copy_of(device, Depth::Top).and_then(|bound| bound.attach(self.file(to)?));
-            doing(&format!("cannot give the device {}", source.display()), bound.map(drop))?;
-        }
-        // A root has one /dev.
-        let _ = self.dev.set(dev);
-        Ok(())
-    }
-
-    /// A new sysfs: also where the network is the host's, since the host's own comes with debugfs, tracefs, bpf and all
-    /// else that is mounted below it.
-    pub(super) fn sysfs(&self, attributes: u64) -> io::Result<()> {
-        let made = Detached::new("sysfs", "", attributes).and_then(|made| made.attach(self.own_folder("sys")?));
-        // A root has one /sys.
-        let _ = self.sys.set(doing("cannot mount /sys", made)?);
-        Ok(())
-    }
-
-    /// Docker's masked paths of /sys.
-    pub(super) fn mask_sysfs(&self) -> io::Result<()> {
-        let Some(top) = self.sys.get() else { return Ok(()) };
-        MASKED_SYS.iter().try_for_each(|path| self.mask_in(top, path, "sys"))?;
-        let processors = match std::fs::read_dir(Path::new("/sys").join(PROCESSORS)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(sys::in_words("cannot list the processors", error)),
-        };
-        for processor in processors {
-            let name = processor?.file_name();
-            let Some(name) = name.to_str().filter(|name| name.strip_prefix("cpu").is_some_and(is_number)) else { continue };
-            self.mask_in(top, &format!("{PROCESSORS}/{name}/thermal_throttle"), "sys")?;
-        }
-        Ok(())
-    }
-
-    /// The container's own cgroups, at their usual place in the new /sys.
-    pub(super) fn own_cgroups(&self, host: &Host, attributes: u64) -> io::Result<()> {
-        let Some(top) = self.sys.get() else { return Ok(()) };
-        match sys::open_here(top, "fs/cgroup", FOLDER) {
-            Ok(target) => self.cgroups(&target, host, attributes, None),
-            // A kernel without cgroups.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(sys::in_words("cannot open /sys/fs/cgroup", error)),
-        }
+        links(self, on_dev.next().is_some())
     }
 
     /// The cgroup file systems on a folder, as seen from the container's own cgroup; where it has no namespace of
@@ -174,52 +109,22 @@ impl Root {
         sys::change_mount(&top, Attributes::set(attributes), Depth::Top)
     }
 
-    /// A new /proc, masked where only this namespace sees it, then moved to its place. Also where the processes are the
-    /// host's: what is mounted below the host's own (binfmt_misc) is not the container's.
-    pub(super) fn proc(&self, aside: &Path, privileged: bool) -> io::Result<()> {
-        let proc = doing("cannot mount /proc", Detached::new("proc", "", Attributes::QUIET))?;
-        let target = self.own_folder("proc")?;
-        if privileged {
-            return doing("cannot mount /proc", proc.attach(&target).map(drop));
-        }
-        let top = doing("cannot mount /proc aside", sys::open_folder(aside).and_then(|aside| proc.attach(aside)))?;
-        READ_ONLY.iter().try_for_each(|path| self.protect_in(&top, path, "proc"))?;
-        MASKED_PROC.iter().try_for_each(|path| self.mask_in(&top, path, "proc"))?;
-        doing("cannot mount /proc", sys::attach_mount(&top, &target))
-    }
-
-    /// Makes a path of one of the kernel's file systems read-only, if it is there.
-    fn protect_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
-        match sys::open_here(top, path, OFlag::O_PATH) {
-            Ok(found) => protect_place(&found, &format!("/{shown}/{path}")),
-            Err(error) => absent_or(&format!("cannot look at /{shown}/{path}"), error),
-        }
-    }
-
-    /// Hides a path of one of the kernel's file systems, if it is there.
-    fn mask_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
-        match sys::open_here(top, path, OFlag::O_PATH) {
-            Ok(found) => doing(&format!("cannot mask /{shown}/{path}"), self.cover(&found)),
-            Err(error) => absent_or(&format!("cannot look at /{shown}/{path}"), error),
-        }
-    }
-
-    /// Makes what is at a path of a bundle's root read-only, if anything is.
+    /// Makes what is at a path of the root read-only, if anything is.
     ///
     /// # Errors
     /// Those of mounting; anything that hides whether it is there.
-    pub fn protect(&self, path: &str) -> io::Result<()> {
+    pub(super) fn protect(&self, path: &str) -> io::Result<()> {
         match sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
             Ok(found) => protect_place(&found, &format!("/{path}")),
             Err(error) => absent_or(&format!("cannot look at /{path}"), error),
         }
     }
 
-    /// Hides what is at a path of a bundle's root, if anything is.
+    /// Hides what is at a path of the root, if anything is.
     ///
     /// # Errors
     /// Those of mounting; a null device that is none; anything that hides whether it is there.
-    pub fn mask(&self, path: &str) -> io::Result<()> {
+    pub(super) fn mask(&self, path: &str) -> io::Result<()> {
         match sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
             Ok(found) => doing(&format!("cannot mask /{path}"), self.cover(&found)),
             Err(error) => absent_or(&format!("cannot look at /{path}"), error),
@@ -243,13 +148,10 @@ impl Root {
         }
     }
 
-    /// The null device of the root's own /dev. In a bundle anything may stand there: what is not the device itself would
-    /// unmask (CVE-2025-31133).
+    /// The null device of the root. In a bundle anything may stand there: what is not the device itself would unmask
+    /// (CVE-2025-31133).
     fn null(&self) -> io::Result<OwnedFd> {
-        let null = match self.dev.get() {
-            Some(dev) => sys::open_here(dev, "null", OFlag::O_PATH)?,
-            None => sys::open_in_root(&self.fd, "dev/null", OFlag::O_PATH)?,
-        };
+        let null = sys::open_in_root(&self.fd, "dev/null", OFlag::O_PATH)?;
         if kind_of(&null)? != SFlag::S_IFCHR || fstat(&null)?.st_rdev != makedev(1, 3) {
             return Err(io::Error::other("/dev/null is not the null device, so nothing can be masked by it"));
         }
@@ -276,37 +178,52 @@ fn kind_of(found: impl AsFd) -> io::Result<SFlag> {
     Ok(SFlag::from_bits_truncate(fstat(found)?.st_mode) & SFlag::S_IFMT)
 }
 
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())
-}
-
-/// Makes the host's devices in a /dev, as Docker does for privileged containers.
-fn every_device(from: &Path, to: &OwnedFd) -> io::Result<()> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let metadata = match entry.metadata() {
-            Ok(metadata) => metadata,
-            // A device that was taken out in the meantime.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let kind = metadata.file_type();
-        let name = entry.file_name();
-        if kind.is_dir() && !["pts", "shm", "fd", "mqueue"].iter().any(|own| name == *own) {
-            match nix::sys::stat::mkdirat(to, name.as_os_str(), Mode::from_bits_truncate(0o755)) {
-                Ok(()) | Err(Errno::EEXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-            every_device(&entry.path(), &sys::open_here(to, &name, FOLDER)?)?;
-        } else if kind.is_char_device() || kind.is_block_device() {
-            let kind = if kind.is_char_device() { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
-            let mode = Mode::from_bits_truncate(metadata.mode() & 0o777);
-            match nix::sys::stat::mknodat(to, name.as_os_str(), kind, mode, metadata.rdev()) {
-                Ok(()) | Err(Errno::EEXIST) => {}
-                Err(error) => return Err(error.into()),
+fn device(root: &Root, path: &Path, kind: SFlag, number: (u64, u64), mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    let parent = sys::make_folders_in_root(&root.fd, path.parent().unwrap_or(Path::new("")), 0o755)?;
+    let name = path.file_name().ok_or_else(|| io::Error::other("not a device's path"))?;
+    let permissions = Mode::from_bits_truncate(mode & 0o777);
+    match nix::sys::stat::mknodat(&parent, name, kind, permissions, makedev(number.0, number.1)) {
+        Ok(()) => {
+            nix::unistd::fchownat(
+                &parent,
+                name,
+                Some(owner.0.into()),
+                Some(owner.1.into()),
+                nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+            )?;
+        }
+        // What the image has there is only taken if it is that very device (CVE-2025-31133).
+        Err(nix::errno::Errno::EEXIST) => {
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let found = nix::sys::stat::fstat(nix::fcntl::openat(&parent, name, flags, Mode::empty())?)?;
+            let same = found.st_rdev == makedev(number.0, number.1) && found.st_mode & SFlag::S_IFMT.bits() == kind.bits();
+            if !same {
+                return Err(io::Error::other(format!("/{} is there and is another file", path.display())));
             }
         }
+        // A user namespace makes no devices: the host's own is bound.
+        Err(nix::errno::Errno::EPERM) => {
+            let own = sys::open_real(&Path::new("/").join(path))?;
+            Detached::copy_of(own, Depth::Top)?.attach(root.file(path)?)?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn links(root: &Root, own_dev: bool) -> io::Result<()> {
+    use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+    let dev = sys::open_in_root(&root.fd, "dev", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    for (name, target) in LINKS {
+        // What the image has there stays, unless /dev is ours.
+        let made = match symlinkat(target, &dev, name) {
+            Err(nix::errno::Errno::EEXIST) if own_dev || name == "ptmx" => {
+                unlinkat(&dev, name, UnlinkatFlags::NoRemoveDir).and_then(|()| symlinkat(target, &dev, name))
+            }
+            Err(nix::errno::Errno::EEXIST) => Ok(()),
+            other => other,
+        };
+        doing(&format!("cannot make /dev/{name}"), made.map_err(io::Error::from))?;
     }
     Ok(())
 }

@@ -1,26 +1,26 @@
-//! The root file system: overlay, /dev, /sys, mounts, /proc, masks.
+//! The root file system: layers or a folder, what is mounted in it, devices, masks.
 //!
 //! Everything beneath the root is hostile: it may hold a link wherever a folder is expected, and another container may
 //! change it meanwhile where they share a volume. So the tree is put together of detached mounts (`sys::Detached`): each
 //! is made, gets its attributes for all that is below it, and is then attached to a descriptor; nothing is looked up a
-//! second time (CVE-2021-30465 and its successors). What the kernel itself shows (`kernel.rs`) stands on ordinary folders
-//! only, is always new, and is masked by its own descriptor; what the project mounts is `project.rs`'s.
+//! second time (CVE-2021-30465 and its successors). What the kernel itself shows stands on ordinary folders only and is
+//! always new (`mounts.rs`), and is masked by the real null device (`kernel.rs`); images and secrets are `project.rs`'s.
 
 mod kernel;
+mod mounts;
+mod options;
 mod project;
 
-pub use kernel::DEVICE_LINKS;
+pub use mounts::Sources;
 
+use super::host::Host;
 use super::identity::{Identity, identity};
-use super::spec::{MountKind, MountSpec, NetSpec, Spec};
-use crate::spec::{Propagation, is_namespaced};
+use super::spec::Blueprint;
 use crate::sys::{self, Attributes, Depth, doing};
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
-use project::Given;
 use std::cell::OnceCell;
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -32,9 +32,6 @@ pub const TARGETS: [&str; 6] = ["proc", "sys", "dev", "etc/hosts", "etc/hostname
 pub struct Root {
     /// The top of its mount.
     pub fd: OwnedFd,
-    /// The tops of what the kernel shows in it.
-    dev: OnceCell<OwnedFd>,
-    sys: OnceCell<OwnedFd>,
     /// An empty folder that nobody can write, once something is masked.
     nothing: OnceCell<OwnedFd>,
 }
@@ -44,6 +41,25 @@ pub fn through(fd: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
+/// The flags by which the specification names how mounts travel (mount_namespaces(7)), without `r` for a whole tree.
+fn travel(word: &str) -> MsFlags {
+    match word {
+        "private" => MsFlags::MS_PRIVATE,
+        "shared" => MsFlags::MS_SHARED,
+        "slave" => MsFlags::MS_SLAVE,
+        "unbindable" => MsFlags::MS_UNBINDABLE,
+        _ => MsFlags::empty(),
+    }
+}
+
+/// A path beneath a place of the host, opened so that links cannot lead out of it; without one, the place itself.
+fn beneath(place: OwnedFd, subpath: Option<&Path>) -> io::Result<OwnedFd> {
+    match subpath {
+        Some(subpath) => doing(&format!("its subpath {}", subpath.display()), sys::open_in_root(&place, subpath, OFlag::O_PATH)),
+        None => Ok(place),
+    }
+}
+
 impl Root {
     /// A root that is mounted already.
     ///
@@ -51,50 +67,49 @@ impl Root {
     /// Those of opening it.
     pub fn at(path: &Path) -> io::Result<Self> {
         let fd = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Self { fd, dev: OnceCell::new(), sys: OnceCell::new(), nothing: OnceCell::new() })
+        Ok(Self { fd, nothing: OnceCell::new() })
     }
 
-    /// Mounts the image's layers and everything that needs no pid namespace.
+    /// Where a blueprint's root is.
+    ///
+    /// # Errors
+    /// A configuration without one.
+    pub fn place(blueprint: &Blueprint) -> io::Result<&Path> {
+        let root = blueprint.oci.root().as_ref().ok_or_else(|| io::Error::other("the configuration has no `root`"))?;
+        Ok(root.path())
+    }
+
+    /// Mounts a blueprint's root and everything in it, in a mount namespace that is the container's.
     ///
     /// # Errors
     /// The mount that failed and why.
-    pub fn assemble(spec: &Spec, contents: &[Vec<u8>]) -> io::Result<Self> {
-        // Held before this namespace lets go of the host's: what is to appear on the host needs its company.
-        let given = Given::open(spec)?;
-        let travels = |mount: &MountSpec| matches!(&mount.kind, MountKind::Bind { propagation, .. } if *propagation != Propagation::Private);
-        let spread = if spec.mounts.iter().any(travels) { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
-        doing("cannot detach from the host's mounts", sys::remount(Path::new("/"), MsFlags::MS_REC | spread))?;
-        doing("cannot mount the root", sys::mount_overlay(&spec.layers, Some((&spec.upper, &spec.work)), &spec.root))?;
-        let root = doing("cannot open the root", Self::at(&spec.root))?;
-        root.devices(spec, &given)?;
-        let privileged = spec.security.privileged;
-        root.sysfs(if privileged { Attributes::QUIET } else { Attributes::QUIET | Attributes::READ_ONLY })?;
-        if !privileged {
-            root.mask_sysfs()?;
+    pub fn assemble(blueprint: &Blueprint, sources: Sources, contents: &[Vec<u8>], host: &Host) -> io::Result<Self> {
+        let place = Self::place(blueprint)?;
+        let linux = blueprint.oci.linux().as_ref();
+        let spread = linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or_default();
+        // What the root is to be is set once it is `/`: pivot_root(2) takes no shared parent.
+        let first = if spread.trim_start_matches('r') == "private" { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
+        doing("cannot detach from the host's mounts", sys::remount(Path::new("/"), first | MsFlags::MS_REC))?;
+        match &blueprint.beyond.layers {
+            Some(layers) => {
+                let made = sys::mount_overlay(&layers.trees, Some((&layers.upper, &layers.work)), place);
+                doing("cannot mount the root", made)?;
+            }
+            None => doing("cannot bind the root", sys::bind(place, place, true))?,
         }
-        root.mounts(spec, given)?;
-        root.files(spec, contents)?;
+        let root = doing("cannot open the root", Self::at(place))?;
+        let late = root.mounts(blueprint, sources, host, first)?;
+        root.devices(blueprint)?;
+        root.files(blueprint, contents)?;
+        if let Some(process) = blueprint.oci.process() {
+            // What cannot be made now is told when it is entered.
+            let _ = root.folder(&process.cwd().to_string_lossy());
+        }
+        for (shown, top) in late {
+            let made = sys::change_mount(&top, Attributes::set(Attributes::READ_ONLY), Depth::Top);
+            doing(&format!("cannot make {shown} read-only"), made)?;
+        }
         Ok(root)
-    }
-
-    /// What needs the container's own pid and cgroup namespaces: cgroups, /proc and its masks.
-    ///
-    /// # Errors
-    /// The mount that failed and why.
-    pub fn complete(&self, spec: &Spec, host: &super::host::Host) -> io::Result<()> {
-        let privileged = spec.security.privileged;
-        let attributes = if privileged { Attributes::QUIET } else { Attributes::QUIET | Attributes::READ_ONLY };
-        // The project may have put something else there, and said so in its plan.
-        let covered = |mount: &MountSpec| Path::new("/sys/fs/cgroup").starts_with(&mount.to);
-        if !spec.mounts.iter().any(covered) {
-            self.own_cgroups(host, attributes)?;
-        }
-        self.proc(&spec.scratch, privileged)?;
-        if spec.security.read_only {
-            let made = sys::change_mount(&self.fd, Attributes::set(Attributes::READ_ONLY), Depth::Top);
-            doing("cannot make the root read-only", made)?;
-        }
-        Ok(())
     }
 
     /// Who a process will be, by the root's own files.
@@ -135,19 +150,12 @@ impl Root {
 
     /// Opens one of the root's own folders, making it if it is not there: an ordinary one, with nothing mounted on it.
     /// The kernel's file systems stand on no other (CVE-2019-19921, CVE-2023-27561, CVE-2025-31133).
-    ///
-    /// # Errors
-    /// A link or a file in its place; something that is mounted there.
-    pub fn own_folder(&self, name: &str) -> io::Result<OwnedFd> {
+    fn own_folder(&self, name: &str) -> io::Result<OwnedFd> {
         let open = || sys::open_here(&self.fd, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW);
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = Path::new(name);
-                if let Some(parent) = folder.parent().and_then(Path::to_str).filter(|parent| !parent.is_empty()) {
-                    self.own_folder(parent)?;
-                }
-                let parent = sys::open_here(&self.fd, folder.parent().unwrap_or(Path::new("")), OFlag::O_PATH)?;
-                match nix::sys::stat::mkdirat(&parent, folder.file_name().unwrap_or_default(), Mode::from_bits_truncate(0o755)) {
+                let made = nix::sys::stat::mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755));
+                match made {
                     Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -164,42 +172,44 @@ impl Root {
         })
     }
 
-    /// Mounts a file system at a path, by the older call: with options of any length.
-    ///
-    /// # Errors
-    /// Those of opening the path and of `mount(2)`.
-    pub fn mount(&self, source: &str, to: &str, kind: &str, flags: MsFlags, data: &str) -> io::Result<()> {
-        let target = doing(&format!("cannot open /{to}"), self.folder(to))?;
-        doing(&format!("cannot mount /{to}"), sys::mount(source, &through(&target), kind, flags, data))
-    }
-
-    /// Writes kernel settings of this container's own namespaces.
-    ///
-    /// # Errors
-    /// A setting that is not namespaced, or that the kernel refuses.
-    pub fn sysctls(spec: &Spec) -> io::Result<()> {
-        for (name, value) in &spec.sysctls {
-            if !is_namespaced(name, spec.network != NetSpec::Host, !spec.host_ipc) {
-                return Err(io::Error::other(format!("the setting {name} is the host's, not the container's")));
-            }
-            doing(&format!("cannot set {name}"), fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value))?;
-        }
-        Ok(())
-    }
-
-    /// Makes a working directory.
-    ///
-    /// # Errors
-    /// Those of making folders.
-    pub fn make_workdir(&self, path: &str) -> io::Result<()> {
-        doing(&format!("cannot make the working directory {path}"), self.folder(path.trim_start_matches('/')).map(drop))
-    }
-
-    /// Makes this root `/`.
+    /// Makes this root `/`; `in_place` where pivot_root(2) does not work, on a root in memory.
     ///
     /// # Errors
     /// Those of `pivot_root(2)`.
-    pub fn enter(self) -> io::Result<()> {
-        doing("cannot enter the root", sys::enter_root(&self.fd))
+    pub fn enter(self, in_place: Option<&Path>) -> io::Result<()> {
+        let entered = match in_place {
+            Some(place) => sys::move_root(place),
+            None => sys::enter_root(&self.fd),
+        };
+        doing("cannot enter the root", entered)
     }
+}
+
+/// What is done once the root is `/`: how mounts travel, read-only and masked paths.
+///
+/// # Errors
+/// What the kernel refuses; anything that hides whether a path is there.
+pub fn protect(blueprint: &Blueprint) -> io::Result<()> {
+    let root = Root::at(Path::new("/"))?;
+    let linux = blueprint.oci.linux().as_ref();
+    if let Some(spread) = linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
+        let flags = match travel(spread.trim_start_matches('r')) {
+            none if none.is_empty() => MsFlags::MS_SLAVE,
+            flags => flags,
+        };
+        let all = if spread.starts_with('r') { MsFlags::MS_REC } else { MsFlags::empty() };
+        doing("cannot set the root's propagation", sys::remount(Path::new("/"), flags | all))?;
+    }
+    if blueprint.oci.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+        let made = sys::change_mount(&root.fd, Attributes::set(Attributes::READ_ONLY), Depth::Top);
+        doing("cannot make the root read-only", made)?;
+    }
+    let Some(linux) = linux else { return Ok(()) };
+    for path in linux.readonly_paths().iter().flatten() {
+        root.protect(path.trim_start_matches('/'))?;
+    }
+    for path in linux.masked_paths().iter().flatten() {
+        root.mask(path.trim_start_matches('/'))?;
+    }
+    Ok(())
 }

@@ -13,13 +13,15 @@ pub use default::docker;
 use crate::model::{Digest, capability};
 use crate::sys;
 use serde::Deserialize;
+use serde_json::json;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The version of what is compiled: raised whenever the table or the compiler changes.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
-/// The compiled program of a profile (Docker's, if none is given), from a folder that keeps them.
+/// The compiled program of a profile (Docker's, if none is given), from a folder that keeps them; the profile itself is
+/// kept beside it, as the specification has it, for whoever asks.
 ///
 /// # Errors
 /// A profile that is not understood; those of writing.
@@ -38,6 +40,7 @@ pub fn keep(folder: &Path, profile: Option<&str>, capabilities: u64) -> io::Resu
             None => docker(capabilities),
         };
         sys::make_private(folder)?;
+        sys::write_atomic(&path.with_extension("json"), profile.written().to_string().as_bytes(), 0o600)?;
         sys::write_atomic(&path, &compile(&profile), 0o600)?;
     }
     Ok(path)
@@ -72,6 +75,20 @@ impl Action {
         }
     }
 
+    /// Its name in the specification, and the number that goes with it.
+    fn written(self) -> (&'static str, Option<u16>) {
+        match self {
+            Self::Allow => ("SCMP_ACT_ALLOW", None),
+            Self::Errno(number) => ("SCMP_ACT_ERRNO", Some(number)),
+            Self::KillThread => ("SCMP_ACT_KILL_THREAD", None),
+            Self::KillProcess => ("SCMP_ACT_KILL_PROCESS", None),
+            Self::Trap => ("SCMP_ACT_TRAP", None),
+            Self::Trace(number) => ("SCMP_ACT_TRACE", Some(number)),
+            Self::Log => ("SCMP_ACT_LOG", None),
+            Self::Notify => ("SCMP_ACT_NOTIFY", None),
+        }
+    }
+
     /// The filter's return value (seccomp(2)).
     fn code(self) -> u32 {
         match self {
@@ -101,6 +118,21 @@ pub enum Compare {
         mask: u64,
         value: u64,
     },
+}
+
+impl Compare {
+    /// As the specification has it: operator, value, and the second one.
+    fn written(self) -> (&'static str, u64, Option<u64>) {
+        match self {
+            Self::Equal(value) => ("SCMP_CMP_EQ", value, None),
+            Self::NotEqual(value) => ("SCMP_CMP_NE", value, None),
+            Self::Less(value) => ("SCMP_CMP_LT", value, None),
+            Self::LessOrEqual(value) => ("SCMP_CMP_LE", value, None),
+            Self::Greater(value) => ("SCMP_CMP_GT", value, None),
+            Self::GreaterOrEqual(value) => ("SCMP_CMP_GE", value, None),
+            Self::Masked { mask, value } => ("SCMP_CMP_MASKED_EQ", mask, Some(value)),
+        }
+    }
 }
 
 /// Calls of these names, with these arguments, are dealt with so.
@@ -210,6 +242,36 @@ impl Profile {
         self.rules.iter().any(|rule| rule.action == Action::Notify)
     }
 
+    /// The profile as the specification has it (`linux.seccomp`). What it refuses of i386's `socketcall` is left out:
+    /// libseccomp makes such rules itself, of those for `socket`, and takes none that says otherwise.
+    pub fn written(&self) -> serde_json::Value {
+        let with_number = |mut value: serde_json::Value, key: &str, number: Option<u16>| {
+            if let Some(number) = number {
+                value[key] = number.into();
+            }
+            value
+        };
+        let argument = |(index, compare): &(u8, Compare)| {
+            let (operator, value, second) = compare.written();
+            json!({ "index": index, "op": operator, "value": value, "valueTwo": second.unwrap_or(0) })
+        };
+        let derived = |rule: &Rule| rule.action != Action::Allow && rule.names == ["socketcall"];
+        let rules = self.rules.iter().filter(|rule| !derived(rule)).map(|rule| {
+            let (action, number) = rule.action.written();
+            let arguments: Vec<_> = rule.arguments.iter().map(argument).collect();
+            with_number(json!({ "names": rule.names, "action": action, "args": arguments }), "errnoRet", number)
+        });
+        let older = [("SCMP_ARCH_X86", self.also.i386), ("SCMP_ARCH_X32", self.also.x32)];
+        let older = older.iter().filter(|(_, used)| *used && cfg!(target_arch = "x86_64")).map(|(name, _)| *name);
+        let (action, number) = self.default.written();
+        let value = json!({
+            "defaultAction": action,
+            "architectures": std::iter::once(NATIVE).chain(older).collect::<Vec<_>>(),
+            "syscalls": rules.collect::<Vec<_>>(),
+        });
+        with_number(value, "defaultErrnoRet", number)
+    }
+
     /// Reads a profile as it is for a set of capabilities.
     ///
     /// # Errors
@@ -305,4 +367,26 @@ fn compare(argument: FileArgument) -> Result<(u8, Compare), String> {
         other => return Err(format!("\"{other}\" is not a comparison; for example SCMP_CMP_EQ")),
     };
     Ok((argument.index, compare))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_the_same() {
+        for capabilities in [capability::with(&[], &[]), capability::ALL] {
+            let mut profile = docker(capabilities);
+            profile.rules.retain(|rule| rule.action == Action::Allow || rule.names != ["socketcall"]);
+            let read = Profile::parse(&profile.written().to_string(), 0).unwrap();
+            assert_eq!(read, profile);
+        }
+        let odd = r#"{"defaultAction":"SCMP_ACT_LOG","syscalls":[
+            {"names":["read"],"action":"SCMP_ACT_TRACE","errnoRet":7,"args":[{"index":1,"value":2,"op":"SCMP_CMP_GE"}]},
+            {"names":["open"],"action":"SCMP_ACT_NOTIFY"},{"names":["kill"],"action":"SCMP_ACT_KILL_PROCESS"}]}"#;
+        let odd = Profile::parse(odd, 0).unwrap();
+        assert_eq!(Profile::parse(&odd.written().to_string(), 0).unwrap(), odd);
+        // And by the crate that others read it with.
+        serde_json::from_value::<oci_spec::runtime::LinuxSeccomp>(docker(0).written()).unwrap();
+    }
 }

@@ -11,6 +11,7 @@ mod update;
 use super::super::ui::Ui;
 use crate::model::{Context as _, Fault, Outcome};
 use crate::oci::{self, Bundle, Container};
+use crate::runtime::SPECIFICATION;
 use crate::sys;
 use clap::{Parser, Subcommand};
 use serde_json::json;
@@ -148,9 +149,6 @@ enum Command {
     /// Changes a container's limits while it runs.
     Update(update::Arguments),
 }
-
-/// The version of the specification that is spoken.
-const SPECIFICATION: &str = "1.2.0";
 
 /// Runs the command line behind `stead oci`.
 pub fn main(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {

@@ -37,7 +37,7 @@ pub fn creation<'a>(
 /// `run`: create, start, and unless detached wait, pass signals and the terminal, delete.
 pub fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bool) -> Outcome<u8> {
     let bundle = Bundle::read(&make.bundle, make.config.as_deref())?;
-    let terminal = bundle.has_terminal();
+    let terminal = bundle.blueprint.has_terminal();
     let (near, console) = match &make.console_socket {
         Some(path) => (None, Some(connect(path)?)),
         None if terminal && !detach => {

@@ -1,0 +1,338 @@
+//! One process of a container, on its way to its program: limits, terminal, identity, capabilities, filter, execution.
+//!
+//! First processes and further ones, of projects and of bundles, go this way; it exists once.
+
+use super::begin::StartError;
+use super::confine;
+use super::filter::Filter;
+use super::identity::Identity;
+use super::limits::resource;
+use super::rootfs::{Root, through};
+use crate::model::capability;
+use crate::sys::{self, Depth, Detached, doing};
+use nix::errno::Errno;
+use nix::unistd::AccessFlags;
+use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Process};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// A set of capabilities as a bit mask.
+pub fn mask(set: &Option<Capabilities>) -> u64 {
+    // The crate's names are ours, without `CAP_`.
+    set.iter().flatten().filter_map(|one| capability::number(&one.to_string())).fold(0, |mask, bit| mask | 1 << bit)
+}
+
+/// The same process as somebody whom the container's own files know.
+pub fn known_as(process: &Process, identity: &Identity) -> Process {
+    let mut process = process.clone();
+    process.user_mut().set_uid(identity.uid).set_gid(identity.gid).set_additional_gids(Some(identity.groups.clone()));
+    add_variable(&mut process, "HOME", &identity.home);
+    process
+}
+
+/// Sets a variable where a process does not have it.
+pub fn add_variable(process: &mut Process, name: &str, value: &str) {
+    let all = process.env_mut().get_or_insert_default();
+    if !all.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name)) {
+        all.push(format!("{name}={value}"));
+    }
+}
+
+/// Makes the container's terminal, as large as the process wants it, and takes it as the standard streams; its master
+/// comes back. A first process's is its console, too.
+///
+/// # Errors
+/// A container without /dev/pts.
+pub fn terminal(process: &Process, is_console: bool) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
+    if let Some(size) = process.console_size() {
+        let (rows, columns) = (u16::try_from(size.height()).unwrap_or(0), u16::try_from(size.width()).unwrap_or(0));
+        sys::set_window_size(&master, rows, columns);
+    }
+    nix::unistd::fchown(&slave, Some(process.user().uid().into()), None)?;
+    if is_console {
+        let root = Root::at(Path::new("/"))?;
+        if let Ok(target) = root.file(Path::new("dev/console")) {
+            Detached::copy_of(&slave, Depth::Top)?.attach(target)?;
+        }
+    }
+    Ok((master, slave))
+}
+
+/// The path of a terminal, as runc tells it.
+pub fn terminal_name(slave: &OwnedFd) -> std::path::PathBuf {
+    std::fs::read_link(through(slave)).unwrap_or_default()
+}
+
+/// Makes a terminal this session's, and its standard streams.
+///
+/// # Errors
+/// Those of `TIOCSCTTY` (ioctl_tty(2)) and `dup2(2)`.
+pub fn take_streams(slave: &OwnedFd) -> io::Result<()> {
+    sys::take_terminal(slave)?;
+    (0..3).try_for_each(|number| sys::place_descriptor(slave, number))
+}
+
+/// Gives this process, and so the program that it executes, a process's limits and scheduling.
+///
+/// # Errors
+/// What the kernel refuses, by its name.
+pub fn prepare(process: &Process) -> io::Result<()> {
+    for limit in process.rlimits().iter().flatten() {
+        let name = limit.typ().to_string().to_lowercase();
+        let name = name.trim_start_matches("rlimit_").to_owned();
+        let Some(resource) = resource(&name) else { return Err(io::Error::other(format!("there is no resource limit {name}"))) };
+        let set = nix::sys::resource::setrlimit(resource, limit.soft(), limit.hard()).map_err(io::Error::from);
+        doing(&format!("cannot set the ulimit \"{name}\" (RLIMIT_{})", name.to_uppercase()), set)?;
+    }
+    if let Some(priority) = process.io_priority() {
+        let class = match format!("{:?}", priority.class()).as_str() {
+            name if name.ends_with("Rt") => 1,
+            name if name.ends_with("Idle") => 3,
+            _ => 2,
+        };
+        doing("cannot set the I/O priority", sys::set_io_priority(class, i32::try_from(priority.priority()).unwrap_or(4)))?;
+    }
+    if let Some(scheduler) = process.scheduler() {
+        let words = serde_json::to_value(scheduler)?;
+        let policy = match words["policy"].as_str().unwrap_or_default() {
+            "SCHED_FIFO" => 1,
+            "SCHED_RR" => 2,
+            "SCHED_BATCH" => 3,
+            "SCHED_IDLE" => 5,
+            "SCHED_DEADLINE" => 6,
+            _ => 0,
+        };
+        // `SCHED_FLAG_*` (sched_setattr(2)), by the crate's names.
+        let flags = words["flags"].as_array().into_iter().flatten().filter_map(|flag| flag.as_str()).fold(0, |all, flag| {
+            all | match flag {
+                "SCHED_RESET_ON_FORK" => 0x01,
+                "SCHED_FLAG_RECLAIM" => 0x02,
+                "SCHED_FLAG_D_L_OVERRUN" => 0x04,
+                "SCHED_FLAG_KEEP_POLICY" => 0x08,
+                "SCHED_FLAG_KEEP_PARAMS" => 0x10,
+                "SCHED_FLAG_UTIL_CLAMP_MIN" => 0x20,
+                "SCHED_FLAG_UTIL_CLAMP_MAX" => 0x40,
+                _ => 0,
+            }
+        });
+        let number = |name: &str| words[name].as_i64().and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
+        let time = |name: &str| words[name].as_u64().unwrap_or(0);
+        let scheduler = sys::Scheduler {
+            policy,
+            flags,
+            nice: number("nice"),
+            priority: number("priority").unsigned_abs(),
+            times: ["runtime", "deadline", "period"].map(time),
+        };
+        doing("cannot set the scheduler", sys::set_scheduler(&scheduler))?;
+    }
+    Ok(())
+}
+
+/// Sets the kernel that the process sees itself on (personality(2)).
+///
+/// # Errors
+/// Those of `personality(2)`.
+pub fn personality(linux: &Linux) -> io::Result<()> {
+    let Some(personality) = linux.personality() else { return Ok(()) };
+    let domain = if serde_json::to_value(personality)?["domain"] == "LINUX32" { 8 } else { 0 };
+    doing("cannot set the personality", sys::set_personality(domain))
+}
+
+/// Sets the policy by which memory comes from nodes (set_mempolicy(2)).
+///
+/// # Errors
+/// Words that are none of the specification's; those of `set_mempolicy(2)`.
+pub fn memory_policy(linux: &Linux) -> io::Result<()> {
+    let Some(policy) = linux.memory_policy() else { return Ok(()) };
+    let words = serde_json::to_value(policy)?;
+    let mode = match words["mode"].as_str().unwrap_or_default() {
+        "MPOL_DEFAULT" => 0,
+        "MPOL_PREFERRED" => 1,
+        "MPOL_BIND" => 2,
+        "MPOL_INTERLEAVE" => 3,
+        "MPOL_LOCAL" => 4,
+        "MPOL_PREFERRED_MANY" => 5,
+        "MPOL_WEIGHTED_INTERLEAVE" => 6,
+        other => return Err(io::Error::other(format!("there is no mode {other:?}"))),
+    };
+    let flags = words["flags"].as_array().into_iter().flatten().filter_map(|flag| flag.as_str()).fold(0, |all, flag| {
+        all | match flag {
+            "MPOL_F_NUMA_BALANCING" => 1 << 13,
+            "MPOL_F_RELATIVE_NODES" => 1 << 14,
+            "MPOL_F_STATIC_NODES" => 1 << 15,
+            _ => 0,
+        }
+    });
+    let nodes = match words["nodes"].as_str().filter(|nodes| !nodes.is_empty()) {
+        Some(text) => super::host::processors(text).ok_or_else(|| io::Error::other(format!("{text:?} is no list of nodes")))?,
+        None => std::collections::BTreeSet::new(),
+    };
+    doing("cannot set the memory policy", sys::set_memory_policy(mode | flags, &nodes.into_iter().collect::<Vec<_>>()))
+}
+
+/// Whether the kernel would take a process's capabilities: none is inheritable beyond the bounding set. What is permitted
+/// beyond it goes by itself when the program is executed (capabilities(7)).
+///
+/// # Errors
+/// The one set that the kernel would refuse.
+pub fn check_capabilities(process: &Process) -> io::Result<()> {
+    let beyond = |sets: &LinuxCapabilities| (mask(sets.inheritable()) | mask(sets.ambient())) & !mask(sets.bounding()) != 0;
+    if process.capabilities().as_ref().is_some_and(beyond) {
+        let why = "EPERM: process.capabilities has inheritable ones that are not in its bounding set";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+/// Takes on the process's identity, capabilities and filter; a filter's listener is sent over the line.
+///
+/// # Errors
+/// What the kernel refuses; a working directory that cannot be entered, or is outside of the root.
+pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStream, proc: &OwnedFd) -> io::Result<()> {
+    let promised = process.no_new_privileges() == Some(true);
+    check_capabilities(process)?;
+    confine::confine(process, proc)?;
+    if promised {
+        sys::forbid_new_privileges()?;
+    } else if let Some(filter) = filter {
+        // Without that promise a filter needs CAP_SYS_ADMIN, so it comes before that is dropped.
+        filter.install_for(line)?;
+    }
+    let sets = process.capabilities().clone().unwrap_or_default();
+    let had = sys::permitted_capabilities();
+    if process.capabilities().is_some() {
+        doing("cannot bound the capabilities", sys::drop_bounding(mask(sets.bounding())))?;
+    }
+    sys::keep_capabilities(true)?;
+    // Before and after the change of user: either may have the right to enter (runc#2086).
+    let cwd = process.cwd();
+    let entered = nix::unistd::chdir(cwd.as_path()).or_else(|error| {
+        if error == nix::errno::Errno::ENOENT && std::fs::create_dir_all(cwd).is_ok() {
+            nix::unistd::chdir(cwd.as_path())
+        } else {
+            Err(error)
+        }
+    });
+    let user = process.user();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    doing("cannot change to the user", sys::become_user(user.uid(), user.gid(), &groups))?;
+    sys::keep_capabilities(false)?;
+    if entered.is_err() {
+        doing(
+            &format!("cannot enter the working directory {}", cwd.display()),
+            nix::unistd::chdir(cwd.as_path()).map_err(io::Error::from),
+        )?;
+    }
+    // A working directory outside the root could be left behind (CVE-2024-21626).
+    if !std::env::current_dir()?.starts_with("/") {
+        return Err(io::Error::other("the working directory is outside of the container"));
+    }
+    let (effective, permitted, inheritable, ambient) =
+        (mask(sets.effective()) & had, mask(sets.permitted()) & had, mask(sets.inheritable()) & had, mask(sets.ambient()));
+    if process.capabilities().is_some() {
+        doing("cannot set the capabilities", sys::set_capability_sets(effective & permitted, permitted, inheritable, ambient))?;
+    }
+    if let Some(filter) = filter.filter(|_| promised) {
+        filter.install_for(line)?;
+    }
+    Ok(())
+}
+
+/// A program that was found, with its arguments and environment.
+pub struct Ready {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+/// Finds a process's program, by name in its own `PATH`.
+///
+/// # Errors
+/// One that is not there, or may not be executed, with the exit status for it; words with NUL bytes.
+pub fn find(process: &Process) -> Result<Ready, StartError> {
+    let mut process = process.clone();
+    if !process.env().iter().flatten().any(|pair| pair.starts_with("HOME=")) {
+        let home = Root::at(Path::new("/"))
+            .and_then(|root| root.identity(&process.user().uid().to_string(), &[]))
+            .map_or_else(|_| "/".to_owned(), |identity| identity.home);
+        add_variable(&mut process, "HOME", &home);
+    }
+    let (arguments, environment) = (process.args().clone().unwrap_or_default(), process.env().clone().unwrap_or_default());
+    let Some(name) = arguments.first() else {
+        return Err(StartError { message: "no command is given, by the container or by its image".into(), status: 127 });
+    };
+    let path = environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(crate::model::PATH);
+    let texts = |words: &[String]| words.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>();
+    Ok(Ready { program: program(name, path, process.cwd())?, arguments: texts(&arguments)?, environment: texts(&environment)? })
+}
+
+fn text(text: &str) -> Result<CString, StartError> {
+    CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 })
+}
+
+/// Finds a program in `PATH`, as execvp(3) does.
+fn program(name: &str, path: &str, cwd: &Path) -> Result<CString, StartError> {
+    if name.contains('/') {
+        // One that cannot be looked at may still be executed.
+        return match cwd.join(name).try_exists() {
+            Ok(false) => Err(not_executed(name, &io::Error::from_raw_os_error(libc::ENOENT))),
+            _ => text(name),
+        };
+    }
+    let mut denied = false;
+    for folder in path.split(':').filter(|folder| !folder.is_empty()) {
+        let candidate = format!("{folder}/{name}");
+        match nix::unistd::access(candidate.as_str(), AccessFlags::X_OK) {
+            Ok(()) if Path::new(&candidate).is_file() => return text(&candidate),
+            Err(Errno::EACCES) => denied = true,
+            _ => {}
+        }
+    }
+    let hint = if name.contains(' ') { "; `cmd` takes a word an argument: cmd \"sleep\" \"100\"" } else { "" };
+    let (why, status) = if denied { ("may not be executed by this user", 126) } else { ("is not in the image", 127) };
+    Err(StartError { message: format!("the command \"{name}\" {why} (looked in {path}){hint}"), status })
+}
+
+/// Executes the program; it returns only with why it could not.
+pub fn execute(ready: &Ready) -> StartError {
+    sys::reset_signals();
+    let error = sys::execute(&ready.program, &ready.arguments, &ready.environment);
+    not_executed(&ready.arguments.first().unwrap_or(&ready.program).to_string_lossy(), &error)
+}
+
+fn not_executed(name: &str, error: &io::Error) -> StartError {
+    let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+    let message = match error.raw_os_error() {
+        Some(libc::ENOEXEC) => format!("cannot execute \"{name}\": it is neither a program nor a script with a `#!` line"),
+        Some(libc::ENOENT) => format!("cannot execute \"{name}\": it, or the interpreter that it names, is not in the image"),
+        _ => format!("cannot execute \"{name}\": {error}"),
+    };
+    StartError { message, status }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_have_our_names() {
+        let set: Capabilities = [oci_spec::runtime::Capability::NetAdmin, oci_spec::runtime::Capability::Chown].into();
+        assert_eq!(mask(&Some(set)), 1 << 12 | 1);
+    }
+
+    #[test]
+    fn programs_are_found_where_the_process_will_stand() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("here"), "").unwrap();
+        let found = |name: &str| program(name, "/bin", folder.path()).map_err(|error| error.status);
+        assert_eq!(found("./here"), Ok(c"./here".to_owned()));
+        assert_eq!(found("./there"), Err(127));
+        assert_eq!(found("no-such-program"), Err(127));
+        assert_eq!(found("/nowhere/at/all"), Err(127));
+    }
+}

@@ -1,0 +1,242 @@
+//! The mounts of a blueprint, in their order: each whole before it has a place.
+
+use super::options::{Options, options};
+use super::{Root, beneath as part_of, through};
+use crate::runtime::confine;
+use crate::runtime::host::Host;
+use crate::runtime::spec::Blueprint;
+use crate::sys::{self, Attributes, Depth, Detached, doing};
+use nix::fcntl::OFlag;
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, SFlag, fstat};
+use oci_spec::runtime::{LinuxNamespaceType, Mount};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Sources of bind mounts by the mount's place in the list, held while this process may still reach them, which a user
+/// namespace may not, and while what is to appear on the host still has its company.
+#[derive(Default)]
+pub struct Sources(Vec<Option<Detached>>);
+
+impl Sources {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// A source that is not there; in a project's container, one whose path has become a link since it was resolved.
+    pub fn open(blueprint: &Blueprint) -> io::Result<Self> {
+        let mounts = blueprint.oci.mounts().iter().flatten().enumerate();
+        let open = |(index, one): (usize, &Mount)| {
+            let found = options(one);
+            let Some(source) = one.source().as_ref().filter(|_| found.bind) else { return Ok(None) };
+            let depth = if found.flags.contains(MsFlags::MS_REC) { Depth::Whole } else { Depth::Top };
+            let opened = match &blueprint.beyond.bundle {
+                Some(folder) => nix::fcntl::open(&folder.join(source), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+                    .map_err(io::Error::from),
+                None => sys::open_real(source),
+            };
+            let beneath = |place: OwnedFd| part_of(place, blueprint.beyond.subpaths.get(&index).map(PathBuf::as_path));
+            let tree = opened.and_then(beneath).and_then(|place| Detached::copy_of(place, depth));
+            let failed = format!("cannot mount {} at {}", source.display(), one.destination().display());
+            doing(&failed, tree).map(Some)
+        };
+        mounts.map(open).collect::<io::Result<_>>().map(Self)
+    }
+}
+
+/// A mount that becomes read-only only once all is made beneath it, with the path to tell.
+type Late = (String, OwnedFd);
+
+/// What every mount of a root needs.
+struct Ground<'a> {
+    root: &'a Root,
+    blueprint: &'a Blueprint,
+    host: &'a Host,
+    /// How mounts travel where nothing else is said.
+    spread: MsFlags,
+}
+
+impl Root {
+    /// Mounts everything of the list.
+    pub(super) fn mounts(&self, blueprint: &Blueprint, sources: Sources, host: &Host, spread: MsFlags) -> io::Result<Vec<Late>> {
+        let ground = Ground { root: self, blueprint, host, spread };
+        let mut sources = sources.0.into_iter();
+        let mut late = Vec::new();
+        for (index, one) in blueprint.oci.mounts().iter().flatten().enumerate() {
+            let shown = one.destination().display().to_string();
+            let top = doing(&format!("cannot mount {shown}"), ground.mount(index, one, sources.next().flatten()))?;
+            let is_late = one.typ().as_deref() == Some("tmpfs") && options(one).flags.contains(MsFlags::MS_RDONLY);
+            late.extend(top.filter(|_| is_late).map(|top| (shown, top)));
+        }
+        Ok(late)
+    }
+
+    /// Where one of the kernel's file systems goes: at its usual place an ordinary folder of the root's own, elsewhere no
+    /// link either (CVE-2019-19921).
+    fn kernel_place(&self, to: &str) -> io::Result<OwnedFd> {
+        if matches!(to, "proc" | "sys" | "dev") {
+            return self.own_folder(to);
+        }
+        let path = Path::new(to);
+        let parent = self.folder(&path.parent().unwrap_or(Path::new("")).to_string_lossy())?;
+        let name = path.file_name().unwrap_or_default();
+        match nix::sys::stat::mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        nix::fcntl::openat(&parent, name, flags, Mode::empty()).map_err(|error| match error {
+            nix::errno::Errno::ELOOP | nix::errno::Errno::ENOTDIR => io::Error::other(format!(
+                "/{to} must be mounted on an ordinary directory, and the image has a link or a file there"
+            )),
+            error => error.into(),
+        })
+    }
+}
+
+impl Ground<'_> {
+    /// Mounts one; the descriptor of its top comes back where there is one.
+    fn mount(&self, index: usize, one: &Mount, tree: Option<Detached>) -> io::Result<Option<OwnedFd>> {
+        let found = options(one);
+        let to = one.destination().strip_prefix("/").unwrap_or(one.destination()).to_string_lossy().into_owned();
+        if let Some(image) = self.blueprint.beyond.images.get(&index) {
+            let tree = super::project::image(image, &self.blueprint.beyond.scratch)?;
+            return self.attach(tree, &to).map(Some);
+        }
+        if found.bind {
+            let tree = tree.ok_or_else(|| io::Error::other("its source was not opened"))?;
+            self.settle(&tree, &found)?;
+            return self.attach(tree, &to).map(Some);
+        }
+        let root = self.root;
+        let label = confine::mount_label(&self.blueprint.oci)?;
+        let kind = one.typ().clone().unwrap_or_default();
+        let attributes = Attributes::of_flags(found.flags);
+        let top = match kind.as_str() {
+            "cgroup" | "cgroup2" => {
+                let private = self.blueprint.has(LinuxNamespaceType::Cgroup);
+                let own = (!private).then(|| self.blueprint.cgroup());
+                root.cgroups(&root.folder(&to)?, self.host, attributes, own.as_deref())?;
+                return Ok(None);
+            }
+            "tmpfs" => self.tmpfs(one, &to, label)?,
+            "proc" | "sysfs" | "mqueue" | "devpts" => {
+                let place = root.kernel_place(&to)?;
+                match (Detached::new(&kind, &found.data, attributes), kind.as_str()) {
+                    // A new sysfs needs a network namespace of its own (user_namespaces(7)): the host's, as asked for all
+                    // that is mounted below it.
+                    (Err(error), "sysfs") if sys::errno(&error) == Some(libc::EPERM) => {
+                        let tree = Detached::copy_of(sys::open_real(Path::new("/sys"))?, Depth::Whole)?;
+                        tree.change(Attributes { set: attributes, clear: 0, propagation: self.spread.bits() }, Depth::Whole)?;
+                        tree.attach(place)?
+                    }
+                    (made, _) => made?.attach(place)?,
+                }
+            }
+            _ => {
+                let source = one.source().clone().unwrap_or_else(|| PathBuf::from("none"));
+                let data = match label {
+                    Some(label) if found.data.is_empty() => format!("context=\"{label}\""),
+                    Some(label) => format!("{},context=\"{label}\"", found.data),
+                    None => found.data.clone(),
+                };
+                // By the older call, which takes options of any length.
+                let target = through(&root.folder(&to)?);
+                sys::mount(&source.to_string_lossy(), &target, &kind, found.flags, &data)?;
+                sys::open_in_root(&root.fd, &to, OFlag::O_PATH)?
+            }
+        };
+        sys::change_mount(&top, Attributes { set: found.recursive.0, clear: found.recursive.1, propagation: 0 }, Depth::Whole)?;
+        spread_as_said(&top, found.propagation)?;
+        Ok(Some(top))
+    }
+
+    fn attach(&self, tree: Detached, to: &str) -> io::Result<OwnedFd> {
+        let place = if is_folder(&tree)? { self.root.folder(to) } else { self.root.file(Path::new(to)) };
+        tree.attach(doing("cannot open its place", place)?)
+    }
+
+    /// Gives a bind mount what its options say: what its source forbids (setuid programs, devices, programs) stays
+    /// forbidden unless they say otherwise.
+    fn settle(&self, tree: &Detached, found: &Options) -> io::Result<()> {
+        let set = Attributes::of_flags(found.flags);
+        let wanted = Attributes { set, clear: Attributes::of_flags(found.clear), propagation: 0 };
+        let changed = tree.change(wanted, Depth::Top).or_else(|error| match sys::errno(&error) {
+            // In a user namespace what the source forbids is locked: it stays (mount_namespaces(7)).
+            Some(libc::EPERM) => tree.change(Attributes::set(set), Depth::Top),
+            _ => Err(error),
+        });
+        changed?;
+        tree.change(Attributes { set: found.recursive.0, clear: found.recursive.1, propagation: 0 }, Depth::Whole)?;
+        // Where nothing is said, mounts travel to it as to the root. What is to be shared is shared with whom its source is.
+        if !found.propagation.contains(MsFlags::MS_SHARED) {
+            tree.change(Attributes { propagation: self.spread.bits(), ..Attributes::default() }, Depth::Whole)?;
+        }
+        spread_as_said(tree, found.propagation)
+    }
+
+    /// Mounts a tmpfs: with the mode of the folder that it covers, unless it has one, and if wanted with its content.
+    fn tmpfs(&self, one: &Mount, to: &str, label: Option<&str>) -> io::Result<OwnedFd> {
+        let (root, found) = (self.root, options(one));
+        let covered = match sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            Ok(covered) => Some(covered),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let mut data = found.data.clone();
+        let mut add = |word: String| data = if data.is_empty() { word } else { format!("{data},{word}") };
+        if let (Some(covered), false) = (&covered, found.data.split(',').any(|word| word.starts_with("mode="))) {
+            add(format!("mode={:o}", fstat(covered)?.st_mode & 0o7777));
+        }
+        for (flag, word) in [(MsFlags::MS_SYNCHRONOUS, "sync"), (MsFlags::MS_DIRSYNC, "dirsync")] {
+            if found.flags.contains(flag) {
+                add(word.to_owned());
+            }
+        }
+        let attributes = Attributes::of_flags(found.flags & !MsFlags::MS_RDONLY);
+        let place = if to == "dev" { root.own_folder(to)? } else { root.folder(to)? };
+        let top = Detached::labelled("tmpfs", &data, attributes, label)?.attach(place)?;
+        let copies = one.options().iter().flatten().any(|option| option == "tmpcopyup");
+        if let (Some(covered), true) = (covered, copies) {
+            doing("cannot copy what it covers", copy_up(&through(&covered), &through(&top)))?;
+        }
+        Ok(top)
+    }
+}
+
+/// Whether a place is a folder.
+pub(super) fn is_folder(place: impl AsFd) -> io::Result<bool> {
+    Ok(SFlag::from_bits_truncate(fstat(place)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
+}
+
+/// Copies a folder's content with modes and owners; links are copied, never followed.
+fn copy_up(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, there) = (entry.file_type()?, to.join(entry.file_name()));
+        let metadata = entry.metadata()?;
+        if kind.is_symlink() {
+            symlink(std::fs::read_link(entry.path())?, &there)?;
+        } else if kind.is_dir() {
+            std::fs::create_dir(&there)?;
+            copy_up(&entry.path(), &there)?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), &there)?;
+        } else {
+            continue;
+        }
+        // An owner that a user namespace does not have is left out.
+        let _ = std::os::unix::fs::lchown(&there, Some(metadata.uid()), Some(metadata.gid()));
+        if !kind.is_symlink() {
+            std::fs::set_permissions(&there, metadata.permissions())?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets how mounts travel to and from a tree of mounts, if anything is said.
+fn spread_as_said(top: impl AsFd, propagation: MsFlags) -> io::Result<()> {
+    let depth = if propagation.contains(MsFlags::MS_REC) { Depth::Whole } else { Depth::Top };
+    sys::change_mount(top, Attributes { propagation: (propagation & !MsFlags::MS_REC).bits(), ..Attributes::default() }, depth)
+}
