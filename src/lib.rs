@@ -42,7 +42,8 @@
 //! | 2 | [`store`] | the content-addressed store: leases, roots, collection |
 //! | 1 | [`plan`] | (project, lock, observed) → plan; causes; addresses |
 //! | 1 | [`lock`] | names → digests; `stead.lock`; the solver |
-//! | 1 | [`spec`] | the language: grammar table, decoding, diagnostics |
+//! | 1 | [`spec`] | the language: text → project, places, diagnostics; the grammar table |
+//! | 0 | [`project`] | what an environment is, in plain values, whichever language it was written in |
 //! | 0 | [`model`] | plain values everyone shares |
 //! | 0 | [`sys`] | the only room with `unsafe` and raw system calls |
 //!
@@ -61,7 +62,7 @@
 //! | an address | `plan/address.rs` which one, `network/ledger.rs` what is taken |
 //! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what runs |
 //! | where an ordinary user differs | `store/mod.rs` where things are kept, `runtime/host.rs` the cgroups, `network/links.rs` the links |
-//! | where Compose files would come in | `spec/mod.rs` text → project, `spec/project.rs` what a project is |
+//! | where Compose files would come in | `spec/mod.rs` text → project, `project/mod.rs` what a project is |
 //! | where a language server would come in | `spec/mod.rs` what is found in a text, `spec/tree.rs` places, `spec/grammar.rs` the words |
 //! | where a REST API would come in | `apply/mod.rs` all operations, `apply/report.rs` what they tell |
 //!
@@ -113,6 +114,7 @@ mod network;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod oci;
 mod plan;
+mod project;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod registry;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]

@@ -14,7 +14,7 @@ use crate::build::{Ground, sealed_place};
 use crate::image;
 use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
-use crate::spec::{ConfigSource, MountSource};
+use crate::project::{ConfigSource, MountSource};
 use crate::store::{Home, Lease, Pin, Store, disk_fault, read_json};
 use crate::sys::{self, Kind, ProjectFiles, Unread};
 use nix::sys::stat::FileStat;

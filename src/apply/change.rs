@@ -2,7 +2,8 @@
 
 use crate::model::{Fault, Name, Outcome, nearest};
 use crate::plan::{Config, configure};
-use crate::spec::{Choices, Inherited, Outside, Severity, Sources, load};
+use crate::project::Outside;
+use crate::spec::{Choices, Inherited, Severity, Sources, load};
 
 /// The instructions that Docker's `commit` and `import` take.
 const KNOWN: &[&str] = &[

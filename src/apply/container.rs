@@ -8,10 +8,10 @@ use crate::model::{Context, Digest, Fault, Name, Outcome, Size};
 use crate::monitor::{self, Folder, MonitorSpec, Needs};
 use crate::network;
 use crate::plan::{Desired, Image};
+use crate::project::{Mount, MountSource, NetworkMode, Probe, Propagation};
 use crate::runtime::{
     self, ContainerSpec, FileSpec, ImageSpec, Interface, Layers, MountKind, MountSpec, NetSpec, ProcessSpec, UserSpec,
 };
-use crate::spec::{Mount, MountSource, NetworkMode, Probe, Propagation};
 use crate::store::Store;
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,9 +6,9 @@ use crate::model::{Fault, Name, Outcome};
 use crate::monitor::{self, Request, now_ms};
 use crate::network;
 use crate::plan::{Cause, Change, Kind, Symbol};
+use crate::project::{Project, ReplicaId};
 use crate::runtime::{self, Cgroup};
 use crate::ship;
-use crate::spec::Project;
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,10 +31,10 @@ pub type Order = BTreeMap<String, BTreeSet<String>>;
 
 /// The order in which some replicas end: what depends on others goes first.
 pub fn order(project: &Project, names: &[String]) -> Order {
-    let base = |name: &str| name.rsplit_once('-').map_or(name, |(base, _)| base).to_owned();
+    let base = ReplicaId::container_of;
     let dependents = |needed: &str| {
         let users = names.iter().filter(|other| {
-            let container = project.containers.get(base(other).as_str());
+            let container = project.containers.get(base(other));
             container.is_some_and(|container| container.depends_on.keys().any(|name| name.as_str() == base(needed)))
         });
         users.cloned().collect::<BTreeSet<_>>()

@@ -13,7 +13,7 @@ use crate::build::Ground;
 use crate::image::{Hiding, Twin};
 use crate::model::{Context, Outcome};
 use crate::plan::TreeKind;
-use crate::spec::{ConfigSource, RunSource, Step};
+use crate::project::{ConfigSource, RunSource, Step};
 use crate::sys::{self, Facts, Tree};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -18,7 +18,7 @@ use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
 use crate::monitor::{self, now_ms};
 use crate::network::{self, Reservation};
 use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Mark, Plan, Planned};
-use crate::spec::{Add, AddSource, Step};
+use crate::project::{Add, AddSource, Step};
 use crate::store::{Lease, Pin, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,7 +8,7 @@ use crate::model::{Context, Outcome};
 use crate::monitor::HostLine;
 use crate::network::{self, Servers};
 use crate::plan::Desired;
-use crate::spec::NetworkMode;
+use crate::project::NetworkMode;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -3,6 +3,7 @@
 use crate::model::{Context, Digest, Name, Outcome};
 use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
+use crate::project::{ReplicaId, is_one_off};
 use crate::store::{Home, read_state};
 use crate::sys;
 use std::fs;
@@ -192,7 +193,7 @@ impl Instance {
 
 /// Whether a replica is one that a command made for itself.
 pub fn is_one_off_replica(name: &str) -> bool {
-    name.strip_suffix("-1").is_some_and(crate::spec::is_one_off)
+    ReplicaId::parse(name).is_some_and(|replica| replica.index == 1 && is_one_off(replica.container.as_str()))
 }
 
 /// Makes a folder that only its owner may enter.

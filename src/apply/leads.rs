@@ -2,7 +2,7 @@
 
 use super::instance::Instance;
 use crate::plan::Lead;
-use crate::spec::{ConfigSource, MountSource, Project, Step};
+use crate::project::{ConfigSource, MountSource, Project, Step};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs;

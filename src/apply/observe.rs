@@ -8,8 +8,8 @@ use crate::model::{Digest, Fault, Name, Outcome, bounds, text_of};
 use crate::monitor::{self, State};
 use crate::network;
 use crate::plan::{Down, Observed, Seen};
+use crate::project::{ConfigSource, Places, Project};
 use crate::runtime::seccomp::Profile;
-use crate::spec::{ConfigSource, Places, Project};
 use crate::sys::{ProjectFiles, Unread};
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,7 +64,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
     record.volumes = volume::existing(&instance.home, &instance.id)?;
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
     let wants_networks =
-        project.containers.values().any(|container| container.namespaces.network == crate::spec::NetworkMode::Own);
+        project.containers.values().any(|container| container.namespaces.network == crate::project::NetworkMode::Own);
     let observed = Observed {
         instance: instance.id.clone(),
         tag: instance.home.tag(),

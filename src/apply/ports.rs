@@ -5,7 +5,7 @@ use crate::model::{Fault, Outcome};
 use crate::monitor;
 use crate::network;
 use crate::plan::{Desired, Port};
-use crate::spec::Protocol;
+use crate::project::Protocol;
 use crate::sys;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::SocketAddrV4;

@@ -4,8 +4,8 @@
 use super::observe::Observation;
 use crate::model::{Context, Fault, Outcome, capability};
 use crate::plan::Desired;
+use crate::project::{MountSource, Places};
 use crate::runtime::{self, Host, SecuritySpec, seccomp};
-use crate::spec::{MountSource, Places};
 use crate::store::Home;
 use crate::sys;
 use std::os::unix::fs::FileTypeExt;

@@ -9,8 +9,8 @@ use crate::debian;
 use crate::lock::LockedPackage;
 use crate::model::{Context, Name, Outcome};
 use crate::plan::{Pending, StepOutput};
+use crate::project::{Debian, Propagation, Run};
 use crate::runtime::{MountKind, MountSpec};
-use crate::spec::{Debian, Propagation, Run};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -83,7 +83,7 @@ impl Builder<'_> {
         let plain = Pending { config: crate::plan::Config::default(), args: epoch, ..pending.clone() };
         let report = |line: String| (self.report)(super::Event::Output { image: name.clone(), line });
         run::run(&command, &plain, around, None, &layers, (self.store, &staging, &tree), &report).doing(|| {
-            format!("the packages of `{}` cannot be configured", describe(&crate::spec::Step::Debian(debian.clone())))
+            format!("the packages of `{}` cannot be configured", describe(&crate::project::Step::Debian(debian.clone())))
         })?;
         debian::scrub(&tree, self.lock.epoch)?;
         Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() })

@@ -12,7 +12,7 @@ use super::view::View;
 use crate::image::{CAPABILITY, Entries, decompressed, is_archive};
 use crate::model::{Context, Digest, Fault, Outcome};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::spec::Copy;
+use crate::project::Copy;
 use crate::store::disk_fault;
 use crate::sys::{self, Nearby, Tree};
 use nix::sys::stat::{FileStat, fstat};

@@ -4,7 +4,7 @@ use super::{Scanner, View, copy};
 use crate::image;
 use crate::model::{Digest, LayerInfo, Name};
 use crate::plan::{Facts, FileTree, Image, StepOutput};
-use crate::spec::{Copy, Outside};
+use crate::project::{Copy, Outside};
 use crate::store::{Home, Store, read_json};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -1,7 +1,7 @@
 //! Ignore files: what is not copied.
 
 use crate::model::{Pattern, bounds, text_of};
-use crate::spec::BuildContext;
+use crate::project::BuildContext;
 use crate::sys::{ProjectFiles, Unread};
 use std::path::Path;
 

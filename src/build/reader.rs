@@ -8,7 +8,7 @@ use super::ignore::Ignore;
 use super::known::{Identity, ScanCache};
 use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::spec::{BuildContext, Copy};
+use crate::project::{BuildContext, Copy};
 use crate::sys::{self, Kind, Nearby, Opened, ProjectFiles, Tree, Unread};
 use nix::sys::stat::FileStat;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,8 +4,8 @@ use super::tell::describe;
 use super::{Builder, Network, run};
 use crate::model::{Context as _, Name, Outcome};
 use crate::plan::{Walk, walk};
+use crate::project::Step;
 use crate::runtime::{Blueprint, compile};
-use crate::spec::Step;
 use crate::store::{Cache, Staging};
 use std::sync::Arc;
 

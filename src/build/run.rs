@@ -6,11 +6,11 @@ use super::clean::clean;
 use crate::model::{Context, Fault, Outcome, Size, capability};
 use crate::network::Servers;
 use crate::plan::Pending;
+use crate::project::{Limits, Propagation, Run, RunNetwork};
 use crate::runtime::{
     self, Blueprint, Cgroup, ContainerSpec, FileSpec, Interface, Layers, MountKind, MountSpec, NetSpec, ProcessSpec,
     SecuritySpec, Stdio, TARGETS, UserSpec, compile, seccomp,
 };
-use crate::spec::{Limits, Propagation, Run, RunNetwork};
 use crate::store::{CACHE_QUOTA, Cache, Staging, Store};
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,7 +9,7 @@ use super::known::ScanCache;
 use super::reader::{Reader, look};
 use crate::model::{Digest, Name};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::spec::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
+use crate::project::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

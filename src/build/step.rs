@@ -10,7 +10,7 @@ use crate::git;
 use crate::lock::LockedPackage;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{Pending, StepOutput};
-use crate::spec::{Add, AddSource, Copy, Debian, Run, RunNetwork, Step};
+use crate::project::{Add, AddSource, Copy, Debian, Run, RunNetwork, Step};
 use crate::store::Staging;
 use crate::sys::Tree;
 use serde::{Deserialize, Serialize};

@@ -6,8 +6,8 @@
 use super::view::View;
 use crate::image::{self, CAPABILITY, Rules};
 use crate::model::{Budget, Context, Digest, Fault, Hasher, Mode, Outcome, bounds, pattern_matches};
+use crate::project::Copy;
 use crate::runtime::{Identity, identity_in};
-use crate::spec::Copy;
 use crate::store::disk_fault;
 use crate::sys::{self, Facts, Kind, Nearby, Tree};
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,7 @@ use crate::image;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, Name, Outcome, without_login};
 use crate::plan::{FileTree, Image, ImageRecord, Walk, settings, step_records, walk};
-use crate::spec::{AddSource, Copy, Project, Step};
+use crate::project::{AddSource, Copy, Project, Step};
 use crate::store::Store;
 
 impl Builder<'_> {

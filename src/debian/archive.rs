@@ -7,13 +7,10 @@ use super::release::{Index, Release};
 use crate::fetch::{Bound, Client, Content, Place, Whole, read_file};
 use crate::lock::{IndexLock, Package, packages};
 use crate::model::bounds::debian as limits;
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{ARCHITECTURE, Context, Digest, Fault, Outcome};
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-
-/// The architecture that packages are made for.
-pub const ARCHITECTURE: &str = "amd64";
 
 /// Whether what is locked may go back: to older releases, to older versions, without an archive that was there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,14 +1,14 @@
 //! Holds a lock's packages against the signed indexes that the lock names: a lock is a file that anybody can edit.
 
-use super::archive::{ARCHITECTURE, Downgrade, Reader, Trouble};
+use super::archive::{Downgrade, Reader, Trouble};
 use super::keys::{Keyring, Moment};
 use super::mirror::{Archive, Settings};
 use super::resolve::now;
 use super::universe::{self, Source};
 use crate::fetch::{Client, runtime};
 use crate::lock::{IndexLock, Lock, LockedPackage, Package, debian_steps, packages};
-use crate::model::{Fault, Outcome};
-use crate::spec::Project;
+use crate::model::{ARCHITECTURE, Fault, Outcome};
+use crate::project::Project;
 use crate::store::Store;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};

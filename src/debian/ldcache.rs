@@ -3,6 +3,7 @@
 //! Owns reading just enough ELF to know a library's name. No program of the image is run.
 
 use super::inside::{Inside, Kind};
+use crate::model::LIBRARIES;
 use crate::model::bounds::debian as limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,8 +11,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// Folders that the dynamic linker of Debian's amd64 searches by itself.
-const STANDARD: [&str; 4] = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib"];
 /// More folders than this in `ld.so.conf`, and what it includes, are not meant.
 const MOST_FOLDERS: usize = 1000;
 /// The most of a library that is looked at, in one piece, for its name.
@@ -31,7 +30,7 @@ pub fn write(tree: &Inside) -> io::Result<()> {
     }
     let mut folders = Vec::new();
     configured(tree, "/etc/ld.so.conf", 0, &mut folders)?;
-    folders.extend(STANDARD.iter().map(|folder| (*folder).to_owned()));
+    folders.extend(LIBRARIES.iter().map(|folder| (*folder).to_owned()));
     let mut entries: BTreeMap<Key, String> = BTreeMap::new();
     let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
     for folder in folders {

@@ -7,7 +7,7 @@ use crate::lock::stanzas;
 use crate::model::bounds::debian as limits;
 use crate::model::kdl_text::{self, Limits};
 use crate::model::{Context, Fault, Outcome, bounds};
-use crate::spec::Project;
+use crate::project::Project;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use crate::lock::{
     IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Unsolved, compare, debian_steps, request_key, sound,
 };
 use crate::model::{Digest, Fault, Name, Outcome};
-use crate::spec::{Debian, Places, Project};
+use crate::project::{Debian, Places, Project};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -205,7 +205,7 @@ fn record(
 /// Puts the solver's refusal into the user's words, with the place in the file.
 fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, project: &Project, places: &Places) -> Fault {
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
-    let debians = steps.iter().enumerate().filter(|(_, step)| matches!(step, crate::spec::Step::Debian(_)));
+    let debians = steps.iter().enumerate().filter(|(_, step)| matches!(step, crate::project::Step::Debian(_)));
     let position = debians.map(|(position, _)| position).nth(index).unwrap_or(0);
     let path = format!("image.{image}.step{position}");
     let at = |key: &str| places.of(key).map_or_else(String::new, |place| format!("{place}: "));

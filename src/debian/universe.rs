@@ -8,8 +8,8 @@ use super::keys::Keyring;
 use super::mirror::{Archive, Mirrors, Need, Settings};
 use crate::fetch::{Place, runtime};
 use crate::lock::{IndexLock, Package, Universe};
-use crate::model::{Fault, Outcome};
-use crate::spec::{Debian, Project, Repository};
+use crate::model::{ARCHITECTURE, Fault, Outcome};
+use crate::project::{Debian, Project, Repository};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -149,8 +149,7 @@ impl Gathered {
                 if let (Need::Required, Some(component)) = (archive.need, found.without.first()) {
                     return Err(Fault::new(format!(
                         "\"{}\" has no component \"{component}\" for {}",
-                        archive.suite,
-                        super::archive::ARCHITECTURE
+                        archive.suite, ARCHITECTURE
                     )));
                 }
                 self.without.extend(without);

@@ -4,9 +4,9 @@
 //! written with sorted keys, so that equal images have equal bytes.
 
 use crate::model::bounds::image::{HEALTH_RETRIES, HEALTH_SPAN};
-use crate::model::{Context, Digest, Fault, LayerInfo, Outcome, Span, time_text};
+use crate::model::{ARCHITECTURE, Context, Digest, Fault, LayerInfo, Outcome, PLATFORM, Span, time_text};
 use crate::plan::{Config, Image};
-use crate::spec::{Health, Probe};
+use crate::project::{Health, Probe};
 use crate::store::Store;
 use oci_spec::image as oci;
 use serde::Serialize;
@@ -71,9 +71,9 @@ pub fn keep(store: &Store, image: &Image) -> Outcome<()> {
 /// What is none, or is for another platform.
 pub fn parse(bytes: &[u8]) -> Outcome<(Config, Vec<Digest>)> {
     let value: serde_json::Value = serde_json::from_slice(bytes).doing(|| "the image's configuration is no JSON".into())?;
-    let (os, architecture) = (value["os"].as_str().unwrap_or("linux"), value["architecture"].as_str().unwrap_or("amd64"));
-    if (os, architecture) != ("linux", "amd64") {
-        return Err(Fault::new(format!("the image is for {os}/{architecture}, and this machine runs linux/amd64")));
+    let (os, architecture) = (value["os"].as_str().unwrap_or("linux"), value["architecture"].as_str().unwrap_or(ARCHITECTURE));
+    if (os, architecture) != ("linux", ARCHITECTURE) {
+        return Err(Fault::new(format!("the image is for {os}/{architecture}, and this machine runs {PLATFORM}")));
     }
     let inner = &value["config"];
     let text = |key: &str| inner[key].as_str().unwrap_or_default().to_owned();

@@ -6,7 +6,7 @@ use super::compression::{Compression, compression, is_archive};
 use super::import::{Blobs, Descriptor, Manifest, import, small};
 use super::tarball::{Entries, Kind};
 use crate::model::bounds::image::{ARCHIVE, INDEXES, LONGEST};
-use crate::model::{Budget, Context, Digest, Fault, Outcome, nearest};
+use crate::model::{ARCHITECTURE, Budget, Context, Digest, Fault, Outcome, PLATFORM, nearest};
 use crate::plan::{Config, Image};
 use crate::store::Store;
 use crate::sys::{Opened, ProjectFiles};
@@ -20,9 +20,6 @@ use std::sync::Arc;
 
 /// Where large files are for a while (file-hierarchy(7)).
 const LARGE: &str = "/var/tmp";
-
-/// The platform that images are for, as OCI names it.
-const ARCHITECTURE: &str = "amd64";
 
 /// A file or folder with images in it.
 pub struct Archive {
@@ -472,5 +469,5 @@ fn no_platform(all: &[&Value]) -> Fault {
             format!("{}/{}", part("os"), part("architecture"))
         })
         .collect();
-    Fault::new(format!("it holds nothing for linux/{ARCHITECTURE}, but for {}", platforms.join(", ")))
+    Fault::new(format!("it holds nothing for {PLATFORM}, but for {}", platforms.join(", ")))
 }

@@ -16,7 +16,7 @@ pub use solve::{Request, Universe, Unsolved};
 pub use version::compare;
 
 use crate::model::{Digest, EPOCH, Name, PLATFORM};
-use crate::spec::{Add, Debian, Project, Step};
+use crate::project::{Add, Debian, Project, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 

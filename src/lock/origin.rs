@@ -4,7 +4,7 @@
 
 use super::{Lock, LockedPackage, debian_steps};
 use crate::model::Name;
-use crate::spec::{Debian, Project};
+use crate::project::{Debian, Project};
 
 /// A locked package of a repository that the step which uses it does not declare.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 /// The default `PATH`, as Docker sets it.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What images are for that run here, as OCI names it.
-pub const PLATFORM: &str = "linux/amd64";
-
 /// The latest time in a layer where the lock says nothing, in seconds since 1970: 2025-01-01T00:00:00Z.
 pub const EPOCH: i64 = 1_735_689_600;
 

@@ -5,8 +5,8 @@
 
 use super::files::Folder;
 use crate::model::{Context, Fault, Outcome, Span};
+use crate::project::Limits;
 use crate::runtime::ExecSpec;
-use crate::spec::Limits;
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::io;

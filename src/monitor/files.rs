@@ -1,8 +1,8 @@
 //! A container's folder: what its monitor is told, and what it tells.
 
 use crate::model::{Context, Digest, Outcome, Size, Span};
+use crate::project::{Health as HealthSpec, Log, Restart};
 use crate::runtime::Blueprint;
-use crate::spec::{Health as HealthSpec, Log, Restart};
 use crate::store::{Home, read_json, read_state};
 use crate::sys;
 use serde::{Deserialize, Serialize};

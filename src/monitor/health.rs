@@ -1,8 +1,8 @@
 //! Health checks: when the next one is due, how it is run, what its results come to.
 
 use super::files::Health;
+use crate::project::{Health as HealthSpec, Probe};
 use crate::runtime::{Blueprint, Host, Session, Stdio, exec};
-use crate::spec::{Health as HealthSpec, Probe};
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
 use std::fs::File;

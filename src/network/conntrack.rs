@@ -5,7 +5,7 @@
 
 use super::{Endpoint, PortRule};
 use crate::model::{Context, Fault, Outcome};
-use crate::spec::Protocol;
+use crate::project::Protocol;
 use crate::sys::netlink::{ACK, Batch, DUMP, Family, Netlink, attributes};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -6,7 +6,7 @@
 
 use super::BRIDGES;
 use crate::model::{Context, Fault, Outcome, Subnet};
-use crate::spec::Protocol;
+use crate::project::Protocol;
 use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, Family, Netlink};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

@@ -2,7 +2,7 @@
 
 use super::observed::{NetworkRecord, Observed};
 use crate::model::{Digest, Fault, Name, Outcome, Subnet};
-use crate::spec::{Attachment, Network, Places, Project};
+use crate::project::{Attachment, Network, Places, Project, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -69,8 +69,8 @@ pub fn networks(project: &Project, places: &Places, observed: &Observed) -> Outc
 }
 
 /// The networks a container is on, with the implied one.
-pub fn attachments(container: &crate::spec::Container) -> Vec<Attachment> {
-    if container.namespaces.network != crate::spec::NetworkMode::Own {
+pub fn attachments(container: &crate::project::Container) -> Vec<Attachment> {
+    if container.namespaces.network != crate::project::NetworkMode::Own {
         return Vec::new();
     }
     if container.networks.is_empty() {
@@ -142,7 +142,7 @@ pub fn assign(
     for (container, address) in wishes {
         let Some(address) = address else { continue };
         if !record.subnet.contains(*address) || !taken.insert(*address) {
-            let owner = container.rsplit_once('-').map_or(container.as_str(), |(name, _)| name);
+            let owner = ReplicaId::container_of(container);
             let at =
                 places.of(&format!("container.{owner}.network.{network}")).map_or_else(String::new, |place| format!("{place}: "));
             return Err(Fault::new(format!(

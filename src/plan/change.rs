@@ -12,7 +12,7 @@ use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
 use crate::model::{Digest, Fault, Name, Outcome};
-use crate::spec::{MountSource, Places, Project, Step, without_values};
+use crate::project::{MountSource, Places, Project, Step, without_values};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -649,6 +649,6 @@ fn shown(value: &str) -> String {
 }
 
 /// The images that an image is made from.
-fn made_from(image: &crate::spec::Image) -> BTreeSet<&Name> {
+fn made_from(image: &crate::project::Image) -> BTreeSet<&Name> {
     image.needs().collect()
 }

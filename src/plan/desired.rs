@@ -4,7 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Fault, Name, Outcome};
-use crate::spec::{Container, EnvFile, Limits, Places, Project};
+use crate::project::{Container, EnvFile, Limits, Places, Project, ReplicaId};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -59,8 +59,8 @@ pub fn desired(
         }
         env.extend(file_env.clone());
         env.extend(container.env.clone());
-        for replica in 1..=container.replicas {
-            let full = format!("{name}-{replica}");
+        for replica in ReplicaId::all(name, container.replicas) {
+            let full = replica.to_string();
             let attached: Vec<Attached> = attachments(container)
                 .into_iter()
                 .filter_map(|attachment| {
@@ -72,7 +72,7 @@ pub fn desired(
             let mut one = Desired {
                 name: full.clone(),
                 container: name.clone(),
-                replica,
+                replica: replica.index,
                 image_name: image_name.clone(),
                 image: image.cloned(),
                 spec: container.clone(),
@@ -98,7 +98,7 @@ fn addresses(
     for (name, container) in &project.containers {
         for attachment in attachments(container) {
             let list = wishes.entry(attachment.network).or_default();
-            list.extend((1..=container.replicas).map(|replica| (format!("{name}-{replica}"), attachment.address)));
+            list.extend(ReplicaId::all(name, container.replicas).map(|replica| (replica.to_string(), attachment.address)));
         }
     }
     let assigned = wishes.into_iter().filter_map(|(network, list)| networks.get(&network).map(|record| (network, record, list)));
@@ -124,15 +124,15 @@ fn ports(name: &Name, container: &Container, project: &Project, places: &Places,
         let mut address = publish.address;
         let own = instance_loopback(&observed.instance);
         // What it moved to before stays its own while it runs, even if the first choice has become free.
-        let moved = |replica: u32| {
-            let full = format!("{name}-{replica}");
+        let moved = |replica: ReplicaId| {
+            let full = replica.to_string();
             let runs = observed.containers.get(&full) == Some(&Seen::Running);
             runs && observed.record.containers.get(&full).is_some_and(|known| {
                 let mut same = known.ports.iter().filter(|port| port.protocol == publish.protocol);
                 same.any(|port| port.port == publish.host.0 && port.address == own)
             })
         };
-        if address == Ipv4Addr::LOCALHOST && (1..=container.replicas).any(moved) && taken(own).is_none() {
+        if address == Ipv4Addr::LOCALHOST && ReplicaId::all(name, container.replicas).any(moved) && taken(own).is_none() {
             address = own;
         }
         if let Some(other) = taken(address) {
@@ -305,7 +305,7 @@ fn aspects(
     ] {
         put(format!("limits.{key}"), value);
     }
-    if *security != crate::spec::Security::default() {
+    if *security != crate::project::Security::default() {
         let profile = security.seccomp.as_ref().and_then(|file| observed.profiles.get(file));
         put("security".into(), json(&(security, profile)));
     }
@@ -317,12 +317,12 @@ fn aspects(
     }
     for mount in mounts {
         let image = match &mount.source {
-            crate::spec::MountSource::Image(name) => images.get(name).map(|image| image.digest),
+            crate::project::MountSource::Image(name) => images.get(name).map(|image| image.digest),
             _ => None,
         };
         // A link that leads elsewhere now makes it another mount.
         let lead = match &mount.source {
-            crate::spec::MountSource::Bind(path) => Some(observed.lead(path)).filter(|lead| !lead.plain),
+            crate::project::MountSource::Bind(path) => Some(observed.lead(path)).filter(|lead| !lead.plain),
             _ => None,
         };
         let value = match lead {

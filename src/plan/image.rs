@@ -1,7 +1,7 @@
 //! Images and what steps come to, as they are kept on record.
 
 use crate::model::{Digest, LayerInfo};
-use crate::spec::Health;
+use crate::project::Health;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use super::image::{Config, Image, StepInputs};
 use super::observed::{Facts, StepRecord};
 use crate::lock::Lock;
 use crate::model::{Digest, LayerInfo, Name};
-use crate::spec::{AddSource, Base, Copy, Outside, Project, Run, RunMount, RunSource, Step};
+use crate::project::{AddSource, Base, Copy, Outside, Project, Run, RunMount, RunSource, Step};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -142,8 +142,8 @@ fn follow_steps(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, 
 }
 
 /// Whether an image adds nothing to what it starts from.
-fn unchanged(image: &crate::spec::Image) -> bool {
-    let plain = crate::spec::Image { from: image.from.clone(), ..crate::spec::Image::default() };
+fn unchanged(image: &crate::project::Image) -> bool {
+    let plain = crate::project::Image { from: image.from.clone(), ..crate::project::Image::default() };
     *image == plain
 }
 
@@ -369,13 +369,13 @@ fn set(config: &mut Config, step: &Step) {
 }
 
 /// A configuration with what an image's own words change in it; its files are left as they are.
-pub fn configure(image: &crate::spec::Image, mut config: Config) -> Config {
+pub fn configure(image: &crate::project::Image, mut config: Config) -> Config {
     image.steps.iter().for_each(|step| set(&mut config, step));
     finish(image, config)
 }
 
 /// The configuration of the whole image: what its own nodes say over what its base says.
-fn finish(image: &crate::spec::Image, mut config: Config) -> Config {
+fn finish(image: &crate::project::Image, mut config: Config) -> Config {
     if let Some(entrypoint) = &image.entrypoint {
         config.entrypoint.clone_from(entrypoint);
         // As in a Dockerfile: a new entrypoint makes the base's arguments meaningless.
@@ -435,7 +435,7 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
 }
 
 /// What an image's own nodes say of its configuration, as text by the node's path.
-pub fn settings(image: &crate::spec::Image) -> BTreeMap<String, String> {
+pub fn settings(image: &crate::project::Image) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut say = |path: String, value: String| drop(found.insert(path, value));
     for step in &image.steps {

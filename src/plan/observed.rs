@@ -2,7 +2,7 @@
 
 use super::image::{Image, StepInputs, StepOutput};
 use crate::model::{Digest, LayerInfo, Name, Subnet};
-use crate::spec::{Copy, Outside, Protocol};
+use crate::project::{Copy, Outside, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

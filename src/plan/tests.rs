@@ -74,11 +74,18 @@ impl Facts for Host {
         self.listings.get(digest).cloned()
     }
 
-    fn archive(&self, _: &spec::Outside) -> Result<Digest, String> {
+    fn archive(&self, _: &crate::project::Outside) -> Result<Digest, String> {
         Ok(Digest::of("archive"))
     }
 
-    fn surroundings(&self, _: &spec::Copy, _: &str, _: &[LayerInfo], _: &[LayerInfo], _: Option<&FileTree>) -> Option<Digest> {
+    fn surroundings(
+        &self,
+        _: &crate::project::Copy,
+        _: &str,
+        _: &[LayerInfo],
+        _: &[LayerInfo],
+        _: Option<&FileTree>,
+    ) -> Option<Digest> {
         None
     }
 }
@@ -111,7 +118,7 @@ impl Host {
         let tree = FileTree::from(entries.collect::<Vec<_>>());
         for (name, image) in &project.images {
             for (index, step) in image.steps.iter().enumerate() {
-                if matches!(step, spec::Step::Copy(_)) {
+                if matches!(step, crate::project::Step::Copy(_)) {
                     self.trees.insert((name.clone(), index), tree.clone());
                 }
             }
@@ -426,7 +433,7 @@ fn a_port_of_a_sister_instance_moves_to_own_loopback_and_a_strangers_is_refused(
     let taken = |project: &str| TakenPort {
         address: [127, 0, 0, 1].into(),
         port: 8080,
-        protocol: crate::spec::Protocol::Tcp,
+        protocol: crate::project::Protocol::Tcp,
         project: project.into(),
         folder: "/other".into(),
     };

@@ -7,7 +7,7 @@ use super::desired::Desired;
 use super::mark::{Grade, Mark, MarkKind};
 use super::observed::{Observed, Port};
 use crate::model::{Digest, GitRepository, Name};
-use crate::spec::{
+use crate::project::{
     Add, AddSource, ConfigSource, Container, GitSource, LogDriver, MountSource, NetworkMode, Places, Project, Propagation, Run,
     RunNetwork, RunSource, Step, without_values,
 };

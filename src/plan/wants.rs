@@ -8,7 +8,7 @@ use super::desired::Desired;
 use super::observed::{Facts, NetworkRecord, Observed};
 use crate::lock::{Lock, remotes};
 use crate::model::{Digest, Name};
-use crate::spec::{Base, MountSource, Outside, Project, Step};
+use crate::project::{Base, MountSource, Outside, Project, Step};
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@
 use super::host::Host;
 use super::limits::{self, Setting};
 use super::spec::Blueprint;
-use crate::spec::Limits;
+use crate::project::Limits;
 use crate::sys::{self, DeviceRule};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use std::fs;

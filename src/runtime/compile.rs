@@ -4,7 +4,7 @@
 
 use super::spec::{Beyond, Blueprint, ContainerSpec, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec};
 use crate::model::{PATH, capability};
-use crate::spec::{Limits, Propagation};
+use crate::project::{Limits, Propagation};
 use oci_spec::runtime::{
     Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit,
     LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, Mount, PosixRlimitBuilder, PosixRlimitType,
@@ -360,8 +360,8 @@ pub fn all_devices(folder: &Path) -> io::Result<Vec<LinuxDevice>> {
 mod tests {
     use super::*;
     use crate::model::{Size, capability};
+    use crate::project::{IoLimit, Ulimit};
     use crate::runtime::spec::{FileSpec, ImageSpec, Interface, Layers, UserSpec};
-    use crate::spec::{IoLimit, Ulimit};
 
     fn plain() -> ContainerSpec {
         ContainerSpec {

@@ -4,7 +4,7 @@
 //! is refused with the reason before anything starts; what it took otherwise than written is an error.
 
 use super::host::{Host, Version, processors};
-use crate::spec::{IoLimit, Limits};
+use crate::project::{IoLimit, Limits};
 use crate::sys;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -63,7 +63,7 @@ pub fn sysctls(blueprint: &Blueprint) -> io::Result<()> {
 pub fn owns(blueprint: &Blueprint, name: &str) -> bool {
     let name = name.replace('/', ".");
     let own = |kind| blueprint.has(kind);
-    crate::spec::is_namespaced(&name, own(LinuxNamespaceType::Network), own(LinuxNamespaceType::Ipc))
+    crate::project::is_namespaced(&name, own(LinuxNamespaceType::Network), own(LinuxNamespaceType::Ipc))
         || own(LinuxNamespaceType::Uts) && matches!(name.as_str(), "kernel.domainname" | "kernel.hostname")
         || own(LinuxNamespaceType::User) && name.starts_with("user.")
 }

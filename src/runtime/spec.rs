@@ -5,7 +5,7 @@
 //! blueprint of it.
 
 use crate::model::Size;
-use crate::spec::{Limits, Propagation, Ulimit};
+use crate::project::{Limits, Propagation, Ulimit};
 use oci_spec::runtime::{self as oci, LinuxDevice, LinuxNamespaceType, Process};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

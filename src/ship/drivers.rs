@@ -4,6 +4,7 @@ use super::{Manifest, Target};
 use crate::model::parse_time;
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::Line;
+use crate::project::ReplicaId;
 use crate::sys;
 use nix::fcntl::OFlag;
 use serde_json::json;
@@ -61,7 +62,7 @@ impl Driver {
             },
             "otlp" => {
                 let attribute = |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
-                let service = target.container.rsplit_once('-').map_or(target.container.as_str(), |(base, _)| base);
+                let service = ReplicaId::container_of(&target.container);
                 // A second installation of the same provider fails, and changes nothing.
                 let _ = rustls::crypto::ring::default_provider().install_default();
                 Self::Otlp {

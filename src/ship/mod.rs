@@ -9,7 +9,7 @@ mod drivers;
 
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::{Event, Folder, Line, Tail, add_event};
-use crate::spec::LogDriver;
+use crate::project::LogDriver;
 use crate::store::read_state;
 use crate::sys;
 use drivers::Driver;

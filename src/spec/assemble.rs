@@ -343,7 +343,7 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
     };
     // A `$${` may be in it now, which is no parameter any more.
     if let Some(kind) = kind
-        && let Err((message, help)) = grammar::fits(&entry.value, kind)
+        && let Err((message, help)) = grammar::fits(entry, kind)
     {
         let message = format!("after substitution ({}): {message}", entry.value.written());
         sink.push(

@@ -1,9 +1,9 @@
 //! Images → the nodes that say the same: what `convert dockerfile` prints.
 
-use super::project::{
+use crate::model::{Mode, Name, Span};
+use crate::project::{
     AddSource, Base, BuildContext, Copy, Health, Image, Outside, Probe, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
 };
-use crate::model::{Mode, Name, Span};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

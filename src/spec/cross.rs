@@ -1,8 +1,8 @@
 //! What spans several nodes: names that must exist, cycles, clashes, things never used.
 
 use super::diagnose::{Diagnostic, Sink};
-use super::project::*;
 use crate::model::{Name, Place, nearest};
+use crate::project::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -20,13 +20,6 @@ pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &
     if !unused_profiles && !project.containers.is_empty() {
         cross.unused();
     }
-}
-
-/// Whether a kernel setting belongs to a network or IPC namespace (namespaces(7)).
-pub fn is_namespaced(setting: &str, own_network: bool, own_ipc: bool) -> bool {
-    let plain = !setting.contains("..") && !setting.contains('/');
-    let ipc = ["fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"].iter().any(|start| setting.starts_with(start));
-    plain && (own_network && setting.starts_with("net.") || own_ipc && ipc)
 }
 
 struct Cross<'a> {

@@ -309,7 +309,7 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
 fn check_value(entry: &Entry, kind: Kind, what: &str, sink: &mut Sink) {
     // What stands for parameters is checked once they are in it.
     let waits = matches!(&entry.value, Value::Text(text) if text.contains("${"));
-    if let (false, Err((message, help))) = (waits, fits(&entry.value, kind)) {
+    if let (false, Err((message, help))) = (waits, fits(entry, kind)) {
         let diagnostic = Diagnostic::error("wrong-value", entry.place.clone(), format!("{what}: {message}"));
         sink.push(diagnostic.maybe_help(help));
     }
@@ -317,8 +317,18 @@ fn check_value(entry: &Entry, kind: Kind, what: &str, sink: &mut Sink) {
 
 type Misfit = (String, Option<String>);
 
-/// Whether a value is of a kind.
-pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
+/// Whether an entry's value is of a kind.
+pub fn fits(entry: &Entry, kind: Kind) -> Result<(), Misfit> {
+    match (kind, &entry.value) {
+        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Name, other) if !matches!(other, Value::Text(_)) => {
+            // As it was written: 1.10 is another text than 1.1.
+            Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", entry.text()))))
+        }
+        (kind, value) => value_fits(value, kind),
+    }
+}
+
+fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
     match (kind, value) {
         (Kind::Path, Value::Text(text)) if text.chars().any(is_unseen) => {
@@ -333,9 +343,6 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
         }
         (Kind::Path, Value::Text(text)) if text.is_empty() => Err(("a path cannot be empty".into(), None)),
         (Kind::Text | Kind::Path | Kind::Pattern, Value::Text(_)) => Ok(()),
-        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Name, other) if !matches!(other, Value::Text(_)) => {
-            Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", other.written().trim_start_matches('#')))))
-        }
         (Kind::Plain, Value::Null) => Err(("a value was expected".into(), Some("write \"\" for an empty one".into()))),
         (Kind::Plain, _) => Ok(()),
         (Kind::Name, Value::Text(text)) => said(Name::parse(text).map(drop)),
@@ -362,7 +369,7 @@ pub fn fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
         (Kind::FlagOr(_), Value::Bool(_)) => Ok(()),
         (Kind::FlagOr(words), Value::Text(text)) if words.contains(&text.as_str()) => Ok(()),
         (Kind::FlagOr(words), _) => {
-            let (message, help) = fits(value, Kind::Flag).err().unwrap_or_default();
+            let (message, help) = value_fits(value, Kind::Flag).err().unwrap_or_default();
             Err((format!("{}, or {} was expected", message.trim_end_matches(" was expected"), quoted(words)), help))
         }
         (Kind::Size, Value::Text(text)) => said(Size::parse(text).map(drop)),

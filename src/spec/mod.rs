@@ -13,18 +13,16 @@ mod diagnose;
 mod dockerfile;
 mod grammar;
 mod language;
-mod project;
 mod reference;
 mod secret;
 mod tree;
 
 pub use assemble::tidy;
 pub use convert::{kdl, text};
-pub use cross::is_namespaced;
 pub use diagnose::{Diagnostic, Severity, has_errors};
-pub use project::*;
 pub use reference::{reference, schema};
 
+use crate::project::{Outside, Places, Project};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

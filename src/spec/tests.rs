@@ -1,6 +1,7 @@
 //! The language, tested on text alone.
 
 use super::*;
+use crate::project::{ConfigSource, Step};
 struct Files(BTreeMap<&'static str, &'static str>);
 
 impl Sources for Files {
@@ -165,4 +166,12 @@ fn a_written_out_parameter_sign_is_no_way_past_the_grammar() {
         assert!(found.iter().any(|found| found.starts_with(code)), "{node}: {found:?}");
     }
     assert!(errors("project \"p\"\nimage \"i\" { env A=\"$${B}\"; run \"echo $${B}\"; }").is_empty());
+}
+
+/// Where a text is meant, a number is the text that was written.
+#[test]
+fn numbers_are_told_as_they_are_written() {
+    let told = read("project \"p\"\nimage \"i\" { from \"scratch\"; }\ncontainer \"c\" { image \"i\"; cmd \"x\" 1.10 007; }");
+    let helps: Vec<_> = told.diagnostics.iter().filter_map(|found| found.help.clone()).collect();
+    assert_eq!(helps, ["put it in quotes: \"1.10\"", "put it in quotes: \"007\""]);
 }

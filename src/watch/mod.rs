@@ -38,10 +38,9 @@ pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
     all.extend(loaded.places.0.values().map(|place| folder.join(&place.file)));
     all.extend(project.secrets.values().map(|path| folder.join(path)));
     all.extend(
-        project
-            .configs
-            .values()
-            .filter_map(|source| if let crate::spec::ConfigSource::File(path) = source { Some(folder.join(path)) } else { None }),
+        project.configs.values().filter_map(|source| {
+            if let crate::project::ConfigSource::File(path) = source { Some(folder.join(path)) } else { None }
+        }),
     );
     all.extend(project.containers.values().flat_map(|container| &container.env_files).map(|file| folder.join(&file.path)));
     all.extend(Scanner::scan(folder, project, ScanCache::default).sources());

@@ -3,7 +3,7 @@ use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::apply::{self, UpOptions};
 use crate::model::{Context as _, Fault, Name, Outcome};
-use crate::spec::Restart;
+use crate::project::{ReplicaId, Restart};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -70,8 +70,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             let stopped = loaded.instance.record()?.stopped;
             let mut only: BTreeSet<Name> = BTreeSet::new();
             for (name, container) in loaded.project.containers.iter().filter(|(_, container)| at_boot(container.restart)) {
-                let by_hand = |replica: u32| stopped.contains(&format!("{name}-{replica}"));
-                if container.restart != Restart::UnlessStopped || !(1..=container.replicas).all(by_hand) {
+                let by_hand = |replica: ReplicaId| stopped.contains(&replica.to_string());
+                if container.restart != Restart::UnlessStopped || !ReplicaId::all(name, container.replicas).all(by_hand) {
                     only.insert(name.clone());
                 }
             }

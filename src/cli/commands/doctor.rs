@@ -49,7 +49,7 @@ fn findings(context: &Context) -> Vec<Finding> {
     let overlay = file_systems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay")
         || Path::new("/sys/module/overlay").exists();
     let nftables = crate::network::generation();
-    let mirrors = crate::spec::Project {
+    let mirrors = crate::project::Project {
         name: crate::model::Name::parse("doctor").unwrap_or_else(|_| unreachable!("a constant that follows the rule")),
         mirrors: Vec::new(),
         images: Default::default(),

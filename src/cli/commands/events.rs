@@ -2,6 +2,7 @@ use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::model::Outcome;
 use crate::monitor::{Event, Events, now_ms};
+use crate::project::ReplicaId;
 use std::time::Duration;
 
 /// Shows what happens to containers, as it happens; with --since also what has happened.
@@ -31,11 +32,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         // Looked at first, so that nothing that came before the end is missed.
         let over = until.is_some_and(|until| now_ms() > until);
         for event in events.read() {
-            let meant = arguments.names.is_empty()
-                || arguments
-                    .names
-                    .iter()
-                    .any(|name| event.name == *name || event.name.rsplit_once('-').is_some_and(|(base, _)| base == name));
+            let meant = arguments.names.is_empty() || arguments.names.iter().any(|name| ReplicaId::is_of(&event.name, name));
             if meant && event.time >= since && until.is_none_or(|until| event.time <= until) {
                 if arguments.json {
                     context.ui.json_line(&event);

@@ -3,6 +3,7 @@ use super::super::{Context, moment};
 use crate::apply::Instance;
 use crate::model::{Context as _, Digest, Fault, Outcome};
 use crate::monitor::{Line, Tail};
+use crate::project::ReplicaId;
 use crate::sys;
 use std::time::Duration;
 
@@ -145,12 +146,7 @@ fn names(instance: &Instance, typed: &[String]) -> Outcome<Vec<String>> {
     }
     let mut found = Vec::new();
     for name in typed {
-        let replicas: Vec<String> = logged
-            .iter()
-            .chain(&all)
-            .filter(|full| *full == name || full.rsplit_once('-').is_some_and(|(base, _)| base == name))
-            .cloned()
-            .collect();
+        let replicas: Vec<String> = logged.iter().chain(&all).filter(|full| ReplicaId::is_of(full, name)).cloned().collect();
         if replicas.is_empty() {
             found.push(instance.find(name)?);
         }

@@ -19,7 +19,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let mut lines = Vec::new();
     for name in replicas(&instance, std::slice::from_ref(&arguments.name))? {
         for port in record.containers.get(&name).map(|container| container.ports.as_slice()).unwrap_or_default() {
-            let protocol = if port.protocol == crate::spec::Protocol::Udp { "udp" } else { "tcp" };
+            let protocol = if port.protocol == crate::project::Protocol::Udp { "udp" } else { "tcp" };
             let inner = format!("{}/{protocol}", port.to);
             let wanted =
                 arguments.port.as_ref().map(|wanted| if wanted.contains('/') { wanted.clone() } else { format!("{wanted}/tcp") });

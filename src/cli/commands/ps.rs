@@ -61,7 +61,7 @@ pub struct PortRow {
     pub address: String,
     pub port: u16,
     pub to: u16,
-    pub protocol: crate::spec::Protocol,
+    pub protocol: crate::project::Protocol,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
@@ -205,7 +205,7 @@ fn ports(row: &Row) -> String {
         .ports
         .iter()
         .map(|port| {
-            let suffix = if port.protocol == crate::spec::Protocol::Udp { "/udp" } else { "" };
+            let suffix = if port.protocol == crate::project::Protocol::Udp { "/udp" } else { "" };
             let scheme = if suffix.is_empty() { "http://" } else { "" };
             let address = if port.address == "0.0.0.0" { "127.0.0.1" } else { &port.address };
             // A web page is what most ports are; the address is what to type in any case.

@@ -2,6 +2,7 @@ use super::super::Context;
 use crate::apply::{self, read_history};
 use crate::model::{Fault, Outcome, visible_line};
 use crate::plan::Change;
+use crate::project::ReplicaId;
 
 /// Tells why something would be changed, or was changed last.
 ///
@@ -14,13 +15,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project_dry()?;
-    let meant = |change: &&Change| {
-        change.name == arguments.name
-            || change
-                .name
-                .rsplit_once('-')
-                .is_some_and(|(base, replica)| base == arguments.name && replica.bytes().all(|c| c.is_ascii_digit()))
-    };
+    let meant = |change: &&Change| ReplicaId::is_of(&change.name, &arguments.name);
     let planned = apply::plan_only(&loaded)?;
     let pending: Vec<&Change> = planned.plan.changes.iter().filter(meant).collect();
     if !pending.is_empty() {

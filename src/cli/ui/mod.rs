@@ -16,7 +16,8 @@ pub use table::Table;
 pub use text::{Style, Text};
 
 use crate::model::{Fault, visible_json};
-use crate::spec::{Diagnostic, without_values};
+use crate::project::without_values;
+use crate::spec::Diagnostic;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};

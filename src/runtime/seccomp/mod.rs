@@ -10,7 +10,7 @@ mod default;
 pub use compile::compile;
 pub use default::docker;
 
-use crate::model::{Digest, capability};
+use crate::model::{ARCHITECTURE, Digest, capability};
 use crate::sys;
 use serde::Deserialize;
 use serde_json::json;
@@ -234,7 +234,6 @@ struct Condition {
 
 /// Docker's name of this architecture.
 const NATIVE: &str = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
-const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 impl Profile {
     /// Whether some call is left to a program beside the container.

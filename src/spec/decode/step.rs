@@ -1,7 +1,7 @@
 //! The steps of an image.
 
 use super::*;
-use crate::model::{Digest, GitRepository, Mode};
+use crate::model::{ARCHITECTURE, Digest, GitRepository, Mode};
 use crate::spec::secret::looks_secret;
 
 impl Decoder<'_> {
@@ -256,8 +256,9 @@ impl Decoder<'_> {
 
     fn debian(&mut self, node: &Tree) -> Option<Debian> {
         let flag = |name: &str| node.child(name).and_then(|child| child.arg(0)).and_then(as_flag);
-        if let Some(wanted) = node.prop_text("architecture").filter(|wanted| wanted != "amd64") {
-            let message = format!("packages of {wanted} are not supported: images are made for amd64, this machine's own");
+        if let Some(wanted) = node.prop_text("architecture").filter(|wanted| wanted != ARCHITECTURE) {
+            let message =
+                format!("packages of {wanted} are not supported: images are made for {ARCHITECTURE}, this machine's own");
             self.sink.push(Diagnostic::error("architecture", node.prop_place("architecture"), message).help("leave it out"));
         }
         let mut pins = BTreeMap::new();

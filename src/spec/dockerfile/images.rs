@@ -5,8 +5,8 @@ use super::stage::{Given, Made, PREDEFINED, Stages, Surroundings, find, sources_
 use super::syntax::{Instruction, parse};
 use super::write::Writer;
 use crate::model::Name;
+use crate::project::Base;
 use crate::spec::diagnose::{Diagnostic, Sink};
-use crate::spec::project::Base;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Stages {

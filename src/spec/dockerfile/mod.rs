@@ -15,9 +15,9 @@ mod words;
 mod write;
 
 use super::diagnose::{Diagnostic, Sink};
-use super::project::{Base, Image, Outside, Places, Project, Step};
 use super::{Inherited, Sources};
 use crate::model::{Amount, Name, Place, bounds};
+use crate::project::{Base, Image, Outside, Places, Project, Step};
 use stage::{Given, Made, Stages, Surroundings};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

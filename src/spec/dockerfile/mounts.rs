@@ -2,7 +2,7 @@
 
 use super::write::{Writer, clean};
 use crate::model::{Name, Place, Size, nearest};
-use crate::spec::project::{RunMount, RunSource, Sharing};
+use crate::project::{RunMount, RunSource, Sharing};
 
 const KNOWN: [&str; 19] = [
     "type",

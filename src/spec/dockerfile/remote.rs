@@ -1,8 +1,8 @@
 //! Sources of ADD that are fetched: files of the web, and git repositories (reference, "Adding files from a URL",
 //! "… from a Git repository"; Docker's build contexts, "URL queries").
 
-use super::super::{AddSource, GitSource, is_commit};
 use crate::model::{Digest, GitRepository};
+use crate::project::{AddSource, GitSource, is_commit};
 use reqwest::Url;
 
 /// What the flags of ADD say of what is fetched.

@@ -5,9 +5,9 @@
 use super::Request;
 use super::syntax::{Instruction, Syntax, raw_words};
 use super::words::{Effort, Lookup, expand};
-use crate::model::{Amount, Name, Place, bounds, nearest};
+use crate::model::{ARCHITECTURE, Amount, Name, PLATFORM, Place, bounds, nearest};
+use crate::project::Image;
 use crate::spec::diagnose::{Diagnostic, Sink};
-use crate::spec::project::Image;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -57,12 +57,11 @@ pub const PREDEFINED: [&str; 10] = [
 
 /// Arguments that tell of the platform (reference, "Automatic platform ARGs in the global scope").
 fn platform() -> Values {
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let mut found = Values::new();
     for side in ["TARGET", "BUILD"] {
-        found.insert(format!("{side}PLATFORM"), format!("linux/{architecture}"));
+        found.insert(format!("{side}PLATFORM"), PLATFORM.to_owned());
         found.insert(format!("{side}OS"), "linux".into());
-        found.insert(format!("{side}ARCH"), architecture.into());
+        found.insert(format!("{side}ARCH"), ARCHITECTURE.into());
         found.insert(format!("{side}VARIANT"), String::new());
     }
     found

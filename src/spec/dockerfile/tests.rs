@@ -1,11 +1,12 @@
 //! Dockerfiles as data: what each says, and what is wrong with it.
 
-use super::super::{Choices, Loaded, RunNetwork, Sources, load};
+use super::super::{Choices, Loaded, Sources, load};
 use super::syntax::parse;
 use super::words::{expand, expand_words};
 use super::*;
 use crate::model::Span;
-use crate::spec::project::{Add, AddSource, Copy, GitSource, Run, RunSource};
+use crate::project::RunNetwork;
+use crate::project::{Add, AddSource, Copy, GitSource, Run, RunSource};
 
 fn values() -> BTreeMap<String, String> {
     let pairs = [("foo", "bar"), ("file", "a.tar.gz"), ("empty", ""), ("two", "x y"), ("path", "/usr/lib/x/lib.so")];

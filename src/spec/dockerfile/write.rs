@@ -6,8 +6,8 @@ use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
 use crate::model::bounds::PATTERN;
 use crate::model::{Mode, Name, PATH, Place, Span, nearest};
+use crate::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use crate::spec::diagnose::{Diagnostic, Sink};
-use crate::spec::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use crate::spec::secret::looks_secret;
 use std::collections::BTreeSet;
 

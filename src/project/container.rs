@@ -1,0 +1,257 @@
+//! What a container is: what runs, where, with what mounted, and when it is healthy.
+
+use super::confine::{Namespaces, Security};
+use super::limits::Limits;
+use crate::model::{Name, Size, Span};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// Whether a container's name is one that `stead run` gives.
+pub fn is_one_off(name: &str) -> bool {
+    name.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A kind of container and how many there are of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Container {
+    pub image: Name,
+    pub cmd: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub env: BTreeMap<String, String>,
+    pub env_files: Vec<EnvFile>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    pub groups: Vec<String>,
+    pub hostname: Option<Name>,
+    pub replicas: u32,
+    pub networks: Vec<Attachment>,
+    pub publish: Vec<Publish>,
+    pub mounts: Vec<Mount>,
+    pub tmpfs: Vec<Tmpfs>,
+    pub secrets: Vec<FileUse>,
+    pub configs: Vec<FileUse>,
+    pub depends_on: BTreeMap<Name, Until>,
+    pub healthcheck: Option<Health>,
+    pub restart: Restart,
+    pub restart_unhealthy: bool,
+    pub limits: Limits,
+    pub security: Security,
+    pub devices: Vec<(String, String)>,
+    pub sysctls: BTreeMap<String, String>,
+    pub stop_signal: Option<String>,
+    pub stop_grace: Span,
+    pub init: bool,
+    pub tty: bool,
+    pub log: Log,
+    pub extra_hosts: Vec<(String, String)>,
+    pub labels: BTreeMap<String, String>,
+    pub namespaces: Namespaces,
+    pub on_start: Vec<Vec<String>>,
+    pub on_stop: Vec<Vec<String>>,
+}
+
+impl Container {
+    /// A container of an image with nothing else said.
+    pub fn of_image(image: Name) -> Self {
+        Self {
+            image,
+            cmd: None,
+            entrypoint: None,
+            env: BTreeMap::new(),
+            env_files: Vec::new(),
+            workdir: None,
+            user: None,
+            groups: Vec::new(),
+            hostname: None,
+            replicas: 1,
+            networks: Vec::new(),
+            publish: Vec::new(),
+            mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            secrets: Vec::new(),
+            configs: Vec::new(),
+            depends_on: BTreeMap::new(),
+            healthcheck: None,
+            restart: Restart::No,
+            restart_unhealthy: false,
+            limits: Limits::default(),
+            security: Security::default(),
+            devices: Vec::new(),
+            sysctls: BTreeMap::new(),
+            stop_signal: None,
+            stop_grace: Span::seconds(10),
+            init: false,
+            tty: false,
+            log: Log { size: Size::mib(20), files: 5, driver: None },
+            extra_hosts: Vec::new(),
+            labels: BTreeMap::new(),
+            namespaces: Namespaces::default(),
+            on_start: Vec::new(),
+            on_stop: Vec::new(),
+        }
+    }
+}
+
+/// A file of environment variables.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EnvFile {
+    pub path: String,
+    pub required: bool,
+}
+
+/// A container's place on a network.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Attachment {
+    pub network: Name,
+    pub alias: Option<Name>,
+    pub address: Option<Ipv4Addr>,
+}
+
+/// A port, or range of ports, of the host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Publish {
+    pub host: (u16, u16),
+    pub to: (u16, u16),
+    pub address: Ipv4Addr,
+    pub protocol: Protocol,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A mount.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    pub source: MountSource,
+    pub to: String,
+    pub read_only: bool,
+    pub subpath: Option<String>,
+    pub create: bool,
+    pub propagation: Propagation,
+}
+
+/// What is mounted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum MountSource {
+    Volume(Name),
+    Bind(String),
+    Image(Name),
+}
+
+/// How mounts below a bind mount travel between host and container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    #[default]
+    Private,
+    Slave,
+    Shared,
+}
+
+/// A file system in memory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tmpfs {
+    pub path: String,
+    pub size: Option<Size>,
+    pub mode: u32,
+}
+
+/// A secret or config as a file in a container.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FileUse {
+    pub name: Name,
+    pub to: String,
+    pub mode: u32,
+    pub owner: Option<String>,
+}
+
+/// What to wait for in a dependency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    Started,
+    Healthy,
+    Completed,
+}
+
+/// A health check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Health {
+    pub probe: Probe,
+    pub interval: Span,
+    pub timeout: Span,
+    pub retries: u32,
+    pub start_period: Span,
+    pub start_interval: Span,
+}
+
+impl Health {
+    /// No check at all, which says so of an image's own.
+    pub fn none() -> Self {
+        Self {
+            probe: Probe::None,
+            interval: Span::seconds(10),
+            timeout: Span::seconds(5),
+            retries: 3,
+            start_period: Span(0),
+            start_interval: Span(250),
+        }
+    }
+}
+
+/// How health is told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Probe {
+    /// Switches the image's check off.
+    None,
+    Exec(Vec<String>),
+    Http {
+        port: u16,
+        path: String,
+    },
+    Tcp(u16),
+}
+
+/// When a container is started again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Restart {
+    #[default]
+    No,
+    OnFailure(Option<u32>),
+    Always,
+    UnlessStopped,
+}
+
+/// How much output is kept, and where else it goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Log {
+    pub size: Size,
+    pub files: u32,
+    #[serde(default)]
+    pub driver: Option<LogDriver>,
+}
+
+/// Where lines go beside the files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogDriver {
+    pub name: String,
+    pub address: Option<String>,
+}
+
+impl LogDriver {
+    /// The file or socket of the host that it writes to, if that is what its address names.
+    pub fn path(&self) -> Option<&str> {
+        let address = self.address.as_deref();
+        match self.name.as_str() {
+            "json-file" => Some(address.unwrap_or("logs.json")),
+            "syslog" => address.map(|text| text.strip_prefix("unix://").unwrap_or(text)).filter(|text| text.starts_with('/')),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What an image is: what it starts from, its steps, and what it says of its containers.
+
+use super::container::Health;
+use super::step::{RunMount, Step};
+use crate::model::Name;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where packages come from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mirror {
+    pub places: Vec<String>,
+    pub suite: Option<String>,
+}
+
+/// An image: what it starts from, then its steps.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Image {
+    pub from: Base,
+    /// The file of the public key that must have signed what it starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+    pub steps: Vec<Step>,
+    pub cmd: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub expose: Vec<(u16, u16)>,
+    pub expose_udp: Vec<(u16, u16)>,
+    pub labels: BTreeMap<String, String>,
+    pub volumes: Vec<String>,
+    pub stop_signal: Option<String>,
+    pub healthcheck: Option<Health>,
+    /// Dockerfile instructions for whoever starts from it.
+    pub onbuild: Vec<String>,
+    /// Whether the layers of its own steps become one.
+    pub squash: bool,
+}
+
+/// What an image starts from.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Base {
+    #[default]
+    Scratch,
+    Image(Name),
+    Outside(Outside),
+}
+
+/// An image that is not made here.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Outside {
+    /// An OCI layout, as a folder or a tar, or what `docker save` writes; in it the image by a name.
+    Archive { path: String, name: Option<String> },
+    /// An image by its name in the store, or in a registry.
+    Reference(String),
+}
+
+impl Image {
+    /// Images that it starts from, copies from or mounts.
+    pub fn needs(&self) -> impl Iterator<Item = &Name> {
+        let base = if let Base::Image(name) = &self.from { Some(name) } else { None };
+        let used = self.steps.iter().flat_map(|step| -> Vec<&Name> {
+            match step {
+                Step::Copy(copy) => copy.from.iter().collect(),
+                Step::Run(run) => run.mounts.iter().filter_map(RunMount::image).collect(),
+                _ => Vec::new(),
+            }
+        });
+        base.into_iter().chain(used)
+    }
+}

@@ -1,0 +1,122 @@
+//! What an environment is, in plain values: whichever language it was written in.
+//!
+//! Without places, so that equal projects compare equal: where each part was written is kept beside it, in [`Places`].
+//! `spec` makes a project of KDL and Dockerfiles; whatever else may be written one day comes to the same types.
+
+mod confine;
+mod container;
+mod image;
+mod limits;
+mod places;
+mod replica;
+mod step;
+
+pub use confine::{Namespaces, NetworkMode, Security, is_namespaced};
+pub use container::{
+    Attachment, Container, EnvFile, FileUse, Health, Log, LogDriver, Mount, MountSource, Probe, Propagation, Protocol, Publish,
+    Restart, Tmpfs, Until, is_one_off,
+};
+pub use image::{Base, Image, Mirror, Outside};
+pub use limits::{IoLimit, Limits, Ulimit};
+pub use places::Places;
+pub use replica::ReplicaId;
+pub use step::{
+    Add, AddSource, BuildContext, Copy, Debian, GitSource, Repository, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
+    is_commit,
+};
+
+use crate::model::{Name, Subnet};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A project, as its files, parameters and profiles say.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Project {
+    pub name: Name,
+    pub mirrors: Vec<Mirror>,
+    pub images: BTreeMap<Name, Image>,
+    pub containers: BTreeMap<Name, Container>,
+    pub networks: BTreeMap<Name, Network>,
+    pub volumes: BTreeMap<Name, Volume>,
+    pub secrets: BTreeMap<Name, String>,
+    pub configs: BTreeMap<Name, ConfigSource>,
+    /// Variables of the caller's environment that parameters read, with what they were.
+    #[serde(default)]
+    pub variables: BTreeMap<String, Option<String>>,
+}
+
+impl Project {
+    /// Adds an image that is made elsewhere, under its own name.
+    pub fn add_outside(&mut self, reference: &str) -> Name {
+        let name = Name::of_reference(reference);
+        let image = || Image { from: Base::Outside(Outside::Reference(reference.to_owned())), ..Image::default() };
+        self.images.entry(name.clone()).or_insert_with(image);
+        name
+    }
+
+    /// A container whose name is that of another's replica: the two would be one to whoever asks for either.
+    pub fn replica_clash(&self) -> Option<(&Name, &Name, u32)> {
+        self.containers.keys().find_map(|name| {
+            let replica = ReplicaId::parse(name.as_str())?;
+            let (other, container) = self.containers.get_key_value(&replica.container)?;
+            (replica.index <= container.replicas).then_some((name, other, replica.index))
+        })
+    }
+
+    /// What must be signed: an image, the reference that it starts from, and the file of the key.
+    pub fn signers(&self) -> impl Iterator<Item = (&Name, &str, &str)> {
+        self.images.iter().filter_map(|(name, image)| {
+            let (Base::Image(below), Some(key)) = (&image.from, &image.signed_by) else { return None };
+            match &self.images.get(below)?.from {
+                Base::Outside(Outside::Reference(text)) => Some((name, text.as_str(), key.as_str())),
+                _ => None,
+            }
+        })
+    }
+
+    /// The references of images that the lock must know.
+    pub fn references(&self) -> impl Iterator<Item = (&Name, &str)> {
+        self.images.iter().filter_map(|(name, image)| match &image.from {
+            Base::Outside(Outside::Reference(text)) => Some((name, text.as_str())),
+            _ => None,
+        })
+    }
+}
+
+/// A shorter value is no secret, and would be found in every second word.
+const PRIVATE: usize = 4;
+
+/// Text with the name of a variable where its value stands: what came from the caller's environment may be a
+/// password, and plans are read in logs.
+pub fn without_values(variables: &BTreeMap<String, Option<String>>, text: &str) -> String {
+    let known = variables.iter().filter_map(|(name, value)| Some((value.as_deref()?, name)));
+    let mut all: Vec<(&str, &String)> = known.filter(|(value, _)| value.chars().count() >= PRIVATE).collect();
+    // The longer first: one may be a part of another.
+    all.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+    all.into_iter().fold(text.to_owned(), |text, (value, name)| text.replace(value, &format!("${{{name}}}")))
+}
+
+/// A network.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Network {
+    pub internal: bool,
+    pub subnet: Option<Subnet>,
+    pub gateway: Option<Ipv4Addr>,
+    pub mtu: Option<u32>,
+    pub external: Option<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A volume.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Volume {
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where a config's text comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ConfigSource {
+    File(String),
+    Content(String),
+}

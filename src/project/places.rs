@@ -1,0 +1,22 @@
+//! Where the parts of a project were written, by keys.
+
+use crate::model::Place;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where parts of a project were written: keys like `container.web.env.LANG`.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Places(pub BTreeMap<String, Place>);
+
+impl Places {
+    /// The place of a part, or of the nearest part that holds it.
+    pub fn of(&self, path: &str) -> Option<&Place> {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.0.get(path) {
+                return Some(place);
+            }
+            path = &path[..path.rfind('.')?];
+        }
+    }
+}
