@@ -120,25 +120,26 @@ impl<'a> Executor<'a> {
     fn preflight(&self, todo: &BTreeMap<String, Todo>) -> Result<()> {
         let host = crate::runtime::host();
         let adjusted = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Adjust).map(|change| &change.name);
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut faults) = (BTreeSet::new(), Vec::new());
         for name in todo.keys().chain(adjusted) {
             let Some(one) = self.planned.desired.get(name) else { continue };
             if !seen.insert(&one.container) {
                 continue;
             }
-            for caveat in preflight::check(one, &self.loaded.places, &self.instance().folder, host)? {
+            for caveat in preflight::check(one, &self.loaded.places, &self.instance().folder, host, &mut faults) {
                 self.reporter.report(Progress::Warning(caveat));
             }
-            preflight::security(one, self.observation, &self.instance().home)?;
+            faults.extend(preflight::security(one, self.observation, &self.instance().home).err());
             let mounted = one.spec.mounts.iter().filter_map(|mount| match &mount.source {
                 MountSource::Image(name) => Some(name),
                 _ => None,
             });
             if let Some(name) = mounted.into_iter().find(|name| !self.planned.built.contains_key(*name)) {
-                return Err(Fault::new(format!("container {}: the image {name}, which it mounts, is not built", one.container))
-                    .hint("its files may have changed while it was built: run the command again"));
+                let why = format!("container {}: the image {name}, which it mounts, is not built", one.container);
+                faults.push(Fault::new(why).hint("its files may have changed while it was built: run the command again"));
             }
         }
+        Fault::all(faults)?;
         Ok(())
     }
 

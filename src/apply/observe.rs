@@ -4,7 +4,7 @@ use super::instance::Instance;
 use super::leads::leads;
 use super::project::{LoadedProject, project_files};
 use crate::build::{ScanCache, Scanner, Sealed};
-use crate::model::{Digest, Fault, Name, Outcome, bounds, text_of};
+use crate::model::{Context, Digest, Fault, Name, Outcome, bounds, text_of};
 use crate::monitor::{self, State};
 use crate::network;
 use crate::plan::{Down, Observed, Seen};
@@ -108,42 +108,54 @@ fn contents(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome
         .flat_map(|container| container.secrets.iter().chain(&container.configs))
         .map(|used| &used.name)
         .collect();
-    let read = |kind: &str, name: &Name, file: &str| {
-        files.named(file, bounds::CONTENT).map_err(|error| {
-            let at = places.of(&format!("{kind}.{name}")).map_or_else(String::new, |place| format!("{place}: "));
-            Fault::caused(format!("{at}cannot read \"{file}\", the file of the {kind} \"{name}\""), error)
-        })
+    let mut faults = Vec::new();
+    let mut read = |kind: &str, name: &Name, file: &str| match files.named(file, bounds::CONTENT) {
+        Ok(content) => drop(found.insert(name.clone(), content)),
+        Err(error) => {
+            let why = format!("cannot read \"{file}\", the file of the {kind} \"{name}\"");
+            faults.push(Fault::caused(why, error).at(places.of(&format!("{kind}.{name}"))));
+        }
     };
     for (name, file) in project.secrets.iter().filter(|(name, _)| used.contains(name)) {
-        found.insert(name.clone(), read("secret", name, file)?);
+        read("secret", name, file);
     }
-    for (name, source) in project.configs.iter().filter(|(name, _)| used.contains(name)) {
-        let content = match source {
-            ConfigSource::File(file) => read("config", name, file)?,
-            ConfigSource::Content(text) => text.clone().into_bytes(),
-        };
-        found.insert(name.clone(), content);
+    let configs = || project.configs.iter().filter(|(name, _)| used.contains(name));
+    for (name, source) in configs() {
+        if let ConfigSource::File(file) = source {
+            read("config", name, file);
+        }
     }
+    for (name, source) in configs() {
+        if let ConfigSource::Content(text) = source {
+            found.insert(name.clone(), text.clone().into_bytes());
+        }
+    }
+    Fault::all(faults)?;
     Ok(found)
+}
+
+/// The text of a system call filter, which must be one.
+fn profile(file: &str, files: &ProjectFiles) -> Outcome<String> {
+    let bytes = files.named(file, bounds::SMALL_FILE).doing(|| format!("cannot read the system call filter \"{file}\""))?;
+    let text = text_of(file, bytes).map_err(Fault::new)?;
+    Profile::parse(&text, 0).map_err(|why| {
+        Fault::new(format!("\"{file}\" is no system call filter: {why}"))
+            .hint("write \"unconfined\", or a file in Docker's format; without `seccomp` Docker's own profile holds")
+    })?;
+    Ok(text)
 }
 
 /// System call filters that containers name; each must be one.
 fn profiles(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
+    let (mut found, mut faults) = (BTreeMap::new(), Vec::new());
     for (name, container) in &project.containers {
         let Some(file) = container.security.seccomp.as_ref().filter(|file| *file != "unconfined") else { continue };
-        let place = places.of(&format!("container.{name}.security.seccomp"));
-        let at = place.map_or_else(String::new, |place| format!("{place}: "));
-        let bytes = files
-            .named(file, bounds::SMALL_FILE)
-            .map_err(|error| Fault::caused(format!("{at}cannot read the system call filter \"{file}\""), error))?;
-        let text = text_of(file, bytes).map_err(|why| Fault::new(format!("{at}{why}")))?;
-        Profile::parse(&text, 0).map_err(|why| {
-            Fault::new(format!("{at}\"{file}\" is no system call filter: {why}"))
-                .hint("write \"unconfined\", or a file in Docker's format; without `seccomp` Docker's own profile holds")
-        })?;
-        found.insert(file.clone(), text);
+        match profile(file, files) {
+            Ok(text) => drop(found.insert(file.clone(), text)),
+            Err(fault) => faults.push(fault.at(places.of(&format!("container.{name}.security.seccomp")))),
+        }
     }
+    Fault::all(faults)?;
     Ok(found)
 }
 

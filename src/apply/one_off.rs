@@ -97,7 +97,9 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     if let Some(image) = &one.image {
         lease.pin(image.parts())?;
     }
-    preflight::check(&one, &loaded.places, &instance.folder, runtime::host())?;
+    let mut faults = Vec::new();
+    preflight::check(&one, &loaded.places, &instance.folder, runtime::host(), &mut faults);
+    Fault::all(faults)?;
     let _queue = instance.lock()?;
     // Nobody takes a subnet between the look and the record; what is on record is taken.
     let ledger = network::lock_ledger(&instance.home)?;

@@ -11,48 +11,43 @@ use crate::sys;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Checks one container; tells what will hold less than it seems to.
-///
-/// # Errors
-/// What this machine lacks, with the place in the project file.
-pub fn check(one: &Desired, places: &Places, folder: &Path, host: &Host) -> Outcome<Vec<String>> {
-    let at = |node: &str| {
-        let path = format!("container.{}", one.container);
-        let place = places.of(&format!("{path}.{node}")).or_else(|| places.of(&path));
-        place.map_or_else(String::new, |place| format!("{place}: "))
+/// Checks one container: what this machine lacks is among the faults. Tells what will hold less than it seems to.
+pub fn check(one: &Desired, places: &Places, folder: &Path, host: &Host, faults: &mut Vec<Fault>) -> Vec<String> {
+    let fault = |node: &str, why: String| {
+        let place = places.of(&format!("container.{}.{node}", one.container));
+        Fault::new(format!("container {}: {why}", one.container)).at(place)
     };
     // What stands in for something that runs is whole before that is stopped.
     if one.image.is_none() {
-        return Err(Fault::new(format!("{}container {}: its image {} is not built", at("image"), one.container, one.image_name))
-            .hint("its files may have changed while it was built: run the command again"));
+        let advice = "its files may have changed while it was built: run the command again";
+        faults.push(fault("image", format!("its image {} is not built", one.image_name)).hint(advice));
     }
     if let Some(runtime::Refusal { node, why }) = runtime::refusal(host, &one.spec.limits) {
-        return Err(Fault::new(format!("{}container {}: {why}", at(&format!("limits.{node}")), one.container)));
+        faults.push(fault(&format!("limits.{node}"), why));
     }
     let lacking = capability::mask(one.spec.security.add.iter().map(String::as_str)) & !sys::permitted_capabilities();
     if lacking != 0 {
         let names = capability::names(lacking).join(", ");
-        let message = format!("{}container {}: this process lacks {names}", at("security.capability"), one.container);
-        return Err(Fault::new(message).hint("it cannot give what it does not have: run stead with it, or take it out"));
+        let advice = "it cannot give what it does not have: run stead with it, or take it out";
+        faults.push(fault("security.capability", format!("this process lacks {names}")).hint(advice));
     }
     for (device, _) in &one.spec.devices {
         let path = Path::new(device);
-        let found = std::fs::metadata(path)
-            .map_err(|error| Fault::caused(format!("{}container {}: no device {device}", at("device"), one.container), error))?;
-        if !found.file_type().is_char_device() && !found.file_type().is_block_device() {
-            return Err(Fault::new(format!("{}container {}: {device} is no device", at("device"), one.container)));
+        match std::fs::metadata(path).map(|found| found.file_type()) {
+            Ok(kind) if kind.is_char_device() || kind.is_block_device() => {}
+            Ok(_) => faults.push(fault("device", format!("{device} is no device"))),
+            Err(error) => faults.push(fault("device", format!("no device {device}: {error}"))),
         }
     }
     for mount in &one.spec.mounts {
         let MountSource::Bind(path) = &mount.source else { continue };
         let source = folder.join(path);
         if !mount.create && !source.exists() {
-            let message =
-                format!("{}there is no {} to mount at {}", at(&format!("mount.{}", mount.to)), source.display(), mount.to);
-            return Err(Fault::new(message).hint("make it, or write create=#true"));
+            let why = format!("there is no {} to mount at {}", source.display(), mount.to);
+            faults.push(fault(&format!("mount.{}", mount.to), why).hint("make it, or write create=#true"));
         }
     }
-    Ok(runtime::caveats(host, &one.spec.limits).into_iter().map(|text| format!("container {}: {text}", one.container)).collect())
+    runtime::caveats(host, &one.spec.limits).into_iter().map(|text| format!("container {}: {text}", one.container)).collect()
 }
 
 /// What a container's processes may do, with its filter compiled.

@@ -128,10 +128,8 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
             _ => Ask::OrElseStore,
         };
         let found = resolve(&loaded.instance.home, reference, &keys, ask, reporter).map_err(|fault| {
-            match loaded.places.of(&format!("image.{name}")) {
-                Some(place) => Fault::caused(format!("{place}: cannot lock the image \"{reference}\""), fault),
-                None => fault,
-            }
+            let place = loaded.places.of(&format!("image.{name}"));
+            Fault::caused(format!("cannot lock the image \"{reference}\""), fault).at(place)
         })?;
         lock.images.insert(reference.to_owned(), found);
     }
@@ -150,9 +148,9 @@ fn keys(loaded: &LoadedProject, reference: &str) -> Outcome<Vec<(String, PublicK
             let read = files.named(path, bounds::SMALL_FILE).doing(|| format!("cannot read \"{path}\""));
             let key =
                 read.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).doing(|| format!("in \"{path}\"")));
-            key.map(|key| (path.to_owned(), key)).map_err(|fault| match loaded.places.of(&format!("image.{image}.signed-by")) {
-                Some(place) => Fault::caused(format!("{place}: the key cannot be used"), fault),
-                None => fault,
+            key.map(|key| (path.to_owned(), key)).map_err(|fault| {
+                let place = loaded.places.of(&format!("image.{image}.signed-by"));
+                Fault::caused("the key cannot be used", fault).at(place)
             })
         })
         .collect()
@@ -215,10 +213,7 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
         };
         let known = known.map_err(|fault| {
             let place = loaded.places.of(&format!("image.{image}.step{index}"));
-            match place {
-                Some(place) => Fault::caused(format!("{place}: cannot lock {unknown}"), fault),
-                None => fault,
-            }
+            Fault::caused(format!("cannot lock {unknown}"), fault).at(place)
         })?;
         lock.remotes.insert(unknown, known);
     }

@@ -61,8 +61,7 @@ impl Builder<'_> {
 
     /// A fault with its place in the project's files.
     pub(super) fn at(&self, name: &Name, part: &str, why: &str) -> Fault {
-        let place = self.places.of(&format!("image.{name}.{part}"));
-        Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: "))))
+        Fault::new(why).at(self.places.of(&format!("image.{name}.{part}")))
     }
 }
 

@@ -11,9 +11,10 @@ mod streams;
 mod ui;
 
 use crate::apply::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
-use crate::model::{Fault, Outcome};
-use crate::spec::Choices;
+use crate::model::{Fault, Outcome, bounds};
+use crate::spec::{Choices, Diagnostic};
 use crate::store::Home;
+use crate::sys::ProjectFiles;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use commands::{Bundles, Command};
 use std::collections::BTreeMap;
@@ -111,6 +112,23 @@ impl Context {
         }
     }
 
+    /// Shows what failed, and what else was found on the same way: in the project's text, where it stands there.
+    fn tell(&self, fault: &Fault) {
+        let mut files = BTreeMap::new();
+        if let Ok(folder) = ProjectFiles::at(&self.options.folder) {
+            for file in fault.each().filter_map(|fault| fault.place()).map(|place| &place.file) {
+                let bytes = folder.own(file, bounds::CONTENT).ok();
+                files.extend(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(|text| (file.clone(), text)));
+            }
+        }
+        // What has no text to be shown in is told by its place alone.
+        let (found, rest): (Vec<&Fault>, Vec<&Fault>) =
+            fault.each().partition(|fault| fault.place().is_some_and(|place| files.contains_key(&place.file)));
+        let found: Vec<Diagnostic> = found.into_iter().filter_map(Diagnostic::of_fault).collect();
+        self.ui.diagnostics(&found, &files);
+        rest.into_iter().for_each(|fault| self.ui.fault(fault));
+    }
+
     /// The instance, for commands that need no project file.
     ///
     /// # Errors
@@ -162,11 +180,17 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let result = context(&arguments, ui.clone()).and_then(|context| arguments.command.run(&context));
-    match result {
-        Ok(code) => ExitCode::from(code),
+    let context = match context(&arguments, ui.clone()) {
+        Ok(context) => context,
         Err(fault) => {
             ui.fault(&fault);
+            return ExitCode::from(fault.code());
+        }
+    };
+    match arguments.command.run(&context) {
+        Ok(code) => ExitCode::from(code),
+        Err(fault) => {
+            context.tell(&fault);
             ExitCode::from(fault.code())
         }
     }

@@ -208,14 +208,10 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
     let debians = steps.iter().enumerate().filter(|(_, step)| matches!(step, crate::project::Step::Debian(_)));
     let position = debians.map(|(position, _)| position).nth(index).unwrap_or(0);
     let path = format!("image.{image}.step{position}");
-    let at = |key: &str| places.of(key).map_or_else(String::new, |place| format!("{place}: "));
+    let package = |name: &str| places.of(&format!("{path}.package.{name}"));
     match unsolved {
         Unsolved::NoSuchPackage { name, near } => {
-            let fault = Fault::new(format!(
-                "{}there is no package \"{name}\" in \"{}\"",
-                at(&format!("{path}.package.{name}")),
-                step.suite
-            ));
+            let fault = Fault::new(format!("there is no package \"{name}\" in \"{}\"", step.suite)).at(package(&name));
             if near.is_empty() {
                 fault
             } else {
@@ -223,12 +219,13 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
             }
         }
         Unsolved::NoSuchVersion { name, pin, versions } => {
-            let place = at(&format!("{path}.package.{name}"));
-            let fault = Fault::new(format!("{place}\"{}\" has no version of {name} like {pin}", step.suite));
+            let why = format!("\"{}\" has no version of {name} like {pin}", step.suite);
+            let fault = Fault::new(why).at(package(&name));
             if versions.is_empty() { fault } else { fault.hint(format!("it has: {}", versions.join(", "))) }
         }
         Unsolved::Conflict(why) => {
-            Fault::caused(format!("{}these packages of \"{}\" cannot be installed together", at(&path), step.suite), why)
+            let what = format!("these packages of \"{}\" cannot be installed together", step.suite);
+            Fault::caused(what, why).at(places.of(&path))
         }
     }
 }

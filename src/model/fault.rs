@@ -1,5 +1,6 @@
 //! Errors about the machine: what failed, why, and what to type.
 
+use super::Place;
 use std::error::Error;
 use std::fmt;
 
@@ -43,6 +44,10 @@ pub struct Fault {
     source: Option<Box<dyn Error + Send + Sync>>,
     hint: Option<String>,
     kind: FaultKind,
+    /// Where in the project's files its cause stands.
+    place: Option<Box<Place>>,
+    /// What else was found on the same way.
+    beside: Vec<Fault>,
 }
 
 /// What machine rooms return.
@@ -51,7 +56,7 @@ pub type Outcome<T> = Result<T, Fault>;
 impl Fault {
     /// A fault without a deeper cause.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None, hint: None, kind: FaultKind::Failed }
+        Self { message: message.into(), source: None, hint: None, kind: FaultKind::Failed, place: None, beside: Vec::new() }
     }
 
     /// A fault with its cause; it is of the same kind.
@@ -66,6 +71,40 @@ impl Fault {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Says where in the project's files its cause stands, if that is known.
+    #[must_use]
+    pub fn at(mut self, place: Option<&Place>) -> Self {
+        self.place = place.cloned().map(Box::new);
+        self
+    }
+
+    /// One fault of several that were found: the first, with the others beside it.
+    ///
+    /// # Errors
+    /// If there is any.
+    pub fn all(faults: Vec<Self>) -> Outcome<()> {
+        let mut faults = faults.into_iter();
+        match faults.next() {
+            None => Ok(()),
+            Some(first) => Err(Self { beside: faults.collect(), ..first }),
+        }
+    }
+
+    /// Where in the project's files its cause stands.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_deref()
+    }
+
+    /// It, and what else was found on the same way.
+    pub fn each(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.beside)
+    }
+
+    /// Its own layer's words, without the place.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// Says what sort of thing failed.
@@ -106,7 +145,7 @@ impl Fault {
 
     /// All layers in one line, outermost first.
     pub fn chain(&self) -> String {
-        let mut text = self.message.clone();
+        let mut text = self.to_string();
         let mut source = self.source();
         while let Some(error) = source {
             text.push_str(": ");
@@ -119,6 +158,9 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
         f.write_str(&self.message)
     }
 }

@@ -28,9 +28,13 @@ pub fn gateway(network: &Network, subnet: Subnet) -> Ipv4Addr {
 
 /// The networks a project needs, its implied `default` among them, with their subnets.
 ///
-/// # Errors
-/// A fixed subnet that overlaps a live route or another instance's network.
-pub fn networks(project: &Project, places: &Places, observed: &Observed) -> Outcome<BTreeMap<Name, NetworkRecord>> {
+/// What cannot be had is among the faults: a fixed subnet that overlaps a live route or another instance's network.
+pub fn networks(
+    project: &Project,
+    places: &Places,
+    observed: &Observed,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<Name, NetworkRecord> {
     let mut wanted: BTreeMap<Name, Network> = project.networks.clone();
     let implied = project.containers.values().flat_map(attachments).map(|attachment| attachment.network);
     for name in implied {
@@ -42,15 +46,22 @@ pub fn networks(project: &Project, places: &Places, observed: &Observed) -> Outc
     // Fixed subnets first: the others make room for them.
     let (fixed, free): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, network)| network.subnet.is_some());
     for (name, network) in fixed.into_iter().chain(free) {
+        let at = format!("network.{name}");
         let bridge = network.external.clone().unwrap_or_else(|| bridge_name(observed, &name));
         let subnet = match network.subnet {
             Some(subnet) => {
                 if network.external.is_none() {
-                    check_fixed(&name, subnet, &bridge, places, observed)?;
+                    faults.extend(check_fixed(&name, subnet, &bridge, observed).map(|fault| fault.at(places.of(&at))));
                 }
                 subnet
             }
-            None => choose(&name, &bridge, observed, &planned)?,
+            None => match choose(&name, &bridge, observed, &planned) {
+                Ok(subnet) => subnet,
+                Err(fault) => {
+                    faults.push(fault.at(places.of(&at)));
+                    continue;
+                }
+            },
         };
         let gateway = gateway(&network, subnet);
         planned.insert(
@@ -65,7 +76,7 @@ pub fn networks(project: &Project, places: &Places, observed: &Observed) -> Outc
             },
         );
     }
-    Ok(planned)
+    planned
 }
 
 /// The networks a container is on, with the implied one.
@@ -86,22 +97,16 @@ fn bridge_name(observed: &Observed, network: &Name) -> String {
     format!("br-st{}{}", observed.tag, Digest::of(format!("{}/{network}", observed.instance)).short(6))
 }
 
-fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, places: &Places, observed: &Observed) -> Outcome<()> {
-    let at = places.of(&format!("network.{name}")).map_or_else(String::new, |place| format!("{place}: "));
+fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, observed: &Observed) -> Option<Fault> {
+    const ADVICE: &str = "give the network another `subnet=`, or none: then a free one is planned";
     if let Some((route, link)) = observed.routes.iter().find(|(route, link)| link != bridge && route.overlaps(&subnet)) {
         let through = if link.is_empty() { String::new() } else { format!(" through {link}") };
-        return Err(Fault::new(format!(
-            "{at}the subnet {subnet} of network \"{name}\" overlaps {route}, which this host already routes{through}"
-        ))
-        .hint("give the network another `subnet=`, or none: then a free one is planned"));
+        let why = format!("the subnet {subnet} of network \"{name}\" overlaps {route}, which this host already routes{through}");
+        return Some(Fault::new(why).hint(ADVICE));
     }
-    if let Some(other) = observed.taken.subnets.iter().find(|other| other.overlaps(&subnet)) {
-        return Err(Fault::new(format!(
-            "{at}the subnet {subnet} of network \"{name}\" overlaps {other}, which another project has"
-        ))
-        .hint("give the network another `subnet=`, or none: then a free one is planned"));
-    }
-    Ok(())
+    let other = observed.taken.subnets.iter().find(|other| other.overlaps(&subnet))?;
+    let why = format!("the subnet {subnet} of network \"{name}\" overlaps {other}, which another project has");
+    Some(Fault::new(why).hint(ADVICE))
 }
 
 /// The subnet on record while nothing is in its way, else the first free one after the network's own place.
@@ -126,15 +131,15 @@ pub fn free_subnet(identity: &str, free: impl Fn(&Subnet) -> bool) -> Option<Sub
 
 /// The addresses of all replicas on a network: fixed ones, those on record, then the lowest free.
 ///
-/// # Errors
-/// A fixed address outside the subnet, or a network that is full.
+/// What cannot be had is among the faults: a fixed address outside the subnet, or a network that is full.
 pub fn assign(
     network: &Name,
     record: &NetworkRecord,
     wishes: &[(String, Option<Ipv4Addr>)],
     observed: &Observed,
     places: &Places,
-) -> Outcome<BTreeMap<String, Ipv4Addr>> {
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<String, Ipv4Addr> {
     let mut taken: BTreeSet<Ipv4Addr> = [record.gateway, record.subnet.host(0)].into();
     // A bridge that is not ours may have containers of other instances on it.
     taken.extend(observed.taken.outside.iter().filter(|(bridge, _)| *bridge == record.bridge).map(|(_, address)| *address));
@@ -143,12 +148,9 @@ pub fn assign(
         let Some(address) = address else { continue };
         if !record.subnet.contains(*address) || !taken.insert(*address) {
             let owner = ReplicaId::container_of(container);
-            let at =
-                places.of(&format!("container.{owner}.network.{network}")).map_or_else(String::new, |place| format!("{place}: "));
-            return Err(Fault::new(format!(
-                "{at}the address {address} is not free in the network \"{network}\" ({})",
-                record.subnet
-            )));
+            let why = format!("the address {address} is not free in the network \"{network}\" ({})", record.subnet);
+            faults.push(Fault::new(why).at(places.of(&format!("container.{owner}.network.{network}"))));
+            continue;
         }
         given.insert(container.clone(), *address);
     }
@@ -168,8 +170,10 @@ pub fn assign(
         let address = loop {
             next += 1;
             if next > record.subnet.hosts() {
-                return Err(Fault::new(format!("the network \"{network}\" ({}) has no address left", record.subnet))
-                    .hint("give it a larger `subnet=`"));
+                let why = format!("the network \"{network}\" ({}) has no address left", record.subnet);
+                let place = places.of(&format!("network.{network}"));
+                faults.push(Fault::new(why).hint("give it a larger `subnet=`").at(place));
+                return given;
             }
             let address = record.subnet.host(next);
             if taken.insert(address) {
@@ -178,5 +182,5 @@ pub fn assign(
         };
         given.insert(container.clone(), address);
     }
-    Ok(given)
+    given
 }

@@ -151,13 +151,15 @@ impl Planned {
 /// Plans a project.
 ///
 /// # Errors
-/// What makes the wish impossible: missing sources, taken ports, overlapping subnets.
+/// What makes the wish impossible, all of it at once: missing sources, taken ports, overlapping subnets.
 pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed, facts: &dyn Facts) -> Outcome<Planned> {
     let mut planner = Planner { project, places, lock, observed, facts, changes: Vec::new() };
     let images = needed_images(project);
-    let networks = networks(project, places, observed)?;
-    let (built, pending) = planner.images(&images)?;
-    let desired = desired(project, places, observed, &networks, &built)?;
+    let mut faults = Vec::new();
+    let networks = networks(project, places, observed, &mut faults);
+    let (built, pending) = planner.images(&images, &mut faults);
+    let desired = desired(project, places, observed, &networks, &built, &mut faults);
+    Fault::all(faults)?;
     planner.networks(&networks);
     let volumes = planner.volumes();
     planner.containers(&desired, &pending);
@@ -254,7 +256,7 @@ impl Planner<'_> {
     }
 
     /// Images that are there, and those that must be built first, with all that these are made from.
-    fn images(&mut self, needed: &BTreeSet<Name>) -> Outcome<(BTreeMap<Name, Image>, BTreeSet<Name>)> {
+    fn images(&mut self, needed: &BTreeSet<Name>, faults: &mut Vec<Fault>) -> (BTreeMap<Name, Image>, BTreeSet<Name>) {
         let (mut built, mut pending) = (BTreeMap::new(), BTreeSet::new());
         let mut order = Vec::new();
         for name in needed {
@@ -270,13 +272,12 @@ impl Planner<'_> {
                 }
                 Walk::Missing { step, why } => {
                     let place = self.places.of(&format!("image.{name}.step{step}.source0"));
-                    let at = place.map_or_else(String::new, |place| format!("{place}: "));
-                    return Err(Fault::new(format!("{at}{why}"))
-                        .hint("sources are relative to the project's folder, and ignore files hide what they name"));
+                    let advice = "sources are relative to the project's folder, and ignore files hide what they name";
+                    faults.push(Fault::new(why).hint(advice).at(place));
                 }
                 Walk::NoArchive(why) => {
                     let place = self.places.of(&format!("image.{name}.from"));
-                    return Err(Fault::new(format!("{}{why}", place.map_or_else(String::new, |place| format!("{place}: ")))));
+                    faults.push(Fault::new(why).at(place));
                 }
                 Walk::Step(_) | Walk::Assemble(_) | Walk::Squash(_) | Walk::Import(_) | Walk::Blocked(_) | Walk::Unlocked => {}
             }
@@ -291,7 +292,7 @@ impl Planner<'_> {
             }
             pending.insert(name);
         }
-        Ok((built, pending))
+        (built, pending)
     }
 
     /// An image and what it is made from, the latter first.

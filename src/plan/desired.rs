@@ -3,8 +3,8 @@
 use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
-use crate::model::{Digest, Fault, Name, Outcome};
-use crate::project::{Container, EnvFile, Limits, Places, Project, ReplicaId};
+use crate::model::{Digest, Fault, Name};
+use crate::project::{Container, Limits, Places, Project, ReplicaId};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -37,25 +37,34 @@ pub struct Attached {
 
 /// All replicas of a project as they should be, by name.
 ///
-/// # Errors
-/// Addresses that cannot be given, ports that are taken, files of variables that are missing.
+/// What cannot be had is among the faults: addresses that cannot be given, ports that are taken, files of variables that
+/// are missing.
 pub fn desired(
     project: &Project,
     places: &Places,
     observed: &Observed,
     networks: &BTreeMap<Name, NetworkRecord>,
     images: &BTreeMap<Name, Image>,
-) -> Outcome<BTreeMap<String, Desired>> {
-    let addresses = addresses(project, places, observed, networks)?;
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<String, Desired> {
+    let addresses = addresses(project, places, observed, networks, faults);
     let mut all = BTreeMap::new();
     for (name, container) in &project.containers {
         let image_name = &container.image;
         let image = images.get(image_name);
-        let ports = ports(name, container, project, places, observed)?;
+        let ports = ports(name, container, project, places, observed, faults);
         let mut env = image.map(|image| image.config.env.clone()).unwrap_or_default();
         let mut file_env = BTreeMap::new();
         for file in &container.env_files {
-            file_env.extend(variables(name, file, places, observed)?);
+            match observed.env_files.get(&file.path) {
+                Some(variables) => file_env.extend(variables.clone()),
+                None if !file.required => {}
+                None => {
+                    let why = format!("the env-file \"{}\" is not there", file.path);
+                    let place = places.of(&format!("container.{name}.env-file.{}", file.path));
+                    faults.push(Fault::new(why).hint("make the file, or write required=#false").at(place));
+                }
+            }
         }
         env.extend(file_env.clone());
         env.extend(container.env.clone());
@@ -85,7 +94,7 @@ pub fn desired(
             all.insert(full, one);
         }
     }
-    Ok(all)
+    all
 }
 
 fn addresses(
@@ -93,7 +102,8 @@ fn addresses(
     places: &Places,
     observed: &Observed,
     networks: &BTreeMap<Name, NetworkRecord>,
-) -> Outcome<BTreeMap<Name, BTreeMap<String, Ipv4Addr>>> {
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<Name, BTreeMap<String, Ipv4Addr>> {
     let mut wishes: BTreeMap<Name, Vec<(String, Option<Ipv4Addr>)>> = BTreeMap::new();
     for (name, container) in &project.containers {
         for attachment in attachments(container) {
@@ -102,12 +112,19 @@ fn addresses(
         }
     }
     let assigned = wishes.into_iter().filter_map(|(network, list)| networks.get(&network).map(|record| (network, record, list)));
-    assigned.map(|(network, record, list)| Ok((network.clone(), assign(&network, record, &list, observed, places)?))).collect()
+    assigned.map(|(network, record, list)| (network.clone(), assign(&network, record, &list, observed, places, faults))).collect()
 }
 
 /// Published ports; one that another instance of the same project has moves to this instance's own
 /// loopback address.
-fn ports(name: &Name, container: &Container, project: &Project, places: &Places, observed: &Observed) -> Outcome<Vec<Port>> {
+fn ports(
+    name: &Name,
+    container: &Container,
+    project: &Project,
+    places: &Places,
+    observed: &Observed,
+    faults: &mut Vec<Fault>,
+) -> Vec<Port> {
     let mut found = Vec::new();
     for publish in &container.publish {
         let span = publish.host.1 - publish.host.0;
@@ -139,14 +156,11 @@ fn ports(name: &Name, container: &Container, project: &Project, places: &Places,
             if other.project == project.name.as_str() && address == Ipv4Addr::LOCALHOST && taken(own).is_none() {
                 address = own;
             } else {
-                let place = places
-                    .of(&format!("container.{name}.publish.{}", publish.host.0))
-                    .map_or_else(String::new, |place| format!("{place}: "));
-                return Err(Fault::new(format!(
-                    "{place}port {} of {address} is taken by the project \"{}\" in {}",
-                    other.port, other.project, other.folder
-                ))
-                .hint("publish another port, or give it another `address=` of loopback, such as \"127.0.0.2\""));
+                let why =
+                    format!("port {} of {address} is taken by the project \"{}\" in {}", other.port, other.project, other.folder);
+                let advice = "publish another port, or give it another `address=` of loopback, such as \"127.0.0.2\"";
+                let place = places.of(&format!("container.{name}.publish.{}", publish.host.0));
+                faults.push(Fault::new(why).hint(advice).at(place));
             }
         }
         found.extend((0..=span).map(|offset| Port {
@@ -156,21 +170,7 @@ fn ports(name: &Name, container: &Container, project: &Project, places: &Places,
             to: publish.to.0 + offset,
         }));
     }
-    Ok(found)
-}
-
-fn variables(name: &Name, file: &EnvFile, places: &Places, observed: &Observed) -> Outcome<BTreeMap<String, String>> {
-    match observed.env_files.get(&file.path) {
-        Some(variables) => Ok(variables.clone()),
-        None if !file.required => Ok(BTreeMap::new()),
-        None => {
-            let place = places
-                .of(&format!("container.{name}.env-file.{}", file.path))
-                .map_or_else(String::new, |place| format!("{place}: "));
-            Err(Fault::new(format!("{place}the env-file \"{}\" is not there", file.path))
-                .hint("make the file, or write required=#false"))
-        }
-    }
+    found
 }
 
 /// Everything that makes a container another one when it changes, by the path of its node.

@@ -2,8 +2,8 @@
 //!
 //! Owns the diagnostic and the sink that collects them. How they look on a terminal is `cli/ui`'s.
 
-use crate::model::Place;
 use crate::model::bounds::FINDINGS;
+use crate::model::{Fault, Place};
 use serde::Serialize;
 
 /// How bad it is.
@@ -41,6 +41,18 @@ impl Diagnostic {
     /// A warning.
     pub fn warning(code: &'static str, place: Place, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, place, message) }
+    }
+
+    /// What planning or the machine has against a part of a project; nothing for what has no place in it.
+    pub fn of_fault(fault: &Fault) -> Option<Self> {
+        let place = fault.place()?.clone();
+        let mut message = fault.message().to_owned();
+        let mut source = std::error::Error::source(fault);
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Some(Self::error("impossible", place, message).maybe_help(fault.advice().map(str::to_owned)))
     }
 
     /// Adds what to do.

@@ -269,3 +269,33 @@ fn a_reader_that_leaves_does_not_stop_an_up_half_way() {
     assert!(status.unwrap().success());
     assert_eq!(world.ok(&["plan"]), "nothing to do\n");
 }
+
+/// Everything that planning has against a project is told in one go, in its text, and to programs.
+#[test]
+fn what_planning_finds_is_told_at_once() {
+    if !is_root() {
+        return;
+    }
+    let world = World::bare(
+        "all-at-once",
+        r#"project "p"
+image "gone" { from "scratch"; copy "nosuch" to="/x"; }
+network "n" subnet="10.9.0.0/24"
+container "a" { image "gone"; cmd "/x"; env-file "a.env"; network "n" address="10.200.0.1"; }
+container "b" { image "gone"; cmd "/x"; env-file "b.env" required=#false; secret "s" to="/s"; }
+secret "s" file="absent"
+"#,
+    );
+    let secret = world.fails(&["plan"]);
+    assert!(secret.err.contains("[stead.kdl:6:") && secret.err.contains("the file of the secret"), "{}", secret.err);
+    world.write("absent", "x");
+    let ran = world.fails(&["plan", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let lines: Vec<u64> =
+        told["diagnostics"].as_array().unwrap().iter().map(|one| one["place"]["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [2, 4, 4], "{told}");
+    for says in ["there is no \"nosuch\" to copy", "the address 10.200.0.1 is not free", "the env-file \"a.env\" is not there"] {
+        assert!(ran.err.contains(says) && ran.out.contains(&says.replace('"', "\\\"")), "{says}: {}", ran.err);
+    }
+    assert!(ran.err.contains("╰── here") && !ran.err.contains("b.env\" is not there"), "{}", ran.err);
+}

@@ -139,7 +139,9 @@ fn what_cannot_be_trusted_or_had_is_told() {
     world.edit("package \"app\"", "package \"ap\"");
     let ran = world.fails(&["build"]);
     assert!(
-        ran.err.contains("stead.kdl:6: there is no package \"ap\" in \"test\"") && ran.err.contains("perhaps \"app\""),
+        ran.err.contains("there is no package \"ap\" in \"test\"")
+            && ran.err.contains("[stead.kdl:6:")
+            && ran.err.contains("perhaps \"app\""),
         "{}",
         ran.err
     );

@@ -457,12 +457,12 @@ fn what_cannot_be_given_is_refused_before_anything_starts() {
         return;
     }
     for (node, says) in [
-        (r#"security { seccomp "broken.json" }"#, "stead.kdl:5: \"broken.json\" is no system call filter: "),
+        (r#"security { seccomp "broken.json" }"#, "\"broken.json\" is no system call filter: "),
         (r#"security { seccomp "absent.json" }"#, "cannot read the system call filter"),
-        (r#"device "/dev/nosuch""#, "stead.kdl:5: container c: no device /dev/nosuch"),
-        (r#"limits { cpuset "0-999" }"#, "stead.kdl:5: container c: cpuset \"0-999\": there is no processor"),
+        (r#"device "/dev/nosuch""#, "container c: no device /dev/nosuch"),
+        (r#"limits { cpuset "0-999" }"#, "container c: cpuset \"0-999\": there is no processor"),
         (r#"limits { io "/dev/null" read="1MiB" }"#, "it is no block device"),
-        (r#"mount bind="nosuch" to="/x""#, "stead.kdl:5: there is no "),
+        (r#"mount bind="nosuch" to="/x""#, "container c: there is no "),
         (r#"limits { memory "1MiB" }"#, "nothing starts with 1 MiB of memory"),
         (r#"security { capability add="NET_ADMN" }"#, "write \"NET_ADMIN\""),
         (r#"sysctl kernel.panic=1"#, "kernel.panic"),
@@ -476,6 +476,8 @@ fn what_cannot_be_given_is_refused_before_anything_starts() {
         world.write("broken.json", "{ \"defaultAction\": \"SCMP_ACT_ALOW\" }");
         let ran = world.fails(&["up"]);
         assert!(ran.err.contains(says), "{node}: {}", ran.err);
+        // The line of the project is shown.
+        assert!(ran.err.contains("[stead.kdl:5:") && ran.err.contains(&format!("{node};")), "{node}: {}", ran.err);
         assert!(world.ps().iter().all(|container| container["state"] != "running"), "{node}: something started");
     }
     let world = World::new("kept", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));

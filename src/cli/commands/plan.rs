@@ -2,6 +2,8 @@ use super::super::Context;
 use super::super::ui::plan_text;
 use crate::apply::{self, LoadedProject};
 use crate::model::Outcome;
+use crate::spec::Diagnostic;
+use serde_json::json;
 
 /// Shows what `up` would do and why. Writes nothing, uses no network.
 ///
@@ -18,7 +20,14 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project_dry()?;
-    let planned = apply::plan_only(&loaded)?;
+    let planned = match apply::plan_only(&loaded) {
+        Err(fault) if arguments.json => {
+            let found: Vec<_> = fault.each().filter_map(Diagnostic::of_fault).collect();
+            context.ui.json(&json!({ "version": 1, "ok": false, "diagnostics": found }));
+            return Err(fault);
+        }
+        planned => planned?,
+    };
     if arguments.json {
         context.ui.json(&planned.plan);
     } else {
