@@ -14,11 +14,16 @@ const SUBSYSTEM: u16 = 1 << 8;
 const NEW: u16 = SUBSYSTEM;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
-const ORIGINAL: u16 = 1;
-const REPLY: u16 = 2;
-const ID: u16 = 12;
-const ADDRESSES: u16 = 1;
-const PORTS: u16 = 2;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_ID: u16 = 12;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
 const UDP: u8 = 17;
 /// A nfgenmsg header for IPv4.
 const HEADER: [u8; 4] = [2, 0, 0, 0];
@@ -35,7 +40,7 @@ impl Side {
     fn parse(tuple: &[u8]) -> Option<Self> {
         let parts = attributes(tuple);
         let part = |kind: u16| parts.iter().find(|(found, _)| *found == kind).map(|(_, value)| attributes(value));
-        let (addresses, ports) = (part(ADDRESSES)?, part(PORTS)?);
+        let (addresses, ports) = (part(CTA_TUPLE_IP)?, part(CTA_TUPLE_PROTO)?);
         let address = |kind: u16| {
             let value = addresses.iter().find(|(found, _)| *found == kind)?.1;
             Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))
@@ -44,8 +49,12 @@ impl Side {
             let value = ports.iter().find(|(found, _)| *found == kind)?.1;
             Some(u16::from_be_bytes(value.try_into().ok()?))
         };
-        let protocol = *ports.iter().find(|(kind, _)| *kind == 1)?.1.first()?;
-        Some(Self { source: (address(1)?, port(2)?), destination: (address(2)?, port(3)?), protocol })
+        let protocol = *ports.iter().find(|(kind, _)| *kind == CTA_PROTO_NUM)?.1.first()?;
+        Some(Self {
+            source: (address(CTA_IP_V4_SRC)?, port(CTA_PROTO_SRC_PORT)?),
+            destination: (address(CTA_IP_V4_DST)?, port(CTA_PROTO_DST_PORT)?),
+            protocol,
+        })
     }
 }
 
@@ -78,13 +87,13 @@ pub fn forget(old: &[PortRule], new: &[PortRule]) -> Outcome<()> {
     for message in messages.iter().filter(|message| message.kind == NEW) {
         let parts = message.attributes(4);
         let part = |kind: u16| parts.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value);
-        let (Some(original), Some(reply)) = (part(ORIGINAL), part(REPLY)) else { continue };
+        let (Some(original), Some(reply)) = (part(CTA_TUPLE_ORIG), part(CTA_TUPLE_REPLY)) else { continue };
         let (Some(asked), Some(answered)) = (Side::parse(original), Side::parse(reply)) else { continue };
         if asked.protocol == UDP && changed.iter().any(|rule| is_stale(rule, &asked, &answered, &old, &new, &own)) {
             removal.begin(DELETE, ACK, &HEADER);
-            removal.nested(ORIGINAL, |batch| batch.raw(original));
-            if let Some(id) = part(ID) {
-                removal.attribute(ID, id);
+            removal.nested(CTA_TUPLE_ORIG, |batch| batch.raw(original));
+            if let Some(id) = part(CTA_ID) {
+                removal.attribute(CTA_ID, id);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! nf_tables.h; the rules are those that `nft list ruleset` shows.
 
 use super::BRIDGES;
+use super::nf_tables::*;
 use crate::model::{Context, Fault, Outcome, Subnet};
 use crate::project::Protocol;
 use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, Family, Netlink};
@@ -55,37 +56,16 @@ pub enum Strangers {
     Dropped { bridges: Vec<String> },
 }
 
-const SUBSYSTEM: u16 = 10 << 8;
-const NEWTABLE: u16 = SUBSYSTEM;
-const DELTABLE: u16 = SUBSYSTEM | 2;
-pub(super) const NEWCHAIN: u16 = SUBSYSTEM | 3;
-pub(super) const GETCHAIN: u16 = SUBSYSTEM | 4;
-pub(super) const NEWRULE: u16 = SUBSYSTEM | 6;
-pub(super) const GETRULE: u16 = SUBSYSTEM | 7;
-const NEWSET: u16 = SUBSYSTEM | 9;
-const NEWSETELEM: u16 = SUBSYSTEM | 12;
-const GETGEN: u16 = SUBSYSTEM | 16;
+/// Where addresses stand in an IPv4 header.
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
 
-/// Address families of tables: both protocols, and IPv4 alone.
-pub(super) const INET: u8 = 1;
-pub(super) const IPV4: u8 = 2;
-const ACCEPT: i32 = 1;
-const DROP: i32 = 0;
-const GOTO: i32 = -4;
-const RETURN: i32 = -5;
-
-const PREROUTING: u32 = 0;
-pub(super) const FORWARD: u32 = 2;
-const OUTPUT: u32 = 3;
-const POSTROUTING: u32 = 4;
-
-const LIST: u16 = 1;
-const VALUE: u16 = 1;
-const VERDICT: u16 = 2;
-/// The first 16-byte register, and the 4-byte registers that it is made of.
-const REGISTER: u32 = 1;
-const REGISTER_1: u32 = 9;
-const REGISTER_2: u32 = 10;
+/// Types of a set's keys, by which `nft` shows them (its include/datatype.h).
+const INTEGER: u32 = 4;
+const ADDRESS: u32 = 7;
+const PROTOCOL: u32 = 12;
+const SERVICE: u32 = 13;
+const INTERFACE_NAME: u32 = 41;
 
 /// A nfgenmsg header.
 pub(super) fn header(family: u8) -> [u8; 4] {
@@ -102,93 +82,97 @@ struct Rule<'a>(&'a mut Batch);
 
 impl Rule<'_> {
     fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Batch)) -> &mut Self {
-        self.0.nested(LIST, |batch| {
-            batch.text(1, name);
-            batch.nested(2, fill);
+        self.0.nested(NFTA_LIST_ELEM, |batch| {
+            batch.text(NFTA_EXPR_NAME, name);
+            batch.nested(NFTA_EXPR_DATA, fill);
         });
         self
     }
 
     fn meta(&mut self, key: u32, register: u32) -> &mut Self {
         self.expression("meta", |batch| {
-            batch.network_number(2, key);
-            batch.network_number(1, register);
+            batch.network_number(NFTA_META_KEY, key);
+            batch.network_number(NFTA_META_DREG, register);
         })
     }
 
     fn payload(&mut self, base: u32, offset: u32, length: u32, register: u32) -> &mut Self {
         self.expression("payload", |batch| {
-            batch.network_number(1, register);
-            batch.network_number(2, base);
-            batch.network_number(3, offset);
-            batch.network_number(4, length);
+            batch.network_number(NFTA_PAYLOAD_DREG, register);
+            batch.network_number(NFTA_PAYLOAD_BASE, base);
+            batch.network_number(NFTA_PAYLOAD_OFFSET, offset);
+            batch.network_number(NFTA_PAYLOAD_LEN, length);
         })
+    }
+
+    fn destination_port(&mut self, register: u32) -> &mut Self {
+        self.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register)
     }
 
     fn compare(&mut self, equal: bool, value: &[u8]) -> &mut Self {
         self.expression("cmp", |batch| {
-            batch.network_number(1, REGISTER);
-            batch.network_number(2, u32::from(!equal));
-            batch.nested(3, |batch| batch.attribute(VALUE, value));
+            batch.network_number(NFTA_CMP_SREG, NFT_REG_1);
+            batch.network_number(NFTA_CMP_OP, if equal { NFT_CMP_EQ } else { NFT_CMP_NEQ });
+            batch.nested(NFTA_CMP_DATA, |batch| batch.attribute(NFTA_DATA_VALUE, value));
         })
     }
 
     fn masked(&mut self, mask: &[u8; 4]) -> &mut Self {
         self.expression("bitwise", |batch| {
-            batch.network_number(1, REGISTER);
-            batch.network_number(2, REGISTER);
-            batch.network_number(3, 4);
-            batch.nested(4, |batch| batch.attribute(VALUE, mask));
-            batch.nested(5, |batch| batch.attribute(VALUE, &[0; 4]));
+            batch.network_number(NFTA_BITWISE_SREG, NFT_REG_1);
+            batch.network_number(NFTA_BITWISE_DREG, NFT_REG_1);
+            batch.network_number(NFTA_BITWISE_LEN, 4);
+            batch.nested(NFTA_BITWISE_MASK, |batch| batch.attribute(NFTA_DATA_VALUE, mask));
+            batch.nested(NFTA_BITWISE_XOR, |batch| batch.attribute(NFTA_DATA_VALUE, &[0; 4]));
         })
     }
 
     fn iif(&mut self, name: &str) -> &mut Self {
-        self.meta(6, REGISTER).compare(true, &interface(name))
+        self.meta(NFT_META_IIFNAME, NFT_REG_1).compare(true, &interface(name))
     }
 
     fn oif(&mut self, name: &str) -> &mut Self {
-        self.meta(7, REGISTER).compare(true, &interface(name))
+        self.meta(NFT_META_OIFNAME, NFT_REG_1).compare(true, &interface(name))
     }
 
     fn not_oif(&mut self, name: &str) -> &mut Self {
-        self.meta(7, REGISTER).compare(false, &interface(name))
+        self.meta(NFT_META_OIFNAME, NFT_REG_1).compare(false, &interface(name))
     }
 
-    /// The incoming (6) or outgoing (7) interface is a bridge of some installation.
+    /// The incoming or outgoing interface is a bridge of some installation.
     fn any_of_ours(&mut self, key: u32) -> &mut Self {
-        self.meta(key, REGISTER).compare(true, BRIDGES.as_bytes())
+        self.meta(key, NFT_REG_1).compare(true, BRIDGES.as_bytes())
     }
 
     fn iif_in(&mut self, set: &str) -> &mut Self {
-        self.meta(6, REGISTER).lookup(set, false)
+        self.meta(NFT_META_IIFNAME, NFT_REG_1).lookup(set, false)
     }
 
     fn oif_in(&mut self, set: &str) -> &mut Self {
-        self.meta(7, REGISTER).lookup(set, false)
+        self.meta(NFT_META_OIFNAME, NFT_REG_1).lookup(set, false)
     }
 
     fn lookup(&mut self, set: &str, verdict: bool) -> &mut Self {
         self.expression("lookup", |batch| {
-            batch.text(1, set);
-            batch.network_number(2, REGISTER);
+            batch.text(NFTA_LOOKUP_SET, set);
+            batch.network_number(NFTA_LOOKUP_SREG, NFT_REG_1);
             if verdict {
-                batch.network_number(3, 0);
+                batch.network_number(NFTA_LOOKUP_DREG, NFT_REG_VERDICT);
             }
         })
     }
 
-    /// Source (12) or destination (16) address in a subnet.
+    /// The address at an offset of the header is in a subnet.
     fn address(&mut self, offset: u32, subnet: &Subnet) -> &mut Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(subnet.prefix())).unwrap_or(0).to_be_bytes();
-        self.payload(1, offset, 4, REGISTER).masked(&mask).compare(true, &subnet.host(0).octets())
+        self.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, 4, NFT_REG_1).masked(&mask).compare(true, &subnet.host(0).octets())
     }
 
-    /// Any of some bits of a connection's state (0) or status (2).
+    /// Any of some bits of a connection's state or status.
     fn connection(&mut self, key: u32, bits: u32) -> &mut Self {
         self.expression("ct", |batch| {
-            batch.network_number(2, key);
-            batch.network_number(1, REGISTER);
+            batch.network_number(NFTA_CT_KEY, key);
+            batch.network_number(NFTA_CT_DREG, NFT_REG_1);
         })
         .masked(&bits.to_ne_bytes())
         .compare(false, &[0; 4])
@@ -197,17 +181,17 @@ impl Rule<'_> {
     /// The packet's destination is an address of this host.
     fn local(&mut self) -> &mut Self {
         self.expression("fib", |batch| {
-            batch.network_number(3, 2);
-            batch.network_number(2, 3);
-            batch.network_number(1, REGISTER);
+            batch.network_number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+            batch.network_number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+            batch.network_number(NFTA_FIB_DREG, NFT_REG_1);
         })
-        .compare(true, &2u32.to_ne_bytes())
+        .compare(true, &RTN_LOCAL.to_ne_bytes())
     }
 
     fn verdict(&mut self, code: i32, chain: Option<&str>) {
         self.expression("immediate", |batch| {
-            batch.network_number(1, 0);
-            batch.nested(2, |batch| verdict(batch, code, chain));
+            batch.network_number(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+            batch.nested(NFTA_IMMEDIATE_DATA, |batch| verdict(batch, code, chain));
         });
     }
 
@@ -217,27 +201,27 @@ impl Rule<'_> {
 
     fn destination(&mut self, endpoint: &Endpoint) {
         self.expression("immediate", |batch| {
-            batch.network_number(1, REGISTER);
-            batch.nested(2, |batch| batch.attribute(VALUE, &endpoint.address.octets()));
+            batch.network_number(NFTA_IMMEDIATE_DREG, NFT_REG_1);
+            batch.nested(NFTA_IMMEDIATE_DATA, |batch| batch.attribute(NFTA_DATA_VALUE, &endpoint.address.octets()));
         })
         .expression("immediate", |batch| {
-            batch.network_number(1, 2);
-            batch.nested(2, |batch| batch.attribute(VALUE, &endpoint.port.to_be_bytes()));
+            batch.network_number(NFTA_IMMEDIATE_DREG, NFT_REG_2);
+            batch.nested(NFTA_IMMEDIATE_DATA, |batch| batch.attribute(NFTA_DATA_VALUE, &endpoint.port.to_be_bytes()));
         })
         .expression("nat", |batch| {
-            batch.network_number(1, 1);
-            batch.network_number(2, u32::from(IPV4));
-            batch.network_number(3, REGISTER);
-            batch.network_number(5, 2);
+            batch.network_number(NFTA_NAT_TYPE, NFT_NAT_DNAT);
+            batch.network_number(NFTA_NAT_FAMILY, u32::from(IPV4));
+            batch.network_number(NFTA_NAT_REG_ADDR_MIN, NFT_REG_1);
+            batch.network_number(NFTA_NAT_REG_PROTO_MIN, NFT_REG_2);
         });
     }
 }
 
 fn verdict(batch: &mut Batch, code: i32, chain: Option<&str>) {
-    batch.nested(VERDICT, |batch| {
-        batch.attribute(1, &code.to_be_bytes());
+    batch.nested(NFTA_DATA_VERDICT, |batch| {
+        batch.attribute(NFTA_VERDICT_CODE, &code.to_be_bytes());
         if let Some(chain) = chain {
-            batch.text(2, chain);
+            batch.text(NFTA_VERDICT_CHAIN, chain);
         }
     });
 }
@@ -260,56 +244,56 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn table(&mut self, kind: u16, flags: u16) {
         self.batch.begin(kind, flags | ACK, &header(IPV4));
-        self.batch.text(1, self.table);
+        self.batch.text(NFTA_TABLE_NAME, self.table);
     }
 
     fn chain(&mut self, name: &str, base: Option<(&str, u32, i32)>) {
         self.batch.begin(NEWCHAIN, ACK | CREATE, &header(IPV4));
-        self.batch.text(1, self.table);
-        self.batch.text(3, name);
+        self.batch.text(NFTA_CHAIN_TABLE, self.table);
+        self.batch.text(NFTA_CHAIN_NAME, name);
         if let Some((kind, hook, priority)) = base {
-            self.batch.nested(4, |batch| {
-                batch.network_number(1, hook);
-                batch.attribute(2, &priority.to_be_bytes());
+            self.batch.nested(NFTA_CHAIN_HOOK, |batch| {
+                batch.network_number(NFTA_HOOK_HOOKNUM, hook);
+                batch.attribute(NFTA_HOOK_PRIORITY, &priority.to_be_bytes());
             });
-            self.batch.text(7, kind);
-            self.batch.network_number(5, ACCEPT.unsigned_abs());
+            self.batch.text(NFTA_CHAIN_TYPE, kind);
+            self.batch.network_number(NFTA_CHAIN_POLICY, ACCEPT.unsigned_abs());
         }
     }
 
     fn rule(&mut self, chain: &str, fill: impl FnOnce(&mut Rule)) {
         self.batch.begin(NEWRULE, ACK | CREATE | APPEND, &header(IPV4));
-        self.batch.text(1, self.table);
-        self.batch.text(2, chain);
-        self.batch.nested(4, |batch| fill(&mut Rule(batch)));
+        self.batch.text(NFTA_RULE_TABLE, self.table);
+        self.batch.text(NFTA_RULE_CHAIN, chain);
+        self.batch.nested(NFTA_RULE_EXPRESSIONS, |batch| fill(&mut Rule(batch)));
     }
 
     /// A set of values, or a map from values to chains; `kind` is what `nft` shows the keys as.
     fn set(&mut self, name: &str, kind: u32, length: u32, elements: &[(Vec<u8>, Option<String>)], map: bool) {
         self.sets += 1;
         self.batch.begin(NEWSET, ACK | CREATE, &header(IPV4));
-        self.batch.text(1, self.table);
-        self.batch.text(2, name);
-        self.batch.network_number(3, if map { 8 } else { 0 });
-        self.batch.network_number(4, kind);
-        self.batch.network_number(5, length);
+        self.batch.text(NFTA_SET_TABLE, self.table);
+        self.batch.text(NFTA_SET_NAME, name);
+        self.batch.network_number(NFTA_SET_FLAGS, if map { NFT_SET_MAP } else { 0 });
+        self.batch.network_number(NFTA_SET_KEY_TYPE, kind);
+        self.batch.network_number(NFTA_SET_KEY_LEN, length);
         if map {
-            self.batch.network_number(6, 0xffff_ff00);
-            self.batch.network_number(7, 16);
+            self.batch.network_number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
+            self.batch.network_number(NFTA_SET_DATA_LEN, 16);
         }
-        self.batch.network_number(10, self.sets);
+        self.batch.network_number(NFTA_SET_ID, self.sets);
         // An attribute holds at most 64 KiB.
         for some in elements.chunks(400) {
             self.batch.begin(NEWSETELEM, ACK | CREATE, &header(IPV4));
-            self.batch.text(1, self.table);
-            self.batch.text(2, name);
-            self.batch.network_number(4, self.sets);
-            self.batch.nested(3, |batch| {
+            self.batch.text(NFTA_SET_ELEM_LIST_TABLE, self.table);
+            self.batch.text(NFTA_SET_ELEM_LIST_SET, name);
+            self.batch.network_number(NFTA_SET_ELEM_LIST_SET_ID, self.sets);
+            self.batch.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |batch| {
                 for (key, chain) in some {
-                    batch.nested(LIST, |batch| {
-                        batch.nested(1, |batch| batch.attribute(VALUE, key));
+                    batch.nested(NFTA_LIST_ELEM, |batch| {
+                        batch.nested(NFTA_SET_ELEM_KEY, |batch| batch.attribute(NFTA_DATA_VALUE, key));
                         if let Some(chain) = chain {
-                            batch.nested(2, |batch| verdict(batch, GOTO, Some(chain)));
+                            batch.nested(NFTA_SET_ELEM_DATA, |batch| verdict(batch, GOTO, Some(chain)));
                         }
                     });
                 }
@@ -319,7 +303,7 @@ impl Writer<'_> {
 
     fn names(&mut self, name: &str, bridges: impl Iterator<Item = String>) {
         let elements: Vec<_> = bridges.map(|bridge| (interface(&bridge).to_vec(), None)).collect();
-        self.set(name, 41, 16, &elements, false);
+        self.set(name, INTERFACE_NAME, 16, &elements, false);
     }
 
     fn networks(&mut self, networks: &[NetworkRule]) {
@@ -328,26 +312,26 @@ impl Writer<'_> {
         self.chain("guard", Some(("filter", PREROUTING, -300)));
         let loopback = Subnet::new(Ipv4Addr::new(127, 0, 0, 0), 8);
         // `route_localnet` opens 127/8 to what arrives from the bridges: close it again.
-        self.rule("guard", |rule| rule.iif_in("bridges").address(16, &loopback).verdict(DROP, None));
+        self.rule("guard", |rule| rule.iif_in("bridges").address(DESTINATION, &loopback).verdict(DROP, None));
         self.chain("forward", Some(("filter", FORWARD, 0)));
-        self.rule("forward", |rule| rule.connection(0, 2 | 4).verdict(ACCEPT, None));
+        self.rule("forward", |rule| rule.connection(NFT_CT_STATE, ESTABLISHED | RELATED).verdict(ACCEPT, None));
         for network in networks {
             self.rule("forward", |rule| rule.iif(&network.bridge).oif(&network.bridge).verdict(ACCEPT, None));
         }
         self.rule("forward", |rule| rule.iif_in("internal").verdict(DROP, None));
         self.rule("forward", |rule| rule.oif_in("internal").verdict(DROP, None));
-        // What a published port led here (IPS_DST_NAT) may come in; nothing else may.
-        self.rule("forward", |rule| rule.oif_in("bridges").connection(2, 1 << 5).verdict(ACCEPT, None));
+        // What a published port led here may come in; nothing else may.
+        self.rule("forward", |rule| rule.oif_in("bridges").connection(NFT_CT_STATUS, IPS_DST_NAT).verdict(ACCEPT, None));
         self.rule("forward", |rule| rule.oif_in("bridges").verdict(DROP, None));
         self.chain("outgoing", Some(("nat", POSTROUTING, 100)));
-        self.rule("outgoing", |rule| rule.oif_in("bridges").address(12, &loopback).masquerade());
+        self.rule("outgoing", |rule| rule.oif_in("bridges").address(SOURCE, &loopback).masquerade());
         for network in networks {
             if !network.internal {
-                self.rule("outgoing", |rule| rule.address(12, &network.subnet).not_oif(&network.bridge).masquerade());
+                self.rule("outgoing", |rule| rule.address(SOURCE, &network.subnet).not_oif(&network.bridge).masquerade());
             }
             // A container that reaches itself, or a neighbour, through a published port.
             self.rule("outgoing", |rule| {
-                rule.address(12, &network.subnet).oif(&network.bridge).connection(2, 1 << 5).masquerade()
+                rule.address(SOURCE, &network.subnet).oif(&network.bridge).connection(NFT_CT_STATUS, IPS_DST_NAT).masquerade()
             });
         }
     }
@@ -356,8 +340,8 @@ impl Writer<'_> {
     fn strangers(&mut self, strangers: &Strangers) {
         let Strangers::Dropped { bridges } = strangers else { return };
         self.chain("strangers", Some(("filter", FORWARD, -1)));
-        self.rule("strangers", |rule| rule.any_of_ours(6).verdict(ACCEPT, None));
-        self.rule("strangers", |rule| rule.any_of_ours(7).verdict(ACCEPT, None));
+        self.rule("strangers", |rule| rule.any_of_ours(NFT_META_IIFNAME).verdict(ACCEPT, None));
+        self.rule("strangers", |rule| rule.any_of_ours(NFT_META_OIFNAME).verdict(ACCEPT, None));
         // Bridges that are not ours, and whose networks containers are on.
         self.rule("strangers", |rule| rule.iif_in("bridges").verdict(ACCEPT, None));
         self.rule("strangers", |rule| rule.oif_in("bridges").verdict(ACCEPT, None));
@@ -382,21 +366,22 @@ impl Writer<'_> {
             if port.address.is_unspecified() { &mut any } else { &mut exact }.push((key, Some(chain.clone())));
             self.endpoints(&chain, &port.endpoints);
         }
-        // What `nft` calls ipv4_addr . inet_proto . inet_service, six bits a type.
-        self.set("ports", 7 << 12 | 12 << 6 | 13, 12, &exact, true);
-        self.set("ports-any", 12 << 6 | 13, 8, &any, true);
+        // Keys that are put together have six bits a type.
+        self.set("ports", ADDRESS << 12 | PROTOCOL << 6 | SERVICE, 12, &exact, true);
+        self.set("ports-any", PROTOCOL << 6 | SERVICE, 8, &any, true);
         for (chain, hook) in [("incoming", PREROUTING), ("own", OUTPUT)] {
             self.chain(chain, Some(("nat", hook, -100)));
             if hook == PREROUTING {
                 // A neighbour's packet to 127.0.0.1 must not be led in before the kernel drops it.
                 let loopback = Subnet::new(Ipv4Addr::new(127, 0, 0, 0), 8);
-                self.rule(chain, |rule| rule.address(16, &loopback).verdict(RETURN, None));
+                self.rule(chain, |rule| rule.address(DESTINATION, &loopback).verdict(RETURN, None));
             }
             self.rule(chain, |rule| {
-                rule.payload(1, 16, 4, REGISTER).meta(16, REGISTER_1).payload(2, 2, 2, REGISTER_2).lookup("ports", true);
+                rule.payload(NFT_PAYLOAD_NETWORK_HEADER, DESTINATION, 4, NFT_REG_1);
+                rule.meta(NFT_META_L4PROTO, NFT_REG32_01).destination_port(NFT_REG32_02).lookup("ports", true);
             });
             self.rule(chain, |rule| {
-                rule.local().meta(16, REGISTER).payload(2, 2, 2, REGISTER_1).lookup("ports-any", true);
+                rule.local().meta(NFT_META_L4PROTO, NFT_REG_1).destination_port(NFT_REG32_01).lookup("ports-any", true);
             });
         }
     }
@@ -416,14 +401,14 @@ impl Writer<'_> {
             turns.push((u32::try_from(index).unwrap_or(0).to_ne_bytes().to_vec(), Some(name)));
         }
         let map = format!("{chain}-turns");
-        self.set(&map, 4, 4, &turns, true);
+        self.set(&map, INTEGER, 4, &turns, true);
         let count = u32::try_from(endpoints.len()).unwrap_or(1);
         self.rule(chain, |rule| {
             rule.expression("numgen", |batch| {
-                batch.network_number(1, REGISTER);
-                batch.network_number(2, count);
-                batch.network_number(3, 0);
-                batch.network_number(4, 0);
+                batch.network_number(NFTA_NG_DREG, NFT_REG_1);
+                batch.network_number(NFTA_NG_MODULUS, count);
+                batch.network_number(NFTA_NG_TYPE, NFT_NG_INCREMENTAL);
+                batch.network_number(NFTA_NG_OFFSET, 0);
             })
             .lookup(&map, true);
         });
@@ -436,7 +421,7 @@ impl Writer<'_> {
 /// What the kernel refuses: then the old table stands unchanged.
 pub fn replace_table(name: &str, table: &Table) -> Outcome<u32> {
     let mut writer = Writer { batch: Batch::default(), table: name, sets: 0 };
-    marker(&mut writer.batch, 0x10);
+    marker(&mut writer.batch, BATCH_BEGIN);
     // Made if it was not there, so that it can be deleted in any case.
     writer.table(NEWTABLE, CREATE);
     writer.table(DELTABLE, 0);
@@ -444,7 +429,7 @@ pub fn replace_table(name: &str, table: &Table) -> Outcome<u32> {
     writer.networks(&table.networks);
     writer.strangers(&table.strangers);
     writer.ports(&table.ports);
-    marker(&mut writer.batch, 0x11);
+    marker(&mut writer.batch, BATCH_END);
     let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
     let (_, failures) = socket.exchange(&writer.batch).doing(|| "cannot write the firewall table".into())?;
     if let Some((number, error)) = failures.into_iter().next() {
@@ -460,10 +445,10 @@ pub fn replace_table(name: &str, table: &Table) -> Outcome<u32> {
 /// What the kernel refuses.
 pub fn remove_table(name: &str) -> Outcome<()> {
     let mut writer = Writer { batch: Batch::default(), table: name, sets: 0 };
-    marker(&mut writer.batch, 0x10);
+    marker(&mut writer.batch, BATCH_BEGIN);
     writer.table(NEWTABLE, CREATE);
     writer.table(DELTABLE, 0);
-    marker(&mut writer.batch, 0x11);
+    marker(&mut writer.batch, BATCH_END);
     let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
     socket.send(&writer.batch).map(drop).doing(|| "cannot remove the firewall table".into())
 }
@@ -479,7 +464,7 @@ pub fn generation() -> Outcome<u32> {
     let messages = socket.send(&batch).doing(|| "cannot read the ruleset's generation".into())?;
     let found = messages.first().and_then(|message| {
         let attributes = message.attributes(4);
-        let value = attributes.iter().find(|(kind, _)| *kind == 1)?.1;
+        let value = attributes.iter().find(|(kind, _)| *kind == NFTA_GEN_ID)?.1;
         Some(u32::from_be_bytes(value.try_into().ok()?))
     });
     found.ok_or_else(|| Fault::new("the kernel tells no generation of its ruleset"))

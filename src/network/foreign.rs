@@ -4,7 +4,8 @@
 //! statement"). Rules are read as far as a bridge's name and a translated destination decide; a rule
 //! with any other condition is taken not to match, so only what blocks in general is told.
 
-use super::firewall::{FORWARD, GETCHAIN, GETRULE, INET, IPV4, NEWCHAIN, NEWRULE, header, interface};
+use super::firewall::{header, interface};
+use super::nf_tables::*;
 use crate::model::{Context, Outcome};
 use crate::sys::netlink::{Batch, DUMP, Family, Message, Netlink, attributes};
 use std::collections::BTreeMap;
@@ -139,16 +140,17 @@ fn read() -> Outcome<Chains> {
     let mut chains = Chains::new();
     for message in dump(GETCHAIN)?.iter().filter(|message| message.kind == NEWCHAIN).filter(of_forwarding) {
         let found = message.attributes(4);
-        let hook = get(&found, 4).map(attributes).and_then(|hook| number(get(&hook, 1)));
-        let filter = text(get(&found, 7)) == "filter";
-        let chain =
-            Chain { hooked: filter && hook == Some(FORWARD), drops: number(get(&found, 5)) == Some(0), rules: Vec::new() };
-        chains.insert((message.body[0], text(get(&found, 1)), text(get(&found, 3))), chain);
+        let hook = get(&found, NFTA_CHAIN_HOOK).map(attributes).and_then(|hook| number(get(&hook, NFTA_HOOK_HOOKNUM)));
+        let filter = text(get(&found, NFTA_CHAIN_TYPE)) == "filter";
+        let drops = number(get(&found, NFTA_CHAIN_POLICY)) == Some(DROP.unsigned_abs());
+        let chain = Chain { hooked: filter && hook == Some(FORWARD), drops, rules: Vec::new() };
+        let key = (message.body[0], text(get(&found, NFTA_CHAIN_TABLE)), text(get(&found, NFTA_CHAIN_NAME)));
+        chains.insert(key, chain);
     }
     for message in dump(GETRULE)?.iter().filter(|message| message.kind == NEWRULE).filter(of_forwarding) {
         let found = message.attributes(4);
-        let key = (message.body[0], text(get(&found, 1)), text(get(&found, 2)));
-        if let (Some(chain), Some(expressions)) = (chains.get_mut(&key), get(&found, 4)) {
+        let key = (message.body[0], text(get(&found, NFTA_RULE_TABLE)), text(get(&found, NFTA_RULE_CHAIN)));
+        if let (Some(chain), Some(expressions)) = (chains.get_mut(&key), get(&found, NFTA_RULE_EXPRESSIONS)) {
             chain.rules.push(rule(expressions));
         }
     }
@@ -169,24 +171,29 @@ fn rule(expressions: &[u8]) -> Rule {
     let mut loaded = Loaded::Unknown;
     for (_, expression) in attributes(expressions) {
         let parts = attributes(expression);
-        let data = get(&parts, 2).map(attributes).unwrap_or_default();
-        match text(get(&parts, 1)).as_str() {
+        let data = get(&parts, NFTA_EXPR_DATA).map(attributes).unwrap_or_default();
+        match text(get(&parts, NFTA_EXPR_NAME)).as_str() {
             "meta" => {
-                loaded = match number(get(&data, 2)) {
-                    Some(6) => Loaded::Incoming,
-                    Some(7) => Loaded::Outgoing,
+                loaded = match number(get(&data, NFTA_META_KEY)) {
+                    Some(NFT_META_IIFNAME) => Loaded::Incoming,
+                    Some(NFT_META_OIFNAME) => Loaded::Outgoing,
                     _ => Loaded::Unknown,
                 };
             }
-            "ct" => loaded = if number(get(&data, 2)) == Some(2) { Loaded::Status } else { Loaded::Unknown },
+            "ct" => {
+                let key = number(get(&data, NFTA_CT_KEY));
+                loaded = if key == Some(NFT_CT_STATUS) { Loaded::Status } else { Loaded::Unknown };
+            }
             "bitwise" => {
-                let mask = get(&data, 4).map(attributes).and_then(|mask| get(&mask, 1)).unwrap_or_default();
-                let translated = mask == (1u32 << 5).to_ne_bytes();
+                let mask = get(&data, NFTA_BITWISE_MASK).map(attributes);
+                let mask = mask.and_then(|mask| get(&mask, NFTA_DATA_VALUE)).unwrap_or_default();
+                let translated = mask == IPS_DST_NAT.to_ne_bytes();
                 loaded = if matches!(loaded, Loaded::Status) && translated { Loaded::Status } else { Loaded::Unknown };
             }
             "cmp" => {
-                let equal = number(get(&data, 2)) == Some(0);
-                let value = get(&data, 3).map(attributes).and_then(|value| get(&value, 1)).unwrap_or_default();
+                let equal = number(get(&data, NFTA_CMP_OP)) == Some(NFT_CMP_EQ);
+                let value = get(&data, NFTA_CMP_DATA).map(attributes);
+                let value = value.and_then(|value| get(&value, NFTA_DATA_VALUE)).unwrap_or_default();
                 rule.tests.push(match loaded {
                     Loaded::Incoming => Test::Incoming(value.to_owned(), equal),
                     Loaded::Outgoing => Test::Outgoing(value.to_owned(), equal),
@@ -195,19 +202,20 @@ fn rule(expressions: &[u8]) -> Rule {
                 });
             }
             "immediate" => {
-                let verdict = get(&data, 2).map(attributes).and_then(|value| get(&value, 2)).map(attributes).unwrap_or_default();
-                let chain = || text(get(&verdict, 2));
-                rule.verdict = match number(get(&verdict, 1)).map(u32::cast_signed) {
-                    Some(0) => Verdict::Drop("drop"),
-                    Some(1) => Verdict::Accept,
-                    Some(-3) => Verdict::Jump(chain()),
-                    Some(-4) => Verdict::Goto(chain()),
-                    Some(-5) => Verdict::Return,
+                let value = get(&data, NFTA_IMMEDIATE_DATA).map(attributes).unwrap_or_default();
+                let verdict = get(&value, NFTA_DATA_VERDICT).map(attributes).unwrap_or_default();
+                let chain = || text(get(&verdict, NFTA_VERDICT_CHAIN));
+                rule.verdict = match number(get(&verdict, NFTA_VERDICT_CODE)).map(u32::cast_signed) {
+                    Some(DROP) => Verdict::Drop("drop"),
+                    Some(ACCEPT) => Verdict::Accept,
+                    Some(JUMP) => Verdict::Jump(chain()),
+                    Some(GOTO) => Verdict::Goto(chain()),
+                    Some(RETURN) => Verdict::Return,
                     _ => continue,
                 };
             }
             "reject" => rule.verdict = Verdict::Drop("reject"),
-            "target" if text(get(&data, 1)) == "REJECT" => rule.verdict = Verdict::Drop("reject"),
+            "target" if text(get(&data, NFTA_TARGET_NAME)) == "REJECT" => rule.verdict = Verdict::Drop("reject"),
             "counter" | "log" | "target" => {}
             _ => rule.tests.push(Test::Other),
         }

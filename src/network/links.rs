@@ -1,7 +1,7 @@
 //! Links, addresses and routes, by route netlink (rtnetlink(7)).
 
 use super::BRIDGES;
-use super::quiet::{self, Loopback};
+use super::link_settings::{self, Loopback};
 use crate::model::{Context, Fault, Outcome, Subnet};
 use crate::runtime::{Blueprint, Interface};
 use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Family, Netlink, attributes};
@@ -35,7 +35,19 @@ const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const VETH_PEER: u16 = 1;
 const BR_MULTICAST_SNOOPING: u16 = 23;
-const UP: u32 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RT_TABLE_MAIN: u8 = 254;
+const RT_TABLE_LOCAL: u8 = 255;
+const RTPROT_STATIC: u8 = 4;
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RTN_UNICAST: u8 = 1;
+const AF_INET: u8 = 2;
+const IFF_UP: u32 = 1;
 
 /// A bridge as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,21 +62,21 @@ pub struct BridgeSpec {
 fn link_header(index: i32, up: bool) -> Vec<u8> {
     let mut header = vec![0; 4];
     header.extend(index.to_ne_bytes());
-    let flags = if up { UP } else { 0 };
+    let flags = if up { IFF_UP } else { 0 };
     header.extend(flags.to_ne_bytes());
-    header.extend(UP.to_ne_bytes());
+    header.extend(IFF_UP.to_ne_bytes());
     header
 }
 
 /// Adds a message that gives a link an address.
 fn address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
-    let mut header = vec![2, prefix, 0, 0];
+    let mut header = vec![AF_INET, prefix, 0, 0];
     header.extend(index.to_ne_bytes());
     batch.begin(NEWADDR, ACK | CREATE, &header);
-    batch.attribute(2, &address.octets());
-    batch.attribute(1, &address.octets());
+    batch.attribute(IFA_LOCAL, &address.octets());
+    batch.attribute(IFA_ADDRESS, &address.octets());
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    batch.attribute(4, &Ipv4Addr::from(u32::from(address) | !mask).octets());
+    batch.attribute(IFA_BROADCAST, &Ipv4Addr::from(u32::from(address) | !mask).octets());
 }
 
 fn index_of(name: &str) -> io::Result<u32> {
@@ -143,7 +155,7 @@ fn state(socket: &Netlink, name: &str) -> io::Result<Option<(u32, bool)>> {
     let header = messages.iter().find(|message| message.kind == NEWLINK).and_then(|message| message.body.get(4..12));
     let header = header.ok_or_else(|| io::Error::other(format!("the kernel says nothing of the link {name}")))?;
     let number = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    Ok(Some((number(0), number(4) & UP != 0)))
+    Ok(Some((number(0), number(4) & IFF_UP != 0)))
 }
 
 /// Makes the bridges that are missing, in one batch; each is quiet before it is up.
@@ -185,7 +197,7 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Outcome<()>
         let (index, up) = found.ok_or_else(|| Fault::new(format!("the bridge {} is not there", bridge.name)))?;
         // It is up only after it was.
         if !up {
-            quiet::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
+            link_settings::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
         }
         batch.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
         if let Some(alias) = alias {
@@ -206,7 +218,8 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Outcome<()>
 /// What the kernel refuses.
 pub fn open_loopback(bridges: &[(String, Loopback)]) -> Outcome<()> {
     for (bridge, wanted) in bridges {
-        quiet::set_loopback(bridge, *wanted).doing(|| format!("cannot publish ports of the bridge {bridge} on loopback"))?;
+        link_settings::set_loopback(bridge, *wanted)
+            .doing(|| format!("cannot publish ports of the bridge {bridge} on loopback"))?;
     }
     Ok(())
 }
@@ -331,10 +344,10 @@ fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
     let (mut filters, mut up) = (Batch::default(), Batch::default());
     for interface in interfaces {
         let index = index_of(&interface.host)?;
-        quiet::without_address(&mut up, &link_header(i32::try_from(index).unwrap_or(0), false));
+        link_settings::without_address(&mut up, &link_header(i32::try_from(index).unwrap_or(0), false));
         // What travels on the bridges of others is their business.
         if interface.bridge.starts_with(BRIDGES) {
-            quiet::filter(&mut filters, index);
+            link_settings::filter(&mut filters, index);
         }
         up.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
     }
@@ -346,7 +359,7 @@ fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
 
 /// Loopback, addresses and the way out, from inside the namespace.
 fn configure(interfaces: &[Interface]) -> io::Result<()> {
-    quiet::without_ipv6()?;
+    link_settings::without_ipv6()?;
     let socket = Netlink::open(Family::Route)?;
     let mut batch = Batch::default();
     batch.begin(NEWLINK, ACK, &link_header(1, true));
@@ -357,10 +370,11 @@ fn configure(interfaces: &[Interface]) -> io::Result<()> {
     }
     for interface in interfaces {
         if let Some(gateway) = interface.gateway {
-            // Family, no prefix, main table, static, global, unicast.
-            batch.begin(NEWROUTE, ACK | CREATE, &[2, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]);
-            batch.attribute(5, &gateway.octets());
-            batch.number(4, index_of(&interface.name)?);
+            // For every destination: a prefix of no bits.
+            let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0];
+            batch.begin(NEWROUTE, ACK | CREATE, &header);
+            batch.attribute(RTA_GATEWAY, &gateway.octets());
+            batch.number(RTA_OIF, index_of(&interface.name)?);
         }
     }
     socket
@@ -376,7 +390,7 @@ fn configure(interfaces: &[Interface]) -> io::Result<()> {
 pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
     let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
-    batch.begin(GETROUTE, DUMP, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    batch.begin(GETROUTE, DUMP, &[AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let messages = socket.send(&batch).doing(|| "cannot read the routes".into())?;
     let mut found = BTreeSet::new();
     for message in messages.iter().filter(|message| message.kind == NEWROUTE && message.body.len() >= 12) {
@@ -386,12 +400,13 @@ pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
             let value = attributes.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value)?;
             Some(u32::from_ne_bytes(value.try_into().ok()?))
         };
-        // Table 255 repeats each address as a local route.
-        if let (Some(destination), true) = (attributes.iter().find(|(kind, _)| *kind == 1), prefix > 0 && table != 255)
+        // The local table repeats each address as a route.
+        if let (Some(destination), true) =
+            (attributes.iter().find(|(kind, _)| *kind == RTA_DST), prefix > 0 && table != RT_TABLE_LOCAL)
             && let Ok(octets) = <[u8; 4]>::try_from(destination.1)
         {
             // A link that went meanwhile took its routes along.
-            let name = number(4).and_then(|index| nix::net::if_::if_indextoname(index).ok());
+            let name = number(RTA_OIF).and_then(|index| nix::net::if_::if_indextoname(index).ok());
             let link = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             found.insert((Subnet::new(octets.into(), prefix), link));
         }

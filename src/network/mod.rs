@@ -8,9 +8,10 @@ mod firewall;
 mod foreign;
 mod forwarding;
 mod ledger;
+mod link_settings;
 mod links;
+mod nf_tables;
 mod owner;
-mod quiet;
 mod resolver;
 
 pub use conntrack::forget;
@@ -18,9 +19,9 @@ pub use firewall::{Endpoint, NetworkRule, PortRule, Strangers, Table, generation
 pub use foreign::blockers;
 pub use forwarding::{Forwarding, seen_bridges};
 pub use ledger::{BuildNetwork, Known, Reservation, build_networks, known, lock_ledger, taken};
+pub use link_settings::Loopback;
 pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, open_loopback, routes};
 pub use owner::{borrow_sockets, port_owner};
-pub use quiet::Loopback;
 pub use resolver::{Servers, resolver};
 
 use std::fs;
