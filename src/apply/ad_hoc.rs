@@ -2,11 +2,11 @@
 //!
 //! Each image has a small project of its own among the state, whose lock says what the image's name means.
 
-use super::elsewhere::pull;
+use super::images::known_images;
 use super::instance::Instance;
-use super::look::known_images;
-use super::names::{full_name, names};
+use super::registries::pull;
 use super::report::Reporter;
+use super::tags::{full_name, names};
 use crate::image;
 use crate::lock::{self, Lock, LockedImage};
 use crate::model::{Context, Digest, Outcome};

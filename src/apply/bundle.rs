@@ -5,10 +5,10 @@
 
 use super::execute::build_only;
 use super::instance::private_folder;
-use super::names::parts;
 use super::observe::{Observation, observe};
 use super::project::{LoadedProject, Options, findings};
 use super::report::{Reporter, UpOptions};
+use super::tags::parts;
 use super::verify::Scratch;
 use crate::build::{Ground, sealed_place};
 use crate::image;

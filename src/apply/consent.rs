@@ -5,7 +5,7 @@
 //! no yes.
 
 use super::instance::{Instance, private_folder};
-use super::leads::leads;
+use super::paths::leads;
 use super::project::LoadedProject;
 use super::report::{Answer, Question, Reporter, UpOptions};
 use crate::model::{Context, Digest, Fault, Name, Outcome};

@@ -1,9 +1,9 @@
 //! Looking at images: which one is meant, what its steps made, how two differ.
 
 use super::instance::all_instances;
-use super::names::{full_name, names};
 use super::observe::observe;
 use super::project::{LoadedProject, read_lock};
+use super::tags::{full_name, names};
 use crate::build::{StoreFacts, View};
 use crate::image::{self, Component};
 use crate::lock::Lock;

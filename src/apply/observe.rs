@@ -1,7 +1,7 @@
 //! Looks at the machine: gathers what planning must know, and changes nothing.
 
 use super::instance::Instance;
-use super::leads::leads;
+use super::paths::leads;
 use super::project::{LoadedProject, project_files};
 use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Context, Digest, Fault, Name, Outcome, bounds, text_of};

@@ -1,9 +1,9 @@
 //! Images of registries and archives: pulled, pushed, taken in, named.
 
-use super::look::{find_image, known_images, not_whole};
-use super::names::{change_names, full_name, name_image, names};
+use super::images::{find_image, known_images, not_whole};
 use super::project::LoadedProject;
 use super::report::{Progress, Reporter};
+use super::tags::{change_names, full_name, name_image, names};
 use crate::fetch;
 use crate::image::{self, PublicKey};
 use crate::lock::LockedImage;

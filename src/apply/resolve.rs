@@ -1,8 +1,8 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
 use super::consent;
-use super::elsewhere::{Ask, resolve, signer, watched};
 use super::project::{LoadedProject, project_files, read_lock};
+use super::registries::{Ask, resolve, signer, watched};
 use super::report::{Progress, Reporter, UpOptions};
 use crate::debian::{self, Settings};
 use crate::fetch;

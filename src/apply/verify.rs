@@ -6,7 +6,7 @@
 
 use super::consent;
 use super::duplicate::duplicate;
-use super::look::{PathChange, compare_in};
+use super::images::{PathChange, compare_in};
 use super::project::{LoadedProject, Options, findings};
 use super::report::{Reporter, UpOptions};
 use crate::image;

@@ -5,7 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::ground::Ground;
-use super::known::ScanCache;
+use super::scan_cache::ScanCache;
 pub use super::target::{Folders, Onto, settle};
 use super::target::{Target, Whole, inside, owner_in};
 use super::view::View;

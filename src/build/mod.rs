@@ -3,37 +3,37 @@
 //! What is to be done is asked of [`plan::walk`] again after every step, so the build can only do
 //! what a plan would show. A build that is cut off leaves every finished step behind, by its key.
 
-mod ahead;
 mod clean;
 mod configure;
 mod copy;
 mod facts;
 mod ground;
 mod ignore;
-mod known;
 mod mounts;
 mod network;
+mod prebuild;
 mod reader;
+mod records;
 mod rescue;
 mod run;
 mod scan;
+mod scan_cache;
 mod squash;
 mod step;
 mod target;
-mod tell;
 mod view;
 
 pub use facts::{Sealed, StoreFacts, sealed_place};
 pub use ground::Ground;
-pub use known::ScanCache;
+pub use records::{describe, record};
 pub use rescue::Rescue;
 pub use run::{helper, sweep};
 pub use scan::Scanner;
-pub use tell::{describe, record};
+pub use scan_cache::ScanCache;
 pub use view::View;
 
-use self::ahead::{Ahead, Early};
 pub use self::network::Network;
+use self::prebuild::{Ahead, Early};
 use crate::debian::Settings;
 use crate::fetch::Progress;
 use crate::image;

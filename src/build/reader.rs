@@ -5,7 +5,7 @@
 
 use super::ground::Ground;
 use super::ignore::Ignore;
-use super::known::{Identity, ScanCache};
+use super::scan_cache::{Identity, ScanCache};
 use crate::model::{Digest, Name, pattern_matches};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::{BuildContext, Copy};

@@ -1,6 +1,6 @@
 //! The state before a command that failed, to look around in.
 
-use super::tell::describe;
+use super::records::describe;
 use super::{Builder, Network, run};
 use crate::model::{Context as _, Name, Outcome};
 use crate::plan::{Walk, walk};

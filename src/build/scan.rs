@@ -1,12 +1,12 @@
 //! The files of all `copy` steps of a project, and the archives that images start from.
 //!
-//! Owns ignore files; reading is `reader`'s, and what files held when they were read last is `known`'s.
+//! Owns ignore files; reading is `reader`'s, and what files held when they were read last is `scan_cache`'s.
 
 use super::facts::Sealed;
 use super::ground::Ground;
 use super::ignore::Ignore;
-use super::known::ScanCache;
 use super::reader::{Reader, look};
+use super::scan_cache::ScanCache;
 use crate::model::{Digest, Name};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};

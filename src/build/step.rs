@@ -1,8 +1,8 @@
 //! One step: its tree, made now or ahead, becomes a layer.
 
-use super::ahead::{self, Early, Made};
 use super::copy::{self, Folders, Last, Onto, Source};
-use super::tell::{describe, listing};
+use super::prebuild::{self, Early, Made};
+use super::records::{describe, listing};
 use super::{Builder, Event, run};
 use crate::debian::{self, Mirrors};
 use crate::fetch;
@@ -72,7 +72,7 @@ impl Builder<'_> {
             return self.configure(name, debian, pending);
         }
         let below = self.view(&pending.layers);
-        let still = |made: &Made| ahead::holds(&self.view(&made.below), &below, made);
+        let still = |made: &Made| prebuild::holds(&self.view(&made.below), &below, made);
         let made = match made.filter(still) {
             Some(made) => made,
             None => self.make(

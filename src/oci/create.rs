@@ -1,8 +1,8 @@
 //! `create` and `start`, seen from outside: cgroup, namespaces, identity maps, hooks, the wait.
 
 use super::config::Bundle;
+use super::container::{Container, Status, began, check_id};
 use super::init::{self, Init};
-use super::state::{Container, Status, began, check_id};
 use super::{hooks, listener, resources};
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::now_ms;

@@ -1,8 +1,8 @@
 //! A further process in a container made here.
 
+use super::container::{Container, Status};
 use super::init::{execute, find, terminal};
 use super::listener::{self, Listener};
-use super::state::{Container, Status};
 use crate::model::{Context, Fault, Outcome};
 use crate::runtime::{self, StartError};
 use crate::sys::{self, Side};

@@ -1,6 +1,6 @@
 //! Hooks: programs of the bundle that run at points of a container's life, given its state.
 
-use super::state::State;
+use super::container::State;
 use crate::model::{Context, Fault, Outcome};
 use oci_spec::runtime::Hook;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! The process in the new namespaces: assembles the root, waits, becomes the program.
 
+use super::container::{State, Status, hooks_of};
 use super::hooks;
-use super::state::{State, Status, hooks_of};
 use crate::runtime::{self, Blueprint, Cgroup, Filter, Host, Ready, Root, Sources, StartError};
 use crate::sys;
 use nix::sched::CloneFlags;

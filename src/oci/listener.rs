@@ -4,7 +4,7 @@
 //! runtime passes it on to the program that listens at `linux.seccomp.listenerPath` (OCI runtime
 //! specification, "Container Process State").
 
-use super::state::{Container, State, Status};
+use super::container::{Container, State, Status};
 use crate::model::{Context, Fault, Outcome};
 use crate::runtime::Filter;
 use crate::runtime::seccomp::Profile;

@@ -6,22 +6,22 @@
 //!
 //! `config` reads bundles; `create` makes the namespaces and `init` is the process in them, which waits for hooks and for
 //! `start` between the steps that `runtime` has; `exec` joins them; `listener` is for filters that ask a program beside the
-//! container; `state` is what is kept on disk; `resources` limits and counts.
+//! container; `container` is what is kept of one on disk; `resources` limits and counts.
 
 mod config;
+mod container;
 mod create;
 mod exec;
 mod hooks;
 mod init;
 mod listener;
 mod resources;
-mod state;
 
 pub use config::{Bundle, rename_flags};
+pub use container::{Container, Status, forget_remains, list};
 pub use create::{Creation, create, start};
 pub use exec::{Execution, exec};
 pub use resources::{events, update};
-pub use state::{Container, Status, forget_remains, list};
 
 use crate::model::{Fault, Outcome};
 use crate::sys;

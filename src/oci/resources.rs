@@ -1,6 +1,6 @@
 //! `linux.resources` as cgroup files; usage as runc's `events` tells it.
 
-use super::state::Container;
+use super::container::Container;
 use crate::model::{Context, Fault, Outcome};
 use crate::runtime::{self, Cgroup, Expect, Host, Setting, Version};
 use oci_spec::runtime::LinuxResources;

@@ -1,13 +1,13 @@
 //! A further process in a running container.
 
-use super::anew;
-use super::begin::{StartError, Stdio, write_error};
 use super::cgroup::Cgroup;
+use super::clean_start;
 use super::filter::Filter;
 use super::host::Host;
 use super::process::{add_variable, become_process, execute, find, known_as, prepare, take_streams, terminal};
 use super::rootfs::Root;
 use super::spec::{Blueprint, ExecSpec};
+use super::stdio::{StartError, Stdio, write_error};
 use crate::sys::{self, Side};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -123,7 +123,7 @@ fn enter(
     errors: &OwnedFd,
 ) -> StartError {
     let outside = || -> io::Result<_> {
-        anew::plain_limits(spec.process.oom_score_adj())?;
+        clean_start::plain_limits(spec.process.oom_score_adj())?;
         let filter = container.beyond.filter.as_deref().map(Filter::read).transpose()?;
         // By the host's /proc: that of the container is not ours to trust.
         Ok((filter, sys::open_folder(Path::new("/proc"))?))

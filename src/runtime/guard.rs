@@ -1,8 +1,7 @@
 //! The guard and the command of a container that has a monitor: everything that runs after the clone.
 
-use super::anew;
-use super::begin::{StartError, Stdio, write_error};
 use super::cgroup::Cgroup;
+use super::clean_start;
 use super::filter::Filter;
 use super::host::Host;
 use super::namespaces;
@@ -10,6 +9,7 @@ use super::process::{become_process, execute, find, known_as, mask, prepare, tak
 use super::rootfs::{Root, Sources, protect};
 use super::seccomp;
 use super::spec::Blueprint;
+use super::stdio::{StartError, Stdio, write_error};
 use crate::sys::{self, Ended, Side};
 use oci_spec::runtime::LinuxNamespaceType;
 use std::io;
@@ -198,7 +198,7 @@ fn command(given: &Given, stdio: Stdio, go: &OwnedFd) -> StartError {
         let process = blueprint.process()?;
         // By the host's /proc: that of the container is not ours to trust.
         let proc = sys::open_folder(Path::new("/proc"))?;
-        anew::plain_limits(process.oom_score_adj())?;
+        clean_start::plain_limits(process.oom_score_adj())?;
         let filter = blueprint.beyond.filter.as_deref().map(Filter::read).transpose()?;
         namespaces::names(blueprint)?;
         sys::set_umask(0);

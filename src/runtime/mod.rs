@@ -18,9 +18,8 @@
 //! For the command alone that would not hold: setuid programs and changes of user clear the signal
 //! (prctl(2)).
 
-mod anew;
-mod begin;
 mod cgroup;
+mod clean_start;
 mod compile;
 mod confine;
 mod exec;
@@ -36,10 +35,10 @@ pub mod seccomp;
 mod spec;
 mod start;
 mod stats;
+mod stdio;
 
-pub use anew::start_anew;
-pub use begin::{StartError, Stdio};
 pub use cgroup::Cgroup;
+pub use clean_start::start_anew;
 pub use compile::{SPECIFICATION, all_devices, compile, device};
 pub use confine::{check as check_labels, check_process as check_label};
 pub use exec::{Session, exec};
@@ -59,3 +58,4 @@ pub use spec::{
 };
 pub use start::{Running, start};
 pub use stats::{Network, Usage, usage};
+pub use stdio::{StartError, Stdio};

@@ -2,12 +2,12 @@
 //!
 //! First processes and further ones, of projects and of bundles, go this way; it exists once.
 
-use super::begin::StartError;
 use super::confine;
 use super::filter::Filter;
 use super::identity::Identity;
 use super::limits::resource;
 use super::rootfs::{Root, through};
+use super::stdio::StartError;
 use crate::model::capability;
 use crate::sys::{self, Depth, Detached, doing};
 use nix::errno::Errno;

@@ -1,11 +1,11 @@
 //! Starting a container, seen from its monitor.
 
-use super::begin::{StartError, Stdio};
 use super::cgroup::Cgroup;
 use super::guard::{self, Given};
 use super::host::Host;
 use super::namespaces;
 use super::spec::Blueprint;
+use super::stdio::{StartError, Stdio};
 use crate::sys::{self, Side};
 use std::fs::File;
 use std::io::{self, Read};
