@@ -74,10 +74,11 @@ fn shown(found: &Diagnostic, files: &BTreeMap<String, String>) -> Diagnostic {
     }
 }
 
-/// All findings as one text.
-pub fn render(found: &[Diagnostic], files: &BTreeMap<String, String>, color: bool) -> Text {
+/// All findings as one text. For a terminal lines are wrapped; elsewhere they are whole, so that they can be searched.
+pub fn render(found: &[Diagnostic], files: &BTreeMap<String, String>, color: bool, wrap: bool) -> Text {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(1).with_links(false);
+    let handler =
+        GraphicalReportHandler::new_themed(theme).with_wrap_lines(wrap).with_width(100).with_context_lines(1).with_links(false);
     let mut out = String::new();
     for original in found {
         let one = shown(original, files);
@@ -102,7 +103,7 @@ mod tests {
         let offset = text.find("wrong").unwrap();
         let place = Place { file: "x\u{1b}.kdl".into(), line: 1, offset, length: 5 };
         let found = [Diagnostic::error("x", place, "no\u{1b}[1A").help("h\u{9b}")];
-        let out = render(&found, &BTreeMap::from([("x\u{1b}.kdl".to_owned(), text.to_owned())]), false);
+        let out = render(&found, &BTreeMap::from([("x\u{1b}.kdl".to_owned(), text.to_owned())]), false, true);
         let out = out.as_safe();
         assert!(!out.contains(['\u{1b}', '\u{202e}', '\u{9b}', '\r']), "{out}");
         let (above, below) = out.split_once(" wrong\n").unwrap();

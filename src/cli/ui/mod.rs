@@ -138,7 +138,11 @@ impl Ui {
     /// Shows findings in project files, all in one report.
     pub fn diagnostics(&self, found: &[Diagnostic], files: &BTreeMap<String, String>) {
         if !found.is_empty() {
-            let _ = write!(std::io::stderr(), "{}", diagnostics::render(found, files, self.color_err).as_safe());
+            let _ = write!(
+                std::io::stderr(),
+                "{}",
+                diagnostics::render(found, files, self.color_err, std::io::stderr().is_terminal()).as_safe()
+            );
         }
     }
 }
