@@ -15,7 +15,7 @@ use crate::image;
 use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
 use crate::project::{ConfigSource, MountSource};
-use crate::store::{Home, Lease, Pin, Store, disk_fault, read_json};
+use crate::store::{Home, Lease, Pin, Refers, Store, disk_fault, read_json};
 use crate::sys::{self, Kind, ProjectFiles, Unread};
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
@@ -111,17 +111,9 @@ pub fn bundle(
 /// The results of steps that came to what images are made of, as they are kept.
 fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Outcome<BTreeMap<Digest, Vec<u8>>> {
     let held: BTreeSet<Digest> = images.flat_map(|image| image.parts().copied()).collect();
-    let fits = |value: &serde_json::Value| {
-        let text = value.as_str().or(value["layer"]["diff_id"].as_str());
-        let digest = text.and_then(|text| Digest::parse(text.strip_prefix("sha256:")?));
-        digest.is_some_and(|digest| held.contains(&digest)) || value.get("layer").is_some_and(serde_json::Value::is_null)
-    };
-    let all = store.list("results")?.into_iter();
-    let kept = all.filter_map(|key| {
-        let value: serde_json::Value = store.result(&key)?;
-        Some((key, serde_json::to_vec(&value).ok()?)).filter(|_| fits(&value))
-    });
-    Ok(kept.collect())
+    let fits = |refers: &Refers| refers.to.is_none_or(|to| held.contains(&to));
+    let kept = store.results()?.filter(|(_, refers, _)| refers.as_ref().is_some_and(fits));
+    Ok(kept.map(|(key, _, bytes)| (key, bytes)).collect())
 }
 
 /// Paths of the project's folder that it is made of; secrets are not among them.

@@ -4,7 +4,7 @@ use crate::model::{Context, Digest, Name, Outcome};
 use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
 use crate::project::{ReplicaId, is_one_off};
-use crate::store::{Home, read_state};
+use crate::store::{Home, read_state, state_bytes};
 use crate::sys;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -106,8 +106,7 @@ impl Instance {
     /// Those of writing.
     pub fn save(&self, record: &InstanceRecord) -> Outcome<()> {
         let path = self.state().join("record.json");
-        let bytes = serde_json::to_vec(record).doing(|| "cannot write the record".into())?;
-        sys::write_lasting(&path, &bytes, 0o600)
+        sys::write_lasting(&path, &state_bytes(record)?, 0o600)
             .map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
     }
 

@@ -5,17 +5,27 @@
 use crate::image;
 use crate::model::{Context, Digest, Outcome, Reference};
 use crate::registry::Registries;
-use crate::store::{Home, Pin, Store, read_state};
+use crate::store::{Home, Kept, Pin, Store, read_state, state_bytes};
 use crate::sys::{self, Hold, Lock};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Names as they are written in full, and the images they mean.
+#[derive(Default, Serialize, Deserialize)]
+struct Names(BTreeMap<String, Digest>);
+
+impl Kept for Names {
+    const KIND: &'static str = "names";
+    const VERSION: u32 = 1;
+}
 
 /// All names, as they are written in full, and the images they mean.
 ///
 /// # Errors
 /// A list of names that is damaged or cannot be read.
 pub fn names(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
-    Ok(read_state(&home.state.join("names.json"))?.unwrap_or_default())
+    Ok(read_state::<Names>(&home.state.join("names.json"))?.unwrap_or_default().0)
 }
 
 /// The full form of a name.
@@ -46,7 +56,7 @@ pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Diges
     let lock = path.with_extension("lock");
     let _lock = Lock::wait(&lock, Hold::Alone).doing(|| format!("cannot lock {}", lock.display()))?;
     // What cannot be read must not be written back as nothing.
-    let mut all: BTreeMap<String, Digest> = read_state(&path)?.unwrap_or_default();
+    let Names(mut all) = read_state(&path)?.unwrap_or_default();
     change(&mut all);
     let store = Store::at(&home.store);
     store.prepare()?;
@@ -56,7 +66,7 @@ pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Diges
     }
     // What is named is kept before its name says so.
     let pin = Pin { folder: home.state.clone(), project: "named images".into(), digests };
-    let bytes = serde_json::to_vec(&all).doing(|| "cannot write the names of images".into())?;
+    let bytes = state_bytes(&Names(all))?;
     store.set_root("names", &pin)?;
     sys::write_lasting(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
 }

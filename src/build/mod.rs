@@ -42,7 +42,7 @@ use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{Image, Import, Pending, Squash, StepOutput, Walk, copy_is_known, walk};
 use crate::project::{Copy, Debian, Outside, Places, Project, Step};
 use crate::registry;
-use crate::store::{Home, Lease, Staging, Store, disk_fault};
+use crate::store::{Home, Lease, Refers, Staging, Store, disk_fault};
 use crate::sys::{ProjectFiles, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -200,7 +200,7 @@ impl Builder<'_> {
                     let image = image::save(self.store, &assembly.config, &assembly.layers, self.lock.epoch)?;
                     self.pin([&image.digest])?;
                     image::keep_provenance(self.store, &image.digest, &self.provenance(name, &image))?;
-                    self.store.put_result(&assembly.key, &image.digest)?;
+                    self.store.put_result(&assembly.key, Refers::to(image.digest), &image.digest)?;
                 }
                 Walk::Step(pending) => {
                     begin(self.early(name, &pending));
@@ -227,7 +227,7 @@ impl Builder<'_> {
         let (_staging, tree) = self.staging()?;
         squash::squash(&self.paths(&squash.own), &open(&tree)?)?;
         let output = StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() };
-        self.store.put_result(&squash.key, &output)?;
+        self.store.put_result(&squash.key, step::refers(&output), &output)?;
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
         Ok(())
     }
@@ -261,7 +261,7 @@ impl Builder<'_> {
         };
         let image = image.map_err(|fault| Fault::caused(self.at(name, "from", &format!("cannot {shown}")).to_string(), fault))?;
         self.pin(image.parts())?;
-        self.store.put_result(&import.key, &image.digest)?;
+        self.store.put_result(&import.key, Refers::to(image.digest), &image.digest)?;
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
         Ok(())
     }

@@ -11,13 +11,18 @@ use crate::lock::LockedPackage;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
 use crate::plan::{Pending, StepOutput};
 use crate::project::{Add, AddSource, Copy, Debian, Run, RunNetwork, Step};
-use crate::store::Staging;
+use crate::store::{Refers, Staging};
 use crate::sys::Tree;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// What the result of a step refers to: one that changed nothing needs nothing.
+pub(super) fn refers(output: &StepOutput) -> Refers {
+    output.layer.as_ref().map_or_else(Refers::default, |layer| Refers::to(layer.diff_id))
+}
 
 impl Builder<'_> {
     /// Runs one step and records its output under its key.
@@ -47,10 +52,10 @@ impl Builder<'_> {
         if !output.skipped.is_empty() {
             (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });
         }
-        self.store.put_result(&pending.key, &output)?;
+        self.store.put_result(&pending.key, refers(&output), &output)?;
         if let Some(narrow) = &pending.narrow {
             self.pin([narrow])?;
-            self.store.put_result(narrow, &output)?;
+            self.store.put_result(narrow, refers(&output), &output)?;
         }
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
         Ok(())
@@ -98,7 +103,8 @@ impl Builder<'_> {
                 Onto { below: &below, workdir: &pending.config.workdir, tree: &tree, beside: &beside, epoch: self.lock.epoch };
             let manner = copy::manner(copy, files, onto)?;
             let last = LastCopy { layer: layer.clone(), manner, listing: listing(self.store, files)? };
-            self.store.put_result(&self.last_key(name, pending.index), &last)?;
+            let refers = Refers::to(layer.diff_id).bringing(last.listing);
+            self.store.put_result(&self.last_key(name, pending.index), refers, &last)?;
         }
         Ok(StepOutput { layer, skipped: made.skipped })
     }

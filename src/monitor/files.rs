@@ -3,7 +3,7 @@
 use crate::model::{Context, Digest, Outcome, Size, Span};
 use crate::project::{Health as HealthSpec, Log, Restart};
 use crate::runtime::Blueprint;
-use crate::store::{Home, read_json, read_state};
+use crate::store::{Home, Kept, read_foreign, read_json, read_state, state_bytes};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,11 @@ pub struct MonitorSpec {
     /// The installation, whose other parts are told when it begins, ends or pauses.
     #[serde(default)]
     pub home: Option<Home>,
+}
+
+impl Kept for MonitorSpec {
+    const KIND: &'static str = "monitor";
+    const VERSION: u32 = 1;
 }
 
 /// What a container needs of the store while its monitor lives, whatever becomes of its project.
@@ -138,7 +143,7 @@ impl Folder {
     /// What the monitor wrote. What cannot be read is taken for running as long as the monitor lives: nothing is ended
     /// or replaced because of it.
     fn told(&self) -> Option<Status> {
-        read_state(&self.join("status.json")).unwrap_or_else(|fault| {
+        read_foreign(&self.join("status.json")).unwrap_or_else(|fault| {
             let status = Status { state: State::Running, error: Some(fault.to_string()), ..Status::default() };
             self.alive().then_some(status)
         })
@@ -162,8 +167,7 @@ impl Folder {
     /// # Errors
     /// Those of writing.
     pub fn write_spec(&self, spec: &MonitorSpec) -> Outcome<()> {
-        let bytes = serde_json::to_vec(spec).doing(|| "cannot describe the container".into())?;
-        sys::write_atomic(&self.join("spec.json"), &bytes, 0o600)
+        sys::write_atomic(&self.join("spec.json"), &state_bytes(spec)?, 0o600)
             .doing(|| format!("cannot write {}", self.join("spec.json").display()))
     }
 }

@@ -228,7 +228,7 @@ fn table(home: &Home, known: &[Known], builds: &[BuildNetwork]) -> (Table, Vec<(
     for build in builds {
         table.networks.push(NetworkRule { bridge: build.bridge.clone(), subnet: build.subnet, internal: false });
     }
-    for record in known {
+    for Known { id, record } in known {
         for network in record.networks.values() {
             table.networks.push(NetworkRule {
                 bridge: network.bridge.clone(),
@@ -239,7 +239,7 @@ fn table(home: &Home, known: &[Known], builds: &[BuildNetwork]) -> (Table, Vec<(
         let others = table.ports.len();
         let mut open = Vec::new();
         let publishing = record.containers.iter().filter(|(_, container)| !container.ports.is_empty());
-        for (_, container) in publishing.filter(|(name, _)| runs(home, &record.id, name)) {
+        for (_, container) in publishing.filter(|(name, _)| runs(home, id, name)) {
             let outer =
                 container.addresses.iter().find(|(name, _)| record.networks.get(*name).is_some_and(|network| !network.internal));
             let Some((network, address)) = outer.or_else(|| container.addresses.iter().next()) else { continue };

@@ -5,34 +5,37 @@
 //! that two at once never take the same. What only a process needs counts as long as that process holds its
 //! lock: a kill lets go of it.
 
-use crate::model::{Context, Fault, Name, Outcome, Subnet};
-use crate::plan::{NetworkRecord, Port, Taken, TakenPort};
-use crate::store::Home;
+use crate::model::{Context, Outcome, Subnet};
+use crate::plan::{InstanceRecord, Port, Taken, TakenPort};
+use crate::store::{Home, Kept, read_state, state_bytes};
 use crate::sys::{self, Hold, Lock};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// An instance's record, as far as networks go.
-#[derive(Debug, Deserialize)]
+/// An instance's record, with the instance.
+#[derive(Debug)]
 pub struct Known {
-    #[serde(skip)]
     pub id: String,
-    pub project: String,
-    pub folder: String,
-    pub networks: BTreeMap<Name, NetworkRecord>,
-    pub containers: BTreeMap<String, KnownContainer>,
+    pub record: InstanceRecord,
 }
 
-/// A container on record, as far as networks go.
-#[derive(Debug, Deserialize)]
-pub struct KnownContainer {
-    pub addresses: BTreeMap<Name, Ipv4Addr>,
-    pub ports: Vec<Port>,
+// Whoever changes an instance writes it (`apply/instance.rs`); what it has of networks is asked for here.
+impl Kept for InstanceRecord {
+    const KIND: &'static str = "record";
+    const VERSION: u32 = 1;
+}
+
+impl Kept for Reservation {
+    const KIND: &'static str = "reservation";
+    const VERSION: u32 = 1;
+}
+
+impl Kept for BuildNetwork {
+    const KIND: &'static str = "build-network";
+    const VERSION: u32 = 1;
 }
 
 /// What an `up` has planned and not yet put on record.
@@ -62,15 +65,8 @@ pub fn lock_ledger(home: &Home) -> Outcome<Lock> {
     Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))
 }
 
-/// A file of ours: absent is an answer, damaged and unreadable are errors.
-fn read<T: DeserializeOwned>(path: &Path) -> Outcome<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).doing(|| format!("cannot read {}", path.display())),
-    };
-    let damaged = |error| Fault::caused(format!("{} is damaged", path.display()), error);
-    serde_json::from_slice(&bytes).map(Some).map_err(damaged).map_err(|fault| {
+fn read<T: Kept>(path: &Path) -> Outcome<Option<T>> {
+    read_state(path).map_err(|fault| {
         fault.hint("which ports and subnets are free cannot be told without it: put it back, or remove its folder when nothing of it runs")
     })
 }
@@ -87,8 +83,8 @@ pub fn known(home: &Home) -> Outcome<Vec<Known>> {
     let folder = home.state.join("instances");
     let mut found = Vec::new();
     for id in listed(&folder)? {
-        if let Some(known) = read::<Known>(&folder.join(&id).join("record.json"))? {
-            found.push(Known { id, ..known });
+        if let Some(record) = read(&folder.join(&id).join("record.json"))? {
+            found.push(Known { id, record });
         }
     }
     Ok(found)
@@ -100,7 +96,7 @@ pub fn known(home: &Home) -> Outcome<Vec<Known>> {
 /// Records that are there and cannot be read.
 pub fn taken(home: &Home, own: &str) -> Outcome<Taken> {
     let mut taken = Taken::default();
-    for known in known(home)?.into_iter().filter(|known| known.id != own) {
+    for known in known(home)?.into_iter().filter(|known| known.id != own).map(|known| known.record) {
         taken.subnets.extend(known.networks.values().map(|network| network.subnet));
         for container in known.containers.values() {
             taken.ports.extend(container.ports.iter().map(|port| taken_port(port, &known.project, &known.folder)));
@@ -155,8 +151,7 @@ impl Reservation {
     /// Those of writing.
     pub fn keep(&self, home: &Home, instance: &str) -> Outcome<()> {
         let path = Self::path(home, instance);
-        let bytes = serde_json::to_vec(self).doing(|| "cannot write a reservation".into())?;
-        sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
+        sys::write_atomic(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))
     }
 
     /// Takes an instance's reservation away: what it was for is on record, or never came to be.
@@ -202,8 +197,7 @@ impl BuildNetwork {
         let path = folder.join(format!("{}.lock", self.bridge));
         let lock = Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
         let path = folder.join(format!("{}.json", self.bridge));
-        let bytes = serde_json::to_vec(self).doing(|| "cannot write a build's network".into())?;
-        sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))?;
+        sys::write_atomic(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))?;
         Ok(lock)
     }
 

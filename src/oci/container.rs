@@ -3,7 +3,7 @@
 use super::PATIENCE;
 use crate::model::{Context, Fault, Outcome};
 use crate::runtime::{self, Cgroup};
-use crate::store::read_state;
+use crate::store::{Kept, read_foreign, read_state, state_bytes};
 use crate::sys;
 use oci_spec::runtime::{Hook, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,11 @@ pub struct Container {
     /// The configuration, once it was read.
     #[serde(skip)]
     pub kept: OnceLock<Spec>,
+}
+
+impl Kept for Container {
+    const KIND: &'static str = "oci-container";
+    const VERSION: u32 = 1;
 }
 
 /// Where in its life a container is (OCI runtime specification, "State").
@@ -132,7 +137,7 @@ impl Container {
     /// # Errors
     /// Those of writing.
     pub fn save(&self) -> Outcome<()> {
-        let bytes = serde_json::to_vec(self).doing(|| "cannot describe the container".into())?;
+        let bytes = state_bytes(self)?;
         sys::write_atomic(&self.folder.join("state.json"), &bytes, 0o600).doing(|| "cannot write the container's state".into())
     }
 
@@ -146,7 +151,7 @@ impl Container {
     /// A copy that is gone.
     pub fn spec(&self) -> Outcome<&Spec> {
         if self.kept.get().is_none() {
-            let read = read_state(&self.folder.join("config.json"))?;
+            let read = read_foreign(&self.folder.join("config.json"))?;
             let _ = self.kept.set(read.ok_or_else(|| Fault::new("the container's configuration is gone"))?);
         }
         self.kept.get().ok_or_else(|| Fault::new("the container's configuration is gone"))

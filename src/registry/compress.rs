@@ -5,7 +5,7 @@
 use super::blocks::gzip;
 use crate::image::write_tar;
 use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
-use crate::store::{Staging, Store, disk_fault};
+use crate::store::{Refers, Staging, Store, disk_fault};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -107,7 +107,8 @@ pub fn keep(store: &Store, all: Vec<Ready>) -> Outcome<()> {
     for Ready { blob, path, new } in all {
         let Some((_staging, key, layer)) = new else { continue };
         fs::rename(path, store.blob_path(&blob.digest)).doing(|| "cannot keep a compressed layer".into())?;
-        store.put_result(&key, &Compressed { compressed: blob, layer })?;
+        let refers = Refers::to(layer.diff_id).bringing(blob.digest);
+        store.put_result(&key, refers, &Compressed { compressed: blob, layer })?;
     }
     Ok(())
 }

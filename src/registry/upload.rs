@@ -4,7 +4,7 @@ use super::Registries;
 use super::answer::{pause, said};
 use super::http::{Remote, TRIES, Wish};
 use crate::model::{Context as _, Digest, Fault, FaultKind, Outcome, Reference};
-use crate::store::Store;
+use crate::store::{Refers, Store};
 use bytes::Bytes;
 use futures_core::Stream;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
@@ -195,7 +195,7 @@ pub fn remember_origin(store: &Store, digest: &Digest, name: &str) {
     if !known.iter().any(|other| other == name) {
         known.insert(0, name.to_owned());
         known.truncate(8);
-        let _ = store.put_result(&origin_key(digest), &known);
+        let _ = store.put_result(&origin_key(digest), Refers::to(*digest), &known);
     }
 }
 

@@ -10,7 +10,7 @@ mod drivers;
 use crate::model::{Context, Fault, Outcome};
 use crate::monitor::{Event, Folder, Line, Tail, add_event};
 use crate::project::LogDriver;
-use crate::store::read_state;
+use crate::store::{Kept, read_state, state_bytes};
 use crate::sys;
 use drivers::Driver;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,11 @@ pub struct Manifest {
     /// The project's folder: paths of files are relative to it.
     pub folder: PathBuf,
     pub targets: BTreeMap<String, Target>,
+}
+
+impl Kept for Manifest {
+    const KIND: &'static str = "log-targets";
+    const VERSION: u32 = 1;
 }
 
 /// One container whose lines are sent on.
@@ -63,8 +68,7 @@ fn manifest(run: &Path) -> PathBuf {
 /// # Errors
 /// Those of writing and starting.
 pub fn start(run: &Path, wanted: &Manifest) -> Outcome<()> {
-    let bytes = serde_json::to_vec(wanted).doing(|| "cannot describe where logs go".into())?;
-    sys::write_atomic(&manifest(run), &bytes, 0o600).doing(|| "cannot write where logs go".into())?;
+    sys::write_atomic(&manifest(run), &state_bytes(wanted)?, 0o600).doing(|| "cannot write where logs go".into())?;
     if sys::Lock::is_held(&run.join("ship.lock")) { Ok(()) } else { spawn(run, &wanted.project) }
 }
 
@@ -127,7 +131,7 @@ pub fn main() -> Outcome<()> {
     let _ = sys::write_atomic(&run.join("ship.pid"), std::process::id().to_string().as_bytes(), 0o600);
     let Some(mut known) = self::told(&run)? else { return Ok(()) };
     // Without them everything would be sent once more.
-    let mut places: Places = read_state(&known.places)?.unwrap_or_default();
+    let Places(mut places) = read_state(&known.places)?.unwrap_or_default();
     let (tell, told) = mpsc::channel();
     let mut streams: BTreeMap<String, Running> = BTreeMap::new();
     begin(&mut streams, &known, &places, &tell)?;
@@ -158,18 +162,26 @@ pub fn main() -> Outcome<()> {
 }
 
 /// Generation, file and offset up to which each container's lines were taken.
-type Places = BTreeMap<String, (u64, u64, u64)>;
+type Reached = BTreeMap<String, (u64, u64, u64)>;
 
-fn save(manifest: &Manifest, places: &Places) {
-    let bytes = serde_json::to_vec(places).unwrap_or_default();
-    let _ = sys::write_lasting(&manifest.places, &bytes, 0o600);
+#[derive(Default, Serialize, Deserialize)]
+struct Places(Reached);
+
+impl Kept for Places {
+    const KIND: &'static str = "log-places";
+    const VERSION: u32 = 1;
+}
+
+fn save(manifest: &Manifest, places: &Reached) {
+    // What was not kept is sent once more.
+    let _ = state_bytes(&Places(places.clone())).map(|bytes| sys::write_lasting(&manifest.places, &bytes, 0o600));
 }
 
 /// Starts a thread for each target that has none: a receiver that hangs holds nobody else up.
 fn begin(
     streams: &mut BTreeMap<String, Running>,
     manifest: &Manifest,
-    places: &Places,
+    places: &Reached,
     tell: &mpsc::Sender<(String, (u64, u64, u64))>,
 ) -> Outcome<()> {
     for (name, target) in manifest.targets.iter().filter(|(name, _)| !streams.contains_key(*name)).collect::<Vec<_>>() {

@@ -2,7 +2,7 @@
 //!
 //! What runs is held by the leases of its monitors, wherever its project's folder has gone.
 
-use super::{Store, lease, read_json};
+use super::{Refers, Store, lease, read_json};
 use crate::model::{Context, Digest, Outcome, Size};
 use crate::sys::{self, Hold, Lock};
 use serde::{Deserialize, Serialize};
@@ -101,11 +101,15 @@ impl Store {
             let bytes: u64 = root.digests.iter().filter_map(|digest| self.layer(digest)).map(|layer| layer.size).sum();
             *done.kept.entry(format!("{} ({})", root.project, root.folder.display())).or_default() += bytes;
         }
+        // Results are found by the key of what they were made of, and follow what they refer to. One that cannot be read
+        // is of no use to anybody.
+        let follows = |refers: Refers| refers.to.is_none_or(|to| held.contains(&to));
+        let results = self.results()?.filter(|(_, refers, _)| refers.clone().is_some_and(follows)).map(|(key, ..)| key);
+        let results: BTreeSet<Digest> = results.collect();
         for folder in ["layers", "blobs", "results", "images", "decoded", "downloads"] {
             for digest in self.list(folder)?.into_iter().filter(|digest| !held.contains(digest)) {
                 let path = self.root().join(folder).join(digest.hex());
-                // Results are found by the key of their step and name a layer: they follow it.
-                if folder == "results" && self.result_is_held(&digest, &held) {
+                if folder == "results" && results.contains(&digest) {
                     continue;
                 }
                 done.removed += 1;
@@ -142,27 +146,12 @@ impl Store {
                 Err(error) => return Err(error).doing(|| format!("cannot read {}, so nothing is collected", path.display())),
             }
         }
-        for key in self.list("results")? {
-            let Some(value) = self.result::<serde_json::Value>(&key) else { continue };
-            let layer = parse(&value["layer"]["diff_id"]).filter(|layer| held.contains(layer));
-            more.extend(layer.and_then(|_| parse(&value["compressed"]["digest"])));
+        for (_, refers, _) in self.results()? {
+            let Some(Refers { to: Some(to), brings }) = refers else { continue };
+            more.extend(brings.filter(|_| held.contains(&to)));
         }
         held.extend(more);
         Ok(())
-    }
-
-    fn result_is_held(&self, key: &Digest, held: &BTreeSet<Digest>) -> bool {
-        let value: Option<serde_json::Value> = self.result(key);
-        // What came to an image has its digest alone.
-        if let Some(digest) = value.as_ref().and_then(|value| value.as_str()).and_then(Digest::parse) {
-            return held.contains(&digest);
-        }
-        // A step that changed nothing has no layer to follow: its few bytes stay, or it would run again.
-        if value.as_ref().is_some_and(|value| value.get("layer").is_some_and(serde_json::Value::is_null)) {
-            return true;
-        }
-        let layer = value.as_ref().and_then(|value| value.get("layer")).and_then(|layer| layer.get("diff_id"));
-        layer.and_then(|layer| layer.as_str()).and_then(Digest::parse).is_some_and(|layer| held.contains(&layer))
     }
 
     /// Removes what cut-off downloads left.

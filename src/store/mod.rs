@@ -7,10 +7,14 @@
 mod caches;
 mod collect;
 mod lease;
+mod results;
+mod state;
 
 pub use caches::{CACHE_QUOTA, Cache, Use};
 pub use collect::Pin;
 pub use lease::Lease;
+pub use results::{Refers, read_result};
+pub use state::{Kept, read_foreign, read_state, state_bytes};
 
 use crate::model::{Context, Digest, Fault, LayerInfo, Outcome};
 use crate::sys;
@@ -169,21 +173,6 @@ impl Store {
         Ok(digest)
     }
 
-    /// The recorded output of a step.
-    pub fn result<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        read_json(&self.root.join("results").join(key.hex()))
-    }
-
-    /// Records the output of a step.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn put_result(&self, key: &Digest, value: &impl Serialize) -> Outcome<()> {
-        let path = self.root.join("results").join(key.hex());
-        let bytes = serde_json::to_vec(value).doing(|| "cannot write a step's result".into())?;
-        sys::write_atomic(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
-    }
-
     /// A private folder to make something in.
     ///
     /// # Errors
@@ -291,22 +280,6 @@ impl Drop for Staging {
         let _ = fs::remove_dir_all(&self.path);
         let _ = fs::remove_file(self.path.with_extension("lock"));
     }
-}
-
-/// Reads what must not be lost: absent is one thing, damaged and unreadable are others, and errors.
-///
-/// # Errors
-/// A file that cannot be read or does not hold what it should.
-pub fn read_state<T: DeserializeOwned>(path: &Path) -> Outcome<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).doing(|| format!("cannot read {}", path.display())),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .doing(|| format!("{} is damaged, and nothing is done without it", path.display()))
-        .map_err(|fault| fault.hint("restore it from a copy; what runs goes on meanwhile"))
 }
 
 /// Reads a JSON file that can be made again; absent and damaged files are both nothing.

@@ -130,7 +130,9 @@ fn a_container_whose_state_is_damaged_does_exist() {
     assert!(made.0, "{}", made.1);
     let state = root.join("damaged/state.json");
     // Whatever fails here, nothing goes on running.
-    let pid = fs::read(&state).map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["pid"].clone()).unwrap();
+    let pid = fs::read(&state)
+        .map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["content"]["pid"].clone())
+        .unwrap();
     let _end = Ending(pid.as_i64().unwrap());
     let whole = fs::read(&state).unwrap();
     for damaged in [&whole[..whole.len() / 2], b"", b"{}"] {
