@@ -158,7 +158,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         security: preflight::security(one, maker.observation, &instance.home)?,
         cgroup: instance.cgroup(&one.name),
         limits: limits.clone(),
-        processors: runtime::host().processors().doing(|| "cannot count the processors".into())?,
+        processors: runtime::possible_processors().doing(|| "cannot count the processors".into())?,
     };
     let blueprint = runtime::compile(described).doing(|| format!("container {}", one.name))?;
     let signal = one

@@ -196,7 +196,7 @@ pub fn spec(
         security,
         cgroup: format!("{BUILDS}/{}", sys::unique()),
         limits: Limits::default(),
-        processors: runtime::host().processors().doing(|| "cannot count the processors".into())?,
+        processors: runtime::possible_processors().doing(|| "cannot count the processors".into())?,
     })
 }
 

@@ -114,13 +114,14 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
         at("cannot make a cgroup namespace", nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP))?;
     }
     runtime::name_namespaces(blueprint)?;
+    runtime::loopback(blueprint)?;
     sys::set_umask(0);
     let place = Root::place(blueprint)?;
     let own_mounts = blueprint.has(LinuxNamespaceType::Mount);
     let root = if own_mounts { Some(Root::assemble(blueprint, init.sources, &[], init.host)?) } else { None };
     at("the runtime is gone", sys::send_with(line, b"M", &[]))?;
     let mut state: State = at("cannot read the state", serde_json::from_slice(&wait_for(line, b'H')?))?;
-    runtime::sysctls(blueprint)?;
+    runtime::sysctls(blueprint, &proc)?;
     // Where runc runs them.
     at("cannot enter the root", nix::unistd::chdir(place))?;
     hooks::run(hooks_of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;

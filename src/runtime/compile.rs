@@ -6,12 +6,13 @@ use super::spec::{Beyond, Blueprint, ContainerSpec, MountKind, MountSpec, NetSpe
 use crate::model::{PATH, capability};
 use crate::project::{Limits, Propagation};
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit,
-    LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, Mount, PosixRlimitBuilder, PosixRlimitType,
-    Process, Root, Spec,
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType,
+    LinuxHugepageLimit, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, Mount, PosixRlimitBuilder,
+    PosixRlimitType, Process, Root, Spec,
 };
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// The version of the specification that blueprints are written in.
 pub const SPECIFICATION: &str = "1.2.0";
@@ -125,7 +126,9 @@ fn named<T: serde::de::DeserializeOwned>(name: &str) -> io::Result<T> {
 
 fn first_process(process: ProcessSpec, hostname: &str, security: &SecuritySpec) -> io::Result<Process> {
     let names = capability::names(security.capabilities);
-    let all = names.iter().map(|name| named(&format!("CAP_{name}"))).collect::<io::Result<Capabilities>>()?;
+    // The crate's names are ours, without `CAP_`.
+    let all = names.iter().map(|name| Capability::from_str(name).map_err(io::Error::other));
+    let all = all.collect::<io::Result<Capabilities>>()?;
     let mut capabilities = LinuxCapabilities::default();
     // What a user other than root has of them goes by itself when the program is executed (capabilities(7)).
     capabilities

@@ -25,13 +25,15 @@ pub struct Given<'a> {
     pub cgroup: &'a Cgroup,
     /// Whether it was started in the cgroup's v2 half.
     pub placed: bool,
-    /// To the monitor: what has been started, and the end; from it: that the network is there.
+    /// To the monitor: what has been started, and the end.
     pub line: UnixStream,
+    /// From the monitor, once the network is there.
+    pub go: OwnedFd,
     /// What failed, to the monitor.
     pub errors: OwnedFd,
 }
 
-/// The guard's life: start the command, tell it of the network, stay with it.
+/// The guard's life: start the command, stay with it.
 pub fn run(given: &Given, stdio: Stdio) -> ! {
     // Before it makes anything that counts.
     let entered = given.cgroup.enter(given.placed).map_err(StartError::from);
@@ -55,31 +57,23 @@ fn guard(given: &Given, stdio: Stdio) -> Result<Never, StartError> {
     nix::unistd::chdir("/").map_err(io::Error::from)?;
     sys::new_session_keyring()?;
     let (line, errors) = (&given.line, &given.errors);
-    let mut keep = vec![line.as_raw_fd(), errors.as_raw_fd()];
+    let mut keep = vec![line.as_raw_fd(), errors.as_raw_fd(), given.go.as_raw_fd()];
     if let Stdio::Files { stdin, stdout, stderr } = &stdio {
         keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
     }
     sys::close_all_but(&keep)?;
-    let (go, far_go) = sys::pipe()?;
     let blueprint = given.blueprint;
     let inner = if blueprint.beyond.init || !blueprint.has(LinuxNamespaceType::Pid) { 0 } else { libc::CLONE_NEWPID };
     match sys::clone_process(inner | libc::CLONE_NEWCGROUP, None)? {
         Side::Child => {
-            drop(far_go);
-            let error = command(given, stdio, &go);
+            let error = command(given, stdio);
             write_error(errors, &error);
             sys::exit_now(error.status)
         }
         Side::Parent { pid, pidfd } => {
-            drop((stdio, go));
+            drop(stdio);
             sys::send_with(line, b"P", &[pidfd.as_raw_fd()])?;
-            let mut word = [0];
-            if sys::receive_with(line, &mut word)?.0 != 1 {
-                sys::exit_now(137);
-            }
-            // One that has ended already is told of below.
-            let _ = nix::unistd::write(&far_go, &word);
-            drop((far_go, pidfd));
+            drop(pidfd);
             watch(blueprint, line, errors, pid)
         }
     }
@@ -191,7 +185,7 @@ fn leave(line: &UnixStream, ended: Ended) -> ! {
 }
 
 /// The command's path to its program; it returns only with what went wrong.
-fn command(given: &Given, stdio: Stdio, go: &OwnedFd) -> StartError {
+fn command(given: &Given, stdio: Stdio) -> StartError {
     let ready = || -> Result<_, StartError> {
         sys::die_with_parent()?;
         let (blueprint, line) = (given.blueprint, &given.line);
@@ -209,13 +203,14 @@ fn command(given: &Given, stdio: Stdio, go: &OwnedFd) -> StartError {
             Some(user) => known_as(process, &root.identity(&user.user, &user.groups)?),
             None => process.clone(),
         };
-        if nix::unistd::read(go, &mut [0]).map_err(io::Error::from)? != 1 {
-            // The guard is gone.
-            sys::exit_now(137);
-        }
-        namespaces::sysctls(blueprint)?;
         root.enter(None)?;
         protect(blueprint)?;
+        // All that was done while the network came; some settings are those of its links.
+        if nix::unistd::read(&given.go, &mut [0]).map_err(io::Error::from)? != 1 {
+            // The monitor is gone.
+            sys::exit_now(137);
+        }
+        namespaces::sysctls(blueprint, &proc)?;
         nix::unistd::setsid().map_err(io::Error::from)?;
         match stdio {
             Stdio::Files { stdin, stdout, stderr } => sys::place_standard([stdin, stdout, stderr])?,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -71,6 +72,21 @@ pub fn processors(list: &str) -> Option<BTreeSet<u32>> {
     Some(all)
 }
 
+/// How many processors this machine may have, counted once.
+///
+/// # Errors
+/// A list that cannot be read.
+pub fn possible_processors() -> io::Result<u32> {
+    static COUNTED: OnceLock<u32> = OnceLock::new();
+    if let Some(counted) = COUNTED.get() {
+        return Ok(*counted);
+    }
+    let list = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = processors(list.trim()).and_then(|numbers| numbers.last().copied());
+    let counted = last.ok_or_else(|| io::Error::other(format!("{list:?} is no list of processors")))? + 1;
+    Ok(*COUNTED.get_or_init(|| counted))
+}
+
 /// The controllers of v1; further hierarchies have names only (`name=systemd`).
 const CONTROLLERS: [&str; 14] = [
     "cpu",
@@ -102,18 +118,6 @@ impl Host {
     pub(super) fn place(&self, controller: &str) -> Option<&Path> {
         let name = if controller == "io" { "blkio" } else { controller };
         self.v1.iter().find(|(known, _)| known == name).map(|(_, place)| place.as_path())
-    }
-
-    /// How many processors this machine may have.
-    ///
-    /// # Errors
-    /// A list that cannot be read.
-    #[expect(clippy::unused_self, reason = "it is the host's")]
-    pub fn processors(&self) -> std::io::Result<u32> {
-        let list = fs::read_to_string("/sys/devices/system/cpu/possible")?;
-        let numbers = processors(list.trim());
-        let last = numbers.and_then(|numbers| numbers.last().copied());
-        Ok(last.ok_or_else(|| std::io::Error::other(format!("{list:?} is no list of processors")))? + 1)
     }
 
     /// Whether the memory controller counts swap.

@@ -43,10 +43,10 @@ pub use compile::{SPECIFICATION, all_devices, compile, device};
 pub use confine::{check as check_labels, check_process as check_label};
 pub use exec::{Session, exec};
 pub use filter::Filter;
-pub use host::{Host, Version, host};
+pub use host::{Host, Version, host, possible_processors};
 pub use identity::{Identity, bounded as user_database, identity_in};
 pub use limits::{Expect, Refusal, Setting, caveats, refusal};
-pub use namespaces::{flag, made as made_namespaces, names as name_namespaces, owns, sysctls};
+pub use namespaces::{flag, loopback, made as made_namespaces, names as name_namespaces, owns, sysctls};
 pub use process::{
     Ready, become_process, check_capabilities, execute, find, memory_policy, personality, prepare, take_streams, terminal,
     terminal_name,

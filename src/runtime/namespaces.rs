@@ -2,8 +2,12 @@
 
 use super::spec::{Blueprint, joined};
 use crate::sys::{self, doing};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use oci_spec::runtime::LinuxNamespaceType;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 
 /// `CLONE_*` of a kind of namespace.
 pub fn flag(kind: LinuxNamespaceType) -> libc::c_int {
@@ -25,7 +29,7 @@ pub fn made(blueprint: &Blueprint) -> libc::c_int {
     own.fold(0, |flags, namespace| flags | flag(namespace.typ()))
 }
 
-/// Gives the new namespaces their names, and a loopback that is up.
+/// Gives the new namespaces their names.
 ///
 /// # Errors
 /// What the kernel refuses.
@@ -38,23 +42,33 @@ pub fn names(blueprint: &Blueprint) -> io::Result<()> {
             doing("cannot set the domain name", std::fs::write("/proc/sys/kernel/domainname", name))?;
         }
     }
+    Ok(())
+}
+
+/// Brings up the loopback of a new network namespace that nobody else connects.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn loopback(blueprint: &Blueprint) -> io::Result<()> {
     if blueprint.makes(LinuxNamespaceType::Network) {
         doing("cannot bring up the loopback", sys::raise_loopback())?;
     }
     Ok(())
 }
 
-/// Writes kernel settings of the container's own namespaces, by the host's /proc.
+/// Writes kernel settings of the container's own namespaces, by the host's /proc, wherever the root is by now.
 ///
 /// # Errors
 /// A setting that is the host's, or that the kernel refuses.
-pub fn sysctls(blueprint: &Blueprint) -> io::Result<()> {
+pub fn sysctls(blueprint: &Blueprint, proc: &OwnedFd) -> io::Result<()> {
     for (name, value) in blueprint.oci.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
         if !owns(blueprint, name) {
             return Err(io::Error::other(format!("the setting {name} is the host's, not the container's")));
         }
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        doing(&format!("cannot set {name}"), std::fs::write(path, value))?;
+        let path = format!("sys/{}", name.replace('.', "/"));
+        let opened = nix::fcntl::openat(proc, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let written = opened.map_err(io::Error::from).and_then(|file| File::from(file).write_all(value.as_bytes()));
+        doing(&format!("cannot set {name}"), written)?;
     }
     Ok(())
 }

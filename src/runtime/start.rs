@@ -41,27 +41,30 @@ pub fn start(
 ) -> Result<Running, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
+    let (far_go, go) = sys::pipe()?;
     let entrance = cgroup.entrance()?;
     // The cgroup's is made by the command, once it is in its cgroup.
     let namespaces = namespaces::made(blueprint) & !libc::CLONE_NEWCGROUP;
     let (guard_pid, guard_fd) = match sys::clone_process(namespaces, entrance.as_ref())? {
         Side::Child => {
             let placed = entrance.is_some();
-            guard::run(&Given { blueprint, contents, host, cgroup, placed, line: far_line, errors: far_errors }, stdio)
+            let given = Given { blueprint, contents, host, cgroup, placed, line: far_line, go: far_go, errors: far_errors };
+            guard::run(&given, stdio)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((far_line, far_errors, stdio));
+    drop((far_line, far_go, far_errors, stdio));
     let give_up = |fallback: io::Error| {
         let _ = sys::signal_process(&guard_fd, libc::SIGKILL);
         let _ = sys::wait_for(guard_pid);
         // The guard's own words are better than the consequences seen from here.
         read_error(&errors).unwrap_or_else(|| fallback.into())
     };
-    let ready = prepare(guard_pid, &guard_fd).and_then(|()| sys::send_with(&line, b"G", &[]));
-    if let Err(error) = ready {
+    if let Err(error) = prepare(guard_pid, &guard_fd) {
         return Err(give_up(error));
     }
+    // A command that has failed by now says why below.
+    let _ = nix::unistd::write(&go, b"G");
     let (mut command, mut terminal) = (None, None);
     while command.is_none() || blueprint.has_terminal() && terminal.is_none() {
         let mut kind = [0];

@@ -198,7 +198,10 @@ pub fn protect(blueprint: &Blueprint) -> io::Result<()> {
             flags => flags,
         };
         let all = if spread.starts_with('r') { MsFlags::MS_REC } else { MsFlags::empty() };
-        doing("cannot set the root's propagation", sys::remount(Path::new("/"), flags | all))?;
+        // The root alone is private, or a slave, since it was mounted.
+        if !all.is_empty() || !flags.intersects(MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE) {
+            doing("cannot set the root's propagation", sys::remount(Path::new("/"), flags | all))?;
+        }
     }
     if blueprint.oci.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
         let made = sys::change_mount(&root.fd, Attributes::set(Attributes::READ_ONLY), Depth::Top);

@@ -169,8 +169,9 @@ impl Ground<'_> {
         });
         changed?;
         tree.change(Attributes { set: found.recursive.0, clear: found.recursive.1, propagation: 0 }, Depth::Whole)?;
-        // Where nothing is said, mounts travel to it as to the root. What is to be shared is shared with whom its source is.
-        if !found.propagation.contains(MsFlags::MS_SHARED) {
+        // Where nothing is said of the whole tree, mounts travel to it as to the root. What is to be shared is shared with
+        // whom its source is.
+        if !found.propagation.intersects(MsFlags::MS_SHARED | MsFlags::MS_REC) {
             tree.change(Attributes { propagation: self.spread.bits(), ..Attributes::default() }, Depth::Whole)?;
         }
         spread_as_said(tree, found.propagation)
