@@ -51,27 +51,41 @@ pub fn state_bytes<T: Kept>(content: &T) -> Outcome<Vec<u8>> {
 /// A file that cannot be read, does not hold what it should, or is of another version.
 pub fn read_state<T: Kept>(path: &Path) -> Outcome<Option<T>> {
     let Some(bytes) = bytes(path)? else { return Ok(None) };
-    let head: Head = serde_json::from_slice(&bytes).map_err(|error| damaged(path, error))?;
+    let head: Head = match serde_json::from_slice(&bytes) {
+        Ok(head) => head,
+        Err(error) => return unversioned(path, &bytes).ok_or_else(|| damaged(path, error))?.map(Some),
+    };
     if head.kind != T::KIND {
         return Err(damaged(path, format!("it is a {:?}, and no {:?}", head.kind, T::KIND)));
     }
-    if head.version != T::VERSION {
-        let (whose, way) = match head.version > T::VERSION {
-            true => ("a newer", "use the stead that wrote it; what runs goes on meanwhile"),
-            false => {
-                ("an older", "type `down` with the stead that wrote it, then `up` with this one; what runs goes on meanwhile")
-            }
-        };
+    if head.version < T::VERSION {
+        return Err(older(path));
+    }
+    if head.version > T::VERSION {
         let why = format!(
-            "{} was written by {whose} stead (version {} of it; this one reads {})",
+            "{} was written by a newer stead (version {} of a {}; this one reads {})",
             path.display(),
             head.version,
+            T::KIND,
             T::VERSION
         );
-        return Err(Fault::new(why).hint(way));
+        return Err(Fault::new(why).hint("use the stead that wrote it; what runs goes on meanwhile"));
     }
     let body: Body<T> = serde_json::from_slice(&bytes).map_err(|error| damaged(path, error))?;
     Ok(Some(body.content))
+}
+
+/// What was written before forms had versions: it is read if it still means the same. Nothing where it is no such thing.
+fn unversioned<T: Kept>(path: &Path, bytes: &[u8]) -> Option<Outcome<T>> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let has_head = value.get("kind").is_some() || value.get("content").is_some();
+    value.as_object().filter(|fields| !fields.is_empty() && !has_head)?;
+    Some(serde_json::from_value(value).map_err(|_| older(path)))
+}
+
+fn older(path: &Path) -> Fault {
+    Fault::new(format!("{} was written by an older stead, and this one does not read it", path.display()))
+        .hint("type `down` with the stead that wrote it, then `up` with this one; what runs goes on meanwhile")
 }
 
 /// Reads a file of a form that others have made, and that must not be lost.
@@ -124,6 +138,10 @@ mod tests {
             fs::write(&path, damaged).unwrap();
             assert!(read().unwrap_err().contains("is damaged"));
         }
+        fs::write(&path, r#"{"number":8}"#).unwrap();
+        assert_eq!(read(), Ok(Some(Thing { number: 8 })), "before there were versions");
+        fs::write(&path, r#"{"letters":"x"}"#).unwrap();
+        assert!(read().unwrap_err().contains("an older stead"));
         for (version, says) in [(1, "an older stead"), (3, "a newer stead")] {
             fs::write(&path, format!(r#"{{"kind":"thing","version":{version},"content":{{"letters":"x"}}}}"#)).unwrap();
             assert!(read().unwrap_err().contains(says));
