@@ -167,11 +167,8 @@ fn first_process(process: ProcessSpec, hostname: &str, security: &SecuritySpec) 
 fn kernels(security: &SecuritySpec, shm: u64, host_ipc: bool) -> io::Result<Vec<Mount>> {
     let written = if security.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", written]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", written]),
     ];
     if host_ipc {
         mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["bind", "private"]));
@@ -180,6 +177,10 @@ fn kernels(security: &SecuritySpec, shm: u64, host_ipc: bool) -> io::Result<Vec<
         let size = format!("size={shm}");
         mounts.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
     }
+    // Masked by the null device, which is there by now.
+    mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", written]));
+    mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", written]));
+    mounts.push(mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]));
     Ok(mounts)
 }
 

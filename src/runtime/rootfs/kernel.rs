@@ -120,6 +120,22 @@ impl Root {
         }
     }
 
+    /// Makes a path of one of the kernel's file systems read-only, if it is there.
+    pub(super) fn protect_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
+        match sys::open_here(top, path, OFlag::O_PATH) {
+            Ok(found) => protect_place(&found, &format!("/{shown}/{path}")),
+            Err(error) => absent_or(&format!("cannot look at /{shown}/{path}"), error),
+        }
+    }
+
+    /// Hides a path of one of the kernel's file systems, if it is there.
+    pub(super) fn mask_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
+        match sys::open_here(top, path, OFlag::O_PATH) {
+            Ok(found) => doing(&format!("cannot mask /{shown}/{path}"), self.cover(&found)),
+            Err(error) => absent_or(&format!("cannot look at /{shown}/{path}"), error),
+        }
+    }
+
     /// Hides what is at a path of the root, if anything is.
     ///
     /// # Errors

@@ -99,7 +99,6 @@ impl Root {
         }
         let root = doing("cannot open the root", Self::at(place))?;
         let late = root.mounts(blueprint, sources, host, first)?;
-        root.devices(blueprint)?;
         root.files(blueprint, contents)?;
         if let Some(process) = blueprint.oci.process() {
             // What cannot be made now is told when it is entered.
@@ -208,11 +207,17 @@ pub fn protect(blueprint: &Blueprint) -> io::Result<()> {
         doing("cannot make the root read-only", made)?;
     }
     let Some(linux) = linux else { return Ok(()) };
-    for path in linux.readonly_paths().iter().flatten() {
+    for path in linux.readonly_paths().iter().flatten().filter(|path| !is_hidden_early(blueprint, path)) {
         root.protect(path.trim_start_matches('/'))?;
     }
-    for path in linux.masked_paths().iter().flatten() {
+    for path in linux.masked_paths().iter().flatten().filter(|path| !is_hidden_early(blueprint, path)) {
         root.mask(path.trim_start_matches('/'))?;
     }
     Ok(())
+}
+
+/// Whether a path of the kernel's is made read-only, or masked, before its file system has a place: in a project's
+/// container, whose mounts come in an order that is ours. In a bundle something may be mounted over it.
+fn is_hidden_early(blueprint: &Blueprint, path: &str) -> bool {
+    blueprint.beyond.bundle.is_none() && (path.starts_with("/proc/") || path.starts_with("/sys/"))
 }

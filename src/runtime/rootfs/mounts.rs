@@ -66,8 +66,15 @@ impl Root {
         for (index, one) in blueprint.oci.mounts().iter().flatten().enumerate() {
             let shown = one.destination().display().to_string();
             let top = doing(&format!("cannot mount {shown}"), ground.mount(index, one, sources.next().flatten()))?;
+            // In a bundle they come last, since anything may be mounted on their way.
+            if blueprint.beyond.bundle.is_none() && shown == "/dev" {
+                self.devices(blueprint)?;
+            }
             let is_late = one.typ().as_deref() == Some("tmpfs") && options(one).flags.contains(MsFlags::MS_RDONLY);
             late.extend(top.filter(|_| is_late).map(|top| (shown, top)));
+        }
+        if blueprint.beyond.bundle.is_some() {
+            self.devices(blueprint)?;
         }
         Ok(late)
     }
@@ -131,6 +138,7 @@ impl Ground<'_> {
                         tree.change(Attributes { set: attributes, clear: 0, propagation: self.spread.bits() }, Depth::Whole)?;
                         tree.attach(place)?
                     }
+                    (made, "proc" | "sysfs") if self.blueprint.beyond.bundle.is_none() => self.hidden(made?, &to, &place)?,
                     (made, _) => made?.attach(place)?,
                 }
             }
@@ -150,6 +158,25 @@ impl Ground<'_> {
         sys::change_mount(&top, Attributes { set: found.recursive.0, clear: found.recursive.1, propagation: 0 }, Depth::Whole)?;
         spread_as_said(&top, found.propagation)?;
         Ok(Some(top))
+    }
+
+    /// Attaches one of the kernel's file systems with what is to be hidden in it hidden already. It stands aside meanwhile,
+    /// where only this namespace sees it: nothing can be mounted in what is attached nowhere, before Linux 6.15.
+    fn hidden(&self, made: Detached, to: &str, place: &OwnedFd) -> io::Result<OwnedFd> {
+        let top = made.attach(sys::open_folder(&self.blueprint.beyond.scratch)?)?;
+        let linux = self.blueprint.oci.linux().as_ref();
+        let prefix = format!("/{to}/");
+        let within = |paths: &Option<Vec<String>>| -> Vec<String> {
+            paths.iter().flatten().filter_map(|path| path.strip_prefix(&prefix).map(str::to_owned)).collect()
+        };
+        for path in linux.map(|linux| within(linux.readonly_paths())).unwrap_or_default() {
+            self.root.protect_in(&top, &path, to)?;
+        }
+        for path in linux.map(|linux| within(linux.masked_paths())).unwrap_or_default() {
+            self.root.mask_in(&top, &path, to)?;
+        }
+        sys::attach_mount(&top, place)?;
+        Ok(top)
     }
 
     fn attach(&self, tree: Detached, to: &str) -> io::Result<OwnedFd> {
