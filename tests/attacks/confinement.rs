@@ -167,3 +167,53 @@ impl Drop for Ending {
         let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).status();
     }
 }
+
+/// What a tmpfs copies of what it covers may be a volume that somebody else has, too.
+#[test]
+fn a_tmpfs_copies_nothing_behind_a_link() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("copy-up", &[], "");
+    let secret = world.folder.with_file_name("secret");
+    fs::write(&secret, "SECRET").unwrap();
+    let shared = world.folder.with_file_name("shared");
+    fs::create_dir_all(&shared).unwrap();
+    let bundle = bundle(&world, |config| {
+        config["process"]["args"] = serde_json::json!(["sh", "-c", "cat /vol/*; echo RAN"]);
+        config["mounts"].as_array_mut().unwrap().extend([
+            serde_json::json!({"destination": "/vol", "type": "bind", "source": shared, "options": ["rbind"]}),
+            serde_json::json!({"destination": "/vol", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "mode=755"]}),
+        ]);
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Files that become links and files again, as fast as can be.
+            for round in 0usize.. {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                for number in 0..40 {
+                    let (place, aside) = (shared.join(format!("f{number}")), shared.join("aside"));
+                    let _ = fs::remove_file(&aside);
+                    if (round + number) % 2 == 0 {
+                        std::os::unix::fs::symlink(&secret, &aside).unwrap();
+                    } else {
+                        fs::write(&aside, "plain").unwrap();
+                    }
+                    fs::rename(&aside, &place).unwrap();
+                }
+            }
+        });
+        let said: String = (0..60).map(|_| String::from_utf8_lossy(&run(&world, &bundle).stdout).into_owned()).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(!said.contains("SECRET"), "a file of the host was copied");
+    });
+    // And what does not change is there.
+    for entry in fs::read_dir(&shared).unwrap().flatten() {
+        fs::remove_file(entry.path()).unwrap();
+    }
+    fs::write(shared.join("file"), "plain ").unwrap();
+    assert_eq!(String::from_utf8_lossy(&run(&world, &bundle).stdout), "plain RAN\n");
+}

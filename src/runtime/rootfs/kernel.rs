@@ -1,5 +1,7 @@
 //! What the kernel shows in a root: devices, links to them, cgroups; and its masks.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use super::Root;
 use super::options::options;
 use crate::runtime::host::Host;
@@ -97,7 +99,7 @@ impl Root {
             }
             let bound = match own {
                 // A controller that the container is not in has nothing to show.
-                Some(own) if !place.join(own).is_dir() => continue,
+                Some(own) if is_absent(&sys::open_folder(&place.join(own))) => continue,
                 Some(own) => part(&place.join(own), inner(&top, &folder)?),
                 None => {
                     let options = if name.starts_with("name=") { format!("none,{name}") } else { folder.clone() };
@@ -173,6 +175,10 @@ impl Root {
         }
         Ok(null)
     }
+}
+
+fn is_absent<T>(opened: &io::Result<T>) -> bool {
+    opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Only what is not there is nothing to hide; an error of any other kind ends the start.

@@ -6,6 +6,8 @@
 //! second time (CVE-2021-30465 and its successors). What the kernel itself shows stands on ordinary folders only and is
 //! always new (`mounts.rs`), and is masked by the real null device (`kernel.rs`); images and secrets are `project.rs`'s.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod kernel;
 mod mounts;
 mod options;

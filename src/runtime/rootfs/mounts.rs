@@ -1,18 +1,19 @@
 //! The mounts of a blueprint, in their order: each whole before it has a place.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use super::options::{Options, options};
 use super::{Root, beneath as part_of, through};
 use crate::runtime::confine;
 use crate::runtime::host::Host;
 use crate::runtime::spec::Blueprint;
-use crate::sys::{self, Attributes, Depth, Detached, doing};
+use crate::sys::{self, Attributes, Depth, Detached, Facts, Kind, Listed, Tree, doing};
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Sources of bind mounts by the mount's place in the list, held while this process may still reach them, which a user
@@ -227,7 +228,9 @@ impl Ground<'_> {
         let top = Detached::labelled("tmpfs", &data, attributes, label)?.attach(place)?;
         let copies = one.options().iter().flatten().any(|option| option == "tmpcopyup");
         if let (Some(covered), true) = (covered, copies) {
-            doing("cannot copy what it covers", copy_up(&through(&covered), &through(&top)))?;
+            let here = |folder: &OwnedFd| Tree::in_root(folder, Path::new("."));
+            let copied = here(&covered).and_then(|covered| copy_up(&covered, &here(&top)?));
+            doing("cannot copy what it covers", copied)?;
         }
         Ok(top)
     }
@@ -238,27 +241,25 @@ pub(super) fn is_folder(place: impl AsFd) -> io::Result<bool> {
     Ok(SFlag::from_bits_truncate(fstat(place)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
-/// Copies a folder's content with modes and owners; links are copied, never followed.
-fn copy_up(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, there) = (entry.file_type()?, to.join(entry.file_name()));
-        let metadata = entry.metadata()?;
-        if kind.is_symlink() {
-            symlink(std::fs::read_link(entry.path())?, &there)?;
-        } else if kind.is_dir() {
-            std::fs::create_dir(&there)?;
-            copy_up(&entry.path(), &there)?;
-        } else if kind.is_file() {
-            std::fs::copy(entry.path(), &there)?;
-        } else {
-            continue;
+/// Copies a folder's content with modes and owners, by descriptor: whoever shares a volume that lies there may make links of
+/// its files meanwhile, and a link is copied, never followed.
+fn copy_up(from: &Tree, to: &Tree) -> io::Result<()> {
+    for Listed { name, kind, .. } in from.list()? {
+        let facts = Facts::of(&from.stat(&name)?);
+        match kind {
+            Kind::Link => to.make_link(&name, &from.link(&name)?)?,
+            Kind::Folder => copy_up(&from.folder(&name)?, &to.make_folder(&name, 0o700)?)?,
+            Kind::File => drop(io::copy(&mut from.file(&name)?, &mut to.make_file(&name, 0o600)?)?),
+            _ => continue,
         }
-        // An owner that a user namespace does not have is left out.
-        let _ = std::os::unix::fs::lchown(&there, Some(metadata.uid()), Some(metadata.gid()));
-        if !kind.is_symlink() {
-            std::fs::set_permissions(&there, metadata.permissions())?;
-        }
+        to.set(&name, facts).or_else(|error| match sys::errno(&error) {
+            // An owner that a user namespace does not have is left out.
+            Some(libc::EINVAL | libc::EPERM) => {
+                let made = Facts::of(&to.stat(&name)?);
+                to.set(&name, Facts { owner: made.owner, ..facts })
+            }
+            _ => Err(error),
+        })?;
     }
     Ok(())
 }

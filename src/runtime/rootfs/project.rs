@@ -1,11 +1,13 @@
 //! What only a project puts into a root: other images, and files in memory.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use super::{Root, beneath};
 use crate::runtime::spec::{Blueprint, FileSpec, ImageSpec};
-use crate::sys::{self, Attributes, Depth, Detached, doing};
+use crate::sys::{self, Attributes, Depth, Detached, Tree, doing};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -48,7 +50,8 @@ pub(super) fn image(image: &ImageSpec, scratch: &Path) -> io::Result<Detached> {
     let mut lower = image.layers.clone();
     lower.push(scratch.to_owned());
     let aside = scratch.with_file_name("image-mount");
-    fs::create_dir_all(&aside)?;
+    // In a folder of ours.
+    drop(Tree::private(&aside)?);
     let writes = image.writes.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
     sys::mount_overlay(&lower, writes, &aside)?;
     let part = || {
