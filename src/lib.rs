@@ -6,16 +6,16 @@
 //! # The road
 //!
 //! ```text
-//! stead.kdl ──spec──▶ Project ──lock──▶ Locked ──plan──▶ Plan ──apply──▶ Generation
+//! stead.kdl ──spec──▶ Project ──lock──▶ Lock ────plan──▶ Plan ──apply──▶ record, history
 //!   text              typed,            every name        steps, each     what was done,
-//!                     spanned           is a digest       with its cause  step by step
+//!                     located           is a digest       with its cause  step by step
 //!                                           ▲                 ▲
 //!                                       stead.lock       Observed (what runs, what is stored)
 //! ```
 //!
-//! Data goes one way. The first three rooms are pure: text and facts in, values out, no clock, no
-//! file, no process, no network (`clippy.toml` bans them there). Everything that touches the machine
-//! is in reach of [`apply`] only; that is why `stead plan` cannot write.
+//! Data goes one way. [`spec`], [`lock`] and [`plan`] are pure, as are the values that they share ([`project`],
+//! [`model`]): text and facts in, values out, no clock, no file, no process, no network (`clippy.toml` bans them
+//! there). What a plan needs to know of the machine [`apply`] reads for it; `stead plan` calls only what reads.
 //!
 //! # The house
 //!
@@ -24,17 +24,17 @@
 //!
 //! | floor | room | owns |
 //! | --- | --- | --- |
-//! | 5 | [`cli`] | one file per command; `cli/ui` is the one object through which all output goes |
+//! | 5 | [`cli`] | the commands; `cli/ui` is the one object through which all output goes |
 //! | 4 | [`watch`] | file events → when to look again |
 //! | 4 | [`apply`] | observes the machine, carries out plans, keeps records and history |
 //! | 3 | [`volume`] | folders that outlive containers |
 //! | 3 | [`build`] | runs build steps, makes layers |
 //! | 3 | [`debian`] | mirrors, signatures, packages → trees |
-//! | 3 | [`monitor`] | the one small process that stays with each container |
-//! | 3 | [`oci`] | the face of an OCI runtime, with runc's commands, over `runtime` |
+//! | 3 | [`monitor`] | the one small process that stays with each container of a project |
+//! | 3 | [`oci`] | the face of an OCI runtime, with runc's commands, over `runtime`; its containers have no monitor |
 //! | 3 | [`ship`] | sends log lines on to journald, syslog, collectors, files |
 //! | 3 | [`network`] | bridges, addresses, ports, the firewall table |
-//! | 2 | [`runtime`] | one container: namespaces, root file system, cgroup, identity, exec |
+//! | 2 | [`runtime`] | one container, from an OCI runtime specification: namespaces, root file system, cgroup, identity, exec |
 //! | 2 | [`fetch`] | bytes from elsewhere: HTTP, folders; verified, resumed |
 //! | 2 | [`git`] | the files of a repository's commit, without git |
 //! | 2 | [`image`] | OCI configurations, manifests, canonical layers |
@@ -49,22 +49,22 @@
 //!
 //! # Where to open it
 //!
-//! What a stranger looks for first, with the files to open, in this order. (`tests/house.rs` opens them, too.)
+//! What a stranger looks for first, with the files to open, in this order. (`tests/house.rs` checks that they are there.)
 //!
 //! | what | files |
 //! | --- | --- |
 //! | the interval of a health check | `spec/language.rs` the word, `spec/decode/mod.rs` its value, `monitor/health.rs` when the next check is due |
 //! | the rule of a published port | `monitor/published.rs` which ports lead where, `network/firewall.rs` the table |
 //! | the end for want of memory | `runtime/cgroup.rs` the kernel's count, `monitor/life.rs` what is told of it |
-//! | a new node of the language | `spec/language.rs` its row, `spec/decode/mod.rs` its value, `plan/desired.rs` what it comes to |
+//! | a new node of a container | `spec/language.rs` its row, `spec/decode/container.rs` its value, `project/container.rs` its field; the compiler then names who must decide about it |
 //! | a new command | `cli/commands/mod.rs` the list, a file beside it, `apply/mod.rs` what it calls |
-//! | a layer's digest | `image/layer.rs` the canonical tar, `plan/images.rs` the key of a step |
+//! | a layer's digest | `image/layer.rs` the canonical tar |
 //! | an address | `plan/address.rs` which one, `network/ledger.rs` what is taken |
-//! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what runs |
-//! | where an ordinary user differs | `store/mod.rs` where things are kept, `runtime/host.rs` the cgroups, `network/links.rs` the links |
-//! | where Compose files would come in | `spec/mod.rs` text → project, `project/mod.rs` what a project is |
+//! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what runs, `apply/tags.rs` what names keep |
+//! | what an ordinary user may do | `cli/commands/mod.rs` what is refused, `cli/commands/doctor.rs` what is told of it |
+//! | where Compose files would come in | `project/mod.rs` what a project is, `spec/mod.rs` the face of a front end, `apply/project.rs` who calls it |
 //! | where a language server would come in | `spec/mod.rs` what is found in a text, `spec/tree.rs` places, `spec/grammar.rs` the words |
-//! | where a REST API would come in | `apply/mod.rs` all operations, `apply/report.rs` what they tell |
+//! | where a REST API would come in | `apply/mod.rs` what changes a project, `monitor/mod.rs` what is asked of a running container, `store/mod.rs` collection |
 //!
 //! # Promises
 //!
@@ -77,7 +77,7 @@
 //! * Kill it anywhere: the next `up` or `down` repairs; nothing half-written has a valid name.
 //! * What somebody else can change under us is held by descriptor, never by path: a root, a layer, a volume, a
 //!   build's context, a target of `cp` ([`sys::Tree`]).
-//! * Nobody is in charge: no daemon; one monitor stays with each container, and its container dies
+//! * Nobody is in charge: no daemon; one monitor stays with each container of a project, and its container dies
 //!   with it ([`runtime`]).
 //! * Two checkouts never collide: an instance is its folder.
 

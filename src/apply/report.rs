@@ -1,4 +1,4 @@
-//! What is asked of `up` and what it tells: to the command line, or to a test.
+//! What `up` and `build` are asked to do, and the progress that they report: to the command line, or to a test.
 
 use crate::build::Event;
 use crate::model::Name;

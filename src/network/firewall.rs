@@ -1,7 +1,7 @@
 //! One nftables table for the installation: derived state, replaced whole in one transaction.
 //!
 //! It is never read back; only the ruleset's generation is compared. Names that users chose never
-//! become identifiers: chains and sets are numbered. Wire format: include/uapi/linux/netfilter/
+//! become identifiers: chains and sets have fixed names or numbers. Wire format: include/uapi/linux/netfilter/
 //! nf_tables.h; the rules are those that `nft list ruleset` shows.
 
 use super::BRIDGES;

@@ -1,6 +1,6 @@
 //! The face of an OCI runtime over [`runtime`](crate::runtime): runc's commands, arguments and files.
 //!
-//! For other tools and for judges: a container made here has no monitor and is on no project's record.
+//! For other tools, and for their conformance tests: a container made here has no monitor and is on no project's record.
 //! The process that `create` starts waits for `start`, and its exit status is told to whoever adopts
 //! it (OCI runtime specification, "Runtime and Lifecycle"; arguments as runc(8) has them).
 //!

@@ -1,4 +1,5 @@
-//! Addresses: planned from the project's identity, kept on record, checked against live routes.
+//! Subnets and addresses. A subnet is planned from the project's identity, kept on record and checked against live routes;
+//! an address is the one that is written, else the one on record, else the lowest that is free.
 
 use super::observed::{NetworkRecord, Observed};
 use crate::model::{Digest, Fault, Name, Outcome, Subnet};
