@@ -4,7 +4,7 @@ use super::cgroup::Cgroup;
 use super::clean_start;
 use super::filter::Filter;
 use super::host::Host;
-use super::process::{add_variable, become_process, execute, find, known_as, prepare, take_streams, terminal};
+use super::process::{add_variable, arrive, execute, known_as};
 use super::rootfs::Root;
 use super::spec::{Blueprint, ExecSpec};
 use super::stdio::{StartError, Stdio, write_error};
@@ -172,24 +172,10 @@ fn inside(spec: &ExecSpec, stdio: Stdio, line: &UnixStream, filter: Option<&Filt
         sys::die_with_parent()?;
         let root = Root::at(Path::new("/"))?;
         let mut process = known_as(&spec.process, &root.identity(&spec.user.user, &spec.user.groups)?);
-        nix::unistd::setsid().map_err(io::Error::from)?;
-        match stdio {
-            Stdio::Files { stdin, stdout, stderr } => sys::place_standard([stdin, stdout, stderr])?,
-            Stdio::Terminal => {
-                add_variable(&mut process, "TERM", "xterm");
-                let (master, slave) = terminal(&process, false)?;
-                sys::send_with(line, b"T", &[master.as_raw_fd()])?;
-                take_streams(&slave)?;
-            }
+        if matches!(stdio, Stdio::Terminal) {
+            add_variable(&mut process, "TERM", "xterm");
         }
-        prepare(&process)?;
-        sys::set_umask(process.user().umask().unwrap_or(0o022));
-        become_process(&process, filter, line, proc)?;
-        // A change of user cleared it (prctl(2)).
-        sys::die_with_parent()?;
-        let ready = find(&process)?;
-        sys::close_on_exec_from(3)?;
-        Ok(ready)
+        arrive(&process, stdio, false, filter, line, proc)
     };
     match ready() {
         Ok(ready) => execute(&ready),

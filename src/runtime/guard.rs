@@ -5,7 +5,7 @@ use super::clean_start;
 use super::filter::Filter;
 use super::host::Host;
 use super::namespaces;
-use super::process::{become_process, execute, find, known_as, mask, prepare, take_streams, terminal};
+use super::process::{arrive, execute, known_as, mask};
 use super::rootfs::{Root, Sources, protect};
 use super::seccomp;
 use super::spec::Blueprint;
@@ -211,23 +211,7 @@ fn command(given: &Given, stdio: Stdio) -> StartError {
             sys::exit_now(137);
         }
         namespaces::sysctls(blueprint, &proc)?;
-        nix::unistd::setsid().map_err(io::Error::from)?;
-        match stdio {
-            Stdio::Files { stdin, stdout, stderr } => sys::place_standard([stdin, stdout, stderr])?,
-            Stdio::Terminal => {
-                let (master, slave) = terminal(&process, true)?;
-                sys::send_with(line, b"T", &[master.as_raw_fd()])?;
-                take_streams(&slave)?;
-            }
-        }
-        prepare(&process)?;
-        sys::set_umask(process.user().umask().unwrap_or(0o022));
-        become_process(&process, filter.as_ref(), line, &proc)?;
-        // A change of user cleared it (prctl(2)).
-        sys::die_with_parent()?;
-        let ready = find(&process)?;
-        sys::close_on_exec_from(3)?;
-        Ok(ready)
+        arrive(&process, stdio, true, filter.as_ref(), line, &proc)
     };
     match ready() {
         Ok(ready) => execute(&ready),

@@ -7,7 +7,7 @@ use super::filter::Filter;
 use super::identity::Identity;
 use super::limits::resource;
 use super::rootfs::{Root, through};
-use super::stdio::StartError;
+use super::stdio::{StartError, Stdio};
 use crate::model::capability;
 use crate::sys::{self, Depth, Detached, doing};
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use nix::unistd::AccessFlags;
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Process};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -241,6 +241,38 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
         filter.install_for(line)?;
     }
     Ok(())
+}
+
+/// The way of a process that has a monitor, from the container's root to its program: session, streams, limits, identity.
+/// The master of its terminal is sent over the line.
+///
+/// # Errors
+/// What the kernel refuses; a program that is not there.
+pub fn arrive(
+    process: &Process,
+    stdio: Stdio,
+    is_console: bool,
+    filter: Option<&Filter>,
+    line: &UnixStream,
+    proc: &OwnedFd,
+) -> Result<Ready, StartError> {
+    nix::unistd::setsid().map_err(io::Error::from)?;
+    match stdio {
+        Stdio::Files { stdin, stdout, stderr } => sys::place_standard([stdin, stdout, stderr])?,
+        Stdio::Terminal => {
+            let (master, slave) = terminal(process, is_console)?;
+            sys::send_with(line, b"T", &[master.as_raw_fd()])?;
+            take_streams(&slave)?;
+        }
+    }
+    prepare(process)?;
+    sys::set_umask(process.user().umask().unwrap_or(0o022));
+    become_process(process, filter, line, proc)?;
+    // A change of user cleared it (prctl(2)).
+    sys::die_with_parent()?;
+    let ready = find(process)?;
+    sys::close_on_exec_from(3)?;
+    Ok(ready)
 }
 
 /// A program that was found, with its arguments and environment.
