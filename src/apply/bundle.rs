@@ -15,7 +15,7 @@ use crate::image;
 use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
 use crate::project::{ConfigSource, MountSource};
-use crate::store::{Home, Lease, Pin, Refers, Store, disk_fault, read_json};
+use crate::store::{Home, Lease, Pin, RESULTS, Refers, Store, disk_fault, read_json};
 use crate::sys::{self, Kind, ProjectFiles, Unread};
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub fn bundle(
             header.set_uid(0);
             header.set_gid(0);
             header.set_mtime(0);
-            builder.append_data(&mut header, format!("stead/results/{}", key.hex()), &bytes[..])?;
+            builder.append_data(&mut header, format!("stead/{RESULTS}/{}", key.hex()), &bytes[..])?;
         }
         files.iter().try_for_each(|file| {
             add(builder, ground, file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
@@ -274,7 +274,7 @@ pub fn look_into(home: &Home, path: &Path) -> Outcome<(Scratch, String)> {
     let bundle = Bundle::read(home, path)?;
     let scratch = Scratch::new(&std::env::temp_dir())?;
     let aside = scratch.path().join(".sealed");
-    private_folder(&aside.join("results"))?;
+    private_folder(&aside.join(RESULTS))?;
     take(path, scratch.path(), &aside).doing(|| format!("cannot take in {}", path.display()))?;
     Ok((scratch, bundle.label.file))
 }
@@ -310,7 +310,7 @@ pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
         let (project, beside) = (making.join("project"), making.join("sealed"));
         // Containers may have it mounted: its own permissions are ordinary, those above it are not.
         fs::create_dir_all(&project).doing(failed)?;
-        private_folder(&beside.join("results"))?;
+        private_folder(&beside.join(RESULTS))?;
         let write =
             |name: &str, bytes: serde_json::Result<Vec<u8>>| fs::write(beside.join(name), bytes.doing(failed)?).doing(failed);
         let made = || {
@@ -375,13 +375,13 @@ fn take(path: &Path, folder: &Path, sealed: &Path) -> Outcome<()> {
     let budget = Budget::new(bounds::image::ARCHIVE);
     budget.came(file.metadata().doing(damaged)?.len());
     let mut entries = image::Entries::seeking(file);
-    let mut links = Vec::new();
+    let (mut links, results) = (Vec::new(), Path::new("stead").join(RESULTS));
     while let Some(entry) = entries.next_entry().doing(damaged)? {
         budget.entry(entry.path.as_os_str().len()).doing(damaged)?;
         let name = &entry.path;
-        let target = if let Ok(key) = name.strip_prefix("stead/results") {
+        let target = if let Ok(key) = name.strip_prefix(&results) {
             match key.to_str().and_then(Digest::parse) {
-                Some(key) => sealed.join("results").join(key.hex()),
+                Some(key) => sealed.join(RESULTS).join(key.hex()),
                 None => return Err(Fault::new(damaged())),
             }
         } else if let Ok(inner) = name.strip_prefix("stead/project") {
@@ -394,7 +394,7 @@ fn take(path: &Path, folder: &Path, sealed: &Path) -> Outcome<()> {
         };
         let failed = || format!("cannot write {}", target.display());
         match entry.kind {
-            kind if kind != image::Kind::File && name.starts_with("stead/results") => return Err(Fault::new(damaged())),
+            kind if kind != image::Kind::File && name.starts_with(&results) => return Err(Fault::new(damaged())),
             image::Kind::Folder => fs::create_dir_all(&target).doing(failed)?,
             image::Kind::SymbolicLink => links.push((target, entry.link.clone().ok_or_else(|| Fault::new(damaged()))?)),
             image::Kind::File => {

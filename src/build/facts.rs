@@ -5,7 +5,7 @@ use crate::image;
 use crate::model::{Digest, LayerInfo, Name};
 use crate::plan::{Facts, FileTree, Image, StepOutput};
 use crate::project::{Copy, Outside};
-use crate::store::{Home, Store, read_json, read_result};
+use crate::store::{Home, RESULTS, Store, read_json, read_result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +61,7 @@ impl Sealed {
     }
 
     fn result<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        read_result(&self.place.join("results").join(key.hex()))
+        read_result(&self.place.join(RESULTS).join(key.hex()))
     }
 
     fn names(&self, store: &Store, layer: &Digest) -> bool {

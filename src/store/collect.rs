@@ -2,7 +2,7 @@
 //!
 //! What runs is held by the leases of its monitors, wherever its project's folder has gone.
 
-use super::{Refers, Store, lease, read_json};
+use super::{RESULTS, Refers, Store, lease, read_json};
 use crate::model::{Context, Digest, Outcome, Size};
 use crate::sys::{self, Hold, Lock};
 use serde::{Deserialize, Serialize};
@@ -106,10 +106,10 @@ impl Store {
         let follows = |refers: Refers| refers.to.is_none_or(|to| held.contains(&to));
         let results = self.results()?.filter(|(_, refers, _)| refers.clone().is_some_and(follows)).map(|(key, ..)| key);
         let results: BTreeSet<Digest> = results.collect();
-        for folder in ["layers", "blobs", "results", "images", "decoded", "downloads"] {
+        for folder in ["layers", "blobs", RESULTS, "images", "decoded", "downloads"] {
             for digest in self.list(folder)?.into_iter().filter(|digest| !held.contains(digest)) {
                 let path = self.root().join(folder).join(digest.hex());
-                if folder == "results" && results.contains(&digest) {
+                if folder == RESULTS && results.contains(&digest) {
                     continue;
                 }
                 done.removed += 1;

@@ -13,7 +13,7 @@ mod state;
 pub use caches::{CACHE_QUOTA, Cache, Use};
 pub use collect::Pin;
 pub use lease::Lease;
-pub use results::{Refers, read_result};
+pub use results::{RESULTS, Refers, read_result};
 pub use state::{Kept, read_foreign, read_state, state_bytes};
 
 use crate::model::{Context, Digest, Fault, LayerInfo, Outcome};
@@ -117,7 +117,7 @@ impl Store {
     /// # Errors
     /// Those of making folders.
     pub fn prepare(&self) -> Outcome<()> {
-        for folder in ["blobs", "layers", "results", "images", "roots", "leases", "tmp", "downloads", "decoded"] {
+        for folder in ["blobs", "layers", RESULTS, "images", "roots", "leases", "tmp", "downloads", "decoded"] {
             let path = self.root.join(folder);
             if path.is_dir() {
                 continue;

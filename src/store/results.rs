@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
+/// The folder that they are in, in the store and in bundles. It is another one whenever an older program would take what is
+/// in it for something else: the first form's readers take this one for a step that changed nothing.
+pub const RESULTS: &str = "results-2";
+
 /// What a result refers to in the store.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Refers {
@@ -56,7 +60,7 @@ pub fn read_result<T: DeserializeOwned>(path: &Path) -> Option<T> {
 impl Store {
     /// What is recorded under a key.
     pub fn result<T: DeserializeOwned>(&self, key: &Digest) -> Option<T> {
-        read_result(&self.root().join("results").join(key.hex()))
+        read_result(&self.root().join(RESULTS).join(key.hex()))
     }
 
     /// Records a result.
@@ -64,7 +68,7 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn put_result(&self, key: &Digest, refers: Refers, content: &impl Serialize) -> Outcome<()> {
-        let path = self.root().join("results").join(key.hex());
+        let path = self.root().join(RESULTS).join(key.hex());
         let bytes = serde_json::to_vec(&Written { refers, content }).doing(|| "cannot write a step's result".into())?;
         sys::write_atomic(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
     }
@@ -74,8 +78,8 @@ impl Store {
     /// # Errors
     /// A list that cannot be read.
     pub fn results(&self) -> Outcome<impl Iterator<Item = (Digest, Option<Refers>, Vec<u8>)>> {
-        let folder = self.root().join("results");
-        Ok(self.list("results")?.into_iter().filter_map(move |key| {
+        let folder = self.root().join(RESULTS);
+        Ok(self.list(RESULTS)?.into_iter().filter_map(move |key| {
             // One that goes meanwhile is none.
             let bytes = fs::read(folder.join(key.hex())).ok()?;
             let refers = serde_json::from_slice::<Head>(&bytes).ok().map(|head| head.refers);

@@ -456,7 +456,7 @@ fn results_that_a_clone_brings_along_are_not_believed() {
     own_store(&world);
     let base = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
     let results = || -> std::collections::BTreeMap<String, String> {
-        let all = fs::read_dir(world.root.join("store/results")).into_iter().flatten().flatten();
+        let all = fs::read_dir(world.root.join("store/results-2")).into_iter().flatten().flatten();
         all.map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap())).collect()
     };
     let build = |text: &str, file: &str| {
@@ -474,8 +474,8 @@ fn results_that_a_clone_brings_along_are_not_believed() {
     let is_layer = |text: &str| text.contains("diff_id");
     let of = |layer: bool| private.iter().find(|(_, text)| is_layer(text) == layer).unwrap().1.clone();
     for (key, text) in &public {
-        fs::remove_file(world.root.join("store/results").join(key)).unwrap();
-        for place in [".stead/results", "results", ".stead"] {
+        fs::remove_file(world.root.join("store/results-2").join(key)).unwrap();
+        for place in [".stead/results-2", "results-2", ".stead"] {
             world.write(&format!("{place}/{key}"), &of(is_layer(text)));
         }
     }
@@ -517,7 +517,7 @@ fn a_bundle_is_believed_for_what_it_names() {
         .find(|path| path.extension().is_some_and(|end| end == "sealed"))
         .unwrap();
     let folder = sealed.with_extension("");
-    assert!(!folder.join(".stead").exists() && fs::read_dir(sealed.join("results")).unwrap().count() > 1);
+    assert!(!folder.join(".stead").exists() && fs::read_dir(sealed.join("results-2")).unwrap().count() > 1);
     fs::remove_file(sealed.join("bundle.json")).unwrap();
     let again = there.run(&["-C", folder.to_str().unwrap(), "build", "--offline", "--frozen"]);
     assert!(again.err.contains("built i"), "{}{}", again.out, again.err);

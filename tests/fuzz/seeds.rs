@@ -228,7 +228,7 @@ pub fn archives() -> Vec<Vec<u8>> {
 /// A bundle: a label, an image's layout, files of a project and results of steps.
 pub fn bundles() -> Vec<Vec<u8>> {
     let label = br#"{"version":1,"project":"p","file":"stead.kdl","images":{},"secrets":["token"]}"#;
-    let result = format!("stead/results/{}", hex(b"step"));
+    let result = format!("stead/results-2/{}", hex(b"step"));
     let whole = [
         entry(b'0', "stead/bundle.json", "", label),
         entry(b'0', "index.json", "", br#"{"schemaVersion":2,"manifests":[]}"#),

@@ -50,7 +50,7 @@ fn a_bundle_comes_up_without_a_network() {
     let read = ["-f", bundle, "exec", "app", "cat", "/made", "/motd", "/tree/link", "/run/secrets/token"];
     assert_eq!(there.ok(&read), "sealedhellofartold here");
     // Results that came with it are for its own project.
-    let own = std::fs::read_dir(there.root.join("store/results")).unwrap().count();
+    let own = std::fs::read_dir(there.root.join("store/results-2")).unwrap().count();
     assert!(own < 8, "{own} results in the store");
     there.ok(&["-f", bundle, "down"]);
     std::fs::write(file.path().join("half.stead"), &bytes[..bytes.len() / 2]).unwrap();
@@ -103,7 +103,7 @@ fn a_hostile_bundle_writes_nothing_outside() {
     std::fs::write(folder.path().join("a/key"), "taken").unwrap();
     make(&["a/key"], &through[..1]);
     check();
-    let result = format!("stead/results/{}", "0".repeat(64));
+    let result = format!("stead/results-2/{}", "0".repeat(64));
     make(&[], &[(&result, link, Path::new("/etc/passwd"))]);
     assert!(check().err.contains("damaged"));
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
