@@ -4,7 +4,7 @@ use crate::world::{World, is_root, skip};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -208,7 +208,11 @@ fn images_of_other_tools_are_taken_in_and_given_back() {
     world.ok(&["build", "plain"]);
     world.ok(&["save", "plain", "-o", "plain.tar"]);
     // buildah makes a layer upon it that deletes and replaces, compressed.
-    let storage = PathBuf::from(format!("/tmp/stead-archives-{}", std::process::id()));
+    // Where the next run finds it: one that was killed leaves a mount in it.
+    let storage = world.folder.with_file_name("buildah");
+    let clean = format!("umount -R {0}/root/overlay 2>/dev/null; rm -rf {0}", storage.display());
+    let clean = || Command::new("sh").args(["-c", &clean]).status().unwrap();
+    clean();
     let script = format!(
         "set -e; b='buildah --root {0}/root --runroot {0}/run --storage-driver overlay'; c=$($b from oci-archive:plain.tar); m=$($b mount $c); \
          rm $m/opt/gone; echo new > $m/opt/new; chown 33:33 $m/opt/new; ln $m/opt/new $m/opt/twin; $b umount $c >/dev/null; \
@@ -218,9 +222,7 @@ fn images_of_other_tools_are_taken_in_and_given_back() {
         storage.display()
     );
     let made = Command::new("sh").args(["-c", &script]).current_dir(&world.folder).output().unwrap();
-    let _ = Command::new("sh")
-        .args(["-c", &format!("umount -R {0}/root/overlay 2>/dev/null; rm -rf {0}", storage.display())])
-        .status();
+    clean();
     assert!(made.status.success(), "{made:?}");
     let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
     let more = "image \"oci\" { from archive=\"theirs.tar\" }\nimage \"docker\" { from archive=\"docker.tar\" name=\"theirs:2\" }\n\
