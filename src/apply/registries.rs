@@ -282,8 +282,11 @@ fn local(home: &Home, store: &Store, text: &str, ask: Ask) -> Outcome<Option<(Di
     let lost = |digest: &Digest| image::load(store, digest).is_none();
     if let Some(digest) = known_images(home)?.get(text).copied() {
         if lost(&digest) {
-            let (project, image) = text.split_once('/').unwrap_or_default();
-            return Err(not_whole(text).hint(format!("`stead build {image}` in the project \"{project}\" makes it anew")));
+            let fault = not_whole(text);
+            return Err(match text.split_once('/') {
+                Some((project, image)) => fault.hint(format!("`stead build {image}` in the project \"{project}\" makes it anew")),
+                None => fault,
+            });
         }
         return Ok(Some((digest, true)));
     }

@@ -25,6 +25,7 @@ impl Kept for Names {
 /// # Errors
 /// A list of names that is damaged or cannot be read.
 pub fn names(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
+    // Where no list is, nothing has a name.
     Ok(read_state::<Names>(&home.state.join("names.json"))?.unwrap_or_default().0)
 }
 

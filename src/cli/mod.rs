@@ -117,6 +117,7 @@ impl Context {
         let mut files = BTreeMap::new();
         if let Ok(folder) = ProjectFiles::at(&self.options.folder) {
             for file in fault.each().filter_map(|fault| fault.place()).map(|place| &place.file) {
+                // One that cannot be shown is told by its place, below.
                 let bytes = folder.own(file, bounds::CONTENT).ok();
                 files.extend(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(|text| (file.clone(), text)));
             }

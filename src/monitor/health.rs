@@ -88,6 +88,7 @@ impl Checker {
                 match &check.session {
                     Some(session) => session.end(),
                     None => {
+                        // One that has ended meanwhile is reaped.
                         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(check.pid), nix::sys::signal::Signal::SIGKILL);
                     }
                 }
