@@ -643,7 +643,7 @@ impl Monitor {
             let _ = self.cgroup.change(&self.host, &path, old, &limits);
             return changed;
         }
-        self.spec.blueprint.limit(limits);
+        self.spec.blueprint.beyond.limits = limits;
         self.folder.write_spec(&self.spec).map_err(|fault| io::Error::other(fault.chain()))
     }
 

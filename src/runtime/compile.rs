@@ -77,13 +77,13 @@ pub fn compile(container: ContainerSpec) -> io::Result<Blueprint> {
         own(LinuxNamespaceType::Ipc, !host_ipc),
         own(LinuxNamespaceType::Pid, !host_pid),
     ];
-    let mut limited = resources(&limits);
-    limited.set_devices(Some(device_rules(&devices, security.privileged)));
+    let mut openable = LinuxResources::default();
+    openable.set_devices(Some(device_rules(&devices, security.privileged)));
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces.into_iter().flatten().collect()))
         .set_cgroups_path(Some(Path::new("/").join(cgroup)))
-        .set_resources(Some(limited))
+        .set_resources(Some(openable))
         .set_sysctl(Some(sysctls.into_iter().collect()))
         .set_rootfs_propagation(Some(if travels { "slave" } else { "private" }.into()))
         .set_masked_paths(Some(if security.privileged { Vec::new() } else { masked(processors) }))
@@ -257,7 +257,7 @@ fn device_rules(devices: &[LinuxDevice], privileged: bool) -> Vec<LinuxDeviceCgr
 }
 
 /// Limits as the specification has them. What is limited by the name of a disk cannot be said there.
-pub(super) fn resources(limits: &Limits) -> LinuxResources {
+fn resources(limits: &Limits) -> LinuxResources {
     const PERIOD: u64 = 100_000;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut resources = LinuxResources::default();
@@ -297,14 +297,22 @@ pub(super) fn resources(limits: &Limits) -> LinuxResources {
 }
 
 impl Blueprint {
-    /// Changes its limits, which hold already.
-    pub fn limit(&mut self, limits: Limits) {
-        if let Some(linux) = self.oci.linux_mut() {
-            let mut resources = resources(&limits);
-            resources.set_devices(linux.resources().as_ref().and_then(|old| old.devices().clone()));
-            linux.set_resources(Some(resources));
+    /// The specification for whoever reads it elsewhere, with the limits that are applied from the project's own words:
+    /// always the same text.
+    pub fn specification(&self) -> serde_json::Value {
+        let mut oci = self.oci.clone();
+        if let (Some(linux), None) = (oci.linux_mut(), &self.beyond.bundle) {
+            let mut limited = resources(&self.beyond.limits);
+            limited.set_devices(linux.resources().as_ref().and_then(|own| own.devices().clone()));
+            linux.set_resources(Some(limited));
         }
-        self.beyond.limits = limits;
+        let mut value = serde_json::to_value(&oci).unwrap_or_default();
+        let sets = value["process"]["capabilities"].as_object_mut();
+        // The crate keeps them in no order.
+        for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(serde_json::Value::as_array_mut) {
+            set.sort_by_key(|name| name.as_str().map(str::to_owned));
+        }
+        value
     }
 }
 

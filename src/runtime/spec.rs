@@ -114,17 +114,6 @@ impl Blueprint {
         path.map(|path| path.to_string_lossy().trim_matches('/').to_owned()).unwrap_or_default()
     }
 
-    /// The specification for whoever reads it elsewhere: always the same text.
-    pub fn specification(&self) -> serde_json::Value {
-        let mut value = serde_json::to_value(&self.oci).unwrap_or_default();
-        let sets = value["process"]["capabilities"].as_object_mut();
-        // The crate keeps them in no order.
-        for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(serde_json::Value::as_array_mut) {
-            set.sort_by_key(|name| name.as_str().map(str::to_owned));
-        }
-        value
-    }
-
     /// The rules for its devices.
     pub fn device_rules(&self) -> &[oci::LinuxDeviceCgroup] {
         let resources = self.oci.linux().as_ref().and_then(|linux| linux.resources().as_ref());

@@ -36,10 +36,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         value["status"] = serde_json::to_value(instance.container(&name).status()).unwrap_or_default();
         value["logs"] = instance.logs(&name).display().to_string().into();
         value["monitor"] = serde_json::to_value(&spec).unwrap_or_default();
-        if let Some(mut blueprint) = value["monitor"].as_object_mut().and_then(|monitor| monitor.remove("blueprint")) {
-            value["spec"] = blueprint["oci"].take();
-            value["beyond"] = blueprint["beyond"].take();
-        }
+        let blueprint = value["monitor"].as_object_mut().and_then(|monitor| monitor.remove("blueprint"));
+        value["beyond"] = blueprint.map(|mut blueprint| blueprint["beyond"].take()).unwrap_or_default();
+        value["spec"] = spec.map(|spec| spec.blueprint.specification()).unwrap_or_default();
         all.push(value);
     }
     context.ui.json(&all);

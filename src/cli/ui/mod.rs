@@ -138,6 +138,7 @@ impl Ui {
     /// Shows findings in project files, all in one report.
     pub fn diagnostics(&self, found: &[Diagnostic], files: &BTreeMap<String, String>) {
         if !found.is_empty() {
+            // Nobody there to read them is no reason to stop half-way.
             let _ = write!(
                 std::io::stderr(),
                 "{}",
