@@ -38,13 +38,18 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
         status => return Err(Fault::new(format!("cannot exec in a {status} container")).status(255)),
     }
     let target = container.process().ok_or_else(|| Fault::new("cannot exec in a stopped container").status(255))?;
-    let process = &execution.process;
+    let spec = container.spec()?;
+    let mut process = execution.process.clone();
+    if process.capabilities().is_none() {
+        // What says nothing has what the container's first process has.
+        process.set_capabilities(spec.process().as_ref().and_then(|first| first.capabilities().clone()));
+    }
+    let process = &process;
     let console = match (execution.console.as_ref(), process.terminal() == Some(true)) {
         (Some(stream), true) => Some(stream),
         (None, true) => return Err(Fault::new("the process has a terminal, and there is no --console-socket to send it to")),
         _ => None,
     };
-    let spec = container.spec()?;
     let filter = listener::filter(spec)?;
     runtime::check_label(process)?;
     let cgroup = container

@@ -65,6 +65,10 @@ impl Cgroup {
         if let Some(refusal) = limits::refusal(host, wanted) {
             return Err(io::Error::other(refusal.why));
         }
+        // Without rules every device of the host would be open.
+        if blueprint.device_rules().is_empty() {
+            return Err(io::Error::other("nothing is said of the container's devices, so they cannot be closed"));
+        }
         let controllers: Vec<&str> = limits::controllers(wanted).into_iter().map(|(name, _)| name).collect();
         let group = Self::make(host, &path, &controllers)?;
         sys::doing("cannot close the host's devices to the container", group.devices(host, &path, blueprint.device_rules()))?;

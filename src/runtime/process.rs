@@ -203,11 +203,11 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
         // Without that promise a filter needs CAP_SYS_ADMIN, so it comes before that is dropped.
         filter.install_for(line)?;
     }
-    let sets = process.capabilities().clone().unwrap_or_default();
+    // What says nothing of capabilities has none, as under runc.
+    let said =
+        |set: fn(&LinuxCapabilities) -> &Option<Capabilities>| process.capabilities().as_ref().map_or(0, |all| mask(set(all)));
     let had = sys::permitted_capabilities();
-    if process.capabilities().is_some() {
-        doing("cannot bound the capabilities", sys::drop_bounding(mask(sets.bounding())))?;
-    }
+    doing("cannot bound the capabilities", sys::drop_bounding(said(LinuxCapabilities::bounding)))?;
     sys::keep_capabilities(true)?;
     // Before and after the change of user: either may have the right to enter (runc#2086).
     let cwd = process.cwd();
@@ -232,11 +232,9 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
     if !std::env::current_dir()?.starts_with("/") {
         return Err(io::Error::other("the working directory is outside of the container"));
     }
-    let (effective, permitted, inheritable, ambient) =
-        (mask(sets.effective()) & had, mask(sets.permitted()) & had, mask(sets.inheritable()) & had, mask(sets.ambient()));
-    if process.capabilities().is_some() {
-        doing("cannot set the capabilities", sys::set_capability_sets(effective & permitted, permitted, inheritable, ambient))?;
-    }
+    let (effective, permitted) = (said(LinuxCapabilities::effective) & had, said(LinuxCapabilities::permitted) & had);
+    let (inheritable, ambient) = (said(LinuxCapabilities::inheritable) & had, said(LinuxCapabilities::ambient));
+    doing("cannot set the capabilities", sys::set_capability_sets(effective & permitted, permitted, inheritable, ambient))?;
     if let Some(filter) = filter.filter(|_| promised) {
         filter.install_for(line)?;
     }

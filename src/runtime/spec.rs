@@ -105,7 +105,9 @@ impl Blueprint {
     pub fn like_process(&self, words: &[String]) -> io::Result<ExecSpec> {
         let mut process = self.process()?.clone();
         process.set_args(Some(words.to_vec())).set_terminal(None);
-        Ok(ExecSpec { process, user: self.beyond.user.clone().unwrap_or_default() })
+        // Without one it would be root's.
+        let user = self.beyond.user.clone().ok_or_else(|| io::Error::other("the container's user is not known"))?;
+        Ok(ExecSpec { process, user })
     }
 
     /// Its cgroup below the root of each hierarchy, without a leading slash.

@@ -217,3 +217,20 @@ fn a_tmpfs_copies_nothing_behind_a_link() {
     fs::write(shared.join("file"), "plain ").unwrap();
     assert_eq!(String::from_utf8_lossy(&run(&world, &bundle).stdout), "plain RAN\n");
 }
+
+/// Found by reading what passes over an absence: a bundle that said nothing of capabilities had all.
+#[test]
+fn what_is_said_of_no_capability_has_none() {
+    if !is_root() {
+        return;
+    }
+    let world = ground("no-capabilities", &[], "");
+    let bundle = bundle(&world, |config| {
+        config["process"]["args"] = serde_json::json!(["sh", "-c", "grep ^Cap /proc/self/status"]);
+        config["process"].as_object_mut().unwrap().remove("capabilities");
+    });
+    let output = run(&world, &bundle);
+    let sets: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(sets.len(), 5, "{output:?}");
+    assert!(sets.iter().all(|set| set.ends_with(":\t0000000000000000")), "{sets:?}");
+}
