@@ -170,7 +170,8 @@ pub mod tested {
         pub use crate::monitor::{Folder, Request, Tail, last_lines};
     }
     pub mod registry {
-        pub use crate::registry::{challenges, next_page, retry_after, starts_at};
+        pub use crate::fetch::http::retry_after;
+        pub use crate::registry::{challenges, next_page, starts_at};
     }
     pub mod runtime {
         pub use crate::runtime::{identity_in, seccomp};

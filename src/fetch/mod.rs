@@ -4,6 +4,7 @@
 //! `image` to say.
 
 mod bound;
+pub mod http;
 mod redirect;
 
 pub use bound::{Bound, Whole, read_file};
@@ -14,6 +15,7 @@ use crate::model::{Context, Digest, Fault, Outcome, without_login};
 use crate::store::{Store, disk_fault};
 use crate::sys;
 use bound::open_file;
+use http::{Patience, unreachable};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +25,6 @@ use std::time::Duration;
 
 /// How many files are fetched at the same time.
 pub const AT_ONCE: usize = 8;
-const TRIES: u32 = 4;
 
 /// How far downloads have come; read by whoever shows progress.
 #[derive(Debug, Default)]
@@ -82,17 +83,10 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new() -> Outcome<Self> {
-        // A second installation of the same provider fails, and changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = |content| {
-            reqwest::Client::builder()
-                .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(Duration::from_secs(10))
-                .read_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(AT_ONCE)
-                .redirect(redirect::policy(content))
-                .build()
-                .doing(|| "cannot set up HTTPS".into())
+            http::client(|begun| {
+                begun.read_timeout(Duration::from_secs(30)).pool_max_idle_per_host(AT_ONCE).redirect(redirect::policy(content))
+            })
         };
         Ok(Self { known: client(Content::Known)?, unknown: client(Content::Unknown)? })
     }
@@ -119,21 +113,20 @@ impl Client {
             Place::Url(base) => base,
         };
         let url = format!("{base}/{path}");
-        let (mut last, shown) = (None, without_login(&url));
-        for attempt in 0..TRIES {
-            pause(attempt).await;
-            match self.http(content).get(&url).send().await {
+        let (mut patience, shown) = (Patience::new(), without_login(&url));
+        loop {
+            let (fault, wait) = match self.http(content).get(&url).send().await {
                 Ok(answer) if matches!(answer.status().as_u16(), 404 | 403 | 410) => return Ok(None),
                 Ok(answer) if answer.status().is_success() => match whole(answer, &shown, bound).await? {
                     Ok(bytes) => return Ok(Some(bytes)),
-                    Err(fault) => last = Some(fault),
+                    Err(fault) => (fault, None),
                 },
-                Ok(answer) => last = Some(Fault::new(format!("{shown} answered {}", answer.status()))),
+                Ok(answer) => refused(&shown, &answer)?,
                 Err(error) if error.is_redirect() => return Err(unreachable(&shown, error)),
-                Err(error) => last = Some(unreachable(&shown, error)),
-            }
+                Err(error) => (unreachable(&shown, error), None),
+            };
+            patience.again(fault, wait).await?;
         }
-        Err(last.unwrap_or_else(|| Fault::new(format!("cannot fetch {shown}"))))
     }
 
     /// A file of known digest and size into the store's downloads, going on where an earlier try was cut.
@@ -181,14 +174,13 @@ impl Client {
 
     /// A file of the web, to where an earlier try may have left a part of it.
     async fn stream(&self, url: &str, part: &Path, content: Content, bound: Bound, progress: &Progress) -> Outcome<bool> {
-        let (mut last, shown) = (None, without_login(url));
+        let (mut patience, shown) = (Patience::new(), without_login(url));
         let refuse = |fault: Fault| {
             // What is too long is of no use to the next try either.
             let _ = fs::remove_file(part);
             fault
         };
-        for attempt in 0..TRIES {
-            pause(attempt).await;
+        loop {
             let mut have = fs::metadata(part).map_or(0, |metadata| metadata.len());
             if have > bound.most() {
                 let _ = fs::remove_file(part);
@@ -202,7 +194,7 @@ impl Client {
                 Ok(answer) => answer,
                 Err(error) if error.is_redirect() => return Err(unreachable(&shown, error)),
                 Err(error) => {
-                    last = Some(unreachable(&shown, error));
+                    patience.again(unreachable(&shown, error), None).await?;
                     continue;
                 }
             };
@@ -211,12 +203,13 @@ impl Client {
                 // All of it is there already, or what is there is longer than the file.
                 416 => {
                     let _ = fs::remove_file(part);
-                    last = Some(Fault::new(format!("{shown} could not be resumed")));
+                    patience.again(Fault::new(format!("{shown} could not be resumed")), Some(Duration::ZERO)).await?;
                     continue;
                 }
                 200 | 206 => {}
                 _ => {
-                    last = Some(Fault::new(format!("{shown} answered {}", answer.status())));
+                    let (fault, wait) = refused(&shown, &answer)?;
+                    patience.again(fault, wait).await?;
                     continue;
                 }
             }
@@ -237,13 +230,12 @@ impl Client {
                     }
                     Ok(None) => return Ok(true),
                     Err(error) => {
-                        last = Some(unreachable(&shown, error));
+                        patience.again(unreachable(&shown, error), None).await?;
                         break;
                     }
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Fault::new(format!("cannot fetch {shown}"))))
     }
 }
 
@@ -331,16 +323,13 @@ async fn turn(path: &Path) -> Outcome<sys::Lock> {
     }
 }
 
-fn unreachable(url: &str, error: reqwest::Error) -> Fault {
-    Fault::caused(format!("cannot fetch {url}"), error.without_url())
-        .hint("check the network, or name another mirror with `mirror \"URL\"`")
-}
-
-/// Waits before a repetition: 0, 0.2, 0.8, 1.8 s.
-async fn pause(attempt: u32) {
-    if attempt > 0 {
-        tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt * attempt))).await;
-    }
+/// An answer that is none: why, and how long the server asks to wait.
+///
+/// # Errors
+/// The fault, where the next answer would be the same.
+fn refused(shown: &str, answer: &reqwest::Response) -> Outcome<(Fault, Option<Duration>)> {
+    let fault = Fault::new(format!("{shown} answered {}", answer.status()));
+    if http::is_passing(answer.status()) { Ok((fault, http::retry_after(answer.headers()))) } else { Err(fault) }
 }
 
 fn digest_file(path: &Path) -> Outcome<Digest> {

@@ -1,8 +1,9 @@
 //! Git's protocol over HTTP (gitprotocol-http, "smart" clients).
 
 use super::line::{self, Version};
+use crate::fetch::http::{self, Patience};
 use crate::model::{Context, Fault, Outcome};
-use reqwest::{RequestBuilder, Response, Url};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -28,16 +29,11 @@ impl Line {
     /// A server that cannot be reached, or has no such repository.
     pub fn open(address: &str, shown: &str) -> Outcome<Self> {
         let asked = Url::parse(address).doing(|| format!("\"{shown}\" is no URL"))?;
-        // A second installation of the same provider fails, and changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        let client = http::client(|begun| {
             // Servers know programs that speak git's protocol by this beginning.
-            .user_agent(concat!("git/2.0 (stead ", env!("CARGO_PKG_VERSION"), ")"))
-            .https_only(asked.scheme() == "https")
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(60))
-            .build()
-            .doing(|| "cannot set up HTTPS".into())?;
+            let name = concat!("git/2.0 (stead ", env!("CARGO_PKG_VERSION"), ")");
+            begun.user_agent(name).https_only(asked.scheme() == "https").read_timeout(Duration::from_secs(60))
+        })?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = Rc::new(runtime.doing(|| "cannot start the network runtime".into())?);
 
@@ -80,14 +76,27 @@ impl line::Line for Line {
 fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &str) -> Outcome<Response> {
     let request = if version == Version::Second { request.header("git-protocol", "version=2") } else { request };
     // Made inside: its time-outs need the runtime's clock.
-    let answer = runtime.block_on(async { request.send().await });
-    let answer = answer.map_err(|error| Fault::caused(format!("cannot reach {shown}"), error.without_url()))?;
-    match answer.status().as_u16() {
-        200 => Ok(answer),
-        401 | 403 | 404 => Err(Fault::new(format!("{shown} answers {}", answer.status()))
-            .hint("no such repository, or one for which a name and a password are needed: https://NAME:TOKEN@HOST/…")),
-        _ => Err(Fault::new(format!("{shown} answers {}", answer.status()))),
-    }
+    runtime.block_on(async {
+        let mut patience = Patience::new();
+        loop {
+            let again = request.try_clone().ok_or_else(|| Fault::new("a request cannot be made again"))?;
+            let (fault, wait) = match again.send().await {
+                Ok(answer) if answer.status() == StatusCode::OK => return Ok(answer),
+                Ok(answer) => {
+                    let fault = Fault::new(format!("{shown} answers {}", answer.status()));
+                    match answer.status().as_u16() {
+                        401 | 403 | 404 => return Err(fault.hint(
+                            "no such repository, or one for which a name and a password are needed: https://NAME:TOKEN@HOST/…",
+                        )),
+                        _ if http::is_passing(answer.status()) => (fault, http::retry_after(answer.headers())),
+                        _ => return Err(fault),
+                    }
+                }
+                Err(error) => (http::unreachable(shown, error), None),
+            };
+            patience.again(fault, wait).await?;
+        }
+    })
 }
 
 /// An answer's body, read as it comes.

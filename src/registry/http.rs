@@ -2,12 +2,13 @@
 //!
 //! Owns schemes, certificates and patience. What is asked for is the callers' to say.
 
-use super::answer::{pause, retry_after, said};
+use super::answer::said;
 use super::credentials::Credentials;
 use super::settings::{Endpoint, Identity, Security};
-use crate::model::{Context, Fault, FaultKind, Outcome};
+use crate::fetch::http::{self, LONGEST, Patience, is_certificate, pause, retry_after, tls};
+use crate::model::{Context, Fault, Outcome};
 use reqwest::header::{CONTENT_LENGTH, LOCATION};
-use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
 use std::collections::HashMap;
 use std::fs;
@@ -15,10 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often a request is made before it counts as failed.
-pub const TRIES: u32 = 5;
-/// The longest that a registry may make us wait at a time.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an answer to a question may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long what was sent may take to be kept: registries move large parts from store to store.
@@ -84,9 +81,9 @@ impl Remote {
     /// # Errors
     /// Certificates that cannot be read.
     pub fn new(endpoint: Endpoint, credentials: Option<Credentials>, tell: Tell) -> Outcome<Self> {
-        let client = built(&endpoint, builder(&endpoint, Who::Known)?)?;
-        let stranger = endpoint.identity.is_some().then(|| built(&endpoint, builder(&endpoint, Who::Nobody)?)).transpose()?;
-        let careless = || built(&endpoint, builder(&endpoint, Who::Known)?.tls_danger_accept_invalid_certs(true));
+        let client = client(&endpoint, Who::Known, false)?;
+        let stranger = endpoint.identity.is_some().then(|| self::client(&endpoint, Who::Nobody, false)).transpose()?;
+        let careless = || self::client(&endpoint, Who::Known, true);
         let careless = (endpoint.security == Security::Unchecked).then(careless).transpose()?;
         let scheme = Mutex::new(Scheme::Checked);
         let [answered, down, whole] = [(); 3].map(|()| AtomicBool::new(false));
@@ -174,7 +171,7 @@ impl Remote {
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Outcome<Response> {
-        self.patiently(TRIES, method, path, wish, more).await
+        self.patiently(Patience::new(), method, path, wish, more).await
     }
 
     /// As [`Self::send`], for what must not simply be said again.
@@ -188,18 +185,19 @@ impl Remote {
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Outcome<Response> {
-        self.patiently(1, method, path, wish, more).await
+        self.patiently(Patience::of(1), method, path, wish, more).await
     }
 
     async fn patiently(
         &self,
-        tries: u32,
+        mut patience: Patience,
         method: Method,
         path: &str,
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Outcome<Response> {
-        let mut attempt = 0;
+        // What was refused for asking too often was not done: it may always be said again.
+        let mut limits = Patience::new();
         let mut refused = false;
         loop {
             let used = self.scheme();
@@ -222,37 +220,28 @@ impl Remote {
                     return Err(self.denied(answer).await);
                 }
                 Ok(answer) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
-                    let wait = retry_after(answer.headers());
+                    let wait = retry_after(answer.headers()).unwrap_or_else(|| pause(1));
                     let fault = said(&self.endpoint.host, answer).await;
-                    if wait.is_some_and(|wait| wait > PATIENCE) {
-                        let seconds = wait.map_or(0, |wait| wait.as_secs());
-                        return Err(fault.hint(format!("it says to come back in {seconds} s; logged in one may ask more often")));
+                    if wait <= LONGEST {
+                        let seconds = wait.as_secs_f64();
+                        (self.tell)(format!("{} limits how often one may ask; going on in {seconds:.1} s", self.endpoint.host));
                     }
-                    attempt += 1;
-                    let wait = wait.unwrap_or_else(|| pause(attempt));
-                    (self.tell)(format!(
-                        "{} limits how often one may ask; going on in {:.1} s",
-                        self.endpoint.host,
-                        wait.as_secs_f64()
-                    ));
-                    if attempt >= TRIES {
-                        return Err(fault);
-                    }
-                    tokio::time::sleep(wait).await;
+                    let often = |fault: Fault| {
+                        let advice = fault.advice().unwrap_or("it limits how often one may ask").to_owned();
+                        fault.hint(format!("{advice}; logged in one may ask more often"))
+                    };
+                    limits.again(fault, Some(wait)).await.map_err(often)?;
                     continue;
                 }
-                Ok(answer) if answer.status().is_server_error() => said(&self.endpoint.host, answer).await,
+                Ok(answer) if http::is_passing(answer.status()) => said(&self.endpoint.host, answer).await,
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Http(error)) if self.step_down(&error, used) => continue,
                 Err(trouble) => self.weigh(trouble)?,
             };
-            attempt += 1;
-            // Where nobody listens nobody will in a second.
-            if attempt >= tries || fault.kind() == FaultKind::Unreachable {
+            if let Err(fault) = patience.again(fault, None).await {
                 self.down.fetch_or(!self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
                 return Err(fault);
             }
-            tokio::time::sleep(pause(attempt)).await;
         }
     }
 
@@ -350,31 +339,21 @@ enum Who {
     Nobody,
 }
 
-fn builder(endpoint: &Endpoint, who: Who) -> Outcome<ClientBuilder> {
-    // A second installation of the same provider fails, and changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(10))
-        .redirect(reqwest::redirect::Policy::none());
-    if endpoint.security == Security::Loopback {
-        builder = builder.no_proxy();
-    }
+fn client(endpoint: &Endpoint, who: Who, careless: bool) -> Outcome<Client> {
+    let mut authorities = Vec::new();
     for path in &endpoint.authorities {
         let pem = fs::read(path).doing(|| format!("cannot read {}", path.display()))?;
         let found = reqwest::Certificate::from_pem_bundle(&pem).doing(|| format!("{} holds no certificate", path.display()))?;
-        for certificate in found {
-            builder = builder.add_root_certificate(certificate);
-        }
+        authorities.extend(found);
     }
-    if let Some(identity) = endpoint.identity.as_ref().filter(|_| who == Who::Known) {
-        builder = builder.identity(read_identity(identity)?);
-    }
-    Ok(builder)
-}
-
-fn built(endpoint: &Endpoint, builder: ClientBuilder) -> Outcome<Client> {
-    builder.build().doing(|| format!("cannot set up HTTPS for {}", endpoint.host))
+    let identity = endpoint.identity.as_ref().filter(|_| who == Who::Known).map(read_identity).transpose()?;
+    let client = http::client(|begun| {
+        let begun = begun.redirect(reqwest::redirect::Policy::none()).tls_danger_accept_invalid_certs(careless);
+        let begun = if endpoint.security == Security::Loopback { begun.no_proxy() } else { begun };
+        let begun = begun.tls_certs_merge(authorities.clone());
+        identity.iter().cloned().fold(begun, reqwest::ClientBuilder::identity)
+    });
+    client.doing(|| format!("cannot speak with {}", endpoint.host))
 }
 
 fn read_identity(identity: &Identity) -> Outcome<reqwest::Identity> {
@@ -389,61 +368,23 @@ fn read_identity(identity: &Identity) -> Outcome<reqwest::Identity> {
 
 /// Why there is no answer, and what may help.
 fn unreachable(host: &str, error: reqwest::Error) -> Fault {
-    let refused = nobody(&error);
-    let tls = tls(&error).map(|error| match error {
-        Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            format!("the certificate of {host} is out of date; whoever runs it must renew it")
-        }
+    let hint = match tls(&error) {
         // One that vouches for itself has no issuer, or is somebody else's authority.
-        Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_)) => {
-            format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)")
+        Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_))) if !http::no_authorities() => {
+            Some(format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)"))
         }
-        Tls::AlertReceived(Alert::CertificateRequired | Alert::BadCertificate | Alert::UnknownCA | Alert::CertificateUnknown) => {
-            format!(
-                "it asks for a certificate that it knows: in config.kdl, \
+        Some(Tls::AlertReceived(
+            Alert::CertificateRequired | Alert::BadCertificate | Alert::UnknownCA | Alert::CertificateUnknown,
+        )) => Some(format!(
+            "it asks for a certificate that it knows: in config.kdl, \
              registry \"{host}\" client-cert=\"FILE.pem\" client-key=\"FILE.pem\""
-            )
+        )),
+        Some(Tls::InvalidMessage(_)) => {
+            Some(format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true"))
         }
-        Tls::InvalidMessage(_) => {
-            format!("it speaks no TLS; if that is right, write in config.kdl: registry \"{host}\" insecure=#true")
-        }
-        _ => "check its certificate, and this host's clock".to_owned(),
-    });
-    let fault = Fault::caused(format!("cannot reach {host}"), error.without_url());
-    match tls {
-        Some(hint) => fault.hint(hint),
-        None => {
-            let fault = fault.hint("check that the registry runs and the network reaches it");
-            if refused { fault.of(FaultKind::Unreachable) } else { fault }
-        }
-    }
-}
-
-/// What TLS says in an error; in between there are errors of reading, which carry it.
-fn tls(error: &reqwest::Error) -> Option<&Tls> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = next {
-        if let Some(found) = inner.downcast_ref() {
-            return Some(found);
-        }
-        let carried = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = carried.map(|carried| carried as &(dyn std::error::Error + 'static)).or_else(|| inner.source());
-    }
-    None
-}
-
-fn is_certificate(error: &reqwest::Error) -> bool {
-    tls(error).is_some_and(|error| matches!(error, Tls::InvalidCertificate(_) | Tls::AlertReceived(_)))
-}
-
-fn nobody(error: &reqwest::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = source {
-        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-        if inner.downcast_ref().is_some_and(refused) || inner.to_string().starts_with("dns error") {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
+        Some(_) => None,
+        None => Some("check that the registry runs and the network reaches it".to_owned()),
+    };
+    let fault = http::unreachable(host, error);
+    hint.into_iter().fold(fault, Fault::hint)
 }

@@ -19,8 +19,6 @@ mod wire;
 
 // Faces for `tests/fuzz`: what answers of registries say.
 #[doc(hidden)]
-pub use answer::retry_after;
-#[doc(hidden)]
 pub use challenge::challenges;
 pub use compress::Compression;
 pub use credentials::{Credentials, Kept, Stores};

@@ -3,11 +3,12 @@
 //! A stream that is cut goes on where it was, at the same place or the next one.
 
 use super::Registries;
-use super::answer::{limited, pause, said};
-use super::http::{Remote, TRIES, Wish};
+use super::answer::{limited, said};
+use super::http::{Remote, Wish};
 use super::upload::remember_origin;
 use super::wire::Wire;
 use crate::fetch::Progress;
+use crate::fetch::http::Patience;
 use crate::image::{self, Blobs};
 use crate::model::bounds::image::LONGEST;
 use crate::model::{Context, Digest, Fault, FaultKind, Outcome, Reference, nearest};
@@ -329,7 +330,7 @@ async fn from_one(
     out: &mpsc::Sender<Outcome<Bytes>>,
 ) -> Outcome<()> {
     let path = format!("blobs/{digest}");
-    let mut attempt = 0;
+    let mut patience = Patience::going_on();
     let mut whole = false;
     loop {
         let begin = if whole { 0 } else { *got };
@@ -384,11 +385,10 @@ async fn from_one(
             }
         };
         // A registry that gives a few bytes at a time does not get on.
-        attempt = if *got > before + ADVANCE { 1 } else { attempt + 1 };
-        if attempt >= TRIES {
-            return Err(failed);
+        if *got > before + ADVANCE {
+            patience = Patience::going_on();
         }
-        tokio::time::sleep(pause(attempt)).await;
+        patience.again(failed, None).await?;
     }
 }
 

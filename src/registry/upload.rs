@@ -1,8 +1,9 @@
 //! The parts of an image on their way to a repository: asked for, mounted, sent in chunks or whole.
 
 use super::Registries;
-use super::answer::{pause, said};
-use super::http::{Remote, TRIES, Wish};
+use super::answer::said;
+use super::http::{Remote, Wish};
+use crate::fetch::http::Patience;
 use crate::model::{Context as _, Digest, Fault, FaultKind, Outcome, Reference};
 use crate::store::{Refers, Store};
 use bytes::Bytes;
@@ -214,7 +215,7 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Outcome
             return Ok(false);
         }
     }
-    let mut attempt = 0;
+    let mut patience = Patience::new();
     loop {
         let answer =
             remote.send(Method::POST, "blobs/uploads/", Wish::Push, |request| request.header("Content-Length", "0")).await?;
@@ -236,11 +237,10 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Outcome
             // Some take no pieces, or not of this size: then all of it goes at once.
             Err(fault) if fault.kind() == FaultKind::Refused && in_chunks => remote.send_whole_from_now_on(),
             Err(fault) => {
-                attempt += 1;
-                if attempt >= 3 || fault.kind() != FaultKind::Forgotten {
+                if fault.kind() != FaultKind::Forgotten {
                     return Err(fault);
                 }
-                tokio::time::sleep(pause(attempt)).await;
+                patience.again(fault, None).await?;
             }
         }
     }
@@ -259,7 +259,7 @@ async fn unwanted(remote: &Remote, answer: Response) -> Fault {
 }
 
 async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: u64) -> Outcome<()> {
-    let (mut at, mut attempt) = (0, 0);
+    let (mut at, mut patience) = (0, Patience::going_on());
     while at < part.size {
         let end = part.size.min(at + chunk);
         let bytes = bytes::Bytes::from(part.read(at, end - at)?);
@@ -273,7 +273,7 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
         let fault = match answer {
             Ok(answer) if answer.status().is_success() => {
                 location = self::location(&answer)?;
-                (at, attempt) = (end, 0);
+                (at, patience) = (end, Patience::going_on());
                 continue;
             }
             Ok(answer) => match unwanted(remote, answer).await {
@@ -282,15 +282,11 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
             },
             Err(fault) => fault,
         };
-        attempt += 1;
-        if attempt >= TRIES {
-            return Err(fault);
-        }
-        tokio::time::sleep(pause(attempt)).await;
+        patience.again(fault, None).await?;
         // What arrived of it, the registry knows.
         let answer = remote.send(Method::GET, &location, Wish::Push, |request| request).await?;
         if !answer.status().is_success() {
-            return Err(fault.of(FaultKind::Forgotten));
+            return Err(said(&remote.endpoint.host, answer).await.of(FaultKind::Forgotten));
         }
         location = self::location(&answer).unwrap_or(location);
         let range = answer.headers().get("Range").and_then(|value| value.to_str().ok());

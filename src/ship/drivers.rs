@@ -63,8 +63,6 @@ impl Driver {
             "otlp" => {
                 let attribute = |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
                 let service = ReplicaId::container_of(&target.container);
-                // A second installation of the same provider fails, and changes nothing.
-                let _ = rustls::crypto::ring::default_provider().install_default();
                 Self::Otlp {
                     url: format!("{}/v1/logs", address.unwrap_or("http://127.0.0.1:4318").trim_end_matches('/')),
                     resource: json!({ "attributes": [
@@ -73,7 +71,7 @@ impl Driver {
                         attribute("container.name", &target.container),
                         attribute("container.image.name", &target.image),
                     ] }),
-                    client: reqwest::Client::builder().timeout(PATIENCE).build().doing(|| "cannot make a client".into())?,
+                    client: crate::fetch::http::client(|begun| begun.timeout(PATIENCE))?,
                     runtime: tokio::runtime::Builder::new_current_thread()
                         .enable_all()
                         .build()

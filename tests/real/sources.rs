@@ -178,7 +178,7 @@ fn urls_of_dockerfiles_are_locked() {
     let world = World::new("locked-urls", "image \"app\" { dockerfile \"Dockerfile\" }\n");
     world.write("Dockerfile", &format!("FROM base\nADD {}/a.txt /a.txt\n", web.address));
     assert!(world.fails(&["build", "app", "--frozen"]).err.contains("does not say what"));
-    assert!(world.ok(&["plan", "--json"]).contains("changes"));
+    assert!(world.ok(&["plan", "--json"]).contains("tasks"));
     world.ok(&["build", "app"]);
     assert_eq!(shell(&world, "app", "cat /a.txt; stat -c %a /a.txt"), "one\n600");
     let lock = fs::read_to_string(world.folder.join("stead.lock")).unwrap();
@@ -191,6 +191,44 @@ fn urls_of_dockerfiles_are_locked() {
     assert!(told.contains("→"), "{told}");
     world.ok(&["build", "app"]);
     assert_eq!(shell(&world, "app", "cat /a.txt"), "two");
+}
+
+/// A new machine knows no certificate authority: what needs none works there, and what needs one says what is missing.
+#[test]
+fn a_busy_server_is_asked_again_and_no_certificates_are_needed_for_plain_http() {
+    if !is_root() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            // Of TLS it is no text.
+            let _ = BufReader::new(stream.try_clone().unwrap()).read_until(b'\n', &mut Vec::new());
+            let answer = match number {
+                0 => "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                1 => "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nhere",
+            };
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let world = World::new("busy", "image \"app\" { dockerfile \"Dockerfile\" }\n");
+    let bare = |args: &[&str]| {
+        let mut command = world.command(args);
+        let output = command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent").output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    world.write("Dockerfile", &format!("FROM base\nADD http://{address}/busy /file\n"));
+    world.ok(&["build", "base"]);
+    let (ok, told) = bare(&["build", "app"]);
+    assert!(ok, "{told}");
+    assert_eq!(shell(&world, "app", "cat /file"), "here");
+    // Whoever speaks no TLS is told apart from a machine without authorities.
+    world.write("Dockerfile", &format!("FROM base\nADD https://{address}/busy /file\n"));
+    let (ok, told) = bare(&["build", "app"]);
+    assert!(!ok && told.contains("it speaks no TLS"), "{told}");
 }
 
 #[test]

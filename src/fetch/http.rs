@@ -1,0 +1,199 @@
+//! HTTP for every room that speaks it: how clients begin, how patient they are, and what is told of what failed.
+
+use crate::model::{Context, Fault, FaultKind, Outcome, parse_date};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, ClientBuilder, StatusCode};
+use rustls::{CertificateError as Certificate, Error as Tls};
+use std::error::Error;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// How often a request is made before it counts as failed.
+const TRIES: u32 = 5;
+/// The longest that a server may make us wait at a time.
+pub const LONGEST: Duration = Duration::from_secs(60);
+
+/// Whether this machine knows no certificate authority at all.
+static NO_AUTHORITIES: AtomicBool = AtomicBool::new(false);
+
+/// A client with this program's name, the host's certificates and its proxies, and what `with` adds.
+///
+/// Where the host has no certificates (a new container has none) what needs none works all the same.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> Outcome<Client> {
+    // A second installation of the same provider fails, and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let begun = || {
+        with(Client::builder().user_agent(concat!("stead/", env!("CARGO_PKG_VERSION"))).connect_timeout(Duration::from_secs(10)))
+    };
+    match begun().build() {
+        Ok(client) => Ok(client),
+        Err(error) => {
+            let client = begun().tls_certs_only([]).build();
+            // If that fails, too, it was not for want of authorities.
+            let client = client.map_err(|_| error).doing(|| "cannot set up HTTPS".into())?;
+            NO_AUTHORITIES.store(true, Ordering::Relaxed);
+            Ok(client)
+        }
+    }
+}
+
+/// Whether the last clients were made where no certificate authority is known.
+pub fn no_authorities() -> bool {
+    NO_AUTHORITIES.load(Ordering::Relaxed)
+}
+
+/// How often something is tried, and how long is waited in between: one policy for every server.
+pub struct Patience {
+    tries: u32,
+    tried: u32,
+    /// Whether it answered before: then it may come back.
+    known: bool,
+}
+
+impl Patience {
+    /// For what may be asked again.
+    pub fn new() -> Self {
+        Self::of(TRIES)
+    }
+
+    /// For what may be asked so often.
+    pub fn of(tries: u32) -> Self {
+        Self { tries, tried: 0, known: false }
+    }
+
+    /// For what goes on with a server that answered already.
+    pub fn going_on() -> Self {
+        Self { known: true, ..Self::new() }
+    }
+
+    /// After a try that failed: waits as long as the server asks for, or longer each time.
+    ///
+    /// # Errors
+    /// The fault, if it was the last try, if nobody listens there (nobody will in a second), or if the server asks for
+    /// more than [`LONGEST`].
+    pub async fn again(&mut self, fault: Fault, asked: Option<Duration>) -> Outcome<()> {
+        self.tried += 1;
+        if self.tried >= self.tries || !self.known && fault.kind() == FaultKind::Unreachable {
+            return Err(fault);
+        }
+        if let Some(asked) = asked.filter(|asked| *asked > LONGEST) {
+            return Err(fault.hint(format!("it says to come back in {} s", asked.as_secs())));
+        }
+        tokio::time::sleep(asked.unwrap_or_else(|| pause(self.tried))).await;
+        Ok(())
+    }
+}
+
+/// Whether an answer may be another in a moment (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4).
+pub fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// How long a server asks to wait (RFC 9110, 10.2.3): seconds, or a date.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(parse_date(text)?.try_into().ok()?))?;
+    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// Before a repetition: longer each time, and never for all at the same moment.
+pub fn pause(attempt: u32) -> Duration {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    Duration::from_millis(u64::from(attempt).saturating_pow(2).saturating_mul(200))
+        .mul_f64(0.5 + f64::from(nanos % 1000) / 1000.0)
+}
+
+/// Why there is no answer, and what may help.
+pub fn unreachable(what: &str, error: reqwest::Error) -> Fault {
+    let hint = match tls(&error) {
+        Some(Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. })) => {
+            "its certificate is out of date, or this host's clock is wrong"
+        }
+        Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_))) if no_authorities() => {
+            "this machine knows no certificate authorities: install its package `ca-certificates`"
+        }
+        Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_))) => {
+            "nobody whom this machine trusts vouches for its certificate"
+        }
+        Some(Tls::InvalidMessage(_)) => "it speaks no TLS: with http:// it may answer",
+        Some(_) => "check its certificate, and this host's clock",
+        None => "check the address and the network",
+    };
+    let kind = if nobody(&error) { FaultKind::Unreachable } else { FaultKind::Failed };
+    Fault::caused(format!("cannot reach {what}"), error.without_url()).hint(hint).of(kind)
+}
+
+/// What TLS says in an error; in between there are errors of reading, which carry it.
+pub fn tls(error: &reqwest::Error) -> Option<&Tls> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = next {
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
+        }
+        let carried = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = carried.map(|carried| carried as &(dyn Error + 'static)).or_else(|| inner.source());
+    }
+    None
+}
+
+/// Whether a certificate is the reason.
+pub fn is_certificate(error: &reqwest::Error) -> bool {
+    tls(error).is_some_and(|error| matches!(error, Tls::InvalidCertificate(_) | Tls::AlertReceived(_)))
+}
+
+/// Whether nobody listens there, or there is no such place.
+fn nobody(error: &reqwest::Error) -> bool {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        // The resolver's error has no type that others see.
+        if inner.downcast_ref().is_some_and(refused) || inner.to_string().starts_with("dns error") {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read_in_both_forms() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(retry_after(&headers), None);
+        headers.insert(RETRY_AFTER, "7".parse().unwrap());
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
+        headers.insert(RETRY_AFTER, "Wed, 21 Oct 2015 07:28:00 GMT".parse().unwrap());
+        assert_eq!(retry_after(&headers), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn each_pause_is_longer() {
+        assert!(pause(1) < Duration::from_millis(310) && pause(4) > Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn patience_ends_with_the_tries_or_where_nobody_listens() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut patience = Patience::of(3);
+            let now = Some(Duration::ZERO);
+            assert!(patience.again(Fault::new("first"), now).await.is_ok());
+            assert!(patience.again(Fault::new("second"), now).await.is_ok());
+            assert_eq!(patience.again(Fault::new("third"), now).await.unwrap_err().message(), "third");
+            let nobody = Fault::new("nobody").of(FaultKind::Unreachable);
+            assert!(Patience::new().again(nobody, now).await.is_err());
+            let told = Patience::new().again(Fault::new("later"), Some(Duration::from_secs(3600))).await.unwrap_err();
+            assert_eq!(told.advice(), Some("it says to come back in 3600 s"));
+        });
+    }
+}
