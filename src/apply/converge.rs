@@ -1,300 +1,281 @@
-//! Brings containers to what a plan says: ends what must go, makes networks and volumes, starts the
-//! rest several at once by dependency, and waits until each has come up.
+//! Carries a plan's tasks out: each method is one, and the scheduler says when.
 
 use super::container::{Maker, bridges, launch_one};
 use super::crash::boundary;
+use super::forge::Forge;
 use super::hosts;
 use super::instance::Instance;
-use super::observe::Observation;
+use super::paths::leads;
+use super::pins::pin;
 use super::ports::Held;
-use super::project::LoadedProject;
-use super::report::{Failure, Progress, Reporter, UpOptions};
+use super::project::keep_lock;
+use super::report::{Failure, Progress};
+use super::resolve::complete_lock;
+use super::schedule::{Came, Lane, Look, State as Far, Work};
 use super::{down, firewall, preflight};
 use crate::build::View;
-use crate::model::{Context, Fault, Outcome as Result};
+use crate::lock::Lock;
+use crate::model::{Context, Fault, Name, Outcome as Result};
 use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network::{self, Forwarding, Reservation};
-use crate::plan::{ContainerRecord, Desired, Image, InstanceRecord, Kind, Planned};
+use crate::plan::{self, Action, ContainerRecord, Deed, Desired, How, Image, InstanceRecord, Planned, Task};
 use crate::project::{MountSource, Until};
 use crate::ship;
-use crate::store::Store;
 use crate::sys;
 use crate::volume::{self, Below};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Containers that are started at the same time: starting is the kernel's work, not ours.
-const AT_ONCE: usize = 8;
+const STARTS: usize = 8;
 /// A container that ends this soon after its start did not start well.
 const SETTLE: Duration = Duration::from_millis(60);
 
-/// One pass over an instance's containers.
+/// One pass over an instance.
 pub struct Executor<'a> {
-    pub loaded: &'a LoadedProject,
-    pub store: &'a Store,
-    pub planned: &'a Planned,
-    pub observation: &'a Observation,
-    pub reporter: &'a dyn Reporter,
-    pub options: &'a UpOptions,
-    pub record: InstanceRecord,
-    pub failures: Vec<Failure>,
+    forge: &'a Forge<'a>,
+    planned: &'a Planned,
+    first_lock: &'a Lock,
+    resolved: OnceLock<Lock>,
+    record: Mutex<InstanceRecord>,
+    certain: OnceLock<Certain>,
+    /// Something started since published ports and names last followed.
+    news: AtomicBool,
 }
 
-/// What is to be done with a container.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Todo {
-    Fresh,
-    Again,
+/// What is certain once all images are built, and everything is taken that may be refused.
+struct Certain {
+    desired: BTreeMap<String, Desired>,
+    deeds: BTreeMap<String, Deed>,
+    built: BTreeMap<Name, Image>,
+    /// The containers that start.
+    starting: BTreeSet<String>,
+    held: Held,
+    forwarding: Forwarding,
 }
 
 impl<'a> Executor<'a> {
-    fn instance(&self) -> &Instance {
-        &self.loaded.instance
+    pub fn new(forge: &'a Forge, planned: &'a Planned, lock: &'a Lock) -> Self {
+        let (loaded, instance) = (forge.loaded, &forge.loaded.instance);
+        let record = InstanceRecord {
+            project: loaded.project.name.to_string(),
+            folder: instance.folder.display().to_string(),
+            file: instance.file.clone(),
+            ..forge.observation.observed.record.clone()
+        };
+        Self {
+            forge,
+            planned,
+            first_lock: lock,
+            resolved: OnceLock::new(),
+            record: Mutex::new(record),
+            certain: OnceLock::new(),
+            news: AtomicBool::new(false),
+        }
     }
 
-    fn save(&mut self) -> Result<()> {
-        self.record.serial += 1;
-        self.instance().save(&self.record)?;
+    fn instance(&self) -> &'a Instance {
+        &self.forge.loaded.instance
+    }
+
+    fn lock(&self) -> &Lock {
+        self.resolved.get().unwrap_or(self.first_lock)
+    }
+
+    fn record(&self) -> MutexGuard<'_, InstanceRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn certain(&self) -> Result<&Certain> {
+        self.certain.get().ok_or_else(|| Fault::new("a task came before all was prepared"))
+    }
+
+    fn save(&self, record: &mut InstanceRecord) -> Result<()> {
+        record.serial += 1;
+        self.instance().save(record)?;
         boundary();
         Ok(())
     }
 
-    /// The record as it is now, and what did not come up: causes first, what only waited for them after.
-    pub fn finish(mut self) -> (InstanceRecord, Vec<Failure>) {
-        self.failures.sort_by_key(|failure| failure.follows);
-        (self.record, self.failures)
+    fn tell(&self, name: &str, what: &'static str) {
+        self.forge.reporter.report(Progress::Container { name: name.to_owned(), what });
     }
 
-    /// Carries the plan out.
+    /// Keeps what the instance has now from being collected.
     ///
     /// # Errors
-    /// What stops everything; containers that do not come up are failures, not errors.
-    pub fn run(&mut self) -> Result<()> {
-        let todo = self.todo();
-        self.preflight(&todo)?;
-        let held = self.hold(&todo)?;
-        let forwarding = Forwarding::look()?;
-        self.remove(&todo)?;
-        self.networks(forwarding)?;
-        self.volumes()?;
-        self.put_on_record(&todo)?;
-        Reservation::end(&self.instance().home, &self.instance().id)?;
-        boundary();
-        self.ready_networks(forwarding)?;
-        self.adjust()?;
-        if !todo.is_empty() {
-            sys::write_atomic(&self.instance().opening(), b"", 0o600).doing(|| "cannot mark that containers begin".into())?;
-        }
-        self.start(&todo, &held);
-        self.ship()?;
-        self.neighbours(&todo)?;
-        self.open()?;
-        self.opened()?;
-        self.wait()?;
+    /// Those of writing.
+    pub fn pin(&self) -> Result<()> {
+        pin(self.forge.loaded, self.forge.store, &self.record(), self.lock())
+    }
+
+    /// Tells what on this host stands in the way of its networks.
+    pub fn warn_of_blockers(&self) {
         let outer = self.planned.networks.values().find(|network| !network.internal);
         if let Some(blocked) = outer.and_then(|network| firewall::blockers(&self.instance().home, &network.bridge)) {
-            self.reporter.report(Progress::Warning(blocked));
+            self.forge.reporter.report(Progress::Warning(blocked));
         }
+    }
+
+    fn resolve(&self) -> Result<()> {
+        let lock = complete_lock(self.forge.loaded, self.forge.options, self.forge.reporter)?;
+        boundary();
+        // The scheduler does it once.
+        let _ = self.resolved.set(lock);
         Ok(())
     }
 
-    fn todo(&self) -> BTreeMap<String, Todo> {
-        let changes = self.planned.plan.changes.iter();
-        changes
-            .filter_map(|change| match change.kind {
-                Kind::Create | Kind::Replace | Kind::ReplaceIfImageChanges => Some((change.name.clone(), Todo::Fresh)),
-                Kind::Restart => Some((change.name.clone(), Todo::Again)),
-                _ => None,
-            })
-            .filter(|(name, _)| {
-                self.options.only.is_empty()
-                    || self.planned.desired.get(name).is_some_and(|one| self.options.only.contains(&one.container))
-            })
-            .collect()
+    /// Makes certain what is to be done, and that it can be: the last that may fail before anything ends.
+    fn prepare(&self) -> Result<()> {
+        let (instance, observed) = (self.instance(), &self.forge.observation.observed);
+        let mut built = self.planned.built.clone();
+        built.extend(self.forge.finish());
+        let (desired, deeds) = if self.planned.builds() {
+            let project = (&self.forge.loaded.project, &self.forge.loaded.places);
+            plan::settle(project, observed, self.planned, &built)?
+        } else {
+            (self.planned.desired.clone(), self.planned.deeds.clone())
+        };
+        if self.planned.builds() {
+            self.still_there()?;
+        }
+        let mut record = self.record();
+        self.forge.remember(self.lock(), &built, &mut record)?;
+        if self.planned.builds() {
+            self.save(&mut record)?;
+        }
+        drop(record);
+        self.forge.observation.scanner.keep(&instance.scan_cache());
+        keep_lock(instance, self.lock());
+        self.pin()?;
+        self.preflight(&desired, &deeds, &built)?;
+        let starting: BTreeSet<String> =
+            deeds.iter().filter(|(_, deed)| matches!(deed, Deed::Start(_))).map(|(name, _)| name.clone()).collect();
+        let wishes: Vec<&Desired> = starting.iter().filter_map(|name| desired.get(name)).collect();
+        // Published ports are taken before anything is touched.
+        let held = Held::take(instance, &wishes)?;
+        let forwarding = Forwarding::look()?;
+        // The scheduler does it once.
+        let _ = self.certain.set(Certain { desired, deeds, built, starting, held, forwarding });
+        boundary();
+        Ok(())
     }
 
-    /// Looks whether this machine has what the containers need, before anything is touched.
-    fn preflight(&self, todo: &BTreeMap<String, Todo>) -> Result<()> {
+    /// Makes sure that what was looked at, and allowed, before images were built is still what is there.
+    fn still_there(&self) -> Result<()> {
+        let before = &self.forge.observation.observed.leads;
+        let now = leads(self.instance(), &self.forge.loaded.project);
+        let moved = now.into_iter().find(|(path, lead)| before.get(path) != Some(lead));
+        moved.map_or(Ok(()), |(path, lead)| {
+            let why = format!("while images were built, \"{path}\" came to lead to {}", lead.path.display());
+            Err(Fault::new(why).hint("nothing was started or ended: look at it, then run the command again"))
+        })
+    }
+
+    /// Looks whether this machine has what the containers need.
+    fn preflight(
+        &self,
+        desired: &BTreeMap<String, Desired>,
+        deeds: &BTreeMap<String, Deed>,
+        built: &BTreeMap<Name, Image>,
+    ) -> Result<()> {
         let host = crate::runtime::host();
-        let adjusted = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Adjust).map(|change| &change.name);
         let (mut seen, mut faults) = (BTreeSet::new(), Vec::new());
-        for name in todo.keys().chain(adjusted) {
-            let Some(one) = self.planned.desired.get(name) else { continue };
+        for name in deeds.iter().filter(|(_, deed)| **deed != Deed::End).map(|(name, _)| name) {
+            let Some(one) = desired.get(name) else { continue };
             if !seen.insert(&one.container) {
                 continue;
             }
-            for caveat in preflight::check(one, &self.loaded.places, &self.instance().folder, host, &mut faults) {
-                self.reporter.report(Progress::Warning(caveat));
+            let (places, folder) = (&self.forge.loaded.places, &self.instance().folder);
+            for caveat in preflight::check(one, places, folder, host, &mut faults) {
+                self.forge.reporter.report(Progress::Warning(caveat));
             }
-            faults.extend(preflight::security(one, self.observation, &self.instance().home).err());
+            faults.extend(preflight::security(one, self.forge.observation, &self.instance().home).err());
             let mounted = one.spec.mounts.iter().filter_map(|mount| match &mount.source {
                 MountSource::Image(name) => Some(name),
                 _ => None,
             });
-            if let Some(name) = mounted.into_iter().find(|name| !self.planned.built.contains_key(*name)) {
+            if let Some(name) = mounted.into_iter().find(|name| !built.contains_key(*name)) {
                 let why = format!("container {}: the image {name}, which it mounts, is not built", one.container);
                 faults.push(Fault::new(why).hint("its files may have changed while it was built: run the command again"));
             }
         }
-        Fault::all(faults)?;
-        Ok(())
+        Fault::all(faults)
     }
 
-    /// Gives running containers their new limits.
-    fn adjust(&mut self) -> Result<()> {
-        let changes = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Adjust);
-        let names: Vec<&String> = changes.map(|change| &change.name).collect();
-        for name in &names {
-            let Some(one) = self.planned.desired.get(*name) else { continue };
-            let request = monitor::Request::Limits { limits: Box::new(one.spec.limits.clone()) };
-            match monitor::call(&self.instance().container(name), &request, Some(Duration::from_secs(20))) {
-                Ok(_) => {
-                    if let Some(record) = self.record.containers.get_mut(*name) {
-                        record.aspects.clone_from(&one.aspects);
-                    }
-                    self.reporter.report(Progress::Container { name: (*name).clone(), what: "adjusted" });
-                }
-                Err(fault) => {
-                    self.failures.push(Failure {
-                        container: (*name).clone(),
-                        why: fault.chain(),
-                        last: Vec::new(),
-                        follows: false,
-                    });
-                }
-            }
-            boundary();
+    fn end(&self, name: &str) -> Result<Came> {
+        if !matches!(self.certain()?.deeds.get(name), Some(Deed::End | Deed::Start(_))) {
+            return Ok(Came::Unneeded);
         }
-        if names.is_empty() { Ok(()) } else { self.save() }
-    }
-
-    /// Takes published ports before anything is touched.
-    fn hold(&self, todo: &BTreeMap<String, Todo>) -> Result<Held> {
-        let wishes: Vec<&Desired> = todo.keys().filter_map(|name| self.planned.desired.get(name)).collect();
-        Held::take(self.instance(), &wishes)
-    }
-
-    /// Makes networks ready before a container is on them: what it sends at once must be translated.
-    fn ready_networks(&self, forwarding: Forwarding) -> Result<()> {
-        let home = &self.instance().home;
-        let (before, wanted) = (&self.observation.observed.record.networks, &self.planned.networks);
-        let switch = forwarding == Forwarding::Off && !wanted.is_empty();
-        if before != wanted || switch || !wanted.is_empty() && !self.observation.observed.firewall {
-            monitor::refresh(home)?;
-            boundary();
+        if self.instance().container(name).alive() {
+            self.tell(name, "stopping");
         }
-        if switch {
-            // The table drops what is not ours by now.
-            Forwarding::switch_on()?;
-            boundary();
-        }
-        Ok(())
-    }
-
-    /// Lets published ports lead to what runs by now, and names name it.
-    fn open(&self) -> Result<()> {
-        let instance = self.instance();
-        let publishes = |ports: &[crate::plan::Port]| !ports.is_empty();
-        let before = self.observation.observed.record.containers.values().any(|container| publishes(&container.ports));
-        if before || self.record.containers.values().any(|container| publishes(&container.ports)) {
-            monitor::refresh(&instance.home)?;
-            boundary();
-        }
-        if self.planned.networks.is_empty() { Ok(()) } else { monitor::refresh_names(&instance.home, &instance.id) }
-    }
-
-    fn opened(&self) -> Result<()> {
-        match std::fs::remove_file(self.instance().opening()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).doing(|| "cannot remove the mark that containers begin".into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends what is to go, and what is to be replaced or started anew.
-    fn remove(&mut self, todo: &BTreeMap<String, Todo>) -> Result<()> {
-        let removals = self.planned.plan.changes.iter().filter(|change| change.kind == Kind::Remove);
-        let gone: Vec<String> = removals.map(|change| change.name.clone()).collect();
-        let old: Vec<String> =
-            todo.keys().filter(|name| self.record.containers.contains_key(*name)).chain(&gone).cloned().collect();
-        let order = down::order(&self.loaded.project, &old);
-        for name in &old {
-            if self.instance().container(name).alive() {
-                self.reporter.report(Progress::Container { name: name.clone(), what: "stopping" });
-            }
-        }
-        down::end_all(self.instance(), &old, &order)?;
+        down::end(self.instance(), name)?;
         boundary();
+        Ok(Came::Done)
+    }
+
+    /// Takes what went off the record, and makes networks what they should be.
+    fn connect(&self) -> Result<()> {
+        let (certain, wanted, instance) = (self.certain()?, &self.planned.networks, self.instance());
+        let mut record = self.record();
+        let own = record.networks.iter().filter(|(name, old)| !old.external && wanted.get(*name) != Some(old));
+        network::delete_links(&own.map(|(_, old)| old.bridge.clone()).collect::<Vec<_>>())?;
+        let gone: Vec<&String> = certain.deeds.iter().filter(|(_, deed)| **deed == Deed::End).map(|(name, _)| name).collect();
         for name in &gone {
-            self.record.containers.remove(name);
+            record.containers.remove(*name);
         }
-        if !gone.is_empty() {
-            self.save()?;
-            for name in &gone {
-                down::forget(self.instance(), name);
-                self.reporter.report(Progress::Container { name: name.clone(), what: "removed" });
-                boundary();
-            }
-        }
-        Ok(())
-    }
-
-    fn networks(&mut self, forwarding: Forwarding) -> Result<()> {
-        let wanted = &self.planned.networks;
-        let stale: Vec<String> = self
-            .record
-            .networks
-            .iter()
-            .filter(|(name, old)| !old.external && wanted.get(*name) != Some(old))
-            .map(|(_, old)| old.bridge.clone())
-            .collect();
-        network::delete_links(&stale)?;
         // On record first: a kill in between leaves nothing that `down` does not know.
-        self.record.networks.clone_from(wanted);
-        self.save()?;
-        network::ensure_bridges(&bridges(self.instance(), wanted), forwarding.alias())?;
+        record.networks.clone_from(wanted);
+        self.save(&mut record)?;
+        drop(record);
+        for name in gone {
+            down::forget(instance, name);
+            self.tell(name, "removed");
+            boundary();
+        }
+        network::ensure_bridges(&bridges(instance, wanted), certain.forwarding.alias())?;
         boundary();
         Ok(())
     }
 
-    fn volumes(&mut self) -> Result<()> {
-        for name in &self.planned.volumes {
-            let source = MountSource::Volume(name.clone());
-            let mut users = Vec::new();
-            for one in self.planned.desired.values() {
-                let mounts = one.spec.mounts.iter().filter(|mount| mount.source == source);
-                users.extend(one.image.as_ref().into_iter().flat_map(|image| mounts.clone().map(move |mount| (image, mount))));
-            }
-            if users.is_empty() {
-                continue;
-            }
-            let view =
-                |image: &Image| View::new(image.layers.iter().map(|layer| self.store.layer_path(&layer.diff_id)).collect());
-            // A part of a volume is not filled: what the image has there is not what the volume has at its top.
-            let whole = users.into_iter().filter(|(_, mount)| mount.subpath.is_none());
-            let images: Vec<Below> = whole.map(|(image, mount)| Below { image: view(image), at: Path::new(&mount.to) }).collect();
-            let instance = self.instance();
-            volume::create(&instance.home, &instance.id, name, &images, || instance.runs_with_volume(name))?;
-            boundary();
+    fn fill(&self, name: &Name) -> Result<()> {
+        let source = MountSource::Volume(name.clone());
+        let mut users = Vec::new();
+        for one in self.certain()?.desired.values() {
+            let mounts = one.spec.mounts.iter().filter(|mount| mount.source == source);
+            users.extend(one.image.as_ref().into_iter().flat_map(|image| mounts.clone().map(move |mount| (image, mount))));
         }
+        if users.is_empty() {
+            return Ok(());
+        }
+        let path = |layer: &crate::model::LayerInfo| self.forge.store.layer_path(&layer.diff_id);
+        let view = |image: &Image| View::new(image.layers.iter().map(path).collect());
+        // A part of a volume is not filled: what the image has there is not what the volume has at its top.
+        let whole = users.into_iter().filter(|(_, mount)| mount.subpath.is_none());
+        let images: Vec<Below> = whole.map(|(image, mount)| Below { image: view(image), at: Path::new(&mount.to) }).collect();
+        let instance = self.instance();
+        volume::create(&instance.home, &instance.id, name, &images, || instance.runs_with_volume(name))?;
+        boundary();
         Ok(())
     }
 
     /// Records containers before they are made, so that nobody loses sight of them.
-    fn put_on_record(&mut self, todo: &BTreeMap<String, Todo>) -> Result<()> {
-        for (name, what) in todo {
-            let Some(one) = self.planned.desired.get(name) else { continue };
+    fn put_on_record(&self) -> Result<()> {
+        let certain = self.certain()?;
+        let mut record = self.record();
+        for name in &certain.starting {
+            let (Some(one), Some(Deed::Start(how))) = (certain.desired.get(name), certain.deeds.get(name)) else { continue };
             let Some(image) = &one.image else { continue };
-            let known = match self.record.containers.get(name) {
+            let known = match record.containers.get(name) {
                 Some(record) => record.generation,
                 None => newest_generation(self.instance(), name)?,
             };
-            let generation = if *what == Todo::Fresh { known + 1 } else { known.max(1) };
-            self.record.containers.insert(
+            let generation = if *how == How::Again { known.max(1) } else { known + 1 };
+            record.containers.insert(
                 name.clone(),
                 ContainerRecord {
                     container: one.container.clone(),
@@ -307,124 +288,104 @@ impl<'a> Executor<'a> {
                     generation,
                 },
             );
-            self.record.stopped.remove(name);
+            record.stopped.remove(name);
         }
-        if todo.is_empty() { Ok(()) } else { self.save() }
+        if !certain.starting.is_empty() {
+            self.save(&mut record)?;
+        }
+        Reservation::end(&self.instance().home, &self.instance().id)?;
+        boundary();
+        Ok(())
     }
 
-    /// Starts containers, several at once, each when what it depends on is as far as it asks.
-    fn start(&mut self, todo: &BTreeMap<String, Todo>, held: &Held) {
-        let starting: BTreeSet<String> = todo.keys().cloned().collect();
+    /// Makes networks ready before a container is on them: what it sends at once must be translated.
+    fn admit(&self) -> Result<()> {
+        let (certain, observed, home) = (self.certain()?, &self.forge.observation.observed, &self.instance().home);
+        let (before, wanted) = (&observed.record.networks, &self.planned.networks);
+        let switch = certain.forwarding == Forwarding::Off && !wanted.is_empty();
+        if before != wanted || switch || !wanted.is_empty() && !observed.firewall {
+            monitor::refresh(home)?;
+            boundary();
+        }
+        if switch {
+            // The table drops what is not ours by now.
+            Forwarding::switch_on()?;
+            boundary();
+        }
+        if !certain.starting.is_empty() {
+            sys::write_atomic(&self.instance().opening(), b"", 0o600).doing(|| "cannot mark that containers begin".into())?;
+        }
+        Ok(())
+    }
+
+    /// Gives a running container its new limits.
+    fn adjust(&self, name: &str) -> Result<Came> {
+        let Some(one) = self.certain()?.desired.get(name) else { return Ok(Came::Unneeded) };
+        let request = monitor::Request::Limits { limits: Box::new(one.spec.limits.clone()) };
+        monitor::call(&self.instance().container(name), &request, Some(Duration::from_secs(20)))?;
+        let mut record = self.record();
+        if let Some(record) = record.containers.get_mut(name) {
+            record.aspects.clone_from(&one.aspects);
+        }
+        self.tell(name, "adjusted");
+        self.save(&mut record)?;
+        Ok(Came::Done)
+    }
+
+    fn start(&self, name: &str) -> Result<Came> {
+        let certain = self.certain()?;
+        let Some(one) = certain.desired.get(name) else { return Ok(Came::Unneeded) };
+        match certain.deeds.get(name) {
+            Some(Deed::Start(_)) => {}
+            // The image came to what it was: only its limits are others.
+            Some(Deed::Adjust) => return self.adjust(name),
+            Some(Deed::End) | None => return Ok(Came::Unneeded),
+        }
         let maker = Maker {
-            instance: &self.loaded.instance,
-            store: self.store,
-            all: &self.planned.desired,
-            images: &self.planned.built,
-            observation: self.observation,
-            starting: &starting,
+            instance: self.instance(),
+            store: self.forge.store,
+            all: &certain.desired,
+            images: &certain.built,
+            observation: self.forge.observation,
+            starting: &certain.starting,
         };
-        let generations: BTreeMap<&String, u64> =
-            todo.keys().filter_map(|name| Some((name, self.record.containers.get(name)?.generation))).collect();
-        let queue = Mutex::new(Queue {
-            waiting: generations.keys().map(|name| (*name).clone()).collect(),
-            busy: BTreeSet::new(),
-            failed: BTreeMap::new(),
-        });
-        let changed = Condvar::new();
-        let news = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(generations.len()) {
-                scope.spawn(|| {
-                    while let Some(name) = self.next(&queue, &changed, &news) {
-                        let one = &self.planned.desired[&name];
-                        self.reporter.report(Progress::Container { name: name.clone(), what: "starting" });
-                        boundary();
-                        let started = launch_one(&maker, one, generations[&name], &held.of(one));
-                        boundary();
-                        if started.is_ok() {
-                            news.store(true, Ordering::Relaxed);
-                            self.reporter.report(Progress::Container { name: name.clone(), what: "started" });
-                        }
-                        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                        queue.busy.remove(&name);
-                        if let Err(fault) = started {
-                            monitor::note_failure(&self.instance().container(&name), &fault.chain());
-                            queue.failed.insert(name, Why { text: fault.chain(), follows: false });
-                        }
-                        changed.notify_all();
-                    }
-                });
-            }
-        });
-        let failed = queue.into_inner().unwrap_or_else(PoisonError::into_inner).failed;
-        for (name, why) in failed {
-            // What never began said nothing in this generation.
-            let last = if why.follows { Vec::new() } else { last_lines(self.instance(), &name) };
-            self.failures.push(Failure { container: name, why: why.text, last, follows: why.follows });
+        let generation = self.record().containers.get(name).map(|record| record.generation);
+        let generation = generation.ok_or_else(|| Fault::new(format!("container {name} is not on record")))?;
+        self.tell(name, "starting");
+        boundary();
+        let started = launch_one(&maker, one, generation, &certain.held.of(one));
+        boundary();
+        if let Err(fault) = &started {
+            monitor::note_failure(&self.instance().container(name), &fault.chain());
         }
+        started?;
+        self.news.store(true, Ordering::Relaxed);
+        self.tell(name, "started");
+        Ok(Came::Done)
     }
 
-    /// The next container whose dependencies are ready; nothing when all are done.
-    ///
-    /// Whoever would only wait lets ports and names follow what has started meanwhile: those that are waited
-    /// for may take long.
-    fn next(&self, queue: &Mutex<Queue>, changed: &Condvar, news: &AtomicBool) -> Option<String> {
-        let mut guard = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if guard.waiting.is_empty() {
-                return None;
-            }
-            let names: Vec<String> = guard.waiting.iter().cloned().collect();
-            for name in names {
-                match self.readiness(&name, &guard) {
-                    Ready::Yes => {
-                        guard.waiting.remove(&name);
-                        guard.busy.insert(name.clone());
-                        return Some(name);
-                    }
-                    Ready::NotYet => {}
-                    Ready::Never(why) => {
-                        guard.waiting.remove(&name);
-                        guard.failed.insert(name, Why { text: why, follows: true });
-                        changed.notify_all();
-                    }
-                }
-            }
-            if !guard.waiting.is_empty() && news.swap(false, Ordering::Relaxed) {
-                drop(guard);
-                if let Err(fault) = self.open() {
-                    self.reporter.report(Progress::Warning(fault.chain()));
-                }
-                guard = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            // Health and ends of other containers are in files: look again soon.
-            guard = changed.wait_timeout(guard, Duration::from_millis(5)).unwrap_or_else(PoisonError::into_inner).0;
+    /// Lets published ports lead to what runs by now, and names name it.
+    fn open(&self) -> Result<()> {
+        let instance = self.instance();
+        let publishes = |record: &InstanceRecord| record.containers.values().any(|container| !container.ports.is_empty());
+        if publishes(&self.forge.observation.observed.record) || publishes(&self.record()) {
+            monitor::refresh(&instance.home)?;
+            boundary();
         }
+        if self.planned.networks.is_empty() { Ok(()) } else { monitor::refresh_names(&instance.home, &instance.id) }
     }
 
-    fn readiness(&self, name: &str, queue: &Queue) -> Ready {
-        let Some(one) = self.planned.desired.get(name) else { return Ready::Yes };
-        for (needed, until) in &one.spec.depends_on {
-            for replica in self.planned.desired.values().filter(|other| other.container == *needed) {
-                if let Some(why) = queue.failed.get(&replica.name) {
-                    return Ready::Never(format!(
-                        "it depends on {}, which failed: {}",
-                        replica.name,
-                        why.text.lines().next().unwrap_or_default()
-                    ));
-                }
-                if queue.waiting.contains(&replica.name) || queue.busy.contains(&replica.name) {
-                    return Ready::NotYet;
-                }
-                match reached(&self.instance().container(&replica.name), *until) {
-                    Reached::Yes => {}
-                    Reached::NotYet => return Ready::NotYet,
-                    Reached::Never(why) => return Ready::Never(format!("it depends on {}, which {why}", replica.name)),
-                }
+    fn publish(&self) -> Result<()> {
+        self.ship()?;
+        self.neighbours()?;
+        self.news.store(false, Ordering::Relaxed);
+        self.open()?;
+        match std::fs::remove_file(self.instance().opening()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing(|| "cannot remove the mark that containers begin".into())
             }
+            _ => Ok(()),
         }
-        Ready::Yes
     }
 
     /// Has lines sent on, if a container names where to.
@@ -432,14 +393,15 @@ impl<'a> Executor<'a> {
         let instance = self.instance();
         let run = instance.home.run.join(&instance.id);
         let before = ship::told(&run)?.map(|told| told.targets).unwrap_or_default();
-        let observed = &self.observation.observed;
+        let observed = &self.forge.observation.observed;
+        let record = self.record();
         let targets: BTreeMap<String, ship::Target> = self
-            .planned
+            .certain()?
             .desired
             .values()
             .filter_map(|one| {
                 // A container that is not as the file says yet keeps what was said, and allowed, of it before.
-                if self.record.containers.get(&one.name).is_none_or(|record| record.aspects != one.aspects) {
+                if record.containers.get(&one.name).is_none_or(|record| record.aspects != one.aspects) {
                     return before.get(&one.name).map(|target| (one.name.clone(), target.clone()));
                 }
                 let mut driver = one.spec.log.driver.clone().filter(|driver| driver.name != "none")?;
@@ -460,7 +422,7 @@ impl<'a> Executor<'a> {
             return Ok(());
         }
         let manifest = ship::Manifest {
-            project: self.loaded.project.name.to_string(),
+            project: self.forge.loaded.project.name.to_string(),
             places: instance.state().join("ship.json"),
             events: instance.events(),
             folder: instance.folder.clone(),
@@ -470,92 +432,146 @@ impl<'a> Executor<'a> {
     }
 
     /// Keeps for running containers who their neighbours are now; those just started know.
-    fn neighbours(&self, todo: &BTreeMap<String, Todo>) -> Result<()> {
-        for one in self.planned.desired.values().filter(|one| !todo.contains_key(&one.name)) {
+    fn neighbours(&self) -> Result<()> {
+        let certain = self.certain()?;
+        for one in certain.desired.values().filter(|one| !certain.starting.contains(&one.name)) {
             let folder = self.instance().container(&one.name);
             if folder.join("hosts").exists() {
-                monitor::keep_names(folder.path(), &hosts::hosts(one, &self.planned.desired))?;
+                monitor::keep_names(folder.path(), &hosts::hosts(one, &certain.desired))?;
             }
         }
         Ok(())
     }
 
-    /// Waits until every container is as healthy as it can say.
-    fn wait(&mut self) -> Result<()> {
-        boundary();
-        let failed: BTreeSet<String> = self.failures.iter().map(|failure| failure.container.clone()).collect();
-        let watched = self
-            .planned
-            .desired
-            .values()
-            .filter(|one| self.options.only.is_empty() || self.options.only.contains(&one.container));
-        let mut waiting: Vec<&Desired> = watched.filter(|one| !failed.contains(&one.name)).collect();
-        while !waiting.is_empty() {
-            let mut left = Vec::new();
-            for one in waiting {
-                let folder = self.instance().container(&one.name);
-                match settled(&folder) {
-                    Reached::Yes => {
-                        if folder.status().is_some_and(|status| status.health == Health::Healthy) {
-                            self.reporter.report(Progress::Container { name: one.name.clone(), what: "healthy" });
-                        }
-                    }
-                    Reached::NotYet => left.push(one),
-                    Reached::Never(why) => {
-                        let last = last_lines(&self.loaded.instance, &one.name);
-                        self.failures.push(Failure { container: one.name.clone(), why, last, follows: false });
-                    }
+    /// The containers that did not come up: causes first, what only waited for them after.
+    pub fn failures(&self, tasks: &[Task], states: &[Far]) -> Vec<Failure> {
+        let mut found = Vec::new();
+        for (at, (task, state)) in tasks.iter().zip(states).enumerate() {
+            let (Action::Start { container, .. } | Action::Adjust { container } | Action::Settle { container }) = &task.action
+            else {
+                continue;
+            };
+            let (why, follows) = match state {
+                Far::Failed(fault, _) => (fault.chain(), false),
+                Far::Follows(_) if !matches!(task.action, Action::Settle { .. }) => match why_follows(tasks, states, at) {
+                    Some(why) => (why, true),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            // What never began said nothing in this generation.
+            let last = if follows { Vec::new() } else { last_lines(self.instance(), container) };
+            found.push(Failure { container: container.clone(), why, last, follows });
+        }
+        found.sort_by_key(|failure| failure.follows);
+        found
+    }
+}
+
+/// Why a start follows the failure of another container; nothing where it is no container that failed.
+fn why_follows(tasks: &[Task], states: &[Far], at: usize) -> Option<String> {
+    let Far::Follows(first) = &states[at] else { return None };
+    let Action::Await { container, .. } = &tasks[*first].action else { return None };
+    match &states[*first] {
+        Far::Failed(fault, _) => Some(format!("it depends on {container}, which {}", fault.message())),
+        Far::Follows(start) => {
+            let why = match &states[*start] {
+                Far::Failed(fault, _) => fault.chain(),
+                _ => why_follows(tasks, states, *start)?,
+            };
+            Some(format!("it depends on {container}, which failed: {}", why.lines().next().unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+impl Work for Executor<'_> {
+    fn lane(&self, task: &Task) -> Lane {
+        match &task.action {
+            // It asks servers, and may take long.
+            Action::Resolve => Lane::Threads("resolve", 1),
+            Action::Build { .. } => Forge::lane(),
+            Action::End { .. } => Lane::Threads("end", down::ENDS),
+            Action::Start { .. } | Action::Adjust { .. } => Lane::Threads("start", STARTS),
+            Action::Await { .. } | Action::Settle { .. } => Lane::Looks,
+            Action::Prepare | Action::Connect | Action::Fill { .. } | Action::Record | Action::Admit | Action::Publish => {
+                Lane::Here
+            }
+        }
+    }
+
+    fn run(&self, task: &Task) -> Result<Came> {
+        match &task.action {
+            Action::Resolve => self.resolve()?,
+            Action::Build { image } => self.forge.build(self.lock(), image)?,
+            Action::Prepare => self.prepare()?,
+            Action::End { container } => return self.end(container),
+            Action::Connect => self.connect()?,
+            Action::Fill { volume } => self.fill(volume)?,
+            Action::Record => self.put_on_record()?,
+            Action::Admit => self.admit()?,
+            Action::Adjust { container } => return self.adjust(container),
+            Action::Start { container, .. } => return self.start(container),
+            Action::Publish => self.publish()?,
+            Action::Await { .. } | Action::Settle { .. } => {}
+        }
+        Ok(Came::Done)
+    }
+
+    fn look(&self, task: &Task) -> Look {
+        match &task.action {
+            Action::Await { container, until } => reached(&self.instance().container(container), *until),
+            Action::Settle { container } => {
+                let folder = self.instance().container(container);
+                let look = settled(&folder);
+                if matches!(look, Look::Yes) && folder.status().is_some_and(|status| status.health == Health::Healthy) {
+                    self.tell(container, "healthy");
                 }
+                look
             }
-            waiting = left;
-            if !waiting.is_empty() {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            _ => Look::Yes,
         }
-        Ok(())
+    }
+
+    fn looks_at(&self, task: &Task) -> Option<Folder> {
+        match &task.action {
+            Action::Await { container, .. } | Action::Settle { container } => Some(self.instance().container(container)),
+            _ => None,
+        }
+    }
+
+    /// One image that cannot be built is enough to know that nothing will come of the rest.
+    fn stops(&self, task: &Task) -> bool {
+        matches!(task.action, Action::Build { .. } | Action::Resolve)
+    }
+
+    /// Lets ports and names follow what has started: those that are waited for may take long.
+    fn rest(&self) {
+        if self.news.swap(false, Ordering::Relaxed)
+            && let Err(fault) = self.open()
+        {
+            self.forge.reporter.report(Progress::Warning(fault.chain()));
+        }
     }
 }
 
-struct Queue {
-    waiting: BTreeSet<String>,
-    busy: BTreeSet<String>,
-    failed: BTreeMap<String, Why>,
-}
-
-/// Why a container did not come up.
-struct Why {
-    text: String,
-    /// Because another did not.
-    follows: bool,
-}
-
-enum Ready {
-    Yes,
-    NotYet,
-    Never(String),
-}
-
-enum Reached {
-    Yes,
-    NotYet,
-    Never(String),
+fn never(why: impl Into<String>) -> Look {
+    Look::Never(Fault::new(why))
 }
 
 /// Whether a dependency is as far as it must be.
-fn reached(folder: &Folder, until: Until) -> Reached {
-    let Some(status) = folder.status() else { return Reached::Never("is not there".into()) };
+fn reached(folder: &Folder, until: Until) -> Look {
+    let Some(status) = folder.status() else { return never("is not there") };
     let ended = || format!("ended with exit status {}", status.exit_code.unwrap_or(1));
     match (until, status.state) {
-        (Until::Completed, State::Exited) if status.exit_code == Some(0) => Reached::Yes,
-        (_, State::Exited) if status.exit_code == Some(0) && until == Until::Started => Reached::Yes,
-        (_, State::Exited | State::Dead) => Reached::Never(status.error.clone().unwrap_or_else(ended)),
-        (_, State::Restarting) => Reached::Never(format!("{} and is being restarted", ended())),
-        (Until::Started, State::Running) => Reached::Yes,
-        (Until::Healthy, State::Running) if status.health == Health::Healthy => Reached::Yes,
-        (Until::Healthy, State::Running) if status.health == Health::Unhealthy => {
-            Reached::Never(unhealthy(&status.health_output))
-        }
-        _ => Reached::NotYet,
+        (Until::Completed, State::Exited) if status.exit_code == Some(0) => Look::Yes,
+        (_, State::Exited) if status.exit_code == Some(0) && until == Until::Started => Look::Yes,
+        (_, State::Exited | State::Dead) => never(status.error.clone().unwrap_or_else(ended)),
+        (_, State::Restarting) => never(format!("{} and is being restarted", ended())),
+        (Until::Started, State::Running) => Look::Yes,
+        (Until::Healthy, State::Running) if status.health == Health::Healthy => Look::Yes,
+        (Until::Healthy, State::Running) if status.health == Health::Unhealthy => never(unhealthy(&status.health_output)),
+        _ => Look::NotYet(None),
     }
 }
 
@@ -564,27 +580,28 @@ fn unhealthy(output: &str) -> String {
 }
 
 /// Whether a container has come up, for good or ill.
-fn settled(folder: &Folder) -> Reached {
-    let Some(status) = folder.status() else { return Reached::Never("it was not started".into()) };
+fn settled(folder: &Folder) -> Look {
+    let Some(status) = folder.status() else { return never("it was not started") };
     match (status.state, status.health) {
-        (State::Exited, _) if status.exit_code == Some(0) => Reached::Yes,
+        (State::Exited, _) if status.exit_code == Some(0) => Look::Yes,
         (State::Exited, _) => {
             let memory = if status.out_of_memory { " (out of memory)" } else { "" };
-            Reached::Never(format!("it ended with exit status {}{memory}", status.exit_code.unwrap_or(1)))
+            never(format!("it ended with exit status {}{memory}", status.exit_code.unwrap_or(1)))
         }
-        (State::Dead, _) => Reached::Never(status.error.unwrap_or_else(|| "its monitor is gone".into())),
+        (State::Dead, _) => never(status.error.unwrap_or_else(|| "its monitor is gone".into())),
         (State::Restarting, _) => {
-            Reached::Never(format!("it ended with exit status {} and is being restarted", status.exit_code.unwrap_or(1)))
+            never(format!("it ended with exit status {} and is being restarted", status.exit_code.unwrap_or(1)))
         }
-        (State::Running, Health::Starting) => Reached::NotYet,
-        (State::Running, Health::Unhealthy) => Reached::Never(format!("it {}", unhealthy(&status.health_output))),
+        (State::Running, Health::Starting) => Look::NotYet(None),
+        (State::Running, Health::Unhealthy) => never(format!("it {}", unhealthy(&status.health_output))),
         (State::Running, Health::None)
-            if status.started_at.is_some_and(|at| now_ms().saturating_sub(at) < SETTLE.as_millis() as u64) =>
+            if status.started_at.is_some_and(|at| Duration::from_millis(now_ms().saturating_sub(at)) < SETTLE) =>
         {
-            Reached::NotYet
+            let lived = Duration::from_millis(now_ms().saturating_sub(status.started_at.unwrap_or_default()));
+            Look::NotYet(Some(SETTLE.saturating_sub(lived)))
         }
-        (State::Created, _) => Reached::NotYet,
-        _ => Reached::Yes,
+        (State::Created, _) => Look::NotYet(None),
+        _ => Look::Yes,
     }
 }
 

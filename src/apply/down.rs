@@ -2,21 +2,24 @@
 
 use super::history::{self, Entry};
 use super::instance::Instance;
+use super::schedule::{self, Came, Lane, Work};
 use crate::model::{Fault, Name, Outcome};
 use crate::monitor::{self, Request, now_ms};
 use crate::network;
-use crate::plan::{Cause, Change, Kind, Symbol};
-use crate::project::{Project, ReplicaId};
+use crate::plan::{self, Action, Cause, Change, Object, Symbol, Task};
+use crate::project::Project;
 use crate::runtime::{self, Cgroup};
 use crate::ship;
 use crate::volume;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What a monitor may need beyond the grace period, on a busy machine.
 const MARGIN: Duration = Duration::from_secs(10);
+
+/// Containers that are ended at the same time.
+pub const ENDS: usize = 16;
 
 /// What `down` also removes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -24,22 +27,6 @@ pub struct DownOptions {
     pub volumes: bool,
     /// Only if it has no container.
     pub if_unused: bool,
-}
-
-/// For each container, those that depend on it and must end first.
-pub type Order = BTreeMap<String, BTreeSet<String>>;
-
-/// The order in which some replicas end: what depends on others goes first.
-pub fn order(project: &Project, names: &[String]) -> Order {
-    let base = ReplicaId::container_of;
-    let dependents = |needed: &str| {
-        let users = names.iter().filter(|other| {
-            let container = project.containers.get(base(other));
-            container.is_some_and(|container| container.depends_on.keys().any(|name| name.as_str() == base(needed)))
-        });
-        users.cloned().collect::<BTreeSet<_>>()
-    };
-    names.iter().map(|name| (name.clone(), dependents(name))).collect()
 }
 
 /// Ends one container, whatever state it is in, and waits until nothing of it runs.
@@ -68,53 +55,32 @@ pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
         .map_err(|error| Fault::caused(format!("cannot end container {name}"), error))
 }
 
-/// Ends containers, several at once, in order.
+/// Ends, and nothing else.
+struct Ending<'a> {
+    instance: &'a Instance,
+}
+
+impl Work for Ending<'_> {
+    fn lane(&self, _: &Task) -> Lane {
+        Lane::Threads("end", ENDS)
+    }
+
+    fn run(&self, task: &Task) -> Outcome<Came> {
+        if let Action::End { container } = &task.action {
+            end(self.instance, container)?;
+        }
+        Ok(Came::Done)
+    }
+}
+
+/// Ends containers, several at once: what depends on others goes first.
 ///
 /// # Errors
-/// The first that does not die; the others are ended all the same.
-pub fn end_all(instance: &Instance, names: &[String], order: &Order) -> Outcome<()> {
-    struct Ending {
-        waiting: BTreeSet<String>,
-        busy: BTreeSet<String>,
-        failed: Option<Fault>,
-    }
-    let state = Mutex::new(Ending { waiting: names.iter().cloned().collect(), busy: BTreeSet::new(), failed: None });
-    let changed = Condvar::new();
-    std::thread::scope(|scope| {
-        for _ in 0..names.len().min(16) {
-            scope.spawn(|| {
-                let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-                while !guard.waiting.is_empty() {
-                    let free = |name: &&String| {
-                        order.get(*name).is_none_or(|first| {
-                            first.iter().all(|other| !guard.waiting.contains(other) && !guard.busy.contains(other))
-                        })
-                    };
-                    let next = guard
-                        .waiting
-                        .iter()
-                        .find(free)
-                        .or_else(|| guard.waiting.first().filter(|_| guard.busy.is_empty()))
-                        .cloned();
-                    let Some(name) = next else {
-                        guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-                        continue;
-                    };
-                    guard.waiting.remove(&name);
-                    guard.busy.insert(name.clone());
-                    drop(guard);
-                    let ended = end(instance, &name);
-                    guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-                    guard.busy.remove(&name);
-                    if let Err(fault) = ended {
-                        guard.failed = guard.failed.take().or(Some(fault));
-                    }
-                    changed.notify_all();
-                }
-            });
-        }
-    });
-    state.into_inner().unwrap_or_else(PoisonError::into_inner).failed.map_or(Ok(()), Err)
+/// Those that do not die; the others are ended all the same.
+fn end_all(instance: &Instance, project: Option<&Project>, names: &[String]) -> Outcome<()> {
+    let states = schedule::run(&plan::ending(project, names), &Ending { instance });
+    schedule::interrupted()?;
+    Fault::all(schedule::failed(states))
 }
 
 /// Stops containers without forgetting them; `project` gives the order.
@@ -122,8 +88,7 @@ pub fn end_all(instance: &Instance, names: &[String], order: &Order) -> Outcome<
 /// # Errors
 /// The first that does not die.
 pub fn stop(instance: &Instance, project: Option<&Project>, names: &[String]) -> Outcome<()> {
-    let order = project.map(|project| order(project, names)).unwrap_or_default();
-    end_all(instance, names, &order)
+    end_all(instance, project, names)
 }
 
 /// Removes what tells of a container while it runs.
@@ -154,21 +119,20 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     let mut names: BTreeSet<String> = record.containers.keys().cloned().collect();
     names.extend(instance.container_folders()?);
     let names: Vec<String> = names.into_iter().collect();
-    let order = project.map(|project| order(project, &names)).unwrap_or_default();
-    end_all(instance, &names, &order)?;
+    end_all(instance, project, &names)?;
     // It sends what was said last, and ends.
     ship::stop(&instance.home.run.join(&instance.id));
-    let removed = |kind: Kind, name: String| Change {
+    let removed = |object: Object, name: String| Change {
         symbol: Symbol::Remove,
-        kind,
+        object,
         name,
         detail: String::new(),
-        causes: vec![Cause { text: "down".into(), place: None, image: None }],
+        causes: vec![Cause { text: "down".into(), place: None }],
         trust: Vec::new(),
         wants: None,
     };
-    let mut changes: Vec<Change> = names.iter().map(|name| removed(Kind::Remove, name.clone())).collect();
-    changes.extend(record.networks.keys().map(|name: &Name| removed(Kind::Network, name.to_string())));
+    let mut changes: Vec<Change> = names.iter().map(|name| removed(Object::Container, name.clone())).collect();
+    changes.extend(record.networks.keys().map(|name: &Name| removed(Object::Network, name.to_string())));
     let had_networks = !record.networks.is_empty();
     if had_networks || !names.is_empty() {
         network::delete_group(instance.link_group())?;
@@ -187,7 +151,7 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     let _ = fs::remove_dir_all(instance.home.run.join(&instance.id));
     if options.volumes {
         changes.extend(
-            volume::existing(&instance.home, &instance.id)?.into_iter().map(|name| removed(Kind::Volume, name.to_string())),
+            volume::existing(&instance.home, &instance.id)?.into_iter().map(|name| removed(Object::Volume, name.to_string())),
         );
         volume::delete_all(&instance.home, &instance.id)?;
     }

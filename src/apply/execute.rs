@@ -1,27 +1,28 @@
-//! `up`: observe, plan, resolve, build, plan again, then hand the containers to `converge`.
+//! `up`: observe, plan, agree, reserve, then hand the plan's tasks to the scheduler; `build`, which is a part of it.
 
 use super::consent;
 use super::converge::Executor;
 use super::crash::boundary;
 use super::down;
+use super::forge::{Building, Forge};
 use super::history::{self, Entry};
 use super::instance::{Instance, is_one_off_replica, private_folder};
-use super::observe::{Observation, observe, observe_again};
+use super::observe::{Observation, observe};
+use super::pins::pin;
 use super::project::{LoadedProject, keep_lock, read_lock};
 use super::registries::watched;
 use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::resolve::{complete_lock, trusted};
-use crate::build::{Builder, Event, StoreFacts};
-use crate::debian::Settings;
+use super::schedule::{self, State};
+use crate::build::StoreFacts;
 use crate::lock::Lock;
-use crate::model::{Context, Digest, Fault, Name, Outcome as Result};
+use crate::model::{Context, Fault, Name, Outcome as Result};
 use crate::monitor::{self, now_ms};
 use crate::network::{self, Reservation};
-use crate::plan::{self, Change, Image, ImageRecord, InstanceRecord, Kind, Mark, Plan, Planned};
-use crate::project::{Add, AddSource, Step};
-use crate::store::{Lease, Pin, Store};
+use crate::plan::{self, Change, Image, InstanceRecord, Mark, Plan, Planned};
+use crate::store::{Lease, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// What `up` came to.
@@ -39,12 +40,18 @@ pub fn plan_only(loaded: &LoadedProject) -> Result<Planned> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     let observation = observe(loaded)?;
-    make_plan(loaded, &lock, &observation, &store)
+    make_plan(loaded, &lock, &observation, &store, &BTreeSet::new())
 }
 
-fn make_plan(loaded: &LoadedProject, lock: &Lock, observation: &Observation, store: &Store) -> Result<Planned> {
+fn make_plan(
+    loaded: &LoadedProject,
+    lock: &Lock,
+    observation: &Observation,
+    store: &Store,
+    only: &BTreeSet<Name>,
+) -> Result<Planned> {
     let facts = StoreFacts { store, scanner: &observation.scanner };
-    plan::plan(&loaded.project, &loaded.places, lock, &observation.observed, &facts)
+    plan::plan((&loaded.project, &loaded.places, lock), &observation.observed, &facts, only)
 }
 
 /// Carries out a saved plan exactly, or refuses because the world moved.
@@ -94,7 +101,14 @@ pub fn build_only(
     record.project = loaded.project.name.to_string();
     record.folder = loaded.instance.folder.display().to_string();
     record.file.clone_from(&loaded.instance.file);
-    let images = build(loaded, &lock, names, &observation, &store, &lease, options, &mut record, reporter)?;
+    let forge = Forge::new((loaded, &store, &lease), &observation, options, reporter);
+    let tasks = plan::building(&loaded.project, &Vec::from_iter(consent::with_needs(loaded, names)), &BTreeSet::new());
+    let building = Building { forge: &forge, lock: &lock };
+    let states = watched(reporter, &forge.progress, || schedule::run(&tasks, &building));
+    let images = forge.finish();
+    schedule::interrupted()?;
+    Fault::all(schedule::failed(states))?;
+    forge.remember(&lock, &images, &mut record)?;
     observation.scanner.keep(&loaded.instance.scan_cache());
     loaded.instance.save(&record)?;
     pin(loaded, &store, &record, &lock)?;
@@ -114,11 +128,10 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let look = || -> Result<_> {
         let observation = observe(loaded)?;
         let lock = trusted(loaded, read_lock(instance)?)?;
-        let mut planned = make_plan(loaded, &lock, &observation, &store)?;
+        let planned = make_plan(loaded, &lock, &observation, &store, &options.only)?;
         if options.exactly.as_ref().is_some_and(|saved| planned.plan != *saved) {
             return Err(outdated("the project, its lock or this machine changed since it was made"));
         }
-        only_these(&mut planned, &options.only, &observation.observed.record);
         Ok((observation, lock, planned))
     };
     let mut queue = instance.lock()?;
@@ -134,52 +147,37 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         queue = instance.lock()?;
         (observation, lock, planned) = look()?;
     }
-    let mut record = observation.observed.record.clone();
-    sweep(instance, &record)?;
-    if planned.plan.changes.is_empty() {
+    sweep(instance, &observation.observed.record)?;
+    if planned.plan.tasks.is_empty() {
         observation.scanner.keep(&instance.scan_cache());
         keep_lock(instance, &lock);
         crate::ship::revive(&instance.home.run.join(&instance.id))?;
         return Ok(Outcome::default());
     }
-    reporter.report(Progress::Planned(planned.plan.clone()));
-    record.project = loaded.project.name.to_string();
-    record.folder = instance.folder.display().to_string();
-    record.file.clone_from(&instance.file);
-    let mut changes = planned.plan.changes.clone();
-    boundary();
-    if planned.needs_images() {
-        lock = complete_lock(loaded, options, reporter)?;
-        boundary();
-        build(loaded, &lock, &planned.images, &observation, &store, &lease, options, &mut record, reporter)?;
-        record.serial += 1;
-        instance.save(&record)?;
-        boundary();
-        observation = observe_again(loaded, observation)?;
-        planned = make_plan(loaded, &lock, &observation, &store)?;
-        only_these(&mut planned, &options.only, &observation.observed.record);
-        if options.exactly.as_ref().is_some_and(|saved| !saved.holds(&planned.plan)) {
-            return Err(outdated("something that it reads changed while images were built"));
-        }
-        // While it was built, a link may have been made to lead elsewhere.
-        consent::require(instance, marks(&planned), options, reporter)?;
-        changes = merge(&changes, &planned.plan.changes);
-    }
     reserve(loaded, (&lock, &store), &mut observation, &mut planned, options)?;
+    reporter.report(Progress::Planned(planned.plan.clone()));
     boundary();
-    observation.scanner.keep(&instance.scan_cache());
-    keep_lock(instance, &lock);
-    remember(loaded, &lock, &observation, &store, &planned.built, &mut record)?;
-    pin(loaded, &store, &record, &lock)?;
-    let (store, planned, observation) = (&store, &planned, &observation);
-    let mut executor = Executor { loaded, store, planned, observation, reporter, options, record, failures: Vec::new() };
-    let result = executor.run();
-    Reservation::end(&instance.home, &instance.id)?;
-    let (record, failures) = executor.finish();
-    pin(loaded, store, &record, &lock)?;
-    let ok = result.is_ok() && failures.is_empty();
-    history::add(instance, &Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() })?;
-    result?;
+    let (tasks, planned) = (planned.plan.tasks.clone(), &planned);
+    let forge = Forge::new((loaded, &store, &lease), &observation, options, reporter);
+    let executor = Executor::new(&forge, planned, &lock);
+    let states = if planned.builds() {
+        watched(reporter, &forge.progress, || schedule::run(&tasks, &executor))
+    } else {
+        schedule::run(&tasks, &executor)
+    };
+    let failures = executor.failures(&tasks, &states);
+    let done = tasks.iter().zip(&states).filter(|(_, state)| !matches!(state, State::Unneeded));
+    let changes: Vec<Change> = done.flat_map(|(task, _)| task.changes.clone()).collect();
+    let stopped = tasks.iter().zip(states).filter(|(task, _)| !task.action.is_of_one()).map(|(_, state)| state);
+    let stopped = schedule::interrupted().and_then(|()| Fault::all(schedule::failed(stopped)));
+    let ok = stopped.is_ok() && failures.is_empty();
+    let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
+    let kept = Reservation::end(&instance.home, &instance.id)
+        .and_then(|()| executor.pin())
+        .and_then(|()| history::add(instance, &entry));
+    // What stopped everything may be why nothing can be kept, and is what is told.
+    stopped.and(kept)?;
+    executor.warn_of_blockers();
     Ok(Outcome { changes, failures })
 }
 
@@ -190,7 +188,7 @@ fn outdated(why: &str) -> Fault {
 
 /// What carrying a plan out is trusted with.
 fn marks(planned: &Planned) -> impl Iterator<Item = &Mark> {
-    planned.plan.changes.iter().flat_map(|change| &change.trust)
+    planned.plan.changes().flat_map(|change| &change.trust)
 }
 
 /// What building images that are not built yet is trusted with.
@@ -221,8 +219,7 @@ fn reserve(
     let taken = network::taken(&instance.home, &instance.id)?;
     if taken != observation.observed.taken {
         observation.observed.taken = taken;
-        let before = std::mem::replace(planned, make_plan(loaded, lock, observation, store)?);
-        only_these(planned, &options.only, &observation.observed.record);
+        let before = std::mem::replace(planned, make_plan(loaded, lock, observation, store, &options.only)?);
         if options.exactly.is_some() && planned.plan != before.plan {
             return Err(outdated("another project has taken a port or a subnet of it"));
         }
@@ -237,152 +234,6 @@ fn reserve(
         outside: outside.map(|attached| (attached.record.bridge.clone(), attached.address)).collect(),
     };
     reservation.keep(&instance.home, &instance.id)
-}
-
-/// Leaves out of a plan what concerns containers that are not meant.
-fn only_these(planned: &mut Planned, only: &BTreeSet<Name>, record: &InstanceRecord) {
-    if only.is_empty() {
-        return;
-    }
-    let meant = |name: &str| {
-        let wished = planned.desired.get(name).map(|one| &one.container);
-        wished.or_else(|| record.containers.get(name).map(|known| &known.container)).is_some_and(|name| only.contains(name))
-    };
-    let kept = planned.plan.changes.iter().filter(|change| !change.kind.is_container() || meant(&change.name));
-    planned.plan.changes = kept.cloned().collect();
-}
-
-/// The first plan's images with their causes, the second plan's containers with what became certain.
-fn merge(first: &[Change], second: &[Change]) -> Vec<Change> {
-    let images: BTreeMap<&str, &Change> =
-        first.iter().filter(|change| change.kind == Kind::Image).map(|change| (change.name.as_str(), change)).collect();
-    let kept = first.iter().filter(|change| matches!(change.kind, Kind::Lock | Kind::Image)).cloned();
-    let refined = second.iter().cloned().map(|mut change| {
-        for cause in &mut change.causes {
-            let image = cause.image.take().and_then(|name| images.get(name.as_str()));
-            if let Some(deeper) = image.and_then(|image| image.causes.first()) {
-                cause.text = format!("{} ← {}", cause.text, deeper.text);
-                cause.place = cause.place.take().or_else(|| deeper.place.clone());
-            }
-        }
-        change
-    });
-    kept.chain(refined).collect()
-}
-
-#[expect(clippy::too_many_arguments, reason = "each is used once, and a struct of them would only be taken apart again")]
-fn build(
-    loaded: &LoadedProject,
-    lock: &Lock,
-    names: &BTreeSet<Name>,
-    observation: &Observation,
-    store: &Store,
-    lease: &Mutex<Lease>,
-    options: &UpOptions,
-    record: &mut InstanceRecord,
-    reporter: &dyn Reporter,
-) -> Result<BTreeMap<Name, Image>> {
-    let settings = Settings::for_folder(&loaded.instance.folder);
-    let progress = Arc::new(crate::fetch::Progress::default());
-    let shown = progress.clone();
-    let facts = StoreFacts { store, scanner: &observation.scanner };
-    let ran: Mutex<BTreeMap<Name, Vec<usize>>> = Mutex::default();
-    let report = |event: Event| {
-        if let (true, Event::Started { image, step, index: Some(index) }) = (options.why, &event) {
-            let mut ran = ran.lock().unwrap_or_else(PoisonError::into_inner);
-            let ran = ran.entry(image.clone()).or_default();
-            let known = (&loaded.project, &loaded.places, lock, &observation.observed);
-            let cause = plan::step_cause(known, &facts, image, *index, ran);
-            ran.push(*index);
-            reporter.report(Progress::Why { image: image.clone(), step: step.clone(), cause });
-        }
-        reporter.report(Progress::Build(event));
-    };
-    let builder = Builder {
-        home: &loaded.instance.home,
-        network: Mutex::default(),
-        project: &loaded.project,
-        places: &loaded.places,
-        lock,
-        store,
-        lease,
-        scanner: &observation.scanner,
-        settings: &settings,
-        offline: options.offline,
-        progress,
-        report: &report,
-        ssh: options.ssh,
-    };
-    let built = watched(reporter, &shown, || builder.build(names))?;
-    remember(loaded, lock, observation, store, &built, record)?;
-    Ok(built)
-}
-
-/// Records where images came from, those that somebody else built included.
-fn remember(
-    loaded: &LoadedProject,
-    lock: &Lock,
-    observation: &Observation,
-    store: &Store,
-    images: &BTreeMap<Name, Image>,
-    record: &mut InstanceRecord,
-) -> Result<()> {
-    let facts = StoreFacts { store, scanner: &observation.scanner };
-    for (name, image) in images {
-        if record.images.get(name).is_none_or(|known| known.digest != image.digest) {
-            record.images.insert(name.clone(), crate::build::record(&loaded.project, lock, &facts, name, image)?);
-        }
-    }
-    Ok(())
-}
-
-/// Sets the instance's root in the store: its images, their layers, and what the lock names.
-fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
-    let adds = loaded.project.images.values().flat_map(|image| &image.steps);
-    let files = adds.filter_map(|step| match step {
-        Step::Add(Add { source: AddSource::Url { sha256, .. }, .. }) => *sha256,
-        _ => None,
-    });
-    pin_all(&loaded.instance, store, record, lock, files.collect())
-}
-
-/// As [`pin`], for what needs no project file.
-///
-/// # Errors
-/// Those of writing.
-pub fn pin_record(instance: &Instance, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
-    pin_all(instance, store, record, lock, BTreeSet::new())
-}
-
-fn pin_all(
-    instance: &Instance,
-    store: &Store,
-    record: &InstanceRecord,
-    lock: &Lock,
-    mut digests: BTreeSet<Digest>,
-) -> Result<()> {
-    let images =
-        record.images.values().map(|image| image.digest).chain(record.containers.values().map(|container| container.image));
-    let images = images.chain(record.commits.values().copied());
-    for digest in images.collect::<BTreeSet<_>>() {
-        digests.insert(digest);
-        if let Some(image) = crate::image::load(store, &digest) {
-            digests.extend(image.parts());
-            digests.insert(plan::image_key(lock.epoch, &image.config, &image.layers));
-            digests.extend(store.blob(&digest).iter().filter_map(|manifest| {
-                let manifest: serde_json::Value = serde_json::from_slice(manifest).ok()?;
-                Digest::parse(manifest["config"]["digest"].as_str()?)
-            }));
-        }
-    }
-    digests.extend(record.images.values().flat_map(|image: &ImageRecord| &image.steps).filter_map(|step| step.listing));
-    for suite in lock.suites.values() {
-        digests.extend(suite.packages.values().map(|package| package.sha256));
-        digests.extend(suite.indexes.values().map(|index| index.packages));
-    }
-    digests.extend(lock.images.values().flat_map(|image| image.platforms.values()));
-    digests.extend(lock.remotes.values().filter_map(|known| Digest::parse(known)));
-    store.set_root(&instance.id, &Pin { folder: instance.folder.clone(), project: record.project.clone(), digests })
 }
 
 /// Ends what runs and is not on record, and what builds left: by an `up` or a `build` that was killed.

@@ -174,7 +174,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     record.commits.insert(image_name.clone(), made.digest);
     record.serial += 1;
     instance.save(&record)?;
-    super::execute::pin_record(instance, &store, &record, &lock)?;
+    super::pins::pin_record(instance, &store, &record, &lock)?;
     Ok(made)
 }
 

@@ -39,16 +39,6 @@ pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
     look(loaded, Files { scanner, contents, profiles, env_files: env_files(project, &files)? })
 }
 
-/// Looks at the machine again, and at the project's files as they were before: what was built of them is what runs, also
-/// where somebody saved one meanwhile.
-///
-/// # Errors
-/// Those of [`observe`].
-pub fn observe_again(loaded: &LoadedProject, before: Observation) -> Outcome<Observation> {
-    let Observation { observed, scanner, contents, profiles } = before;
-    look(loaded, Files { scanner, contents, profiles, env_files: observed.env_files })
-}
-
 /// What the project's files hold.
 struct Files {
     scanner: Scanner,

@@ -183,7 +183,7 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcom
     let lock = trusted(loaded, read_and_keep_lock(&loaded.instance)?)?;
     let observation = observe(loaded)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
-    let planned = plan::plan(project, &loaded.places, &lock, &observation.observed, &facts)?;
+    let planned = plan::plan((project, &loaded.places, &lock), &observation.observed, &facts, &BTreeSet::new())?;
     Ok((planned, observation))
 }
 

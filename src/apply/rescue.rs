@@ -24,7 +24,7 @@ pub fn rescue(loaded: &LoadedProject, name: &Name, epoch: Option<i64>) -> Outcom
     let report = |_| {};
     let builder = Builder {
         home: &loaded.instance.home,
-        network: Mutex::default(),
+        network: &Mutex::default(),
         project: &loaded.project,
         places: &loaded.places,
         lock: &lock,

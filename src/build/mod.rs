@@ -1,4 +1,4 @@
-//! Builds images: runs the steps that the plan finds undone, several images at once.
+//! Builds images: runs the steps that the plan finds undone.
 //!
 //! What is to be done is asked of [`plan::walk`] again after every step, so the build can only do
 //! what a plan would show. A build that is cut off leaves every finished step behind, by its key.
@@ -44,10 +44,9 @@ use crate::project::{Copy, Debian, Outside, Places, Project, Step};
 use crate::registry;
 use crate::store::{Home, Lease, Refers, Staging, Store, disk_fault};
 use crate::sys::{ProjectFiles, Tree};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What happens during a build, for whoever shows it.
@@ -93,7 +92,7 @@ pub struct Builder<'a> {
     /// Whether commands may use the user's ssh agent.
     pub ssh: bool,
     /// The network of commands, once one has asked for it.
-    pub network: Mutex<Option<Arc<Network>>>,
+    pub network: &'a Mutex<Option<Arc<Network>>>,
 }
 
 impl Builder<'_> {
@@ -101,77 +100,11 @@ impl Builder<'_> {
         StoreFacts { store: self.store, scanner: self.scanner }
     }
 
-    /// Builds images, and what they are made from; independent ones at the same time.
+    /// Builds one image, whose bases are built: its steps in order, and as many of their trees as can be at the same time.
     ///
     /// # Errors
     /// The first step that failed, with its place; what was finished stays usable.
-    pub fn build(&self, names: &BTreeSet<Name>) -> Outcome<BTreeMap<Name, Image>> {
-        let wanted = self.with_bases(names);
-        let state: Mutex<State> = Mutex::new(State { left: wanted, busy: BTreeSet::new(), built: BTreeMap::new(), failed: None });
-        let changed = Condvar::new();
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| self.work(&state, &changed));
-            }
-        });
-        let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match state.failed {
-            Some(fault) => Err(fault),
-            None => Ok(state.built),
-        }
-    }
-
-    /// Takes one image after the other whose bases are built, until none is left.
-    fn work(&self, state: &Mutex<State>, changed: &Condvar) {
-        let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if guard.failed.is_some() || guard.left.is_empty() {
-                changed.notify_all();
-                return;
-            }
-            let ready =
-                guard.left.iter().find(|name| self.bases(name).iter().all(|base| guard.built.contains_key(base))).cloned();
-            let Some(name) = ready else {
-                if guard.busy.is_empty() {
-                    guard.failed = Some(Fault::new("images wait for each other"));
-                    return;
-                }
-                guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            guard.left.remove(&name);
-            guard.busy.insert(name.clone());
-            drop(guard);
-            let result = self.one(&name);
-            guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-            guard.busy.remove(&name);
-            match result {
-                Ok(image) => drop(guard.built.insert(name, image)),
-                Err(fault) => guard.failed = guard.failed.take().or(Some(fault)),
-            }
-            changed.notify_all();
-        }
-    }
-
-    fn bases(&self, name: &Name) -> Vec<Name> {
-        let Some(image) = self.project.images.get(name) else { return Vec::new() };
-        image.needs().cloned().collect()
-    }
-
-    fn with_bases(&self, names: &BTreeSet<Name>) -> BTreeSet<Name> {
-        let mut all = BTreeSet::new();
-        let mut queue: Vec<Name> = names.iter().cloned().collect();
-        while let Some(name) = queue.pop() {
-            if all.insert(name.clone()) {
-                queue.extend(self.bases(&name));
-            }
-        }
-        all
-    }
-
-    /// Builds one image: its steps in order, and as many of their trees as can be at the same time.
-    fn one(&self, name: &Name) -> Outcome<Image> {
+    pub fn build(&self, name: &Name) -> Outcome<Image> {
         let ahead = Ahead::default();
         std::thread::scope(|scope| {
             let result = self.steps(name, &ahead, |early| {
@@ -329,11 +262,4 @@ impl Builder<'_> {
 /// Opens a tree of our own that is being made.
 fn open(tree: &Path) -> Outcome<Tree> {
     Tree::open(tree).doing(|| "cannot open a staging folder".into())
-}
-
-struct State {
-    left: BTreeSet<Name>,
-    busy: BTreeSet<Name>,
-    built: BTreeMap<Name, Image>,
-    failed: Option<Fault>,
 }

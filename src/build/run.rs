@@ -15,7 +15,8 @@ use crate::store::{CACHE_QUOTA, Cache, Staging, Store};
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -110,13 +111,19 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Ou
     }
     let mut last: Vec<String> = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
+        let went_on = lines_of(stdout, |line| {
             last.push(line.clone());
             if last.len() > LAST {
                 last.remove(0);
             }
             report(line);
+        });
+        if !went_on {
+            // The container ends with its helper, and what the helper would have cleaned up is cleaned up here.
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = Cgroup::open(runtime::host(), &described.0.cgroup()).destroy();
+            return Err(Fault::new("interrupted"));
         }
     }
     let status = child.wait().doing(|| "the build's helper is gone".into())?;
@@ -130,6 +137,36 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Ou
         return Err(fault);
     }
     Ok(())
+}
+
+/// Tells every line that comes, until there is no more; false if somebody interrupts.
+fn lines_of(mut from: impl Read + AsRawFd, mut tell: impl FnMut(String)) -> bool {
+    let (mut held, mut buffer) = (Vec::new(), [0; 8192]);
+    loop {
+        let interruption = sys::interruption();
+        let mut waited: Vec<&dyn AsRawFd> = vec![&from];
+        waited.extend(interruption.as_ref().map(|came| came as &dyn AsRawFd));
+        // What cannot be waited for is read, and waits there.
+        let ready = sys::wait_readable(&waited, None).map_or(true, |ready| ready[0]);
+        if sys::interrupted().is_some() {
+            return false;
+        }
+        if !ready {
+            continue;
+        }
+        match from.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => held.extend_from_slice(&buffer[..length]),
+        }
+        while let Some(end) = memchr::memchr(b'\n', &held) {
+            tell(String::from_utf8_lossy(&held[..end]).into_owned());
+            held.drain(..=end);
+        }
+    }
+    if !held.is_empty() {
+        tell(String::from_utf8_lossy(&held).into_owned());
+    }
+    true
 }
 
 /// Describes a command's container; `interface` is its place on the build's network, if it asked for one.

@@ -5,6 +5,7 @@
 //! executable), 127 (not found).
 
 mod commands;
+mod interrupt;
 mod moment;
 mod relay;
 mod streams;
@@ -188,6 +189,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(fault.code());
         }
     };
+    if arguments.command.ends_by_itself() {
+        interrupt::watch_over(&ui);
+    }
     match arguments.command.run(&context) {
         Ok(code) => ExitCode::from(code),
         Err(fault) => {

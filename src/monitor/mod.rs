@@ -15,6 +15,7 @@ mod life;
 mod log;
 mod published;
 mod sessions;
+mod tidings;
 
 pub use control::{Attached, Held, Request, attach, call, held_ports, hold, session};
 pub use events::{Event, Events, add as add_event};
@@ -22,3 +23,4 @@ pub use files::{Folder, Health, MonitorSpec, Needs, State, Status, boot_id as bo
 pub use life::{launch, main};
 pub use log::{Line, Tail, last_lines};
 pub use published::{HostLine, is_current, is_there, keep_names, refresh, refresh_names, sweep_builds, table_name};
+pub use tidings::Tidings;

@@ -1,6 +1,6 @@
 //! Why something changes.
 
-use crate::model::{Name, Place};
+use crate::model::Place;
 use serde::{Deserialize, Serialize};
 
 /// Why: the path to the input that changed.
@@ -9,7 +9,11 @@ pub struct Cause {
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    /// The image that changed, where that is all that is known of it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub image: Option<Name>,
+}
+
+impl Cause {
+    /// It as the deeper cause of something.
+    pub fn under(&self, text: impl std::fmt::Display) -> Self {
+        Self { text: format!("{text} ← {}", self.text), place: self.place.clone() }
+    }
 }

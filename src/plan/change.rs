@@ -1,31 +1,20 @@
-//! The plan itself: what would change, in order, each change with the input that causes it.
+//! What would change, each change with the input that causes it.
 
 use super::address::networks;
 use super::cause::Cause;
 use super::desired::{Desired, desired};
+use super::graph::{Parts, graph};
 use super::image::{Image, StepInputs};
 use super::images::{Walk, settings, step_records, walk};
-use super::mark::Mark;
-use super::observed::{Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
+use super::observed::{ContainerRecord, Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
+use super::task::{Change, Deed, How, Object, Plan, Planned, Symbol};
 use super::trust::{self, widenings};
 use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
 use crate::model::{Digest, Fault, Name, Outcome};
 use crate::project::{MountSource, Places, Project, Step, without_values};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What a change does to its object.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Symbol {
-    #[serde(rename = "+")]
-    Create,
-    #[serde(rename = "~")]
-    Change,
-    #[serde(rename = "-")]
-    Remove,
-}
 
 /// Aspects that a running container can take over.
 const LIVE: [&str; 9] = [
@@ -40,120 +29,17 @@ const LIVE: [&str; 9] = [
     "limits.hugepages",
 ];
 
-/// What kind of object a change is about, and how it is changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    Setting,
-    Lock,
-    Image,
-    Network,
-    Volume,
-    Firewall,
-    /// A new container.
-    Create,
-    /// A container replaced by one with a new root.
-    Replace,
-    /// Replaced if the image, once built, is another one.
-    ReplaceIfImageChanges,
-    /// The same container started anew, its own files kept.
-    Restart,
-    /// Its limits change while it runs.
-    Adjust,
-    Remove,
-}
-
-impl Kind {
-    /// Whether a change that was planned before images were built may turn out to be another.
-    fn becomes(self, other: Self) -> bool {
-        // An image that came to what it was before leaves less to do.
-        let lesser = matches!(other, Self::Restart | Self::Adjust | Self::Replace);
-        self == other || matches!(self, Self::Replace | Self::ReplaceIfImageChanges) && lesser
-    }
-
-    /// Whether it is about a container.
-    pub fn is_container(self) -> bool {
-        matches!(self, Self::Create | Self::Replace | Self::ReplaceIfImageChanges | Self::Restart | Self::Adjust | Self::Remove)
-    }
-}
-
-/// One change.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Change {
-    pub symbol: Symbol,
-    pub kind: Kind,
-    pub name: String,
-    #[serde(skip_serializing_if = "String::is_empty", default)]
-    pub detail: String,
-    pub causes: Vec<Cause>,
-    /// What it is trusted with beyond the defaults.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub trust: Vec<Mark>,
-    /// What decides what carrying it out comes to; nothing where something only goes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub wants: Option<Digest>,
-}
-
-/// What would be done.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Plan {
-    pub version: u32,
-    pub project: String,
-    pub instance: String,
-    /// The record that this plan starts from.
-    pub serial: u64,
-    pub changes: Vec<Change>,
-    /// The images that it starts from and that are built already.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub images: BTreeMap<Name, Digest>,
-    /// What the project as a whole is trusted with.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub trust: Vec<Mark>,
-}
-
-impl Plan {
-    /// The version of what is written.
-    pub const VERSION: u32 = 2;
-
-    /// Whether a plan of the same pass, made once more when all images were built, does nothing that this one did not
-    /// say it would.
-    pub fn holds(&self, later: &Self) -> bool {
-        let said = |change: &Change| {
-            let same =
-                |first: &&Change| first.name == change.name && first.kind.becomes(change.kind) && first.wants == change.wants;
-            self.changes.iter().any(|first| same(&first))
-        };
-        // The table is written in every pass; it is a change of its own only where there is no other.
-        let mut changes = later.changes.iter().filter(|change| change.kind != Kind::Firewall);
-        self.images.iter().all(|(name, image)| later.images.get(name) == Some(image)) && changes.all(said)
-    }
-}
-
-/// A plan with everything that carrying it out needs.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    pub plan: Plan,
-    pub desired: BTreeMap<String, Desired>,
-    pub networks: BTreeMap<Name, NetworkRecord>,
-    pub volumes: BTreeSet<Name>,
-    /// Images that containers need, in no order.
-    pub images: BTreeSet<Name>,
-    pub built: BTreeMap<Name, Image>,
-}
-
-impl Planned {
-    /// Whether names must be resolved or images built before the rest is known exactly.
-    pub fn needs_images(&self) -> bool {
-        self.plan.changes.iter().any(|change| matches!(change.kind, Kind::Lock | Kind::Image))
-    }
-}
-
-/// Plans a project.
+/// Plans a project; `only` are the containers that are meant, all if it is empty.
 ///
 /// # Errors
 /// What makes the wish impossible, all of it at once: missing sources, taken ports, overlapping subnets.
-pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed, facts: &dyn Facts) -> Outcome<Planned> {
-    let mut planner = Planner { project, places, lock, observed, facts, changes: Vec::new() };
+pub fn plan(
+    (project, places, lock): (&Project, &Places, &Lock),
+    observed: &Observed,
+    facts: &dyn Facts,
+    only: &BTreeSet<Name>,
+) -> Outcome<Planned> {
+    let mut planner = Planner { project, places, lock, observed, facts, changes: Vec::new(), deeds: BTreeMap::new() };
     let images = needed_images(project);
     let mut faults = Vec::new();
     let networks = networks(project, places, observed, &mut faults);
@@ -162,27 +48,73 @@ pub fn plan(project: &Project, places: &Places, lock: &Lock, observed: &Observed
     Fault::all(faults)?;
     planner.networks(&networks);
     let volumes = planner.volumes();
-    planner.containers(&desired, &pending);
+    planner.containers(&desired, &pending, only);
     let wants_firewall = !networks.is_empty();
     if wants_firewall && !observed.firewall && planner.changes.is_empty() {
-        planner.add(
-            Symbol::Change,
-            Kind::Firewall,
-            "firewall",
-            "",
-            vec![cause("the host's packet filter changed since the last `up`, or that was cut short")],
-        );
+        let reason = cause("the host's packet filter changed since the last `up`, or that was cut short");
+        planner.add(Symbol::Change, Object::Firewall, "firewall", "", vec![reason]);
     }
+    let Planner { changes, deeds, .. } = planner;
+    let record = &observed.record;
+    let tasks = graph(Parts { project, record, desired: &desired, volumes: &volumes, deeds: &deeds, changes, only });
     let plan = Plan {
         version: Plan::VERSION,
         project: project.name.to_string(),
         instance: observed.instance.clone(),
-        serial: observed.record.serial,
+        serial: record.serial,
         images: built.iter().map(|(name, image)| (name.clone(), image.digest)).collect(),
-        changes: planner.changes,
+        tasks,
         trust: trust::of_project(project, places, observed),
     };
-    Ok(Planned { plan, desired, networks, volumes, images, built })
+    Ok(Planned { plan, desired, networks, deeds, built })
+}
+
+/// A plan's containers once all images are built: as they should be, and what is left to be done about each, which is
+/// never more than was planned.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn settle(
+    (project, places): (&Project, &Places),
+    observed: &Observed,
+    planned: &Planned,
+    built: &BTreeMap<Name, Image>,
+) -> Outcome<(BTreeMap<String, Desired>, BTreeMap<String, Deed>)> {
+    let mut faults = Vec::new();
+    let desired = desired(project, places, observed, &planned.networks, built, &mut faults);
+    Fault::all(faults)?;
+    let left = planned.deeds.iter().filter_map(|(name, deed)| match deed {
+        Deed::End => Some((name.clone(), *deed)),
+        Deed::Start(_) | Deed::Adjust => Some((name.clone(), deed_of(observed, desired.get(name)?, false)?)),
+    });
+    let left = left.collect();
+    Ok((desired, left))
+}
+
+/// The aspects of a container that differ from its record; that of an image that is not built is not known.
+fn differing<'a>(record: &'a ContainerRecord, wish: &'a Desired, unbuilt: bool) -> Vec<&'a String> {
+    let keys: BTreeSet<&String> = record.aspects.keys().chain(wish.aspects.keys()).collect();
+    let differs = |key: &&String| record.aspects.get(*key) != wish.aspects.get(*key) && !(unbuilt && key.as_str() == "image");
+    keys.into_iter().filter(differs).collect()
+}
+
+/// What is to be done about a container; nothing where it is as it should be.
+fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
+    let Some(record) = observed.record.containers.get(&wish.name) else { return Some(Deed::Start(How::Fresh)) };
+    let differing = differing(record, wish, unbuilt);
+    let are = |fits: &dyn Fn(&str) -> bool| !differing.is_empty() && differing.iter().all(|key| fits(key));
+    let seen = observed.containers.get(&wish.name).copied().unwrap_or(Seen::Down(Down::Lost));
+    if seen == Seen::Running && !unbuilt && are(&|key| LIVE.contains(&key)) {
+        return Some(Deed::Adjust);
+    }
+    let only_files = are(&|key| key.starts_with("secret.") || key.starts_with("config."));
+    match seen {
+        _ if !differing.is_empty() && (!only_files || unbuilt) => Some(Deed::Start(How::Fresh)),
+        _ if unbuilt => Some(Deed::Start(How::FreshIfImageChanges)),
+        _ if only_files => Some(Deed::Start(How::Again)),
+        Seen::Down(_) => Some(Deed::Start(How::Again)),
+        Seen::Running | Seen::Finished => None,
+    }
 }
 
 /// Why a step of an image runs: what changed since it was last built, or what ran below it.
@@ -195,7 +127,7 @@ pub fn step_cause(
     index: usize,
     ran: &[usize],
 ) -> Cause {
-    let planner = Planner { project, places, lock, observed, facts, changes: Vec::new() };
+    let planner = Planner { project, places, lock, observed, facts, changes: Vec::new(), deeds: BTreeMap::new() };
     planner.step_cause(name, index, ran)
 }
 
@@ -213,7 +145,7 @@ fn needed_images(project: &Project) -> BTreeSet<Name> {
 }
 
 fn cause(text: impl Into<String>) -> Cause {
-    Cause { text: text.into(), place: None, image: None }
+    Cause { text: text.into(), place: None }
 }
 
 struct Planner<'a> {
@@ -223,12 +155,13 @@ struct Planner<'a> {
     observed: &'a Observed,
     facts: &'a dyn Facts,
     changes: Vec<Change>,
+    deeds: BTreeMap<String, Deed>,
 }
 
 impl Planner<'_> {
-    fn add(&mut self, symbol: Symbol, kind: Kind, name: &str, detail: &str, causes: Vec<Cause>) {
+    fn add(&mut self, symbol: Symbol, object: Object, name: &str, detail: &str, causes: Vec<Cause>) {
         let (name, detail) = (name.to_owned(), detail.to_owned());
-        self.changes.push(Change { symbol, kind, name, detail, causes, trust: Vec::new(), wants: None });
+        self.changes.push(Change { symbol, object, name, detail, causes, trust: Vec::new(), wants: None });
     }
 
     /// Says what the change just planned wants.
@@ -252,12 +185,12 @@ impl Planner<'_> {
     }
 
     fn at(&self, path: &str, text: impl Into<String>) -> Cause {
-        Cause { text: text.into(), place: self.places.of(path).cloned(), image: None }
+        Cause { text: text.into(), place: self.places.of(path).cloned() }
     }
 
     /// Images that are there, and those that must be built first, with all that these are made from.
-    fn images(&mut self, needed: &BTreeSet<Name>, faults: &mut Vec<Fault>) -> (BTreeMap<Name, Image>, BTreeSet<Name>) {
-        let (mut built, mut pending) = (BTreeMap::new(), BTreeSet::new());
+    fn images(&mut self, needed: &BTreeSet<Name>, faults: &mut Vec<Fault>) -> (BTreeMap<Name, Image>, BTreeMap<Name, Cause>) {
+        let (mut built, mut pending) = (BTreeMap::new(), BTreeMap::new());
         let mut order = Vec::new();
         for name in needed {
             self.collect(name, &mut order);
@@ -282,15 +215,16 @@ impl Planner<'_> {
                 Walk::Step(_) | Walk::Assemble(_) | Walk::Squash(_) | Walk::Import(_) | Walk::Blocked(_) | Walk::Unlocked => {}
             }
             let causes = self.image_causes(&name, record, &pending);
+            let first = causes.first().cloned().unwrap_or_else(|| cause("its inputs changed"));
             let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
-            self.add(symbol, Kind::Image, name.as_str(), "build", causes);
+            self.add(symbol, Object::Image, name.as_str(), "build", causes);
             let marks = trust::of_image(self.project, self.places, self.observed, &name);
             let wants = wants::image((self.project, self.lock, self.observed), self.facts, &name);
             if let Some(change) = self.changes.last_mut() {
                 change.trust = marks;
                 change.wants = Some(wants);
             }
-            pending.insert(name);
+            pending.insert(name, first);
         }
         (built, pending)
     }
@@ -318,26 +252,26 @@ impl Planner<'_> {
             let detail = format!("resolve {} for image {image}", step.packages.join(", "));
             let cause = self.at(&format!("image.{image}.step{position}.suite"), text);
             let symbol = if known { Symbol::Change } else { Symbol::Create };
-            self.add(symbol, Kind::Lock, &step.suite, &detail, vec![cause]);
+            self.add(symbol, Object::Lock, &step.suite, &detail, vec![cause]);
             self.wants(wants::resolved(self.observed, step));
         }
         for (name, reference) in self.project.references().filter(|(name, _)| images.contains(name)) {
             if !self.lock.images.contains_key(reference) {
                 let cause = self.at(&format!("image.{name}"), "not in stead.lock");
-                self.add(Symbol::Create, Kind::Lock, reference, "resolve which image that is", vec![cause]);
+                self.add(Symbol::Create, Object::Lock, reference, "resolve which image that is", vec![cause]);
                 self.wants(wants::resolved(self.observed, &reference));
             }
         }
         for (image, index, _, unknown) in remotes(self.project).filter(|(image, ..)| images.contains(image)) {
             if !self.lock.remotes.contains_key(&unknown) {
                 let cause = self.at(&format!("image.{image}.step{index}"), "not in stead.lock");
-                self.add(Symbol::Create, Kind::Lock, &unknown, &format!("resolve for image {image}"), vec![cause]);
+                self.add(Symbol::Create, Object::Lock, &unknown, &format!("resolve for image {image}"), vec![cause]);
                 self.wants(wants::resolved(self.observed, &unknown));
             }
         }
     }
 
-    fn image_causes(&self, name: &Name, record: Option<&ImageRecord>, pending: &BTreeSet<Name>) -> Vec<Cause> {
+    fn image_causes(&self, name: &Name, record: Option<&ImageRecord>, pending: &BTreeMap<Name, Cause>) -> Vec<Cause> {
         let Some(record) = record else { return vec![self.at(&format!("image.{name}"), "not built yet")] };
         let from: Vec<Cause> = self
             .project
@@ -346,8 +280,7 @@ impl Planner<'_> {
             .map(made_from)
             .unwrap_or_default()
             .into_iter()
-            .filter(|other| pending.contains(*other))
-            .map(|other| cause(format!("the image {other} is rebuilt")))
+            .filter_map(|other| Some(pending.get(other)?.under(format!("the image {other} is rebuilt"))))
             .collect();
         if !from.is_empty() {
             return from;
@@ -479,7 +412,7 @@ impl Planner<'_> {
         if !wanted.is_empty() {
             for (name, value) in self.observed.settings.clone() {
                 let reason = cause("containers reach other hosts through it; it stays set after `down`");
-                self.add(Symbol::Change, Kind::Setting, &format!("{name}={value}"), "setting of the host", vec![reason]);
+                self.add(Symbol::Change, Object::Setting, &format!("{name}={value}"), "setting of the host", vec![reason]);
             }
         }
         for (name, record) in wanted {
@@ -497,19 +430,19 @@ impl Planner<'_> {
                     if causes.is_empty() {
                         causes.push(self.at(&path, "its settings changed"));
                     }
-                    self.add(Symbol::Change, Kind::Network, name.as_str(), &detail, causes);
+                    self.add(Symbol::Change, Object::Network, name.as_str(), &detail, causes);
                     self.wants(wants::network((self.project, self.observed), name, record));
                 }
                 _ if record.external => {}
                 None => {
                     let reason = self.at(&path, "not there yet");
-                    self.add(Symbol::Create, Kind::Network, name.as_str(), &detail, vec![reason]);
+                    self.add(Symbol::Create, Object::Network, name.as_str(), &detail, vec![reason]);
                     self.wants(wants::network((self.project, self.observed), name, record));
                 }
                 Some(_) if !self.observed.bridges.contains(&record.bridge) => {
                     self.add(
                         Symbol::Create,
-                        Kind::Network,
+                        Object::Network,
                         name.as_str(),
                         &detail,
                         vec![cause(format!("its bridge {} is gone", record.bridge))],
@@ -521,7 +454,7 @@ impl Planner<'_> {
         }
         let gone: Vec<Name> = self.observed.record.networks.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
-            self.add(Symbol::Remove, Kind::Network, name.as_str(), "", vec![cause("no container is on it any more")]);
+            self.add(Symbol::Remove, Object::Network, name.as_str(), "", vec![cause("no container is on it any more")]);
         }
     }
 
@@ -532,68 +465,59 @@ impl Planner<'_> {
             .collect();
         for name in used.difference(&self.observed.record.volumes).cloned().collect::<Vec<_>>() {
             let reason = self.at(&format!("volume.{name}"), "not there yet");
-            self.add(Symbol::Create, Kind::Volume, name.as_str(), "", vec![reason]);
+            self.add(Symbol::Create, Object::Volume, name.as_str(), "", vec![reason]);
             self.wants(wants::volume((self.project, self.observed), &name));
         }
         used
     }
 
-    fn containers(&mut self, desired: &BTreeMap<String, Desired>, pending: &BTreeSet<Name>) {
-        for (name, wish) in desired {
-            let path = format!("container.{}", wish.container);
-            let unbuilt = pending.contains(&wish.image_name);
+    fn containers(&mut self, desired: &BTreeMap<String, Desired>, pending: &BTreeMap<Name, Cause>, only: &BTreeSet<Name>) {
+        let meant = |container: &Name| only.is_empty() || only.contains(container);
+        for (name, wish) in desired.iter().filter(|(_, wish)| meant(&wish.container)) {
+            let rebuilt = pending.get(&wish.image_name);
+            let Some(deed) = deed_of(self.observed, wish, rebuilt.is_some()) else { continue };
+            self.deeds.insert(name.clone(), deed);
             let Some(record) = self.observed.record.containers.get(name) else {
-                let before = self.observed.record.containers.values().filter(|record| record.container == wish.container).count();
-                let reason = match before {
-                    0 => self.at(&path, "not there yet"),
-                    _ => self.at(&format!("{path}.replicas"), format!("replicas {before} → {}", wish.spec.replicas)),
-                };
-                self.add(Symbol::Create, Kind::Create, name, &format!("image {}", wish.image_name), vec![reason]);
+                let reason = self.creation(wish);
+                self.add(Symbol::Create, Object::Container, name, &format!("image {}", wish.image_name), vec![reason]);
                 self.mark(wish);
                 continue;
             };
-            let keys: BTreeSet<&String> = record.aspects.keys().chain(wish.aspects.keys()).collect();
-            let differing: Vec<&String> = keys
+            let mut causes: Vec<Cause> = differing(record, wish, rebuilt.is_some())
                 .into_iter()
-                .filter(|key| record.aspects.get(*key) != wish.aspects.get(*key) && !(unbuilt && key.as_str() == "image"))
+                .map(|key| self.aspect_cause(wish, key, record.aspects.get(key), wish.aspects.get(key)))
                 .collect();
-            let only_files =
-                !differing.is_empty() && differing.iter().all(|key| key.starts_with("secret.") || key.starts_with("config."));
-            let mut causes: Vec<Cause> = differing
-                .iter()
-                .map(|key| self.aspect_cause(wish, key, record.aspects.get(*key), wish.aspects.get(*key)))
-                .collect();
-            let seen = self.observed.containers.get(name).copied().unwrap_or(Seen::Down(Down::Lost));
-            let live = seen == Seen::Running && !differing.is_empty() && differing.iter().all(|key| LIVE.contains(&key.as_str()));
-            if live && !unbuilt {
-                self.add(Symbol::Change, Kind::Adjust, name, "while it runs", causes);
-                self.wants(wants::container(self.observed, wish));
-            } else if !causes.is_empty() && (!only_files || unbuilt) {
-                self.add(Symbol::Change, Kind::Replace, name, "replace", causes);
-                self.mark(wish);
-            } else if unbuilt {
-                causes.push(cause(format!("the image {} is rebuilt", wish.image_name)));
-                self.add(Symbol::Change, Kind::ReplaceIfImageChanges, name, "if the image changes", causes);
-                self.mark(wish);
-            } else if only_files {
-                self.add(Symbol::Change, Kind::Restart, name, "restart", causes);
-                self.mark(wish);
-            } else if let Seen::Down(down) = seen {
-                let text = match down {
-                    Down::Stopped => "somebody stopped it".to_owned(),
-                    Down::Ended(status) => format!("its command ended with exit status {status}"),
-                    Down::Lost => "it is not running".to_owned(),
-                };
-                self.add(Symbol::Change, Kind::Restart, name, "start", vec![cause(text)]);
-                self.mark(wish);
-            }
+            let detail = match deed {
+                Deed::Adjust => {
+                    self.add(Symbol::Change, Object::Container, name, "while it runs", causes);
+                    self.wants(wants::container(self.observed, wish));
+                    continue;
+                }
+                Deed::Start(How::FreshIfImageChanges) => {
+                    let image = &wish.image_name;
+                    causes.extend(rebuilt.map(|deeper| deeper.under(format!("the image {image} is rebuilt"))));
+                    "if the image changes"
+                }
+                Deed::Start(How::Again) if causes.is_empty() => {
+                    causes.push(cause(match self.observed.containers.get(name) {
+                        Some(Seen::Down(Down::Stopped)) => "somebody stopped it".to_owned(),
+                        Some(Seen::Down(Down::Ended(status))) => format!("its command ended with exit status {status}"),
+                        _ => "it is not running".to_owned(),
+                    }));
+                    "start"
+                }
+                Deed::Start(How::Again) => "restart",
+                Deed::Start(How::Fresh) | Deed::End => "replace",
+            };
+            self.add(Symbol::Change, Object::Container, name, detail, causes);
+            self.mark(wish);
         }
         let gone: Vec<(String, Name)> = self
             .observed
             .record
             .containers
             .iter()
-            .filter(|(name, _)| !desired.contains_key(*name))
+            .filter(|(name, record)| !desired.contains_key(*name) && meant(&record.container))
             .map(|(name, record)| (name.clone(), record.container.clone()))
             .collect();
         for (name, container) in gone {
@@ -603,7 +527,17 @@ impl Planner<'_> {
                 "no longer in the project file"
             };
             let reason = self.at(&format!("container.{container}.replicas"), text);
-            self.add(Symbol::Remove, Kind::Remove, &name, "", vec![reason]);
+            self.add(Symbol::Remove, Object::Container, &name, "", vec![reason]);
+            self.deeds.insert(name, Deed::End);
+        }
+    }
+
+    /// Why a container is made that is not there.
+    fn creation(&self, wish: &Desired) -> Cause {
+        let path = format!("container.{}", wish.container);
+        match self.observed.record.containers.values().filter(|record| record.container == wish.container).count() {
+            0 => self.at(&path, "not there yet"),
+            before => self.at(&format!("{path}.replicas"), format!("replicas {before} → {}", wish.spec.replicas)),
         }
     }
 
@@ -636,10 +570,10 @@ impl Planner<'_> {
         let before = self.observed.record.images.get(&wish.image_name);
         let deeper = before
             .filter(|before| record.is_some_and(|record| record.image == before.digest))
-            .map(|before| self.image_causes(&wish.image_name, Some(before), &BTreeSet::new()));
+            .map(|before| self.image_causes(&wish.image_name, Some(before), &BTreeMap::new()));
         match deeper.and_then(|causes| causes.into_iter().next()) {
-            Some(deeper) => Cause { text: format!("{text} ← {}", deeper.text), place: deeper.place, image: None },
-            None => Cause { image: Some(wish.image_name.clone()), ..cause(text) },
+            Some(deeper) => deeper.under(text),
+            None => cause(text),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! (project, lock, what is observed) → a plan: every change, each with its cause.
+//! (project, lock, what is observed) → a plan: a graph of tasks, every change in it with its cause.
 //!
 //! Pure: it reads nothing and writes nothing; whatever it must know of the machine is in
 //! [`Observed`]. That is why `stead plan` cannot change anything.
@@ -7,17 +7,20 @@ mod address;
 mod cause;
 mod change;
 mod desired;
+mod graph;
 mod image;
 mod images;
 mod mark;
 mod observed;
+mod task;
 mod trust;
 mod wants;
 
 pub use address::free_subnet;
 pub use cause::Cause;
-pub use change::{Change, Kind, Plan, Planned, Symbol, plan, step_cause};
+pub use change::{plan, settle, step_cause};
 pub use desired::Desired;
+pub use graph::{building, ending};
 pub use image::{Config, Image, StepOutput};
 pub use images::{Import, Pending, Squash, Walk, configure, copy_is_known, image_key, settings, step_records, walk};
 #[cfg(test)]
@@ -27,6 +30,7 @@ pub use observed::{
     ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Port, Seen, Taken,
     TakenPort, TreeEntry, TreeKind,
 };
+pub use task::{Action, Change, Deed, How, Object, Plan, Planned, Symbol, Task};
 pub use trust::{all_marks, of_container, of_image, of_repository};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::lock::{Lock, LockedPackage, StepLock, debian_steps, request_key};
 use crate::model::{Digest, LayerInfo, Name, Subnet};
 use crate::spec::{self, Choices, Loaded, Sources};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SHOP: &str = r#"
 project "shop"
@@ -206,7 +206,7 @@ impl Host {
     fn converge(&mut self) {
         self.build(false);
         let planned = self.planned();
-        assert!(!planned.needs_images());
+        assert!(!planned.builds());
         for (name, one) in &planned.desired {
             let record = ContainerRecord {
                 container: one.container.clone(),
@@ -224,17 +224,23 @@ impl Host {
         self.observed.bridges = planned.networks.values().map(|network| network.bridge.clone()).collect();
         self.observed.routes = planned.networks.values().map(|network| (network.subnet, network.bridge.clone())).collect();
         self.observed.record.networks = planned.networks;
-        self.observed.record.volumes = planned.volumes;
+        let filled = planned.plan.tasks.into_iter().filter_map(|task| match task.action {
+            Action::Fill { volume } => Some(volume),
+            _ => None,
+        });
+        self.observed.record.volumes.extend(filled);
     }
 
     fn planned(&mut self) -> Planned {
         let loaded = self.load();
-        plan(&loaded.project.unwrap(), &loaded.places, &self.lock, &self.observed, self).map_err(|fault| fault.chain()).unwrap()
+        plan((&loaded.project.unwrap(), &loaded.places, &self.lock), &self.observed, self, &BTreeSet::new())
+            .map_err(|fault| fault.chain())
+            .unwrap()
     }
 
     fn fails(&mut self) -> String {
         let loaded = self.load();
-        plan(&loaded.project.unwrap(), &loaded.places, &self.lock, &self.observed, self).unwrap_err().chain()
+        plan((&loaded.project.unwrap(), &loaded.places, &self.lock), &self.observed, self, &BTreeSet::new()).unwrap_err().chain()
     }
 
     /// The plan, a line a change.
@@ -250,9 +256,16 @@ impl Host {
                     None => cause.text.clone(),
                 })
                 .collect();
-            format!("{} {:?} {} [{}] <- {}", symbol.as_str().unwrap(), change.kind, change.name, change.detail, causes.join("; "))
+            format!(
+                "{} {:?} {} [{}] <- {}",
+                symbol.as_str().unwrap(),
+                change.object,
+                change.name,
+                change.detail,
+                causes.join("; ")
+            )
         };
-        planned.plan.changes.iter().map(line).collect::<Vec<_>>().join("\n")
+        planned.plan.changes().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -273,9 +286,9 @@ fn from_nothing_everything_is_made() {
     + Network back [10.154.135.0/24, internal] <- not there yet (stead.kdl:9)
     + Network front [10.175.228.0/24] <- not there yet (stead.kdl:22)
     + Volume data [] <- not there yet (stead.kdl:10)
-    + Create cache-1 [image base] <- not there yet (stead.kdl:12)
-    + Create web-1 [image app] <- not there yet (stead.kdl:13)
-    + Create web-2 [image app] <- not there yet (stead.kdl:13)
+    + Container cache-1 [image base] <- not there yet (stead.kdl:12)
+    + Container web-1 [image app] <- not there yet (stead.kdl:13)
+    + Container web-2 [image app] <- not there yet (stead.kdl:13)
     "#);
 }
 
@@ -297,8 +310,8 @@ fn an_env_replaces_its_container_alone() {
     let mut host = converged();
     host.text = SHOP.replace("info", "debug");
     insta::assert_snapshot!(host.lines(), @r#"
-    ~ Replace web-1 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:16)
-    ~ Replace web-2 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:16)
+    ~ Container web-1 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:16)
+    ~ Container web-2 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:16)
     "#);
 }
 
@@ -309,8 +322,8 @@ fn a_source_rebuilds_and_concerns_its_users_alone() {
     host.files.insert("app/new.py".into(), "x".into());
     insta::assert_snapshot!(host.lines(), @r#"
     ~ Image app [build] <- app/main.py changed; app/new.py is new
-    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
-    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    ~ Container web-1 [if the image changes] <- the image app is rebuilt ← app/main.py changed
+    ~ Container web-2 [if the image changes] <- the image app is rebuilt ← app/main.py changed
     "#);
 }
 
@@ -320,16 +333,16 @@ fn a_setting_of_an_image_is_named_with_its_place() {
     host.text = SHOP.replace("run \"make\"", "run \"make\"; env A=\"1\"; cmd \"x\"");
     insta::assert_snapshot!(host.lines(), @r#"
     ~ Image app [build] <- cmd is new (stead.kdl:7); env.A is new (stead.kdl:7)
-    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
-    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    ~ Container web-1 [if the image changes] <- the image app is rebuilt ← cmd is new (stead.kdl:7)
+    ~ Container web-2 [if the image changes] <- the image app is rebuilt ← cmd is new (stead.kdl:7)
     "#);
     host.build(false);
     host.converge();
     host.text = host.text.replace("A=\"1\"", "A=\"2\"");
     insta::assert_snapshot!(host.lines(), @r#"
     ~ Image app [build] <- env.A "1" → "2" (stead.kdl:7)
-    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
-    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    ~ Container web-1 [if the image changes] <- the image app is rebuilt ← env.A "1" → "2" (stead.kdl:7)
+    ~ Container web-2 [if the image changes] <- the image app is rebuilt ← env.A "1" → "2" (stead.kdl:7)
     "#);
 }
 
@@ -350,10 +363,10 @@ fn a_package_bump_is_named() {
     host.resolve("2");
     insta::assert_snapshot!(host.lines(), @r#"
     ~ Image base [build] <- stead.lock: python3 1 → 2
-    ~ Image app [build] <- the image base is rebuilt
-    ~ ReplaceIfImageChanges cache-1 [if the image changes] <- the image base is rebuilt
-    ~ ReplaceIfImageChanges web-1 [if the image changes] <- the image app is rebuilt
-    ~ ReplaceIfImageChanges web-2 [if the image changes] <- the image app is rebuilt
+    ~ Image app [build] <- the image base is rebuilt ← stead.lock: python3 1 → 2
+    ~ Container cache-1 [if the image changes] <- the image base is rebuilt ← stead.lock: python3 1 → 2
+    ~ Container web-1 [if the image changes] <- the image app is rebuilt ← the image base is rebuilt ← stead.lock: python3 1 → 2
+    ~ Container web-2 [if the image changes] <- the image app is rebuilt ← the image base is rebuilt ← stead.lock: python3 1 → 2
     "#);
 }
 
@@ -362,8 +375,8 @@ fn a_secret_restarts_exactly_its_users() {
     let mut host = converged();
     host.contents("key", "other");
     insta::assert_snapshot!(host.lines(), @r#"
-    ~ Restart web-1 [restart] <- secret.key changed (stead.kdl:17)
-    ~ Restart web-2 [restart] <- secret.key changed (stead.kdl:17)
+    ~ Container web-1 [restart] <- secret.key changed (stead.kdl:17)
+    ~ Container web-2 [restart] <- secret.key changed (stead.kdl:17)
     "#);
     let plan = serde_json::to_string(&host.planned().plan).unwrap();
     assert!(!plan.contains(&Digest::of("other").hex()[..16]), "nothing of a secret is in a plan");
@@ -377,8 +390,8 @@ fn fewer_replicas_and_removed_containers_go() {
         .replace("container \"cache\" { image \"base\"; network \"back\"; mount volume=\"data\" to=\"/data\"; }", "")
         .replace("depends-on \"cache\"", "");
     insta::assert_snapshot!(host.lines(), @r#"
-    - Remove cache-1 [] <- no longer in the project file
-    - Remove web-2 [] <- fewer replicas are wanted (stead.kdl:15)
+    - Container cache-1 [] <- no longer in the project file
+    - Container web-2 [] <- fewer replicas are wanted (stead.kdl:15)
     "#);
 }
 
@@ -387,7 +400,7 @@ fn what_died_is_started_and_what_finished_is_left() {
     let mut host = converged();
     host.observed.containers.insert("web-2".into(), Seen::Down(Down::Ended(3)));
     host.observed.containers.insert("cache-1".into(), Seen::Finished);
-    assert_eq!(host.lines(), "~ Restart web-2 [start] <- its command ended with exit status 3");
+    assert_eq!(host.lines(), "~ Container web-2 [start] <- its command ended with exit status 3");
 }
 
 #[test]
@@ -407,7 +420,7 @@ fn addresses_are_planned_and_stay() {
     let mut host = converged();
     let before = host.planned().desired["web-2"].networks.clone();
     host.text = SHOP.replace("replicas 2", "replicas 3");
-    assert_eq!(host.lines(), "+ Create web-3 [image app] <- replicas 2 → 3 (stead.kdl:15)");
+    assert_eq!(host.lines(), "+ Container web-3 [image app] <- replicas 2 → 3 (stead.kdl:15)");
     let after = host.planned();
     assert_eq!(after.desired["web-2"].networks, before);
     // A VPN that takes the subnet makes the network move.
@@ -453,7 +466,8 @@ fn a_missing_source_is_told_with_its_place() {
     host.trees.clear();
     host.files.clear();
     let loaded = spec::load("stead.kdl", &Choices::default(), &host);
-    let fault = plan(&loaded.project.unwrap(), &loaded.places, &host.lock, &host.observed, &host).unwrap_err();
+    let fault =
+        plan((&loaded.project.unwrap(), &loaded.places, &host.lock), &host.observed, &host, &BTreeSet::new()).unwrap_err();
     assert_eq!(fault.to_string(), "stead.kdl:6: there is no \"app\" to copy");
 }
 
@@ -475,7 +489,7 @@ fn what_steps_reach_beyond_their_sandbox_is_marked() {
                 run \"mount x\" privileged=#true; add git=\"git@host:x\" commit=\"0123456789abcdef0123456789abcdef01234567\" to=\"/\"; }\n\
                 container \"c\" { image \"app\"; }";
     let plan = Host::new(text).planned().plan;
-    let app = plan.changes.iter().find(|change| change.name == "app").unwrap();
+    let app = plan.changes().find(|change| change.name == "app").unwrap();
     let told: Vec<&str> = app.trust.iter().map(|cause| cause.text.as_str()).collect();
     assert_eq!(
         told,
@@ -486,7 +500,7 @@ fn what_steps_reach_beyond_their_sandbox_is_marked() {
         ]
     );
     assert_eq!(app.trust[0].place.as_ref().map(|place| place.line), Some(3));
-    let base = plan.changes.iter().find(|change| change.name == "base").unwrap();
+    let base = plan.changes().find(|change| change.name == "base").unwrap();
     assert!(base.trust.is_empty());
 }
 
@@ -505,4 +519,36 @@ fn the_identity_of_a_container_stays_as_it_is() {
     let found: String = lines.collect();
     let wanted = include_str!("testdata/identity.txt");
     assert!(found == wanted, "if this is meant, and worth that, write it into src/plan/testdata/identity.txt:\n{found}");
+}
+
+#[test]
+fn the_plan_is_a_graph_in_which_nothing_ends_before_all_is_prepared() {
+    let mut host = converged();
+    host.text = SHOP.replace("info", "debug").replace("run \"make\"", "run \"make all\"");
+    host.observed.containers.insert("cache-1".into(), Seen::Down(Down::Lost));
+    let plan = host.planned().plan;
+    let line = |task: &Task| {
+        let names = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
+        format!("{} <- {} | {}", task.name, names(&task.after), names(&task.whatever)).trim_end_matches([' ', '|']).to_owned()
+    };
+    insta::assert_snapshot!(plan.tasks.iter().map(line).collect::<Vec<_>>().join("\n"), @"
+    build app <-
+    prepare <- build app
+    connect <- end cache-1, end web-1, end web-2, prepare
+    fill data <- connect
+    record <- connect, fill data
+    admit <- record
+    await cache-1 started <- start cache-1
+    start cache-1 <- admit
+    start web-1 <- admit, await cache-1 started
+    start web-2 <- admit, await cache-1 started
+    end cache-1 <- prepare | end web-1, end web-2
+    end web-1 <- prepare
+    end web-2 <- prepare
+    publish <- admit | start cache-1, start web-1, start web-2
+    settle cache-1 <- start cache-1
+    settle web-1 <- start web-1
+    settle web-2 <- start web-2
+    ");
+    assert_eq!(serde_json::from_value::<Plan>(serde_json::to_value(&plan).unwrap()).unwrap(), plan);
 }

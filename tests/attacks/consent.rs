@@ -143,7 +143,10 @@ fn all_that_reaches_out_is_marked_and_asked_for() {
         let asks = |change: &serde_json::Value| {
             change["trust"].as_array().is_some_and(|all| all.iter().any(|mark| mark["grade"] == "asks"))
         };
-        assert!(json["changes"].as_array().unwrap().iter().any(asks), "{json}");
+        assert!(
+            json["tasks"].as_array().unwrap().iter().flat_map(|task| task["changes"].as_array().into_iter().flatten()).any(asks),
+            "{json}"
+        );
     }
     assert!(world.ps().is_empty(), "nothing was made");
     // What stays inside is shown, or nothing at all, and nobody is asked.

@@ -370,6 +370,8 @@ fn exec_carries_everything_and_leaks_nothing() {
     };
     let held = || {
         let pid = monitor();
+        // The last session may still be ending.
+        std::thread::sleep(std::time::Duration::from_millis(500));
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
         let private: u64 = rollup
             .lines()

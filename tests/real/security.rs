@@ -447,7 +447,12 @@ container "wide" {
     }
     let json: serde_json::Value = serde_json::from_str(&world.ok(&["plan", "--json"])).unwrap();
     assert!(
-        json["changes"].as_array().unwrap().iter().any(|change| change["trust"].as_array().is_some_and(|list| list.len() == 6))
+        json["tasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|task| task["changes"].as_array().into_iter().flatten())
+            .any(|change| change["trust"].as_array().is_some_and(|list| list.len() == 6))
     );
 }
 

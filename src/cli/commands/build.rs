@@ -50,6 +50,13 @@ pub fn epoch(text: &str) -> Outcome<i64> {
     })
 }
 
+impl Arguments {
+    /// Whether it may become a shell.
+    pub fn opens_a_shell(&self) -> bool {
+        self.shell_on_failure
+    }
+}
+
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let started = Instant::now();
     let epoch = arguments.epoch.as_deref().map(epoch).transpose()?;

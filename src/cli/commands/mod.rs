@@ -126,6 +126,33 @@ impl Command {
         }
     }
 
+    /// Whether an interruption lets it come to an end by itself: the others die of it, or pass it on.
+    pub fn ends_by_itself(&self) -> bool {
+        match self {
+            // It may start a container itself, which no program with threads can.
+            Self::Build(arguments) => !arguments.opens_a_shell(),
+            _ => self.changes_things(),
+        }
+    }
+
+    fn changes_things(&self) -> bool {
+        matches!(
+            self,
+            Self::Up(_)
+                | Self::Apply(_)
+                | Self::Down(_)
+                | Self::Watch(_)
+                | Self::Start(_)
+                | Self::Stop(_)
+                | Self::Restart(_)
+                | Self::Rm(_)
+                | Self::Scale(_)
+                | Self::Boot(_)
+                | Self::Bundle(_)
+                | Self::Update(_)
+        )
+    }
+
     /// Whether it is about more than files and words: that is root's, and needs a home.
     fn touches_the_machine(&self) -> bool {
         !matches!(

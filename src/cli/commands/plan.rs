@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     } else {
         print(&planned.plan, context);
     }
-    Ok(if arguments.check && !planned.plan.changes.is_empty() { 2 } else { 0 })
+    Ok(if arguments.check && !planned.plan.tasks.is_empty() { 2 } else { 0 })
 }
 
 /// Shows a project's plan to people.

@@ -17,7 +17,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project_dry()?;
     let meant = |change: &&Change| ReplicaId::is_of(&change.name, &arguments.name);
     let planned = apply::plan_only(&loaded)?;
-    let pending: Vec<&Change> = planned.plan.changes.iter().filter(meant).collect();
+    let pending: Vec<&Change> = planned.plan.changes().filter(meant).collect();
     if !pending.is_empty() {
         context.ui.result(format!("`up` would change {}:\n{}", arguments.name, causes(&pending)));
         return Ok(0);

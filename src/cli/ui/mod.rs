@@ -114,6 +114,13 @@ impl Ui {
         let _ = writeln!(std::io::stderr(), "{}", text.into().as_safe());
     }
 
+    /// Takes a changing line away, if there may be one.
+    pub fn clear_line(&self) {
+        if self.terminal_err {
+            let _ = write!(std::io::stderr(), "\r\u{1b}[2K");
+        }
+    }
+
     /// Warns.
     pub fn warn(&self, text: &str) {
         self.say(Style::Change.paint("warning:", self.color_err) + " " + text);

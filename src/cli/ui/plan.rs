@@ -1,11 +1,12 @@
 //! How a plan looks: a line for each change, its causes behind it.
 
 use super::{Style, Text, Ui};
-use crate::plan::{Cause, Change, Kind, Mark, Plan, Symbol};
+use crate::plan::{Cause, Change, Mark, Object, Plan, Symbol};
 
 /// A plan as text; empty when there is nothing to do.
 pub fn plan_text(plan: &Plan, ui: &Ui, color: bool) -> Text {
-    if plan.changes.is_empty() {
+    let changes: Vec<&Change> = plan.changes().collect();
+    if changes.is_empty() {
         return Text::default();
     }
     let private = |text: &str| Text::line(&ui.without_private(text));
@@ -14,26 +15,26 @@ pub fn plan_text(plan: &Plan, ui: &Ui, color: bool) -> Text {
     for mark in &plan.trust {
         out += Text::from("  ") + mark_text(mark, color) + "\n";
     }
-    let titles: Vec<Text> = plan.changes.iter().map(|change| private(&title(change))).collect();
+    let titles: Vec<Text> = changes.iter().map(|change| private(&title(change))).collect();
     let width = titles.iter().map(Text::width).max().unwrap_or(0);
-    for (change, title) in plan.changes.iter().zip(titles) {
+    for (change, title) in changes.iter().zip(titles) {
         let causes: Vec<Text> = change.causes.iter().map(|cause| private(&self::cause(cause))).collect();
         out += line(change, title, causes, width, color);
     }
-    let count = |symbol| plan.changes.iter().filter(|change| change.symbol == symbol).count();
+    let count = |symbol| changes.iter().filter(|change| change.symbol == symbol).count();
     let (new, other, gone) = (count(Symbol::Create), count(Symbol::Change), count(Symbol::Remove));
     out + format!("{new} to create, {other} to change, {gone} to remove\n")
 }
 
 fn title(change: &Change) -> String {
-    let kind = match change.kind {
-        Kind::Setting => "setting",
-        Kind::Lock => "lock",
-        Kind::Image => "image",
-        Kind::Network => "network",
-        Kind::Volume => "volume",
-        Kind::Firewall => "",
-        _ => "container",
+    let kind = match change.object {
+        Object::Setting => "setting",
+        Object::Lock => "lock",
+        Object::Image => "image",
+        Object::Network => "network",
+        Object::Volume => "volume",
+        Object::Firewall => "",
+        Object::Container => "container",
     };
     let gap = if kind.is_empty() { "" } else { " " };
     let detail = if change.detail.is_empty() { String::new() } else { format!(" ({})", change.detail) };

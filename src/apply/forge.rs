@@ -1,0 +1,141 @@
+//! What building images takes, for one command: each image that is built is a task.
+
+use super::observe::Observation;
+use super::project::LoadedProject;
+use super::report::{Progress, Reporter, UpOptions};
+use super::schedule::{Came, Lane, Work};
+use crate::build::{Builder, Event, Network, StoreFacts};
+use crate::debian::Settings;
+use crate::fetch;
+use crate::lock::Lock;
+use crate::model::{Fault, Name, Outcome};
+use crate::plan::{self, Action, Image, InstanceRecord, Task};
+use crate::store::{Lease, Store};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What every build of a command shares.
+pub struct Forge<'a> {
+    pub loaded: &'a LoadedProject,
+    pub store: &'a Store,
+    pub lease: &'a Mutex<Lease>,
+    pub observation: &'a Observation,
+    pub options: &'a UpOptions,
+    pub reporter: &'a dyn Reporter,
+    pub progress: Arc<fetch::Progress>,
+    settings: Settings,
+    network: Mutex<Option<Arc<Network>>>,
+    /// The steps that ran, by image.
+    ran: Mutex<BTreeMap<Name, Vec<usize>>>,
+    built: Mutex<BTreeMap<Name, Image>>,
+}
+
+impl<'a> Forge<'a> {
+    pub fn new(
+        (loaded, store, lease): (&'a LoadedProject, &'a Store, &'a Mutex<Lease>),
+        observation: &'a Observation,
+        options: &'a UpOptions,
+        reporter: &'a dyn Reporter,
+    ) -> Self {
+        Self {
+            loaded,
+            store,
+            lease,
+            observation,
+            options,
+            reporter,
+            progress: Arc::default(),
+            settings: Settings::for_folder(&loaded.instance.folder),
+            network: Mutex::default(),
+            ran: Mutex::default(),
+            built: Mutex::default(),
+        }
+    }
+
+    /// Where an image's builds are done: as many at once as there are processors.
+    pub fn lane() -> Lane {
+        Lane::Threads("build", std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Builds an image, whose bases are built.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub fn build(&self, lock: &Lock, name: &Name) -> Outcome<()> {
+        let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
+        let report = |event: Event| self.report(lock, &facts, event);
+        let builder = Builder {
+            home: &self.loaded.instance.home,
+            network: &self.network,
+            project: &self.loaded.project,
+            places: &self.loaded.places,
+            lock,
+            store: self.store,
+            lease: self.lease,
+            scanner: &self.observation.scanner,
+            settings: &self.settings,
+            offline: self.options.offline,
+            progress: self.progress.clone(),
+            report: &report,
+            ssh: self.options.ssh,
+        };
+        let image = builder.build(name)?;
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), image);
+        Ok(())
+    }
+
+    fn report(&self, lock: &Lock, facts: &StoreFacts, event: Event) {
+        if let (true, Event::Started { image, step, index: Some(index) }) = (self.options.why, &event) {
+            let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+            let ran = ran.entry(image.clone()).or_default();
+            let known = (&self.loaded.project, &self.loaded.places, lock, &self.observation.observed);
+            let cause = plan::step_cause(known, facts, image, *index, ran);
+            ran.push(*index);
+            self.reporter.report(Progress::Why { image: image.clone(), step: step.clone(), cause });
+        }
+        self.reporter.report(Progress::Build(event));
+    }
+
+    /// Lets go of the network of builds; what was built.
+    pub fn finish(&self) -> BTreeMap<Name, Image> {
+        drop(self.network.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Records where images came from, those that somebody else built included.
+    ///
+    /// # Errors
+    /// Those of writing what they were made of.
+    pub fn remember(&self, lock: &Lock, images: &BTreeMap<Name, Image>, record: &mut InstanceRecord) -> Outcome<()> {
+        let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
+        for (name, image) in images {
+            if record.images.get(name).is_none_or(|known| known.digest != image.digest) {
+                record.images.insert(name.clone(), crate::build::record(&self.loaded.project, lock, &facts, name, image)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Builds, and nothing else.
+pub struct Building<'a> {
+    pub forge: &'a Forge<'a>,
+    pub lock: &'a Lock,
+}
+
+impl Work for Building<'_> {
+    fn lane(&self, _: &Task) -> Lane {
+        Forge::lane()
+    }
+
+    fn run(&self, task: &Task) -> Result<Came, Fault> {
+        if let Action::Build { image } = &task.action {
+            self.forge.build(self.lock, image)?;
+        }
+        Ok(Came::Done)
+    }
+
+    fn stops(&self, _: &Task) -> bool {
+        true
+    }
+}

@@ -1,0 +1,91 @@
+//! What monitors tell, as events: whoever waits for a container looks when something was told, and not before.
+
+use super::files::Folder;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How soon to look again where the kernel tells nothing: its watches are used up, or a folder is not there yet.
+const BLIND: Duration = Duration::from_millis(20);
+/// How soon to look again otherwise, whatever is told.
+const AT_LEAST: Duration = Duration::from_secs(1);
+
+/// The folders of containers that are waited for.
+pub struct Tidings {
+    inner: Option<Inotify>,
+    watched: HashMap<WatchDescriptor, PathBuf>,
+    blind: bool,
+}
+
+/// Of which containers something was told.
+pub enum Told {
+    Of(BTreeSet<PathBuf>),
+    /// Nobody knows: look at all.
+    Anything,
+}
+
+impl Told {
+    /// Whether a container is worth a look.
+    pub fn of(&self, folder: &Path) -> bool {
+        match self {
+            Self::Of(folders) => folders.contains(folder),
+            Self::Anything => true,
+        }
+    }
+}
+
+impl Tidings {
+    /// Watches nothing yet.
+    pub fn new() -> Self {
+        let inner = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
+        Self { blind: inner.is_none(), inner, watched: HashMap::new() }
+    }
+
+    /// Watches a container's folder from now on: its status is renamed into place, and the lock is closed when its
+    /// monitor is gone.
+    pub fn of(&mut self, folder: &Folder) {
+        let Some(inner) = &self.inner else { return };
+        let told = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF;
+        match inner.add_watch(folder.path(), told) {
+            Ok(watch) => drop(self.watched.insert(watch, folder.path().to_owned())),
+            Err(_) => self.blind = true,
+        }
+    }
+
+    /// What is readable when something was told.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.as_ref().map(AsFd::as_fd)
+    }
+
+    /// How long to wait at most before looking again.
+    pub fn patience(&self) -> Duration {
+        if self.blind { BLIND } else { AT_LEAST }
+    }
+
+    /// Takes what was told.
+    pub fn take(&mut self) -> Told {
+        if std::mem::replace(&mut self.blind, self.inner.is_none()) {
+            return Told::Anything;
+        }
+        let mut folders = BTreeSet::new();
+        while let Some(events) =
+            self.inner.as_ref().and_then(|inner| inner.read_events().ok()).filter(|events| !events.is_empty())
+        {
+            for event in events {
+                match self.watched.get(&event.wd) {
+                    Some(folder) if event.mask.contains(AddWatchFlags::IN_IGNORED) => {
+                        // It was made anew, or is gone.
+                        folders.insert(folder.clone());
+                        self.watched.remove(&event.wd);
+                    }
+                    Some(folder) => drop(folders.insert(folder.clone())),
+                    // The kernel's queue has overflown.
+                    None => return Told::Anything,
+                }
+            }
+        }
+        Told::Of(folders)
+    }
+}

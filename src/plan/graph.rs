@@ -1,0 +1,138 @@
+//! A plan as a program: which tasks there are, and what each waits for.
+
+use super::desired::Desired;
+use super::observed::InstanceRecord;
+use super::task::{Action, Change, Deed, Object, Task};
+use crate::model::Name;
+use crate::project::{Project, ReplicaId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The tasks that end replicas: what depends on others goes first. One that does not end keeps nobody else alive.
+pub fn ending(project: Option<&Project>, names: &[String]) -> Vec<Task> {
+    let base = ReplicaId::container_of;
+    let needs = |name: &str| project.and_then(|project| project.containers.get(base(name))).map(|one| &one.depends_on);
+    let users = |needed: &str| {
+        let users = names.iter().filter(|name| needs(name).is_some_and(|needs| needs.contains_key(base(needed))));
+        users.map(|name| Action::End { container: name.clone() }.name()).collect()
+    };
+    let end = |name: &String| {
+        let end = Task::new(Action::End { container: name.clone() }, BTreeSet::new());
+        Task { whatever: users(name), ..end }
+    };
+    names.iter().map(end).collect()
+}
+
+/// The tasks that build images, each after those that it is made from.
+pub fn building(project: &Project, names: &[Name], first: &BTreeSet<String>) -> Vec<Task> {
+    let build = |name: &Name| {
+        let needs = project.images.get(name).into_iter().flat_map(|image| image.needs());
+        let needs = needs.filter(|other| names.contains(*other)).map(|other| Action::Build { image: other.clone() }.name());
+        Task::new(Action::Build { image: name.clone() }, first.iter().cloned().chain(needs).collect())
+    };
+    names.iter().map(build).collect()
+}
+
+/// What a graph is made of.
+pub struct Parts<'a> {
+    pub project: &'a Project,
+    pub record: &'a InstanceRecord,
+    pub desired: &'a BTreeMap<String, Desired>,
+    pub volumes: &'a BTreeSet<Name>,
+    pub deeds: &'a BTreeMap<String, Deed>,
+    pub changes: Vec<Change>,
+    /// Only these containers are meant; all if empty.
+    pub only: &'a BTreeSet<Name>,
+}
+
+/// The tasks of a plan, in the order in which people read them; none where nothing changes.
+pub fn graph(parts: Parts) -> Vec<Task> {
+    let Parts { project, record, desired, volumes, deeds, mut changes, only } = parts;
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let mut take = |meant: &dyn Fn(&Change) -> bool| -> Vec<Change> { changes.extract_if(.., |change| meant(change)).collect() };
+    let names = |tasks: &[Task]| tasks.iter().map(|task| task.name.clone()).collect::<BTreeSet<_>>();
+    let one = |action: &Action| BTreeSet::from([action.name()]);
+
+    let mut tasks = Vec::new();
+    let locks = take(&|change| change.object == Object::Lock);
+    if !locks.is_empty() {
+        tasks.push(Task { changes: locks, ..Task::new(Action::Resolve, BTreeSet::new()) });
+    }
+    let images = take(&|change| change.object == Object::Image);
+    let named = |change: &Change| project.images.keys().find(|name| name.as_str() == change.name).cloned();
+    let mut builds = building(project, &images.iter().filter_map(named).collect::<Vec<_>>(), &names(&tasks));
+    for (task, change) in builds.iter_mut().zip(images) {
+        task.changes.push(change);
+    }
+    tasks.extend(builds);
+    tasks.push(Task::new(Action::Prepare, names(&tasks)));
+
+    let gone = |name: &&String| deeds.get(*name) == Some(&Deed::End);
+    let old = |name: &&String| record.containers.contains_key(*name) && matches!(deeds.get(*name), Some(Deed::Start(_)));
+    let leaving: Vec<String> = record.containers.keys().filter(|name| gone(name) || old(name)).cloned().collect();
+    let mut ends = ending(Some(project), &leaving);
+    for task in &mut ends {
+        task.after.insert(Action::Prepare.name());
+    }
+    let mut connect = Task::new(Action::Connect, names(&ends).into_iter().chain(one(&Action::Prepare)).collect());
+    connect.changes = take(&|change| matches!(change.object, Object::Setting | Object::Network));
+    tasks.push(connect);
+    let fill = |volume: &Name| {
+        let changes = changes.iter().filter(|change| change.object == Object::Volume && change.name == volume.as_str());
+        let after = one(&Action::Connect);
+        Task { changes: changes.cloned().collect(), ..Task::new(Action::Fill { volume: volume.clone() }, after) }
+    };
+    let fills: Vec<Task> = volumes.iter().map(fill).collect();
+    let recorded = names(&fills).into_iter().chain(one(&Action::Connect)).collect();
+    tasks.extend(fills);
+    tasks.push(Task::new(Action::Record, recorded));
+    let firewall = changes.iter().filter(|change| change.object == Object::Firewall).cloned().collect();
+    tasks.push(Task { changes: firewall, ..Task::new(Action::Admit, one(&Action::Record)) });
+
+    let said = |name: &str| {
+        let meant = changes.iter().filter(|change| change.object == Object::Container && change.name == name);
+        meant.cloned().collect::<Vec<_>>()
+    };
+    let (mut waits, mut starts) = (BTreeMap::new(), Vec::new());
+    let start = |name: &str| match deeds.get(name) {
+        Some(Deed::Start(how)) => Some(Action::Start { container: name.to_owned(), how: *how }),
+        _ => None,
+    };
+    let begun = |name: &str| start(name).map_or_else(|| one(&Action::Admit), |start| one(&start));
+    for (name, wish) in desired {
+        let action = match deeds.get(name) {
+            Some(Deed::Start(how)) => Action::Start { container: name.clone(), how: *how },
+            Some(Deed::Adjust) => Action::Adjust { container: name.clone() },
+            Some(Deed::End) | None => continue,
+        };
+        let mut after = one(&Action::Admit);
+        if start(name).is_some() {
+            for (needed, until) in &wish.spec.depends_on {
+                for other in desired.values().filter(|other| other.container == *needed) {
+                    let wait = Action::Await { container: other.name.clone(), until: *until };
+                    after.insert(wait.name());
+                    waits.entry(wait.name()).or_insert_with(|| Task::new(wait, begun(&other.name)));
+                }
+            }
+        }
+        starts.push(Task { changes: said(name), ..Task::new(action, after) });
+    }
+    let publish = Task { whatever: names(&starts), ..Task::new(Action::Publish, one(&Action::Admit)) };
+    for task in &mut ends {
+        if let Action::End { container } = &task.action
+            && deeds.get(container) == Some(&Deed::End)
+        {
+            task.changes = said(container);
+        }
+    }
+    let settle = |name: &String| Task::new(Action::Settle { container: name.clone() }, begun(name));
+    let meant = desired.iter().filter(|(_, wish)| only.is_empty() || only.contains(&wish.container));
+    let settles: Vec<Task> = meant.map(|(name, _)| settle(name)).collect();
+    tasks.extend(waits.into_values());
+    tasks.extend(starts);
+    tasks.extend(ends);
+    tasks.push(publish);
+    tasks.extend(settles);
+    tasks
+}

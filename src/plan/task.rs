@@ -1,0 +1,222 @@
+//! What a plan is made of: tasks, what each does and waits for, and the changes that they make.
+
+use super::cause::Cause;
+use super::desired::Desired;
+use super::image::Image;
+use super::mark::Mark;
+use super::observed::NetworkRecord;
+use crate::model::{Digest, Name};
+use crate::project::Until;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a change does to its object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Symbol {
+    #[serde(rename = "+")]
+    Create,
+    #[serde(rename = "~")]
+    Change,
+    #[serde(rename = "-")]
+    Remove,
+}
+
+/// What a change is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Object {
+    Setting,
+    Lock,
+    Image,
+    Network,
+    Volume,
+    Firewall,
+    // The other words stand in histories of the first releases.
+    #[serde(
+        alias = "create",
+        alias = "replace",
+        alias = "replace-if-image-changes",
+        alias = "restart",
+        alias = "adjust",
+        alias = "remove"
+    )]
+    Container,
+}
+
+/// One change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    pub symbol: Symbol,
+    #[serde(alias = "kind")]
+    pub object: Object,
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub detail: String,
+    pub causes: Vec<Cause>,
+    /// What it is trusted with beyond the defaults.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub trust: Vec<Mark>,
+    /// What decides what carrying it out comes to; nothing where something only goes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wants: Option<Digest>,
+}
+
+/// What a task does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Action {
+    /// Names get digests in the lock.
+    Resolve,
+    Build {
+        image: Name,
+    },
+    /// Makes sure that this machine has what the rest needs, and takes the ports: the last that may fail before
+    /// anything ends.
+    Prepare,
+    End {
+        container: String,
+    },
+    /// Networks come and go.
+    Connect,
+    /// A volume is made, with what its images have in its place.
+    Fill {
+        volume: Name,
+    },
+    /// What is about to start is put on record, so that nobody loses sight of it.
+    Record,
+    /// The host lets through what the networks need.
+    Admit,
+    Adjust {
+        container: String,
+    },
+    Start {
+        container: String,
+        how: How,
+    },
+    /// Waits until another container is as far as whoever depends on it asks.
+    Await {
+        container: String,
+        until: Until,
+    },
+    /// Published ports lead to what runs, names name it, its lines are sent on.
+    Publish,
+    /// Waits until a container has come up, for good or ill.
+    Settle {
+        container: String,
+    },
+}
+
+/// How a container starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// With a new root.
+    Fresh,
+    /// With a new root, if its image, once built, is another one.
+    FreshIfImageChanges,
+    /// With the files that it wrote.
+    Again,
+}
+
+/// What is to be done about a container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    Start(How),
+    /// Its limits change while it runs.
+    Adjust,
+    End,
+}
+
+impl Action {
+    /// Its name, which no other task of a plan has.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Resolve => "resolve".into(),
+            Self::Build { image } => format!("build {image}"),
+            Self::Prepare => "prepare".into(),
+            Self::End { container } => format!("end {container}"),
+            Self::Connect => "connect".into(),
+            Self::Fill { volume } => format!("fill {volume}"),
+            Self::Record => "record".into(),
+            Self::Admit => "admit".into(),
+            Self::Adjust { container } => format!("adjust {container}"),
+            Self::Start { container, .. } => format!("start {container}"),
+            Self::Await { container, until } => format!("await {container} {until:?}").to_lowercase(),
+            Self::Publish => "publish".into(),
+            Self::Settle { container } => format!("settle {container}"),
+        }
+    }
+
+    /// Whether it concerns one container, and those that need it: the others come up if it fails.
+    pub fn is_of_one(&self) -> bool {
+        matches!(self, Self::Adjust { .. } | Self::Start { .. } | Self::Await { .. } | Self::Settle { .. })
+    }
+}
+
+/// One task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Task {
+    pub name: String,
+    #[serde(flatten)]
+    pub action: Action,
+    /// The tasks that must be done before.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub after: BTreeSet<String>,
+    /// Those that must be over, too, whatever became of them.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub whatever: BTreeSet<String>,
+    /// What it changes, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub changes: Vec<Change>,
+}
+
+impl Task {
+    pub(super) fn new(action: Action, after: BTreeSet<String>) -> Self {
+        Self { name: action.name(), action, after, whatever: BTreeSet::new(), changes: Vec::new() }
+    }
+}
+
+/// What would be done: a program for whoever carries it out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub version: u32,
+    pub project: String,
+    pub instance: String,
+    /// The record that this plan starts from.
+    pub serial: u64,
+    pub tasks: Vec<Task>,
+    /// The images that it starts from and that are built already.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub images: BTreeMap<Name, Digest>,
+    /// What the project as a whole is trusted with.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub trust: Vec<Mark>,
+}
+
+impl Plan {
+    /// The version of what is written.
+    pub const VERSION: u32 = 3;
+
+    /// What its tasks change, for people.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.tasks.iter().flat_map(|task| &task.changes)
+    }
+}
+
+/// A plan with everything that carrying it out needs.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub plan: Plan,
+    pub desired: BTreeMap<String, Desired>,
+    pub networks: BTreeMap<Name, NetworkRecord>,
+    /// What is to be done about containers.
+    pub deeds: BTreeMap<String, Deed>,
+    pub built: BTreeMap<Name, Image>,
+}
+
+impl Planned {
+    /// Whether images must be built before it is certain what becomes of the containers.
+    pub fn builds(&self) -> bool {
+        self.plan.tasks.iter().any(|task| matches!(task.action, Action::Build { .. }))
+    }
+}
