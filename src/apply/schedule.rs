@@ -65,7 +65,7 @@ pub trait Work: Sync {
         false
     }
 
-    /// Called before the scheduler would only wait.
+    /// Called before the scheduler would only wait for the world, with tasks left that wait for it, too.
     fn rest(&self) {}
 }
 
@@ -99,60 +99,72 @@ pub fn run(tasks: &[Task], work: &dyn Work) -> Vec<State> {
     let _under_way = sys::UnderWay::begin();
     let places: BTreeMap<&str, usize> = tasks.iter().enumerate().map(|(at, task)| (task.name.as_str(), at)).collect();
     let found = |names: &BTreeSet<String>| names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
-    // Without it finished tasks are seen when something else is told, or soon.
+    // Without it what threads finished is seen when something else is told, or soon.
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok();
-    let mut schedule = Schedule {
+    let schedule = Mutex::new(Schedule {
         tasks,
         work,
         after: tasks.iter().map(|task| found(&task.after)).collect(),
         whatever: tasks.iter().map(|task| found(&task.whatever)).collect(),
         states: tasks.iter().map(|_| State::Waiting).collect(),
         busy: BTreeMap::new(),
-        tidings: Tidings::new(),
-        due: BTreeMap::new(),
-        looked: Instant::now(),
         failures: 0,
         stopped: false,
-    };
-    let finished: Mutex<Vec<(usize, Result<Came, Fault>)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        loop {
-            let mut moved = false;
-            for (at, came) in std::mem::take(&mut *finished.lock().unwrap_or_else(PoisonError::into_inner)) {
-                schedule.over(at, came);
-                moved = true;
+    });
+    let held = || schedule.lock().unwrap_or_else(PoisonError::into_inner);
+    // Goes on with whatever is ready of the same kind: on a busy machine the scheduler may be late.
+    let thread = |first: usize| {
+        let mut next = Some(first);
+        while let Some(at) = next {
+            let came = work.run(&tasks[at]);
+            let mut schedule = held();
+            schedule.over(at, came);
+            next = schedule.next(true).map(|(at, lane)| schedule.begin(at, lane));
+            let more = next.is_none() || schedule.next(false).is_some();
+            drop(schedule);
+            if more {
+                let _ = wake.as_ref().map(|wake| wake.write(1));
             }
-            schedule.stopped |= sys::interrupted().is_some();
-            while let Some((at, lane)) = schedule.next() {
+        }
+    };
+    std::thread::scope(|scope| {
+        let mut eyes = Eyes::new(tasks, work);
+        loop {
+            held().stopped |= sys::interrupted().is_some();
+            let mut moved = false;
+            loop {
+                let begun = {
+                    let mut schedule = held();
+                    schedule.next(false).map(|(at, lane)| (schedule.begin(at, lane), lane))
+                };
+                let Some((at, lane)) = begun else { break };
                 moved = true;
                 match lane {
                     Lane::Here => {
                         let came = work.run(&tasks[at]);
-                        schedule.over(at, came);
+                        held().over(at, came);
                     }
-                    Lane::Looks => schedule.begin_looking(at),
-                    Lane::Threads(..) => {
-                        schedule.begin(at, lane);
-                        let (finished, wake) = (&finished, &wake);
-                        scope.spawn(move || {
-                            let came = work.run(&tasks[at]);
-                            finished.lock().unwrap_or_else(PoisonError::into_inner).push((at, came));
-                            wake.as_ref().map(|wake| wake.write(1))
-                        });
-                    }
+                    Lane::Looks => eyes.begin(at),
+                    Lane::Threads(..) => drop(scope.spawn(move || thread(at))),
                 }
             }
-            moved |= schedule.look();
-            if schedule.is_over() {
+            for (at, came) in eyes.look() {
+                held().over(at, came);
+                moved = true;
+            }
+            let (over, only_looks, stopped) = held().outlook();
+            if over {
                 break;
             }
             if !moved {
-                work.rest();
-                schedule.wait(wake.as_ref());
+                if only_looks {
+                    work.rest();
+                }
+                eyes.wait(wake.as_ref(), stopped);
             }
         }
     });
-    schedule.states
+    schedule.into_inner().unwrap_or_else(PoisonError::into_inner).states
 }
 
 /// What failed of some tasks, in the order in which it did.
@@ -182,11 +194,6 @@ struct Schedule<'a> {
     states: Vec<State>,
     /// How many run in each lane.
     busy: BTreeMap<Lane, usize>,
-    tidings: Tidings,
-    /// When those that look do so next, though nothing is told.
-    due: BTreeMap<usize, Instant>,
-    /// When all of them did last.
-    looked: Instant,
     failures: usize,
     /// Nothing more is begun.
     stopped: bool,
@@ -194,7 +201,7 @@ struct Schedule<'a> {
 
 impl Schedule<'_> {
     /// A task that may begin now, with its lane; those that cannot any more are told so on the way.
-    fn next(&mut self) -> Option<(usize, Lane)> {
+    fn next(&mut self, in_threads: bool) -> Option<(usize, Lane)> {
         let mut told = !self.stopped;
         while std::mem::take(&mut told) {
             for at in 0..self.tasks.len() {
@@ -209,11 +216,11 @@ impl Schedule<'_> {
                     continue;
                 }
                 let lane = self.work.lane(&self.tasks[at]);
-                let full = match lane {
-                    Lane::Threads(_, most) => self.busy.get(&lane).is_some_and(|busy| *busy >= most),
-                    Lane::Here | Lane::Looks => false,
+                let free = match lane {
+                    Lane::Threads(_, most) => self.busy.get(&lane).is_none_or(|busy| *busy < most),
+                    Lane::Here | Lane::Looks => !in_threads,
                 };
-                if !full {
+                if free {
                     return Some((at, lane));
                 }
             }
@@ -221,93 +228,105 @@ impl Schedule<'_> {
         None
     }
 
-    fn begin(&mut self, at: usize, lane: Lane) {
-        self.states[at] = State::Running;
+    fn begin(&mut self, at: usize, lane: Lane) -> usize {
+        self.states[at] = if lane == Lane::Looks { State::Looking } else { State::Running };
         *self.busy.entry(lane).or_default() += 1;
-    }
-
-    fn begin_looking(&mut self, at: usize) {
-        self.states[at] = State::Looking;
-        self.due.insert(at, Instant::now());
-        if let Some(folder) = self.work.looks_at(&self.tasks[at]) {
-            self.tidings.of(&folder);
-        }
-    }
-
-    fn fail(&mut self, fault: Fault) -> State {
-        self.failures += 1;
-        State::Failed(fault, self.failures)
+        at
     }
 
     fn over(&mut self, at: usize, came: Result<Came, Fault>) {
-        if matches!(self.states[at], State::Running) {
-            let lane = self.work.lane(&self.tasks[at]);
-            self.busy.entry(lane).and_modify(|busy| *busy -= 1);
-        }
+        let lane = self.work.lane(&self.tasks[at]);
+        self.busy.entry(lane).and_modify(|busy| *busy -= 1);
         self.states[at] = match came {
             Ok(Came::Done) => State::Done,
             Ok(Came::Unneeded) => State::Unneeded,
             Err(fault) => {
                 self.stopped |= self.work.stops(&self.tasks[at]);
-                self.fail(fault)
+                self.failures += 1;
+                State::Failed(fault, self.failures)
             }
         };
     }
 
-    /// Looks at what was told of, and at what is due; whether anything came of it.
-    fn look(&mut self) -> bool {
-        let (told, now, mut moved) = (self.tidings.take(), Instant::now(), false);
-        let all = now.duration_since(self.looked) >= self.tidings.patience();
-        if all {
-            self.looked = now;
-        }
-        for at in 0..self.tasks.len() {
-            if !matches!(self.states[at], State::Looking) {
-                continue;
-            }
-            let folder = self.work.looks_at(&self.tasks[at]);
-            let worth = all || folder.as_ref().is_some_and(|folder| told.of(folder.path()));
-            if !worth && self.due.get(&at).is_none_or(|due| *due > now) {
-                continue;
-            }
-            self.due.remove(&at);
-            match self.work.look(&self.tasks[at]) {
-                Look::Yes => self.states[at] = State::Done,
-                Look::Never(fault) => self.states[at] = self.fail(fault),
-                Look::NotYet(after) => {
-                    self.due.extend(after.map(|after| (at, now + after)));
-                    continue;
-                }
-            }
-            moved = true;
-        }
-        moved
-    }
-
-    /// Whether nothing runs and nothing more will.
-    fn is_over(&mut self) -> bool {
+    /// Whether nothing runs and nothing more will; whether nothing runs, and what is left waits for what is looked at;
+    /// whether nothing more is begun.
+    fn outlook(&mut self) -> (bool, bool, bool) {
+        let ready = self.next(false).is_some();
         let any = |meant: fn(&State) -> bool| self.states.iter().any(meant);
-        if any(|state| matches!(state, State::Running)) {
-            return false;
-        }
-        self.stopped || !any(|state| matches!(state, State::Looking)) && self.next().is_none()
+        let runs = any(|state| matches!(state, State::Running));
+        let looks = any(|state| matches!(state, State::Looking));
+        let over = !runs && (self.stopped || !looks && !ready);
+        (over, !runs && any(|state| matches!(state, State::Waiting)), self.stopped)
+    }
+}
+
+/// Those that look at the world.
+struct Eyes<'a> {
+    tasks: &'a [Task],
+    work: &'a dyn Work,
+    tidings: Tidings,
+    /// Each that looks, with when it does so next though nothing is told.
+    looking: BTreeMap<usize, Option<Instant>>,
+    /// When all of them did last.
+    all: Instant,
+}
+
+impl<'a> Eyes<'a> {
+    fn new(tasks: &'a [Task], work: &'a dyn Work) -> Self {
+        Self { tasks, work, tidings: Tidings::new(), looking: BTreeMap::new(), all: Instant::now() }
     }
 
-    fn wait(&mut self, wake: Option<&EventFd>) {
-        let looks = self.states.iter().any(|state| matches!(state, State::Looking));
+    fn begin(&mut self, at: usize) {
+        self.looking.insert(at, Some(Instant::now()));
+    }
+
+    /// Looks at what was told of, and at what is due; what has come.
+    fn look(&mut self) -> Vec<(usize, Result<Came, Fault>)> {
+        let (told, now, mut come) = (self.tidings.take(), Instant::now(), Vec::new());
+        let all = now.duration_since(self.all) >= self.tidings.patience();
+        if all {
+            self.all = now;
+        }
+        for (at, due) in &mut self.looking {
+            let folder = self.work.looks_at(&self.tasks[*at]);
+            let is_told = folder.as_ref().is_some_and(|folder| told.of(folder.path()));
+            if !(all || due.is_some_and(|due| due <= now) || is_told) {
+                continue;
+            }
+            let mut look = self.work.look(&self.tasks[*at]);
+            // What comes by itself needs no watch. What came before there was one is not told.
+            if let (Look::NotYet(None), Some(folder)) = (&look, &folder)
+                && self.tidings.of(folder)
+            {
+                look = self.work.look(&self.tasks[*at]);
+            }
+            match look {
+                Look::Yes => come.push((*at, Ok(Came::Done))),
+                Look::Never(fault) => come.push((*at, Err(fault))),
+                Look::NotYet(after) => *due = after.map(|after| now + after),
+            }
+        }
+        for (at, _) in &come {
+            self.looking.remove(at);
+        }
+        come
+    }
+
+    /// Waits until something may have come, a thread is done, or somebody interrupts.
+    fn wait(&mut self, wake: Option<&EventFd>, stopped: bool) {
+        let looks = !self.looking.is_empty();
         let patience = (looks || wake.is_none()).then(|| self.tidings.patience());
-        let due = self.due.values().min().map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let due = self.looking.values().flatten().min();
+        let due = due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let interruption = sys::interruption();
         let told = self.tidings.descriptor().filter(|_| looks);
         let mut descriptors: Vec<&dyn AsRawFd> = Vec::new();
         descriptors.extend(wake.map(|wake| wake as &dyn AsRawFd));
         descriptors.extend(told.as_ref().map(|told| told as &dyn AsRawFd));
         // Once it came, only the end of what runs is waited for.
-        descriptors.extend(interruption.as_ref().filter(|_| !self.stopped).map(|came| came as &dyn AsRawFd));
+        descriptors.extend(interruption.as_ref().filter(|_| !stopped).map(|came| came as &dyn AsRawFd));
         // What cannot be waited for is looked at again.
         let _ = sys::wait_readable(&descriptors, [patience, due].into_iter().flatten().min());
-        if let Some(wake) = wake {
-            let _ = wake.read();
-        }
+        let _ = wake.map(|wake| wake.read());
     }
 }

@@ -39,18 +39,25 @@ impl Told {
 impl Tidings {
     /// Watches nothing yet.
     pub fn new() -> Self {
-        let inner = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
-        Self { blind: inner.is_none(), inner, watched: HashMap::new() }
+        Self { inner: None, watched: HashMap::new(), blind: false }
     }
 
     /// Watches a container's folder from now on: its status is renamed into place, and the lock is closed when its
-    /// monitor is gone.
-    pub fn of(&mut self, folder: &Folder) {
-        let Some(inner) = &self.inner else { return };
+    /// monitor is gone. Whether it was not watched before.
+    pub fn of(&mut self, folder: &Folder) -> bool {
+        if self.watched.values().any(|known| known == folder.path()) {
+            return false;
+        }
+        // Made when it is needed: to let go of it takes the kernel a grace period.
+        let made = || Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
         let told = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF;
-        match inner.add_watch(folder.path(), told) {
-            Ok(watch) => drop(self.watched.insert(watch, folder.path().to_owned())),
-            Err(_) => self.blind = true,
+        self.inner = self.inner.take().or_else(made);
+        match self.inner.as_ref().and_then(|inner| inner.add_watch(folder.path(), told).ok()) {
+            Some(watch) => self.watched.insert(watch, folder.path().to_owned()).is_none(),
+            None => {
+                self.blind = true;
+                false
+            }
         }
     }
 
@@ -66,7 +73,7 @@ impl Tidings {
 
     /// Takes what was told.
     pub fn take(&mut self) -> Told {
-        if std::mem::replace(&mut self.blind, self.inner.is_none()) {
+        if std::mem::take(&mut self.blind) {
             return Told::Anything;
         }
         let mut folders = BTreeSet::new();

@@ -126,7 +126,11 @@ pub fn graph(parts: Parts) -> Vec<Task> {
             task.changes = said(container);
         }
     }
-    let settle = |name: &String| Task::new(Action::Settle { container: name.clone() }, begun(name));
+    // Whoever starts many watches them once all are on their way.
+    let settle = |name: &String| {
+        let settle = Task::new(Action::Settle { container: name.clone() }, begun(name));
+        Task { whatever: one(&Action::Publish), ..settle }
+    };
     let meant = desired.iter().filter(|(_, wish)| only.is_empty() || only.contains(&wish.container));
     let settles: Vec<Task> = meant.map(|(name, _)| settle(name)).collect();
     tasks.extend(waits.into_values());

@@ -546,9 +546,9 @@ fn the_plan_is_a_graph_in_which_nothing_ends_before_all_is_prepared() {
     end web-1 <- prepare
     end web-2 <- prepare
     publish <- admit | start cache-1, start web-1, start web-2
-    settle cache-1 <- start cache-1
-    settle web-1 <- start web-1
-    settle web-2 <- start web-2
+    settle cache-1 <- start cache-1 | publish
+    settle web-1 <- start web-1 | publish
+    settle web-2 <- start web-2 | publish
     ");
     assert_eq!(serde_json::from_value::<Plan>(serde_json::to_value(&plan).unwrap()).unwrap(), plan);
 }
