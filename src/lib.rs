@@ -6,16 +6,17 @@
 //! # The road
 //!
 //! ```text
-//! stead.kdl ──spec──▶ Project ──lock──▶ Lock ────plan──▶ Plan ──apply──▶ record, history
-//!   text              typed,            every name        steps, each     what was done,
-//!                     located           is a digest       with its cause  step by step
+//! stead.kdl ──spec──▶ Project ──lock──▶ Lock ────plan──▶ Plan ──reconcile──▶ record, history
+//!   text              typed,            every name        tasks: what,       what was done,
+//!                     located           is a digest       after which, why   task by task
 //!                                           ▲                 ▲
 //!                                       stead.lock       Observed (what runs, what is stored)
 //! ```
 //!
 //! Data goes one way. [`spec`], [`lock`] and [`plan`] are pure, as are the values that they share ([`project`],
 //! [`model`]): text and facts in, values out, no clock, no file, no process, no network (`clippy.toml` bans them
-//! there). What a plan needs to know of the machine [`apply`] reads for it; `stead plan` calls only what reads.
+//! there). What a plan needs to know of the machine [`instance`] reads for it; `stead plan` calls only what reads.
+//! The plan is the program: [`reconcile`] runs its graph of tasks and nothing else.
 //!
 //! # The house
 //!
@@ -24,9 +25,12 @@
 //!
 //! | floor | room | owns |
 //! | --- | --- | --- |
-//! | 5 | [`cli`] | the commands; `cli/ui` is the one object through which all output goes |
+//! | 6 | [`cli`] | the commands: arguments in, one call, printing; `cli/ui` is the one object through which all output goes |
+//! | 5 | [`engine`] | every operation that a person or program can ask for |
 //! | 4 | [`watch`] | file events → when to look again |
-//! | 4 | [`apply`] | observes the machine, carries out plans, keeps records and history |
+//! | 4 | [`reconcile`] | runs a plan's tasks, by one scheduler; keeps the record |
+//! | 4 | [`library`] | images by their names: tags, pull, push, load, import |
+//! | 3 | [`instance`] | one project's folder on this machine: identity, records, the project as read, what is seen, what was allowed |
 //! | 3 | [`volume`] | folders that outlive containers |
 //! | 3 | [`build`] | runs build steps, makes layers |
 //! | 3 | [`debian`] | mirrors, signatures, packages → trees |
@@ -57,14 +61,14 @@
 //! | the rule of a published port | `monitor/published.rs` which ports lead where, `network/firewall.rs` the table |
 //! | the end for want of memory | `runtime/cgroup.rs` the kernel's count, `monitor/life.rs` what is told of it |
 //! | a new node of a container | `spec/language.rs` its row, `spec/decode/container.rs` its value, `project/container.rs` its field; the compiler then names who must decide about it |
-//! | a new command | `cli/commands/mod.rs` the list, a file beside it, `apply/mod.rs` what it calls |
+//! | a new command | `cli/commands/mod.rs` the list, a file beside it, `engine/mod.rs` what it calls |
 //! | a layer's digest | `image/layer.rs` the canonical tar |
 //! | an address | `plan/address.rs` which one, `network/ledger.rs` what is taken |
-//! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what runs, `apply/tags.rs` what names keep |
+//! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what runs, `library/tags.rs` what names keep |
 //! | what an ordinary user may do | `cli/commands/mod.rs` what is refused, `cli/commands/doctor.rs` what is told of it |
-//! | where Compose files would come in | `project/mod.rs` what a project is, `spec/mod.rs` the face of a front end, `apply/project.rs` who calls it |
+//! | where Compose files would come in | `project/mod.rs` what a project is, `spec/mod.rs` the face of a front end, `instance/project.rs` who calls it |
 //! | where a language server would come in | `spec/mod.rs` what is found in a text, `spec/tree.rs` places, `spec/grammar.rs` the words |
-//! | where a REST API would come in | `apply/mod.rs` what changes a project, `monitor/mod.rs` what is asked of a running container, `store/mod.rs` collection |
+//! | where a REST API would come in | `engine/mod.rs` what can be asked for, `monitor/mod.rs` what is asked of a running container, `store/mod.rs` collection |
 //!
 //! # Promises
 //!
@@ -92,19 +96,23 @@
 )]
 
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
-mod apply;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod build;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod cli;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod debian;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+mod engine;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod fetch;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod git;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod image;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+mod instance;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+mod library;
 mod lock;
 mod model;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
@@ -115,6 +123,8 @@ mod network;
 mod oci;
 mod plan;
 mod project;
+#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+mod reconcile;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
 mod registry;
 #[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
@@ -136,14 +146,14 @@ pub use cli::main;
 /// interface: the rooms are the crate's own, so that the compiler sees what nobody uses any more.
 #[doc(hidden)]
 pub mod tested {
-    pub mod apply {
-        pub use crate::apply::{is_bundle, unbundle};
-    }
     pub mod build {
         pub use crate::build::{ScanCache, Scanner};
     }
     pub mod debian {
         pub use crate::debian::{Archive, Keyring, Moment, Need, Release, needs, soname, unpack_for_dpkg};
+    }
+    pub mod engine {
+        pub use crate::engine::{is_bundle, unbundle};
     }
     pub mod fetch {
         pub use crate::fetch::Place;

@@ -11,7 +11,7 @@ mod relay;
 mod streams;
 mod ui;
 
-use crate::apply::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
+use crate::engine::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
 use crate::model::{Fault, Outcome, bounds};
 use crate::spec::{Choices, Diagnostic};
 use crate::store::Home;
@@ -71,7 +71,7 @@ impl Context {
             return Ok(loaded);
         }
         let shown = ui::Shown::new(&self.ui, false);
-        let settled = apply::settle(&loaded, options, &shown);
+        let settled = engine::settle(&loaded, options, &shown);
         shown.clear();
         settled?;
         self.project()
@@ -98,7 +98,7 @@ impl Context {
     }
 
     fn load(&self, remember: bool) -> Outcome<LoadedProject> {
-        match apply::load(&self.options, remember) {
+        match engine::load(&self.options, remember) {
             Ok(loaded) => {
                 self.ui.keep_private(&loaded.project.variables);
                 self.ui.diagnostics(&loaded.warnings, &loaded.files);
@@ -253,16 +253,16 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
     let home = Home::find(root.as_deref());
     let choices = Choices { profiles: arguments.profiles.clone(), set };
     let named = folder.join(&file);
-    if arguments.file.is_none() || !apply::is_bundle(&named) {
+    if arguments.file.is_none() || !engine::is_bundle(&named) {
         let chosen = if arguments.file.is_some() { Chosen::ByPerson } else { Chosen::ByFolder };
         return Ok(Context { ui, options: Options { home, folder, file, chosen, choices }, _looked_into: None });
     }
     let mut looked_into = None;
     let (folder, file) = match arguments.command.bundles() {
-        Bundles::TakeIn => apply::unbundle(&home, &named)?,
-        Bundles::TakenIn => apply::taken_in(&home, &named)?,
+        Bundles::TakeIn => engine::unbundle(&home, &named)?,
+        Bundles::TakenIn => engine::taken_in(&home, &named)?,
         Bundles::LookInto => {
-            let (scratch, file) = apply::look_into(&home, &named)?;
+            let (scratch, file) = engine::look_into(&home, &named)?;
             let folder = scratch.path().to_owned();
             looked_into = Some(scratch);
             (folder, file)

@@ -3,8 +3,8 @@
 //! Owns which folders are watched and when a burst of events is over. What follows from a change is
 //! decided by planning again: an event never says more than "look".
 
-use crate::apply::{LoadedProject, Options};
 use crate::build::{ScanCache, Scanner};
+use crate::instance::{LoadedProject, Options};
 use crate::model::{Context, Outcome};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};

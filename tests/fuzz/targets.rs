@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stead::tested::model::{Budget, Digest, Fault, Floor, GitRepository, Mode, Name, Reference, Size, Span, Subnet};
 use stead::tested::spec::{Choices, Loaded, Sources};
-use stead::tested::{apply, build, debian, git, image, lock, monitor, registry, runtime, spec, store};
+use stead::tested::{build, debian, engine, git, image, lock, monitor, registry, runtime, spec, store};
 
 /// Parses, and answers in words.
 type Run = Box<dyn Fn(&[u8]) -> String>;
@@ -456,9 +456,9 @@ fn archives(scratch: &Path) -> Vec<Target> {
             let home = fresh(&bundle.join("home"));
             let path = bundle.join("a.stead");
             fs::write(&path, bytes).unwrap();
-            let is = apply::is_bundle(&path);
+            let is = engine::is_bundle(&path);
             let home = store::Home::find(Some(&home));
-            format!("{is} {}", said(apply::unbundle(&home, &path)).replace(&bundle.display().to_string(), ""))
+            format!("{is} {}", said(engine::unbundle(&home, &path)).replace(&bundle.display().to_string(), ""))
         }),
         target("git pack", seeds::objects().iter().map(|objects| seeds::pack(objects)).collect(), GIT, move |bytes| {
             said(git::check_out_pack(file(bytes), &fresh(&packs)))

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::ui::{Style, Text, mark_text};
-use crate::apply;
+use crate::engine;
 use crate::model::{Fault, Outcome};
 use crate::plan::MarkKind;
 use std::collections::BTreeSet;
@@ -61,12 +61,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         return list(context);
     }
     if arguments.revoke {
-        let forgotten = apply::revoke(&context.instance()?)?;
+        let forgotten = engine::revoke(&context.instance()?)?;
         context.ui.say(if forgotten { "what was allowed here is forgotten" } else { "nothing was allowed here" });
         return Ok(0);
     }
     let loaded = context.project()?;
-    let marks = apply::allow(&loaded)?;
+    let marks = engine::allow(&loaded)?;
     if !loaded.unsettled.is_empty() {
         context.ui.warn("what a Dockerfile starts from is not locked yet; what it asks for once it is, is asked for then");
     }
@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 /// Everything that was allowed in this installation; damaged records are told, and make it fail.
 fn list(context: &Context) -> Outcome<u8> {
     let mut code = 0;
-    for found in apply::allowed(&context.options.home)? {
+    for found in engine::allowed(&context.options.home)? {
         match found {
             Ok(allowed) => {
                 let file = if allowed.file == "stead.kdl" { String::new() } else { format!("/{}", allowed.file) };

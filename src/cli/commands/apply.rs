@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
-use crate::apply::{UpOptions, apply_saved};
+use crate::engine::{UpOptions, apply_saved};
 use crate::model::{Context as _, Outcome};
 use crate::plan::Plan;
 use std::path::PathBuf;

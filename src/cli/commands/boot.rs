@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
-use crate::apply::{self, UpOptions};
+use crate::engine::{self, UpOptions};
 use crate::model::{Context as _, Fault, Name, Outcome};
 use crate::project::{ReplicaId, Restart};
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         Action::Enable => {
             // At a boot there is nobody to ask.
             let options = UpOptions { command: "boot enable".into(), ..UpOptions::default() };
-            apply::agree(&loaded, &BTreeSet::new(), &options, &Shown::new(&context.ui, false))?;
+            engine::agree(&loaded, &BTreeSet::new(), &options, &Shown::new(&context.ui, false))?;
             let text = text(&loaded.project.name, &loaded.instance.folder, context)?;
             let wants = arguments.units.join("multi-user.target.wants");
             fs::create_dir_all(&wants).doing(|| format!("cannot make {}", wants.display()))?;

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
-use crate::apply::{self, LoadedProject, UpOptions};
+use crate::engine::{self, LoadedProject, UpOptions};
 use crate::model::{Fault, Name, Outcome, nearest};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         return verify(&loaded, &names, &options, context, started);
     }
     let shown = Shown::new(&context.ui, false);
-    let built = apply::build_only(&loaded, &names, &options, &shown);
+    let built = engine::build_only(&loaded, &names, &options, &shown);
     shown.clear();
     let built = match built {
         Err(fault) if arguments.shell_on_failure => {
@@ -102,13 +102,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     for (name, image) in built {
         context.ui.result(format!("{name} {}", image.digest));
     }
-    context.ui.say(format!("built ({})", apply::since(started)));
+    context.ui.say(format!("built ({})", engine::since(started)));
     Ok(0)
 }
 
 /// Opens a shell in the state before the command that failed.
 fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, context: &Context) -> Outcome<()> {
-    let rescue = failed.map(|name| apply::rescue(loaded, &name, epoch).map(|rescue| (name, rescue))).transpose()?;
+    let rescue = failed.map(|name| engine::rescue(loaded, &name, epoch).map(|rescue| (name, rescue))).transpose()?;
     let Some((name, Some(rescue))) = rescue else {
         context.ui.say("no command failed, so there is no state to look around in");
         return Ok(());
@@ -122,7 +122,7 @@ fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, conte
 
 fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, context: &Context, started: Instant) -> Outcome<u8> {
     let shown = Shown::new(&context.ui, false);
-    let verdicts = apply::verify(loaded, &context.options, names, how, &shown)?;
+    let verdicts = engine::verify(loaded, &context.options, names, how, &shown)?;
     let differing = verdicts.iter().filter(|verdict| !verdict.differences.is_empty()).count();
     for verdict in &verdicts {
         let same = verdict.differences.is_empty();
@@ -134,7 +134,7 @@ fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, conte
             context.ui.result(format!("  and {} more", verdict.differences.len() - 20));
         }
     }
-    context.ui.say(format!("built twice ({})", apply::since(started)));
+    context.ui.say(format!("built twice ({})", engine::since(started)));
     if differing == 0 {
         return Ok(0);
     }

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
-use crate::apply::{self, UpOptions};
+use crate::engine::{self, UpOptions};
 use crate::model::{Outcome, Size};
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let options = UpOptions { command: "bundle".into(), frozen: arguments.frozen, allow, ..UpOptions::default() };
     let loaded = context.settled(&options)?;
     let shown = Shown::new(&context.ui, false);
-    let done = apply::bundle(&loaded, &context.options, &arguments.file, &options, &shown);
+    let done = engine::bundle(&loaded, &context.options, &arguments.file, &options, &shown);
     shown.clear();
     let done = done?;
     let size = std::fs::metadata(&arguments.file).map_or(0, |metadata| metadata.len());

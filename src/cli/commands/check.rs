@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::apply;
+use crate::engine;
 use crate::model::Outcome;
 use crate::spec::has_errors;
 use serde_json::json;
@@ -15,7 +15,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
-    let found = apply::findings(&context.options)?;
+    let found = engine::findings(&context.options)?;
     let diagnostics = &found.diagnostics;
     let failed = has_errors(diagnostics);
     if context.options.folder.join(".stead").symlink_metadata().is_ok() {

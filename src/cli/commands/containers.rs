@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
-use crate::apply::{self, Instance, LoadedProject, UpOptions};
+use crate::engine::{self, Instance, LoadedProject, UpOptions};
 use crate::model::{Fault, Name, Outcome, Span};
 use crate::monitor::{self, Request};
 use std::collections::BTreeSet;
@@ -118,8 +118,8 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
     let running: Vec<String> = names.iter().filter(|name| instance.container(name).alive()).cloned().collect();
     if grace.is_none() {
         // What depends on others ends first.
-        let loaded = crate::apply::load(&context.options, false).ok();
-        crate::apply::stop(instance, loaded.as_ref().map(|loaded| &loaded.project), &running)?;
+        let loaded = crate::engine::load(&context.options, false).ok();
+        crate::engine::stop(instance, loaded.as_ref().map(|loaded| &loaded.project), &running)?;
         running.iter().for_each(|name| context.ui.say(format!("stopped {name}")));
         return Ok(());
     }
@@ -157,7 +157,7 @@ pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
     let options = UpOptions { command: "restart".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     if !only.is_empty() {
         // What may not be started again is not stopped.
-        apply::agree(&loaded, &only, &options, &Shown::new(&context.ui, false))?;
+        engine::agree(&loaded, &only, &options, &Shown::new(&context.ui, false))?;
     }
     stop_all(&instance, &replicas(&instance, &arguments.names)?, None, context)?;
     begin(&arguments.names, "restart", &arguments.allow, context)

@@ -3,14 +3,14 @@
 use super::super::Context;
 use super::super::ui::{Shown, Style};
 use super::ps;
-use crate::apply::{self, LoadedProject, UpOptions, UpOutcome};
+use crate::engine::{self, LoadedProject, UpOptions, UpOutcome};
 use crate::model::{Fault, Outcome};
 use std::time::Instant;
 
 /// Runs `up` with progress and shows what it came to.
 pub fn converge(loaded: &LoadedProject, options: &UpOptions, context: &Context, started: Instant) -> Outcome<u8> {
     let shown = Shown::new(&context.ui, true);
-    let outcome = apply::up(loaded, options, &shown);
+    let outcome = engine::up(loaded, options, &shown);
     shown.clear();
     conclude(&outcome?, loaded, context, started)
 }
@@ -39,6 +39,6 @@ pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, 
         });
     }
     let what = if outcome.changes.is_empty() { "nothing to do" } else { "up" };
-    context.ui.say(Style::Dim.paint(format!("{what} ({})", apply::since(started)), context.ui.color_err));
+    context.ui.say(Style::Dim.paint(format!("{what} ({})", engine::since(started)), context.ui.color_err));
     Ok(0)
 }

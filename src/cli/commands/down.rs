@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::ui::Style;
-use crate::apply::{self, DownOptions};
+use crate::engine::{self, DownOptions};
 use crate::model::Outcome;
 use std::time::Instant;
 
@@ -17,19 +17,19 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let started = Instant::now();
     // A project file that is broken, or gone, must not keep its containers alive.
-    let loaded = apply::load(&context.options, false).ok();
+    let loaded = engine::load(&context.options, false).ok();
     let instance = match &loaded {
         Some(loaded) => loaded.instance.clone(),
         None => context.instance()?,
     };
-    let changes = apply::down(
+    let changes = engine::down(
         &instance,
         loaded.as_ref().map(|loaded| &loaded.project),
         DownOptions { volumes: arguments.volumes, ..DownOptions::default() },
     )?;
     let text = match changes.len() {
         0 => "nothing is up".to_owned(),
-        count => format!("down: {count} removed ({})", apply::since(started)),
+        count => format!("down: {count} removed ({})", engine::since(started)),
     };
     context.ui.say(Style::Dim.paint(text, context.ui.color_err));
     Ok(0)

@@ -1,7 +1,7 @@
 //! `cp`, `changes`, `export`, `commit`: a container's files.
 
 use super::super::Context;
-use crate::apply::{self, Difference};
+use crate::engine::{self, Difference};
 use crate::model::{Context as _, Fault, Name, Outcome, visible_line};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -71,13 +71,13 @@ pub fn copy(arguments: &Copy, context: &Context) -> Outcome<u8> {
     let instance = context.instance()?;
     match (inside(&arguments.from), inside(&arguments.to)) {
         (Some((name, path)), None) => {
-            apply::copy_out(&instance, &instance.find(name)?, path, Path::new(&arguments.to))?;
+            engine::copy_out(&instance, &instance.find(name)?, path, Path::new(&arguments.to))?;
         }
         (None, Some((name, path))) => {
             let from = std::path::absolute(&arguments.from).doing(|| format!("cannot read {}", arguments.from))?;
             // `absolute` takes the dot off that means "what is in it".
             let from = if arguments.from.ends_with("/.") { PathBuf::from(format!("{}/.", from.display())) } else { from };
-            apply::copy_in(&instance, &instance.find(name)?, &from, path)?;
+            engine::copy_in(&instance, &instance.find(name)?, &from, path)?;
         }
         (Some(_), Some(_)) => {
             return Err(Fault::new("files are copied between a container and the host, not between two containers")
@@ -93,7 +93,7 @@ pub fn copy(arguments: &Copy, context: &Context) -> Outcome<u8> {
 
 pub fn changes(arguments: &Changes, context: &Context) -> Outcome<u8> {
     let instance = context.instance()?;
-    let found = apply::changes(&instance, &instance.find(&arguments.name)?)?;
+    let found = engine::changes(&instance, &instance.find(&arguments.name)?)?;
     let letter = |difference: &Difference| match difference {
         Difference::Added => "A",
         Difference::Changed => "C",
@@ -122,7 +122,7 @@ pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
         Some(path) => {
             let file = File::create(path).doing(|| format!("cannot write {}", path.display()))?;
             let mut out = BufWriter::new(file);
-            let written = apply::export(&instance, &name, &mut out).and_then(|_| out.flush().doing(|| "cannot write".into()));
+            let written = engine::export(&instance, &name, &mut out).and_then(|_| out.flush().doing(|| "cannot write".into()));
             if let Err(fault) = written {
                 let _ = std::fs::remove_file(path);
                 return Err(fault);
@@ -133,7 +133,7 @@ pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
         }
         None => {
             let mut out = BufWriter::new(std::io::stdout());
-            apply::export(&instance, &name, &mut out)?;
+            engine::export(&instance, &name, &mut out)?;
             out.flush().doing(|| "cannot write".into())?;
         }
     }
@@ -144,7 +144,7 @@ pub fn commit(arguments: &Commit, context: &Context) -> Outcome<u8> {
     let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
     let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).usage())?;
-    let made = apply::commit(&instance, &name, &image, &arguments.changes)?;
+    let made = engine::commit(&instance, &name, &image, &arguments.changes)?;
     context.ui.result(format!("{image} {}", made.digest));
     Ok(0)
 }

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Table};
-use crate::apply::{self, LoadedProject};
 use crate::build::describe;
+use crate::engine::{self, LoadedProject};
 use crate::image;
 use crate::model::{Context as _, Fault, Name, Outcome, Size, visible_line};
 use crate::plan::Image;
@@ -89,15 +89,15 @@ pub fn project(context: &Context) -> Outcome<Option<LoadedProject>> {
 }
 
 pub fn find(text: &str, context: &Context) -> Outcome<Image> {
-    apply::find_image(&context.options.home, project(context)?.as_ref(), text)
+    engine::find_image(&context.options.home, project(context)?.as_ref(), text)
 }
 
 /// An image's name, itself, and the packages in it.
 pub fn contents(text: &str, context: &Context) -> Outcome<(String, Image, Vec<image::Component>)> {
     let loaded = project(context)?;
-    let found = apply::find_image(&context.options.home, loaded.as_ref(), text)?;
-    let lock = loaded.map(|loaded| apply::read_lock(&loaded.instance)).transpose()?.unwrap_or_default();
-    let components = apply::components(&Store::at(&context.options.home.store), &found, &lock);
+    let found = engine::find_image(&context.options.home, loaded.as_ref(), text)?;
+    let lock = loaded.map(|loaded| engine::read_lock(&loaded.instance)).transpose()?.unwrap_or_default();
+    let components = engine::components(&Store::at(&context.options.home.store), &found, &lock);
     Ok((text.to_owned(), found, components))
 }
 
@@ -115,10 +115,10 @@ fn inspect(text: &str, context: &Context) -> Outcome<u8> {
 
 fn history(text: &str, json: bool, context: &Context) -> Outcome<u8> {
     let loaded = project(context)?;
-    let image = apply::find_image(&context.options.home, loaded.as_ref(), text)?;
+    let image = engine::find_image(&context.options.home, loaded.as_ref(), text)?;
     let own = loaded.as_ref().and_then(|loaded| Some((loaded, loaded.project.images.get_key_value(text)?.0)));
     let layers = match own {
-        Some((loaded, name)) => apply::history(loaded, name)?,
+        Some((loaded, name)) => engine::history(loaded, name)?,
         None => image.layers.iter().map(|layer| (None, layer.clone())).collect(),
     };
     let step = |index: usize| own.map(|(loaded, name)| describe(&loaded.project.images[name].steps[index]));
@@ -145,7 +145,7 @@ fn history(text: &str, json: bool, context: &Context) -> Outcome<u8> {
 
 fn diff(before: &str, after: &str, json: bool, context: &Context) -> Outcome<u8> {
     let (old, new) = (find(before, context)?, find(after, context)?);
-    let found = apply::compare(&Store::at(&context.options.home.store), &old, &new)?;
+    let found = engine::compare(&Store::at(&context.options.home.store), &old, &new)?;
     if json {
         let paths: Vec<_> = found
             .paths
@@ -222,7 +222,8 @@ pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
 impl Save {
     fn archive(&self, store: &Store, image: &Image, reference: &str, out: &mut (impl std::io::Write + Send)) -> Outcome<()> {
         if self.format == "docker" {
-            let reference = apply::full_name(&self.image).map_or_else(|_| format!("{reference}:latest"), |name| name.to_string());
+            let reference =
+                engine::full_name(&self.image).map_or_else(|_| format!("{reference}:latest"), |name| name.to_string());
             return image::write_docker(store, image, &reference, out);
         }
         image::write_layout(store, image, reference, out)

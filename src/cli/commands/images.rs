@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::ui::{Style, Table, Text};
-use crate::apply;
+use crate::engine;
 use crate::image;
 use crate::model::{Digest, Outcome, Size};
 use crate::plan::Image;
@@ -23,10 +23,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let store = Store::at(&context.options.home.store);
     let mut names: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-    for (name, digest) in apply::known_images(&context.options.home)? {
+    for (name, digest) in engine::known_images(&context.options.home)? {
         names.entry(digest).or_default().push(name);
     }
-    for (name, digest) in apply::names(&context.options.home)? {
+    for (name, digest) in engine::names(&context.options.home)? {
         names.entry(digest).or_default().push(name);
     }
     if arguments.tree {

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::containers::replicas;
-use crate::apply;
+use crate::engine;
 use crate::model::{Fault, Outcome};
 
 /// Prints everything that is known of containers, as JSON; secrets are not among it.
@@ -22,7 +22,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let instance = context.instance()?;
     if arguments.oci {
         let [name] = arguments.names.as_slice() else { return Err(Fault::new("--oci takes one container").usage()) };
-        context.ui.json(&apply::specification(&instance, &instance.find(name)?)?);
+        context.ui.json(&engine::specification(&instance, &instance.find(name)?)?);
         return Ok(0);
     }
     let record = instance.record()?;

@@ -1,6 +1,6 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
-use crate::apply::Instance;
+use crate::engine::Instance;
 use crate::model::{Context as _, Digest, Fault, Outcome};
 use crate::monitor::{Line, Tail};
 use crate::project::ReplicaId;

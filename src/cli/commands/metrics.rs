@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::apply::all_instances;
+use crate::engine::all_instances;
 use crate::model::Outcome;
 use crate::runtime::{self, Usage};
 use std::fmt::Write;

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::Shown;
 use super::image::project;
-use crate::apply;
+use crate::engine;
 use crate::model::{Context as _, Fault, Outcome};
 use crate::plan::Config;
 use std::fs::File;
@@ -57,13 +57,13 @@ pub struct Import {
 }
 
 pub fn tag(arguments: &Tag, context: &Context) -> Outcome<u8> {
-    let (reference, image) = apply::tag(&context.options.home, project(context)?.as_ref(), &arguments.image, &arguments.name)?;
+    let (reference, image) = engine::tag(&context.options.home, project(context)?.as_ref(), &arguments.image, &arguments.name)?;
     context.ui.result(format!("{reference} {}", image.digest));
     Ok(0)
 }
 
 pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
-    for (name, digest) in apply::untag(&context.options.home, &arguments.images)? {
+    for (name, digest) in engine::untag(&context.options.home, &arguments.images)? {
         context.ui.result(format!("{name} {digest}"));
     }
     Ok(0)
@@ -77,12 +77,12 @@ pub fn load(arguments: &Load, context: &Context) -> Outcome<u8> {
         }
         None => {
             // Its parts are read in any order, so it must be a file.
-            let mut file = apply::scratch_file(&context.options.home)?;
+            let mut file = engine::scratch_file(&context.options.home)?;
             std::io::copy(&mut std::io::stdin().lock(), &mut file.1).doing(|| "cannot keep the archive".into())?;
             (file.0.join("archive"), Some(file))
         }
     };
-    for (name, image) in apply::load_archive(&context.options.home, &path, arguments.name.as_deref())? {
+    for (name, image) in engine::load_archive(&context.options.home, &path, arguments.name.as_deref())? {
         context.ui.result(format!("{} {}", name.unwrap_or_else(|| "-".into()), image.digest));
     }
     Ok(0)
@@ -94,9 +94,9 @@ pub fn import(arguments: &Import, context: &Context) -> Outcome<u8> {
     } else {
         Box::new(File::open(&arguments.file).doing(|| format!("cannot open {}", arguments.file.display()))?)
     };
-    let config = apply::change(Config::default(), &arguments.changes)?;
+    let config = engine::change(Config::default(), &arguments.changes)?;
     let shown = Shown::new(&context.ui, false);
-    let made = apply::import(&context.options.home, from, &arguments.name, &config);
+    let made = engine::import(&context.options.home, from, &arguments.name, &config);
     shown.clear();
     let (reference, image) = made?;
     context.ui.result(format!("{reference} {}", image.digest));

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::ui::plan_text;
-use crate::apply::{self, LoadedProject};
+use crate::engine::{self, LoadedProject};
 use crate::model::Outcome;
 use crate::spec::Diagnostic;
 use serde_json::json;
@@ -20,7 +20,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project_dry()?;
-    let planned = match apply::plan_only(&loaded) {
+    let planned = match engine::plan_only(&loaded) {
         Err(fault) if arguments.json => {
             let found: Vec<_> = fault.each().filter_map(Diagnostic::of_fault).collect();
             context.ui.json(&json!({ "version": 1, "ok": false, "diagnostics": found }));
@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 
 /// Shows a project's plan to people.
 pub fn show(loaded: &LoadedProject, context: &Context) -> Outcome<u8> {
-    print(&apply::plan_only(loaded)?.plan, context);
+    print(&engine::plan_only(loaded)?.plan, context);
     Ok(0)
 }
 

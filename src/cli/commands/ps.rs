@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::ui::{Style, Table, Text};
-use crate::apply::{Instance, all_instances};
+use crate::engine::{Instance, all_instances};
 use crate::model::Outcome;
 use crate::monitor::{Health, State, Status, now_ms};
 use crate::plan::ContainerRecord;

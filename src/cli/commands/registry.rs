@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::{Shown, Style, Table};
 use super::allow::Allow;
 use super::image::{find, project};
-use crate::apply;
+use crate::engine;
 use crate::image;
 use crate::model::{Context as _, Digest, Fault, Outcome};
 use crate::registry::{Compression, Credentials, Kept, Pushing};
@@ -89,14 +89,15 @@ pub struct Search {
 pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
     let shown = Shown::new(&context.ui, false);
     if arguments.names.is_empty() {
-        let options = apply::UpOptions { command: "pull".into(), allow: arguments.allow.kinds()?, ..apply::UpOptions::default() };
+        let options =
+            engine::UpOptions { command: "pull".into(), allow: arguments.allow.kinds()?, ..engine::UpOptions::default() };
         let loaded = context.settled(&options)?;
         let names = loaded.project.references().map(|(name, _)| name.clone()).collect::<std::collections::BTreeSet<_>>();
         if names.is_empty() {
             context.ui.say("the project names no image of a registry");
             return Ok(0);
         }
-        let built = apply::build_only(&loaded, &names, &options, &shown);
+        let built = engine::build_only(&loaded, &names, &options, &shown);
         shown.clear();
         for (name, image) in built? {
             context.ui.result(format!("{name} {}", image.digest));
@@ -104,7 +105,7 @@ pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
         return Ok(0);
     }
     for name in &arguments.names {
-        let pulled = apply::pull(&context.options.home, name, &shown);
+        let pulled = engine::pull(&context.options.home, name, &shown);
         shown.clear();
         let (reference, image) = pulled?;
         context.ui.result(format!("{reference} {}", image.digest));
@@ -156,7 +157,7 @@ fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, argu
     };
     let pushing = Pushing { image: &found, compression, annotations, attachments: &attachments };
     let shown = Shown::new(&context.ui, false);
-    let pushed = apply::push(&context.options.home, &pushing, names, &shown);
+    let pushed = engine::push(&context.options.home, &pushing, names, &shown);
     shown.clear();
     let (references, pushed) = pushed?;
     for reference in references {
@@ -191,7 +192,7 @@ pub fn login(arguments: &Login, context: &Context) -> Outcome<u8> {
         return Err(Fault::new("name or password is empty").usage());
     }
     let shown = Shown::new(&context.ui, false);
-    let done = apply::login(arguments.registry.as_deref(), &Credentials::Basic { user, password }, &shown);
+    let done = engine::login(arguments.registry.as_deref(), &Credentials::Basic { user, password }, &shown);
     shown.clear();
     let (host, kept) = done?;
     match kept {
@@ -216,7 +217,7 @@ fn ask(what: &str, context: &Context, hidden: bool) -> Outcome<String> {
 }
 
 pub fn logout(arguments: &Logout, context: &Context) -> Outcome<u8> {
-    let (host, gone) = apply::logout(arguments.registry.as_deref())?;
+    let (host, gone) = engine::logout(arguments.registry.as_deref())?;
     if gone.is_empty() {
         return Err(Fault::new(format!("nobody is logged in at {host}")));
     }
@@ -230,7 +231,7 @@ pub fn search(arguments: &Search, context: &Context) -> Outcome<u8> {
         _ => (None, arguments.word.as_str()),
     };
     let shown = Shown::new(&context.ui, false);
-    let hits = apply::search(host, word, arguments.limit, &shown);
+    let hits = engine::search(host, word, arguments.limit, &shown);
     shown.clear();
     let hits = hits?;
     if arguments.json {

@@ -3,7 +3,7 @@ use super::super::relay::{Keys, relay};
 use super::super::streams::{self, Relays};
 use super::super::ui::Shown;
 use super::allow::Allow;
-use crate::apply::{self, LoadedProject, UpOptions, Wish};
+use crate::engine::{self, LoadedProject, UpOptions, Wish};
 use crate::model::{Context as _, Fault, Outcome};
 use crate::runtime::{self, Blueprint, Cgroup, Running, Stdio};
 use crate::sys;
@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let (loaded, name, loose) = match own.filter(is_own) {
         Some(loaded) => (loaded, arguments.name.clone(), false),
         None => {
-            let place = apply::loose(&context.options.home, &arguments.name, &shown);
+            let place = engine::loose(&context.options.home, &arguments.name, &shown);
             shown.clear();
             let (folder, name) = place?;
             (context.at(folder).settled(&options)?, name, true)
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         workdir: arguments.workdir.clone(),
         tty,
     };
-    let one_off = apply::one_off(&loaded, &name, wish, &options, &shown);
+    let one_off = engine::one_off(&loaded, &name, wish, &options, &shown);
     shown.clear();
     let one_off = one_off?;
     timings.mark("plan and prepare");
@@ -94,8 +94,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     one_off.clean(|| rest.end());
     // Nobody types `down` for what is no project.
     if loose {
-        apply::down(&loaded.instance, None, apply::DownOptions { if_unused: true, ..apply::DownOptions::default() })?;
-        apply::forget_loose(&loaded.instance)?;
+        engine::down(&loaded.instance, None, engine::DownOptions { if_unused: true, ..engine::DownOptions::default() })?;
+        engine::forget_loose(&loaded.instance)?;
     }
     timings.mark("clean");
     if arguments.timings {

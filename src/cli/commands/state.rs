@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::allow::Allow;
 use super::containers::replicas;
-use crate::apply::{self, UpOptions};
+use crate::engine::{self, UpOptions};
 use crate::model::{Fault, Name, Outcome, nearest};
 use crate::monitor::{self, Event, Request, State};
 use std::collections::BTreeSet;
@@ -117,8 +117,8 @@ pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
     let _queue = instance.lock()?;
     let mut record = instance.record()?;
     for name in names {
-        apply::end(&instance, &name)?;
-        apply::forget(&instance, &name);
+        engine::end(&instance, &name)?;
+        engine::forget(&instance, &name);
         record.containers.remove(&name);
         record.serial += 1;
         instance.save(&record)?;

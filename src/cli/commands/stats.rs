@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Table, Text};
 use super::containers::replicas;
-use crate::apply::Instance;
+use crate::engine::Instance;
 use crate::model::{Outcome, Size};
 use crate::runtime::{self, Host, Usage};
 use serde::Serialize;

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::allow::Allow;
-use crate::apply::UpOptions;
+use crate::engine::UpOptions;
 use crate::model::Outcome;
 use std::time::Instant;
 

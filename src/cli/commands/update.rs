@@ -1,8 +1,8 @@
 use super::super::Context;
 use super::super::ui::{Shown, Style, Text};
 use super::allow::Allow;
-use crate::apply::{self, UpOptions};
 use crate::debian::{Downgrade, Update};
+use crate::engine::{self, UpOptions};
 use crate::lock::Lock;
 use crate::model::{Fault, Outcome};
 use std::collections::BTreeMap;
@@ -35,14 +35,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         return check(&loaded, downgrade, &options, context);
     }
     if let Some(text) = &arguments.epoch {
-        apply::set_epoch(&loaded, super::build::epoch(text)?)?;
+        engine::set_epoch(&loaded, super::build::epoch(text)?)?;
         if arguments.names.is_empty() {
             context.ui.say("set; packages stay as they are locked");
             return Ok(0);
         }
     }
     let update = if arguments.names.is_empty() { Update::All } else { Update::Names(arguments.names.iter().cloned().collect()) };
-    let before = apply::read_lock(&loaded.instance)?;
+    let before = engine::read_lock(&loaded.instance)?;
     let locked = versions(&before);
     let known = |name: &String| locked.keys().any(|(_, locked)| locked == name);
     if let Some(name) = arguments.names.iter().find(|name| !known(name)) {
@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         );
     }
     let shown = Shown::new(&context.ui, false);
-    let updated = apply::update_lock(&loaded, &update, downgrade, &options, &shown);
+    let updated = engine::update_lock(&loaded, &update, downgrade, &options, &shown);
     shown.clear();
     let (old, new) = updated?;
     let text = moves(&old, &new, context.ui.color_out);
@@ -60,11 +60,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Tells whether the lock is what its archives vouch for, and what is offered now.
-fn check(loaded: &apply::LoadedProject, downgrade: Downgrade, options: &UpOptions, context: &Context) -> Outcome<u8> {
+fn check(loaded: &engine::LoadedProject, downgrade: Downgrade, options: &UpOptions, context: &Context) -> Outcome<u8> {
     let shown = Shown::new(&context.ui, false);
-    let checked = apply::check_lock(loaded, downgrade, options, &shown);
+    let checked = engine::check_lock(loaded, downgrade, options, &shown);
     shown.clear();
-    let apply::CheckedLock { packages, old, new } = checked?;
+    let engine::CheckedLock { packages, old, new } = checked?;
     packages.unverified.iter().for_each(|text| context.ui.warn(text));
     packages.wrong.iter().for_each(|text| context.ui.fault(&Fault::new(text)));
     // Archives sign their indexes anew all the time: that alone moves nothing.

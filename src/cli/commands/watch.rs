@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Text};
 use super::allow::Allow;
-use crate::apply::{LoadedProject, UpOptions};
+use crate::engine::{LoadedProject, UpOptions};
 use crate::model::Outcome;
 use crate::watch::{Watcher, sources};
 use std::time::Instant;

@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::apply::{self, read_history};
+use crate::engine::{self, read_history};
 use crate::model::{Fault, Outcome, visible_line};
 use crate::plan::Change;
 use crate::project::ReplicaId;
@@ -16,7 +16,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.project_dry()?;
     let meant = |change: &&Change| ReplicaId::is_of(&change.name, &arguments.name);
-    let planned = apply::plan_only(&loaded)?;
+    let planned = engine::plan_only(&loaded)?;
     let pending: Vec<&Change> = planned.plan.changes().filter(meant).collect();
     if !pending.is_empty() {
         context.ui.result(format!("`up` would change {}:\n{}", arguments.name, causes(&pending)));

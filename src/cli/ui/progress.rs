@@ -1,8 +1,8 @@
 //! Progress: one line that changes on a terminal (after 250 ms), finished steps as lines of their own.
 
 use super::{Style, Text, Ui, mark_text, plan_text};
-use crate::apply::{Answer, Progress, Question, Reporter};
 use crate::build::Event;
+use crate::engine::{Answer, Progress, Question, Reporter};
 use crate::model::{Name, Size};
 use std::collections::BTreeMap;
 use std::io::Write;

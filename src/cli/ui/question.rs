@@ -1,7 +1,7 @@
 //! The question for consent: what is new, where it is written, and a plain yes or no.
 
 use super::{Style, Text, Ui, mark_text};
-use crate::apply::{Answer, Question};
+use crate::engine::{Answer, Question};
 use crate::sys;
 use std::io::{IsTerminal, Write};
 

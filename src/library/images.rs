@@ -1,11 +1,9 @@
 //! Looking at images: which one is meant, what its steps made, how two differ.
 
-use super::instance::all_instances;
-use super::observe::observe;
-use super::project::{LoadedProject, read_lock};
 use super::tags::{full_name, names};
 use crate::build::{StoreFacts, View};
 use crate::image::{self, Component};
+use crate::instance::{LoadedProject, all_instances, observe, read_lock};
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome, nearest};
 use crate::plan::{self, Image, Walk};

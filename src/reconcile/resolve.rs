@@ -1,13 +1,11 @@
 //! The lock: what it does not answer is resolved, and what `update` names is moved.
 
-use super::consent;
-use super::project::{LoadedProject, project_files, read_lock};
-use super::registries::{Ask, resolve, signer, watched};
-use super::report::{Progress, Reporter, UpOptions};
 use crate::debian::{self, Settings};
 use crate::fetch;
 use crate::git;
 use crate::image::PublicKey;
+use crate::instance::{LoadedProject, Progress, Reporter, UpOptions, consent, project_files, read_lock};
+use crate::library::{Ask, resolve, signer, watched};
 use crate::lock::{self, Foreign, Lock, remotes};
 use crate::model::{Context, Digest, Fault, Outcome, bounds};
 use crate::plan::{Mark, Observed, of_repository};

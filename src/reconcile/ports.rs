@@ -1,6 +1,6 @@
 //! The sockets that keep others off published ports: one for each port, shared by the replicas behind it.
 
-use super::instance::Instance;
+use crate::instance::Instance;
 use crate::model::{Fault, Outcome};
 use crate::monitor;
 use crate::network;

@@ -7,10 +7,9 @@
 //! project.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-use super::observe::observe;
-use super::project::LoadedProject;
 use crate::build::Ground;
 use crate::image::{Hiding, Twin};
+use crate::instance::{LoadedProject, observe};
 use crate::model::{Context, Outcome};
 use crate::plan::TreeKind;
 use crate::project::{ConfigSource, RunSource, Step};

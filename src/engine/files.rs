@@ -6,9 +6,9 @@
 //! Docker does, so that it is of one moment; that nothing of the host comes along does not depend on that.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-use super::instance::Instance;
 use crate::build::View;
 use crate::image::{self, Hiding, Twin};
+use crate::instance::Instance;
 use crate::model::{Context, Fault, Name, Outcome};
 use crate::monitor::{self, Held};
 use crate::plan::Image;
@@ -146,7 +146,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     let made_from = record.containers.get(name).map(|container| container.image);
     let base = made_from.and_then(|digest| image::load(&store, &digest));
     let base = base.ok_or_else(|| Fault::new(format!("the image of container {name} is no longer in the store")))?;
-    let config = super::change::change(base.config.clone(), changes)?;
+    let config = crate::library::change(base.config.clone(), changes)?;
     let staging = store.staging()?;
     let tree = staging.join("tree");
     let copy = Tree::private(&tree).doing(|| "cannot make a staging folder".into())?;
@@ -162,7 +162,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
             sys::remove_if_empty(&copy, Path::new(target)).doing(|| format!("cannot remove /{target}"))?;
         }
     }
-    let lock = super::project::read_lock(instance)?;
+    let lock = crate::instance::read_lock(instance)?;
     let info = image::digest_tree(&copy, lock.epoch).doing(|| "cannot read the layer".into())?;
     let mut lease = Lease::open(&store)?;
     lease.pin(base.parts().chain([&info.diff_id]))?;
@@ -174,7 +174,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     record.commits.insert(image_name.clone(), made.digest);
     record.serial += 1;
     instance.save(&record)?;
-    super::pins::pin_record(instance, &store, &record, &lock)?;
+    crate::reconcile::pin_record(instance, &store, &record, &lock)?;
     Ok(made)
 }
 

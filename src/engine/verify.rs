@@ -4,12 +4,10 @@
 //! memory where there is one, made in another order, with other owners, times and permissions of
 //! folders, and runs on one core with another locale, time zone and umask.
 
-use super::consent;
 use super::duplicate::duplicate;
-use super::images::{PathChange, compare_in};
-use super::project::{LoadedProject, Options, findings};
-use super::report::{Reporter, UpOptions};
 use crate::image;
+use crate::instance::{LoadedProject, Options, Reporter, UpOptions, consent, findings};
+use crate::library::{PathChange, compare_in};
 use crate::model::{Context, Digest, Fault, Name, Outcome};
 use crate::store::Store;
 use crate::sys;

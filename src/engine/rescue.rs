@@ -1,12 +1,11 @@
 //! The state before a step that failed, as a container to look around in.
 
-use super::observe::observe;
-use super::project::{LoadedProject, read_lock};
-use super::resolve::trusted;
 use crate::build::{Builder, Rescue};
 use crate::debian::Settings;
 use crate::fetch::Progress;
+use crate::instance::{LoadedProject, observe, read_lock};
 use crate::model::{Name, Outcome};
+use crate::reconcile::trusted;
 use crate::store::{Lease, Store};
 use std::sync::{Arc, Mutex};
 

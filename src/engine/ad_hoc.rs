@@ -2,12 +2,9 @@
 //!
 //! Each image has a small project of its own among the state, whose lock says what the image's name means.
 
-use super::images::known_images;
-use super::instance::Instance;
-use super::registries::pull;
-use super::report::Reporter;
-use super::tags::{full_name, names};
 use crate::image;
+use crate::instance::{Instance, Reporter};
+use crate::library::{full_name, known_images, names, pull};
 use crate::lock::{self, Lock, LockedImage};
 use crate::model::{Context, Digest, Outcome};
 use crate::store::{Home, Store};

@@ -1,7 +1,6 @@
 //! What an instance keeps in the store from being collected: its images, and what its lock names.
 
-use super::instance::Instance;
-use super::project::LoadedProject;
+use crate::instance::{Instance, LoadedProject};
 use crate::lock::Lock;
 use crate::model::{Digest, Outcome as Result};
 use crate::plan::{self, ImageRecord, InstanceRecord};

@@ -1,8 +1,7 @@
 //! `down`: ends everything of an instance and leaves no trace but logs, history, images and volumes.
 
-use super::history::{self, Entry};
-use super::instance::Instance;
 use super::schedule::{self, Came, Lane, Work};
+use crate::instance::{Entry, Instance};
 use crate::model::{Fault, Name, Outcome};
 use crate::monitor::{self, Request, now_ms};
 use crate::network;
@@ -156,7 +155,7 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
         volume::delete_all(&instance.home, &instance.id)?;
     }
     if !changes.is_empty() {
-        history::add(instance, &Entry { at: now_ms(), command: "down".into(), ok: true, changes: changes.clone() })?;
+        Entry { at: now_ms(), command: "down".into(), ok: true, changes: changes.clone() }.add(instance)?;
     }
     Ok(changes)
 }

@@ -4,7 +4,7 @@
 //! privileged step is another mark and is asked again, fewer of them are not. A record that cannot be read is
 //! no yes.
 
-use super::instance::{Instance, private_folder};
+use super::identity::{Instance, private_folder};
 use super::paths::leads;
 use super::project::LoadedProject;
 use super::report::{Answer, Question, Reporter, UpOptions};
@@ -251,7 +251,7 @@ pub fn allowed(home: &Home) -> Outcome<Vec<Outcome<Allowed>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::Progress;
+    use crate::instance::Progress;
     use crate::plan::Grade;
     use std::sync::Mutex;
 

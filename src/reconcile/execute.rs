@@ -1,20 +1,18 @@
 //! `up`: observe, plan, agree, reserve, then hand the plan's tasks to the scheduler; `build`, which is a part of it.
 
-use super::consent;
 use super::converge::Executor;
 use super::crash::boundary;
 use super::down;
 use super::forge::{Building, Forge};
-use super::history::{self, Entry};
-use super::instance::{Instance, is_one_off_replica, private_folder};
-use super::observe::{Observation, observe};
 use super::pins::pin;
-use super::project::{LoadedProject, keep_lock, read_lock};
-use super::registries::watched;
-use super::report::{Failure, Progress, Reporter, UpOptions};
 use super::resolve::{complete_lock, trusted};
 use super::schedule::{self, State};
 use crate::build::StoreFacts;
+use crate::instance::{
+    Entry, Failure, Instance, LoadedProject, Observation, Progress, Reporter, UpOptions, consent, is_one_off_replica, keep_lock,
+    observe, private_folder, read_lock,
+};
+use crate::library::watched;
 use crate::lock::Lock;
 use crate::model::{Context, Fault, Name, Outcome as Result};
 use crate::monitor::{self, now_ms};
@@ -172,9 +170,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let stopped = schedule::interrupted().and_then(|()| Fault::all(schedule::failed(stopped)));
     let ok = stopped.is_ok() && failures.is_empty();
     let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
-    let kept = Reservation::end(&instance.home, &instance.id)
-        .and_then(|()| executor.pin())
-        .and_then(|()| history::add(instance, &entry));
+    let kept = Reservation::end(&instance.home, &instance.id).and_then(|()| executor.pin()).and_then(|()| entry.add(instance));
     // What stopped everything may be why nothing can be kept, and is what is told.
     stopped.and(kept)?;
     executor.warn_of_blockers();

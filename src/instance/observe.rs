@@ -1,6 +1,6 @@
 //! Looks at the machine: gathers what planning must know, and changes nothing.
 
-use super::instance::Instance;
+use super::identity::Instance;
 use super::paths::leads;
 use super::project::{LoadedProject, project_files};
 use crate::build::{ScanCache, Scanner, Sealed};

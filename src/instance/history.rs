@@ -1,6 +1,6 @@
 //! What was done, one line of JSON for each `up` and `down`; kept when the environment is gone.
 
-use super::instance::Instance;
+use super::identity::Instance;
 use crate::model::{Context, Outcome};
 use crate::plan::Change;
 use serde::{Deserialize, Serialize};
@@ -17,16 +17,18 @@ pub struct Entry {
     pub changes: Vec<Change>,
 }
 
-/// Adds an entry.
-///
-/// # Errors
-/// Those of writing.
-pub fn add(instance: &Instance, entry: &Entry) -> Outcome<()> {
-    let path = instance.state().join("history.jsonl");
-    let mut line = serde_json::to_vec(entry).doing(|| "cannot write the history".into())?;
-    line.push(b'\n');
-    let write = || OpenOptions::new().create(true).append(true).open(&path)?.write_all(&line);
-    write().doing(|| format!("cannot write {}", path.display()))
+impl Entry {
+    /// Adds it to what was done.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn add(&self, instance: &Instance) -> Outcome<()> {
+        let path = instance.state().join("history.jsonl");
+        let mut line = serde_json::to_vec(self).doing(|| "cannot write the history".into())?;
+        line.push(b'\n');
+        let write = || OpenOptions::new().create(true).append(true).open(&path)?.write_all(&line);
+        write().doing(|| format!("cannot write {}", path.display()))
+    }
 }
 
 /// All entries, oldest first; a line cut off by a crash is passed over.

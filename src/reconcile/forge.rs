@@ -1,12 +1,10 @@
 //! What building images takes, for one command: each image that is built is a task.
 
-use super::observe::Observation;
-use super::project::LoadedProject;
-use super::report::{Progress, Reporter, UpOptions};
 use super::schedule::{Came, Lane, Work};
 use crate::build::{Builder, Event, Network, StoreFacts};
 use crate::debian::Settings;
 use crate::fetch;
+use crate::instance::{LoadedProject, Observation, Progress, Reporter, UpOptions};
 use crate::lock::Lock;
 use crate::model::{Fault, Name, Outcome};
 use crate::plan::{self, Action, Image, InstanceRecord, Task};

@@ -1,7 +1,7 @@
 //! A container as an OCI runtime specification, for whoever wants to read what it may do.
 
-use super::instance::Instance;
 use crate::build::View;
+use crate::instance::Instance;
 use crate::model::{Context, Fault, Outcome};
 use crate::runtime::identity_in;
 

@@ -3,7 +3,7 @@
 //! Decoding KDL costs about a millisecond for two kilobytes; the decoded project is kept beside the
 //! instance's record, and used as long as every file it was read from has the same digest.
 
-use super::instance::Instance;
+use super::identity::Instance;
 use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
 use crate::model::{Context, Digest, Fault, Name, Outcome, bounds, text_of};
@@ -187,7 +187,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             places: loaded.places.clone(),
         };
         // A cache that cannot be written costs time, nothing else.
-        if super::instance::private_folder(&instance.state()).is_ok()
+        if super::identity::private_folder(&instance.state()).is_ok()
             && let Ok(bytes) = serde_json::to_vec(&kept)
         {
             let _ = sys::write_atomic(&cache, &bytes, 0o600);

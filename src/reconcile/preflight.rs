@@ -1,7 +1,7 @@
 //! What this machine must have before anything is touched: limits that it can apply, devices, mounts,
 //! capabilities and filters that are there.
 
-use super::observe::Observation;
+use crate::instance::Observation;
 use crate::model::{Context, Fault, Outcome, capability};
 use crate::plan::Desired;
 use crate::project::{MountSource, Places};

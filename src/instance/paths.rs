@@ -1,6 +1,6 @@
 //! Where paths that a project names really lead on this machine: what trust is decided by, and what is used.
 
-use super::instance::Instance;
+use super::identity::Instance;
 use crate::plan::Lead;
 use crate::project::{ConfigSource, MountSource, Project, Step};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,9 +1,8 @@
 //! One container: from what it should be to a prepared folder and a running monitor.
 
-use super::instance::{Instance, private_folder};
-use super::observe::Observation;
 use super::{hosts, preflight};
 use crate::build::View;
+use crate::instance::{Instance, Observation, private_folder};
 use crate::model::{Context, Digest, Fault, Name, Outcome, Size};
 use crate::monitor::{self, Folder, MonitorSpec, Needs};
 use crate::network;

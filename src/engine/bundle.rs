@@ -3,18 +3,15 @@
 //! It is an OCI layout of the project's images, which any tool of the field can read, with the project's
 //! files and the results of its steps beside them. Results of a bundle are believed for its own project only.
 
-use super::execute::build_only;
-use super::instance::private_folder;
-use super::observe::{Observation, observe};
-use super::project::{LoadedProject, Options, findings};
-use super::report::{Reporter, UpOptions};
-use super::tags::parts;
 use super::verify::Scratch;
 use crate::build::{Ground, sealed_place};
 use crate::image;
+use crate::instance::{LoadedProject, Observation, Options, Reporter, UpOptions, findings, observe, private_folder};
+use crate::library::parts;
 use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
 use crate::plan::Image;
 use crate::project::{ConfigSource, MountSource};
+use crate::reconcile::build_only;
 use crate::store::{Home, Lease, Pin, RESULTS, Refers, Store, disk_fault, read_json};
 use crate::sys::{self, Kind, ProjectFiles, Unread};
 use nix::sys::stat::FileStat;

@@ -1,11 +1,10 @@
 //! Images of registries and archives: pulled, pushed, taken in, named.
 
 use super::images::{find_image, known_images, not_whole};
-use super::project::LoadedProject;
-use super::report::{Progress, Reporter};
 use super::tags::{change_names, full_name, name_image, names};
 use crate::fetch;
 use crate::image::{self, PublicKey};
+use crate::instance::{LoadedProject, Progress, Reporter};
 use crate::lock::LockedImage;
 use crate::model::{Context, Digest, Fault, Outcome, PLATFORM, Reference, bounds, nearest};
 use crate::plan::Image;

@@ -1,20 +1,13 @@
 //! A container for one command: `stead run`. It is not on record and leaves nothing behind.
 
-use super::consent;
-use super::container::{Maker, bridges, prepare};
-use super::execute::{build_only, prepare_folders};
-use super::instance::Instance;
-use super::observe::{Observation, observe};
-use super::project::{LoadedProject, read_and_keep_lock};
-use super::report::{Reporter, UpOptions};
-use super::resolve::trusted;
-use super::{down, preflight};
 use crate::build::StoreFacts;
+use crate::instance::{Instance, LoadedProject, Observation, Reporter, UpOptions, consent, observe, read_and_keep_lock};
 use crate::model::{Fault, Name, Outcome, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, Mark, Planned};
 use crate::project::{Container, Project};
+use crate::reconcile::{Maker, bridges, build_only, down, preflight, prepare, prepare_folders, trusted};
 use crate::runtime::{self, Running};
 use crate::store::{Lease, Store};
 use crate::sys;
@@ -189,7 +182,7 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcom
 
 /// Makes its networks, if they are not there, and gives it addresses from their upper ends.
 fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome<()> {
-    let others = instance.container_folders()?.into_iter().filter(|name| super::instance::is_one_off_replica(name));
+    let others = instance.container_folders()?.into_iter().filter(|name| crate::instance::is_one_off_replica(name));
     let specs = others.map(|name| instance.container(&name).spec()).collect::<Outcome<Vec<_>>>()?;
     let taken: BTreeSet<Ipv4Addr> = specs
         .into_iter()

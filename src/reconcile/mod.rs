@@ -1,0 +1,24 @@
+//! Makes a machine equal to a plan: runs its tasks, keeps the record, and ends what has to go.
+//!
+//! Everything here may be killed at any moment: records are written before what they describe is made, and the next
+//! `up` or `down` starts by putting right what was left.
+
+mod container;
+mod converge;
+mod crash;
+pub mod down;
+mod execute;
+mod firewall;
+mod forge;
+mod hosts;
+mod pins;
+mod ports;
+pub mod preflight;
+mod resolve;
+mod schedule;
+
+pub use container::{Maker, bridges, prepare};
+pub use down::{DownOptions, down, end, forget, stop};
+pub use execute::{Outcome as UpOutcome, apply_saved, build_only, plan_only, prepare_folders, since, up};
+pub use pins::pin_record;
+pub use resolve::{CheckedLock, check_lock, set_epoch, settle, trusted, update_lock};
