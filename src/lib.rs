@@ -168,7 +168,10 @@ pub mod tested {
         };
     }
     pub mod lock {
-        pub use crate::lock::{LockedPackage, Request, Universe, compare, packages, parse, relations, write};
+        pub use crate::lock::{
+            IndexLock, Lock, LockedImage, LockedPackage, Request, StepLock, SuiteLock, Universe, compare, packages, parse,
+            relations, write,
+        };
     }
     pub mod model {
         pub use crate::model::{

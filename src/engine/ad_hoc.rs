@@ -31,7 +31,7 @@ pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathB
     };
     let folder = home.state.join("loose").join(Digest::of(&name).short(16));
     let lock = Lock { images: [(name.clone(), LockedImage::here(digest))].into(), ..Lock::default() };
-    let project = format!("project \"loose\"\nimage \"main\" {{ from {name:?} }}\n");
+    let project = format!("project \"loose\"\nimage \"main\" {{ from {} }}\n", crate::spec::text(&name));
     sys::make_private(&folder).doing(|| format!("cannot make {}", folder.display()))?;
     for (file, text) in [("stead.kdl", project), ("stead.lock", lock::write(&lock))] {
         let path = folder.join(file);

@@ -1,7 +1,7 @@
 //! `stead.lock`: KDL, one line an entry, in a stable order, so that its diffs are small.
 
 use super::{IndexLock, Lock, LockedPackage, StepLock, SuiteLock, sound};
-use crate::model::kdl_text::{self, Kind, Limits};
+use crate::model::kdl_text::{self, Kind, Limits, quoted};
 use crate::model::{Digest, Name, PLATFORM, bounds};
 use kdl::{KdlDocument, KdlNode};
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ pub fn write(lock: &Lock) -> String {
     }
     for (reference, image) in &lock.images {
         for (platform, digest) in &image.platforms {
-            let _ = write!(out, "reference {reference:?} platform={platform:?} digest=\"{digest}\"");
+            let _ = write!(out, "reference {} platform={} digest=\"{digest}\"", quoted(reference), quoted(platform));
             if let Some(key) = &image.signed_by {
                 let _ = write!(out, " signed-by=\"{key}\"");
             }
@@ -33,13 +33,13 @@ pub fn write(lock: &Lock) -> String {
         }
     }
     for (what, known) in &lock.remotes {
-        let _ = writeln!(out, "remote {what:?} is={known:?}");
+        let _ = writeln!(out, "remote {} is={}", quoted(what), quoted(known));
     }
     for (name, suite) in &lock.suites {
-        let _ = writeln!(out, "\nsuite {name:?} {{");
+        let _ = writeln!(out, "\nsuite {} {{", quoted(name));
         for (archive, index) in &suite.indexes {
             let IndexLock { release, packages, date } = index;
-            let _ = write!(out, "    index {archive:?} release=\"{}\" packages=\"{}\"", release.hex(), packages.hex());
+            let _ = write!(out, "    index {} release=\"{}\" packages=\"{}\"", quoted(archive), release.hex(), packages.hex());
             if let Some(date) = date {
                 let _ = write!(out, " date={date}");
             }
@@ -50,19 +50,28 @@ pub fn write(lock: &Lock) -> String {
             let sha256 = sha256.hex();
             let _ = write!(
                 out,
-                "    package {name:?} version={version:?} architecture={architecture:?} sha256=\"{sha256}\" size={size} path={path:?}"
+                "    package {} version={} architecture={} sha256=\"{sha256}\" size={size} path={}",
+                quoted(name),
+                quoted(version),
+                quoted(architecture),
+                quoted(path)
             );
             if let Some(repository) = repository {
-                let _ = write!(out, " repository={repository:?}");
+                let _ = write!(out, " repository={}", quoted(repository));
             }
             out.push('\n');
         }
         out.push_str("}\n");
     }
     for ((image, index), step) in &lock.steps {
-        let _ = writeln!(out, "\nimage \"{image}\" debian={index} suite={:?} request={:?} {{", step.suite, step.request);
+        let _ = writeln!(
+            out,
+            "\nimage \"{image}\" debian={index} suite={} request={} {{",
+            quoted(&step.suite),
+            quoted(&step.request)
+        );
         for package in &step.packages {
-            let _ = writeln!(out, "    use {package:?}");
+            let _ = writeln!(out, "    use {}", quoted(package));
         }
         out.push_str("}\n");
     }

@@ -1,5 +1,6 @@
 //! Images → the nodes that say the same: what `convert dockerfile` prints.
 
+use crate::model::kdl_text::quoted as quoted_text;
 use crate::model::{Mode, Name, Span};
 use crate::project::{
     AddSource, Base, BuildContext, Copy, Health, Image, Outside, Probe, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
@@ -67,25 +68,8 @@ fn inner(text: &str) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    let mut out = String::from("\"");
     // A parameter is meant by `${` alone.
-    for c in text.replace("${", "$${").chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
-            {
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    quoted_text(&text.replace("${", "$${"))
 }
 
 /// One node being written.

@@ -63,7 +63,7 @@ impl Value {
     /// The value as the language writes it, for messages.
     pub fn written(&self) -> String {
         match self {
-            Self::Text(text) => format!("{text:?}"),
+            Self::Text(text) => crate::model::kdl_text::quoted(text),
             Self::Integer(number) => number.to_string(),
             Self::Number(number) => number.to_string(),
             Self::Bool(truth) => format!("#{truth}"),

@@ -437,5 +437,30 @@ fn ends_node(c: char) -> bool {
     matches!(c, ';' | '}') || is_newline(c)
 }
 
+/// Text between quotes, as KDL 2 writes it on one line (3.11, 3.12 and 3.18). The `kdl` crate's writer leaves quotes out
+/// where it can, so that a version would move what stands beside it.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // What no text may hold as it is, and what ends a line.
+            c if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+            {
+                out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 #[cfg(test)]
 mod tests;
