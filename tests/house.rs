@@ -304,7 +304,10 @@ fn every_test_of_the_threat_model_is_there() {
                     let there = |suite| source(suite).contains(&format!("#[test]\nfn {test}()"));
                     assert!(["attacks", "real"].into_iter().any(there), "{file}::{test} is no test");
                 }
-                None => assert!(Path::new("tests").join(test).join("main.rs").exists(), "{test} is no test"),
+                None => {
+                    let place = Path::new("tests").join(test);
+                    assert!(place.join("main.rs").exists() || place.is_file(), "{test} is no test");
+                }
             }
         }
     }

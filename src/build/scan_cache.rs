@@ -67,7 +67,7 @@ impl ScanCache {
 
     /// Writes the cache.
     pub fn keep(&self, path: &Path) {
-        let _ = crate::sys::write_atomic(path, &self.encode(), 0o600);
+        let _ = crate::sys::write_whole(path, &self.encode(), 0o600);
     }
 
     /// Whether it holds something new, or less than before.

@@ -159,7 +159,7 @@ impl Reader<'_> {
     }
 
     fn keep(&self, digest: &Digest, bytes: &[u8]) -> Outcome<()> {
-        crate::sys::write_atomic(&self.store.download_path(digest), bytes, 0o644)
+        crate::sys::write_whole(&self.store.download_path(digest), bytes, 0o644)
             .map_err(|error| crate::store::disk_fault("cannot keep an index", error))
     }
 }

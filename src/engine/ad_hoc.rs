@@ -36,7 +36,7 @@ pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathB
     for (file, text) in [("stead.kdl", project), ("stead.lock", lock::write(&lock))] {
         let path = folder.join(file);
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-            sys::write_atomic(&path, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
+            sys::write_whole(&path, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
         }
     }
     Ok((folder, "main".into()))

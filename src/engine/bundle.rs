@@ -347,7 +347,7 @@ fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Outcome<()> {
         let parent = crate::sys::make_folders_in_root(&root, parent, 0o755).doing(failed)?;
         let name = to.file_name().unwrap_or_default();
         let place = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
-        crate::sys::write_atomic(&place, &bytes, 0o600).doing(failed)?;
+        crate::sys::write_whole(&place, &bytes, 0o600).doing(failed)?;
     }
     Ok(())
 }

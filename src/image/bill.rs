@@ -64,7 +64,7 @@ fn beside(store: &Store, digest: &Digest) -> PathBuf {
 /// Those of writing.
 pub fn keep_provenance(store: &Store, digest: &Digest, statement: &Value) -> Outcome<()> {
     let path = beside(store, digest);
-    crate::sys::write_atomic(&path, statement.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))
+    crate::sys::write_whole(&path, statement.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))
 }
 
 /// How an image came about, where that was kept.

@@ -62,7 +62,7 @@ fn oci_layer(media_type: &str) -> &str {
 pub fn keep(store: &Store, image: &Image) -> Outcome<()> {
     let record = serde_json::to_vec(image).doing(|| "cannot write the image's record".into())?;
     let path = store.root().join("images").join(image.digest.hex());
-    crate::sys::write_atomic(&path, &record, 0o644).doing(|| format!("cannot write {}", path.display()))
+    crate::sys::write_whole(&path, &record, 0o644).doing(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads a configuration that somebody else wrote; the digests of its layers' contents come with it.

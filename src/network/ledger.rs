@@ -151,7 +151,7 @@ impl Reservation {
     /// Those of writing.
     pub fn keep(&self, home: &Home, instance: &str) -> Outcome<()> {
         let path = Self::path(home, instance);
-        sys::write_atomic(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))
+        sys::write_whole(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))
     }
 
     /// Takes an instance's reservation away: what it was for is on record, or never came to be.
@@ -197,7 +197,7 @@ impl BuildNetwork {
         let path = folder.join(format!("{}.lock", self.bridge));
         let lock = Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
         let path = folder.join(format!("{}.json", self.bridge));
-        sys::write_atomic(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))?;
+        sys::write_whole(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))?;
         Ok(lock)
     }
 

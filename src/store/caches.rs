@@ -92,7 +92,7 @@ impl Store {
         for cache in &caches {
             let record = Record { id: cache.id.clone(), used: now(), bytes: held(&cache.place) };
             if let Ok(bytes) = serde_json::to_vec(&record) {
-                let _ = sys::write_atomic(&cache.place.with_extension("json"), &bytes, 0o600);
+                let _ = sys::write_whole(&cache.place.with_extension("json"), &bytes, 0o600);
             }
         }
         drop(caches);

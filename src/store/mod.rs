@@ -166,9 +166,9 @@ impl Store {
     pub fn put_blob(&self, bytes: &[u8]) -> Outcome<Digest> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
-        // A power cut may have left the name without the content.
+        // A power cut under an older version may have left the name without the content.
         if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
-            sys::write_atomic(&path, bytes, 0o644).doing(|| format!("cannot write {}", path.display()))?;
+            sys::write_whole(&path, bytes, 0o644).doing(|| format!("cannot write {}", path.display()))?;
         }
         Ok(digest)
     }
@@ -221,7 +221,7 @@ impl Store {
         }
         let record = serde_json::to_vec(info).doing(|| "cannot write a layer's record".into())?;
         let path = target.with_extension("json");
-        sys::write_atomic(&path, &record, 0o644).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))
+        sys::write_whole(&path, &record, 0o644).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))
     }
 
     /// Digests of all objects of a kind.

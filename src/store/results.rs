@@ -70,7 +70,7 @@ impl Store {
     pub fn put_result(&self, key: &Digest, refers: Refers, content: &impl Serialize) -> Outcome<()> {
         let path = self.root().join(RESULTS).join(key.hex());
         let bytes = serde_json::to_vec(&Written { refers, content }).doing(|| "cannot write a step's result".into())?;
-        sys::write_atomic(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
+        sys::write_whole(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
     }
 
     /// All results, with what they refer to, if that can be read, and their bytes.

@@ -30,6 +30,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace(path, bytes, mode, false)
 }
 
+/// Writes a file so that its name never stands for a part of it, also after a power cut, which may take it away again.
+///
+/// # Errors
+/// Those of creating, writing, syncing and renaming; the temporary file is removed.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace(path, bytes, mode, true)
+}
+
 /// Writes a file so that it is either the old or the new one, also after a power cut; when this returns, the new one.
 ///
 /// # Errors

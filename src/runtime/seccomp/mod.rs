@@ -40,8 +40,8 @@ pub fn keep(folder: &Path, profile: Option<&str>, capabilities: u64) -> io::Resu
             None => docker(capabilities),
         };
         sys::make_private(folder)?;
-        sys::write_atomic(&path.with_extension("json"), profile.written().to_string().as_bytes(), 0o600)?;
-        sys::write_atomic(&path, &compile(&profile), 0o600)?;
+        sys::write_whole(&path.with_extension("json"), profile.written().to_string().as_bytes(), 0o600)?;
+        sys::write_whole(&path, &compile(&profile), 0o600)?;
     }
     Ok(path)
 }
