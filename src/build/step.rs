@@ -41,13 +41,7 @@ impl Builder<'_> {
         let output = self.output(name, step, pending, made).map_err(|fault| {
             (self.report)(Event::Failed { image: name.clone() });
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
-            Fault::caused(
-                format!(
-                    "{}the step `{shown}` of image {name} failed",
-                    place.map_or_else(String::new, |place| format!("{place}: "))
-                ),
-                fault,
-            )
+            Fault::caused(format!("the step `{shown}` of image {name} failed"), fault).at(place)
         })?;
         if !output.skipped.is_empty() {
             (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });

@@ -114,7 +114,7 @@ impl Context {
     }
 
     /// Shows what failed, and what else was found on the same way: in the project's text, where it stands there.
-    fn tell(&self, fault: &Fault) {
+    pub fn tell(&self, fault: &Fault) {
         let mut files = BTreeMap::new();
         if let Ok(folder) = ProjectFiles::at(&self.options.folder) {
             for file in fault.each().filter_map(|fault| fault.place()).map(|place| &place.file) {

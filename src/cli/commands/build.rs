@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     shown.clear();
     let built = match built {
         Err(fault) if arguments.shell_on_failure => {
-            context.ui.fault(&fault);
+            context.tell(&fault);
             return shell(&loaded, shown.failed(), epoch, context).map(|()| fault.code());
         }
         other => other?,

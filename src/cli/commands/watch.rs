@@ -21,7 +21,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let loaded = context.settled(&options)?;
     // What fails at first may be mended by the next save.
     if let Err(fault) = super::converge::converge(&loaded, &options, context, Instant::now()) {
-        context.ui.fault(&fault);
+        context.tell(&fault);
     }
     follow(loaded, &options, context)
 }
@@ -44,7 +44,7 @@ pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> 
             super::converge::converge(&loaded, options, context, started)
         });
         if let Err(fault) = applied {
-            context.ui.fault(&fault);
+            context.tell(&fault);
         }
     }
 }

@@ -1,0 +1,138 @@
+//! How a monitor comes to be: who starts it hands it the container's contents and ports, and waits for its first word.
+
+use super::control::{self, Reply};
+use super::files::Folder;
+use super::life::Monitor;
+use crate::model::{Context, Fault, Outcome};
+use crate::runtime;
+use crate::sys;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Starts a monitor for a prepared folder and waits until its container runs.
+///
+/// `contents` are those of secrets and configs; `ports` are the sockets that hold published ports.
+///
+/// # Errors
+/// Why the container could not be started.
+pub fn launch(folder: &Folder, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome<()> {
+    let title = folder.spec()?.map_or_else(String::new, |spec| spec.title);
+    let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
+    let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
+        .arg0("stead")
+        .args(["monitor", &title])
+        .current_dir(folder.path())
+        .env_clear()
+        .stdin(OwnedFd::from(far))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .doing(|| "cannot start a monitor".into())?;
+    let handed = hand_over(&near, contents, ports);
+    let mut answer = String::new();
+    let _ = (&near).read_to_string(&mut answer);
+    let reply: Option<Reply> = serde_json::from_str(&answer).ok();
+    match (handed, reply) {
+        (Ok(()), Some(Reply { error: None, .. })) => Ok(()),
+        (_, Some(Reply { error: Some(error), exit, .. })) => {
+            let _ = child.wait();
+            Err(Fault::new(error).status(u8::try_from(exit.unwrap_or(1)).unwrap_or(1)))
+        }
+        (Err(error), _) => Err(Fault::caused("cannot hand the container to its monitor", error)),
+        (Ok(()), None) => {
+            let _ = child.wait();
+            Err(Fault::new("the container's monitor ended before its container began"))
+        }
+    }
+}
+
+/// Sends ports in handfuls, then each content with its length, then the end.
+fn hand_over(stream: &UnixStream, contents: &[Vec<u8>], ports: &[RawFd]) -> io::Result<()> {
+    for some in ports.chunks(32) {
+        sys::send_with(stream, b"P", some)?;
+    }
+    for content in contents {
+        sys::send_with(stream, b"C", &[])?;
+        (&mut &*stream).write_all(&(content.len() as u64).to_le_bytes())?;
+        (&mut &*stream).write_all(content)?;
+    }
+    sys::send_with(stream, b".", &[]).map(drop)
+}
+
+type Given = (Vec<OwnedFd>, Vec<Vec<u8>>);
+
+fn receive_over(stream: &UnixStream) -> io::Result<Given> {
+    let (mut ports, mut contents) = (Vec::new(), Vec::new());
+    loop {
+        let mut kind = [0];
+        let (length, fds) = sys::receive_with(stream, &mut kind)?;
+        ports.extend(fds);
+        match (length, kind[0]) {
+            (1, b'P') => {}
+            (1, b'C') => {
+                let mut size = [0; 8];
+                (&mut &*stream).read_exact(&mut size)?;
+                let mut content = vec![0; usize::try_from(u64::from_le_bytes(size)).unwrap_or(0)];
+                (&mut &*stream).read_exact(&mut content)?;
+                contents.push(content);
+            }
+            (1, b'.') => return Ok((ports, contents)),
+            _ => return Err(io::Error::other("the other side is gone")),
+        }
+    }
+}
+
+/// The monitor's own `main`: its folder is the working directory, its parent is at standard input.
+///
+/// # Errors
+/// Why the container could not be started; the parent has been told, too.
+pub fn main() -> Outcome<()> {
+    sys::set_name(c"stead-monitor");
+    runtime::start_anew().doing(|| "cannot let go of the caller".into())?;
+    let folder = Folder::at(std::env::current_dir().doing(|| "the container's folder is gone".into())?);
+    let parent = UnixStream::from(
+        sys::take_descriptor(0)
+            .doing(|| "a monitor is started by `stead up`".into())?
+            .try_clone()
+            .doing(|| "no parent".into())?,
+    );
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "cannot open /dev/null".into())?;
+    sys::place_descriptor(&null, 0).doing(|| "cannot place a descriptor".into())?;
+    // Whoever asks whether this container is alive holds the lock for a moment.
+    let mut lock = None;
+    for _ in 0..20 {
+        lock = sys::Lock::attempt(&folder.join("lock")).doing(|| "cannot lock the container's folder".into())?;
+        if lock.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let Some(_lock) = lock else {
+        let _ = control::send(
+            &parent,
+            &Reply { error: Some("this container has a monitor already".into()), ..Reply::default() },
+            &[],
+        );
+        return Err(Fault::new("this container has a monitor already"));
+    };
+    let begun = receive_over(&parent)
+        .doing(|| "cannot receive what the container needs".into())
+        .and_then(|(ports, contents)| Monitor::begin(folder, ports, contents));
+    match begun {
+        Ok(mut monitor) => {
+            monitor.begun_by(parent);
+            monitor.stay()
+        }
+        Err(fault) => {
+            let reply = Reply { error: Some(fault.chain()), exit: Some(i32::from(fault.code())), ..Reply::default() };
+            let _ = control::send(&parent, &reply, &[]);
+            Err(fault)
+        }
+    }
+}
