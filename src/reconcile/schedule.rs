@@ -330,3 +330,123 @@ impl<'a> Eyes<'a> {
         let _ = wake.map(|wake| wake.read());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+    use crate::plan::{Action, How};
+    use crate::project::Until;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn start(name: &str, after: &[&str], whatever: &[&str]) -> Task {
+        task(Action::Start { container: name.into(), how: How::Fresh }, after, whatever)
+    }
+
+    fn task(action: Action, after: &[&str], whatever: &[&str]) -> Task {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Task { name: action.name(), action, after: set(after), whatever: set(whatever), changes: Vec::new() }
+    }
+
+    /// Does what it is told, and notes when.
+    #[derive(Default)]
+    struct Notes {
+        order: Mutex<Vec<String>>,
+        fails: BTreeSet<&'static str>,
+        at_once: AtomicUsize,
+        most: AtomicUsize,
+        looks: AtomicUsize,
+    }
+
+    impl Work for Notes {
+        fn lane(&self, task: &Task) -> Lane {
+            match &task.action {
+                Action::Await { .. } => Lane::Looks,
+                Action::Prepare => Lane::Here,
+                _ => Lane::Threads("start", 3),
+            }
+        }
+
+        fn run(&self, task: &Task) -> Result<Came, Fault> {
+            let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(2));
+            self.at_once.fetch_sub(1, Ordering::SeqCst);
+            self.order.lock().unwrap().push(task.name.clone());
+            if self.fails.contains(task.name.as_str()) {
+                Err(Fault::new(format!("{} failed", task.name)))
+            } else {
+                Ok(Came::Done)
+            }
+        }
+
+        fn look(&self, _: &Task) -> Look {
+            match self.looks.fetch_add(1, Ordering::SeqCst) {
+                0..3 => Look::NotYet(Some(Duration::from_millis(1))),
+                _ => Look::Yes,
+            }
+        }
+
+        fn stops(&self, task: &Task) -> bool {
+            matches!(task.action, Action::Build { .. })
+        }
+    }
+
+    fn order(notes: &Notes) -> Vec<String> {
+        notes.order.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn each_comes_after_what_it_waits_for_and_no_more_at_once_than_fit() {
+        let many: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
+        let mut tasks = vec![start("last", &["start c0", "start c19"], &[])];
+        tasks.extend(many.iter().map(|name| start(name, &["prepare"], &[])));
+        tasks.push(task(Action::Prepare, &[], &[]));
+        let notes = Notes::default();
+        assert!(run(&tasks, &notes).iter().all(|state| matches!(state, State::Done)));
+        let order = order(&notes);
+        assert_eq!((order.len(), order[0].as_str()), (22, "prepare"));
+        let place = |name: &str| order.iter().position(|one| one == name).unwrap();
+        assert!(place("start last") > place("start c0") && place("start last") > place("start c19"));
+        assert_eq!(notes.most.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn what_needs_a_failure_follows_it_and_what_only_comes_behind_does_not() {
+        let tasks = [
+            start("a", &[], &[]),
+            start("b", &["start a"], &[]),
+            start("c", &["start b"], &[]),
+            start("behind", &[], &["start c"]),
+            start("other", &[], &[]),
+        ];
+        let notes = Notes { fails: ["start a"].into(), ..Notes::default() };
+        let states = run(&tasks, &notes);
+        assert!(matches!(&states[0], State::Failed(fault, 1) if fault.message() == "start a failed"));
+        assert!(matches!((&states[1], &states[2]), (State::Follows(0), State::Follows(1))));
+        assert!(states[3].is_good() && states[4].is_good());
+        assert_eq!(failed(states).len(), 1);
+    }
+
+    #[test]
+    fn a_build_that_fails_lets_nothing_begin_and_what_cannot_begin_ends_nothing() {
+        let build = |name: &str, after: &[&str]| task(Action::Build { image: Name::parse(name).unwrap() }, after, &[]);
+        let tasks = [build("a", &[]), build("b", &["build a"]), start("c", &[], &["build a"])];
+        let notes = Notes { fails: ["build a"].into(), ..Notes::default() };
+        let states = run(&tasks, &notes);
+        assert!(matches!((&states[0], &states[1], &states[2]), (State::Failed(..), State::Waiting, State::Waiting)));
+        // Tasks that wait for each other are no reason to wait for ever.
+        let circle = [start("a", &["start b"], &[]), start("b", &["start a"], &[])];
+        assert!(run(&circle, &Notes::default()).iter().all(|state| matches!(state, State::Waiting)));
+    }
+
+    #[test]
+    fn who_waits_for_the_world_takes_no_thread_and_is_looked_at_until_it_has_come() {
+        let wait = task(Action::Await { container: "a".into(), until: Until::Healthy }, &["start a"], &[]);
+        let after = wait.name.clone();
+        let tasks = [start("a", &[], &[]), wait, start("b", &[&after], &[])];
+        let notes = Notes::default();
+        assert!(run(&tasks, &notes).iter().all(State::is_good));
+        assert_eq!((order(&notes), notes.looks.load(Ordering::SeqCst)), (vec!["start a".into(), "start b".into()], 4));
+    }
+}
