@@ -70,6 +70,29 @@
 //! | where a language server would come in | `spec/mod.rs` what is found in a text, `spec/tree.rs` places, `spec/grammar.rs` the words |
 //! | where a REST API would come in | `engine/mod.rs` what can be asked for, `monitor/mod.rs` what is asked of a running container, `store/mod.rs` collection |
 //!
+//! # Words
+//!
+//! What the field has a word for is called by it. These are our own, or mean something exact here:
+//!
+//! | word | what it means |
+//! | --- | --- |
+//! | instance | one project's folder on this machine, with its records, logs and volumes; its name is a digest of the folder's path |
+//! | replica | one of a container's copies: `web-2` ([`project::ReplicaId`]) |
+//! | generation | a replica's life with one root; a new root begins the next, and logs are kept by it |
+//! | task | a plan's unit: an action, what it waits for, and the changes that people see ([`plan::Task`]) |
+//! | deed | what a plan decides about one replica: start, adjust, end |
+//! | aspect | one part of a replica's identity, by the path of its node; the one that differs is the cause of a change |
+//! | cause | the input that changed, with its place |
+//! | mark | what widens trust: shown with `!`, and allowed once, by its digest |
+//! | lead | where a path of the host really leads, every link followed |
+//! | layer | a tree of files, by the digest of its canonical tar (its `diff_id`) |
+//! | key | the digest of a step and of the content of all that it depends on; its result is found by it |
+//! | lease | what a living process keeps in the store from being collected |
+//! | monitor, heir | the process that stays with a container, and the one that tidies up after a monitor that was killed |
+//! | place | file, line and column of a source text, with the bytes that are marked ([`model::Place`]) |
+//! | fault | an error: what sort, where, why, and what to type ([`model::Fault`]); an `Outcome` is a `Result` with one |
+//! | damaged | there, and not what it should be: neither absent nor unreadable, and never taken for either |
+//!
 //! # Promises
 //!
 //! * The same project and lock give the same image digests everywhere; a layer's identity is the

@@ -63,6 +63,47 @@ pub struct Reply {
     pub done: bool,
 }
 
+/// The version of what is asked. A monitor does nothing for who may say more than it understands: what it left out could
+/// be what holds a process back.
+const VERSION: u32 = 1;
+
+/// A request on its way.
+#[derive(Serialize)]
+struct Asked<'r> {
+    version: u32,
+    #[serde(flatten)]
+    request: &'r Request,
+}
+
+/// What of a request tells whether the rest is understood; there was none in the first releases.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default)]
+    version: u32,
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// What whoever asked is told.
+pub fn understood(bytes: &[u8]) -> Result<Request, String> {
+    let unknown = |error: serde_json::Error| {
+        format!("this container's monitor does not know that request ({error}): `stead restart` gives it a new one")
+    };
+    let Version { version } = serde_json::from_slice(bytes).map_err(unknown)?;
+    if version > VERSION {
+        return Err(format!(
+            "this container's monitor is older than the stead that asks (messages of version {VERSION}, not {version}): \
+             `stead restart` gives it a new one"
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(unknown)
+}
+
+fn ask(stream: &UnixStream, request: &Request, fds: &[RawFd]) -> io::Result<()> {
+    send(stream, &Asked { version: VERSION, request }, fds)
+}
+
 /// The longest message.
 pub const LONGEST: usize = 256 << 10;
 
@@ -113,7 +154,7 @@ pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::
 pub fn call(folder: &Folder, request: &Request, patience: Option<Duration>) -> Outcome<Reply> {
     let stream = connect(folder)?;
     stream.set_read_timeout(patience).doing(|| "cannot reach the container's monitor".into())?;
-    send(&stream, request, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, request, &[]).doing(|| "cannot reach the container's monitor".into())?;
     let (reply, _) = receive(&stream)?;
     match reply.error {
         Some(error) => Err(Fault::new(error)),
@@ -133,7 +174,7 @@ pub fn hold(folder: &Folder) -> Outcome<Held> {
     let stream = connect(folder)?;
     // The kernel may take its time; a monitor that never answers must not keep us.
     stream.set_read_timeout(Some(Duration::from_secs(30))).doing(|| "cannot reach the container's monitor".into())?;
-    send(&stream, &Request::Hold, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, &Request::Hold, &[]).doing(|| "cannot reach the container's monitor".into())?;
     match receive(&stream)?.0.error {
         Some(error) => Err(Fault::new(error)),
         None => Ok(Held(stream)),
@@ -147,7 +188,7 @@ pub fn hold(folder: &Folder) -> Outcome<Held> {
 pub fn held_ports(folder: &Folder) -> Outcome<Vec<OwnedFd>> {
     let stream = connect(folder)?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).doing(|| "cannot reach the container's monitor".into())?;
-    send(&stream, &Request::Ports, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, &Request::Ports, &[]).doing(|| "cannot reach the container's monitor".into())?;
     let mut held = Vec::new();
     loop {
         let mut kind = [0];
@@ -171,7 +212,7 @@ pub struct Attached {
 /// A container without a monitor.
 pub fn attach(folder: &Folder) -> Outcome<Attached> {
     let stream = connect(folder)?;
-    send(&stream, &Request::Attach, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, &Request::Attach, &[]).doing(|| "cannot reach the container's monitor".into())?;
     let (reply, terminal) = receive(&stream)?;
     match reply.error {
         Some(error) => Err(Fault::new(error)),
@@ -191,7 +232,7 @@ pub struct Remote {
 /// A container without a monitor; a process that cannot be started, with its exit code.
 pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Outcome<Remote> {
     let stream = connect(folder)?;
-    send(&stream, &Request::Exec { spec: Box::new(spec.clone()) }, streams)
+    ask(&stream, &Request::Exec { spec: Box::new(spec.clone()) }, streams)
         .doing(|| "cannot reach the container's monitor".into())?;
     let (reply, terminal) = receive(&stream)?;
     match reply {
@@ -212,5 +253,21 @@ impl Remote {
                 return Ok(status);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_does_nothing_for_who_may_say_more_than_it_understands() {
+        let asked = serde_json::to_vec(&Asked { version: VERSION, request: &Request::Freeze { frozen: true } }).unwrap();
+        assert_eq!(understood(&asked), Ok(Request::Freeze { frozen: true }));
+        // The first releases said no version.
+        assert_eq!(understood(br#"{"op":"wait"}"#), Ok(Request::Wait));
+        let newer = understood(br#"{"version":2,"op":"wait","only":"as nobody"}"#).unwrap_err();
+        assert!(newer.contains("older than the stead that asks") && newer.contains("stead restart"), "{newer}");
+        assert!(understood(br#"{"op":"dance"}"#).unwrap_err().contains("does not know that request"));
     }
 }

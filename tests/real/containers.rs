@@ -265,7 +265,7 @@ fn monitors_of_another_release_are_commanded() {
     // What a newer stead adds to a request is passed over; what an older monitor cannot do, it names.
     assert!(ask(r#"{"op":"signal","signal":0,"colour":"green"}"#).contains("\"done\":true"));
     let refused = ask(r#"{"op":"dance"}"#);
-    assert!(refused.contains("dance") && refused.contains("`stead up` replaces it"), "{refused}");
+    assert!(refused.contains("dance") && refused.contains("`stead restart`"), "{refused}");
     // What a newer monitor adds to its status does not keep an older stead from reading it.
     let status = std::fs::read_to_string(folder.join("status.json")).unwrap();
     std::fs::write(folder.join("status.json"), status.replacen('{', "{\"colour\":\"green\",", 1)).unwrap();
