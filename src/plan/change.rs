@@ -256,9 +256,12 @@ impl Planner<'_> {
             self.wants(wants::resolved(self.observed, step));
         }
         for (name, reference) in self.project.references().filter(|(name, _)| images.contains(name)) {
-            if !self.lock.images.contains_key(reference) {
-                let cause = self.at(&format!("image.{name}"), "not in stead.lock");
-                self.add(Symbol::Create, Object::Lock, reference, "resolve which image that is", vec![cause]);
+            if self.lock.image(reference).is_none() {
+                let known = self.lock.images.contains_key(reference);
+                let text = if known { "locked for other platforms only" } else { "not in stead.lock" };
+                let cause = self.at(&format!("image.{name}"), text);
+                let symbol = if known { Symbol::Change } else { Symbol::Create };
+                self.add(symbol, Object::Lock, reference, "resolve which image that is", vec![cause]);
                 self.wants(wants::resolved(self.observed, &reference));
             }
         }

@@ -552,3 +552,18 @@ fn the_plan_is_a_graph_in_which_nothing_ends_before_all_is_prepared() {
     ");
     assert_eq!(serde_json::from_value::<Plan>(serde_json::to_value(&plan).unwrap()).unwrap(), plan);
 }
+
+#[test]
+fn what_is_locked_for_other_platforms_only_is_resolved() {
+    let mut host = Host::new(
+        "project \"p\"\nimage \"r\" { from \"docker.io/library/r:1\"; }\ncontainer \"c\" { image \"r\"; network \"n\"; }\nnetwork \"n\"",
+    );
+    let elsewhere = crate::lock::LockedImage { platforms: [("linux/other".to_owned(), Digest::of("r"))].into(), signed_by: None };
+    host.lock.images.insert("docker.io/library/r:1".into(), elsewhere);
+    let lines = host.lines();
+    assert!(
+        lines.starts_with("~ Lock docker.io/library/r:1 [resolve which image that is] <- locked for other platforms only"),
+        "{lines}"
+    );
+    assert_eq!(host.planned().plan.tasks[0].action, Action::Resolve);
+}

@@ -164,8 +164,9 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         schedule::run(&tasks, &executor)
     };
     let failures = executor.failures(&tasks, &states);
-    let done = tasks.iter().zip(&states).filter(|(_, state)| !matches!(state, State::Unneeded));
-    let changes: Vec<Change> = done.flat_map(|(task, _)| task.changes.clone()).collect();
+    // What never began changed nothing.
+    let begun = tasks.iter().zip(&states).filter(|(_, state)| matches!(state, State::Done | State::Failed(..)));
+    let changes: Vec<Change> = begun.flat_map(|(task, _)| task.changes.clone()).collect();
     let stopped = tasks.iter().zip(states).filter(|(task, _)| !task.action.is_of_one()).map(|(_, state)| state);
     let stopped = schedule::interrupted().and_then(|()| Fault::all(schedule::failed(stopped)));
     let ok = stopped.is_ok() && failures.is_empty();
