@@ -16,7 +16,7 @@ use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -140,12 +140,12 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Ou
 }
 
 /// Tells every line that comes, until there is no more; false if somebody interrupts.
-fn lines_of(mut from: impl Read + AsRawFd, mut tell: impl FnMut(String)) -> bool {
+fn lines_of(mut from: impl Read + AsFd, mut tell: impl FnMut(String)) -> bool {
     let (mut held, mut buffer) = (Vec::new(), [0; 8192]);
     loop {
         let interruption = sys::interruption();
-        let mut waited: Vec<&dyn AsRawFd> = vec![&from];
-        waited.extend(interruption.as_ref().map(|came| came as &dyn AsRawFd));
+        let mut waited: Vec<&dyn AsFd> = vec![&from];
+        waited.extend(interruption.as_ref().map(|came| came as &dyn AsFd));
         // What cannot be waited for is read, and waits there.
         let ready = sys::wait_readable(&waited, None).map_or(true, |ready| ready[0]);
         if sys::interrupted().is_some() {

@@ -5,7 +5,7 @@ use crate::runtime::Running;
 use crate::sys::{self, RawTerminal};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Docker's keys for leaving a container running.
 pub const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
@@ -79,7 +79,7 @@ pub fn relay(terminal: &OwnedFd, output: impl AsFd, running: Option<&Running>, k
     let mut buffer = vec![0; 32 << 10];
     let mut open = true;
     loop {
-        let mut waiting: Vec<&dyn AsRawFd> = vec![&output, &signals];
+        let mut waiting: Vec<&dyn AsFd> = vec![&output, &signals];
         if open {
             waiting.push(&input);
         }

@@ -17,7 +17,7 @@ use crate::store::{Lease, Store};
 use crate::sys;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -311,7 +311,7 @@ impl Monitor {
                 return self.finish();
             }
             let timeout = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-            let mut waiting: Vec<&dyn AsRawFd> = vec![&signals, &self.listener];
+            let mut waiting: Vec<&dyn AsFd> = vec![&signals, &self.listener];
             let line = self.running.as_ref().map(|running| &running.line);
             if let Some(line) = line {
                 waiting.push(line);
@@ -323,12 +323,12 @@ impl Monitor {
             }
             let checking = check.is_some();
             let before_captures = waiting.len();
-            waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsRawFd));
+            waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsFd));
             let before_clients = waiting.len();
-            waiting.extend(self.clients.iter().map(|client| client as &dyn AsRawFd));
+            waiting.extend(self.clients.iter().map(|client| client as &dyn AsFd));
             let before_holders = waiting.len();
-            waiting.extend(self.holders.iter().map(|holder| holder as &dyn AsRawFd));
-            waiting.extend(self.sessions.opening().map(|told| told as &dyn AsRawFd));
+            waiting.extend(self.holders.iter().map(|holder| holder as &dyn AsFd));
+            waiting.extend(self.sessions.opening().map(|told| told as &dyn AsFd));
             let ready = sys::wait_readable(&waiting, timeout.map(|time| time.saturating_add(Duration::from_millis(1))))
                 .doing(|| "cannot wait".into())?;
             drop(waiting);
@@ -581,7 +581,7 @@ impl Monitor {
         // Its namespace is gone with it, so the pipes end: read what is left.
         let deadline = Instant::now() + Duration::from_secs(2);
         while !self.captures.is_empty() && Instant::now() < deadline {
-            let waiting: Vec<&dyn AsRawFd> = self.captures.iter().map(|capture| capture as &dyn AsRawFd).collect();
+            let waiting: Vec<&dyn AsFd> = self.captures.iter().map(|capture| capture as &dyn AsFd).collect();
             let ready = sys::wait_readable(&waiting, Some(Duration::from_millis(200))).unwrap_or_default();
             let mut index = 0;
             let (log, attached) = (&mut self.log, &mut self.attached);
@@ -677,10 +677,8 @@ impl Monitor {
         let refuse = |error: String, exit: Option<i32>| {
             let _ = control::send(&client, &Reply { error: Some(error), exit, ..Reply::default() }, &[]);
         };
-        match serde_json::from_slice::<Request>(&buffer[..used]) {
-            Err(error) => {
-                refuse(format!("this container's monitor does not know that request ({error}); `stead up` replaces it"), None)
-            }
+        match control::understood(&buffer[..used]) {
+            Err(error) => refuse(error, None),
             Ok(Request::Ports) => {
                 let fds: Vec<RawFd> = self.ports.iter().map(AsRawFd::as_raw_fd).collect();
                 let sent = fds.chunks(32).try_for_each(|some| sys::send_with(&client, b"P", some).map(drop));

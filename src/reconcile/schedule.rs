@@ -9,7 +9,7 @@ use crate::plan::Task;
 use crate::sys;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -320,11 +320,11 @@ impl<'a> Eyes<'a> {
         let due = due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let interruption = sys::interruption();
         let told = self.tidings.descriptor().filter(|_| looks);
-        let mut descriptors: Vec<&dyn AsRawFd> = Vec::new();
-        descriptors.extend(wake.map(|wake| wake as &dyn AsRawFd));
-        descriptors.extend(told.as_ref().map(|told| told as &dyn AsRawFd));
+        let mut descriptors: Vec<&dyn AsFd> = Vec::new();
+        descriptors.extend(wake.map(|wake| wake as &dyn AsFd));
+        descriptors.extend(told.as_ref().map(|told| told as &dyn AsFd));
         // Once it came, only the end of what runs is waited for.
-        descriptors.extend(interruption.as_ref().filter(|_| !stopped).map(|came| came as &dyn AsRawFd));
+        descriptors.extend(interruption.as_ref().filter(|_| !stopped).map(|came| came as &dyn AsFd));
         // What cannot be waited for is looked at again.
         let _ = sys::wait_readable(&descriptors, [patience, due].into_iter().flatten().min());
         let _ = wake.map(|wake| wake.read());

@@ -1,6 +1,7 @@
 //! Processes: clone3, identity, capabilities, descriptors, waiting.
 
 use super::check;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::ffi::{CStr, CString};
@@ -475,15 +476,15 @@ impl Ended {
 ///
 /// # Errors
 /// Those of `poll(2)`; an interruption by a signal is no error and tells none.
-pub fn wait_readable(fds: &[&dyn AsRawFd], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
-    let mut polls: Vec<libc::pollfd> =
-        fds.iter().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }).collect();
-    let timeout = timeout.map_or(-1, |time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
-    // SAFETY: the array has the length that is passed.
-    match check(libc::c_long::from(unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) })) {
-        Ok(_) => Ok(polls.iter().map(|poll| poll.revents != 0).collect()),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(vec![false; polls.len()]),
-        Err(error) => Err(error),
+pub fn wait_readable(fds: &[&dyn AsFd], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    let mut polls: Vec<PollFd> = fds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+    // What no number of milliseconds says is as long as can be said.
+    let timeout = timeout.map_or(PollTimeout::NONE, |time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
+    match poll(&mut polls, timeout) {
+        // What it has no word for has happened, too.
+        Ok(_) => Ok(polls.iter().map(|poll| poll.any().unwrap_or(true)).collect()),
+        Err(nix::errno::Errno::EINTR) => Ok(vec![false; polls.len()]),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::model::{Context as _, Outcome};
 use crate::monitor::{self, Request};
 use crate::sys;
 use std::io::{IsTerminal, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 /// Connects this terminal to a container's: its output comes here, and what is typed goes there.
 ///
@@ -51,7 +51,7 @@ fn follow(attached: &monitor::Attached, folder: &monitor::Folder, pass: bool, co
     let mut stream = &attached.stream;
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let waiting: [&dyn AsRawFd; 2] = [&attached.stream, &signals];
+        let waiting: [&dyn AsFd; 2] = [&attached.stream, &signals];
         let ready = sys::wait_readable(&waiting, None).doing(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
             let signal = i32::try_from(signal.ssi_signo).unwrap_or(0);
