@@ -120,6 +120,7 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Ou
         });
         if !went_on {
             // The container ends with its helper, and what the helper would have cleaned up is cleaned up here.
+            // What is gone already needs none of it, and what does not end now is found by the next sweep.
             let _ = child.kill();
             let _ = child.wait();
             let _ = Cgroup::open(runtime::host(), &described.0.cgroup()).destroy();

@@ -67,6 +67,7 @@ impl ScanCache {
 
     /// Writes the cache.
     pub fn keep(&self, path: &Path) {
+        // Without it the next one reads the files again.
         let _ = crate::sys::write_whole(path, &self.encode(), 0o600);
     }
 

@@ -117,7 +117,7 @@ pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
 fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context: &Context) -> Outcome<()> {
     let running: Vec<String> = names.iter().filter(|name| instance.container(name).alive()).cloned().collect();
     if grace.is_none() {
-        // What depends on others ends first.
+        // What depends on others ends first; a file that is broken, or gone, keeps nothing alive.
         let loaded = crate::engine::load(&context.options, false).ok();
         crate::engine::stop(instance, loaded.as_ref().map(|loaded| &loaded.project), &running)?;
         running.iter().for_each(|name| context.ui.say(format!("stopped {name}")));
