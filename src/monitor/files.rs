@@ -14,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct MonitorSpec {
     /// `PROJECT/CONTAINER`, as process lists show it.
     pub title: String,
-    pub blueprint: Blueprint,
+    /// A specification is large, and a monitor small.
+    pub blueprint: Box<Blueprint>,
     pub stop_signal: i32,
     pub stop_grace: Span,
     pub restart: Restart,

@@ -14,18 +14,18 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Starts a monitor for a prepared folder and waits until its container runs.
+/// Starts a monitor for a prepared folder and waits until its container runs; `title` is what the list of processes
+/// shows of it.
 ///
 /// `contents` are those of secrets and configs; `ports` are the sockets that hold published ports.
 ///
 /// # Errors
 /// Why the container could not be started.
-pub fn launch(folder: &Folder, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome<()> {
-    let title = folder.spec()?.map_or_else(String::new, |spec| spec.title);
+pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome<()> {
     let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
     let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
         .arg0("stead")
-        .args(["monitor", &title])
+        .args(["monitor", title])
         .current_dir(folder.path())
         .env_clear()
         .stdin(OwnedFd::from(far))

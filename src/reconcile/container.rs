@@ -36,7 +36,8 @@ pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]
     let folder = maker.instance.container(&one.name);
     let spec = prepare(maker, one, generation, &folder)?;
     folder.write_spec(&spec)?;
-    monitor::launch(&folder, &maker.file_contents(one), ports).doing(|| format!("container {} does not start", one.name))
+    let launched = monitor::launch(&folder, &spec.title, &maker.file_contents(one), ports);
+    launched.doing(|| format!("container {} does not start", one.name))
 }
 
 impl Maker<'_> {
@@ -170,7 +171,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     let health = one.spec.healthcheck.as_ref().or(image.config.health.as_ref()).filter(|health| health.probe != Probe::None);
     Ok(MonitorSpec {
         title: format!("{}/{}", instance.project, one.name),
-        blueprint,
+        blueprint: Box::new(blueprint),
         stop_signal: signal,
         stop_grace: one.spec.stop_grace,
         restart: one.spec.restart,
@@ -209,13 +210,14 @@ fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<Mount
         ("hostname", hosts::hostname(one) + "\n"),
         ("resolv.conf", hosts::resolver(one)?),
     ];
+    let place = std::fs::canonicalize(folder.path()).doing(|| format!("cannot mount {}", folder.path().display()))?;
     let mut mounts = Vec::new();
     for (name, text) in texts {
-        let path = folder.join(name);
+        let path = place.join(name);
         hosts::write(&path, &text)?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         std::fs::set_permissions(&path, permissions).doing(|| "cannot set permissions".into())?;
-        let kind = MountKind::bind(&path, None, Propagation::Private).doing(|| format!("cannot mount {}", path.display()))?;
+        let kind = MountKind::Bind { source: path, subpath: None, propagation: Propagation::Private };
         mounts.push(MountSpec { kind, to: Path::new("/etc").join(name), read_only: false });
     }
     Ok(mounts)

@@ -19,11 +19,9 @@ use std::sync::OnceLock;
 /// Those of `open_tree(2)`, `mount_setattr(2)` and `memfd_create(2)`.
 pub fn own_program() -> io::Result<PathBuf> {
     static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
-    if is_protected() {
-        return Ok("/proc/self/exe".into());
-    }
     let fd = match PROGRAM.get() {
         Some(fd) => fd,
+        None if is_protected() => return Ok("/proc/self/exe".into()),
         None => {
             let made = read_only_mount().or_else(|_| sealed_copy())?;
             PROGRAM.get_or_init(|| made)

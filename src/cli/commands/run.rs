@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let one_off = one_off?;
     timings.mark("plan and prepare");
     let mut rest = Rest::default();
-    let parts = (&one_off.spec.blueprint, one_off.contents.as_slice());
+    let parts = (&*one_off.spec.blueprint, one_off.contents.as_slice());
     let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, &mut timings);
     one_off.clean(|| rest.end());
     // Nobody types `down` for what is no project.
