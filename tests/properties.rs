@@ -168,8 +168,8 @@ fn read(text: &str, profiles: &[&str]) -> Loaded {
 
 /// A project as JSON, which is all of it but the places.
 fn value(loaded: &Loaded) -> serde_json::Value {
-    assert!(loaded.project.is_some(), "{:?}", loaded.diagnostics);
-    serde_json::to_value(&loaded.project).unwrap()
+    assert!(loaded.project.is_ok(), "{:?}", loaded.diagnostics);
+    serde_json::to_value(loaded.project.as_ref().ok()).unwrap()
 }
 
 /// Lines of a container's block, each of another kind.
@@ -200,6 +200,20 @@ fn project(lines: &[String], between: &str) -> String {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is typed into a line, the nodes of the others are understood.
+    #[test]
+    fn a_wrong_line_hides_no_other(
+        before in 0..4usize, after in 0..4usize, block: bool, wrong in "[a-z0-9 {}=(),:;!<>\\[\\]#\u{1}]{0,14}",
+    ) {
+        let volumes = |from: usize, to: usize| (from..to).map(|n| format!("volume \"v{n}\" {{ label a=1; }}\n")).collect::<String>();
+        let wrong = if block { format!("volume \"w\" {{\n  label x=1\n  {wrong}\n}}") } else { wrong };
+        let text = format!("project \"p\"\n{}{wrong}\n{}", volumes(0, before), volumes(before, before + after));
+        let project = read(&text, &[]).project.unwrap_or_else(|partial| partial);
+        for n in 0..before + after {
+            prop_assert!(project.volumes.contains_key(format!("v{n}").as_str()), "v{} in {:?}", n, text);
+        }
+    }
 
     #[test]
     fn globs_match_as_if_every_way_was_tried(pattern in glob(), path in "[abä./*]{0,8}") {
@@ -279,10 +293,10 @@ fn clean(base: &[String], over: &[String]) -> bool {
 }
 
 fn value_of(loaded: &Loaded) -> Result<serde_json::Value, TestCaseError> {
-    if loaded.project.is_none() {
+    if loaded.project.is_err() {
         return Err(TestCaseError::fail(format!("{:?}", loaded.diagnostics)));
     }
-    Ok(serde_json::to_value(&loaded.project).unwrap())
+    Ok(serde_json::to_value(loaded.project.as_ref().ok()).unwrap())
 }
 
 proptest! {

@@ -170,7 +170,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
         });
     }
     let loaded = findings(options)?;
-    let Some(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
+    let Ok(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
     if !loaded.unsupported.is_empty() {
         let all = loaded.diagnostics.into_iter().chain(loaded.unsupported).collect();
         return Err(LoadError::Wrong(all, loaded.files));

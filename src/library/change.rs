@@ -74,7 +74,7 @@ pub fn change(base: Config, changes: &[String]) -> Outcome<Config> {
         });
     }
     let name = Name::parse("changed").map_err(Fault::new)?;
-    let project = loaded.project.ok_or_else(|| Fault::new("the changes cannot be read"))?;
+    let project = loaded.project.map_err(|_| Fault::new("the changes cannot be read"))?;
     let image = project.images.get(&name).ok_or_else(|| Fault::new("the changes make no image"))?;
     let onbuild = base.onbuild.clone();
     let mut made = configure(image, base);

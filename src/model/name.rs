@@ -35,6 +35,11 @@ impl Name {
         Ok(Self(text.to_owned()))
     }
 
+    /// What stands for the name of something that has none yet; nobody can write it.
+    pub fn none() -> Self {
+        Self(String::new())
+    }
+
     /// The name of something inside: nobody can write it, for it has a dot.
     #[must_use]
     pub fn inner(&self, part: &str) -> Self {

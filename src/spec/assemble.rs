@@ -11,6 +11,7 @@ use super::{Severity, Sources};
 use crate::model::{Amount, Place, bounds, nearest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::iter::once;
 
 /// A project's nodes, ready to be decoded.
 pub struct Assembled {
@@ -32,7 +33,7 @@ pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut
     let (profiles, mut nodes): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| node.name == "profile");
     let mut unused_profiles = false;
     for wanted in &choices.profiles {
-        if !profiles.iter().any(|profile| text_arg(profile) == Some(wanted)) {
+        if !sink.is_partial() && !profiles.iter().any(|profile| text_arg(profile) == Some(wanted)) {
             let near = nearest(wanted, profiles.iter().filter_map(text_arg));
             let start = Place { file: file.to_owned(), line: 1, offset: 0, length: 0 };
             sink.push(
@@ -94,6 +95,7 @@ impl Reading<'_> {
             Ok(text) => text,
             Err(why) => {
                 self.sink.push(Diagnostic::error("unreadable", start, format!("cannot read `{file}`: {why}")));
+                self.sink.lose(file, once(0..0));
                 return Vec::new();
             }
         };
@@ -130,6 +132,7 @@ impl Reading<'_> {
                     if path.len() > bounds::PATTERN {
                         let message = format!("a path has at most {} bytes, and this has {}", bounds::PATTERN, path.len());
                         self.sink.push(Diagnostic::error("wrong-value", place.clone(), message));
+                        self.sink.lose(&path, once(0..0));
                         continue;
                     }
                     nodes.extend(self.file(&path, Some(place)));
@@ -142,6 +145,7 @@ impl Reading<'_> {
 
     fn too_much(&mut self, place: Place, message: String) {
         self.full = true;
+        self.sink.lose(&place.file, once(0..0));
         self.sink.push(Diagnostic::error("too-many-includes", place, message).help("leave out what does not belong to it"));
     }
 }
@@ -207,7 +211,8 @@ fn parameters(
         }
         values.insert(name.to_owned(), value);
     }
-    for name in choices.set.keys().filter(|name| !values.contains_key(*name)) {
+    let partial = sink.is_partial();
+    for name in choices.set.keys().filter(|name| !partial && !values.contains_key(*name)) {
         let place =
             Place { file: nodes.first().map_or_else(String::new, |node| node.place.file.clone()), line: 1, offset: 0, length: 0 };
         let near = nearest(name, values.keys().map(String::as_str)).map(|near| format!("write `--set {near}=…`"));
@@ -317,6 +322,7 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
                 }
                 out.push_str(value);
             }
+            None if sink.is_partial() => {}
             None => {
                 let shell = name.contains([':', '?', '+']);
                 let help = match nearest(name, values.keys().map(String::as_str)) {

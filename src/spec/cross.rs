@@ -34,6 +34,10 @@ impl Cross<'_> {
     }
 
     fn missing(&mut self, path: &str, kind: &str, name: &Name, known: impl Iterator<Item = Name>) {
+        // It is there, and wrong; that was told.
+        if self.places.0.contains_key(&format!("{kind}.{name}")) {
+            return;
+        }
         let known: Vec<Name> = known.collect();
         let near = nearest(name.as_str(), known.iter().map(Name::as_str));
         let help = near.map_or_else(|| format!("declare it: {kind} \"{name}\""), |near| format!("write \"{near}\""));

@@ -5,6 +5,8 @@
 use crate::model::bounds::FINDINGS;
 use crate::model::{Fault, Place};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -81,6 +83,8 @@ impl Diagnostic {
 #[derive(Default)]
 pub struct Sink {
     found: Vec<Diagnostic>,
+    /// What could not be read, by files: stretches of bytes, in order.
+    lost: BTreeMap<String, Vec<Range<usize>>>,
     /// The first that was too many, and how many there are in all.
     more: Option<(Diagnostic, usize)>,
 }
@@ -96,6 +100,26 @@ impl Sink {
         *count += 1;
         // An error is never lost behind warnings.
         first.severity = first.severity.min(diagnostic.severity);
+    }
+
+    /// Notes what could not be read of a file.
+    pub fn lose(&mut self, file: &str, stretches: impl IntoIterator<Item = Range<usize>>) {
+        let mut stretches = stretches.into_iter().peekable();
+        if stretches.peek().is_some() {
+            self.lost.entry(file.to_owned()).or_default().extend(stretches);
+        }
+    }
+
+    /// Whether something could not be read in a stretch of a file, or right behind it.
+    pub fn is_partial_in(&self, file: &str, within: &Range<usize>) -> bool {
+        let lost = self.lost.get(file).map_or(&[][..], Vec::as_slice);
+        let next = lost.partition_point(|lost| lost.end < within.start);
+        lost.get(next).is_some_and(|lost| lost.start <= within.end)
+    }
+
+    /// Whether something could not be read: names that are not known may be in it.
+    pub fn is_partial(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// All so far.

@@ -232,10 +232,9 @@ fn check_one(mut tree: Tree, row: &'static Node, sink: &mut Sink) -> Tree {
         match tree.args.get(index) {
             Some(entry) => check_value(entry, expected.kind, &format!("{what}'s {}", expected.name), sink),
             None if expected.required => {
-                sink.push(
-                    Diagnostic::error("missing-argument", tree.place.clone(), format!("{what} needs its {}", expected.name))
-                        .help(format!("for example: {}", first_line(row.example))),
-                );
+                let message = format!("{what} needs its {}", expected.name);
+                let missing = Diagnostic::error("missing-argument", tree.place.clone(), message);
+                tree.lacks(missing.help(format!("for example: {}", first_line(row.example))), sink);
             }
             None => {}
         }
@@ -250,8 +249,9 @@ fn check_one(mut tree: Tree, row: &'static Node, sink: &mut Sink) -> Tree {
         }
     }
     check_props(&tree, row, sink);
-    let place = tree.place.clone();
     if row.children.is_empty() && !tree.children.is_empty() {
+        let brace = tree.block.as_ref().map_or(tree.place.offset, |block| block.start);
+        let place = Place { offset: brace, length: 1, ..tree.place.clone() };
         sink.push(
             Diagnostic::error("no-children", place, format!("{what} takes no block"))
                 .help(format!("for example: {}", first_line(row.example))),
@@ -269,12 +269,12 @@ fn first_line(example: &str) -> &str {
 
 fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
     let what = format!("`{}`", row.name);
-    let mut given: BTreeMap<&str, &Place> = BTreeMap::new();
+    let mut given: BTreeMap<&str, Place> = BTreeMap::new();
     for (name, entry) in &tree.props {
-        if let Some(first) = given.insert(name, &entry.place) {
+        if let Some(first) = given.insert(name, entry.name_place()) {
             sink.push(
-                Diagnostic::error("duplicate", entry.place.clone(), format!("`{name}` is given twice"))
-                    .other(first.clone(), "first here")
+                Diagnostic::error("duplicate", entry.name_place(), format!("`{name}` is given twice"))
+                    .other(first, "first here")
                     .help("keep one of the two"),
             );
         }
@@ -290,7 +290,7 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
                     }
                 };
                 sink.push(
-                    Diagnostic::error("unknown-property", entry.place.clone(), format!("{what} has no property `{name}`"))
+                    Diagnostic::error("unknown-property", entry.name_place(), format!("{what} has no property `{name}`"))
                         .help(help),
                 );
             }
@@ -298,10 +298,8 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
     }
     for prop in row.props.iter().filter(|prop| prop.required) {
         if !tree.props.iter().any(|(name, _)| name == prop.name) {
-            sink.push(
-                Diagnostic::error("missing-property", tree.place.clone(), format!("{what} needs `{}=`", prop.name))
-                    .help(format!("for example: {}", first_line(row.example))),
-            );
+            let missing = Diagnostic::error("missing-property", tree.place.clone(), format!("{what} needs `{}=`", prop.name));
+            tree.lacks(missing.help(format!("for example: {}", first_line(row.example))), sink);
         }
     }
 }

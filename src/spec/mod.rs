@@ -66,8 +66,8 @@ pub struct Choices {
 /// What reading a project gives.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The project; absent when any error was found.
-    pub project: Option<Project>,
+    /// The project; what could be understood of it, when any error was found.
+    pub project: Result<Project, Project>,
     pub places: Places,
     /// Every finding, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
@@ -88,15 +88,13 @@ pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
     let mut later = diagnose::Sink::default();
     let (mut project, mut places, requests) = decode::project(file, &assembled, &mut sink, &mut later);
     let mut files = assembled.files;
-    let mut outside = BTreeMap::new();
-    if let Some(project) = &mut project {
-        outside = dockerfile::expand(requests, project, &mut places, sources, &mut files, &mut sink).known;
-    }
-    if let Some(project) = &project {
-        cross::check(project, &places, &assembled.unused_profiles, &mut sink);
+    let outside = dockerfile::expand(requests, &mut project, &mut places, sources, &mut files, &mut sink).known;
+    // What is not known may be declared in what could not be read.
+    if !sink.is_partial() {
+        cross::check(&project, &places, &assembled.unused_profiles, &mut sink);
     }
     let diagnostics = sink.finish();
-    let project = project.filter(|_| !has_errors(&diagnostics));
+    let project = if has_errors(&diagnostics) { Err(project) } else { Ok(project) };
     Loaded { project, places, diagnostics, unsupported: later.finish(), files, env: assembled.env, outside }
 }
 

@@ -136,7 +136,7 @@ fn numbers_stay_as_they_are_written_where_a_text_is_meant() {
         "project \"p\"\nimage \"i\" { env V=1.10 Z=007 X=0x1F E=1e3 M=-0.50; label v=2.0; }\n\
          container \"c\" { image \"i\"; env V=1.10 N=1_000 T=#true; cmd \"run\"; label z=08; replicas 2; limits { cpus 1.50; }; }",
     );
-    let project = read.project.unwrap_or_else(|| panic!("{:?}", read.diagnostics));
+    let project = read.project.unwrap_or_else(|_| panic!("{:?}", read.diagnostics));
     let container = &project.containers["c"];
     let pairs = |all: &BTreeMap<String, String>| all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
     assert_eq!(pairs(&container.env), ["N=1_000", "T=true", "V=1.10"]);
@@ -174,4 +174,55 @@ fn numbers_are_told_as_they_are_written() {
     let told = read("project \"p\"\nimage \"i\" { from \"scratch\"; }\ncontainer \"c\" { image \"i\"; cmd \"x\" 1.10 007; }");
     let helps: Vec<_> = told.diagnostics.iter().filter_map(|found| found.help.clone()).collect();
     assert_eq!(helps, ["put it in quotes: \"1.10\"", "put it in quotes: \"007\""]);
+}
+
+/// An editor's text is wrong most of the time: what is around the wrong line is understood all the same.
+#[test]
+fn what_is_right_is_understood_beside_what_is_wrong() {
+    let text = "project \"p\"\nparam \"tag\" default=\"1\"\nimage \"a\" { run \"make\"; copy }\n\
+                container \"web\" {\n  image \"a\"\n  publish 8080:80\n  env A=1\n  limits { memory \"1GiB\"; pids many }\n}\n\
+                container \"db\" {\n  image \"a\"\n  replicas -1\n";
+    let read = read(text);
+    let project = read.project.expect_err("it has errors");
+    assert_eq!((project.name.as_str(), project.containers.len(), project.images.len()), ("p", 2, 1));
+    let web = &project.containers["web"];
+    assert_eq!((web.env["A"].as_str(), web.limits.memory, web.limits.pids), ("1", Some(crate::model::Size::mib(1024)), None));
+    let told: Vec<String> = read.diagnostics.iter().map(|found| format!("{} {}", found.place.line, found.code)).collect();
+    // What is missing where something could not be read is not told; nor what is not known, for it may be there.
+    assert_eq!(told, ["3 missing-argument", "3 missing-property", "6 syntax", "8 wrong-value", "12 wrong-value"]);
+}
+
+#[test]
+fn every_byte_of_a_file_is_a_node_or_space_or_a_comment() {
+    fn check(trees: &[tree::Tree], text: &str, within: std::ops::Range<usize>) {
+        let mut from = within.start;
+        for tree in trees {
+            assert_eq!(&text[tree.place.offset..][..tree.place.length].trim_matches('"'), &tree.name);
+            between(&text[from..tree.whole.start]);
+            if let Some(block) = &tree.block {
+                assert!(text[block.clone()].starts_with('{') && text[block.clone()].ends_with('}'), "{:?}", &text[block.clone()]);
+                check(&tree.children, text, block.start + 1..block.end - 1);
+            }
+            for (name, entry) in &tree.props {
+                let place = entry.name_place();
+                assert_eq!(&text[place.offset..][..place.length], name);
+            }
+            from = tree.whole.end;
+        }
+        between(&text[from..within.end]);
+    }
+    /// Nothing but space, comments, ends of nodes and what `/-` takes out.
+    fn between(text: &str) {
+        let plain = crate::model::kdl_text::recover(text, crate::model::kdl_text::Limits { nesting: 9, parts: 99 }).plain;
+        assert!(plain.chars().all(|c| c.is_whitespace() || c == ';'), "{text:?}");
+    }
+    for text in [
+        include_str!("testdata/design.kdl"),
+        "// first\nproject \"p\" /* why */ // because\n/- volume \"x\"\n(t)volume \"v\" { label a=1; /* in */ }; network \"n\" internal=#true\n// last",
+    ] {
+        let mut sink = diagnose::Sink::default();
+        let trees = tree::parse("stead.kdl", text, &mut sink);
+        assert!(!sink.is_partial());
+        check(&trees, text, 0..text.len());
+    }
 }

@@ -1,12 +1,15 @@
 //! KDL text → a tree of nodes that remember where they stand.
 //!
 //! Owns reading the syntax, with hints for what people bring from KDL 1 and from JSON. What the
-//! nodes mean is the grammar's business.
+//! nodes mean is the grammar's business. What is wrong costs the rest of its line, no more: the nodes
+//! around it come, and the sink knows what is lost. Each node knows where it ends, so that between two
+//! of them is nothing but space and comments.
 
 use super::diagnose::{Diagnostic, Sink};
 use crate::model::kdl_text::{self, Kind, Limits, Wrong};
 use crate::model::{Place, bounds};
 use kdl::{KdlNode, KdlValue};
+use std::ops::Range;
 
 /// The longest file that is read, in bytes.
 const LONGEST: usize = bounds::PROJECT_FILE as usize;
@@ -15,13 +18,25 @@ const LONGEST: usize = bounds::PROJECT_FILE as usize;
 #[derive(Clone, Debug)]
 pub struct Tree {
     pub name: String,
+    /// Of its name.
     pub place: Place,
+    /// The bytes from its name, or its type, to the end of its block or of its last value.
+    pub whole: Range<usize>,
+    /// The bytes of its block, with the braces.
+    pub block: Option<Range<usize>>,
     pub args: Vec<Entry>,
     pub props: Vec<(String, Entry)>,
     pub children: Vec<Tree>,
 }
 
 impl Tree {
+    /// Tells that something is not there, unless it may be in what could not be read.
+    pub fn lacks(&self, missing: Diagnostic, sink: &mut Sink) {
+        if !sink.is_partial_in(&self.place.file, &self.whole) {
+            sink.push(missing);
+        }
+    }
+
     /// How many nodes and values it is made of.
     pub fn parts(&self) -> usize {
         1 + self.args.len() + self.props.len() + self.children.iter().map(Self::parts).sum::<usize>()
@@ -32,12 +47,20 @@ impl Tree {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub value: Value,
+    /// Of a property, its name belongs to it.
     pub place: Place,
+    /// How many bytes of it are the name of a property.
+    pub name: usize,
     /// A number as the file writes it: `1.10` and `007` are other texts than 1.1 and 7.
     pub written: Option<Box<str>>,
 }
 
 impl Entry {
+    /// Where the name of a property stands.
+    pub fn name_place(&self) -> Place {
+        Place { length: self.name, ..self.place.clone() }
+    }
+
     /// The value where a text is meant.
     pub fn text(&self) -> String {
         match &self.value {
@@ -92,7 +115,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Reads a file's nodes; nothing comes back when its syntax is broken, and the sink says why.
+/// Reads a file's nodes, as far as its syntax is right; the sink says what is wrong, and knows what is lost.
 pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
     let source = Text::new(file, text);
     if text.len() > LONGEST {
@@ -104,23 +127,23 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
             )
             .help("move parts of it into files of their own and `include` them"),
         );
+        sink.lose(file, std::iter::once(0..text.len()));
         return Vec::new();
     }
-    match kdl_text::read(text, Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS }) {
-        Ok(read) => read.document.nodes().iter().map(|node| convert(node, &source, &read.plain)).collect(),
-        Err(_) if text.trim_start().starts_with('{') => {
-            let at = text.find('{').unwrap_or(0);
-            let diagnostic = Diagnostic::error("syntax", source.place(at, 1), "this looks like JSON; a project file is KDL");
-            sink.push(diagnostic.help("begin it with: project \"NAME\""));
-            Vec::new()
-        }
-        Err(wrong) => {
-            for wrong in wrong {
-                sink.push(told(&source, wrong));
-            }
-            Vec::new()
-        }
+    let read = kdl_text::recover(text, Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS });
+    if !read.wrong.is_empty() && text.trim_start().starts_with('{') {
+        let at = text.find('{').unwrap_or(0);
+        let diagnostic = Diagnostic::error("syntax", source.place(at, 1), "this looks like JSON; a project file is KDL");
+        sink.push(diagnostic.help("begin it with: project \"NAME\""));
+        sink.lose(file, std::iter::once(0..text.len()));
+        return Vec::new();
     }
+    for wrong in read.wrong {
+        sink.push(told(&source, wrong));
+    }
+    sink.lose(file, read.lost);
+    let nodes = read.parts.iter().flat_map(|(from, part)| part.nodes().iter().map(|node| (*from, node)));
+    nodes.map(|(from, node)| convert(node, from, &source, &read.plain)).collect()
 }
 
 fn told(source: &Text, wrong: Wrong) -> Diagnostic {
@@ -187,19 +210,25 @@ fn lower_first(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect()).trim_end_matches('.').to_owned()
 }
 
-/// A node as the crate read it from the plain text, which has blanks where the source has comments.
-fn convert(node: &KdlNode, source: &Text, plain: &str) -> Tree {
-    let span = node.name().span();
+/// A node as the crate read it from a part of the plain text, which has blanks where the source has comments.
+fn convert(node: &KdlNode, from: usize, source: &Text, plain: &str) -> Tree {
+    let range = |span: miette::SourceSpan| {
+        let (offset, length) = trimmed(plain, from + span.offset(), span.len());
+        offset..offset + length
+    };
+    let name = node.name().span();
     let mut tree = Tree {
         name: node.name().value().to_owned(),
-        place: source.place(span.offset(), span.len()),
+        place: source.place(from + name.offset(), name.len()),
+        whole: range(node.span()),
+        block: node.children().map(|children| block(plain, from + children.span().offset(), children.span().len())),
         args: Vec::new(),
         props: Vec::new(),
         children: Vec::new(),
     };
     for entry in node.entries() {
-        let (offset, length) = trimmed(plain, entry.span().offset(), entry.span().len());
-        let place = source.place(offset, length);
+        let entry_range = range(entry.span());
+        let place = source.place(entry_range.start, entry_range.len());
         let value = match entry.value() {
             KdlValue::String(text) => Value::Text(text.clone()),
             KdlValue::Integer(number) => Value::Integer(*number),
@@ -209,19 +238,31 @@ fn convert(node: &KdlNode, source: &Text, plain: &str) -> Tree {
         };
         let number = matches!(value, Value::Integer(_) | Value::Number(_));
         let written = entry.format().filter(|_| number).map(|format| format.value_repr.trim().into());
+        let name = entry.name().map_or(0, |name| name.span().len());
+        let decoded = Entry { value, place, name, written };
         match entry.name() {
-            Some(name) => tree.props.push((name.value().to_owned(), Entry { value, place, written })),
-            None => tree.args.push(Entry { value, place, written }),
+            Some(name) => tree.props.push((name.value().to_owned(), decoded)),
+            None => tree.args.push(decoded),
         }
     }
     if let Some(children) = node.children() {
-        tree.children = children.nodes().iter().map(|child| convert(child, source, plain)).collect();
+        tree.children = children.nodes().iter().map(|child| convert(child, from, source, plain)).collect();
     }
     tree
 }
 
+/// A block with its braces, by what is in it; one that has no end goes up to the text's.
+fn block(plain: &str, offset: usize, length: usize) -> Range<usize> {
+    let inside = plain.get(..offset).unwrap_or(plain);
+    let end = (offset + length).min(plain.len());
+    let brace = plain.get(end..).and_then(|rest| rest.find('}')).map_or(plain.len(), |at| end + at + 1);
+    inside.rfind('{').unwrap_or(inside.len())..brace
+}
+
 /// A span without the white space around it.
 fn trimmed(text: &str, offset: usize, length: usize) -> (usize, usize) {
+    // Braces that were put behind the text are not in it.
+    let length = length.min(text.len().saturating_sub(offset));
     let Some(part) = text.get(offset..offset + length) else { return (offset, length) };
     let start = part.len() - part.trim_start().len();
     (offset + start, part.trim().len())

@@ -239,7 +239,7 @@ fn load(project: &str, other: &str) -> Loaded {
 
 fn findings(loaded: &Loaded) -> String {
     let kdl = loaded.project.as_ref().map_or(0, |project| spec::kdl(&project.images).len());
-    let json = serde_json::to_vec(&loaded.project).unwrap().len();
+    let json = serde_json::to_vec(loaded.project.as_ref().unwrap_or_else(|partial| partial)).unwrap().len();
     let words: Vec<String> = loaded.diagnostics.iter().take(3).map(|found| format!("{found:?}")).collect();
     format!("{} {}", words.join(" "), if kdl + json > 4 { "good" } else { "" })
 }

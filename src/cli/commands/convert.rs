@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             None => fault,
         });
     }
-    let Some(project) = loaded.project else {
+    let Ok(project) = loaded.project else {
         return Err(Fault::new(format!("{path} is not right")));
     };
     context.ui.result(spec::kdl(&project.images).trim_end());

@@ -5,7 +5,10 @@
 //! comments, what `/-` takes out and escaped ends of lines are blank. This is the one door to it: `clippy.toml`
 //! closes the others. The grammar is KDL 2.0.0, section "Full Grammar"; strings and numbers are `token`'s.
 
+mod recover;
 mod token;
+
+pub use recover::recover;
 
 use kdl::KdlDocument;
 use token::{is_newline, is_space};
@@ -72,32 +75,29 @@ const ERRORS: usize = 16;
 /// Everything that is wrong with it, at least one thing and at most sixteen.
 pub fn read(text: &str, limits: Limits) -> Result<Read, Vec<Wrong>> {
     let plain = plain(text, limits)?;
+    document(&plain).map(|document| Read { document, plain })
+}
+
+fn document(plain: &str) -> Result<KdlDocument, Vec<Wrong>> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    match KdlDocument::parse_v2(&plain) {
-        Ok(document) => Ok(Read { document, plain }),
-        Err(error) => {
-            let told = error.diagnostics.iter().take(ERRORS).map(|found| {
-                let message = found.message.clone().unwrap_or_else(|| "this is not KDL".into());
-                Wrong { help: found.help.clone(), ..Wrong::new(found.span.offset(), found.span.len(), message) }
-            });
-            let told: Vec<Wrong> = told.collect();
-            Err(if told.is_empty() { vec![Wrong::new(0, 0, "this is not KDL")] } else { told })
-        }
-    }
+    KdlDocument::parse_v2(plain).map_err(|error| {
+        let told = error.diagnostics.iter().take(ERRORS).map(|found| {
+            let message = found.message.clone().unwrap_or_else(|| "this is not KDL".into());
+            Wrong { help: found.help.clone(), ..Wrong::new(found.span.offset(), found.span.len(), message) }
+        });
+        let told: Vec<Wrong> = told.collect();
+        if told.is_empty() { vec![Wrong::new(0, 0, "this is not KDL")] } else { told }
+    })
 }
 
 /// A text with blanks in place of comments, of what is taken out, and of escaped ends of lines.
 fn plain(text: &str, limits: Limits) -> Result<String, Vec<Wrong>> {
-    let mut scanner = Scanner { text, at: 0, limits, parts: 0, open: Vec::new(), blank: Vec::new(), wrong: Vec::new() };
+    let mut scanner = Scanner::new(text, limits);
     scanner.document();
     if !scanner.wrong.is_empty() {
         return Err(scanner.wrong);
     }
-    let mut bytes = text.as_bytes().to_vec();
-    for (from, to) in scanner.blank {
-        bytes[from..to].fill(b' ');
-    }
-    String::from_utf8(bytes).map_err(|_| vec![Wrong::new(0, 0, "this is not KDL")])
+    scanner.plain().map_err(|wrong| vec![wrong])
 }
 
 /// A node that is being read.
@@ -137,11 +137,29 @@ struct Scanner<'t> {
     /// What is to be blank; some of it may be in others.
     blank: Vec<(usize, usize)>,
     wrong: Vec<Wrong>,
+    /// Where the node that is being read begins, and what of it has been read and is right.
+    begun: usize,
+    right: Option<(Node, usize)>,
+    recovery: Option<recover::Recovery>,
 }
 
 type Step<T = ()> = Result<T, Wrong>;
 
-impl Scanner<'_> {
+impl<'t> Scanner<'t> {
+    fn new(text: &'t str, limits: Limits) -> Self {
+        let (open, blank, wrong) = (Vec::new(), Vec::new(), Vec::new());
+        Self { text, at: 0, limits, parts: 0, open, blank, wrong, begun: 0, right: None, recovery: None }
+    }
+
+    /// The text with what is blank.
+    fn plain(&self) -> Step<String> {
+        let mut bytes = self.text.as_bytes().to_vec();
+        for (from, to) in &self.blank {
+            bytes[*from..*to].fill(b' ');
+        }
+        String::from_utf8(bytes).map_err(|_| Wrong::new(0, 0, "this is not KDL"))
+    }
+
     fn rest(&self) -> &str {
         &self.text[self.at..]
     }
@@ -164,12 +182,13 @@ impl Scanner<'_> {
                 Ok(false) => break,
                 Err(wrong) => {
                     let goes_on = wrong.kind == Kind::Syntax || wrong.kind == Kind::Joined;
-                    self.at = self.at.max(wrong.offset);
+                    let from = wrong.offset;
+                    self.at = self.at.max(from);
                     self.wrong.push(wrong);
-                    if !goes_on || self.wrong.len() >= ERRORS {
+                    if !goes_on || self.recovery.is_none() && self.wrong.len() >= ERRORS {
                         return;
                     }
-                    self.next_line();
+                    self.next_line(from);
                 }
             }
         }
@@ -177,20 +196,6 @@ impl Scanner<'_> {
         if self.wrong.is_empty() {
             self.unclosed();
         }
-    }
-
-    /// Goes on behind a line that is wrong; its braces are believed.
-    fn next_line(&mut self) {
-        let line = self.rest().find('\n').map_or(self.text.len(), |end| self.at + end);
-        for (at, c) in self.text[self.at..line].char_indices() {
-            match c {
-                '{' => self.open.push(Open { node: Node::default(), brace: self.at + at, taken_out: None }),
-                '}' => drop(self.open.pop()),
-                _ => {}
-            }
-        }
-        self.open.truncate(self.limits.nesting);
-        self.at = line;
     }
 
     fn unclosed(&mut self) {
@@ -206,7 +211,10 @@ impl Scanner<'_> {
 
     /// Reads a node up to its block or its end, or the end of a block; whether there was one.
     fn node(&mut self) -> Step<bool> {
+        (self.begun, self.right) = (self.at, None);
         self.line_space()?;
+        self.begun = self.at;
+        self.close_by_indent();
         let node = match self.peek() {
             None => return Ok(false),
             Some('}') => {
@@ -229,6 +237,7 @@ impl Scanner<'_> {
                 Node { taken_out, block: Block::None }
             }
         };
+        self.right = Some((node, self.at));
         self.tail(node)?;
         Ok(true)
     }
@@ -256,6 +265,7 @@ impl Scanner<'_> {
             } else {
                 self.entry(&node)?;
             }
+            self.right = Some((node, self.at));
         }
         let semicolon = usize::from(self.peek() == Some(';'));
         // The end of what is taken out ends nothing else.

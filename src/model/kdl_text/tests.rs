@@ -120,3 +120,46 @@ fn the_crate_agrees() {
     }
     assert!(well_formed > 10_000, "{well_formed}");
 }
+
+/// A text's nodes with what of them is right, as KDL.
+fn kept(text: &str) -> String {
+    fn show(nodes: &[kdl::KdlNode]) -> String {
+        let one = |node: &kdl::KdlNode| {
+            let entries: String = node.entries().iter().map(|entry| format!(" {}", entry.to_string().trim())).collect();
+            let block = node.children().map_or_else(String::new, |block| format!(" {{ {} }}", show(block.nodes())));
+            format!("{}{entries}{block}", node.name().value())
+        };
+        nodes.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+    let read = recover(text, LIMITS);
+    assert_eq!(read.wrong.is_empty(), read.lost.is_empty(), "{text:?}");
+    read.parts.iter().map(|(_, part)| show(part.nodes())).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn what_is_wrong_costs_the_rest_of_its_line() {
+    for (text, want) in [
+        ("a 1\nb 2", "a 1; b 2"),
+        ("a 1\nb 8080:80 x=1\nc", "a 1; b; c"),
+        ("a 1 k=\"v\" true 2\nb", "a 1 k=\"v\"; b"),
+        ("a \"x\" [ {\n  b\n}\nc", "a \"x\" { b }; c"),
+        ("a \"x {\n  b\n}\nc", "a { b }; c"),
+        ("a {\n  b \"x\n  c 2\n}\nd", "a { b; c 2 }; d"),
+        ("a {\n  b\n}}\nd", "a { b }; d"),
+        ("{\n b\n c }\nd", "d"),
+        ("a {\n  b {\n    c\n  }\nd\ne {\n f\n}", "a { b { c } }; d; e { f }"),
+        ("a {\n  b", "a { b }"),
+        ("a {} {\n b\n}\nc", "a {  }; c"),
+        ("/-a 1 = {\n b\n}\nc", "c"),
+        ("a 1\n/* b\nc", "a 1"),
+        ("a \"\"\"\nb", "a"),
+        ("a k=", "a"),
+        ("1 {\n b } x\nc", "c"),
+        ("# comment\na 1", "a 1"),
+        ("web: {\n  image app,\n}\nb 1", "web: { image app, }; b 1"),
+    ] {
+        assert_eq!(kept(text), want, "{text:?}");
+    }
+    let deep = "a {".repeat(100);
+    assert!(recover(&deep, LIMITS).parts.is_empty(), "a bound is no error that something is read behind");
+}

@@ -30,7 +30,8 @@ impl Decoder<'_> {
                 .images
                 .first()
                 .map_or("for example: image \"app\"".to_owned(), |name| format!("for example: image \"{name}\""));
-            self.sink.push(Diagnostic::error("no-image", node.place.clone(), "this container has no image").help(help));
+            let missing = Diagnostic::error("no-image", node.place.clone(), "this container has no image");
+            node.lacks(missing.help(help), self.sink);
             return None;
         };
         let words = |name: &str| node.child(name).map(Tree::words);
@@ -153,10 +154,9 @@ impl Decoder<'_> {
             (None, Some(path), None) => MountSource::Bind(path),
             (None, None, Some(image)) => MountSource::Image(image),
             _ => {
-                self.sink.push(
-                    Diagnostic::error("mount", node.place.clone(), "a mount has exactly one of `volume=`, `bind=` and `image=`")
-                        .help("for example: mount volume=\"data\" to=\"/data\""),
-                );
+                let message = "a mount has exactly one of `volume=`, `bind=` and `image=`";
+                let wrong = Diagnostic::error("mount", node.place.clone(), message);
+                node.lacks(wrong.help("for example: mount volume=\"data\" to=\"/data\""), self.sink);
                 return None;
             }
         };

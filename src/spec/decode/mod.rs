@@ -23,16 +23,14 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// Decodes everything; `later` gets what is understood and not carried out yet.
-pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Option<Project>, Places, Vec<Request>) {
+pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Project, Places, Vec<Request>) {
     for tree in &assembled.nodes {
         note_later(tree, TOP, later);
     }
     let mut decoder =
         Decoder { sink, places: Places::default(), images: Vec::new(), dockerfiles: Vec::new(), outside: Vec::new() };
     let mut project = decoder.project(file, &assembled.nodes);
-    if let Some(project) = &mut project {
-        project.variables.clone_from(&assembled.env);
-    }
+    project.variables.clone_from(&assembled.env);
     (project, decoder.places, decoder.dockerfiles)
 }
 
@@ -62,18 +60,17 @@ struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
-    fn project(&mut self, file: &str, nodes: &[Tree]) -> Option<Project> {
-        let Some(head) = nodes.iter().find(|node| node.name == "project") else {
+    fn project(&mut self, file: &str, nodes: &[Tree]) -> Project {
+        let head = nodes.iter().find(|node| node.name == "project");
+        // It may be in what could not be read, and of a file in another language its own errors say enough.
+        let foreign = nodes.is_empty() && !self.sink.all().is_empty();
+        if head.is_none() && !self.sink.is_partial() && !foreign {
             let place = Place { file: file.to_owned(), line: 1, offset: 0, length: 0 };
-            // A file that is not KDL has no nodes; its own error says enough.
-            if !nodes.is_empty() || self.sink.all().is_empty() {
-                let diagnostic = Diagnostic::error("no-project", place, "the project has no name");
-                self.sink.push(diagnostic.help("begin the file with: project \"NAME\""));
-            }
-            return None;
-        };
+            let diagnostic = Diagnostic::error("no-project", place, "the project has no name");
+            self.sink.push(diagnostic.help("begin the file with: project \"NAME\""));
+        }
         self.images = nodes.iter().filter(|node| node.name == "image").filter_map(Tree::text).collect();
-        self.places.0.insert("project".into(), head.place.clone());
+        self.places.0.extend(head.map(|head| ("project".into(), head.place.clone())));
         for node in nodes.iter().filter(|node| node.name == "param") {
             if let Some(variable) = node.prop_text("env") {
                 self.places.0.insert(format!("variable.{variable}"), node.place.clone());
@@ -96,12 +93,12 @@ impl Decoder<'_> {
             configs: self.named(nodes, "config", Self::config),
             mirrors,
             variables: BTreeMap::new(),
-            name: head.name()?,
+            name: head.and_then(Tree::name).unwrap_or_else(Name::none),
         };
         for reference in &self.outside {
             project.add_outside(reference);
         }
-        Some(project)
+        project
     }
 
     /// Decodes all nodes of a kind, and reports those that share a name.
@@ -228,7 +225,7 @@ impl Decoder<'_> {
                 };
                 let diagnostic =
                     Diagnostic::error("healthcheck", probes.get(1).map_or(&node.place, |second| &second.place).clone(), message);
-                self.sink.push(diagnostic.help("for example: healthcheck { tcp 6379 }"));
+                node.lacks(diagnostic.help("for example: healthcheck { tcp 6379 }"), self.sink);
                 return None;
             }
         };

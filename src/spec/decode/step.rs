@@ -52,7 +52,7 @@ impl Decoder<'_> {
         }
         if node.args.is_empty() && inline.is_empty() {
             let diagnostic = Diagnostic::error("missing-argument", node.place.clone(), "`copy` needs its source");
-            self.sink.push(diagnostic.help("for example: copy \"app/\" to=\"/srv/app\""));
+            node.lacks(diagnostic.help("for example: copy \"app/\" to=\"/srv/app\""), self.sink);
             return None;
         }
         Some(Copy {
@@ -98,7 +98,7 @@ impl Decoder<'_> {
                         Some(_) => "this is no SHA-256: 64 hexadecimal digits",
                     };
                     let help = format!("fetch it once and write what `sha256sum` says: add \"{url}\" … sha256=\"…\"");
-                    self.sink.push(wrong(node.prop_place("sha256"), message, &help));
+                    node.lacks(wrong(node.prop_place("sha256"), message, &help), self.sink);
                     return None;
                 };
                 AddSource::Url { url, sha256: Some(sha256) }
@@ -234,7 +234,7 @@ impl Decoder<'_> {
             Err(_) => {
                 let message = "a mount of a command is one of cache=, secret=, tmpfs=#true, image=, context=, ssh=#true, script=";
                 let help = "for example: mount cache=\"pip\" to=\"/root/.cache/pip\"";
-                self.sink.push(Diagnostic::error("run-mount", node.place.clone(), message).help(help));
+                node.lacks(Diagnostic::error("run-mount", node.place.clone(), message).help(help), self.sink);
                 None
             }
         }

@@ -106,7 +106,7 @@ fn read(text: &str) -> Loaded {
 
 fn app(text: &str) -> (Image, BTreeMap<Name, Image>) {
     let loaded = read(text);
-    let project = loaded.project.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let project = loaded.project.unwrap_or_else(|_| panic!("{:?}", loaded.diagnostics));
     (project.images["app"].clone(), project.images)
 }
 
@@ -396,7 +396,7 @@ fn what_is_converted_says_the_same() {
     for (name, dockerfile) in all {
         let read = |nodes: Option<String>| {
             let loaded = load("stead.kdl", &Choices::default(), &Converted { dockerfile, nodes: nodes.clone() });
-            loaded.project.unwrap_or_else(|| panic!("{name}: {:?}\n{}", loaded.diagnostics, nodes.unwrap_or_default())).images
+            loaded.project.unwrap_or_else(|_| panic!("{name}: {:?}\n{}", loaded.diagnostics, nodes.unwrap_or_default())).images
         };
         let before = read(None);
         let mut written = before.clone();

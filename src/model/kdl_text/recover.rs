@@ -1,0 +1,158 @@
+//! What can be read of a text that is wrong: an editor's text is wrong most of the time.
+//!
+//! A line that is wrong loses its rest, from where its node stops making sense; braces in it are believed. A block that
+//! has no end is taken to end before the next node that stands at the beginning of a line, as its own does.
+
+use super::token::is_newline;
+use super::{Block, Kind, Limits, Node, Open, Scanner, Wrong, document, read};
+use kdl::KdlDocument;
+use std::ops::Range;
+
+/// What could be read, and what is wrong with the rest.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Documents, each with the offset of its first byte.
+    pub parts: Vec<(usize, KdlDocument)>,
+    /// The text with blanks in place of what means nothing or is wrong; every byte stands where it stood.
+    pub plain: String,
+    /// Everything that is wrong, at most sixteen things.
+    pub wrong: Vec<Wrong>,
+    /// What could not be read, in order; a stretch without length is where something is missing.
+    pub lost: Vec<Range<usize>>,
+}
+
+/// What a scanner keeps that goes on behind errors.
+#[derive(Default)]
+pub(super) struct Recovery {
+    lost: Vec<Range<usize>>,
+    /// Whether blocks end where nodes begin that are indented as little as those they belong to.
+    by_indent: bool,
+    /// Where blocks were taken to end, and how many.
+    cuts: Vec<(usize, usize)>,
+}
+
+/// Reads what can be read of a text.
+pub fn recover(text: &str, limits: Limits) -> Recovered {
+    let wrong = match read(text, limits) {
+        Ok(read) => {
+            let (wrong, lost) = (Vec::new(), Vec::new());
+            return Recovered { parts: vec![(0, read.document)], plain: read.plain, wrong, lost };
+        }
+        Err(wrong) => wrong,
+    };
+    let all = || std::iter::once(0..text.len()).collect();
+    let nothing = |wrong| Recovered { parts: Vec::new(), plain: text.to_owned(), wrong, lost: all() };
+    // How much may be read is not for an error to widen.
+    if wrong.iter().any(|wrong| matches!(wrong.kind, Kind::TooDeep | Kind::TooMany)) {
+        return nothing(wrong);
+    }
+    let scan = |by_indent| {
+        let mut scanner = Scanner::new(text, limits);
+        scanner.recovery = Some(Recovery { by_indent, ..Recovery::default() });
+        scanner.document();
+        scanner
+    };
+    let mut scanner = scan(false);
+    if !scanner.open.is_empty() {
+        scanner = scan(true);
+    }
+    scanner.at = text.len();
+    scanner.end_blocks();
+    let stopped = scanner.wrong.iter().any(|wrong| matches!(wrong.kind, Kind::TooDeep | Kind::TooMany));
+    let (Ok(plain), Some(recovery), false) = (scanner.plain(), scanner.recovery, stopped) else { return nothing(wrong) };
+    let (mut parts, mut from, mut lost) = (Vec::new(), 0, recovery.lost);
+    for (end, open) in recovery.cuts {
+        match document(&format!("{}{}", &plain[from..end], "}".repeat(open))) {
+            Ok(document) => parts.push((from, document)),
+            Err(_) => lost.push(from..end),
+        }
+        if open > 0 {
+            lost.push(end..end);
+        }
+        from = end;
+    }
+    lost.sort_by_key(|lost| (lost.start, lost.end));
+    Recovered { parts, plain, wrong, lost }
+}
+
+impl Scanner<'_> {
+    /// Goes on behind a line that is wrong from some byte on.
+    pub(super) fn next_line(&mut self, wrong: usize) {
+        let line = self.rest().find('\n').map_or(self.text.len(), |end| self.at + end);
+        let (from, mut header) = match self.right.take() {
+            Some((node, end)) => (node.taken_out.unwrap_or(end), Some(node)),
+            None => (self.begun, None),
+        };
+        // Text without an end has taken the brace with it that the line ends with.
+        let trimmed = self.text[..line].trim_end();
+        let swallowed = self.at >= line && trimmed.ends_with('{') && trimmed.len() - 1 > wrong;
+        let start = if swallowed { trimmed.len() - 1 } else { self.at };
+        let mut lost = from;
+        for (at, c) in self.text[start..line.max(start)].char_indices() {
+            let at = start + at;
+            match c {
+                '{' => match header.take().filter(|node| node.taken_out.is_none() && node.block != Block::Real) {
+                    Some(node) => {
+                        let node = Node { block: Block::Real, ..node };
+                        self.open.push(Open { node, brace: at, taken_out: None });
+                        self.lose(lost..at);
+                        lost = at + 1;
+                    }
+                    // A block without a node is lost, too.
+                    None => {
+                        let node = Node { block: Block::Real, taken_out: None };
+                        self.open.push(Open { node, brace: at, taken_out: Some(at) });
+                    }
+                },
+                '}' => {
+                    header = None;
+                    let Some(open) = self.open.pop() else { continue };
+                    match open.node.taken_out.or(open.taken_out) {
+                        Some(from) => self.blank.push((from, at + 1)),
+                        None => {
+                            self.lose(lost..at);
+                            lost = at + 1;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.lose(lost..line.max(self.at));
+        self.open.truncate(self.limits.nesting);
+        self.at = line.max(self.at);
+    }
+
+    fn lose(&mut self, lost: Range<usize>) {
+        if lost.is_empty() {
+            return;
+        }
+        self.blank.push((lost.start, lost.end));
+        if let Some(recovery) = &mut self.recovery {
+            recovery.lost.push(lost);
+        }
+    }
+
+    /// Ends all blocks where a node stands at the beginning of a line, if that is how they end.
+    pub(super) fn close_by_indent(&mut self) {
+        let begins = self.text[..self.at].chars().next_back().is_none_or(is_newline);
+        let name = self.peek().is_some_and(|c| c.is_ascii_alphabetic());
+        let by_indent = self.recovery.as_ref().is_some_and(|recovery| recovery.by_indent);
+        if by_indent && begins && name && !self.open.is_empty() {
+            self.end_blocks();
+        }
+    }
+
+    /// Ends all blocks that are open; of those that are taken out nothing is left.
+    fn end_blocks(&mut self) {
+        let taken_out = |open: &Open| open.node.taken_out.or(open.taken_out);
+        let first = self.open.iter().position(|open| taken_out(open).is_some());
+        let from = first.and_then(|first| taken_out(&self.open[first]));
+        self.blank.extend(from.map(|from| (from, self.at)));
+        let real = first.unwrap_or(self.open.len());
+        if let Some(recovery) = &mut self.recovery {
+            recovery.cuts.push((self.at, real));
+        }
+        self.open.clear();
+    }
+}
