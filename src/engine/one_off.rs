@@ -6,9 +6,10 @@ use crate::model::{Fault, Name, Outcome, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, Mark, Planned};
-use crate::project::{Container, Project};
+use crate::project::Project;
 use crate::reconcile::{Maker, bridges, build_only, down, preflight, prepare, prepare_folders, trusted};
 use crate::runtime::{self, Running};
+use crate::spec;
 use crate::store::{Lease, Store};
 use crate::sys;
 use std::collections::BTreeSet;
@@ -136,7 +137,10 @@ fn marks(loaded: &LoadedProject, name: &str, (planned, observation): &WithObserv
 fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Outcome<(Project, Name)> {
     let mut container = match (project.containers.get(name), project.images.get_key_value(name)) {
         (Some(container), _) => container.clone(),
-        (None, Some((image, _))) => Container::of_image(image.clone()),
+        (None, Some((image, _))) => {
+            let container = spec::container_of(image.clone());
+            container.ok_or_else(|| Fault::new("the language does not say what a container is by itself"))?
+        }
         (None, None) => {
             let known = project.containers.keys().chain(project.images.keys()).map(Name::as_str);
             let fault = Fault::new(format!("the project has no container and no image \"{name}\""));

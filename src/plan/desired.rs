@@ -209,6 +209,7 @@ fn aspects(
         restart,
         restart_unhealthy,
         limits,
+        shm,
         security,
         devices,
         sysctls,
@@ -272,21 +273,8 @@ fn aspects(
     };
     put("device".into(), with_leads(json(devices), devices.iter().map(|(device, _)| device.as_str()).collect()));
     put("log".into(), with_leads(json(log), log.driver.iter().filter_map(|driver| driver.path()).collect()));
-    let Limits {
-        cpus,
-        cpu_weight,
-        cpuset,
-        memory,
-        memory_reservation,
-        swap,
-        pids,
-        io,
-        hugepages,
-        ulimits,
-        oom_score,
-        shm,
-        log: room,
-    } = limits;
+    let Limits { cpus, cpu_weight, cpuset, memory, memory_reservation, swap, pids, io, hugepages, ulimits, oom_score, log: room } =
+        limits;
     let size = |size: Option<crate::model::Size>| json(&size.map(|size| size.to_string()));
     for (key, value) in [
         ("cpus", json(&cpus.map(|cpus| cpus.to_string()))),
@@ -300,7 +288,8 @@ fn aspects(
         ("hugepages", json(hugepages)),
         ("ulimit", json(ulimits)),
         ("oom-score", json(oom_score)),
-        ("shm", size(*shm)),
+        // Of the size that it has where nothing is said, this version of the identity says nothing.
+        ("shm", size(Some(*shm).filter(|shm| *shm != crate::model::Size::mib(64)))),
         ("log", size(*room)),
     ] {
         put(format!("limits.{key}"), value);

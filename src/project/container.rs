@@ -36,6 +36,8 @@ pub struct Container {
     pub restart: Restart,
     pub restart_unhealthy: bool,
     pub limits: Limits,
+    /// The size of /dev/shm.
+    pub shm: Size,
     pub security: Security,
     pub devices: Vec<(String, String)>,
     pub sysctls: BTreeMap<String, String>,
@@ -49,48 +51,6 @@ pub struct Container {
     pub namespaces: Namespaces,
     pub on_start: Vec<Vec<String>>,
     pub on_stop: Vec<Vec<String>>,
-}
-
-impl Container {
-    /// A container of an image with nothing else said.
-    pub fn of_image(image: Name) -> Self {
-        Self {
-            image,
-            cmd: None,
-            entrypoint: None,
-            env: BTreeMap::new(),
-            env_files: Vec::new(),
-            workdir: None,
-            user: None,
-            groups: Vec::new(),
-            hostname: None,
-            replicas: 1,
-            networks: Vec::new(),
-            publish: Vec::new(),
-            mounts: Vec::new(),
-            tmpfs: Vec::new(),
-            secrets: Vec::new(),
-            configs: Vec::new(),
-            depends_on: BTreeMap::new(),
-            healthcheck: None,
-            restart: Restart::No,
-            restart_unhealthy: false,
-            limits: Limits::default(),
-            security: Security::default(),
-            devices: Vec::new(),
-            sysctls: BTreeMap::new(),
-            stop_signal: None,
-            stop_grace: Span::seconds(10),
-            init: false,
-            tty: false,
-            log: Log { size: Size::mib(20), files: 5, driver: None },
-            extra_hosts: Vec::new(),
-            labels: BTreeMap::new(),
-            namespaces: Namespaces::default(),
-            on_start: Vec::new(),
-            on_stop: Vec::new(),
-        }
-    }
 }
 
 /// A file of environment variables.

@@ -20,7 +20,6 @@ pub struct Limits {
     pub hugepages: Vec<(Size, Size)>,
     pub ulimits: Vec<Ulimit>,
     pub oom_score: Option<i32>,
-    pub shm: Option<Size>,
     pub log: Option<Size>,
 }
 

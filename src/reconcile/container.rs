@@ -150,7 +150,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         files: files(one),
         devices,
         sysctls: one.spec.sysctls.clone(),
-        shm: limits.shm.unwrap_or(Size::mib(64)),
+        shm: one.spec.shm,
         network: net(instance, one),
         host_pid: one.spec.namespaces.host_pid,
         host_ipc: one.spec.namespaces.host_ipc,

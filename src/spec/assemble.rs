@@ -53,6 +53,7 @@ pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut
     let mut parameters = Parameters { values, put_in: 0 };
     for node in &mut nodes {
         substitute(node, TOP, &mut parameters, sink);
+        grammar::complete(node, TOP);
     }
     Assembled { nodes, files, env, unused_profiles }
 }

@@ -49,6 +49,38 @@ pub enum Kind {
     Plain,
 }
 
+/// What holds where nothing is said. The language's defaults stand in the table and nowhere else.
+#[derive(Clone, Copy, Debug)]
+pub enum Default {
+    Text(&'static str),
+    Integer(i128),
+    Flag(bool),
+    /// A node, as if it stood there with nothing in it.
+    Bare,
+    /// What follows from something else, in words.
+    Follows(&'static str),
+}
+
+impl Default {
+    pub fn value(self) -> Option<Value> {
+        match self {
+            Self::Text(text) => Some(Value::Text(text.to_owned())),
+            Self::Integer(number) => Some(Value::Integer(number)),
+            Self::Flag(truth) => Some(Value::Bool(truth)),
+            Self::Bare | Self::Follows(_) => None,
+        }
+    }
+
+    /// As the manual shows it.
+    pub fn written(self) -> String {
+        match (self, self.value()) {
+            (_, Some(value)) => format!("`{}`", value.written()),
+            (Self::Follows(words), None) => words.to_owned(),
+            (_, None) => String::new(),
+        }
+    }
+}
+
 /// An argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
@@ -63,7 +95,16 @@ pub struct Prop {
     pub name: &'static str,
     pub kind: Kind,
     pub required: bool,
+    pub default: Option<Default>,
     pub doc: &'static str,
+}
+
+impl Prop {
+    /// What it is where it is not given.
+    pub const fn or(mut self, default: Default) -> Self {
+        self.default = Some(default);
+        self
+    }
 }
 
 /// One row: a node at a place in the tree.
@@ -86,6 +127,8 @@ pub struct Node {
     pub since: &'static str,
     /// Understood, and not carried out yet.
     pub later: bool,
+    /// Its argument where it does not stand.
+    pub default: Option<Default>,
 }
 
 impl Node {
@@ -103,6 +146,7 @@ impl Node {
             many: false,
             since: "0.1",
             later: false,
+            default: None,
         }
     }
 
@@ -136,6 +180,11 @@ impl Node {
         self
     }
 
+    pub const fn or(mut self, default: Default) -> Self {
+        self.default = Some(default);
+        self
+    }
+
     pub const fn later(mut self) -> Self {
         self.later = true;
         self
@@ -154,17 +203,62 @@ pub const fn optional(name: &'static str, kind: Kind) -> Arg {
 
 /// An optional property.
 pub const fn prop(name: &'static str, kind: Kind, doc: &'static str) -> Prop {
-    Prop { name, kind, required: false, doc }
+    Prop { name, kind, required: false, default: None, doc }
+}
+
+/// A property that is `#false` unless it is given.
+pub const fn switch(name: &'static str, doc: &'static str) -> Prop {
+    prop(name, Kind::Flag, doc).or(Default::Flag(false))
 }
 
 /// A required property.
 pub const fn needed(name: &'static str, kind: Kind, doc: &'static str) -> Prop {
-    Prop { name, kind, required: true, doc }
+    Prop { name, kind, required: true, default: None, doc }
 }
 
 /// The row for a node among its possible siblings.
 pub fn row(rows: &'static [Node], name: &str) -> Option<&'static Node> {
     rows.iter().find(|row| row.name == name)
+}
+
+/// Puts in what the table says of what is not given, and of what was given and is no value of its kind, which was told.
+pub fn complete(tree: &mut Tree, rows: &'static [Node]) {
+    let Some(row) = row(rows, &tree.name) else { return };
+    let place = tree.args.first().map_or(&tree.place, |entry| &entry.place).clone();
+    let given = |value: Value| Entry { value, place: place.clone(), name: 0, written: None };
+    for prop in row.props {
+        let Some(value) = prop.default.and_then(Default::value) else { continue };
+        match tree.props.iter_mut().find(|(name, _)| name == prop.name) {
+            Some((_, entry)) if fits(entry, prop.kind).is_err() => entry.value = value,
+            Some(_) => {}
+            None => tree.props.push((prop.name.to_owned(), given(value))),
+        }
+    }
+    for child in row.children {
+        let Some(default) = child.default else { continue };
+        let (value, end) = (default.value(), tree.whole.end);
+        match (tree.children.iter_mut().find(|other| other.name == child.name), child.args.first()) {
+            (Some(there), Some(arg)) => match there.args.first_mut() {
+                Some(entry) if fits(entry, arg.kind).is_ok() => {}
+                Some(entry) => entry.value = value.unwrap_or(Value::Null),
+                None => there.args.extend(value.map(given)),
+            },
+            (Some(_), None) => {}
+            (None, _) if matches!(default, Default::Follows(_)) => {}
+            (None, _) => tree.children.push(Tree {
+                name: child.name.to_owned(),
+                place: place.clone(),
+                whole: end..end,
+                block: None,
+                args: value.map(given).into_iter().collect(),
+                props: Vec::new(),
+                children: Vec::new(),
+            }),
+        }
+    }
+    for child in &mut tree.children {
+        complete(child, row.children);
+    }
 }
 
 /// Checks siblings against their rows and drops those that break them.

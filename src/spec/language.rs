@@ -4,7 +4,7 @@ use super::grammar::Kind::{
     Address, Choice, Duration, Flag, FlagOr, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports, Size, Subnet,
     Text,
 };
-use super::grammar::{Node, arg, needed, optional, prop};
+use super::grammar::{Default, Node, arg, needed, optional, prop, switch};
 
 const PROTOCOLS: &[&str] = &["tcp", "udp"];
 const COUNT: super::grammar::Kind = Integer(1, 1_000_000);
@@ -27,11 +27,11 @@ const ENTRYPOINT: Node =
         .rest("words", Text);
 const EXPOSE: Node = Node::new("expose", "Ports that the program listens on; documentation, opens nothing.", "expose 5000")
     .rest("ports", Ports)
-    .props(&[prop("protocol", Choice(PROTOCOLS), "tcp if not given")])
+    .props(&[prop("protocol", Choice(PROTOCOLS), "what is spoken there").or(Default::Text("tcp"))])
     .many();
-const STOP_SIGNAL: Node =
-    Node::new("stop-signal", "The signal that asks the program to end; TERM if not given.", "stop-signal \"QUIT\"")
-        .args(&[arg("signal", Text)]);
+const STOP_SIGNAL: Node = Node::new("stop-signal", "The signal that asks the program to end.", "stop-signal \"QUIT\"")
+    .args(&[arg("signal", Text)])
+    .or(Default::Follows("the image's, else TERM"));
 const EXEC: Node =
     Node::new("exec", "Runs a command in the container; exit status 0 means healthy.", "exec \"redis-cli\" \"ping\"")
         .args(&[arg("word", Text)])
@@ -43,17 +43,17 @@ const HEALTHCHECK: Node = Node::new(
 )
 .args(&[super::grammar::Arg { name: "none", kind: Choice(&["none"]), required: false }])
 .props(&[
-    prop("interval", Duration, "time between two checks; 10s if not given"),
-    prop("timeout", Duration, "a check that takes longer has failed; 5s if not given"),
-    prop("retries", Integer(1, 1000), "failures in a row that make it unhealthy; 3 if not given"),
-    prop("start-period", Duration, "failures within this time of the start do not count; 0s if not given"),
-    prop("start-interval", Duration, "time between checks until the first success; 250ms if not given"),
+    prop("interval", Duration, "time between two checks").or(Default::Text("10s")),
+    prop("timeout", Duration, "a check that takes longer has failed").or(Default::Text("5s")),
+    prop("retries", Integer(1, 1000), "failures in a row that make it unhealthy").or(Default::Integer(3)),
+    prop("start-period", Duration, "failures within this time of the start do not count").or(Default::Text("0s")),
+    prop("start-interval", Duration, "time between checks until the first success").or(Default::Text("250ms")),
 ])
 .children(&[
     EXEC,
     Node::new("http", "Asks for a page; a status from 200 to 399 means healthy.", "http 5000 path=\"/health\"")
         .args(&[arg("port", Integer(1, 65535))])
-        .props(&[prop("path", Text, "the page; / if not given")]),
+        .props(&[prop("path", Text, "the page").or(Default::Text("/"))]),
     Node::new("tcp", "Connects to a port; a connection means healthy.", "tcp 6379").args(&[arg("port", Integer(1, 65535))]),
 ]);
 
@@ -93,7 +93,7 @@ const DEBIAN: Node = Node::new(
     .args(&[arg("place", Text)])
     .props(&[
         needed("suite", Text, "the suite there"),
-        prop("component", Text, "its components, with spaces between them; main if not given"),
+        prop("component", Text, "its components, with spaces between them").or(Default::Text("main")),
         needed("key", Path, "a file with the OpenPGP keys that may sign it"),
     ])
     .many(),
@@ -103,13 +103,17 @@ const DEBIAN: Node = Node::new(
          their place, as far as it is known.",
         "configure #true",
     )
-    .args(&[arg("flag", Flag)]),
-    Node::new("essential", "Whether the suite's Essential packages come along; they do if not given.", "essential #false")
-        .args(&[arg("flag", Flag)]),
-    Node::new("recommends", "Whether recommended packages come along; they do not if not given.", "recommends #true")
-        .args(&[arg("flag", Flag)]),
-    Node::new("component", "Components of the archive; main if not given.", "component \"main\" \"contrib\"")
+    .args(&[arg("flag", Flag)])
+    .or(Default::Flag(false)),
+    Node::new("essential", "Whether the suite's Essential packages come along.", "essential #false")
+        .args(&[arg("flag", Flag)])
+        .or(Default::Flag(true)),
+    Node::new("recommends", "Whether recommended packages come along.", "recommends #true")
+        .args(&[arg("flag", Flag)])
+        .or(Default::Flag(false)),
+    Node::new("component", "Components of the archive.", "component \"main\" \"contrib\"")
         .args(&[arg("name", Text)])
+        .or(Default::Text("main"))
         .rest("names", Text),
 ])
 .many();
@@ -135,7 +139,7 @@ const IMAGE: Node = Node::new(
     DEBIAN,
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
         .args(&[arg("path", Path)])
-        .props(&[prop("context", Path, "the build context; the Dockerfile's folder if not given"), prop("target", Text, "the stage to build")])
+        .props(&[prop("context", Path, "the build context").or(Default::Follows("the Dockerfile's folder")), prop("target", Text, "the stage to build")])
         .children(&[Node::new("arg", "Build arguments.", "arg VERSION=\"3\"").free(Plain).many()]),
     Node::new(
         "copy",
@@ -145,14 +149,14 @@ const IMAGE: Node = Node::new(
     .rest("sources", Path)
     .props(&[
         needed("to", Path, "where to, absolute or from `workdir`"),
-        prop("from", Text, "the image to copy from; the project's folder if not given"),
-        prop("owner", Text, "user, or user:group, by name or number; root if not given"),
+        prop("from", Text, "the image to copy from").or(Default::Follows("the project's folder")),
+        prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
         prop("mode", Permissions, "permissions of the files, octal or as chmod has them; without it 0644, or 0755 for what is executable"),
-        prop("parents", Flag, "keep the sources' folders below `to`"),
-        prop("unpack", Flag, "unpack what is an archive: tar, plain or by gzip, bzip2, xz or zstd"),
-        prop("context", Path, "the folder that sources are in; the project's if not given"),
+        switch("parents", "keep the sources' folders below `to`"),
+        switch("unpack", "unpack what is an archive: tar, plain or by gzip, bzip2, xz or zstd"),
+        prop("context", Path, "the folder that sources are in").or(Default::Follows("the project's")),
         prop("ignore", Path, "the ignore file that holds for `context`"),
-        prop("docker", Flag, "as COPY does it: permissions stay, and a file goes into a folder that is there"),
+        switch("docker", "as COPY does it: permissions stay, and a file goes into a folder that is there"),
     ])
     .children(&[
         Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many(),
@@ -168,13 +172,13 @@ const IMAGE: Node = Node::new(
     .props(&[
         needed("to", Path, "where to, absolute or from `workdir`; a file goes into it when it ends in `/`"),
         prop("sha256", Text, "the file's digest"),
-        prop("unpack", Flag, "unpack the archive"),
+        switch("unpack", "unpack the archive"),
         prop("git", Text, "a git repository, over HTTP or ssh"),
         prop("commit", Text, "its commit, in full"),
         prop("folder", Path, "a folder of the repository"),
-        prop("keep-git", Flag, "keep its `.git`, with this one commit"),
-        prop("submodules", Flag, "fetch its submodules, too; they are if not given"),
-        prop("owner", Text, "user, or user:group, by name or number; root if not given"),
+        switch("keep-git", "keep its `.git`, with this one commit"),
+        prop("submodules", Flag, "fetch its submodules, too").or(Default::Flag(true)),
+        prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
         prop("mode", Permissions, "permissions of the files"),
     ])
     .children(&[Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many()])
@@ -184,9 +188,9 @@ const IMAGE: Node = Node::new(
         .rest("words", Text)
         .props(&[
             prop("network", FlagOr(&["host"]), "let the command reach the network, from one of its own; \"host\" for the host's own, with every service of it"),
-            prop("privileged", Flag, "all capabilities and devices, nothing masked: no protection"),
-            prop("user", Text, "who runs it; the image's `user` so far if not given"),
-            prop("shell", Flag, "whether a shell reads the command; one does if it is a single string"),
+            switch("privileged", "all capabilities and devices, nothing masked: no protection"),
+            prop("user", Text, "who runs it").or(Default::Follows("the image's `user` so far")),
+            prop("shell", Flag, "whether a shell reads the command").or(Default::Follows("one does if it is a single string")),
         ])
         .children(&[
             Node::new(
@@ -197,22 +201,22 @@ const IMAGE: Node = Node::new(
             .props(&[
                 needed("to", Path, "where the command finds it"),
                 prop("cache", Text, "a folder by this name that the project's next build finds again"),
-                prop("shared", Flag, "whether other projects find the cache, too, and may put into it what they like"),
-                prop("sharing", Choice(&["shared", "locked", "private"]), "who may use the cache at the same time; shared if not given"),
+                switch("shared", "whether other projects find the cache, too, and may put into it what they like"),
+                prop("sharing", Choice(&["shared", "locked", "private"]), "who may use the cache at the same time").or(Default::Text("shared")),
                 prop("secret", Text, "a `secret` of the project, as a file"),
                 prop("env", Text, "the variable that holds the secret"),
-                prop("file", Flag, "whether the secret is a file; it is if not given"),
-                prop("required", Flag, "whether it must be there; it must if not given"),
-                prop("ssh", Flag, "the socket of your ssh agent"),
-                prop("tmpfs", Flag, "an empty folder in memory"),
+                prop("file", Flag, "whether the secret is a file").or(Default::Flag(true)),
+                prop("required", Flag, "whether it must be there").or(Default::Flag(true)),
+                switch("ssh", "the socket of your ssh agent"),
+                switch("tmpfs", "an empty folder in memory"),
                 prop("size", Size, "how much the tmpfs may hold"),
                 prop("image", Text, "an image, read-only; with `cache`, what that begins with"),
                 prop("subpath", Path, "a path inside the image or context"),
                 prop("context", Path, "a folder of the project"),
                 prop("ignore", Path, "the ignore file that holds for `context`"),
                 prop("script", Text, "a program that stands here"),
-                prop("writable", Flag, "what is written goes nowhere, but may be written"),
-                prop("mode", Mode, "permissions of the secret or cache"),
+                prop("writable", Flag, "what is written goes nowhere, but may be written").or(Default::Follows("so it is with a cache and a tmpfs")),
+                prop("mode", Mode, "permissions of the secret or cache").or(Default::Follows("0400 for a secret, 0755 for a cache")),
                 prop("owner", Text, "numbers of user and group, as in \"33:33\", of the secret or cache"),
             ])
             .many(),
@@ -230,67 +234,75 @@ const IMAGE: Node = Node::new(
     Node::new("volume", "Paths that hold data; documentation for other tools.", "volume \"/var/lib/app\"").args(&[arg("path", Path)]).rest("paths", Path).many(),
     STOP_SIGNAL,
     HEALTHCHECK,
-    Node::new("shell", "What runs a `run` of one string; /bin/sh -c if not given.", "shell \"/bin/bash\" \"-ec\"").args(&[arg("word", Text)]).rest("words", Text).many(),
-    Node::new("squash", "Whether the layers of this image's own steps become one.", "squash #true").args(&[arg("flag", Flag)]),
+    Node::new("shell", "What runs a `run` of one string.", "shell \"/bin/bash\" \"-ec\"").args(&[arg("word", Text)]).or(Default::Follows("`/bin/sh -c`")).rest("words", Text).many(),
+    Node::new("squash", "Whether the layers of this image's own steps become one.", "squash #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
     Node::new("onbuild", "A Dockerfile instruction for whoever starts from this image.", "onbuild \"RUN make\"").args(&[arg("instruction", Text)]).many(),
     Node::new("arg", "Environment variables for the `run` steps below it, and not for the container.", "arg DEBIAN_FRONTEND=\"noninteractive\"").free(Plain).many(),
 ])
 .many();
 
 const LIMITS: Node =
-    Node::new("limits", "What the container may use at most.", "limits { cpus 1.5; memory \"256MiB\"; pids 100; }").children(&[
-        Node::new("cpus", "Processor time, in processors.", "cpus 1.5").args(&[arg("processors", Number)]),
-        Node::new("cpu-weight", "Share of the processors under load, from 1 to 10000; 100 if not given.", "cpu-weight 200")
-            .args(&[arg("weight", Integer(1, 10000))]),
-        Node::new("cpuset", "Which processors, as a list of numbers and ranges.", "cpuset \"0-1\"")
-            .args(&[arg("processors", Text)]),
-        Node::new("memory", "Memory; at least 6MiB.", "memory \"256MiB\"").args(&[arg("size", Size)]),
-        Node::new("memory-reservation", "Memory that is kept for it when the host runs short.", "memory-reservation \"128MiB\"")
+    Node::new("limits", "What the container may use at most.", "limits { cpus 1.5; memory \"256MiB\"; pids 100; }")
+        .or(Default::Bare)
+        .children(&[
+            Node::new("cpus", "Processor time, in processors.", "cpus 1.5").args(&[arg("processors", Number)]),
+            Node::new("cpu-weight", "Share of the processors under load, from 1 to 10000.", "cpu-weight 200")
+                .args(&[arg("weight", Integer(1, 10000))])
+                .or(Default::Follows("the kernel's, which is 100")),
+            Node::new("cpuset", "Which processors, as a list of numbers and ranges.", "cpuset \"0-1\"")
+                .args(&[arg("processors", Text)]),
+            Node::new("memory", "Memory; at least 6MiB.", "memory \"256MiB\"").args(&[arg("size", Size)]),
+            Node::new(
+                "memory-reservation",
+                "Memory that is kept for it when the host runs short.",
+                "memory-reservation \"128MiB\"",
+            )
             .args(&[arg("size", Size)]),
-        Node::new("swap", "Swap space beside the memory; as much as the host has if not given.", "swap \"0B\"")
-            .args(&[arg("size", Size)]),
-        Node::new("pids", "Processes and threads.", "pids 100").args(&[arg("count", COUNT)]),
-        Node::new(
-            "io",
-            "Rates and share of a block device. On cgroup v1, write rates hold for direct I/O only.",
-            "io \"/dev/sda\" read=\"10MiB\"",
-        )
-        .args(&[arg("device", Path)])
-        .props(&[
-            prop("read", Size, "bytes read a second"),
-            prop("write", Size, "bytes written a second"),
-            prop("read-operations", COUNT, "reads a second"),
-            prop("write-operations", COUNT, "writes a second"),
-            prop("weight", Integer(1, 1000), "share under load, where BFQ or iocost is active; 100 if not given"),
-        ])
-        .many(),
-        Node::new("hugepages", "Memory in huge pages of a size.", "hugepages \"2MiB\" limit=\"64MiB\"")
-            .args(&[arg("page", Size)])
-            .props(&[needed("limit", Size, "how much of it")])
-            .many(),
-        Node::new("ulimit", "A resource limit of each process (setrlimit(2)).", "ulimit \"nofile\" soft=1024 hard=2048")
-            .args(&[arg("name", Choice(ULIMITS))])
+            Node::new("swap", "Swap space beside the memory.", "swap \"0B\"")
+                .args(&[arg("size", Size)])
+                .or(Default::Follows("as much as the host has")),
+            Node::new("pids", "Processes and threads.", "pids 100").args(&[arg("count", COUNT)]),
+            Node::new(
+                "io",
+                "Rates and share of a block device. On cgroup v1, write rates hold for direct I/O only.",
+                "io \"/dev/sda\" read=\"10MiB\"",
+            )
+            .args(&[arg("device", Path)])
             .props(&[
-                prop("soft", Integer(0, i64::MAX as i128), "the limit; `hard` if not given"),
-                prop("hard", Integer(0, i64::MAX as i128), "how far a process may raise it; `soft` if not given"),
+                prop("read", Size, "bytes read a second"),
+                prop("write", Size, "bytes written a second"),
+                prop("read-operations", COUNT, "reads a second"),
+                prop("write-operations", COUNT, "writes a second"),
+                prop("weight", Integer(1, 1000), "share under load, where BFQ or iocost is active").or(Default::Follows("100")),
             ])
             .many(),
-        Node::new(
-            "oom-score",
-            "Who is killed first when the host is out of memory: from -1000 (never) to 1000.",
-            "oom-score 500",
-        )
-        .args(&[arg("score", Integer(-1000, 1000))]),
-        Node::new("shm", "The size of /dev/shm; 64MiB if not given.", "shm \"128MiB\"").args(&[arg("size", Size)]),
-        Node::new("egress", "Outgoing bandwidth, bytes a second.", "egress \"10MiB\"").args(&[arg("rate", Size)]).later(),
-        Node::new("ingress", "Incoming bandwidth, bytes a second.", "ingress \"10MiB\"").args(&[arg("rate", Size)]).later(),
-        Node::new(
-            "log",
-            "Room for its logs on disk: the oldest lines go first. By default `log`'s size times files.",
-            "log \"100MiB\"",
-        )
-        .args(&[arg("size", Size)]),
-    ]);
+            Node::new("hugepages", "Memory in huge pages of a size.", "hugepages \"2MiB\" limit=\"64MiB\"")
+                .args(&[arg("page", Size)])
+                .props(&[needed("limit", Size, "how much of it")])
+                .many(),
+            Node::new("ulimit", "A resource limit of each process (setrlimit(2)).", "ulimit \"nofile\" soft=1024 hard=2048")
+                .args(&[arg("name", Choice(ULIMITS))])
+                .props(&[
+                    prop("soft", Integer(0, i64::MAX as i128), "the limit").or(Default::Follows("`hard`")),
+                    prop("hard", Integer(0, i64::MAX as i128), "how far a process may raise it").or(Default::Follows("`soft`")),
+                ])
+                .many(),
+            Node::new(
+                "oom-score",
+                "Who is killed first when the host is out of memory: from -1000 (never) to 1000.",
+                "oom-score 500",
+            )
+            .args(&[arg("score", Integer(-1000, 1000))]),
+            Node::new("shm", "The size of /dev/shm.", "shm \"128MiB\"").args(&[arg("size", Size)]).or(Default::Text("64MiB")),
+            Node::new("egress", "Outgoing bandwidth, bytes a second.", "egress \"10MiB\"").args(&[arg("rate", Size)]).later(),
+            Node::new("ingress", "Incoming bandwidth, bytes a second.", "ingress \"10MiB\"").args(&[arg("rate", Size)]).later(),
+            Node::new(
+                "log",
+                "Room for its logs on disk: the oldest lines go first. By default `log`'s size times files.",
+                "log \"100MiB\"",
+            )
+            .args(&[arg("size", Size)]),
+        ]);
 
 const ULIMITS: &[&str] = &[
     "as",
@@ -316,13 +328,11 @@ const SECURITY: Node = Node::new(
     "What the container is trusted with, beside or below Docker's defaults. The plan marks what widens them.",
     "security { capability add=\"NET_ADMIN\" drop=\"NET_RAW\"; no-new-privileges #true; }",
 )
+.or(Default::Bare)
 .children(&[
-    Node::new(
-        "seccomp",
-        "The system call filter: \"unconfined\", or a file in Docker's format; Docker's default profile if not given.",
-        "seccomp \"profile.json\"",
-    )
-    .args(&[arg("profile", Text)]),
+    Node::new("seccomp", "The system call filter: \"unconfined\", or a file in Docker's format.", "seccomp \"profile.json\"")
+        .args(&[arg("profile", Text)])
+        .or(Default::Follows("Docker's default profile")),
     Node::new(
         "capability",
         "Capabilities beside and below Docker's defaults; \"ALL\" means all.",
@@ -331,10 +341,14 @@ const SECURITY: Node = Node::new(
     .props(&[prop("add", Text, "one more"), prop("drop", Text, "one less")])
     .many(),
     Node::new("no-new-privileges", "Programs gain nothing by setuid or file capabilities.", "no-new-privileges #true")
-        .args(&[arg("flag", Flag)]),
+        .args(&[arg("flag", Flag)])
+        .or(Default::Flag(false)),
     Node::new("privileged", "All capabilities and devices, nothing masked: no protection.", "privileged #true")
-        .args(&[arg("flag", Flag)]),
-    Node::new("read-only", "The root file system cannot be written.", "read-only #true").args(&[arg("flag", Flag)]),
+        .args(&[arg("flag", Flag)])
+        .or(Default::Flag(false)),
+    Node::new("read-only", "The root file system cannot be written.", "read-only #true")
+        .args(&[arg("flag", Flag)])
+        .or(Default::Flag(false)),
 ]);
 
 const LOG_DRIVERS: &[&str] = &["journald", "syslog", "otlp", "json-file", "none"];
@@ -347,7 +361,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
     ENV,
     Node::new("env-file", "A file of NAME=value lines.", "env-file \"settings.env\"")
         .args(&[arg("path", Path)])
-        .props(&[prop("required", Flag, "whether the file must be there; it must if not given")])
+        .props(&[prop("required", Flag, "whether the file must be there").or(Default::Flag(true))])
         .many(),
     WORKDIR,
     USER,
@@ -355,10 +369,10 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .args(&[arg("group", Text)])
         .rest("groups", Text)
         .many(),
-    Node::new("hostname", "The host name; the container's name if not given.", "hostname \"web\"").args(&[arg("name", Name)]),
-    Node::new("replicas", "How many of it; 1 if not given.", "replicas 2").args(&[arg("count", Integer(0, 1000))]),
-    Node::new("network", "Networks it is on; the project's `default` one if it names none.", "network \"front\" \"back\"")
-        .args(&[arg("name", Name)])
+    Node::new("hostname", "The host name.", "hostname \"web\"").args(&[arg("name", Name)]).or(Default::Follows("the container's name")),
+    Node::new("replicas", "How many of it.", "replicas 2").args(&[arg("count", Integer(0, 1000))]).or(Default::Integer(1)),
+    Node::new("network", "Networks it is on.", "network \"front\" \"back\"")
+        .args(&[arg("name", Name)]).or(Default::Follows("the project's network `default`"))
         .rest("names", Name)
         .props(&[
             prop("alias", Name, "a further name for it there"),
@@ -372,9 +386,9 @@ const CONTAINER_CHILDREN: &[Node] = &[
     )
     .args(&[arg("port", Ports)])
     .props(&[
-        prop("to", Ports, "the container's port; the same if not given"),
-        prop("address", Address, "the host's address; 127.0.0.1 if not given, \"0.0.0.0\" for all"),
-        prop("protocol", Choice(PROTOCOLS), "tcp if not given"),
+        prop("to", Ports, "the container's port").or(Default::Follows("the same")),
+        prop("address", Address, "the host's address, \"0.0.0.0\" for all").or(Default::Text("127.0.0.1")),
+        prop("protocol", Choice(PROTOCOLS), "what is spoken there").or(Default::Text("tcp")),
     ])
     .many(),
     EXPOSE,
@@ -388,64 +402,66 @@ const CONTAINER_CHILDREN: &[Node] = &[
         prop("bind", Path, "a path of the host, relative to the project file"),
         prop("image", Name, "an `image` of the project, read-only"),
         needed("to", Path, "the path in the container"),
-        prop("read-only", Flag, "whether it cannot be written"),
+        switch("read-only", "whether it cannot be written"),
         prop("subpath", Path, "a path inside the volume or image"),
-        prop("create", Flag, "make the host's folder if it is not there"),
-        prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts below it travel; private if not given"),
+        switch("create", "make the host's folder if it is not there"),
+        prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts below it travel").or(Default::Text("private")),
     ])
     .many(),
     Node::new("tmpfs", "A file system in memory.", "tmpfs \"/tmp\" size=\"64MiB\"")
         .args(&[arg("path", Path)])
         .props(&[
-            prop("size", Size, "its size; half of the memory if not given"),
-            prop("mode", Mode, "permissions; 1777 if not given"),
+            prop("size", Size, "its size").or(Default::Follows("half of the memory")),
+            prop("mode", Mode, "permissions").or(Default::Text("1777")),
         ])
         .many(),
     Node::new("secret", "A `secret`, as a file in memory.", "secret \"token\" owner=\"www-data\"")
         .args(&[arg("name", Name)])
         .props(&[
-            prop("to", Path, "its path; /run/secrets/NAME if not given"),
-            prop("mode", Mode, "permissions; 0400 if not given"),
-            prop("owner", Text, "user, or user:group; the container's user if not given"),
+            prop("to", Path, "its path").or(Default::Follows("/run/secrets/NAME")),
+            prop("mode", Mode, "permissions").or(Default::Text("0400")),
+            prop("owner", Text, "user, or user:group").or(Default::Follows("the container's user")),
         ])
         .many(),
     Node::new("config", "A `config`, as a read-only file.", "config \"motd\" to=\"/etc/motd\"")
         .args(&[arg("name", Name)])
         .props(&[
-            prop("to", Path, "its path; /run/configs/NAME if not given"),
-            prop("mode", Mode, "permissions; 0444 if not given"),
-            prop("owner", Text, "user, or user:group; root if not given"),
+            prop("to", Path, "its path").or(Default::Follows("/run/configs/NAME")),
+            prop("mode", Mode, "permissions").or(Default::Text("0444")),
+            prop("owner", Text, "user, or user:group").or(Default::Follows("root")),
         ])
         .many(),
     Node::new("depends-on", "What must be up first.", "depends-on \"cache\" until=\"healthy\"")
         .args(&[arg("container", Name)])
-        .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for; started if not given")])
+        .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for").or(Default::Text("started"))])
         .many(),
     HEALTHCHECK,
     Node::new("restart", "When it is started again after it ended.", "restart \"on-failure\" max=5")
         .args(&[arg("policy", Choice(&["no", "on-failure", "always", "unless-stopped"]))])
+        .or(Default::Text("no"))
         .props(&[
             prop("max", Integer(1, 1_000_000), "at most so often in a row (on-failure only)"),
-            prop("unhealthy", Flag, "also when it turns unhealthy; it does not if not given"),
+            switch("unhealthy", "also when it turns unhealthy"),
         ]),
     LIMITS,
     SECURITY,
     Node::new("device", "A device of the host.", "device \"/dev/fuse\"")
         .args(&[arg("path", Path)])
-        .props(&[prop("to", Path, "its path in the container; the same if not given")])
+        .props(&[prop("to", Path, "its path in the container").or(Default::Follows("the same"))])
         .many(),
     Node::new("sysctl", "Kernel settings of the container's own namespaces.", "sysctl net.core.somaxconn=1024")
         .free(Plain)
         .many(),
     STOP_SIGNAL,
-    Node::new("stop-grace", "How long it may take to end before it is killed; 10s if not given.", "stop-grace \"30s\"")
-        .args(&[arg("time", Duration)]),
-    Node::new("init", "Whether a small init is process 1, passes signals on and reaps.", "init #true").args(&[arg("flag", Flag)]),
-    Node::new("tty", "Whether it has a terminal.", "tty #true").args(&[arg("flag", Flag)]),
+    Node::new("stop-grace", "How long it may take to end before it is killed.", "stop-grace \"30s\"")
+        .args(&[arg("time", Duration)]).or(Default::Text("10s")),
+    Node::new("init", "Whether a small init is process 1, passes signals on and reaps.", "init #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
+    Node::new("tty", "Whether it has a terminal.", "tty #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
     Node::new("log", "How much of its output is kept, and where else it goes.", "log size=\"20MiB\" files=5")
+        .or(Default::Bare)
         .props(&[
-            prop("size", Size, "a file's size before the next is begun; 20MiB if not given"),
-            prop("files", Integer(1, 1000), "how many are kept; 5 if not given"),
+            prop("size", Size, "a file's size before the next is begun").or(Default::Text("20MiB")),
+            prop("files", Integer(1, 1000), "how many are kept").or(Default::Integer(5)),
         ])
         .children(&[Node::new(
             "driver",
@@ -512,7 +528,7 @@ const JOB: Node = Node::new(
     USER,
     Node::new("depends-on", "What must be up first.", "depends-on \"cache\" until=\"healthy\"")
         .args(&[arg("container", Name)])
-        .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for; started if not given")])
+        .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for").or(Default::Text("started"))])
         .many(),
     Node::new("inputs", "Files that make it run again.", "inputs \"migrations/\"")
         .args(&[arg("path", Path)])
@@ -525,10 +541,10 @@ const JOB: Node = Node::new(
 const NETWORK: Node = Node::new("network", "A network of the project.", "network \"back\" internal=#true")
     .args(&[arg("name", Name)])
     .props(&[
-        prop("internal", Flag, "no way out of it"),
-        prop("subnet", Subnet, "its addresses; planned from the project's identity if not given"),
-        prop("gateway", Address, "the host's address on it; the first if not given"),
-        prop("mtu", Integer(1280, 65535), "the largest packet; 1500 if not given"),
+        switch("internal", "no way out of it"),
+        prop("subnet", Subnet, "its addresses").or(Default::Follows("planned from the project's identity")),
+        prop("gateway", Address, "the host's address on it").or(Default::Follows("the first")),
+        prop("mtu", Integer(1280, 65535), "the largest packet").or(Default::Follows("1500")),
         prop("external", Text, "the name of a bridge of the host to use instead of an own one"),
     ])
     .children(&[

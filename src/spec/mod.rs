@@ -19,6 +19,7 @@ mod tree;
 
 pub use assemble::tidy;
 pub use convert::{kdl, text};
+pub use decode::container_of;
 pub use diagnose::{Diagnostic, Severity, has_errors};
 pub use reference::{reference, schema};
 

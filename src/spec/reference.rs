@@ -42,6 +42,12 @@ fn section(node: &Node, level: usize, path: &str, out: &mut String) {
     if node.many {
         out.push_str(" May stand often.");
     }
+    match node.default.map(|default| default.written()) {
+        Some(default) if !default.is_empty() => {
+            let _ = write!(out, " Without it: {default}.");
+        }
+        _ => {}
+    }
     if node.later {
         out.push_str(" **Checked, and refused by `up` in this version.**");
     }
@@ -51,23 +57,20 @@ fn section(node: &Node, level: usize, path: &str, out: &mut String) {
         rows.push((
             arg.name.to_owned(),
             kind(arg.kind),
-            if arg.required { "required" } else { "optional" },
+            (if arg.required { "required" } else { "optional" }).to_owned(),
             String::from("argument"),
         ));
     }
     if let Some(rest) = node.rest {
-        rows.push((format!("{}…", rest.name), kind(rest.kind), "optional", "further arguments".into()));
+        rows.push((format!("{}…", rest.name), kind(rest.kind), "optional".to_owned(), "further arguments".into()));
     }
     for prop in node.props {
-        rows.push((
-            format!("{}=", prop.name),
-            kind(prop.kind),
-            if prop.required { "required" } else { "optional" },
-            prop.doc.into(),
-        ));
+        let default = prop.default.map(|default| format!("else {}", default.written()));
+        let given = if prop.required { "required" } else { "optional" };
+        rows.push((format!("{}=", prop.name), kind(prop.kind), default.unwrap_or_else(|| given.to_owned()), prop.doc.into()));
     }
     if let Some(free) = node.free {
-        rows.push(("NAME=".into(), kind(free), "optional", "names of your choosing".into()));
+        rows.push(("NAME=".into(), kind(free), "optional".to_owned(), "names of your choosing".into()));
     }
     if !rows.is_empty() {
         out.push_str("\n| | value | | |\n| --- | --- | --- | --- |\n");
@@ -121,9 +124,10 @@ fn node_schema(node: &Node) -> Value {
         "since": node.since,
         "many": node.many,
         "supported": !node.later,
+        "default": node.default.map(|default| default.written()).filter(|default| !default.is_empty()),
         "arguments": node.args.iter().map(|arg| json!({"name": arg.name, "kind": kind(arg.kind), "required": arg.required})).collect::<Vec<_>>(),
         "further": node.rest.map(|rest| json!({"name": rest.name, "kind": kind(rest.kind)})),
-        "properties": node.props.iter().map(|prop| json!({"name": prop.name, "kind": kind(prop.kind), "required": prop.required, "doc": prop.doc})).collect::<Vec<_>>(),
+        "properties": node.props.iter().map(|prop| json!({"name": prop.name, "kind": kind(prop.kind), "required": prop.required, "default": prop.default.map(|default| default.written()), "doc": prop.doc})).collect::<Vec<_>>(),
         "free": node.free.map(kind),
         "children": node.children.iter().map(node_schema).collect::<Vec<_>>(),
     })

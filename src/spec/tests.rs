@@ -226,3 +226,41 @@ fn every_byte_of_a_file_is_a_node_or_space_or_a_comment() {
         check(&trees, text, 0..text.len());
     }
 }
+
+/// A default is a value that somebody could have written.
+#[test]
+fn defaults_of_the_table_are_legal() {
+    fn visit(rows: &'static [grammar::Node]) {
+        for row in rows {
+            let props = row.props.iter().filter_map(|prop| Some((prop.name, prop.kind, prop.default?)));
+            let children = row.children.iter().filter_map(|child| Some((child.name, child.args.first()?.kind, child.default?)));
+            for (name, kind, default) in props.chain(children) {
+                let Some(value) = default.value() else { continue };
+                let entry = tree::Entry { value, place: tree::Text::new("", "").place(0, 0), name: 0, written: None };
+                assert!(grammar::fits(&entry, kind).is_ok(), "{} {name}: {default:?}", row.name);
+            }
+            visit(row.children);
+        }
+    }
+    visit(language::TOP);
+}
+
+#[test]
+fn what_is_not_said_is_what_the_table_says() {
+    let text = "project \"p\"\nimage \"a\" { copy \"x\" to=\"/\"; }\ncontainer \"c\" { image \"a\"; healthcheck { http 80; }; publish 80; }";
+    let project = read(text).project.unwrap();
+    let said = "project \"p\"\nimage \"a\" { copy \"x\" to=\"/\" unpack=#false parents=#false docker=#false; squash #false; }\n\
+                container \"c\" { image \"a\"; replicas 1; stop-grace \"10s\"; init #false; tty #false; log size=\"20MiB\" files=5; \
+                limits { shm \"64MiB\"; }; security { read-only #false; }; restart \"no\" unhealthy=#false; \
+                healthcheck interval=\"10s\" timeout=\"5s\" retries=3 start-period=\"0s\" start-interval=\"250ms\" { http 80 path=\"/\"; }; \
+                publish 80 to=80 address=\"127.0.0.1\" protocol=\"tcp\"; }";
+    assert_eq!(project, read(said).project.unwrap());
+    let mut plain = project.containers["c"].clone();
+    (plain.healthcheck, plain.publish) = (None, Vec::new());
+    assert_eq!(container_of(plain.image.clone()), Some(plain));
+    // What is wrong is told, and stands for what is not said in what is understood all the same.
+    let wrong = read("project \"p\"\nimage \"a\" {}\ncontainer \"c\" { image \"a\"; replicas \"many\"; stop-grace 3; }")
+        .project
+        .unwrap_err();
+    assert_eq!((wrong.containers["c"].replicas, wrong.containers["c"].stop_grace), (1, crate::model::Span::seconds(10)));
+}

@@ -30,6 +30,11 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// Whether somebody wrote it; else it is what the grammar says of what is not there.
+    pub fn is_given(&self) -> bool {
+        !self.whole.is_empty()
+    }
+
     /// Tells that something is not there, unless it may be in what could not be read.
     pub fn lacks(&self, missing: Diagnostic, sink: &mut Sink) {
         if !sink.is_partial_in(&self.place.file, &self.whole) {

@@ -34,8 +34,13 @@ impl Decoder<'_> {
             node.lacks(missing.help(help), self.sink);
             return None;
         };
+        let image = self.image_ref(image)?;
+        self.container_with(node, image)
+    }
+
+    pub(super) fn container_with(&mut self, node: &Tree, image: Name) -> Option<Container> {
         let words = |name: &str| node.child(name).map(Tree::words);
-        let flag = |name: &str| node.child(name).and_then(|child| child.arg(0)).and_then(as_flag).unwrap_or(false);
+        let flag = |name: &str| node.first(name).and_then(as_flag);
         let hooks = |event: &str| -> Vec<Vec<String>> {
             node.all("on")
                 .filter(|on| on.text().as_deref() == Some(event))
@@ -44,41 +49,42 @@ impl Decoder<'_> {
                 .collect()
         };
         Some(Container {
-            image: self.image_ref(image)?,
+            image,
             cmd: words("cmd"),
             entrypoint: words("entrypoint"),
             env: self.environment(node),
             env_files: node
                 .all("env-file")
-                .filter_map(|child| Some(EnvFile { path: child.text()?, required: child.flag("required").unwrap_or(true) }))
+                .filter_map(|child| Some(EnvFile { path: child.text()?, required: child.flag("required")? }))
                 .collect(),
             workdir: node.child("workdir").and_then(|child| self.absolute(child)),
             user: node.child("user").and_then(|child| self.user(child)),
             groups: node.all("group-add").flat_map(Tree::words).collect(),
             hostname: node.child("hostname").and_then(Tree::name),
-            replicas: node.child("replicas").and_then(|child| child.arg(0)).and_then(as_u32).unwrap_or(1),
+            replicas: node.first("replicas").and_then(as_u32)?,
             networks: self.attachments(node),
             publish: node.all("publish").filter_map(|child| self.publish(child)).collect(),
             mounts: node.all("mount").filter_map(|child| self.mount(child)).collect(),
             tmpfs: node.all("tmpfs").filter_map(|child| self.tmpfs(child)).collect(),
-            secrets: node.all("secret").filter_map(|child| self.file_use(child, "/run/secrets", 0o400)).collect(),
-            configs: node.all("config").filter_map(|child| self.file_use(child, "/run/configs", 0o444)).collect(),
+            secrets: node.all("secret").filter_map(|child| self.file_use(child, "/run/secrets")).collect(),
+            configs: node.all("config").filter_map(|child| self.file_use(child, "/run/configs")).collect(),
             depends_on: self.dependencies(node),
             healthcheck: node.child("healthcheck").and_then(|child| self.health(child)),
-            restart: node.child("restart").map(|child| self.restart(child)).unwrap_or_default(),
-            restart_unhealthy: node.child("restart").and_then(|child| child.flag("unhealthy")).unwrap_or(false),
-            limits: node.child("limits").map(|child| self.limits(child)).unwrap_or_default(),
-            security: node.child("security").map(|child| self.security(child)).unwrap_or_default(),
+            restart: node.child("restart").map(|child| self.restart(child))?,
+            restart_unhealthy: node.child("restart").and_then(|child| child.flag("unhealthy"))?,
+            limits: node.child("limits").map(|child| self.limits(child))?,
+            shm: node.child("limits").and_then(|child| child.first("shm")).and_then(as_size)?,
+            security: node.child("security").and_then(|child| self.security(child))?,
             devices: node
                 .all("device")
                 .filter_map(|child| child.text().map(|path| (path.clone(), child.prop_text("to").unwrap_or(path))))
                 .collect(),
             sysctls: free(node, "sysctl"),
             stop_signal: node.child("stop-signal").and_then(|child| self.signal(child)),
-            stop_grace: node.child("stop-grace").and_then(|child| child.arg(0)).and_then(as_span).unwrap_or(Span::seconds(10)),
-            init: flag("init"),
-            tty: flag("tty"),
-            log: node.child("log").map(log).unwrap_or_else(|| Log { size: Size::mib(20), files: 5, driver: None }),
+            stop_grace: node.first("stop-grace").and_then(as_span)?,
+            init: flag("init")?,
+            tty: flag("tty")?,
+            log: node.child("log").and_then(log)?,
             extra_hosts: node
                 .all("extra-host")
                 .filter_map(|child| Some((child.text()?, child.arg(1).and_then(as_text)?)))
@@ -138,7 +144,7 @@ impl Decoder<'_> {
         Some(Publish {
             host,
             to,
-            address: node.prop("address").and_then(as_address).unwrap_or(Ipv4Addr::LOCALHOST),
+            address: node.prop("address").and_then(as_address)?,
             protocol: if node.prop_text("protocol").as_deref() == Some("udp") { Protocol::Udp } else { Protocol::Tcp },
         })
     }
@@ -163,9 +169,9 @@ impl Decoder<'_> {
         Some(Mount {
             source,
             to,
-            read_only: node.flag("read-only").unwrap_or(false),
+            read_only: node.flag("read-only")?,
             subpath: node.prop_text("subpath"),
-            create: node.flag("create").unwrap_or(false),
+            create: node.flag("create")?,
             propagation: match node.prop_text("propagation").as_deref() {
                 Some("slave") => Propagation::Slave,
                 Some("shared") => Propagation::Shared,
@@ -176,20 +182,16 @@ impl Decoder<'_> {
 
     pub(super) fn tmpfs(&mut self, node: &Tree) -> Option<Tmpfs> {
         let path = self.absolute(node)?;
-        Some(Tmpfs {
-            path,
-            size: node.prop("size").and_then(as_size),
-            mode: node.prop("mode").and_then(as_mode).unwrap_or(0o1777),
-        })
+        Some(Tmpfs { path, size: node.prop("size").and_then(as_size), mode: node.prop("mode").and_then(as_mode)? })
     }
 
-    pub(super) fn file_use(&mut self, node: &Tree, folder: &str, mode: u32) -> Option<FileUse> {
+    pub(super) fn file_use(&mut self, node: &Tree, folder: &str) -> Option<FileUse> {
         let name = node.name()?;
         let to = node.prop_text("to").unwrap_or_else(|| format!("{folder}/{name}"));
         if !self.must_be_absolute(&to, &node.prop_place("to")) {
             return None;
         }
-        let mode = node.prop("mode").and_then(as_mode).unwrap_or(mode);
+        let mode = node.prop("mode").and_then(as_mode)?;
         Some(FileUse { name, to, mode, owner: node.prop_text("owner") })
     }
 

@@ -56,7 +56,7 @@ impl Decoder<'_> {
             volumes: node.all("volume").flat_map(Tree::words).collect(),
             stop_signal: node.child("stop-signal").and_then(|child| self.signal(child)),
             healthcheck: node.child("healthcheck").and_then(|child| self.health(child)),
-            squash: node.child("squash").and_then(|child| child.arg(0)).and_then(as_flag).unwrap_or(false),
+            squash: node.first("squash").and_then(as_flag)?,
         })
     }
 
@@ -120,7 +120,7 @@ impl Decoder<'_> {
 
     /// An image from a Dockerfile has nothing beside it.
     fn dockerfile(&mut self, node: &Tree, dockerfile: &Tree) {
-        if let Some(other) = node.children.iter().find(|child| child.name != "dockerfile") {
+        if let Some(other) = node.children.iter().find(|child| child.name != "dockerfile" && child.is_given()) {
             let message = format!("`{}` stands beside `dockerfile`: the image is what its Dockerfile says", other.name);
             let help = "write it into the Dockerfile, or make a second image that starts `from` this one";
             self.sink.push(Diagnostic::error("dockerfile-beside", other.place.clone(), message).help(help));
@@ -146,7 +146,7 @@ impl Decoder<'_> {
 }
 
 pub(super) fn exposed(node: &Tree, protocol: &str) -> Vec<(u16, u16)> {
-    let meant = |child: &&Tree| child.prop_text("protocol").as_deref().unwrap_or("tcp") == protocol;
+    let meant = |child: &&Tree| child.prop_text("protocol").as_deref() == Some(protocol);
     let ports = node.all("expose").filter(meant).flat_map(|child| &child.args);
     ports.filter_map(|entry| grammar::ports(&entry.value).ok()).collect()
 }

@@ -40,13 +40,13 @@ impl Decoder<'_> {
         found
     }
 
-    pub(super) fn security(&mut self, node: &Tree) -> Security {
-        let flag = |name: &str| node.child(name).and_then(|child| child.arg(0)).and_then(as_flag).unwrap_or(false);
+    pub(super) fn security(&mut self, node: &Tree) -> Option<Security> {
+        let flag = |name: &str| node.first(name).and_then(as_flag);
         let mut found = Security {
             seccomp: node.child("seccomp").and_then(Tree::text),
-            no_new_privileges: flag("no-new-privileges"),
-            privileged: flag("privileged"),
-            read_only: flag("read-only"),
+            no_new_privileges: flag("no-new-privileges")?,
+            privileged: flag("privileged")?,
+            read_only: flag("read-only")?,
             ..Security::default()
         };
         for child in node.all("capability") {
@@ -65,12 +65,12 @@ impl Decoder<'_> {
                 self.sink.push(Diagnostic::error("wrong-value", child.prop_place(property), message).maybe_help(near));
             }
         }
-        found
+        Some(found)
     }
 }
 
 fn limits(node: &Tree) -> Limits {
-    let first = |name: &str| node.child(name).and_then(|child| child.arg(0));
+    let first = |name: &str| node.first(name);
     let size = |name: &str| first(name).and_then(as_size);
     Limits {
         cpus: first("cpus").and_then(|value| match value {
@@ -92,7 +92,6 @@ fn limits(node: &Tree) -> Limits {
             .collect(),
         ulimits: node.all("ulimit").filter_map(ulimit).collect(),
         oom_score: first("oom-score").and_then(as_i32),
-        shm: size("shm"),
         log: size("log"),
     }
 }
@@ -117,12 +116,8 @@ fn ulimit(node: &Tree) -> Option<Ulimit> {
     Some(Ulimit { name: node.text()?, soft: soft.or(hard)?, hard: hard.or(soft)? })
 }
 
-pub(super) fn log(node: &Tree) -> Log {
+pub(super) fn log(node: &Tree) -> Option<Log> {
     let driver =
         node.child("driver").and_then(|driver| Some(LogDriver { name: driver.text()?, address: driver.prop_text("address") }));
-    Log {
-        size: node.prop("size").and_then(as_size).unwrap_or(Size::mib(20)),
-        files: node.prop("files").and_then(as_u32).unwrap_or(5),
-        driver,
-    }
+    Some(Log { size: node.prop("size").and_then(as_size)?, files: node.prop("files").and_then(as_u32)?, driver })
 }

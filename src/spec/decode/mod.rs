@@ -16,10 +16,9 @@ use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::tree::{Entry, Tree, Value};
-use crate::model::{Name, Place, Size, Span, Subnet, capability, nearest};
+use crate::model::{Name, Place, Size, Subnet, capability, nearest};
 use crate::project::*;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// Decodes everything; `later` gets what is understood and not carried out yet.
@@ -32,6 +31,22 @@ pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut S
     let mut project = decoder.project(file, &assembled.nodes);
     project.variables.clone_from(&assembled.env);
     (project, decoder.places, decoder.dockerfiles)
+}
+
+/// A container of an image of which nothing else is said; nothing if the table lacks what it must say then.
+pub fn container_of(image: Name) -> Option<Container> {
+    let node = |name: &str, word: &Name, children| {
+        let place = Place { file: String::new(), line: 0, offset: 0, length: 0 };
+        let word = Entry { value: Value::Text(word.to_string()), place: place.clone(), name: 0, written: None };
+        Tree { name: name.into(), place, whole: 0..0, block: None, args: vec![word], props: Vec::new(), children }
+    };
+    let mut tree = node("container", &image, vec![node("image", &image, Vec::new())]);
+    grammar::complete(&mut tree, TOP);
+    let (mut sink, images) = (Sink::default(), vec![image.to_string()]);
+    let (places, dockerfiles, outside) = (Places::default(), Vec::new(), Vec::new());
+    let mut decoder = Decoder { sink: &mut sink, places, images, dockerfiles, outside };
+    // Its name may be one that nobody can write.
+    decoder.container_with(&tree, image)
 }
 
 fn note_later(tree: &Tree, rows: &'static [Node], later: &mut Sink) {
@@ -205,7 +220,7 @@ impl Decoder<'_> {
     }
 
     fn health(&mut self, node: &Tree) -> Option<Health> {
-        let span = |name: &str, default: Span| node.prop(name).and_then(as_span).unwrap_or(default);
+        let span = |name: &str| node.prop(name).and_then(as_span);
         let probes: Vec<&Tree> = node.children.iter().collect();
         let probe = match (node.text().as_deref(), probes.as_slice()) {
             (Some("none"), []) => Probe::None,
@@ -213,7 +228,7 @@ impl Decoder<'_> {
                 "exec" => Probe::Exec(probe.words()),
                 "http" => Probe::Http {
                     port: probe.arg(0).and_then(as_u32).and_then(|port| u16::try_from(port).ok())?,
-                    path: probe.prop_text("path").unwrap_or_else(|| "/".into()),
+                    path: probe.prop_text("path")?,
                 },
                 _ => Probe::Tcp(probe.arg(0).and_then(as_u32).and_then(|port| u16::try_from(port).ok())?),
             },
@@ -231,11 +246,11 @@ impl Decoder<'_> {
         };
         Some(Health {
             probe,
-            interval: span("interval", Span::seconds(10)),
-            timeout: span("timeout", Span::seconds(5)),
-            retries: node.prop("retries").and_then(as_u32).unwrap_or(3),
-            start_period: span("start-period", Span(0)),
-            start_interval: span("start-interval", Span(250)),
+            interval: span("interval")?,
+            timeout: span("timeout")?,
+            retries: node.prop("retries").and_then(as_u32)?,
+            start_period: span("start-period")?,
+            start_interval: span("start-interval")?,
         })
     }
 
@@ -250,7 +265,7 @@ impl Decoder<'_> {
             self.sink.push(diagnostic);
         }
         Some(Network {
-            internal: node.flag("internal").unwrap_or(false),
+            internal: node.flag("internal")?,
             subnet,
             gateway,
             mtu: node.prop("mtu").and_then(as_u32),

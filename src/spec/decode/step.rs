@@ -62,11 +62,11 @@ impl Decoder<'_> {
             owner: node.prop_text("owner"),
             mode: permissions(node),
             exclude: node.all("exclude").flat_map(Tree::words).collect(),
-            parents: node.flag("parents").unwrap_or(false),
+            parents: node.flag("parents")?,
             context: self.context(node)?,
             inline,
-            as_docker: node.flag("docker").unwrap_or(false),
-            unpack: node.flag("unpack").unwrap_or(false),
+            as_docker: node.flag("docker")?,
+            unpack: node.flag("unpack")?,
         })
     }
 
@@ -110,7 +110,7 @@ impl Decoder<'_> {
                     self.sink.push(wrong(node.prop_place("commit"), message, "write what `git rev-parse HEAD` says"));
                     return None;
                 };
-                let (folder, keep) = (node.prop_text("folder"), node.flag("keep-git").unwrap_or(false));
+                let (folder, keep) = (node.prop_text("folder"), node.flag("keep-git")?);
                 if keep && folder.is_some() {
                     let help = "take `folder` out, or `keep-git`";
                     self.sink.push(wrong(node.prop_place("keep-git"), "one folder of a repository has no `.git`", help));
@@ -123,7 +123,7 @@ impl Decoder<'_> {
                         return None;
                     }
                 };
-                let submodules = node.flag("submodules").unwrap_or(true);
+                let submodules = node.flag("submodules")?;
                 let commit = Some(commit.to_lowercase());
                 AddSource::Git(GitSource { place, reference: None, commit, folder, dot_git: keep, submodules })
             }
@@ -139,7 +139,7 @@ impl Decoder<'_> {
             owner: node.prop_text("owner"),
             mode: permissions(node),
             exclude: node.all("exclude").flat_map(Tree::words).collect(),
-            unpack: node.flag("unpack").unwrap_or(false),
+            unpack: node.flag("unpack")?,
             as_docker: false,
         })
     }
@@ -159,7 +159,7 @@ impl Decoder<'_> {
                 (_, Some("host")) => RunNetwork::Host,
                 _ => RunNetwork::None,
             },
-            privileged: node.flag("privileged").unwrap_or(false),
+            privileged: node.flag("privileged")?,
             mounts,
             user,
             env: free(node, "env"),
@@ -199,7 +199,7 @@ impl Decoder<'_> {
                 Some("private") => Sharing::Private,
                 _ => Sharing::Shared,
             };
-            let shared = node.flag("shared").unwrap_or(false);
+            let shared = node.flag("shared")?;
             found.push(RunSource::Cache { id, mode: mode(0o755), owner, sharing, shared, from: image });
         } else if let Some((name, path)) = image {
             found.push(RunSource::Image { name, path });
@@ -209,16 +209,16 @@ impl Decoder<'_> {
                 name,
                 mode: mode(0o400),
                 owner,
-                required: node.flag("required").unwrap_or(true),
+                required: node.flag("required")?,
                 env: node.prop_text("env"),
-                file: node.flag("file").unwrap_or(true),
+                file: node.flag("file")?,
             });
         }
         if node.flag("tmpfs") == Some(true) {
             found.push(RunSource::Tmpfs { size: node.prop_text("size").and_then(|size| Size::parse(&size).ok()) });
         }
         if node.flag("ssh") == Some(true) {
-            found.push(RunSource::Ssh { required: node.flag("required").unwrap_or(true) });
+            found.push(RunSource::Ssh { required: node.flag("required")? });
         }
         if let Some(text) = node.prop_text("script") {
             found.push(RunSource::Script(text));
@@ -277,12 +277,7 @@ impl Decoder<'_> {
             Some(Repository {
                 place: child.text()?,
                 suite: child.prop_text("suite")?,
-                components: child
-                    .prop_text("component")
-                    .unwrap_or_else(|| "main".into())
-                    .split_whitespace()
-                    .map(str::to_owned)
-                    .collect(),
+                components: child.prop_text("component")?.split_whitespace().map(str::to_owned).collect(),
                 key: child.prop_text("key")?,
             })
         };
@@ -290,10 +285,10 @@ impl Decoder<'_> {
             suite: node.text()?,
             packages,
             pins,
-            essential: flag("essential").unwrap_or(true),
-            recommends: flag("recommends").unwrap_or(false),
-            configure: flag("configure").unwrap_or(false),
-            components: node.child("component").map_or_else(|| vec!["main".into()], Tree::words),
+            essential: flag("essential")?,
+            recommends: flag("recommends")?,
+            configure: flag("configure")?,
+            components: node.child("component").map(Tree::words)?,
             suites: node.all("suite").filter_map(Tree::text).collect(),
             repositories: node.all("repository").filter_map(repository).collect(),
             mirror: node.prop_text("mirror"),

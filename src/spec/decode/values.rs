@@ -43,6 +43,11 @@ impl Tree {
         self.children.iter().find(|child| child.name == name)
     }
 
+    /// The first argument of a child.
+    pub(super) fn first(&self, name: &str) -> Option<&Value> {
+        self.child(name)?.arg(0)
+    }
+
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| child.name == name)
     }
