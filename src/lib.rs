@@ -89,8 +89,8 @@
 //! | key | the digest of a step and of the content of all that it depends on; its result is found by it |
 //! | lease | what a living process keeps in the store from being collected |
 //! | monitor, heir | the process that stays with a container, and the one that tidies up after a monitor that was killed |
-//! | place | file, line and column of a source text, with the bytes that are marked ([`model::Place`]) |
-//! | fault | an error: what sort, where, why, and what to type ([`model::Fault`]); an `Outcome` is a `Result` with one |
+//! | place | file, line and column of a source text, with the bytes that are marked ([`model::Location`]) |
+//! | error | an error: what sort, where, why, and what to type ([`model::Error`]); an `Result` is a `Result` with one |
 //! | damaged | there, and not what it should be: neither absent nor unreadable, and never taken for either |
 //!
 //! # Promises
@@ -179,7 +179,7 @@ pub mod tested {
         pub use crate::engine::{is_bundle, unbundle};
     }
     pub mod fetch {
-        pub use crate::fetch::Place;
+        pub use crate::fetch::Origin;
     }
     pub mod git {
         pub use crate::git::{Wanted, check_out_pack, checkout, read_lines, resolve};
@@ -198,7 +198,7 @@ pub mod tested {
     }
     pub mod model {
         pub use crate::model::{
-            Budget, Digest, Fault, Floor, GitRepository, Mode, Name, Reference, Size, Span, Subnet, capability, parse_time,
+            Budget, Digest, Duration, Error, Floor, GitRepository, Mode, Name, Reference, Size, Subnet, capability, parse_time,
             pattern_matches,
         };
     }

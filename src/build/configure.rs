@@ -7,7 +7,7 @@ use super::run::{self, Around};
 use super::{Builder, describe};
 use crate::debian;
 use crate::lock::LockedPackage;
-use crate::model::{Context, Name, Outcome};
+use crate::model::{Context, Name, Result};
 use crate::plan::{Pending, StepOutput};
 use crate::project::{Debian, Propagation, Run};
 use crate::runtime::{MountKind, MountSpec};
@@ -30,9 +30,9 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// Packages that cannot be fetched; a script that fails, with its last lines.
-    pub(super) fn configure(&self, name: &Name, debian: &Debian, pending: &Pending) -> Outcome<StepOutput> {
+    pub(super) fn configure(&self, name: &Name, debian: &Debian, pending: &Pending) -> Result<StepOutput> {
         let (packages, files) = self.packages(name, pending.index, debian)?;
-        let needs: Vec<debian::Needs> = files.iter().map(|file| debian::needs(file)).collect::<Outcome<_>>()?;
+        let needs: Vec<debian::Needs> = files.iter().map(|file| debian::needs(file)).collect::<Result<_>>()?;
         let order = debian::order(&needs);
         let (staging, tree) = self.staging()?;
         let layers = self.paths(&pending.layers);
@@ -43,25 +43,25 @@ impl Builder<'_> {
             debian::unpack_for_dpkg(&chosen, &of, &tree, self.lock.epoch)?;
         }
         let debs = staging.join("debs");
-        fs::create_dir(&debs).doing(|| "cannot make a staging folder".into())?;
+        fs::create_dir(&debs).context(|| "cannot make a staging folder".into())?;
         for (index, (package, file)) in packages.iter().zip(&files).enumerate() {
             let target = debs.join(deb(index, package));
             fs::hard_link(file, &target)
                 .or_else(|_| fs::copy(file, &target).map(drop))
-                .doing(|| "cannot give dpkg its packages".into())?;
+                .context(|| "cannot give dpkg its packages".into())?;
         }
-        let script = |name: &str, text: &str| -> Outcome<PathBuf> {
+        let script = |name: &str, text: &str| -> Result<PathBuf> {
             let place = staging.join(name);
             fs::write(&place, text)
                 .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
-                .doing(|| "cannot write a script".into())?;
+                .context(|| "cannot write a script".into())?;
             Ok(place)
         };
-        let bind = |source: PathBuf, to: &str| -> Outcome<MountSpec> {
-            let kind = MountKind::bind(&source, None, Propagation::Private).doing(|| format!("cannot mount {to}"))?;
+        let bind = |source: PathBuf, to: &str| -> Result<MountSpec> {
+            let kind = MountKind::bind(&source, None, Propagation::Private).context(|| format!("cannot mount {to}"))?;
             Ok(MountSpec { kind, to: to.into(), read_only: true })
         };
-        fs::write(debs.join("install"), install(&packages, &order, bare)).doing(|| "cannot write a script".into())?;
+        fs::write(debs.join("install"), install(&packages, &order, bare)).context(|| "cannot write a script".into())?;
         let mut around = Around::default();
         around.mounts = vec![bind(debs, DEBS)?, bind(script("policy-rc.d", POLICY)?, "/usr/sbin/policy-rc.d")?];
         let env = [
@@ -82,7 +82,7 @@ impl Builder<'_> {
         let epoch = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), self.lock.epoch.to_string())]);
         let plain = Pending { config: crate::plan::Config::default(), args: epoch, ..pending.clone() };
         let report = |line: String| (self.report)(super::Event::Output { image: name.clone(), line });
-        run::run(&command, &plain, around, None, &layers, (self.store, &staging, &tree), &report).doing(|| {
+        run::run(&command, &plain, around, None, &layers, (self.store, &staging, &tree), &report).context(|| {
             format!("the packages of `{}` cannot be configured", describe(&crate::project::Step::Debian(debian.clone())))
         })?;
         debian::scrub(&tree, self.lock.epoch)?;

@@ -10,10 +10,10 @@ pub use super::target::{Folders, Onto, settle};
 use super::target::{Target, Whole, inside, owner_in};
 use super::view::View;
 use crate::image::{CAPABILITY, Entries, decompressed, is_archive};
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Error, Result};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::Copy;
-use crate::store::disk_fault;
+use crate::store::disk_error;
 use crate::sys::{self, Nearby, Tree};
 use nix::sys::stat::{FileStat, fstat};
 use std::collections::{BTreeMap, HashMap};
@@ -35,7 +35,7 @@ pub struct Source<'a> {
 ///
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
-pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) -> Outcome<Folders> {
+pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) -> Result<Folders> {
     let Source { ground, known, last } = source;
     let mut target = Target::new(copy, onto)?;
     let base = destination(copy, Some(files), onto.below, onto.workdir);
@@ -71,12 +71,12 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                     continue;
                 }
                 let cannot = || format!("cannot read \"{}\"", entry.from);
-                let (file, _) = ground.file(&entry.from).doing(cannot)?;
-                if copy.unpack && entry.whole && begins_as_archive(&file).doing(cannot)? {
+                let (file, _) = ground.file(&entry.from).context(cannot)?;
+                if copy.unpack && entry.whole && begins_as_archive(&file).context(cannot)? {
                     // It is unpacked into the folder that its file would have gone to.
                     let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
                     let read = target.unpack(&file, &into, copy.owner.is_some());
-                    if read.doing(|| format!("cannot unpack \"{}\"", entry.from))? != *digest {
+                    if read.context(|| format!("cannot unpack \"{}\"", entry.from))? != *digest {
                         return Err(changed(&entry.from));
                     }
                     continue;
@@ -88,7 +88,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
         }
     }
     let (tree, owner, epoch) = (target.root(), target.owner, target.epoch);
-    let project = ground.tree().doing(|| "cannot read the project's folder".into())?;
+    let project = ground.tree().context(|| "cannot read the project's folder".into())?;
     // Files of one folder are made by one thread: the folder is locked meanwhile.
     sys::on_all_cores(&later, 64, |_, part| {
         let (mut from, mut new) = (Nearby::of(project), Nearby::of(tree));
@@ -100,11 +100,11 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                 return Ok(());
             }
             let cannot = || format!("cannot write {}", to.display());
-            let (file, _) = from.open(&ground.real(&entry.from)).doing(|| format!("cannot read \"{}\"", entry.from))?;
+            let (file, _) = from.open(&ground.real(&entry.from)).context(|| format!("cannot read \"{}\"", entry.from))?;
             let out = new.at(place).and_then(|(folder, name)| folder.make_file(name, *mode));
-            let out = out.map_err(|error| disk_fault(&cannot(), error))?;
-            sys::copy_file(&file, &out).map_err(|error| disk_fault(&cannot(), error))?;
-            sys::finish_file(&out, *mode, owner, epoch).doing(cannot)?;
+            let out = out.map_err(|error| disk_error(&cannot(), error))?;
+            sys::copy_file(&file, &out).map_err(|error| disk_error(&cannot(), error))?;
+            sys::finish_file(&out, *mode, owner, epoch).context(cannot)?;
             check(fstat(&file), (tree, place), *digest, known, &entry.from)
         })
     })?;
@@ -138,7 +138,7 @@ pub struct Last {
 ///
 /// # Errors
 /// An owner that is not known.
-pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Outcome<Digest> {
+pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Result<Digest> {
     let target = Target::new(copy, onto)?;
     let base = destination(copy, Some(files), onto.below, onto.workdir);
     Ok(Digest::of_json(&(base, target.owner, target.given_mode(), target.as_docker, target.epoch)))
@@ -151,16 +151,16 @@ fn check(
     digest: Digest,
     known: &ScanCache,
     shown: &str,
-) -> Outcome<()> {
+) -> Result<()> {
     let failed = || format!("cannot read \"{shown}\"");
-    if known.knows(shown, &source.doing(failed)?, &digest) {
+    if known.knows(shown, &source.context(failed)?, &digest) {
         return Ok(());
     }
-    if tree.file(copy).and_then(Digest::of_stream).doing(failed)? == digest { Ok(()) } else { Err(changed(shown)) }
+    if tree.file(copy).and_then(Digest::of_stream).context(failed)? == digest { Ok(()) } else { Err(changed(shown)) }
 }
 
-fn changed(shown: &str) -> Fault {
-    Fault::new(format!("\"{shown}\" changed while it was copied")).hint("run the command again")
+fn changed(shown: &str) -> Error {
+    Error::new(format!("\"{shown}\" changed while it was copied")).hint("run the command again")
 }
 
 fn begins_as_archive(file: &File) -> io::Result<bool> {
@@ -178,12 +178,12 @@ fn begins_as_archive(file: &File) -> io::Result<bool> {
 ///
 /// # Errors
 /// Unknown owners, damaged or hostile archives, failures to write.
-pub fn from_file(copy: &Copy, file: &File, name: &str, onto: Onto) -> Outcome<Folders> {
+pub fn from_file(copy: &Copy, file: &File, name: &str, onto: Onto) -> Result<Folders> {
     let mut target = Target::new(copy, onto)?;
     let mut to = base(copy, onto.below, onto.workdir);
     if copy.unpack {
-        if !begins_as_archive(file).doing(|| format!("cannot read \"{name}\""))? {
-            return Err(Fault::new(format!(
+        if !begins_as_archive(file).context(|| format!("cannot read \"{name}\""))? {
+            return Err(Error::new(format!(
                 "\"{name}\" is no archive: neither a tar nor one compressed by gzip, bzip2, xz or zstd"
             ))
             .hint("take `unpack` out, or look at what the URL gives"));
@@ -205,7 +205,7 @@ pub fn from_file(copy: &Copy, file: &File, name: &str, onto: Onto) -> Outcome<Fo
 ///
 /// # Errors
 /// Unknown owners, failures to write.
-pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Outcome<Folders> {
+pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Result<Folders> {
     let mut target = Target::new(copy, onto)?;
     target.keeps_owners = false;
     let to = base(copy, onto.below, onto.workdir);
@@ -217,7 +217,7 @@ pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Outcome<Folders> {
 ///
 /// # Errors
 /// Unknown users, failures to write.
-pub fn folder(path: &str, user: &str, onto: Onto) -> Outcome<Folders> {
+pub fn folder(path: &str, user: &str, onto: Onto) -> Result<Folders> {
     let copy = Copy { owner: Some(user.to_owned()).filter(|user| !user.is_empty()), ..Copy::default() };
     let mut target = Target::new(&copy, onto)?;
     let path = onto.below.resolve(Path::new(path));
@@ -232,7 +232,7 @@ pub fn folder(path: &str, user: &str, onto: Onto) -> Outcome<Folders> {
 ///
 /// # Errors
 /// Sources that the image does not have, failures to write.
-pub fn from_image(copy: &Copy, from: &View, onto: Onto) -> Outcome<Folders> {
+pub fn from_image(copy: &Copy, from: &View, onto: Onto) -> Result<Folders> {
     let mut target = Target::new(copy, onto)?;
     for (path, to) in taken(copy, from, onto.below, onto.workdir)? {
         target.tree_of(from, &path, &to, &mut PathBuf::new())?;
@@ -244,7 +244,7 @@ pub fn from_image(copy: &Copy, from: &View, onto: Onto) -> Outcome<Folders> {
 ///
 /// # Errors
 /// Sources that the image does not have.
-fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Outcome<Vec<(PathBuf, PathBuf)>> {
+fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
     let base = base(copy, below, workdir);
     let mut sources: Vec<(String, PathBuf)> = Vec::new();
     for source in &copy.sources {
@@ -252,12 +252,12 @@ fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Outcome<Vec<(
         let (pivot, _) = source.split_once("/./").unwrap_or_default();
         let plain = source.replacen("/./", "/", 1);
         let found = if plain.contains(['*', '?', '[']) {
-            from.glob(&plain).doing(|| "cannot read the image it copies from".into())?
+            from.glob(&plain).context(|| "cannot read the image it copies from".into())?
         } else {
             vec![PathBuf::from(&plain)]
         };
         if found.is_empty() {
-            return Err(Fault::new(format!("in the image it copies from nothing matches \"{source}\"")));
+            return Err(Error::new(format!("in the image it copies from nothing matches \"{source}\"")));
         }
         sources.extend(found.into_iter().map(|path| (pivot.to_owned(), path)));
     }
@@ -266,7 +266,7 @@ fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Outcome<Vec<(
     for (pivot, source) in sources {
         let path = from.resolve(&source);
         let Some((_, metadata)) = from.entry(&path) else {
-            return Err(Fault::new(format!("the image it copies from has no \"{}\"", source.display())));
+            return Err(Error::new(format!("the image it copies from has no \"{}\"", source.display())));
         };
         let name = source.file_name().or(path.file_name()).unwrap_or_default();
         let there = copy.as_docker && below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir());

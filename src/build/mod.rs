@@ -38,11 +38,11 @@ use crate::debian::Settings;
 use crate::fetch::Progress;
 use crate::image;
 use crate::lock::Lock;
-use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
+use crate::model::{Context, Digest, Error, LayerInfo, Name, Result};
 use crate::plan::{Image, Import, Pending, Squash, StepOutput, Walk, copy_is_known, walk};
-use crate::project::{Copy, Debian, Outside, Places, Project, Step};
+use crate::project::{Copy, Debian, Locations, Outside, Project, Step};
 use crate::registry;
-use crate::store::{Home, Lease, Refers, Staging, Store, disk_fault};
+use crate::store::{Home, Lease, Refers, Staging, Store, disk_error};
 use crate::sys::{ProjectFiles, Tree};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub enum Event {
 /// Everything a build needs.
 pub struct Builder<'a> {
     pub project: &'a Project,
-    pub places: &'a Places,
+    pub places: &'a Locations,
     pub lock: &'a Lock,
     pub home: &'a Home,
     pub store: &'a Store,
@@ -104,7 +104,7 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// The first step that failed, with its place; what was finished stays usable.
-    pub fn build(&self, name: &Name) -> Outcome<Image> {
+    pub fn build(&self, name: &Name) -> Result<Image> {
         let ahead = Ahead::default();
         std::thread::scope(|scope| {
             let result = self.steps(name, &ahead, |early| {
@@ -118,7 +118,7 @@ impl Builder<'_> {
         })
     }
 
-    fn steps(&self, name: &Name, ahead: &Ahead, begin: impl Fn(Vec<Early>)) -> Outcome<Image> {
+    fn steps(&self, name: &Name, ahead: &Ahead, begin: impl Fn(Vec<Early>)) -> Result<Image> {
         loop {
             match walk(self.project, self.lock, name, &self.facts()) {
                 Walk::Built(image) => {
@@ -141,9 +141,9 @@ impl Builder<'_> {
                 }
                 Walk::Squash(squash) => self.squash(name, &squash)?,
                 Walk::Import(import) => self.import(name, &import)?,
-                Walk::Blocked(other) => return Err(Fault::new(format!("image {name} needs image {other}, which is not built"))),
+                Walk::Blocked(other) => return Err(Error::new(format!("image {name} needs image {other}, which is not built"))),
                 Walk::Unlocked => {
-                    return Err(Fault::new(format!("what image {name} is made of is not locked")).hint("type `stead update`"));
+                    return Err(Error::new(format!("what image {name} is made of is not locked")).hint("type `stead update`"));
                 }
                 Walk::Missing { step, why } => return Err(self.at(name, &format!("step{step}.source0"), &why)),
                 Walk::NoArchive(why) => return Err(self.at(name, "from", &why)),
@@ -152,7 +152,7 @@ impl Builder<'_> {
     }
 
     /// Makes one layer of an image's own.
-    fn squash(&self, name: &Name, squash: &Squash) -> Outcome<()> {
+    fn squash(&self, name: &Name, squash: &Squash) -> Result<()> {
         let started = Instant::now();
         let shown = format!("squash {} layers", squash.own.len());
         (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: None });
@@ -166,7 +166,7 @@ impl Builder<'_> {
     }
 
     /// Takes an image that is made elsewhere into the store.
-    fn import(&self, name: &Name, import: &Import) -> Outcome<()> {
+    fn import(&self, name: &Name, import: &Import) -> Result<()> {
         let started = Instant::now();
         let shown = match &import.outside {
             Outside::Archive { path, .. } => format!("take in {path}"),
@@ -177,22 +177,22 @@ impl Builder<'_> {
         let image = match (&import.outside, import.digest) {
             (Outside::Archive { path, name: wanted }, _) => {
                 let layout = ProjectFiles::at(self.scanner.folder())
-                    .doing(|| "cannot open the project's folder".into())
+                    .context(|| "cannot open the project's folder".into())
                     .and_then(|files| image::Archive::within(&files, path))
                     .and_then(|archive| archive.image(wanted.as_deref()));
                 layout.and_then(|layout| layout.import(self.store, &|digests| self.pin(digests)))
             }
             (Outside::Reference(text), Some(digest)) => match image::load(self.store, &digest) {
                 Some(image) => Ok(image),
-                None if self.offline => Err(Fault::new(format!(
+                None if self.offline => Err(Error::new(format!(
                     "the image \"{text}\" that stead.lock names is not in the store, and --offline forbids fetching it"
                 ))
                 .hint(format!("it is {}; run it once without --offline", digest.short(12)))),
                 None => registry::pull(self.store, text, digest, &self.progress, &|digests| self.pin(digests)),
             },
-            (Outside::Reference(text), None) => Err(Fault::new(format!("the image \"{text}\" is not locked"))),
+            (Outside::Reference(text), None) => Err(Error::new(format!("the image \"{text}\" is not locked"))),
         };
-        let image = image.map_err(|fault| Fault::caused(self.at(name, "from", &format!("cannot {shown}")).to_string(), fault))?;
+        let image = image.map_err(|error| Error::caused(self.at(name, "from", &format!("cannot {shown}")).to_string(), error))?;
         self.pin(image.parts())?;
         self.store.put_result(&import.key, Refers::to(image.digest), &image.digest)?;
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
@@ -227,24 +227,24 @@ impl Builder<'_> {
         found
     }
 
-    fn pin<'d>(&self, digests: impl IntoIterator<Item = &'d Digest>) -> Outcome<()> {
+    fn pin<'d>(&self, digests: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests)
     }
 
-    fn staging(&self) -> Outcome<(Staging, PathBuf)> {
+    fn staging(&self) -> Result<(Staging, PathBuf)> {
         let staging = self.store.staging()?;
         let tree = staging.join("tree");
-        fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
+        fs::create_dir(&tree).map_err(|error| disk_error("cannot make a staging folder", error))?;
         Ok((staging, tree))
     }
 
     /// Makes a tree a layer of the store, unless it is empty.
-    fn adopt(&self, tree: &Path) -> Outcome<Option<LayerInfo>> {
+    fn adopt(&self, tree: &Path) -> Result<Option<LayerInfo>> {
         let opened = open(tree)?;
-        if opened.list().doing(|| "cannot read a staging folder".into())?.is_empty() {
+        if opened.list().context(|| "cannot read a staging folder".into())?.is_empty() {
             return Ok(None);
         }
-        let info = image::digest_tree(&opened, self.lock.epoch).doing(|| "cannot read a layer".into())?;
+        let info = image::digest_tree(&opened, self.lock.epoch).context(|| "cannot read a layer".into())?;
         self.pin([&info.diff_id])?;
         self.store.adopt_layer(tree, &info)?;
         Ok(Some(info))
@@ -260,6 +260,6 @@ impl Builder<'_> {
 }
 
 /// Opens a tree of our own that is being made.
-fn open(tree: &Path) -> Outcome<Tree> {
-    Tree::open(tree).doing(|| "cannot open a staging folder".into())
+fn open(tree: &Path) -> Result<Tree> {
+    Tree::open(tree).context(|| "cannot open a staging folder".into())
 }

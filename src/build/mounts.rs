@@ -2,7 +2,7 @@
 
 use super::run::Around;
 use super::{Builder, copy, scan};
-use crate::model::{Context, Fault, Name, Outcome, bounds};
+use crate::model::{Context, Error, Name, Result, bounds};
 use crate::plan::Pending;
 use crate::project::{Copy, Propagation, Run, RunMount, RunSource, Sharing};
 use crate::runtime::{ImageSpec, MountKind, MountSpec};
@@ -20,13 +20,13 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// Secrets that are not there, files that changed, failures to write.
-    pub(super) fn around(&self, name: &Name, run: &Run, pending: &Pending, staging: &Staging) -> Outcome<Around> {
+    pub(super) fn around(&self, name: &Name, run: &Run, pending: &Pending, staging: &Staging) -> Result<Around> {
         let mut around = Around::default();
         let context = staging.join("context");
         if scan::context_mounts(run).next().is_some() {
-            let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
+            let files = self.scanner.tree(name, pending.index).map_err(Error::new)?;
             let copy = Copy { to: "/".into(), as_docker: true, ..Copy::default() };
-            fs::create_dir(&context).doing(|| "cannot make a staging folder".into())?;
+            fs::create_dir(&context).context(|| "cannot make a staging folder".into())?;
             let below = super::View::new(Vec::new());
             let (tree, beside) = (super::open(&context)?, staging.join(""));
             let onto = copy::Onto { below: &below, workdir: "/", tree: &tree, beside: &beside, epoch: self.lock.epoch };
@@ -69,7 +69,7 @@ impl Builder<'_> {
                     continue;
                 }
                 RunSource::Ssh { .. } if !self.ssh => {
-                    return Err(Fault::new("this command wants your ssh agent, and nobody said that it may use it")
+                    return Err(Error::new("this command wants your ssh agent, and nobody said that it may use it")
                         .hint(format!("type `stead build --ssh {name}`")));
                 }
                 RunSource::Ssh { required } => match std::env::var_os(AGENT).map(PathBuf::from).filter(|path| path.exists()) {
@@ -79,7 +79,7 @@ impl Builder<'_> {
                     }
                     None if !required => continue,
                     None => {
-                        return Err(Fault::new("there is no ssh agent: SSH_AUTH_SOCK names none")
+                        return Err(Error::new("there is no ssh agent: SSH_AUTH_SOCK names none")
                             .hint("type `eval $(ssh-agent); ssh-add`, then build again; under sudo: `sudo -E`"));
                     }
                 },
@@ -88,7 +88,7 @@ impl Builder<'_> {
                     let place = staging.join(&format!("script{number}"));
                     fs::write(&place, text)
                         .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
-                        .doing(|| "cannot write a script".into())?;
+                        .context(|| "cannot write a script".into())?;
                     bind(&place)?
                 }
             };
@@ -98,7 +98,7 @@ impl Builder<'_> {
     }
 
     /// What a new cache begins with.
-    fn fill(&self, pending: &Pending, image: &Name, path: &str, place: &Path) -> Outcome<()> {
+    fn fill(&self, pending: &Pending, image: &Name, path: &str, place: &Path) -> Result<()> {
         let layers = pending.mounted.get(image).map(Vec::as_slice).unwrap_or_default();
         let copy = Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() };
         let below = super::View::new(Vec::new());
@@ -108,20 +108,21 @@ impl Builder<'_> {
         copy::settle(&tree, &below, &folders, self.lock.epoch)
     }
 
-    fn secret(&self, mount: &RunMount, around: &mut Around) -> Outcome<()> {
+    fn secret(&self, mount: &RunMount, around: &mut Around) -> Result<()> {
         let RunSource::Secret { name, mode, owner, required, env, file } = &mount.source else { return Ok(()) };
-        let files = ProjectFiles::at(self.scanner.folder()).doing(|| "cannot open the project's folder".into())?;
+        let files = ProjectFiles::at(self.scanner.folder()).context(|| "cannot open the project's folder".into())?;
         let content = match self.project.secrets.get(name).map(|file| files.named(file, bounds::CONTENT)) {
             Some(Ok(content)) => content,
             None if !required => return Ok(()),
             None => {
-                return Err(Fault::new(format!("the project has no secret \"{name}\""))
+                return Err(Error::new(format!("the project has no secret \"{name}\""))
                     .hint(format!("declare it: secret \"{name}\" file=\"…\"")));
             }
-            Some(Err(error)) => return Err(Fault::caused(format!("cannot read the secret \"{name}\""), error)),
+            Some(Err(error)) => return Err(Error::caused(format!("cannot read the secret \"{name}\""), error)),
         };
         if let Some(variable) = env {
-            let text = String::from_utf8(content.clone()).doing(|| format!("the secret \"{name}\" is no text for a variable"))?;
+            let text =
+                String::from_utf8(content.clone()).context(|| format!("the secret \"{name}\" is no text for a variable"))?;
             around.env.insert(variable.clone(), text);
         }
         if *file {
@@ -131,13 +132,13 @@ impl Builder<'_> {
     }
 }
 
-fn bind(source: &Path) -> Outcome<MountKind> {
-    MountKind::bind(source, None, Propagation::Private).doing(|| format!("cannot mount {}", source.display()))
+fn bind(source: &Path) -> Result<MountKind> {
+    MountKind::bind(source, None, Propagation::Private).context(|| format!("cannot mount {}", source.display()))
 }
 
 /// Folders for writes that nobody keeps.
-fn forgotten(staging: &Staging, number: usize) -> Outcome<(PathBuf, PathBuf)> {
+fn forgotten(staging: &Staging, number: usize) -> Result<(PathBuf, PathBuf)> {
     let (upper, work) = (staging.join(&format!("writes{number}")), staging.join(&format!("writes{number}-work")));
-    fs::create_dir(&upper).and_then(|()| fs::create_dir(&work)).doing(|| "cannot make a staging folder".into())?;
+    fs::create_dir(&upper).and_then(|()| fs::create_dir(&work)).context(|| "cannot make a staging folder".into())?;
     Ok((upper, work))
 }

@@ -4,7 +4,7 @@
 //! listens on the host's loopback, nor its abstract sockets, nor its interfaces (class of CVE-2020-15257).
 
 use super::Builder;
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Error, Result};
 use crate::monitor;
 use crate::network::{self, BRIDGES, BridgeSpec, BuildNetwork, Forwarding};
 use crate::plan::free_subnet;
@@ -28,7 +28,7 @@ pub struct Network {
 }
 
 impl Network {
-    fn make(home: &Home) -> Outcome<Self> {
+    fn make(home: &Home) -> Result<Self> {
         let ledger = network::lock_ledger(home)?;
         let taken = network::taken(home, "")?;
         let routes = network::routes()?;
@@ -36,7 +36,7 @@ impl Network {
         let free = |subnet: &crate::model::Subnet| {
             !routes.iter().any(|(route, _)| route.overlaps(subnet)) && !taken.subnets.iter().any(|other| other.overlaps(subnet))
         };
-        let subnet = free_subnet(&identity, free).ok_or_else(|| Fault::new("no subnet of 10.128.0.0/9 is free for the build"))?;
+        let subnet = free_subnet(&identity, free).ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free for the build"))?;
         let bridge = format!("{BRIDGES}{}{}", home.tag(), Digest::of(&identity).short(6));
         let made = BuildNetwork { bridge, subnet };
         // On record first: a kill in between leaves nothing that the next `up` or `gc` does not know.
@@ -89,7 +89,7 @@ impl Drop for Network {
 
 impl Builder<'_> {
     /// The network's place for a command that asks for it, with what holds the network.
-    pub(super) fn interface(&self, wanted: RunNetwork) -> Outcome<Option<(Interface, Arc<Network>)>> {
+    pub(super) fn interface(&self, wanted: RunNetwork) -> Result<Option<(Interface, Arc<Network>)>> {
         if wanted != RunNetwork::Own {
             return Ok(None);
         }
@@ -97,7 +97,7 @@ impl Builder<'_> {
         let network = match &*made {
             Some(network) => network.clone(),
             None => {
-                let network = Network::make(self.home).doing(|| "cannot make the build's network".into())?;
+                let network = Network::make(self.home).context(|| "cannot make the build's network".into())?;
                 made.insert(Arc::new(network)).clone()
             }
         };

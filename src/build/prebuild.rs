@@ -6,7 +6,7 @@
 
 use super::copy::Folders;
 use super::view::View;
-use crate::model::{LayerInfo, Outcome};
+use crate::model::{LayerInfo, Result};
 use crate::store::Staging;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ impl Ahead {
     }
 
     /// Makes offered steps until none waits.
-    pub fn work(&self, make: impl Fn(&Early) -> Outcome<Made>) {
+    pub fn work(&self, make: impl Fn(&Early) -> Result<Made>) {
         loop {
             let mut slots = self.slots();
             let next = slots.values().find_map(|slot| if let Slot::Waiting(step) = slot { Some(step.clone()) } else { None });

@@ -3,7 +3,7 @@
 use super::{Builder, StoreFacts};
 use crate::image;
 use crate::lock::Lock;
-use crate::model::{Context, Digest, Fault, Name, Outcome, without_login};
+use crate::model::{Context, Digest, Error, Name, Result, without_login};
 use crate::plan::{FileTree, Image, ImageRecord, Walk, settings, step_records, walk};
 use crate::project::{AddSource, Copy, Project, Step};
 use crate::store::Store;
@@ -59,9 +59,9 @@ impl Builder<'_> {
         image::provenance(name.as_str(), &image.digest, &steps, &materials)
     }
 
-    /// A fault with its place in the project's files.
-    pub(super) fn at(&self, name: &Name, part: &str, why: &str) -> Fault {
-        Fault::new(why).at(self.places.of(&format!("image.{name}.{part}")))
+    /// A error with its place in the project's files.
+    pub(super) fn at(&self, name: &Name, part: &str, why: &str) -> Error {
+        Error::new(why).at(self.places.of(&format!("image.{name}.{part}")))
     }
 }
 
@@ -69,7 +69,7 @@ impl Builder<'_> {
 ///
 /// # Errors
 /// Those of writing the listings of copied files.
-pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, image: &Image) -> Outcome<ImageRecord> {
+pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, image: &Image) -> Result<ImageRecord> {
     let mut steps = Vec::new();
     for (index, mut step) in step_records(project, lock, name, facts) {
         if let Ok(tree) = facts.scanner.tree(name, index) {
@@ -82,8 +82,8 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
 }
 
 /// Keeps what a copy took.
-pub fn listing(store: &Store, files: &FileTree) -> Outcome<Digest> {
-    store.put_blob(&serde_json::to_vec(files).doing(|| "cannot list copied files".into())?)
+pub fn listing(store: &Store, files: &FileTree) -> Result<Digest> {
+    store.put_blob(&serde_json::to_vec(files).context(|| "cannot list copied files".into())?)
 }
 
 /// A step in one line.

@@ -2,7 +2,7 @@
 
 use super::records::describe;
 use super::{Builder, Network, run};
-use crate::model::{Context as _, Name, Outcome};
+use crate::model::{Context as _, Name, Result};
 use crate::plan::{Walk, walk};
 use crate::project::Step;
 use crate::runtime::{Blueprint, compile};
@@ -25,7 +25,7 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// Those of preparing it.
-    pub fn rescue(&self, name: &Name) -> Outcome<Option<Rescue>> {
+    pub fn rescue(&self, name: &Name) -> Result<Option<Rescue>> {
         let Walk::Step(pending) = walk(self.project, self.lock, name, &self.facts()) else { return Ok(None) };
         let step = &self.project.images[name].steps[pending.index];
         let Step::Run(run) = step else { return Ok(None) };
@@ -39,7 +39,7 @@ impl Builder<'_> {
         let mut spec = run::spec(run, &pending, around, interface, &self.paths(&pending.layers), &staging, &tree)?;
         spec.process.args = vec![pending.config.shell().swap_remove(0)];
         spec.process.tty = true;
-        let blueprint = compile(spec).doing(|| "cannot describe the shell".into())?;
+        let blueprint = compile(spec).context(|| "cannot describe the shell".into())?;
         Ok(Some(Rescue { blueprint, contents, step: describe(step), _staging: staging, _caches: caches, _network: network }))
     }
 }

@@ -3,7 +3,7 @@
 //! The container is started by a helper process, because a threaded process may not clone.
 
 use super::clean::clean;
-use crate::model::{Context, Fault, Outcome, Size, capability};
+use crate::model::{Context, Error, Result, Size, capability};
 use crate::network::Servers;
 use crate::plan::Pending;
 use crate::project::{Limits, Propagation, Run, RunNetwork};
@@ -62,9 +62,9 @@ impl Around {
 ///
 /// # Errors
 /// Those of making folders.
-pub fn folders(staging: &Staging) -> Outcome<()> {
+pub fn folders(staging: &Staging) -> Result<()> {
     for name in ["work", "root", "scratch", "empty"] {
-        fs::create_dir(staging.join(name)).doing(|| "cannot make a staging folder".into())?;
+        fs::create_dir(staging.join(name)).context(|| "cannot make a staging folder".into())?;
     }
     Ok(())
 }
@@ -81,22 +81,22 @@ pub fn run(
     layers: &[PathBuf],
     (store, staging, tree): (&Store, &Staging, &Path),
     report: &dyn Fn(String),
-) -> Outcome<()> {
+) -> Result<()> {
     folders(staging)?;
     // What stands in the tree already belongs to the image, too.
     let missing = missing_targets(&[layers, &[tree.to_owned()]].concat(), &around);
     let (contents, caches) = (around.contents.clone(), std::mem::take(&mut around.caches));
     let spec = spec(run, pending, around, interface, layers, staging, tree)?;
-    let blueprint = compile(spec).doing(|| "cannot describe the command".into())?;
+    let blueprint = compile(spec).context(|| "cannot describe the command".into())?;
     let ended = command(&(blueprint, contents), report);
     store.caches_used(caches, CACHE_QUOTA);
     ended?;
-    clean(tree, layers, &missing).doing(|| "cannot clean up after the command".into())
+    clean(tree, layers, &missing).context(|| "cannot clean up after the command".into())
 }
 
 /// Runs a command in a process of its own, and tells what it says.
-fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Outcome<()> {
-    let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
+fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Result<()> {
+    let mut child = Command::new(sys::own_program().context(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .arg("build-step")
         .env_clear()
@@ -104,10 +104,10 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Ou
         .stdout(ProcessStdio::piped())
         .stderr(ProcessStdio::inherit())
         .spawn()
-        .doing(|| "cannot start the build's helper".into())?;
-    let text = serde_json::to_vec(described).doing(|| "cannot describe the step".into())?;
+        .context(|| "cannot start the build's helper".into())?;
+    let text = serde_json::to_vec(described).context(|| "cannot describe the step".into())?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&text).doing(|| "the build's helper is gone".into())?;
+        stdin.write_all(&text).context(|| "the build's helper is gone".into())?;
     }
     let mut last: Vec<String> = Vec::new();
     if let Some(stdout) = child.stdout.take() {
@@ -124,18 +124,18 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Ou
             let _ = child.kill();
             let _ = child.wait();
             let _ = Cgroup::open(runtime::host(), &described.0.cgroup()).destroy();
-            return Err(Fault::new("interrupted"));
+            return Err(Error::new("interrupted"));
         }
     }
-    let status = child.wait().doing(|| "the build's helper is gone".into())?;
+    let status = child.wait().context(|| "the build's helper is gone".into())?;
     if !status.success() {
         let shown: String = last.iter().map(|line| format!("\n    {line}")).collect();
         let code = status.code().map_or_else(|| "was killed".to_owned(), |code| format!("ended with exit status {code}"));
-        let fault = Fault::new(format!("the command {code}{shown}"));
+        let error = Error::new(format!("the command {code}{shown}"));
         if last.iter().any(|line| line.contains("apt-get: not found") || line.contains("apt: not found")) {
-            return Err(fault.hint("packages are named in the image: debian \"bookworm\" { package \"vim\" }"));
+            return Err(error.hint("packages are named in the image: debian \"bookworm\" { package \"vim\" }"));
         }
-        return Err(fault);
+        return Err(error);
     }
     Ok(())
 }
@@ -182,7 +182,7 @@ pub fn spec(
     layers: &[PathBuf],
     staging: &Staging,
     tree: &Path,
-) -> Outcome<ContainerSpec> {
+) -> Result<ContainerSpec> {
     let words = if run.shell { [pending.config.shell(), run.words.clone()].concat() } else { run.words.clone() };
     let mut env = pending.args.clone();
     for more in [&pending.config.env, &run.env, &around.env] {
@@ -202,7 +202,7 @@ pub fn spec(
         let filter = seccomp::keep(&staging.join(".."), None, capabilities);
         SecuritySpec {
             capabilities,
-            filter: Some(filter.doing(|| "cannot make the command's system call filter".into())?),
+            filter: Some(filter.context(|| "cannot make the command's system call filter".into())?),
             ..SecuritySpec::default()
         }
     };
@@ -221,7 +221,7 @@ pub fn spec(
         },
         mounts: resolver.into_iter().chain(around.mounts).collect(),
         files: around.files,
-        devices: devices.doing(|| "cannot list the devices".into())?,
+        devices: devices.context(|| "cannot list the devices".into())?,
         sysctls: BTreeMap::new(),
         shm: Size::mib(64),
         network: match run.network {
@@ -234,7 +234,7 @@ pub fn spec(
         security,
         cgroup: format!("{BUILDS}/{}", sys::unique()),
         limits: Limits::default(),
-        processors: runtime::possible_processors().doing(|| "cannot count the processors".into())?,
+        processors: runtime::possible_processors().context(|| "cannot count the processors".into())?,
     })
 }
 
@@ -257,7 +257,7 @@ pub fn sweep() {
 }
 
 /// The file of name servers that a command finds.
-fn resolver(network: RunNetwork, staging: &Staging) -> Outcome<Option<MountSpec>> {
+fn resolver(network: RunNetwork, staging: &Staging) -> Result<Option<MountSpec>> {
     let servers = match network {
         RunNetwork::None => return Ok(None),
         RunNetwork::Own => Servers::Reachable,
@@ -269,7 +269,7 @@ fn resolver(network: RunNetwork, staging: &Staging) -> Outcome<Option<MountSpec>
         fs::set_permissions(&path, Permissions::from_mode(0o644))?;
         MountKind::bind(&path, None, Propagation::Private)
     };
-    let kind = kept().doing(|| "cannot write the command's name servers".into())?;
+    let kind = kept().context(|| "cannot write the command's name servers".into())?;
     Ok(Some(MountSpec { kind, to: "/etc/resolv.conf".into(), read_only: true }))
 }
 
@@ -277,24 +277,24 @@ fn resolver(network: RunNetwork, staging: &Staging) -> Outcome<Option<MountSpec>
 ///
 /// # Errors
 /// What kept the command from starting.
-pub fn helper() -> Outcome<i32> {
-    runtime::start_anew().doing(|| "cannot let go of the caller".into())?;
+pub fn helper() -> Result<i32> {
+    runtime::start_anew().context(|| "cannot let go of the caller".into())?;
     let mut text = Vec::new();
-    std::io::stdin().read_to_end(&mut text).doing(|| "cannot read the step".into())?;
+    std::io::stdin().read_to_end(&mut text).context(|| "cannot read the step".into())?;
     let (blueprint, contents): (Blueprint, Vec<Vec<u8>>) =
-        serde_json::from_slice(&text).doing(|| "cannot read the step".into())?;
-    sys::die_with_parent().doing(|| "cannot be tied to the build".into())?;
+        serde_json::from_slice(&text).context(|| "cannot read the step".into())?;
+    sys::die_with_parent().context(|| "cannot be tied to the build".into())?;
     let host = runtime::host();
-    let cgroup = Cgroup::create(host, &blueprint).doing(|| "cannot make a cgroup".into())?;
+    let cgroup = Cgroup::create(host, &blueprint).context(|| "cannot make a cgroup".into())?;
     let outcome = (|| {
-        let null = fs::File::open("/dev/null").doing(|| "cannot open /dev/null".into())?;
-        let stdout = sys::take_descriptor(1).doing(|| "no standard output".into())?;
-        let twin = stdout.try_clone().doing(|| "no standard output".into())?;
+        let null = fs::File::open("/dev/null").context(|| "cannot open /dev/null".into())?;
+        let stdout = sys::take_descriptor(1).context(|| "no standard output".into())?;
+        let twin = stdout.try_clone().context(|| "no standard output".into())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout, stderr: twin };
         let running = runtime::start(&blueprint, &contents, stdio, host, &cgroup, |pid, process| {
             crate::network::connect(pid, process, &blueprint)
         });
-        let running = running.map_err(|error| Fault::new(error.message).status(u8::try_from(error.status).unwrap_or(125)))?;
+        let running = running.map_err(|error| Error::new(error.message).status(u8::try_from(error.status).unwrap_or(125)))?;
         let _ = sys::wait_readable(&[&running.line], None);
         let status = running.ended().unwrap_or(137);
         let _ = sys::wait_for(running.guard);

@@ -2,8 +2,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use crate::image::{Hiding, OPAQUE, Twin, is_mark, is_opaque};
-use crate::model::{Context, Outcome};
-use crate::store::disk_fault;
+use crate::model::{Context, Result};
+use crate::store::disk_error;
 use crate::sys::{Facts, Kind, Tree};
 use std::io;
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// Those of reading and writing.
-pub fn squash(layers: &[PathBuf], tree: &Tree) -> Outcome<()> {
+pub fn squash(layers: &[PathBuf], tree: &Tree) -> Result<()> {
     let opened: io::Result<Vec<Tree>> = layers.iter().map(|layer| Tree::open(layer)).collect();
-    let layers = opened.doing(|| "cannot open the layers".into())?;
+    let layers = opened.context(|| "cannot open the layers".into())?;
     for layer in &layers {
         let mut twin = Twin::new(tree, Hiding::Kept);
-        put(layer, tree, &mut PathBuf::new(), &mut twin).map_err(|error| disk_fault("cannot put layers together", error))?;
+        put(layer, tree, &mut PathBuf::new(), &mut twin).map_err(|error| disk_error("cannot put layers together", error))?;
     }
     // Folders last: what is put in them changes their times.
     for layer in &layers {
-        folders(layer, tree).doing(|| "cannot put layers together".into())?;
+        folders(layer, tree).context(|| "cannot put layers together".into())?;
     }
     Ok(())
 }

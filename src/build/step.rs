@@ -8,7 +8,7 @@ use crate::debian::{self, Mirrors};
 use crate::fetch;
 use crate::git;
 use crate::lock::LockedPackage;
-use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome};
+use crate::model::{Context, Digest, Error, LayerInfo, Name, Result};
 use crate::plan::{Pending, StepOutput};
 use crate::project::{Add, AddSource, Copy, Debian, Run, RunNetwork, Step};
 use crate::store::{Refers, Staging};
@@ -26,7 +26,7 @@ pub(super) fn refers(output: &StepOutput) -> Refers {
 
 impl Builder<'_> {
     /// Runs one step and records its output under its key.
-    pub(super) fn step(&self, name: &Name, pending: &Pending, made: Option<Made>) -> Outcome<()> {
+    pub(super) fn step(&self, name: &Name, pending: &Pending, made: Option<Made>) -> Result<()> {
         let started = Instant::now();
         let step = &self.project.images[name].steps[pending.index];
         let shown = describe(step);
@@ -38,10 +38,10 @@ impl Builder<'_> {
         if used.clone().any(|layer| self.store.layer(&layer.diff_id).is_none()) {
             return Ok(());
         }
-        let output = self.output(name, step, pending, made).map_err(|fault| {
+        let output = self.output(name, step, pending, made).map_err(|error| {
             (self.report)(Event::Failed { image: name.clone() });
             let place = self.places.of(&format!("image.{name}.step{}", pending.index));
-            Fault::caused(format!("the step `{shown}` of image {name} failed"), fault).at(place)
+            Error::caused(format!("the step `{shown}` of image {name} failed"), error).at(place)
         })?;
         if !output.skipped.is_empty() {
             (self.report)(Event::Skipped { image: name.clone(), packages: output.skipped.clone() });
@@ -55,14 +55,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn output(&self, name: &Name, step: &Step, pending: &Pending, made: Option<Made>) -> Outcome<StepOutput> {
+    fn output(&self, name: &Name, step: &Step, pending: &Pending, made: Option<Made>) -> Result<StepOutput> {
         if let Step::Run(run) = step {
             let (staging, tree) = self.staging()?;
             let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
             let around = self.around(name, run, pending, &staging)?;
             let (interface, _network) = self.interface(run.network)?.unzip();
             run::run(run, pending, around, interface, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)
-                .map_err(|fault| advise(fault, name, run))?;
+                .map_err(|error| advise(error, name, run))?;
             return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
         }
         if let Step::Debian(debian) = step
@@ -91,7 +91,7 @@ impl Builder<'_> {
         if let (Step::Copy(copy), Some(layer)) = (step, &layer)
             && copy.is_plain()
         {
-            let files = self.scanner.tree(name, pending.index).map_err(Fault::new)?;
+            let files = self.scanner.tree(name, pending.index).map_err(Error::new)?;
             let beside = made.staging.join("");
             let onto =
                 Onto { below: &below, workdir: &pending.config.workdir, tree: &tree, beside: &beside, epoch: self.lock.epoch };
@@ -104,7 +104,7 @@ impl Builder<'_> {
     }
 
     /// Makes the tree of a `debian` or `copy` step.
-    pub(super) fn make(&self, name: &Name, early: &Early) -> Outcome<Made> {
+    pub(super) fn make(&self, name: &Name, early: &Early) -> Result<Made> {
         let (staging, tree) = self.staging()?;
         let view = self.view(&early.below);
         let mut made =
@@ -116,7 +116,7 @@ impl Builder<'_> {
             Step::Copy(copy) if copy.from.is_some() => made.folders = copy::from_image(copy, &self.view(&early.from), onto)?,
             Step::Folder(path) => made.folders = copy::folder(path, &early.user, onto)?,
             Step::Copy(copy) => {
-                let files = self.scanner.tree(name, early.index).map_err(Fault::new)?;
+                let files = self.scanner.tree(name, early.index).map_err(Error::new)?;
                 let last = self.last(name, early.index)?;
                 made.folders = copy::from_folder(copy, files, self.source(last.as_ref()), onto)?;
             }
@@ -136,18 +136,18 @@ impl Builder<'_> {
     }
 
     /// What a step copied when it was last run.
-    fn last(&self, name: &Name, index: usize) -> Outcome<Option<Last>> {
+    fn last(&self, name: &Name, index: usize) -> Result<Option<Last>> {
         let Some(LastCopy { layer, manner, listing }) = self.store.result(&self.last_key(name, index)) else { return Ok(None) };
         self.pin([&layer.diff_id])?;
         let there = self.store.layer(&layer.diff_id).and_then(|_| self.store.blob(&listing));
         let files = there.and_then(|listing| serde_json::from_slice(&listing).ok());
         let Some(files) = files else { return Ok(None) };
-        let tree = Tree::open(&self.store.layer_path(&layer.diff_id)).doing(|| "cannot open a layer".into())?;
+        let tree = Tree::open(&self.store.layer_path(&layer.diff_id)).context(|| "cannot open a layer".into())?;
         Ok(Some(Last { tree, files, manner }))
     }
 
     /// Fetches what an `add` names, and puts it in place.
-    fn add(&self, add: &Add, staging: &Staging, onto: Onto) -> Outcome<Folders> {
+    fn add(&self, add: &Add, staging: &Staging, onto: Onto) -> Result<Folders> {
         let copy = Copy {
             to: add.to.clone(),
             owner: add.owner.clone(),
@@ -158,18 +158,18 @@ impl Builder<'_> {
             ..Copy::default()
         };
         let locked = add.unknown().map(|unknown| self.lock.remotes.get(&unknown).cloned().unwrap_or_default());
-        let offline = |what: &str| Fault::new(format!("{what} is not in the store, and --offline forbids fetching it"));
+        let offline = |what: &str| Error::new(format!("{what} is not in the store, and --offline forbids fetching it"));
         match &add.source {
             AddSource::Url { url, sha256 } => {
                 let digest = sha256.or_else(|| Digest::parse(locked.as_deref()?));
-                let digest = digest.ok_or_else(|| Fault::new(format!("{url} is not locked")).hint("type `stead update`"))?;
+                let digest = digest.ok_or_else(|| Error::new(format!("{url} is not locked")).hint("type `stead update`"))?;
                 self.pin([&digest])?;
                 if self.offline && !self.store.download_path(&digest).is_file() {
                     return Err(offline(url));
                 }
                 fetch::file(self.store, url, Some(&digest), &self.progress)?;
                 let name = url.split(['?', '#']).next().unwrap_or(url).rsplit('/').next().unwrap_or_default();
-                let file = fs::File::open(self.store.download_path(&digest)).doing(|| format!("cannot read {url}"))?;
+                let file = fs::File::open(self.store.download_path(&digest)).context(|| format!("cannot read {url}"))?;
                 copy::from_file(&copy, &file, name, onto)
             }
             AddSource::Git(git) => {
@@ -179,7 +179,9 @@ impl Builder<'_> {
                     return Err(offline(&git.place.shown()));
                 }
                 let scratch = staging.join("git");
-                fs::create_dir(&tree).and_then(|()| fs::create_dir(&scratch)).doing(|| "cannot make a staging folder".into())?;
+                fs::create_dir(&tree)
+                    .and_then(|()| fs::create_dir(&scratch))
+                    .context(|| "cannot make a staging folder".into())?;
                 let folder = git.folder.as_deref();
                 let wanted = git::Wanted { commit: &commit, folder, dot_git: git.dot_git, submodules: git.submodules };
                 git::checkout(&git.place, wanted, &tree, &scratch)?;
@@ -189,20 +191,20 @@ impl Builder<'_> {
     }
 
     /// Fetches and unpacks the packages of a step; tells those whose scripts did nothing for us.
-    fn unpack(&self, name: &Name, index: usize, debian: &Debian, tree: &Path) -> Outcome<Vec<String>> {
+    fn unpack(&self, name: &Name, index: usize, debian: &Debian, tree: &Path) -> Result<Vec<String>> {
         let (packages, files) = self.packages(name, index, debian)?;
         Ok(debian::unpack(&packages, &files, tree, self.lock.epoch)?.skipped)
     }
 
     /// The packages of a step, and where the store has them.
-    pub(super) fn packages(&self, name: &Name, index: usize, debian: &Debian) -> Outcome<(Vec<&LockedPackage>, Vec<PathBuf>)> {
+    pub(super) fn packages(&self, name: &Name, index: usize, debian: &Debian) -> Result<(Vec<&LockedPackage>, Vec<PathBuf>)> {
         let earlier = self.project.images[name].steps[..index].iter();
         let number = earlier.filter(|step| matches!(step, Step::Debian(_))).count();
         let packages =
-            self.lock.packages(&(name.clone(), number), debian).ok_or_else(|| Fault::new("its packages are not locked"))?;
+            self.lock.packages(&(name.clone(), number), debian).ok_or_else(|| Error::new("its packages are not locked"))?;
         let mirrors = || {
             if self.offline {
-                return Err(Fault::new("its packages are not all in the store, and --offline forbids fetching them")
+                return Err(Error::new("its packages are not all in the store, and --offline forbids fetching them")
                     .hint("run it once without --offline"));
             }
             Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
@@ -222,10 +224,10 @@ struct LastCopy {
 }
 
 /// What may help when a command fails.
-fn advise(fault: Fault, name: &Name, run: &Run) -> Fault {
-    if fault.advice().is_some() {
-        return fault;
+fn advise(error: Error, name: &Name, run: &Run) -> Error {
+    if error.advice().is_some() {
+        return error;
     }
     let network = if run.network != RunNetwork::None { "" } else { "if it needs the network: run … network=#true; " };
-    fault.hint(format!("{network}to look around in the state before it: stead build --shell-on-failure {name}"))
+    error.hint(format!("{network}to look around in the state before it: stead build --shell-on-failure {name}"))
 }

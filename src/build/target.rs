@@ -5,10 +5,10 @@
 
 use super::view::View;
 use crate::image::{self, CAPABILITY, Rules};
-use crate::model::{Budget, Context, Digest, Fault, Hasher, Mode, Outcome, bounds, pattern_matches};
+use crate::model::{Budget, Context, Digest, Error, Hasher, Mode, Result, bounds, pattern_matches};
 use crate::project::Copy;
 use crate::runtime::{Identity, identity_in};
-use crate::store::disk_fault;
+use crate::store::disk_error;
 use crate::sys::{self, Facts, Kind, Nearby, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -66,7 +66,7 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// Those of changing owner, permissions and time.
-pub fn settle(tree: &Tree, below: &View, folders: &Folders, epoch: i64) -> Outcome<()> {
+pub fn settle(tree: &Tree, below: &View, folders: &Folders, epoch: i64) -> Result<()> {
     // The deepest first: what is set in a folder must not touch the folder's time again.
     for (path, folder) in folders.iter().rev() {
         let (mode, owner, time) = match (folder.exact, below.entry(path)) {
@@ -77,7 +77,7 @@ pub fn settle(tree: &Tree, below: &View, folders: &Folders, epoch: i64) -> Outco
             _ => (folder.mode, folder.owner, epoch),
         };
         let done = tree.folder(inside(path)).and_then(|folder| folder.become_like(Facts { owner, mode, time: (time, 0) }));
-        done.doing(|| format!("cannot set the owner and permissions of {}", path.display()))?;
+        done.context(|| format!("cannot set the owner and permissions of {}", path.display()))?;
     }
     Ok(())
 }
@@ -100,12 +100,12 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// An owner that is not known.
-    pub fn new(copy: &'a Copy, onto: Onto<'a>) -> Outcome<Self> {
+    pub fn new(copy: &'a Copy, onto: Onto<'a>) -> Result<Self> {
         let below = onto.below;
         let owner = match &copy.owner {
             None => (0, 0),
             Some(owner) => {
-                let found = owner_in(below, owner).doing(|| format!("cannot tell who \"{owner}\" is"))?;
+                let found = owner_in(below, owner).context(|| format!("cannot tell who \"{owner}\" is"))?;
                 (found.uid, found.gid)
             }
         };
@@ -144,10 +144,10 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// A path that climbs; those of making folders.
-    pub fn parents(&mut self, path: &Path) -> Outcome<()> {
+    pub fn parents(&mut self, path: &Path) -> Result<()> {
         // Whatever a name is made of: nothing is written outside the tree.
         if path.components().any(|part| part == Component::ParentDir) {
-            return Err(Fault::new(format!("{} climbs", path.display())));
+            return Err(Error::new(format!("{} climbs", path.display())));
         }
         // Most files stand beside the one before them.
         let Some(parent) = path.parent().filter(|parent| self.beside.as_os_str() != parent.as_os_str()) else { return Ok(()) };
@@ -160,7 +160,7 @@ impl<'a> Target<'a> {
     }
 
     /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.
-    fn make_folder(&mut self, path: &Path, folder: Folder) -> Outcome<()> {
+    fn make_folder(&mut self, path: &Path, folder: Folder) -> Result<()> {
         // Asked now, so that whoever makes this tree before its turn knows that it matters.
         let _ = self.below.entry(path);
         let made = self.near.at(inside(path)).and_then(|(above, name)| match above.make_folder(name, 0o755) {
@@ -170,9 +170,9 @@ impl<'a> Target<'a> {
         match made {
             Ok(Kind::Folder) => drop(self.folders.insert(path.to_owned(), folder)),
             Ok(_) => {
-                return Err(Fault::new(format!("one source puts a file or link at {}, and another a folder", path.display())));
+                return Err(Error::new(format!("one source puts a file or link at {}, and another a folder", path.display())));
             }
-            Err(error) => return Err(disk_fault(&format!("cannot make {}", path.display()), error)),
+            Err(error) => return Err(disk_error(&format!("cannot make {}", path.display()), error)),
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// A path that climbs; those of making folders.
-    pub fn folder(&mut self, path: &Path, mode: u32) -> Outcome<()> {
+    pub fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
         if path == Path::new("/") {
             return Ok(());
         }
@@ -203,37 +203,37 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn content(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
+    pub fn content(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         self.parents(path)?;
         let made = self.room(path).and_then(|(folder, name)| folder.make_file(name, 0o600));
         let made = made.and_then(|mut file| file.write_all(bytes).map(|()| file));
-        let file = made.map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))?;
+        let file = made.map_err(|error| disk_error(&format!("cannot make {}", path.display()), error))?;
         sys::finish_file(&file, mode, self.owner, self.epoch)
-            .doing(|| format!("cannot set the owner and permissions of {}", path.display()))
+            .context(|| format!("cannot set the owner and permissions of {}", path.display()))
     }
 
     /// Makes a link.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn link(&mut self, path: &Path, link: &OsStr) -> Outcome<()> {
+    pub fn link(&mut self, path: &Path, link: &OsStr) -> Result<()> {
         self.parents(path)?;
         let facts = Facts { owner: self.owner, mode: 0o777, time: (self.epoch, 0) };
         let made = self.room(path).and_then(|(folder, name)| folder.make_link(name, link).and_then(|()| folder.set(name, facts)));
-        made.map_err(|error| disk_fault(&format!("cannot make {}", path.display()), error))
+        made.map_err(|error| disk_error(&format!("cannot make {}", path.display()), error))
     }
 
     /// Copies an open file.
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn file(&mut self, path: &Path, from: &File, mode: u32) -> Outcome<File> {
+    pub fn file(&mut self, path: &Path, from: &File, mode: u32) -> Result<File> {
         self.parents(path)?;
         let cannot = |what: &str| format!("cannot {what} {}", path.display());
         let out = self.room(path).and_then(|(folder, name)| folder.make_file(name, 0o600));
-        let out = out.map_err(|error| disk_fault(&cannot("make"), error))?;
-        sys::copy_file(from, &out).map_err(|error| disk_fault(&cannot("write"), error))?;
-        sys::finish_file(&out, mode, self.owner, self.epoch).doing(|| cannot("set the owner and permissions of"))?;
+        let out = out.map_err(|error| disk_error(&cannot("make"), error))?;
+        sys::copy_file(from, &out).map_err(|error| disk_error(&cannot("write"), error))?;
+        sys::finish_file(&out, mode, self.owner, self.epoch).context(|| cannot("set the owner and permissions of"))?;
         Ok(out)
     }
 
@@ -242,11 +242,11 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// Damaged and hostile archives, failures to write.
-    pub fn unpack(&mut self, archive: &File, to: &Path, owned: bool) -> Outcome<Digest> {
+    pub fn unpack(&mut self, archive: &File, to: &Path, owned: bool) -> Result<Digest> {
         // Beside the tree, in the step's own staging folder.
         let place = self.staging.join(format!("unpacked-{}", sys::unique()));
-        let unpacked = Tree::private(&place).map_err(|error| disk_fault("cannot make a staging folder", error))?;
-        let failed = |error: io::Error| disk_fault("it cannot be unpacked", error);
+        let unpacked = Tree::private(&place).map_err(|error| disk_error("cannot make a staging folder", error))?;
+        let failed = |error: io::Error| disk_error("it cannot be unpacked", error);
         let rules =
             Rules { latest: self.epoch, owner: owned.then_some(self.owner), whiteouts: false, rootfs: false, folder_times: true };
         let mut read = Hashed { inner: Whole::of(archive), hasher: Hasher::default() };
@@ -266,7 +266,7 @@ impl<'a> Target<'a> {
         Ok(read.hasher.finish())
     }
 
-    fn folder_or_there(&mut self, to: &Path) -> Outcome<()> {
+    fn folder_or_there(&mut self, to: &Path) -> Result<()> {
         if to == Path::new("/") || self.folders.contains_key(to) {
             return Ok(());
         }
@@ -275,14 +275,14 @@ impl<'a> Target<'a> {
     }
 
     /// Moves what was unpacked to its place; folders that the archive names are as it says.
-    fn merge(&mut self, from: &Tree, inside: &Path, to: &Path, named: &BTreeSet<String>) -> Outcome<()> {
+    fn merge(&mut self, from: &Tree, inside: &Path, to: &Path, named: &BTreeSet<String>) -> Result<()> {
         let failed = |inside: &Path| format!("cannot move {}", inside.display());
-        for listed in from.list().doing(|| failed(inside))? {
+        for listed in from.list().context(|| failed(inside))? {
             let inside = inside.join(&listed.name);
             let to = to.join(&listed.name);
             if listed.kind == Kind::Folder {
-                let below = from.folder(&listed.name).doing(|| failed(&inside))?;
-                let stat = below.facts().doing(|| failed(&inside))?;
+                let below = from.folder(&listed.name).context(|| failed(&inside))?;
+                let stat = below.facts().context(|| failed(&inside))?;
                 let to = self.below.resolve(&to);
                 let is_named = named.contains(&inside.display().to_string());
                 let time = is_named.then(|| stat.st_mtime.min(self.epoch));
@@ -295,7 +295,7 @@ impl<'a> Target<'a> {
             } else {
                 self.parents(&to)?;
                 let moved = self.room(&to).and_then(|(folder, name)| folder.rename(name, from, &listed.name));
-                moved.map_err(|error| disk_fault(&failed(&inside), error))?;
+                moved.map_err(|error| disk_error(&failed(&inside), error))?;
             }
         }
         Ok(())
@@ -305,7 +305,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn tree_of(&mut self, from: &View, path: &Path, to: &Path, inside: &mut PathBuf) -> Outcome<()> {
+    pub fn tree_of(&mut self, from: &View, path: &Path, to: &Path, inside: &mut PathBuf) -> Result<()> {
         let shown = if inside.as_os_str().is_empty() { path.file_name().unwrap_or_default() } else { inside.as_os_str() };
         let shown = shown.to_string_lossy();
         if self.exclude.iter().any(|pattern| pattern_matches(pattern.trim_matches('/'), &shown)) {
@@ -318,23 +318,23 @@ impl<'a> Target<'a> {
         }
         if metadata.is_dir() {
             self.folder(to, if self.as_docker { self.mode(metadata.mode() & 0o7777, true) } else { 0o755 })?;
-            for name in from.list(path).doing(failed)? {
+            for name in from.list(path).context(failed)? {
                 inside.push(&name);
                 self.tree_of(from, &path.join(&name), &to.join(&name), inside)?;
                 inside.pop();
             }
             Ok(())
         } else if metadata.is_symlink() {
-            let link = from.link(path).doing(failed)?;
+            let link = from.link(path).context(failed)?;
             self.link(to, &link)
         } else if metadata.is_file() {
             let mode = self.mode(metadata.mode() & 0o7777, false);
-            let file = from.file(path).doing(failed)?;
+            let file = from.file(path).context(failed)?;
             let made = self.file(to, &file, mode)?;
             // A change of owner takes it away.
-            match sys::get_file_attribute(&file, CAPABILITY).doing(failed)? {
+            match sys::get_file_attribute(&file, CAPABILITY).context(failed)? {
                 Some(value) => sys::set_attribute_of(&made, CAPABILITY, &value)
-                    .doing(|| format!("cannot set {}'s capabilities", to.display())),
+                    .context(|| format!("cannot set {}'s capabilities", to.display())),
                 None => Ok(()),
             }
         } else {

@@ -12,7 +12,7 @@ mod streams;
 mod ui;
 
 use crate::engine::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
-use crate::model::{Fault, Outcome, bounds};
+use crate::model::{Error, Result, bounds};
 use crate::spec::{Choices, Diagnostic};
 use crate::store::Home;
 use crate::sys::ProjectFiles;
@@ -56,7 +56,7 @@ impl Context {
     ///
     /// # Errors
     /// A missing file; anything wrong in it.
-    pub fn project(&self) -> Outcome<LoadedProject> {
+    pub fn project(&self) -> Result<LoadedProject> {
         self.load(true)
     }
 
@@ -65,7 +65,7 @@ impl Context {
     ///
     /// # Errors
     /// A missing file; anything wrong in it; what cannot be locked.
-    pub fn settled(&self, options: &UpOptions) -> Outcome<LoadedProject> {
+    pub fn settled(&self, options: &UpOptions) -> Result<LoadedProject> {
         let loaded = self.project()?;
         if loaded.unsettled.is_empty() {
             return Ok(loaded);
@@ -93,49 +93,49 @@ impl Context {
     ///
     /// # Errors
     /// A missing file; anything wrong in it.
-    pub fn project_dry(&self) -> Outcome<LoadedProject> {
+    pub fn project_dry(&self) -> Result<LoadedProject> {
         self.load(false)
     }
 
-    fn load(&self, remember: bool) -> Outcome<LoadedProject> {
+    fn load(&self, remember: bool) -> Result<LoadedProject> {
         match engine::load(&self.options, remember) {
             Ok(loaded) => {
                 self.ui.keep_private(&loaded.project.variables);
                 self.ui.diagnostics(&loaded.warnings, &loaded.files);
                 Ok(loaded)
             }
-            Err(LoadError::Fault(fault)) => Err(fault),
+            Err(LoadError::Error(error)) => Err(error),
             Err(LoadError::Wrong(found, files)) => {
                 self.ui.diagnostics(&found, &files);
                 let errors = found.iter().filter(|one| one.severity == crate::spec::Severity::Error).count();
-                Err(Fault::new(format!("{} has {errors} error{}", self.options.file, if errors == 1 { "" } else { "s" })))
+                Err(Error::new(format!("{} has {errors} error{}", self.options.file, if errors == 1 { "" } else { "s" })))
             }
         }
     }
 
     /// Shows what failed, and what else was found on the same way: in the project's text, where it stands there.
-    pub fn tell(&self, fault: &Fault) {
+    pub fn tell(&self, error: &Error) {
         let mut files = BTreeMap::new();
         if let Ok(folder) = ProjectFiles::at(&self.options.folder) {
-            for file in fault.each().filter_map(|fault| fault.place()).map(|place| &place.file) {
+            for file in error.each().filter_map(|error| error.location()).map(|place| &place.file) {
                 // One that cannot be shown is told by its place, below.
                 let bytes = folder.own(file, bounds::CONTENT).ok();
                 files.extend(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(|text| (file.clone(), text)));
             }
         }
         // What has no text to be shown in is told by its place alone.
-        let (found, rest): (Vec<&Fault>, Vec<&Fault>) =
-            fault.each().partition(|fault| fault.place().is_some_and(|place| files.contains_key(&place.file)));
-        let found: Vec<Diagnostic> = found.into_iter().filter_map(Diagnostic::of_fault).collect();
+        let (found, rest): (Vec<&Error>, Vec<&Error>) =
+            error.each().partition(|error| error.location().is_some_and(|place| files.contains_key(&place.file)));
+        let found: Vec<Diagnostic> = found.into_iter().filter_map(Diagnostic::of_error).collect();
         self.ui.diagnostics(&found, &files);
-        rest.into_iter().for_each(|fault| self.ui.fault(fault));
+        rest.into_iter().for_each(|error| self.ui.error(error));
     }
 
     /// The instance, for commands that need no project file.
     ///
     /// # Errors
     /// A record that cannot be read.
-    pub fn instance(&self) -> Outcome<Instance> {
+    pub fn instance(&self) -> Result<Instance> {
         let mut instance = Instance::new(&self.options.home, &self.options.folder, &self.options.file);
         instance.project = instance.record()?.project;
         Ok(instance)
@@ -184,9 +184,9 @@ pub fn main() -> ExitCode {
     };
     let context = match context(&arguments, ui.clone()) {
         Ok(context) => context,
-        Err(fault) => {
-            ui.fault(&fault);
-            return ExitCode::from(fault.code());
+        Err(error) => {
+            ui.error(&error);
+            return ExitCode::from(error.code());
         }
     };
     if arguments.command.ends_by_itself() {
@@ -194,9 +194,9 @@ pub fn main() -> ExitCode {
     }
     match arguments.command.run(&context) {
         Ok(code) => ExitCode::from(code),
-        Err(fault) => {
-            context.tell(&fault);
-            ExitCode::from(fault.code())
+        Err(error) => {
+            context.tell(&error);
+            ExitCode::from(error.code())
         }
     }
 }
@@ -213,21 +213,21 @@ pub fn whole_command() -> clap::Command {
     command
 }
 
-fn internal(result: Outcome<i32>) -> ExitCode {
+fn internal(result: Result<i32>) -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
-        Err(fault) => {
-            Ui::new().fault(&fault);
-            ExitCode::from(fault.code())
+        Err(error) => {
+            Ui::new().error(&error);
+            ExitCode::from(error.code())
         }
     }
 }
 
-fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
+fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
     let mut set = BTreeMap::new();
     for pair in &arguments.set {
         let (name, value) =
-            pair.split_once('=').ok_or_else(|| Fault::new(format!("--set {pair}: NAME=VALUE was expected")).usage())?;
+            pair.split_once('=').ok_or_else(|| Error::new(format!("--set {pair}: NAME=VALUE was expected")).usage())?;
         set.insert(name.to_owned(), value.to_owned());
     }
     let file = arguments.file.clone().unwrap_or_else(|| "stead.kdl".into());
@@ -246,7 +246,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Outcome<Context> {
         (None, None) => nearest_project(&file),
     };
     if !folder.is_dir() {
-        return Err(Fault::new(format!("there is no folder {}", folder.display())).usage());
+        return Err(Error::new(format!("there is no folder {}", folder.display())).usage());
     }
     let root = std::env::var_os("STEAD_ROOT").map(PathBuf::from).filter(|root| !root.as_os_str().is_empty());
     let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));

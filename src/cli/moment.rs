@@ -1,19 +1,19 @@
 //! Moments as people type them: a time ago, a date, or seconds since 1970.
 
-use crate::model::{Fault, Outcome, Span};
+use crate::model::{Duration, Error, Result};
 use crate::monitor::now_ms;
 
 /// Milliseconds since 1970 of `10m` (that long ago), `2026-08-01T12:00:00Z`, `2026-08-01`, or seconds.
 ///
 /// # Errors
 /// Text that is none of them.
-pub fn parse(option: &str, text: &str) -> Outcome<u64> {
+pub fn parse(option: &str, text: &str) -> Result<u64> {
     let wrong = || {
-        Fault::new(format!("--{option} {text}: this is no time"))
+        Error::new(format!("--{option} {text}: this is no time"))
             .hint("write how long ago, as in 10m or 2h, or a date, as in 2026-08-01T12:00:00Z")
             .usage()
     };
-    if let Ok(span) = Span::parse(text) {
+    if let Ok(span) = Duration::parse(text) {
         return Ok(now_ms().saturating_sub(span.0));
     }
     if let Some((whole, part)) = text.split_once('.').or(Some((text, "")))

@@ -1,6 +1,6 @@
 //! This terminal and a container's: bytes both ways, sizes, and the keys that let go.
 
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime::Running;
 use crate::sys::{self, RawTerminal};
 use std::fs::File;
@@ -22,16 +22,16 @@ impl Keys {
     ///
     /// # Errors
     /// A word that is no key.
-    pub fn parse(text: &str) -> Outcome<Self> {
+    pub fn parse(text: &str) -> Result<Self> {
         let key = |word: &str| match word.strip_prefix("ctrl-").map(str::as_bytes) {
             Some([letter @ (b'a'..=b'z' | b'@' | b'[' | b'\\' | b']' | b'^' | b'_')]) => Some(letter & 0x1f),
             Some(_) => None,
             None => word.bytes().next().filter(|_| word.len() == 1),
         };
         let wanted = text.split(',').filter(|word| !word.is_empty()).map(|word| {
-            key(word).ok_or_else(|| Fault::new(format!("\"{word}\" is no key")).hint("for example: ctrl-p,ctrl-q").usage())
+            key(word).ok_or_else(|| Error::new(format!("\"{word}\" is no key")).hint("for example: ctrl-p,ctrl-q").usage())
         });
-        Ok(Self { wanted: wanted.collect::<Outcome<_>>()?, seen: 0 })
+        Ok(Self { wanted: wanted.collect::<Result<_>>()?, seen: 0 })
     }
 
     /// Takes what was typed: what goes to the container, and whether the keys were among it.
@@ -62,18 +62,18 @@ impl Keys {
 ///
 /// # Errors
 /// Those of waiting.
-pub fn relay(terminal: &OwnedFd, output: impl AsFd, running: Option<&Running>, keys: &Keys) -> Outcome<bool> {
+pub fn relay(terminal: &OwnedFd, output: impl AsFd, running: Option<&Running>, keys: &Keys) -> Result<bool> {
     let mut keys = keys.clone();
     let stdin = std::io::stdin();
     let _raw = RawTerminal::enter(&stdin).ok();
-    let signals = sys::signal_descriptor(&[libc::SIGWINCH]).doing(|| "cannot wait for signals".into())?;
+    let signals = sys::signal_descriptor(&[libc::SIGWINCH]).context(|| "cannot wait for signals".into())?;
     let resize = || {
         if let Some((rows, columns)) = sys::window_size(std::io::stdout()) {
             sys::set_window_size(terminal, rows, columns);
         }
     };
     resize();
-    let file = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().map(File::from).doing(|| "the terminal is gone".into());
+    let file = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().map(File::from).context(|| "the terminal is gone".into());
     let (mut master, mut output, mut input) = (file(terminal.as_fd())?, file(output.as_fd())?, file(stdin.as_fd())?);
     let mut out = std::io::stdout();
     let mut buffer = vec![0; 32 << 10];
@@ -83,7 +83,7 @@ pub fn relay(terminal: &OwnedFd, output: impl AsFd, running: Option<&Running>, k
         if open {
             waiting.push(&input);
         }
-        let ready = sys::wait_readable(&waiting, None).doing(|| "cannot wait".into())?;
+        let ready = sys::wait_readable(&waiting, None).context(|| "cannot wait".into())?;
         while let Ok(Some(_)) = signals.read_signal() {
             resize();
         }

@@ -3,7 +3,7 @@
 //! Through `/proc/self/fd` a container opens anew what it was given, with its own root's rights: a log that it may only
 //! append to it could read and empty. So what is redirected to a file or a disk is passed on by a pipe.
 
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use crate::sys;
 use nix::sys::stat::{SFlag, fstat};
 use std::fs::File;
@@ -34,8 +34,8 @@ pub struct Relaying {
     outputs: Vec<JoinHandle<()>>,
 }
 
-fn is_file(fd: impl AsFd) -> Outcome<bool> {
-    let stat = fstat(fd).map_err(std::io::Error::from).doing(|| "a standard stream is closed".into())?;
+fn is_file(fd: impl AsFd) -> Result<bool> {
+    let stat = fstat(fd).map_err(std::io::Error::from).context(|| "a standard stream is closed".into())?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     Ok(matches!(kind, SFlag::S_IFREG | SFlag::S_IFBLK | SFlag::S_IFDIR))
 }
@@ -48,9 +48,9 @@ fn same_file(a: &OwnedFd, b: &OwnedFd) -> bool {
 ///
 /// # Errors
 /// A stream that is closed; those of making pipes.
-pub fn own() -> Outcome<([OwnedFd; 3], Relays)> {
-    let duplicate = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().doing(|| "a standard stream is closed".into());
-    let pipe = || sys::pipe().doing(|| "cannot make a pipe".into());
+pub fn own() -> Result<([OwnedFd; 3], Relays)> {
+    let duplicate = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().context(|| "a standard stream is closed".into());
+    let pipe = || sys::pipe().context(|| "cannot make a pipe".into());
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut relays = Vec::new();
     let mut input = duplicate(stdin.as_fd())?;
@@ -60,7 +60,7 @@ pub fn own() -> Outcome<([OwnedFd; 3], Relays)> {
     }
     let (out, errors) = (duplicate(stdout.as_fd())?, duplicate(stderr.as_fd())?);
     let both = same_file(&out, &errors);
-    let mut output = |own: OwnedFd| -> Outcome<OwnedFd> {
+    let mut output = |own: OwnedFd| -> Result<OwnedFd> {
         if !is_file(&own)? {
             return Ok(own);
         }
@@ -70,7 +70,7 @@ pub fn own() -> Outcome<([OwnedFd; 3], Relays)> {
     };
     let out = output(out)?;
     // Both in one file: what is said first stands first.
-    let errors = if both { out.try_clone().doing(|| "cannot share a stream".into())? } else { output(errors)? };
+    let errors = if both { out.try_clone().context(|| "cannot share a stream".into())? } else { output(errors)? };
     Ok(([input, out, errors], Relays(relays)))
 }
 

@@ -4,10 +4,10 @@ use super::inflate::inflate;
 use super::keys::{Keyring, Moment, date};
 use super::mirror::Archive;
 use super::release::{Index, Release};
-use crate::fetch::{Bound, Client, Content, Place, Whole, read_file};
+use crate::fetch::{Bound, Client, Content, Origin, Whole, read_file};
 use crate::lock::{IndexLock, Package, packages};
 use crate::model::bounds::debian as limits;
-use crate::model::{ARCHITECTURE, Context, Digest, Fault, Outcome};
+use crate::model::{ARCHITECTURE, Context, Digest, Error, Result};
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -42,13 +42,13 @@ pub struct Indexed {
 /// Why an archive gives nothing.
 pub enum Trouble {
     Absent,
-    Unreachable(Fault),
-    Wrong(Fault),
+    Unreachable(Error),
+    Wrong(Error),
 }
 
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        Self::Wrong(fault)
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Wrong(error)
     }
 }
 
@@ -66,10 +66,10 @@ impl Reader<'_> {
     ) -> Result<Indexed, Trouble> {
         let release = self.release(archive, keys).await?;
         let mut found = Indexed { packages: Vec::new(), indexes: BTreeMap::new(), without: Vec::new(), warnings: Vec::new() };
-        if let Some(fault) = goes_back(archive, release.date, known) {
+        if let Some(error) = goes_back(archive, release.date, known) {
             match self.downgrade {
-                Downgrade::Refused => return Err(Trouble::Wrong(fault)),
-                Downgrade::Allowed => found.warnings.push(fault.to_string()),
+                Downgrade::Refused => return Err(Trouble::Wrong(error)),
+                Downgrade::Allowed => found.warnings.push(error.to_string()),
             }
         }
         for component in components {
@@ -121,13 +121,13 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// What cannot be had, has another digest or length, or comes to more than it may.
-    pub async fn index(&self, archive: &Archive, release: &Release, index: &Index) -> Outcome<String> {
+    pub async fn index(&self, archive: &Archive, release: &Release, index: &Index) -> Result<String> {
         let packed = self.packed(archive, release, index).await?;
-        decompress(index, &packed).doing(|| format!("cannot unpack dists/{}/{}", archive.suite, index.path))
+        decompress(index, &packed).context(|| format!("cannot unpack dists/{}/{}", archive.suite, index.path))
     }
 
     /// An index by its digest: from the store, by its hash, or by its name.
-    async fn packed(&self, archive: &Archive, release: &Release, index: &Index) -> Outcome<Vec<u8>> {
+    async fn packed(&self, archive: &Archive, release: &Release, index: &Index) -> Result<Vec<u8>> {
         let Index { path, digest, size, .. } = index;
         let base = format!("dists/{}", archive.suite);
         let plain = format!("{base}/{path}");
@@ -140,12 +140,12 @@ impl Reader<'_> {
         }
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let hashed = format!("{base}/{folder}/by-hash/SHA256/{}", digest.hex());
-        let by_hash = release.by_hash && matches!(archive.place, Place::Url(_));
+        let by_hash = release.by_hash && matches!(archive.place, Origin::Url(_));
         let bound = Bound::Exactly { size: *size, says: "its signed InRelease" };
         for candidate in by_hash.then_some(&hashed).into_iter().chain([&plain]) {
             let Some(bytes) = self.client.get(&archive.place, candidate, Content::Known, bound).await? else { continue };
             if Digest::of(&bytes) != *digest {
-                return Err(Fault::new(format!(
+                return Err(Error::new(format!(
                     "{}/{candidate} has a wrong hash: its signed InRelease says {digest}",
                     archive.place.describe()
                 ))
@@ -154,19 +154,19 @@ impl Reader<'_> {
             self.keep(digest, &bytes)?;
             return Ok(bytes);
         }
-        Err(Fault::new(format!("{} lists {plain} and does not have it", archive.place.describe()))
+        Err(Error::new(format!("{} lists {plain} and does not have it", archive.place.describe()))
             .hint("the mirror is incomplete; name another"))
     }
 
-    fn keep(&self, digest: &Digest, bytes: &[u8]) -> Outcome<()> {
+    fn keep(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
         crate::sys::write_whole(&self.store.download_path(digest), bytes, 0o644)
-            .map_err(|error| crate::store::disk_fault("cannot keep an index", error))
+            .map_err(|error| crate::store::disk_error("cannot keep an index", error))
     }
 }
 
 /// Why a release is older than the one that the lock knows, if it is: an old one, with its good signature, may be
 /// served to whoever is to have packages with known holes.
-fn goes_back(archive: &Archive, is: Option<i64>, known: Option<i64>) -> Option<Fault> {
+fn goes_back(archive: &Archive, is: Option<i64>, known: Option<i64>) -> Option<Error> {
     let known = known?;
     let (place, suite) = (archive.place.describe(), &archive.suite);
     let text = match is {
@@ -176,7 +176,7 @@ fn goes_back(archive: &Archive, is: Option<i64>, known: Option<i64>) -> Option<F
         }
         None => format!("the release of \"{suite}\" at {place} has no date, and stead.lock knows one of {}", date(known)),
     };
-    Some(Fault::new(text).hint(format!(
+    Some(Error::new(text).hint(format!(
         "the mirror lags behind, or somebody plays an old release to you; try again later, or name another mirror; to go back: {WAY_BACK}"
     )))
 }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn archive() -> Archive {
-        Archive { place: Place::Url("http://m.test".into()), suite: "test".into(), need: Need::Required }
+        Archive { place: Origin::Url("http://m.test".into()), suite: "test".into(), need: Need::Required }
     }
 
     #[test]

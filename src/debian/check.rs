@@ -7,7 +7,7 @@ use super::resolve::now;
 use super::universe::{self, Source};
 use crate::fetch::{Client, runtime};
 use crate::lock::{IndexLock, Lock, LockedPackage, Package, debian_steps, packages};
-use crate::model::{ARCHITECTURE, Fault, Outcome};
+use crate::model::{ARCHITECTURE, Error, Result};
 use crate::project::Project;
 use crate::store::Store;
 use std::collections::btree_map::Entry;
@@ -36,7 +36,7 @@ type Looked = BTreeMap<(Option<String>, String), Result<Listed, String>>;
 ///
 /// # Errors
 /// When nothing says where archives are; what is there and does not verify.
-pub fn check(project: &Project, lock: &Lock, store: &Store, settings: &Settings) -> Outcome<Checked> {
+pub fn check(project: &Project, lock: &Lock, store: &Store, settings: &Settings) -> Result<Checked> {
     let mut checked = Checked::default();
     let reader = Reader { client: Client::new()?, store, moment: Moment::Made { now: now() }, downgrade: Downgrade::Refused };
     let mut known: BTreeMap<Source, Looked> = BTreeMap::new();
@@ -86,7 +86,7 @@ fn look(
     indexes: &BTreeMap<String, IndexLock>,
     project: &Project,
     settings: &Settings,
-) -> Outcome<Looked> {
+) -> Result<Looked> {
     let mut looked = BTreeMap::new();
     let archives = source.archives(project, settings)?;
     let keys = source.keys(settings)?;
@@ -108,7 +108,7 @@ fn look(
                 }
             }
         }
-        Ok::<_, Fault>(())
+        Ok::<_, Error>(())
     })?;
     Ok(looked)
 }
@@ -120,20 +120,20 @@ async fn first<'a>(
     component: &str,
     index: &IndexLock,
     keys: &Keyring,
-) -> Outcome<Result<Listed, String>> {
+) -> Result<Result<Listed, String>> {
     let mut why = "it is no longer to be had".to_owned();
     for archive in places {
         let release = match reader.known_release(archive, keys, &index.release).await {
             Ok(release) => release,
             Err(Trouble::Absent) => continue,
-            Err(Trouble::Unreachable(fault)) => {
-                why = fault.chain();
+            Err(Trouble::Unreachable(error)) => {
+                why = error.chain();
                 continue;
             }
-            Err(Trouble::Wrong(fault)) => return Err(fault),
+            Err(Trouble::Wrong(error)) => return Err(error),
         };
         let Some(listed) = release.forms(component, ARCHITECTURE).find(|listed| listed.digest == index.packages) else {
-            return Err(Fault::new(format!(
+            return Err(Error::new(format!(
                 "the signed release of \"{}\" that stead.lock names lists another index of {component} than stead.lock does",
                 archive.suite
             ))
@@ -148,7 +148,7 @@ async fn first<'a>(
                 };
                 return Ok(Ok(all.map(tuple).collect()));
             }
-            Err(fault) => why = fault.chain(),
+            Err(error) => why = error.chain(),
         }
     }
     Ok(Err(why))

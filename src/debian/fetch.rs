@@ -1,9 +1,9 @@
 //! The packages of a lock, in the store's downloads: from whichever mirror still has each.
 
 use super::mirror::Mirrors;
-use crate::fetch::{AT_ONCE, Client, Place, Progress, Wanted, runtime};
+use crate::fetch::{AT_ONCE, Client, Origin, Progress, Wanted, runtime};
 use crate::lock::LockedPackage;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::store::Store;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use std::sync::atomic::Ordering;
 pub fn fetch_packages(
     store: &Store,
     packages: &[&LockedPackage],
-    mirrors: impl FnOnce() -> Outcome<Mirrors>,
+    mirrors: impl FnOnce() -> Result<Mirrors>,
     folder: &Path,
     progress: &Arc<Progress>,
-) -> Outcome<Vec<PathBuf>> {
+) -> Result<Vec<PathBuf>> {
     let paths: Vec<PathBuf> = packages.iter().map(|package| store.download_path(&package.sha256)).collect();
     let missing: Vec<LockedPackage> = packages
         .iter()
@@ -41,7 +41,7 @@ pub fn fetch_packages(
         for package in missing {
             let (client, gate, progress, store) = (client.clone(), gate.clone(), progress.clone(), store.clone());
             let places = match &package.repository {
-                Some(repository) => vec![Place::parse(repository, &folder)],
+                Some(repository) => vec![Origin::parse(repository, &folder)],
                 None => mirrors.pools(&package.path),
             };
             tasks.spawn(async move {
@@ -56,7 +56,7 @@ pub fn fetch_packages(
                     match client.fetch(place, &wanted, &target, &progress).await {
                         Ok(true) => return Ok(None),
                         Ok(false) => {}
-                        Err(fault) => failure = Some(fault),
+                        Err(error) => failure = Some(error),
                     }
                 }
                 failure.map_or(Ok(Some(package.name)), Err)
@@ -64,14 +64,14 @@ pub fn fetch_packages(
         }
         let mut gone = Vec::new();
         while let Some(done) = tasks.join_next().await {
-            gone.extend(done.doing(|| "a download was cut off".into())??);
+            gone.extend(done.context(|| "a download was cut off".into())??);
         }
-        Ok::<_, Fault>(gone)
+        Ok::<_, Error>(gone)
     })?;
     if gone.is_empty() {
         return Ok(paths);
     }
     let names = gone.join(", ");
-    Err(Fault::new(format!("no mirror has these locked packages any more: {names}"))
+    Err(Error::new(format!("no mirror has these locked packages any more: {names}"))
         .hint(format!("type `stead update {}` to move to what the mirror offers now", gone.join(" "))))
 }

@@ -3,7 +3,7 @@
 //! As apt with gpgv, what is expired now does not count (`EXPKEYSIG`, `EXPSIG`, `REVKEYSIG`), though the signature
 //! be older than that. The clock comes from the caller.
 
-use crate::model::{Context, Fault, Outcome, bounds};
+use crate::model::{Context, Error, Result, bounds};
 use crate::sys::{ProjectFiles, Unread};
 use pgp::composed::{CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
@@ -54,10 +54,10 @@ impl Keyring {
     ///
     /// # Errors
     /// When the shipped keys cannot be read.
-    pub fn shipped() -> Outcome<Self> {
+    pub fn shipped() -> Result<Self> {
         let mut keys = Vec::new();
         for bytes in SHIPPED {
-            keys.extend(Self::read(bytes).doing(|| "cannot read the shipped keys".into())?);
+            keys.extend(Self::read(bytes).context(|| "cannot read the shipped keys".into())?);
         }
         Ok(Self(keys))
     }
@@ -66,12 +66,12 @@ impl Keyring {
     ///
     /// # Errors
     /// When the file cannot be read or holds no key.
-    pub fn file(folder: &Path, path: &Path) -> Outcome<Self> {
+    pub fn file(folder: &Path, path: &Path) -> Result<Self> {
         let bytes = ProjectFiles::at(folder).map_err(Unread::from).and_then(|files| files.named(path, bounds::SMALL_FILE));
-        let bytes = bytes.doing(|| format!("cannot read the key file {}", path.display()))?;
-        let keys = Self::read(&bytes).doing(|| format!("{} is not a file of OpenPGP keys", path.display()))?;
+        let bytes = bytes.context(|| format!("cannot read the key file {}", path.display()))?;
+        let keys = Self::read(&bytes).context(|| format!("{} is not a file of OpenPGP keys", path.display()))?;
         if keys.is_empty() {
-            return Err(Fault::new(format!("{} holds no OpenPGP key", path.display())));
+            return Err(Error::new(format!("{} holds no OpenPGP key", path.display())));
         }
         Ok(Self(keys))
     }
@@ -85,8 +85,8 @@ impl Keyring {
     ///
     /// # Errors
     /// What is no such message; why the signatures that these keys made do not count.
-    pub fn verify(&self, data: &str, moment: Moment) -> Outcome<String> {
-        let (message, _) = CleartextSignedMessage::from_string(data).doing(|| "it is not a signed message".into())?;
+    pub fn verify(&self, data: &str, moment: Moment) -> Result<String> {
+        let (message, _) = CleartextSignedMessage::from_string(data).context(|| "it is not a signed message".into())?;
         let text = message.signed_text();
         let strong = |signature: &&Signature| {
             matches!(signature.typ(), Some(SignatureType::Text | SignatureType::Binary))
@@ -110,9 +110,9 @@ impl Keyring {
             }
         }
         if reasons.is_empty() {
-            return Err(Fault::new("no key that may sign it did"));
+            return Err(Error::new("no key that may sign it did"));
         }
-        Err(Fault::new(reasons.into_iter().collect::<Vec<_>>().join("; ")))
+        Err(Error::new(reasons.into_iter().collect::<Vec<_>>().join("; ")))
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
     fn verify(key: &str, message: &str, moment: Moment) -> Result<String, String> {
         let keys = Keyring(Keyring::read(key.as_bytes()).unwrap());
         assert_eq!(keys.0.len(), 1);
-        keys.verify(message, moment).map_err(|fault| fault.chain())
+        keys.verify(message, moment).map_err(|error| error.chain())
     }
 
     fn refused(key: &str, message: &str, moment: Moment, told: &str) {

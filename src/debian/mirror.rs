@@ -2,28 +2,28 @@
 //!
 //! No mirror is named in the source.
 
-use crate::fetch::{Bound, Place, read_file};
+use crate::fetch::{Bound, Origin, read_file};
 use crate::lock::stanzas;
 use crate::model::bounds::debian as limits;
 use crate::model::kdl_text::{self, Limits};
-use crate::model::{Context, Fault, Outcome, bounds};
+use crate::model::{Context, Error, Result, bounds};
 use crate::project::Project;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The place of the security archive that usually stands beside an archive.
-fn security_sibling(place: &Place) -> Option<Place> {
+fn security_sibling(place: &Origin) -> Option<Origin> {
     match place {
-        Place::Url(url) => url.strip_suffix("debian").map(|rest| Place::Url(format!("{rest}debian-security"))),
-        Place::Folder(path) => Some(Place::Folder(path.with_file_name("debian-security"))),
+        Origin::Url(url) => url.strip_suffix("debian").map(|rest| Origin::Url(format!("{rest}debian-security"))),
+        Origin::Folder(path) => Some(Origin::Folder(path.with_file_name("debian-security"))),
     }
 }
 
 /// An archive of a suite: `bookworm`, `bookworm-updates` or `bookworm-security` somewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Archive {
-    pub place: Place,
+    pub place: Origin,
     pub suite: String,
     pub need: Need,
 }
@@ -69,9 +69,9 @@ impl Settings {
 /// The mirrors that a suite is fetched from, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mirrors {
-    pub places: Vec<Place>,
+    pub places: Vec<Origin>,
     /// Security archives that the host's sources name.
-    security: Vec<Place>,
+    security: Vec<Origin>,
     /// Suites that the host's sources name, where the mirrors are the host's.
     named: BTreeSet<String>,
 }
@@ -80,7 +80,7 @@ pub struct Mirrors {
 const ALONE: [&str; 4] = ["sid", "unstable", "experimental", "rc-buggy"];
 
 impl Mirrors {
-    fn only(places: Vec<Place>) -> Self {
+    fn only(places: Vec<Origin>) -> Self {
         Self { places, security: Vec::new(), named: BTreeSet::new() }
     }
 
@@ -88,13 +88,13 @@ impl Mirrors {
     ///
     /// # Errors
     /// When nothing names one, with the ways to name one.
-    pub fn find(suite: &str, step: Option<&str>, project: &Project, settings: &Settings) -> Outcome<Self> {
+    pub fn find(suite: &str, step: Option<&str>, project: &Project, settings: &Settings) -> Result<Self> {
         if let Some(step) = step {
-            return Ok(Self::only(vec![Place::parse(step, &settings.folder)]));
+            return Ok(Self::only(vec![Origin::parse(step, &settings.folder)]));
         }
         let named = project.mirrors.iter().find(|mirror| mirror.suite.as_deref() == Some(suite));
         if let Some(mirror) = named.or_else(|| project.mirrors.iter().find(|mirror| mirror.suite.is_none())) {
-            let places = mirror.places.iter().map(|place| Place::parse(place, &settings.folder)).collect();
+            let places = mirror.places.iter().map(|place| Origin::parse(place, &settings.folder)).collect();
             return Ok(Self::only(places));
         }
         let configured = settings.config.as_deref().map(configured).transpose()?.unwrap_or_default();
@@ -103,7 +103,7 @@ impl Mirrors {
         }
         let host = host(&settings.sources)?;
         if host.places.is_empty() {
-            return Err(Fault::new(format!("nothing says where packages of \"{suite}\" come from"))
+            return Err(Error::new(format!("nothing says where packages of \"{suite}\" come from"))
                 .hint("this host has no Debian package sources; write `mirror \"URL\"` in the project file, or in the user's config.kdl"));
         }
         Ok(host)
@@ -112,7 +112,7 @@ impl Mirrors {
     /// The archives to ask for a suite: itself, its updates, its security.
     pub fn archives(&self, suite: &str) -> Vec<Archive> {
         let usual = if ALONE.contains(&suite) { Need::Optional } else { Need::Usual };
-        let beside = |place: &Place, suffix: &str| {
+        let beside = |place: &Origin, suffix: &str| {
             let suite = format!("{suite}{suffix}");
             let need = if self.named.contains(&suite) { Need::Expected } else { usual };
             Archive { place: place.clone(), suite, need }
@@ -139,9 +139,9 @@ impl Mirrors {
     }
 
     /// Where a package may lie, likeliest first: the security archive's pool has a name of its own.
-    pub fn pools(&self, path: &str) -> Vec<Place> {
+    pub fn pools(&self, path: &str) -> Vec<Origin> {
         let siblings = self.places.iter().filter_map(security_sibling);
-        let security: Vec<Place> = self.security.iter().cloned().chain(siblings).collect();
+        let security: Vec<Origin> = self.security.iter().cloned().chain(siblings).collect();
         let (first, second) =
             if path.starts_with("pool/updates/") { (security, self.places.clone()) } else { (self.places.clone(), security) };
         let mut all = first;
@@ -155,21 +155,21 @@ impl Mirrors {
 }
 
 /// The mirrors of the user's configuration, which need not be there.
-fn configured(path: &Path) -> Outcome<Vec<Place>> {
+fn configured(path: &Path) -> Result<Vec<Origin>> {
     let failed = || format!("cannot use {}", path.display());
     let Some(text) = text(path)? else { return Ok(Vec::new()) };
     let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
-    let document = kdl_text::read(&text, limits).map_err(|_| Fault::new("it is not KDL")).doing(failed)?.document;
+    let document = kdl_text::read(&text, limits).map_err(|_| Error::new("it is not KDL")).context(failed)?.document;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let nodes = document.nodes().iter().filter(|node| node.name().value() == "mirror");
     let named = nodes.flat_map(|node| node.entries()).filter_map(|entry| entry.value().as_string());
-    Ok(named.map(|text| Place::parse(text, folder)).collect())
+    Ok(named.map(|text| Origin::parse(text, folder)).collect())
 }
 
 /// The text of a file, if it is there.
-fn text(path: &Path) -> Outcome<Option<String>> {
+fn text(path: &Path) -> Result<Option<String>> {
     let Some(bytes) = read_file(path, Bound::AtMost(limits::TEXT))? else { return Ok(None) };
-    String::from_utf8(bytes).map(Some).doing(|| format!("{} is not text", path.display()))
+    String::from_utf8(bytes).map(Some).context(|| format!("{} is not text", path.display()))
 }
 
 /// Names of Debian's suites: other repositories in the host's sources are not mirrors of it.
@@ -177,13 +177,13 @@ const SUITES: &[&str] =
     &["bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing", "unstable"];
 
 /// The mirrors in the host's own sources, in either of apt's two formats (sources.list(5)).
-fn host(apt: &Path) -> Outcome<Mirrors> {
+fn host(apt: &Path) -> Result<Mirrors> {
     let mut files = vec![apt.join("sources.list")];
     let parts = apt.join("sources.list.d");
     if parts.is_dir() {
         let failed = || format!("cannot read {}", parts.display());
-        let found = fs::read_dir(&parts).doing(failed)?.map(|entry| entry.map(|entry| entry.path()));
-        let mut found: Vec<PathBuf> = found.collect::<Result<_, _>>().doing(failed)?;
+        let found = fs::read_dir(&parts).context(failed)?.map(|entry| entry.map(|entry| entry.path()));
+        let mut found: Vec<PathBuf> = found.collect::<Result<_, _>>().context(failed)?;
         // apt looks at no others.
         found.retain(|path| path.extension().is_some_and(|ending| ending == "list" || ending == "sources") && !path.is_dir());
         found.sort();
@@ -196,8 +196,8 @@ fn host(apt: &Path) -> Outcome<Mirrors> {
             return;
         }
         let place = match uri.strip_prefix("file:") {
-            Some(path) => Place::Folder(format!("/{}", path.trim_start_matches('/')).into()),
-            None => Place::Url(uri.trim_end_matches('/').to_owned()),
+            Some(path) => Origin::Folder(format!("/{}", path.trim_start_matches('/')).into()),
+            None => Origin::Url(uri.trim_end_matches('/').to_owned()),
         };
         mirrors.named.insert(suite.to_owned());
         let list =
@@ -248,8 +248,8 @@ mod tests {
         let deb822 = "Types: deb\nURIs: http://m.test/debian-security\nSuites: bookworm-security\n\nTypes: deb\nURIs: http://n.test\nSuites: nodistro\n";
         fs::write(apt.path().join("sources.list.d/debian.sources"), deb822).unwrap();
         let mirrors = host(apt.path()).unwrap();
-        assert_eq!(mirrors.security, [Place::Url("http://m.test/debian-security".into())]);
-        assert_eq!(mirrors.places[0], Place::Url("http://m.test/debian".into()));
+        assert_eq!(mirrors.security, [Origin::Url("http://m.test/debian-security".into())]);
+        assert_eq!(mirrors.places[0], Origin::Url("http://m.test/debian".into()));
         fs::write(apt.path().join("sources.list.d/old.list.off"), "deb http://old.test/debian bookworm main\n").unwrap();
         assert_eq!(host(apt.path()).unwrap(), mirrors, "apt does not look at it, nor do we");
         fs::write(apt.path().join("sources.list.d/bad.list"), b"deb \xff").unwrap();

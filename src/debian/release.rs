@@ -3,7 +3,7 @@
 use super::keys::{Keyring, Moment, SLACK, date};
 use super::mirror::Archive;
 use crate::lock::stanzas;
-use crate::model::{Context, Digest, Fault, Outcome, parse_date};
+use crate::model::{Context, Digest, Error, Result, parse_date};
 use std::collections::BTreeMap;
 
 /// A verified release file.
@@ -33,12 +33,12 @@ impl Release {
     ///
     /// # Errors
     /// A bad signature; a file that is too old, of a time to come, or of another suite.
-    pub fn verify(archive: &Archive, bytes: &[u8], keys: &Keyring, moment: Moment) -> Outcome<Self> {
+    pub fn verify(archive: &Archive, bytes: &[u8], keys: &Keyring, moment: Moment) -> Result<Self> {
         let name = file_name(archive);
-        let data = String::from_utf8(bytes.to_vec()).doing(|| format!("{name} is not text"))?;
+        let data = String::from_utf8(bytes.to_vec()).context(|| format!("{name} is not text"))?;
         let text =
-            keys.verify(&data, moment).doing(|| format!("the signature of {name} is not good")).map_err(|fault| {
-                fault.hint(
+            keys.verify(&data, moment).context(|| format!("the signature of {name} is not good")).map_err(|error| {
+                error.hint(
                     "the mirror may be damaged or lie, or this host's clock be wrong; for an archive that is not Debian's, name its keys: debian \"…\" key=\"FILE\"",
                 )
             })?;
@@ -46,12 +46,12 @@ impl Release {
     }
 
     /// Reads the text of a release file that was verified.
-    fn read(archive: &Archive, text: &str, digest: Digest, moment: Moment) -> Outcome<Self> {
+    fn read(archive: &Archive, text: &str, digest: Digest, moment: Moment) -> Result<Self> {
         let name = file_name(archive);
         let mut release = Self { digest, date: None, by_hash: false, reluctant: false, files: BTreeMap::new() };
         let mut names = Vec::new();
         for (field, value) in stanzas(text).next().unwrap_or_default() {
-            let time = || parse_date(&value).ok_or_else(|| Fault::new(format!("{name} has a {field} that is no date: {value}")));
+            let time = || parse_date(&value).ok_or_else(|| Error::new(format!("{name} has a {field} that is no date: {value}")));
             match field {
                 "Acquire-By-Hash" => release.by_hash = value == "yes",
                 "NotAutomatic" => release.reluctant = value == "yes",
@@ -63,17 +63,17 @@ impl Release {
             }
         }
         if let Some(made) = release.date.filter(|made| *made > moment.now().saturating_add(SLACK)) {
-            return Err(Fault::new(format!("{name} is of {}, which has not come yet", date(made)))
+            return Err(Error::new(format!("{name} is of {}, which has not come yet", date(made)))
                 .hint("this host's clock is wrong, or the archive's"));
         }
         // A signed file of another suite must not pass for this one.
         let base = |suite: &str| suite.trim_end_matches("/updates").to_owned();
         if names.is_empty() {
-            return Err(Fault::new(format!("{name} does not say of which suite it is"))
+            return Err(Error::new(format!("{name} does not say of which suite it is"))
                 .hint("a release file needs Suite or Codename: without them it could be of any suite"));
         }
         if !names.iter().any(|name| base(name) == base(&archive.suite)) {
-            return Err(Fault::new(format!("{name} is of the suite {}, not {}", names.join("/"), archive.suite)));
+            return Err(Error::new(format!("{name} is of the suite {}, not {}", names.join("/"), archive.suite)));
         }
         Ok(release)
     }
@@ -107,9 +107,9 @@ fn listed(line: &str) -> Option<(String, (Digest, u64))> {
 }
 
 /// Whether a release may still be used.
-fn still_valid(name: &str, until: i64, moment: Moment) -> Outcome<()> {
+fn still_valid(name: &str, until: i64, moment: Moment) -> Result<()> {
     match moment {
-        Moment::Now(now) if until < now => Err(Fault::new(format!("{name} was only valid until {}", date(until)))
+        Moment::Now(now) if until < now => Err(Error::new(format!("{name} was only valid until {}", date(until)))
             .hint("the mirror is out of date, or this host's clock is wrong")),
         Moment::Now(_) | Moment::Made { .. } => Ok(()),
     }
@@ -119,10 +119,10 @@ fn still_valid(name: &str, until: i64, moment: Moment) -> Outcome<()> {
 mod tests {
     use super::*;
     use crate::debian::mirror::Need;
-    use crate::fetch::Place;
+    use crate::fetch::Origin;
 
     fn archive() -> Archive {
-        Archive { place: Place::Url("http://m.test".into()), suite: "test".into(), need: Need::Required }
+        Archive { place: Origin::Url("http://m.test".into()), suite: "test".into(), need: Need::Required }
     }
 
     #[test]

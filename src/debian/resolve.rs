@@ -8,8 +8,8 @@ use crate::fetch::Client;
 use crate::lock::{
     IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Unsolved, compare, debian_steps, request_key, sound,
 };
-use crate::model::{Digest, Fault, Name, Outcome};
-use crate::project::{Debian, Places, Project};
+use crate::model::{Digest, Error, Name, Result};
+use crate::project::{Debian, Locations, Project};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,7 +29,7 @@ pub enum Update {
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     pub project: &'a Project,
-    pub places: &'a Places,
+    pub places: &'a Locations,
     /// What is locked so far.
     pub lock: &'a Lock,
     pub update: &'a Update,
@@ -53,7 +53,7 @@ pub fn now() -> i64 {
 ///
 /// # Errors
 /// What cannot be fetched, verified or satisfied, with the place in the project file; what would go back.
-pub fn resolve(wanted: &Wanted, store: &Store, settings: &Settings) -> Outcome<Resolved> {
+pub fn resolve(wanted: &Wanted, store: &Store, settings: &Settings) -> Result<Resolved> {
     let Wanted { project, places, lock, update, downgrade } = *wanted;
     let mut new = lock.clone();
     new.prune(project);
@@ -126,7 +126,7 @@ fn going_back(
     step: &Debian,
     found: &[&Package],
     downgrade: Downgrade,
-) -> Outcome<Option<String>> {
+) -> Result<Option<String>> {
     let Some(before) = lock.steps.get(key).filter(|before| before.suite == step.suite) else { return Ok(None) };
     let had = |package: &&&Package| {
         let locked = lock.suites.get(&step.suite)?;
@@ -140,7 +140,7 @@ fn going_back(
     }
     let text = format!("\"{}\" offers older versions than stead.lock has: {}", step.suite, back.join(", "));
     if downgrade == Downgrade::Refused && before.request == request_key(step) {
-        return Err(Fault::new(text).hint(format!(
+        return Err(Error::new(text).hint(format!(
             "an archive seldom takes a version back; if a mirror lags behind, try again later; to go back: {WAY_BACK}"
         )));
     }
@@ -164,17 +164,11 @@ fn kept(lock: &Lock, suite: &str, update: &Update) -> BTreeMap<String, String> {
 ///
 /// # Errors
 /// A package that no archive should list, or that another step has with other bytes.
-fn record(
-    locked: &mut SuiteLock,
-    others: &BTreeSet<String>,
-    suite: &str,
-    step: &Debian,
-    found: &[&Package],
-) -> Outcome<StepLock> {
+fn record(locked: &mut SuiteLock, others: &BTreeSet<String>, suite: &str, step: &Debian, found: &[&Package]) -> Result<StepLock> {
     let mut names = BTreeSet::new();
     for package in found {
         let sha256 = Digest::parse(&package.sha256)
-            .ok_or_else(|| Fault::new(format!("the index gives no digest for {}", package.name)))?;
+            .ok_or_else(|| Error::new(format!("the index gives no digest for {}", package.name)))?;
         let entry = LockedPackage {
             name: package.name.clone(),
             version: package.version.clone(),
@@ -185,14 +179,14 @@ fn record(
             repository: package.repository.clone(),
         };
         sound(&entry).map_err(|why| {
-            Fault::new(format!("the index of \"{suite}\" lists what cannot be a package: {why}"))
+            Error::new(format!("the index of \"{suite}\" lists what cannot be a package: {why}"))
                 .hint("tell whoever keeps the archive")
         })?;
         let key = entry.key();
         match locked.packages.get(&key).filter(|_| others.contains(&key)) {
             // Another step has it, from where it declares: the bytes must be the same ones for both.
             Some(other) if other.sha256 != entry.sha256 || other.repository != entry.repository => {
-                return Err(Fault::new(format!("{key} comes from two places in the steps of \"{suite}\""))
+                return Err(Error::new(format!("{key} comes from two places in the steps of \"{suite}\""))
                     .hint("name the same repositories in each of these steps, or ask for other versions"));
             }
             _ => locked.packages.insert(key.clone(), entry),
@@ -203,7 +197,7 @@ fn record(
 }
 
 /// Puts the solver's refusal into the user's words, with the place in the file.
-fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, project: &Project, places: &Places) -> Fault {
+fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, project: &Project, places: &Locations) -> Error {
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
     let debians = steps.iter().enumerate().filter(|(_, step)| matches!(step, crate::project::Step::Debian(_)));
     let position = debians.map(|(position, _)| position).nth(index).unwrap_or(0);
@@ -211,21 +205,21 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
     let package = |name: &str| places.of(&format!("{path}.package.{name}"));
     match unsolved {
         Unsolved::NoSuchPackage { name, near } => {
-            let fault = Fault::new(format!("there is no package \"{name}\" in \"{}\"", step.suite)).at(package(&name));
+            let error = Error::new(format!("there is no package \"{name}\" in \"{}\"", step.suite)).at(package(&name));
             if near.is_empty() {
-                fault
+                error
             } else {
-                fault.hint(format!("perhaps {}", near.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")))
+                error.hint(format!("perhaps {}", near.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")))
             }
         }
         Unsolved::NoSuchVersion { name, pin, versions } => {
             let why = format!("\"{}\" has no version of {name} like {pin}", step.suite);
-            let fault = Fault::new(why).at(package(&name));
-            if versions.is_empty() { fault } else { fault.hint(format!("it has: {}", versions.join(", "))) }
+            let error = Error::new(why).at(package(&name));
+            if versions.is_empty() { error } else { error.hint(format!("it has: {}", versions.join(", "))) }
         }
         Unsolved::Conflict(why) => {
             let what = format!("these packages of \"{}\" cannot be installed together", step.suite);
-            Fault::caused(what, why).at(places.of(&path))
+            Error::caused(what, why).at(places.of(&path))
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::inside::{Folder, Inside, Kind};
 use crate::model::bounds::debian as limits;
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use std::ffi::OsStr;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
@@ -35,8 +35,8 @@ const EMPTIED: [&str; 4] = ["var/log/apt", "var/cache/fontconfig", "var/cache/ma
 ///
 /// # Errors
 /// Those of reading and writing.
-pub fn scrub(tree: &Path, epoch: i64) -> Outcome<()> {
-    scrub_inside(tree, epoch).doing(|| "cannot scrub what scripts left".to_owned())
+pub fn scrub(tree: &Path, epoch: i64) -> Result<()> {
+    scrub_inside(tree, epoch).context(|| "cannot scrub what scripts left".to_owned())
 }
 
 fn scrub_inside(tree: &Path, epoch: i64) -> io::Result<()> {

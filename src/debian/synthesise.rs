@@ -7,21 +7,21 @@ use super::ldcache;
 use super::scripts::skipped;
 use crate::lock::LockedPackage;
 use crate::model::bounds::debian as limits;
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-fn open(root: &Path) -> Outcome<Tree> {
-    Inside::open(root).map(Tree).doing(|| format!("cannot open {}", root.display()))
+fn open(root: &Path) -> Result<Tree> {
+    Inside::open(root).map(Tree).context(|| format!("cannot open {}", root.display()))
 }
 
 /// The links of a merged `/usr`, made before anything is unpacked (the `usrmerge` layout).
 ///
 /// # Errors
 /// Those of making links.
-pub fn merge_usr(root: &Path) -> Outcome<()> {
+pub fn merge_usr(root: &Path) -> Result<()> {
     let tree = open(root)?;
     for name in ["bin", "sbin", "lib", "lib64"] {
         tree.folder(&format!("/usr/{name}"), 0o755)?;
@@ -41,7 +41,7 @@ pub struct Unpacked {
 ///
 /// # Errors
 /// Those of reading and writing; a path that leads to nothing, or to what is no file.
-pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>, epoch: i64) -> Outcome<Unpacked> {
+pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>, epoch: i64) -> Result<Unpacked> {
     let tree = open(root)?;
     tree.base_files()?;
     // The day of every password's last change.
@@ -50,7 +50,7 @@ pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<Stri
     tree.certificates()?;
     tree.alternatives(controls)?;
     tree.dpkg(packages, controls)?;
-    ldcache::write(&tree.0).doing(|| "cannot write /etc/ld.so.cache".into())?;
+    ldcache::write(&tree.0).context(|| "cannot write /etc/ld.so.cache".into())?;
     Ok(Unpacked { skipped: skipped(controls) })
 }
 
@@ -59,49 +59,49 @@ pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<Stri
 struct Tree(Inside);
 
 impl Tree {
-    fn exists(&self, path: &str) -> Outcome<bool> {
-        self.0.kind(path).map(|kind| kind.is_some()).doing(|| format!("cannot look at {path}"))
+    fn exists(&self, path: &str) -> Result<bool> {
+        self.0.kind(path).map(|kind| kind.is_some()).context(|| format!("cannot look at {path}"))
     }
 
-    fn read(&self, path: &str) -> Outcome<Option<Vec<u8>>> {
-        self.0.read(path, limits::TEXT).doing(|| format!("cannot read {path}"))
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.0.read(path, limits::TEXT).context(|| format!("cannot read {path}"))
     }
 
-    fn text(&self, path: &str) -> Outcome<Option<String>> {
-        self.0.text(path, limits::TEXT).doing(|| format!("cannot read {path}"))
+    fn text(&self, path: &str) -> Result<Option<String>> {
+        self.0.text(path, limits::TEXT).context(|| format!("cannot read {path}"))
     }
 
     /// The texts of the files in a folder, by name, links followed inside the tree. Links to nothing are none.
-    fn texts(&self, folder: &str) -> Outcome<Vec<(String, Vec<u8>)>> {
+    fn texts(&self, folder: &str) -> Result<Vec<(String, Vec<u8>)>> {
         let mut found = Vec::new();
         let mut left = limits::CONTROLS;
-        for name in self.0.names(folder).doing(|| format!("cannot read {folder}"))? {
+        for name in self.0.names(folder).context(|| format!("cannot read {folder}"))? {
             // What is read here is known by names that people gave it.
             let Ok(name) = name.into_string() else { continue };
             let Some(content) = self.read(&format!("{folder}/{name}"))? else { continue };
             left = left
                 .checked_sub(content.len() as u64)
                 .ok_or_else(|| io::Error::other(format!("more than {} bytes", limits::CONTROLS)))
-                .doing(|| format!("cannot read {folder}"))?;
+                .context(|| format!("cannot read {folder}"))?;
             found.push((name, content));
         }
         Ok(found)
     }
 
-    fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Outcome<()> {
+    fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         let written = self.0.write(path, content.as_ref(), mode).map(drop);
-        written.map_err(|error| crate::store::disk_fault(&format!("cannot write {path}"), error))
+        written.map_err(|error| crate::store::disk_error(&format!("cannot write {path}"), error))
     }
 
-    fn link(&self, path: &str, target: &str) -> Outcome<()> {
-        self.0.link(path, target).doing(|| format!("cannot make the link {path}"))
+    fn link(&self, path: &str, target: &str) -> Result<()> {
+        self.0.link(path, target).context(|| format!("cannot make the link {path}"))
     }
 
-    fn folder(&self, path: &str, mode: u32) -> Outcome<()> {
-        self.0.folder(path, mode).doing(|| format!("cannot make {path}"))
+    fn folder(&self, path: &str, mode: u32) -> Result<()> {
+        self.0.folder(path, mode).context(|| format!("cannot make {path}"))
     }
 
-    fn copy(&self, from: &str, to: &str) -> Outcome<()> {
+    fn copy(&self, from: &str, to: &str) -> Result<()> {
         match self.read(from)? {
             Some(content) if !self.exists(to)? => self.write(to, content, 0o644),
             _ => Ok(()),
@@ -109,7 +109,7 @@ impl Tree {
     }
 
     /// What base-files, libc-bin and debianutils make in their scripts.
-    fn base_files(&self) -> Outcome<()> {
+    fn base_files(&self) -> Result<()> {
         if !self.exists("/usr/share/base-files")? {
             return Ok(());
         }
@@ -142,14 +142,14 @@ impl Tree {
         self.link("/etc/dpkg/origins/default", "debian")?;
         for name in ["/var/run", "/var/lock"] {
             // Packages that still ship it as a folder ship it empty; base-files turns it into a link.
-            self.0.remove_empty_folder(name).doing(|| format!("cannot remove {name}"))?;
+            self.0.remove_empty_folder(name).context(|| format!("cannot remove {name}"))?;
         }
         self.link("/var/run", "/run")?;
         self.link("/var/lock", "/run/lock")
     }
 
     /// passwd, group and their shadows from base-passwd, and the users that `sysusers.d` declares.
-    fn users(&self, changed: i64) -> Outcome<()> {
+    fn users(&self, changed: i64) -> Result<()> {
         let Some(passwd) = self.text("/usr/share/base-passwd/passwd.master")? else { return Ok(()) };
         let group = self.text("/usr/share/base-passwd/group.master")?.unwrap_or_default();
         let mut passwd = passwd.replace(":*:", ":x:");
@@ -166,15 +166,15 @@ impl Tree {
         self.write("/etc/passwd", passwd, 0o644)?;
         self.write("/etc/group", group, 0o644)?;
         for (path, content) in [("/etc/shadow", shadow), ("/etc/gshadow", gshadow)] {
-            let file = self.0.write(path, content.as_bytes(), 0o640).doing(|| format!("cannot write {path}"))?;
+            let file = self.0.write(path, content.as_bytes(), 0o640).context(|| format!("cannot write {path}"))?;
             // Group 42 is `shadow` in every Debian (base-passwd).
-            own(&file, 0, 42, 0o640).doing(|| format!("cannot set the owner of {path}"))?;
+            own(&file, 0, 42, 0o640).context(|| format!("cannot set the owner of {path}"))?;
         }
         Ok(())
     }
 
     /// Users of `/usr/lib/sysusers.d` (sysusers.d(5)); free numbers go down from 999, in order.
-    fn system_users(&self, passwd: &mut String, group: &mut String) -> Outcome<()> {
+    fn system_users(&self, passwd: &mut String, group: &mut String) -> Result<()> {
         let files = self.texts("/usr/lib/sysusers.d")?;
         let mut free = 999;
         let lines =
@@ -210,7 +210,7 @@ impl Tree {
     }
 
     /// What `pam-auth-update` writes where only `unix` is there: without it nobody changes user.
-    fn authentication(&self) -> Outcome<()> {
+    fn authentication(&self) -> Result<()> {
         if !self.exists("/usr/share/pam-configs/unix")? {
             return Ok(());
         }
@@ -232,7 +232,7 @@ impl Tree {
     }
 
     /// The bundle that `update-ca-certificates` writes.
-    fn certificates(&self) -> Outcome<()> {
+    fn certificates(&self) -> Result<()> {
         let mut files = self.texts("/usr/share/ca-certificates/mozilla")?;
         files.retain(|(name, _)| name.ends_with(".crt"));
         if files.is_empty() {
@@ -250,7 +250,7 @@ impl Tree {
         self.write("/etc/ssl/certs/ca-certificates.crt", bundle, 0o644)
     }
 
-    fn alternatives(&self, controls: &BTreeMap<String, Control>) -> Outcome<()> {
+    fn alternatives(&self, controls: &BTreeMap<String, Control>) -> Result<()> {
         let all = controls
             .values()
             .filter_map(|control| control.files.get("postinst"))
@@ -283,13 +283,13 @@ impl Tree {
     }
 
     /// What dpkg records of a configuration file: its digest, or that it is not there yet.
-    fn conffile(&self, path: &str) -> Outcome<String> {
-        let file = self.0.file(path).doing(|| format!("cannot read {path}"))?;
-        file.map_or_else(|| Ok("newconffile".into()), |file| md5(file).doing(|| format!("cannot read {path}")))
+    fn conffile(&self, path: &str) -> Result<String> {
+        let file = self.0.file(path).context(|| format!("cannot read {path}"))?;
+        file.map_or_else(|| Ok("newconffile".into()), |file| md5(file).context(|| format!("cannot read {path}")))
     }
 
     /// dpkg's own records, so that its tools, scanners and `apt` know what is here.
-    fn dpkg(&self, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>) -> Outcome<()> {
+    fn dpkg(&self, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>) -> Result<()> {
         let mut status = String::new();
         for package in packages {
             let Some(control) = controls.get(&package.name) else { continue };
@@ -384,8 +384,8 @@ mod tests {
                 path: "pool/app.deb".into(),
                 repository: None,
             };
-            let fault = finish(root.path(), &[&package], &controls, 0).unwrap_err();
-            assert!(fault.chain().contains(&format!("cannot write {told}")), "{}", fault.chain());
+            let error = finish(root.path(), &[&package], &controls, 0).unwrap_err();
+            assert!(error.chain().contains(&format!("cannot write {told}")), "{}", error.chain());
             fs::remove_file(at(folder)).unwrap();
         }
         assert!(!Path::new("/nonexistent").exists());
@@ -398,8 +398,8 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         nix::unistd::mkfifo(&folder.join("a.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let tree = open(root.path()).unwrap();
-        let fault = tree.system_users(&mut String::new(), &mut String::new()).unwrap_err();
-        assert!(fault.chain().contains("/usr/lib/sysusers.d/a.conf is no file"), "{}", fault.chain());
+        let error = tree.system_users(&mut String::new(), &mut String::new()).unwrap_err();
+        assert!(error.chain().contains("/usr/lib/sysusers.d/a.conf is no file"), "{}", error.chain());
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use super::archive::{Downgrade, Indexed, Reader, Trouble, WAY_BACK};
 use super::keys::Keyring;
 use super::mirror::{Archive, Mirrors, Need, Settings};
-use crate::fetch::{Place, runtime};
+use crate::fetch::{Origin, runtime};
 use crate::lock::{IndexLock, Package, Universe};
-use crate::model::{ARCHITECTURE, Fault, Outcome};
+use crate::model::{ARCHITECTURE, Error, Result};
 use crate::project::{Debian, Project, Repository};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -41,7 +41,7 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// When nothing says where they are.
-    pub fn archives(&self, project: &Project, settings: &Settings) -> Outcome<Vec<Archive>> {
+    pub fn archives(&self, project: &Project, settings: &Settings) -> Result<Vec<Archive>> {
         let mirrors = Mirrors::find(self.suite, self.mirror, project, settings)?;
         let further = self.suites.iter().flat_map(|further| mirrors.further(further));
         Ok(mirrors.archives(self.suite).into_iter().chain(further).collect())
@@ -51,14 +51,14 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// A file of keys that cannot be read.
-    pub fn keys(&self, settings: &Settings) -> Outcome<Keyring> {
+    pub fn keys(&self, settings: &Settings) -> Result<Keyring> {
         self.key.map_or_else(Keyring::shipped, |path| Keyring::file(&settings.folder, Path::new(path)))
     }
 }
 
 /// A further repository as an archive.
 pub fn archive(repository: &Repository, settings: &Settings) -> Archive {
-    let place = Place::parse(&repository.place, &settings.folder);
+    let place = Origin::parse(&repository.place, &settings.folder);
     Archive { place, suite: repository.suite.clone(), need: Need::Required }
 }
 
@@ -86,14 +86,14 @@ struct Gathered {
 /// Why an archive gave nothing.
 enum Missing {
     NotThere,
-    Unreachable(Fault),
+    Unreachable(Error),
 }
 
 impl Missing {
-    fn fault(self, archive: &Archive) -> Fault {
+    fn error(self, archive: &Archive) -> Error {
         match self {
-            Self::NotThere => Fault::new(format!("{} has no suite \"{}\"", archive.place.describe(), archive.suite)),
-            Self::Unreachable(fault) => fault,
+            Self::NotThere => Error::new(format!("{} has no suite \"{}\"", archive.place.describe(), archive.suite)),
+            Self::Unreachable(error) => error,
         }
     }
 }
@@ -108,7 +108,7 @@ pub fn read(
     known: &BTreeMap<String, IndexLock>,
     project: &Project,
     settings: &Settings,
-) -> Outcome<Offered> {
+) -> Result<Offered> {
     let archives = source.archives(project, settings)?;
     let keys = source.keys(settings)?;
     let mut gathered = Gathered::default();
@@ -125,7 +125,7 @@ pub fn read(
             let found = reader.read(&archive(repository, settings), &repository.components, &keys, dated(known, &named)).await;
             gathered.take_repository(repository, found)?;
         }
-        Ok::<_, Fault>(())
+        Ok::<_, Error>(())
     })?;
     gathered.judge(source, known, reader.downgrade)
 }
@@ -142,12 +142,12 @@ pub fn is_of(index: &str, archive: &str) -> bool {
 }
 
 impl Gathered {
-    fn take(&mut self, archive: Archive, found: Result<Indexed, Trouble>) -> Outcome<()> {
+    fn take(&mut self, archive: Archive, found: Result<Indexed, Trouble>) -> Result<()> {
         match found {
             Ok(found) => {
                 let without = found.without.iter().map(|component| format!("{}/{component}", archive.suite));
                 if let (Need::Required, Some(component)) = (archive.need, found.without.first()) {
-                    return Err(Fault::new(format!(
+                    return Err(Error::new(format!(
                         "\"{}\" has no component \"{component}\" for {}",
                         archive.suite, ARCHITECTURE
                     )));
@@ -159,24 +159,24 @@ impl Gathered {
                 self.warnings.extend(found.warnings);
             }
             // What is there and wrong is never passed over.
-            Err(Trouble::Wrong(fault)) => return Err(fault),
-            Err(Trouble::Unreachable(fault)) => self.absent.push((archive, Missing::Unreachable(fault))),
+            Err(Trouble::Wrong(error)) => return Err(error),
+            Err(Trouble::Unreachable(error)) => self.absent.push((archive, Missing::Unreachable(error))),
             Err(Trouble::Absent) => self.absent.push((archive, Missing::NotThere)),
         }
         Ok(())
     }
 
-    fn take_repository(&mut self, repository: &Repository, found: Result<Indexed, Trouble>) -> Outcome<()> {
+    fn take_repository(&mut self, repository: &Repository, found: Result<Indexed, Trouble>) -> Result<()> {
         let found = match found {
             Ok(found) => found,
             Err(Trouble::Absent) => {
-                let fault = Fault::new(format!("{} has no suite \"{}\"", repository.place, repository.suite));
-                return Err(fault.hint("look below dists/ there: that is where suites are"));
+                let error = Error::new(format!("{} has no suite \"{}\"", repository.place, repository.suite));
+                return Err(error.hint("look below dists/ there: that is where suites are"));
             }
-            Err(Trouble::Wrong(fault) | Trouble::Unreachable(fault)) => return Err(fault),
+            Err(Trouble::Wrong(error) | Trouble::Unreachable(error)) => return Err(error),
         };
         if let Some(component) = found.without.first() {
-            return Err(Fault::new(format!("{} has no component \"{component}\" in \"{}\"", repository.place, repository.suite)));
+            return Err(Error::new(format!("{} has no component \"{component}\" in \"{}\"", repository.place, repository.suite)));
         }
         let of = |package: Package| Package { repository: Some(repository.place.clone()), ..package };
         self.packages.extend(found.packages.into_iter().map(of));
@@ -186,7 +186,7 @@ impl Gathered {
     }
 
     /// Whether what is not there may be missing.
-    fn judge(mut self, source: &Source, known: &BTreeMap<String, IndexLock>, downgrade: Downgrade) -> Outcome<Offered> {
+    fn judge(mut self, source: &Source, known: &BTreeMap<String, IndexLock>, downgrade: Downgrade) -> Result<Offered> {
         let mut missing: BTreeSet<String> = BTreeSet::new();
         // A mirror of a list may be away, as long as another one gave what it would have given.
         for (archive, lacks) in std::mem::take(&mut self.absent) {
@@ -198,13 +198,13 @@ impl Gathered {
             match (archive.need, lacks) {
                 (Need::Required, Missing::NotThere) => {
                     let hint = "suites have names like \"bookworm\" and \"trixie\"";
-                    return Err(Missing::NotThere.fault(&archive).hint(hint));
+                    return Err(Missing::NotThere.error(&archive).hint(hint));
                 }
-                (Need::Required, Missing::Unreachable(fault)) => return Err(fault),
-                (Need::Expected, lacks) => self.gone(suite, was, lacks.fault(&archive), downgrade)?,
-                (_, lacks) if was => self.gone(suite, was, lacks.fault(&archive), downgrade)?,
-                (_, Missing::Unreachable(fault)) if downgrade == Downgrade::Refused => return Err(fault),
-                (_, Missing::Unreachable(fault)) => self.warnings.push(fault.chain()),
+                (Need::Required, Missing::Unreachable(error)) => return Err(error),
+                (Need::Expected, lacks) => self.gone(suite, was, lacks.error(&archive), downgrade)?,
+                (_, lacks) if was => self.gone(suite, was, lacks.error(&archive), downgrade)?,
+                (_, Missing::Unreachable(error)) if downgrade == Downgrade::Refused => return Err(error),
+                (_, Missing::Unreachable(error)) => self.warnings.push(error.chain()),
                 (Need::Usual, Missing::NotThere) => drop(missing.insert(format!("\"{suite}\""))),
                 (Need::Optional, Missing::NotThere) => {}
             }
@@ -213,8 +213,8 @@ impl Gathered {
         let lost = |index: &String| known.contains_key(index) && !self.indexes.contains_key(index);
         let lost: Vec<String> = without.into_iter().filter(lost).collect();
         for index in lost {
-            let fault = Fault::new("its release lists no such component any more");
-            self.gone(&index, true, fault, downgrade)?;
+            let error = Error::new("its release lists no such component any more");
+            self.gone(&index, true, error, downgrade)?;
         }
         if !missing.is_empty() {
             let missing: Vec<String> = missing.into_iter().collect();
@@ -228,15 +228,15 @@ impl Gathered {
     }
 
     /// An archive that should be there is not.
-    fn gone(&mut self, what: &str, was: bool, fault: Fault, downgrade: Downgrade) -> Outcome<()> {
+    fn gone(&mut self, what: &str, was: bool, error: Error, downgrade: Downgrade) -> Result<()> {
         let why = if was { "stead.lock was made with it" } else { "this host's package sources name it" };
         let text = format!("\"{what}\" cannot be had, and {why}; without it packages would silently be older");
         match downgrade {
             // More than one place may lack it.
             Downgrade::Allowed if self.warnings.iter().any(|told| told.starts_with(&text)) => {}
-            Downgrade::Allowed => self.warnings.push(format!("{text} ({})", fault.chain())),
+            Downgrade::Allowed => self.warnings.push(format!("{text} ({})", error.chain())),
             Downgrade::Refused => {
-                return Err(Fault::caused(text, fault)
+                return Err(Error::caused(text, error)
                     .hint(format!("try again later, or name another mirror; to do without it: {WAY_BACK}")));
             }
         }

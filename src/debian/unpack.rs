@@ -12,7 +12,7 @@ use crate::image::{Rules, Tree};
 use crate::lock::LockedPackage;
 use crate::model::bounds::debian as limits;
 use crate::model::bounds::image::ARCHIVE;
-use crate::model::{Budget, Context, Fault, Floor, Outcome};
+use crate::model::{Budget, Context, Error, Floor, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ const PIECES: usize = 64;
 ///
 /// # Errors
 /// Damaged packages by name; failures to write.
-pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch: i64) -> Outcome<Unpacked> {
+pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch: i64) -> Result<Unpacked> {
     synthesise::merge_usr(root)?;
     let controls = unpack_files(packages, files, root, epoch)?;
     synthesise::finish(root, packages, &controls, epoch)
@@ -40,7 +40,7 @@ pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch
 ///
 /// # Errors
 /// Damaged packages by name; failures to write.
-pub fn unpack_for_dpkg(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch: i64) -> Outcome<()> {
+pub fn unpack_for_dpkg(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch: i64) -> Result<()> {
     synthesise::merge_usr(root)?;
     unpack_files(packages, files, root, epoch).map(drop)
 }
@@ -49,8 +49,8 @@ pub fn unpack_for_dpkg(packages: &[&LockedPackage], files: &[PathBuf], root: &Pa
 ///
 /// # Errors
 /// A damaged package.
-pub fn needs(file: &Path) -> Outcome<Needs> {
-    let found = deb::control(file).doing(|| format!("cannot read {}", file.display()))?;
+pub fn needs(file: &Path) -> Result<Needs> {
+    let found = deb::control(file).context(|| format!("cannot read {}", file.display()))?;
     Ok(Needs::read(&String::from_utf8_lossy(found.files.get("control").map_or(&[][..], Vec::as_slice))))
 }
 
@@ -88,10 +88,10 @@ pub fn unpack_files(
     files: &[PathBuf],
     root: &Path,
     epoch: i64,
-) -> Outcome<BTreeMap<String, Control>> {
+) -> Result<BTreeMap<String, Control>> {
     let always = limits::UNPACKED_ALWAYS.saturating_mul(packages.len() as u64);
     let budget = Arc::new(Budget::new(Floor { bytes: always, ..ARCHIVE }));
-    let mut tree = Tree::new(root, rules(epoch), budget.clone()).doing(|| format!("cannot open {}", root.display()))?;
+    let mut tree = Tree::new(root, rules(epoch), budget.clone()).context(|| format!("cannot open {}", root.display()))?;
     let (senders, receivers): (Vec<_>, Vec<_>) = packages.iter().map(|_| sync_channel(PIECES)).unzip();
     let queue = Queue {
         next: AtomicUsize::new(0),
@@ -163,16 +163,16 @@ fn write_all(
     packages: &[&LockedPackage],
     receivers: Vec<Receiver<Part>>,
     queue: &Queue,
-) -> Outcome<BTreeMap<String, Control>> {
+) -> Result<BTreeMap<String, Control>> {
     let mut controls: BTreeMap<String, Control> = BTreeMap::new();
     let mut left = limits::CONTROLS;
     for (package, receiver) in packages.iter().zip(receivers) {
-        let failed = |error| crate::store::disk_fault(&format!("cannot unpack {}", package.key()), error);
+        let failed = |error| crate::store::disk_error(&format!("cannot unpack {}", package.key()), error);
         let mut incoming = Incoming { receiver, piece: Vec::new(), at: 0, ended: false };
         let mut control = incoming.control().map_err(failed)?;
         let size = control.files.values().map(|content| content.len() as u64).sum();
         left = left.checked_sub(size).ok_or_else(|| {
-            Fault::new(format!("the control files of these packages come to more than {} bytes", limits::CONTROLS))
+            Error::new(format!("the control files of these packages come to more than {} bytes", limits::CONTROLS))
         })?;
         budget.came(package.size);
         control.paths = tree.write_listing(&mut incoming).map_err(failed)?;
@@ -274,7 +274,7 @@ mod tests {
         let unpack = |entries: &[(&str, tar::EntryType, &str)]| {
             let root = tempfile::tempdir().unwrap();
             let (package, file) = package(folder.path(), "app", entries);
-            unpack_files(&[&package], &[file], root.path(), 1).map_err(|fault| fault.chain())
+            unpack_files(&[&package], &[file], root.path(), 1).map_err(|error| error.chain())
         };
         let good = [("./usr/", Directory, ""), ("./usr/x", Regular, "text"), ("./usr/y", Symlink, "x")];
         assert_eq!(unpack(&good).unwrap()["app"].paths, ["/usr", "/usr/x", "/usr/y"]);
@@ -300,7 +300,7 @@ mod tests {
         let run = |all: &[(LockedPackage, PathBuf)], root: &Path| {
             let packages: Vec<&LockedPackage> = all.iter().map(|(package, _)| package).collect();
             let files: Vec<PathBuf> = all.iter().map(|(_, file)| file.clone()).collect();
-            unpack_files(&packages, &files, root, 1).map_err(|fault| fault.chain())
+            unpack_files(&packages, &files, root, 1).map_err(|error| error.chain())
         };
         assert_eq!(run(&all, root.path()).unwrap().len(), 40);
         assert!(std::fs::read_to_string(root.path().join("same")).unwrap().starts_with("39x"), "the last one stands");

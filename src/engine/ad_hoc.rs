@@ -6,7 +6,7 @@ use crate::image;
 use crate::instance::{Instance, Reporter};
 use crate::library::{full_name, known_images, names, pull};
 use crate::lock::{self, Lock, LockedImage};
-use crate::model::{Context, Digest, Outcome};
+use crate::model::{Context, Digest, Result};
 use crate::store::{Home, Store};
 use crate::sys;
 use std::fs;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// What is no name of an image; what [`pull`] says; a folder that cannot be written.
-pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathBuf, String)> {
+pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Result<(PathBuf, String)> {
     let store = Store::at(&home.store);
     let whole = |digest: &Digest| image::load(&store, digest).is_some();
     let (name, digest) = match known_images(home)?.get(text).filter(|digest| whole(digest)) {
@@ -32,11 +32,11 @@ pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathB
     let folder = home.state.join("loose").join(Digest::of(&name).short(16));
     let lock = Lock { images: [(name.clone(), LockedImage::here(digest))].into(), ..Lock::default() };
     let project = format!("project \"loose\"\nimage \"main\" {{ from {} }}\n", crate::spec::text(&name));
-    sys::make_private(&folder).doing(|| format!("cannot make {}", folder.display()))?;
+    sys::make_private(&folder).context(|| format!("cannot make {}", folder.display()))?;
     for (file, text) in [("stead.kdl", project), ("stead.lock", lock::write(&lock))] {
         let path = folder.join(file);
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-            sys::write_whole(&path, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
+            sys::write_whole(&path, text.as_bytes(), 0o644).context(|| format!("cannot write {}", path.display()))?;
         }
     }
     Ok((folder, "main".into()))
@@ -46,7 +46,7 @@ pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(PathB
 ///
 /// # Errors
 /// Those of looking for its containers.
-pub fn forget_loose(instance: &Instance) -> Outcome<()> {
+pub fn forget_loose(instance: &Instance) -> Result<()> {
     if instance.container_folders()?.is_empty() {
         Store::at(&instance.home.store).remove_root(&instance.id);
     }

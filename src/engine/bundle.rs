@@ -8,11 +8,11 @@ use crate::build::{Ground, sealed_place};
 use crate::image;
 use crate::instance::{LoadedProject, Observation, Options, Reporter, UpOptions, findings, observe, private_folder};
 use crate::library::parts;
-use crate::model::{Budget, Context, Digest, Fault, Name, Outcome, bounds};
+use crate::model::{Budget, Context, Digest, Error, Name, Result, bounds};
 use crate::plan::Image;
 use crate::project::{ConfigSource, MountSource};
 use crate::reconcile::build_only;
-use crate::store::{Home, Lease, Pin, RESULTS, Refers, Store, disk_fault, read_json};
+use crate::store::{Home, Lease, Pin, RESULTS, Refers, Store, disk_error, read_json};
 use crate::sys::{self, Kind, ProjectFiles, Unread};
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ pub fn bundle(
     path: &Path,
     options: &UpOptions,
     reporter: &dyn Reporter,
-) -> Outcome<Bundled> {
+) -> Result<Bundled> {
     let store = Store::at(&loaded.instance.home.store);
     let names: BTreeSet<Name> = loaded.project.images.keys().cloned().collect();
     let built = build_only(loaded, &names, options, reporter)?;
@@ -79,7 +79,7 @@ pub fn bundle(
         images: built.iter().map(|(name, image)| (name.to_string(), image.digest)).collect(),
         secrets: secrets.clone(),
     };
-    let label = serde_json::to_vec(&label).doing(|| "cannot describe the bundle".into())?;
+    let label = serde_json::to_vec(&label).context(|| "cannot describe the bundle".into())?;
     let extra = |builder: &mut tar::Builder<&mut dyn io::Write>| {
         for (key, bytes) in &results {
             let mut header = tar::Header::new_gnu();
@@ -97,16 +97,16 @@ pub fn bundle(
     // Whole or not at all.
     let partial = path.with_file_name(format!(".{}", crate::sys::unique()));
     let write = || {
-        let out = File::create(&partial).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))?;
+        let out = File::create(&partial).map_err(|error| disk_error(&format!("cannot write {}", path.display()), error))?;
         image::write_several(&store, &images, (LABEL, &label), extra, &mut BufWriter::new(out))?;
-        fs::rename(&partial, path).doing(|| format!("cannot write {}", path.display()))
+        fs::rename(&partial, path).context(|| format!("cannot write {}", path.display()))
     };
     write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
     Ok(Bundled { images: images.len(), files: files.len(), secrets })
 }
 
 /// The results of steps that came to what images are made of, as they are kept.
-fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Outcome<BTreeMap<Digest, Vec<u8>>> {
+fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Result<BTreeMap<Digest, Vec<u8>>> {
     let held: BTreeSet<Digest> = images.flat_map(|image| image.parts().copied()).collect();
     let fits = |refers: &Refers| refers.to.is_none_or(|to| held.contains(&to));
     let kept = store.results()?.filter(|(_, refers, _)| refers.as_ref().is_some_and(fits));
@@ -114,7 +114,7 @@ fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Outcom
 }
 
 /// Paths of the project's folder that it is made of; secrets are not among them.
-fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<Item = String>) -> Outcome<BTreeSet<PathBuf>> {
+fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<Item = String>) -> Result<BTreeSet<PathBuf>> {
     let folder = &loaded.instance.folder;
     let mut found: BTreeSet<PathBuf> = read.map(PathBuf::from).collect();
     found.extend([loaded.instance.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].map(PathBuf::from));
@@ -139,7 +139,7 @@ fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<
         found.iter().filter(|path| is_inside(path) && !sources.contains(&folder.join(path))).cloned().collect();
     let archives = observation.scanner.archives().map(PathBuf::from);
     for path in whole.into_iter().chain(archives) {
-        below(folder, &path, &mut found).doing(|| "cannot tell what the project is made of".into())?;
+        below(folder, &path, &mut found).context(|| "cannot tell what the project is made of".into())?;
     }
     let secret = |path: &PathBuf| project.secrets.values().any(|secret| Path::new(secret) == path);
     found.retain(|path| !secret(path) && is_inside(path) && folder.join(path).symlink_metadata().is_ok());
@@ -226,17 +226,17 @@ struct Bundle<'b> {
 }
 
 impl<'b> Bundle<'b> {
-    fn read(home: &Home, path: &'b Path) -> Outcome<Self> {
+    fn read(home: &Home, path: &'b Path) -> Result<Self> {
         let failed = || format!("cannot take in {}", path.display());
-        let label: Label = serde_json::from_slice(&first(path).doing(failed)?).doing(failed)?;
+        let label: Label = serde_json::from_slice(&first(path).context(failed)?).context(failed)?;
         if label.version != 1 {
-            return Err(Fault::new(format!("{} was written by a newer stead", path.display())).hint("update stead"));
+            return Err(Error::new(format!("{} was written by a newer stead", path.display())).hint("update stead"));
         }
         if !is_inside(Path::new(&label.file)) {
-            return Err(Fault::new(format!("{} names a project file outside of it", path.display())));
+            return Err(Error::new(format!("{} names a project file outside of it", path.display())));
         }
-        let whole = fs::canonicalize(path).doing(failed)?;
-        let metadata = fs::metadata(path).doing(failed)?;
+        let whole = fs::canonicalize(path).context(failed)?;
+        let metadata = fs::metadata(path).context(failed)?;
         let identity = Digest::of_json(&(metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()));
         let key = Digest::of_json(&(&whole, &label.project)).short(16);
         let folder = home.state.join("bundles").join(&key);
@@ -254,12 +254,12 @@ impl<'b> Bundle<'b> {
 ///
 /// # Errors
 /// What is no bundle; one that was not taken in.
-pub fn taken_in(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
+pub fn taken_in(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
     let bundle = Bundle::read(home, path)?;
     if bundle.is_here(&Store::at(&home.store)) {
         return Ok((bundle.folder, bundle.label.file));
     }
-    Err(Fault::new(format!("{} is not taken in yet, and this command writes nothing", path.display()))
+    Err(Error::new(format!("{} is not taken in yet, and this command writes nothing", path.display()))
         .hint(format!("`stead -f {} build` takes it in and starts nothing", path.display())))
 }
 
@@ -267,12 +267,12 @@ pub fn taken_in(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
 ///
 /// # Errors
 /// What is no bundle, damaged parts, a full disk.
-pub fn look_into(home: &Home, path: &Path) -> Outcome<(Scratch, String)> {
+pub fn look_into(home: &Home, path: &Path) -> Result<(Scratch, String)> {
     let bundle = Bundle::read(home, path)?;
     let scratch = Scratch::new(&std::env::temp_dir())?;
     let aside = scratch.path().join(".sealed");
     private_folder(&aside.join(RESULTS))?;
-    take(path, scratch.path(), &aside).doing(|| format!("cannot take in {}", path.display()))?;
+    take(path, scratch.path(), &aside).context(|| format!("cannot take in {}", path.display()))?;
     Ok((scratch, bundle.label.file))
 }
 
@@ -282,14 +282,14 @@ pub fn look_into(home: &Home, path: &Path) -> Outcome<(Scratch, String)> {
 ///
 /// # Errors
 /// What is no bundle, damaged parts, a full disk.
-pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
+pub fn unbundle(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
     let failed = || format!("cannot take in {}", path.display());
     let bundle = Bundle::read(home, path)?;
     let store = Store::at(&home.store);
     store.prepare()?;
     let lock = home.state.join("bundles").join(format!("{}.lock", bundle.key));
     private_folder(&home.state.join("bundles"))?;
-    let _lock = crate::sys::Lock::wait(&lock, crate::sys::Hold::Alone).doing(failed)?;
+    let _lock = crate::sys::Lock::wait(&lock, crate::sys::Hold::Alone).context(failed)?;
     let there = bundle.is_here(&store);
     let Bundle { whole, label, identity, key, folder, path } = bundle;
     let sealed = sealed_place(&folder);
@@ -298,26 +298,26 @@ pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
         let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
         let archive = image::Archive::open(path)?;
         for (name, digest) in &label.images {
-            let taken = archive.image(Some(name))?.import(&store, &pin).doing(failed)?;
+            let taken = archive.image(Some(name))?.import(&store, &pin).context(failed)?;
             if taken.digest != *digest {
-                return Err(Fault::new(format!("{} holds another image \"{name}\" than it says", path.display())));
+                return Err(Error::new(format!("{} holds another image \"{name}\" than it says", path.display())));
             }
         }
         let making = folder.with_extension(crate::sys::unique());
         let (project, beside) = (making.join("project"), making.join("sealed"));
         // Containers may have it mounted: its own permissions are ordinary, those above it are not.
-        fs::create_dir_all(&project).doing(failed)?;
+        fs::create_dir_all(&project).context(failed)?;
         private_folder(&beside.join(RESULTS))?;
         let write =
-            |name: &str, bytes: serde_json::Result<Vec<u8>>| fs::write(beside.join(name), bytes.doing(failed)?).doing(failed);
+            |name: &str, bytes: serde_json::Result<Vec<u8>>| fs::write(beside.join(name), bytes.context(failed)?).context(failed);
         let made = || {
-            take(path, &project, &beside).doing(failed)?;
+            take(path, &project, &beside).context(failed)?;
             write("bundle.json", serde_json::to_vec(&label))?;
             write("identity", serde_json::to_vec(&identity))?;
             // What says that it is whole goes first and comes last.
             let _ = fs::remove_dir_all(&sealed);
             let _ = fs::remove_dir_all(&folder);
-            fs::rename(&project, &folder).and_then(|()| fs::rename(&beside, &sealed)).doing(failed)
+            fs::rename(&project, &folder).and_then(|()| fs::rename(&beside, &sealed)).context(failed)
         };
         let made = made();
         let _ = fs::remove_dir_all(&making);
@@ -330,60 +330,60 @@ pub fn unbundle(home: &Home, path: &Path) -> Outcome<(PathBuf, String)> {
 }
 
 /// Secrets are read from where the bundle lies.
-fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Outcome<()> {
+fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Result<()> {
     let beside = bundle.parent().unwrap_or(Path::new("/"));
-    let files = ProjectFiles::at(beside).doing(|| format!("cannot open the folder {}", beside.display()))?;
+    let files = ProjectFiles::at(beside).context(|| format!("cannot open the folder {}", beside.display()))?;
     for secret in label.secrets.iter().filter(|secret| is_inside(Path::new(secret))) {
         let (from, to) = (beside.join(secret), folder.join(secret));
         let failed = || format!("cannot take the secret {}", from.display());
         let bytes = match files.own(secret, bounds::CONTENT) {
             Ok(bytes) => bytes,
             Err(Unread::Absent) => continue,
-            Err(why) => return Err(Fault::caused(failed(), why)),
+            Err(why) => return Err(Error::caused(failed(), why)),
         };
         // The project's own links lead nowhere but into it.
-        let root = File::open(folder).doing(failed)?;
+        let root = File::open(folder).context(failed)?;
         let parent = to.parent().and_then(|parent| parent.strip_prefix(folder).ok()).unwrap_or(Path::new(""));
-        let parent = crate::sys::make_folders_in_root(&root, parent, 0o755).doing(failed)?;
+        let parent = crate::sys::make_folders_in_root(&root, parent, 0o755).context(failed)?;
         let name = to.file_name().unwrap_or_default();
         let place = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name);
-        crate::sys::write_whole(&place, &bytes, 0o600).doing(failed)?;
+        crate::sys::write_whole(&place, &bytes, 0o600).context(failed)?;
     }
     Ok(())
 }
 
 /// The first file of a tar.
-fn first(path: &Path) -> Outcome<Vec<u8>> {
-    let mut entries = image::Entries::new(File::open(path).doing(|| "cannot open it".into())?);
-    let first = entries.next_entry().doing(|| "it is no tar".into())?.ok_or_else(|| Fault::new("it is empty"))?;
+fn first(path: &Path) -> Result<Vec<u8>> {
+    let mut entries = image::Entries::new(File::open(path).context(|| "cannot open it".into())?);
+    let first = entries.next_entry().context(|| "it is no tar".into())?.ok_or_else(|| Error::new("it is empty"))?;
     if first.size > bounds::image::LONGEST {
-        return Err(Fault::new(format!("its label has {} bytes, and {} are the most", first.size, bounds::image::LONGEST)));
+        return Err(Error::new(format!("its label has {} bytes, and {} are the most", first.size, bounds::image::LONGEST)));
     }
     let mut bytes = Vec::new();
-    entries.read_to_end(&mut bytes).doing(|| "it cannot be read".into())?;
+    entries.read_to_end(&mut bytes).context(|| "it cannot be read".into())?;
     Ok(bytes)
 }
 
 /// Takes the project's files and the results of its steps. Links come last, and none stands behind another:
 /// nothing is written through them.
-fn take(path: &Path, folder: &Path, sealed: &Path) -> Outcome<()> {
+fn take(path: &Path, folder: &Path, sealed: &Path) -> Result<()> {
     let damaged = || "it is damaged".to_owned();
-    let file = File::open(path).doing(damaged)?;
+    let file = File::open(path).context(damaged)?;
     let budget = Budget::new(bounds::image::ARCHIVE);
-    budget.came(file.metadata().doing(damaged)?.len());
+    budget.came(file.metadata().context(damaged)?.len());
     let mut entries = image::Entries::seeking(file);
     let (mut links, results) = (Vec::new(), Path::new("stead").join(RESULTS));
-    while let Some(entry) = entries.next_entry().doing(damaged)? {
-        budget.entry(entry.path.as_os_str().len()).doing(damaged)?;
+    while let Some(entry) = entries.next_entry().context(damaged)? {
+        budget.entry(entry.path.as_os_str().len()).context(damaged)?;
         let name = &entry.path;
         let target = if let Ok(key) = name.strip_prefix(&results) {
             match key.to_str().and_then(Digest::parse) {
                 Some(key) => sealed.join(RESULTS).join(key.hex()),
-                None => return Err(Fault::new(damaged())),
+                None => return Err(Error::new(damaged())),
             }
         } else if let Ok(inner) = name.strip_prefix("stead/project") {
             if !is_inside(inner) {
-                return Err(Fault::new(format!("the file {} in it leads out of its folder", inner.display())));
+                return Err(Error::new(format!("the file {} in it leads out of its folder", inner.display())));
             }
             folder.join(inner)
         } else {
@@ -391,26 +391,26 @@ fn take(path: &Path, folder: &Path, sealed: &Path) -> Outcome<()> {
         };
         let failed = || format!("cannot write {}", target.display());
         match entry.kind {
-            kind if kind != image::Kind::File && name.starts_with(&results) => return Err(Fault::new(damaged())),
-            image::Kind::Folder => fs::create_dir_all(&target).doing(failed)?,
-            image::Kind::SymbolicLink => links.push((target, entry.link.clone().ok_or_else(|| Fault::new(damaged()))?)),
+            kind if kind != image::Kind::File && name.starts_with(&results) => return Err(Error::new(damaged())),
+            image::Kind::Folder => fs::create_dir_all(&target).context(failed)?,
+            image::Kind::SymbolicLink => links.push((target, entry.link.clone().ok_or_else(|| Error::new(damaged()))?)),
             image::Kind::File => {
-                fs::create_dir_all(target.parent().unwrap_or(folder)).doing(failed)?;
-                let mut out = File::create_new(&target).doing(failed)?;
-                io::copy(&mut entries, &mut out).map_err(|error| disk_fault("cannot write a file", error))?;
-                fs::set_permissions(&target, fs::Permissions::from_mode(entry.mode & 0o777)).doing(failed)?;
+                fs::create_dir_all(target.parent().unwrap_or(folder)).context(failed)?;
+                let mut out = File::create_new(&target).context(failed)?;
+                io::copy(&mut entries, &mut out).map_err(|error| disk_error("cannot write a file", error))?;
+                fs::set_permissions(&target, fs::Permissions::from_mode(entry.mode & 0o777)).context(failed)?;
             }
-            _ => return Err(Fault::new(damaged())),
+            _ => return Err(Error::new(damaged())),
         }
     }
     for (target, link) in links {
         let failed = || format!("cannot write {}", target.display());
         let is_link = |path: &&Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
         if let Some(other) = target.ancestors().skip(1).take_while(|path| *path != folder).find(is_link) {
-            return Err(Fault::new(format!("{} leads through the link {}", target.display(), other.display())));
+            return Err(Error::new(format!("{} leads through the link {}", target.display(), other.display())));
         }
-        fs::create_dir_all(target.parent().unwrap_or(folder)).doing(failed)?;
-        symlink(link, &target).doing(failed)?;
+        fs::create_dir_all(target.parent().unwrap_or(folder)).context(failed)?;
+        symlink(link, &target).context(failed)?;
     }
     Ok(())
 }

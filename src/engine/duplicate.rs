@@ -10,7 +10,7 @@
 use crate::build::Ground;
 use crate::image::{Hiding, Twin};
 use crate::instance::{LoadedProject, observe};
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use crate::plan::TreeKind;
 use crate::project::{ConfigSource, RunSource, Step};
 use crate::sys::{self, Facts, Tree};
@@ -28,13 +28,13 @@ const TIME: (i64, i64) = (1_000_000_000, 0);
 ///
 /// # Errors
 /// Those of reading the project and of writing.
-pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, place: &Path) -> Outcome<PathBuf> {
+pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, place: &Path) -> Result<PathBuf> {
     let paths: BTreeSet<PathBuf> = files.chain(named(loaded)).collect();
     let paths: Vec<Outside> = paths.iter().filter_map(|path| Outside::of(path)).collect();
     let above = above(&loaded.instance.folder, paths.iter().map(|path| path.up).max().unwrap_or(0));
-    let root = Tree::private(place).doing(|| format!("cannot make {}", place.display()))?;
+    let root = Tree::private(place).context(|| format!("cannot make {}", place.display()))?;
     let inside: PathBuf = above.iter().collect();
-    let project = root.make_folders(&inside, 0o755).doing(|| "cannot copy the project".into())?;
+    let project = root.make_folders(&inside, 0o755).context(|| "cannot copy the project".into())?;
     let observation = observe(loaded)?;
     let scanner = &observation.scanner;
     // A folder shows its entries in the order they were made, on many file systems.
@@ -44,23 +44,23 @@ pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, p
             TreeKind::Link(link) => link_to(link, Path::new(path), &project),
             TreeKind::File { .. } => scanner.ground().file(path).and_then(|(from, _)| file(&from, Path::new(path), &project)),
         };
-        copied.doing(|| format!("cannot copy {path}"))?;
+        copied.context(|| format!("cannot copy {path}"))?;
     }
     for path in scanner.archives() {
-        archive(scanner.ground(), path, &project).doing(|| format!("cannot copy {path}"))?;
+        archive(scanner.ground(), path, &project).context(|| format!("cannot copy {path}"))?;
     }
     for path in &paths {
         let from = match sys::open_plain(&loaded.instance.folder.join(path.written)) {
             Ok(from) => from,
             // Whoever needs it says so better.
             Err(error) if is_absent(&error) => continue,
-            Err(error) => return Err(error).doing(|| format!("cannot copy {}", path.written.display())),
+            Err(error) => return Err(error).context(|| format!("cannot copy {}", path.written.display())),
         };
         let to: PathBuf = above.iter().take(above.len() - path.up).collect();
         match file(&from, &to.join(&path.rest), &root) {
             // A link that the project has is in the way: the second build follows it, as the first one did.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)) => {}
-            done => done.doing(|| format!("cannot copy {}", path.written.display()))?,
+            done => done.context(|| format!("cannot copy {}", path.written.display()))?,
         }
     }
     Ok(place.join(inside))

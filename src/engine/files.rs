@@ -9,7 +9,7 @@
 use crate::build::View;
 use crate::image::{self, Hiding, Twin};
 use crate::instance::Instance;
-use crate::model::{Context, Fault, Name, Outcome};
+use crate::model::{Context, Error, Name, Result};
 use crate::monitor::{self, Held};
 use crate::plan::Image;
 use crate::runtime::TARGETS;
@@ -38,10 +38,10 @@ struct Layers {
     scratch: PathBuf,
 }
 
-fn layers(instance: &Instance, name: &str) -> Outcome<Layers> {
+fn layers(instance: &Instance, name: &str) -> Result<Layers> {
     let folder = instance.container(name);
-    let spec = folder.spec()?.ok_or_else(|| Fault::new(format!("container {name} was never started")))?;
-    let layers = spec.blueprint.beyond.layers.ok_or_else(|| Fault::new(format!("container {name} has no layers")))?;
+    let spec = folder.spec()?.ok_or_else(|| Error::new(format!("container {name} was never started")))?;
+    let layers = spec.blueprint.beyond.layers.ok_or_else(|| Error::new(format!("container {name} has no layers")))?;
     Ok(Layers { upper: layers.upper, work: layers.work, lower: layers.trees, scratch: folder.join("root") })
 }
 
@@ -57,21 +57,21 @@ fn still(instance: &Instance, name: &str) -> Option<Held> {
     folder.alive().then(|| monitor::hold(&folder).ok()).flatten()
 }
 
-fn open(path: &Path) -> Outcome<Tree> {
-    Tree::open(path).doing(|| "cannot look into the container".into())
+fn open(path: &Path) -> Result<Tree> {
+    Tree::open(path).context(|| "cannot look into the container".into())
 }
 
 /// What differs from the image, sorted by path.
 ///
 /// # Errors
 /// A container that was never started; those of reading.
-pub fn changes(instance: &Instance, name: &str) -> Outcome<Vec<(PathBuf, Difference)>> {
+pub fn changes(instance: &Instance, name: &str) -> Result<Vec<(PathBuf, Difference)>> {
     let layers = layers(instance, name)?;
     let below = View::new(layers.lower.iter().rev().cloned().collect());
     let mut found = Vec::new();
     let _still = still(instance, name);
     let upper = open(&layers.upper)?;
-    compare(&upper, Path::new("/"), &below, &mut found).doing(|| "cannot read what the container wrote".into())?;
+    compare(&upper, Path::new("/"), &below, &mut found).context(|| "cannot read what the container wrote".into())?;
     found.retain(|(path, _)| !is_target(path));
     // A folder above a change is one itself only if it was there to be changed.
     found.sort();
@@ -108,17 +108,17 @@ fn compare(upper: &Tree, folder: &Path, below: &View, found: &mut Vec<(PathBuf, 
 ///
 /// # Errors
 /// A container that was never started; those of mounting, reading and writing.
-pub fn export(instance: &Instance, name: &str, out: &mut (impl Write + Send)) -> Outcome<u64> {
+pub fn export(instance: &Instance, name: &str, out: &mut (impl Write + Send)) -> Result<u64> {
     let layers = layers(instance, name)?;
     let mut lower = vec![layers.upper];
     lower.extend(layers.lower);
     let _still = still(instance, name);
     let merged = open(&mount_apart(&lower, None, &layers.scratch)?)?;
-    image::write_tar(&merged, out).doing(|| "cannot export the container".into())
+    image::write_tar(&merged, out).context(|| "cannot export the container".into())
 }
 
 /// Mounts layers where nobody else sees it: in a mount namespace of this process's own.
-fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>, place: &Path) -> Outcome<PathBuf> {
+fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>, place: &Path) -> Result<PathBuf> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
         .and_then(|()| {
@@ -130,7 +130,7 @@ fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>, place: &Path) -
             }
             sys::mount_overlay(&lower, upper, place)
         })
-        .doing(|| "cannot look into the container".into())?;
+        .context(|| "cannot look into the container".into())?;
     Ok(place.to_owned())
 }
 
@@ -138,32 +138,32 @@ fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>, place: &Path) -
 ///
 /// # Errors
 /// A container that was never started; those of copying.
-pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[String]) -> Outcome<Image> {
+pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[String]) -> Result<Image> {
     let layers = layers(instance, name)?;
     let store = Store::at(&instance.home.store);
     let _queue = instance.lock()?;
     let mut record = instance.record()?;
     let made_from = record.containers.get(name).map(|container| container.image);
     let base = made_from.and_then(|digest| image::load(&store, &digest));
-    let base = base.ok_or_else(|| Fault::new(format!("the image of container {name} is no longer in the store")))?;
+    let base = base.ok_or_else(|| Error::new(format!("the image of container {name} is no longer in the store")))?;
     let config = crate::library::change(base.config.clone(), changes)?;
     let staging = store.staging()?;
     let tree = staging.join("tree");
-    let copy = Tree::private(&tree).doing(|| "cannot make a staging folder".into())?;
+    let copy = Tree::private(&tree).context(|| "cannot make a staging folder".into())?;
     let still = still(instance, name);
     let copied =
         open(&layers.upper).map(|upper| Twin::new(&copy, Hiding::Kept).everything(&upper, &copy, &mut PathBuf::new()))?;
     drop(still);
-    copied.map_err(|error| crate::store::disk_fault("cannot copy what the container wrote", error))?;
+    copied.map_err(|error| crate::store::disk_error("cannot copy what the container wrote", error))?;
     let below = View::new(layers.lower.iter().rev().cloned().collect());
     for target in TARGETS {
         if below.entry(&Path::new("/").join(target)).is_none() {
             // The container may have put a link in the place of any folder on the way.
-            sys::remove_if_empty(&copy, Path::new(target)).doing(|| format!("cannot remove /{target}"))?;
+            sys::remove_if_empty(&copy, Path::new(target)).context(|| format!("cannot remove /{target}"))?;
         }
     }
     let lock = crate::instance::read_lock(instance)?;
-    let info = image::digest_tree(&copy, lock.epoch).doing(|| "cannot read the layer".into())?;
+    let info = image::digest_tree(&copy, lock.epoch).context(|| "cannot read the layer".into())?;
     let mut lease = Lease::open(&store)?;
     lease.pin(base.parts().chain([&info.diff_id]))?;
     store.adopt_layer(&tree, &info)?;
@@ -179,7 +179,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
 }
 
 /// A container's root, opened: with its mounts while it runs, without them else.
-fn open_root(instance: &Instance, name: &str) -> Outcome<OwnedFd> {
+fn open_root(instance: &Instance, name: &str) -> Result<OwnedFd> {
     let folder = instance.container(name);
     let path = match folder.status().filter(|status| status.pid > 0 && folder.alive()) {
         Some(status) => PathBuf::from(format!("/proc/{}/root", status.pid)),
@@ -190,7 +190,7 @@ fn open_root(instance: &Instance, name: &str) -> Outcome<OwnedFd> {
     };
     nix::fcntl::open(&path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
-        .doing(|| format!("cannot open the root of container {name}"))
+        .context(|| format!("cannot open the root of container {name}"))
 }
 
 /// Copies a path of a container to the host, as `cp -r` would; owners become this process's.
@@ -200,36 +200,36 @@ fn open_root(instance: &Instance, name: &str) -> Outcome<OwnedFd> {
 ///
 /// # Errors
 /// Paths that are not there; those of reading and writing.
-pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Outcome<()> {
+pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Result<()> {
     let root = open_root(instance, name)?;
     let contents_only = from.ends_with("/.");
     let inside = Path::new(from.trim_start_matches('/'));
     // The link itself is resolved here, inside the root; below it none is followed.
     let source = sys::open_in_root(&root, inside, OFlag::O_PATH)
-        .map_err(|error| Fault::caused(format!("container {name} has no {from}"), error))?;
+        .map_err(|error| Error::caused(format!("container {name} has no {from}"), error))?;
     let cannot = || format!("cannot copy {name}:{from} to {}", to.display());
-    let kind = Kind::of(&nix::sys::stat::fstat(&source).map_err(io::Error::from).doing(cannot)?);
-    let folder = (kind == Kind::Folder).then(|| Tree::in_root(&root, inside)).transpose().doing(cannot)?;
+    let kind = Kind::of(&nix::sys::stat::fstat(&source).map_err(io::Error::from).context(cannot)?);
+    let folder = (kind == Kind::Folder).then(|| Tree::in_root(&root, inside)).transpose().context(cannot)?;
     let (above, own) = match (Tree::open(to), inside.file_name(), &folder) {
-        (Ok(target), own, Some(folder)) if contents_only || own.is_none() => return folder_out(folder, &target).doing(cannot),
+        (Ok(target), own, Some(folder)) if contents_only || own.is_none() => return folder_out(folder, &target).context(cannot),
         (Ok(target), Some(own), _) => (target, own),
-        (Ok(_), None, _) => return Err(Fault::new(format!("{from} names no file"))),
+        (Ok(_), None, _) => return Err(Error::new(format!("{from} names no file"))),
         (Err(error), ..) if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::NotADirectory => {
-            return Err(error).doing(cannot);
+            return Err(error).context(cannot);
         }
         (Err(_), ..) => {
-            let own = to.file_name().ok_or_else(|| Fault::new(format!("{} names no file", to.display())))?;
+            let own = to.file_name().ok_or_else(|| Error::new(format!("{} names no file", to.display())))?;
             let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let above = Tree::open(parent).doing(cannot)?;
-            if folder.is_some() && above.look(own).doing(cannot)?.is_some() {
-                return Err(Fault::new(format!("{} is a file, and {from} a folder", to.display())));
+            let above = Tree::open(parent).context(cannot)?;
+            if folder.is_some() && above.look(own).context(cannot)?.is_some() {
+                return Err(Error::new(format!("{} is a file, and {from} a folder", to.display())));
             }
             (above, own)
         }
     };
     match folder {
-        Some(folder) => room_for_folder(&above, own).and_then(|target| folder_out(&folder, &target)).doing(cannot),
-        None if kind == Kind::File => sys::read_plain(&source).and_then(|file| file_out(&file, &above, own)).doing(cannot),
+        Some(folder) => room_for_folder(&above, own).and_then(|target| folder_out(&folder, &target)).context(cannot),
+        None if kind == Kind::File => sys::read_plain(&source).and_then(|file| file_out(&file, &above, own)).context(cannot),
         // Hiding, sockets and pipes are the container's own.
         None => Ok(()),
     }
@@ -294,34 +294,34 @@ fn make_room(target: &Tree, name: &OsStr) -> io::Result<()> {
 ///
 /// # Errors
 /// Paths that are not there; those of reading and writing.
-pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Outcome<()> {
+pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Result<()> {
     let cannot = || format!("cannot read {}", from.display());
     let contents_only = from.as_os_str().as_encoded_bytes().ends_with(b"/.");
     let whole = Tree::open(from);
     // Whatever it is: one that is not there is told before anything is opened.
-    nix::sys::stat::stat(from).map_err(io::Error::from).doing(cannot)?;
+    nix::sys::stat::stat(from).map_err(io::Error::from).context(cannot)?;
     let root = open_root(instance, name)?;
     let inside = Path::new(to.trim_start_matches('/'));
     let done = || format!("cannot copy {} to {name}:{to}", from.display());
     let (folder, base) = match Tree::in_root(&root, inside) {
         Ok(folder) if contents_only && whole.is_ok() => {
-            return whole.and_then(|from| into(&from, &folder)).doing(done);
+            return whole.and_then(|from| into(&from, &folder)).context(done);
         }
         Ok(folder) => (folder, from.file_name().unwrap_or(OsStr::new("copy")).to_owned()),
-        Err(_) if to.ends_with('/') => return Err(Fault::new(format!("container {name} has no folder {to}"))),
+        Err(_) if to.ends_with('/') => return Err(Error::new(format!("container {name} has no folder {to}"))),
         Err(_) => {
             let parent = inside.parent().unwrap_or(Path::new(""));
             let folder = Tree::in_root(&root, parent)
-                .map_err(|error| Fault::caused(format!("container {name} has no folder /{}", parent.display()), error))?;
-            (folder, inside.file_name().ok_or_else(|| Fault::new(format!("{to} names no file")))?.to_owned())
+                .map_err(|error| Error::caused(format!("container {name} has no folder /{}", parent.display()), error))?;
+            (folder, inside.file_name().ok_or_else(|| Error::new(format!("{to} names no file")))?.to_owned())
         }
     };
     match (from.file_name(), from.parent()) {
         (Some(own), Some(above)) => {
-            let above = Tree::open(above).doing(cannot)?;
-            put((&above, own), &folder, &base).doing(done)
+            let above = Tree::open(above).context(cannot)?;
+            put((&above, own), &folder, &base).context(done)
         }
-        _ => room_inside(&folder, &base, 0o755).and_then(|folder| into(&whole?, &folder)).doing(done),
+        _ => room_inside(&folder, &base, 0o755).and_then(|folder| into(&whole?, &folder)).context(done),
     }
 }
 

@@ -21,7 +21,7 @@ pub use crate::library::{
     push, scratch_file, search, tag, untag,
 };
 pub use crate::reconcile::{
-    CheckedLock, DownOptions, UpOutcome, apply_saved, build_only, check_lock, down, end, forget, plan_only, set_epoch, settle,
+    CheckedLock, Converged, DownOptions, apply_saved, build_only, check_lock, down, end, forget, plan_only, set_epoch, settle,
     since, stop, up, update_lock,
 };
 pub use ad_hoc::{forget_loose, loose};

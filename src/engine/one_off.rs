@@ -2,7 +2,7 @@
 
 use crate::build::StoreFacts;
 use crate::instance::{Instance, LoadedProject, Observation, Reporter, UpOptions, consent, observe, read_and_keep_lock};
-use crate::model::{Fault, Name, Outcome, nearest};
+use crate::model::{Error, Name, Result, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, Mark, Planned};
@@ -69,12 +69,12 @@ pub struct Wish {
 ///
 /// # Errors
 /// An unknown name; what makes the plan impossible; a build that fails.
-pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<OneOff> {
+pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptions, reporter: &dyn Reporter) -> Result<OneOff> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
     store.prepare()?;
     prepare_folders(instance)?;
-    let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Fault::new)?;
+    let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Error::new)?;
     let (project, image) = with_one_off(&loaded.project, name, wish, &own)?;
     let full = format!("{own}-1");
     let mut planned = plan_with(loaded, &project, &store)?;
@@ -86,14 +86,14 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
         consent::require(instance, &marks(loaded, name, &planned, &full)?, options, reporter)?;
     }
     let (mut planned, mut observation) = planned;
-    let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
+    let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Error::new("the container was not planned"))?;
     let mut lease = Lease::open(&store)?;
     if let Some(image) = &one.image {
         lease.pin(image.parts())?;
     }
-    let mut faults = Vec::new();
-    preflight::check(&one, &loaded.places, &instance.folder, runtime::host(), &mut faults);
-    Fault::all(faults)?;
+    let mut errors = Vec::new();
+    preflight::check(&one, &loaded.places, &instance.folder, runtime::host(), &mut errors);
+    Error::all(errors)?;
     let _queue = instance.lock()?;
     // Nobody takes a subnet between the look and the record; what is on record is taken.
     let ledger = network::lock_ledger(&instance.home)?;
@@ -101,7 +101,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     let new = one.networks.iter().any(|attached| record.networks.get(&attached.network) != Some(&attached.record));
     if new && network::taken(&instance.home, &instance.id)? != observation.observed.taken {
         (planned, observation) = plan_with(loaded, &project, &store)?;
-        one = planned.desired.get(&full).cloned().ok_or_else(|| Fault::new("the container was not planned"))?;
+        one = planned.desired.get(&full).cloned().ok_or_else(|| Error::new("the container was not planned"))?;
     }
     connect(instance, &planned, &mut one)?;
     let starting = BTreeSet::new();
@@ -114,7 +114,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     let lock = sys::Lock::attempt(&folder.join("lock"))
         .ok()
         .flatten()
-        .ok_or_else(|| Fault::new("another command has this container"))?;
+        .ok_or_else(|| Error::new("another command has this container"))?;
     Ok(OneOff {
         spec,
         contents: maker.file_contents(&one),
@@ -127,26 +127,26 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
 }
 
 /// What the container is trusted with, told as of the one that it is like: who allowed that allowed this.
-fn marks(loaded: &LoadedProject, name: &str, (planned, observation): &WithObservation, full: &str) -> Outcome<Vec<Mark>> {
-    let name = Name::parse(name).map_err(Fault::new)?;
-    let one = planned.desired.get(full).ok_or_else(|| Fault::new("the container was not planned"))?;
+fn marks(loaded: &LoadedProject, name: &str, (planned, observation): &WithObservation, full: &str) -> Result<Vec<Mark>> {
+    let name = Name::parse(name).map_err(Error::new)?;
+    let one = planned.desired.get(full).ok_or_else(|| Error::new("the container was not planned"))?;
     Ok(plan::of_container(&loaded.project, &loaded.places, &observation.observed, &name, &one.spec, &one.ports))
 }
 
 /// The project with one container more, and the image that it runs.
-fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Outcome<(Project, Name)> {
+fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result<(Project, Name)> {
     let mut container = match (project.containers.get(name), project.images.get_key_value(name)) {
         (Some(container), _) => container.clone(),
         (None, Some((image, _))) => {
             let container = spec::container_of(image.clone());
-            container.ok_or_else(|| Fault::new("the language does not say what a container is by itself"))?
+            container.ok_or_else(|| Error::new("the language does not say what a container is by itself"))?
         }
         (None, None) => {
             let known = project.containers.keys().chain(project.images.keys()).map(Name::as_str);
-            let fault = Fault::new(format!("the project has no container and no image \"{name}\""));
+            let error = Error::new(format!("the project has no container and no image \"{name}\""));
             return Err(match nearest(name, known) {
-                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-                None => fault,
+                Some(near) => error.hint(format!("perhaps \"{near}\"")),
+                None => error,
             });
         }
     };
@@ -176,7 +176,7 @@ fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Outcom
 
 type WithObservation = (Planned, Observation);
 
-fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcome<WithObservation> {
+fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Result<WithObservation> {
     let lock = trusted(loaded, read_and_keep_lock(&loaded.instance)?)?;
     let observation = observe(loaded)?;
     let facts = StoreFacts { store, scanner: &observation.scanner };
@@ -185,9 +185,9 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Outcom
 }
 
 /// Makes its networks, if they are not there, and gives it addresses from their upper ends.
-fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome<()> {
+fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Result<()> {
     let others = instance.container_folders()?.into_iter().filter(|name| crate::instance::is_one_off_replica(name));
-    let specs = others.map(|name| instance.container(&name).spec()).collect::<Outcome<Vec<_>>>()?;
+    let specs = others.map(|name| instance.container(&name).spec()).collect::<Result<Vec<_>>>()?;
     let taken: BTreeSet<Ipv4Addr> = specs
         .into_iter()
         .flatten()
@@ -206,7 +206,7 @@ fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Outcome
             .rev()
             .map(|host| subnet.host(host))
             .find(|address| !used(address))
-            .ok_or_else(|| Fault::new(format!("the network {} has no address left", attached.network)))?;
+            .ok_or_else(|| Error::new(format!("the network {} has no address left", attached.network)))?;
         if record.networks.get(&attached.network) != Some(&attached.record) {
             record.networks.insert(attached.network.clone(), attached.record.clone());
             new = true;

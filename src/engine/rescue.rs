@@ -4,7 +4,7 @@ use crate::build::{Builder, Rescue};
 use crate::debian::Settings;
 use crate::fetch::Progress;
 use crate::instance::{LoadedProject, observe, read_lock};
-use crate::model::{Name, Outcome};
+use crate::model::{Name, Result};
 use crate::reconcile::trusted;
 use crate::store::{Lease, Store};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 ///
 /// # Errors
 /// Those of preparing it.
-pub fn rescue(loaded: &LoadedProject, name: &Name, epoch: Option<i64>) -> Outcome<Option<Rescue>> {
+pub fn rescue(loaded: &LoadedProject, name: &Name, epoch: Option<i64>) -> Result<Option<Rescue>> {
     let store = Store::at(&loaded.instance.home.store);
     let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     lock.epoch = epoch.unwrap_or(lock.epoch);

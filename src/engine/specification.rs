@@ -2,7 +2,7 @@
 
 use crate::build::View;
 use crate::instance::Instance;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime::identity_in;
 
 /// The specification that a container was started from: its user in numbers, by the image's own files, and its system call
@@ -10,22 +10,22 @@ use crate::runtime::identity_in;
 ///
 /// # Errors
 /// A container that was never started; files that cannot be read; a user that the image does not know.
-pub fn specification(instance: &Instance, name: &str) -> Outcome<serde_json::Value> {
+pub fn specification(instance: &Instance, name: &str) -> Result<serde_json::Value> {
     let spec = instance.container(name).spec()?;
-    let blueprint = spec.ok_or_else(|| Fault::new(format!("container {name} was never started")))?.blueprint;
+    let blueprint = spec.ok_or_else(|| Error::new(format!("container {name} was never started")))?.blueprint;
     let mut value = blueprint.specification();
     if let (Some(user), Some(layers)) = (&blueprint.beyond.user, &blueprint.beyond.layers) {
         // What it wrote itself counts, too.
         let view = View::new(layers.trees.iter().rev().chain([&layers.upper]).cloned().collect());
-        let database = |path: &str| view.user_database(path).doing(|| format!("cannot read {path} of {name}"));
+        let database = |path: &str| view.user_database(path).context(|| format!("cannot read {path} of {name}"));
         let found = identity_in(&database("/etc/passwd")?, &database("/etc/group")?, &user.user, &user.groups);
-        let found = found.doing(|| format!("container {name}"))?;
+        let found = found.context(|| format!("container {name}"))?;
         value["process"]["user"] = serde_json::json!({ "uid": found.uid, "gid": found.gid, "additionalGids": found.groups });
     }
     if let Some(filter) = &blueprint.beyond.filter {
         let path = filter.with_extension("json");
-        let text = std::fs::read_to_string(&path).doing(|| format!("cannot read {}", path.display()))?;
-        value["linux"]["seccomp"] = serde_json::from_str(&text).doing(|| format!("{} is damaged", path.display()))?;
+        let text = std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
+        value["linux"]["seccomp"] = serde_json::from_str(&text).context(|| format!("{} is damaged", path.display()))?;
     }
     Ok(value)
 }

@@ -8,7 +8,7 @@ use super::duplicate::duplicate;
 use crate::image;
 use crate::instance::{LoadedProject, Options, Reporter, UpOptions, consent, findings};
 use crate::library::{PathChange, compare_in};
-use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::model::{Context, Digest, Error, Name, Result};
 use crate::store::Store;
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,19 +42,19 @@ impl Scratch {
         &self.0
     }
 
-    pub(super) fn new(parent: &Path) -> Outcome<Self> {
+    pub(super) fn new(parent: &Path) -> Result<Self> {
         let path = parent.join(format!("stead-verify-{}", sys::unique()));
         // Nobody else reads what is copied here, and nobody has put anything here before.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
-        made.doing(|| format!("cannot make {}", path.display()))?;
+        made.context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
 }
 
 /// Makes an installation that shares only the packages that were fetched.
-fn installation(root: PathBuf, store: &Store) -> Outcome<PathBuf> {
-    fs::create_dir_all(root.join("store")).doing(|| format!("cannot make {}", root.display()))?;
-    symlink(store.root().join("downloads"), root.join("store/downloads")).doing(|| "cannot share the packages".into())?;
+fn installation(root: PathBuf, store: &Store) -> Result<PathBuf> {
+    fs::create_dir_all(root.join("store")).context(|| format!("cannot make {}", root.display()))?;
+    symlink(store.root().join("downloads"), root.join("store/downloads")).context(|| "cannot share the packages".into())?;
     Ok(root)
 }
 
@@ -68,7 +68,7 @@ pub fn verify(
     names: &BTreeSet<Name>,
     how: &UpOptions,
     reporter: &dyn Reporter,
-) -> Outcome<Vec<Verdict>> {
+) -> Result<Vec<Verdict>> {
     consent::agree_images(loaded, names, how, reporter)?;
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
@@ -99,8 +99,8 @@ pub fn verify(
 }
 
 /// Runs a build of its own and reads what it prints.
-fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &str)]) -> Outcome<BTreeMap<Name, Digest>> {
-    let program = sys::own_program().doing(|| "cannot find this program".into())?;
+fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &str)]) -> Result<BTreeMap<Name, Digest>> {
+    let program = sys::own_program().context(|| "cannot find this program".into())?;
     let output = Command::new(program)
         .arg("-C")
         .arg(folder)
@@ -111,10 +111,10 @@ fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &
         .env("STEAD_ALLOW", "all")
         .envs(env.iter().copied())
         .output()
-        .doing(|| "cannot start a build".into())?;
+        .context(|| "cannot start a build".into())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Fault::new(format!("a build failed:\n{}", said.trim_end())));
+        return Err(Error::new(format!("a build failed:\n{}", said.trim_end())));
     }
     let line = |line: &str| {
         let (name, digest) = line.split_once(' ')?;
@@ -125,14 +125,14 @@ fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &
 }
 
 /// Children of this thread see one core only.
-fn on_one_core<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+fn on_one_core<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             let mut cores = nix::sched::CpuSet::new();
             let _ = cores.set(0).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cores));
             work()
         });
-        worker.join().unwrap_or_else(|_| Err(Fault::new("the second build broke")))
+        worker.join().unwrap_or_else(|_| Err(Error::new("the second build broke")))
     })
 }
 
@@ -143,7 +143,7 @@ fn differences(stores: &(Store, Store), before: &Digest, after: &Digest) -> Vec<
     };
     let (changes, views) = match compare_in((&stores.0, &old), (&stores.1, &new)) {
         Ok(found) => found,
-        Err(fault) => return vec![fault.chain()],
+        Err(error) => return vec![error.chain()],
     };
     let told = |change: &PathChange| {
         let path = change.path.display();

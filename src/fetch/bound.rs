@@ -1,6 +1,6 @@
 //! How much may come: whoever gives more is cut off while it comes, not after it came.
 
-use crate::model::{Context, Fault, Outcome, Size};
+use crate::model::{Context, Error, Result, Size};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,16 +27,16 @@ impl Bound {
     ///
     /// # Errors
     /// Both lengths, and who says so.
-    pub fn check(self, what: &str, length: u64, whole: Whole) -> Outcome<()> {
+    pub fn check(self, what: &str, length: u64, whole: Whole) -> Result<()> {
         match self {
             Self::Exactly { size, says } if length > size || whole == Whole::Yes && length < size => {
                 let more = if whole == Whole::Yes { "" } else { " or more" };
-                Err(Fault::new(format!("{what} is not what {says} says: {length} bytes{more} instead of {size}"))
+                Err(Error::new(format!("{what} is not what {says} says: {length} bytes{more} instead of {size}"))
                     .hint("the mirror is damaged or lies; try again, or name another with `mirror`"))
             }
             Self::AtMost(most) if length > most => {
                 let more = if whole == Whole::Yes { "" } else { " or more" };
-                Err(Fault::new(format!("{what} has {length} bytes{more}, and no more than {most} ({}) are taken", Size(most)))
+                Err(Error::new(format!("{what} has {length} bytes{more}, and no more than {most} ({}) are taken", Size(most)))
                     .hint("what is there is not what it is taken for; check the address"))
             }
             _ => Ok(()),
@@ -47,9 +47,9 @@ impl Bound {
     ///
     /// # Errors
     /// Those of reading; a stream of another length.
-    pub fn read(self, what: &str, from: impl Read) -> Outcome<Vec<u8>> {
+    pub fn read(self, what: &str, from: impl Read) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        from.take(self.most().saturating_add(1)).read_to_end(&mut bytes).doing(|| format!("cannot read {what}"))?;
+        from.take(self.most().saturating_add(1)).read_to_end(&mut bytes).context(|| format!("cannot read {what}"))?;
         self.check(what, bytes.len() as u64, Whole::No)?;
         Ok(bytes)
     }
@@ -66,21 +66,21 @@ pub enum Whole {
 ///
 /// # Errors
 /// What is there and no file, or cannot be opened.
-pub fn open_file(path: &Path) -> Outcome<Option<(File, u64)>> {
+pub fn open_file(path: &Path) -> Result<Option<(File, u64)>> {
     use nix::libc::{O_NOCTTY, O_NONBLOCK};
     let failed = || format!("cannot read {}", path.display());
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).doing(failed),
+        Err(error) => return Err(error).context(failed),
     };
-    let no_file = || Err(Fault::new(format!("{} is no file", path.display())));
+    let no_file = || Err(Error::new(format!("{} is no file", path.display())));
     if !metadata.is_file() {
         return no_file();
     }
-    let file = File::options().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path).doing(failed)?;
+    let file = File::options().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path).context(failed)?;
     // It may have been another one when it was looked at.
-    let metadata = file.metadata().doing(failed)?;
+    let metadata = file.metadata().context(failed)?;
     if metadata.is_file() { Ok(Some((file, metadata.len()))) } else { no_file() }
 }
 
@@ -88,7 +88,7 @@ pub fn open_file(path: &Path) -> Outcome<Option<(File, u64)>> {
 ///
 /// # Errors
 /// What is there and no file, too long, or cannot be read.
-pub fn read_file(path: &Path, bound: Bound) -> Outcome<Option<Vec<u8>>> {
+pub fn read_file(path: &Path, bound: Bound) -> Result<Option<Vec<u8>>> {
     let Some((file, length)) = open_file(path)? else { return Ok(None) };
     let what = path.display().to_string();
     bound.check(&what, length, Whole::Yes)?;

@@ -1,10 +1,10 @@
 //! HTTP for every room that speaks it: how clients begin, how patient they are, and what is told of what failed.
 
-use crate::model::{Context, Fault, FaultKind, Outcome, parse_date};
+use crate::model::{Context, Error, ErrorKind, Result, parse_date};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, StatusCode};
 use rustls::{CertificateError as Certificate, Error as Tls};
-use std::error::Error;
+use std::error;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ static NO_AUTHORITIES: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// When TLS cannot be set up.
-pub fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> Outcome<Client> {
+pub fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {
     // A second installation of the same provider fails, and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let begun = || {
@@ -34,7 +34,7 @@ pub fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> Outcome<Client> 
         Err(error) => {
             let client = begun().tls_certs_only([]).build();
             // If that fails, too, it was not for want of authorities.
-            let client = client.map_err(|_| error).doing(|| "cannot set up HTTPS".into())?;
+            let client = client.map_err(|_| error).context(|| "cannot set up HTTPS".into())?;
             NO_AUTHORITIES.store(true, Ordering::Relaxed);
             Ok(client)
         }
@@ -73,15 +73,15 @@ impl Patience {
     /// After a try that failed: waits as long as the server asks for, or longer each time.
     ///
     /// # Errors
-    /// The fault, if it was the last try, if nobody listens there (nobody will in a second), or if the server asks for
+    /// The error, if it was the last try, if nobody listens there (nobody will in a second), or if the server asks for
     /// more than [`LONGEST`].
-    pub async fn again(&mut self, fault: Fault, asked: Option<Duration>) -> Outcome<()> {
+    pub async fn again(&mut self, error: Error, asked: Option<Duration>) -> Result<()> {
         self.tried += 1;
-        if self.tried >= self.tries || !self.known && fault.kind() == FaultKind::Unreachable {
-            return Err(fault);
+        if self.tried >= self.tries || !self.known && error.kind() == ErrorKind::Unreachable {
+            return Err(error);
         }
         if let Some(asked) = asked.filter(|asked| *asked > LONGEST) {
-            return Err(fault.hint(format!("it says to come back in {} s", asked.as_secs())));
+            return Err(error.hint(format!("it says to come back in {} s", asked.as_secs())));
         }
         tokio::time::sleep(asked.unwrap_or_else(|| pause(self.tried))).await;
         Ok(())
@@ -111,7 +111,7 @@ pub fn pause(attempt: u32) -> Duration {
 }
 
 /// Why there is no answer, and what may help.
-pub fn unreachable(what: &str, error: reqwest::Error) -> Fault {
+pub fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let hint = match tls(&error) {
         Some(Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. })) => {
             "its certificate is out of date, or this host's clock is wrong"
@@ -126,19 +126,19 @@ pub fn unreachable(what: &str, error: reqwest::Error) -> Fault {
         Some(_) => "check its certificate, and this host's clock",
         None => "check the address and the network",
     };
-    let kind = if nobody(&error) { FaultKind::Unreachable } else { FaultKind::Failed };
-    Fault::caused(format!("cannot reach {what}"), error.without_url()).hint(hint).of(kind)
+    let kind = if nobody(&error) { ErrorKind::Unreachable } else { ErrorKind::Failed };
+    Error::caused(format!("cannot reach {what}"), error.without_url()).hint(hint).of(kind)
 }
 
 /// What TLS says in an error; in between there are errors of reading, which carry it.
 pub fn tls(error: &reqwest::Error) -> Option<&Tls> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    let mut next: Option<&(dyn error::Error + 'static)> = Some(error);
     while let Some(inner) = next {
         if let Some(found) = inner.downcast_ref() {
             return Some(found);
         }
         let carried = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = carried.map(|carried| carried as &(dyn Error + 'static)).or_else(|| inner.source());
+        next = carried.map(|carried| carried as &(dyn error::Error + 'static)).or_else(|| inner.source());
     }
     None
 }
@@ -150,7 +150,7 @@ pub fn is_certificate(error: &reqwest::Error) -> bool {
 
 /// Whether nobody listens there, or there is no such place.
 fn nobody(error: &reqwest::Error) -> bool {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    let mut source: Option<&(dyn error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
         // The resolver's error has no type that others see.
@@ -187,12 +187,12 @@ mod tests {
         runtime.block_on(async {
             let mut patience = Patience::of(3);
             let now = Some(Duration::ZERO);
-            assert!(patience.again(Fault::new("first"), now).await.is_ok());
-            assert!(patience.again(Fault::new("second"), now).await.is_ok());
-            assert_eq!(patience.again(Fault::new("third"), now).await.unwrap_err().message(), "third");
-            let nobody = Fault::new("nobody").of(FaultKind::Unreachable);
+            assert!(patience.again(Error::new("first"), now).await.is_ok());
+            assert!(patience.again(Error::new("second"), now).await.is_ok());
+            assert_eq!(patience.again(Error::new("third"), now).await.unwrap_err().message(), "third");
+            let nobody = Error::new("nobody").of(ErrorKind::Unreachable);
             assert!(Patience::new().again(nobody, now).await.is_err());
-            let told = Patience::new().again(Fault::new("later"), Some(Duration::from_secs(3600))).await.unwrap_err();
+            let told = Patience::new().again(Error::new("later"), Some(Duration::from_secs(3600))).await.unwrap_err();
             assert_eq!(told.advice(), Some("it says to come back in 3600 s"));
         });
     }

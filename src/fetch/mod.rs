@@ -11,8 +11,8 @@ pub use bound::{Bound, Whole, read_file};
 pub use redirect::Content;
 
 use crate::model::bounds::fetch::LARGEST;
-use crate::model::{Context, Digest, Fault, Outcome, without_login};
-use crate::store::{Store, disk_fault};
+use crate::model::{Context, Digest, Error, Result, without_login};
+use crate::store::{Store, disk_error};
 use crate::sys;
 use bound::open_file;
 use http::{Patience, unreachable};
@@ -48,12 +48,12 @@ impl Progress {
 
 /// A place that holds files.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Place {
+pub enum Origin {
     Url(String),
     Folder(PathBuf),
 }
 
-impl Place {
+impl Origin {
     /// A URL, or a path relative to a folder.
     pub fn parse(text: &str, folder: &Path) -> Self {
         if text.contains("://") { Self::Url(text.trim_end_matches('/').to_owned()) } else { Self::Folder(folder.join(text)) }
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new() -> Outcome<Self> {
+    pub fn new() -> Result<Self> {
         let client = |content| {
             http::client(|begun| {
                 begun.read_timeout(Duration::from_secs(30)).pool_max_idle_per_host(AT_ONCE).redirect(redirect::policy(content))
@@ -102,30 +102,30 @@ impl Client {
     ///
     /// # Errors
     /// When the place cannot be reached or answers with an error other than absence; a file of another size.
-    pub async fn get(&self, place: &Place, path: &str, content: Content, bound: Bound) -> Outcome<Option<Vec<u8>>> {
+    pub async fn get(&self, place: &Origin, path: &str, content: Content, bound: Bound) -> Result<Option<Vec<u8>>> {
         let base = match place {
-            Place::Folder(folder) => {
+            Origin::Folder(folder) => {
                 let path = folder.join(path);
                 let Some((file, length)) = open_file(&path)? else { return Ok(None) };
                 bound.check(&path.display().to_string(), length, Whole::Yes)?;
                 return bound.read(&path.display().to_string(), file).map(Some);
             }
-            Place::Url(base) => base,
+            Origin::Url(base) => base,
         };
         let url = format!("{base}/{path}");
         let (mut patience, shown) = (Patience::new(), without_login(&url));
         loop {
-            let (fault, wait) = match self.http(content).get(&url).send().await {
+            let (error, wait) = match self.http(content).get(&url).send().await {
                 Ok(answer) if matches!(answer.status().as_u16(), 404 | 403 | 410) => return Ok(None),
                 Ok(answer) if answer.status().is_success() => match whole(answer, &shown, bound).await? {
                     Ok(bytes) => return Ok(Some(bytes)),
-                    Err(fault) => (fault, None),
+                    Err(error) => (error, None),
                 },
                 Ok(answer) => refused(&shown, &answer)?,
                 Err(error) if error.is_redirect() => return Err(unreachable(&shown, error)),
                 Err(error) => (unreachable(&shown, error), None),
             };
-            patience.again(fault, wait).await?;
+            patience.again(error, wait).await?;
         }
     }
 
@@ -133,7 +133,7 @@ impl Client {
     ///
     /// # Errors
     /// What cannot be reached or written; bytes that are others, or more.
-    pub async fn fetch(&self, place: &Place, wanted: &Wanted<'_>, target: &Path, progress: &Progress) -> Outcome<bool> {
+    pub async fn fetch(&self, place: &Origin, wanted: &Wanted<'_>, target: &Path, progress: &Progress) -> Result<bool> {
         let Wanted { path, digest, size } = *wanted;
         let bound = Bound::Exactly { size, says: "the lock" };
         let part = target.with_extension("part");
@@ -143,16 +143,16 @@ impl Client {
             return Ok(true);
         }
         match place {
-            Place::Folder(folder) => {
+            Origin::Folder(folder) => {
                 let path = folder.join(path);
                 let Some((file, length)) = open_file(&path)? else { return Ok(false) };
                 bound.check(&path.display().to_string(), length, Whole::Yes)?;
-                let failed = |error| disk_fault(&format!("cannot write {}", part.display()), error);
+                let failed = |error| disk_error(&format!("cannot write {}", part.display()), error);
                 let mut out = File::create(&part).map_err(failed)?;
                 let copied = std::io::copy(&mut file.take(size.saturating_add(1)), &mut out).map_err(failed)?;
                 progress.done.fetch_add(copied, Ordering::Relaxed);
             }
-            Place::Url(base) => {
+            Origin::Url(base) => {
                 let url = format!("{base}/{path}");
                 if !self.stream(&url, &part, Content::Known, bound, progress).await? {
                     return Ok(false);
@@ -162,7 +162,7 @@ impl Client {
         let found = digest_file(&part)?;
         if found != *digest {
             let _ = fs::remove_file(&part);
-            return Err(Fault::new(format!(
+            return Err(Error::new(format!(
                 "{}/{path} is not what the lock says: {found} instead of {digest}",
                 place.describe()
             ))
@@ -173,12 +173,12 @@ impl Client {
     }
 
     /// A file of the web, to where an earlier try may have left a part of it.
-    async fn stream(&self, url: &str, part: &Path, content: Content, bound: Bound, progress: &Progress) -> Outcome<bool> {
+    async fn stream(&self, url: &str, part: &Path, content: Content, bound: Bound, progress: &Progress) -> Result<bool> {
         let (mut patience, shown) = (Patience::new(), without_login(url));
-        let refuse = |fault: Fault| {
+        let refuse = |error: Error| {
             // What is too long is of no use to the next try either.
             let _ = fs::remove_file(part);
-            fault
+            error
         };
         loop {
             let mut have = fs::metadata(part).map_or(0, |metadata| metadata.len());
@@ -203,13 +203,13 @@ impl Client {
                 // All of it is there already, or what is there is longer than the file.
                 416 => {
                     let _ = fs::remove_file(part);
-                    patience.again(Fault::new(format!("{shown} could not be resumed")), Some(Duration::ZERO)).await?;
+                    patience.again(Error::new(format!("{shown} could not be resumed")), Some(Duration::ZERO)).await?;
                     continue;
                 }
                 200 | 206 => {}
                 _ => {
-                    let (fault, wait) = refused(&shown, &answer)?;
-                    patience.again(fault, wait).await?;
+                    let (error, wait) = refused(&shown, &answer)?;
+                    patience.again(error, wait).await?;
                     continue;
                 }
             }
@@ -219,13 +219,13 @@ impl Client {
                 bound.check(&shown, came.saturating_add(announced), Whole::Yes).map_err(refuse)?;
             }
             let file = OpenOptions::new().create(true).write(true).append(resumed).truncate(!resumed).open(part);
-            let mut file = file.map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
+            let mut file = file.map_err(|error| disk_error(&format!("cannot write {}", part.display()), error))?;
             loop {
                 match answer.chunk().await {
                     Ok(Some(chunk)) => {
                         came = came.saturating_add(chunk.len() as u64);
                         bound.check(&shown, came, Whole::No).map_err(refuse)?;
-                        file.write_all(&chunk).map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
+                        file.write_all(&chunk).map_err(|error| disk_error(&format!("cannot write {}", part.display()), error))?;
                         progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     }
                     Ok(None) => return Ok(true),
@@ -249,7 +249,7 @@ pub struct Wanted<'a> {
 }
 
 /// All of an answer; the inner error is one after which a repetition may help.
-async fn whole(mut answer: reqwest::Response, shown: &str, bound: Bound) -> Outcome<Result<Vec<u8>, Fault>> {
+async fn whole(mut answer: reqwest::Response, shown: &str, bound: Bound) -> Result<Result<Vec<u8>, Error>> {
     if let Some(announced) = answer.content_length() {
         bound.check(shown, announced, Whole::Yes)?;
     }
@@ -270,7 +270,7 @@ async fn whole(mut answer: reqwest::Response, shown: &str, bound: Bound) -> Outc
 ///
 /// # Errors
 /// What cannot be reached; a file that has another digest than the wanted one, or more than [`LARGEST`] bytes.
-pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progress) -> Outcome<Digest> {
+pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progress) -> Result<Digest> {
     if let Some(digest) = wanted.filter(|digest| store.download_path(digest).is_file()) {
         return Ok(*digest);
     }
@@ -290,13 +290,13 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
         }
         if !client.stream(url, &part, content, Bound::AtMost(LARGEST), progress).await? {
             return Err(
-                Fault::new(format!("{shown} is not there")).hint("check the URL; the server says that it has no such file")
+                Error::new(format!("{shown} is not there")).hint("check the URL; the server says that it has no such file")
             );
         }
         let found = digest_file(&part)?;
         if let Some(wanted) = wanted.filter(|wanted| **wanted != found) {
             let _ = fs::remove_file(&part);
-            return Err(Fault::new(format!("{shown} has the digest {}, not {}", found.hex(), wanted.hex())).hint(
+            return Err(Error::new(format!("{shown} has the digest {}, not {}", found.hex(), wanted.hex())).hint(
                 "the file there is another one now, or was damaged on its way; if the new one is right, write its digest",
             ));
         }
@@ -306,17 +306,17 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
 }
 
 /// Gives a whole file its name. Its name says that it is whole: so it must be, after a power cut, too.
-fn keep(part: &Path, target: &Path) -> Outcome<()> {
+fn keep(part: &Path, target: &Path) -> Result<()> {
     File::open(part)
         .and_then(|file| file.sync_data())
-        .map_err(|error| disk_fault(&format!("cannot write {}", part.display()), error))?;
-    fs::rename(part, target).doing(|| format!("cannot write {}", target.display()))
+        .map_err(|error| disk_error(&format!("cannot write {}", part.display()), error))?;
+    fs::rename(part, target).context(|| format!("cannot write {}", target.display()))
 }
 
 /// Waits for a lock without keeping other downloads from going on.
-async fn turn(path: &Path) -> Outcome<sys::Lock> {
+async fn turn(path: &Path) -> Result<sys::Lock> {
     loop {
-        match sys::Lock::attempt(path).doing(|| format!("cannot lock {}", path.display()))? {
+        match sys::Lock::attempt(path).context(|| format!("cannot lock {}", path.display()))? {
             Some(lock) => return Ok(lock),
             None => tokio::time::sleep(Duration::from_millis(20)).await,
         }
@@ -326,20 +326,20 @@ async fn turn(path: &Path) -> Outcome<sys::Lock> {
 /// An answer that is none: why, and how long the server asks to wait.
 ///
 /// # Errors
-/// The fault, where the next answer would be the same.
-fn refused(shown: &str, answer: &reqwest::Response) -> Outcome<(Fault, Option<Duration>)> {
-    let fault = Fault::new(format!("{shown} answered {}", answer.status()));
-    if http::is_passing(answer.status()) { Ok((fault, http::retry_after(answer.headers()))) } else { Err(fault) }
+/// The error, where the next answer would be the same.
+fn refused(shown: &str, answer: &reqwest::Response) -> Result<(Error, Option<Duration>)> {
+    let error = Error::new(format!("{shown} answered {}", answer.status()));
+    if http::is_passing(answer.status()) { Ok((error, http::retry_after(answer.headers()))) } else { Err(error) }
 }
 
-fn digest_file(path: &Path) -> Outcome<Digest> {
-    File::open(path).and_then(Digest::of_stream).doing(|| format!("cannot read {}", path.display()))
+fn digest_file(path: &Path) -> Result<Digest> {
+    File::open(path).and_then(Digest::of_stream).context(|| format!("cannot read {}", path.display()))
 }
 
 /// A runtime for one thread.
 ///
 /// # Errors
 /// When the kernel refuses its descriptors.
-pub fn runtime() -> Outcome<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().doing(|| "cannot start the network runtime".into())
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "cannot start the network runtime".into())
 }

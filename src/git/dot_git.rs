@@ -6,7 +6,7 @@
 
 use super::pack::{Id, Kind, Pack, hex};
 use super::{FOLDER, MODULE, admit, entries};
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use sha1_checked::{Digest, Sha1};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,14 +18,14 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// Objects that are not there; those of reading the files and of writing.
-pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) -> Outcome<()> {
+pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) -> Result<()> {
     let own = into.join(".git");
     let failed = || format!("cannot write {}", own.display());
     for folder in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
-        fs::create_dir_all(own.join(folder)).doing(failed)?;
+        fs::create_dir_all(own.join(folder)).context(failed)?;
     }
-    let text = objects.get(commit, Kind::Commit).doing(failed)?;
-    loose(&own, commit, "commit", text.len() as u64, &*text).doing(failed)?;
+    let text = objects.get(commit, Kind::Commit).context(failed)?;
+    loose(&own, commit, "commit", text.len() as u64, &*text).context(failed)?;
     let has_parents =
         text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()).any(|line| line.starts_with(b"parent "));
     let mut files = vec![
@@ -42,15 +42,15 @@ pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) 
         files.push(("shallow", format!("{}\n", hex(commit))));
     }
     for (name, content) in files {
-        fs::write(own.join(name), content).doing(failed)?;
+        fs::write(own.join(name), content).context(failed)?;
     }
     let mut listed = Vec::new();
     let mut folders = vec![(tree, PathBuf::new())];
     let budget = objects.budget();
     while let Some((tree, folder)) = folders.pop() {
-        let content = objects.get(&tree, Kind::Tree).doing(failed)?;
-        loose(&own, &tree, "tree", content.len() as u64, &*content).doing(failed)?;
-        for entry in entries(&content).doing(failed)? {
+        let content = objects.get(&tree, Kind::Tree).context(failed)?;
+        loose(&own, &tree, "tree", content.len() as u64, &*content).context(failed)?;
+        for entry in entries(&content).context(failed)? {
             let path = folder.join(OsStr::from_bytes(entry.name));
             admit(&path, entry.name, &budget)?;
             if entry.mode & 0o170_000 == FOLDER {
@@ -63,17 +63,17 @@ pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) 
             }
             let place = into.join(&path);
             if entry.mode & 0o170_000 == 0o120_000 {
-                let target = fs::read_link(&place).doing(failed)?.into_os_string().into_vec();
-                loose(&own, &entry.id, "blob", target.len() as u64, &*target).doing(failed)?;
+                let target = fs::read_link(&place).context(failed)?.into_os_string().into_vec();
+                loose(&own, &entry.id, "blob", target.len() as u64, &*target).context(failed)?;
                 listed.push((path, 0o120_000, entry.id));
             } else {
-                let file = File::open(&place).doing(failed)?;
-                loose(&own, &entry.id, "blob", file.metadata().doing(failed)?.len(), file).doing(failed)?;
+                let file = File::open(&place).context(failed)?;
+                loose(&own, &entry.id, "blob", file.metadata().context(failed)?.len(), file).context(failed)?;
                 listed.push((path, if entry.mode & 0o100 == 0 { 0o100_644 } else { 0o100_755 }, entry.id));
             }
         }
     }
-    fs::write(own.join("index"), index(listed)).doing(failed)
+    fs::write(own.join("index"), index(listed)).context(failed)
 }
 
 /// A value of git's configuration, whatever is in it (git-config, "Syntax").

@@ -1,7 +1,7 @@
 //! The lines of git's protocol, and what carries them (gitprotocol-common, "pkt-line Format").
 
 use crate::model::bounds::git::LONGEST_LIST;
-use crate::model::{Context, Fault, Outcome, Size};
+use crate::model::{Context, Error, Result, Size};
 use std::io::{self, Read};
 
 /// What carries the protocol to a server and back.
@@ -10,13 +10,13 @@ pub trait Line {
     ///
     /// # Errors
     /// A server that cannot be reached, or has no such repository.
-    fn greeting(&mut self) -> Outcome<&mut dyn Read>;
+    fn greeting(&mut self) -> Result<&mut dyn Read>;
 
     /// Asks something; the answer is read as it comes.
     ///
     /// # Errors
     /// A server that cannot be reached, or refuses.
-    fn ask(&mut self, request: &str, version: Version) -> Outcome<&mut dyn Read>;
+    fn ask(&mut self, request: &str, version: Version) -> Result<&mut dyn Read>;
 }
 
 /// Which of its versions a server speaks.
@@ -29,10 +29,10 @@ pub enum Version {
 }
 
 /// The lines up to the next mark.
-pub fn lines(from: &mut dyn Read, shown: &str) -> Outcome<Vec<String>> {
+pub fn lines(from: &mut dyn Read, shown: &str) -> Result<Vec<String>> {
     let (mut lines, mut length) = (Vec::new(), 0);
     loop {
-        match Packet::read(from).doing(|| format!("cannot read what {shown} answers"))? {
+        match Packet::read(from).context(|| format!("cannot read what {shown} answers"))? {
             Packet::Mark => return Ok(lines),
             Packet::Line(line) if line.len() > LONGEST_LIST - length => return Err(endless(shown)),
             Packet::Line(line) => {
@@ -40,14 +40,14 @@ pub fn lines(from: &mut dyn Read, shown: &str) -> Outcome<Vec<String>> {
                 length = (length + line.len() + size_of::<String>()).min(LONGEST_LIST);
                 lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
             }
-            Packet::Refusal(said) => return Err(Fault::new(format!("{shown} says: {said}"))),
+            Packet::Refusal(said) => return Err(Error::new(format!("{shown} says: {said}"))),
         }
     }
 }
 
 /// That a server says more than anybody needs.
-pub fn endless(shown: &str) -> Fault {
-    Fault::new(format!("{shown} does not come to an end: it says more than {}", Size(LONGEST_LIST as u64)))
+pub fn endless(shown: &str) -> Error {
+    Error::new(format!("{shown} does not come to an end: it says more than {}", Size(LONGEST_LIST as u64)))
 }
 
 /// A line as the protocol frames it: after its length, four digits that count themselves.

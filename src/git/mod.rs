@@ -13,7 +13,7 @@ mod ssh;
 mod web;
 
 use crate::model::bounds::git::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
-use crate::model::{Budget, Context, Fault, GitRepository, Outcome, shown};
+use crate::model::{Budget, Context, Error, GitRepository, Result, shown};
 use line::Version;
 use pack::{Id, Kind, Pack};
 use remote::{History, Remote};
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A server that cannot be reached or is none of git's; a name that is not there.
-pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Outcome<String> {
+pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Result<String> {
     if let Some(id) = reference.and_then(pack::id) {
         return Ok(pack::hex(&id));
     }
@@ -43,8 +43,8 @@ pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Outcome<String
     let find = |name: &str| tips.iter().find(|(tip, _)| tip == name).map(|(_, id)| id.clone());
     let found = names.iter().find_map(|name| find(&format!("{name}^{{}}")).or_else(|| find(name)));
     found.ok_or_else(|| match reference {
-        None => Fault::new(format!("{} has no commit: its HEAD names nothing", remote.shown)),
-        Some(name) => Fault::new(format!("{} has no branch and no tag \"{name}\"", remote.shown)),
+        None => Error::new(format!("{} has no commit: its HEAD names nothing", remote.shown)),
+        Some(name) => Error::new(format!("{} has no branch and no tag \"{name}\"", remote.shown)),
     })
 }
 
@@ -66,7 +66,7 @@ pub struct Wanted<'a> {
 /// # Errors
 /// A server that cannot be reached or does not have the commit; names that lead elsewhere; those of writing. What was
 /// written until then stays.
-pub fn checkout(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path) -> Outcome<()> {
+pub fn checkout(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path) -> Result<()> {
     one(place, wanted, into, scratch, &mut Left { modules: MODULES, deep: MODULES_DEEP, budget: Budget::new(CHECKOUT) })
 }
 
@@ -78,9 +78,9 @@ struct Left {
 }
 
 /// One repository, and with it its submodules.
-fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left: &mut Left) -> Outcome<()> {
+fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left: &mut Left) -> Result<()> {
     let id = pack::id(wanted.commit);
-    let id = id.ok_or_else(|| Fault::new(format!("\"{}\" is no commit's id: 40 hexadecimal digits", wanted.commit)))?;
+    let id = id.ok_or_else(|| Error::new(format!("\"{}\" is no commit's id: 40 hexadecimal digits", wanted.commit)))?;
     let commit = pack::hex(&id);
     let mut remote = Remote::open(place)?;
     let mut objects = fetch(&mut remote, &commit, scratch)?;
@@ -88,43 +88,43 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
         return Err(remote.lacks(&commit));
     }
     let damaged = || format!("cannot read commit {commit} of {}", remote.shown);
-    let text = objects.get(&id, Kind::Commit).doing(damaged)?;
+    let text = objects.get(&id, Kind::Commit).context(damaged)?;
     let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| pack::id(str::from_utf8(id).ok()?));
-    let mut tree = tree.ok_or_else(|| Fault::new(damaged()))?;
+    let mut tree = tree.ok_or_else(|| Error::new(damaged()))?;
     let top = tree;
     let folder = wanted.folder.unwrap_or_default();
     for part in folder.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        let content = objects.get(&tree, Kind::Tree).doing(damaged)?;
-        let found = entries(&content).doing(damaged)?.into_iter().find(|entry| entry.name == part.as_bytes());
+        let content = objects.get(&tree, Kind::Tree).context(damaged)?;
+        let found = entries(&content).context(damaged)?.into_iter().find(|entry| entry.name == part.as_bytes());
         let found = found.filter(|entry| entry.mode == FOLDER);
-        tree = found.ok_or_else(|| Fault::new(format!("{} has no folder \"{folder}\" in {commit}", remote.shown)))?.id;
+        tree = found.ok_or_else(|| Error::new(format!("{} has no folder \"{folder}\" in {commit}", remote.shown)))?.id;
     }
     let cannot = || format!("cannot check out {commit} of {}", remote.shown);
     let mut links = Vec::new();
     left.budget.came(objects.length());
-    write_tree(&mut objects, tree, into, &mut links, &left.budget).doing(cannot)?;
+    write_tree(&mut objects, tree, into, &mut links, &left.budget).context(cannot)?;
     if wanted.dot_git {
         // The address without a password: it is in an image from here on.
-        dot_git::write(&mut objects, &id, top, &remote.shown, into).doing(cannot)?;
+        dot_git::write(&mut objects, &id, top, &remote.shown, into).context(cannot)?;
     }
     if links.is_empty() || !wanted.submodules {
         return Ok(());
     }
-    let known = modules::read(&mut objects, top).doing(cannot)?;
+    let known = modules::read(&mut objects, top).context(cannot)?;
     // What is left of it would only fill memory and disk.
     drop(objects);
     left.deep =
-        left.deep.checked_sub(1).ok_or_else(|| Fault::new(format!("its submodules stand more than {MODULES_DEEP} deep")))?;
+        left.deep.checked_sub(1).ok_or_else(|| Error::new(format!("its submodules stand more than {MODULES_DEEP} deep")))?;
     for (path, id) in links {
         let whole = Path::new(folder).components().collect::<PathBuf>().join(&path);
         let module = shown(&whole);
         let there = known.get(whole.strip_prefix(".").unwrap_or(&whole));
-        let there = there.ok_or_else(|| Fault::new(format!("{}: .gitmodules does not say where {module} is", remote.shown)))?;
-        left.modules = left.modules.checked_sub(1).ok_or_else(|| Fault::new(format!("it has more than {MODULES} submodules")))?;
+        let there = there.ok_or_else(|| Error::new(format!("{}: .gitmodules does not say where {module} is", remote.shown)))?;
+        left.modules = left.modules.checked_sub(1).ok_or_else(|| Error::new(format!("it has more than {MODULES} submodules")))?;
         let cannot = || format!("cannot fetch the submodule {module} of {}", remote.shown);
-        let there = place.submodule(there).map_err(|why| Fault::caused(cannot(), Fault::new(why)))?;
+        let there = place.submodule(there).map_err(|why| Error::caused(cannot(), Error::new(why)))?;
         let inner = Wanted { commit: &pack::hex(&id), folder: None, dot_git: false, submodules: true };
-        one(&there, inner, &into.join(&path), scratch, left).doing(cannot)?;
+        one(&there, inner, &into.join(&path), scratch, left).context(cannot)?;
     }
     left.deep += 1;
     Ok(())
@@ -135,8 +135,8 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
 /// # Errors
 /// As for [`checkout`].
 #[doc(hidden)]
-pub fn check_out_pack(pack: fs::File, into: &Path) -> Outcome<usize> {
-    let mut objects = Pack::index(pack).doing(|| "the pack is damaged".into())?;
+pub fn check_out_pack(pack: fs::File, into: &Path) -> Result<usize> {
+    let mut objects = Pack::index(pack).context(|| "the pack is damaged".into())?;
     let budget = objects.budget();
     let mut count = 0;
     for id in objects.ids() {
@@ -144,10 +144,10 @@ pub fn check_out_pack(pack: fs::File, into: &Path) -> Outcome<usize> {
         let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40));
         let Some(tree) = tree.and_then(|id| pack::id(str::from_utf8(id).ok()?)) else { continue };
         let place = into.join(pack::hex(&id));
-        fs::create_dir(&place).doing(|| "cannot make a folder".into())?;
+        fs::create_dir(&place).context(|| "cannot make a folder".into())?;
         write_tree(&mut objects, tree, &place, &mut Vec::new(), &budget)?;
         dot_git::write(&mut objects, &id, tree, "https://example.org/a", &place)?;
-        modules::read(&mut objects, tree).doing(|| "cannot read .gitmodules".into())?;
+        modules::read(&mut objects, tree).context(|| "cannot read .gitmodules".into())?;
         count += 1;
     }
     Ok(count)
@@ -158,12 +158,12 @@ pub fn check_out_pack(pack: fs::File, into: &Path) -> Outcome<usize> {
 /// # Errors
 /// What is none.
 #[doc(hidden)]
-pub fn read_lines(mut answer: &[u8]) -> Outcome<Vec<String>> {
+pub fn read_lines(mut answer: &[u8]) -> Result<Vec<String>> {
     line::lines(&mut answer, "the server")
 }
 
 /// The objects of a commit, and perhaps more.
-fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Outcome<Pack> {
+fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Result<Pack> {
     match remote.fetch(&[commit.to_owned()], History::None, scratch)? {
         Ok(pack) => return Ok(pack),
         // Git's own server, in the new protocol, serves any commit that it has.
@@ -179,41 +179,41 @@ fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Outcome<Pack> {
     if ids.is_empty() {
         return Err(remote.lacks(commit));
     }
-    remote.fetch(&ids, History::All, scratch)?.map_err(|said| Fault::new(format!("{} says: {said}", remote.shown)))
+    remote.fetch(&ids, History::All, scratch)?.map_err(|said| Error::new(format!("{} says: {said}", remote.shown)))
 }
 
 /// Each folder is made here, and each file anew, so nothing that came before can lead a name elsewhere. Submodules are
 /// folders that stay empty, and are told.
-fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>, budget: &Budget) -> Outcome<()> {
+fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>, budget: &Budget) -> Result<()> {
     let mut folders = vec![(tree, PathBuf::new())];
     while let Some((tree, folder)) = folders.pop() {
         let unread = || format!("cannot read {}", shown(&folder));
-        let content = objects.get(&tree, Kind::Tree).doing(unread)?;
-        for Entry { mode, name, id } in entries(&content).doing(unread)? {
+        let content = objects.get(&tree, Kind::Tree).context(unread)?;
+        for Entry { mode, name, id } in entries(&content).context(unread)? {
             let path = folder.join(OsStr::from_bytes(name));
             let target = into.join(&path);
             let failed = || format!("cannot write {}", shown(&path));
             admit(&path, name, budget)?;
             match mode & 0o170_000 {
                 kind @ (FOLDER | MODULE) => {
-                    fs::create_dir(&target).doing(failed)?;
-                    fs::set_permissions(&target, Permissions::from_mode(0o755)).doing(failed)?;
+                    fs::create_dir(&target).context(failed)?;
+                    fs::set_permissions(&target, Permissions::from_mode(0o755)).context(failed)?;
                     if kind == FOLDER { folders.push((id, path)) } else { links.push((path, id)) }
                 }
                 0o120_000 => {
-                    let leads = objects.get(&id, Kind::Blob).doing(failed)?;
+                    let leads = objects.get(&id, Kind::Blob).context(failed)?;
                     if leads.len() > LONGEST_LINK {
-                        return Err(Fault::new(format!("{} is too long for a link", shown(&path))));
+                        return Err(Error::new(format!("{} is too long for a link", shown(&path))));
                     }
-                    symlink(OsStr::from_bytes(&leads), &target).doing(failed)?;
+                    symlink(OsStr::from_bytes(&leads), &target).context(failed)?;
                 }
                 0o100_000 => {
-                    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).doing(failed)?;
-                    objects.write_blob(&id, &mut file, budget).doing(failed)?;
+                    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).context(failed)?;
+                    objects.write_blob(&id, &mut file, budget).context(failed)?;
                     let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
-                    file.set_permissions(Permissions::from_mode(mode)).doing(failed)?;
+                    file.set_permissions(Permissions::from_mode(mode)).context(failed)?;
                 }
-                _ => return Err(Fault::new(format!("{} is of an unknown kind, {mode:o}", shown(&path)))),
+                _ => return Err(Error::new(format!("{} is of an unknown kind, {mode:o}", shown(&path)))),
             }
         }
     }
@@ -221,15 +221,15 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBu
 }
 
 /// Takes an entry from the budget, if its name is one.
-fn admit(path: &Path, name: &[u8], budget: &Budget) -> Outcome<()> {
+fn admit(path: &Path, name: &[u8], budget: &Budget) -> Result<()> {
     let length = path.as_os_str().len();
     if length > LONGEST_PATH {
-        return Err(Fault::new(format!("a path in it has {length} bytes, and {LONGEST_PATH} are the most: {}", shown(path))));
+        return Err(Error::new(format!("a path in it has {length} bytes, and {LONGEST_PATH} are the most: {}", shown(path))));
     }
     if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.eq_ignore_ascii_case(b".git") {
-        return Err(Fault::new(format!("\"{}\" is no name for a file", shown(path))));
+        return Err(Error::new(format!("\"{}\" is no name for a file", shown(path))));
     }
-    budget.entry(length).doing(|| format!("at {}", shown(path)))
+    budget.entry(length).context(|| format!("at {}", shown(path)))
 }
 
 const FOLDER: u32 = 0o040_000;

@@ -4,7 +4,7 @@ use super::line::{self, Line, Packet, Version, packet};
 use super::pack::{self, Pack};
 use super::{ssh, web};
 use crate::model::bounds::git::{LONGEST_LIST, LONGEST_PACK};
-use crate::model::{Context, Fault, GitRepository, Outcome, Size};
+use crate::model::{Context, Error, GitRepository, Result, Size};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,7 +25,7 @@ impl Remote {
     ///
     /// # Errors
     /// A server that cannot be reached or is none of git's.
-    pub fn open(place: &GitRepository) -> Outcome<Self> {
+    pub fn open(place: &GitRepository) -> Result<Self> {
         let shown = place.shown();
         let mut line: Box<dyn Line> = match place {
             GitRepository::Web(address) => Box::new(web::Line::open(address, &shown)?),
@@ -37,7 +37,7 @@ impl Remote {
             lines = line::lines(greeting, &shown)?;
         }
         if lines.iter().any(|line| line.split([' ', '\0']).any(|word| word == "object-format=sha256")) {
-            return Err(Fault::new(format!("{shown} names its objects by SHA-256, and only SHA-1 is known here")));
+            return Err(Error::new(format!("{shown} names its objects by SHA-256, and only SHA-1 is known here")));
         }
         let second = lines.first().is_some_and(|line| line == "version 2");
         let mut remote = Self { line, shown, version: if second { Version::Second } else { Version::First }, tips: Vec::new() };
@@ -53,7 +53,7 @@ impl Remote {
     ///
     /// # Errors
     /// A server that breaks off.
-    pub fn tips(&mut self, beginnings: &[String]) -> Outcome<Vec<(String, String)>> {
+    pub fn tips(&mut self, beginnings: &[String]) -> Result<Vec<(String, String)>> {
         if self.version == Version::First {
             return Ok(self.tips.clone());
         }
@@ -73,7 +73,7 @@ impl Remote {
     ///
     /// # Errors
     /// A server that breaks off or sends damaged things; those of writing.
-    pub fn fetch(&mut self, ids: &[String], how: History, scratch: &Path) -> Outcome<Result<Pack, String>> {
+    pub fn fetch(&mut self, ids: &[String], how: History, scratch: &Path) -> Result<Result<Pack, String>> {
         let depth = if how == History::None { packet("deepen 1") } else { String::new() };
         let mut wants: Vec<String> = ids.iter().map(|id| format!("want {id}")).collect();
         let request = if self.version == Version::Second {
@@ -89,7 +89,7 @@ impl Remote {
         let body = self.line.ask(&request, self.version)?;
         let mut said_before = 0;
         loop {
-            match Packet::read(body).doing(broken)? {
+            match Packet::read(body).context(broken)? {
                 Packet::Refusal(said) => return Ok(Err(said)),
                 Packet::Line(line) if line.starts_with(b"packfile") || line.starts_with(b"NAK") => break,
                 Packet::Line(line) => said_before += line.len() + 4,
@@ -101,37 +101,37 @@ impl Remote {
         }
         let path = scratch.join("git.pack");
         let failed = || format!("cannot write {}", path.display());
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).doing(failed)?;
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).context(failed)?;
         // Without a name it is gone, whatever happens, when it is closed.
-        fs::remove_file(&path).doing(failed)?;
+        fs::remove_file(&path).context(failed)?;
         let mut left = LONGEST_PACK;
         loop {
-            let packet = Packet::read(body).doing(broken)?;
+            let packet = Packet::read(body).context(broken)?;
             if let Packet::Line(line) = &packet {
                 // Words about progress count, too: they may not go on without an end.
                 left = left.checked_sub(line.len() as u64 + 4).ok_or_else(|| {
-                    Fault::new(format!("{} sends more than {}, the longest that is taken", self.shown, Size(LONGEST_PACK)))
+                    Error::new(format!("{} sends more than {}, the longest that is taken", self.shown, Size(LONGEST_PACK)))
                 })?;
             }
             match packet {
                 Packet::Mark => break,
                 Packet::Refusal(said) => return Ok(Err(said)),
                 Packet::Line(line) => match line.split_first() {
-                    Some((1, data)) => file.write_all(data).doing(failed)?,
+                    Some((1, data)) => file.write_all(data).context(failed)?,
                     Some((3, said)) => {
                         let said = String::from_utf8_lossy(said).trim().to_owned();
-                        return Err(Fault::new(format!("{} says: {said}", self.shown)));
+                        return Err(Error::new(format!("{} says: {said}", self.shown)));
                     }
                     _ => {}
                 },
             }
         }
-        Pack::index(file).map(Ok).doing(|| format!("{} sent a damaged pack", self.shown))
+        Pack::index(file).map(Ok).context(|| format!("{} sent a damaged pack", self.shown))
     }
 
     /// That it does not have a commit.
-    pub fn lacks(&self, commit: &str) -> Fault {
-        Fault::new(format!("{} has no commit {commit}", self.shown))
+    pub fn lacks(&self, commit: &str) -> Error {
+        Error::new(format!("{} has no commit {commit}", self.shown))
             .hint("it may be gone after a forced push; `stead update` moves to what the branch or tag names now")
     }
 }

@@ -5,7 +5,7 @@
 //! would ask is told as an error.
 
 use super::line::{self, Version};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -41,21 +41,21 @@ impl Line {
     ///
     /// # Errors
     /// No ssh on this machine.
-    pub fn open(login: &str, port: Option<u16>, path: &str, shown: &str) -> Outcome<Self> {
+    pub fn open(login: &str, port: Option<u16>, path: &str, shown: &str) -> Result<Self> {
         let session = Session::start(login, port, path)?;
         Ok(Self { login: login.into(), port, path: path.into(), shown: shown.into(), session, asked: false })
     }
 }
 
 impl line::Line for Line {
-    fn greeting(&mut self) -> Outcome<&mut dyn Read> {
+    fn greeting(&mut self) -> Result<&mut dyn Read> {
         match self.session.stdout.fill_buf() {
             Ok([]) | Err(_) => Err(self.session.refusal(&self.shown, &self.login)),
             Ok(_) => Ok(&mut self.session),
         }
     }
 
-    fn ask(&mut self, request: &str, _: Version) -> Outcome<&mut dyn Read> {
+    fn ask(&mut self, request: &str, _: Version) -> Result<&mut dyn Read> {
         if self.asked {
             self.session = Session::start(&self.login, self.port, &self.path)?;
             let shown = self.shown.clone();
@@ -63,7 +63,7 @@ impl line::Line for Line {
         }
         self.asked = true;
         let sent = self.session.stdin.write_all(request.as_bytes()).and_then(|()| self.session.stdin.flush());
-        sent.doing(|| format!("cannot ask {}", self.shown))?;
+        sent.context(|| format!("cannot ask {}", self.shown))?;
         Ok(&mut self.session)
     }
 }
@@ -77,7 +77,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(login: &str, port: Option<u16>, path: &str) -> Outcome<Self> {
+    fn start(login: &str, port: Option<u16>, path: &str) -> Result<Self> {
         let mut command = match std::env::var_os("GIT_SSH_COMMAND").filter(|command| !command.is_empty()) {
             // The user's own words, read by a shell, as git does.
             Some(own) => {
@@ -104,11 +104,11 @@ impl Session {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| {
             let missing = error.kind() == io::ErrorKind::NotFound;
-            let fault = Fault::caused("cannot start ssh", error);
-            if missing { fault.hint("install it (Debian: openssh-client), or write https://…") } else { fault }
+            let error = Error::caused("cannot start ssh", error);
+            if missing { error.hint("install it (Debian: openssh-client), or write https://…") } else { error }
         })?;
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
-            return Err(Fault::new("ssh has no pipes"));
+            return Err(Error::new("ssh has no pipes"));
         };
         let stderr = std::thread::spawn(move || {
             let mut said = Vec::new();
@@ -129,21 +129,21 @@ impl Session {
         self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default()
     }
 
-    fn refusal(&mut self, shown: &str, login: &str) -> Fault {
+    fn refusal(&mut self, shown: &str, login: &str) -> Error {
         let status = self.child.wait();
         let said = self.said();
         let last = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-        let fault = match status.ok().and_then(|status| status.code()) {
+        let error = match status.ok().and_then(|status| status.code()) {
             // ssh's own failures (ssh(1), "EXIT STATUS").
-            Some(255) => Fault::new(format!("cannot reach {shown}: {last}")),
-            _ => Fault::new(format!("{shown}: {last}")),
+            Some(255) => Error::new(format!("cannot reach {shown}: {last}")),
+            _ => Error::new(format!("{shown}: {last}")),
         };
         if said.contains("Host key verification failed") {
-            fault.hint(format!("nobody knows that host here yet: type `ssh {login}` once, and say yes if its key is theirs"))
+            error.hint(format!("nobody knows that host here yet: type `ssh {login}` once, and say yes if its key is theirs"))
         } else if said.contains("Permission denied") {
-            fault.hint("your key is not known there, or not at hand here: `ssh-add`; under sudo: `sudo -E`")
+            error.hint("your key is not known there, or not at hand here: `ssh-add`; under sudo: `sudo -E`")
         } else {
-            fault
+            error
         }
     }
 }

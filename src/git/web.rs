@@ -2,7 +2,7 @@
 
 use super::line::{self, Version};
 use crate::fetch::http::{self, Patience};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -27,15 +27,15 @@ impl Line {
     ///
     /// # Errors
     /// A server that cannot be reached, or has no such repository.
-    pub fn open(address: &str, shown: &str) -> Outcome<Self> {
-        let asked = Url::parse(address).doing(|| format!("\"{shown}\" is no URL"))?;
+    pub fn open(address: &str, shown: &str) -> Result<Self> {
+        let asked = Url::parse(address).context(|| format!("\"{shown}\" is no URL"))?;
         let client = http::client(|begun| {
             // Servers know programs that speak git's protocol by this beginning.
             let name = concat!("git/2.0 (stead ", env!("CARGO_PKG_VERSION"), ")");
             begun.user_agent(name).https_only(asked.scheme() == "https").read_timeout(Duration::from_secs(60))
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = Rc::new(runtime.doing(|| "cannot start the network runtime".into())?);
+        let runtime = Rc::new(runtime.context(|| "cannot start the network runtime".into())?);
 
         let mut base = asked.as_str().trim_end_matches('/').to_owned();
         let answer = send(&runtime, client.get(format!("{base}{REFS}")), Version::Second, shown)?;
@@ -51,7 +51,7 @@ impl Line {
         }
         let kind = answer.headers().get("content-type").map(|kind| kind.as_bytes().to_vec()).unwrap_or_default();
         if kind != b"application/x-git-upload-pack-advertisement" {
-            return Err(Fault::new(format!("{shown} is no git repository, or its server has no smart HTTP")));
+            return Err(Error::new(format!("{shown} is no git repository, or its server has no smart HTTP")));
         }
         let body = Body { runtime: Rc::clone(&runtime), answer, rest: VecDeque::new() };
         Ok(Self { runtime, client, base, shown: shown.to_owned(), body })
@@ -59,11 +59,11 @@ impl Line {
 }
 
 impl line::Line for Line {
-    fn greeting(&mut self) -> Outcome<&mut dyn Read> {
+    fn greeting(&mut self) -> Result<&mut dyn Read> {
         Ok(&mut self.body)
     }
 
-    fn ask(&mut self, request: &str, version: Version) -> Outcome<&mut dyn Read> {
+    fn ask(&mut self, request: &str, version: Version) -> Result<&mut dyn Read> {
         let post = self.client.post(format!("{}/git-upload-pack", self.base));
         let post = post.header("content-type", "application/x-git-upload-pack-request");
         let post = post.header("accept", "application/x-git-upload-pack-result").body(request.to_owned());
@@ -73,28 +73,28 @@ impl line::Line for Line {
     }
 }
 
-fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &str) -> Outcome<Response> {
+fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &str) -> Result<Response> {
     let request = if version == Version::Second { request.header("git-protocol", "version=2") } else { request };
     // Made inside: its time-outs need the runtime's clock.
     runtime.block_on(async {
         let mut patience = Patience::new();
         loop {
-            let again = request.try_clone().ok_or_else(|| Fault::new("a request cannot be made again"))?;
-            let (fault, wait) = match again.send().await {
+            let again = request.try_clone().ok_or_else(|| Error::new("a request cannot be made again"))?;
+            let (error, wait) = match again.send().await {
                 Ok(answer) if answer.status() == StatusCode::OK => return Ok(answer),
                 Ok(answer) => {
-                    let fault = Fault::new(format!("{shown} answers {}", answer.status()));
+                    let error = Error::new(format!("{shown} answers {}", answer.status()));
                     match answer.status().as_u16() {
-                        401 | 403 | 404 => return Err(fault.hint(
+                        401 | 403 | 404 => return Err(error.hint(
                             "no such repository, or one for which a name and a password are needed: https://NAME:TOKEN@HOST/…",
                         )),
-                        _ if http::is_passing(answer.status()) => (fault, http::retry_after(answer.headers())),
-                        _ => return Err(fault),
+                        _ if http::is_passing(answer.status()) => (error, http::retry_after(answer.headers())),
+                        _ => return Err(error),
                     }
                 }
                 Err(error) => (http::unreachable(shown, error), None),
             };
-            patience.again(fault, wait).await?;
+            patience.again(error, wait).await?;
         }
     })
 }

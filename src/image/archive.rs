@@ -5,9 +5,9 @@
 
 use super::compression::decompressed;
 use super::layer::write_tar;
-use crate::model::{Context, Digest, EPOCH, Fault, LayerInfo, Outcome};
+use crate::model::{Context, Digest, EPOCH, Error, LayerInfo, Result};
 use crate::plan::Image;
-use crate::store::{Store, disk_fault};
+use crate::store::{Store, disk_error};
 use crate::sys;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -71,12 +71,12 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(store: &'a Store, image: &'a Image) -> Outcome<Self> {
+    fn of(store: &'a Store, image: &'a Image) -> Result<Self> {
         let lost =
-            || Fault::new(format!("image {} is not whole in the store", image.digest.short(12))).hint("type `stead build`");
+            || Error::new(format!("image {} is not whole in the store", image.digest.short(12))).hint("type `stead build`");
         let manifest = store.blob(&image.digest).ok_or_else(lost)?;
         let described: serde_json::Value =
-            serde_json::from_slice(&manifest).doing(|| "cannot read the image's manifest".into())?;
+            serde_json::from_slice(&manifest).context(|| "cannot read the image's manifest".into())?;
         let config = described["config"]["digest"].as_str().and_then(|text| Digest::parse(text.trim_start_matches("sha256:")));
         let config = config.and_then(|digest| Some((digest, store.blob(&digest)?))).ok_or_else(lost)?;
         Ok(Self { store, image, manifest, config })
@@ -153,7 +153,7 @@ impl<'a> Parts<'a> {
 ///
 /// # Errors
 /// Blobs that the store lost; those of writing.
-pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Outcome<()> {
+pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Result<()> {
     let parts = Parts::of(store, image)?;
     parts.layout(reference, &mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
 }
@@ -162,7 +162,7 @@ pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut (im
 ///
 /// # Errors
 /// As [`write_layout`].
-pub fn write_docker(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Outcome<()> {
+pub fn write_docker(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Result<()> {
     let parts = Parts::of(store, image)?;
     parts.docker(reference, &mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
 }
@@ -171,7 +171,7 @@ pub fn write_docker(store: &Store, image: &Image, reference: &str, out: &mut (im
 ///
 /// # Errors
 /// As [`write_layout`].
-pub fn write_folder(store: &Store, image: &Image, reference: &str, folder: &Path) -> Outcome<()> {
+pub fn write_folder(store: &Store, image: &Image, reference: &str, folder: &Path) -> Result<()> {
     Parts::of(store, image)?.layout(reference, &mut Folder(folder)).map_err(failed)
 }
 
@@ -185,8 +185,8 @@ pub fn write_several(
     first: (&str, &[u8]),
     extra: impl FnOnce(&mut tar::Builder<&mut dyn Write>) -> io::Result<()>,
     out: &mut (impl Write + Send),
-) -> Outcome<()> {
-    let all = images.iter().map(|(name, image)| Ok((name.as_str(), Parts::of(store, image)?))).collect::<Outcome<Vec<_>>>()?;
+) -> Result<()> {
+    let all = images.iter().map(|(name, image)| Ok((name.as_str(), Parts::of(store, image)?))).collect::<Result<Vec<_>>>()?;
     let write = |files: &mut dyn Files| -> io::Result<()> {
         files.bytes(first.0, first.1)?;
         files.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -213,6 +213,6 @@ fn end(out: &mut impl Write) -> io::Result<()> {
     out.write_all(&[0; 1024]).and_then(|()| out.flush())
 }
 
-fn failed(error: io::Error) -> Fault {
-    disk_fault("cannot write the archive", error)
+fn failed(error: io::Error) -> Error {
+    disk_error("cannot write the archive", error)
 }

@@ -1,7 +1,7 @@
 //! What is in an image, for other tools: SPDX 2.3, CycloneDX 1.5, and how it came about: in-toto with
 //! SLSA provenance 1. The same image gives the same text.
 
-use crate::model::{Context, Digest, EPOCH, Outcome, time_text};
+use crate::model::{Context, Digest, EPOCH, Result, time_text};
 use crate::store::Store;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -62,9 +62,9 @@ fn beside(store: &Store, digest: &Digest) -> PathBuf {
 ///
 /// # Errors
 /// Those of writing.
-pub fn keep_provenance(store: &Store, digest: &Digest, statement: &Value) -> Outcome<()> {
+pub fn keep_provenance(store: &Store, digest: &Digest, statement: &Value) -> Result<()> {
     let path = beside(store, digest);
-    crate::sys::write_whole(&path, statement.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))
+    crate::sys::write_whole(&path, statement.to_string().as_bytes(), 0o644).context(|| format!("cannot write {}", path.display()))
 }
 
 /// How an image came about, where that was kept.

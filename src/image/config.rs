@@ -4,7 +4,7 @@
 //! written with sorted keys, so that equal images have equal bytes.
 
 use crate::model::bounds::image::{HEALTH_RETRIES, HEALTH_SPAN};
-use crate::model::{ARCHITECTURE, Context, Digest, Fault, LayerInfo, Outcome, PLATFORM, Span, time_text};
+use crate::model::{ARCHITECTURE, Context, Digest, Duration, Error, LayerInfo, PLATFORM, Result, time_text};
 use crate::plan::{Config, Image};
 use crate::project::{Health, Probe};
 use crate::store::Store;
@@ -15,13 +15,13 @@ use serde::Serialize;
 ///
 /// # Errors
 /// Those of writing blobs.
-pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) -> Outcome<Image> {
-    let built = document(config, layers, epoch).doing(|| "cannot describe the image".into())?;
+pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) -> Result<Image> {
+    let built = document(config, layers, epoch).context(|| "cannot describe the image".into())?;
     let config_bytes = sorted(&built)?;
     let config_digest = store.put_blob(&config_bytes)?;
     let describe = |kind: oci::MediaType, size: u64, digest: &Digest| {
-        let digest = digest.hex().parse::<oci::Sha256Digest>().doing(|| "a digest that OCI refuses".into())?;
-        Ok::<_, Fault>(oci::Descriptor::new(kind, size, digest))
+        let digest = digest.hex().parse::<oci::Sha256Digest>().context(|| "a digest that OCI refuses".into())?;
+        Ok::<_, Error>(oci::Descriptor::new(kind, size, digest))
     };
     let manifest = oci::ImageManifestBuilder::default()
         .schema_version(oci::SCHEMA_VERSION)
@@ -35,10 +35,10 @@ pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) ->
                     Some(blob) => describe(oci::MediaType::from(oci_layer(&blob.media_type)), blob.size, &blob.digest),
                     None => describe(oci::MediaType::ImageLayer, layer.size, &layer.diff_id),
                 })
-                .collect::<Outcome<Vec<_>>>()?,
+                .collect::<Result<Vec<_>>>()?,
         )
         .build()
-        .doing(|| "cannot describe the image".into())?;
+        .context(|| "cannot describe the image".into())?;
     let digest = store.put_blob(&sorted(&manifest)?)?;
     let image = Image { digest, config: config.clone(), layers: layers.to_vec() };
     keep(store, &image)?;
@@ -59,21 +59,21 @@ fn oci_layer(media_type: &str) -> &str {
 ///
 /// # Errors
 /// Those of writing.
-pub fn keep(store: &Store, image: &Image) -> Outcome<()> {
-    let record = serde_json::to_vec(image).doing(|| "cannot write the image's record".into())?;
+pub fn keep(store: &Store, image: &Image) -> Result<()> {
+    let record = serde_json::to_vec(image).context(|| "cannot write the image's record".into())?;
     let path = store.root().join("images").join(image.digest.hex());
-    crate::sys::write_whole(&path, &record, 0o644).doing(|| format!("cannot write {}", path.display()))
+    crate::sys::write_whole(&path, &record, 0o644).context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads a configuration that somebody else wrote; the digests of its layers' contents come with it.
 ///
 /// # Errors
 /// What is none, or is for another platform.
-pub fn parse(bytes: &[u8]) -> Outcome<(Config, Vec<Digest>)> {
-    let value: serde_json::Value = serde_json::from_slice(bytes).doing(|| "the image's configuration is no JSON".into())?;
+pub fn parse(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).context(|| "the image's configuration is no JSON".into())?;
     let (os, architecture) = (value["os"].as_str().unwrap_or("linux"), value["architecture"].as_str().unwrap_or(ARCHITECTURE));
     if (os, architecture) != ("linux", ARCHITECTURE) {
-        return Err(Fault::new(format!("the image is for {os}/{architecture}, and this machine runs {PLATFORM}")));
+        return Err(Error::new(format!("the image is for {os}/{architecture}, and this machine runs {PLATFORM}")));
     }
     let inner = &value["config"];
     let text = |key: &str| inner[key].as_str().unwrap_or_default().to_owned();
@@ -116,7 +116,7 @@ pub fn parse(bytes: &[u8]) -> Outcome<(Config, Vec<Digest>)> {
     };
     let config = Config { health: health(&inner["Healthcheck"], &config.shell()), ..config };
     let diff_ids = words(&value["rootfs"]["diff_ids"]);
-    Ok((config, diff_ids.iter().map(|text| Digest::named(text)).collect::<Outcome<_>>()?))
+    Ok((config, diff_ids.iter().map(|text| Digest::named(text)).collect::<Result<_>>()?))
 }
 
 /// Docker's health check, in our words.
@@ -131,9 +131,9 @@ fn health(value: &serde_json::Value, shell: &[String]) -> Option<Health> {
         _ => return None,
     };
     // Zero means Docker's default.
-    let span = |key: &str, default: Span| match value[key].as_u64().unwrap_or(0) {
+    let span = |key: &str, default: Duration| match value[key].as_u64().unwrap_or(0) {
         0 => default,
-        nanoseconds => Span((nanoseconds / 1_000_000).clamp(HEALTH_SPAN.0, HEALTH_SPAN.1)),
+        nanoseconds => Duration((nanoseconds / 1_000_000).clamp(HEALTH_SPAN.0, HEALTH_SPAN.1)),
     };
     let retries = match value["Retries"].as_u64().unwrap_or(0) {
         0 => 3,
@@ -141,11 +141,11 @@ fn health(value: &serde_json::Value, shell: &[String]) -> Option<Health> {
     };
     Some(Health {
         probe,
-        interval: span("Interval", Span::seconds(30)),
-        timeout: span("Timeout", Span::seconds(30)),
+        interval: span("Interval", Duration::seconds(30)),
+        timeout: span("Timeout", Duration::seconds(30)),
         retries,
-        start_period: span("StartPeriod", Span(0)),
-        start_interval: span("StartInterval", Span::seconds(5)),
+        start_period: span("StartPeriod", Duration(0)),
+        start_interval: span("StartInterval", Duration::seconds(5)),
     })
 }
 
@@ -156,9 +156,9 @@ pub fn load(store: &Store, digest: &Digest) -> Option<Image> {
 }
 
 /// JSON with sorted keys: `oci-spec` keeps labels in hash maps.
-fn sorted(value: &impl Serialize) -> Outcome<Vec<u8>> {
-    let value = serde_json::to_value(value).doing(|| "cannot write JSON".into())?;
-    serde_json::to_vec(&value).doing(|| "cannot write JSON".into())
+fn sorted(value: &impl Serialize) -> Result<Vec<u8>> {
+    let value = serde_json::to_value(value).context(|| "cannot write JSON".into())?;
+    serde_json::to_vec(&value).context(|| "cannot write JSON".into())
 }
 
 fn document(
@@ -229,7 +229,7 @@ fn document(
 }
 
 fn healthcheck(health: &Health, shell: &[String]) -> serde_json::Value {
-    let nanoseconds = |span: Span| span.0.saturating_mul(1_000_000);
+    let nanoseconds = |span: Duration| span.0.saturating_mul(1_000_000);
     let test = match &health.probe {
         Probe::None => return serde_json::json!({ "Test": ["NONE"] }),
         // What the image's shell reads is written as Docker writes it.
@@ -261,10 +261,10 @@ mod tests {
         let of = |text: &str| health(&serde_json::from_str(text).unwrap(), &[]).unwrap();
         let wild = of(r#"{"Test":["CMD","false"],"Interval":18446744073709551615,"Timeout":1,"StartPeriod":9223372036854775807,
                        "Retries":4294967295}"#);
-        assert_eq!((wild.interval, wild.timeout, wild.start_period), (Span(86_400_000), Span(1), Span(86_400_000)));
+        assert_eq!((wild.interval, wild.timeout, wild.start_period), (Duration(86_400_000), Duration(1), Duration(86_400_000)));
         assert_eq!(wild.retries, 1000);
         let none = of(r#"{"Test":["CMD","false"],"Interval":0,"Timeout":-1,"Retries":0}"#);
-        assert_eq!((none.interval, none.timeout, none.start_period), (Span::seconds(30), Span::seconds(30), Span(0)));
+        assert_eq!((none.interval, none.timeout, none.start_period), (Duration::seconds(30), Duration::seconds(30), Duration(0)));
         assert_eq!(none.retries, 3);
         assert_eq!(of(r#"{"Test":["CMD","false"],"Retries":18446744073709551615}"#).retries, 1000);
     }

@@ -8,9 +8,9 @@ use super::compression::budgeted;
 use super::config::parse;
 use super::unpack::{Rules, Tree};
 use crate::model::bounds::image::{ARCHIVE, IMAGE, LAYERS, LONGEST};
-use crate::model::{Budget, Context, Digest, Fault, FaultKind, Hasher, LayerInfo, Outcome, StoredBlob};
+use crate::model::{Budget, Context, Digest, Error, ErrorKind, Hasher, LayerInfo, Result, StoredBlob};
 use crate::plan::Image;
-use crate::store::{Staging, Store, disk_fault};
+use crate::store::{Staging, Store, disk_error};
 use crate::sys;
 use serde::Deserialize;
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ pub trait Blobs: Sync {
     ///
     /// # Errors
     /// When it is not there.
-    fn open(&self, digest: &Digest, size: u64) -> Outcome<Box<dyn Read + Send + '_>>;
+    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>>;
 
     /// Hears that what came for a digest was something else; whether there is another place to have it from.
     fn distrust(&self, _: &Digest) -> bool {
@@ -49,7 +49,7 @@ impl Descriptor {
     ///
     /// # Errors
     /// Other kinds of digests.
-    pub fn digest(&self) -> Outcome<Digest> {
+    pub fn digest(&self) -> Result<Digest> {
         Digest::named(&self.digest)
     }
 }
@@ -68,15 +68,15 @@ impl Manifest {
     ///
     /// # Errors
     /// What is none; kinds that are not supported.
-    pub fn read(bytes: &[u8]) -> Outcome<Self> {
-        let value: serde_json::Value = serde_json::from_slice(bytes).doing(|| "the manifest is no JSON".into())?;
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).context(|| "the manifest is no JSON".into())?;
         refuse_schema_1(bytes)?;
-        let manifest: Self = serde_json::from_value(value).doing(|| "this is no image's manifest".into())?;
+        let manifest: Self = serde_json::from_value(value).context(|| "this is no image's manifest".into())?;
         if manifest.schema_version != 2 {
-            return Err(Fault::new(format!("the manifest is of schema {}, which is not known here", manifest.schema_version)));
+            return Err(Error::new(format!("the manifest is of schema {}, which is not known here", manifest.schema_version)));
         }
         if manifest.layers.len() > LAYERS {
-            return Err(Fault::new(format!("the image has {} layers, and {LAYERS} are the most", manifest.layers.len())));
+            return Err(Error::new(format!("the image has {} layers, and {LAYERS} are the most", manifest.layers.len())));
         }
         Ok(manifest)
     }
@@ -86,14 +86,14 @@ impl Manifest {
 ///
 /// # Errors
 /// One of schema 1.
-pub fn refuse_schema_1(bytes: &[u8]) -> Outcome<()> {
+pub fn refuse_schema_1(bytes: &[u8]) -> Result<()> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Version {
         schema_version: u32,
     }
     if serde_json::from_slice::<Version>(bytes).is_ok_and(|version| version.schema_version == 1) {
-        return Err(Fault::new("the manifest is of schema 1, which Docker gave up in 2017")
+        return Err(Error::new("the manifest is of schema 1, which Docker gave up in 2017")
             .hint("push the image again with a newer tool, or build it anew"));
     }
     Ok(())
@@ -109,8 +109,8 @@ pub fn import(
     store: &Store,
     manifest: &[u8],
     blobs: &dyn Blobs,
-    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
-) -> Outcome<Image> {
+    pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync),
+) -> Result<Image> {
     let described = Manifest::read(manifest)?;
     let identity = Digest::of(manifest);
     let config_digest = described.config.digest()?;
@@ -118,12 +118,12 @@ pub fn import(
     // After a power cut its content may be another.
     let config_bytes = match store.blob(&config_digest).filter(|bytes| Digest::of(bytes) == config_digest) {
         Some(bytes) => bytes,
-        None => small(blobs, &described.config).doing(|| "cannot read the image's configuration".into())?,
+        None => small(blobs, &described.config).context(|| "cannot read the image's configuration".into())?,
     };
     let (config, diff_ids) = parse(&config_bytes)?;
     if diff_ids.len() != described.layers.len() {
         let (layers, known) = (described.layers.len(), diff_ids.len());
-        return Err(Fault::new(format!("the manifest has {layers} layers, and the configuration tells of {known}")));
+        return Err(Error::new(format!("the manifest has {layers} layers, and the configuration tells of {known}")));
     }
     let all: Vec<(&Descriptor, Digest)> = described.layers.iter().zip(diff_ids).collect();
     // One may stand there more than once.
@@ -145,9 +145,9 @@ pub fn import(
                     let Some((descriptor, diff_id)) = work.get(index).copied() else { return };
                     match layer(store, descriptor, diff_id, blobs, pin, &budget) {
                         Ok(taken) => found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(taken),
-                        Err(fault) => {
+                        Err(error) => {
                             let text = format!("cannot take in layer {} of {}, {}", index + 1, work.len(), descriptor.digest);
-                            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Fault::caused(text, fault));
+                            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Error::caused(text, error));
                         }
                     }
                 }
@@ -157,8 +157,8 @@ pub fn import(
     let taken: Vec<Taken> = found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
     // What is whole stays, for the next try, too.
     adopt(store, &taken)?;
-    if let Some(fault) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(fault);
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
     }
     let known: Vec<LayerInfo> = taken.into_iter().map(|one| one.info).collect();
     let same = |layer: &&LayerInfo, one: &(&Descriptor, Digest)| {
@@ -182,7 +182,7 @@ struct Taken {
 }
 
 /// Names layers; one sync serves them all.
-fn adopt(store: &Store, taken: &[Taken]) -> Outcome<()> {
+fn adopt(store: &Store, taken: &[Taken]) -> Result<()> {
     if taken.iter().any(|one| one.staged.is_some()) {
         store.sync()?;
     }
@@ -191,7 +191,7 @@ fn adopt(store: &Store, taken: &[Taken]) -> Outcome<()> {
         if store.layer(&info.diff_id).is_none() {
             store.name_layer(&staging.join("tree"), info)?;
         }
-        fs::rename(staging.join("blob"), store.blob_path(&blob.digest)).doing(|| "cannot keep the layer".into())?;
+        fs::rename(staging.join("blob"), store.blob_path(&blob.digest)).context(|| "cannot keep the layer".into())?;
     }
     Ok(())
 }
@@ -200,10 +200,10 @@ fn adopt(store: &Store, taken: &[Taken]) -> Outcome<()> {
 ///
 /// # Errors
 /// One that is too long, missing, or not what its digest says.
-pub fn small(blobs: &dyn Blobs, descriptor: &Descriptor) -> Outcome<Vec<u8>> {
+pub fn small(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec<u8>> {
     let wanted = descriptor.digest()?;
     if descriptor.size > LONGEST {
-        return Err(Fault::new(format!(
+        return Err(Error::new(format!(
             "{wanted} has {} bytes, more than the {LONGEST} that such a part may have",
             descriptor.size
         )));
@@ -211,12 +211,12 @@ pub fn small(blobs: &dyn Blobs, descriptor: &Descriptor) -> Outcome<Vec<u8>> {
     loop {
         let mut bytes = Vec::new();
         let opened = blobs.open(&wanted, descriptor.size)?;
-        opened.take(descriptor.size + 1).read_to_end(&mut bytes).doing(|| format!("cannot read {wanted}"))?;
+        opened.take(descriptor.size + 1).read_to_end(&mut bytes).context(|| format!("cannot read {wanted}"))?;
         if Digest::of(&bytes) == wanted {
             return Ok(bytes);
         }
         if !blobs.distrust(&wanted) {
-            return Err(Fault::new(format!("what came for {wanted} has the digest {}", Digest::of(&bytes))));
+            return Err(Error::new(format!("what came for {wanted} has the digest {}", Digest::of(&bytes))));
         }
     }
 }
@@ -226,19 +226,19 @@ fn layer(
     descriptor: &Descriptor,
     diff_id: &Digest,
     blobs: &dyn Blobs,
-    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
+    pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync),
     budget: &Arc<Budget>,
-) -> Outcome<Taken> {
+) -> Result<Taken> {
     let wanted = descriptor.digest()?;
     if descriptor.media_type.contains("foreign")
         || descriptor.media_type.contains("nondistributable")
         || !descriptor.urls.is_empty()
     {
-        return Err(Fault::new("it is a foreign layer, which must be fetched from its maker and may not be passed on")
+        return Err(Error::new("it is a foreign layer, which must be fetched from its maker and may not be passed on")
             .hint("such images are Windows's; use one that is made for Linux"));
     }
     if descriptor.media_type.contains("encrypted") {
-        return Err(Fault::new("it is encrypted").hint("decrypt the image first, with `skopeo copy --decryption-key`"));
+        return Err(Error::new("it is encrypted").hint("decrypt the image first, with `skopeo copy --decryption-key`"));
     }
     let blob = StoredBlob { digest: wanted, size: descriptor.size, media_type: descriptor.media_type.clone() };
     pin(&[wanted, *diff_id])?;
@@ -248,44 +248,44 @@ fn layer(
     }
     loop {
         match receive(store, &blob, diff_id, blobs, budget) {
-            Err(fault) if fault.kind() == FaultKind::Damaged && blobs.distrust(&wanted) => {}
+            Err(error) if error.kind() == ErrorKind::Damaged && blobs.distrust(&wanted) => {}
             taken => return taken,
         }
     }
 }
 
 /// Reads a layer and unpacks it.
-fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs, budget: &Arc<Budget>) -> Outcome<Taken> {
+fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs, budget: &Arc<Budget>) -> Result<Taken> {
     let StoredBlob { digest: wanted, size: announced, .. } = *blob;
     let staging = store.staging()?;
     let (tree, kept) = (staging.join("tree"), staging.join("blob"));
-    fs::create_dir(&tree).map_err(|error| disk_fault("cannot make a staging folder", error))?;
-    let out = File::create(&kept).map_err(|error| disk_fault("cannot keep the layer", error))?;
+    fs::create_dir(&tree).map_err(|error| disk_error("cannot make a staging folder", error))?;
+    let out = File::create(&kept).map_err(|error| disk_error("cannot keep the layer", error))?;
     let inner = blobs.open(&wanted, announced)?;
     let mut came = Came { inner, out: Some(out), hasher: Hasher::default(), length: 0, limit: announced };
     // What the sender says of its size proves nothing: what came does.
     let budget = Arc::new(Budget::new(ARCHIVE).within(budget.clone()));
     let info = unpack(&mut came, &tree, budget).map_err(|error| {
         // A cut connection and a full disk have words of their own.
-        disk_fault("cannot unpack it", error)
+        disk_error("cannot unpack it", error)
     });
     // What stands behind the archive's end counts for the digest, too; a wrong digest explains a wrong archive.
     let rest = io::copy(&mut came, &mut io::sink());
     let Came { hasher, length, .. } = came;
     let told = rest.is_ok() || length > announced;
     if told && (length != announced || hasher.clone().finish() != wanted) {
-        return Err(Fault::new(format!(
+        return Err(Error::new(format!(
             "what came has {length} bytes and the digest {}, not {} bytes",
             hasher.finish(),
             announced
         ))
         .hint("it was damaged on its way, or its source lies; try again")
-        .of(FaultKind::Damaged));
+        .of(ErrorKind::Damaged));
     }
     let (found, size, files) = info?;
-    rest.doing(|| "cannot read it to its end".into())?;
+    rest.context(|| "cannot read it to its end".into())?;
     if found != *diff_id {
-        return Err(Fault::new(format!("its content has the digest {found}, and the configuration says {diff_id}")));
+        return Err(Error::new(format!("its content has the digest {found}, and the configuration says {diff_id}")));
     }
     let info = LayerInfo { diff_id: *diff_id, size, files, blob: Some(blob.clone()) };
     Ok(Taken { info, staged: Some(staging) })

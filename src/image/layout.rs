@@ -6,7 +6,7 @@ use super::compression::{Compression, compression, is_archive};
 use super::import::{Blobs, Descriptor, Manifest, import, small};
 use super::tarball::{Entries, Kind};
 use crate::model::bounds::image::{ARCHIVE, INDEXES, LONGEST};
-use crate::model::{ARCHITECTURE, Budget, Context, Digest, Fault, Outcome, PLATFORM, nearest};
+use crate::model::{ARCHITECTURE, Budget, Context, Digest, Error, PLATFORM, Result, nearest};
 use crate::plan::{Config, Image};
 use crate::store::Store;
 use crate::sys::{Opened, ProjectFiles};
@@ -42,17 +42,17 @@ enum Place {
 }
 
 impl Place {
-    fn of(opened: Opened, path: &Path) -> Outcome<Self> {
+    fn of(opened: Opened, path: &Path) -> Result<Self> {
         let file = match opened {
             Opened::Folder(folder) => return Ok(Self::Folder(folder)),
             Opened::File(file) => file,
         };
         let mut start = [0; 8];
-        let length = file.read_at(&mut start, 0).doing(|| format!("cannot read {}", path.display()))?;
+        let length = file.read_at(&mut start, 0).context(|| format!("cannot read {}", path.display()))?;
         // The start is too short for a tar to be told: what is an archive is a compressed one.
         let compressed = is_archive(&start[..length]);
-        let file = if compressed { plain(file).doing(|| format!("cannot unpack {}", path.display()))? } else { file };
-        let entries = entries(&file).doing(|| format!("{} is no archive of an image", path.display()))?;
+        let file = if compressed { plain(file).context(|| format!("cannot unpack {}", path.display()))? } else { file };
+        let entries = entries(&file).context(|| format!("{} is no archive of an image", path.display()))?;
         Ok(Self::Tar(file, entries))
     }
 
@@ -68,23 +68,23 @@ impl Place {
     }
 
     /// A small file by its name inside, if it is there.
-    fn small(&self, name: &str) -> Outcome<Option<Vec<u8>>> {
+    fn small(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let failed = || format!("cannot read {name}");
         let file = match self.file(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.doing(failed)?,
+            file => file.context(failed)?,
         };
         let mut bytes = Vec::new();
-        file.take(LONGEST + 1).read_to_end(&mut bytes).doing(failed)?;
+        file.take(LONGEST + 1).read_to_end(&mut bytes).context(failed)?;
         if bytes.len() as u64 > LONGEST {
-            return Err(Fault::new(format!("{name} has more than the {LONGEST} bytes that it may have")));
+            return Err(Error::new(format!("{name} has more than the {LONGEST} bytes that it may have")));
         }
         Ok(Some(bytes))
     }
 
-    fn json(&self, name: &str) -> Outcome<Option<Value>> {
+    fn json(&self, name: &str) -> Result<Option<Value>> {
         let bytes = self.small(name)?;
-        bytes.map(|bytes| serde_json::from_slice(&bytes).doing(|| format!("{name} is no JSON"))).transpose()
+        bytes.map(|bytes| serde_json::from_slice(&bytes).context(|| format!("{name} is no JSON"))).transpose()
     }
 }
 
@@ -201,10 +201,10 @@ fn inside(path: &Path) -> String {
 }
 
 impl Blobs for Layout {
-    fn open(&self, digest: &Digest, _: u64) -> Outcome<Box<dyn Read + Send + '_>> {
+    fn open(&self, digest: &Digest, _: u64) -> Result<Box<dyn Read + Send + '_>> {
         let usual = format!("blobs/sha256/{}", digest.hex());
         let name = self.named.get(digest).unwrap_or(&usual);
-        self.place.file(name).doing(|| format!("the archive has no {digest}"))
+        self.place.file(name).context(|| format!("the archive has no {digest}"))
     }
 }
 
@@ -213,9 +213,9 @@ impl Archive {
     ///
     /// # Errors
     /// What is no archive at all.
-    pub fn open(path: &Path) -> Outcome<Self> {
-        let file = File::open(path).doing(|| format!("cannot open {}", path.display()))?;
-        let is_folder = file.metadata().doing(|| format!("cannot open {}", path.display()))?.is_dir();
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).context(|| format!("cannot open {}", path.display()))?;
+        let is_folder = file.metadata().context(|| format!("cannot open {}", path.display()))?.is_dir();
         let opened = if is_folder { Opened::Folder(file) } else { Opened::File(file) };
         Ok(Self { place: Arc::new(Place::of(opened, path)?), path: path.to_owned() })
     }
@@ -224,8 +224,8 @@ impl Archive {
     ///
     /// # Errors
     /// What is no archive at all; what lies elsewhere, or is no ordinary file.
-    pub fn within(files: &ProjectFiles, path: &str) -> Outcome<Self> {
-        let opened = files.open(path).doing(|| format!("cannot open {path}"))?;
+    pub fn within(files: &ProjectFiles, path: &str) -> Result<Self> {
+        let opened = files.open(path).context(|| format!("cannot open {path}"))?;
         Ok(Self { place: Arc::new(Place::of(opened, Path::new(path))?), path: path.into() })
     }
 
@@ -233,14 +233,14 @@ impl Archive {
     ///
     /// # Errors
     /// What is no archive of images; a name that is not in it; several where none is named.
-    pub fn image(&self, name: Option<&str>) -> Outcome<Layout> {
+    pub fn image(&self, name: Option<&str>) -> Result<Layout> {
         let mut layout = Layout { place: self.place.clone(), named: BTreeMap::new(), manifest: Vec::new() };
-        if let Some(index) = self.place.json("index.json").doing(|| format!("in {}", self.path.display()))? {
-            layout.manifest = layout.find(&index, name, 0).doing(|| format!("in {}", self.path.display()))?;
-        } else if let Some(list) = self.place.json("manifest.json").doing(|| format!("in {}", self.path.display()))? {
-            layout.docker(&list, name).doing(|| format!("in {}", self.path.display()))?;
+        if let Some(index) = self.place.json("index.json").context(|| format!("in {}", self.path.display()))? {
+            layout.manifest = layout.find(&index, name, 0).context(|| format!("in {}", self.path.display()))?;
+        } else if let Some(list) = self.place.json("manifest.json").context(|| format!("in {}", self.path.display()))? {
+            layout.docker(&list, name).context(|| format!("in {}", self.path.display()))?;
         } else {
-            return Err(Fault::new(format!("{} holds no image", self.path.display()))
+            return Err(Error::new(format!("{} holds no image", self.path.display()))
                 .hint("an OCI layout has an index.json, and what `docker save` writes a manifest.json"));
         }
         Ok(layout)
@@ -250,7 +250,7 @@ impl Archive {
     ///
     /// # Errors
     /// A list that cannot be read.
-    pub fn names(&self) -> Outcome<Vec<String>> {
+    pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         if let Some(index) = self.place.json("index.json")? {
             let all = index["manifests"].as_array().into_iter().flatten();
@@ -274,7 +274,7 @@ impl Layout {
     ///
     /// # Errors
     /// A part that is missing or damaged.
-    pub fn config(&self) -> Outcome<Config> {
+    pub fn config(&self) -> Result<Config> {
         let manifest = Manifest::read(&self.manifest)?;
         Ok(super::config::parse(&small(self, &manifest.config)?)?.0)
     }
@@ -283,12 +283,12 @@ impl Layout {
     ///
     /// # Errors
     /// Those of [`import`].
-    pub fn import(&self, store: &Store, pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync)) -> Outcome<Image> {
+    pub fn import(&self, store: &Store, pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync)) -> Result<Image> {
         import(store, &self.manifest, self, pin)
     }
 
     /// The manifest that an index means (image-spec, image-index.md).
-    fn find(&self, index: &Value, name: Option<&str>, depth: usize) -> Outcome<Vec<u8>> {
+    fn find(&self, index: &Value, name: Option<&str>, depth: usize) -> Result<Vec<u8>> {
         let all = index["manifests"].as_array().map_or(&[][..], Vec::as_slice);
         let names = |one: &Value| -> Vec<String> {
             let annotations = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
@@ -312,20 +312,20 @@ impl Layout {
             _ => return Err(several(&known)),
         };
         let descriptor: Descriptor =
-            serde_json::from_value((**chosen).clone()).doing(|| "an entry of its index is damaged".into())?;
+            serde_json::from_value((**chosen).clone()).context(|| "an entry of its index is damaged".into())?;
         let bytes = small(self, &descriptor)?;
         if descriptor.media_type.contains("index") || descriptor.media_type.contains("manifest.list") {
             if depth >= INDEXES {
-                return Err(Fault::new("its indexes lead to indexes without an end"));
+                return Err(Error::new("its indexes lead to indexes without an end"));
             }
-            let inner = serde_json::from_slice(&bytes).doing(|| "an index is no JSON".into())?;
+            let inner = serde_json::from_slice(&bytes).context(|| "an index is no JSON".into())?;
             return self.find(&inner, name, depth + 1);
         }
         Ok(bytes)
     }
 
     /// What `docker save` writes: a list of images whose layers are files by any name.
-    fn docker(&mut self, list: &Value, name: Option<&str>) -> Outcome<()> {
+    fn docker(&mut self, list: &Value, name: Option<&str>) -> Result<()> {
         let all = list.as_array().map_or(&[][..], Vec::as_slice);
         let tags = |one: &Value| -> Vec<String> {
             one["RepoTags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
@@ -341,11 +341,11 @@ impl Layout {
             [] => return Err(no_such(name.unwrap_or_default(), &known)),
             _ => return Err(several(&known)),
         };
-        let lost = || Fault::new("its manifest.json is damaged");
+        let lost = || Error::new("its manifest.json is damaged");
         let config_name = chosen["Config"].as_str().ok_or_else(lost)?;
-        let config = self.place.small(config_name)?.ok_or_else(|| Fault::new(format!("it has no {config_name}")))?;
+        let config = self.place.small(config_name)?.ok_or_else(|| Error::new(format!("it has no {config_name}")))?;
         let config_digest = Digest::of(&config);
-        let described: Value = serde_json::from_slice(&config).doing(|| "the configuration is no JSON".into())?;
+        let described: Value = serde_json::from_slice(&config).context(|| "the configuration is no JSON".into())?;
         self.named.insert(config_digest, config_name.to_owned());
         let diff_ids = described["rootfs"]["diff_ids"].as_array().ok_or_else(lost)?;
         let names = chosen["Layers"].as_array().ok_or_else(lost)?;
@@ -360,14 +360,14 @@ impl Layout {
                     regular(folder, name).and_then(|file| file.metadata()).ok().map(|metadata| metadata.len())
                 }
             };
-            let size = size.ok_or_else(|| Fault::new(format!("it has no {name}")))?;
+            let size = size.ok_or_else(|| Error::new(format!("it has no {name}")))?;
             // Some tools compress them: then their bytes are others than their content.
             let mut start = [0; 8];
-            let opened = || self.place.file(name).doing(|| format!("cannot read {name}"));
-            let length = opened()?.read(&mut start).doing(|| format!("cannot read {name}"))?;
+            let opened = || self.place.file(name).context(|| format!("cannot read {name}"));
+            let length = opened()?.read(&mut start).context(|| format!("cannot read {name}"))?;
             let compression = compression(&start[..length]);
             let own = match compression {
-                Some(_) => Digest::of_stream(opened()?).doing(|| format!("cannot read {name}"))?,
+                Some(_) => Digest::of_stream(opened()?).context(|| format!("cannot read {name}"))?,
                 None => diff_id,
             };
             self.named.insert(own, name.to_owned());
@@ -377,7 +377,7 @@ impl Layout {
                 Some(Compression::Gzip) => "+gzip",
                 Some(Compression::Zstd) => "+zstd",
                 Some(other) => {
-                    return Err(Fault::new(format!("{name} is compressed with {other:?}, which images are not"))
+                    return Err(Error::new(format!("{name} is compressed with {other:?}, which images are not"))
                         .hint("use gzip or zstd, or no compression"));
                 }
             };
@@ -412,8 +412,8 @@ fn platform_fits(one: &Value) -> bool {
 ///
 /// # Errors
 /// What is no manifest; a list without this platform.
-pub fn for_platform(manifest: &[u8]) -> Outcome<Option<Digest>> {
-    let value: Value = serde_json::from_slice(manifest).doing(|| "the manifest is no JSON".into())?;
+pub fn for_platform(manifest: &[u8]) -> Result<Option<Digest>> {
+    let value: Value = serde_json::from_slice(manifest).context(|| "the manifest is no JSON".into())?;
     let Some(all) = value["manifests"].as_array() else { return Ok(None) };
     let all: Vec<&Value> = all.iter().collect();
     // What every processor of the kind runs comes before what only newer ones do, and what names none last.
@@ -448,20 +448,20 @@ pub fn platforms(list: &[u8]) -> BTreeMap<String, Digest> {
     })
 }
 
-fn no_such(name: &str, known: &[String]) -> Fault {
-    let fault = Fault::new(if name.is_empty() { "it holds no image".into() } else { format!("it holds no image \"{name}\"") });
+fn no_such(name: &str, known: &[String]) -> Error {
+    let error = Error::new(if name.is_empty() { "it holds no image".into() } else { format!("it holds no image \"{name}\"") });
     match nearest(name, known.iter().map(String::as_str)) {
-        Some(near) => fault.hint(format!("write name=\"{near}\"")),
-        None if known.is_empty() => fault,
-        None => fault.hint(format!("it holds: {}", known.join(", "))),
+        Some(near) => error.hint(format!("write name=\"{near}\"")),
+        None if known.is_empty() => error,
+        None => error.hint(format!("it holds: {}", known.join(", "))),
     }
 }
 
-fn several(known: &[String]) -> Fault {
-    Fault::new("it holds several images").hint(format!("name one of them: {}", known.join(", ")))
+fn several(known: &[String]) -> Error {
+    Error::new("it holds several images").hint(format!("name one of them: {}", known.join(", ")))
 }
 
-fn no_platform(all: &[&Value]) -> Fault {
+fn no_platform(all: &[&Value]) -> Error {
     let platforms: Vec<String> = all
         .iter()
         .map(|one| {
@@ -469,5 +469,5 @@ fn no_platform(all: &[&Value]) -> Fault {
             format!("{}/{}", part("os"), part("architecture"))
         })
         .collect();
-    Fault::new(format!("it holds nothing for {PLATFORM}, but for {}", platforms.join(", ")))
+    Error::new(format!("it holds nothing for {PLATFORM}, but for {}", platforms.join(", ")))
 }

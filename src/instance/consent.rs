@@ -8,7 +8,7 @@ use super::identity::{Instance, private_folder};
 use super::paths::leads;
 use super::project::LoadedProject;
 use super::report::{Answer, Question, Reporter, UpOptions};
-use crate::model::{Context, Digest, Fault, Name, Outcome};
+use crate::model::{Context, Digest, Error, Name, Result};
 use crate::plan::{Mark, MarkKind, Observed, all_marks, of_container, of_image};
 use crate::store::Home;
 use crate::sys;
@@ -51,15 +51,15 @@ fn record(state: &Path) -> PathBuf {
 }
 
 /// What was allowed by a record; nothing where there is none.
-fn read(state: &Path) -> Outcome<Option<Allowed>> {
+fn read(state: &Path) -> Result<Option<Allowed>> {
     let path = record(state);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).doing(|| format!("cannot read what was allowed, {}", path.display())),
+        Err(error) => return Err(error).context(|| format!("cannot read what was allowed, {}", path.display())),
     };
     let damaged = |why: String| {
-        Fault::new(format!("the record of what was allowed is damaged: {} ({why})", path.display()))
+        Error::new(format!("the record of what was allowed is damaged: {} ({why})", path.display()))
             .hint("nothing counts as allowed then; `stead allow --revoke` in the project's folder removes it")
     };
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -71,21 +71,21 @@ fn read(state: &Path) -> Outcome<Option<Allowed>> {
 }
 
 /// What was allowed for an instance's folder. The short name of an instance is no proof: the folder itself is.
-fn remembered(instance: &Instance) -> Outcome<Vec<AllowedMark>> {
+fn remembered(instance: &Instance) -> Result<Vec<AllowedMark>> {
     let known = read(&instance.state())?;
     let same = known.filter(|known| known.folder == instance.folder && known.file == instance.file);
     // Nothing was allowed yet: everything is asked for.
     Ok(same.map(|known| known.marks).unwrap_or_default())
 }
 
-fn remember(instance: &Instance, marks: Vec<AllowedMark>) -> Outcome<()> {
+fn remember(instance: &Instance, marks: Vec<AllowedMark>) -> Result<()> {
     let state = instance.state();
     private_folder(&state)?;
     let kept = Kept { version: VERSION, folder: instance.folder.clone(), file: instance.file.clone(), marks };
-    let bytes = serde_json::to_vec(&kept).doing(|| "cannot write what was allowed".into())?;
+    let bytes = serde_json::to_vec(&kept).context(|| "cannot write what was allowed".into())?;
     let path = record(&state);
     sys::write_lasting(&path, &bytes, 0o600)
-        .map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
+        .map_err(|error| crate::store::disk_error(&format!("cannot write {}", path.display()), error))
 }
 
 fn kept(mark: &Mark) -> AllowedMark {
@@ -100,7 +100,7 @@ pub fn missing<'m>(
     instance: &Instance,
     marks: impl IntoIterator<Item = &'m Mark>,
     allow: &BTreeSet<MarkKind>,
-) -> Outcome<Vec<Mark>> {
+) -> Result<Vec<Mark>> {
     let asking = marks.into_iter().filter(|mark| mark.asks() && !allow.contains(&mark.kind));
     let mut wanted: BTreeMap<Digest, &Mark> = BTreeMap::new();
     let mut order = Vec::new();
@@ -121,7 +121,7 @@ pub fn missing<'m>(
 ///
 /// # Errors
 /// Without a yes: what was not allowed, and what to type.
-pub fn ask(instance: &Instance, marks: &[Mark], command: &str, reporter: &dyn Reporter) -> Outcome<()> {
+pub fn ask(instance: &Instance, marks: &[Mark], command: &str, reporter: &dyn Reporter) -> Result<()> {
     if marks.is_empty() {
         return Ok(());
     }
@@ -132,13 +132,13 @@ pub fn ask(instance: &Instance, marks: &[Mark], command: &str, reporter: &dyn Re
             known.extend(marks.iter().map(kept));
             remember(instance, known)
         }
-        Answer::No => Err(Fault::new("that was not allowed, so nothing was done")),
+        Answer::No => Err(Error::new("that was not allowed, so nothing was done")),
         Answer::Nobody => Err(refused(instance, marks, command)),
     }
 }
 
 /// Refuses, with everything that was asked for.
-fn refused(instance: &Instance, marks: &[Mark], command: &str) -> Fault {
+fn refused(instance: &Instance, marks: &[Mark], command: &str) -> Error {
     let lines: Vec<String> = marks
         .iter()
         .map(|mark| {
@@ -156,7 +156,7 @@ fn refused(instance: &Instance, marks: &[Mark], command: &str) -> Fault {
     } else {
         format!(", or for this time `stead {command} --allow {}`", kinds.join(","))
     };
-    Fault::new(line).hint(format!("if that is meant, type `stead allow` in {folder} once{once}"))
+    Error::new(line).hint(format!("if that is meant, type `stead allow` in {folder} once{once}"))
 }
 
 /// Asks for what is missing of some marks, and is content when all are allowed.
@@ -168,7 +168,7 @@ pub fn require<'m>(
     marks: impl IntoIterator<Item = &'m Mark>,
     options: &UpOptions,
     reporter: &dyn Reporter,
-) -> Outcome<()> {
+) -> Result<()> {
     ask(instance, &missing(instance, marks, &options.allow)?, &options.command, reporter)
 }
 
@@ -181,7 +181,7 @@ fn glance(loaded: &LoadedProject) -> Observed {
 ///
 /// # Errors
 /// Those of [`require`].
-pub fn agree(loaded: &LoadedProject, only: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<()> {
+pub fn agree(loaded: &LoadedProject, only: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Result<()> {
     let LoadedProject { instance, project, places, .. } = loaded;
     let observed = glance(loaded);
     let meant = project.containers.iter().filter(|(name, _)| only.is_empty() || only.contains(*name));
@@ -194,7 +194,7 @@ pub fn agree(loaded: &LoadedProject, only: &BTreeSet<Name>, options: &UpOptions,
 ///
 /// # Errors
 /// Those of [`require`].
-pub fn agree_images(loaded: &LoadedProject, names: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<()> {
+pub fn agree_images(loaded: &LoadedProject, names: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Result<()> {
     let observed = glance(loaded);
     let marks: Vec<Mark> =
         with_needs(loaded, names).iter().flat_map(|name| of_image(&loaded.project, &loaded.places, &observed, name)).collect();
@@ -217,7 +217,7 @@ pub fn with_needs(loaded: &LoadedProject, names: &BTreeSet<Name>) -> BTreeSet<Na
 ///
 /// # Errors
 /// Those of writing.
-pub fn allow(loaded: &LoadedProject) -> Outcome<Vec<Mark>> {
+pub fn allow(loaded: &LoadedProject) -> Result<Vec<Mark>> {
     let mut marks = all_marks(&loaded.project, &loaded.places, &glance(loaded));
     let mut seen = BTreeSet::new();
     marks.retain(|mark| mark.asks() && seen.insert(mark.id()));
@@ -229,12 +229,12 @@ pub fn allow(loaded: &LoadedProject) -> Outcome<Vec<Mark>> {
 ///
 /// # Errors
 /// Those of removing the record.
-pub fn revoke(instance: &Instance) -> Outcome<bool> {
+pub fn revoke(instance: &Instance) -> Result<bool> {
     let path = record(&instance.state());
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).doing(|| format!("cannot remove {}", path.display())),
+        Err(error) => Err(error).context(|| format!("cannot remove {}", path.display())),
     }
 }
 
@@ -242,9 +242,9 @@ pub fn revoke(instance: &Instance) -> Outcome<bool> {
 ///
 /// # Errors
 /// Folders that cannot be listed.
-pub fn allowed(home: &Home) -> Outcome<Vec<Outcome<Allowed>>> {
+pub fn allowed(home: &Home) -> Result<Vec<Result<Allowed>>> {
     let all = home.state.join("instances");
-    let states = sys::names(&all).doing(|| "cannot list the projects".into())?;
+    let states = sys::names(&all).context(|| "cannot list the projects".into())?;
     Ok(states.iter().filter_map(|state| read(&all.join(state)).transpose()).collect())
 }
 
@@ -286,8 +286,8 @@ mod tests {
         let person = |answer| Person { answer, asked: Mutex::default() };
         let options = UpOptions { command: "up".into(), ..UpOptions::default() };
         let two = [mark("reads /a of the host"), mark("reads /b of the host"), mark("reads /a of the host")];
-        let fault = require(&instance, &two, &options, &person(Answer::Nobody)).unwrap_err();
-        assert!(fault.advice().unwrap().contains("`stead up --allow files`"), "{fault}");
+        let error = require(&instance, &two, &options, &person(Answer::Nobody)).unwrap_err();
+        assert!(error.advice().unwrap().contains("`stead up --allow files`"), "{error}");
         assert!(require(&instance, &two, &options, &person(Answer::No)).is_err());
         let yes = person(Answer::Yes);
         require(&instance, &two, &options, &yes).unwrap();

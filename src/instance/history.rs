@@ -1,7 +1,7 @@
 //! What was done, one line of JSON for each `up` and `down`; kept when the environment is gone.
 
 use super::identity::Instance;
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use crate::plan::Change;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
@@ -22,12 +22,12 @@ impl Entry {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn add(&self, instance: &Instance) -> Outcome<()> {
+    pub fn add(&self, instance: &Instance) -> Result<()> {
         let path = instance.state().join("history.jsonl");
-        let mut line = serde_json::to_vec(self).doing(|| "cannot write the history".into())?;
+        let mut line = serde_json::to_vec(self).context(|| "cannot write the history".into())?;
         line.push(b'\n');
         let write = || OpenOptions::new().create(true).append(true).open(&path)?.write_all(&line);
-        write().doing(|| format!("cannot write {}", path.display()))
+        write().context(|| format!("cannot write {}", path.display()))
     }
 }
 

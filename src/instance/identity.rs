@@ -1,6 +1,6 @@
 //! An instance: one project folder on this machine, and where its records, logs and volumes are.
 
-use crate::model::{Context, Digest, Name, Outcome};
+use crate::model::{Context, Digest, Name, Result};
 use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
 use crate::project::{ReplicaId, is_one_off};
@@ -96,7 +96,7 @@ impl Instance {
     ///
     /// # Errors
     /// A record that is damaged or cannot be read: without it all that runs would be nobody's, and be ended.
-    pub fn record(&self) -> Outcome<InstanceRecord> {
+    pub fn record(&self) -> Result<InstanceRecord> {
         Ok(read_state(&self.state().join("record.json"))?.unwrap_or_default())
     }
 
@@ -104,31 +104,31 @@ impl Instance {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn save(&self, record: &InstanceRecord) -> Outcome<()> {
+    pub fn save(&self, record: &InstanceRecord) -> Result<()> {
         let path = self.state().join("record.json");
         sys::write_lasting(&path, &state_bytes(record)?, 0o600)
-            .map_err(|error| crate::store::disk_fault(&format!("cannot write {}", path.display()), error))
+            .map_err(|error| crate::store::disk_error(&format!("cannot write {}", path.display()), error))
     }
 
     /// Waits until no other process changes this instance.
     ///
     /// # Errors
     /// Those of making and locking its folder.
-    pub fn lock(&self) -> Outcome<sys::Lock> {
+    pub fn lock(&self) -> Result<sys::Lock> {
         for folder in [self.state(), self.home.run.join(&self.id)] {
             private_folder(&folder)?;
         }
         let path = self.state().join("lock");
-        sys::Lock::wait(&path, sys::Hold::Alone).doing(|| format!("cannot lock {}", path.display()))
+        sys::Lock::wait(&path, sys::Hold::Alone).context(|| format!("cannot lock {}", path.display()))
     }
 
     /// Folders of containers, on record or not.
     ///
     /// # Errors
     /// Those of listing them.
-    pub fn container_folders(&self) -> Outcome<Vec<String>> {
+    pub fn container_folders(&self) -> Result<Vec<String>> {
         let folder = self.home.run.join(&self.id);
-        let mut names = sys::names(&folder).doing(|| "cannot tell what runs".into())?;
+        let mut names = sys::names(&folder).context(|| "cannot tell what runs".into())?;
         names.retain(|name| folder.join(name).is_dir());
         Ok(names)
     }
@@ -152,7 +152,7 @@ impl Instance {
     }
 
     /// The name of a replica that a person means by `web` or `web-2`.
-    pub fn find(&self, typed: &str) -> Outcome<String> {
+    pub fn find(&self, typed: &str) -> Result<String> {
         let record = self.record()?;
         let mut all: Vec<String> = record.containers.keys().cloned().collect();
         all.extend(self.container_folders()?.into_iter().filter(|name| !record.containers.contains_key(name)));
@@ -170,11 +170,11 @@ impl Instance {
                 typed,
                 all.iter().map(String::as_str).chain(record.containers.values().map(|container| container.container.as_str())),
             );
-            let fault = crate::model::Fault::new(format!("there is no container \"{typed}\""));
+            let error = crate::model::Error::new(format!("there is no container \"{typed}\""));
             match near {
-                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-                None if all.is_empty() => fault.hint("nothing is up; type `stead up`"),
-                None => fault.hint(format!("there are: {}", all.join(", "))),
+                Some(near) => error.hint(format!("perhaps \"{near}\"")),
+                None if all.is_empty() => error.hint("nothing is up; type `stead up`"),
+                None => error.hint(format!("there are: {}", all.join(", "))),
             }
         })
     }
@@ -183,7 +183,7 @@ impl Instance {
     ///
     /// # Errors
     /// Those of [`record`](Self::record).
-    pub fn replicas(&self, container: &Name) -> Outcome<Vec<String>> {
+    pub fn replicas(&self, container: &Name) -> Result<Vec<String>> {
         let record = self.record()?;
         let replicas = record.containers.into_iter().filter(|(_, record)| record.container == *container);
         Ok(replicas.map(|(name, _)| name).collect())
@@ -196,18 +196,18 @@ pub fn is_one_off_replica(name: &str) -> bool {
 }
 
 /// Makes a folder that only its owner may enter.
-pub fn private_folder(path: &Path) -> Outcome<()> {
-    sys::make_private(path).map_err(|error| crate::store::disk_fault(&format!("cannot make {}", path.display()), error))
+pub fn private_folder(path: &Path) -> Result<()> {
+    sys::make_private(path).map_err(|error| crate::store::disk_error(&format!("cannot make {}", path.display()), error))
 }
 
 /// All instances of an installation, with their records.
 ///
 /// # Errors
 /// One whose record is damaged or cannot be read.
-pub fn all_instances(home: &Home) -> Outcome<Vec<(Instance, InstanceRecord)>> {
+pub fn all_instances(home: &Home) -> Result<Vec<(Instance, InstanceRecord)>> {
     let all = home.state.join("instances");
     let mut found = Vec::new();
-    for id in sys::names(&all).doing(|| "cannot list the projects".into())? {
+    for id in sys::names(&all).context(|| "cannot list the projects".into())? {
         let Some(record) = read_state::<InstanceRecord>(&all.join(&id).join("record.json"))? else { continue };
         let instance = Instance {
             home: home.clone(),

@@ -4,11 +4,11 @@ use super::identity::Instance;
 use super::paths::leads;
 use super::project::{LoadedProject, project_files};
 use crate::build::{ScanCache, Scanner, Sealed};
-use crate::model::{Context, Digest, Fault, Name, Outcome, bounds, text_of};
+use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
 use crate::monitor::{self, State};
 use crate::network;
 use crate::plan::{Down, Observed, Seen};
-use crate::project::{ConfigSource, Places, Project};
+use crate::project::{ConfigSource, Locations, Project};
 use crate::runtime::seccomp::Profile;
 use crate::sys::{ProjectFiles, Unread};
 use crate::volume;
@@ -29,7 +29,7 @@ pub struct Observation {
 ///
 /// # Errors
 /// Secrets and configs that cannot be read, files of variables that are not understood.
-pub fn observe(loaded: &LoadedProject) -> Outcome<Observation> {
+pub fn observe(loaded: &LoadedProject) -> Result<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
     let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()))
         .sealed_by(Sealed::of(&instance.home, &instance.folder));
@@ -47,7 +47,7 @@ struct Files {
     env_files: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-fn look(loaded: &LoadedProject, files: Files) -> Outcome<Observation> {
+fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
     let LoadedProject { instance, project, .. } = loaded;
     let Files { scanner, contents, profiles, env_files } = files;
     let mut record = instance.record()?;
@@ -90,7 +90,7 @@ fn seen(instance: &Instance, name: &str) -> Seen {
     }
 }
 
-fn contents(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome<BTreeMap<Name, Vec<u8>>> {
+fn contents(project: &Project, places: &Locations, files: &ProjectFiles) -> Result<BTreeMap<Name, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let used: BTreeSet<&Name> = project
         .containers
@@ -98,12 +98,12 @@ fn contents(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome
         .flat_map(|container| container.secrets.iter().chain(&container.configs))
         .map(|used| &used.name)
         .collect();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let mut read = |kind: &str, name: &Name, file: &str| match files.named(file, bounds::CONTENT) {
         Ok(content) => drop(found.insert(name.clone(), content)),
         Err(error) => {
             let why = format!("cannot read \"{file}\", the file of the {kind} \"{name}\"");
-            faults.push(Fault::caused(why, error).at(places.of(&format!("{kind}.{name}"))));
+            errors.push(Error::caused(why, error).at(places.of(&format!("{kind}.{name}"))));
         }
     };
     for (name, file) in project.secrets.iter().filter(|(name, _)| used.contains(name)) {
@@ -120,43 +120,43 @@ fn contents(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome
             found.insert(name.clone(), text.clone().into_bytes());
         }
     }
-    Fault::all(faults)?;
+    Error::all(errors)?;
     Ok(found)
 }
 
 /// The text of a system call filter, which must be one.
-fn profile(file: &str, files: &ProjectFiles) -> Outcome<String> {
-    let bytes = files.named(file, bounds::SMALL_FILE).doing(|| format!("cannot read the system call filter \"{file}\""))?;
-    let text = text_of(file, bytes).map_err(Fault::new)?;
+fn profile(file: &str, files: &ProjectFiles) -> Result<String> {
+    let bytes = files.named(file, bounds::SMALL_FILE).context(|| format!("cannot read the system call filter \"{file}\""))?;
+    let text = text_of(file, bytes).map_err(Error::new)?;
     Profile::parse(&text, 0).map_err(|why| {
-        Fault::new(format!("\"{file}\" is no system call filter: {why}"))
+        Error::new(format!("\"{file}\" is no system call filter: {why}"))
             .hint("write \"unconfined\", or a file in Docker's format; without `seccomp` Docker's own profile holds")
     })?;
     Ok(text)
 }
 
 /// System call filters that containers name; each must be one.
-fn profiles(project: &Project, places: &Places, files: &ProjectFiles) -> Outcome<BTreeMap<String, String>> {
-    let (mut found, mut faults) = (BTreeMap::new(), Vec::new());
+fn profiles(project: &Project, places: &Locations, files: &ProjectFiles) -> Result<BTreeMap<String, String>> {
+    let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
     for (name, container) in &project.containers {
         let Some(file) = container.security.seccomp.as_ref().filter(|file| *file != "unconfined") else { continue };
         match profile(file, files) {
             Ok(text) => drop(found.insert(file.clone(), text)),
-            Err(fault) => faults.push(fault.at(places.of(&format!("container.{name}.security.seccomp")))),
+            Err(error) => errors.push(error.at(places.of(&format!("container.{name}.security.seccomp")))),
         }
     }
-    Fault::all(faults)?;
+    Error::all(errors)?;
     Ok(found)
 }
 
 /// Files of `NAME=value` lines; `#` begins a comment line, quotes around a value are taken off.
-fn env_files(project: &Project, files: &ProjectFiles) -> Outcome<BTreeMap<String, BTreeMap<String, String>>> {
+fn env_files(project: &Project, files: &ProjectFiles) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
     let mut found = BTreeMap::new();
     for file in project.containers.values().flat_map(|container| &container.env_files) {
         let text = match files.named(&file.path, bounds::ENV_FILE) {
-            Ok(bytes) => text_of(&file.path, bytes).map_err(Fault::new)?,
+            Ok(bytes) => text_of(&file.path, bytes).map_err(Error::new)?,
             Err(Unread::Absent) => continue,
-            Err(why) => return Err(Fault::caused(format!("cannot read the env-file {}", file.path), why)),
+            Err(why) => return Err(Error::caused(format!("cannot read the env-file {}", file.path), why)),
         };
         let mut variables = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {
@@ -166,7 +166,7 @@ fn env_files(project: &Project, files: &ProjectFiles) -> Outcome<BTreeMap<String
                 continue;
             }
             let Some((name, value)) = line.split_once('=') else {
-                return Err(Fault::new(format!("{}:{}: this is not a NAME=value line", file.path, number + 1)));
+                return Err(Error::new(format!("{}:{}: this is not a NAME=value line", file.path, number + 1)));
             };
             let value = value.trim();
             let quoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));

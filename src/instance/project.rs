@@ -6,8 +6,8 @@
 use super::identity::Instance;
 use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
-use crate::model::{Context, Digest, Fault, Name, Outcome, bounds, text_of};
-use crate::project::{Outside, Places, Project};
+use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
+use crate::project::{Locations, Outside, Project};
 use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Sources};
 use crate::store::{Home, Store, read_json};
 use crate::sys::{self, ProjectFiles, Unread};
@@ -40,7 +40,7 @@ pub enum Chosen {
 pub struct LoadedProject {
     pub instance: Instance,
     pub project: Project,
-    pub places: Places,
+    pub places: Locations,
     pub warnings: Vec<Diagnostic>,
     /// The files it was read from.
     pub files: BTreeMap<String, String>,
@@ -59,7 +59,7 @@ struct Kept {
     /// What was known of images that are made elsewhere.
     outside: Vec<(Outside, Option<Inherited>)>,
     project: Project,
-    places: Places,
+    places: Locations,
 }
 
 /// The project's folder, and what the lock and the store know of images that are made elsewhere.
@@ -70,7 +70,7 @@ struct Disk<'a> {
 }
 
 impl<'a> Disk<'a> {
-    fn new(options: &'a Options, instance: &'a Instance) -> Outcome<Self> {
+    fn new(options: &'a Options, instance: &'a Instance) -> Result<Self> {
         Ok(Self { options, files: project_files(&options.folder)?, instance })
     }
 
@@ -86,8 +86,8 @@ impl<'a> Disk<'a> {
 ///
 /// # Errors
 /// A folder that is not there.
-pub fn project_files(folder: &std::path::Path) -> Outcome<ProjectFiles> {
-    ProjectFiles::at(folder).doing(|| format!("cannot open the folder {}", folder.display()))
+pub fn project_files(folder: &std::path::Path) -> Result<ProjectFiles> {
+    ProjectFiles::at(folder).context(|| format!("cannot open the folder {}", folder.display()))
 }
 
 impl Sources for Disk<'_> {
@@ -125,9 +125,9 @@ impl Sources for Disk<'_> {
 ///
 /// # Errors
 /// When there is no project file.
-pub fn findings(options: &Options) -> Outcome<Loaded> {
+pub fn findings(options: &Options) -> Result<Loaded> {
     if !options.folder.join(&options.file).exists() {
-        return Err(Fault::new(format!("there is no {} in {}", options.file, options.folder.display()))
+        return Err(Error::new(format!("there is no {} in {}", options.file, options.folder.display()))
             .hint("go to the project's folder, or name it with -C DIR; a first file needs: project \"NAME\""));
     }
     let instance = Instance::new(&options.home, &options.folder, &options.file);
@@ -138,14 +138,14 @@ pub fn findings(options: &Options) -> Outcome<Loaded> {
 /// What [`load`] found wrong, if it found anything.
 #[derive(Debug)]
 pub enum LoadError {
-    Fault(Fault),
+    Error(Error),
     /// Findings with the files that they are in; they are shown together.
     Wrong(Vec<Diagnostic>, BTreeMap<String, String>),
 }
 
-impl From<Fault> for LoadError {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+impl From<Error> for LoadError {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
     }
 }
 
@@ -240,9 +240,9 @@ fn kept_lock(instance: &Instance) -> PathBuf {
 ///
 /// # Errors
 /// A lock that cannot be read: another answer than none.
-fn lock_text(instance: &Instance) -> Outcome<Option<String>> {
+fn lock_text(instance: &Instance) -> Result<Option<String>> {
     let failed = |why: Unread| {
-        Fault::caused("cannot read stead.lock", why).hint("restore the file from git, or delete it and run `stead update`")
+        Error::caused("cannot read stead.lock", why).hint("restore the file from git, or delete it and run `stead update`")
     };
     let files = match ProjectFiles::at(&instance.folder) {
         Ok(files) => files,
@@ -250,7 +250,7 @@ fn lock_text(instance: &Instance) -> Outcome<Option<String>> {
         Err(error) => return Err(failed(Unread::Other(error))),
     };
     match files.own("stead.lock", bounds::LOCK_FILE) {
-        Ok(bytes) => text_of("stead.lock", bytes).map(Some).map_err(Fault::new),
+        Ok(bytes) => text_of("stead.lock", bytes).map(Some).map_err(Error::new),
         Err(Unread::Absent) => Ok(None),
         Err(why) => Err(failed(why)),
     }
@@ -260,18 +260,18 @@ fn lock_text(instance: &Instance) -> Outcome<Option<String>> {
 ///
 /// # Errors
 /// A damaged lock, with the line.
-pub fn read_lock(instance: &Instance) -> Outcome<Lock> {
+pub fn read_lock(instance: &Instance) -> Result<Lock> {
     match lock_text(instance)? {
         Some(text) => parse_lock(instance, &text),
         None => Ok(Lock::default()),
     }
 }
 
-fn parse_lock(instance: &Instance, text: &str) -> Outcome<Lock> {
+fn parse_lock(instance: &Instance, text: &str) -> Result<Lock> {
     if let Some(lock) = decoded_lock(instance, &Digest::of(text)) {
         return Ok(lock);
     }
-    lock::parse(text).map_err(|error| Fault::new(format!("stead.lock:{}: {}", error.line, error.message)))
+    lock::parse(text).map_err(|error| Error::new(format!("stead.lock:{}: {}", error.line, error.message)))
 }
 
 fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
@@ -285,7 +285,7 @@ fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
 ///
 /// # Errors
 /// Those of [`read_lock`].
-pub fn read_and_keep_lock(instance: &Instance) -> Outcome<Lock> {
+pub fn read_and_keep_lock(instance: &Instance) -> Result<Lock> {
     let Some(text) = lock_text(instance)? else { return Ok(Lock::default()) };
     let lock = parse_lock(instance, &text)?;
     keep(instance, &text, &lock);

@@ -1,6 +1,6 @@
 //! `--change`: instructions of a Dockerfile that change an image's configuration and nothing else.
 
-use crate::model::{Fault, Name, Outcome, nearest};
+use crate::model::{Error, Name, Result, nearest};
 use crate::plan::{Config, configure};
 use crate::project::Outside;
 use crate::spec::{Choices, Inherited, Severity, Sources, load};
@@ -49,14 +49,14 @@ impl Sources for Given<'_> {
 ///
 /// # Errors
 /// What is no instruction, or one that does more than change a configuration.
-pub fn change(base: Config, changes: &[String]) -> Outcome<Config> {
+pub fn change(base: Config, changes: &[String]) -> Result<Config> {
     for text in changes {
         let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
         if text.trim().contains('\n') || !KNOWN.contains(&word.as_str()) {
-            let fault = Fault::new(format!("--change {text:?}: there is no such change of a configuration")).usage();
+            let error = Error::new(format!("--change {text:?}: there is no such change of a configuration")).usage();
             return Err(match nearest(&word, KNOWN.iter().copied()) {
-                Some(near) if near != word => fault.hint(format!("write {}", near.to_uppercase())),
-                _ => fault.hint(format!("one instruction each time, of these: {}", KNOWN.join(", ").to_uppercase())),
+                Some(near) if near != word => error.hint(format!("write {}", near.to_uppercase())),
+                _ => error.hint(format!("one instruction each time, of these: {}", KNOWN.join(", ").to_uppercase())),
             });
         }
     }
@@ -67,15 +67,15 @@ pub fn change(base: Config, changes: &[String]) -> Outcome<Config> {
     if let Some(wrong) = loaded.diagnostics.into_iter().find(|one| one.severity == Severity::Error) {
         // The first line is the base's.
         let text = changes.get(wrong.place.line.saturating_sub(2)).map_or("", String::as_str);
-        let fault = Fault::new(format!("--change {text:?}: {}", wrong.message)).usage();
+        let error = Error::new(format!("--change {text:?}: {}", wrong.message)).usage();
         return Err(match wrong.help {
-            Some(help) => fault.hint(help),
-            None => fault,
+            Some(help) => error.hint(help),
+            None => error,
         });
     }
-    let name = Name::parse("changed").map_err(Fault::new)?;
-    let project = loaded.project.map_err(|_| Fault::new("the changes cannot be read"))?;
-    let image = project.images.get(&name).ok_or_else(|| Fault::new("the changes make no image"))?;
+    let name = Name::parse("changed").map_err(Error::new)?;
+    let project = loaded.project.map_err(|_| Error::new("the changes cannot be read"))?;
+    let image = project.images.get(&name).ok_or_else(|| Error::new("the changes make no image"))?;
     let onbuild = base.onbuild.clone();
     let mut made = configure(image, base);
     // Nothing started from it: what it holds for others stays.
@@ -87,7 +87,7 @@ pub fn change(base: Config, changes: &[String]) -> Outcome<Config> {
 mod tests {
     use super::*;
 
-    fn changed(base: &Config, changes: &[&str]) -> Outcome<Config> {
+    fn changed(base: &Config, changes: &[&str]) -> Result<Config> {
         change(base.clone(), &changes.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
     }
 
@@ -129,10 +129,10 @@ mod tests {
             (&[""], "no such change", ""),
             (&["USER a", "EXPOSE no-port"], "EXPOSE no-port", ""),
         ] {
-            let fault = changed(&Config::default(), changes).unwrap_err();
-            assert!(fault.to_string().contains(says), "{fault}");
-            assert!(fault.advice().unwrap_or_default().contains(help), "{fault}: {:?}", fault.advice());
-            assert_eq!(fault.code(), 2);
+            let error = changed(&Config::default(), changes).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.advice().unwrap_or_default().contains(help), "{error}: {:?}", error.advice());
+            assert_eq!(error.code(), 2);
         }
     }
 }

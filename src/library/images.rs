@@ -5,7 +5,7 @@ use crate::build::{StoreFacts, View};
 use crate::image::{self, Component};
 use crate::instance::{LoadedProject, all_instances, observe, read_lock};
 use crate::lock::Lock;
-use crate::model::{Context, Digest, Fault, LayerInfo, Name, Outcome, nearest};
+use crate::model::{Context, Digest, Error, LayerInfo, Name, Result, nearest};
 use crate::plan::{self, Image, Walk};
 use crate::store::{Home, Store};
 use crate::sys;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// One that is not built, or not there; a beginning that several digests have.
-pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> Outcome<Image> {
+pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> Result<Image> {
     let store = Store::at(&home.store);
     if let Some((loaded, name)) = project.and_then(|loaded| Some((loaded, loaded.project.images.get_key_value(text)?.0))) {
         let lock = read_lock(&loaded.instance)?;
@@ -28,7 +28,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
         return match plan::walk(&loaded.project, &lock, name, &facts) {
             Walk::Built(image) => Ok(image),
             _ => {
-                Err(Fault::new(format!("the image \"{text}\" is not built as it stands"))
+                Err(Error::new(format!("the image \"{text}\" is not built as it stands"))
                     .hint(format!("type `stead build {text}`")))
             }
         };
@@ -43,7 +43,7 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
             }
             [] => {}
             several => {
-                return Err(Fault::new(format!("{} images begin with {text}", several.len())).hint("write more of the digest"));
+                return Err(Error::new(format!("{} images begin with {text}", several.len())).hint("write more of the digest"));
             }
         }
     }
@@ -58,23 +58,23 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> O
     }
     let own = project.iter().flat_map(|loaded| loaded.project.images.keys()).map(Name::as_str);
     let near = nearest(text, own.chain(known.keys().map(String::as_str))).map(|near| format!("perhaps \"{near}\""));
-    let fault = Fault::new(format!("there is no image \"{text}\""));
+    let error = Error::new(format!("there is no image \"{text}\""));
     Err(match near {
-        Some(near) => fault.hint(near),
-        None => fault.hint("`stead images` lists what is in the store"),
+        Some(near) => error.hint(near),
+        None => error.hint("`stead images` lists what is in the store"),
     })
 }
 
 /// What is said of an image that has a name, and lost a part.
-pub fn not_whole(text: &str) -> Fault {
-    Fault::new(format!("the image \"{text}\" is not whole in the store: a part of it is lost or damaged"))
+pub fn not_whole(text: &str) -> Error {
+    Error::new(format!("the image \"{text}\" is not whole in the store: a part of it is lost or damaged"))
 }
 
 /// Images of the store by the names that projects gave them: `PROJECT/IMAGE`.
 ///
 /// # Errors
 /// A project whose record cannot be read: what it built must not be looked for elsewhere.
-pub fn known_images(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
+pub fn known_images(home: &Home) -> Result<BTreeMap<String, Digest>> {
     let mut known = BTreeMap::new();
     for (_, record) in all_instances(home)?.into_iter().filter(|(instance, _)| !instance.is_loose()) {
         let images = record.images.iter().map(|(name, image)| (name, image.digest));
@@ -88,7 +88,7 @@ pub fn known_images(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
 ///
 /// # Errors
 /// Those of reading the lock and the project's folder.
-pub fn history(loaded: &LoadedProject, name: &Name) -> Outcome<Vec<(Option<usize>, LayerInfo)>> {
+pub fn history(loaded: &LoadedProject, name: &Name) -> Result<Vec<(Option<usize>, LayerInfo)>> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = read_lock(&loaded.instance)?;
     let observation = observe(loaded)?;
@@ -133,7 +133,7 @@ pub struct ImageChanges {
 ///
 /// # Errors
 /// Files of the store that cannot be read.
-pub fn compare(store: &Store, before: &Image, after: &Image) -> Outcome<ImageChanges> {
+pub fn compare(store: &Store, before: &Image, after: &Image) -> Result<ImageChanges> {
     Ok(compare_in((store, before), (store, after))?.0)
 }
 
@@ -141,13 +141,13 @@ pub fn compare(store: &Store, before: &Image, after: &Image) -> Outcome<ImageCha
 ///
 /// # Errors
 /// Those of [`compare`].
-pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> Outcome<(ImageChanges, (View, View))> {
+pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> Result<(ImageChanges, (View, View))> {
     let unread = || "cannot compare the images".into();
     let shared = before.1.layers.iter().zip(&after.1.layers).take_while(|(a, b)| a.diff_id == b.diff_id).count();
     let mut candidates = BTreeSet::new();
     let view = |(store, image): (&Store, &Image), candidates: &mut BTreeSet<PathBuf>| {
         let places: Vec<PathBuf> = image.layers.iter().map(|layer| store.layer_path(&layer.diff_id)).collect();
-        places[shared..].iter().try_for_each(|place| paths(place, place, candidates)).doing(unread)?;
+        places[shared..].iter().try_for_each(|place| paths(place, place, candidates)).context(unread)?;
         Ok(View::new(places))
     };
     let (old, new) = (view(before, &mut candidates)?, view(after, &mut candidates)?);
@@ -161,7 +161,7 @@ pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> Outcome<
             entry.as_ref().map(|(_, metadata)| if metadata.is_file() { metadata.len() } else { 0 })
         };
         let same = match (&a, &b) {
-            (Some((a, before)), Some((b, after))) => alike(a, before, b, after).doing(unread)?,
+            (Some((a, before)), Some((b, after))) => alike(a, before, b, after).context(unread)?,
             _ => false,
         };
         if !same {

@@ -6,7 +6,7 @@ use crate::fetch;
 use crate::image::{self, PublicKey};
 use crate::instance::{LoadedProject, Progress, Reporter};
 use crate::lock::LockedImage;
-use crate::model::{Context, Digest, Fault, Outcome, PLATFORM, Reference, bounds, nearest};
+use crate::model::{Context, Digest, Error, PLATFORM, Reference, Result, bounds, nearest};
 use crate::plan::Image;
 use crate::registry::{Pushed, Pushing, Registries, Signed};
 use crate::store::{Home, Lease, Staging, Store};
@@ -45,7 +45,7 @@ pub fn watched<T>(reporter: &dyn Reporter, progress: &fetch::Progress, work: imp
 }
 
 /// Registries, with their progress told.
-fn with<T>(reporter: &dyn Reporter, work: impl FnOnce(&Registries) -> Outcome<T>) -> Outcome<T> {
+fn with<T>(reporter: &dyn Reporter, work: impl FnOnce(&Registries) -> Result<T>) -> Result<T> {
     let progress = Arc::new(fetch::Progress::default());
     watched(reporter, &progress, || work(&Registries::open(progress.clone())?))
 }
@@ -54,7 +54,7 @@ fn with<T>(reporter: &dyn Reporter, work: impl FnOnce(&Registries) -> Outcome<T>
 ///
 /// # Errors
 /// What is no name; a registry that cannot be reached, or has none such; parts that are damaged; a full disk.
-pub fn pull(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(Reference, Image)> {
+pub fn pull(home: &Home, text: &str, reporter: &dyn Reporter) -> Result<(Reference, Image)> {
     let store = Store::at(&home.store);
     store.prepare()?;
     let lease = Mutex::new(Lease::open(&store)?);
@@ -72,13 +72,13 @@ pub fn pull(home: &Home, text: &str, reporter: &dyn Reporter) -> Outcome<(Refere
 ///
 /// # Errors
 /// Parts that the store lost; a registry that cannot be reached or refuses.
-pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Reporter) -> Outcome<(Vec<Reference>, Pushed)> {
+pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Reporter) -> Result<(Vec<Reference>, Pushed)> {
     let store = Store::at(&home.store);
     let lease = Mutex::new(Lease::open(&store)?);
     with(reporter, |registries| {
-        let references = texts.iter().map(|text| registries.reference(text)).collect::<Outcome<Vec<_>>>()?;
+        let references = texts.iter().map(|text| registries.reference(text)).collect::<Result<Vec<_>>>()?;
         if let Some(reference) = references.iter().find(|reference| reference.digest.is_some()) {
-            return Err(Fault::new(format!("{reference} names a digest, and a digest follows from what is pushed"))
+            return Err(Error::new(format!("{reference} names a digest, and a digest follows from what is pushed"))
                 .hint("write a tag instead")
                 .usage());
         }
@@ -93,7 +93,7 @@ pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Rep
 ///
 /// # Errors
 /// An image that is not there; what is no name.
-pub fn tag(home: &Home, project: Option<&LoadedProject>, from: &str, to: &str) -> Outcome<(Reference, Image)> {
+pub fn tag(home: &Home, project: Option<&LoadedProject>, from: &str, to: &str) -> Result<(Reference, Image)> {
     let image = find_image(home, project, from)?;
     let reference = full_name(to)?;
     name_image(home, reference.to_string(), image.digest)?;
@@ -104,7 +104,7 @@ pub fn tag(home: &Home, project: Option<&LoadedProject>, from: &str, to: &str) -
 ///
 /// # Errors
 /// A name that is not there, with what may have been meant.
-pub fn untag(home: &Home, texts: &[String]) -> Outcome<Vec<(String, Digest)>> {
+pub fn untag(home: &Home, texts: &[String]) -> Result<Vec<(String, Digest)>> {
     let known = names(home)?;
     let mut gone = Vec::new();
     for text in texts {
@@ -117,12 +117,12 @@ pub fn untag(home: &Home, texts: &[String]) -> Outcome<Vec<(String, Digest)>> {
             .map(|(name, digest)| (name.clone(), *digest))
             .collect();
         if found.is_empty() {
-            let fault = Fault::new(format!("no image has the name \"{text}\""));
+            let error = Error::new(format!("no image has the name \"{text}\""));
             return Err(
                 match nearest(text, known.keys().map(String::as_str)).or_else(|| nearest(&full, known.keys().map(String::as_str)))
                 {
-                    Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-                    None => fault.hint("images of projects have no names to take away: `stead gc` removes what no project uses"),
+                    Some(near) => error.hint(format!("perhaps \"{near}\"")),
+                    None => error.hint("images of projects have no names to take away: `stead gc` removes what no project uses"),
                 },
             );
         }
@@ -136,12 +136,12 @@ pub fn untag(home: &Home, texts: &[String]) -> Outcome<Vec<(String, Digest)>> {
 ///
 /// # Errors
 /// What is no such archive; damaged parts; a full disk.
-pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Outcome<Vec<(Option<String>, Image)>> {
+pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Result<Vec<(Option<String>, Image)>> {
     let store = Store::at(&home.store);
     store.prepare()?;
     let lease = Mutex::new(Lease::open(&store)?);
     let archive = image::Archive::open(path)?;
-    let known = archive.names().doing(|| format!("in {}", path.display()))?;
+    let known = archive.names().context(|| format!("in {}", path.display()))?;
     let wanted: Vec<Option<String>> = match name {
         Some(name) => vec![Some(name.to_owned())],
         None if known.len() < 2 => vec![None],
@@ -165,12 +165,12 @@ pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Outcome<Vec
 ///
 /// # Errors
 /// Those of making it.
-pub fn scratch_file(home: &Home) -> Outcome<(Staging, fs::File)> {
+pub fn scratch_file(home: &Home) -> Result<(Staging, fs::File)> {
     let store = Store::at(&home.store);
     store.prepare()?;
     let staging = store.staging()?;
     let file =
-        fs::File::create(staging.join("archive")).map_err(|error| crate::store::disk_fault("cannot make a file", error))?;
+        fs::File::create(staging.join("archive")).map_err(|error| crate::store::disk_error("cannot make a file", error))?;
     Ok((staging, file))
 }
 
@@ -183,25 +183,25 @@ pub fn import(
     from: impl std::io::Read + Send,
     name: &str,
     config: &crate::plan::Config,
-) -> Outcome<(Reference, Image)> {
+) -> Result<(Reference, Image)> {
     let reference = full_name(name)?;
     let store = Store::at(&home.store);
     store.prepare()?;
     let mut lease = Lease::open(&store)?;
     let staging = store.staging()?;
     let tree = staging.join("tree");
-    fs::create_dir(&tree).map_err(|error| crate::store::disk_fault("cannot make a staging folder", error))?;
-    let failed = |error| crate::store::disk_fault("it cannot be unpacked", error);
+    fs::create_dir(&tree).map_err(|error| crate::store::disk_error("cannot make a staging folder", error))?;
+    let failed = |error| crate::store::disk_error("it cannot be unpacked", error);
     let rules = image::Rules { latest: i64::MAX, owner: None, whiteouts: false, rootfs: true, folder_times: true };
     let budget = std::sync::Arc::new(crate::model::Budget::new(bounds::image::ARCHIVE));
     let mut writer = image::Tree::new(&tree, rules, budget.clone()).map_err(failed)?;
     let entries = writer.write(image::budgeted(from, &budget).map_err(failed)?).map_err(failed)?;
     writer.finish().map_err(failed)?;
     if entries == 0 {
-        return Err(Fault::new("there is nothing in it").hint("a root file system comes as a tar, plain or compressed"));
+        return Err(Error::new("there is nothing in it").hint("a root file system comes as a tar, plain or compressed"));
     }
     let info = crate::sys::Tree::open(&tree).and_then(|tree| image::digest_tree(&tree, i64::MAX));
-    let info = info.doing(|| "cannot read the layer".into())?;
+    let info = info.context(|| "cannot read the layer".into())?;
     lease.pin([&info.diff_id])?;
     store.adopt_layer(&tree, &info)?;
     let made = image::save(&store, config, &[info], crate::model::EPOCH)?;
@@ -214,7 +214,7 @@ pub fn import(
 ///
 /// # Errors
 /// What neither knows; signatures that are missing or wrong.
-pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, reporter: &dyn Reporter) -> Outcome<LockedImage> {
+pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, reporter: &dyn Reporter) -> Result<LockedImage> {
     let store = Store::at(&home.store);
     let local = local(home, &store, text, ask)?.filter(|_| keys.is_empty());
     // What a project built has no other place.
@@ -225,7 +225,7 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
         return Ok(LockedImage::here(digest));
     }
     if let Some(near) = of_a_project(home, text)? {
-        return Err(Fault::new(format!("the store has no image \"{text}\"")).hint(format!("perhaps \"{near}\"")));
+        return Err(Error::new(format!("the store has no image \"{text}\"")).hint(format!("perhaps \"{near}\"")));
     }
     let found = with(reporter, |registries| {
         let source = registries.source(&registries.reference(text)?)?;
@@ -233,7 +233,7 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
         let mut locked = LockedImage { platforms: found.platforms.clone(), signed_by: None };
         locked.platforms.insert(PLATFORM.to_owned(), found.digest);
         for (path, key) in keys {
-            let signed = source.verify(&found, key).doing(|| format!("\"{text}\" is not signed by {path}"))?;
+            let signed = source.verify(&found, key).context(|| format!("\"{text}\" is not signed by {path}"))?;
             if signed == Signed::ThisPlatform {
                 locked.platforms.retain(|platform, _| platform == PLATFORM);
             }
@@ -243,11 +243,11 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
     });
     match (found, local) {
         // It was pushed nowhere, or cannot be asked for now.
-        (Err(fault), Some((digest, _))) if ask != Ask::Always => {
-            reporter.report(Progress::Warning(format!("{}; the image of that name in the store is used", fault.chain())));
+        (Err(error), Some((digest, _))) if ask != Ask::Always => {
+            reporter.report(Progress::Warning(format!("{}; the image of that name in the store is used", error.chain())));
             Ok(LockedImage::here(digest))
         }
-        (found, _) => found.map_err(|fault| near(home, text, fault)),
+        (found, _) => found.map_err(|error| near(home, text, error)),
     }
 }
 
@@ -277,14 +277,14 @@ pub enum Ask {
 ///
 /// # Errors
 /// What has the name and is not whole: another image of that name must not take its place unasked.
-fn local(home: &Home, store: &Store, text: &str, ask: Ask) -> Outcome<Option<(Digest, bool)>> {
+fn local(home: &Home, store: &Store, text: &str, ask: Ask) -> Result<Option<(Digest, bool)>> {
     let lost = |digest: &Digest| image::load(store, digest).is_none();
     if let Some(digest) = known_images(home)?.get(text).copied() {
         if lost(&digest) {
-            let fault = not_whole(text);
+            let error = not_whole(text);
             return Err(match text.split_once('/') {
-                Some((project, image)) => fault.hint(format!("`stead build {image}` in the project \"{project}\" makes it anew")),
-                None => fault,
+                Some((project, image)) => error.hint(format!("`stead build {image}` in the project \"{project}\" makes it anew")),
+                None => error,
             });
         }
         return Ok(Some((digest, true)));
@@ -301,23 +301,23 @@ fn local(home: &Home, store: &Store, text: &str, ask: Ask) -> Outcome<Option<(Di
 }
 
 /// The image of a project here that somebody means who writes nearly its name.
-fn of_a_project(home: &Home, text: &str) -> Outcome<Option<String>> {
+fn of_a_project(home: &Home, text: &str) -> Result<Option<String>> {
     let Some((project, _)) = text.split_once('/').filter(|(_, name)| !name.contains(['/', ':', '@'])) else { return Ok(None) };
     let known = known_images(home)?;
     let own = known.keys().map(String::as_str).filter(|name| name.split_once('/').is_some_and(|(other, _)| other == project));
     Ok(nearest(text, own).map(str::to_owned))
 }
 
-fn near(home: &Home, text: &str, fault: Fault) -> Fault {
-    if fault.advice().is_some() {
-        return fault;
+fn near(home: &Home, text: &str, error: Error) -> Error {
+    if error.advice().is_some() {
+        return error;
     }
     // Without them there is only no advice.
     let (built, given) = (known_images(home).unwrap_or_default(), names(home).unwrap_or_default());
     let known: BTreeMap<String, Digest> = built.into_iter().chain(given).collect();
     match nearest(text, known.keys().map(String::as_str)) {
-        Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-        None => fault,
+        Some(near) => error.hint(format!("perhaps \"{near}\"")),
+        None => error,
     }
 }
 
@@ -339,7 +339,7 @@ pub fn login(
     host: Option<&str>,
     credentials: &crate::registry::Credentials,
     reporter: &dyn Reporter,
-) -> Outcome<(String, crate::registry::Kept)> {
+) -> Result<(String, crate::registry::Kept)> {
     with(reporter, |registries| {
         let host = bare(host.unwrap_or_else(|| registries.default_host())).to_owned();
         let kept = registries.login(&host, credentials)?;
@@ -351,7 +351,7 @@ pub fn login(
 ///
 /// # Errors
 /// A place that cannot be written.
-pub fn logout(host: Option<&str>) -> Outcome<(String, Vec<String>)> {
+pub fn logout(host: Option<&str>) -> Result<(String, Vec<String>)> {
     let registries = Registries::open(Arc::default())?;
     let host = bare(host.unwrap_or_else(|| registries.default_host())).to_owned();
     let gone = registries.logout(&host)?;
@@ -362,7 +362,7 @@ pub fn logout(host: Option<&str>) -> Outcome<(String, Vec<String>)> {
 ///
 /// # Errors
 /// A registry that cannot be reached, or offers no search.
-pub fn search(host: Option<&str>, word: &str, limit: usize, reporter: &dyn Reporter) -> Outcome<Vec<crate::registry::Hit>> {
+pub fn search(host: Option<&str>, word: &str, limit: usize, reporter: &dyn Reporter) -> Result<Vec<crate::registry::Hit>> {
     with(reporter, |registries| registries.search(host.unwrap_or_else(|| registries.default_host()), word, limit))
 }
 

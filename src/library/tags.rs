@@ -3,7 +3,7 @@
 //! They belong to no project and keep what they name from being collected.
 
 use crate::image;
-use crate::model::{Context, Digest, Outcome, Reference};
+use crate::model::{Context, Digest, Reference, Result};
 use crate::registry::Registries;
 use crate::store::{Home, Kept, Pin, Store, read_state, state_bytes};
 use crate::sys::{self, Hold, Lock};
@@ -24,7 +24,7 @@ impl Kept for Names {
 ///
 /// # Errors
 /// A list of names that is damaged or cannot be read.
-pub fn names(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
+pub fn names(home: &Home) -> Result<BTreeMap<String, Digest>> {
     // Where no list is, nothing has a name.
     Ok(read_state::<Names>(&home.state.join("names.json"))?.unwrap_or_default().0)
 }
@@ -33,7 +33,7 @@ pub fn names(home: &Home) -> Outcome<BTreeMap<String, Digest>> {
 ///
 /// # Errors
 /// What is none.
-pub fn full_name(text: &str) -> Outcome<Reference> {
+pub fn full_name(text: &str) -> Result<Reference> {
     Registries::open(Arc::default())?.reference(text)
 }
 
@@ -41,7 +41,7 @@ pub fn full_name(text: &str) -> Outcome<Reference> {
 ///
 /// # Errors
 /// Those of writing it.
-pub fn name_image(home: &Home, name: String, digest: Digest) -> Outcome<()> {
+pub fn name_image(home: &Home, name: String, digest: Digest) -> Result<()> {
     change_names(home, |names| {
         names.insert(name, digest);
     })
@@ -51,11 +51,11 @@ pub fn name_image(home: &Home, name: String, digest: Digest) -> Outcome<()> {
 ///
 /// # Errors
 /// Those of writing them.
-pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Digest>)) -> Outcome<()> {
-    sys::make_private(&home.state).doing(|| format!("cannot make {}", home.state.display()))?;
+pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Digest>)) -> Result<()> {
+    sys::make_private(&home.state).context(|| format!("cannot make {}", home.state.display()))?;
     let path = home.state.join("names.json");
     let lock = path.with_extension("lock");
-    let _lock = Lock::wait(&lock, Hold::Alone).doing(|| format!("cannot lock {}", lock.display()))?;
+    let _lock = Lock::wait(&lock, Hold::Alone).context(|| format!("cannot lock {}", lock.display()))?;
     // What cannot be read must not be written back as nothing.
     let Names(mut all) = read_state(&path)?.unwrap_or_default();
     change(&mut all);
@@ -69,7 +69,7 @@ pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Diges
     let pin = Pin { folder: home.state.clone(), project: "named images".into(), digests };
     let bytes = state_bytes(&Names(all))?;
     store.set_root("names", &pin)?;
-    sys::write_lasting(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
+    sys::write_lasting(&path, &bytes, 0o644).context(|| format!("cannot write {}", path.display()))
 }
 
 /// All that an image consists of in the store.

@@ -1,6 +1,6 @@
 //! SHA-256 digests: the identity of every file, layer, step and plan.
 
-use super::fault::{Fault, Outcome};
+use super::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -31,10 +31,10 @@ impl Digest {
     ///
     /// # Errors
     /// Other kinds than SHA-256, and nonsense.
-    pub fn named(text: &str) -> Outcome<Self> {
+    pub fn named(text: &str) -> Result<Self> {
         let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
         hex.and_then(Self::parse)
-            .ok_or_else(|| Fault::new(format!("{text:?} is no SHA-256 digest, and no other kind is known here")))
+            .ok_or_else(|| Error::new(format!("{text:?} is no SHA-256 digest, and no other kind is known here")))
     }
 
     /// Reads 64 hexadecimal characters, with or without the `sha256:` prefix.

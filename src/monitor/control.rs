@@ -4,7 +4,7 @@
 //! ignored, unknown requests are refused by name.
 
 use super::files::Folder;
-use crate::model::{Context, Fault, Outcome, Span};
+use crate::model::{self, Context, Error, Result};
 use crate::project::Limits;
 use crate::runtime::ExecSpec;
 use crate::sys;
@@ -21,7 +21,7 @@ pub enum Request {
     /// Ends the container: its stop signal, after the grace period KILL. Answered when it is gone.
     Stop {
         signal: Option<i32>,
-        grace: Option<Span>,
+        grace: Option<model::Duration>,
     },
     Signal {
         signal: i32,
@@ -107,32 +107,32 @@ fn ask(stream: &UnixStream, request: &Request, fds: &[RawFd]) -> io::Result<()> 
 /// The longest message.
 pub const LONGEST: usize = 256 << 10;
 
-fn connect(folder: &Folder) -> Outcome<UnixStream> {
+fn connect(folder: &Folder) -> Result<UnixStream> {
     sys::connect_in(folder.path(), "control").map_err(|error| {
         let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
         let ended = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
         let what = format!("{name} is not running");
-        let fault = if ended { Fault::new(what) } else { Fault::caused(what, error) };
-        fault.hint("`stead ps --all` shows how it ended; `stead up` starts it")
+        let error = if ended { Error::new(what) } else { Error::caused(what, error) };
+        error.hint("`stead ps --all` shows how it ended; `stead up` starts it")
     })
 }
 
 /// Receives one reply, with a descriptor if one comes along.
-pub fn receive(stream: &UnixStream) -> Outcome<(Reply, Option<OwnedFd>)> {
+pub fn receive(stream: &UnixStream) -> Result<(Reply, Option<OwnedFd>)> {
     let mut buffer = vec![0; LONGEST];
     let mut bytes = Vec::new();
     let mut descriptor = None;
     loop {
-        let (length, mut fds) = sys::receive_with(stream, &mut buffer[..1]).doing(|| "the monitor does not answer".into())?;
+        let (length, mut fds) = sys::receive_with(stream, &mut buffer[..1]).context(|| "the monitor does not answer".into())?;
         descriptor = descriptor.or(fds.pop());
         match buffer[..length] {
-            [] => return Err(Fault::new("the container's monitor is gone")),
+            [] => return Err(Error::new("the container's monitor is gone")),
             [b'\n'] => break,
             [byte] => bytes.push(byte),
             _ => {}
         }
     }
-    let reply = serde_json::from_slice(&bytes).doing(|| "the monitor's answer is not understood".into())?;
+    let reply = serde_json::from_slice(&bytes).context(|| "the monitor's answer is not understood".into())?;
     Ok((reply, descriptor))
 }
 
@@ -151,13 +151,13 @@ pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::
 ///
 /// # Errors
 /// A container without a monitor; the monitor's refusal.
-pub fn call(folder: &Folder, request: &Request, patience: Option<Duration>) -> Outcome<Reply> {
+pub fn call(folder: &Folder, request: &Request, patience: Option<Duration>) -> Result<Reply> {
     let stream = connect(folder)?;
-    stream.set_read_timeout(patience).doing(|| "cannot reach the container's monitor".into())?;
-    ask(&stream, request, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    stream.set_read_timeout(patience).context(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, request, &[]).context(|| "cannot reach the container's monitor".into())?;
     let (reply, _) = receive(&stream)?;
     match reply.error {
-        Some(error) => Err(Fault::new(error)),
+        Some(error) => Err(Error::new(error)),
         None => Ok(reply),
     }
 }
@@ -170,13 +170,13 @@ pub struct Held(#[expect(dead_code, reason = "the connection is what holds")] Un
 ///
 /// # Errors
 /// A container without a monitor; the monitor's refusal; processes that do not come to rest.
-pub fn hold(folder: &Folder) -> Outcome<Held> {
+pub fn hold(folder: &Folder) -> Result<Held> {
     let stream = connect(folder)?;
     // The kernel may take its time; a monitor that never answers must not keep us.
-    stream.set_read_timeout(Some(Duration::from_secs(30))).doing(|| "cannot reach the container's monitor".into())?;
-    ask(&stream, &Request::Hold, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).context(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, &Request::Hold, &[]).context(|| "cannot reach the container's monitor".into())?;
     match receive(&stream)?.0.error {
-        Some(error) => Err(Fault::new(error)),
+        Some(error) => Err(Error::new(error)),
         None => Ok(Held(stream)),
     }
 }
@@ -185,14 +185,14 @@ pub fn hold(folder: &Folder) -> Outcome<Held> {
 ///
 /// # Errors
 /// A container without a monitor.
-pub fn held_ports(folder: &Folder) -> Outcome<Vec<OwnedFd>> {
+pub fn held_ports(folder: &Folder) -> Result<Vec<OwnedFd>> {
     let stream = connect(folder)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).doing(|| "cannot reach the container's monitor".into())?;
-    ask(&stream, &Request::Ports, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).context(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, &Request::Ports, &[]).context(|| "cannot reach the container's monitor".into())?;
     let mut held = Vec::new();
     loop {
         let mut kind = [0];
-        let (length, fds) = sys::receive_with(&stream, &mut kind).doing(|| "the monitor does not answer".into())?;
+        let (length, fds) = sys::receive_with(&stream, &mut kind).context(|| "the monitor does not answer".into())?;
         held.extend(fds);
         if (length, kind[0]) != (1, b'P') {
             return Ok(held);
@@ -210,12 +210,12 @@ pub struct Attached {
 ///
 /// # Errors
 /// A container without a monitor.
-pub fn attach(folder: &Folder) -> Outcome<Attached> {
+pub fn attach(folder: &Folder) -> Result<Attached> {
     let stream = connect(folder)?;
-    ask(&stream, &Request::Attach, &[]).doing(|| "cannot reach the container's monitor".into())?;
+    ask(&stream, &Request::Attach, &[]).context(|| "cannot reach the container's monitor".into())?;
     let (reply, terminal) = receive(&stream)?;
     match reply.error {
-        Some(error) => Err(Fault::new(error)),
+        Some(error) => Err(Error::new(error)),
         None => Ok(Attached { stream, terminal }),
     }
 }
@@ -230,13 +230,13 @@ pub struct Remote {
 ///
 /// # Errors
 /// A container without a monitor; a process that cannot be started, with its exit code.
-pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Outcome<Remote> {
+pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Result<Remote> {
     let stream = connect(folder)?;
     ask(&stream, &Request::Exec { spec: Box::new(spec.clone()) }, streams)
-        .doing(|| "cannot reach the container's monitor".into())?;
+        .context(|| "cannot reach the container's monitor".into())?;
     let (reply, terminal) = receive(&stream)?;
     match reply {
-        Reply { error: Some(error), exit, .. } => Err(Fault::new(error).status(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))),
+        Reply { error: Some(error), exit, .. } => Err(Error::new(error).status(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))),
         _ => Ok(Remote { stream, terminal }),
     }
 }
@@ -246,7 +246,7 @@ impl Remote {
     ///
     /// # Errors
     /// A monitor that is gone.
-    pub fn wait(&self) -> Outcome<i32> {
+    pub fn wait(&self) -> Result<i32> {
         loop {
             let (reply, _) = receive(&self.stream)?;
             if let Some(status) = reply.exit {

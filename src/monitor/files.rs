@@ -1,6 +1,6 @@
 //! A container's folder: what its monitor is told, and what it tells.
 
-use crate::model::{Context, Digest, Outcome, Size, Span};
+use crate::model::{Context, Digest, Duration, Result, Size};
 use crate::project::{Health as HealthSpec, Log, Restart};
 use crate::runtime::Blueprint;
 use crate::store::{Home, Kept, read_foreign, read_json, read_state, state_bytes};
@@ -17,7 +17,7 @@ pub struct MonitorSpec {
     /// A specification is large, and a monitor small.
     pub blueprint: Box<Blueprint>,
     pub stop_signal: i32,
-    pub stop_grace: Span,
+    pub stop_grace: Duration,
     pub restart: Restart,
     /// Whether it is started anew when it turns unhealthy.
     #[serde(default)]
@@ -137,15 +137,15 @@ impl Folder {
     ///
     /// # Errors
     /// A description that is damaged or cannot be read: who would go on without it would run as root.
-    pub fn spec(&self) -> Outcome<Option<MonitorSpec>> {
+    pub fn spec(&self) -> Result<Option<MonitorSpec>> {
         read_state(&self.join("spec.json"))
     }
 
     /// What the monitor wrote. What cannot be read is taken for running as long as the monitor lives: nothing is ended
     /// or replaced because of it.
     fn told(&self) -> Option<Status> {
-        read_foreign(&self.join("status.json")).unwrap_or_else(|fault| {
-            let status = Status { state: State::Running, error: Some(fault.to_string()), ..Status::default() };
+        read_foreign(&self.join("status.json")).unwrap_or_else(|error| {
+            let status = Status { state: State::Running, error: Some(error.to_string()), ..Status::default() };
             self.alive().then_some(status)
         })
     }
@@ -167,9 +167,9 @@ impl Folder {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn write_spec(&self, spec: &MonitorSpec) -> Outcome<()> {
+    pub fn write_spec(&self, spec: &MonitorSpec) -> Result<()> {
         sys::write_atomic(&self.join("spec.json"), &state_bytes(spec)?, 0o600)
-            .doing(|| format!("cannot write {}", self.join("spec.json").display()))
+            .context(|| format!("cannot write {}", self.join("spec.json").display()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::control::{self, Reply};
 use super::files::Folder;
 use super::life::Monitor;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime;
 use crate::sys;
 use std::fs::OpenOptions;
@@ -21,9 +21,9 @@ use std::time::Duration;
 ///
 /// # Errors
 /// Why the container could not be started.
-pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd]) -> Outcome<()> {
-    let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
-    let mut child = Command::new(sys::own_program().doing(|| "cannot protect this program's file".into())?)
+pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd]) -> Result<()> {
+    let (near, far) = UnixStream::pair().context(|| "cannot make a socket".into())?;
+    let mut child = Command::new(sys::own_program().context(|| "cannot protect this program's file".into())?)
         .arg0("stead")
         .args(["monitor", title])
         .current_dir(folder.path())
@@ -33,7 +33,7 @@ pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .doing(|| "cannot start a monitor".into())?;
+        .context(|| "cannot start a monitor".into())?;
     let handed = hand_over(&near, contents, ports);
     let mut answer = String::new();
     let _ = (&near).read_to_string(&mut answer);
@@ -42,12 +42,12 @@ pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd
         (Ok(()), Some(Reply { error: None, .. })) => Ok(()),
         (_, Some(Reply { error: Some(error), exit, .. })) => {
             let _ = child.wait();
-            Err(Fault::new(error).status(u8::try_from(exit.unwrap_or(1)).unwrap_or(1)))
+            Err(Error::new(error).status(u8::try_from(exit.unwrap_or(1)).unwrap_or(1)))
         }
-        (Err(error), _) => Err(Fault::caused("cannot hand the container to its monitor", error)),
+        (Err(error), _) => Err(Error::caused("cannot hand the container to its monitor", error)),
         (Ok(()), None) => {
             let _ = child.wait();
-            Err(Fault::new("the container's monitor ended before its container began"))
+            Err(Error::new("the container's monitor ended before its container began"))
         }
     }
 }
@@ -92,22 +92,22 @@ fn receive_over(stream: &UnixStream) -> io::Result<Given> {
 ///
 /// # Errors
 /// Why the container could not be started; the parent has been told, too.
-pub fn main() -> Outcome<()> {
+pub fn main() -> Result<()> {
     sys::set_name(c"stead-monitor");
-    runtime::start_anew().doing(|| "cannot let go of the caller".into())?;
-    let folder = Folder::at(std::env::current_dir().doing(|| "the container's folder is gone".into())?);
+    runtime::start_anew().context(|| "cannot let go of the caller".into())?;
+    let folder = Folder::at(std::env::current_dir().context(|| "the container's folder is gone".into())?);
     let parent = UnixStream::from(
         sys::take_descriptor(0)
-            .doing(|| "a monitor is started by `stead up`".into())?
+            .context(|| "a monitor is started by `stead up`".into())?
             .try_clone()
-            .doing(|| "no parent".into())?,
+            .context(|| "no parent".into())?,
     );
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "cannot open /dev/null".into())?;
-    sys::place_descriptor(&null, 0).doing(|| "cannot place a descriptor".into())?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null").context(|| "cannot open /dev/null".into())?;
+    sys::place_descriptor(&null, 0).context(|| "cannot place a descriptor".into())?;
     // Whoever asks whether this container is alive holds the lock for a moment.
     let mut lock = None;
     for _ in 0..20 {
-        lock = sys::Lock::attempt(&folder.join("lock")).doing(|| "cannot lock the container's folder".into())?;
+        lock = sys::Lock::attempt(&folder.join("lock")).context(|| "cannot lock the container's folder".into())?;
         if lock.is_some() {
             break;
         }
@@ -119,20 +119,20 @@ pub fn main() -> Outcome<()> {
             &Reply { error: Some("this container has a monitor already".into()), ..Reply::default() },
             &[],
         );
-        return Err(Fault::new("this container has a monitor already"));
+        return Err(Error::new("this container has a monitor already"));
     };
     let begun = receive_over(&parent)
-        .doing(|| "cannot receive what the container needs".into())
+        .context(|| "cannot receive what the container needs".into())
         .and_then(|(ports, contents)| Monitor::begin(folder, ports, contents));
     match begun {
         Ok(mut monitor) => {
             monitor.begun_by(parent);
             monitor.stay()
         }
-        Err(fault) => {
-            let reply = Reply { error: Some(fault.chain()), exit: Some(i32::from(fault.code())), ..Reply::default() };
+        Err(error) => {
+            let reply = Reply { error: Some(error.chain()), exit: Some(i32::from(error.code())), ..Reply::default() };
             let _ = control::send(&parent, &reply, &[]);
-            Err(fault)
+            Err(error)
         }
     }
 }

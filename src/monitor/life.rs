@@ -9,7 +9,7 @@ use super::hooks::{Hooks, Step};
 use super::log::{Capture, LogFiles, LogLimits};
 use super::published::Change;
 use super::sessions::Sessions;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::network;
 use crate::project::{Limits, Restart};
 use crate::runtime::{self, Cgroup, ExecSpec, Host, Running, StartError, Stdio};
@@ -87,8 +87,8 @@ impl Monitor {
     ///
     /// # Errors
     /// Why that cannot be.
-    pub fn begin(folder: Folder, ports: Vec<OwnedFd>, contents: Vec<Vec<u8>>) -> Outcome<Self> {
-        let spec = folder.spec()?.ok_or_else(|| Fault::new("the container's description is missing"))?;
+    pub fn begin(folder: Folder, ports: Vec<OwnedFd>, contents: Vec<Vec<u8>>) -> Result<Self> {
+        let spec = folder.spec()?.ok_or_else(|| Error::new("the container's description is missing"))?;
         let lease = if spec.needs.digests.is_empty() {
             None
         } else {
@@ -97,15 +97,15 @@ impl Monitor {
             Some(lease)
         };
         let host = runtime::host();
-        let cgroup = Cgroup::create(host, &spec.blueprint).doing(|| "cannot limit the container".into())?;
+        let cgroup = Cgroup::create(host, &spec.blueprint).context(|| "cannot limit the container".into())?;
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
         // What an earlier monitor told must not be taken for this one's.
         let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
         let _ = std::fs::remove_file(folder.join("control"));
-        let listener = sys::listen_in(folder.path(), "control").doing(|| "cannot listen in the container's folder".into())?;
+        let listener = sys::listen_in(folder.path(), "control").context(|| "cannot listen in the container's folder".into())?;
         let keep = spec.log.driver.as_ref().is_none_or(|driver| driver.name != "none");
         let limits = LogLimits { file: spec.log.size, quota: spec.log_quota, keep };
-        let log = LogFiles::open(&spec.logs, limits).doing(|| "cannot open the container's log".into())?;
+        let log = LogFiles::open(&spec.logs, limits).context(|| "cannot open the container's log".into())?;
         let mut monitor = Self {
             folder,
             spec,
@@ -142,7 +142,7 @@ impl Monitor {
         };
         if let (false, Some(home)) = (monitor.ports.is_empty(), &monitor.spec.home) {
             let heir = Heir::begin(home, &monitor.instance());
-            monitor.heir = Some(heir.doing(|| "cannot leave an heir behind, for published ports".into())?);
+            monitor.heir = Some(heir.context(|| "cannot leave an heir behind, for published ports".into())?);
         }
         if let Err(error) = monitor.start() {
             monitor.status.state = State::Dead;
@@ -152,7 +152,7 @@ impl Monitor {
             monitor.tell();
             let _ = monitor.cgroup.destroy();
             monitor.heir.take().into_iter().for_each(Heir::dismiss);
-            return Err(Fault::new(error.message));
+            return Err(Error::new(error.message));
         }
         Ok(monitor)
     }
@@ -263,7 +263,7 @@ impl Monitor {
         let (Some(home), true) = (&self.spec.home, on_network) else { return };
         match Change::of_container(home, &self.instance(), !self.ports.is_empty()) {
             Ok(change) => self.following = Some((change, Instant::now())),
-            Err(fault) => return self.note(&format!("stead: names and published ports do not follow: {}", fault.chain())),
+            Err(error) => return self.note(&format!("stead: names and published ports do not follow: {}", error.chain())),
         }
         self.follow_on(patience);
     }
@@ -273,7 +273,7 @@ impl Monitor {
         match change.settle(Some(patience)) {
             Ok(true) => {}
             Ok(false) => self.following = Some((change, Instant::now() + FOLLOW_AGAIN)),
-            Err(fault) => self.note(&format!("stead: names and published ports do not follow: {}", fault.chain())),
+            Err(error) => self.note(&format!("stead: names and published ports do not follow: {}", error.chain())),
         }
     }
 
@@ -298,10 +298,10 @@ impl Monitor {
     ///
     /// # Errors
     /// Those of waiting: nobody can be heard any more.
-    pub fn stay(&mut self) -> Outcome<()> {
+    pub fn stay(&mut self) -> Result<()> {
         let signals = sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
-            .doing(|| "cannot wait for signals".into())?;
-        self.listener.set_nonblocking(true).doing(|| "cannot listen".into())?;
+            .context(|| "cannot wait for signals".into())?;
+        self.listener.set_nonblocking(true).context(|| "cannot listen".into())?;
         let mut buffer = vec![0; 64 << 10];
         // A child may have ended before its signal was blocked.
         self.reap();
@@ -330,7 +330,7 @@ impl Monitor {
             waiting.extend(self.holders.iter().map(|holder| holder as &dyn AsFd));
             waiting.extend(self.sessions.opening().map(|told| told as &dyn AsFd));
             let ready = sys::wait_readable(&waiting, timeout.map(|time| time.saturating_add(Duration::from_millis(1))))
-                .doing(|| "cannot wait".into())?;
+                .context(|| "cannot wait".into())?;
             drop(waiting);
             if let Some(checker) = self.checker.as_mut().filter(|_| checking && ready.get(check_at) == Some(&true)) {
                 checker.drain();
@@ -532,7 +532,7 @@ impl Monitor {
             return changed;
         }
         self.spec.blueprint.beyond.limits = limits;
-        self.folder.write_spec(&self.spec).map_err(|fault| io::Error::other(fault.chain()))
+        self.folder.write_spec(&self.spec).map_err(|error| io::Error::other(error.chain()))
     }
 
     fn stop(&mut self, signal: Option<i32>, grace: Option<Duration>) {
@@ -753,7 +753,7 @@ impl Monitor {
     }
 
     /// The end: nothing of the container is left, everybody who waits is told.
-    fn finish(&mut self) -> Outcome<()> {
+    fn finish(&mut self) -> Result<()> {
         let gone = self.cgroup.destroy();
         let _ = std::fs::remove_file(self.folder.join("control"));
         self.tell();
@@ -766,7 +766,7 @@ impl Monitor {
         for client in &self.waiting_for_end {
             let _ = control::send(client, &Reply { done: true, exit: self.status.exit_code, ..Reply::default() }, &[]);
         }
-        gone.doing(|| "cannot clean up after the container".into())
+        gone.context(|| "cannot clean up after the container".into())
     }
 }
 

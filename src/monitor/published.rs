@@ -6,7 +6,7 @@
 //! that a rewrite began after his own change was told has nothing left to do.
 
 use super::files::{Folder, State, boot_id};
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use crate::network::{self, BuildNetwork, Endpoint, Forwarding, Known, Loopback, NetworkRule, PortRule, Strangers, Table};
 use crate::store::{Home, read_json};
 use crate::sys::{self, Lock};
@@ -69,7 +69,7 @@ fn runs(home: &Home, instance: &str, container: &str) -> bool {
 ///
 /// # Errors
 /// What the kernel refuses; records that cannot be read.
-pub fn refresh(home: &Home) -> Outcome<()> {
+pub fn refresh(home: &Home) -> Result<()> {
     Change::ports(home)?.settle(None).map(drop)
 }
 
@@ -77,7 +77,7 @@ pub fn refresh(home: &Home) -> Outcome<()> {
 ///
 /// # Errors
 /// Those of reading and writing the files.
-pub fn refresh_names(home: &Home, instance: &str) -> Outcome<()> {
+pub fn refresh_names(home: &Home, instance: &str) -> Result<()> {
     Change::names(home, instance)?.settle(None).map(drop)
 }
 
@@ -96,11 +96,11 @@ struct Asked {
 }
 
 impl Change {
-    fn ports(home: &Home) -> Outcome<Self> {
+    fn ports(home: &Home) -> Result<Self> {
         Ok(Self { home: home.clone(), ports: Some(Asked::at(home.state.join("network.lock"))?), names: None })
     }
 
-    fn names(home: &Home, instance: &str) -> Outcome<Self> {
+    fn names(home: &Home, instance: &str) -> Result<Self> {
         let asked = Asked::at(home.run.join(instance).join("names.lock"))?;
         Ok(Self { home: home.clone(), ports: None, names: Some((instance.to_owned(), asked)) })
     }
@@ -109,7 +109,7 @@ impl Change {
     ///
     /// # Errors
     /// Those of reading the locks' files.
-    pub fn of_container(home: &Home, instance: &str, publishes: bool) -> Outcome<Self> {
+    pub fn of_container(home: &Home, instance: &str, publishes: bool) -> Result<Self> {
         let mut change = Self::names(home, instance)?;
         if publishes {
             change.ports = Self::ports(home)?.ports;
@@ -121,7 +121,7 @@ impl Change {
     ///
     /// # Errors
     /// What the kernel refuses; records that cannot be read.
-    pub fn settle(&mut self, patience: Option<Duration>) -> Outcome<bool> {
+    pub fn settle(&mut self, patience: Option<Duration>) -> Result<bool> {
         if let Some(asked) = &self.ports {
             if !asked.settle(patience, || write_table(&self.home))? {
                 return Ok(false);
@@ -139,29 +139,29 @@ impl Change {
 }
 
 impl Asked {
-    fn at(lock: PathBuf) -> Outcome<Self> {
+    fn at(lock: PathBuf) -> Result<Self> {
         let begun = match fs::read(&lock) {
             Ok(bytes) => numbers(&bytes).0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error).doing(|| format!("cannot read {}", lock.display())),
+            Err(error) => return Err(error).context(|| format!("cannot read {}", lock.display())),
         };
         Ok(Self { lock, begun })
     }
 
-    fn settle(&self, patience: Option<Duration>, work: impl FnOnce() -> Outcome<()>) -> Outcome<bool> {
-        let Some(mut lock) = self.lock(patience).doing(|| format!("cannot lock {}", self.lock.display()))? else {
+    fn settle(&self, patience: Option<Duration>, work: impl FnOnce() -> Result<()>) -> Result<bool> {
+        let Some(mut lock) = self.lock(patience).context(|| format!("cannot lock {}", self.lock.display()))? else {
             return Ok(false);
         };
         let file = lock.file();
         let read = fs::read(&self.lock).map(|bytes| numbers(&bytes));
-        let (begun, done) = read.doing(|| format!("cannot read {}", self.lock.display()))?;
+        let (begun, done) = read.context(|| format!("cannot read {}", self.lock.display()))?;
         // It began after this change was told.
         if done > self.begun {
             return Ok(true);
         }
         let mut note = |at: u64| {
             let written = file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&(begun + 1).to_le_bytes()));
-            written.doing(|| format!("cannot write {}", self.lock.display()))
+            written.context(|| format!("cannot write {}", self.lock.display()))
         };
         note(0)?;
         work()?;
@@ -187,7 +187,7 @@ fn numbers(bytes: &[u8]) -> (u64, u64) {
 }
 
 /// Replaces the table, whole; without networks it is removed, and forwarding is put back.
-fn write_table(home: &Home) -> Outcome<()> {
+fn write_table(home: &Home) -> Result<()> {
     let known = network::known(home)?;
     let (live, dead): (Vec<_>, Vec<_>) = network::build_networks(home)?.into_iter().partition(|(_, live)| *live);
     for (network, _) in &dead {
@@ -205,7 +205,7 @@ fn write_table(home: &Home) -> Outcome<()> {
         }
         return match fs::remove_file(marker(home)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).doing(|| "cannot remove the firewall's marker".into())
+                Err(error).context(|| "cannot remove the firewall's marker".into())
             }
             _ => Ok(()),
         };
@@ -218,8 +218,8 @@ fn write_table(home: &Home) -> Outcome<()> {
     network::open_loopback(&bridges)?;
     network::forget(old_ports, &table.ports)?;
     let written = Written { generation, boot: boot_id(), forwarding, ports: table.ports };
-    let bytes = serde_json::to_vec(&written).doing(|| "cannot write the firewall's marker".into())?;
-    sys::write_atomic(&marker(home), &bytes, 0o600).doing(|| "cannot write the firewall's marker".into())
+    let bytes = serde_json::to_vec(&written).context(|| "cannot write the firewall's marker".into())?;
+    sys::write_atomic(&marker(home), &bytes, 0o600).context(|| "cannot write the firewall's marker".into())
 }
 
 fn table(home: &Home, known: &[Known], builds: &[BuildNetwork]) -> (Table, Vec<(String, Loopback)>) {
@@ -275,7 +275,7 @@ fn table(home: &Home, known: &[Known], builds: &[BuildNetwork]) -> (Table, Vec<(
 ///
 /// # Errors
 /// Those of reading; what the kernel refuses.
-pub fn sweep_builds(home: &Home) -> Outcome<bool> {
+pub fn sweep_builds(home: &Home) -> Result<bool> {
     let dead = network::build_networks(home)?.iter().any(|(_, live)| !live);
     if dead {
         refresh(home)?;
@@ -287,27 +287,27 @@ pub fn sweep_builds(home: &Home) -> Outcome<bool> {
 ///
 /// # Errors
 /// Those of writing.
-pub fn keep_names(folder: &Path, lines: &[HostLine]) -> Outcome<()> {
+pub fn keep_names(folder: &Path, lines: &[HostLine]) -> Result<()> {
     let path = folder.join("names.json");
-    let bytes = serde_json::to_vec(lines).doing(|| "cannot write a container's names".into())?;
+    let bytes = serde_json::to_vec(lines).context(|| "cannot write a container's names".into())?;
     if fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    sys::write_atomic(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
+    sys::write_atomic(&path, &bytes, 0o600).context(|| format!("cannot write {}", path.display()))
 }
 
-fn write_names(home: &Home, instance: &str) -> Outcome<()> {
+fn write_names(home: &Home, instance: &str) -> Result<()> {
     let folder = home.run.join(instance);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
         // `down` was here.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).doing(|| format!("cannot list {}", folder.display())),
+        Err(error) => return Err(error).context(|| format!("cannot list {}", folder.display())),
     };
     let mut running = BTreeMap::new();
     let mut is_up = |name: &str| *running.entry(name.to_owned()).or_insert_with(|| runs(home, instance, name));
     for entry in entries {
-        let entry = entry.doing(|| format!("cannot list {}", folder.display()))?;
+        let entry = entry.context(|| format!("cannot list {}", folder.display()))?;
         // One that does not run reads no names; it gets them when it is started.
         if !is_up(&entry.file_name().to_string_lossy()) {
             continue;
@@ -319,7 +319,7 @@ fn write_names(home: &Home, instance: &str) -> Outcome<()> {
         match write_in_place(&place.join("hosts"), &text) {
             // It ended meanwhile, and its folder with it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            done => done.doing(|| format!("cannot write {}", place.join("hosts").display()))?,
+            done => done.context(|| format!("cannot write {}", place.join("hosts").display()))?,
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! then. So when a UDP port is published, moved or withdrawn, its flows that lead elsewhere are forgotten.
 
 use super::{Endpoint, PortRule};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::project::Protocol;
 use crate::sys::netlink::{ACK, Batch, DUMP, Family, Netlink, attributes};
 use std::collections::BTreeSet;
@@ -62,7 +62,7 @@ impl Side {
 ///
 /// # Errors
 /// What the kernel refuses. One without connection tracking has nothing to forget.
-pub fn forget(old: &[PortRule], new: &[PortRule]) -> Outcome<()> {
+pub fn forget(old: &[PortRule], new: &[PortRule]) -> Result<()> {
     let udp = |rules: &[PortRule]| -> Vec<PortRule> {
         rules.iter().filter(|rule| rule.protocol == Protocol::Udp && !rule.endpoints.is_empty()).cloned().collect()
     };
@@ -73,14 +73,14 @@ pub fn forget(old: &[PortRule], new: &[PortRule]) -> Outcome<()> {
         return Ok(());
     }
     let own = if changed.iter().any(|rule| rule.address.is_unspecified()) { own_addresses()? } else { BTreeSet::new() };
-    let socket = Netlink::open(Family::Conntrack).doing(|| "cannot open a netlink socket".into())?;
+    let socket = Netlink::open(Family::Conntrack).context(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
     batch.begin(GET, DUMP, &HEADER);
-    let (messages, failures) = socket.exchange(&batch).doing(|| "cannot read the flows".into())?;
+    let (messages, failures) = socket.exchange(&batch).context(|| "cannot read the flows".into())?;
     match failures.into_iter().next() {
         // No such subsystem: no connection tracking, or none that can be asked.
         Some((_, error)) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(()),
-        Some((_, error)) => return Err(Fault::caused("cannot read the flows", error)),
+        Some((_, error)) => return Err(Error::caused("cannot read the flows", error)),
         None => {}
     }
     let mut removal = Batch::default();
@@ -100,10 +100,10 @@ pub fn forget(old: &[PortRule], new: &[PortRule]) -> Outcome<()> {
     if removal.is_empty() {
         return Ok(());
     }
-    let (_, failures) = socket.exchange(&removal).doing(|| "cannot forget flows".into())?;
+    let (_, failures) = socket.exchange(&removal).context(|| "cannot forget flows".into())?;
     // One that timed out in the meantime is forgotten, too.
     match failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::ENOENT)) {
-        Some((_, error)) => Err(Fault::caused("cannot forget a flow", error)),
+        Some((_, error)) => Err(Error::caused("cannot forget a flow", error)),
         None => Ok(()),
     }
 }
@@ -128,8 +128,8 @@ fn is_stale(
     rule.port == port && (ours || leads(old)) && !leads(new)
 }
 
-fn own_addresses() -> Outcome<BTreeSet<Ipv4Addr>> {
-    let all = nix::ifaddrs::getifaddrs().doing(|| "cannot read this host's addresses".into())?;
+fn own_addresses() -> Result<BTreeSet<Ipv4Addr>> {
+    let all = nix::ifaddrs::getifaddrs().context(|| "cannot read this host's addresses".into())?;
     Ok(all.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip())).collect())
 }
 

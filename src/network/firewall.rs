@@ -6,7 +6,7 @@
 
 use super::BRIDGES;
 use super::nf_tables::*;
-use crate::model::{Context, Fault, Outcome, Subnet};
+use crate::model::{Context, Error, Result, Subnet};
 use crate::project::Protocol;
 use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, Family, Netlink};
 use serde::{Deserialize, Serialize};
@@ -419,7 +419,7 @@ impl Writer<'_> {
 ///
 /// # Errors
 /// What the kernel refuses: then the old table stands unchanged.
-pub fn replace_table(name: &str, table: &Table) -> Outcome<u32> {
+pub fn replace_table(name: &str, table: &Table) -> Result<u32> {
     let mut writer = Writer { batch: Batch::default(), table: name, sets: 0 };
     marker(&mut writer.batch, BATCH_BEGIN);
     // Made if it was not there, so that it can be deleted in any case.
@@ -430,10 +430,10 @@ pub fn replace_table(name: &str, table: &Table) -> Outcome<u32> {
     writer.strangers(&table.strangers);
     writer.ports(&table.ports);
     marker(&mut writer.batch, BATCH_END);
-    let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
-    let (_, failures) = socket.exchange(&writer.batch).doing(|| "cannot write the firewall table".into())?;
+    let socket = Netlink::open(Family::Netfilter).context(|| "cannot open a netlink socket".into())?;
+    let (_, failures) = socket.exchange(&writer.batch).context(|| "cannot write the firewall table".into())?;
     if let Some((number, error)) = failures.into_iter().next() {
-        return Err(Fault::caused(format!("the kernel refuses the firewall table (message {number})"), error)
+        return Err(Error::caused(format!("the kernel refuses the firewall table (message {number})"), error)
             .hint("networks need CAP_NET_ADMIN and the kernel's nf_tables, nft_nat, nft_masq and nft_fib modules"));
     }
     generation()
@@ -443,29 +443,29 @@ pub fn replace_table(name: &str, table: &Table) -> Outcome<u32> {
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn remove_table(name: &str) -> Outcome<()> {
+pub fn remove_table(name: &str) -> Result<()> {
     let mut writer = Writer { batch: Batch::default(), table: name, sets: 0 };
     marker(&mut writer.batch, BATCH_BEGIN);
     writer.table(NEWTABLE, CREATE);
     writer.table(DELTABLE, 0);
     marker(&mut writer.batch, BATCH_END);
-    let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
-    socket.send(&writer.batch).map(drop).doing(|| "cannot remove the firewall table".into())
+    let socket = Netlink::open(Family::Netfilter).context(|| "cannot open a netlink socket".into())?;
+    socket.send(&writer.batch).map(drop).context(|| "cannot remove the firewall table".into())
 }
 
 /// The ruleset's generation: it grows with every change that anybody makes.
 ///
 /// # Errors
 /// Those of netlink.
-pub fn generation() -> Outcome<u32> {
-    let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
+pub fn generation() -> Result<u32> {
+    let socket = Netlink::open(Family::Netfilter).context(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
     batch.begin(GETGEN, ACK, &header(0));
-    let messages = socket.send(&batch).doing(|| "cannot read the ruleset's generation".into())?;
+    let messages = socket.send(&batch).context(|| "cannot read the ruleset's generation".into())?;
     let found = messages.first().and_then(|message| {
         let attributes = message.attributes(4);
         let value = attributes.iter().find(|(kind, _)| *kind == NFTA_GEN_ID)?.1;
         Some(u32::from_be_bytes(value.try_into().ok()?))
     });
-    found.ok_or_else(|| Fault::new("the kernel tells no generation of its ruleset"))
+    found.ok_or_else(|| Error::new("the kernel tells no generation of its ruleset"))
 }

@@ -6,7 +6,7 @@
 
 use super::firewall::{header, interface};
 use super::nf_tables::*;
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use crate::sys::netlink::{Batch, DUMP, Family, Message, Netlink, attributes};
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ type Chains = BTreeMap<(u8, String, String), Chain>;
 ///
 /// # Errors
 /// Those of netlink.
-pub fn blockers(own: &str, bridge: &str) -> Outcome<Blockers> {
+pub fn blockers(own: &str, bridge: &str) -> Result<Blockers> {
     let chains = read()?;
     let mut found = Blockers { docker: chains.keys().any(|(_, _, chain)| chain == "DOCKER-USER"), ..Blockers::default() };
     for ((family, table, name), chain) in chains.iter().filter(|((_, table, _), chain)| chain.hooked && table != own) {
@@ -129,12 +129,12 @@ impl Test {
     }
 }
 
-fn read() -> Outcome<Chains> {
-    let socket = Netlink::open(Family::Netfilter).doing(|| "cannot open a netlink socket".into())?;
+fn read() -> Result<Chains> {
+    let socket = Netlink::open(Family::Netfilter).context(|| "cannot open a netlink socket".into())?;
     let dump = |kind: u16| {
         let mut batch = Batch::default();
         batch.begin(kind, DUMP, &header(0));
-        socket.send(&batch).doing(|| "cannot read the host's ruleset".into())
+        socket.send(&batch).context(|| "cannot read the host's ruleset".into())
     };
     let of_forwarding = |message: &&Message| matches!(message.body.first(), Some(&IPV4 | &INET));
     let mut chains = Chains::new();

@@ -10,7 +10,7 @@
 
 use super::BRIDGES;
 use super::links::{self, Link};
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use crate::sys::netlink::{Family, Netlink};
 use std::fs;
 use std::io;
@@ -36,8 +36,8 @@ impl Forwarding {
     ///
     /// # Errors
     /// Those of reading the setting.
-    pub fn look() -> Outcome<Self> {
-        let value = fs::read_to_string(PATH).doing(|| format!("cannot read {PATH}"))?;
+    pub fn look() -> Result<Self> {
+        let value = fs::read_to_string(PATH).context(|| format!("cannot read {PATH}"))?;
         if value.trim() == "0" {
             return Ok(Self::Off);
         }
@@ -53,8 +53,8 @@ impl Forwarding {
     ///
     /// # Errors
     /// Those of writing the setting.
-    pub fn switch_on() -> Outcome<()> {
-        fs::write(PATH, "1").doing(|| "cannot set net.ipv4.ip_forward=1".into())
+    pub fn switch_on() -> Result<()> {
+        fs::write(PATH, "1").context(|| "cannot set net.ipv4.ip_forward=1".into())
     }
 
     /// Switches forwarding off, if no bridge of any installation is left; to be called by who took the last of
@@ -62,28 +62,28 @@ impl Forwarding {
     ///
     /// # Errors
     /// Those of reading and writing the setting.
-    pub fn restore() -> Outcome<()> {
+    pub fn restore() -> Result<()> {
         let socket = open()?;
         if !bridges(&socket)?.is_empty() {
             return Ok(());
         }
-        fs::write(PATH, "0").doing(|| "cannot set net.ipv4.ip_forward=0".into())?;
+        fs::write(PATH, "0").context(|| "cannot set net.ipv4.ip_forward=0".into())?;
         // Another installation may have made a bridge since, and found forwarding on: it is to stay so.
         for link in bridges(&socket)? {
-            links::set_alias(&socket, link.index, MARK).doing(|| format!("cannot mark the bridge {}", link.name))?;
+            links::set_alias(&socket, link.index, MARK).context(|| format!("cannot mark the bridge {}", link.name))?;
             Self::switch_on()?;
         }
         Ok(())
     }
 }
 
-fn open() -> Outcome<Netlink> {
-    Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())
+fn open() -> Result<Netlink> {
+    Netlink::open(Family::Route).context(|| "cannot open a netlink socket".into())
 }
 
 /// Bridges of all installations.
-fn bridges(socket: &Netlink) -> Outcome<Vec<Link>> {
-    let links = links::all_bridges(socket).doing(|| "cannot read the links".into())?;
+fn bridges(socket: &Netlink) -> Result<Vec<Link>> {
+    let links = links::all_bridges(socket).context(|| "cannot read the links".into())?;
     Ok(links.into_iter().filter(|link| link.name.starts_with(BRIDGES)).collect())
 }
 
@@ -91,13 +91,13 @@ fn bridges(socket: &Netlink) -> Outcome<Vec<Link>> {
 ///
 /// # Errors
 /// Those of reading the setting and the links.
-pub fn seen_bridges() -> Outcome<Vec<String>> {
+pub fn seen_bridges() -> Result<Vec<String>> {
     match fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables") {
         Ok(value) if value.trim() != "0" => {}
         Ok(_) => return Ok(Vec::new()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).doing(|| "cannot read net.bridge.bridge-nf-call-iptables".into()),
+        Err(error) => return Err(error).context(|| "cannot read net.bridge.bridge-nf-call-iptables".into()),
     }
-    let links = links::all_bridges(&open()?).doing(|| "cannot read the links".into())?;
+    let links = links::all_bridges(&open()?).context(|| "cannot read the links".into())?;
     Ok(links.into_iter().filter(|link| !link.name.starts_with(BRIDGES)).map(|link| link.name).collect())
 }

@@ -5,7 +5,7 @@
 //! that two at once never take the same. What only a process needs counts as long as that process holds its
 //! lock: a kill lets go of it.
 
-use crate::model::{Context, Outcome, Subnet};
+use crate::model::{Context, Result, Subnet};
 use crate::plan::{InstanceRecord, Port, Taken, TakenPort};
 use crate::store::{Home, Kept, read_state, state_bytes};
 use crate::sys::{self, Hold, Lock};
@@ -59,27 +59,27 @@ pub struct BuildNetwork {
 ///
 /// # Errors
 /// Those of making and locking the file.
-pub fn lock_ledger(home: &Home) -> Outcome<Lock> {
+pub fn lock_ledger(home: &Home) -> Result<Lock> {
     let path = home.state.join("ledger.lock");
-    fs::create_dir_all(&home.state).doing(|| format!("cannot make {}", home.state.display()))?;
-    Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))
+    fs::create_dir_all(&home.state).context(|| format!("cannot make {}", home.state.display()))?;
+    Lock::wait(&path, Hold::Alone).context(|| format!("cannot lock {}", path.display()))
 }
 
-fn read<T: Kept>(path: &Path) -> Outcome<Option<T>> {
-    read_state(path).map_err(|fault| {
-        fault.hint("which ports and subnets are free cannot be told without it: put it back, or remove its folder when nothing of it runs")
+fn read<T: Kept>(path: &Path) -> Result<Option<T>> {
+    read_state(path).map_err(|error| {
+        error.hint("which ports and subnets are free cannot be told without it: put it back, or remove its folder when nothing of it runs")
     })
 }
 
-fn listed(folder: &Path) -> Outcome<Vec<String>> {
-    sys::names(folder).doing(|| "cannot tell what other projects use".into())
+fn listed(folder: &Path) -> Result<Vec<String>> {
+    sys::names(folder).context(|| "cannot tell what other projects use".into())
 }
 
 /// The records of all instances of an installation.
 ///
 /// # Errors
 /// One that is there and cannot be read.
-pub fn known(home: &Home) -> Outcome<Vec<Known>> {
+pub fn known(home: &Home) -> Result<Vec<Known>> {
     let folder = home.state.join("instances");
     let mut found = Vec::new();
     for id in listed(&folder)? {
@@ -94,7 +94,7 @@ pub fn known(home: &Home) -> Outcome<Vec<Known>> {
 ///
 /// # Errors
 /// Records that are there and cannot be read.
-pub fn taken(home: &Home, own: &str) -> Outcome<Taken> {
+pub fn taken(home: &Home, own: &str) -> Result<Taken> {
     let mut taken = Taken::default();
     for known in known(home)?.into_iter().filter(|known| known.id != own).map(|known| known.record) {
         taken.subnets.extend(known.networks.values().map(|network| network.subnet));
@@ -149,23 +149,25 @@ impl Reservation {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn keep(&self, home: &Home, instance: &str) -> Outcome<()> {
+    pub fn keep(&self, home: &Home, instance: &str) -> Result<()> {
         let path = Self::path(home, instance);
-        sys::write_whole(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))
+        sys::write_whole(&path, &state_bytes(self)?, 0o600).context(|| format!("cannot write {}", path.display()))
     }
 
     /// Takes an instance's reservation away: what it was for is on record, or never came to be.
     ///
     /// # Errors
     /// Those of removing the file, other than that it is not there.
-    pub fn end(home: &Home, instance: &str) -> Outcome<()> {
+    pub fn end(home: &Home, instance: &str) -> Result<()> {
         remove(&Self::path(home, instance))
     }
 }
 
-fn remove(path: &Path) -> Outcome<()> {
+fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing(|| format!("cannot remove {}", path.display())),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("cannot remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -174,7 +176,7 @@ fn remove(path: &Path) -> Outcome<()> {
 ///
 /// # Errors
 /// Those of reading.
-pub fn build_networks(home: &Home) -> Outcome<Vec<(BuildNetwork, bool)>> {
+pub fn build_networks(home: &Home) -> Result<Vec<(BuildNetwork, bool)>> {
     let folder = home.state.join("builds");
     let mut found = Vec::new();
     for name in listed(&folder)? {
@@ -191,13 +193,13 @@ impl BuildNetwork {
     ///
     /// # Errors
     /// Those of writing and locking.
-    pub fn keep(&self, home: &Home) -> Outcome<Lock> {
+    pub fn keep(&self, home: &Home) -> Result<Lock> {
         let folder = home.state.join("builds");
-        fs::create_dir_all(&folder).doing(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
         let path = folder.join(format!("{}.lock", self.bridge));
-        let lock = Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
+        let lock = Lock::wait(&path, Hold::Alone).context(|| format!("cannot lock {}", path.display()))?;
         let path = folder.join(format!("{}.json", self.bridge));
-        sys::write_whole(&path, &state_bytes(self)?, 0o600).doing(|| format!("cannot write {}", path.display()))?;
+        sys::write_whole(&path, &state_bytes(self)?, 0o600).context(|| format!("cannot write {}", path.display()))?;
         Ok(lock)
     }
 
@@ -205,7 +207,7 @@ impl BuildNetwork {
     ///
     /// # Errors
     /// What the kernel refuses; those of removing files.
-    pub fn end(&self, home: &Home) -> Outcome<()> {
+    pub fn end(&self, home: &Home) -> Result<()> {
         super::delete_links(std::slice::from_ref(&self.bridge))?;
         let folder = home.state.join("builds");
         remove(&folder.join(format!("{}.json", self.bridge)))?;

@@ -2,7 +2,7 @@
 
 use super::BRIDGES;
 use super::link_settings::{self, Loopback};
-use crate::model::{Context, Fault, Outcome, Subnet};
+use crate::model::{Context, Error, Result, Subnet};
 use crate::runtime::{Blueprint, Interface};
 use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Family, Netlink, attributes};
 use oci_spec::runtime::LinuxNamespaceType;
@@ -126,8 +126,9 @@ pub fn all_bridges(socket: &Netlink) -> io::Result<Vec<Link>> {
 ///
 /// # Errors
 /// Those of netlink.
-pub fn bridges(group: u32) -> Outcome<Vec<String>> {
-    let links = Netlink::open(Family::Route).and_then(|socket| all_bridges(&socket)).doing(|| "cannot read the links".into())?;
+pub fn bridges(group: u32) -> Result<Vec<String>> {
+    let links =
+        Netlink::open(Family::Route).and_then(|socket| all_bridges(&socket)).context(|| "cannot read the links".into())?;
     Ok(links.into_iter().filter(|link| link.group == group).map(|link| link.name).collect())
 }
 
@@ -164,13 +165,13 @@ fn state(socket: &Netlink, name: &str) -> io::Result<Option<(u32, bool)>> {
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Outcome<()> {
+pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
-    let look = |bridge: &BridgeSpec| state(&socket, &bridge.name).doing(|| "cannot read the links".into());
-    let there = wanted.iter().map(look).collect::<Outcome<Vec<_>>>()?;
+    let socket = Netlink::open(Family::Route).context(|| "cannot open a netlink socket".into())?;
+    let look = |bridge: &BridgeSpec| state(&socket, &bridge.name).context(|| "cannot read the links".into());
+    let there = wanted.iter().map(look).collect::<Result<Vec<_>>>()?;
     let mut batch = Batch::default();
     for (bridge, _) in wanted.iter().zip(&there).filter(|(_, found)| found.is_none()) {
         batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
@@ -183,21 +184,21 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Outcome<()>
         });
     }
     let made = if batch.is_empty() { Ok((Vec::new(), Vec::new())) } else { socket.exchange(&batch) };
-    let (_, failures) = made.doing(|| "cannot make bridges".into())?;
+    let (_, failures) = made.context(|| "cannot make bridges".into())?;
     // Another `up` may have made the same bridge in the meantime.
     if let Some((_, error)) = failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::EEXIST)) {
         return Err(
-            Fault::caused("cannot make a bridge", error).hint("networks need CAP_NET_ADMIN and the kernel's bridge module")
+            Error::caused("cannot make a bridge", error).hint("networks need CAP_NET_ADMIN and the kernel's bridge module")
         );
     }
     // All of them: a bridge may be there half made, from an `up` that was killed in between.
     let mut batch = Batch::default();
     for (bridge, found) in wanted.iter().zip(there) {
         let found = if found.is_some() { found } else { look(bridge)? };
-        let (index, up) = found.ok_or_else(|| Fault::new(format!("the bridge {} is not there", bridge.name)))?;
+        let (index, up) = found.ok_or_else(|| Error::new(format!("the bridge {} is not there", bridge.name)))?;
         // It is up only after it was.
         if !up {
-            link_settings::quieten(&bridge.name).doing(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
+            link_settings::quieten(&bridge.name).context(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
         }
         batch.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
         if let Some(alias) = alias {
@@ -205,9 +206,9 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Outcome<()>
         }
         address(&mut batch, index, bridge.gateway, bridge.prefix);
     }
-    let (_, failures) = socket.exchange(&batch).doing(|| "cannot give bridges their addresses".into())?;
+    let (_, failures) = socket.exchange(&batch).context(|| "cannot give bridges their addresses".into())?;
     match failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::EEXIST)) {
-        Some((_, error)) => Err(Fault::caused("cannot give a bridge its address", error)),
+        Some((_, error)) => Err(Error::caused("cannot give a bridge its address", error)),
         None => Ok(()),
     }
 }
@@ -216,10 +217,10 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Outcome<()>
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn open_loopback(bridges: &[(String, Loopback)]) -> Outcome<()> {
+pub fn open_loopback(bridges: &[(String, Loopback)]) -> Result<()> {
     for (bridge, wanted) in bridges {
         link_settings::set_loopback(bridge, *wanted)
-            .doing(|| format!("cannot publish ports of the bridge {bridge} on loopback"))?;
+            .context(|| format!("cannot publish ports of the bridge {bridge} on loopback"))?;
     }
     Ok(())
 }
@@ -228,15 +229,15 @@ pub fn open_loopback(bridges: &[(String, Loopback)]) -> Outcome<()> {
 ///
 /// # Errors
 /// What the kernel refuses; an empty group is no error.
-pub fn delete_group(group: u32) -> Outcome<()> {
-    let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
+pub fn delete_group(group: u32) -> Result<()> {
+    let socket = Netlink::open(Family::Route).context(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
     batch.begin(DELLINK, ACK, &link_header(0, false));
     batch.number(IFLA_GROUP, group);
     match socket.send(&batch) {
         Ok(_) => Ok(()),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => Ok(()),
-        Err(error) => Err(Fault::caused("cannot delete network links", error)),
+        Err(error) => Err(Error::caused("cannot delete network links", error)),
     }
 }
 
@@ -244,7 +245,7 @@ pub fn delete_group(group: u32) -> Outcome<()> {
 ///
 /// # Errors
 /// Those of netlink.
-pub fn delete_links(names: &[String]) -> Outcome<()> {
+pub fn delete_links(names: &[String]) -> Result<()> {
     let mut batch = Batch::default();
     for name in names {
         batch.begin(DELLINK, ACK, &link_header(0, false));
@@ -253,8 +254,8 @@ pub fn delete_links(names: &[String]) -> Outcome<()> {
     if batch.is_empty() {
         return Ok(());
     }
-    let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
-    socket.exchange(&batch).map(drop).doing(|| "cannot delete network links".into())
+    let socket = Netlink::open(Family::Route).context(|| "cannot open a netlink socket".into())?;
+    socket.exchange(&batch).map(drop).context(|| "cannot delete network links".into())
 }
 
 /// Makes an end of a pair with the one queue of each kind that it uses. Else it has one for each processor and gives
@@ -387,11 +388,11 @@ fn configure(interfaces: &[Interface]) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of netlink.
-pub fn routes() -> Outcome<Vec<(Subnet, String)>> {
-    let socket = Netlink::open(Family::Route).doing(|| "cannot open a netlink socket".into())?;
+pub fn routes() -> Result<Vec<(Subnet, String)>> {
+    let socket = Netlink::open(Family::Route).context(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
     batch.begin(GETROUTE, DUMP, &[AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let messages = socket.send(&batch).doing(|| "cannot read the routes".into())?;
+    let messages = socket.send(&batch).context(|| "cannot read the routes".into())?;
     let mut found = BTreeSet::new();
     for message in messages.iter().filter(|message| message.kind == NEWROUTE && message.body.len() >= 12) {
         let (prefix, table) = (message.body[1], message.body[4]);

@@ -1,6 +1,6 @@
 //! `/etc/resolv.conf` of what has a network namespace of its own, and of what has the host's.
 
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -17,12 +17,12 @@ pub enum Servers {
 ///
 /// # Errors
 /// A file that is there and cannot be read.
-pub fn resolver(servers: Servers) -> Outcome<String> {
+pub fn resolver(servers: Servers) -> Result<String> {
     // systemd-resolved listens on loopback and keeps the real servers beside it.
     let read = |path: &str| match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Fault::caused(format!("cannot read {path}"), error)),
+        Err(error) => Err(Error::caused(format!("cannot read {path}"), error)),
     };
     let texts = [read("/etc/resolv.conf")?, read("/run/systemd/resolve/resolv.conf")?];
     Ok(choose(&texts, servers))

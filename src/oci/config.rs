@@ -1,6 +1,6 @@
 //! Bundles: a folder with `config.json`, read and checked.
 
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime::{self, Beyond, Blueprint};
 use oci_spec::runtime::Spec;
 use serde_json::Value;
@@ -21,25 +21,25 @@ impl Bundle {
     ///
     /// # Errors
     /// A folder without `config.json`; a configuration that is not right, with its place.
-    pub fn read(folder: &Path, config: Option<&Path>) -> Outcome<Self> {
-        let folder = std::fs::canonicalize(folder).doing(|| format!("there is no bundle {}", folder.display()))?;
+    pub fn read(folder: &Path, config: Option<&Path>) -> Result<Self> {
+        let folder = std::fs::canonicalize(folder).context(|| format!("there is no bundle {}", folder.display()))?;
         let path = folder.join(config.unwrap_or(Path::new("config.json")));
-        let text = std::fs::read_to_string(&path).doing(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
         let wrong = || format!("{} is not right", path.display());
-        let mut value: Value = serde_json::from_str(&text).doing(wrong)?;
+        let mut value: Value = serde_json::from_str(&text).context(wrong)?;
         let renamed = value.get_mut("process").is_some_and(rename_flags);
         let text = if renamed { value.to_string() } else { text };
         // Of what was written, so that what is wrong is told with its place.
-        let mut spec: Spec = serde_json::from_str(&text).doing(wrong)?;
+        let mut spec: Spec = serde_json::from_str(&text).context(wrong)?;
         let version = spec.version();
         if !version.starts_with("1.") {
-            return Err(Fault::new(format!("{}: version {version:?} of the specification is not 1.x", path.display())));
+            return Err(Error::new(format!("{}: version {version:?} of the specification is not 1.x", path.display())));
         }
-        let root = spec.root().as_ref().ok_or_else(|| Fault::new(format!("{}: it has no `root`", path.display())))?;
+        let root = spec.root().as_ref().ok_or_else(|| Error::new(format!("{}: it has no `root`", path.display())))?;
         let rootfs = folder.join(root.path());
-        let rootfs = std::fs::canonicalize(&rootfs).doing(|| format!("there is no root file system {}", rootfs.display()))?;
+        let rootfs = std::fs::canonicalize(&rootfs).context(|| format!("there is no root file system {}", rootfs.display()))?;
         if !rootfs.is_dir() {
-            return Err(Fault::new(format!("the root file system {} is no folder", rootfs.display())));
+            return Err(Error::new(format!("the root file system {} is no folder", rootfs.display())));
         }
         if let Some(root) = spec.root_mut() {
             root.set_path(rootfs.clone());
@@ -50,8 +50,8 @@ impl Bundle {
         Ok(bundle)
     }
 
-    fn check(&self) -> Outcome<()> {
-        let wrong = |text: &str| Err(Fault::new(format!("{}: {text}", self.folder.join("config.json").display())));
+    fn check(&self) -> Result<()> {
+        let wrong = |text: &str| Err(Error::new(format!("{}: {text}", self.folder.join("config.json").display())));
         if let Some(process) = self.blueprint.oci.process() {
             if !process.cwd().is_absolute() {
                 return wrong("`process.cwd` is not an absolute path");

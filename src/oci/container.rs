@@ -1,7 +1,7 @@
 //! What is kept of a container: a folder for each below the root, gone when it is deleted.
 
 use super::PATIENCE;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime::{self, Cgroup};
 use crate::store::{Kept, read_foreign, read_state, state_bytes};
 use crate::sys;
@@ -104,10 +104,10 @@ pub fn hooks_of(spec: &Spec, kind: &str) -> Vec<Hook> {
 }
 
 /// Whether a name can be a container's: it becomes a folder's and a cgroup's.
-pub fn check_id(id: &str) -> Outcome<()> {
+pub fn check_id(id: &str) -> Result<()> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(legal) {
-        return Err(Fault::new(format!("invalid container ID {id:?}: letters, digits, `_`, `+`, `-` and `.` were expected")));
+        return Err(Error::new(format!("invalid container ID {id:?}: letters, digits, `_`, `+`, `-` and `.` were expected")));
     }
     Ok(())
 }
@@ -117,16 +117,16 @@ impl Container {
     ///
     /// # Errors
     /// One that is not there.
-    pub fn load(root: &Path, id: &str) -> Outcome<Self> {
+    pub fn load(root: &Path, id: &str) -> Result<Self> {
         // The words that podman looks for; one whose state is damaged does exist.
-        Self::find(root, id)?.ok_or_else(|| Fault::new(format!("container {id} does not exist")))
+        Self::find(root, id)?.ok_or_else(|| Error::new(format!("container {id} does not exist")))
     }
 
     /// Reads a container that may not be there.
     ///
     /// # Errors
     /// What is no ID; a state that is damaged or cannot be read.
-    pub fn find(root: &Path, id: &str) -> Outcome<Option<Self>> {
+    pub fn find(root: &Path, id: &str) -> Result<Option<Self>> {
         check_id(id)?;
         let folder = root.join(id);
         Ok(read_state::<Self>(&folder.join("state.json"))?.map(|found| Self { folder, ..found }))
@@ -136,9 +136,9 @@ impl Container {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn save(&self) -> Outcome<()> {
+    pub fn save(&self) -> Result<()> {
         let bytes = state_bytes(self)?;
-        sys::write_atomic(&self.folder.join("state.json"), &bytes, 0o600).doing(|| "cannot write the container's state".into())
+        sys::write_atomic(&self.folder.join("state.json"), &bytes, 0o600).context(|| "cannot write the container's state".into())
     }
 
     pub fn forget(&self) {
@@ -149,19 +149,19 @@ impl Container {
     ///
     /// # Errors
     /// A copy that is gone.
-    pub fn spec(&self) -> Outcome<&Spec> {
+    pub fn spec(&self) -> Result<&Spec> {
         if self.kept.get().is_none() {
             let read = read_foreign(&self.folder.join("config.json"))?;
-            let _ = self.kept.set(read.ok_or_else(|| Fault::new("the container's configuration is gone"))?);
+            let _ = self.kept.set(read.ok_or_else(|| Error::new("the container's configuration is gone"))?);
         }
-        self.kept.get().ok_or_else(|| Fault::new("the container's configuration is gone"))
+        self.kept.get().ok_or_else(|| Error::new("the container's configuration is gone"))
     }
 
     /// The hooks of a kind.
     ///
     /// # Errors
     /// Those of [`spec`](Self::spec): hooks that are not known must not be passed over.
-    pub fn hooks(&self, kind: &str) -> Outcome<Vec<Hook>> {
+    pub fn hooks(&self, kind: &str) -> Result<Vec<Hook>> {
         self.spec().map(|spec| hooks_of(spec, kind))
     }
 
@@ -239,14 +239,14 @@ pub fn began(pid: i32) -> Option<u64> {
 ///
 /// # Errors
 /// A root that cannot be read.
-pub fn list(root: &Path) -> Outcome<Vec<Container>> {
-    let names = sys::names(root).doing(|| "cannot list the containers".into())?;
+pub fn list(root: &Path) -> Result<Vec<Container>> {
+    let names = sys::names(root).context(|| "cannot list the containers".into())?;
     let names = names.iter().filter(|name| check_id(name).is_ok() && root.join(name).is_dir());
     let mut found = Vec::new();
     for name in names {
         match Container::find(root, name) {
             Ok(container) => found.extend(container),
-            Err(fault) => super::warn(&fault.chain()),
+            Err(error) => super::warn(&error.chain()),
         }
     }
     Ok(found)
@@ -256,11 +256,11 @@ pub fn list(root: &Path) -> Outcome<Vec<Container>> {
 ///
 /// # Errors
 /// What is no ID; those of removing.
-pub fn forget_remains(root: &Path, id: &str) -> Outcome<()> {
+pub fn forget_remains(root: &Path, id: &str) -> Result<()> {
     check_id(id)?;
     match fs::remove_dir_all(root.join(id)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::caused(format!("cannot remove what is left of container {id}"), error))
+            Err(Error::caused(format!("cannot remove what is left of container {id}"), error))
         }
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@ use super::config::Bundle;
 use super::container::{Container, Status, began, check_id};
 use super::init::{self, Init};
 use super::{hooks, listener, resources};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::monitor::now_ms;
 use crate::runtime::{self, Cgroup, Sources, flag, joined as path_of};
 use crate::sys::{self, Side};
@@ -42,30 +42,30 @@ const NEW_TIME: libc::c_int = 0x80;
 ///
 /// # Errors
 /// What is wrong with the bundle; what the kernel refuses. Nothing of it is left then.
-pub fn create(mut creation: Creation) -> Outcome<Container> {
+pub fn create(mut creation: Creation) -> Result<Container> {
     check_id(creation.id)?;
     let bundle = &creation.bundle;
     let console = match (creation.console.take(), bundle.blueprint.has_terminal()) {
         (Some(stream), true) => Some(stream),
-        (None, true) => return Err(Fault::new("the process has a terminal, and there is no --console-socket to send it to")),
-        (Some(_), false) => return Err(Fault::new("there is a --console-socket, and the process has no terminal")),
+        (None, true) => return Err(Error::new("the process has a terminal, and there is no --console-socket to send it to")),
+        (Some(_), false) => return Err(Error::new("there is a --console-socket, and the process has no terminal")),
         (None, false) => None,
     };
     runtime::check_labels(&bundle.blueprint.oci)?;
     if let Some(process) = bundle.blueprint.oci.process() {
-        runtime::check_capabilities(process).map_err(|error| Fault::new(error.to_string()))?;
+        runtime::check_capabilities(process).map_err(|error| Error::new(error.to_string()))?;
     }
     let cgroup = cgroup_path(bundle, &creation)?;
     // Configurations hold what their environment says: they are nobody else's.
     let private = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(creation.root);
-    made.doing(|| format!("cannot make {}", creation.root.display()))?;
+    made.context(|| format!("cannot make {}", creation.root.display()))?;
     let folder = creation.root.join(creation.id);
     match private(&folder) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Fault::new(format!("container with id exists: {}", creation.id)));
+            return Err(Error::new(format!("container with id exists: {}", creation.id)));
         }
-        other => other.doing(|| format!("cannot make {}", folder.display()))?,
+        other => other.context(|| format!("cannot make {}", folder.display()))?,
     }
     let mut container = Container {
         id: creation.id.to_owned(),
@@ -89,9 +89,9 @@ pub fn create(mut creation: Creation) -> Outcome<Container> {
     made.map(|()| container)
 }
 
-fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console: Option<UnixStream>) -> Outcome<()> {
+fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console: Option<UnixStream>) -> Result<()> {
     sys::write_atomic(&container.folder.join("config.json"), bundle.text.as_bytes(), 0o600)
-        .doing(|| "cannot keep the configuration".into())?;
+        .context(|| "cannot keep the configuration".into())?;
     let host = runtime::host();
     let linux = bundle.blueprint.oci.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -101,7 +101,7 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     let chosen = linux.and_then(|linux| linux.cgroups_path().as_ref()).is_some_and(|path| !path.as_os_str().is_empty());
     if shared && !chosen {
         let why = format!("there is a cgroup {} with {others} process(es) of others", container.cgroup);
-        return Err(Fault::new(why).hint("take another name, or write a `linux.cgroupsPath`"));
+        return Err(Error::new(why).hint("take another name, or write a `linux.cgroupsPath`"));
     }
     if shared {
         super::warn(&format!("container's cgroup is not empty: {others} process(es) of others in {}", container.cgroup));
@@ -123,23 +123,23 @@ fn begin(
     container: &mut Container,
     console: Option<UnixStream>,
     cgroup: &Cgroup,
-) -> Outcome<()> {
+) -> Result<()> {
     let host = runtime::host();
     let linux = bundle.blueprint.oci.linux().as_ref();
-    let start = sys::listen_in(&container.folder, "start").doing(|| "cannot listen for the start".into())?;
+    let start = sys::listen_in(&container.folder, "start").context(|| "cannot listen for the start".into())?;
     let filter = listener::filter(&bundle.blueprint.oci)?;
     let mut flags = runtime::made_namespaces(&bundle.blueprint);
     let mut joined: Vec<(LinuxNamespaceType, OwnedFd)> = Vec::new();
     for (kind, path) in bundle.blueprint.namespaces().filter_map(|one| Some((one.typ(), path_of(one)?))) {
         let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(std::io::Error::from)
-            .doing(|| format!("cannot open the namespace {}", path.display()))?;
+            .context(|| format!("cannot open the namespace {}", path.display()))?;
         joined.push((kind, fd));
     }
     // These take effect for children only, so they are entered before the child is made.
     for (kind, fd) in joined.iter().filter(|(kind, _)| *kind == LinuxNamespaceType::Pid) {
         sys::enter_namespace(fd, nix::sched::CloneFlags::from_bits_retain(flag(*kind)))
-            .doing(|| "cannot join the namespace".into())?;
+            .context(|| "cannot join the namespace".into())?;
     }
     joined.retain(|(kind, _)| *kind != LinuxNamespaceType::Pid);
     let user_namespace = flags & libc::CLONE_NEWUSER != 0;
@@ -147,25 +147,25 @@ fn begin(
         // Its clocks are set before anybody is in it, so it is made for this process's children (time_namespaces(7)).
         nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(NEW_TIME))
             .map_err(std::io::Error::from)
-            .doing(|| "cannot make a time namespace".into())?;
+            .context(|| "cannot make a time namespace".into())?;
         let offsets = linux.and_then(|linux| linux.time_offsets().clone()).unwrap_or_default();
         let text: String = offsets
             .iter()
             .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)))
             .collect();
         if !text.is_empty() {
-            fs::write("/proc/self/timens_offsets", text).doing(|| "cannot set the time namespace's clocks".into())?;
+            fs::write("/proc/self/timens_offsets", text).context(|| "cannot set the time namespace's clocks".into())?;
         }
         flags &= !NEW_TIME;
     }
     let joins_user = joined.iter().any(|(kind, _)| *kind == LinuxNamespaceType::User);
     let sources = if flags & libc::CLONE_NEWNS != 0 {
-        Sources::open(&bundle.blueprint).map_err(|error| Fault::new(error.to_string()))?
+        Sources::open(&bundle.blueprint).map_err(|error| Error::new(error.to_string()))?
     } else {
         Sources::default()
     };
-    let (line, far) = sys::message_pair().doing(|| "cannot make a socket".into())?;
-    let entrance = cgroup.entrance().doing(|| "cannot enter the container's cgroup".into())?;
+    let (line, far) = sys::message_pair().context(|| "cannot make a socket".into())?;
+    let entrance = cgroup.entrance().context(|| "cannot enter the container's cgroup".into())?;
     let init = Init {
         blueprint: &bundle.blueprint,
         host,
@@ -183,7 +183,7 @@ fn begin(
     let cgroup_namespace = flags & libc::CLONE_NEWCGROUP != 0;
     let new = flags & !libc::CLONE_NEWCGROUP;
     let own = if joins_user { 0 } else { new };
-    let pid = match sys::clone_process(own, entrance.as_ref()).doing(|| "cannot make the namespaces".into())? {
+    let pid = match sys::clone_process(own, entrance.as_ref()).context(|| "cannot make the namespaces".into())? {
         Side::Child if joins_user => init::join_user(init, far, new, cgroup_namespace, entrance.is_some()),
         Side::Child => init::enter_and_run(init, far, cgroup_namespace, user_namespace, entrance.is_some()),
         Side::Parent { pid, .. } => pid,
@@ -198,7 +198,7 @@ fn begin(
     }
     if let Some(score) = bundle.blueprint.oci.process().as_ref().and_then(|process| process.oom_score_adj()) {
         fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
-            .doing(|| format!("cannot set oom_score_adj {score}"))?;
+            .context(|| format!("cannot set oom_score_adj {score}"))?;
     }
     step(&line, b"G", b'M', container)?;
     let state = container.state(Status::Creating);
@@ -207,30 +207,30 @@ fn begin(
     step(&line, format!("H{state}").as_bytes(), b'R', container)?;
     container.save()?;
     if let Some(path) = &creation.pid_file {
-        sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
+        sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
 /// The process that the first one made inside a user namespace, as a further child of this one.
-fn successor(line: &UnixStream, first: i32) -> Outcome<i32> {
+fn successor(line: &UnixStream, first: i32) -> Result<i32> {
     let mut message = vec![0; 4096];
-    let (length, fds) = sys::receive_with(line, &mut message).doing(|| "the container's process does not answer".into())?;
+    let (length, fds) = sys::receive_with(line, &mut message).context(|| "the container's process does not answer".into())?;
     let _ = sys::wait_for(first);
     match (message[..length].split_first(), fds.first().and_then(sys::process_number)) {
         (Some((b'C', _)), Some(pid)) => Ok(pid),
-        (Some((b'E', text)), _) => Err(Fault::new(String::from_utf8_lossy(text).into_owned())),
-        _ => Err(Fault::new("the container's process ended before it began")),
+        (Some((b'E', text)), _) => Err(Error::new(String::from_utf8_lossy(text).into_owned())),
+        _ => Err(Error::new("the container's process ended before it began")),
     }
 }
 
 /// Tells the child to go on, and waits until it has come to a point; a filter's listener is passed on.
-fn step(line: &UnixStream, go: &[u8], wanted: u8, container: &Container) -> Outcome<()> {
+fn step(line: &UnixStream, go: &[u8], wanted: u8, container: &Container) -> Result<()> {
     // A child that failed early says why, and hears nothing more.
     let _ = sys::send_with(line, go, &[]);
     let mut message = vec![0; 4096];
     loop {
-        let (length, fds) = sys::receive_with(line, &mut message).doing(|| "the container's process does not answer".into())?;
+        let (length, fds) = sys::receive_with(line, &mut message).context(|| "the container's process does not answer".into())?;
         return match (message[..length].split_first(), fds.first()) {
             (Some((b'N', [])), Some(fd)) => {
                 listener::Listener::of(container, Status::Creating, container.pid)?.tell(fd)?;
@@ -238,23 +238,23 @@ fn step(line: &UnixStream, go: &[u8], wanted: u8, container: &Container) -> Outc
                 continue;
             }
             (Some((first, [])), _) if *first == wanted => Ok(()),
-            (Some((b'E', text)), _) => Err(Fault::new(String::from_utf8_lossy(text).into_owned())),
-            _ => Err(Fault::new("the container's process ended before it began")),
+            (Some((b'E', text)), _) => Err(Error::new(String::from_utf8_lossy(text).into_owned())),
+            _ => Err(Error::new("the container's process ended before it began")),
         };
     }
 }
 
-fn map(pid: i32, file: &str, mappings: &Option<Vec<LinuxIdMapping>>) -> Outcome<()> {
+fn map(pid: i32, file: &str, mappings: &Option<Vec<LinuxIdMapping>>) -> Result<()> {
     let text: String =
         mappings.iter().flatten().map(|one| format!("{} {} {}\n", one.container_id(), one.host_id(), one.size())).collect();
     if text.is_empty() {
         return Ok(());
     }
-    fs::write(format!("/proc/{pid}/{file}"), text).doing(|| format!("cannot write {file}"))
+    fs::write(format!("/proc/{pid}/{file}"), text).context(|| format!("cannot write {file}"))
 }
 
 /// The cgroup of a container: as the bundle says, else by its name.
-fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Outcome<String> {
+fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Result<String> {
     let wanted = bundle.blueprint.oci.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
         // As runc has it; the root has a share of real time to give.
@@ -263,7 +263,7 @@ fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Outcome<String> {
     let text = wanted.to_string_lossy().into_owned();
     if wanted.components().any(|part| part == std::path::Component::ParentDir) {
         // What climbs would be another's cgroup (crun 1.28, 1.29).
-        return Err(Fault::new(format!("linux.cgroupsPath {text:?} climbs")));
+        return Err(Error::new(format!("linux.cgroupsPath {text:?} climbs")));
     }
     if let ([slice, prefix, name], true) = (text.split(':').collect::<Vec<_>>().as_slice(), creation.systemd_cgroup) {
         // Where systemd would put a scope: each dash in a slice's name is a level (systemd.slice(5)).
@@ -284,20 +284,20 @@ fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Outcome<String> {
 ///
 /// # Errors
 /// A container that does not wait; a program that cannot be executed.
-pub fn start(container: &Container) -> Outcome<()> {
+pub fn start(container: &Container) -> Result<()> {
     match container.status() {
         Status::Created => {}
-        Status::Stopped => return Err(Fault::new("cannot start a container that has stopped")),
-        status => return Err(Fault::new(format!("cannot start an already {status} container"))),
+        Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
+        status => return Err(Error::new(format!("cannot start an already {status} container"))),
     }
-    let line = sys::connect_in(&container.folder, "start").doing(|| "the container does not wait for its start".into())?;
+    let line = sys::connect_in(&container.folder, "start").context(|| "the container does not wait for its start".into())?;
     // From here on it is no longer created, whatever comes of it.
     let _ = fs::remove_file(container.folder.join("start"));
     // The program that is executed closes the line.
     let said = listener::hear(&line, || listener::Listener::of(container, Status::Running, container.pid))
         .inspect_err(|_| container.end())?;
     if !said.is_empty() {
-        return Err(Fault::new(String::from_utf8_lossy(&said).into_owned()));
+        return Err(Error::new(String::from_utf8_lossy(&said).into_owned()));
     }
     hooks::run(container.hooks("poststart")?, &container.state(Status::Running)).inspect_err(|_| {
         let _ = super::delete(container, true);

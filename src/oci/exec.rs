@@ -3,7 +3,7 @@
 use super::container::{Container, Status};
 use super::init::{execute, find, terminal};
 use super::listener::{self, Listener};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime::{self, StartError};
 use crate::sys::{self, Side};
 use nix::sched::CloneFlags;
@@ -31,13 +31,13 @@ pub struct Execution {
 ///
 /// # Errors
 /// A container that does not run; a program that cannot be executed, with its exit status.
-pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
+pub fn exec(container: &Container, execution: Execution) -> Result<i32> {
     match container.status() {
         Status::Running | Status::Created => {}
         Status::Paused if execution.paused_too => {}
-        status => return Err(Fault::new(format!("cannot exec in a {status} container")).status(255)),
+        status => return Err(Error::new(format!("cannot exec in a {status} container")).status(255)),
     }
-    let target = container.process().ok_or_else(|| Fault::new("cannot exec in a stopped container").status(255))?;
+    let target = container.process().ok_or_else(|| Error::new("cannot exec in a stopped container").status(255))?;
     let spec = container.spec()?;
     let mut process = execution.process.clone();
     if process.capabilities().is_none() {
@@ -47,7 +47,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     let process = &process;
     let console = match (execution.console.as_ref(), process.terminal() == Some(true)) {
         (Some(stream), true) => Some(stream),
-        (None, true) => return Err(Fault::new("the process has a terminal, and there is no --console-socket to send it to")),
+        (None, true) => return Err(Error::new("the process has a terminal, and there is no --console-socket to send it to")),
         _ => None,
     };
     let filter = listener::filter(spec)?;
@@ -55,10 +55,10 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     let cgroup = container
         .cgroup()
         .below(runtime::host(), &execution.below)
-        .map_err(|error| Fault::caused("cannot exec in this cgroup", error))?;
-    let entrance = cgroup.entrance().doing(|| "cannot enter the container's cgroup".into())?;
-    let (line, far_line) = sys::message_pair().doing(|| "cannot make a socket".into())?;
-    let (errors, far) = sys::pipe().doing(|| "cannot make a pipe".into())?;
+        .map_err(|error| Error::caused("cannot exec in this cgroup", error))?;
+    let entrance = cgroup.entrance().context(|| "cannot enter the container's cgroup".into())?;
+    let (line, far_line) = sys::message_pair().context(|| "cannot make a socket".into())?;
+    let (errors, far) = sys::pipe().context(|| "cannot make a pipe".into())?;
     // Every namespace that is not this process's own.
     let mut flags = CloneFlags::empty();
     for (name, kind) in [
@@ -76,14 +76,14 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
             flags |= kind;
         }
     }
-    sys::hide().doing(|| "cannot hide this process".into())?;
+    sys::hide().context(|| "cannot hide this process".into())?;
     // The pid namespace holds for the child only, whose number is told by the host's /proc beforehand.
     if flags.contains(CloneFlags::CLONE_NEWPID) {
-        sys::enter_namespace(&target, CloneFlags::CLONE_NEWPID).doing(|| "cannot enter the container".into())?;
+        sys::enter_namespace(&target, CloneFlags::CLONE_NEWPID).context(|| "cannot enter the container".into())?;
     }
     // The complement of a flag would leave out those that it does not know.
     let rest = flags.difference(CloneFlags::CLONE_NEWPID);
-    let pid = match sys::clone_process(0, entrance.as_ref()).doing(|| "cannot start a process".into())? {
+    let pid = match sys::clone_process(0, entrance.as_ref()).context(|| "cannot start a process".into())? {
         Side::Child => {
             let mut proc = None;
             let mut inside = || -> io::Result<()> {
@@ -134,7 +134,7 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     drop((far, far_line));
     if let Some(score) = process.oom_score_adj() {
         let set = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
-        set.doing(|| format!("cannot set oom_score_adj {score}")).inspect_err(|_| {
+        set.context(|| format!("cannot set oom_score_adj {score}")).inspect_err(|_| {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         })?;
     }
@@ -144,13 +144,13 @@ pub fn exec(container: &Container, execution: Execution) -> Outcome<i32> {
     })?;
     drop(line);
     let mut said = Vec::new();
-    File::from(errors).read_to_end(&mut said).doing(|| "cannot hear of the process".into())?;
+    File::from(errors).read_to_end(&mut said).context(|| "cannot hear of the process".into())?;
     if let Some((status, text)) = said.split_first() {
         let _ = sys::wait_for(pid);
-        return Err(Fault::new(String::from_utf8_lossy(text).into_owned()).status(*status));
+        return Err(Error::new(String::from_utf8_lossy(text).into_owned()).status(*status));
     }
     if let Some(path) = &execution.pid_file {
-        sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).doing(|| format!("cannot write {}", path.display()))?;
+        sys::write_atomic(path, pid.to_string().as_bytes(), 0o644).context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(pid)
 }

@@ -1,7 +1,7 @@
 //! Hooks: programs of the bundle that run at points of a container's life, given its state.
 
 use super::container::State;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use oci_spec::runtime::Hook;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// The hook that failed, with what it said.
-pub fn run(hooks: Vec<Hook>, state: &State) -> Outcome<()> {
+pub fn run(hooks: Vec<Hook>, state: &State) -> Result<()> {
     hooks.iter().try_for_each(|hook| one(hook, state))
 }
 
 /// Runs all of the last hooks; those that fail are told, and change nothing (OCI runtime specification, "Lifecycle").
 pub fn run_last(hooks: Vec<Hook>, state: &State) {
-    for fault in hooks.iter().filter_map(|hook| one(hook, state).err()) {
-        super::warn(&fault.chain());
+    for error in hooks.iter().filter_map(|hook| one(hook, state).err()) {
+        super::warn(&error.chain());
     }
 }
 
-fn one(hook: &Hook, state: &State) -> Outcome<()> {
+fn one(hook: &Hook, state: &State) -> Result<()> {
     let shown = hook.path().display().to_string();
     let args = hook.args().clone().unwrap_or_default();
     let mut command = Command::new(hook.path());
@@ -39,23 +39,23 @@ fn one(hook: &Hook, state: &State) -> Outcome<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .doing(|| format!("cannot run the hook {shown}"))?;
+        .context(|| format!("cannot run the hook {shown}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook that does not read its state is none of our business.
         let _ = stdin.write_all(state.to_string().as_bytes());
     }
     if let Some(seconds) = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()) {
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        while child.try_wait().doing(|| "cannot wait for a hook".into())?.is_none() {
+        while child.try_wait().context(|| "cannot wait for a hook".into())?.is_none() {
             if Instant::now() > deadline {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Fault::new(format!("the hook {shown} took longer than {seconds} s")));
+                return Err(Error::new(format!("the hook {shown} took longer than {seconds} s")));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    let output = child.wait_with_output().doing(|| "cannot wait for a hook".into())?;
+    let output = child.wait_with_output().context(|| "cannot wait for a hook".into())?;
     if output.status.success() {
         return Ok(());
     }
@@ -64,5 +64,5 @@ fn one(hook: &Hook, state: &State) -> Outcome<()> {
         Some(libc::SIGSYS) => "bad system call".to_owned(),
         _ => output.status.to_string(),
     };
-    Err(Fault::new(format!("error running hook {shown} ({how}): {said}")))
+    Err(Error::new(format!("error running hook {shown} ({how}): {said}")))
 }

@@ -124,7 +124,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     runtime::sysctls(blueprint, &proc)?;
     // Where runc runs them.
     at("cannot enter the root", nix::unistd::chdir(place))?;
-    hooks::run(hooks_of(spec, "createContainer"), &state).map_err(|fault| io::Error::other(fault.chain()))?;
+    hooks::run(hooks_of(spec, "createContainer"), &state).map_err(|error| io::Error::other(error.chain()))?;
     match root {
         Some(root) => {
             root.enter(init.no_pivot.then_some(place))?;
@@ -163,7 +163,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     // The hooks run as the process does, behind its filter.
     let begun = at("cannot close descriptors", sys::close_on_exec_from(3 + i32::try_from(init.preserve).unwrap_or(0)))
         .and_then(|()| runtime::become_process(process, init.filter.as_ref().filter(|_| asks.is_none()), &start, &proc))
-        .and_then(|()| hooks::run(start_hooks, &state).map_err(|fault| io::Error::other(fault.chain())));
+        .and_then(|()| hooks::run(start_hooks, &state).map_err(|error| io::Error::other(error.chain())));
     let error: StartError = match begun {
         Ok(()) => execute(process, &ready),
         Err(error) => error.into(),

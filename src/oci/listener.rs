@@ -5,7 +5,7 @@
 //! specification, "Container Process State").
 
 use super::container::{Container, State, Status};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime::Filter;
 use crate::runtime::seccomp::Profile;
 use crate::sys;
@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A profile that is not right.
-pub fn filter(spec: &Spec) -> Outcome<Option<Filter>> {
+pub fn filter(spec: &Spec) -> Result<Option<Filter>> {
     let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
-    let wrong = |why: String| Fault::new(format!("linux.seccomp: {why}"));
+    let wrong = |why: String| Error::new(format!("linux.seccomp: {why}"));
     let profile = Profile::parse(&serde_json::to_string(seccomp).unwrap_or_default(), u64::MAX).map_err(wrong)?;
     if profile.notifies() && seccomp.listener_path().is_none() {
         return Err(wrong("SCMP_ACT_NOTIFY needs a `listenerPath`".into()));
@@ -51,10 +51,10 @@ impl Listener {
     ///
     /// # Errors
     /// A configuration that is gone, or names none.
-    pub fn of(container: &Container, status: Status, pid: i32) -> Outcome<Self> {
+    pub fn of(container: &Container, status: Status, pid: i32) -> Result<Self> {
         let spec = container.spec()?;
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()).unwrap_or_default();
-        let path = seccomp.listener_path().clone().ok_or_else(|| Fault::new("linux.seccomp has no `listenerPath`"))?;
+        let path = seccomp.listener_path().clone().ok_or_else(|| Error::new("linux.seccomp has no `listenerPath`"))?;
         let state = ProcessState {
             oci_version: container.version.clone(),
             fds: ["seccompFd"],
@@ -62,7 +62,7 @@ impl Listener {
             metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
             state: container.state(status),
         };
-        let message = serde_json::to_string(&state).doing(|| "cannot describe the process".into())?;
+        let message = serde_json::to_string(&state).context(|| "cannot describe the process".into())?;
         Ok(Self { path, message })
     }
 
@@ -70,12 +70,12 @@ impl Listener {
     ///
     /// # Errors
     /// A program that is not there.
-    pub fn tell(&self, listener: &OwnedFd) -> Outcome<()> {
+    pub fn tell(&self, listener: &OwnedFd) -> Result<()> {
         let to = |path: &Path| -> io::Result<()> {
             let stream = UnixStream::connect(path)?;
             sys::send_with(&stream, self.message.as_bytes(), &[listener.as_raw_fd()]).map(drop)
         };
-        to(&self.path).doing(|| format!("failed to connect with seccomp agent {}", self.path.display()))
+        to(&self.path).context(|| format!("failed to connect with seccomp agent {}", self.path.display()))
     }
 }
 
@@ -83,7 +83,7 @@ impl Listener {
 ///
 /// # Errors
 /// A listener that nobody takes.
-pub fn hear(line: &UnixStream, whose: impl Fn() -> Outcome<Listener>) -> Outcome<Vec<u8>> {
+pub fn hear(line: &UnixStream, whose: impl Fn() -> Result<Listener>) -> Result<Vec<u8>> {
     let mut said = Vec::new();
     let mut buffer = vec![0; 4096];
     while let Ok((length @ 1.., fds)) = sys::receive_with(line, &mut buffer) {

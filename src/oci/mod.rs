@@ -23,7 +23,7 @@ pub use create::{Creation, create, start};
 pub use exec::{Execution, exec};
 pub use resources::{events, update};
 
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use crate::sys;
 use std::io::Write;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// A container that does not run.
-pub fn kill(container: &Container, signal: i32, all: bool) -> Outcome<()> {
+pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let status = container.status();
     if all {
         for pid in container.processes() {
@@ -41,33 +41,33 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Outcome<()> {
         return Ok(());
     }
     if status == Status::Stopped {
-        return Err(Fault::new("container not running"));
+        return Err(Error::new("container not running"));
     }
-    let process = container.process().ok_or_else(|| Fault::new("container not running"))?;
-    sys::signal_process(&process, signal).map_err(|error| Fault::caused("cannot send the signal", error))
+    let process = container.process().ok_or_else(|| Error::new("container not running"))?;
+    sys::signal_process(&process, signal).map_err(|error| Error::caused("cannot send the signal", error))
 }
 
 /// Removes what a stopped container left; with `force` also one that runs.
 ///
 /// # Errors
 /// A container that runs; processes that do not die.
-pub fn delete(container: &Container, force: bool) -> Outcome<()> {
+pub fn delete(container: &Container, force: bool) -> Result<()> {
     let status = container.status();
     match status {
         Status::Stopped => {}
         Status::Created => container.end(),
         _ if force => container.end(),
         _ => {
-            return Err(Fault::new(format!("cannot delete container {} that is not stopped: {status}", container.id)));
+            return Err(Error::new(format!("cannot delete container {} that is not stopped: {status}", container.id)));
         }
     }
     // What is left where it had its own process numbers, or was not alone from the beginning, is another's.
     if container.processes().is_empty() || !container.is_apart() {
-        container.cgroup().destroy().map_err(|error| Fault::caused("cannot remove the cgroup", error))?;
+        container.cgroup().destroy().map_err(|error| Error::caused("cannot remove the cgroup", error))?;
     }
-    let hooks = container.hooks("poststop").unwrap_or_else(|fault| {
+    let hooks = container.hooks("poststop").unwrap_or_else(|error| {
         // It must be possible to remove what is broken.
-        warn(&format!("its poststop hooks are not run: {}", fault.chain()));
+        warn(&format!("its poststop hooks are not run: {}", error.chain()));
         Vec::new()
     });
     container.forget();
@@ -84,17 +84,17 @@ fn warn(message: &str) {
 ///
 /// # Errors
 /// A container that does not run; those of the freezer.
-pub fn freeze(container: &Container, frozen: bool) -> Outcome<()> {
+pub fn freeze(container: &Container, frozen: bool) -> Result<()> {
     let status = container.status();
     let right = if frozen { matches!(status, Status::Running | Status::Created) } else { status == Status::Paused };
     if !right {
         let wanted = if frozen { "running or created" } else { "paused" };
-        return Err(Fault::new(format!("container not {wanted}: it is {status}")));
+        return Err(Error::new(format!("container not {wanted}: it is {status}")));
     }
     container
         .cgroup()
         .freeze(crate::runtime::host(), frozen)
-        .map_err(|error| Fault::caused("cannot change the freezer's state", error))
+        .map_err(|error| Error::caused("cannot change the freezer's state", error))
 }
 
 /// How long a process that was killed may take to be gone.

@@ -1,7 +1,7 @@
 //! `linux.resources` as cgroup files; usage as runc's `events` tells it.
 
 use super::container::Container;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::runtime::{self, Cgroup, Expect, Host, Setting, Version};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 ///
 /// # Errors
 /// A limit that nothing on this host holds.
-fn settings(host: &Host, resources: &LinuxResources) -> Outcome<Vec<Setting>> {
+fn settings(host: &Host, resources: &LinuxResources) -> Result<Vec<Setting>> {
     let network = resources.network().as_ref();
     if network.is_some_and(|one| {
         one.class_id().is_some_and(|id| id != 0) || one.priorities().as_ref().is_some_and(|all| !all.is_empty())
     }) {
-        return Err(Fault::new("linux.resources.network: traffic has neither classes nor priorities here"));
+        return Err(Error::new("linux.resources.network: traffic has neither classes nor priorities here"));
     }
     if resources.rdma().as_ref().is_some_and(|all| !all.is_empty()) {
-        return Err(Fault::new("linux.resources.rdma: there are no limits on RDMA here"));
+        return Err(Error::new("linux.resources.rdma: there are no limits on RDMA here"));
     }
     let mut list = Vec::new();
     let mut missing = None;
@@ -119,7 +119,7 @@ fn settings(host: &Host, resources: &LinuxResources) -> Outcome<Vec<Setting>> {
     for page in resources.hugepage_limits().iter().flatten() {
         let (size, limit) = (page.page_size(), page.limit().to_string());
         if size.is_empty() || size.contains('/') {
-            return Err(Fault::new(format!("linux.resources.hugepageLimits: {size:?} is no size of pages; for example 2MB")));
+            return Err(Error::new(format!("linux.resources.hugepageLimits: {size:?} is no size of pages; for example 2MB")));
         }
         let (v1, v2) = (format!("hugetlb.{size}.limit_in_bytes"), format!("hugetlb.{size}.max"));
         add("hugetlb", (&v1, limit.clone()), (&v2, limit));
@@ -132,7 +132,7 @@ fn settings(host: &Host, resources: &LinuxResources) -> Outcome<Vec<Setting>> {
         }
     }
     match missing {
-        Some(controller) => Err(Fault::new(format!("linux.resources: this host has no cgroup controller `{controller}`"))),
+        Some(controller) => Err(Error::new(format!("linux.resources: this host has no cgroup controller `{controller}`"))),
         None => Ok(list),
     }
 }
@@ -141,21 +141,21 @@ fn settings(host: &Host, resources: &LinuxResources) -> Outcome<Vec<Setting>> {
 ///
 /// # Errors
 /// A container that is stopped; what the kernel refuses.
-pub fn update(container: &Container, resources: &LinuxResources) -> Outcome<()> {
+pub fn update(container: &Container, resources: &LinuxResources) -> Result<()> {
     let host = runtime::host();
     container
         .cgroup()
         .apply(host, &container.cgroup, &settings(host, resources)?)
-        .map_err(|error| Fault::caused("cannot change the limits", error))
+        .map_err(|error| Error::caused("cannot change the limits", error))
 }
 
 /// Makes a container's cgroup with its limits; one that is shared with another is left when that fails.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>, shared: bool) -> Outcome<Cgroup> {
+pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>, shared: bool) -> Result<Cgroup> {
     if !host.v1.is_empty() && resources.is_some_and(|resources| resources.unified().as_ref().is_some_and(|all| !all.is_empty())) {
-        return Err(Fault::new("invalid configuration: `linux.resources.unified` is for cgroup v2, and this host has v1"));
+        return Err(Error::new("invalid configuration: `linux.resources.unified` is for cgroup v2, and this host has v1"));
     }
     let list = resources.map(|resources| settings(host, resources)).transpose()?.unwrap_or_default();
     // In every hierarchy that `update` may want later; huge pages only where they are limited.
@@ -163,9 +163,9 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>, share
     wanted.extend(list.iter().map(|setting| setting.controller).filter(|name| *name == "hugetlb"));
     if Cgroup::open(host, path).is_frozen() {
         // What begins there would wait for ever.
-        return Err(Fault::new("container's cgroup unexpectedly frozen"));
+        return Err(Error::new("container's cgroup unexpectedly frozen"));
     }
-    let group = Cgroup::make(host, path, &wanted).doing(|| "cannot make the cgroup".into())?;
+    let group = Cgroup::make(host, path, &wanted).context(|| "cannot make the cgroup".into())?;
     let limited = group
         .apply(host, path, &list)
         .and_then(|()| group.devices(host, path, resources.and_then(|all| all.devices().as_deref()).unwrap_or_default()));
@@ -173,7 +173,7 @@ pub fn cgroup(host: &Host, path: &str, resources: Option<&LinuxResources>, share
         if !shared {
             let _ = group.destroy();
         }
-        return Err(Fault::caused("cannot limit the container", error));
+        return Err(Error::caused("cannot limit the container", error));
     }
     Ok(group)
 }

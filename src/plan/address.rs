@@ -2,8 +2,8 @@
 //! an address is the one that is written, else the one on record, else the lowest that is free.
 
 use super::observed::{NetworkRecord, Observed};
-use crate::model::{Digest, Fault, Name, Outcome, Subnet};
-use crate::project::{Attachment, Network, Places, Project, ReplicaId};
+use crate::model::{Digest, Error, Name, Result, Subnet};
+use crate::project::{Attachment, Locations, Network, Project, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -29,12 +29,12 @@ pub fn gateway(network: &Network, subnet: Subnet) -> Ipv4Addr {
 
 /// The networks a project needs, its implied `default` among them, with their subnets.
 ///
-/// What cannot be had is among the faults: a fixed subnet that overlaps a live route or another instance's network.
+/// What cannot be had is among the errors: a fixed subnet that overlaps a live route or another instance's network.
 pub fn networks(
     project: &Project,
-    places: &Places,
+    places: &Locations,
     observed: &Observed,
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<Error>,
 ) -> BTreeMap<Name, NetworkRecord> {
     let mut wanted: BTreeMap<Name, Network> = project.networks.clone();
     let implied = project.containers.values().flat_map(attachments).map(|attachment| attachment.network);
@@ -52,14 +52,14 @@ pub fn networks(
         let subnet = match network.subnet {
             Some(subnet) => {
                 if network.external.is_none() {
-                    faults.extend(check_fixed(&name, subnet, &bridge, observed).map(|fault| fault.at(places.of(&at))));
+                    errors.extend(check_fixed(&name, subnet, &bridge, observed).map(|error| error.at(places.of(&at))));
                 }
                 subnet
             }
             None => match choose(&name, &bridge, observed, &planned) {
                 Ok(subnet) => subnet,
-                Err(fault) => {
-                    faults.push(fault.at(places.of(&at)));
+                Err(error) => {
+                    errors.push(error.at(places.of(&at)));
                     continue;
                 }
             },
@@ -98,20 +98,20 @@ fn bridge_name(observed: &Observed, network: &Name) -> String {
     format!("br-st{}{}", observed.tag, Digest::of(format!("{}/{network}", observed.instance)).short(6))
 }
 
-fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, observed: &Observed) -> Option<Fault> {
+fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, observed: &Observed) -> Option<Error> {
     const ADVICE: &str = "give the network another `subnet=`, or none: then a free one is planned";
     if let Some((route, link)) = observed.routes.iter().find(|(route, link)| link != bridge && route.overlaps(&subnet)) {
         let through = if link.is_empty() { String::new() } else { format!(" through {link}") };
         let why = format!("the subnet {subnet} of network \"{name}\" overlaps {route}, which this host already routes{through}");
-        return Some(Fault::new(why).hint(ADVICE));
+        return Some(Error::new(why).hint(ADVICE));
     }
     let other = observed.taken.subnets.iter().find(|other| other.overlaps(&subnet))?;
     let why = format!("the subnet {subnet} of network \"{name}\" overlaps {other}, which another project has");
-    Some(Fault::new(why).hint(ADVICE))
+    Some(Error::new(why).hint(ADVICE))
 }
 
 /// The subnet on record while nothing is in its way, else the first free one after the network's own place.
-fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Name, NetworkRecord>) -> Outcome<Subnet> {
+fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Name, NetworkRecord>) -> Result<Subnet> {
     let free = |subnet: &Subnet| {
         !observed.routes.iter().any(|(route, link)| link != bridge && route.overlaps(subnet))
             && !observed.taken.subnets.iter().any(|other| other.overlaps(subnet))
@@ -121,7 +121,7 @@ fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Nam
         return Ok(record.subnet);
     }
     free_subnet(&format!("{}/{name}", observed.instance), free)
-        .ok_or_else(|| Fault::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
+        .ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
 }
 
 /// The first free subnet of the pool, after the place that belongs to an identity.
@@ -132,14 +132,14 @@ pub fn free_subnet(identity: &str, free: impl Fn(&Subnet) -> bool) -> Option<Sub
 
 /// The addresses of all replicas on a network: fixed ones, those on record, then the lowest free.
 ///
-/// What cannot be had is among the faults: a fixed address outside the subnet, or a network that is full.
+/// What cannot be had is among the errors: a fixed address outside the subnet, or a network that is full.
 pub fn assign(
     network: &Name,
     record: &NetworkRecord,
     wishes: &[(String, Option<Ipv4Addr>)],
     observed: &Observed,
-    places: &Places,
-    faults: &mut Vec<Fault>,
+    places: &Locations,
+    errors: &mut Vec<Error>,
 ) -> BTreeMap<String, Ipv4Addr> {
     let mut taken: BTreeSet<Ipv4Addr> = [record.gateway, record.subnet.host(0)].into();
     // A bridge that is not ours may have containers of other instances on it.
@@ -150,7 +150,7 @@ pub fn assign(
         if !record.subnet.contains(*address) || !taken.insert(*address) {
             let owner = ReplicaId::container_of(container);
             let why = format!("the address {address} is not free in the network \"{network}\" ({})", record.subnet);
-            faults.push(Fault::new(why).at(places.of(&format!("container.{owner}.network.{network}"))));
+            errors.push(Error::new(why).at(places.of(&format!("container.{owner}.network.{network}"))));
             continue;
         }
         given.insert(container.clone(), *address);
@@ -173,7 +173,7 @@ pub fn assign(
             if next > record.subnet.hosts() {
                 let why = format!("the network \"{network}\" ({}) has no address left", record.subnet);
                 let place = places.of(&format!("network.{network}"));
-                faults.push(Fault::new(why).hint("give it a larger `subnet=`").at(place));
+                errors.push(Error::new(why).hint("give it a larger `subnet=`").at(place));
                 return given;
             }
             let address = record.subnet.host(next);

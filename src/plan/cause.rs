@@ -1,6 +1,6 @@
 //! Why something changes.
 
-use crate::model::Place;
+use crate::model::Location;
 use serde::{Deserialize, Serialize};
 
 /// Why: the path to the input that changed.
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Cause {
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<Location>,
 }
 
 impl Cause {

@@ -12,8 +12,8 @@ use super::trust::{self, widenings};
 use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
-use crate::model::{Digest, Fault, Name, Outcome};
-use crate::project::{MountSource, Places, Project, Step, without_values};
+use crate::model::{Digest, Error, Name, Result};
+use crate::project::{Locations, MountSource, Project, Step, without_values};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Aspects that a running container can take over.
@@ -34,18 +34,18 @@ const LIVE: [&str; 9] = [
 /// # Errors
 /// What makes the wish impossible, all of it at once: missing sources, taken ports, overlapping subnets.
 pub fn plan(
-    (project, places, lock): (&Project, &Places, &Lock),
+    (project, places, lock): (&Project, &Locations, &Lock),
     observed: &Observed,
     facts: &dyn Facts,
     only: &BTreeSet<Name>,
-) -> Outcome<Planned> {
+) -> Result<Planned> {
     let mut planner = Planner { project, places, lock, observed, facts, changes: Vec::new(), deeds: BTreeMap::new() };
     let images = needed_images(project);
-    let mut faults = Vec::new();
-    let networks = networks(project, places, observed, &mut faults);
-    let (built, pending) = planner.images(&images, &mut faults);
-    let desired = desired(project, places, observed, &networks, &built, &mut faults);
-    Fault::all(faults)?;
+    let mut errors = Vec::new();
+    let networks = networks(project, places, observed, &mut errors);
+    let (built, pending) = planner.images(&images, &mut errors);
+    let desired = desired(project, places, observed, &networks, &built, &mut errors);
+    Error::all(errors)?;
     planner.networks(&networks);
     let volumes = planner.volumes();
     planner.containers(&desired, &pending, only);
@@ -75,14 +75,14 @@ pub fn plan(
 /// # Errors
 /// Those of [`plan`].
 pub fn settle(
-    (project, places): (&Project, &Places),
+    (project, places): (&Project, &Locations),
     observed: &Observed,
     planned: &Planned,
     built: &BTreeMap<Name, Image>,
-) -> Outcome<(BTreeMap<String, Desired>, BTreeMap<String, Deed>)> {
-    let mut faults = Vec::new();
-    let desired = desired(project, places, observed, &planned.networks, built, &mut faults);
-    Fault::all(faults)?;
+) -> Result<(BTreeMap<String, Desired>, BTreeMap<String, Deed>)> {
+    let mut errors = Vec::new();
+    let desired = desired(project, places, observed, &planned.networks, built, &mut errors);
+    Error::all(errors)?;
     let left = planned.deeds.iter().filter_map(|(name, deed)| match deed {
         Deed::End => Some((name.clone(), *deed)),
         Deed::Start(_) | Deed::Adjust => Some((name.clone(), deed_of(observed, desired.get(name)?, false)?)),
@@ -121,7 +121,7 @@ fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
 ///
 /// `ran` are the image's steps that ran before it in the same build.
 pub fn step_cause(
-    (project, places, lock, observed): (&Project, &Places, &Lock, &Observed),
+    (project, places, lock, observed): (&Project, &Locations, &Lock, &Observed),
     facts: &dyn Facts,
     name: &Name,
     index: usize,
@@ -150,7 +150,7 @@ fn cause(text: impl Into<String>) -> Cause {
 
 struct Planner<'a> {
     project: &'a Project,
-    places: &'a Places,
+    places: &'a Locations,
     lock: &'a Lock,
     observed: &'a Observed,
     facts: &'a dyn Facts,
@@ -189,7 +189,7 @@ impl Planner<'_> {
     }
 
     /// Images that are there, and those that must be built first, with all that these are made from.
-    fn images(&mut self, needed: &BTreeSet<Name>, faults: &mut Vec<Fault>) -> (BTreeMap<Name, Image>, BTreeMap<Name, Cause>) {
+    fn images(&mut self, needed: &BTreeSet<Name>, errors: &mut Vec<Error>) -> (BTreeMap<Name, Image>, BTreeMap<Name, Cause>) {
         let (mut built, mut pending) = (BTreeMap::new(), BTreeMap::new());
         let mut order = Vec::new();
         for name in needed {
@@ -206,11 +206,11 @@ impl Planner<'_> {
                 Walk::Missing { step, why } => {
                     let place = self.places.of(&format!("image.{name}.step{step}.source0"));
                     let advice = "sources are relative to the project's folder, and ignore files hide what they name";
-                    faults.push(Fault::new(why).hint(advice).at(place));
+                    errors.push(Error::new(why).hint(advice).at(place));
                 }
                 Walk::NoArchive(why) => {
                     let place = self.places.of(&format!("image.{name}.from"));
-                    faults.push(Fault::new(why).at(place));
+                    errors.push(Error::new(why).at(place));
                 }
                 Walk::Step(_) | Walk::Assemble(_) | Walk::Squash(_) | Walk::Import(_) | Walk::Blocked(_) | Walk::Unlocked => {}
             }

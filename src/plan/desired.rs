@@ -3,8 +3,8 @@
 use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
-use crate::model::{Digest, Fault, Name};
-use crate::project::{Container, Limits, Places, Project, ReplicaId};
+use crate::model::{Digest, Error, Name};
+use crate::project::{Container, Limits, Locations, Project, ReplicaId};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -37,22 +37,22 @@ pub struct Attached {
 
 /// All replicas of a project as they should be, by name.
 ///
-/// What cannot be had is among the faults: addresses that cannot be given, ports that are taken, files of variables that
+/// What cannot be had is among the errors: addresses that cannot be given, ports that are taken, files of variables that
 /// are missing.
 pub fn desired(
     project: &Project,
-    places: &Places,
+    places: &Locations,
     observed: &Observed,
     networks: &BTreeMap<Name, NetworkRecord>,
     images: &BTreeMap<Name, Image>,
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<Error>,
 ) -> BTreeMap<String, Desired> {
-    let addresses = addresses(project, places, observed, networks, faults);
+    let addresses = addresses(project, places, observed, networks, errors);
     let mut all = BTreeMap::new();
     for (name, container) in &project.containers {
         let image_name = &container.image;
         let image = images.get(image_name);
-        let ports = ports(name, container, project, places, observed, faults);
+        let ports = ports(name, container, project, places, observed, errors);
         let mut env = image.map(|image| image.config.env.clone()).unwrap_or_default();
         let mut file_env = BTreeMap::new();
         for file in &container.env_files {
@@ -62,7 +62,7 @@ pub fn desired(
                 None => {
                     let why = format!("the env-file \"{}\" is not there", file.path);
                     let place = places.of(&format!("container.{name}.env-file.{}", file.path));
-                    faults.push(Fault::new(why).hint("make the file, or write required=#false").at(place));
+                    errors.push(Error::new(why).hint("make the file, or write required=#false").at(place));
                 }
             }
         }
@@ -99,10 +99,10 @@ pub fn desired(
 
 fn addresses(
     project: &Project,
-    places: &Places,
+    places: &Locations,
     observed: &Observed,
     networks: &BTreeMap<Name, NetworkRecord>,
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<Error>,
 ) -> BTreeMap<Name, BTreeMap<String, Ipv4Addr>> {
     let mut wishes: BTreeMap<Name, Vec<(String, Option<Ipv4Addr>)>> = BTreeMap::new();
     for (name, container) in &project.containers {
@@ -112,7 +112,7 @@ fn addresses(
         }
     }
     let assigned = wishes.into_iter().filter_map(|(network, list)| networks.get(&network).map(|record| (network, record, list)));
-    assigned.map(|(network, record, list)| (network.clone(), assign(&network, record, &list, observed, places, faults))).collect()
+    assigned.map(|(network, record, list)| (network.clone(), assign(&network, record, &list, observed, places, errors))).collect()
 }
 
 /// Published ports; one that another instance of the same project has moves to this instance's own
@@ -121,9 +121,9 @@ fn ports(
     name: &Name,
     container: &Container,
     project: &Project,
-    places: &Places,
+    places: &Locations,
     observed: &Observed,
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<Error>,
 ) -> Vec<Port> {
     let mut found = Vec::new();
     for publish in &container.publish {
@@ -160,7 +160,7 @@ fn ports(
                     format!("port {} of {address} is taken by the project \"{}\" in {}", other.port, other.project, other.folder);
                 let advice = "publish another port, or give it another `address=` of loopback, such as \"127.0.0.2\"";
                 let place = places.of(&format!("container.{name}.publish.{}", publish.host.0));
-                faults.push(Fault::new(why).hint(advice).at(place));
+                errors.push(Error::new(why).hint(advice).at(place));
             }
         }
         found.extend((0..=span).map(|offset| Port {

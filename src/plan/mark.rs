@@ -1,6 +1,6 @@
 //! Marks: what a project is trusted with beyond its folder and its containers.
 
-use crate::model::{Digest, Place};
+use crate::model::{Digest, Location};
 use serde::{Deserialize, Serialize};
 
 /// What a mark is about; also the words of `--allow`.
@@ -57,7 +57,7 @@ pub struct Mark {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub exact: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<Location>,
 }
 
 impl Mark {
@@ -80,7 +80,7 @@ mod tests {
     fn a_mark_is_another_one_by_what_it_says_and_not_by_where() {
         let old: Mark = serde_json::from_str(r#"{"text":"capability NET_ADMIN"}"#).unwrap();
         assert!(!old.asks() && old.kind == MarkKind::Files);
-        let place = Some(Place { file: "x".into(), line: 7, offset: 0, length: 0 });
+        let place = Some(Location { file: "x".into(), line: 7, offset: 0, length: 0 });
         assert_eq!(Mark { place, grade: Grade::Asks, ..old.clone() }.id(), old.id());
         for other in [
             Mark { kind: MarkKind::Network, ..old.clone() },

@@ -234,7 +234,7 @@ impl Host {
     fn planned(&mut self) -> Planned {
         let loaded = self.load();
         plan((&loaded.project.unwrap(), &loaded.places, &self.lock), &self.observed, self, &BTreeSet::new())
-            .map_err(|fault| fault.chain())
+            .map_err(|error| error.chain())
             .unwrap()
     }
 
@@ -466,9 +466,9 @@ fn a_missing_source_is_told_with_its_place() {
     host.trees.clear();
     host.files.clear();
     let loaded = spec::load("stead.kdl", &Choices::default(), &host);
-    let fault =
+    let error =
         plan((&loaded.project.unwrap(), &loaded.places, &host.lock), &host.observed, &host, &BTreeSet::new()).unwrap_err();
-    assert_eq!(fault.to_string(), "stead.kdl:6: there is no \"app\" to copy");
+    assert_eq!(error.to_string(), "stead.kdl:6: there is no \"app\" to copy");
 }
 
 #[test]

@@ -8,22 +8,22 @@ use super::mark::{Grade, Mark, MarkKind};
 use super::observed::{Observed, Port};
 use crate::model::{Digest, GitRepository, Name};
 use crate::project::{
-    Add, AddSource, ConfigSource, Container, GitSource, LogDriver, MountSource, NetworkMode, Places, Project, Propagation, Run,
-    RunNetwork, RunSource, Step, without_values,
+    Add, AddSource, ConfigSource, Container, GitSource, Locations, LogDriver, MountSource, NetworkMode, Project, Propagation,
+    Run, RunNetwork, RunSource, Step, without_values,
 };
 use std::path::Path;
 
 /// Collects the marks of one holder.
 struct Marks<'a> {
     project: &'a Project,
-    places: &'a Places,
+    places: &'a Locations,
     observed: &'a Observed,
     holder: String,
     found: Vec<Mark>,
 }
 
 impl<'a> Marks<'a> {
-    fn of(project: &'a Project, places: &'a Places, observed: &'a Observed, holder: String) -> Self {
+    fn of(project: &'a Project, places: &'a Locations, observed: &'a Observed, holder: String) -> Self {
         Self { project, places, observed, holder, found: Vec::new() }
     }
 
@@ -57,7 +57,7 @@ impl<'a> Marks<'a> {
 }
 
 /// Everything of a project that may be marked, whatever is done already: what `stead allow` shows.
-pub fn all_marks(project: &Project, places: &Places, observed: &Observed) -> Vec<Mark> {
+pub fn all_marks(project: &Project, places: &Locations, observed: &Observed) -> Vec<Mark> {
     let images = project.images.keys().flat_map(|name| of_image(project, places, observed, name));
     let containers = project.containers.iter().filter(|(_, container)| container.replicas > 0);
     let containers = containers.flat_map(|(name, container)| of_container(project, places, observed, name, container, &[]));
@@ -65,7 +65,7 @@ pub fn all_marks(project: &Project, places: &Places, observed: &Observed) -> Vec
 }
 
 /// What the project as a whole reads: variables of whoever calls.
-pub fn of_project(project: &Project, places: &Places, observed: &Observed) -> Vec<Mark> {
+pub fn of_project(project: &Project, places: &Locations, observed: &Observed) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, "project".into());
     for variable in project.variables.keys() {
         let text = format!("reads the variable {variable} of your environment");
@@ -75,7 +75,7 @@ pub fn of_project(project: &Project, places: &Places, observed: &Observed) -> Ve
 }
 
 /// What an image's commands reach beyond their sandbox while it is built, each with its place.
-pub fn of_image(project: &Project, places: &Places, observed: &Observed, name: &Name) -> Vec<Mark> {
+pub fn of_image(project: &Project, places: &Locations, observed: &Observed, name: &Name) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, format!("image {name}"));
     let Some(image) = project.images.get(name) else { return Vec::new() };
     if let Some(key) = &image.signed_by {
@@ -98,7 +98,7 @@ pub fn of_image(project: &Project, places: &Places, observed: &Observed, name: &
 }
 
 /// What fetching a step takes of the caller's, for whoever locks it before an image is planned.
-pub fn of_repository(project: &Project, places: &Places, observed: &Observed, image: &Name, step: usize) -> Vec<Mark> {
+pub fn of_repository(project: &Project, places: &Locations, observed: &Observed, image: &Name, step: usize) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, format!("image {image}"));
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
     if let Some(Step::Add(Add { source: AddSource::Git(git), .. })) = steps.get(step) {
@@ -256,14 +256,14 @@ impl Marks<'_> {
 }
 
 /// Every widening of trust of a replica, with its place.
-pub fn widenings(project: &Project, places: &Places, observed: &Observed, wish: &Desired) -> Vec<Mark> {
+pub fn widenings(project: &Project, places: &Locations, observed: &Observed, wish: &Desired) -> Vec<Mark> {
     of_container(project, places, observed, &wish.container, &wish.spec, &wish.ports)
 }
 
 /// Every widening of trust that a container asks for.
 pub fn of_container(
     project: &Project,
-    places: &Places,
+    places: &Locations,
     observed: &Observed,
     name: &Name,
     spec: &Container,

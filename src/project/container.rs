@@ -2,7 +2,7 @@
 
 use super::confine::{Namespaces, Security};
 use super::limits::Limits;
-use crate::model::{Name, Size, Span};
+use crate::model::{Duration, Name, Size};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -42,7 +42,7 @@ pub struct Container {
     pub devices: Vec<(String, String)>,
     pub sysctls: BTreeMap<String, String>,
     pub stop_signal: Option<String>,
-    pub stop_grace: Span,
+    pub stop_grace: Duration,
     pub init: bool,
     pub tty: bool,
     pub log: Log,
@@ -144,11 +144,11 @@ pub enum Until {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Health {
     pub probe: Probe,
-    pub interval: Span,
-    pub timeout: Span,
+    pub interval: Duration,
+    pub timeout: Duration,
     pub retries: u32,
-    pub start_period: Span,
-    pub start_interval: Span,
+    pub start_period: Duration,
+    pub start_interval: Duration,
 }
 
 impl Health {
@@ -156,11 +156,11 @@ impl Health {
     pub fn none() -> Self {
         Self {
             probe: Probe::None,
-            interval: Span::seconds(10),
-            timeout: Span::seconds(5),
+            interval: Duration::seconds(10),
+            timeout: Duration::seconds(5),
             retries: 3,
-            start_period: Span(0),
-            start_interval: Span(250),
+            start_period: Duration(0),
+            start_interval: Duration(250),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What an environment is, in plain values: whichever language it was written in.
 //!
-//! Without places, so that equal projects compare equal: where each part was written is kept beside it, in [`Places`].
+//! Without places, so that equal projects compare equal: where each part was written is kept beside it, in [`Locations`].
 //! `spec` makes a project of KDL and Dockerfiles; whatever else may be written one day comes to the same types.
 
 mod confine;
 mod container;
 mod image;
 mod limits;
-mod places;
+mod locations;
 mod replica;
 mod step;
 
@@ -18,7 +18,7 @@ pub use container::{
 };
 pub use image::{Base, Image, Mirror, Outside};
 pub use limits::{IoLimit, Limits, Ulimit};
-pub use places::Places;
+pub use locations::Locations;
 pub use replica::ReplicaId;
 pub use step::{
     Add, AddSource, BuildContext, Copy, Debian, GitSource, Repository, Run, RunMount, RunNetwork, RunSource, Sharing, Step,

@@ -3,7 +3,7 @@
 use super::{hosts, preflight};
 use crate::build::View;
 use crate::instance::{Instance, Observation, private_folder};
-use crate::model::{Context, Digest, Fault, Name, Outcome, Size};
+use crate::model::{Context, Digest, Error, Name, Result, Size};
 use crate::monitor::{self, Folder, MonitorSpec, Needs};
 use crate::network;
 use crate::plan::{Desired, Image};
@@ -32,12 +32,12 @@ pub struct Maker<'a> {
 ///
 /// # Errors
 /// Why it could not be started.
-pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]) -> Outcome<()> {
+pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]) -> Result<()> {
     let folder = maker.instance.container(&one.name);
     let spec = prepare(maker, one, generation, &folder)?;
     folder.write_spec(&spec)?;
     let launched = monitor::launch(&folder, &spec.title, &maker.file_contents(one), ports);
-    launched.doing(|| format!("container {} does not start", one.name))
+    launched.context(|| format!("container {} does not start", one.name))
 }
 
 impl Maker<'_> {
@@ -66,11 +66,11 @@ impl Maker<'_> {
         }
     }
 
-    fn mount(&self, mount: &Mount) -> Outcome<MountSpec> {
+    fn mount(&self, mount: &Mount) -> Result<MountSpec> {
         let subpath = mount.subpath.as_ref().map(PathBuf::from);
         let bind = |source: &Path, propagation| {
             let bound = MountKind::bind(source, subpath.clone(), propagation);
-            bound.doing(|| format!("cannot mount {} at {}", source.display(), mount.to))
+            bound.context(|| format!("cannot mount {} at {}", source.display(), mount.to))
         };
         let kind = match &mount.source {
             MountSource::Volume(name) => {
@@ -81,16 +81,16 @@ impl Maker<'_> {
                 // What was looked at, and allowed, is what is mounted, at every start.
                 let source = self.observation.observed.lead(path).path;
                 if mount.create && !source.exists() {
-                    self.make_source(&source).doing(|| format!("cannot make {}", source.display()))?;
+                    self.make_source(&source).context(|| format!("cannot make {}", source.display()))?;
                 }
                 if !source.exists() {
-                    return Err(Fault::new(format!("there is no {} to mount at {}", source.display(), mount.to))
+                    return Err(Error::new(format!("there is no {} to mount at {}", source.display(), mount.to))
                         .hint("make it, or write create=#true"));
                 }
                 MountKind::Bind { source, subpath, propagation: mount.propagation }
             }
             MountSource::Image(name) => {
-                let image = self.images.get(name).ok_or_else(|| Fault::new(format!("the image {name} is not built")))?;
+                let image = self.images.get(name).ok_or_else(|| Error::new(format!("the image {name} is not built")))?;
                 MountKind::Image(ImageSpec { layers: self.layers(image), subpath, writes: None })
             }
         };
@@ -102,8 +102,8 @@ impl Maker<'_> {
 ///
 /// # Errors
 /// Those of making folders; mounts whose source is missing.
-pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -> Outcome<MonitorSpec> {
-    let image = one.image.as_ref().ok_or_else(|| Fault::new(format!("the image {} is not built", one.image_name)))?;
+pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -> Result<MonitorSpec> {
+    let image = one.image.as_ref().ok_or_else(|| Error::new(format!("the image {} is not built", one.image_name)))?;
     let instance = maker.instance;
     private_folder(folder.path())?;
     let writes = instance.root(&one.name, generation);
@@ -115,7 +115,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     let root = View::new(image.layers.iter().map(|layer| maker.store.layer_path(&layer.diff_id)).collect()).entry(Path::new("/"));
     let mode = root.map_or(0o755, |(_, metadata)| std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777);
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-    std::fs::set_permissions(writes.join("upper"), permissions).doing(|| "cannot set permissions".into())?;
+    std::fs::set_permissions(writes.join("upper"), permissions).context(|| "cannot set permissions".into())?;
     let mut mounts = own_files(maker, one, folder)?;
     for mount in &one.spec.mounts {
         mounts.push(maker.mount(mount)?);
@@ -132,10 +132,10 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     let limits = &one.spec.limits;
     let observed = &maker.observation.observed;
     let named = one.spec.devices.iter().map(|(source, to)| runtime::device(&observed.lead(source).path, to.into()));
-    let named = named.collect::<std::io::Result<Vec<_>>>().doing(|| "cannot give a device".into())?;
+    let named = named.collect::<std::io::Result<Vec<_>>>().context(|| "cannot give a device".into())?;
     let devices = match one.spec.security.privileged {
         true => {
-            let all = runtime::all_devices(Path::new("/dev")).doing(|| "cannot list the devices".into())?;
+            let all = runtime::all_devices(Path::new("/dev")).context(|| "cannot list the devices".into())?;
             named.into_iter().chain(all).collect()
         }
         false => named,
@@ -158,9 +158,9 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         security: preflight::security(one, maker.observation, &instance.home)?,
         cgroup: instance.cgroup(&one.name),
         limits: limits.clone(),
-        processors: runtime::possible_processors().doing(|| "cannot count the processors".into())?,
+        processors: runtime::possible_processors().context(|| "cannot count the processors".into())?,
     };
-    let blueprint = runtime::compile(described).doing(|| format!("container {}", one.name))?;
+    let blueprint = runtime::compile(described).context(|| format!("container {}", one.name))?;
     let signal = one
         .spec
         .stop_signal
@@ -198,7 +198,7 @@ fn digests(maker: &Maker, one: &Desired, image: &Image) -> Vec<Digest> {
 }
 
 /// The three files of /etc that are the container's own, in its folder.
-fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<MountSpec>> {
+fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Result<Vec<MountSpec>> {
     let lines = hosts::hosts(one, maker.all);
     monitor::keep_names(folder.path(), &lines)?;
     let there = |name: &str| {
@@ -210,13 +210,13 @@ fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Outcome<Vec<Mount
         ("hostname", hosts::hostname(one) + "\n"),
         ("resolv.conf", hosts::resolver(one)?),
     ];
-    let place = std::fs::canonicalize(folder.path()).doing(|| format!("cannot mount {}", folder.path().display()))?;
+    let place = std::fs::canonicalize(folder.path()).context(|| format!("cannot mount {}", folder.path().display()))?;
     let mut mounts = Vec::new();
     for (name, text) in texts {
         let path = place.join(name);
         hosts::write(&path, &text)?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        std::fs::set_permissions(&path, permissions).doing(|| "cannot set permissions".into())?;
+        std::fs::set_permissions(&path, permissions).context(|| "cannot set permissions".into())?;
         let kind = MountKind::Bind { source: path, subpath: None, propagation: Propagation::Private };
         mounts.push(MountSpec { kind, to: Path::new("/etc").join(name), read_only: false });
     }

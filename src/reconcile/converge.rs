@@ -12,7 +12,7 @@ use super::{down, firewall, preflight};
 use crate::build::View;
 use crate::instance::{Failure, Instance, Progress, keep_lock, leads};
 use crate::lock::Lock;
-use crate::model::{Context, Fault, Name, Outcome as Result};
+use crate::model::{Context, Error, Name, Result};
 use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network::{self, Forwarding, Reservation};
 use crate::plan::{self, Action, ContainerRecord, Deed, Desired, How, Image, InstanceRecord, Planned, Task};
@@ -87,7 +87,7 @@ impl<'a> Executor<'a> {
     }
 
     fn certain(&self) -> Result<&Certain> {
-        self.certain.get().ok_or_else(|| Fault::new("a task came before all was prepared"))
+        self.certain.get().ok_or_else(|| Error::new("a task came before all was prepared"))
     }
 
     fn save(&self, record: &mut InstanceRecord) -> Result<()> {
@@ -168,7 +168,7 @@ impl<'a> Executor<'a> {
         let moved = now.into_iter().find(|(path, lead)| before.get(path) != Some(lead));
         moved.map_or(Ok(()), |(path, lead)| {
             let why = format!("while images were built, \"{path}\" came to lead to {}", lead.path.display());
-            Err(Fault::new(why).hint("nothing was started or ended: look at it, then run the command again"))
+            Err(Error::new(why).hint("nothing was started or ended: look at it, then run the command again"))
         })
     }
 
@@ -180,27 +180,27 @@ impl<'a> Executor<'a> {
         built: &BTreeMap<Name, Image>,
     ) -> Result<()> {
         let host = crate::runtime::host();
-        let (mut seen, mut faults) = (BTreeSet::new(), Vec::new());
+        let (mut seen, mut errors) = (BTreeSet::new(), Vec::new());
         for name in deeds.iter().filter(|(_, deed)| **deed != Deed::End).map(|(name, _)| name) {
             let Some(one) = desired.get(name) else { continue };
             if !seen.insert(&one.container) {
                 continue;
             }
             let (places, folder) = (&self.forge.loaded.places, &self.instance().folder);
-            for caveat in preflight::check(one, places, folder, host, &mut faults) {
+            for caveat in preflight::check(one, places, folder, host, &mut errors) {
                 self.forge.reporter.report(Progress::Warning(caveat));
             }
-            faults.extend(preflight::security(one, self.forge.observation, &self.instance().home).err());
+            errors.extend(preflight::security(one, self.forge.observation, &self.instance().home).err());
             let mounted = one.spec.mounts.iter().filter_map(|mount| match &mount.source {
                 MountSource::Image(name) => Some(name),
                 _ => None,
             });
             if let Some(name) = mounted.into_iter().find(|name| !built.contains_key(*name)) {
                 let why = format!("container {}: the image {name}, which it mounts, is not built", one.container);
-                faults.push(Fault::new(why).hint("its files may have changed while it was built: run the command again"));
+                errors.push(Error::new(why).hint("its files may have changed while it was built: run the command again"));
             }
         }
-        Fault::all(faults)
+        Error::all(errors)
     }
 
     fn end(&self, name: &str) -> Result<Came> {
@@ -310,7 +310,7 @@ impl<'a> Executor<'a> {
             boundary();
         }
         if !certain.starting.is_empty() {
-            sys::write_atomic(&self.instance().opening(), b"", 0o600).doing(|| "cannot mark that containers begin".into())?;
+            sys::write_atomic(&self.instance().opening(), b"", 0o600).context(|| "cannot mark that containers begin".into())?;
         }
         Ok(())
     }
@@ -347,13 +347,13 @@ impl<'a> Executor<'a> {
             starting: &certain.starting,
         };
         let generation = self.record().containers.get(name).map(|record| record.generation);
-        let generation = generation.ok_or_else(|| Fault::new(format!("container {name} is not on record")))?;
+        let generation = generation.ok_or_else(|| Error::new(format!("container {name} is not on record")))?;
         self.tell(name, "starting");
         boundary();
         let started = launch_one(&maker, one, generation, &certain.held.of(one));
         boundary();
-        if let Err(fault) = &started {
-            monitor::note_failure(&self.instance().container(name), &fault.chain());
+        if let Err(error) = &started {
+            monitor::note_failure(&self.instance().container(name), &error.chain());
         }
         started?;
         self.news.store(true, Ordering::Relaxed);
@@ -379,7 +379,7 @@ impl<'a> Executor<'a> {
         self.open()?;
         match std::fs::remove_file(self.instance().opening()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).doing(|| "cannot remove the mark that containers begin".into())
+                Err(error).context(|| "cannot remove the mark that containers begin".into())
             }
             _ => Ok(()),
         }
@@ -449,7 +449,7 @@ impl<'a> Executor<'a> {
                 continue;
             };
             let (why, follows) = match state {
-                Far::Failed(fault, _) => (fault.chain(), false),
+                Far::Failed(error, _) => (error.chain(), false),
                 Far::Follows(_) if !matches!(task.action, Action::Settle { .. }) => match why_follows(tasks, states, at) {
                     Some(why) => (why, true),
                     None => continue,
@@ -470,10 +470,10 @@ fn why_follows(tasks: &[Task], states: &[Far], at: usize) -> Option<String> {
     let Far::Follows(first) = &states[at] else { return None };
     let Action::Await { container, .. } = &tasks[*first].action else { return None };
     match &states[*first] {
-        Far::Failed(fault, _) => Some(format!("it depends on {container}, which {}", fault.message())),
+        Far::Failed(error, _) => Some(format!("it depends on {container}, which {}", error.message())),
         Far::Follows(start) => {
             let why = match &states[*start] {
-                Far::Failed(fault, _) => fault.chain(),
+                Far::Failed(error, _) => error.chain(),
                 _ => why_follows(tasks, states, *start)?,
             };
             Some(format!("it depends on {container}, which failed: {}", why.lines().next().unwrap_or_default()))
@@ -545,15 +545,15 @@ impl Work for Executor<'_> {
     /// Lets ports and names follow what has started: those that are waited for may take long.
     fn rest(&self) {
         if self.news.swap(false, Ordering::Relaxed)
-            && let Err(fault) = self.open()
+            && let Err(error) = self.open()
         {
-            self.forge.reporter.report(Progress::Warning(fault.chain()));
+            self.forge.reporter.report(Progress::Warning(error.chain()));
         }
     }
 }
 
 fn never(why: impl Into<String>) -> Look {
-    Look::Never(Fault::new(why))
+    Look::Never(Error::new(why))
 }
 
 /// Whether a dependency is as far as it must be.
@@ -612,6 +612,6 @@ fn last_lines(instance: &Instance, name: &str) -> Vec<String> {
 
 /// The newest generation that a container left logs of; 0 if none.
 fn newest_generation(instance: &Instance, name: &str) -> Result<u64> {
-    let found = sys::names(&instance.logs(name)).doing(|| "cannot tell how often it was made".into())?;
+    let found = sys::names(&instance.logs(name)).context(|| "cannot tell how often it was made".into())?;
     Ok(found.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
 }

@@ -2,7 +2,7 @@
 
 use super::schedule::{self, Came, Lane, Work};
 use crate::instance::{Entry, Instance};
-use crate::model::{Fault, Name, Outcome};
+use crate::model::{Error, Name, Result};
 use crate::monitor::{self, Request, now_ms};
 use crate::network;
 use crate::plan::{self, Action, Cause, Change, Object, Symbol, Task};
@@ -32,7 +32,7 @@ pub struct DownOptions {
 ///
 /// # Errors
 /// Processes that do not die.
-pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
+pub fn end(instance: &Instance, name: &str) -> Result<()> {
     let folder = instance.container(name);
     if folder.alive() {
         // A monitor that does not answer is killed: its container dies with it.
@@ -51,7 +51,7 @@ pub fn end(instance: &Instance, name: &str) -> Outcome<()> {
     }
     Cgroup::open(runtime::host(), &instance.cgroup(name))
         .destroy()
-        .map_err(|error| Fault::caused(format!("cannot end container {name}"), error))
+        .map_err(|error| Error::caused(format!("cannot end container {name}"), error))
 }
 
 /// Ends, and nothing else.
@@ -64,7 +64,7 @@ impl Work for Ending<'_> {
         Lane::Threads("end", ENDS)
     }
 
-    fn run(&self, task: &Task) -> Outcome<Came> {
+    fn run(&self, task: &Task) -> Result<Came> {
         if let Action::End { container } = &task.action {
             end(self.instance, container)?;
         }
@@ -76,17 +76,17 @@ impl Work for Ending<'_> {
 ///
 /// # Errors
 /// Those that do not die; the others are ended all the same.
-fn end_all(instance: &Instance, project: Option<&Project>, names: &[String]) -> Outcome<()> {
+fn end_all(instance: &Instance, project: Option<&Project>, names: &[String]) -> Result<()> {
     let states = schedule::run(&plan::ending(project, names), &Ending { instance });
     schedule::interrupted()?;
-    Fault::all(schedule::failed(states))
+    Error::all(schedule::failed(states))
 }
 
 /// Stops containers without forgetting them; `project` gives the order.
 ///
 /// # Errors
 /// The first that does not die.
-pub fn stop(instance: &Instance, project: Option<&Project>, names: &[String]) -> Outcome<()> {
+pub fn stop(instance: &Instance, project: Option<&Project>, names: &[String]) -> Result<()> {
     end_all(instance, project, names)
 }
 
@@ -105,7 +105,7 @@ pub fn forget(instance: &Instance, name: &str) {
 ///
 /// # Errors
 /// Processes that do not die, links that cannot be deleted.
-pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions) -> Outcome<Vec<Change>> {
+pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions) -> Result<Vec<Change>> {
     let known = instance.state().exists() || instance.home.run.join(&instance.id).exists();
     if !known && !options.volumes {
         return Ok(Vec::new());

@@ -14,7 +14,7 @@ use crate::instance::{
 };
 use crate::library::watched;
 use crate::lock::Lock;
-use crate::model::{Context, Fault, Name, Outcome as Result};
+use crate::model::{Context, Error, Name, Result};
 use crate::monitor::{self, now_ms};
 use crate::network::{self, Reservation};
 use crate::plan::{self, Change, Image, InstanceRecord, Mark, Plan, Planned};
@@ -25,7 +25,7 @@ use std::time::Instant;
 
 /// What `up` came to.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct Converged {
     pub changes: Vec<Change>,
     pub failures: Vec<Failure>,
 }
@@ -56,7 +56,7 @@ fn make_plan(
 ///
 /// # Errors
 /// A plan that is no longer the plan; then as [`up`].
-pub fn apply_saved(loaded: &LoadedProject, saved: Plan, options: UpOptions, reporter: &dyn Reporter) -> Result<Outcome> {
+pub fn apply_saved(loaded: &LoadedProject, saved: Plan, options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     up(loaded, &UpOptions { exactly: Some(saved), ..options }, reporter)
 }
 
@@ -105,7 +105,7 @@ pub fn build_only(
     let states = watched(reporter, &forge.progress, || schedule::run(&tasks, &building));
     let images = forge.finish();
     schedule::interrupted()?;
-    Fault::all(schedule::failed(states))?;
+    Error::all(schedule::failed(states))?;
     forge.remember(&lock, &images, &mut record)?;
     observation.scanner.keep(&loaded.instance.scan_cache());
     loaded.instance.save(&record)?;
@@ -118,7 +118,7 @@ pub fn build_only(
 /// # Errors
 /// What stops everything: a broken plan, a step that fails, a port that is taken. Containers that do
 /// not come up are in the outcome; the others are as converged as they can be.
-pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<Outcome> {
+pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
     store.prepare()?;
@@ -150,7 +150,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         observation.scanner.keep(&instance.scan_cache());
         keep_lock(instance, &lock);
         crate::ship::revive(&instance.home.run.join(&instance.id))?;
-        return Ok(Outcome::default());
+        return Ok(Converged::default());
     }
     reserve(loaded, (&lock, &store), &mut observation, &mut planned, options)?;
     reporter.report(Progress::Planned(planned.plan.clone()));
@@ -168,19 +168,19 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let begun = tasks.iter().zip(&states).filter(|(_, state)| matches!(state, State::Done | State::Failed(..)));
     let changes: Vec<Change> = begun.flat_map(|(task, _)| task.changes.clone()).collect();
     let stopped = tasks.iter().zip(states).filter(|(task, _)| !task.action.is_of_one()).map(|(_, state)| state);
-    let stopped = schedule::interrupted().and_then(|()| Fault::all(schedule::failed(stopped)));
+    let stopped = schedule::interrupted().and_then(|()| Error::all(schedule::failed(stopped)));
     let ok = stopped.is_ok() && failures.is_empty();
     let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
     let kept = Reservation::end(&instance.home, &instance.id).and_then(|()| executor.pin()).and_then(|()| entry.add(instance));
     // What stopped everything may be why nothing can be kept, and is what is told.
     stopped.and(kept)?;
     executor.warn_of_blockers();
-    Ok(Outcome { changes, failures })
+    Ok(Converged { changes, failures })
 }
 
 /// A saved plan that is no longer the plan.
-fn outdated(why: &str) -> Fault {
-    Fault::new(format!("the plan is out of date: {why}")).hint("make a new one with `stead plan --json`")
+fn outdated(why: &str) -> Error {
+    Error::new(format!("the plan is out of date: {why}")).hint("make a new one with `stead plan --json`")
 }
 
 /// What carrying a plan out is trusted with.
@@ -261,5 +261,5 @@ pub fn since(start: Instant) -> String {
 /// Those of making folders.
 pub fn prepare_folders(instance: &Instance) -> Result<()> {
     private_folder(&instance.state())?;
-    private_folder(&instance.home.run.join(&instance.id)).doing(|| "cannot prepare the instance".into())
+    private_folder(&instance.home.run.join(&instance.id)).context(|| "cannot prepare the instance".into())
 }

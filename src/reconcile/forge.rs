@@ -6,7 +6,7 @@ use crate::debian::Settings;
 use crate::fetch;
 use crate::instance::{LoadedProject, Observation, Progress, Reporter, UpOptions};
 use crate::lock::Lock;
-use crate::model::{Fault, Name, Outcome};
+use crate::model::{Error, Name, Result};
 use crate::plan::{self, Action, Image, InstanceRecord, Task};
 use crate::store::{Lease, Store};
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ impl<'a> Forge<'a> {
     ///
     /// # Errors
     /// The first step that failed.
-    pub fn build(&self, lock: &Lock, name: &Name) -> Outcome<()> {
+    pub fn build(&self, lock: &Lock, name: &Name) -> Result<()> {
         let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
         let report = |event: Event| self.report(lock, &facts, event);
         let builder = Builder {
@@ -104,7 +104,7 @@ impl<'a> Forge<'a> {
     ///
     /// # Errors
     /// Those of writing what they were made of.
-    pub fn remember(&self, lock: &Lock, images: &BTreeMap<Name, Image>, record: &mut InstanceRecord) -> Outcome<()> {
+    pub fn remember(&self, lock: &Lock, images: &BTreeMap<Name, Image>, record: &mut InstanceRecord) -> Result<()> {
         let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
         for (name, image) in images {
             if record.images.get(name).is_none_or(|known| known.digest != image.digest) {
@@ -126,7 +126,7 @@ impl Work for Building<'_> {
         Forge::lane()
     }
 
-    fn run(&self, task: &Task) -> Result<Came, Fault> {
+    fn run(&self, task: &Task) -> Result<Came, Error> {
         if let Action::Build { image } = &task.action {
             self.forge.build(self.lock, image)?;
         }

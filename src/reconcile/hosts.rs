@@ -4,7 +4,7 @@
 //! runs is named ([`crate::monitor`]). A file that is mounted in a running container is rewritten in place:
 //! its inode is what the container sees.
 
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use crate::monitor::HostLine;
 use crate::network::{self, Servers};
 use crate::plan::Desired;
@@ -54,7 +54,7 @@ pub fn hostname(one: &Desired) -> String {
 ///
 /// # Errors
 /// Those of reading the host's files.
-pub fn resolver(one: &Desired) -> Outcome<String> {
+pub fn resolver(one: &Desired) -> Result<String> {
     let own = one.spec.namespaces.network == NetworkMode::Own;
     if own && one.networks.iter().all(|attached| attached.record.internal) {
         return Ok("# this container is on internal networks only\n".into());
@@ -67,7 +67,7 @@ pub fn resolver(one: &Desired) -> Outcome<String> {
 ///
 /// # Errors
 /// Those of writing.
-pub fn write(path: &Path, text: &str) -> Outcome<()> {
+pub fn write(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
@@ -75,5 +75,5 @@ pub fn write(path: &Path, text: &str) -> Outcome<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         file.write_all(text.as_bytes())
     };
-    write().doing(|| format!("cannot write {}", path.display()))
+    write().context(|| format!("cannot write {}", path.display()))
 }

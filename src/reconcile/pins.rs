@@ -2,7 +2,7 @@
 
 use crate::instance::{Instance, LoadedProject};
 use crate::lock::Lock;
-use crate::model::{Digest, Outcome as Result};
+use crate::model::{Digest, Result};
 use crate::plan::{self, ImageRecord, InstanceRecord};
 use crate::project::{Add, AddSource, Step};
 use crate::store::{Pin, Store};

@@ -1,7 +1,7 @@
 //! The sockets that keep others off published ports: one for each port, shared by the replicas behind it.
 
 use crate::instance::Instance;
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use crate::monitor;
 use crate::network;
 use crate::plan::{Desired, Port};
@@ -25,7 +25,7 @@ impl Held {
     ///
     /// # Errors
     /// A port that somebody else has.
-    pub fn take(instance: &Instance, wishes: &[&Desired]) -> Outcome<Self> {
+    pub fn take(instance: &Instance, wishes: &[&Desired]) -> Result<Self> {
         let mut held = Self::default();
         let wanted = wishes.iter().flat_map(|one| &one.ports).map(key);
         let wanted: std::collections::BTreeSet<_> = wanted.collect();
@@ -67,16 +67,16 @@ impl Held {
     }
 }
 
-fn bind(one: &Desired, port: &Port) -> Outcome<OwnedFd> {
+fn bind(one: &Desired, port: &Port) -> Result<OwnedFd> {
     let (address, protocol) = key(port);
     let udp = protocol == Protocol::Udp;
     sys::hold_port(address, udp).map_err(|error| {
         let taken = error.raw_os_error() == Some(libc::EADDRINUSE);
-        let fault = Fault::caused(format!("container {}: cannot publish {address}", one.container), error);
+        let error = Error::caused(format!("container {}: cannot publish {address}", one.container), error);
         if !taken {
-            return fault;
+            return error;
         }
         let owner = network::port_owner(address, udp).map_or_else(String::new, |owner| format!(" ({owner})"));
-        fault.hint(format!("another program has this port{owner}: stop it, or publish another one"))
+        error.hint(format!("another program has this port{owner}: stop it, or publish another one"))
     })
 }

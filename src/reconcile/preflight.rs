@@ -2,41 +2,41 @@
 //! capabilities and filters that are there.
 
 use crate::instance::Observation;
-use crate::model::{Context, Fault, Outcome, capability};
+use crate::model::{Context, Error, Result, capability};
 use crate::plan::Desired;
-use crate::project::{MountSource, Places};
+use crate::project::{Locations, MountSource};
 use crate::runtime::{self, Host, SecuritySpec, seccomp};
 use crate::store::Home;
 use crate::sys;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Checks one container: what this machine lacks is among the faults. Tells what will hold less than it seems to.
-pub fn check(one: &Desired, places: &Places, folder: &Path, host: &Host, faults: &mut Vec<Fault>) -> Vec<String> {
-    let fault = |node: &str, why: String| {
+/// Checks one container: what this machine lacks is among the errors. Tells what will hold less than it seems to.
+pub fn check(one: &Desired, places: &Locations, folder: &Path, host: &Host, errors: &mut Vec<Error>) -> Vec<String> {
+    let error = |node: &str, why: String| {
         let place = places.of(&format!("container.{}.{node}", one.container));
-        Fault::new(format!("container {}: {why}", one.container)).at(place)
+        Error::new(format!("container {}: {why}", one.container)).at(place)
     };
     // What stands in for something that runs is whole before that is stopped.
     if one.image.is_none() {
         let advice = "its files may have changed while it was built: run the command again";
-        faults.push(fault("image", format!("its image {} is not built", one.image_name)).hint(advice));
+        errors.push(error("image", format!("its image {} is not built", one.image_name)).hint(advice));
     }
     if let Some(runtime::Refusal { node, why }) = runtime::refusal(host, &one.spec.limits) {
-        faults.push(fault(&format!("limits.{node}"), why));
+        errors.push(error(&format!("limits.{node}"), why));
     }
     let lacking = capability::mask(one.spec.security.add.iter().map(String::as_str)) & !sys::permitted_capabilities();
     if lacking != 0 {
         let names = capability::names(lacking).join(", ");
         let advice = "it cannot give what it does not have: run stead with it, or take it out";
-        faults.push(fault("security.capability", format!("this process lacks {names}")).hint(advice));
+        errors.push(error("security.capability", format!("this process lacks {names}")).hint(advice));
     }
     for (device, _) in &one.spec.devices {
         let path = Path::new(device);
         match std::fs::metadata(path).map(|found| found.file_type()) {
             Ok(kind) if kind.is_char_device() || kind.is_block_device() => {}
-            Ok(_) => faults.push(fault("device", format!("{device} is no device"))),
-            Err(error) => faults.push(fault("device", format!("no device {device}: {error}"))),
+            Ok(_) => errors.push(error("device", format!("{device} is no device"))),
+            Err(why) => errors.push(error("device", format!("no device {device}: {why}"))),
         }
     }
     for mount in &one.spec.mounts {
@@ -44,7 +44,7 @@ pub fn check(one: &Desired, places: &Places, folder: &Path, host: &Host, faults:
         let source = folder.join(path);
         if !mount.create && !source.exists() {
             let why = format!("there is no {} to mount at {}", source.display(), mount.to);
-            faults.push(fault(&format!("mount.{}", mount.to), why).hint("make it, or write create=#true"));
+            errors.push(error(&format!("mount.{}", mount.to), why).hint("make it, or write create=#true"));
         }
     }
     runtime::caveats(host, &one.spec.limits).into_iter().map(|text| format!("container {}: {text}", one.container)).collect()
@@ -54,7 +54,7 @@ pub fn check(one: &Desired, places: &Places, folder: &Path, host: &Host, faults:
 ///
 /// # Errors
 /// A profile that is not understood; those of keeping the compiled one.
-pub fn security(one: &Desired, observation: &Observation, home: &Home) -> Outcome<SecuritySpec> {
+pub fn security(one: &Desired, observation: &Observation, home: &Home) -> Result<SecuritySpec> {
     let wish = &one.spec.security;
     let capabilities = if wish.privileged { capability::ALL } else { capability::with(&wish.add, &wish.drop) };
     let unconfined = wish.seccomp.as_deref() == Some("unconfined") || wish.privileged && wish.seccomp.is_none();
@@ -62,7 +62,7 @@ pub fn security(one: &Desired, observation: &Observation, home: &Home) -> Outcom
         None
     } else {
         let text = wish.seccomp.as_ref().and_then(|file| observation.profiles.get(file)).map(String::as_str);
-        Some(seccomp::keep(&home.run, text, capabilities).doing(|| "cannot make the system call filter".into())?)
+        Some(seccomp::keep(&home.run, text, capabilities).context(|| "cannot make the system call filter".into())?)
     };
     Ok(SecuritySpec {
         capabilities,

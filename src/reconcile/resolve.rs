@@ -7,7 +7,7 @@ use crate::image::PublicKey;
 use crate::instance::{LoadedProject, Progress, Reporter, UpOptions, consent, project_files, read_lock};
 use crate::library::{Ask, resolve, signer, watched};
 use crate::lock::{self, Foreign, Lock, remotes};
-use crate::model::{Context, Digest, Fault, Outcome, bounds};
+use crate::model::{Context, Digest, Error, Result, bounds};
 use crate::plan::{Mark, Observed, of_repository};
 use crate::project::{AddSource, GitSource};
 use crate::registry;
@@ -27,7 +27,7 @@ pub fn update_lock(
     downgrade: Downgrade,
     options: &UpOptions,
     reporter: &dyn Reporter,
-) -> Outcome<(Lock, Lock)> {
+) -> Result<(Lock, Lock)> {
     let (old, new) = resolved(loaded, update, downgrade, options, reporter)?;
     write(loaded, &old, &new)?;
     let packages = new.suites.values().map(|suite| suite.packages.len()).sum();
@@ -42,7 +42,7 @@ fn resolved(
     downgrade: Downgrade,
     options: &UpOptions,
     reporter: &dyn Reporter,
-) -> Outcome<(Lock, Lock)> {
+) -> Result<(Lock, Lock)> {
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let old = read_lock(&loaded.instance)?;
@@ -75,7 +75,7 @@ pub fn check_lock(
     downgrade: Downgrade,
     options: &UpOptions,
     reporter: &dyn Reporter,
-) -> Outcome<CheckedLock> {
+) -> Result<CheckedLock> {
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
@@ -89,18 +89,18 @@ pub fn check_lock(
 ///
 /// # Errors
 /// Those of reading and writing the lock.
-pub fn set_epoch(loaded: &LoadedProject, epoch: i64) -> Outcome<()> {
+pub fn set_epoch(loaded: &LoadedProject, epoch: i64) -> Result<()> {
     let old = read_lock(&loaded.instance)?;
     write(loaded, &old, &Lock { epoch, ..old.clone() })
 }
 
-fn write(loaded: &LoadedProject, old: &Lock, new: &Lock) -> Outcome<()> {
+fn write(loaded: &LoadedProject, old: &Lock, new: &Lock) -> Result<()> {
     let path = loaded.instance.folder.join("stead.lock");
     if new == old && (path.exists() || *new == Lock::default()) {
         return Ok(());
     }
     sys::write_lasting(&path, lock::write(new).as_bytes(), 0o644)
-        .map_err(|error| crate::store::disk_fault("cannot write stead.lock", error))
+        .map_err(|error| crate::store::disk_error("cannot write stead.lock", error))
 }
 
 /// Whether something that may be locked is to be resolved.
@@ -113,7 +113,7 @@ fn moves(update: &Update, what: &str, locked: bool) -> bool {
 }
 
 /// Images that are made elsewhere: what each name means now.
-fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &dyn Reporter) -> Outcome<()> {
+fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &dyn Reporter) -> Result<()> {
     for (name, reference) in loaded.project.references() {
         let keys = keys(loaded, reference)?;
         let known = lock.image(reference).is_some() && signer(&keys) == lock.images[reference].signed_by;
@@ -125,9 +125,9 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
             _ if known => Ask::Always,
             _ => Ask::OrElseStore,
         };
-        let found = resolve(&loaded.instance.home, reference, &keys, ask, reporter).map_err(|fault| {
+        let found = resolve(&loaded.instance.home, reference, &keys, ask, reporter).map_err(|error| {
             let place = loaded.places.of(&format!("image.{name}"));
-            Fault::caused(format!("cannot lock the image \"{reference}\""), fault).at(place)
+            Error::caused(format!("cannot lock the image \"{reference}\""), error).at(place)
         })?;
         lock.images.insert(reference.to_owned(), found);
     }
@@ -138,17 +138,17 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
 ///
 /// # Errors
 /// Files that cannot be read, and what is no public key.
-fn keys(loaded: &LoadedProject, reference: &str) -> Outcome<Vec<(String, PublicKey)>> {
+fn keys(loaded: &LoadedProject, reference: &str) -> Result<Vec<(String, PublicKey)>> {
     let signers = loaded.project.signers().filter(|(_, wanted, _)| *wanted == reference);
     let files = project_files(&loaded.instance.folder)?;
     signers
         .map(|(image, _, path)| {
-            let read = files.named(path, bounds::SMALL_FILE).doing(|| format!("cannot read \"{path}\""));
+            let read = files.named(path, bounds::SMALL_FILE).context(|| format!("cannot read \"{path}\""));
             let key =
-                read.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).doing(|| format!("in \"{path}\"")));
-            key.map(|key| (path.to_owned(), key)).map_err(|fault| {
+                read.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).context(|| format!("in \"{path}\"")));
+            key.map(|key| (path.to_owned(), key)).map_err(|error| {
                 let place = loaded.places.of(&format!("image.{image}.signed-by"));
-                Fault::caused("the key cannot be used", fault).at(place)
+                Error::caused("the key cannot be used", error).at(place)
             })
         })
         .collect()
@@ -158,7 +158,7 @@ fn keys(loaded: &LoadedProject, reference: &str) -> Outcome<Vec<(String, PublicK
 ///
 /// # Errors
 /// Keys that cannot be read; packages from repositories that the project does not declare.
-pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Outcome<Lock> {
+pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Result<Lock> {
     if let Some(foreign) = lock.foreign(&loaded.project) {
         return Err(refuse(loaded, &foreign));
     }
@@ -170,11 +170,11 @@ pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Outcome<Lock> {
 }
 
 /// Why a package of elsewhere is not taken: few people read locks, so a lock alone cannot say whose packages are used.
-fn refuse(loaded: &LoadedProject, foreign: &Foreign) -> Fault {
+fn refuse(loaded: &LoadedProject, foreign: &Foreign) -> Error {
     let Foreign { image, suite, package, repository } = foreign;
     let text = std::fs::read_to_string(loaded.instance.folder.join("stead.lock")).unwrap_or_default();
     let line = lock::line_of(&text, suite, package).map_or_else(String::new, |line| format!(":{line}"));
-    Fault::new(format!(
+    Error::new(format!(
         "stead.lock{line}: {package} comes from {repository}, which the debian step of image {image} does not declare"
     ))
     .hint(format!(
@@ -189,7 +189,7 @@ fn may_use_keys(
     lock: &Lock,
     options: &UpOptions,
     reporter: &dyn Reporter,
-) -> Outcome<()> {
+) -> Result<()> {
     let observed = Observed::default();
     let asked = remotes(&loaded.project).filter(|(_, _, _, unknown)| moves(update, unknown, lock.remotes.contains_key(unknown)));
     let marks: Vec<Mark> =
@@ -198,7 +198,7 @@ fn may_use_keys(
 }
 
 /// Files and repositories of the web whose content the project does not pin itself.
-fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Store) -> Outcome<()> {
+fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Store) -> Result<()> {
     for (image, index, add, unknown) in remotes(&loaded.project) {
         if !moves(update, &unknown, lock.remotes.contains_key(&unknown)) {
             continue;
@@ -209,9 +209,9 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
             }
             AddSource::Git(git) => commit(git),
         };
-        let known = known.map_err(|fault| {
+        let known = known.map_err(|error| {
             let place = loaded.places.of(&format!("image.{image}.step{index}"));
-            Fault::caused(format!("cannot lock {unknown}"), fault).at(place)
+            Error::caused(format!("cannot lock {unknown}"), error).at(place)
         })?;
         lock.remotes.insert(unknown, known);
     }
@@ -219,11 +219,11 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
 }
 
 /// The commit that a repository's reference names now.
-fn commit(source: &GitSource) -> Outcome<String> {
+fn commit(source: &GitSource) -> Result<String> {
     let found = git::resolve(&source.place, source.reference.as_deref())?;
     match source.commit.as_deref().filter(|wanted| !found.starts_with(wanted)) {
         None => Ok(found),
-        Some(wanted) => Err(Fault::new(format!("it is commit {found} now, which does not begin with {wanted}"))
+        Some(wanted) => Err(Error::new(format!("it is commit {found} now, which does not begin with {wanted}"))
             .hint("if that is meant, take the new commit over; else write the whole commit that was meant")),
     }
 }
@@ -232,17 +232,17 @@ fn commit(source: &GitSource) -> Outcome<String> {
 ///
 /// # Errors
 /// What may not or cannot be resolved.
-pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<Lock> {
+pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<Lock> {
     let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     if !lock.is_whole(&loaded.project) {
         let what = unanswered(&lock, loaded);
         if options.frozen {
             return Err(
-                Fault::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")
+                Error::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")
             );
         }
         if options.offline {
-            return Err(Fault::new(format!("{what}, and --offline forbids fetching what that takes"))
+            return Err(Error::new(format!("{what}, and --offline forbids fetching what that takes"))
                 .hint("run it once without --offline"));
         }
         lock = update_lock(loaded, &Update::Missing, Downgrade::Refused, options, reporter)?.1;
@@ -270,7 +270,7 @@ fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
 ///
 /// # Errors
 /// Those of resolving.
-pub fn settle(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Outcome<()> {
+pub fn settle(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<()> {
     let lock = complete_lock(loaded, options, reporter)?;
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
@@ -280,12 +280,12 @@ pub fn settle(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Report
     for reference in &loaded.unsettled {
         let Some(digest) = lock.image(reference).filter(|digest| crate::image::load(&store, digest).is_none()) else { continue };
         if options.offline {
-            return Err(Fault::new(format!("the image \"{reference}\" is not in the store, and --offline forbids fetching it"))
+            return Err(Error::new(format!("the image \"{reference}\" is not in the store, and --offline forbids fetching it"))
                 .hint("run it once without --offline"));
         }
         let progress = Arc::new(fetch::Progress::default());
         watched(reporter, &progress, || registry::pull(&store, reference, digest, &progress, &pin))
-            .doing(|| format!("cannot pull \"{reference}\""))?;
+            .context(|| format!("cannot pull \"{reference}\""))?;
     }
     Ok(())
 }

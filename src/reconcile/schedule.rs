@@ -3,7 +3,7 @@
 //! It knows nothing of what tasks do. Whoever asked may be waiting for the world (another container's health): such
 //! tasks take no thread, they are looked at when something was told. An interruption ends the giving out.
 
-use crate::model::Fault;
+use crate::model::Error;
 use crate::monitor::{Folder, Tidings};
 use crate::plan::Task;
 use crate::sys;
@@ -37,7 +37,7 @@ pub enum Look {
     Yes,
     /// Not yet; it may be so without anything being told after this long.
     NotYet(Option<Duration>),
-    Never(Fault),
+    Never(Error),
 }
 
 /// What tasks do.
@@ -48,7 +48,7 @@ pub trait Work: Sync {
     ///
     /// # Errors
     /// Why it failed: what waits for it is not done then.
-    fn run(&self, task: &Task) -> Result<Came, Fault>;
+    fn run(&self, task: &Task) -> Result<Came, Error>;
 
     /// Looks whether what a task waits for has come.
     fn look(&self, _: &Task) -> Look {
@@ -78,7 +78,7 @@ pub enum State {
     Done,
     Unneeded,
     /// Why, and the how-manieth failure that was.
-    Failed(Fault, usize),
+    Failed(Error, usize),
     /// One that it waits for failed: which.
     Follows(usize),
 }
@@ -168,9 +168,9 @@ pub fn run(tasks: &[Task], work: &dyn Work) -> Vec<State> {
 }
 
 /// What failed of some tasks, in the order in which it did.
-pub fn failed(states: impl IntoIterator<Item = State>) -> Vec<Fault> {
-    let failed = |state| if let State::Failed(fault, order) = state { Some((order, fault)) } else { None };
-    let all: BTreeMap<usize, Fault> = states.into_iter().filter_map(failed).collect();
+pub fn failed(states: impl IntoIterator<Item = State>) -> Vec<Error> {
+    let failed = |state| if let State::Failed(error, order) = state { Some((order, error)) } else { None };
+    let all: BTreeMap<usize, Error> = states.into_iter().filter_map(failed).collect();
     all.into_values().collect()
 }
 
@@ -178,10 +178,10 @@ pub fn failed(states: impl IntoIterator<Item = State>) -> Vec<Fault> {
 ///
 /// # Errors
 /// If somebody interrupted it.
-pub fn interrupted() -> Result<(), Fault> {
+pub fn interrupted() -> Result<(), Error> {
     let Some(signal) = sys::interrupted() else { return Ok(()) };
-    let fault = Fault::new("interrupted").hint("what was done stays; the same command goes on from there");
-    Err(fault.status(u8::try_from(128 + signal).unwrap_or(130)))
+    let error = Error::new("interrupted").hint("what was done stays; the same command goes on from there");
+    Err(error.status(u8::try_from(128 + signal).unwrap_or(130)))
 }
 
 struct Schedule<'a> {
@@ -234,16 +234,16 @@ impl Schedule<'_> {
         at
     }
 
-    fn over(&mut self, at: usize, came: Result<Came, Fault>) {
+    fn over(&mut self, at: usize, came: Result<Came, Error>) {
         let lane = self.work.lane(&self.tasks[at]);
         self.busy.entry(lane).and_modify(|busy| *busy -= 1);
         self.states[at] = match came {
             Ok(Came::Done) => State::Done,
             Ok(Came::Unneeded) => State::Unneeded,
-            Err(fault) => {
+            Err(error) => {
                 self.stopped |= self.work.stops(&self.tasks[at]);
                 self.failures += 1;
-                State::Failed(fault, self.failures)
+                State::Failed(error, self.failures)
             }
         };
     }
@@ -281,7 +281,7 @@ impl<'a> Eyes<'a> {
     }
 
     /// Looks at what was told of, and at what is due; what has come.
-    fn look(&mut self) -> Vec<(usize, Result<Came, Fault>)> {
+    fn look(&mut self) -> Vec<(usize, Result<Came, Error>)> {
         let (told, now, mut come) = (self.tidings.take(), Instant::now(), Vec::new());
         let all = now.duration_since(self.all) >= self.tidings.patience();
         if all {
@@ -302,7 +302,7 @@ impl<'a> Eyes<'a> {
             }
             match look {
                 Look::Yes => come.push((*at, Ok(Came::Done))),
-                Look::Never(fault) => come.push((*at, Err(fault))),
+                Look::Never(error) => come.push((*at, Err(error))),
                 Look::NotYet(after) => *due = after.map(|after| now + after),
             }
         }
@@ -367,14 +367,14 @@ mod tests {
             }
         }
 
-        fn run(&self, task: &Task) -> Result<Came, Fault> {
+        fn run(&self, task: &Task) -> Result<Came, Error> {
             let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(2));
             self.at_once.fetch_sub(1, Ordering::SeqCst);
             self.order.lock().unwrap().push(task.name.clone());
             if self.fails.contains(task.name.as_str()) {
-                Err(Fault::new(format!("{} failed", task.name)))
+                Err(Error::new(format!("{} failed", task.name)))
             } else {
                 Ok(Came::Done)
             }
@@ -422,7 +422,7 @@ mod tests {
         ];
         let notes = Notes { fails: ["start a"].into(), ..Notes::default() };
         let states = run(&tasks, &notes);
-        assert!(matches!(&states[0], State::Failed(fault, 1) if fault.message() == "start a failed"));
+        assert!(matches!(&states[0], State::Failed(error, 1) if error.message() == "start a failed"));
         assert!(matches!((&states[1], &states[2]), (State::Follows(0), State::Follows(1))));
         assert!(states[3].is_good() && states[4].is_good());
         assert_eq!(failed(states).len(), 1);

@@ -1,6 +1,6 @@
-//! What a registry answers, beyond what was asked for: faults in its words, limits.
+//! What a registry answers, beyond what was asked for: errors in its words, limits.
 
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use reqwest::Response;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What a registry says is wrong (distribution-spec, "Error Codes").
-pub async fn said(host: &str, answer: Response) -> Fault {
+pub async fn said(host: &str, answer: Response) -> Error {
     let status = answer.status();
     let text = limited(answer, 64 << 10).await.unwrap_or_default();
     let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -16,9 +16,9 @@ pub async fn said(host: &str, answer: Response) -> Fault {
     let words: Vec<&str> =
         [first["code"].as_str(), first["message"].as_str(), value["details"].as_str()].into_iter().flatten().collect();
     if words.is_empty() {
-        Fault::new(format!("{host} answered {status}"))
+        Error::new(format!("{host} answered {status}"))
     } else {
-        Fault::new(format!("{host} answered {status}: {}", words.join(", ")))
+        Error::new(format!("{host} answered {status}: {}", words.join(", ")))
     }
 }
 
@@ -26,15 +26,15 @@ pub async fn said(host: &str, answer: Response) -> Fault {
 ///
 /// # Errors
 /// One that is longer, or cut off.
-pub async fn limited(mut answer: Response, limit: usize) -> Outcome<Vec<u8>> {
-    let too_long = || Fault::new(format!("the answer has more than {limit} bytes"));
+pub async fn limited(mut answer: Response, limit: usize) -> Result<Vec<u8>> {
+    let too_long = || Error::new(format!("the answer has more than {limit} bytes"));
     if answer.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_long());
     }
     let read = async {
         let mut bytes = Vec::new();
         while let Some(chunk) =
-            answer.chunk().await.map_err(reqwest::Error::without_url).doing(|| "the answer was cut off".into())?
+            answer.chunk().await.map_err(reqwest::Error::without_url).context(|| "the answer was cut off".into())?
         {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > limit {
@@ -43,6 +43,6 @@ pub async fn limited(mut answer: Response, limit: usize) -> Outcome<Vec<u8>> {
         }
         Ok(bytes)
     };
-    let late = || Fault::new(format!("the answer took longer than {} s", DEADLINE.as_secs()));
+    let late = || Error::new(format!("the answer took longer than {} s", DEADLINE.as_secs()));
     tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err(late()))
 }

@@ -4,7 +4,7 @@ use super::answer::{limited, said};
 use super::challenge::{Challenge, challenges};
 use super::credentials::Credentials;
 use super::http::{Remote, Scheme, Trouble, Wish};
-use crate::model::{Context, Fault};
+use crate::model::{Context, Error};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
@@ -44,13 +44,13 @@ impl Remote {
             format!("Bearer {}", self.token(challenge, wish).await?)
         } else if all.iter().any(|one| one.scheme.eq_ignore_ascii_case("basic")) {
             let Some(Credentials::Basic { user, password }) = &self.credentials else {
-                let fault = Fault::new(format!("{} wants to know who asks", self.endpoint.host));
-                return Err(Trouble::Refused(fault.hint(format!("type `stead login {}`", self.endpoint.host))));
+                let error = Error::new(format!("{} wants to know who asks", self.endpoint.host));
+                return Err(Trouble::Refused(error.hint(format!("type `stead login {}`", self.endpoint.host))));
             };
             format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
         } else {
             let text = format!("{} wants a kind of authentication that is not known here", self.endpoint.host);
-            return Err(Trouble::Refused(Fault::new(text)));
+            return Err(Trouble::Refused(Error::new(text)));
         };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(self.scope(wish), value);
         Ok(())
@@ -60,14 +60,14 @@ impl Remote {
     async fn token(&self, challenge: &Challenge, wish: &Wish) -> Result<String, Trouble> {
         let realm = challenge.value("realm").unwrap_or_default();
         let nowhere = || format!("{} names no place for tokens: {realm:?}", self.endpoint.host);
-        let url = Url::parse(realm).doing(nowhere).map_err(Trouble::Refused)?;
+        let url = Url::parse(realm).context(nowhere).map_err(Trouble::Refused)?;
         let near = url.host_str().is_some_and(|host| {
             let own = Url::parse(&self.url("/")).is_ok_and(|own| own.host_str() == Some(host));
             own || host == "localhost" || host.starts_with("127.") || host == "[::1]"
         });
         if url.scheme() != "https" && !(near && self.scheme() == Scheme::Plain) {
             let text = format!("{} wants the password to be sent without encryption to {url}", self.endpoint.host);
-            return Err(Trouble::Refused(Fault::new(text)));
+            return Err(Trouble::Refused(Error::new(text)));
         }
         let service = challenge.value("service").unwrap_or_default().to_owned();
         let scope = Some(self.scope(wish)).filter(|scope| !scope.is_empty());
@@ -79,7 +79,7 @@ impl Remote {
                 form.push(("service", &service));
                 form.extend(scope.as_deref().map(|scope| ("scope", scope)));
                 let body = Url::parse_with_params("http://form/", &form)
-                    .doing(|| "cannot ask for a token".into())
+                    .context(|| "cannot ask for a token".into())
                     .map_err(Trouble::Refused)?;
                 let body = body.query().unwrap_or_default().to_owned();
                 client.post(url.clone()).header("Content-Type", "application/x-www-form-urlencoded").body(body)
@@ -112,15 +112,15 @@ impl Remote {
         let text = limited(answer, 1 << 20).await.map_err(Trouble::Passing)?;
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
         let token = value["token"].as_str().or(value["access_token"].as_str());
-        token.map(str::to_owned).ok_or_else(|| Trouble::Refused(Fault::new(format!("{url} gave no token"))))
+        token.map(str::to_owned).ok_or_else(|| Trouble::Refused(Error::new(format!("{url} gave no token"))))
     }
 
     /// What a refusal says, and what may help.
-    pub async fn denied(&self, answer: Response) -> Fault {
+    pub async fn denied(&self, answer: Response) -> Error {
         let known = self.credentials.is_some();
-        let fault = said(&self.endpoint.host, answer).await;
-        let fault = Fault::caused(format!("{} does not allow it", self.name()), fault);
+        let error = said(&self.endpoint.host, answer).await;
+        let error = Error::caused(format!("{} does not allow it", self.name()), error);
         let login = format!("type `stead login {}`", self.endpoint.host);
-        fault.hint(if known { format!("the name or password may be wrong, or lack the right: {login}") } else { login })
+        error.hint(if known { format!("the name or password may be wrong, or lack the right: {login}") } else { login })
     }
 }

@@ -4,8 +4,8 @@
 
 use super::blocks::gzip;
 use crate::image::write_tar;
-use crate::model::{Context, Digest, Fault, Hasher, LayerInfo, Outcome, StoredBlob};
-use crate::store::{Refers, Staging, Store, disk_fault};
+use crate::model::{Context, Digest, Error, Hasher, LayerInfo, Result, StoredBlob};
+use crate::store::{Refers, Staging, Store, disk_error};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -47,16 +47,16 @@ pub fn ready(
     store: &Store,
     layer: &LayerInfo,
     compression: Compression,
-    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
-) -> Outcome<Ready> {
-    let known = |blob: StoredBlob| -> Outcome<Option<Ready>> {
+    pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync),
+) -> Result<Ready> {
+    let known = |blob: StoredBlob| -> Result<Option<Ready>> {
         pin(&[blob.digest])?;
         let path = store.blob_path(&blob.digest);
         let there = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == blob.size);
         Ok(there.then_some(Ready { blob, path, new: None }))
     };
     if let Some(blob) = &layer.blob {
-        let lost = || Fault::new(format!("the store lost {}", blob.digest)).hint("pull or build the image again");
+        let lost = || Error::new(format!("the store lost {}", blob.digest)).hint("pull or build the image again");
         return known(blob.clone())?.ok_or_else(lost);
     }
     let (word, media_type) = match compression {
@@ -74,7 +74,7 @@ pub fn ready(
     let staging = store.staging()?;
     let path = staging.join("blob");
     let (digest, size) =
-        compress(store, layer, compression, &path).map_err(|error| disk_fault("cannot compress a layer", error))?;
+        compress(store, layer, compression, &path).map_err(|error| disk_error("cannot compress a layer", error))?;
     pin(&[digest])?;
     let blob = StoredBlob { digest, size, media_type: media_type.to_owned() };
     Ok(Ready { blob, path, new: Some((staging, key, layer.clone())) })
@@ -100,13 +100,13 @@ fn compress(store: &Store, layer: &LayerInfo, compression: Compression, path: &P
 ///
 /// # Errors
 /// Those of syncing and renaming; a full disk.
-pub fn keep(store: &Store, all: Vec<Ready>) -> Outcome<()> {
+pub fn keep(store: &Store, all: Vec<Ready>) -> Result<()> {
     if all.iter().any(|one| one.new.is_some()) {
         store.sync()?;
     }
     for Ready { blob, path, new } in all {
         let Some((_staging, key, layer)) = new else { continue };
-        fs::rename(path, store.blob_path(&blob.digest)).doing(|| "cannot keep a compressed layer".into())?;
+        fs::rename(path, store.blob_path(&blob.digest)).context(|| "cannot keep a compressed layer".into())?;
         let refers = Refers::to(layer.diff_id).bringing(blob.digest);
         store.put_result(&key, refers, &Compressed { compressed: blob, layer })?;
     }

@@ -6,7 +6,7 @@ use super::answer::said;
 use super::credentials::Credentials;
 use super::settings::{Endpoint, Identity, Security};
 use crate::fetch::http::{self, LONGEST, Patience, is_certificate, pause, retry_after, tls};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use reqwest::header::{CONTENT_LENGTH, LOCATION};
 use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
 use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
@@ -71,8 +71,8 @@ pub enum Wish {
 pub enum Trouble {
     Http(reqwest::Error),
     /// What may be over in a moment.
-    Passing(Fault),
-    Refused(Fault),
+    Passing(Error),
+    Refused(Error),
 }
 
 impl Remote {
@@ -80,7 +80,7 @@ impl Remote {
     ///
     /// # Errors
     /// Certificates that cannot be read.
-    pub fn new(endpoint: Endpoint, credentials: Option<Credentials>, tell: Tell) -> Outcome<Self> {
+    pub fn new(endpoint: Endpoint, credentials: Option<Credentials>, tell: Tell) -> Result<Self> {
         let client = client(&endpoint, Who::Known, false)?;
         let stranger = endpoint.identity.is_some().then(|| self::client(&endpoint, Who::Nobody, false)).transpose()?;
         let careless = || self::client(&endpoint, Who::Known, true);
@@ -170,7 +170,7 @@ impl Remote {
         path: &str,
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
-    ) -> Outcome<Response> {
+    ) -> Result<Response> {
         self.patiently(Patience::new(), method, path, wish, more).await
     }
 
@@ -184,7 +184,7 @@ impl Remote {
         path: &str,
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
-    ) -> Outcome<Response> {
+    ) -> Result<Response> {
         self.patiently(Patience::of(1), method, path, wish, more).await
     }
 
@@ -195,7 +195,7 @@ impl Remote {
         path: &str,
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
-    ) -> Outcome<Response> {
+    ) -> Result<Response> {
         // What was refused for asking too often was not done: it may always be said again.
         let mut limits = Patience::new();
         let mut refused = false;
@@ -205,7 +205,7 @@ impl Remote {
             if answer.is_ok() {
                 self.answered.store(true, Ordering::Relaxed);
             }
-            let fault = match answer {
+            let error = match answer {
                 // Only the registry itself is told who asks.
                 Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !refused && self.is_own(answer.url()) => {
                     match self.authenticate(answer.headers(), &wish).await {
@@ -221,16 +221,16 @@ impl Remote {
                 }
                 Ok(answer) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
                     let wait = retry_after(answer.headers()).unwrap_or_else(|| pause(1));
-                    let fault = said(&self.endpoint.host, answer).await;
+                    let error = said(&self.endpoint.host, answer).await;
                     if wait <= LONGEST {
                         let seconds = wait.as_secs_f64();
                         (self.tell)(format!("{} limits how often one may ask; going on in {seconds:.1} s", self.endpoint.host));
                     }
-                    let often = |fault: Fault| {
-                        let advice = fault.advice().unwrap_or("it limits how often one may ask").to_owned();
-                        fault.hint(format!("{advice}; logged in one may ask more often"))
+                    let often = |error: Error| {
+                        let advice = error.advice().unwrap_or("it limits how often one may ask").to_owned();
+                        error.hint(format!("{advice}; logged in one may ask more often"))
                     };
-                    limits.again(fault, Some(wait)).await.map_err(often)?;
+                    limits.again(error, Some(wait)).await.map_err(often)?;
                     continue;
                 }
                 Ok(answer) if http::is_passing(answer.status()) => said(&self.endpoint.host, answer).await,
@@ -238,26 +238,26 @@ impl Remote {
                 Err(Trouble::Http(error)) if self.step_down(&error, used) => continue,
                 Err(trouble) => self.weigh(trouble)?,
             };
-            if let Err(fault) = patience.again(fault, None).await {
+            if let Err(error) = patience.again(error, None).await {
                 self.down.fetch_or(!self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
-                return Err(fault);
+                return Err(error);
             }
         }
     }
 
-    /// The fault of what may be tried again.
+    /// The error of what may be tried again.
     ///
     /// # Errors
-    /// The fault of what may not.
-    fn weigh(&self, trouble: Trouble) -> Outcome<Fault> {
+    /// The error of what may not.
+    fn weigh(&self, trouble: Trouble) -> Result<Error> {
         match trouble {
-            Trouble::Refused(fault) => Err(fault),
-            Trouble::Passing(fault) => Ok(fault),
+            Trouble::Refused(error) => Err(error),
+            Trouble::Passing(error) => Ok(error),
             Trouble::Http(error) => {
                 let last = error.is_builder() || is_certificate(&error);
                 let other = error.url().filter(|url| !self.is_own(url)).and_then(Url::host_str).map(str::to_owned);
-                let fault = unreachable(other.as_ref().unwrap_or(&self.endpoint.host), error);
-                if last { Err(fault) } else { Ok(fault) }
+                let error = unreachable(other.as_ref().unwrap_or(&self.endpoint.host), error);
+                if last { Err(error) } else { Ok(error) }
             }
         }
     }
@@ -280,7 +280,7 @@ impl Remote {
                 let same = Url::parse(&self.url("/")).is_ok_and(|own_url| own_url.host_str().map(str::to_owned) == own);
                 if !same || request.url_mut().set_scheme("https").is_err() {
                     let text = format!("{} leads from HTTPS to a place without encryption: {url}", self.endpoint.host);
-                    return Err(Trouble::Refused(Fault::new(text)));
+                    return Err(Trouble::Refused(Error::new(text)));
                 }
             }
             self.sign(&mut request, wish);
@@ -292,7 +292,7 @@ impl Remote {
                 _ => return Ok(answer),
             }
         }
-        Err(Trouble::Refused(Fault::new(format!("{} leads from place to place without an end", self.endpoint.host))))
+        Err(Trouble::Refused(Error::new(format!("{} leads from place to place without an end", self.endpoint.host))))
     }
 
     /// Sends one request, and waits for its answer to begin as long as that may take.
@@ -305,7 +305,7 @@ impl Remote {
         let patience = if asks { ANSWER } else { KEEPING + Duration::from_secs(length / SLOWEST) };
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let answer = self.client_for(request.url()).execute(request);
-        let late = |_| Trouble::Passing(Fault::new(format!("{host} did not answer within {} s", patience.as_secs())));
+        let late = |_| Trouble::Passing(Error::new(format!("{host} did not answer within {} s", patience.as_secs())));
         tokio::time::timeout(patience, answer).await.map_err(late)?.map_err(Trouble::Http)
     }
 
@@ -339,11 +339,11 @@ enum Who {
     Nobody,
 }
 
-fn client(endpoint: &Endpoint, who: Who, careless: bool) -> Outcome<Client> {
+fn client(endpoint: &Endpoint, who: Who, careless: bool) -> Result<Client> {
     let mut authorities = Vec::new();
     for path in &endpoint.authorities {
-        let pem = fs::read(path).doing(|| format!("cannot read {}", path.display()))?;
-        let found = reqwest::Certificate::from_pem_bundle(&pem).doing(|| format!("{} holds no certificate", path.display()))?;
+        let pem = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+        let found = reqwest::Certificate::from_pem_bundle(&pem).context(|| format!("{} holds no certificate", path.display()))?;
         authorities.extend(found);
     }
     let identity = endpoint.identity.as_ref().filter(|_| who == Who::Known).map(read_identity).transpose()?;
@@ -353,21 +353,21 @@ fn client(endpoint: &Endpoint, who: Who, careless: bool) -> Outcome<Client> {
         let begun = begun.tls_certs_merge(authorities.clone());
         identity.iter().cloned().fold(begun, reqwest::ClientBuilder::identity)
     });
-    client.doing(|| format!("cannot speak with {}", endpoint.host))
+    client.context(|| format!("cannot speak with {}", endpoint.host))
 }
 
-fn read_identity(identity: &Identity) -> Outcome<reqwest::Identity> {
+fn read_identity(identity: &Identity) -> Result<reqwest::Identity> {
     let mut pem = Vec::new();
     for path in [&identity.certificate, &identity.key] {
-        pem.extend(fs::read(path).doing(|| format!("cannot read {}", path.display()))?);
+        pem.extend(fs::read(path).context(|| format!("cannot read {}", path.display()))?);
         pem.push(b'\n');
     }
     let both = || format!("{} and {} are no certificate and its key", identity.certificate.display(), identity.key.display());
-    reqwest::Identity::from_pem(&pem).doing(both)
+    reqwest::Identity::from_pem(&pem).context(both)
 }
 
 /// Why there is no answer, and what may help.
-fn unreachable(host: &str, error: reqwest::Error) -> Fault {
+fn unreachable(host: &str, error: reqwest::Error) -> Error {
     let hint = match tls(&error) {
         // One that vouches for itself has no issuer, or is somebody else's authority.
         Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_))) if !http::no_authorities() => {
@@ -385,6 +385,6 @@ fn unreachable(host: &str, error: reqwest::Error) -> Fault {
         Some(_) => None,
         None => Some("check that the registry runs and the network reaches it".to_owned()),
     };
-    let fault = http::unreachable(host, error);
-    hint.into_iter().fold(fault, Fault::hint)
+    let error = http::unreachable(host, error);
+    hint.into_iter().fold(error, Error::hint)
 }

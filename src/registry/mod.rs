@@ -33,7 +33,7 @@ use self::http::{Remote, Tell, Wish};
 use self::settings::Endpoint;
 use self::wire::Wire;
 use crate::fetch::Progress;
-use crate::model::{Context as _, Fault, Outcome, Reference};
+use crate::model::{Context as _, Error, Reference, Result};
 use reqwest::Method;
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl Registries {
     ///
     /// # Errors
     /// Files that are damaged.
-    pub fn open(progress: Arc<Progress>) -> Outcome<Self> {
+    pub fn open(progress: Arc<Progress>) -> Result<Self> {
         let noted = progress.clone();
         let tell: Tell = Arc::new(move |text| noted.note(text));
         let settings = Settings::read(&Files::of_user()?)?;
@@ -62,16 +62,16 @@ impl Registries {
     ///
     /// # Errors
     /// What is no name.
-    pub fn reference(&self, text: &str) -> Outcome<Reference> {
+    pub fn reference(&self, text: &str) -> Result<Reference> {
         let end = text.find('@').unwrap_or(text.len());
         let end = text[..end].rfind(':').filter(|at| !text[*at..end].contains('/')).unwrap_or(end);
         let (name, rest) = text.split_at(end);
         let whole = self.settings.alias(name).map(|full| format!("{full}{rest}"));
         let parsed = Reference::parse(whole.as_deref().unwrap_or(text), self.settings.default_host());
-        parsed.map_err(|why| Fault::new(why).usage())
+        parsed.map_err(|why| Error::new(why).usage())
     }
 
-    fn remote(&self, reference: &Reference, endpoint: Endpoint) -> Outcome<Arc<Remote>> {
+    fn remote(&self, reference: &Reference, endpoint: Endpoint) -> Result<Arc<Remote>> {
         // Whoever has a mirror's password wrote it for the mirror.
         let own = endpoint == self.settings.origin(&reference.host, &reference.repository);
         let host = if own { &reference.host } else { &endpoint.host };
@@ -79,9 +79,9 @@ impl Registries {
         Ok(Arc::new(Remote::new(endpoint, credentials, self.tell.clone())?))
     }
 
-    fn allowed(&self, reference: &Reference) -> Outcome<()> {
+    fn allowed(&self, reference: &Reference) -> Result<()> {
         match self.settings.blocked(&reference.host, &reference.repository) {
-            Some(why) => Err(Fault::new(format!("{} is blocked: {why}", reference.name()))),
+            Some(why) => Err(Error::new(format!("{} is blocked: {why}", reference.name()))),
             None => Ok(()),
         }
     }
@@ -90,12 +90,12 @@ impl Registries {
     ///
     /// # Errors
     /// A registry that cannot be reached or says no; a place that cannot be written.
-    pub fn login(&self, host: &str, credentials: &Credentials) -> Outcome<Kept> {
+    pub fn login(&self, host: &str, credentials: &Credentials) -> Result<Kept> {
         let endpoint = self.settings.origin(host, "");
         let remote = Arc::new(Remote::new(endpoint, Some(credentials.clone()), self.tell.clone())?);
         let answer = self.wire.wait(async move { remote.send(Method::GET, "/v2/", Wish::Login, |request| request).await })?;
         if !answer.status().is_success() {
-            return Err(Fault::new(format!("{host} answered {}: it is no registry", answer.status())));
+            return Err(Error::new(format!("{host} answered {}: it is no registry", answer.status())));
         }
         self.stores.keep(host, credentials)
     }
@@ -104,7 +104,7 @@ impl Registries {
     ///
     /// # Errors
     /// A place that cannot be written.
-    pub fn logout(&self, host: &str) -> Outcome<Vec<String>> {
+    pub fn logout(&self, host: &str) -> Result<Vec<String>> {
         self.stores.forget(host)
     }
 
@@ -117,7 +117,7 @@ impl Registries {
     ///
     /// # Errors
     /// A registry that cannot be reached, or offers no search.
-    pub fn search(&self, host: &str, word: &str, limit: usize) -> Outcome<Vec<Hit>> {
+    pub fn search(&self, host: &str, word: &str, limit: usize) -> Result<Vec<Hit>> {
         let mut endpoint = self.settings.origin(host, "");
         if host == crate::model::DOCKER_HUB {
             endpoint.host = "index.docker.io".into();
@@ -137,14 +137,14 @@ pub struct Hit {
     pub stars: u64,
 }
 
-async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcome<Vec<Hit>> {
+async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Result<Vec<Hit>> {
     // Docker's own search, which some registries offer, too; else what the catalogue lists (distribution-spec's extension).
     let path = reqwest::Url::parse_with_params("http://x/v1/search", [("q", word), ("n", &limit.to_string())]);
     let unreadable = || format!("{host} answered a search with something else");
     let path = path.map_or_else(|_| "/v1/search".to_owned(), |url| format!("{}?{}", url.path(), url.query().unwrap_or_default()));
     let answer = remote.send(Method::GET, &path, Wish::Login, |request| request).await?;
     if answer.status().is_success() {
-        let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 4 << 20).await?).doing(unreadable)?;
+        let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 4 << 20).await?).context(unreadable)?;
         let hits = value["results"].as_array().into_iter().flatten();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let found = hits.map(|hit| Hit {
@@ -156,9 +156,9 @@ async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Outcom
     }
     let answer = remote.send(Method::GET, "/v2/_catalog?n=1000", Wish::Login, |request| request).await?;
     if !answer.status().is_success() {
-        return Err(Fault::new(format!("{host} offers no search")));
+        return Err(Error::new(format!("{host} offers no search")));
     }
-    let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 16 << 20).await?).doing(unreadable)?;
+    let value: serde_json::Value = serde_json::from_slice(&answer::limited(answer, 16 << 20).await?).context(unreadable)?;
     let names = value["repositories"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
     let fitting = names.filter(|name| name.contains(word));
     Ok(fitting.take(limit).map(|name| Hit { name: format!("{host}/{name}"), description: String::new(), stars: 0 }).collect())

@@ -11,7 +11,7 @@ use crate::fetch::Progress;
 use crate::fetch::http::Patience;
 use crate::image::{self, Blobs};
 use crate::model::bounds::image::LONGEST;
-use crate::model::{Context, Digest, Fault, FaultKind, Outcome, Reference, nearest};
+use crate::model::{Context, Digest, Error, ErrorKind, Reference, Result, nearest};
 use crate::plan::Image;
 use crate::store::Store;
 use bytes::Bytes;
@@ -64,13 +64,13 @@ impl Registries {
     ///
     /// # Errors
     /// Blocked names, credentials and certificates that cannot be read.
-    pub fn source(&self, reference: &Reference) -> Outcome<Source<'_>> {
+    pub fn source(&self, reference: &Reference) -> Result<Source<'_>> {
         self.allowed(reference)?;
         let endpoints = match reference.digest {
             Some(_) => self.settings.endpoints_by_digest(&reference.host, &reference.repository),
             None => self.settings.endpoints(&reference.host, &reference.repository),
         };
-        let remotes = endpoints.into_iter().map(|endpoint| self.remote(reference, endpoint)).collect::<Outcome<_>>()?;
+        let remotes = endpoints.into_iter().map(|endpoint| self.remote(reference, endpoint)).collect::<Result<_>>()?;
         let (progress, came_from) = (self.progress.clone(), Arc::default());
         Ok(Source { reference: reference.clone(), remotes, wire: &self.wire, progress, came_from })
     }
@@ -81,26 +81,26 @@ impl Source<'_> {
     ///
     /// # Errors
     /// A registry that cannot be reached, or has none such.
-    pub fn find(&self) -> Outcome<Found> {
+    pub fn find(&self) -> Result<Found> {
         let mut manifest = self.manifest(&self.reference.wanted(), self.reference.digest.as_ref())?;
         let (mut list, mut platforms) = (None, BTreeMap::new());
         // A list may stand in a list.
         for _ in 0..LISTS {
-            let Some(chosen) = image::for_platform(&manifest).doing(|| format!("in {}", self.reference))? else {
+            let Some(chosen) = image::for_platform(&manifest).context(|| format!("in {}", self.reference))? else {
                 return Ok(Found { digest: Digest::of(&manifest), manifest, list, platforms });
             };
             list = list.or_else(|| Some(Digest::of(&manifest)));
             platforms.extend(image::platforms(&manifest));
             manifest = self.manifest(&chosen.to_string(), Some(&chosen))?;
         }
-        Err(Fault::new(format!("in {} lists lead to lists without an end", self.reference)))
+        Err(Error::new(format!("in {} lists lead to lists without an end", self.reference)))
     }
 
     /// Takes an image that was found into the store; what is there is not asked for.
     ///
     /// # Errors
     /// Parts that are missing or damaged; a full disk.
-    pub fn take_in(&self, store: &Store, found: &Found, pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync)) -> Outcome<Image> {
+    pub fn take_in(&self, store: &Store, found: &Found, pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync)) -> Result<Image> {
         if let Some(image) = image::load(store, &found.digest) {
             pin(&image.parts().copied().collect::<Vec<_>>())?;
             // A collection may have come between the look and the pin.
@@ -125,16 +125,16 @@ impl Source<'_> {
     ///
     /// # Errors
     /// What the last place said.
-    pub fn manifest(&self, wanted: &str, digest: Option<&Digest>) -> Outcome<Vec<u8>> {
+    pub fn manifest(&self, wanted: &str, digest: Option<&Digest>) -> Result<Vec<u8>> {
         let mut last = None;
         for remote in self.usable() {
             let (remote, wanted, digest) = (remote.clone(), wanted.to_owned(), digest.copied());
             match self.wire.wait(async move { manifest(&remote, &wanted, digest.as_ref()).await }) {
                 Ok(bytes) => return Ok(bytes),
-                Err(fault) => last = Some(fault),
+                Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| Fault::new("there is no place to ask")))
+        Err(last.unwrap_or_else(|| Error::new("there is no place to ask")))
     }
 
     /// What is listed as being about an image, at every place: by the registry, or else under a tag
@@ -142,7 +142,7 @@ impl Source<'_> {
     ///
     /// # Errors
     /// No place that can be asked.
-    pub fn referrers(&self, image: &Digest) -> Outcome<Vec<Vec<u8>>> {
+    pub fn referrers(&self, image: &Digest) -> Result<Vec<Vec<u8>>> {
         let (mut found, mut answered, mut failed) = (Vec::new(), false, None);
         for remote in self.usable() {
             let (remote, image) = (remote.clone(), *image);
@@ -151,7 +151,7 @@ impl Source<'_> {
                     answered = true;
                     found.extend(indexes);
                 }
-                Err(fault) => failed = Some(fault),
+                Err(error) => failed = Some(error),
             }
         }
         failed.filter(|_| !answered).map_or(Ok(found), Err)
@@ -161,17 +161,17 @@ impl Source<'_> {
     ///
     /// # Errors
     /// A place that cannot be asked.
-    pub fn manifest_if_there(&self, wanted: &str) -> Outcome<Option<Vec<u8>>> {
+    pub fn manifest_if_there(&self, wanted: &str) -> Result<Option<Vec<u8>>> {
         match self.manifest(wanted, None) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(fault) if fault.kind() == FaultKind::Absent => Ok(None),
-            Err(fault) => Err(fault),
+            Err(error) if error.kind() == ErrorKind::Absent => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }
 
 impl Blobs for Source<'_> {
-    fn open(&self, digest: &Digest, size: u64) -> Outcome<Box<dyn Read + Send + '_>> {
+    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>> {
         let (sender, receiver) = mpsc::channel(16);
         let remotes: Vec<Arc<Remote>> = self.usable().into_iter().cloned().collect();
         let (digest, progress, came_from) = (*digest, self.progress.clone(), self.came_from.clone());
@@ -201,15 +201,15 @@ pub fn pull(
     text: &str,
     digest: Digest,
     progress: &Arc<Progress>,
-    pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
-) -> Outcome<Image> {
+    pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync),
+) -> Result<Image> {
     let registries = Registries::open(progress.clone())?;
     let reference = Reference { digest: Some(digest), ..registries.reference(text)? };
     let source = registries.source(&reference)?;
     source.take_in(store, &source.find()?, pin)
 }
 
-async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Outcome<Vec<u8>> {
+async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Result<Vec<u8>> {
     let path = format!("manifests/{wanted}");
     let answer = remote.send(Method::GET, &path, Wish::Pull, |request| request.header("Accept", KINDS)).await?;
     if answer.status() == StatusCode::NOT_FOUND {
@@ -224,7 +224,7 @@ async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Out
         .and_then(|value| value.to_str().ok())
         .and_then(|text| Digest::parse(text.strip_prefix("sha256:")?));
     let limit = usize::try_from(LONGEST).unwrap_or(usize::MAX);
-    let bytes = limited(answer, limit).await.doing(|| format!("the manifest {} cannot be read", remote.name()))?;
+    let bytes = limited(answer, limit).await.context(|| format!("the manifest {} cannot be read", remote.name()))?;
     let found = Digest::of(&bytes);
     if digest.is_none() {
         // Signed ones of old have another digest than their bytes.
@@ -232,14 +232,14 @@ async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Out
     }
     match digest.copied().or(told) {
         Some(right) if right != found => {
-            Err(Fault::new(format!("{} gave a manifest with the digest {found} instead of {right}", remote.endpoint.host))
+            Err(Error::new(format!("{} gave a manifest with the digest {found} instead of {right}", remote.endpoint.host))
                 .hint("it was damaged on its way, or the registry lies; try again"))
         }
         _ => Ok(bytes),
     }
 }
 
-async fn referrers(remote: &Remote, digest: &Digest) -> Outcome<Vec<Vec<u8>>> {
+async fn referrers(remote: &Remote, digest: &Digest) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     let mut next = Some(format!("referrers/{digest}"));
     while let Some(path) = next.take().filter(|_| found.len() < PAGES) {
@@ -261,8 +261,8 @@ async fn referrers(remote: &Remote, digest: &Digest) -> Outcome<Vec<Vec<u8>>> {
             // Some answer with the image itself.
             Ok(index) if image::is_list(&index) && Digest::of(&index) != *digest => found.push(index),
             Ok(_) => {}
-            Err(fault) if fault.kind() == FaultKind::Absent => {}
-            Err(fault) => return Err(fault),
+            Err(error) if error.kind() == ErrorKind::Absent => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(found)
@@ -281,22 +281,22 @@ pub fn next_page(link: &str, asked: &reqwest::Url) -> Option<String> {
 }
 
 /// Tells that something is not there, and what may have been meant.
-async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Fault {
-    let fault = Fault::caused(format!("{} has no \"{wanted}\"", remote.name()), said(&remote.endpoint.host, answer).await)
-        .of(FaultKind::Absent);
-    let Ok(answer) = remote.send(Method::GET, "tags/list?n=1000", Wish::Pull, |request| request).await else { return fault };
+async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Error {
+    let error = Error::caused(format!("{} has no \"{wanted}\"", remote.name()), said(&remote.endpoint.host, answer).await)
+        .of(ErrorKind::Absent);
+    let Ok(answer) = remote.send(Method::GET, "tags/list?n=1000", Wish::Pull, |request| request).await else { return error };
     if !answer.status().is_success() {
-        return fault.hint(format!("the registry knows no repository {}; look at the spelling", remote.endpoint.repository));
+        return error.hint(format!("the registry knows no repository {}; look at the spelling", remote.endpoint.repository));
     }
     let text = limited(answer, 1 << 20).await.unwrap_or_default();
     let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     let tags: Vec<&str> = value["tags"].as_array().into_iter().flatten().filter_map(|tag| tag.as_str()).collect();
     match nearest(wanted, tags.iter().copied()) {
-        Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-        None if tags.is_empty() => fault,
+        Some(near) => error.hint(format!("perhaps \"{near}\"")),
+        None if tags.is_empty() => error,
         None => {
             let shown: Vec<&str> = tags.iter().rev().take(8).copied().collect();
-            fault.hint(format!("it has: {}{}", shown.join(", "), if tags.len() > 8 { ", …" } else { "" }))
+            error.hint(format!("it has: {}{}", shown.join(", "), if tags.len() > 8 { ", …" } else { "" }))
         }
     }
 }
@@ -307,18 +307,18 @@ async fn stream(
     digest: &Digest,
     size: u64,
     (progress, came_from): (&Progress, &CameFrom),
-    out: &mpsc::Sender<Outcome<Bytes>>,
+    out: &mpsc::Sender<Result<Bytes>>,
 ) {
     let mut got = 0;
-    let mut fault = Fault::new("there is no place to ask");
+    let mut last = Error::new("there is no place to ask");
     for remote in remotes {
         came_from.lock().unwrap_or_else(PoisonError::into_inner).entry(*digest).or_default().push(remote.clone());
         match from_one(remote, digest, size, &mut got, progress, out).await {
             Ok(()) => return,
-            Err(error) => fault = error,
+            Err(error) => last = error,
         }
     }
-    let _ = out.send(Err(fault)).await;
+    let _ = out.send(Err(last)).await;
 }
 
 async fn from_one(
@@ -327,8 +327,8 @@ async fn from_one(
     size: u64,
     got: &mut u64,
     progress: &Progress,
-    out: &mpsc::Sender<Outcome<Bytes>>,
-) -> Outcome<()> {
+    out: &mpsc::Sender<Result<Bytes>>,
+) -> Result<()> {
     let path = format!("blobs/{digest}");
     let mut patience = Patience::going_on();
     let mut whole = false;
@@ -343,7 +343,7 @@ async fn from_one(
             StatusCode::PARTIAL_CONTENT if begins_at(&answer, begin) => 0,
             StatusCode::OK => *got,
             StatusCode::NOT_FOUND => {
-                return Err(Fault::caused(
+                return Err(Error::caused(
                     format!("{} has no {digest}", remote.name()),
                     said(&remote.endpoint.host, answer).await,
                 ));
@@ -374,14 +374,14 @@ async fn from_one(
                     }
                 }
                 Ok(Ok(None)) if *got >= size => return Ok(()),
-                Ok(Ok(None)) => break Fault::new(format!("{} ended after {got} of {size} bytes", remote.name())),
+                Ok(Ok(None)) => break Error::new(format!("{} ended after {got} of {size} bytes", remote.name())),
                 Ok(Err(error)) => {
-                    break Fault::caused(
+                    break Error::caused(
                         format!("{} was cut off after {got} of {size} bytes", remote.name()),
                         error.without_url(),
                     );
                 }
-                Err(_) => break Fault::new(format!("{} fell silent after {got} of {size} bytes", remote.name())),
+                Err(_) => break Error::new(format!("{} fell silent after {got} of {size} bytes", remote.name())),
             }
         };
         // A registry that gives a few bytes at a time does not get on.
@@ -406,7 +406,7 @@ pub fn starts_at(range: &str) -> Option<u64> {
 
 /// A stream of another thread.
 struct Body {
-    receiver: mpsc::Receiver<Outcome<Bytes>>,
+    receiver: mpsc::Receiver<Result<Bytes>>,
     current: Bytes,
     /// How many bytes are yet to come.
     left: u64,
@@ -422,9 +422,9 @@ impl Read for Body {
             }
             match self.receiver.blocking_recv() {
                 Some(Ok(bytes)) => self.current = bytes,
-                Some(Err(fault)) => {
-                    self.failed = Some(fault.chain());
-                    return Err(io::Error::other(fault));
+                Some(Err(error)) => {
+                    self.failed = Some(error.chain());
+                    return Err(io::Error::other(error));
                 }
                 None if self.left > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 None => return Ok(0),

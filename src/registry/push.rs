@@ -7,7 +7,7 @@ use super::answer::{limited, said};
 use super::compress::{self, Compression, Ready};
 use super::http::{Remote, Wish};
 use super::upload::{Content, Part, Uploads};
-use crate::model::{Context, Digest, Fault, Outcome, Reference, StoredBlob};
+use crate::model::{Context, Digest, Error, Reference, Result, StoredBlob};
 use crate::plan::Image;
 use crate::store::Store;
 use reqwest::header::CONTENT_TYPE;
@@ -55,8 +55,8 @@ impl Registries {
         store: &Store,
         pushing: &Pushing,
         references: &[Reference],
-        pin: &(dyn Fn(&[Digest]) -> Outcome<()> + Sync),
-    ) -> Outcome<Pushed> {
+        pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync),
+    ) -> Result<Pushed> {
         let mut remotes: BTreeMap<String, (&Reference, Arc<Remote>)> = BTreeMap::new();
         for reference in references {
             let remote = self.remote(reference, self.settings.origin(&reference.host, &reference.repository))?;
@@ -84,11 +84,11 @@ impl Registries {
         if let Some((_, config)) = &made {
             uploads.iter().for_each(|uploads| uploads.begin(config.clone()));
         }
-        let ends: Vec<Outcome<(usize, usize)>> = uploads.into_iter().map(Uploads::end).collect();
+        let ends: Vec<Result<(usize, usize)>> = uploads.into_iter().map(Uploads::end).collect();
         // What was compressed serves the next try, too.
         compress::keep(store, ready)?;
-        let ends = ends.into_iter().collect::<Outcome<Vec<_>>>()?;
-        let (manifest, _) = made.ok_or_else(|| Fault::new("not all parts could be sent"))?;
+        let ends = ends.into_iter().collect::<Result<Vec<_>>>()?;
+        let (manifest, _) = made.ok_or_else(|| Error::new("not all parts could be sent"))?;
         let (sent, parts) = ends.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         let pushed = Pushed { digest: Digest::of(&manifest), sent, parts };
         for reference in references {
@@ -102,7 +102,7 @@ impl Registries {
     }
 
     /// Puts a manifest under a tag or its digest; whether the registry noted what it is about.
-    fn put(&self, remote: &Arc<Remote>, wanted: String, manifest: &[u8]) -> Outcome<bool> {
+    fn put(&self, remote: &Arc<Remote>, wanted: String, manifest: &[u8]) -> Result<bool> {
         let (remote, manifest) = (remote.clone(), manifest.to_vec());
         self.wire.wait(async move { put_manifest(&remote, &wanted, &manifest).await })
     }
@@ -115,8 +115,8 @@ impl Registries {
         remote: &Arc<Remote>,
         pushing: &Pushing,
         manifest: &[u8],
-    ) -> Outcome<()> {
-        let value: Value = serde_json::from_slice(manifest).doing(|| "the manifest is no JSON".into())?;
+    ) -> Result<()> {
+        let value: Value = serde_json::from_slice(manifest).context(|| "the manifest is no JSON".into())?;
         let kind = value["mediaType"].as_str().unwrap_or(OCI_MANIFEST);
         let subject = json!({ "mediaType": kind, "digest": Digest::of(manifest).to_string(), "size": manifest.len() });
         let mut listed = Vec::new();
@@ -143,7 +143,7 @@ impl Registries {
     }
 
     /// Where a registry keeps no list of what is about an image, a tag does (distribution-spec, "Referrers Tag Schema").
-    fn list_by_tag(&self, remote: &Arc<Remote>, image: &Digest, listed: Vec<Value>) -> Outcome<()> {
+    fn list_by_tag(&self, remote: &Arc<Remote>, image: &Digest, listed: Vec<Value>) -> Result<()> {
         let tag = format!("sha256-{}", image.hex());
         let (asked, wanted) = (remote.clone(), tag.clone());
         let there = self.wire.wait(async move {
@@ -159,9 +159,9 @@ impl Registries {
         let unreadable = || format!("{}:{tag} is no list of what is about the image", remote.name());
         let mut all: Vec<Value> = match there {
             Some(bytes) => {
-                let mut known: Value = serde_json::from_slice(&bytes).doing(unreadable)?;
+                let mut known: Value = serde_json::from_slice(&bytes).context(unreadable)?;
                 let listed = known.get_mut("manifests").and_then(Value::as_array_mut);
-                std::mem::take(listed.ok_or_else(|| Fault::new(unreadable()))?)
+                std::mem::take(listed.ok_or_else(|| Error::new(unreadable()))?)
             }
             None => Vec::new(),
         };
@@ -177,10 +177,10 @@ impl Registries {
 
 /// The manifest that goes to the registry, and the image's configuration. One that says already what is sent
 /// stays as it is, to the byte.
-fn manifest(store: &Store, pushing: &Pushing, blobs: &[StoredBlob]) -> Outcome<(Vec<u8>, Part)> {
-    let lost = || Fault::new("the image is not whole in the store").hint("pull or build it again");
+fn manifest(store: &Store, pushing: &Pushing, blobs: &[StoredBlob]) -> Result<(Vec<u8>, Part)> {
+    let lost = || Error::new("the image is not whole in the store").hint("pull or build it again");
     let bytes = store.blob(&pushing.image.digest).ok_or_else(lost)?;
-    let mut value: Value = serde_json::from_slice(&bytes).doing(|| "the image's manifest is no JSON".into())?;
+    let mut value: Value = serde_json::from_slice(&bytes).context(|| "the image's manifest is no JSON".into())?;
     let config = value["config"]["digest"].as_str().and_then(|text| Digest::parse(text.strip_prefix("sha256:")?));
     let config = Part::of(config.and_then(|config| store.blob(&config)).ok_or_else(lost)?);
     let layers = value["layers"].as_array_mut().filter(|layers| layers.len() == blobs.len()).ok_or_else(lost)?;
@@ -198,15 +198,15 @@ fn manifest(store: &Store, pushing: &Pushing, blobs: &[StoredBlob]) -> Outcome<(
     Ok((manifest, config))
 }
 
-async fn put_manifest(remote: &Remote, wanted: &str, manifest: &[u8]) -> Outcome<bool> {
-    let value: Value = serde_json::from_slice(manifest).doing(|| "the manifest is no JSON".into())?;
+async fn put_manifest(remote: &Remote, wanted: &str, manifest: &[u8]) -> Result<bool> {
+    let value: Value = serde_json::from_slice(manifest).context(|| "the manifest is no JSON".into())?;
     let kind = value["mediaType"].as_str().unwrap_or(OCI_MANIFEST).to_owned();
     let body = bytes::Bytes::copy_from_slice(manifest);
     let path = format!("manifests/{wanted}");
     let answer =
         remote.send(Method::PUT, &path, Wish::Push, |request| request.header(CONTENT_TYPE, &kind).body(body.clone())).await?;
     if !answer.status().is_success() {
-        return Err(Fault::caused(
+        return Err(Error::caused(
             format!("cannot put the manifest {}:{wanted}", remote.name()),
             said(&remote.endpoint.host, answer).await,
         ));

@@ -7,7 +7,7 @@ use crate::image::{
     small,
 };
 use crate::model::bounds::image::LONGEST;
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Error, Result};
 use std::io::Read;
 
 impl Source<'_> {
@@ -15,15 +15,15 @@ impl Source<'_> {
     ///
     /// # Errors
     /// No signature; none that holds; a registry that cannot be asked.
-    pub fn verify(&self, found: &Found, key: &PublicKey) -> Outcome<Signed> {
-        let mut none = Fault::new("it has no signature").hint("whoever publishes it signs it with `cosign sign --key`");
+    pub fn verify(&self, found: &Found, key: &PublicKey) -> Result<Signed> {
+        let mut none = Error::new("it has no signature").hint("whoever publishes it signs it with `cosign sign --key`");
         let list = found.list.map(|list| (list, Signed::AllPlatforms));
         for (digest, signed) in list.into_iter().chain([(found.digest, Signed::ThisPlatform)]) {
             for look in [Self::by_tag, Self::by_bundle] {
                 match look(self, &digest, key)? {
                     Verdict::Holds => return Ok(signed),
                     Verdict::Unsigned => {}
-                    Verdict::Wrong(fault) => none = fault,
+                    Verdict::Wrong(error) => none = error,
                 }
             }
         }
@@ -31,7 +31,7 @@ impl Source<'_> {
     }
 
     /// Looks at the signatures under the image's own tag, as cosign kept them until its version 3.
-    fn by_tag(&self, digest: &Digest, key: &PublicKey) -> Outcome<Verdict> {
+    fn by_tag(&self, digest: &Digest, key: &PublicKey) -> Result<Verdict> {
         let Some(manifest) = self.manifest_if_there(&signature_tag(digest))? else { return Ok(Verdict::Unsigned) };
         let mut wrong = by_another();
         for signature in signatures(&manifest)? {
@@ -40,21 +40,21 @@ impl Source<'_> {
             }
             let mut payload = Vec::new();
             let opened = self.open(&signature.payload, signature.size)?;
-            opened.take(LONGEST).read_to_end(&mut payload).doing(|| "cannot read a signature".into())?;
+            opened.take(LONGEST).read_to_end(&mut payload).context(|| "cannot read a signature".into())?;
             // What is signed is checked first, what it says then.
             if Digest::of(&payload) != signature.payload || !key.verifies(&payload, &signature.signature) {
                 continue;
             }
             match check_payload(&payload, digest) {
                 Ok(()) => return Ok(Verdict::Holds),
-                Err(fault) => wrong = fault,
+                Err(error) => wrong = error,
             }
         }
         Ok(Verdict::Wrong(wrong))
     }
 
     /// Looks at the bundles that are attached to the image.
-    fn by_bundle(&self, image: &Digest, key: &PublicKey) -> Outcome<Verdict> {
+    fn by_bundle(&self, image: &Digest, key: &PublicKey) -> Result<Verdict> {
         let mut verdict = Verdict::Unsigned;
         for index in self.referrers(image)? {
             for attached in may_be_bundles(&index)? {
@@ -65,7 +65,7 @@ impl Source<'_> {
                         Ok(Claim::None) => {}
                         Ok(Claim::AnotherKey) if matches!(verdict, Verdict::Wrong(_)) => {}
                         Ok(Claim::AnotherKey) => verdict = Verdict::Wrong(by_another()),
-                        Err(fault) => verdict = Verdict::Wrong(fault),
+                        Err(error) => verdict = Verdict::Wrong(error),
                     }
                 }
             }
@@ -73,13 +73,13 @@ impl Source<'_> {
         Ok(verdict)
     }
 
-    fn check(&self, bundle: &Descriptor, image: &Digest, key: &PublicKey) -> Outcome<Claim> {
+    fn check(&self, bundle: &Descriptor, image: &Digest, key: &PublicKey) -> Result<Claim> {
         check_bundle(&small(self, bundle)?, key, image)
     }
 }
 
-fn by_another() -> Fault {
-    Fault::new("there are signatures, and none is by this key")
+fn by_another() -> Error {
+    Error::new("there are signatures, and none is by this key")
 }
 
 /// What a signature is of.
@@ -92,5 +92,5 @@ pub enum Signed {
 enum Verdict {
     Holds,
     Unsigned,
-    Wrong(Fault),
+    Wrong(Error),
 }

@@ -4,7 +4,7 @@ use super::Registries;
 use super::answer::said;
 use super::http::{Remote, Wish};
 use crate::fetch::http::Patience;
-use crate::model::{Context as _, Digest, Fault, FaultKind, Outcome, Reference};
+use crate::model::{Context as _, Digest, Error, ErrorKind, Reference, Result};
 use crate::store::{Refers, Store};
 use bytes::Bytes;
 use futures_core::Stream;
@@ -50,14 +50,14 @@ impl Part {
         Self { digest: Digest::of(&bytes), size: bytes.len() as u64, content: Content::Memory(Arc::new(bytes)) }
     }
 
-    fn read(&self, at: u64, length: u64) -> Outcome<Vec<u8>> {
+    fn read(&self, at: u64, length: u64) -> Result<Vec<u8>> {
         let (start, length) = (usize::try_from(at).unwrap_or(usize::MAX), usize::try_from(length).unwrap_or(usize::MAX));
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.get(start..start + length).unwrap_or_default().to_vec()),
             Content::File(path) => {
                 let mut bytes = vec![0; length];
                 let file = File::open(path).and_then(|file| file.read_exact_at(&mut bytes, at));
-                file.doing(|| format!("cannot read {}", path.display())).map(|()| bytes)
+                file.context(|| format!("cannot read {}", path.display())).map(|()| bytes)
             }
         }
     }
@@ -78,7 +78,7 @@ struct Pieces {
 }
 
 impl Stream for Pieces {
-    type Item = Outcome<Bytes>;
+    type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let length = (self.part.size - self.at).min(PIECE);
@@ -98,8 +98,8 @@ pub struct Uploads<'u> {
     reference: &'u Reference,
     remote: Arc<Remote>,
     gate: Arc<Semaphore>,
-    sender: Sender<(Digest, Outcome<bool>)>,
-    receiver: Receiver<(Digest, Outcome<bool>)>,
+    sender: Sender<(Digest, Result<bool>)>,
+    receiver: Receiver<(Digest, Result<bool>)>,
     done: Done,
 }
 
@@ -108,7 +108,7 @@ pub struct Uploads<'u> {
 struct Done {
     sent: usize,
     parts: usize,
-    failed: Option<Fault>,
+    failed: Option<Error>,
 }
 
 impl<'u> Uploads<'u> {
@@ -140,7 +140,7 @@ impl<'u> Uploads<'u> {
             let turn = gate.acquire().await;
             let done = upload(&remote, &part, origin)
                 .await
-                .map_err(|fault| Fault::caused(format!("cannot send {} to {}", part.digest, remote.name()), fault));
+                .map_err(|error| Error::caused(format!("cannot send {} to {}", part.digest, remote.name()), error));
             progress.done.fetch_add(part.size, Ordering::Relaxed);
             let _ = sender.send((part.digest, done));
             drop(turn);
@@ -159,7 +159,7 @@ impl<'u> Uploads<'u> {
     ///
     /// # Errors
     /// The first failure.
-    pub fn end(mut self) -> Outcome<(usize, usize)> {
+    pub fn end(mut self) -> Result<(usize, usize)> {
         // This one would keep the channel open.
         self.sender = channel().0;
         while let Ok((digest, done)) = self.receiver.recv() {
@@ -169,14 +169,14 @@ impl<'u> Uploads<'u> {
         failed.map_or(Ok((sent, parts)), Err)
     }
 
-    fn note(&mut self, digest: &Digest, done: Outcome<bool>) {
+    fn note(&mut self, digest: &Digest, done: Result<bool>) {
         self.done.parts += 1;
         match done {
             Ok(was_sent) => {
                 self.done.sent += usize::from(was_sent);
                 remember_origin(self.store, digest, &self.reference.name());
             }
-            Err(fault) => drop(self.done.failed.get_or_insert(fault)),
+            Err(error) => drop(self.done.failed.get_or_insert(error)),
         }
     }
 }
@@ -201,7 +201,7 @@ pub fn remember_origin(store: &Store, digest: &Digest, name: &str) {
 }
 
 /// Sends a part, unless the registry has it; whether it was sent.
-async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Outcome<bool> {
+async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Result<bool> {
     let there = remote.send(Method::HEAD, &format!("blobs/{}", part.digest), Wish::Push, |request| request).await?;
     if there.status().is_success() {
         return Ok(false);
@@ -235,12 +235,12 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Outcome
         match sent {
             Ok(()) => return Ok(true),
             // Some take no pieces, or not of this size: then all of it goes at once.
-            Err(fault) if fault.kind() == FaultKind::Refused && in_chunks => remote.send_whole_from_now_on(),
-            Err(fault) => {
-                if fault.kind() != FaultKind::Forgotten {
-                    return Err(fault);
+            Err(error) if error.kind() == ErrorKind::Refused && in_chunks => remote.send_whole_from_now_on(),
+            Err(error) => {
+                if error.kind() != ErrorKind::Forgotten {
+                    return Err(error);
                 }
-                patience.again(fault, None).await?;
+                patience.again(error, None).await?;
             }
         }
     }
@@ -253,12 +253,12 @@ fn refuses(status: StatusCode) -> bool {
 }
 
 /// What a registry says of a part that it does not take.
-async fn unwanted(remote: &Remote, answer: Response) -> Fault {
-    let kind = if refuses(answer.status()) { FaultKind::Refused } else { FaultKind::Forgotten };
+async fn unwanted(remote: &Remote, answer: Response) -> Error {
+    let kind = if refuses(answer.status()) { ErrorKind::Refused } else { ErrorKind::Forgotten };
     said(&remote.endpoint.host, answer).await.of(kind)
 }
 
-async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: u64) -> Outcome<()> {
+async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: u64) -> Result<()> {
     let (mut at, mut patience) = (0, Patience::going_on());
     while at < part.size {
         let end = part.size.min(at + chunk);
@@ -270,23 +270,23 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
                 request.header("Content-Length", bytes.len().to_string()).body(bytes.clone())
             })
             .await;
-        let fault = match answer {
+        let error = match answer {
             Ok(answer) if answer.status().is_success() => {
                 location = self::location(&answer)?;
                 (at, patience) = (end, Patience::going_on());
                 continue;
             }
             Ok(answer) => match unwanted(remote, answer).await {
-                fault if fault.kind() == FaultKind::Refused => return Err(fault),
-                fault => fault,
+                error if error.kind() == ErrorKind::Refused => return Err(error),
+                error => error,
             },
-            Err(fault) => fault,
+            Err(error) => error,
         };
-        patience.again(fault, None).await?;
+        patience.again(error, None).await?;
         // What arrived of it, the registry knows.
         let answer = remote.send(Method::GET, &location, Wish::Push, |request| request).await?;
         if !answer.status().is_success() {
-            return Err(said(&remote.endpoint.host, answer).await.of(FaultKind::Forgotten));
+            return Err(said(&remote.endpoint.host, answer).await.of(ErrorKind::Forgotten));
         }
         location = self::location(&answer).unwrap_or(location);
         let range = answer.headers().get("Range").and_then(|value| value.to_str().ok());
@@ -298,7 +298,7 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
 }
 
 /// Ends an upload, with what is yet to be sent.
-async fn finish(remote: &Remote, part: &Part, location: &str, rest: Option<&Part>) -> Outcome<()> {
+async fn finish(remote: &Remote, part: &Part, location: &str, rest: Option<&Part>) -> Result<()> {
     let end = format!("{location}{}digest={}", if location.contains('?') { '&' } else { '?' }, part.digest);
     let length = rest.map_or(0, |rest| rest.size);
     let answer = remote
@@ -310,19 +310,19 @@ async fn finish(remote: &Remote, part: &Part, location: &str, rest: Option<&Part
             }
         })
         .await;
-    let fault = match answer {
+    let error = match answer {
         Ok(answer) if answer.status().is_success() => return Ok(()),
         Ok(answer) => unwanted(remote, answer).await,
-        Err(fault) => fault.of(FaultKind::Forgotten),
+        Err(error) => error.of(ErrorKind::Forgotten),
     };
     // Its answer may have been lost, not the part.
     let there = remote.send(Method::HEAD, &format!("blobs/{}", part.digest), Wish::Push, |request| request).await?;
-    if there.status().is_success() { Ok(()) } else { Err(fault) }
+    if there.status().is_success() { Ok(()) } else { Err(error) }
 }
 
-fn location(answer: &Response) -> Outcome<String> {
+fn location(answer: &Response) -> Result<String> {
     let text = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    text.map(str::to_owned).ok_or_else(|| Fault::new("the registry does not say where to send it"))
+    text.map(str::to_owned).ok_or_else(|| Error::new("the registry does not say where to send it"))
 }
 
 /// The least that a registry wants at a time (distribution-spec, `OCI-Chunk-Min-Length`).

@@ -1,7 +1,7 @@
 //! The thread that does all talking: many streams at once, while others wait, hash and unpack.
 
 use crate::fetch;
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use std::future::Future;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
@@ -20,7 +20,7 @@ impl Wire {
     ///
     /// # Errors
     /// When the kernel refuses its descriptors.
-    pub fn start() -> Outcome<Self> {
+    pub fn start() -> Result<Self> {
         let runtime = fetch::runtime()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
@@ -34,12 +34,12 @@ impl Wire {
     ///
     /// # Errors
     /// Those of what is done.
-    pub fn wait<T: Send + 'static>(&self, work: impl Future<Output = Outcome<T>> + Send + 'static) -> Outcome<T> {
+    pub fn wait<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         let (sender, receiver) = channel();
         self.begin(async move {
             let _ = sender.send(work.await);
         });
-        receiver.recv().map_err(|_| Fault::new("the network thread ended"))?
+        receiver.recv().map_err(|_| Error::new("the network thread ended"))?
     }
 
     /// Begins something there.

@@ -2,7 +2,7 @@
 //!
 //! Whoever asks for a label relies on it: passed over, a container would run unconfined and nobody would know.
 
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use crate::sys;
 use nix::fcntl::OFlag;
 use oci_spec::runtime::{Process, Spec};
@@ -47,8 +47,8 @@ pub fn mount_label(spec: &Spec) -> io::Result<Option<&str>> {
 ///
 /// # Errors
 /// The label, and why not.
-pub fn check(spec: &Spec) -> Outcome<()> {
-    if let Some(label) = mount_label(spec).map_err(|error| Fault::new(error.to_string()))?.filter(|_| !has_selinux()) {
+pub fn check(spec: &Spec) -> Result<()> {
+    if let Some(label) = mount_label(spec).map_err(|error| Error::new(error.to_string()))?.filter(|_| !has_selinux()) {
         return Err(no_selinux("linux.mountLabel", label));
     }
     spec.process().as_ref().map_or(Ok(()), check_process)
@@ -58,9 +58,9 @@ pub fn check(spec: &Spec) -> Outcome<()> {
 ///
 /// # Errors
 /// The label, and why not.
-pub fn check_process(process: &Process) -> Outcome<()> {
+pub fn check_process(process: &Process) -> Result<()> {
     if let Some(profile) = profile(process).filter(|profile| *profile != UNCONFINED && !has_apparmor()) {
-        return Err(Fault::new(format!("process.apparmorProfile is {profile:?}, and AppArmor is not active in this kernel"))
+        return Err(Error::new(format!("process.apparmorProfile is {profile:?}, and AppArmor is not active in this kernel"))
             .hint("take it out of the configuration; with podman or docker: --security-opt apparmor=unconfined"));
     }
     match label(process).filter(|_| !has_selinux()) {
@@ -69,8 +69,8 @@ pub fn check_process(process: &Process) -> Outcome<()> {
     }
 }
 
-fn no_selinux(what: &str, label: &str) -> Fault {
-    Fault::new(format!("{what} is {label:?}, and SELinux is not active on this machine"))
+fn no_selinux(what: &str, label: &str) -> Error {
+    Error::new(format!("{what} is {label:?}, and SELinux is not active on this machine"))
         .hint("take it out of the configuration; with podman or docker: --security-opt label=disable")
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Manifest, Target};
 use crate::model::parse_time;
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::monitor::Line;
 use crate::project::ReplicaId;
 use crate::sys;
@@ -45,7 +45,7 @@ pub enum Syslog {
 impl Driver {
     /// # Errors
     /// An address that is none.
-    pub fn new(target: &Target, manifest: &Manifest) -> Outcome<Self> {
+    pub fn new(target: &Target, manifest: &Manifest) -> Result<Self> {
         let name = format!("{}/{}", manifest.project, target.container);
         let address = target.driver.address.as_deref();
         Ok(match target.driver.name.as_str() {
@@ -75,7 +75,7 @@ impl Driver {
                     runtime: tokio::runtime::Builder::new_current_thread()
                         .enable_all()
                         .build()
-                        .doing(|| "cannot start the network runtime".into())?,
+                        .context(|| "cannot start the network runtime".into())?,
                 }
             }
             _ => Self::None,
@@ -111,21 +111,21 @@ impl Driver {
                 // Made inside: its time-out needs the runtime's clock.
                 let answer = runtime
                     .block_on(async { request.send().await })
-                    .map_err(|error| Fault::caused(url.clone(), error).chain())?;
+                    .map_err(|error| Error::caused(url.clone(), error).chain())?;
                 if answer.status().is_success() { Ok(()) } else { Err(format!("{url} answered {}", answer.status())) }
             }
         }
     }
 }
 
-fn syslog(address: &str) -> Outcome<Syslog> {
+fn syslog(address: &str) -> Result<Syslog> {
     Ok(match address.split_once("://") {
         Some(("udp", place)) => Syslog::Udp(place.to_owned()),
         Some(("tcp", place)) => Syslog::Tcp(place.to_owned()),
         Some(("unix", place)) => Syslog::Socket(place.into()),
         None if address.starts_with('/') => Syslog::Socket(address.into()),
         _ => {
-            return Err(Fault::new(format!("\"{address}\" is no address of a syslog server"))
+            return Err(Error::new(format!("\"{address}\" is no address of a syslog server"))
                 .hint("for example: udp://127.0.0.1:514, tcp://logs:601 or /dev/log"));
         }
     })

@@ -7,7 +7,7 @@
 
 mod drivers;
 
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::monitor::{Event, Folder, Line, Tail, add_event};
 use crate::project::LogDriver;
 use crate::store::{Kept, read_state, state_bytes};
@@ -67,12 +67,12 @@ fn manifest(run: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Those of writing and starting.
-pub fn start(run: &Path, wanted: &Manifest) -> Outcome<()> {
-    sys::write_atomic(&manifest(run), &state_bytes(wanted)?, 0o600).doing(|| "cannot write where logs go".into())?;
+pub fn start(run: &Path, wanted: &Manifest) -> Result<()> {
+    sys::write_atomic(&manifest(run), &state_bytes(wanted)?, 0o600).context(|| "cannot write where logs go".into())?;
     if sys::Lock::is_held(&run.join("ship.lock")) { Ok(()) } else { spawn(run, &wanted.project) }
 }
 
-fn spawn(run: &Path, project: &str) -> Outcome<()> {
+fn spawn(run: &Path, project: &str) -> Result<()> {
     Command::new("/proc/self/exe")
         .arg0("stead")
         .args(["ship", project])
@@ -83,14 +83,14 @@ fn spawn(run: &Path, project: &str) -> Outcome<()> {
         .process_group(0)
         .spawn()
         .map(drop)
-        .doing(|| "cannot start the process that sends logs on".into())
+        .context(|| "cannot start the process that sends logs on".into())
 }
 
 /// What an instance's shipper was told last.
 ///
 /// # Errors
 /// What cannot be read: a container whose logs go somewhere is not one whose logs stay.
-pub fn told(run: &Path) -> Outcome<Option<Manifest>> {
+pub fn told(run: &Path) -> Result<Option<Manifest>> {
     read_state(&manifest(run))
 }
 
@@ -98,7 +98,7 @@ pub fn told(run: &Path) -> Outcome<Option<Manifest>> {
 ///
 /// # Errors
 /// Those of starting.
-pub fn revive(run: &Path) -> Outcome<()> {
+pub fn revive(run: &Path) -> Result<()> {
     match told(run)? {
         Some(wanted) if !sys::Lock::is_held(&run.join("ship.lock")) => spawn(run, &wanted.project),
         _ => Ok(()),
@@ -123,11 +123,11 @@ pub fn stop(run: &Path) {
 ///
 /// # Errors
 /// A folder that is gone, or another shipper in it.
-pub fn main() -> Outcome<()> {
+pub fn main() -> Result<()> {
     sys::set_name(c"stead-ship");
-    let run = std::env::current_dir().doing(|| "the instance's folder is gone".into())?;
-    let lock = sys::Lock::attempt(&run.join("ship.lock")).doing(|| "cannot lock the instance's folder".into())?;
-    let Some(_lock) = lock else { return Err(Fault::new("this project's logs are sent on already")) };
+    let run = std::env::current_dir().context(|| "the instance's folder is gone".into())?;
+    let lock = sys::Lock::attempt(&run.join("ship.lock")).context(|| "cannot lock the instance's folder".into())?;
+    let Some(_lock) = lock else { return Err(Error::new("this project's logs are sent on already")) };
     let _ = sys::write_atomic(&run.join("ship.pid"), std::process::id().to_string().as_bytes(), 0o600);
     let Some(mut known) = self::told(&run)? else { return Ok(()) };
     // Without them everything would be sent once more.
@@ -183,7 +183,7 @@ fn begin(
     manifest: &Manifest,
     places: &Reached,
     tell: &mpsc::Sender<(String, (u64, u64, u64))>,
-) -> Outcome<()> {
+) -> Result<()> {
     for (name, target) in manifest.targets.iter().filter(|(name, _)| !streams.contains_key(*name)).collect::<Vec<_>>() {
         let end = Arc::new(AtomicBool::new(false));
         let mut stream = Stream {

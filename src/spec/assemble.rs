@@ -8,7 +8,7 @@ use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::tree::{Entry, Tree, Value, parse};
 use super::{Severity, Sources};
-use crate::model::{Amount, Place, bounds, nearest};
+use crate::model::{Amount, Location, bounds, nearest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::iter::once;
@@ -35,7 +35,7 @@ pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut
     for wanted in &choices.profiles {
         if !sink.is_partial() && !profiles.iter().any(|profile| text_arg(profile) == Some(wanted)) {
             let near = nearest(wanted, profiles.iter().filter_map(text_arg));
-            let start = Place { file: file.to_owned(), line: 1, offset: 0, length: 0 };
+            let start = Location { file: file.to_owned(), line: 1, offset: 0, length: 0 };
             sink.push(
                 Diagnostic::error("unknown-profile", start, format!("there is no profile \"{wanted}\""))
                     .maybe_help(near.map(|near| format!("write `--profile {near}`"))),
@@ -76,8 +76,8 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Reads a file and, in place of each `include`, the file it names.
-    fn file(&mut self, file: &str, from: Option<&Place>) -> Vec<Tree> {
-        let start = from.cloned().unwrap_or(Place { file: file.to_owned(), line: 1, offset: 0, length: 0 });
+    fn file(&mut self, file: &str, from: Option<&Location>) -> Vec<Tree> {
+        let start = from.cloned().unwrap_or(Location { file: file.to_owned(), line: 1, offset: 0, length: 0 });
         let identity = self.sources.identity(file);
         if self.trail.iter().any(|(_, open)| *open == identity) {
             let trail: Vec<&str> = self.trail.iter().map(|(file, _)| file.as_str()).collect();
@@ -144,7 +144,7 @@ impl Reading<'_> {
         nodes
     }
 
-    fn too_much(&mut self, place: Place, message: String) {
+    fn too_much(&mut self, place: Location, message: String) {
         self.full = true;
         self.sink.lose(&place.file, once(0..0));
         self.sink.push(Diagnostic::error("too-many-includes", place, message).help("leave out what does not belong to it"));
@@ -180,7 +180,7 @@ fn parameters(
     sink: &mut Sink,
 ) -> BTreeMap<String, Option<String>> {
     let mut values: BTreeMap<String, Option<String>> = BTreeMap::new();
-    let mut places: BTreeMap<&str, &Place> = BTreeMap::new();
+    let mut places: BTreeMap<&str, &Location> = BTreeMap::new();
     for node in nodes.iter().filter(|node| node.name == "param") {
         let Some(name) = text_arg(node) else { continue };
         if let Some(first) = places.insert(name, &node.place) {
@@ -214,8 +214,12 @@ fn parameters(
     }
     let partial = sink.is_partial();
     for name in choices.set.keys().filter(|name| !partial && !values.contains_key(*name)) {
-        let place =
-            Place { file: nodes.first().map_or_else(String::new, |node| node.place.file.clone()), line: 1, offset: 0, length: 0 };
+        let place = Location {
+            file: nodes.first().map_or_else(String::new, |node| node.place.file.clone()),
+            line: 1,
+            offset: 0,
+            length: 0,
+        };
         let near = nearest(name, values.keys().map(String::as_str)).map(|near| format!("write `--set {near}=…`"));
         sink.push(
             Diagnostic::error("unknown-param", place, format!("`--set {name}`: the project declares no such parameter"))

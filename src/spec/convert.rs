@@ -1,7 +1,7 @@
 //! Images → the nodes that say the same: what `convert dockerfile` prints.
 
 use crate::model::kdl_text::quoted as quoted_text;
-use crate::model::{Mode, Name, Span};
+use crate::model::{Duration, Mode, Name};
 use crate::project::{
     AddSource, Base, BuildContext, Copy, Health, Image, Outside, Probe, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
 };
@@ -324,7 +324,7 @@ fn excludes(node: Node, patterns: &[String]) -> Node {
 }
 
 fn healthcheck(health: &Health) -> Node {
-    let span = |span: Span| format!("{}ms", span.0);
+    let span = |span: Duration| format!("{}ms", span.0);
     let node = Node::new("healthcheck");
     let probe = match &health.probe {
         Probe::None => return node.arg("none"),

@@ -1,12 +1,12 @@
 //! What spans several nodes: names that must exist, cycles, clashes, things never used.
 
 use super::diagnose::{Diagnostic, Sink};
-use crate::model::{Name, Place, nearest};
+use crate::model::{Location, Name, nearest};
 use crate::project::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &mut Sink) {
+pub fn check(project: &Project, places: &Locations, unused_profiles: &bool, sink: &mut Sink) {
     let mut cross = Cross { project, places, sink };
     cross.names();
     cross.cycles("image", "images", &project.images.iter().map(|(name, image)| (name, image.needs().collect())).collect());
@@ -24,13 +24,13 @@ pub fn check(project: &Project, places: &Places, unused_profiles: &bool, sink: &
 
 struct Cross<'a> {
     project: &'a Project,
-    places: &'a Places,
+    places: &'a Locations,
     sink: &'a mut Sink,
 }
 
 impl Cross<'_> {
-    fn place(&self, path: &str) -> Place {
-        self.places.of(path).cloned().unwrap_or(Place { file: String::new(), line: 1, offset: 0, length: 0 })
+    fn place(&self, path: &str) -> Location {
+        self.places.of(path).cloned().unwrap_or(Location { file: String::new(), line: 1, offset: 0, length: 0 })
     }
 
     fn missing(&mut self, path: &str, kind: &str, name: &Name, known: impl Iterator<Item = Name>) {

@@ -3,7 +3,7 @@
 //! Owns the diagnostic and the sink that collects them. How they look on a terminal is `cli/ui`'s.
 
 use crate::model::bounds::FINDINGS;
-use crate::model::{Fault, Place};
+use crate::model::{Error, Location};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,10 +25,10 @@ pub struct Diagnostic {
     /// What is wrong, in the user's words.
     pub message: String,
     /// Where.
-    pub place: Place,
+    pub place: Location,
     /// A second place that belongs to it, with what stands there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub other: Option<(Place, String)>,
+    pub other: Option<(Location, String)>,
     /// What to type instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
@@ -36,25 +36,25 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// An error.
-    pub fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+    pub fn error(code: &'static str, place: Location, message: impl Into<String>) -> Self {
         Self { code, severity: Severity::Error, message: message.into(), place, other: None, help: None }
     }
 
     /// A warning.
-    pub fn warning(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+    pub fn warning(code: &'static str, place: Location, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, place, message) }
     }
 
     /// What planning or the machine has against a part of a project; nothing for what has no place in it.
-    pub fn of_fault(fault: &Fault) -> Option<Self> {
-        let place = fault.place()?.clone();
-        let mut message = fault.message().to_owned();
-        let mut source = std::error::Error::source(fault);
+    pub fn of_error(error: &Error) -> Option<Self> {
+        let place = error.location()?.clone();
+        let mut message = error.message().to_owned();
+        let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             message.push_str(&format!(": {cause}"));
             source = cause.source();
         }
-        Some(Self::error("impossible", place, message).maybe_help(fault.advice().map(str::to_owned)))
+        Some(Self::error("impossible", place, message).maybe_help(error.advice().map(str::to_owned)))
     }
 
     /// Adds what to do.
@@ -73,7 +73,7 @@ impl Diagnostic {
 
     /// Adds the second place.
     #[must_use]
-    pub fn other(mut self, place: Place, says: impl Into<String>) -> Self {
+    pub fn other(mut self, place: Location, says: impl Into<String>) -> Self {
         self.other = Some((place, says.into()));
         self
     }

@@ -6,7 +6,7 @@
 use super::diagnose::{Diagnostic, Sink};
 use super::tree::{Entry, Tree, Value};
 use crate::model::bounds::PATTERN;
-use crate::model::{Name, Place, Size, Span, Subnet, is_unseen, nearest, visible_line};
+use crate::model::{Duration, Location, Name, Size, Subnet, is_unseen, nearest, visible_line};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -264,7 +264,7 @@ pub fn complete(tree: &mut Tree, rows: &'static [Node]) {
 /// Checks siblings against their rows and drops those that break them.
 pub fn check(trees: Vec<Tree>, rows: &'static [Node], parent: &str, sink: &mut Sink) -> Vec<Tree> {
     let mut kept: Vec<Tree> = Vec::new();
-    let mut once: BTreeMap<&'static str, Place> = BTreeMap::new();
+    let mut once: BTreeMap<&'static str, Location> = BTreeMap::new();
     for tree in trees {
         let Some(row) = row(rows, &tree.name) else {
             sink.push(unknown_node(&tree, rows, parent));
@@ -345,7 +345,7 @@ fn check_one(mut tree: Tree, row: &'static Node, sink: &mut Sink) -> Tree {
     check_props(&tree, row, sink);
     if row.children.is_empty() && !tree.children.is_empty() {
         let brace = tree.block.as_ref().map_or(tree.place.offset, |block| block.start);
-        let place = Place { offset: brace, length: 1, ..tree.place.clone() };
+        let place = Location { offset: brace, length: 1, ..tree.place.clone() };
         sink.push(
             Diagnostic::error("no-children", place, format!("{what} takes no block"))
                 .help(format!("for example: {}", first_line(row.example))),
@@ -363,7 +363,7 @@ fn first_line(example: &str) -> &str {
 
 fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
     let what = format!("`{}`", row.name);
-    let mut given: BTreeMap<&str, Place> = BTreeMap::new();
+    let mut given: BTreeMap<&str, Location> = BTreeMap::new();
     for (name, entry) in &tree.props {
         if let Some(first) = given.insert(name, entry.name_place()) {
             sink.push(
@@ -466,7 +466,7 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
         }
         (Kind::Size, Value::Text(text)) => said(Size::parse(text).map(drop)),
         (Kind::Size, other) => Err(("a size needs a unit".into(), Some(format!("for example \"{}MiB\"", other.written())))),
-        (Kind::Duration, Value::Text(text)) => said(Span::parse(text).map(drop)),
+        (Kind::Duration, Value::Text(text)) => said(Duration::parse(text).map(drop)),
         (Kind::Duration, other) => Err(("a duration needs a unit".into(), Some(format!("for example \"{}s\"", other.written())))),
         (Kind::Ports, value) => ports(value).map(drop),
         (Kind::Address, Value::Text(text)) if text.parse::<Ipv4Addr>().is_ok() => Ok(()),

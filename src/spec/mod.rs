@@ -23,7 +23,7 @@ pub use decode::container_of;
 pub use diagnose::{Diagnostic, Severity, has_errors};
 pub use reference::{reference, schema};
 
-use crate::project::{Outside, Places, Project};
+use crate::project::{Locations, Outside, Project};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ pub struct Choices {
 pub struct Loaded {
     /// The project; what could be understood of it, when any error was found.
     pub project: Result<Project, Project>,
-    pub places: Places,
+    pub places: Locations,
     /// Every finding, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
     /// Nodes that are understood and not carried out yet; `up` refuses them.

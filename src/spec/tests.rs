@@ -262,5 +262,5 @@ fn what_is_not_said_is_what_the_table_says() {
     let wrong = read("project \"p\"\nimage \"a\" {}\ncontainer \"c\" { image \"a\"; replicas \"many\"; stop-grace 3; }")
         .project
         .unwrap_err();
-    assert_eq!((wrong.containers["c"].replicas, wrong.containers["c"].stop_grace), (1, crate::model::Span::seconds(10)));
+    assert_eq!((wrong.containers["c"].replicas, wrong.containers["c"].stop_grace), (1, crate::model::Duration::seconds(10)));
 }

@@ -7,7 +7,7 @@
 
 use super::diagnose::{Diagnostic, Sink};
 use crate::model::kdl_text::{self, Kind, Limits, Wrong};
-use crate::model::{Place, bounds};
+use crate::model::{Location, bounds};
 use kdl::{KdlNode, KdlValue};
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ const LONGEST: usize = bounds::PROJECT_FILE as usize;
 pub struct Tree {
     pub name: String,
     /// Of its name.
-    pub place: Place,
+    pub place: Location,
     /// The bytes from its name, or its type, to the end of its block or of its last value.
     pub whole: Range<usize>,
     /// The bytes of its block, with the braces.
@@ -53,7 +53,7 @@ impl Tree {
 pub struct Entry {
     pub value: Value,
     /// Of a property, its name belongs to it.
-    pub place: Place,
+    pub place: Location,
     /// How many bytes of it are the name of a property.
     pub name: usize,
     /// A number as the file writes it: `1.10` and `007` are other texts than 1.1 and 7.
@@ -62,8 +62,8 @@ pub struct Entry {
 
 impl Entry {
     /// Where the name of a property stands.
-    pub fn name_place(&self) -> Place {
-        Place { length: self.name, ..self.place.clone() }
+    pub fn name_place(&self) -> Location {
+        Location { length: self.name, ..self.place.clone() }
     }
 
     /// The value where a text is meant.
@@ -113,10 +113,10 @@ impl<'a> Text<'a> {
         Self { file, text, starts }
     }
 
-    pub fn place(&self, offset: usize, length: usize) -> Place {
+    pub fn place(&self, offset: usize, length: usize) -> Location {
         let offset = offset.min(self.text.len());
         let line = self.starts.partition_point(|start| *start <= offset);
-        Place { file: self.file.to_owned(), line, offset, length: length.min(self.text.len() - offset) }
+        Location { file: self.file.to_owned(), line, offset, length: length.min(self.text.len() - offset) }
     }
 }
 
@@ -169,7 +169,7 @@ fn told(source: &Text, wrong: Wrong) -> Diagnostic {
 }
 
 /// One syntax error, with a better word for the mistakes that are habits from elsewhere.
-fn explain(source: &Text, place: Place, message: &str, help: Option<&str>) -> Diagnostic {
+fn explain(source: &Text, place: Location, message: &str, help: Option<&str>) -> Diagnostic {
     if let Some((offset, word)) = bare_word(source.text, &place) {
         let place = source.place(offset, word.len());
         return Diagnostic::error("bare-keyword", place, format!("`{word}` needs a `#` in KDL 2"))
@@ -194,7 +194,7 @@ fn explain(source: &Text, place: Place, message: &str, help: Option<&str>) -> Di
 }
 
 /// A bare `true`, `false` or `null` used as a value on the line of the error.
-fn bare_word(text: &str, place: &Place) -> Option<(usize, &'static str)> {
+fn bare_word(text: &str, place: &Location) -> Option<(usize, &'static str)> {
     let start = text[..place.offset].rfind('\n').map_or(0, |at| at + 1);
     let end = text[place.offset..].find('\n').map_or(text.len(), |at| place.offset + at);
     let end = end.max((place.offset + place.length).min(text.len()));

@@ -2,8 +2,8 @@
 //!
 //! A cache belongs to nobody: it may go at any time that no command uses it, the longest unused first.
 
-use super::{Store, disk_fault, read_json};
-use crate::model::{Context, Digest, Outcome, Size};
+use super::{Store, disk_error, read_json};
+use crate::model::{Context, Digest, Result, Size};
 use crate::sys::{self, Hold, Kind, Lock, Tree};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -51,37 +51,37 @@ impl Store {
         mode: u32,
         owner: (u32, u32),
         how: Use,
-        fill: impl FnOnce(&Path) -> Outcome<()>,
-    ) -> Outcome<Cache> {
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Cache> {
         let folder = self.root().join("caches");
-        sys::make_private(&folder).map_err(|error| disk_fault("cannot make the folder of caches", error))?;
+        sys::make_private(&folder).map_err(|error| disk_error("cannot make the folder of caches", error))?;
         let named = |number: u32| {
             let name = if number == 0 { id.to_owned() } else { format!("{id}\0{number}") };
             folder.join(Digest::of(name).short(32))
         };
         let failed = || format!("cannot wait for the cache {id}");
         let (place, lock) = match how {
-            Use::WithOthers => (named(0), Lock::wait(&named(0).with_extension("lock"), Hold::Shared).doing(failed)?),
-            Use::Alone => (named(0), Lock::wait(&named(0).with_extension("lock"), Hold::Alone).doing(failed)?),
+            Use::WithOthers => (named(0), Lock::wait(&named(0).with_extension("lock"), Hold::Shared).context(failed)?),
+            Use::Alone => (named(0), Lock::wait(&named(0).with_extension("lock"), Hold::Alone).context(failed)?),
             Use::OwnCopy => {
                 let mut number = 0;
                 loop {
-                    if let Some(lock) = Lock::attempt(&named(number).with_extension("lock")).doing(failed)? {
+                    if let Some(lock) = Lock::attempt(&named(number).with_extension("lock")).context(failed)? {
                         break (named(number), lock);
                     }
                     number += 1;
                 }
             }
         };
-        let making = Lock::wait(&place.with_extension("making"), Hold::Alone).doing(failed)?;
+        let making = Lock::wait(&place.with_extension("making"), Hold::Alone).context(failed)?;
         if !place.is_dir() {
             let new = folder.join(format!("new-{}", sys::unique()));
-            let made = fs::create_dir(&new).map_err(|error| disk_fault(&format!("cannot make the cache {id}"), error));
+            let made = fs::create_dir(&new).map_err(|error| disk_error(&format!("cannot make the cache {id}"), error));
             made.and_then(|()| fill(&new))?;
             sys::set_owner(&new, owner.0, owner.1)
                 .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(mode)))
-                .doing(|| format!("cannot make the cache {id}"))?;
-            fs::rename(&new, &place).doing(|| format!("cannot make the cache {id}"))?;
+                .context(|| format!("cannot make the cache {id}"))?;
+            fs::rename(&new, &place).context(|| format!("cannot make the cache {id}"))?;
         }
         drop(making);
         Ok(Cache { place, id: id.to_owned(), _lock: lock })
@@ -168,7 +168,7 @@ mod tests {
 
     fn open(store: &Store, id: &str, how: Use) -> Cache {
         let me = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        store.cache(id, 0o755, me, how, |place| fs::write(place.join("first"), "1").doing(String::new)).unwrap()
+        store.cache(id, 0o755, me, how, |place| fs::write(place.join("first"), "1").context(String::new)).unwrap()
     }
 
     #[test]

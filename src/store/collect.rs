@@ -3,7 +3,7 @@
 //! What runs is held by the leases of its monitors, wherever its project's folder has gone.
 
 use super::{RESULTS, Refers, Store, lease, read_json};
-use crate::model::{Context, Digest, Outcome, Size};
+use crate::model::{Context, Digest, Result, Size};
 use crate::sys::{self, Hold, Lock};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,13 +33,13 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn set_root(&self, instance: &str, pin: &Pin) -> Outcome<()> {
+    pub fn set_root(&self, instance: &str, pin: &Pin) -> Result<()> {
         let path = self.root().join("roots").join(instance);
         if read_json::<Pin>(&path).as_ref() == Some(pin) {
             return Ok(());
         }
-        let bytes = serde_json::to_vec(pin).doing(|| "cannot write a root".into())?;
-        crate::sys::write_lasting(&path, &bytes, 0o600).doing(|| format!("cannot write {}", path.display()))
+        let bytes = serde_json::to_vec(pin).context(|| "cannot write a root".into())?;
+        crate::sys::write_lasting(&path, &bytes, 0o600).context(|| format!("cannot write {}", path.display()))
     }
 
     /// Lets go of an instance's root.
@@ -51,12 +51,12 @@ impl Store {
     ///
     /// # Errors
     /// A root that cannot be read, or is damaged: what it holds is not known, so nothing may go.
-    fn roots(&self, dry: bool) -> Outcome<Vec<Pin>> {
+    fn roots(&self, dry: bool) -> Result<Vec<Pin>> {
         let folder = self.root().join("roots");
-        let entries = fs::read_dir(&folder).doing(|| format!("cannot read {}", folder.display()))?;
+        let entries = fs::read_dir(&folder).context(|| format!("cannot read {}", folder.display()))?;
         let mut live = Vec::new();
         for entry in entries {
-            let path = entry.doing(|| format!("cannot read {}", folder.display()))?.path();
+            let path = entry.context(|| format!("cannot read {}", folder.display()))?.path();
             // One that is being written.
             if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-")) {
                 continue;
@@ -65,18 +65,18 @@ impl Store {
                 Ok(bytes) => bytes,
                 // Another process let go of it in the meantime.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).doing(|| format!("cannot read {}, so nothing is collected", path.display())),
+                Err(error) => return Err(error).context(|| format!("cannot read {}, so nothing is collected", path.display())),
             };
             let pin: Pin = serde_json::from_slice(&bytes)
-                .doing(|| format!("{} is damaged, so nothing is collected: what it keeps is not known", path.display()))
-                .map_err(|fault| {
-                    fault.hint("`stead up` in its project's folder writes it anew; without it that project's images go")
+                .context(|| format!("{} is damaged, so nothing is collected: what it keeps is not known", path.display()))
+                .map_err(|error| {
+                    error.hint("`stead up` in its project's folder writes it anew; without it that project's images go")
                 })?;
             // Only a folder that is known to be gone lets go; one that cannot be looked at may be there.
             match fs::symlink_metadata(&pin.folder) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     if !dry {
-                        fs::remove_file(&path).doing(|| format!("cannot remove {}", path.display()))?;
+                        fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
                     }
                 }
                 _ => live.push(pin),
@@ -89,9 +89,9 @@ impl Store {
     ///
     /// # Errors
     /// Those of locking; what cannot be deleted is left for the next time.
-    pub fn collect(&self, dry: bool, caches: Size) -> Outcome<Collected> {
+    pub fn collect(&self, dry: bool, caches: Size) -> Result<Collected> {
         let gate = self.root().join("gate");
-        let _gate = Lock::wait(&gate, Hold::Alone).doing(|| format!("cannot lock {}", gate.display()))?;
+        let _gate = Lock::wait(&gate, Hold::Alone).context(|| format!("cannot lock {}", gate.display()))?;
         let roots = self.roots(dry)?;
         let mut held: BTreeSet<Digest> = lease::pinned(self)?;
         held.extend(roots.iter().flat_map(|root| &root.digests));
@@ -130,7 +130,7 @@ impl Store {
     }
 
     /// Holds what goes with what is held: configurations with manifests, compressed layers with layers.
-    fn hold_what_follows(&self, held: &mut BTreeSet<Digest>) -> Outcome<()> {
+    fn hold_what_follows(&self, held: &mut BTreeSet<Digest>) -> Result<()> {
         let parse = |value: &serde_json::Value| Digest::parse(value.as_str()?.strip_prefix("sha256:")?);
         let mut more: Vec<Digest> = Vec::new();
         for image in self.list("images")?.into_iter().filter(|image| held.contains(image)) {
@@ -143,7 +143,7 @@ impl Store {
                         .and_then(|manifest: serde_json::Value| parse(&manifest["config"]["digest"])),
                 ),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).doing(|| format!("cannot read {}, so nothing is collected", path.display())),
+                Err(error) => return Err(error).context(|| format!("cannot read {}, so nothing is collected", path.display())),
             }
         }
         for (_, refers, _) in self.results()? {

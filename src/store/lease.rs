@@ -1,7 +1,7 @@
 //! Leases: what a running process needs, told to collections in other processes.
 
 use super::Store;
-use crate::model::{Context, Digest, Outcome};
+use crate::model::{Context, Digest, Result};
 use crate::sys::{self, Hold, Lock};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -20,12 +20,12 @@ impl Lease {
     ///
     /// # Errors
     /// Those of making and locking its file.
-    pub fn open(store: &Store) -> Outcome<Self> {
+    pub fn open(store: &Store) -> Result<Self> {
         // Between making the file and locking it, a collection must not take it for a dead one.
         let gate = store.root().join("gate");
-        let _gate = Lock::wait(&gate, Hold::Shared).doing(|| format!("cannot lock {}", gate.display()))?;
+        let _gate = Lock::wait(&gate, Hold::Shared).context(|| format!("cannot lock {}", gate.display()))?;
         let path = store.root().join("leases").join(sys::unique());
-        let lock = Lock::wait(&path, Hold::Alone).doing(|| format!("cannot lock {}", path.display()))?;
+        let lock = Lock::wait(&path, Hold::Alone).context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self { gate: gate.clone(), path, lock })
     }
 
@@ -33,11 +33,11 @@ impl Lease {
     ///
     /// # Errors
     /// Those of writing the lease.
-    pub fn pin<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) -> Outcome<()> {
+    pub fn pin<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) -> Result<()> {
         let lines: String = digests.into_iter().map(|digest| digest.hex() + "\n").collect();
         // While this is held no collection is between reading the leases and deleting.
-        let _gate = Lock::wait(&self.gate, Hold::Shared).doing(|| format!("cannot lock {}", self.gate.display()))?;
-        self.lock.file().write_all(lines.as_bytes()).doing(|| format!("cannot write {}", self.path.display()))
+        let _gate = Lock::wait(&self.gate, Hold::Shared).context(|| format!("cannot lock {}", self.gate.display()))?;
+        self.lock.file().write_all(lines.as_bytes()).context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -52,17 +52,17 @@ impl Drop for Lease {
 ///
 /// # Errors
 /// A lease that cannot be read: what it pins is not known.
-pub fn pinned(store: &Store) -> Outcome<BTreeSet<Digest>> {
+pub fn pinned(store: &Store) -> Result<BTreeSet<Digest>> {
     let mut found = BTreeSet::new();
     let folder = store.root().join("leases");
-    for entry in std::fs::read_dir(&folder).doing(|| format!("cannot read {}", folder.display()))? {
-        let path = entry.doing(|| format!("cannot read {}", folder.display()))?.path();
+    for entry in std::fs::read_dir(&folder).context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry.context(|| format!("cannot read {}", folder.display()))?.path();
         if Lock::is_held(&path) {
             match std::fs::read_to_string(&path) {
                 Ok(text) => found.extend(text.lines().filter_map(Digest::parse)),
                 // Its process ended in the meantime.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).doing(|| format!("cannot read {}, so nothing is collected", path.display())),
+                Err(error) => return Err(error).context(|| format!("cannot read {}, so nothing is collected", path.display())),
             }
         } else {
             // Another collection may have been faster.

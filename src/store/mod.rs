@@ -16,7 +16,7 @@ pub use lease::Lease;
 pub use results::{RESULTS, Refers, read_result};
 pub use state::{Kept, read_foreign, read_state, state_bytes};
 
-use crate::model::{Context, Digest, Fault, LayerInfo, Outcome};
+use crate::model::{Context, Digest, Error, LayerInfo, Result};
 use crate::sys;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs;
@@ -49,14 +49,14 @@ impl Home {
     ///
     /// # Errors
     /// Folders that belong to somebody else; those of closing them.
-    pub fn secure(&self) -> Outcome<()> {
+    pub fn secure(&self) -> Result<()> {
         let own = [&self.store, &self.state, &self.run];
         let above = self.store.parent().filter(|above| self.state.parent() == Some(*above));
         for folder in own.map(PathBuf::as_path).into_iter().chain(above) {
             let metadata = match fs::metadata(folder) {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).doing(|| format!("cannot look at {}", folder.display())),
+                Err(error) => return Err(error).context(|| format!("cannot look at {}", folder.display())),
             };
             // A folder that somebody chose for more than this is left as it is.
             if Some(folder) != above || metadata.mode() & 0o077 != 0 && self.fills(folder)? {
@@ -67,11 +67,11 @@ impl Home {
     }
 
     /// Whether a folder holds nothing but this home.
-    fn fills(&self, folder: &Path) -> Outcome<bool> {
+    fn fills(&self, folder: &Path) -> Result<bool> {
         let own = [&self.store, &self.state, &self.run].map(|own| own.file_name());
-        let entries = fs::read_dir(folder).doing(|| format!("cannot read {}", folder.display()))?;
+        let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
         for entry in entries {
-            let entry = entry.doing(|| format!("cannot read {}", folder.display()))?;
+            let entry = entry.context(|| format!("cannot read {}", folder.display()))?;
             if !own.contains(&Some(entry.file_name().as_os_str())) {
                 return Ok(false);
             }
@@ -87,17 +87,17 @@ impl Home {
 }
 
 /// Closes a folder of our own to all other users.
-fn close(folder: &Path, metadata: &fs::Metadata) -> Outcome<()> {
+fn close(folder: &Path, metadata: &fs::Metadata) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(Fault::new(format!("{} belongs to another user (number {})", folder.display(), metadata.uid()))
+        return Err(Error::new(format!("{} belongs to another user (number {})", folder.display(), metadata.uid()))
             .hint("what is kept there would be theirs to change: set STEAD_ROOT to a folder of your own, or remove it"));
     }
     if metadata.mode() & 0o077 == 0 {
         return Ok(());
     }
     let closed = fs::set_permissions(folder, fs::Permissions::from_mode(metadata.mode() & 0o700));
-    closed.doing(|| format!("cannot close {} to other users", folder.display()))
+    closed.context(|| format!("cannot close {} to other users", folder.display()))
 }
 
 /// The store.
@@ -116,15 +116,15 @@ impl Store {
     ///
     /// # Errors
     /// Those of making folders.
-    pub fn prepare(&self) -> Outcome<()> {
+    pub fn prepare(&self) -> Result<()> {
         for folder in ["blobs", "layers", RESULTS, "images", "roots", "leases", "tmp", "downloads", "decoded"] {
             let path = self.root.join(folder);
             if path.is_dir() {
                 continue;
             }
             sys::make_private(&path)
-                .doing(|| format!("cannot make {}", path.display()))
-                .map_err(|fault| fault.hint("set STEAD_ROOT to a folder that can be written"))?;
+                .context(|| format!("cannot make {}", path.display()))
+                .map_err(|error| error.hint("set STEAD_ROOT to a folder that can be written"))?;
         }
         Ok(())
     }
@@ -163,12 +163,12 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn put_blob(&self, bytes: &[u8]) -> Outcome<Digest> {
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
         // A power cut under an older version may have left the name without the content.
         if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
-            sys::write_whole(&path, bytes, 0o644).doing(|| format!("cannot write {}", path.display()))?;
+            sys::write_whole(&path, bytes, 0o644).context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(digest)
     }
@@ -177,13 +177,13 @@ impl Store {
     ///
     /// # Errors
     /// Those of making folders.
-    pub fn staging(&self) -> Outcome<Staging> {
+    pub fn staging(&self) -> Result<Staging> {
         let gate = self.root.join("gate");
-        let _gate = sys::Lock::wait(&gate, sys::Hold::Shared).doing(|| format!("cannot lock {}", gate.display()))?;
+        let _gate = sys::Lock::wait(&gate, sys::Hold::Shared).context(|| format!("cannot lock {}", gate.display()))?;
         let path = self.root.join("tmp").join(sys::unique());
         let lock =
-            sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).doing(|| "cannot lock a staging folder".into())?;
-        sys::make_private(&path).doing(|| format!("cannot make {}", path.display()))?;
+            sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).context(|| "cannot lock a staging folder".into())?;
+        sys::make_private(&path).context(|| format!("cannot make {}", path.display()))?;
         Ok(Staging { path, _lock: lock })
     }
 
@@ -191,7 +191,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of syncing and renaming; a full disk is told as such.
-    pub fn adopt_layer(&self, tree: &Path, info: &LayerInfo) -> Outcome<()> {
+    pub fn adopt_layer(&self, tree: &Path, info: &LayerInfo) -> Result<()> {
         if self.layer(&info.diff_id).is_some() {
             return Ok(());
         }
@@ -203,39 +203,39 @@ impl Store {
     ///
     /// # Errors
     /// Those of syncing; a full disk is told as such.
-    pub fn sync(&self) -> Outcome<()> {
-        sys::sync_file_system(&self.root).map_err(|error| disk_fault("cannot sync the store", error))
+    pub fn sync(&self) -> Result<()> {
+        sys::sync_file_system(&self.root).map_err(|error| disk_error("cannot sync the store", error))
     }
 
     /// Gives a finished tree that was synced its name as a layer.
     ///
     /// # Errors
     /// Those of renaming; a full disk is told as such.
-    pub fn name_layer(&self, tree: &Path, info: &LayerInfo) -> Outcome<()> {
+    pub fn name_layer(&self, tree: &Path, info: &LayerInfo) -> Result<()> {
         let target = self.layer_path(&info.diff_id);
         match fs::rename(tree, &target) {
             Ok(()) => {}
             // Another process was faster, or one was killed between this rename and the record.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {}
-            Err(error) => return Err(Fault::caused(format!("cannot move a layer to {}", target.display()), error)),
+            Err(error) => return Err(Error::caused(format!("cannot move a layer to {}", target.display()), error)),
         }
-        let record = serde_json::to_vec(info).doing(|| "cannot write a layer's record".into())?;
+        let record = serde_json::to_vec(info).context(|| "cannot write a layer's record".into())?;
         let path = target.with_extension("json");
-        sys::write_whole(&path, &record, 0o644).map_err(|error| disk_fault(&format!("cannot write {}", path.display()), error))
+        sys::write_whole(&path, &record, 0o644).map_err(|error| disk_error(&format!("cannot write {}", path.display()), error))
     }
 
     /// Digests of all objects of a kind.
     ///
     /// # Errors
     /// A folder that is there and cannot be listed: it is not empty.
-    pub fn list(&self, folder: &str) -> Outcome<Vec<Digest>> {
+    pub fn list(&self, folder: &str) -> Result<Vec<Digest>> {
         let path = self.root.join(folder);
         let names = || match fs::read_dir(&path) {
             Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         };
-        let names = names().doing(|| format!("cannot list {}", path.display()))?;
+        let names = names().context(|| format!("cannot list {}", path.display()))?;
         let mut found: Vec<Digest> = names.iter().filter_map(|name| Digest::parse(name.to_str()?)).collect();
         found.sort();
         Ok(found)
@@ -243,20 +243,20 @@ impl Store {
 }
 
 /// An error that says so when the cause is a full disk.
-pub fn disk_fault(doing: &str, error: io::Error) -> Fault {
+pub fn disk_error(doing: &str, error: io::Error) -> Error {
     // An error that was given words has lost its number.
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     // What a stream of the network says comes with its own advice.
-    let fault = match error.downcast::<Fault>() {
-        Ok(fault) => {
-            return Fault::caused(doing.to_owned(), fault);
+    let error = match error.downcast::<Error>() {
+        Ok(error) => {
+            return Error::caused(doing.to_owned(), error);
         }
-        Err(error) => Fault::caused(doing.to_owned(), error),
+        Err(error) => Error::caused(doing.to_owned(), error),
     };
     if full {
-        fault.hint("the disk is full; `stead gc` frees what no project uses, or set STEAD_ROOT to another disk")
+        error.hint("the disk is full; `stead gc` frees what no project uses, or set STEAD_ROOT to another disk")
     } else {
-        fault
+        error
     }
 }
 

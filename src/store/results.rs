@@ -3,7 +3,7 @@
 //! Each says what it refers to, so that whoever collects needs to know nothing of what is in it.
 
 use super::Store;
-use crate::model::{Context, Digest, Outcome};
+use crate::model::{Context, Digest, Result};
 use crate::sys;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -67,17 +67,17 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn put_result(&self, key: &Digest, refers: Refers, content: &impl Serialize) -> Outcome<()> {
+    pub fn put_result(&self, key: &Digest, refers: Refers, content: &impl Serialize) -> Result<()> {
         let path = self.root().join(RESULTS).join(key.hex());
-        let bytes = serde_json::to_vec(&Written { refers, content }).doing(|| "cannot write a step's result".into())?;
-        sys::write_whole(&path, &bytes, 0o644).doing(|| format!("cannot write {}", path.display()))
+        let bytes = serde_json::to_vec(&Written { refers, content }).context(|| "cannot write a step's result".into())?;
+        sys::write_whole(&path, &bytes, 0o644).context(|| format!("cannot write {}", path.display()))
     }
 
     /// All results, with what they refer to, if that can be read, and their bytes.
     ///
     /// # Errors
     /// A list that cannot be read.
-    pub fn results(&self) -> Outcome<impl Iterator<Item = (Digest, Option<Refers>, Vec<u8>)>> {
+    pub fn results(&self) -> Result<impl Iterator<Item = (Digest, Option<Refers>, Vec<u8>)>> {
         let folder = self.root().join(RESULTS);
         Ok(self.list(RESULTS)?.into_iter().filter_map(move |key| {
             // One that goes meanwhile is none.

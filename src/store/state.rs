@@ -3,7 +3,7 @@
 //! Absent, damaged, and written by another version are three different things: what runs is neither replaced nor ended
 //! because of the latter two.
 
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -40,16 +40,16 @@ struct Body<T> {
 ///
 /// # Errors
 /// A value that JSON cannot hold.
-pub fn state_bytes<T: Kept>(content: &T) -> Outcome<Vec<u8>> {
+pub fn state_bytes<T: Kept>(content: &T) -> Result<Vec<u8>> {
     let written = Written { kind: T::KIND, version: T::VERSION, content };
-    serde_json::to_vec(&written).doing(|| format!("cannot write a {}", T::KIND))
+    serde_json::to_vec(&written).context(|| format!("cannot write a {}", T::KIND))
 }
 
 /// Reads what must not be lost.
 ///
 /// # Errors
 /// A file that cannot be read, does not hold what it should, or is of another version.
-pub fn read_state<T: Kept>(path: &Path) -> Outcome<Option<T>> {
+pub fn read_state<T: Kept>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = bytes(path)? else { return Ok(None) };
     let head: Head = match serde_json::from_slice(&bytes) {
         Ok(head) => head,
@@ -69,22 +69,22 @@ pub fn read_state<T: Kept>(path: &Path) -> Outcome<Option<T>> {
             T::KIND,
             T::VERSION
         );
-        return Err(Fault::new(why).hint("use the stead that wrote it; what runs goes on meanwhile"));
+        return Err(Error::new(why).hint("use the stead that wrote it; what runs goes on meanwhile"));
     }
     let body: Body<T> = serde_json::from_slice(&bytes).map_err(|error| damaged(path, error))?;
     Ok(Some(body.content))
 }
 
 /// What was written before forms had versions: it is read if it still means the same. Nothing where it is no such thing.
-fn unversioned<T: Kept>(path: &Path, bytes: &[u8]) -> Option<Outcome<T>> {
+fn unversioned<T: Kept>(path: &Path, bytes: &[u8]) -> Option<Result<T>> {
     let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let has_head = value.get("kind").is_some() || value.get("content").is_some();
     value.as_object().filter(|fields| !fields.is_empty() && !has_head)?;
     Some(serde_json::from_value(value).map_err(|_| older(path)))
 }
 
-fn older(path: &Path) -> Fault {
-    Fault::new(format!("{} was written by an older stead, and this one does not read it", path.display()))
+fn older(path: &Path) -> Error {
+    Error::new(format!("{} was written by an older stead, and this one does not read it", path.display()))
         .hint("type `down` with the stead that wrote it, then `up` with this one; what runs goes on meanwhile")
 }
 
@@ -92,21 +92,21 @@ fn older(path: &Path) -> Fault {
 ///
 /// # Errors
 /// A file that cannot be read or does not hold what it should.
-pub fn read_foreign<T: DeserializeOwned>(path: &Path) -> Outcome<Option<T>> {
+pub fn read_foreign<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = bytes(path)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, error))
 }
 
-fn bytes(path: &Path) -> Outcome<Option<Vec<u8>>> {
+fn bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).doing(|| format!("cannot read {}", path.display())),
+        Err(error) => Err(error).context(|| format!("cannot read {}", path.display())),
     }
 }
 
-fn damaged(path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault {
-    Fault::caused(format!("{} is damaged, and nothing is done without it", path.display()), why)
+fn damaged(path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::caused(format!("{} is damaged, and nothing is done without it", path.display()), why)
         .hint("restore it from a copy; what runs goes on meanwhile")
 }
 
@@ -128,7 +128,7 @@ mod tests {
     fn absent_damaged_and_of_another_version_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("thing.json");
-        let read = || read_state::<Thing>(&path).map_err(|fault| fault.chain());
+        let read = || read_state::<Thing>(&path).map_err(|error| error.chain());
         assert_eq!(read(), Ok(None));
         let bytes = state_bytes(&Thing { number: 7 }).unwrap();
         assert_eq!(bytes, br#"{"kind":"thing","version":2,"content":{"number":7}}"#);

@@ -6,8 +6,8 @@
 
 use crate::build::View;
 use crate::image::{Hiding, Twin};
-use crate::model::{Context, Name, Outcome};
-use crate::store::{Home, disk_fault};
+use crate::model::{Context, Name, Result};
+use crate::store::{Home, disk_error};
 use crate::sys::{self, Facts, Kind, Listed, Tree};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -30,11 +30,11 @@ fn all(home: &Home) -> PathBuf {
 ///
 /// # Errors
 /// A folder that is there and cannot be read.
-pub fn existing(home: &Home, instance: &str) -> Outcome<BTreeSet<Name>> {
+pub fn existing(home: &Home, instance: &str) -> Result<BTreeSet<Name>> {
     let place = folder(home, instance);
     let listed = match Tree::open(&place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        all => all.and_then(|all| all.list()).doing(|| format!("cannot read {}", place.display()))?,
+        all => all.and_then(|all| all.list()).context(|| format!("cannot read {}", place.display()))?,
     };
     // What has no volume's name is yet to become one.
     Ok(listed.into_iter().filter_map(|Listed { name, .. }| Name::parse(name.to_str()?).ok()).collect())
@@ -61,8 +61,8 @@ impl Below<'_> {
 ///
 /// # Errors
 /// Failures to read the image and to write.
-pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use: impl FnOnce() -> bool) -> Outcome<()> {
-    let failed = |error| disk_fault(&format!("cannot make the volume {name}"), error);
+pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use: impl FnOnce() -> bool) -> Result<()> {
+    let failed = |error| disk_error(&format!("cannot make the volume {name}"), error);
     let all = Tree::private(&folder(home, instance)).map_err(failed)?;
     let own = OsStr::new(name.as_str());
     let folders: Vec<(&View, PathBuf)> = images.iter().filter_map(|below| Some((&below.image, below.source()?))).collect();
@@ -92,7 +92,7 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
     done.map_err(|error| {
         // What cannot be removed now is swept away by the next that is made.
         let _ = all.remove(staging);
-        disk_fault(&format!("cannot fill the volume {name}"), error)
+        disk_error(&format!("cannot fill the volume {name}"), error)
     })
 }
 
@@ -151,12 +151,12 @@ fn place(all: &Tree, staging: &OsStr, own: &OsStr) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of deleting; something that is mounted in a volume, which is not ours to delete.
-pub fn delete_all(home: &Home, instance: &str) -> Outcome<()> {
+pub fn delete_all(home: &Home, instance: &str) -> Result<()> {
     let removed = match Tree::open(&all(home)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         opened => opened.and_then(|all| all.remove(OsStr::new(instance))),
     };
-    removed.doing(|| format!("cannot delete {}", folder(home, instance).display()))
+    removed.context(|| format!("cannot delete {}", folder(home, instance).display()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::build::{ScanCache, Scanner};
 use crate::instance::{LoadedProject, Options};
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::BTreeSet;
@@ -52,9 +52,9 @@ impl Watcher {
     ///
     /// # Errors
     /// Those of inotify.
-    pub fn new(folder: &Path) -> Outcome<Self> {
+    pub fn new(folder: &Path) -> Result<Self> {
         let (sender, events) = channel();
-        let inner = notify::recommended_watcher(sender).doing(|| "cannot watch files".into())?;
+        let inner = notify::recommended_watcher(sender).context(|| "cannot watch files".into())?;
         Ok(Self { folder: folder.to_owned(), inner, events, watched: BTreeSet::new(), wanted: BTreeSet::new() })
     }
 
@@ -82,12 +82,12 @@ impl Watcher {
     ///
     /// # Errors
     /// When the watch is gone.
-    pub fn wait(&self) -> Outcome<Vec<PathBuf>> {
+    pub fn wait(&self) -> Result<Vec<PathBuf>> {
         let mut changed = BTreeSet::new();
         let mut since: Option<Instant> = None;
         loop {
             let event = match since {
-                None => self.events.recv().doing(|| "the watch has ended".into())?,
+                None => self.events.recv().context(|| "the watch has ended".into())?,
                 Some(start) => {
                     let left = CEILING.saturating_sub(start.elapsed()).min(QUIET);
                     match self.events.recv_timeout(left) {

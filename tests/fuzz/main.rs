@@ -78,18 +78,18 @@ impl Tally {
         self.executions += 1;
         self.slowest = self.slowest.max(took);
         self.memory = self.memory.max(memory);
-        let mut fault = None;
+        let mut error = None;
         if answer.is_err() {
-            fault = Some(format!("panic: {}", LAST_PANIC.lock().unwrap()));
+            error = Some(format!("panic: {}", LAST_PANIC.lock().unwrap()));
         } else if memory > MEMORY {
-            fault = Some(format!("{} MiB of memory", memory >> 20));
+            error = Some(format!("{} MiB of memory", memory >> 20));
         }
-        if let Some(fault) = fault {
+        if let Some(error) = error {
             // One place that panics is one finding.
-            if self.answers.insert(fault.clone()) {
+            if self.answers.insert(error.clone()) {
                 let place = folder().join(format!("{}-{}", target.name.replace(' ', "-"), self.findings.len()));
                 fs::write(&place, bytes).unwrap();
-                self.findings.push(format!("{}: {fault}\n  input: {}", target.name, place.display()));
+                self.findings.push(format!("{}: {error}\n  input: {}", target.name, place.display()));
             }
             return false;
         }

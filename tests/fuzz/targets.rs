@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use stead::tested::model::{Budget, Digest, Fault, Floor, GitRepository, Mode, Name, Reference, Size, Span, Subnet};
+use stead::tested::model::{Budget, Digest, Duration, Error, Floor, GitRepository, Mode, Name, Reference, Size, Subnet};
 use stead::tested::spec::{Choices, Loaded, Sources};
 use stead::tested::{build, debian, engine, git, image, lock, monitor, registry, runtime, spec, store};
 
@@ -41,8 +41,8 @@ fn tars(
 }
 
 /// What an outcome says, in words.
-fn said<T>(outcome: Result<T, Fault>) -> String {
-    outcome.map_or_else(|fault| fault.chain(), |_| "good".into())
+fn said<T>(outcome: Result<T, Error>) -> String {
+    outcome.map_or_else(|error| error.chain(), |_| "good".into())
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -348,7 +348,7 @@ fn values(text: &str) -> String {
             told(Reference::parse(rest, "docker.io").map(|found| format!("good {} {}", found.name().len(), found.wanted().len())))
         }
         Some('s') => told(Size::parse(rest).map(|size| format!("good {size}"))),
-        Some('d') => told(Span::parse(rest).map(|span| format!("good {span} {:?}", std::time::Duration::from(span)))),
+        Some('d') => told(Duration::parse(rest).map(|span| format!("good {span} {:?}", std::time::Duration::from(span)))),
         Some('m') => {
             told(Mode::parse(rest).map(|mode| format!("good {} {}", mode.apply(0o644, false), mode.apply(0o7777, true))))
         }
@@ -446,7 +446,7 @@ fn archives(scratch: &Path) -> Vec<Target> {
             fs::write(&layout, bytes).unwrap();
             let archive = match image::Archive::open(&layout) {
                 Ok(archive) => archive,
-                Err(fault) => return fault.chain().replace(&layout.display().to_string(), ""),
+                Err(error) => return error.chain().replace(&layout.display().to_string(), ""),
             };
             let names = archive.names().map_or(0, |names| names.len());
             let found = archive.image(None).and_then(|image| image.config());
@@ -501,7 +501,7 @@ fn packages(scratch: &Path) -> Vec<Target> {
                 path: "pool/a.deb".into(),
                 repository: None,
             };
-            let needs = debian::needs(&deb).map_or_else(|fault| fault.chain(), |needs| needs.name.len().to_string());
+            let needs = debian::needs(&deb).map_or_else(|error| error.chain(), |needs| needs.name.len().to_string());
             let unpacked = debian::unpack_for_dpkg(&[&package], std::slice::from_ref(&deb), &root, 1);
             format!("{} {needs}", said(unpacked)).replace(&root.display().to_string(), "").replace(&deb.display().to_string(), "")
         }),
@@ -529,7 +529,7 @@ fn packages(scratch: &Path) -> Vec<Target> {
             },
         ),
         target("clearsigned", seeds::signed(&keys), PGP, move |bytes| {
-            let place = stead::tested::fetch::Place::parse("https://example.org/debian", Path::new("/"));
+            let place = stead::tested::fetch::Origin::parse("https://example.org/debian", Path::new("/"));
             let archive = debian::Archive { place, suite: "bookworm".into(), need: debian::Need::Required };
             said(debian::Release::verify(&archive, bytes, &shipped, debian::Moment::Now(1_700_000_000)))
         }),
@@ -556,12 +556,12 @@ fn messages(scratch: &Path) -> Vec<Target> {
     vec![
         target("sigstore bundle", seeds::sigstore(), JSON, {
             let key = seeds::keys().iter().find_map(|key| image::PublicKey::parse(&text(key)).ok()).unwrap();
-            move |bytes| image::check_bundle(bytes, &key, &Digest::of(b"x")).map_or_else(|fault| fault.chain(), |claim| format!("{claim:?}"))
+            move |bytes| image::check_bundle(bytes, &key, &Digest::of(b"x")).map_or_else(|error| error.chain(), |claim| format!("{claim:?}"))
         }),
         target("public key", seeds::keys(), &["-----BEGIN PUBLIC KEY-----\n", "-----END PUBLIC KEY-----", "MFkw", "=", "\n"], |bytes| {
             match image::PublicKey::parse(&text(bytes)) {
                 Ok(key) => format!("good {}", key.verifies(b"text", bytes)),
-                Err(fault) => fault.chain(),
+                Err(error) => error.chain(),
             }
         }),
         target(

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use stead::tested::git::{Wanted, checkout};
-use stead::tested::model::{Fault, GitRepository};
+use stead::tested::model::{Error, GitRepository};
 use tempfile::TempDir;
 
 /// Serves the bare repositories below a folder through `git http-backend`, until the test's process ends.
@@ -208,7 +208,7 @@ fn place(url: &str) -> GitRepository {
     GitRepository::parse(url).unwrap()
 }
 
-fn resolve(url: &str, reference: Option<&str>) -> Result<String, Fault> {
+fn resolve(url: &str, reference: Option<&str>) -> Result<String, Error> {
     stead::tested::git::resolve(&place(url), reference)
 }
 
@@ -217,7 +217,7 @@ fn fetched(url: &str, commit: &str, subfolder: Option<&str>) -> Result<Vec<(Stri
     let wanted = Wanted { commit, folder: subfolder, dot_git: false, submodules: true };
     let done = checkout(&place(url), wanted, into.path(), scratch.path());
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
-    done.map(|()| listing(into.path())).map_err(|fault| fault.chain())
+    done.map(|()| listing(into.path())).map_err(|error| error.chain())
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The places that images come from: mirrors, certificates, lists of platforms.
 
 use crate::registries::{configured, possible, publish, sample, skopeo};
-use crate::registry::{Act, Certificates, Fault, Options, Proxy, Registry};
+use crate::registry::{Act, Certificates, Error, Options, Proxy, Registry};
 use serde_json::json;
 use stead::tested::model::Digest;
 
@@ -95,7 +95,7 @@ fn a_mirror_that_damages_is_passed_over() {
     let digest = publish(&made, &origin, "app:1");
     publish(&made, &copy, "app:1");
     for path in ["/blobs/", "/manifests/sha256:"] {
-        let mirror = Proxy::before(&copy.address, vec![Fault { method: "GET", path, times: 99, act: Act::Damage }]);
+        let mirror = Proxy::before(&copy.address, vec![Error { method: "GET", path, times: 99, act: Act::Damage }]);
         let (world, stead) =
             configured("damaging-mirror", &format!("registry \"{}\" {{ mirror \"{}\"; }}\n", origin.address, mirror.address));
         let ran = stead(&["pull", &format!("{}/app@{digest}", origin.address)]);
@@ -129,7 +129,7 @@ fn lists_may_stand_in_lists() {
     let body = json!({"schemaVersion": 2, "mediaType": kind, "manifests": [{"mediaType": kind, "digest": circle, "size": 1}]});
     assert_ne!(Digest::of(body.to_string()).to_string(), circle);
     let answer = Act::Answer(200, vec![("Content-Type".into(), kind.into())], body.to_string());
-    let proxy = Proxy::before(&registry.address, vec![Fault { method: "GET", path: "/manifests/", times: 99, act: answer }]);
+    let proxy = Proxy::before(&registry.address, vec![Error { method: "GET", path: "/manifests/", times: 99, act: answer }]);
     assert!(world.fails(&["pull", &format!("{}/app:1", proxy.address)]).err.contains("digest"));
 }
 

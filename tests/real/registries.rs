@@ -1,7 +1,7 @@
-//! Pulling from and pushing to real registries, whole and with faults in between.
+//! Pulling from and pushing to real registries, whole and with errors in between.
 
 use crate::peers::{Dockerd, podman};
-use crate::registry::{Act, Fault, Options, Proxy, Registry, TokenServer, available, image};
+use crate::registry::{Act, Error, Options, Proxy, Registry, TokenServer, available, image};
 use crate::world::{World, is_root, scratch};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,10 +87,10 @@ fn faults_on_the_way_are_overcome_or_told() {
     let registry = Registry::plain();
     let digest = publish(&made, &registry, "app:1");
     let cut = || Act::CutAfter(100_000);
-    let blob = |times, act| Fault { method: "GET", path: "/blobs/", times, act };
-    let manifest = |times, act| Fault { method: "GET", path: "/manifests/", times, act };
+    let blob = |times, act| Error { method: "GET", path: "/blobs/", times, act };
+    let manifest = |times, act| Error { method: "GET", path: "/manifests/", times, act };
     let wait = |seconds: &str| Act::Answer(429, vec![("Retry-After".into(), seconds.into())], String::new());
-    let cases: Vec<(&str, Vec<Fault>, Option<&str>)> = vec![
+    let cases: Vec<(&str, Vec<Error>, Option<&str>)> = vec![
         ("cuts", vec![blob(3, cut())], None),
         ("cuts, and no ranges", vec![blob(2, cut()), blob(2, Act::NoRange)], None),
         ("416", vec![blob(1, cut()), blob(1, Act::Answer(416, Vec::new(), String::new()))], None),
@@ -103,9 +103,9 @@ fn faults_on_the_way_are_overcome_or_told() {
         ("damaged manifest", vec![manifest(9, Act::Damage)], Some("digest")),
         ("down", vec![manifest(99, Act::Answer(503, Vec::new(), String::new()))], Some("503")),
     ];
-    for (what, faults, failure) in cases {
+    for (what, errors, failure) in cases {
         let world = world("faulty", "");
-        let proxy = Proxy::before(&registry.address, faults);
+        let proxy = Proxy::before(&registry.address, errors);
         let name = format!("{}/app:1", proxy.address);
         let ran = world.run(&["pull", &name]);
         match failure {
@@ -274,14 +274,14 @@ fn passwords_stay_with_the_host_they_are_for() {
     publish(&made, &elsewhere, "app:1");
     // The second place sends on to itself: what it was not told the first time it is not told then.
     let again = Proxy::before(&elsewhere.address, Vec::new());
-    let further = Fault { method: "GET", path: "/blobs/", times: 2, act: Act::Redirect(format!("http://{}", again.address)) };
+    let further = Error { method: "GET", path: "/blobs/", times: 2, act: Act::Redirect(format!("http://{}", again.address)) };
     let ask = Act::Answer(401, vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())], String::new());
-    let asking = Fault { method: "GET", path: "/blobs/", times: 1, act: ask };
+    let asking = Error { method: "GET", path: "/blobs/", times: 1, act: ask };
     let store = Proxy::before(&elsewhere.address, vec![further, asking]);
     let closed = Registry::with(Options { users: Some(&[("ada", "secret")]), ..Options::default() });
     let target = format!("docker://{}/app:1", closed.address);
     skopeo(&["copy", "--dest-tls-verify=false", "--dest-creds=ada:secret", &format!("oci:{}:latest", made.display()), &target]);
-    let redirect = Fault { method: "GET", path: "/blobs/", times: 99, act: Act::Redirect(format!("http://{}", store.address)) };
+    let redirect = Error { method: "GET", path: "/blobs/", times: 99, act: Act::Redirect(format!("http://{}", store.address)) };
     let proxy = Proxy::before(&closed.address, vec![redirect]);
     let (world, stead) = configured("redirected", "");
     let auth = scratch().join("redirected/home/stead/auth.json");
@@ -326,9 +326,9 @@ fn an_upload_that_is_cut_goes_on() {
         return;
     }
     let registry = Registry::plain();
-    let patch = |times, act| Fault { method: "PATCH", path: "/uploads/", times, act };
-    let faults = vec![patch(1, Act::CutAfter(100_000)), patch(1, Act::Close), patch(1, Act::Delay(Duration::from_millis(200)))];
-    let proxy = Proxy::before(&registry.address, faults);
+    let patch = |times, act| Error { method: "PATCH", path: "/uploads/", times, act };
+    let errors = vec![patch(1, Act::CutAfter(100_000)), patch(1, Act::Close), patch(1, Act::Delay(Duration::from_millis(200)))];
+    let proxy = Proxy::before(&registry.address, errors);
     let (_folder, made) = sample(&[9_000_000]);
     let (_world, stead) = configured("cut-upload", "");
     let loaded = stead(&["load", "-i", made.to_str().unwrap()]);
@@ -388,7 +388,7 @@ fn what_a_registry_has_is_found() {
     // Docker's own search, which says more; what others write is no command for a terminal.
     let hits = r#"{"results": [{"name": "shop", "description": "sells\u001b[2J", "star_count": 7}]}"#;
     let answer = Act::Answer(200, Vec::new(), hits.into());
-    let proxy = Proxy::before(&registry.address, vec![Fault { method: "GET", path: "/v1/search", times: 9, act: answer }]);
+    let proxy = Proxy::before(&registry.address, vec![Error { method: "GET", path: "/v1/search", times: 9, act: answer }]);
     let found = world.ok(&["search", &format!("{}/shop", proxy.address)]);
     assert!(found.contains("sells\\u{1b}[2J") && found.contains('7') && !found.contains('\u{1b}'), "{found}");
     assert!(proxy.requests()[0].contains("q=shop"), "{:?}", proxy.requests());
@@ -403,10 +403,10 @@ fn registries_that_take_no_chunks_are_sent_all_at_once() {
     let (_folder, made) = sample(&[9_000_000, 1000]);
     let no = |status| Act::Answer(status, Vec::new(), String::new());
     // One refuses the first chunk; the other takes them, and refuses what they make.
-    let patch = || Fault { method: "PATCH", path: "/uploads/", times: 99, act: no(405) };
-    let put = || Fault { method: "PUT", path: "digest=", times: 1, act: no(400) };
-    for (what, faults) in [("chunks", vec![patch()]), ("the end", vec![put()])] {
-        let proxy = Proxy::before(&registry.address, faults);
+    let patch = || Error { method: "PATCH", path: "/uploads/", times: 99, act: no(405) };
+    let put = || Error { method: "PUT", path: "digest=", times: 1, act: no(400) };
+    for (what, errors) in [("chunks", vec![patch()]), ("the end", vec![put()])] {
+        let proxy = Proxy::before(&registry.address, errors);
         let (_world, stead) = configured("no-chunks", "");
         let digest = stead(&["load", "-i", made.to_str().unwrap()]).out.split_whitespace().nth(1).unwrap().to_owned();
         let name = format!("{}/{}:1", proxy.address, what.replace(' ', "-"));
@@ -423,7 +423,7 @@ fn what_was_compressed_is_not_lost_with_the_push() {
         return;
     }
     let registry = Registry::plain();
-    let refuse = |times| Fault { method: "POST", path: "/uploads/", times, act: Act::Answer(403, Vec::new(), String::new()) };
+    let refuse = |times| Error { method: "POST", path: "/uploads/", times, act: Act::Answer(403, Vec::new(), String::new()) };
     let proxy = Proxy::before(&registry.address, vec![refuse(99)]);
     let world = World::new("refused-push", "image \"app\" { copy \"numbers\" to=\"/numbers\"; }\n");
     // Nobody compressed it before.
@@ -446,8 +446,8 @@ fn a_token_server_that_stumbles_is_asked_again() {
     let open = Registry::plain();
     publish(&made, &open, "app:1");
     let stumble =
-        |times, status| Fault { method: "GET", path: "/token", times, act: Act::Answer(status, Vec::new(), String::new()) };
-    let token = |text: &str| Fault {
+        |times, status| Error { method: "GET", path: "/token", times, act: Act::Answer(status, Vec::new(), String::new()) };
+    let token = |text: &str| Error {
         method: "GET",
         path: "/token",
         times: 99,
@@ -455,7 +455,7 @@ fn a_token_server_that_stumbles_is_asked_again() {
     };
     let servers = Proxy::before(&open.address, vec![stumble(1, 503), stumble(1, 429), token("x")]);
     let challenge = format!("Bearer realm=\"http://{}/token\",service=\"x\"", servers.address);
-    let ask = Fault {
+    let ask = Error {
         method: "GET",
         path: "/manifests/",
         times: 3,
@@ -700,7 +700,7 @@ fn what_is_no_image_for_us_is_told() {
         ("<html>".to_owned(), "text/html", "no JSON"),
     ];
     for (body, media, says) in cases {
-        let answer = Fault { method: "GET", path: "/manifests/", times: 9, act: Act::Answer(200, kind(media), body) };
+        let answer = Error { method: "GET", path: "/manifests/", times: 9, act: Act::Answer(200, kind(media), body) };
         let proxy = Proxy::before(&registry.address, vec![answer]);
         let world = world("strange", &format!("image \"a\" {{ from \"{}/app:1\" }}\n", proxy.address));
         let ran = world.fails(&["build"]);

@@ -1,7 +1,7 @@
 //! Images that are used only if a key signed them: signatures as cosign lays them down, by openssl.
 
 use crate::registries::{possible, publish, sample, world};
-use crate::registry::{Act, Fault, Proxy, Registry, run};
+use crate::registry::{Act, Error, Proxy, Registry, run};
 use crate::world::World;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -132,7 +132,7 @@ fn bundles_that_are_attached_count_as_signatures() {
     registry.put_manifest("app", Some(&format!("sha256-{}", &digest[7..])), &index(&[]));
     let kind = || ("Content-Type".to_owned(), INDEX.to_owned());
     let further = ("Link".to_owned(), format!("</v2/app/referrers/{digest}?page=2>; rel=\"next\""));
-    let page = |path, headers, attached: &[&Value]| Fault {
+    let page = |path, headers, attached: &[&Value]| Error {
         method: "GET",
         path,
         times: 1,
@@ -148,7 +148,7 @@ fn bundles_that_are_attached_count_as_signatures() {
     // One that has no such list, or leads to where none is, keeps it under the tag.
     list(&[&ours]);
     for answer in [Act::Answer(500, Vec::new(), String::new()), Act::Answer(200, Vec::new(), "<html>".into())] {
-        let proxy = Proxy::before(&registry.address, vec![Fault { method: "GET", path: "/referrers/", times: 99, act: answer }]);
+        let proxy = Proxy::before(&registry.address, vec![Error { method: "GET", path: "/referrers/", times: 99, act: answer }]);
         let tagged = asking("bundled-tag", &format!("{}/app:1", proxy.address));
         std::fs::copy(folder.path().join("ours.pub"), tagged.folder.join("key.pub")).unwrap();
         tagged.ok(&["build"]);

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Text, mark_text};
 use crate::engine;
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use crate::plan::MarkKind;
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ impl Allow {
     ///
     /// # Errors
     /// A word that is no kind: a misspelt one must not pass for less, or for more.
-    pub fn kinds(&self) -> Outcome<BTreeSet<MarkKind>> {
+    pub fn kinds(&self) -> Result<BTreeSet<MarkKind>> {
         let environment = std::env::var("STEAD_ALLOW").unwrap_or_default();
         let given = self.kinds.iter().map(|word| ("--allow", word.trim()));
         let standing = environment.split(',').map(|word| ("STEAD_ALLOW", word.trim())).filter(|(_, word)| !word.is_empty());
@@ -47,8 +47,8 @@ impl Allow {
                 Some(kind) => drop(found.insert(kind)),
                 None if word == "all" => found.extend(MarkKind::ALL),
                 None => {
-                    let fault = Fault::new(format!("{option}: \"{word}\" is nothing that can be allowed"));
-                    return Err(fault.hint("write files, privileges, network or all").usage());
+                    let error = Error::new(format!("{option}: \"{word}\" is nothing that can be allowed"));
+                    return Err(error.hint("write files, privileges, network or all").usage());
                 }
             }
         }
@@ -56,7 +56,7 @@ impl Allow {
     }
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     if arguments.list {
         return list(context);
     }
@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Everything that was allowed in this installation; damaged records are told, and make it fail.
-fn list(context: &Context) -> Outcome<u8> {
+fn list(context: &Context) -> Result<u8> {
     let mut code = 0;
     for found in engine::allowed(&context.options.home)? {
         match found {
@@ -95,8 +95,8 @@ fn list(context: &Context) -> Outcome<u8> {
                     context.ui.result(Text::from("  ") + Text::line(&format!("{}: {}", mark.holder, mark.text)));
                 }
             }
-            Err(fault) => {
-                context.ui.fault(&fault);
+            Err(error) => {
+                context.ui.error(&error);
                 code = 1;
             }
         }

@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::engine::{UpOptions, apply_saved};
-use crate::model::{Context as _, Outcome};
+use crate::model::{Context as _, Result};
 use crate::plan::Plan;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -18,10 +18,10 @@ pub struct Arguments {
     allow: Allow,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
-    let bytes = std::fs::read(&arguments.plan).doing(|| format!("cannot read {}", arguments.plan.display()))?;
-    let plan: Plan = serde_json::from_slice(&bytes).doing(|| format!("{} is not a plan", arguments.plan.display()))?;
+    let bytes = std::fs::read(&arguments.plan).context(|| format!("cannot read {}", arguments.plan.display()))?;
+    let plan: Plan = serde_json::from_slice(&bytes).context(|| format!("{} is not a plan", arguments.plan.display()))?;
     let loaded = context.project()?;
     let shown = Shown::new(&context.ui, false);
     let options = UpOptions { command: "apply".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };

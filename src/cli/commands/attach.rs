@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
-use crate::model::{Context as _, Outcome};
+use crate::model::{Context as _, Result};
 use crate::monitor::{self, Request};
 use crate::sys;
 use std::io::{IsTerminal, Read};
@@ -24,7 +24,7 @@ pub struct Arguments {
     name: String,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let keys = Keys::parse(&arguments.detach_keys)?;
     let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
@@ -45,14 +45,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Shows output until it ends; signals are passed on.
-fn follow(attached: &monitor::Attached, folder: &monitor::Folder, pass: bool, context: &Context) -> Outcome<()> {
+fn follow(attached: &monitor::Attached, folder: &monitor::Folder, pass: bool, context: &Context) -> Result<()> {
     let wanted = if pass { &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT][..] } else { &[] };
-    let signals = sys::signal_descriptor(wanted).doing(|| "cannot wait for signals".into())?;
+    let signals = sys::signal_descriptor(wanted).context(|| "cannot wait for signals".into())?;
     let mut stream = &attached.stream;
     let mut buffer = vec![0; 64 << 10];
     loop {
         let waiting: [&dyn AsFd; 2] = [&attached.stream, &signals];
-        let ready = sys::wait_readable(&waiting, None).doing(|| "cannot wait".into())?;
+        let ready = sys::wait_readable(&waiting, None).context(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
             let signal = i32::try_from(signal.ssi_signo).unwrap_or(0);
             let _ = monitor::call(folder, &Request::Signal { signal }, None);

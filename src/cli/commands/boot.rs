@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::engine::{self, UpOptions};
-use crate::model::{Context as _, Fault, Name, Outcome};
+use crate::model::{Context as _, Error, Name, Result};
 use crate::project::{ReplicaId, Restart};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -37,7 +37,7 @@ enum Action {
     Start,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project()?;
     let name = format!("stead-{}-{}.service", loaded.project.name, loaded.instance.id);
     let (unit, link) = (arguments.units.join(&name), arguments.units.join("multi-user.target.wants").join(&name));
@@ -49,10 +49,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             engine::agree(&loaded, &BTreeSet::new(), &options, &Shown::new(&context.ui, false))?;
             let text = text(&loaded.project.name, &loaded.instance.folder, context)?;
             let wants = arguments.units.join("multi-user.target.wants");
-            fs::create_dir_all(&wants).doing(|| format!("cannot make {}", wants.display()))?;
-            crate::sys::write_lasting(&unit, text.as_bytes(), 0o644).doing(|| format!("cannot write {}", unit.display()))?;
+            fs::create_dir_all(&wants).context(|| format!("cannot make {}", wants.display()))?;
+            crate::sys::write_lasting(&unit, text.as_bytes(), 0o644).context(|| format!("cannot write {}", unit.display()))?;
             remove(&link)?;
-            symlink(Path::new("..").join(&name), &link).doing(|| format!("cannot make {}", link.display()))?;
+            symlink(Path::new("..").join(&name), &link).context(|| format!("cannot make {}", link.display()))?;
             context.ui.say(format!("wrote {}", unit.display()));
             if loaded.project.containers.values().all(|container| !at_boot(container.restart)) {
                 context.ui.warn("no container has `restart \"always\"` or \"unless-stopped\", so none will be started");
@@ -97,10 +97,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Removes a file, and tells whether there was one.
-fn remove(file: &Path) -> Outcome<bool> {
+fn remove(file: &Path) -> Result<bool> {
     match fs::remove_file(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        done => done.map(|()| true).doing(|| format!("cannot remove {}", file.display())),
+        done => done.map(|()| true).context(|| format!("cannot remove {}", file.display())),
     }
 }
 
@@ -116,11 +116,11 @@ fn reload(context: &Context) {
 
 /// The unit. The command ends while monitors stay, which is what `RemainAfterExit` is for; at a stop
 /// containers end in order first, and what is left then is killed (systemd.kill(5), KillMode).
-fn text(project: &Name, folder: &Path, context: &Context) -> Outcome<String> {
-    let program = std::env::current_exe().doing(|| "cannot tell where this program is".into())?;
-    let quoted = |path: &Path| -> Outcome<String> {
+fn text(project: &Name, folder: &Path, context: &Context) -> Result<String> {
+    let program = std::env::current_exe().context(|| "cannot tell where this program is".into())?;
+    let quoted = |path: &Path| -> Result<String> {
         let text = path.to_str().filter(|text| !text.contains(['"', '\\', '\n']));
-        let text = text.ok_or_else(|| Fault::new(format!("{} cannot be written in a unit", path.display())))?;
+        let text = text.ok_or_else(|| Error::new(format!("{} cannot be written in a unit", path.display())))?;
         // A percent sign begins a specifier (systemd.unit(5)).
         Ok(format!("\"{}\"", text.replace('%', "%%")))
     };

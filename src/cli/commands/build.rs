@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::engine::{self, LoadedProject, UpOptions};
-use crate::model::{Fault, Name, Outcome, nearest};
+use crate::model::{Error, Name, Result, nearest};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Instant;
@@ -40,11 +40,11 @@ pub struct Arguments {
 }
 
 /// Reads the latest time in what is built.
-pub fn epoch(text: &str) -> Outcome<i64> {
+pub fn epoch(text: &str) -> Result<i64> {
     let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
     let date = || crate::model::parse_time(text).and_then(|millis| i64::try_from(millis / 1000).ok());
     seconds.or_else(date).ok_or_else(|| {
-        Fault::new(format!("--epoch {text}: seconds since 1970 or a date were expected"))
+        Error::new(format!("--epoch {text}: seconds since 1970 or a date were expected"))
             .hint("for example: --epoch 2026-01-31")
             .usage()
     })
@@ -57,7 +57,7 @@ impl Arguments {
     }
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
     let epoch = arguments.epoch.as_deref().map(epoch).transpose()?;
     let options = UpOptions {
@@ -75,10 +75,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let mut names: BTreeSet<Name> = BTreeSet::new();
     for name in &arguments.names {
         let Some((found, _)) = known.get_key_value(name.as_str()) else {
-            let fault = Fault::new(format!("the project has no image \"{name}\""));
+            let error = Error::new(format!("the project has no image \"{name}\""));
             return Err(match nearest(name, known.keys().map(Name::as_str)) {
-                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-                None => fault.hint(format!("it has: {}", known.keys().map(Name::as_str).collect::<Vec<_>>().join(", "))),
+                Some(near) => error.hint(format!("perhaps \"{near}\"")),
+                None => error.hint(format!("it has: {}", known.keys().map(Name::as_str).collect::<Vec<_>>().join(", "))),
             });
         };
         names.insert(found.clone());
@@ -93,9 +93,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let built = engine::build_only(&loaded, &names, &options, &shown);
     shown.clear();
     let built = match built {
-        Err(fault) if arguments.shell_on_failure => {
-            context.tell(&fault);
-            return shell(&loaded, shown.failed(), epoch, context).map(|()| fault.code());
+        Err(error) if arguments.shell_on_failure => {
+            context.tell(&error);
+            return shell(&loaded, shown.failed(), epoch, context).map(|()| error.code());
         }
         other => other?,
     };
@@ -107,20 +107,20 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Opens a shell in the state before the command that failed.
-fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, context: &Context) -> Outcome<()> {
+fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, context: &Context) -> Result<()> {
     let rescue = failed.map(|name| engine::rescue(loaded, &name, epoch).map(|rescue| (name, rescue))).transpose()?;
     let Some((name, Some(rescue))) = rescue else {
         context.ui.say("no command failed, so there is no state to look around in");
         return Ok(());
     };
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
-        return Err(Fault::new("--shell-on-failure needs a terminal"));
+        return Err(Error::new("--shell-on-failure needs a terminal"));
     }
     context.ui.say(format!("{name}: before `{}`; what is changed here is forgotten", rescue.step));
     super::run::attend(&rescue.blueprint, &rescue.contents, true).map(drop)
 }
 
-fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, context: &Context, started: Instant) -> Outcome<u8> {
+fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, context: &Context, started: Instant) -> Result<u8> {
     let shown = Shown::new(&context.ui, false);
     let verdicts = engine::verify(loaded, &context.options, names, how, &shown)?;
     let differing = verdicts.iter().filter(|verdict| !verdict.differences.is_empty()).count();
@@ -139,6 +139,6 @@ fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, conte
         return Ok(0);
     }
     let what = if differing == 1 { "an image is".to_owned() } else { format!("{differing} images are") };
-    Err(Fault::new(format!("{what} not the same twice"))
+    Err(Error::new(format!("{what} not the same twice"))
         .hint("a `run` is as exact as its command: look for times, random numbers, caches"))
 }

@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::engine::{self, UpOptions};
-use crate::model::{Outcome, Size};
+use crate::model::{Result, Size};
 use std::path::PathBuf;
 
 /// Writes project, lock and all bytes that they need into one file, for machines without a network.
@@ -21,7 +21,7 @@ pub struct Arguments {
     allow: Allow,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let allow = arguments.allow.kinds()?;
     let options = UpOptions { command: "bundle".into(), frozen: arguments.frozen, allow, ..UpOptions::default() };
     let loaded = context.settled(&options)?;

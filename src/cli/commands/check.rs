@@ -1,6 +1,6 @@
 use super::super::Context;
 use crate::engine;
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::spec::has_errors;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let found = engine::findings(&context.options)?;
     let diagnostics = &found.diagnostics;
     let failed = has_errors(diagnostics);

@@ -1,5 +1,5 @@
 use super::super::{Context, command};
-use crate::model::Outcome;
+use crate::model::Result;
 use clap_complete::Shell;
 
 /// Prints completions for a shell.
@@ -11,7 +11,7 @@ pub struct Arguments {
     shell: Shell,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let mut out = Vec::new();
     clap_complete::generate(arguments.shell, &mut command(), "stead", &mut out);
     context.ui.result(String::from_utf8_lossy(&out).into_owned());

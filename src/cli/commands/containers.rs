@@ -4,7 +4,7 @@ use super::super::Context;
 use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::engine::{self, Instance, LoadedProject, UpOptions};
-use crate::model::{Fault, Name, Outcome, Span};
+use crate::model::{Duration, Error, Name, Result};
 use crate::monitor::{self, Request};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -60,7 +60,7 @@ pub struct Kill {
 }
 
 /// The replicas that some names mean.
-pub fn replicas(instance: &Instance, names: &[String]) -> Outcome<Vec<String>> {
+pub fn replicas(instance: &Instance, names: &[String]) -> Result<Vec<String>> {
     if names.is_empty() {
         return Ok(instance.record()?.containers.keys().cloned().collect());
     }
@@ -75,32 +75,32 @@ pub fn replicas(instance: &Instance, names: &[String]) -> Outcome<Vec<String>> {
     Ok(found)
 }
 
-pub fn start(arguments: &Start, context: &Context) -> Outcome<u8> {
+pub fn start(arguments: &Start, context: &Context) -> Result<u8> {
     begin(&arguments.names, "start", &arguments.allow, context)
 }
 
 /// The containers of the project that some names mean.
-fn meant(loaded: &LoadedProject, names: &[String]) -> Outcome<BTreeSet<Name>> {
+fn meant(loaded: &LoadedProject, names: &[String]) -> Result<BTreeSet<Name>> {
     let record = loaded.instance.record()?;
     let names = replicas(&loaded.instance, names)?;
     Ok(names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect())
 }
 
-fn begin(names: &[String], command: &str, allow: &Allow, context: &Context) -> Outcome<u8> {
+fn begin(names: &[String], command: &str, allow: &Allow, context: &Context) -> Result<u8> {
     let loaded = context.project()?;
     let only = meant(&loaded, names)?;
     if only.is_empty() {
-        return Err(Fault::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
+        return Err(Error::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
     }
     let options = UpOptions { only, command: command.into(), allow: allow.kinds()?, ..UpOptions::default() };
     super::converge::converge(&loaded, &options, context, Instant::now())
 }
 
-pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
+pub fn stop(arguments: &Stop, context: &Context) -> Result<u8> {
     let grace = arguments.time.as_ref().map(|text| {
         // Docker takes plain seconds.
         let text = if text.bytes().all(|c| c.is_ascii_digit()) { format!("{text}s") } else { text.clone() };
-        Span::parse(&text).map_err(|why| Fault::new(format!("--time {text}: {why}")).usage())
+        Duration::parse(&text).map_err(|why| Error::new(format!("--time {text}: {why}")).usage())
     });
     let instance = context.instance()?;
     let names = replicas(&instance, &arguments.names)?;
@@ -114,7 +114,7 @@ pub fn stop(arguments: &Stop, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context: &Context) -> Outcome<()> {
+fn stop_all(instance: &Instance, names: &[String], grace: Option<Duration>, context: &Context) -> Result<()> {
     let running: Vec<String> = names.iter().filter(|name| instance.container(name).alive()).cloned().collect();
     if grace.is_none() {
         // What depends on others ends first; a file that is broken, or gone, keeps nothing alive.
@@ -123,7 +123,7 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
         running.iter().for_each(|name| context.ui.say(format!("stopped {name}")));
         return Ok(());
     }
-    let failures: Vec<Fault> = std::thread::scope(|scope| {
+    let failures: Vec<Error> = std::thread::scope(|scope| {
         let stops: Vec<_> = names
             .iter()
             .map(|name| {
@@ -142,15 +142,15 @@ fn stop_all(instance: &Instance, names: &[String], grace: Option<Span>, context:
                 None
             }
             Ok(Ok(false)) => None,
-            Ok(Err(fault)) => Some(fault),
-            Err(_) => Some(Fault::new(format!("stopping {name} failed"))),
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(Error::new(format!("stopping {name} failed"))),
         });
         ended.collect()
     });
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 
-pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
+pub fn restart(arguments: &Restart, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let loaded = context.project()?;
     let only = meant(&loaded, &arguments.names)?;
@@ -163,9 +163,9 @@ pub fn restart(arguments: &Restart, context: &Context) -> Outcome<u8> {
     begin(&arguments.names, "restart", &arguments.allow, context)
 }
 
-pub fn kill(arguments: &Kill, context: &Context) -> Outcome<u8> {
+pub fn kill(arguments: &Kill, context: &Context) -> Result<u8> {
     let signal = crate::sys::signal_number(&arguments.signal).ok_or_else(|| {
-        Fault::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").usage()
+        Error::new(format!("\"{}\" is not a signal", arguments.signal)).hint("for example: KILL, TERM, HUP").usage()
     })?;
     let instance = context.instance()?;
     for name in replicas(&instance, &arguments.names)? {

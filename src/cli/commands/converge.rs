@@ -3,12 +3,12 @@
 use super::super::Context;
 use super::super::ui::{Shown, Style};
 use super::ps;
-use crate::engine::{self, LoadedProject, UpOptions, UpOutcome};
-use crate::model::{Fault, Outcome};
+use crate::engine::{self, Converged, LoadedProject, UpOptions};
+use crate::model::{Error, Result};
 use std::time::Instant;
 
 /// Runs `up` with progress and shows what it came to.
-pub fn converge(loaded: &LoadedProject, options: &UpOptions, context: &Context, started: Instant) -> Outcome<u8> {
+pub fn converge(loaded: &LoadedProject, options: &UpOptions, context: &Context, started: Instant) -> Result<u8> {
     let shown = Shown::new(&context.ui, true);
     let outcome = engine::up(loaded, options, &shown);
     shown.clear();
@@ -16,7 +16,7 @@ pub fn converge(loaded: &LoadedProject, options: &UpOptions, context: &Context, 
 }
 
 /// Tells an outcome: failures with their last lines, then the table of what runs.
-pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, started: Instant) -> Outcome<u8> {
+pub fn conclude(outcome: &Converged, loaded: &LoadedProject, context: &Context, started: Instant) -> Result<u8> {
     for failure in &outcome.failures {
         let color = context.ui.color_err;
         let name = Style::Bold.paint(&failure.container, color);
@@ -31,11 +31,11 @@ pub fn conclude(outcome: &UpOutcome, loaded: &LoadedProject, context: &Context, 
     }
     if !outcome.failures.is_empty() {
         let names: Vec<&str> = outcome.failures.iter().map(|failure| failure.container.as_str()).collect();
-        let fault = Fault::new(format!("not everything is up: {}", names.join(", ")));
+        let error = Error::new(format!("not everything is up: {}", names.join(", ")));
         let spoke = outcome.failures.iter().find(|failure| !failure.last.is_empty());
         return Err(match spoke {
-            Some(failure) => fault.hint(format!("`stead logs {}` shows all it said", failure.container)),
-            None => fault,
+            Some(failure) => error.hint(format!("`stead logs {}` shows all it said", failure.container)),
+            None => error,
         });
     }
     let what = if outcome.changes.is_empty() { "nothing to do" } else { "up" };

@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::model::{Context as _, Fault, Name, Outcome, bounds};
+use crate::model::{Context as _, Error, Name, Result, bounds};
 use crate::spec::{self, Choices, Sources};
 use crate::sys::ProjectFiles;
 use clap::Subcommand;
@@ -56,9 +56,9 @@ impl Sources for Around {
     }
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let What::Dockerfile { path, name, context: folder, target, arguments } = &arguments.what;
-    let name = Name::parse(name).map_err(|why| Fault::new(format!("--name {name}: {why}")).usage())?;
+    let name = Name::parse(name).map_err(|why| Error::new(format!("--name {name}: {why}")).usage())?;
     let mut node = format!("project \"p\"\nimage \"{name}\" {{ dockerfile {}", spec::text(path));
     for (key, value) in [("context", folder), ("target", target)] {
         if let Some(value) = value {
@@ -68,26 +68,26 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     node.push_str(" {\n");
     for pair in arguments {
         let (key, value) =
-            pair.split_once('=').ok_or_else(|| Fault::new(format!("--arg {pair}: NAME=VALUE was expected")).usage())?;
+            pair.split_once('=').ok_or_else(|| Error::new(format!("--arg {pair}: NAME=VALUE was expected")).usage())?;
         node.push_str(&format!("arg {}={}\n", spec::text(key), spec::text(value)));
     }
     node.push_str("} }\n");
-    let folder = std::env::current_dir().doing(|| "there is no current folder".into())?;
-    let files = ProjectFiles::at(&folder).doing(|| "cannot open the current folder".into())?;
+    let folder = std::env::current_dir().context(|| "there is no current folder".into())?;
+    let files = ProjectFiles::at(&folder).context(|| "cannot open the current folder".into())?;
     let loaded = spec::load(NOWHERE, &Choices::default(), &Around { files, project: node });
     // What stands nowhere cannot be shown: its findings are about the command line.
     let (own, shown): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(|one| one.place.file == NOWHERE);
     let shown: Vec<_> = shown.into_iter().filter(|one| one.code != "unknown-name").collect();
     context.ui.diagnostics(&shown, &loaded.files);
-    if let Some(error) = own.into_iter().find(|one| one.severity == spec::Severity::Error) {
-        let fault = Fault::new(error.message);
-        return Err(match error.help {
-            Some(help) => fault.hint(help),
-            None => fault,
+    if let Some(found) = own.into_iter().find(|one| one.severity == spec::Severity::Error) {
+        let error = Error::new(found.message);
+        return Err(match found.help {
+            Some(help) => error.hint(help),
+            None => error,
         });
     }
     let Ok(project) = loaded.project else {
-        return Err(Fault::new(format!("{path} is not right")));
+        return Err(Error::new(format!("{path} is not right")));
     };
     context.ui.result(spec::kdl(&project.images).trim_end());
     Ok(0)

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Text};
 use crate::debian::{Mirrors, Settings};
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::runtime;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ struct Finding {
     says: String,
 }
 
-pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(_: &Arguments, context: &Context) -> Result<u8> {
     let findings = findings(context);
     let mut text = Text::default();
     for finding in &findings {
@@ -89,15 +89,15 @@ fn findings(context: &Context) -> Vec<Finding> {
             what: "nftables",
             well: nftables.is_ok(),
             says: nftables
-                .map_or_else(|fault| format!("networks need it: {}", fault.chain()), |_| "the kernel has nf_tables".into()),
+                .map_or_else(|error| format!("networks need it: {}", error.chain()), |_| "the kernel has nf_tables".into()),
         },
         Finding {
             what: "packages",
             well: mirror.is_ok(),
             says: mirror.map_or_else(
-                |fault| fault.advice().unwrap_or_default().to_owned(),
+                |error| error.advice().unwrap_or_default().to_owned(),
                 |mirrors| {
-                    format!("from {}", mirrors.places.iter().map(crate::fetch::Place::describe).collect::<Vec<_>>().join(", "))
+                    format!("from {}", mirrors.places.iter().map(crate::fetch::Origin::describe).collect::<Vec<_>>().join(", "))
                 },
             ),
         },

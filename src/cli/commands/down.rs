@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::Style;
 use crate::engine::{self, DownOptions};
-use crate::model::Outcome;
+use crate::model::Result;
 use std::time::Instant;
 
 /// Ends the environment: containers, networks and their records. Logs, history, images and volumes stay.
@@ -14,7 +14,7 @@ pub struct Arguments {
     volumes: bool,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
     // A project file that is broken, or gone, must not keep its containers alive.
     let loaded = engine::load(&context.options, false).ok();

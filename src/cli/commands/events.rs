@@ -1,6 +1,6 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::monitor::{Event, Events, now_ms};
 use crate::project::ReplicaId;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Arguments {
     names: Vec<String>,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let moment = |option: &str, text: &Option<String>| text.as_ref().map(|text| moment::parse(option, text)).transpose();
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let since = since.unwrap_or_else(|| if until.is_some() { 0 } else { now_ms() });

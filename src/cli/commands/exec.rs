@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
 use super::super::streams;
-use crate::model::{Context as _, Fault, Outcome};
+use crate::model::{Context as _, Error, Result};
 use crate::monitor;
 use std::env::VarError;
 use std::io::IsTerminal;
@@ -39,15 +39,15 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let name = instance.find(&arguments.container)?;
     let folder = instance.container(&name);
     // Without its description a process would be root's, with nothing of the container's environment.
     let spec = folder.spec()?.ok_or_else(|| {
-        Fault::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
+        Error::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
     })?;
-    let mut exec = spec.blueprint.like_process(&arguments.command).doing(|| format!("{name} has no process"))?;
+    let mut exec = spec.blueprint.like_process(&arguments.command).context(|| format!("{name} has no process"))?;
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let size = crate::sys::window_size(std::io::stdout()).filter(|_| tty);
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 ///
 /// # Errors
 /// A value that is no text.
-pub fn variables(given: &[String]) -> Outcome<Vec<(String, String)>> {
+pub fn variables(given: &[String]) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for pair in given {
         match (pair.split_once('='), std::env::var(pair)) {
@@ -86,8 +86,8 @@ pub fn variables(given: &[String]) -> Outcome<Vec<(String, String)>> {
             (None, Ok(value)) => found.push((pair.clone(), value)),
             (None, Err(VarError::NotPresent)) => {}
             (None, Err(VarError::NotUnicode(_))) => {
-                let fault = Fault::new(format!("the value of {pair} is not text in UTF-8"));
-                return Err(fault.hint(format!("write the value out: --env {pair}=VALUE")).usage());
+                let error = Error::new(format!("the value of {pair} is not text in UTF-8"));
+                return Err(error.hint(format!("write the value out: --env {pair}=VALUE")).usage());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use crate::engine::{self, Difference};
-use crate::model::{Context as _, Fault, Name, Outcome, visible_line};
+use crate::model::{Context as _, Error, Name, Result, visible_line};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -67,31 +67,31 @@ fn inside(text: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && !name.contains('/') && !name.starts_with('.')).then_some((name, path))
 }
 
-pub fn copy(arguments: &Copy, context: &Context) -> Outcome<u8> {
+pub fn copy(arguments: &Copy, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     match (inside(&arguments.from), inside(&arguments.to)) {
         (Some((name, path)), None) => {
             engine::copy_out(&instance, &instance.find(name)?, path, Path::new(&arguments.to))?;
         }
         (None, Some((name, path))) => {
-            let from = std::path::absolute(&arguments.from).doing(|| format!("cannot read {}", arguments.from))?;
+            let from = std::path::absolute(&arguments.from).context(|| format!("cannot read {}", arguments.from))?;
             // `absolute` takes the dot off that means "what is in it".
             let from = if arguments.from.ends_with("/.") { PathBuf::from(format!("{}/.", from.display())) } else { from };
             engine::copy_in(&instance, &instance.find(name)?, &from, path)?;
         }
         (Some(_), Some(_)) => {
-            return Err(Fault::new("files are copied between a container and the host, not between two containers")
+            return Err(Error::new("files are copied between a container and the host, not between two containers")
                 .hint("copy to the host first, or let both mount one volume")
                 .usage());
         }
         (None, None) => {
-            return Err(Fault::new("neither path is a container's").hint("for example: stead cp web:/etc/hosts .").usage());
+            return Err(Error::new("neither path is a container's").hint("for example: stead cp web:/etc/hosts .").usage());
         }
     }
     Ok(0)
 }
 
-pub fn changes(arguments: &Changes, context: &Context) -> Outcome<u8> {
+pub fn changes(arguments: &Changes, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let found = engine::changes(&instance, &instance.find(&arguments.name)?)?;
     let letter = |difference: &Difference| match difference {
@@ -115,35 +115,35 @@ pub fn changes(arguments: &Changes, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-pub fn export(arguments: &Export, context: &Context) -> Outcome<u8> {
+pub fn export(arguments: &Export, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
     match &arguments.output {
         Some(path) => {
-            let file = File::create(path).doing(|| format!("cannot write {}", path.display()))?;
+            let file = File::create(path).context(|| format!("cannot write {}", path.display()))?;
             let mut out = BufWriter::new(file);
-            let written = engine::export(&instance, &name, &mut out).and_then(|_| out.flush().doing(|| "cannot write".into()));
-            if let Err(fault) = written {
+            let written = engine::export(&instance, &name, &mut out).and_then(|_| out.flush().context(|| "cannot write".into()));
+            if let Err(error) = written {
                 let _ = std::fs::remove_file(path);
-                return Err(fault);
+                return Err(error);
             }
         }
         None if std::io::stdout().is_terminal() => {
-            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead export NAME -o FILE`").usage());
+            return Err(Error::new("an archive is nothing for a terminal").hint("type `stead export NAME -o FILE`").usage());
         }
         None => {
             let mut out = BufWriter::new(std::io::stdout());
             engine::export(&instance, &name, &mut out)?;
-            out.flush().doing(|| "cannot write".into())?;
+            out.flush().context(|| "cannot write".into())?;
         }
     }
     Ok(0)
 }
 
-pub fn commit(arguments: &Commit, context: &Context) -> Outcome<u8> {
+pub fn commit(arguments: &Commit, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
-    let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Fault::new(why).usage())?;
+    let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Error::new(why).usage())?;
     let made = engine::commit(&instance, &name, &image, &arguments.changes)?;
     context.ui.result(format!("{image} {}", made.digest));
     Ok(0)

@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::model::{Fault, Outcome, Size};
+use crate::model::{Error, Result, Size};
 use crate::store::Store;
 
 /// Frees what no project uses: layers, packages, results of steps.
@@ -20,10 +20,10 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let store = Store::at(&context.options.home.store);
     store.prepare()?;
-    let caches = Size::parse(&arguments.caches).map_err(|why| Fault::new(format!("--caches: {why}")).usage())?;
+    let caches = Size::parse(&arguments.caches).map_err(|why| Error::new(format!("--caches: {why}")).usage())?;
     if !arguments.dry_run {
         crate::monitor::sweep_builds(&context.options.home)?;
         crate::build::sweep();

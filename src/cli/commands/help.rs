@@ -1,5 +1,5 @@
 use super::super::{Context, whole_command};
-use crate::model::{Fault, FaultKind, Outcome, nearest};
+use crate::model::{Error, ErrorKind, Result, nearest};
 
 /// Explains a command, or what exit codes mean.
 ///
@@ -16,9 +16,9 @@ const EXIT_CODES: &str = "exit-codes";
 fn exit_codes() -> String {
     let kinds = [
         (0, "it is done"),
-        (FaultKind::Failed.code(), "it failed; what and why stands on standard error"),
-        (FaultKind::Usage.code(), "the command line is wrong; or, of `plan --check`, there is something to do"),
-        (FaultKind::Absent.code(), "the registry does not have the image"),
+        (ErrorKind::Failed.code(), "it failed; what and why stands on standard error"),
+        (ErrorKind::Usage.code(), "the command line is wrong; or, of `plan --check`, there is something to do"),
+        (ErrorKind::Absent.code(), "the registry does not have the image"),
         (125, "of `run`: the container could not be started"),
         (126, "of `run` and `exec`: the program cannot be executed"),
         (127, "of `run` and `exec`: there is no such program"),
@@ -28,7 +28,7 @@ fn exit_codes() -> String {
     lines.collect::<String>() + "\n`run`, `exec`, `attach` and `wait` end with the status of the program.\n"
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let mut command = whole_command();
     let mut found = &mut command;
     for (at, word) in arguments.topic.iter().enumerate() {
@@ -38,14 +38,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         }
         let known: Vec<String> = found.get_subcommands().map(|other| other.get_name().to_owned()).collect();
         if !known.contains(word) {
-            let fault = Fault::new(format!("there is no command `{}`", arguments.topic[..=at].join(" "))).usage();
+            let error = Error::new(format!("there is no command `{}`", arguments.topic[..=at].join(" "))).usage();
             let topics = known.iter().map(String::as_str).chain([EXIT_CODES]);
             return Err(match nearest(word, topics) {
-                Some(near) => fault.hint(format!("perhaps `stead help {near}`")),
-                None => fault.hint("`stead help` lists them"),
+                Some(near) => error.hint(format!("perhaps `stead help {near}`")),
+                None => error.hint("`stead help` lists them"),
             });
         }
-        found = found.find_subcommand_mut(word).ok_or_else(|| Fault::new("the command is gone"))?;
+        found = found.find_subcommand_mut(word).ok_or_else(|| Error::new("the command is gone"))?;
     }
     context.ui.result(found.render_long_help().to_string());
     Ok(0)

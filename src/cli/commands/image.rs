@@ -3,7 +3,7 @@ use super::super::ui::{Style, Table};
 use crate::build::describe;
 use crate::engine::{self, LoadedProject};
 use crate::image;
-use crate::model::{Context as _, Fault, Name, Outcome, Size, visible_line};
+use crate::model::{Context as _, Error, Name, Result, Size, visible_line};
 use crate::plan::Image;
 use crate::store::Store;
 use clap::Subcommand;
@@ -62,7 +62,7 @@ pub struct Save {
     format: String,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     match &arguments.what {
         What::Inspect { image } => inspect(image, context),
         What::History { image, json } => history(image, *json, context),
@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
         What::Provenance { image } => {
             let found = find(image, context)?;
             let kept = image::kept_provenance(&Store::at(&context.options.home.store), &found.digest);
-            let none = || Fault::new(format!("nothing is known of how {image} came about: it was not built here"));
+            let none = || Error::new(format!("nothing is known of how {image} came about: it was not built here"));
             context.ui.json(&kept.ok_or_else(none)?);
             Ok(0)
         }
@@ -84,16 +84,16 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// The project, if there is one here: images of the store can be looked at from everywhere.
-pub fn project(context: &Context) -> Outcome<Option<LoadedProject>> {
+pub fn project(context: &Context) -> Result<Option<LoadedProject>> {
     if context.has_project() { context.project_dry().map(Some) } else { Ok(None) }
 }
 
-pub fn find(text: &str, context: &Context) -> Outcome<Image> {
+pub fn find(text: &str, context: &Context) -> Result<Image> {
     engine::find_image(&context.options.home, project(context)?.as_ref(), text)
 }
 
 /// An image's name, itself, and the packages in it.
-pub fn contents(text: &str, context: &Context) -> Outcome<(String, Image, Vec<image::Component>)> {
+pub fn contents(text: &str, context: &Context) -> Result<(String, Image, Vec<image::Component>)> {
     let loaded = project(context)?;
     let found = engine::find_image(&context.options.home, loaded.as_ref(), text)?;
     let lock = loaded.map(|loaded| engine::read_lock(&loaded.instance)).transpose()?.unwrap_or_default();
@@ -101,11 +101,11 @@ pub fn contents(text: &str, context: &Context) -> Outcome<(String, Image, Vec<im
     Ok((text.to_owned(), found, components))
 }
 
-fn inspect(text: &str, context: &Context) -> Outcome<u8> {
+fn inspect(text: &str, context: &Context) -> Result<u8> {
     let image = find(text, context)?;
     let store = Store::at(&context.options.home.store);
     let read = |digest| store.blob(&digest).and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-    let lost = || Fault::new(format!("image {text} is not whole in the store"));
+    let lost = || Error::new(format!("image {text} is not whole in the store"));
     let manifest = read(image.digest).ok_or_else(lost)?;
     let config = manifest["config"]["digest"].as_str().unwrap_or_default().trim_start_matches("sha256:");
     let config = crate::model::Digest::parse(config).and_then(read).ok_or_else(lost)?;
@@ -113,7 +113,7 @@ fn inspect(text: &str, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-fn history(text: &str, json: bool, context: &Context) -> Outcome<u8> {
+fn history(text: &str, json: bool, context: &Context) -> Result<u8> {
     let loaded = project(context)?;
     let image = engine::find_image(&context.options.home, loaded.as_ref(), text)?;
     let own = loaded.as_ref().and_then(|loaded| Some((loaded, loaded.project.images.get_key_value(text)?.0)));
@@ -143,7 +143,7 @@ fn history(text: &str, json: bool, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-fn diff(before: &str, after: &str, json: bool, context: &Context) -> Outcome<u8> {
+fn diff(before: &str, after: &str, json: bool, context: &Context) -> Result<u8> {
     let (old, new) = (find(before, context)?, find(after, context)?);
     let found = engine::compare(&Store::at(&context.options.home.store), &old, &new)?;
     if json {
@@ -188,13 +188,13 @@ fn diff(before: &str, after: &str, json: bool, context: &Context) -> Outcome<u8>
     Ok(0)
 }
 
-pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
+pub fn save(arguments: &Save, context: &Context) -> Result<u8> {
     let image = find(&arguments.image, context)?;
     let store = Store::at(&context.options.home.store);
     let reference = arguments.image.rsplit('/').next().unwrap_or_default().to_owned();
     let Some(path) = &arguments.output else {
         if arguments.format == "folder" || std::io::stdout().is_terminal() {
-            return Err(Fault::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").usage());
+            return Err(Error::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").usage());
         }
         arguments.archive(&store, &image, &reference, &mut BufWriter::new(std::io::stdout()))?;
         return Ok(0);
@@ -206,21 +206,21 @@ pub fn save(arguments: &Save, context: &Context) -> Outcome<u8> {
     let failed = || format!("cannot write {}", path.display());
     let write = || {
         if arguments.format == "folder" {
-            std::fs::create_dir(&partial).doing(failed)?;
+            std::fs::create_dir(&partial).context(failed)?;
             image::write_folder(&store, &image, &reference, &partial)
         } else {
-            let file = File::create(&partial).doing(failed)?;
+            let file = File::create(&partial).context(failed)?;
             arguments.archive(&store, &image, &reference, &mut BufWriter::new(file))
         }
     };
-    let written = write().and_then(|()| std::fs::rename(&partial, path).doing(failed));
+    let written = write().and_then(|()| std::fs::rename(&partial, path).context(failed));
     written.inspect_err(|_| drop(std::fs::remove_file(&partial).or_else(|_| std::fs::remove_dir_all(&partial))))?;
     context.ui.say(format!("saved {} to {}", arguments.image, path.display()));
     Ok(0)
 }
 
 impl Save {
-    fn archive(&self, store: &Store, image: &Image, reference: &str, out: &mut (impl std::io::Write + Send)) -> Outcome<()> {
+    fn archive(&self, store: &Store, image: &Image, reference: &str, out: &mut (impl std::io::Write + Send)) -> Result<()> {
         if self.format == "docker" {
             let reference =
                 engine::full_name(&self.image).map_or_else(|_| format!("{reference}:latest"), |name| name.to_string());

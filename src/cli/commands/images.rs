@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::{Style, Table, Text};
 use crate::engine;
 use crate::image;
-use crate::model::{Digest, Outcome, Size};
+use crate::model::{Digest, Result, Size};
 use crate::plan::Image;
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub struct Arguments {
     tree: bool,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let store = Store::at(&context.options.home.store);
     let mut names: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     for (name, digest) in engine::known_images(&context.options.home)? {

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::containers::replicas;
 use crate::engine;
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 
 /// Prints everything that is known of containers, as JSON; secrets are not among it.
 ///
@@ -18,10 +18,10 @@ pub struct Arguments {
     oci: bool,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     if arguments.oci {
-        let [name] = arguments.names.as_slice() else { return Err(Fault::new("--oci takes one container").usage()) };
+        let [name] = arguments.names.as_slice() else { return Err(Error::new("--oci takes one container").usage()) };
         context.ui.json(&engine::specification(&instance, &instance.find(name)?)?);
         return Ok(0);
     }
@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let rows = super::ps::rows(&instance, super::ps::Which::All)?;
     let mut all = Vec::new();
     for name in replicas(&instance, &arguments.names)? {
-        let row = rows.iter().find(|row| row.name == name).ok_or_else(|| Fault::new(format!("container {name} is gone")))?;
+        let row = rows.iter().find(|row| row.name == name).ok_or_else(|| Error::new(format!("container {name} is gone")))?;
         let spec = instance.container(&name).spec()?;
         let mut value = serde_json::to_value(row).unwrap_or_default();
         value["record"] = serde_json::to_value(record.containers.get(&name)).unwrap_or_default();

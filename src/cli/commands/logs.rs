@@ -1,7 +1,7 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::engine::Instance;
-use crate::model::{Context as _, Digest, Fault, Outcome};
+use crate::model::{Context as _, Digest, Error, Result};
 use crate::monitor::{Line, Tail};
 use crate::project::ReplicaId;
 use crate::sys;
@@ -44,18 +44,18 @@ struct Source {
 }
 
 /// How many last lines are meant; `None` for all of them.
-fn count(text: &str) -> Outcome<Option<usize>> {
+fn count(text: &str) -> Result<Option<usize>> {
     if text == "all" {
         return Ok(None);
     }
-    let wrong = || Fault::new(format!("--tail {text}: this is no number of lines")).hint("write a number, or \"all\"").usage();
+    let wrong = || Error::new(format!("--tail {text}: this is no number of lines")).hint("write a number, or \"all\"").usage();
     text.parse().map(Some).map_err(|_| wrong())
 }
 
 /// How much is gathered before it is printed.
 const CHUNK: usize = 64 << 10;
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let moment = |option: &str, text: &Option<String>| {
         text.as_ref().map(|text| moment::parse(option, text).map(moment::stamp)).transpose()
     };
@@ -133,9 +133,9 @@ fn color(name: &str) -> Style {
 }
 
 /// The replicas that are meant, running or not.
-fn names(instance: &Instance, typed: &[String]) -> Outcome<Vec<String>> {
+fn names(instance: &Instance, typed: &[String]) -> Result<Vec<String>> {
     let record = instance.record()?;
-    let logged = sys::names(&instance.state().join("logs")).doing(|| "cannot tell what has logs".into())?;
+    let logged = sys::names(&instance.state().join("logs")).context(|| "cannot tell what has logs".into())?;
     let mut all: Vec<String> = record.containers.keys().cloned().collect();
     if all.is_empty() {
         all.extend(logged.iter().cloned());

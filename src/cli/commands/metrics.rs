@@ -1,6 +1,6 @@
 use super::super::Context;
 use crate::engine::all_instances;
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::runtime::{self, Usage};
 use std::fmt::Write;
 
@@ -85,7 +85,7 @@ const NETWORK: [(&str, PerInterface); 8] = [
     ("container_network_transmit_packets_dropped_total", |one| one.sent_dropped),
 ];
 
-pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(_: &Arguments, context: &Context) -> Result<u8> {
     let host = runtime::host();
     let mut samples = Vec::new();
     for (instance, record) in all_instances(&context.options.home)? {

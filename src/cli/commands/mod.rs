@@ -41,7 +41,7 @@ mod watch;
 mod why;
 
 use super::Context;
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use clap::Subcommand;
 
 /// The commands; the arguments of each are built when it is asked for, which halves the time of a short one.
@@ -174,7 +174,7 @@ impl Command {
     }
 
     /// Runs the command; its exit code comes back.
-    pub fn run(self, context: &Context) -> Outcome<u8> {
+    pub fn run(self, context: &Context) -> Result<u8> {
         if self.touches_the_machine() {
             ordinary_user()?;
             if !self.is_dry() {
@@ -242,10 +242,10 @@ impl Command {
 }
 
 /// Refuses what only root can do, until containers of ordinary users arrive.
-fn ordinary_user() -> Outcome<()> {
+fn ordinary_user() -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    Err(Fault::new("stead runs containers as root only, for now")
+    Err(Error::new("stead runs containers as root only, for now")
         .hint("type it again behind `sudo`; containers of ordinary users, without root, come with a later version. `stead check` and `stead plan` work as you are"))
 }

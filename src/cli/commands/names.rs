@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::Shown;
 use super::image::project;
 use crate::engine;
-use crate::model::{Context as _, Fault, Outcome};
+use crate::model::{Context as _, Error, Result};
 use crate::plan::Config;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -56,29 +56,29 @@ pub struct Import {
     changes: Vec<String>,
 }
 
-pub fn tag(arguments: &Tag, context: &Context) -> Outcome<u8> {
+pub fn tag(arguments: &Tag, context: &Context) -> Result<u8> {
     let (reference, image) = engine::tag(&context.options.home, project(context)?.as_ref(), &arguments.image, &arguments.name)?;
     context.ui.result(format!("{reference} {}", image.digest));
     Ok(0)
 }
 
-pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
+pub fn remove(arguments: &Remove, context: &Context) -> Result<u8> {
     for (name, digest) in engine::untag(&context.options.home, &arguments.images)? {
         context.ui.result(format!("{name} {digest}"));
     }
     Ok(0)
 }
 
-pub fn load(arguments: &Load, context: &Context) -> Outcome<u8> {
+pub fn load(arguments: &Load, context: &Context) -> Result<u8> {
     let (path, _kept) = match &arguments.input {
         Some(path) => (path.clone(), None),
         None if std::io::stdin().is_terminal() => {
-            return Err(Fault::new("no archive is given").hint("type `stead load -i FILE`").usage());
+            return Err(Error::new("no archive is given").hint("type `stead load -i FILE`").usage());
         }
         None => {
             // Its parts are read in any order, so it must be a file.
             let mut file = engine::scratch_file(&context.options.home)?;
-            std::io::copy(&mut std::io::stdin().lock(), &mut file.1).doing(|| "cannot keep the archive".into())?;
+            std::io::copy(&mut std::io::stdin().lock(), &mut file.1).context(|| "cannot keep the archive".into())?;
             (file.0.join("archive"), Some(file))
         }
     };
@@ -88,11 +88,11 @@ pub fn load(arguments: &Load, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-pub fn import(arguments: &Import, context: &Context) -> Outcome<u8> {
+pub fn import(arguments: &Import, context: &Context) -> Result<u8> {
     let from: Box<dyn Read + Send> = if arguments.file.as_os_str() == "-" {
         Box::new(std::io::stdin())
     } else {
-        Box::new(File::open(&arguments.file).doing(|| format!("cannot open {}", arguments.file.display()))?)
+        Box::new(File::open(&arguments.file).context(|| format!("cannot open {}", arguments.file.display()))?)
     };
     let config = engine::change(Config::default(), &arguments.changes)?;
     let shown = Shown::new(&context.ui, false);

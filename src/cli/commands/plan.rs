@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::plan_text;
 use crate::engine::{self, LoadedProject};
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::spec::Diagnostic;
 use serde_json::json;
 
@@ -18,13 +18,13 @@ pub struct Arguments {
     check: bool,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
     let planned = match engine::plan_only(&loaded) {
-        Err(fault) if arguments.json => {
-            let found: Vec<_> = fault.each().filter_map(Diagnostic::of_fault).collect();
+        Err(error) if arguments.json => {
+            let found: Vec<_> = error.each().filter_map(Diagnostic::of_error).collect();
             context.ui.json(&json!({ "version": 1, "ok": false, "diagnostics": found }));
-            return Err(fault);
+            return Err(error);
         }
         planned => planned?,
     };
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Shows a project's plan to people.
-pub fn show(loaded: &LoadedProject, context: &Context) -> Outcome<u8> {
+pub fn show(loaded: &LoadedProject, context: &Context) -> Result<u8> {
     print(&engine::plan_only(loaded)?.plan, context);
     Ok(0)
 }

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::containers::replicas;
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 
 /// Lists published ports, or where one port of a container is published.
 ///
@@ -13,7 +13,7 @@ pub struct Arguments {
     port: Option<String>,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let record = instance.record()?;
     let mut lines = Vec::new();
@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     lines.dedup();
     if lines.is_empty() {
         let what = arguments.port.as_ref().map_or_else(|| "no port".to_owned(), |port| format!("no port {port}"));
-        return Err(Fault::new(format!("container {} publishes {what}", arguments.name)).hint("write: publish 8080 to=80"));
+        return Err(Error::new(format!("container {} publishes {what}", arguments.name)).hint("write: publish 8080 to=80"));
     }
     context.ui.result(lines.join("\n"));
     Ok(0)

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Table, Text};
 use crate::engine::{Instance, all_instances};
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::monitor::{Health, State, Status, now_ms};
 use crate::plan::ContainerRecord;
 use serde::Serialize;
@@ -64,11 +64,11 @@ pub struct PortRow {
     pub protocol: crate::project::Protocol,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let which = if arguments.all { Which::All } else { Which::Running };
     let listed: Vec<Row> = if arguments.projects {
         let all = all_instances(&context.options.home)?;
-        all.iter().map(|(instance, _)| rows(instance, which)).collect::<Outcome<Vec<_>>>()?.concat()
+        all.iter().map(|(instance, _)| rows(instance, which)).collect::<Result<Vec<_>>>()?.concat()
     } else {
         rows(&context.instance()?, which)?
     };
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 ///
 /// # Errors
 /// A record that cannot be read.
-pub fn rows(instance: &Instance, which: Which) -> Outcome<Vec<Row>> {
+pub fn rows(instance: &Instance, which: Which) -> Result<Vec<Row>> {
     let record = instance.record()?;
     let mut found: Vec<Row> =
         record.containers.iter().map(|(name, container)| row(instance, &record.project, name, Some(container))).collect();

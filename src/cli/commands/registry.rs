@@ -4,7 +4,7 @@ use super::allow::Allow;
 use super::image::{find, project};
 use crate::engine;
 use crate::image;
-use crate::model::{Context as _, Digest, Fault, Outcome};
+use crate::model::{Context as _, Digest, Error, Result};
 use crate::registry::{Compression, Credentials, Kept, Pushing};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ pub struct Search {
     json: bool,
 }
 
-pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
+pub fn pull(arguments: &Pull, context: &Context) -> Result<u8> {
     let shown = Shown::new(&context.ui, false);
     if arguments.names.is_empty() {
         let options =
@@ -113,15 +113,15 @@ pub fn pull(arguments: &Pull, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-pub fn push(arguments: &Push, context: &Context) -> Outcome<u8> {
+pub fn push(arguments: &Push, context: &Context) -> Result<u8> {
     let mut annotations = BTreeMap::new();
     for text in &arguments.annotation {
         let (name, value) =
-            text.split_once('=').ok_or_else(|| Fault::new(format!("--annotation {text:?} is not NAME=TEXT")).usage())?;
+            text.split_once('=').ok_or_else(|| Error::new(format!("--annotation {text:?} is not NAME=TEXT")).usage())?;
         annotations.insert(name.to_owned(), value.to_owned());
     }
     let work: Vec<(String, Vec<String>)> = if arguments.all {
-        let loaded = project(context)?.ok_or_else(|| Fault::new("there is no project here whose images --all could mean"))?;
+        let loaded = project(context)?.ok_or_else(|| Error::new("there is no project here whose images --all could mean"))?;
         let own = loaded.project.images.iter().filter(|(name, _)| crate::model::Name::parse(name.as_str()).is_ok());
         let prefix = arguments.image.trim_end_matches('/');
         own.map(|(name, _)| (name.to_string(), vec![format!("{prefix}/{name}:{}", arguments.tag)])).collect()
@@ -136,7 +136,7 @@ pub fn push(arguments: &Push, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, arguments: &Push, context: &Context) -> Outcome<()> {
+fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, arguments: &Push, context: &Context) -> Result<()> {
     let found = find(name, context)?;
     let compression = match arguments.compression.as_str() {
         "zstd" => Compression::Zstd,
@@ -172,24 +172,24 @@ fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, argu
     Ok(())
 }
 
-pub fn login(arguments: &Login, context: &Context) -> Outcome<u8> {
+pub fn login(arguments: &Login, context: &Context) -> Result<u8> {
     let terminal = std::io::stdin().is_terminal();
     let user = match &arguments.username {
         Some(user) => user.clone(),
         None if terminal && !arguments.password_stdin => ask("Username: ", context, false)?,
-        None => return Err(Fault::new("nobody says who logs in").hint("write --username NAME").usage()),
+        None => return Err(Error::new("nobody says who logs in").hint("write --username NAME").usage()),
     };
     let password = if arguments.password_stdin {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).doing(|| "cannot read the password".into())?;
+        std::io::stdin().read_to_string(&mut text).context(|| "cannot read the password".into())?;
         text.trim_end_matches(['\r', '\n']).to_owned()
     } else if terminal {
         ask("Password: ", context, true)?
     } else {
-        return Err(Fault::new("there is no terminal to ask for the password").hint("write --password-stdin").usage());
+        return Err(Error::new("there is no terminal to ask for the password").hint("write --password-stdin").usage());
     };
     if user.is_empty() || password.is_empty() {
-        return Err(Fault::new("name or password is empty").usage());
+        return Err(Error::new("name or password is empty").usage());
     }
     let shown = Shown::new(&context.ui, false);
     let done = engine::login(arguments.registry.as_deref(), &Credentials::Basic { user, password }, &shown);
@@ -207,25 +207,25 @@ pub fn login(arguments: &Login, context: &Context) -> Outcome<u8> {
 }
 
 /// Asks for a line at the terminal.
-fn ask(what: &str, context: &Context, hidden: bool) -> Outcome<String> {
+fn ask(what: &str, context: &Context, hidden: bool) -> Result<String> {
     context.ui.say(what.trim_end());
-    let silence = if hidden { Some(crate::sys::Silence::begin().doing(|| "cannot hide the password".into())?) } else { None };
+    let silence = if hidden { Some(crate::sys::Silence::begin().context(|| "cannot hide the password".into())?) } else { None };
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).doing(|| "cannot read it".into())?;
+    std::io::stdin().read_line(&mut line).context(|| "cannot read it".into())?;
     drop(silence);
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-pub fn logout(arguments: &Logout, context: &Context) -> Outcome<u8> {
+pub fn logout(arguments: &Logout, context: &Context) -> Result<u8> {
     let (host, gone) = engine::logout(arguments.registry.as_deref())?;
     if gone.is_empty() {
-        return Err(Fault::new(format!("nobody is logged in at {host}")));
+        return Err(Error::new(format!("nobody is logged in at {host}")));
     }
     context.ui.say(format!("logged out at {host} ({})", gone.join(", ")));
     Ok(0)
 }
 
-pub fn search(arguments: &Search, context: &Context) -> Outcome<u8> {
+pub fn search(arguments: &Search, context: &Context) -> Result<u8> {
     let (host, word) = match arguments.word.split_once('/') {
         Some((host, word)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), word),
         _ => (None, arguments.word.as_str()),

@@ -4,7 +4,7 @@ use super::super::streams::{self, Relays};
 use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::engine::{self, LoadedProject, UpOptions, Wish};
-use crate::model::{Context as _, Fault, Outcome};
+use crate::model::{Context as _, Error, Result};
 use crate::runtime::{self, Blueprint, Cgroup, Running, Stdio};
 use crate::sys;
 use std::io::IsTerminal;
@@ -52,9 +52,9 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     // This process stays with the container as its monitor does.
-    sys::protect().doing(|| "cannot protect this program's file".into())?;
+    sys::protect().context(|| "cannot protect this program's file".into())?;
     let mut timings = Timings::begin();
     let options = UpOptions { command: "run".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     let shown = Shown::new(&context.ui, false);
@@ -154,7 +154,7 @@ impl Rest {
 }
 
 /// Runs a container here, in this process's terminal, and takes it away.
-pub fn attend(blueprint: &Blueprint, contents: &[Vec<u8>], tty: bool) -> Outcome<u8> {
+pub fn attend(blueprint: &Blueprint, contents: &[Vec<u8>], tty: bool) -> Result<u8> {
     let (mut rest, mut timings) = (Rest::default(), Timings::begin());
     let status = stay((blueprint, contents), tty, &|_| {}, &mut rest, &mut timings);
     rest.end();
@@ -168,9 +168,9 @@ fn stay(
     begun: &dyn Fn(&Running),
     rest: &mut Rest,
     timings: &mut Timings,
-) -> Outcome<u8> {
+) -> Result<u8> {
     let host = runtime::host();
-    let cgroup = rest.cgroup.insert(Cgroup::create(host, blueprint).doing(|| "cannot limit the container".into())?);
+    let cgroup = rest.cgroup.insert(Cgroup::create(host, blueprint).context(|| "cannot limit the container".into())?);
     timings.mark("cgroup");
     let (stdio, relays) = if tty {
         (Stdio::Terminal, None)
@@ -184,7 +184,7 @@ fn stay(
         timings.mark("network");
         connected
     });
-    let running = running.map_err(|error| Fault::new(error.message).status(u8::try_from(error.status).unwrap_or(125)))?;
+    let running = running.map_err(|error| Error::new(error.message).status(u8::try_from(error.status).unwrap_or(125)))?;
     rest.guard = Some(running.guard);
     timings.mark("root and start");
     begun(&running);
@@ -209,13 +209,13 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for the end, passing signals of this process on. Process 1 of a namespace ignores what it does not handle
 /// (pid_namespaces(7)): whoever told it to end is not kept waiting for ever.
-fn forward(running: &Running) -> Outcome<Option<i32>> {
+fn forward(running: &Running) -> Result<Option<i32>> {
     let signals = sys::signal_descriptor(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
-        .doing(|| "cannot wait for signals".into())?;
+        .context(|| "cannot wait for signals".into())?;
     let mut deadline: Option<Instant> = None;
     loop {
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        sys::wait_readable(&[&running.line, &signals], patience).doing(|| "cannot wait".into())?;
+        sys::wait_readable(&[&running.line, &signals], patience).context(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             // It may have ended just now.

@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::spec;
 
 /// Prints the language of project files, for programs or people.
@@ -12,7 +12,7 @@ pub struct Arguments {
     reference: bool,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     context.ui.result(if arguments.reference { spec::reference() } else { spec::schema() });
     Ok(0)
 }

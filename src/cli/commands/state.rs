@@ -4,7 +4,7 @@ use super::super::Context;
 use super::allow::Allow;
 use super::containers::replicas;
 use crate::engine::{self, UpOptions};
-use crate::model::{Fault, Name, Outcome, nearest};
+use crate::model::{Error, Name, Result, nearest};
 use crate::monitor::{self, Event, Request, State};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -67,25 +67,25 @@ pub struct Scale {
     allow: Allow,
 }
 
-pub fn pause(arguments: &Pause, context: &Context) -> Outcome<u8> {
+pub fn pause(arguments: &Pause, context: &Context) -> Result<u8> {
     freeze(&arguments.names, true, context)
 }
 
-pub fn unpause(arguments: &Unpause, context: &Context) -> Outcome<u8> {
+pub fn unpause(arguments: &Unpause, context: &Context) -> Result<u8> {
     freeze(&arguments.names, false, context)
 }
 
-fn freeze(names: &[String], frozen: bool, context: &Context) -> Outcome<u8> {
+fn freeze(names: &[String], frozen: bool, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     for name in replicas(&instance, names)? {
         monitor::call(&instance.container(&name), &Request::Freeze { frozen }, None)
-            .map_err(|fault| Fault::caused(format!("cannot {} {name}", if frozen { "pause" } else { "resume" }), fault))?;
+            .map_err(|error| Error::caused(format!("cannot {} {name}", if frozen { "pause" } else { "resume" }), error))?;
         context.ui.say(format!("{} {name}", if frozen { "paused" } else { "resumed" }));
     }
     Ok(0)
 }
 
-pub fn wait(arguments: &Wait, context: &Context) -> Outcome<u8> {
+pub fn wait(arguments: &Wait, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let names = replicas(&instance, &arguments.names)?;
     let mut last = 0;
@@ -95,14 +95,14 @@ pub fn wait(arguments: &Wait, context: &Context) -> Outcome<u8> {
             if folder.alive() { monitor::call(&folder, &Request::Wait, None).ok().and_then(|reply| reply.exit) } else { None };
         // It may have ended before it was asked.
         let status = told.or_else(|| folder.status().and_then(|status| status.exit_code));
-        let status = status.ok_or_else(|| Fault::new(format!("container {name} never ran to an end")))?;
+        let status = status.ok_or_else(|| Error::new(format!("container {name} never ran to an end")))?;
         context.ui.result(status.to_string());
         last = status;
     }
     Ok(if arguments.names.len() == 1 { u8::try_from(last).unwrap_or(1) } else { 0 })
 }
 
-pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
+pub fn remove(arguments: &Remove, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let names = replicas(&instance, &arguments.names)?;
     let running = |name: &String| {
@@ -112,7 +112,7 @@ pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
             .is_some_and(|status| matches!(status.state, State::Running | State::Paused | State::Restarting))
     };
     if let Some(name) = names.iter().find(|name| !arguments.force && !arguments.stop && running(name)) {
-        return Err(Fault::new(format!("container {name} is running")).hint("stop it first, or type `stead rm --force`"));
+        return Err(Error::new(format!("container {name} is running")).hint("stop it first, or type `stead rm --force`"));
     }
     let _queue = instance.lock()?;
     let mut record = instance.record()?;
@@ -128,30 +128,30 @@ pub fn remove(arguments: &Remove, context: &Context) -> Outcome<u8> {
     Ok(0)
 }
 
-pub fn scale(arguments: &Scale, context: &Context) -> Outcome<u8> {
+pub fn scale(arguments: &Scale, context: &Context) -> Result<u8> {
     let start = Instant::now();
     let mut loaded = context.project()?;
     let mut only = BTreeSet::new();
     for wish in &arguments.wishes {
-        let wrong = || Fault::new(format!("{wish}: NAME=NUMBER was expected")).hint("for example: stead scale web=3").usage();
+        let wrong = || Error::new(format!("{wish}: NAME=NUMBER was expected")).hint("for example: stead scale web=3").usage();
         let (name, number) = wish.split_once('=').ok_or_else(wrong)?;
         let number: u32 = number.parse().ok().filter(|number| *number <= 1000).ok_or_else(wrong)?;
         let known: Vec<String> = loaded.project.containers.keys().map(Name::to_string).collect();
         let Some((key, container)) = loaded.project.containers.iter_mut().find(|(key, _)| key.as_str() == name) else {
-            let fault = Fault::new(format!("the project has no container \"{name}\""));
+            let error = Error::new(format!("the project has no container \"{name}\""));
             return Err(match nearest(name, known.iter().map(String::as_str)) {
-                Some(near) => fault.hint(format!("perhaps \"{near}\"")),
-                None => fault,
+                Some(near) => error.hint(format!("perhaps \"{near}\"")),
+                None => error,
             });
         };
         if number > 1 && container.networks.iter().any(|attachment| attachment.address.is_some()) {
-            return Err(Fault::new(format!("container {name} has a fixed address, so there can be one of it only")));
+            return Err(Error::new(format!("container {name} has a fixed address, so there can be one of it only")));
         }
         container.replicas = number;
         only.insert(key.clone());
     }
     if let Some((name, other, number)) = loaded.project.replica_clash() {
-        return Err(Fault::new(format!("\"{name}\" is the name of replica {number} of the container \"{other}\"")));
+        return Err(Error::new(format!("\"{name}\" is the name of replica {number} of the container \"{other}\"")));
     }
     let options = UpOptions { only, command: "scale".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     super::converge::converge(&loaded, &options, context, start)

@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::{Style, Table, Text};
 use super::containers::replicas;
 use crate::engine::Instance;
-use crate::model::{Outcome, Size};
+use crate::model::{Result, Size};
 use crate::runtime::{self, Host, Usage};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ struct Reading {
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let host = runtime::host();
     let mut before = read(&instance, host, &arguments.names)?;
@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     }
 }
 
-fn read(instance: &Instance, host: &Host, names: &[String]) -> Outcome<Vec<(String, Usage)>> {
+fn read(instance: &Instance, host: &Host, names: &[String]) -> Result<Vec<(String, Usage)>> {
     let mut all = replicas(instance, names)?;
     all.sort();
     let running = all.into_iter().filter_map(|name| {

@@ -1,5 +1,5 @@
 use super::super::Context;
-use crate::model::Outcome;
+use crate::model::Result;
 
 /// Shows how this machine differs from the project file.
 ///
@@ -7,7 +7,7 @@ use crate::model::Outcome;
 #[derive(clap::Args, Debug)]
 pub struct Arguments {}
 
-pub fn run(_: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(_: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
     let rows = super::ps::rows(&loaded.instance, super::ps::Which::All)?;
     context.ui.result(super::ps::table(&rows, context.ui.color_out));

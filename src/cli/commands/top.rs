@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Table};
 use super::containers::replicas;
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::runtime::{self, Cgroup};
 use std::fs;
 
@@ -16,7 +16,7 @@ pub struct Arguments {
     names: Vec<String>,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let host = runtime::host();
     let mut table = Table::new(&["CONTAINER", "PID", "INSIDE", "USER", "STATE", "TIME", "RSS", "COMMAND"]);

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::allow::Allow;
 use crate::engine::UpOptions;
-use crate::model::Outcome;
+use crate::model::Result;
 use std::time::Instant;
 
 /// Makes this machine match the project file: resolves, locks, builds, starts, waits for health.
@@ -35,7 +35,7 @@ impl Arguments {
     }
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
     let watch = arguments.watch && !arguments.detach;
     if arguments.dry_run {

@@ -4,7 +4,7 @@ use super::allow::Allow;
 use crate::debian::{Downgrade, Update};
 use crate::engine::{self, UpOptions};
 use crate::lock::Lock;
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use std::collections::BTreeMap;
 
 /// Moves the lock to what archives, registries and the web offer now.
@@ -27,7 +27,7 @@ pub struct Arguments {
     allow: Allow,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project()?;
     let downgrade = if arguments.allow_downgrade { Downgrade::Allowed } else { Downgrade::Refused };
     let options = UpOptions { command: "update".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
     let known = |name: &String| locked.keys().any(|(_, locked)| locked == name);
     if let Some(name) = arguments.names.iter().find(|name| !known(name)) {
         return Err(
-            Fault::new(format!("stead.lock has nothing named \"{name}\"")).hint("`stead update` without a name moves everything")
+            Error::new(format!("stead.lock has nothing named \"{name}\"")).hint("`stead update` without a name moves everything")
         );
     }
     let shown = Shown::new(&context.ui, false);
@@ -60,13 +60,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
 }
 
 /// Tells whether the lock is what its archives vouch for, and what is offered now.
-fn check(loaded: &engine::LoadedProject, downgrade: Downgrade, options: &UpOptions, context: &Context) -> Outcome<u8> {
+fn check(loaded: &engine::LoadedProject, downgrade: Downgrade, options: &UpOptions, context: &Context) -> Result<u8> {
     let shown = Shown::new(&context.ui, false);
     let checked = engine::check_lock(loaded, downgrade, options, &shown);
     shown.clear();
     let engine::CheckedLock { packages, old, new } = checked?;
     packages.unverified.iter().for_each(|text| context.ui.warn(text));
-    packages.wrong.iter().for_each(|text| context.ui.fault(&Fault::new(text)));
+    packages.wrong.iter().for_each(|text| context.ui.error(&Error::new(text)));
     // Archives sign their indexes anew all the time: that alone moves nothing.
     let pinned = |lock: &Lock| {
         let mut lock = lock.clone();

@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::ui::{Style, Text};
 use super::allow::Allow;
 use crate::engine::{LoadedProject, UpOptions};
-use crate::model::Outcome;
+use crate::model::Result;
 use crate::watch::{Watcher, sources};
 use std::time::Instant;
 
@@ -16,18 +16,18 @@ pub struct Arguments {
     allow: Allow,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let options = UpOptions { command: "watch".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     let loaded = context.settled(&options)?;
     // What fails at first may be mended by the next save.
-    if let Err(fault) = super::converge::converge(&loaded, &options, context, Instant::now()) {
-        context.tell(&fault);
+    if let Err(error) = super::converge::converge(&loaded, &options, context, Instant::now()) {
+        context.tell(&error);
     }
     follow(loaded, &options, context)
 }
 
 /// Waits for changes and applies them, until interrupted.
-pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> Outcome<u8> {
+pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> Result<u8> {
     let mut watcher = Watcher::new(&loaded.instance.folder)?;
     let mut wanted = sources(&loaded, &context.options);
     drop(loaded);
@@ -43,8 +43,8 @@ pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> 
             wanted = sources(&loaded, &context.options);
             super::converge::converge(&loaded, options, context, started)
         });
-        if let Err(fault) = applied {
-            context.tell(&fault);
+        if let Err(error) = applied {
+            context.tell(&error);
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::super::Context;
 use crate::engine::{self, read_history};
-use crate::model::{Fault, Outcome, visible_line};
+use crate::model::{Error, Result, visible_line};
 use crate::plan::Change;
 use crate::project::ReplicaId;
 
@@ -13,7 +13,7 @@ pub struct Arguments {
     name: String,
 }
 
-pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
     let meant = |change: &&Change| ReplicaId::is_of(&change.name, &arguments.name);
     let planned = engine::plan_only(&loaded)?;
@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Outcome<u8> {
             return Ok(0);
         }
     }
-    Err(Fault::new(format!("nothing is known of \"{}\"", arguments.name)).hint("`stead status` lists what there is"))
+    Err(Error::new(format!("nothing is known of \"{}\"", arguments.name)).hint("`stead status` lists what there is"))
 }
 
 fn causes(changes: &[&Change]) -> String {

@@ -1,7 +1,7 @@
 //! How findings in project files look: miette's frames, one below the other.
 
 use super::Text;
-use crate::model::{Place, visible, visible_line};
+use crate::model::{Location, visible, visible_line};
 use crate::spec::{Diagnostic, Severity};
 use miette::{Diagnostic as Report, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ impl Report for Shown<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = |place: &Place, text: Option<String>| LabeledSpan::new(text, place.offset, place.length);
+        let span = |place: &Location, text: Option<String>| LabeledSpan::new(text, place.offset, place.length);
         let here = span(&self.found.place, Some("here".into()));
         // A second place in another file is told in words.
         let other = self
@@ -55,14 +55,14 @@ impl Report for Shown<'_> {
 
 /// A finding as it may be shown: nothing in it is obeyed by a terminal, and its places are those of the shown text.
 fn shown(found: &Diagnostic, files: &BTreeMap<String, String>) -> Diagnostic {
-    let place = |place: &Place| {
+    let place = |place: &Location| {
         let before = |end: usize| {
             let text = files.get(&place.file).and_then(|text| text.get(..end));
             text.map_or(end, |text| visible(text).len())
         };
         let offset = before(place.offset);
         let length = before(place.offset + place.length).saturating_sub(offset);
-        Place { file: visible_line(&place.file).into_owned(), offset, length, ..place.clone() }
+        Location { file: visible_line(&place.file).into_owned(), offset, length, ..place.clone() }
     };
     Diagnostic {
         code: found.code,
@@ -101,7 +101,7 @@ mod tests {
     fn a_hostile_line_is_shown_and_still_pointed_at() {
         let text = "a \u{1b}[2K\u{202e}b wrong\r\n";
         let offset = text.find("wrong").unwrap();
-        let place = Place { file: "x\u{1b}.kdl".into(), line: 1, offset, length: 5 };
+        let place = Location { file: "x\u{1b}.kdl".into(), line: 1, offset, length: 5 };
         let found = [Diagnostic::error("x", place, "no\u{1b}[1A").help("h\u{9b}")];
         let out = render(&found, &BTreeMap::from([("x\u{1b}.kdl".to_owned(), text.to_owned())]), false, true);
         let out = out.as_safe();

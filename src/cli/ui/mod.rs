@@ -15,7 +15,7 @@ pub use progress::Shown;
 pub use table::Table;
 pub use text::{Style, Text};
 
-use crate::model::{Fault, visible_json};
+use crate::model::{Error, visible_json};
 use crate::project::without_values;
 use crate::spec::Diagnostic;
 use serde::Serialize;
@@ -127,9 +127,9 @@ impl Ui {
     }
 
     /// Shows why a command failed, and what to do.
-    pub fn fault(&self, fault: &Fault) {
-        let mut source = std::error::Error::source(fault);
-        self.say(Style::Bad.paint("error:", self.color_err) + " " + fault.to_string());
+    pub fn error(&self, error: &Error) {
+        let mut source = std::error::Error::source(error);
+        self.say(Style::Bad.paint("error:", self.color_err) + " " + error.to_string());
         while let Some(cause) = source {
             let text = cause.to_string();
             let mut lines = text.lines();
@@ -137,7 +137,7 @@ impl Ui {
             lines.for_each(|line| self.say(format!("    {line}")));
             source = cause.source();
         }
-        if let Some(advice) = fault.advice() {
+        if let Some(advice) = error.advice() {
             self.say(Text::from("  ") + Style::Good.paint("help:", self.color_err) + " " + advice);
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{PublicKey, decode};
 use crate::image::import::{Descriptor, Manifest};
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub enum Claim {
 ///
 /// # Errors
 /// What is no index.
-pub fn may_be_bundles(index: &[u8]) -> Outcome<Vec<Descriptor>> {
+pub fn may_be_bundles(index: &[u8]) -> Result<Vec<Descriptor>> {
     #[derive(Deserialize)]
     struct Index {
         manifests: Vec<Attached>,
@@ -46,7 +46,7 @@ pub fn may_be_bundles(index: &[u8]) -> Outcome<Vec<Descriptor>> {
         #[serde(flatten)]
         descriptor: Descriptor,
     }
-    let index: Index = serde_json::from_slice(index).doing(|| "what the registry lists about the image is no index".into())?;
+    let index: Index = serde_json::from_slice(index).context(|| "what the registry lists about the image is no index".into())?;
     let fits = |kind: &str| kind.is_empty() || kind == EMPTY || kind.starts_with(BUNDLE);
     Ok(index.manifests.into_iter().filter(|one| fits(&one.artifact_type)).map(|one| one.descriptor).take(MOST).collect())
 }
@@ -94,17 +94,17 @@ struct Subject {
 ///
 /// # Errors
 /// A bundle that is damaged; one that the key signed for other images.
-pub fn check_bundle(bundle: &[u8], key: &PublicKey, image: &Digest) -> Outcome<Claim> {
-    let bundle: Bundle = serde_json::from_slice(bundle).doing(|| "a bundle of signatures is damaged".into())?;
+pub fn check_bundle(bundle: &[u8], key: &PublicKey, image: &Digest) -> Result<Claim> {
+    let bundle: Bundle = serde_json::from_slice(bundle).context(|| "a bundle of signatures is damaged".into())?;
     let Some(envelope) = bundle.dsse_envelope.filter(|envelope| envelope.payload_type == STATEMENT) else {
         return Ok(Claim::None);
     };
-    let payload = decode(&envelope.payload).doing(|| "a bundle's payload is no base64".into())?;
+    let payload = decode(&envelope.payload).context(|| "a bundle's payload is no base64".into())?;
     let signed = encoded(&envelope.payload_type, &payload);
     let by_key = |one: &Signature| decode(&one.sig).is_ok_and(|signature| key.verifies(&signed, &signature));
     // What nobody known signed is read for no more than what it is.
     let known = envelope.signatures.iter().any(by_key);
-    let statement: Statement = serde_json::from_slice(&payload).doing(|| "what was signed is no statement".into())?;
+    let statement: Statement = serde_json::from_slice(&payload).context(|| "what was signed is no statement".into())?;
     if statement.predicate_type != SIGNED {
         return Ok(Claim::None);
     }
@@ -115,7 +115,7 @@ pub fn check_bundle(bundle: &[u8], key: &PublicKey, image: &Digest) -> Outcome<C
     if subjects.iter().any(|hex| Digest::named(&format!("sha256:{hex}")).is_ok_and(|signed| signed == *image)) {
         return Ok(Claim::Holds);
     }
-    Err(Fault::new(format!("what was signed is the image {}, not {image}", subjects.join(", "))))
+    Err(Error::new(format!("what was signed is the image {}, not {image}", subjects.join(", "))))
 }
 
 /// What an envelope's signatures are over (secure-systems-lab/dsse, protocol.md: PAE).

@@ -1,7 +1,7 @@
 //! Public keys in PEM files: what kind they are of, and whether a signature is theirs.
 
 use super::decode;
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Error, Result};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256,
     UnparsedPublicKey, VerificationAlgorithm,
@@ -47,11 +47,11 @@ impl PublicKey {
     ///
     /// # Errors
     /// What is no public key, as a private key or a certificate; other kinds of keys; several in one file.
-    pub fn parse(pem: &str) -> Outcome<Self> {
+    pub fn parse(pem: &str) -> Result<Self> {
         Self::read(&block(pem)?)
     }
 
-    fn read(bytes: &[u8]) -> Outcome<Self> {
+    fn read(bytes: &[u8]) -> Result<Self> {
         let information = Information::read(bytes).ok_or_else(damaged)?;
         let kind = information.kind()?;
         Ok(Self { kind, bytes: information.key.to_vec(), fingerprint: Digest::of(bytes) })
@@ -78,20 +78,20 @@ impl PublicKey {
 }
 
 /// The bytes of the only block of a PEM file, which must be a public key's.
-fn block(pem: &str) -> Outcome<Vec<u8>> {
+fn block(pem: &str) -> Result<Vec<u8>> {
     // A private key is told as such even where the file is damaged, and nothing of it is shown.
     if pem.contains("ENCRYPTED COSIGN PRIVATE KEY") || pem.contains("ENCRYPTED SIGSTORE PRIVATE KEY") {
-        return Err(Fault::new("it is a private key of cosign, not a public one")
+        return Err(Error::new("it is a private key of cosign, not a public one")
             .hint("name cosign.pub, which was made with it; `cosign public-key --key FILE` writes it again"));
     }
     if pem.contains("PRIVATE KEY-----") {
-        return Err(Fault::new("it is a private key, not a public one")
+        return Err(Error::new("it is a private key, not a public one")
             .hint("`openssl pkey -in FILE -pubout` writes its public key; keep the private one to yourself"));
     }
     let mut lines = pem.lines().map(str::trim);
     let begun = |line: &str| line.strip_prefix("-----BEGIN ").and_then(|rest| rest.strip_suffix("-----")).map(str::to_owned);
     let label = lines.find_map(begun).ok_or_else(|| {
-        Fault::new("it is no PEM file").hint("a public key's file begins with the line -----BEGIN PUBLIC KEY-----")
+        Error::new("it is no PEM file").hint("a public key's file begins with the line -----BEGIN PUBLIC KEY-----")
     })?;
     if label != LABEL {
         return Err(other_label(&label));
@@ -101,27 +101,27 @@ fn block(pem: &str) -> Outcome<Vec<u8>> {
         match lines.next() {
             Some("-----END PUBLIC KEY-----") => break,
             Some(line) => body.push_str(line),
-            None => return Err(Fault::new("it ends before its line -----END PUBLIC KEY-----")),
+            None => return Err(Error::new("it ends before its line -----END PUBLIC KEY-----")),
         }
     }
     if lines.any(|line| begun(line).is_some()) {
-        return Err(Fault::new("it holds more than one PEM block").hint("give each key a file of its own"));
+        return Err(Error::new("it holds more than one PEM block").hint("give each key a file of its own"));
     }
-    decode(&body).doing(|| "its text is no base64".into())
+    decode(&body).context(|| "its text is no base64".into())
 }
 
-fn other_label(label: &str) -> Fault {
+fn other_label(label: &str) -> Error {
     match label {
-        "CERTIFICATE" | "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => Fault::new("it is a certificate, not a public key")
+        "CERTIFICATE" | "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => Error::new("it is a certificate, not a public key")
             .hint("`openssl x509 -in FILE -noout -pubkey` writes the key that is in it"),
-        "RSA PUBLIC KEY" => Fault::new("it is an RSA key in the form of PKCS#1, which is not read here")
+        "RSA PUBLIC KEY" => Error::new("it is an RSA key in the form of PKCS#1, which is not read here")
             .hint("`openssl rsa -RSAPublicKey_in -in FILE -pubout` writes it in the form that is"),
-        _ => Fault::new(format!("it is of the kind {label:?}, not {LABEL:?}")),
+        _ => Error::new(format!("it is of the kind {label:?}, not {LABEL:?}")),
     }
 }
 
-fn damaged() -> Fault {
-    Fault::new("it is damaged: what it holds is no public key")
+fn damaged() -> Error {
+    Error::new("it is damaged: what it holds is no public key")
 }
 
 /// A SubjectPublicKeyInfo (RFC 5280, section 4.1): what kind of key, and the key.
@@ -143,9 +143,9 @@ impl<'a> Information<'a> {
         (whole.is_empty() && inside.is_empty()).then_some(Self { algorithm: name, parameters: algorithm.0, key })
     }
 
-    fn kind(&self) -> Outcome<Kind> {
+    fn kind(&self) -> Result<Kind> {
         let named = |what: &str| {
-            Err(Fault::new(format!("it is {what}, which is not known here"))
+            Err(Error::new(format!("it is {what}, which is not known here"))
                 .hint("images may be signed with ECDSA on P-256 or P-384, with Ed25519, or with RSA of 2048 to 8192 bits"))
         };
         match (self.algorithm, self.parameters) {
@@ -164,11 +164,11 @@ impl<'a> Information<'a> {
 }
 
 /// A point in full (SEC 1, section 2.3.3) has both of its coordinates.
-fn check_point(point: &[u8], width: usize) -> Outcome<()> {
+fn check_point(point: &[u8], width: usize) -> Result<()> {
     match point.split_first() {
         Some((4, rest)) if rest.len() == 2 * width => Ok(()),
         Some((2 | 3, rest)) if rest.len() == width => {
-            Err(Fault::new("it is a key in the compressed form, which is not read here")
+            Err(Error::new("it is a key in the compressed form, which is not read here")
                 .hint("`openssl ec -pubin -in FILE -pubout -conv_form uncompressed` writes it in full"))
         }
         _ => Err(damaged()),
@@ -176,7 +176,7 @@ fn check_point(point: &[u8], width: usize) -> Outcome<()> {
 }
 
 /// An RSAPublicKey (RFC 8017, section A.1.1), within what `ring` verifies with.
-fn check_rsa(key: &[u8]) -> Outcome<()> {
+fn check_rsa(key: &[u8]) -> Result<()> {
     let mut whole = Elements(key);
     let numbers = whole.next(SEQUENCE).and_then(|inside| {
         let mut inside = Elements(inside);
@@ -186,7 +186,7 @@ fn check_rsa(key: &[u8]) -> Outcome<()> {
     let (modulus, exponent) = numbers.ok_or_else(damaged)?;
     let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) {
-        return Err(Fault::new(format!("it is an RSA key of {bits} bits, and from 2048 to 8192 are allowed")));
+        return Err(Error::new(format!("it is an RSA key of {bits} bits, and from 2048 to 8192 are allowed")));
     }
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
     let small = exponent.len() <= 4 && exponent != [1];
@@ -261,8 +261,8 @@ MCowBQYDK2VwAyEA031N5fePZOkvIpoXzkoTWvXM7cHnOHpkYxpYvBGlDFY=
 ";
     const ED25519_SIGNATURE: &str = "eUXz4DoW4ZXJO2NtnaJMdtx2uJKdwoCd+djR8KRLf2E6KWiyr+1nXQZ0s6ZDuT2lVKWHwJyzuPXVX8JMp0zbCQ==";
     fn refused(pem: &str) -> (String, String) {
-        let fault = PublicKey::parse(pem).unwrap_err();
-        (fault.chain(), fault.advice().unwrap_or_default().to_owned())
+        let error = PublicKey::parse(pem).unwrap_err();
+        (error.chain(), error.advice().unwrap_or_default().to_owned())
     }
 
     fn labelled(label: &str) -> String {

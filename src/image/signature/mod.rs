@@ -10,7 +10,7 @@ mod key;
 pub use bundle::{Claim, bundles_in, check_bundle, may_be_bundles};
 pub use key::PublicKey;
 
-use crate::model::{Context, Digest, Fault, Outcome};
+use crate::model::{Context, Digest, Error, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -73,16 +73,16 @@ struct Layer {
 ///
 /// # Errors
 /// What is no manifest; one with more than a thousand layers.
-pub fn signatures(manifest: &[u8]) -> Outcome<Vec<Signature>> {
+pub fn signatures(manifest: &[u8]) -> Result<Vec<Signature>> {
     let manifest: Manifest =
-        serde_json::from_slice(manifest).doing(|| "what the signature's tag names is no manifest of signatures".into())?;
+        serde_json::from_slice(manifest).context(|| "what the signature's tag names is no manifest of signatures".into())?;
     if manifest.schema_version != 2 {
         let version = manifest.schema_version;
-        return Err(Fault::new(format!("the manifest of signatures is of schema {version}, which is not known here")));
+        return Err(Error::new(format!("the manifest of signatures is of schema {version}, which is not known here")));
     }
     let layers = manifest.layers.len();
     if layers > MOST {
-        return Err(Fault::new(format!("the manifest of signatures has {layers} layers, more than the {MOST} that are allowed")));
+        return Err(Error::new(format!("the manifest of signatures has {layers} layers, more than the {MOST} that are allowed")));
     }
     let read = |layer: &Layer| {
         let text = layer.annotations.as_ref()?.get(ANNOTATION)?;
@@ -116,14 +116,14 @@ struct Named {
 ///
 /// # Errors
 /// When it is of another image or of another type, and when it is none.
-pub fn check_payload(payload: &[u8], image: &Digest) -> Outcome<()> {
-    let Payload { critical } = serde_json::from_slice(payload).doing(|| "what was signed is no signature's payload".into())?;
+pub fn check_payload(payload: &[u8], image: &Digest) -> Result<()> {
+    let Payload { critical } = serde_json::from_slice(payload).context(|| "what was signed is no signature's payload".into())?;
     if critical.kind != TYPE {
-        return Err(Fault::new(format!("what was signed is of the type {:?}, not {TYPE:?}", critical.kind)));
+        return Err(Error::new(format!("what was signed is of the type {:?}, not {TYPE:?}", critical.kind)));
     }
-    let signed = Digest::named(&critical.image.digest).doing(|| "what was signed names no image".into())?;
+    let signed = Digest::named(&critical.image.digest).context(|| "what was signed names no image".into())?;
     if signed != *image {
-        return Err(Fault::new(format!("what was signed is the image {signed}, not {image}")));
+        return Err(Error::new(format!("what was signed is the image {signed}, not {image}")));
     }
     Ok(())
 }

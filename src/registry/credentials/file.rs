@@ -2,7 +2,7 @@
 
 use super::helper::{Helper, Scope};
 use super::{Credentials, place};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::sys;
 use serde_json::{Map, Value};
 use std::fs;
@@ -20,34 +20,34 @@ impl Store {
     ///
     /// # Errors
     /// One that cannot be read, or is damaged.
-    pub fn read(path: &Path) -> Outcome<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Vec::new(),
-            Err(error) => return Err(Fault::caused(format!("cannot read {}", path.display()), error)),
+            Err(error) => return Err(Error::caused(format!("cannot read {}", path.display()), error)),
         };
         if bytes.trim_ascii().is_empty() {
             return Ok(Self { path: path.to_owned(), content: Map::new() });
         }
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(content)) => Ok(Self { path: path.to_owned(), content }),
-            Ok(_) => Err(Fault::new(format!("{} is damaged: it is no JSON object", path.display()))),
-            Err(error) => Err(Fault::caused(format!("{} is damaged", path.display()), error)),
+            Ok(_) => Err(Error::new(format!("{} is damaged: it is no JSON object", path.display()))),
+            Err(error) => Err(Error::caused(format!("{} is damaged", path.display()), error)),
         }
-        .map_err(|fault| fault.hint("mend it, or remove it and log in again"))
+        .map_err(|error| error.hint("mend it, or remove it and log in again"))
     }
 
     /// Writes it anew, for its owner alone.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn write(&self) -> Outcome<()> {
+    pub fn write(&self) -> Result<()> {
         let failed = || format!("cannot write {}", self.path.display());
         // What is linked to from here stays linked.
         let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let mut bytes = serde_json::to_vec_pretty(&self.content).doing(failed)?;
+        let mut bytes = serde_json::to_vec_pretty(&self.content).context(failed)?;
         bytes.push(b'\n');
-        sys::write_lasting(&target, &bytes, 0o600).doing(failed)
+        sys::write_lasting(&target, &bytes, 0o600).context(failed)
     }
 
     fn section(&self, name: &str) -> impl Iterator<Item = (&String, &Value)> {
@@ -58,7 +58,7 @@ impl Store {
     ///
     /// # Errors
     /// Names that could lead elsewhere.
-    pub fn helpers(&self, host: &str) -> Outcome<[Option<Helper>; 2]> {
+    pub fn helpers(&self, host: &str) -> Result<[Option<Helper>; 2]> {
         let special = self.section("credHelpers").find(|(other, _)| place(other) == place(host));
         let special = special.map(|(_, name)| name);
         let general = self.content.get("credsStore");
@@ -69,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// An entry that is damaged.
-    pub fn find(&self, host: &str, repository: &str) -> Outcome<Option<Credentials>> {
+    pub fn find(&self, host: &str, repository: &str) -> Result<Option<Credentials>> {
         let name = format!("{}/{repository}", place(host));
         let mut best: Option<(usize, Credentials)> = None;
         for (key, entry) in self.section("auths") {
@@ -79,7 +79,7 @@ impl Store {
                 continue;
             }
             let read = Credentials::read(entry).map_err(|why| {
-                Fault::new(format!("{} is damaged: {why}, in the entry {key:?}", self.path.display()))
+                Error::new(format!("{} is damaged: {why}, in the entry {key:?}", self.path.display()))
                     .hint("remove the entry and log in again")
             })?;
             best = read.map(|credentials| (place.len(), credentials)).or(best);

@@ -1,6 +1,6 @@
 //! Credential helpers: programs that keep what others must not read (docker-credential-helpers, "Development").
 
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -33,10 +33,10 @@ impl Helper {
     ///
     /// # Errors
     /// A name that could lead elsewhere.
-    pub fn named(name: Option<&Value>, file: &Path, scope: Scope) -> Outcome<Option<Self>> {
+    pub fn named(name: Option<&Value>, file: &Path, scope: Scope) -> Result<Option<Self>> {
         let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) else { return Ok(None) };
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-            return Err(Fault::new(format!("{} names a credential helper {name:?}", file.display()))
+            return Err(Error::new(format!("{} names a credential helper {name:?}", file.display()))
                 .hint("such a name has letters, digits and `.` `_` `-` only"));
         }
         Ok(Some(Self { name: name.to_owned(), file: file.to_owned(), scope }))
@@ -51,30 +51,30 @@ impl Helper {
     }
 
     /// Something wrong with it.
-    pub fn fault(&self, what: &str) -> Fault {
-        Fault::new(format!("{} {what}", self.describe()))
+    pub fn error(&self, what: &str) -> Error {
+        Error::new(format!("{} {what}", self.describe()))
     }
 
     /// Runs it; nothing where it is not there or knows nothing.
     ///
     /// # Errors
     /// A helper for this host that is not there; one that fails.
-    pub fn run(&self, path: Option<&OsStr>, verb: &str, input: &str) -> Outcome<Option<String>> {
+    pub fn run(&self, path: Option<&OsStr>, verb: &str, input: &str) -> Result<Option<String>> {
         let Some(program) = locate(path, &self.program()) else {
             return match self.scope {
                 Scope::All => Ok(None),
-                Scope::Host => Err(self.fault("is not installed").hint("install it, or take its name out of the file")),
+                Scope::Host => Err(self.error("is not installed").hint("install it, or take its name out of the file")),
             };
         };
         let failed = || format!("{} failed to {verb}", self.describe());
         let mut command = Command::new(program);
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().doing(failed)?;
+        let mut child = command.spawn().context(failed)?;
         if let Some(mut stdin) = child.stdin.take() {
             // One that does not read says below what is wrong with it.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let output = child.wait_with_output().doing(failed)?;
+        let output = child.wait_with_output().context(failed)?;
         let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if output.status.success() {
             return Ok(Some(said.into_owned()));
@@ -83,7 +83,7 @@ impl Helper {
             return Ok(None);
         }
         let why = [said.trim(), complaint.trim()].into_iter().find(|text| !text.is_empty());
-        Err(Fault::caused(failed(), why.map_or_else(|| output.status.to_string(), str::to_owned)))
+        Err(Error::caused(failed(), why.map_or_else(|| output.status.to_string(), str::to_owned)))
     }
 }
 

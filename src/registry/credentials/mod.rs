@@ -8,7 +8,7 @@ mod helper;
 
 use self::file::Store;
 use self::helper::Helper;
-use crate::model::{Context, DOCKER_HUB, Fault, Outcome};
+use crate::model::{Context, DOCKER_HUB, Error, Result};
 use crate::sys;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -71,10 +71,10 @@ impl Credentials {
     }
 
     /// As an entry of a file.
-    fn entry(&self) -> Outcome<Value> {
+    fn entry(&self) -> Result<Value> {
         match self {
             Self::Basic { user, .. } if user.contains(':') => {
-                Err(Fault::new(format!("a user's name has no colon, as {user:?} has")))
+                Err(Error::new(format!("a user's name has no colon, as {user:?} has")))
             }
             Self::Basic { user, password } => Ok(json!({ "auth": STANDARD.encode(format!("{user}:{password}")) })),
             Self::Token(token) => Ok(json!({ "identitytoken": token })),
@@ -134,7 +134,7 @@ impl Stores {
     ///
     /// # Errors
     /// A damaged file; a helper that is missing or fails.
-    pub fn find(&self, host: &str, repository: &str) -> Outcome<Option<Credentials>> {
+    pub fn find(&self, host: &str, repository: &str) -> Result<Option<Credentials>> {
         for path in self.files() {
             let file = Store::read(path)?;
             let [special, general] = file.helpers(host)?;
@@ -156,7 +156,7 @@ impl Stores {
     ///
     /// # Errors
     /// A damaged file; a helper that is missing or fails; a file that cannot be written.
-    pub fn keep(&self, host: &str, credentials: &Credentials) -> Outcome<Kept> {
+    pub fn keep(&self, host: &str, credentials: &Credentials) -> Result<Kept> {
         let (user, secret) = credentials.texts();
         let message = json!({ "ServerURL": key(host), "Username": user, "Secret": secret }).to_string();
         'files: for path in self.files() {
@@ -180,7 +180,7 @@ impl Stores {
     ///
     /// # Errors
     /// A damaged file; a helper that is missing or fails; a file that cannot be written.
-    pub fn forget(&self, host: &str) -> Outcome<Vec<String>> {
+    pub fn forget(&self, host: &str) -> Result<Vec<String>> {
         let mut told = Vec::new();
         if self.change(host, None)? {
             told.push(self.own.display().to_string());
@@ -202,17 +202,17 @@ impl Stores {
     }
 
     /// Replaces what the own file has for a host; says whether there was or is something.
-    fn change(&self, host: &str, entry: Option<Value>) -> Outcome<bool> {
+    fn change(&self, host: &str, entry: Option<Value>) -> Result<bool> {
         if entry.is_none() && !self.own.exists() {
             return Ok(false);
         }
         let failed = || format!("cannot write {}", self.own.display());
         if let Some(folder) = self.own.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).doing(failed)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context(failed)?;
         }
         // Another login may be at it, too.
         let lock = self.own.with_added_extension("lock");
-        let _lock = sys::Lock::wait(&lock, sys::Hold::Alone).doing(failed)?;
+        let _lock = sys::Lock::wait(&lock, sys::Hold::Alone).context(failed)?;
         let mut file = Store::read(&self.own)?;
         let mut entries = match file.content.remove("auths") {
             Some(Value::Object(entries)) => entries,
@@ -232,10 +232,10 @@ impl Stores {
     }
 
     /// What a helper knows of a host.
-    fn ask(&self, helper: Option<&Helper>, host: &str) -> Outcome<Option<Credentials>> {
+    fn ask(&self, helper: Option<&Helper>, host: &str) -> Result<Option<Credentials>> {
         let Some(helper) = helper else { return Ok(None) };
         let Some(answer) = helper.run(self.path.as_deref(), "get", &key(host))? else { return Ok(None) };
-        let answer: Value = serde_json::from_str(&answer).map_err(|_| helper.fault("gave no JSON"))?;
+        let answer: Value = serde_json::from_str(&answer).map_err(|_| helper.error("gave no JSON"))?;
         let text = |name: &str| answer[name].as_str().unwrap_or_default();
         Ok(Credentials::from_texts(text("Username"), text("Secret")))
     }

@@ -134,8 +134,8 @@ fn entries_have_several_forms() {
 #[test]
 fn damaged_files_are_named() {
     for text in ["{", "[]", "{\"auths\": {\"a.test\": {\"auth\": \"%%\"}}}", "{\"auths\": {\"a.test\": {\"auth\": \"eA==\"}}}"] {
-        let fault = Desk::new("", &[text]).stores.find("a.test", "x").unwrap_err();
-        assert!(fault.chain().contains("other-0.json is damaged") && fault.advice().is_some(), "{}", fault.chain());
+        let error = Desk::new("", &[text]).stores.find("a.test", "x").unwrap_err();
+        assert!(error.chain().contains("other-0.json is damaged") && error.advice().is_some(), "{}", error.chain());
     }
     let desk = Desk::new("{", &[]);
     assert!(desk.stores.keep("a.test", &basic("u", "p")).unwrap_err().to_string().contains("auth.json is damaged"));
@@ -155,13 +155,13 @@ fn helpers_are_asked() {
     fs::write(one.with_file_name("vault"), "nonsense").unwrap();
     assert!(desk.stores.find("a.test", "x").unwrap_err().to_string().contains("docker-credential-one"));
     // The general one is asked only where nothing else knows, and then has to work.
-    let fault = desk.stores.find("b.test", "x").unwrap_err().chain();
-    assert!(fault.contains("docker-credential-two") && fault.contains("other-0.json") && fault.contains('3'), "{fault}");
+    let error = desk.stores.find("b.test", "x").unwrap_err().chain();
+    assert!(error.contains("docker-credential-two") && error.contains("other-0.json") && error.contains('3'), "{error}");
     fs::remove_file(two).unwrap();
     assert_eq!(desk.stores.find("b.test", "x").unwrap(), None);
     fs::remove_file(one).unwrap();
-    let fault = desk.stores.find("a.test", "x").unwrap_err();
-    assert!(fault.to_string().contains("docker-credential-one") && fault.to_string().contains("other-0.json"), "{fault}");
+    let error = desk.stores.find("a.test", "x").unwrap_err();
+    assert!(error.to_string().contains("docker-credential-one") && error.to_string().contains("other-0.json"), "{error}");
 }
 
 #[test]
@@ -172,8 +172,8 @@ fn a_helper_that_knows_nothing_leaves_it_to_the_rest() {
     assert_eq!(desk.stores.find("docker.io", "library/x").unwrap(), Some(basic("u", "p")));
     assert_eq!(desk.read("bin/asked"), HUB_KEY);
     desk.helper("one", "#!/bin/sh\necho 'the door is locked' >&2; exit 1\n");
-    let fault = desk.stores.find("docker.io", "library/x").unwrap_err().chain();
-    assert!(fault.contains("failed to get: the door is locked"), "{fault}");
+    let error = desk.stores.find("docker.io", "library/x").unwrap_err().chain();
+    assert!(error.contains("failed to get: the door is locked"), "{error}");
 }
 
 #[test]
@@ -190,8 +190,8 @@ fn what_was_kept_is_what_is_found() {
 fn names_of_helpers_are_no_commands() {
     for name in ["../x", "a b", "x;y", "$(x)", "a/b", "ä"] {
         let desk = Desk::new("", &[&json!({ "credsStore": name }).to_string()]);
-        let fault = desk.stores.find("a.test", "x").unwrap_err().to_string();
-        assert!(fault.contains("other-0.json names a credential helper"), "{name}: {fault}");
+        let error = desk.stores.find("a.test", "x").unwrap_err().to_string();
+        assert!(error.contains("other-0.json names a credential helper"), "{name}: {error}");
     }
 }
 

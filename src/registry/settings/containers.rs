@@ -1,7 +1,7 @@
 //! Podman's `registries.conf` files (containers-registries.conf(5)).
 
 use super::{Asked, Mirror, Rule, Settings, damaged, ending_in, line_of, place};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,25 +11,25 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A folder that cannot be listed: it may hold what blocks a registry.
-pub fn files(system: &Path, user: Option<&Path>, named: Option<PathBuf>) -> Outcome<Vec<PathBuf>> {
+pub fn files(system: &Path, user: Option<&Path>, named: Option<PathBuf>) -> Result<Vec<PathBuf>> {
     let own = user.map(|folder| folder.join("registries.conf")).filter(|path| path.exists());
     let system_counts = named.is_some() || own.is_none();
     let mut files = vec![named.or(own).unwrap_or_else(|| system.join("registries.conf"))];
     for folder in Some(system).filter(|_| system_counts).into_iter().chain(user) {
         files.extend(
-            ending_in("conf", &folder.join("registries.conf.d")).doing(|| "cannot read what is set for registries".into())?,
+            ending_in("conf", &folder.join("registries.conf.d")).context(|| "cannot read what is set for registries".into())?,
         );
     }
     Ok(files)
 }
 
 impl Settings {
-    pub(super) fn read_containers(&mut self, path: &Path, text: &str) -> Outcome<()> {
+    pub(super) fn read_containers(&mut self, path: &Path, text: &str) -> Result<()> {
         let file: Containers = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             damaged(path, line, error.message())
         })?;
-        let wrong = |why: String| Fault::new(format!("{}: {why}", path.display()));
+        let wrong = |why: String| Error::new(format!("{}: {why}", path.display()));
         if let Some(hosts) = file.unqualified_search_registries {
             self.default_host = hosts.first().map(|host| place(host)).transpose().map_err(wrong)?;
         }

@@ -1,12 +1,12 @@
 //! Docker's `daemon.json`, as far as it says something of registries.
 
 use super::{DOCKER_HUB, Mirror, Rule, Settings, damaged, place};
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use serde::Deserialize;
 use std::path::Path;
 
 impl Settings {
-    pub(super) fn read_docker(&mut self, path: &Path, text: &str) -> Outcome<()> {
+    pub(super) fn read_docker(&mut self, path: &Path, text: &str) -> Result<()> {
         if text.trim().is_empty() {
             return Ok(());
         }
@@ -14,7 +14,7 @@ impl Settings {
         let mut mirrors = Vec::new();
         for url in file.registry_mirrors.iter().flatten() {
             let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
-            let location = place(rest).map_err(|why| Fault::new(format!("{}: {why}", path.display())))?;
+            let location = place(rest).map_err(|why| Error::new(format!("{}: {why}", path.display())))?;
             let insecure = (scheme == "http").then_some(true);
             mirrors.push(Mirror { location, insecure, authorities: Vec::new(), only: None });
         }

@@ -7,7 +7,7 @@ mod containers;
 mod docker;
 mod own;
 
-use crate::model::{DOCKER_HUB, Fault, Outcome, Subnet, bounds, text_of};
+use crate::model::{DOCKER_HUB, Error, Result, Subnet, bounds, text_of};
 use crate::sys::{self, Unread};
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +36,7 @@ impl Files {
     ///
     /// # Errors
     /// Folders that cannot be listed.
-    pub fn of_user() -> Outcome<Self> {
+    pub fn of_user() -> Result<Self> {
         let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = path("HOME").map(|home| home.join(".config"));
         let config = path("XDG_CONFIG_HOME").or_else(|| folder.clone());
@@ -157,7 +157,7 @@ impl Settings {
     ///
     /// # Errors
     /// A file that cannot be read as what it is: its name, the line, and what is wrong there.
-    pub fn read(files: &Files) -> Outcome<Self> {
+    pub fn read(files: &Files) -> Result<Self> {
         let mut settings = Self { certificates: files.certificates.clone(), ..Self::default() };
         // This file is a daemon's: not every user has to be able to read it.
         if fs::File::open(&files.docker_daemon).is_ok()
@@ -261,24 +261,24 @@ impl Settings {
 }
 
 /// What the user's own file says.
-fn own_content(path: &Path) -> Outcome<Option<String>> {
+fn own_content(path: &Path) -> Result<Option<String>> {
     match sys::read_regular(path, bounds::CONFIG_FILE) {
-        Ok(bytes) => text_of(&path.display().to_string(), bytes).map(Some).map_err(Fault::new),
+        Ok(bytes) => text_of(&path.display().to_string(), bytes).map(Some).map_err(Error::new),
         Err(Unread::Absent) => Ok(None),
-        Err(why) => Err(Fault::caused(format!("cannot read {}", path.display()), why)),
+        Err(why) => Err(Error::caused(format!("cannot read {}", path.display()), why)),
     }
 }
 
-fn content(path: &Path) -> Outcome<Option<String>> {
+fn content(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(Fault::caused(format!("cannot read {}", path.display()), error)),
+        Err(error) => Err(Error::caused(format!("cannot read {}", path.display()), error)),
     }
 }
 
-fn damaged(path: &Path, line: usize, why: &str) -> Fault {
-    Fault::new(format!("{}:{line}: {why}", path.display()))
+fn damaged(path: &Path, line: usize, why: &str) -> Error {
+    Error::new(format!("{}:{line}: {why}", path.display()))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

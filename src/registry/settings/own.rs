@@ -2,12 +2,12 @@
 
 use super::{Identity, Mirror, Rule, Settings, damaged, line_of, place};
 use crate::model::kdl_text::{self, Limits};
-use crate::model::{Fault, Outcome, bounds, nearest};
+use crate::model::{Error, Result, bounds, nearest};
 use kdl::{KdlDocument, KdlNode};
 use std::path::{Path, PathBuf};
 
 impl Settings {
-    pub(super) fn read_own(&mut self, path: &Path, text: &str) -> Outcome<()> {
+    pub(super) fn read_own(&mut self, path: &Path, text: &str) -> Result<()> {
         let file = Own { path, text };
         for node in file.document()?.nodes() {
             match node.name().value() {
@@ -23,7 +23,7 @@ impl Settings {
                     let rule = file.registry(node)?;
                     if self.own.iter().any(|other| other.prefix == rule.prefix) {
                         let why = format!("registry {:?} stands here twice", rule.prefix);
-                        return Err(file.fault(node.span().offset(), &why).hint("make one node of them"));
+                        return Err(file.error(node.span().offset(), &why).hint("make one node of them"));
                     }
                     self.own.push(rule);
                 }
@@ -41,34 +41,34 @@ struct Own<'f> {
 }
 
 impl Own<'_> {
-    fn fault(&self, offset: usize, why: &str) -> Fault {
+    fn error(&self, offset: usize, why: &str) -> Error {
         damaged(self.path, line_of(self.text, offset), why)
     }
 
-    fn document(&self) -> Outcome<KdlDocument> {
+    fn document(&self) -> Result<KdlDocument> {
         let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
         kdl_text::read(self.text, limits).map(|read| read.document).map_err(|wrong| {
             let first = wrong.first();
-            let fault =
-                self.fault(first.map_or(0, |found| found.offset), first.map_or("this is not KDL", |found| &found.message));
+            let error =
+                self.error(first.map_or(0, |found| found.offset), first.map_or("this is not KDL", |found| &found.message));
             match first.and_then(|found| found.help.as_deref()) {
-                Some(help) => fault.hint(help),
-                None => fault,
+                Some(help) => error.hint(help),
+                None => error,
             }
         })
     }
 
-    fn unknown(&self, offset: usize, word: &str, known: &[&str]) -> Fault {
-        let fault = self.fault(offset, &format!("`{word}` is not known here"));
+    fn unknown(&self, offset: usize, word: &str, known: &[&str]) -> Error {
+        let error = self.error(offset, &format!("`{word}` is not known here"));
         match nearest(word, known.iter().copied()) {
-            Some(near) => fault.hint(format!("write `{near}`")),
-            None if known.is_empty() => fault.hint("leave it out"),
-            None => fault.hint(format!("known here: {}", known.join(", "))),
+            Some(near) => error.hint(format!("write `{near}`")),
+            None if known.is_empty() => error.hint("leave it out"),
+            None => error.hint(format!("known here: {}", known.join(", "))),
         }
     }
 
     /// A node's texts, of which there are exactly so many; it has no other properties than these.
-    fn words<'n, const COUNT: usize>(&self, node: &'n KdlNode, properties: &[&str]) -> Outcome<[&'n str; COUNT]> {
+    fn words<'n, const COUNT: usize>(&self, node: &'n KdlNode, properties: &[&str]) -> Result<[&'n str; COUNT]> {
         for entry in node.entries() {
             if let Some(name) = entry.name()
                 && !properties.contains(&name.value())
@@ -78,45 +78,45 @@ impl Own<'_> {
         }
         let name = node.name().value();
         if name != "registry" && node.children().is_some() {
-            return Err(self.fault(node.span().offset(), &format!("`{name}` has nothing in braces")));
+            return Err(self.error(node.span().offset(), &format!("`{name}` has nothing in braces")));
         }
         let texts = node.entries().iter().filter(|entry| entry.name().is_none()).map(|entry| entry.value().as_string());
         let texts: Option<[&str; COUNT]> = texts.collect::<Option<Vec<_>>>().and_then(|texts| texts.try_into().ok());
         let count = if COUNT == 1 { "one text" } else { "two texts" };
-        texts.ok_or_else(|| self.fault(node.span().offset(), &format!("`{name}` takes {count} in quotes")))
+        texts.ok_or_else(|| self.error(node.span().offset(), &format!("`{name}` takes {count} in quotes")))
     }
 
-    fn place(&self, node: &KdlNode, text: &str) -> Outcome<String> {
-        place(text).map_err(|why| self.fault(node.span().offset(), &why))
+    fn place(&self, node: &KdlNode, text: &str) -> Result<String> {
+        place(text).map_err(|why| self.error(node.span().offset(), &why))
     }
 
-    fn insecure(&self, node: &KdlNode) -> Outcome<Option<bool>> {
+    fn insecure(&self, node: &KdlNode) -> Result<Option<bool>> {
         let Some(entry) = node.entry("insecure") else { return Ok(None) };
-        let wrong = || self.fault(entry.span().offset(), "`insecure` is #true or #false");
+        let wrong = || self.error(entry.span().offset(), "`insecure` is #true or #false");
         entry.value().as_bool().map(Some).ok_or_else(wrong)
     }
 
     /// The path that a property has, from where the file is.
-    fn file(&self, node: &KdlNode, property: &str) -> Outcome<Option<PathBuf>> {
+    fn file(&self, node: &KdlNode, property: &str) -> Result<Option<PathBuf>> {
         let Some(entry) = node.entry(property) else { return Ok(None) };
-        let wrong = || self.fault(entry.span().offset(), &format!("`{property}` is the path of a file, in quotes"));
+        let wrong = || self.error(entry.span().offset(), &format!("`{property}` is the path of a file, in quotes"));
         let path = entry.value().as_string().ok_or_else(wrong)?;
         Ok(Some(self.path.parent().unwrap_or(Path::new("/")).join(path)))
     }
 
-    fn authorities(&self, node: &KdlNode) -> Outcome<Vec<PathBuf>> {
+    fn authorities(&self, node: &KdlNode) -> Result<Vec<PathBuf>> {
         Ok(self.file(node, "ca")?.into_iter().collect())
     }
 
-    fn identity(&self, node: &KdlNode) -> Outcome<Option<Identity>> {
+    fn identity(&self, node: &KdlNode) -> Result<Option<Identity>> {
         match (self.file(node, "client-cert")?, self.file(node, "client-key")?) {
             (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
             (None, None) => Ok(None),
-            _ => Err(self.fault(node.span().offset(), "`client-cert` and `client-key` come together")),
+            _ => Err(self.error(node.span().offset(), "`client-cert` and `client-key` come together")),
         }
     }
 
-    fn registry(&self, node: &KdlNode) -> Outcome<Rule> {
+    fn registry(&self, node: &KdlNode) -> Result<Rule> {
         let [name] = self.words(node, &["insecure", "ca", "client-cert", "client-key"])?;
         let mut mirrors = Vec::new();
         for child in node.children().into_iter().flat_map(KdlDocument::nodes) {

@@ -16,7 +16,7 @@ fn files(folder: &Path, own: &str, containers: &[&str], docker: &str) -> Files {
     }
 }
 
-fn read(own: &str, containers: &[&str], docker: &str) -> Outcome<Settings> {
+fn read(own: &str, containers: &[&str], docker: &str) -> Result<Settings> {
     let folder = tempfile::tempdir().unwrap();
     Settings::read(&files(folder.path(), own, containers, docker))
 }
@@ -88,10 +88,10 @@ fn mistakes_in_the_own_file_have_a_place_and_a_hint() {
         ("default-registry 5", "config.kdl:1: ", None),
         ("\nregistry \"a.test\" insecure=true", "config.kdl:2: ", None),
     ] {
-        let fault = read(text, &[], "").unwrap_err();
-        assert!(fault.to_string().contains(place), "{text}: {fault}");
-        let right = advice.is_none_or(|advice| fault.advice().is_some_and(|found| found.contains(advice)));
-        assert!(right, "{text}: {:?}", fault.advice());
+        let error = read(text, &[], "").unwrap_err();
+        assert!(error.to_string().contains(place), "{text}: {error}");
+        let right = advice.is_none_or(|advice| error.advice().is_some_and(|found| found.contains(advice)));
+        assert!(right, "{text}: {:?}", error.advice());
     }
 }
 
@@ -260,8 +260,8 @@ fn damaged_files_of_others_are_named() {
         ("", "{\"registry-mirrors\": 5}", "daemon.json:1: "),
         ("", "{\"registry-mirrors\": [\"https://\"]}", "daemon.json: \"\" is no host"),
     ] {
-        let fault = read("", &[podman], docker).unwrap_err().chain();
-        assert!(fault.contains(place), "{fault}");
+        let error = read("", &[podman], docker).unwrap_err().chain();
+        assert!(error.contains(place), "{error}");
     }
     let folder = tempfile::tempdir().unwrap();
     let config = Some(folder.path().to_owned());

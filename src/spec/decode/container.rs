@@ -98,7 +98,7 @@ impl Decoder<'_> {
 
     pub(super) fn environment(&mut self, node: &Tree) -> BTreeMap<String, String> {
         let mut all: BTreeMap<String, String> = BTreeMap::new();
-        let mut places: BTreeMap<&str, &Place> = BTreeMap::new();
+        let mut places: BTreeMap<&str, &Location> = BTreeMap::new();
         for (name, entry) in node.all("env").flat_map(|child| &child.props) {
             if let Some(first) = places.insert(name, &entry.place) {
                 self.sink.push(

@@ -79,7 +79,7 @@ impl Decoder<'_> {
     }
 
     /// A path of the project, which must not lead out of its folder.
-    pub(super) fn inside(&mut self, text: &str, place: &Place) -> Option<String> {
+    pub(super) fn inside(&mut self, text: &str, place: &Location) -> Option<String> {
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
             let message = format!("{text:?} leads out of the project's folder");
             let help = "the project file stands above all that it uses";

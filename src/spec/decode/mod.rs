@@ -16,18 +16,18 @@ use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::tree::{Entry, Tree, Value};
-use crate::model::{Name, Place, Size, Subnet, capability, nearest};
+use crate::model::{Location, Name, Size, Subnet, capability, nearest};
 use crate::project::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Decodes everything; `later` gets what is understood and not carried out yet.
-pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Project, Places, Vec<Request>) {
+pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Project, Locations, Vec<Request>) {
     for tree in &assembled.nodes {
         note_later(tree, TOP, later);
     }
     let mut decoder =
-        Decoder { sink, places: Places::default(), images: Vec::new(), dockerfiles: Vec::new(), outside: Vec::new() };
+        Decoder { sink, places: Locations::default(), images: Vec::new(), dockerfiles: Vec::new(), outside: Vec::new() };
     let mut project = decoder.project(file, &assembled.nodes);
     project.variables.clone_from(&assembled.env);
     (project, decoder.places, decoder.dockerfiles)
@@ -36,14 +36,14 @@ pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut S
 /// A container of an image of which nothing else is said; nothing if the table lacks what it must say then.
 pub fn container_of(image: Name) -> Option<Container> {
     let node = |name: &str, word: &Name, children| {
-        let place = Place { file: String::new(), line: 0, offset: 0, length: 0 };
+        let place = Location { file: String::new(), line: 0, offset: 0, length: 0 };
         let word = Entry { value: Value::Text(word.to_string()), place: place.clone(), name: 0, written: None };
         Tree { name: name.into(), place, whole: 0..0, block: None, args: vec![word], props: Vec::new(), children }
     };
     let mut tree = node("container", &image, vec![node("image", &image, Vec::new())]);
     grammar::complete(&mut tree, TOP);
     let (mut sink, images) = (Sink::default(), vec![image.to_string()]);
-    let (places, dockerfiles, outside) = (Places::default(), Vec::new(), Vec::new());
+    let (places, dockerfiles, outside) = (Locations::default(), Vec::new(), Vec::new());
     let mut decoder = Decoder { sink: &mut sink, places, images, dockerfiles, outside };
     // Its name may be one that nobody can write.
     decoder.container_with(&tree, image)
@@ -60,14 +60,14 @@ fn note_later(tree: &Tree, rows: &'static [Node], later: &mut Sink) {
     }
 }
 
-fn unsupported(place: &Place, what: &str) -> Diagnostic {
+fn unsupported(place: &Location, what: &str) -> Diagnostic {
     Diagnostic::error("not-supported-yet", place.clone(), format!("{what} is not supported yet"))
         .help("the file is right; take this out to run it with this version")
 }
 
 struct Decoder<'a> {
     sink: &'a mut Sink,
-    places: Places,
+    places: Locations,
     images: Vec<String>,
     dockerfiles: Vec<Request>,
     /// References of images that are made elsewhere.
@@ -80,7 +80,7 @@ impl Decoder<'_> {
         // It may be in what could not be read, and of a file in another language its own errors say enough.
         let foreign = nodes.is_empty() && !self.sink.all().is_empty();
         if head.is_none() && !self.sink.is_partial() && !foreign {
-            let place = Place { file: file.to_owned(), line: 1, offset: 0, length: 0 };
+            let place = Location { file: file.to_owned(), line: 1, offset: 0, length: 0 };
             let diagnostic = Diagnostic::error("no-project", place, "the project has no name");
             self.sink.push(diagnostic.help("begin the file with: project \"NAME\""));
         }
@@ -161,7 +161,7 @@ impl Decoder<'_> {
     }
 
     /// An image that is made elsewhere, with the first place that names it.
-    fn outside(&mut self, reference: &str, place: &Place) -> Name {
+    fn outside(&mut self, reference: &str, place: &Location) -> Name {
         let name = Name::of_reference(reference);
         self.places.0.entry(format!("image.{name}")).or_insert_with(|| place.clone());
         self.outside.push(reference.to_owned());
@@ -173,7 +173,7 @@ impl Decoder<'_> {
         self.user_text(node.text()?, node.first_place())
     }
 
-    fn user_text(&mut self, text: String, place: Place) -> Option<String> {
+    fn user_text(&mut self, text: String, place: Location) -> Option<String> {
         let bad = text.split(':').any(|part| {
             part.is_empty()
                 || part.chars().any(|c| c.is_control() || c == '/')
@@ -194,7 +194,7 @@ impl Decoder<'_> {
         self.must_be_absolute(&text, &node.first_place()).then_some(text)
     }
 
-    fn must_be_absolute(&mut self, text: &str, place: &Place) -> bool {
+    fn must_be_absolute(&mut self, text: &str, place: &Location) -> bool {
         let fine = text.starts_with('/') && !text.split('/').any(|part| part == "..");
         if !fine {
             self.sink.push(

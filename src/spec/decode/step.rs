@@ -82,7 +82,7 @@ impl Decoder<'_> {
     }
 
     fn add(&mut self, node: &Tree) -> Option<Add> {
-        let wrong = |place: Place, message: &str, help: &str| Diagnostic::error("add", place, message.to_owned()).help(help);
+        let wrong = |place: Location, message: &str, help: &str| Diagnostic::error("add", place, message.to_owned()).help(help);
         let source = match (node.text(), node.prop_text("git")) {
             (Some(url), None) => {
                 if !url.starts_with("http://") && !url.starts_with("https://") {
@@ -241,7 +241,7 @@ impl Decoder<'_> {
     }
 
     /// An image that a step uses: of the project, or of elsewhere.
-    fn image_named(&mut self, text: &str, place: &Place, what: &str) -> Option<Name> {
+    fn image_named(&mut self, text: &str, place: &Location, what: &str) -> Option<Name> {
         if self.images.iter().any(|image| image == text) {
             return Name::parse(text).ok();
         }

@@ -2,7 +2,7 @@
 
 use super::super::grammar;
 use super::super::tree::{Tree, Value};
-use crate::model::{Name, Place, Size, Span};
+use crate::model::{Duration, Location, Name, Size};
 use std::net::Ipv4Addr;
 
 impl Tree {
@@ -30,7 +30,7 @@ impl Tree {
         self.prop(name).and_then(as_text)
     }
 
-    pub(super) fn prop_place(&self, name: &str) -> Place {
+    pub(super) fn prop_place(&self, name: &str) -> Location {
         let found = self.props.iter().find(|(other, _)| other == name);
         found.map_or(&self.place, |(_, entry)| &entry.place).clone()
     }
@@ -52,7 +52,7 @@ impl Tree {
         self.children.iter().filter(move |child| child.name == name)
     }
 
-    pub(super) fn first_place(&self) -> Place {
+    pub(super) fn first_place(&self) -> Location {
         self.args.first().map_or(&self.place, |entry| &entry.place).clone()
     }
 }
@@ -73,8 +73,8 @@ pub(super) fn as_i32(value: &Value) -> Option<i32> {
     if let Value::Integer(number) = value { i32::try_from(*number).ok() } else { None }
 }
 
-pub(super) fn as_span(value: &Value) -> Option<Span> {
-    Span::parse(&as_text(value)?).ok()
+pub(super) fn as_span(value: &Value) -> Option<Duration> {
+    Duration::parse(&as_text(value)?).ok()
 }
 
 pub(super) fn as_size(value: &Value) -> Option<Size> {

@@ -16,8 +16,8 @@ mod write;
 
 use super::diagnose::{Diagnostic, Sink};
 use super::{Inherited, Sources};
-use crate::model::{Amount, Name, Place, bounds};
-use crate::project::{Base, Image, Outside, Places, Project, Step};
+use crate::model::{Amount, Location, Name, bounds};
+use crate::project::{Base, Image, Locations, Outside, Project, Step};
 use stage::{Given, Made, Stages, Surroundings};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ pub struct Request {
     pub context: Option<String>,
     pub target: Option<String>,
     pub arguments: BTreeMap<String, String>,
-    pub place: Place,
+    pub place: Location,
 }
 
 /// What came of the images that are made elsewhere.
@@ -45,7 +45,7 @@ pub struct Asked {
 pub fn expand(
     requests: Vec<Request>,
     project: &mut Project,
-    places: &mut Places,
+    places: &mut Locations,
     sources: &dyn Sources,
     files: &mut BTreeMap<String, String>,
     sink: &mut Sink,

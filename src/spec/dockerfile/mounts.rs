@@ -1,7 +1,7 @@
 //! `RUN --mount`: what a command finds beside the image (Dockerfile reference, "RUN --mount").
 
 use super::write::{Writer, clean};
-use crate::model::{Name, Place, Size, nearest};
+use crate::model::{Location, Name, Size, nearest};
 use crate::project::{RunMount, RunSource, Sharing};
 
 const KNOWN: [&str; 19] = [
@@ -67,7 +67,7 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub fn mount(&mut self, text: &str, place: &Place) -> Result<RunMount, String> {
+    pub fn mount(&mut self, text: &str, place: &Location) -> Result<RunMount, String> {
         let fields = Fields::read(text)?;
         let kind = fields.get(&["type"]).unwrap_or("bind");
         let target = fields.get(&["target", "dst", "destination"]);

@@ -5,7 +5,7 @@
 use super::Request;
 use super::syntax::{Instruction, Syntax, raw_words};
 use super::words::{Effort, Lookup, expand};
-use crate::model::{ARCHITECTURE, Amount, Name, PLATFORM, Place, bounds, nearest};
+use crate::model::{ARCHITECTURE, Amount, Location, Name, PLATFORM, bounds, nearest};
 use crate::project::Image;
 use crate::spec::diagnose::{Diagnostic, Sink};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,7 +71,7 @@ pub struct Stage {
     /// As `AS` gives it, in lower case.
     pub(super) name: Option<String>,
     pub(super) from: String,
-    pub place: Place,
+    pub place: Location,
     pub instructions: Vec<Instruction>,
 }
 
@@ -92,9 +92,9 @@ pub struct Made {
     pub name: Name,
     pub image: Image,
     /// The places of its parts.
-    pub places: Vec<(String, Place)>,
+    pub places: Vec<(String, Location)>,
     /// References of images that are made elsewhere, with the places that name them.
-    pub outside: Vec<(String, Place)>,
+    pub outside: Vec<(String, Location)>,
 }
 
 /// What is known of the images that a Dockerfile may name.

@@ -1,7 +1,7 @@
 //! The text of a Dockerfile → its instructions, each with its place: directives, continued lines,
 //! comments, flags, here-documents (Dockerfile reference, "Format"; BuildKit's stable syntax).
 
-use crate::model::Place;
+use crate::model::Location;
 use crate::spec::diagnose::{Diagnostic, Sink};
 
 /// One instruction.
@@ -9,7 +9,7 @@ use crate::spec::diagnose::{Diagnostic, Sink};
 pub struct Instruction {
     /// In capitals.
     pub name: String,
-    pub place: Place,
+    pub place: Location,
     /// `--name=value`, in order; the value is empty where none was written.
     pub flags: Vec<(String, String)>,
     /// What follows, continued lines joined.
@@ -113,9 +113,9 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Syntax {
     Syntax { escape, instructions }
 }
 
-fn place(file: &str, line: &Line<'_>, shown: &str) -> Place {
+fn place(file: &str, line: &Line<'_>, shown: &str) -> Location {
     let offset = line.offset + line.text.len() - line.text.trim_start_matches('\u{feff}').trim_start().len();
-    Place { file: file.to_owned(), line: line.number, offset, length: shown.trim().len() }
+    Location { file: file.to_owned(), line: line.number, offset, length: shown.trim().len() }
 }
 
 fn directive(line: &str) -> Option<(String, &str)> {
@@ -154,7 +154,7 @@ const KNOWN: [&str; 18] = [
 ];
 
 /// Takes one joined line apart.
-pub fn instruction(line: &str, place: &Place, escape: char, sink: &mut Sink) -> Option<Instruction> {
+pub fn instruction(line: &str, place: &Location, escape: char, sink: &mut Sink) -> Option<Instruction> {
     let (word, rest) = line.split_once(blank).unwrap_or((line, ""));
     let name = word.to_ascii_uppercase();
     if !KNOWN.contains(&name.as_str()) {

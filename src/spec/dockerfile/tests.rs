@@ -4,7 +4,7 @@ use super::super::{Choices, Loaded, Sources, load};
 use super::syntax::parse;
 use super::words::{expand, expand_words};
 use super::*;
-use crate::model::Span;
+use crate::model::Duration;
 use crate::project::RunNetwork;
 use crate::project::{Add, AddSource, Copy, GitSource, Run, RunSource};
 
@@ -160,7 +160,7 @@ fn commands_copies_and_mounts() {
     assert_eq!((app.expose.as_slice(), app.expose_udp.as_slice()), (&[(80, 80)][..], &[(9, 10)][..]));
     assert_eq!(app.stop_signal.as_deref(), Some("QUIT"));
     assert_eq!(app.cmd, Some(["/bin/bash", "-c", "run it"].map(str::to_owned).to_vec()));
-    assert_eq!(app.healthcheck.map(|health| (health.interval, health.retries)), Some((Span::seconds(60), 2)));
+    assert_eq!(app.healthcheck.map(|health| (health.interval, health.retries)), Some((Duration::seconds(60), 2)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::syntax::{Document, Instruction, is_heredoc, parse, raw_words};
 use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
 use crate::model::bounds::PATTERN;
-use crate::model::{Mode, Name, PATH, Place, Span, nearest};
+use crate::model::{Duration, Location, Mode, Name, PATH, nearest};
 use crate::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use crate::spec::diagnose::{Diagnostic, Sink};
 use crate::spec::secret::looks_secret;
@@ -27,9 +27,9 @@ pub struct Writer<'a> {
     pub arguments: Values,
     /// Arguments of the request that were declared.
     pub used: BTreeSet<String>,
-    pub places: Vec<(String, Place)>,
+    pub places: Vec<(String, Location)>,
     /// References of images that are made elsewhere, with the places that name them.
-    pub outside: Vec<(String, Place)>,
+    pub outside: Vec<(String, Location)>,
     image: Image,
     has_cmd: bool,
 }
@@ -126,7 +126,7 @@ impl<'a> Writer<'a> {
         json(rest).unwrap_or_else(|| self.given.shell.iter().cloned().chain([rest.to_owned()]).collect())
     }
 
-    fn step(&mut self, step: Step, place: &Place) {
+    fn step(&mut self, step: Step, place: &Location) {
         self.places.push((format!("step{}", self.image.steps.len()), place.clone()));
         self.image.steps.push(step);
     }
@@ -260,7 +260,7 @@ impl<'a> Writer<'a> {
 
     fn health(&self, one: &Instruction) -> Result<Health, String> {
         Self::only(one, &["interval", "timeout", "start-period", "start-interval", "retries"])?;
-        let span = |name: &str, default: Span| match one.flags.iter().find(|(flag, _)| flag == name) {
+        let span = |name: &str, default: Duration| match one.flags.iter().find(|(flag, _)| flag == name) {
             None => Ok(default),
             Some((_, value)) => {
                 duration(value).ok_or_else(|| format!("--{name}={value} is no duration\nwrite 30s, 1m30s or 500ms"))
@@ -275,11 +275,11 @@ impl<'a> Writer<'a> {
         let retries = one.flags.iter().find(|(flag, _)| flag == "retries").map_or(Ok(3), |(_, value)| value.parse());
         Ok(Health {
             probe,
-            interval: span("interval", Span::seconds(30))?,
-            timeout: span("timeout", Span::seconds(30))?,
+            interval: span("interval", Duration::seconds(30))?,
+            timeout: span("timeout", Duration::seconds(30))?,
             retries: retries.map_err(|_| "--retries wants a number".to_owned())?,
-            start_period: span("start-period", Span(0))?,
-            start_interval: span("start-interval", Span::seconds(5))?,
+            start_period: span("start-period", Duration(0))?,
+            start_interval: span("start-interval", Duration::seconds(5))?,
         })
     }
 
@@ -290,7 +290,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The image that a stage's name, its number, an image's name or a reference means.
-    pub fn other(&mut self, name: &str, place: &Place) -> Name {
+    pub fn other(&mut self, name: &str, place: &Location) -> Name {
         if let Some(other) = find(&self.stages.stages, name, self.index) {
             return self.stages.image_of(other, self.request);
         }
@@ -440,7 +440,7 @@ impl<'a> Writer<'a> {
 }
 
 /// A duration as Go writes it: `1m30s`, `1.5s`, `500ms` (package time, `ParseDuration`).
-fn duration(text: &str) -> Option<Span> {
+fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut millis = 0.0;
     while !rest.is_empty() || text.is_empty() {
@@ -468,7 +468,7 @@ fn duration(text: &str) -> Option<Span> {
         clippy::cast_sign_loss,
         reason = "a duration is not negative, and whole milliseconds are meant"
     )]
-    Some(Span(millis as u64))
+    Some(Duration(millis as u64))
 }
 
 /// A source as a step has it: `..` stops at the top of the context, as at the top of a tree; what `/./` marks stays.

@@ -1,5 +1,5 @@
 //! Registries to pull from and to push to: Debian's own `docker-registry`, certificates and a token server for it,
-//! a proxy that makes faults, and images to put in. What is tested with them stands in other files.
+//! a proxy that makes errors, and images to put in. What is tested with them stands in other files.
 
 mod certificates;
 mod http;
@@ -9,7 +9,7 @@ mod token;
 
 pub use certificates::Certificates;
 pub use image::image;
-pub use proxy::{Act, Fault, Proxy};
+pub use proxy::{Act, Error, Proxy};
 pub use token::TokenServer;
 
 use self::http::Head;

@@ -1,4 +1,4 @@
-//! A proxy that stands before a registry and makes faults.
+//! A proxy that stands before a registry and makes errors.
 
 use super::http::{Body, Head, Length, Listener, answer, value};
 use std::io::{self, BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Stands before a registry, records what it is asked, and makes faults. It ends when it is dropped.
+/// Stands before a registry, records what it is asked, and makes errors. It ends when it is dropped.
 pub struct Proxy {
     /// The host and the port.
     pub address: String,
@@ -14,8 +14,8 @@ pub struct Proxy {
     _listener: Listener,
 }
 
-/// A rule. A request takes at most one fault: the first that fits it and is not used up.
-pub struct Fault {
+/// A rule. A request takes at most one error: the first that fits it and is not used up.
+pub struct Error {
     /// The method, or any when this is empty.
     pub method: &'static str,
     /// What the path, with its query, has in it.
@@ -25,7 +25,7 @@ pub struct Fault {
     pub act: Act,
 }
 
-/// What a fault does. Where a request has a body, what is said of bodies is done to that one on its way to the
+/// What a error does. Where a request has a body, what is said of bodies is done to that one on its way to the
 /// registry. Otherwise it is done to the answer's, and an answer that is an error or has no body does not count.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -75,14 +75,14 @@ impl Seen {
 /// What the proxy's connections share.
 struct State {
     registry: String,
-    faults: Mutex<Vec<Fault>>,
+    errors: Mutex<Vec<Error>>,
     seen: Mutex<Vec<Seen>>,
 }
 
 impl Proxy {
     /// Stands before the registry with this host and port, which speaks plain HTTP.
-    pub fn before(registry: &str, faults: Vec<Fault>) -> Self {
-        let state = Arc::new(State { registry: registry.to_owned(), faults: Mutex::new(faults), seen: Mutex::new(Vec::new()) });
+    pub fn before(registry: &str, errors: Vec<Error>) -> Self {
+        let state = Arc::new(State { registry: registry.to_owned(), errors: Mutex::new(errors), seen: Mutex::new(Vec::new()) });
         let shared = Arc::clone(&state);
         let listener = Listener::new(move |stream| shared.exchange(stream));
         Self { address: listener.address.clone(), state, _listener: listener }
@@ -104,15 +104,15 @@ impl Proxy {
 }
 
 impl State {
-    /// Takes the fault for a request if it can act now.
+    /// Takes the error for a request if it can act now.
     fn take(&self, method: &str, path: &str, now: impl Fn(&Act) -> bool) -> Option<Act> {
-        let mut faults = self.faults.lock().unwrap();
-        let fits = |fault: &&mut Fault| {
-            fault.times > 0 && (fault.method.is_empty() || fault.method == method) && path.contains(fault.path)
+        let mut errors = self.errors.lock().unwrap();
+        let fits = |error: &&mut Error| {
+            error.times > 0 && (error.method.is_empty() || error.method == method) && path.contains(error.path)
         };
-        let fault = faults.iter_mut().find(fits).filter(|fault| now(&fault.act))?;
-        fault.times -= 1;
-        Some(fault.act.clone())
+        let error = errors.iter_mut().find(fits).filter(|error| now(&error.act))?;
+        error.times -= 1;
+        Some(error.act.clone())
     }
 
     fn saw(&self, request: &Head, status: u16) {
@@ -207,7 +207,7 @@ impl State {
     }
 }
 
-/// Passes a body on, in the encoding in which it comes, with what a fault does to it.
+/// Passes a body on, in the encoding in which it comes, with what a error does to it.
 fn pass(from: &mut Body<impl BufRead>, to: &mut impl Write, act: Option<&Act>) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     let (mut at, mut count) = (0, 0);

@@ -1,26 +1,26 @@
 //! `stead oci events`: what a container uses.
 
 use crate::cli::ui::Ui;
-use crate::model::{Fault, Outcome, Span};
+use crate::model::{self, Error, Result};
 use crate::oci::{self, Container, Status};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// Prints usage once, or until the container stops.
-pub fn run(container: &Container, once: bool, interval: &str, ui: &Ui) -> Outcome<u8> {
-    let interval = Span::parse(interval).map_err(|why| Fault::new(format!("--interval {interval}: {why}")))?;
+pub fn run(container: &Container, once: bool, interval: &str, ui: &Ui) -> Result<u8> {
+    let interval = model::Duration::parse(interval).map_err(|why| Error::new(format!("--interval {interval}: {why}")))?;
     if !once {
         return watch(container, interval.into(), ui);
     }
     if container.status() == Status::Stopped {
-        return Err(Fault::new(format!("container {} is not running", container.id)));
+        return Err(Error::new(format!("container {} is not running", container.id)));
     }
     ui.json_text(oci::events(container));
     Ok(0)
 }
 
 /// Prints usage at an interval, and each kill for want of memory, until the container stops.
-fn watch(container: &Container, interval: Duration, ui: &Ui) -> Outcome<u8> {
+fn watch(container: &Container, interval: Duration, ui: &Ui) -> Result<u8> {
     let kills = || container.cgroup().out_of_memory_kills();
     let (mut known, mut next) = (kills(), Instant::now());
     while container.status() != Status::Stopped {

@@ -1,7 +1,7 @@
 //! `stead oci exec`: a further process in a container.
 
 use super::run::{arrived, attend, connect};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::oci::{self, Container, Execution};
 use oci_spec::runtime::{Capability, Process};
 use serde_json::json;
@@ -52,13 +52,13 @@ pub struct Arguments {
 }
 
 /// Runs the process, and waits for it unless it is detached.
-pub fn run(arguments: &Arguments, root: &Path) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, root: &Path) -> Result<u8> {
     let container = Container::load(root, &arguments.id)?;
     let process = wanted(arguments, &container)?;
     let (near, console) = match &arguments.console_socket {
         Some(path) => (None, Some(connect(path)?)),
         None if process.terminal() == Some(true) && !arguments.detach => {
-            let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
+            let (near, far) = UnixStream::pair().context(|| "cannot make a socket".into())?;
             (Some(near), Some(far))
         }
         None => (None, None),
@@ -76,13 +76,13 @@ pub fn run(arguments: &Arguments, root: &Path) -> Outcome<u8> {
 }
 
 /// The process as a file has it, or the container's own with another command; and what the arguments change in it.
-fn wanted(arguments: &Arguments, container: &Container) -> Outcome<Process> {
+fn wanted(arguments: &Arguments, container: &Container) -> Result<Process> {
     let mut wanted = match &arguments.process {
         Some(path) => read(path)?,
         None => {
             let mut base = container.spec()?.process().clone().unwrap_or_default();
             if arguments.args.is_empty() {
-                return Err(Fault::new("the command to execute was expected"));
+                return Err(Error::new("the command to execute was expected"));
             }
             base.set_args(Some(arguments.args.clone()));
             base.set_terminal(Some(arguments.tty));
@@ -102,7 +102,7 @@ fn wanted(arguments: &Arguments, container: &Container) -> Outcome<Process> {
         let (uid, gid) = text.split_once(':').map_or((text.as_str(), None), |(uid, gid)| (uid, Some(gid)));
         // Strictly numbers, never looked up as names (CVE-2026-30892).
         let number =
-            |text: &str| text.parse::<u32>().map_err(|_| Fault::new(format!("{text:?} is no number of a user or group")));
+            |text: &str| text.parse::<u32>().map_err(|_| Error::new(format!("{text:?} is no number of a user or group")));
         let mut user = wanted.user().clone();
         user.set_uid(number(uid)?);
         if let Some(gid) = gid {
@@ -124,7 +124,7 @@ fn wanted(arguments: &Arguments, container: &Container) -> Outcome<Process> {
         let mut sets = wanted.capabilities().clone().unwrap_or_default();
         for name in &arguments.cap {
             let one: Capability =
-                name.trim_start_matches("CAP_").parse().map_err(|_| Fault::new(format!("{name:?} is not a capability")))?;
+                name.trim_start_matches("CAP_").parse().map_err(|_| Error::new(format!("{name:?} is not a capability")))?;
             let with = |set: &Option<HashSet<Capability>>| {
                 let mut set = set.clone().unwrap_or_default();
                 set.insert(one);
@@ -141,14 +141,14 @@ fn wanted(arguments: &Arguments, container: &Container) -> Outcome<Process> {
 }
 
 /// A process in the specification's form.
-fn read(path: &Path) -> Outcome<Process> {
-    let text = std::fs::read_to_string(path).doing(|| format!("cannot read {}", path.display()))?;
+fn read(path: &Path) -> Result<Process> {
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
     let wrong = || format!("{} is no process", path.display());
-    let mut value: serde_json::Value = serde_json::from_str(&text).doing(wrong)?;
+    let mut value: serde_json::Value = serde_json::from_str(&text).context(wrong)?;
     oci::rename_flags(&mut value);
     // Root, as runc has it.
     if value.get("user").is_none() {
         value["user"] = json!({ "uid": 0, "gid": 0 });
     }
-    serde_json::from_value(value).doing(wrong)
+    serde_json::from_value(value).context(wrong)
 }

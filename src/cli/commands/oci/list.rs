@@ -1,7 +1,7 @@
 //! `stead oci list` and `ps`: containers, and the processes of one.
 
 use crate::cli::ui::{Table, Ui};
-use crate::model::{Fault, Outcome};
+use crate::model::{Error, Result};
 use crate::oci::{Container, Status};
 
 /// Prints containers.
@@ -31,7 +31,7 @@ pub fn containers(all: &[Container], format: &str, quiet: bool, ui: &Ui) {
 }
 
 /// What the host's ps(1) says of processes, as runc has it; without that program a list of our own.
-pub fn processes(pids: &[i32], options: &[String]) -> Outcome<String> {
+pub fn processes(pids: &[i32], options: &[String]) -> Result<String> {
     let options = if options.is_empty() { vec!["-ef".to_owned()] } else { options.to_vec() };
     let Ok(output) = std::process::Command::new("ps").args(&options).output() else {
         let lines: Vec<String> = pids.iter().filter_map(|pid| crate::cli::commands::top::line(*pid)).collect();
@@ -41,7 +41,7 @@ pub fn processes(pids: &[i32], options: &[String]) -> Outcome<String> {
     let mut lines = text.lines();
     let titles = lines.next().unwrap_or_default();
     let column = titles.split_whitespace().position(|title| title == "PID");
-    let column = column.ok_or_else(|| Fault::new(format!("ps {} shows no PID", options.join(" "))))?;
+    let column = column.ok_or_else(|| Error::new(format!("ps {} shows no PID", options.join(" "))))?;
     let ours = |line: &&str| {
         line.split_whitespace().nth(column).and_then(|word| word.parse().ok()).is_some_and(|pid: i32| pids.contains(&pid))
     };

@@ -9,7 +9,7 @@ mod spec;
 mod update;
 
 use super::super::ui::Ui;
-use crate::model::{Context as _, Fault, Outcome};
+use crate::model::{Context as _, Error, Result};
 use crate::oci::{self, Bundle, Container};
 use crate::runtime::SPECIFICATION;
 use crate::sys;
@@ -163,13 +163,13 @@ pub fn main(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let ui = Ui::new();
     match command(&arguments, &ui) {
         Ok(code) => ExitCode::from(code),
-        Err(fault) => {
-            let message = fault.chain();
+        Err(error) => {
+            let message = error.chain();
             if let Some(path) = &arguments.log {
                 log(path, &arguments.log_format, &message);
             }
             ui.say(format!("error: {message}"));
-            ExitCode::from(fault.code())
+            ExitCode::from(error.code())
         }
     }
 }
@@ -184,22 +184,22 @@ fn log(path: &Path, format: &str, message: &str) {
     let _ = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| writeln!(file, "{line}"));
 }
 
-fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
+fn command(arguments: &Arguments, ui: &Ui) -> Result<u8> {
     if arguments.version {
         ui.result(format!("stead version {}\nspec: {SPECIFICATION}", env!("CARGO_PKG_VERSION")));
         return Ok(0);
     }
     if let Some(path) = &arguments.log {
-        OpenOptions::new().create(true).append(true).open(path).doing(|| format!("cannot write the log {}", path.display()))?;
+        OpenOptions::new().create(true).append(true).open(path).context(|| format!("cannot write the log {}", path.display()))?;
     }
     let root = arguments.root.clone().unwrap_or_else(|| "/run/stead-oci".into());
     let load = |id: &str| Container::load(&root, id);
     let Some(command) = &arguments.command else {
-        return Err(Fault::new("a command was expected; `stead oci --help` lists them"));
+        return Err(Error::new("a command was expected; `stead oci --help` lists them"));
     };
     if matches!(command, Command::Create(_) | Command::Run { .. } | Command::Exec(_)) {
         // A container must not reach this program's file (CVE-2019-5736).
-        sys::protect().doing(|| "cannot protect this program's file".into())?;
+        sys::protect().context(|| "cannot protect this program's file".into())?;
     }
     match command {
         Command::Create(make) => {
@@ -217,7 +217,7 @@ fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
         Command::Kill { all, id, signal } => {
             // 0 only asks whether it is there (kill(2)).
             let number = if signal == "0" { Some(0) } else { sys::signal_number(signal) };
-            let number = number.ok_or_else(|| Fault::new(format!("unknown signal {signal:?}")))?;
+            let number = number.ok_or_else(|| Error::new(format!("unknown signal {signal:?}")))?;
             oci::kill(&load(id)?, number, *all).map(|()| 0)
         }
         Command::Delete { force, id } => match Container::find(&root, id)? {
@@ -230,7 +230,7 @@ fn command(arguments: &Arguments, ui: &Ui) -> Outcome<u8> {
             }
         },
         // runc tells its own failures apart from the command's by this status.
-        Command::Exec(arguments) => exec::run(arguments, &root).map_err(|fault| fault.status(255)),
+        Command::Exec(arguments) => exec::run(arguments, &root).map_err(|error| error.status(255)),
         Command::Ps { format, id, options } => {
             let pids = load(id)?.processes();
             if format == "json" {

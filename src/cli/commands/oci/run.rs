@@ -2,7 +2,7 @@
 
 use super::{Arguments, Make};
 use crate::cli::relay::{Keys, relay};
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::oci::{self, Bundle, Creation};
 use crate::sys;
 use std::io::IsTerminal;
@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-pub fn connect(path: &Path) -> Outcome<UnixStream> {
-    UnixStream::connect(path).doing(|| format!("cannot reach the console socket {}", path.display()))
+pub fn connect(path: &Path) -> Result<UnixStream> {
+    UnixStream::connect(path).context(|| format!("cannot reach the console socket {}", path.display()))
 }
 
 pub fn creation<'a>(
@@ -35,13 +35,13 @@ pub fn creation<'a>(
 }
 
 /// `run`: create, start, and unless detached wait, pass signals and the terminal, delete.
-pub fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bool) -> Outcome<u8> {
+pub fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bool) -> Result<u8> {
     let bundle = Bundle::read(&make.bundle, make.config.as_deref())?;
     let terminal = bundle.blueprint.has_terminal();
     let (near, console) = match &make.console_socket {
         Some(path) => (None, Some(connect(path)?)),
         None if terminal && !detach => {
-            let (near, far) = UnixStream::pair().doing(|| "cannot make a socket".into())?;
+            let (near, far) = UnixStream::pair().context(|| "cannot make a socket".into())?;
             (Some(near), Some(far))
         }
         None => (None, None),
@@ -64,10 +64,10 @@ pub fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep
 }
 
 /// The terminal that the container's process sends.
-pub fn arrived(console: &UnixStream) -> Outcome<OwnedFd> {
+pub fn arrived(console: &UnixStream) -> Result<OwnedFd> {
     let mut name = [0; 256];
-    let (_, mut fds) = sys::receive_with(console, &mut name).doing(|| "the terminal did not come".into())?;
-    let terminal: OwnedFd = fds.pop().ok_or_else(|| Fault::new("the terminal did not come"))?;
+    let (_, mut fds) = sys::receive_with(console, &mut name).context(|| "the terminal did not come".into())?;
+    let terminal: OwnedFd = fds.pop().ok_or_else(|| Error::new("the terminal did not come"))?;
     if !std::io::stdout().is_terminal() {
         // A program that reads wants lines, not a screen: as runc does, no carriage returns.
         sys::plain_newlines(&terminal);
@@ -76,16 +76,16 @@ pub fn arrived(console: &UnixStream) -> Outcome<OwnedFd> {
 }
 
 /// Waits for a child of this process, with its terminal or passing signals on.
-pub fn attend(pid: i32, terminal: Option<OwnedFd>) -> Outcome<u8> {
+pub fn attend(pid: i32, terminal: Option<OwnedFd>) -> Result<u8> {
     if let Some(terminal) = terminal {
         relay(&terminal, &terminal, None, &Keys::parse("")?)?;
     } else {
-        let process = sys::open_process(pid).doing(|| "the process is gone".into())?;
+        let process = sys::open_process(pid).context(|| "the process is gone".into())?;
         let signals =
             sys::signal_descriptor(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2])
-                .doing(|| "cannot wait for signals".into())?;
+                .context(|| "cannot wait for signals".into())?;
         loop {
-            let ready = sys::wait_readable(&[&process, &signals], None).doing(|| "cannot wait".into())?;
+            let ready = sys::wait_readable(&[&process, &signals], None).context(|| "cannot wait".into())?;
             while let Ok(Some(signal)) = signals.read_signal() {
                 let _ = sys::signal_process(&process, i32::try_from(signal.ssi_signo).unwrap_or(0));
             }
@@ -94,6 +94,6 @@ pub fn attend(pid: i32, terminal: Option<OwnedFd>) -> Outcome<u8> {
             }
         }
     }
-    let status = sys::wait_for(pid).doing(|| "cannot wait".into())?.status();
+    let status = sys::wait_for(pid).context(|| "cannot wait".into())?.status();
     Ok(u8::try_from(status).unwrap_or(1))
 }

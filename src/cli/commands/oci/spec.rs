@@ -1,7 +1,7 @@
 //! `stead oci spec`: a configuration to begin with.
 
 use super::SPECIFICATION;
-use crate::model::{Context, Outcome};
+use crate::model::{Context, Result};
 use oci_spec::runtime::Spec;
 use serde_json::json;
 use std::fs::OpenOptions;
@@ -9,13 +9,13 @@ use std::io::Write;
 use std::path::Path;
 
 /// Writes a bundle's configuration, where there is none.
-pub fn run(bundle: &Path, rootless: bool) -> Outcome<u8> {
+pub fn run(bundle: &Path, rootless: bool) -> Result<u8> {
     let path = bundle.join("config.json");
     let failed = || format!("cannot write {}", path.display());
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).doing(failed)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).context(failed)?;
     let value = if rootless { for_user(example()) } else { example() };
-    let text = serde_json::to_string_pretty(&value).doing(|| "cannot write the example".into())?;
-    file.write_all(text.as_bytes()).doing(failed)?;
+    let text = serde_json::to_string_pretty(&value).context(|| "cannot write the example".into())?;
+    file.write_all(text.as_bytes()).context(failed)?;
     Ok(0)
 }
 

@@ -1,6 +1,6 @@
 //! `stead oci update`: other limits for a container that runs.
 
-use crate::model::{Context, Fault, Outcome};
+use crate::model::{Context, Error, Result};
 use crate::oci::{self, Container, Status};
 use oci_spec::runtime::LinuxResources;
 use serde_json::json;
@@ -59,25 +59,25 @@ fn bytes(text: &str) -> Result<i64, String> {
     number.checked_mul(1 << power).ok_or_else(|| "too large".into())
 }
 
-pub fn run(arguments: &Arguments, root: &Path) -> Outcome<u8> {
+pub fn run(arguments: &Arguments, root: &Path) -> Result<u8> {
     let container = Container::load(root, &arguments.id)?;
     if container.status() == Status::Stopped {
-        return Err(Fault::new("cannot update a stopped container"));
+        return Err(Error::new("cannot update a stopped container"));
     }
     oci::update(&container, &resources(arguments)?).map(|()| 0)
 }
 
-fn resources(update: &Arguments) -> Outcome<LinuxResources> {
+fn resources(update: &Arguments) -> Result<LinuxResources> {
     let mut value = match update.resources.as_deref() {
         None => json!({}),
         Some(source) => {
             let mut text = String::new();
             if source == "-" {
-                std::io::stdin().read_to_string(&mut text).doing(|| "cannot read standard input".into())?;
+                std::io::stdin().read_to_string(&mut text).context(|| "cannot read standard input".into())?;
             } else {
-                text = std::fs::read_to_string(source).doing(|| format!("cannot read {source}"))?;
+                text = std::fs::read_to_string(source).context(|| format!("cannot read {source}"))?;
             }
-            serde_json::from_str(&text).doing(|| "the resources are not right".into())?
+            serde_json::from_str(&text).context(|| "the resources are not right".into())?
         }
     };
     let mut set = |group: &str, name: &str, wish: Option<serde_json::Value>| {
@@ -98,5 +98,5 @@ fn resources(update: &Arguments) -> Outcome<LinuxResources> {
     set("memory", "swap", update.memory_swap.map(|value| json!(value)));
     set("pids", "limit", update.pids_limit.map(|value| json!(value)));
     set("blockIO", "weight", update.blkio_weight.map(|value| json!(value)));
-    serde_json::from_value(value).doing(|| "the resources are not right".into())
+    serde_json::from_value(value).context(|| "the resources are not right".into())
 }

@@ -1,16 +1,16 @@
 //! Where the parts of a project were written, by keys.
 
-use crate::model::Place;
+use crate::model::Location;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Where parts of a project were written: keys like `container.web.env.LANG`.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub struct Places(pub BTreeMap<String, Place>);
+pub struct Locations(pub BTreeMap<String, Location>);
 
-impl Places {
+impl Locations {
     /// The place of a part, or of the nearest part that holds it.
-    pub fn of(&self, path: &str) -> Option<&Place> {
+    pub fn of(&self, path: &str) -> Option<&Location> {
         let mut path = path;
         loop {
             if let Some(place) = self.0.get(path) {

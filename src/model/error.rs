@@ -1,12 +1,11 @@
 //! Errors about the machine: what failed, why, and what to type.
 
-use super::Place;
-use std::error::Error;
-use std::fmt;
+use super::Location;
+use std::{error, fmt};
 
 /// What sort of thing failed: callers match on it, and never on words. An outer layer is of the kind of its cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum FaultKind {
+pub enum ErrorKind {
     #[default]
     Failed,
     /// What somebody typed is not understood.
@@ -25,7 +24,7 @@ pub enum FaultKind {
     Status(u8),
 }
 
-impl FaultKind {
+impl ErrorKind {
     /// The exit code of a command that ends with it.
     pub fn code(self) -> u8 {
         match self {
@@ -39,30 +38,30 @@ impl FaultKind {
 
 /// Something that failed. Its text says only its own layer; causes come through `source`.
 #[derive(Debug)]
-pub struct Fault {
+pub struct Error {
     message: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Box<dyn error::Error + Send + Sync>>,
     hint: Option<String>,
-    kind: FaultKind,
+    kind: ErrorKind,
     /// Where in the project's files its cause stands.
-    place: Option<Box<Place>>,
+    location: Option<Box<Location>>,
     /// What else was found on the same way.
-    beside: Vec<Fault>,
+    beside: Vec<Error>,
 }
 
-/// What machine rooms return.
-pub type Outcome<T> = Result<T, Fault>;
+/// What the rooms return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-impl Fault {
-    /// A fault without a deeper cause.
+impl Error {
+    /// A error without a deeper cause.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None, hint: None, kind: FaultKind::Failed, place: None, beside: Vec::new() }
+        Self { message: message.into(), source: None, hint: None, kind: ErrorKind::Failed, location: None, beside: Vec::new() }
     }
 
-    /// A fault with its cause; it is of the same kind.
-    pub fn caused(message: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// A error with its cause; it is of the same kind.
+    pub fn caused(message: impl Into<String>, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         let source = source.into();
-        let kind = source.downcast_ref::<Self>().map_or(FaultKind::Failed, Self::kind);
+        let kind = source.downcast_ref::<Self>().map_or(ErrorKind::Failed, Self::kind);
         Self { source: Some(source), kind, ..Self::new(message) }
     }
 
@@ -75,26 +74,26 @@ impl Fault {
 
     /// Says where in the project's files its cause stands, if that is known.
     #[must_use]
-    pub fn at(mut self, place: Option<&Place>) -> Self {
-        self.place = place.cloned().map(Box::new);
+    pub fn at(mut self, location: Option<&Location>) -> Self {
+        self.location = location.cloned().map(Box::new);
         self
     }
 
-    /// One fault of several that were found: the first, with the others beside it.
+    /// One error of several that were found: the first, with the others beside it.
     ///
     /// # Errors
     /// If there is any.
-    pub fn all(faults: Vec<Self>) -> Outcome<()> {
-        let mut faults = faults.into_iter();
-        match faults.next() {
+    pub fn all(errors: Vec<Self>) -> Result<()> {
+        let mut errors = errors.into_iter();
+        match errors.next() {
             None => Ok(()),
-            Some(first) => Err(Self { beside: faults.collect(), ..first }),
+            Some(first) => Err(Self { beside: errors.collect(), ..first }),
         }
     }
 
     /// Where in the project's files its cause stands.
-    pub fn place(&self) -> Option<&Place> {
-        self.place.as_deref()
+    pub fn location(&self) -> Option<&Location> {
+        self.location.as_deref()
     }
 
     /// It, and what else was found on the same way.
@@ -102,39 +101,39 @@ impl Fault {
         std::iter::once(self).chain(&self.beside)
     }
 
-    /// Its own layer's words, without the place.
+    /// Its own layer's words, without the location.
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// Says what sort of thing failed.
     #[must_use]
-    pub fn of(self, kind: FaultKind) -> Self {
+    pub fn of(self, kind: ErrorKind) -> Self {
         Self { kind, ..self }
     }
 
     /// Says that what somebody typed is not understood.
     #[must_use]
     pub fn usage(self) -> Self {
-        self.of(FaultKind::Usage)
+        self.of(ErrorKind::Usage)
     }
 
     /// Says with which status a program ended; the command ends with it, too.
     #[must_use]
     pub fn status(self, code: u8) -> Self {
-        self.of(FaultKind::Status(code))
+        self.of(ErrorKind::Status(code))
     }
 
     /// What to do about it, from the outermost layer that knows.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref().or_else(|| {
-            let source: &(dyn Error + 'static) = self.source.as_deref()?;
+            let source: &(dyn error::Error + 'static) = self.source.as_deref()?;
             source.downcast_ref::<Self>().and_then(Self::advice)
         })
     }
 
     /// What sort of thing failed.
-    pub fn kind(&self) -> FaultKind {
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
@@ -146,7 +145,7 @@ impl Fault {
     /// All layers in one line, outermost first.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
-        let mut source = self.source();
+        let mut source = error::Error::source(self);
         while let Some(error) = source {
             text.push_str(": ");
             text.push_str(&error.to_string());
@@ -156,18 +155,18 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
         }
         f.write_str(&self.message)
     }
 }
 
-impl Error for Fault {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn error::Error + 'static))
     }
 }
 
@@ -177,11 +176,11 @@ pub trait Context<T> {
     ///
     /// # Errors
     /// The error with that layer around it.
-    fn doing(self, message: impl FnOnce() -> String) -> Outcome<T>;
+    fn context(self, message: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T, E: Into<Box<dyn Error + Send + Sync>>> Context<T> for Result<T, E> {
-    fn doing(self, message: impl FnOnce() -> String) -> Outcome<T> {
-        self.map_err(|error| Fault::caused(message(), error))
+impl<T, E: Into<Box<dyn error::Error + Send + Sync>>> Context<T> for Result<T, E> {
+    fn context(self, message: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Error::caused(message(), error))
     }
 }

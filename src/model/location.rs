@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A stretch of text in one of the project's files.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Place {
+pub struct Location {
     /// The file, relative to the project's folder.
     pub file: String,
     /// Line, counted from 1.
@@ -16,7 +16,7 @@ pub struct Place {
     pub length: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
     }
