@@ -30,8 +30,8 @@
 //! | 4 | [`watch`] | file events → when to look again |
 //! | 4 | [`reconcile`] | runs a plan's tasks, by one scheduler; keeps the record |
 //! | 4 | [`library`] | images by their names: tags, pull, push, load, import |
-//! | 3 | [`instance`] | one project's folder on this machine: identity, records, the project as read, what is seen, what was allowed |
-//! | 3 | [`volume`] | folders that outlive containers |
+//! | 3 | [`instance`] | one project's directory on this machine: identity, records, the project as read, what is seen, what was allowed |
+//! | 3 | [`volume`] | directories that outlive containers |
 //! | 3 | [`build`] | runs build steps, makes layers |
 //! | 3 | [`debian`] | mirrors, signatures, packages → trees |
 //! | 3 | [`monitor`] | the one small process that stays with each container of a project |
@@ -39,7 +39,7 @@
 //! | 3 | [`ship`] | sends log lines on to journald, syslog, collectors, files |
 //! | 3 | [`network`] | bridges, addresses, ports, the firewall table |
 //! | 2 | [`runtime`] | one container, from an OCI runtime specification: namespaces, root file system, cgroup, identity, exec |
-//! | 2 | [`fetch`] | bytes from elsewhere: HTTP, folders; verified, resumed |
+//! | 2 | [`fetch`] | bytes from elsewhere: HTTP, directories; verified, resumed |
 //! | 2 | [`git`] | the files of a repository's commit, without git |
 //! | 2 | [`image`] | OCI configurations, manifests, canonical layers |
 //! | 2 | [`registry`] | images in registries: names, credentials, pull, push |
@@ -76,7 +76,7 @@
 //!
 //! | word | what it means |
 //! | --- | --- |
-//! | instance | one project's folder on this machine, with its records, logs and volumes; its name is a digest of the folder's path |
+//! | instance | one project's directory on this machine, with its records, logs and volumes; its name is a digest of the directory's path |
 //! | replica | one of a container's copies: `web-2` ([`project::ReplicaId`]) |
 //! | generation | a replica's life with one root; a new root begins the next, and logs are kept by it |
 //! | task | a plan's unit: an action, what it waits for, and the changes that people see ([`plan::Task`]) |
@@ -106,7 +106,7 @@
 //!   build's context, a target of `cp` ([`sys::Tree`]).
 //! * Nobody is in charge: no daemon; one monitor stays with each container of a project, and its container dies
 //!   with it ([`runtime`]).
-//! * Two checkouts never collide: an instance is its folder.
+//! * Two checkouts never collide: an instance is its directory.
 
 #![cfg_attr(
     test,

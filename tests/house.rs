@@ -150,7 +150,7 @@ fn there_are_no_circles() {
                 files.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
             }
             for (file, text) in files.iter().filter(|(file, _)| file.ends_with(".rs") && !file.ends_with("tests.rs")) {
-                // From here to the folder: one step for each folder between, and for a file that is none's `mod.rs`.
+                // From here to the directory: one step for each directory between, and for a file that is none's `mod.rs`.
                 let depth = Path::new(file).components().count() - folder.components().count() - 1;
                 let steps = depth + usize::from(!file.ends_with("mod.rs"));
                 let all = uses.entry(name.clone()).or_default();
@@ -168,7 +168,7 @@ fn there_are_no_circles() {
     assert!(wrong.is_empty(), "these use each other:\n{}", wrong.join("\n"));
 }
 
-/// Files that handle roots, layers, volumes, contexts and targets of copies: what a container or a cloned folder can
+/// Files that handle roots, layers, volumes, contexts and targets of copies: what a container or a cloned directory can
 /// change under us. They reach all of it by descriptor (`sys::Tree`); clippy bans the functions that take paths.
 const BY_DESCRIPTOR: [&str; 14] = [
     "src/engine/duplicate.rs",
@@ -277,7 +277,7 @@ fn there_is_one_reader_of_tars() {
     assert_eq!(others.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new(), "use image::Entries");
 }
 
-/// A folder that cannot be read is not an empty one, and one entry that cannot is not absent.
+/// A directory that cannot be read is not an empty one, and one entry that cannot is not absent.
 #[test]
 fn folders_are_listed_whole() {
     let mut files = Vec::new();

@@ -22,7 +22,7 @@ fn matches_slowly(pattern: &[char], path: &[char]) -> bool {
     match pattern {
         [] => path.is_empty(),
         ['*', '*', '/'] | ['*', '*'] => true,
-        // Also before what is no slash it means folders.
+        // Also before what is no slash it means directories.
         ['*', '*', '/', rest @ ..] | ['*', '*', rest @ ..] => {
             let folders = |at: &usize| *at == 0 || path[at - 1] == '/';
             (0..=path.len()).filter(folders).any(|at| matches_slowly(rest, &path[at..]))

@@ -1,6 +1,6 @@
-//! What a command leaves in its tree that is not its doing: mount points, and folders that are as they were.
+//! What a command leaves in its tree that is not its doing: mount points, and directories that are as they were.
 //!
-//! The command may have put a link in place of any folder: everything is reached by descriptor (CVE-2024-23652).
+//! The command may have put a link in place of any directory: everything is reached by descriptor (CVE-2024-23652).
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::view::View;
@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Takes out mount points that the runtime made, folders that are as they are below, and device nodes, which layers
+/// Takes out mount points that the runtime made, directories that are as they are below, and device nodes, which layers
 /// do not have.
 ///
 /// # Errors

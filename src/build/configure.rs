@@ -43,7 +43,7 @@ impl Builder<'_> {
             debian::unpack_for_dpkg(&chosen, &of, &tree, self.lock.epoch)?;
         }
         let debs = staging.join("debs");
-        fs::create_dir(&debs).context(|| "cannot make a staging folder".into())?;
+        fs::create_dir(&debs).context(|| "cannot make a staging directory".into())?;
         for (index, (package, file)) in packages.iter().zip(&files).enumerate() {
             let target = debs.join(deb(index, package));
             fs::hard_link(file, &target)
@@ -78,7 +78,7 @@ impl Builder<'_> {
             user: Some("0:0".into()),
             ..Run::default()
         };
-        // What an image says of its environment and folder is for its programs, not for dpkg.
+        // What an image says of its environment and directory is for its programs, not for dpkg.
         let epoch = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), self.lock.epoch.to_string())]);
         let plain = Pending { config: crate::plan::Config::default(), args: epoch, ..pending.clone() };
         let report = |line: String| (self.report)(super::Event::Output { image: name.clone(), line });

@@ -1,7 +1,7 @@
 //! `copy` steps: what they take, and where each of it goes.
 //!
-//! What is taken of the project's folder is read by descriptor, and no link is followed there but those that a
-//! step names: a container may write to the same folder at the same time.
+//! What is taken of the project's directory is read by descriptor, and no link is followed there but those that a
+//! step names: a container may write to the same directory at the same time.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::ground::Ground;
@@ -31,7 +31,7 @@ pub struct Source<'a> {
     pub last: Option<&'a Last>,
 }
 
-/// Copies files of the project's folder.
+/// Copies files of the project's directory.
 ///
 /// # Errors
 /// Unknown owners, files that changed since they were scanned, failures to write.
@@ -73,7 +73,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                 let cannot = || format!("cannot read \"{}\"", entry.from);
                 let (file, _) = ground.file(&entry.from).context(cannot)?;
                 if copy.unpack && entry.whole && begins_as_archive(&file).context(cannot)? {
-                    // It is unpacked into the folder that its file would have gone to.
+                    // It is unpacked into the directory that its file would have gone to.
                     let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
                     let read = target.unpack(&file, &into, copy.owner.is_some());
                     if read.context(|| format!("cannot unpack \"{}\"", entry.from))? != *digest {
@@ -88,8 +88,8 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
         }
     }
     let (tree, owner, epoch) = (target.root(), target.owner, target.epoch);
-    let project = ground.tree().context(|| "cannot read the project's folder".into())?;
-    // Files of one folder are made by one thread: the folder is locked meanwhile.
+    let project = ground.tree().context(|| "cannot read the project's directory".into())?;
+    // Files of one directory are made by one thread: the directory is locked meanwhile.
     sys::on_all_cores(&later, 64, |_, part| {
         let (mut from, mut new) = (Nearby::of(project), Nearby::of(tree));
         let mut old = last.map(|last| Nearby::of(&last.tree));
@@ -118,7 +118,7 @@ fn again(old: &mut Nearby, new: &mut Nearby, place: &Path) -> io::Result<()> {
     folder.hard_link(name, from, was)
 }
 
-/// A file whose folder is made, and that is yet to be copied.
+/// A file whose directory is made, and that is yet to be copied.
 struct Later<'a> {
     to: PathBuf,
     mode: u32,
@@ -213,7 +213,7 @@ pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Result<Folders> {
     Ok(target.folders)
 }
 
-/// Makes a folder of a user's, with those above it that are missing, unless something is there.
+/// Makes a directory of a user's, with those above it that are missing, unless something is there.
 ///
 /// # Errors
 /// Unknown users, failures to write.
@@ -285,7 +285,7 @@ fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Result<Vec<(P
     Ok(all)
 }
 
-/// All that a copy's tree depends on beside its own files: where it goes, whose it is, what the folders on
+/// All that a copy's tree depends on beside its own files: where it goes, whose it is, what the directories on
 /// its way are like, and what it takes of another image. Nothing where that is not known beforehand.
 pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View>, tree: Option<&FileTree>) -> Option<Digest> {
     if copy.unpack {
@@ -361,7 +361,7 @@ fn base(copy: &Copy, below: &View, workdir: &str) -> PathBuf {
     below.resolve(&Path::new(workdir).join(&copy.to))
 }
 
-/// Where the files of a copy go. As a Dockerfile has it, a lone one goes into a folder that is there.
+/// Where the files of a copy go. As a Dockerfile has it, a lone one goes into a directory that is there.
 pub fn destination(copy: &Copy, files: Option<&FileTree>, below: &View, workdir: &str) -> PathBuf {
     let mut base = base(copy, below, workdir);
     if let (Some([only]), true) = (files.map(|files| files.entries.as_slice()), copy.as_docker && !copy.unpack)

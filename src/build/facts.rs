@@ -1,4 +1,4 @@
-//! What planning asks for: answers of the store and of the project's folder.
+//! What planning asks for: answers of the store and of the project's directory.
 
 use super::{Scanner, View, copy};
 use crate::image;
@@ -13,13 +13,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The facts that planning asks for, from the store and the project's folder.
+/// The facts that planning asks for, from the store and the project's directory.
 pub struct StoreFacts<'a> {
     pub store: &'a Store,
     pub scanner: &'a Scanner,
 }
 
-/// Where the results lie that came with a bundle: beside the folder that its project was unpacked to, where
+/// Where the results lie that came with a bundle: beside the directory that its project was unpacked to, where
 /// nothing of the project and no container of it can write.
 pub fn sealed_place(folder: &Path) -> PathBuf {
     folder.with_extension("sealed")
@@ -28,7 +28,7 @@ pub fn sealed_place(folder: &Path) -> PathBuf {
 /// Results that came with a bundle, and what the bundle says it holds: they are believed for the project of
 /// that bundle, and for layers and images that it names.
 ///
-/// No other folder's are: whoever clones a repository would run what that says its steps came to.
+/// No other directory's are: whoever clones a repository would run what that says its steps came to.
 #[derive(Debug)]
 pub struct Sealed {
     place: PathBuf,
@@ -42,7 +42,7 @@ struct Named {
 }
 
 impl Sealed {
-    /// The results beside a project's folder, if that was unpacked by this installation.
+    /// The results beside a project's directory, if that was unpacked by this installation.
     pub fn of(home: &Home, folder: &Path) -> Option<Self> {
         let bundles = fs::canonicalize(home.state.join("bundles")).ok()?;
         if folder.parent() != Some(&bundles) {

@@ -1,7 +1,7 @@
-//! The project's folder, held open: what steps take from it is reached from here.
+//! The project's directory, held open: what steps take from it is reached from here.
 //!
-//! A container may write to the same folder at the same time. So nothing is looked up by its whole path again, and
-//! no link is followed, except those that a step itself names: these are resolved once, inside the folder, and what
+//! A container may write to the same directory at the same time. So nothing is looked up by its whole path again, and
+//! no link is followed, except those that a step itself names: these are resolved once, inside the directory, and what
 //! they lead to is reached without links from then on.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// An open project folder.
+/// An open project directory.
 #[derive(Debug)]
 pub struct Ground {
     /// Or why it cannot be opened.
@@ -28,7 +28,7 @@ impl Ground {
         Self { tree, links: BTreeMap::new() }
     }
 
-    /// The folder.
+    /// The directory.
     ///
     /// # Errors
     /// Why it cannot be opened.
@@ -36,7 +36,7 @@ impl Ground {
         self.tree.as_ref().map_err(|(kind, why)| io::Error::new(*kind, why.clone()))
     }
 
-    /// What a path stands for that a step names; links on it are followed as long as they stay in the folder.
+    /// What a path stands for that a step names; links on it are followed as long as they stay in the directory.
     ///
     /// # Errors
     /// Those of looking it up; `EXDEV` for what leads out.

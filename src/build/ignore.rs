@@ -13,7 +13,7 @@ pub struct Ignore {
 }
 
 impl Ignore {
-    /// Of a folder: its own files.
+    /// Of a directory: its own files.
     ///
     /// # Errors
     /// A file that is there and cannot be read as what it is: whatever it would have left out must not be copied.
@@ -71,7 +71,7 @@ impl Ignore {
         Ok(())
     }
 
-    /// Whether a path, or a folder that it is in, is named.
+    /// Whether a path, or a directory that it is in, is named.
     pub fn hides(&self, path: &str) -> bool {
         if self.patterns.is_empty() {
             return false;

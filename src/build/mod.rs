@@ -177,7 +177,7 @@ impl Builder<'_> {
         let image = match (&import.outside, import.digest) {
             (Outside::Archive { path, name: wanted }, _) => {
                 let layout = ProjectFiles::at(self.scanner.folder())
-                    .context(|| "cannot open the project's folder".into())
+                    .context(|| "cannot open the project's directory".into())
                     .and_then(|files| image::Archive::within(&files, path))
                     .and_then(|archive| archive.image(wanted.as_deref()));
                 layout.and_then(|layout| layout.import(self.store, &|digests| self.pin(digests)))
@@ -234,14 +234,14 @@ impl Builder<'_> {
     fn staging(&self) -> Result<(Staging, PathBuf)> {
         let staging = self.store.staging()?;
         let tree = staging.join("tree");
-        fs::create_dir(&tree).map_err(|error| disk_error("cannot make a staging folder", error))?;
+        fs::create_dir(&tree).map_err(|error| disk_error("cannot make a staging directory", error))?;
         Ok((staging, tree))
     }
 
     /// Makes a tree a layer of the store, unless it is empty.
     fn adopt(&self, tree: &Path) -> Result<Option<LayerInfo>> {
         let opened = open(tree)?;
-        if opened.list().context(|| "cannot read a staging folder".into())?.is_empty() {
+        if opened.list().context(|| "cannot read a staging directory".into())?.is_empty() {
             return Ok(None);
         }
         let info = image::digest_tree(&opened, self.lock.epoch).context(|| "cannot read a layer".into())?;
@@ -261,5 +261,5 @@ impl Builder<'_> {
 
 /// Opens a tree of our own that is being made.
 fn open(tree: &Path) -> Result<Tree> {
-    Tree::open(tree).context(|| "cannot open a staging folder".into())
+    Tree::open(tree).context(|| "cannot open a staging directory".into())
 }

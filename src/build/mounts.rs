@@ -26,7 +26,7 @@ impl Builder<'_> {
         if scan::context_mounts(run).next().is_some() {
             let files = self.scanner.tree(name, pending.index).map_err(Error::new)?;
             let copy = Copy { to: "/".into(), as_docker: true, ..Copy::default() };
-            fs::create_dir(&context).context(|| "cannot make a staging folder".into())?;
+            fs::create_dir(&context).context(|| "cannot make a staging directory".into())?;
             let below = super::View::new(Vec::new());
             let (tree, beside) = (super::open(&context)?, staging.join(""));
             let onto = copy::Onto { below: &below, workdir: "/", tree: &tree, beside: &beside, epoch: self.lock.epoch };
@@ -110,7 +110,7 @@ impl Builder<'_> {
 
     fn secret(&self, mount: &RunMount, around: &mut Around) -> Result<()> {
         let RunSource::Secret { name, mode, owner, required, env, file } = &mount.source else { return Ok(()) };
-        let files = ProjectFiles::at(self.scanner.folder()).context(|| "cannot open the project's folder".into())?;
+        let files = ProjectFiles::at(self.scanner.folder()).context(|| "cannot open the project's directory".into())?;
         let content = match self.project.secrets.get(name).map(|file| files.named(file, bounds::CONTENT)) {
             Some(Ok(content)) => content,
             None if !required => return Ok(()),
@@ -136,9 +136,9 @@ fn bind(source: &Path) -> Result<MountKind> {
     MountKind::bind(source, None, Propagation::Private).context(|| format!("cannot mount {}", source.display()))
 }
 
-/// Folders for writes that nobody keeps.
+/// Directories for writes that nobody keeps.
 fn forgotten(staging: &Staging, number: usize) -> Result<(PathBuf, PathBuf)> {
     let (upper, work) = (staging.join(&format!("writes{number}")), staging.join(&format!("writes{number}-work")));
-    fs::create_dir(&upper).and_then(|()| fs::create_dir(&work)).context(|| "cannot make a staging folder".into())?;
+    fs::create_dir(&upper).and_then(|()| fs::create_dir(&work)).context(|| "cannot make a staging directory".into())?;
     Ok((upper, work))
 }

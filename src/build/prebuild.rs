@@ -16,7 +16,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub struct Made {
     pub staging: Staging,
     pub skipped: Vec<String>,
-    /// Folders of the tree that may be there below already, and whose they are if not.
+    /// Directories of the tree that may be there below already, and whose they are if not.
     pub folders: Folders,
     /// The layers that were below it then, and the paths that were looked at there.
     pub below: Vec<LayerInfo>,
@@ -105,7 +105,7 @@ impl Ahead {
     }
 }
 
-/// Whether a tree would be made the same above other layers, but for what its own folders take from below.
+/// Whether a tree would be made the same above other layers, but for what its own directories take from below.
 pub fn holds(before: &View, now: &View, made: &Made) -> bool {
     let seen = &made.seen;
     seen.iter().all(|path| match (before.entry(path), now.entry(path)) {

@@ -1,4 +1,4 @@
-//! Reads what `copy` steps name: lists folders, looks at files, tells what is in them.
+//! Reads what `copy` steps name: lists directories, looks at files, tells what is in them.
 //!
 //! By descriptor, without following links: see `ground`.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 /// What reads for one step.
 pub struct Reader<'a> {
     ground: &'a mut Ground,
-    /// Where its context is in the project's folder.
+    /// Where its context is in the project's directory.
     prefix: &'a str,
     ignore: &'a Ignore,
     /// The patterns of the step that is being read, and whether it keeps permissions.
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         Self { ground, prefix, ignore, exclude: Vec::new(), modes: false }
     }
 
-    /// A path of the context as one of the project's folder.
+    /// A path of the context as one of the project's directory.
     fn whole(&self, path: &str) -> String {
         let prefix = self.prefix.trim_end_matches('/');
         match (prefix.is_empty(), path.is_empty()) {
@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A folder that was resolved or listed before, with what it names.
+    /// A directory that was resolved or listed before, with what it names.
     fn folder(&self, path: &str) -> io::Result<(Tree, Vec<sys::Listed>)> {
         self.ground.tree()?.read(self.ground.real(&self.whole(path)))
     }
@@ -55,14 +55,14 @@ impl<'a> Reader<'a> {
         let (top, whole) = (self.whole(""), self.whole(path));
         let found = self.ground.resolve(&top).and_then(|_| self.ground.resolve(&whole));
         let kind = found.map_err(|error| match error.raw_os_error() {
-            Some(libc::EXDEV) => format!("\"{path}\" leads out of the project's folder"),
+            Some(libc::EXDEV) => format!("\"{path}\" leads out of the project's directory"),
             _ => self.missing(path, "to copy", &error),
         })?;
-        // A context is a folder of its own: its links stay in it.
+        // A context is a directory of its own: its links stay in it.
         if self.ground.real(&whole).starts_with(self.ground.real(&top)) {
             Ok(kind)
         } else {
-            Err(format!("\"{path}\" leads out of the folder that is built from, \"{top}\""))
+            Err(format!("\"{path}\" leads out of the directory that is built from, \"{top}\""))
         }
     }
 
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
             Ok(Opened::File(file)) => file,
             Ok(Opened::Folder(folder)) => return layout(&folder, path),
             Err(Unread::Absent) => return Err(self.missing(path, "to start from", &io::ErrorKind::NotFound.into())),
-            Err(Unread::LeadsOut) => return Err(format!("\"{path}\" leads out of the project's folder")),
+            Err(Unread::LeadsOut) => return Err(format!("\"{path}\" leads out of the project's directory")),
             Err(why) => return Err(cannot(&why)),
         };
         let stat = nix::sys::stat::fstat(&file).map_err(|error| cannot(&io::Error::from(error)))?;
@@ -162,12 +162,12 @@ impl<'a> Reader<'a> {
                     tree.entries.push(entry);
                 }
             }
-            _ => return Err(format!("\"{path}\" is neither a file nor a folder")),
+            _ => return Err(format!("\"{path}\" is neither a file nor a directory")),
         }
         Ok(kind)
     }
 
-    /// Whether a path, or a folder that it is in, is among the step's own exceptions.
+    /// Whether a path, or a directory that it is in, is among the step's own exceptions.
     fn leaves_out(&self, path: &str) -> bool {
         if self.exclude.is_empty() {
             return false;
@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
         if error.kind() != io::ErrorKind::NotFound {
             return format!("cannot read \"{path}\": {error}");
         }
-        // Only advice: a folder that cannot be read gives none.
+        // Only advice: a directory that cannot be read gives none.
         let listed = self.folder(&parent(path)).map(|(_, listed)| listed).unwrap_or_default();
         let names: Vec<String> = listed.into_iter().filter_map(|listed| listed.name.into_string().ok()).collect();
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -192,12 +192,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All that is below a folder, as far as it is taken.
+    /// All that is below a directory, as far as it is taken.
     fn folder_contents(&self, path: &str) -> Result<Vec<TreeEntry>, String> {
         let top = (path.to_owned(), String::new());
         let mut all = sys::by_levels(top, |(path, to), inside, below| self.list(path, to, inside, below))?;
         if self.ignore.has_exceptions {
-            // A folder that is ignored is there for what is not.
+            // A directory that is ignored is there for what is not.
             let is_hidden = |entry: &TreeEntry| entry.kind == TreeKind::Folder && self.ignore.hides(&entry.from);
             let mut needed = BTreeSet::new();
             for entry in all.iter().filter(|entry| !is_hidden(entry)) {
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
         Ok(all)
     }
 
-    /// What a folder holds, and the folders of it that may hold more.
+    /// What a directory holds, and the directories of it that may hold more.
     fn list(&self, path: &str, to: &str, inside: &mut Vec<TreeEntry>, below: &mut Vec<(String, String)>) -> Result<(), String> {
         let (folder, mut listed) = self.folder(path).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         listed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
             let cannot = |error: io::Error| format!("cannot read \"{from}\": {error}");
             let ignored = self.ignore.hides(&from);
             if kind == Kind::Folder {
-                // A folder that is ignored may hold something that is not, when patterns begin with `!`.
+                // A directory that is ignored may hold something that is not, when patterns begin with `!`.
                 if ignored && !self.ignore.has_exceptions {
                     continue;
                 }
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
         let mut queue = vec![fixed.join("/")];
         match self.ground.resolve(&self.whole(&queue[0])) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-                return Err(format!("\"{pattern}\" leads out of the project's folder"));
+                return Err(format!("\"{pattern}\" leads out of the project's directory"));
             }
             // That nothing is there is told below.
             _ => {}
@@ -285,14 +285,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An OCI layout, or what `docker save` wrote, in a folder.
+/// An OCI layout, or what `docker save` wrote, in a directory.
 fn layout(folder: &File, path: &str) -> Result<Digest, String> {
     let text = |name: &str| crate::image::small_file(folder, name).ok();
     if let Some(index) = text("index.json") {
         return Ok(Digest::of(index));
     }
     let manifest = text("manifest.json");
-    let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a folder without an index.json: no OCI layout"))?;
+    let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a directory without an index.json: no OCI layout"))?;
     // It names its parts by any name: what is in them counts.
     let parts = crate::image::named_parts(folder, &manifest).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
     Ok(Digest::of_json(&(Digest::of(manifest), parts)))

@@ -58,13 +58,13 @@ impl Around {
     }
 }
 
-/// Makes the folders that a command needs beside its tree.
+/// Makes the directories that a command needs beside its tree.
 ///
 /// # Errors
-/// Those of making folders.
+/// Those of making directories.
 pub fn folders(staging: &Staging) -> Result<()> {
     for name in ["work", "root", "scratch", "empty"] {
-        fs::create_dir(staging.join(name)).context(|| "cannot make a staging folder".into())?;
+        fs::create_dir(staging.join(name)).context(|| "cannot make a staging directory".into())?;
     }
     Ok(())
 }

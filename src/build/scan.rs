@@ -24,12 +24,12 @@ pub struct Scanner {
     pub cache: ScanCache,
     /// Whether the cache holds what its file does not, or less.
     stale: bool,
-    /// Results that came with the folder.
+    /// Results that came with the directory.
     sealed: Option<Sealed>,
 }
 
 impl Scanner {
-    /// Reads everything that the images' `copy` steps take; the cache is read while folders are listed.
+    /// Reads everything that the images' `copy` steps take; the cache is read while directories are listed.
     pub fn scan(folder: &Path, project: &Project, cache: impl FnOnce() -> ScanCache + Send) -> Self {
         std::thread::scope(|scope| {
             let cache = scope.spawn(cache);
@@ -77,13 +77,13 @@ impl Scanner {
         Self { folder: folder.to_owned(), ground, trees, archives, cache, stale, sealed: None }
     }
 
-    /// The same for a folder that came out of a bundle, with the results that came beside it.
+    /// The same for a directory that came out of a bundle, with the results that came beside it.
     #[must_use]
     pub fn sealed_by(self, sealed: Option<Sealed>) -> Self {
         Self { sealed, ..self }
     }
 
-    /// The results that came with the folder's bundle, if it came out of one.
+    /// The results that came with the directory's bundle, if it came out of one.
     pub fn sealed(&self) -> Option<&Sealed> {
         self.sealed.as_ref()
     }
@@ -127,12 +127,12 @@ impl Scanner {
         }
     }
 
-    /// The project's folder, held open, to reach what was read.
+    /// The project's directory, held open, to reach what was read.
     pub fn ground(&self) -> &Ground {
         &self.ground
     }
 
-    /// All that was read: paths in the project's folder, and what they are.
+    /// All that was read: paths in the project's directory, and what they are.
     pub fn entries(&self) -> BTreeMap<&str, &TreeEntry> {
         let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
         let mut found: BTreeMap<&str, &TreeEntry> = BTreeMap::new();
@@ -146,7 +146,7 @@ impl Scanner {
         found
     }
 
-    /// Folders and files to watch: what every `copy` names.
+    /// Directories and files to watch: what every `copy` names.
     pub fn sources(&self) -> Vec<PathBuf> {
         let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
         let mut all: Vec<PathBuf> = trees.flat_map(|tree| &tree.entries).map(|entry| self.folder.join(&entry.from)).collect();
@@ -160,7 +160,7 @@ impl Scanner {
     }
 }
 
-/// The folders of a context that a command mounts, each as a copy of it.
+/// The directories of a context that a command mounts, each as a copy of it.
 pub fn context_mounts(run: &Run) -> impl Iterator<Item = (BuildContext, Copy)> {
     run.mounts.iter().filter_map(|mount| match &mount.source {
         RunSource::Context { context, path } => {

@@ -19,7 +19,7 @@ pub fn squash(layers: &[PathBuf], tree: &Tree) -> Result<()> {
         let mut twin = Twin::new(tree, Hiding::Kept);
         put(layer, tree, &mut PathBuf::new(), &mut twin).map_err(|error| disk_error("cannot put layers together", error))?;
     }
-    // Folders last: what is put in them changes their times.
+    // Directories last: what is put in them changes their times.
     for layer in &layers {
         folders(layer, tree).context(|| "cannot put layers together".into())?;
     }
@@ -35,7 +35,7 @@ fn put(from: &Tree, to: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<
         if Kind::of(&stat) == Kind::Folder {
             let source = from.folder(name)?;
             let opaque = is_opaque(&source)?;
-            // A whiteout, a file and an opaque folder stand for whatever was there.
+            // A whiteout, a file and an opaque directory stand for whatever was there.
             let old = there.filter(|there| Kind::of(there) == Kind::Folder).map(|_| to.folder(name)).transpose()?;
             let hid = there.as_ref().is_some_and(is_mark) || old.as_ref().map_or(Ok(false), is_opaque)?;
             let target = match old.filter(|_| !opaque) {
@@ -59,7 +59,7 @@ fn put(from: &Tree, to: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<
     Ok(())
 }
 
-/// Gives folders the owners, permissions and times of the uppermost layer that has them.
+/// Gives directories the owners, permissions and times of the uppermost layer that has them.
 fn folders(layer: &Tree, tree: &Tree) -> io::Result<()> {
     for listed in layer.list()?.into_iter().filter(|listed| listed.kind == Kind::Folder) {
         if tree.look(&listed.name)?.is_some_and(|stat| Kind::of(&stat) == Kind::Folder) {

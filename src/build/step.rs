@@ -181,7 +181,7 @@ impl Builder<'_> {
                 let scratch = staging.join("git");
                 fs::create_dir(&tree)
                     .and_then(|()| fs::create_dir(&scratch))
-                    .context(|| "cannot make a staging folder".into())?;
+                    .context(|| "cannot make a staging directory".into())?;
                 let folder = git.folder.as_deref();
                 let wanted = git::Wanted { commit: &commit, folder, dot_git: git.dot_git, submodules: git.submodules };
                 git::checkout(&git.place, wanted, &tree, &scratch)?;

@@ -1,4 +1,4 @@
-//! The tree that a `copy` step makes: where things go, whose they are, and what the folders above them are like.
+//! The tree that a `copy` step makes: where things go, whose they are, and what the directories above them are like.
 //!
 //! Everything is written by descriptor, beneath the tree: a link that one source brings is never a way for the next.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -18,16 +18,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-/// A folder of a step's tree.
+/// A directory of a step's tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Folder {
     pub owner: (u32, u32),
     pub mode: u32,
-    /// Set where the step says what the folder is like, whatever is there below: its time.
+    /// Set where the step says what the directory is like, whatever is there below: its time.
     exact: Option<i64>,
 }
 
-/// Folders of a step's tree; one that is there below stays as it is, unless the step says otherwise.
+/// Directories of a step's tree; one that is there below stays as it is, unless the step says otherwise.
 pub type Folders = BTreeMap<PathBuf, Folder>;
 
 /// Where a step puts things.
@@ -37,7 +37,7 @@ pub struct Onto<'a> {
     pub workdir: &'a str,
     /// The tree that is being made.
     pub tree: &'a Tree,
-    /// A folder of our own beside it, on the same file system.
+    /// A directory of our own beside it, on the same file system.
     pub beside: &'a Path,
     pub epoch: i64,
 }
@@ -46,7 +46,7 @@ pub struct Onto<'a> {
 pub struct Target<'a> {
     pub below: &'a View,
     root: &'a Tree,
-    /// The folder of the tree that was written to last.
+    /// The directory of the tree that was written to last.
     near: Nearby<'a>,
     staging: &'a Path,
     pub epoch: i64,
@@ -58,16 +58,16 @@ pub struct Target<'a> {
     /// A Dockerfile's copies from an image keep owners, unless it names one.
     pub keeps_owners: bool,
     pub folders: Folders,
-    /// A folder that is made.
+    /// A directory that is made.
     beside: PathBuf,
 }
 
-/// Gives a tree's folders what they have below, or what the step says, once everything is in them.
+/// Gives a tree's directories what they have below, or what the step says, once everything is in them.
 ///
 /// # Errors
 /// Those of changing owner, permissions and time.
 pub fn settle(tree: &Tree, below: &View, folders: &Folders, epoch: i64) -> Result<()> {
-    // The deepest first: what is set in a folder must not touch the folder's time again.
+    // The deepest first: what is set in a directory must not touch the directory's time again.
     for (path, folder) in folders.iter().rev() {
         let (mode, owner, time) = match (folder.exact, below.entry(path)) {
             (Some(time), _) => (folder.mode, folder.owner, time),
@@ -140,10 +140,10 @@ impl<'a> Target<'a> {
         self.mode.map_or(mode, |given| given.apply(mode, folder))
     }
 
-    /// Makes the folders above a path; what each is like is settled at the end.
+    /// Makes the directories above a path; what each is like is settled at the end.
     ///
     /// # Errors
-    /// A path that climbs; those of making folders.
+    /// A path that climbs; those of making directories.
     pub fn parents(&mut self, path: &Path) -> Result<()> {
         // Whatever a name is made of: nothing is written outside the tree.
         if path.components().any(|part| part == Component::ParentDir) {
@@ -159,7 +159,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Makes a folder, if none is there; a link in its place is never followed: it may lead to the host.
+    /// Makes a directory, if none is there; a link in its place is never followed: it may lead to the host.
     fn make_folder(&mut self, path: &Path, folder: Folder) -> Result<()> {
         // Asked now, so that whoever makes this tree before its turn knows that it matters.
         let _ = self.below.entry(path);
@@ -170,14 +170,14 @@ impl<'a> Target<'a> {
         match made {
             Ok(Kind::Folder) => drop(self.folders.insert(path.to_owned(), folder)),
             Ok(_) => {
-                return Err(Error::new(format!("one source puts a file or link at {}, and another a folder", path.display())));
+                return Err(Error::new(format!("one source puts a file or link at {}, and another a directory", path.display())));
             }
             Err(error) => return Err(disk_error(&format!("cannot make {}", path.display()), error)),
         }
         Ok(())
     }
 
-    /// The folder and name of a new file or link; what an earlier source put there goes away.
+    /// The directory and name of a new file or link; what an earlier source put there goes away.
     fn room<'p>(&mut self, path: &'p Path) -> io::Result<(&Tree, &'p OsStr)> {
         let (folder, name) = self.near.at(inside(path))?;
         match folder.look(name)? {
@@ -187,10 +187,10 @@ impl<'a> Target<'a> {
         Ok((folder, name))
     }
 
-    /// Makes a folder of the step's own, unless it is the root.
+    /// Makes a directory of the step's own, unless it is the root.
     ///
     /// # Errors
-    /// A path that climbs; those of making folders.
+    /// A path that climbs; those of making directories.
     pub fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
         if path == Path::new("/") {
             return Ok(());
@@ -237,15 +237,15 @@ impl<'a> Target<'a> {
         Ok(out)
     }
 
-    /// Unpacks an archive into a folder, following links of the image below as its own programs would; tells the
+    /// Unpacks an archive into a directory, following links of the image below as its own programs would; tells the
     /// digest of the archive's bytes as they were read.
     ///
     /// # Errors
     /// Damaged and hostile archives, failures to write.
     pub fn unpack(&mut self, archive: &File, to: &Path, owned: bool) -> Result<Digest> {
-        // Beside the tree, in the step's own staging folder.
+        // Beside the tree, in the step's own staging directory.
         let place = self.staging.join(format!("unpacked-{}", sys::unique()));
-        let unpacked = Tree::private(&place).map_err(|error| disk_error("cannot make a staging folder", error))?;
+        let unpacked = Tree::private(&place).map_err(|error| disk_error("cannot make a staging directory", error))?;
         let failed = |error: io::Error| disk_error("it cannot be unpacked", error);
         let rules =
             Rules { latest: self.epoch, owner: owned.then_some(self.owner), whiteouts: false, rootfs: false, folder_times: true };
@@ -260,7 +260,7 @@ impl<'a> Target<'a> {
         self.folder_or_there(to)?;
         self.merge(&unpacked, Path::new("/"), to, &named)?;
         if let (Some(name), Ok(above)) = (place.file_name(), Tree::open(self.staging)) {
-            // The staging folder goes as a whole, later.
+            // The staging directory goes as a whole, later.
             let _ = above.remove(name);
         }
         Ok(read.hasher.finish())
@@ -274,7 +274,7 @@ impl<'a> Target<'a> {
         self.make_folder(to, Folder { owner: self.owner, mode: 0o755, exact: None })
     }
 
-    /// Moves what was unpacked to its place; folders that the archive names are as it says.
+    /// Moves what was unpacked to its place; directories that the archive names are as it says.
     fn merge(&mut self, from: &Tree, inside: &Path, to: &Path, named: &BTreeSet<String>) -> Result<()> {
         let failed = |inside: &Path| format!("cannot move {}", inside.display());
         for listed in from.list().context(|| failed(inside))? {

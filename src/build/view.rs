@@ -56,7 +56,7 @@ impl View {
         None
     }
 
-    /// The folder that a path stands in, opened in the layer that has it.
+    /// The directory that a path stands in, opened in the layer that has it.
     ///
     /// # Errors
     /// Those of opening it; nothing at that path.
@@ -176,7 +176,7 @@ impl View {
         Ok(found)
     }
 
-    /// The names in a folder, sorted.
+    /// The names in a directory, sorted.
     ///
     /// # Errors
     /// Those of reading a layer.
@@ -200,7 +200,7 @@ impl View {
                     names.insert(name);
                 }
             }
-            // A folder on the way that hides what is below hides this one's, too.
+            // A directory on the way that hides what is below hides this one's, too.
             let opaque = |folder: &Path| sys::get_attribute(folder, OPAQUE).ok().flatten().as_deref() == Some(b"y");
             if place.ancestors().take_while(|folder| folder.starts_with(layer)).any(opaque) {
                 break;

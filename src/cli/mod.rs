@@ -27,7 +27,7 @@ use ui::Ui;
 #[derive(Parser, Debug)]
 #[command(name = "stead", version, propagate_version = true, disable_help_subcommand = true, infer_long_args = true)]
 struct Arguments {
-    /// The project's folder; else the current one, or the nearest above it with a project file.
+    /// The project's directory; else the current one, or the nearest above it with a project file.
     #[arg(short = 'C', value_name = "DIR", global = true, display_order = 900)]
     folder: Option<PathBuf>,
     /// The project file.
@@ -82,7 +82,7 @@ impl Context {
         self.options.folder.join(&self.options.file).is_file()
     }
 
-    /// The same for the project of another folder.
+    /// The same for the project of another directory.
     pub fn at(&self, folder: PathBuf) -> Self {
         let (home, file, chosen) = (self.options.home.clone(), "stead.kdl".into(), Chosen::ByFolder);
         let options = Options { home, folder, file, chosen, choices: Choices::default() };
@@ -231,7 +231,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
         set.insert(name.to_owned(), value.to_owned());
     }
     let file = arguments.file.clone().unwrap_or_else(|| "stead.kdl".into());
-    // A file in another folder makes that folder the project's.
+    // A file in another directory makes that directory the project's.
     let (folder_of_file, file) = match Path::new(&file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => (
             Some(parent.to_owned()),
@@ -246,7 +246,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
         (None, None) => nearest_project(&file),
     };
     if !folder.is_dir() {
-        return Err(Error::new(format!("there is no folder {}", folder.display())).usage());
+        return Err(Error::new(format!("there is no directory {}", folder.display())).usage());
     }
     let root = std::env::var_os("STEAD_ROOT").map(PathBuf::from).filter(|root| !root.as_os_str().is_empty());
     let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));
@@ -272,7 +272,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
     Ok(Context { ui, options, _looked_into: looked_into })
 }
 
-/// The current folder, or the nearest above it that has a project file.
+/// The current directory, or the nearest above it that has a project file.
 fn nearest_project(file: &str) -> PathBuf {
     let Ok(here) = std::env::current_dir() else { return PathBuf::from(".") };
     here.ancestors().find(|folder| folder.join(file).is_file()).map_or_else(|| here.clone(), Path::to_owned)

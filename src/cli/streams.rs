@@ -107,8 +107,8 @@ fn pass(mut from: File, mut to: File, ended: Option<&AtomicBool>) {
     loop {
         if let Some(ended) = ended {
             let over = ended.load(Ordering::Acquire);
-            let patience = if over { Duration::ZERO } else { LOOK };
-            match sys::wait_readable(&[&from], Some(patience)) {
+            let timeout = if over { Duration::ZERO } else { LOOK };
+            match sys::wait_readable(&[&from], Some(timeout)) {
                 Ok(ready) if ready.first() == Some(&true) => {}
                 Ok(_) if over => return,
                 Ok(_) => continue,

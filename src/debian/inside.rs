@@ -47,7 +47,7 @@ impl Kind {
 }
 
 impl Inside {
-    /// The tree in a folder of ours.
+    /// The tree in a directory of ours.
     ///
     /// # Errors
     /// Those of opening it.
@@ -102,7 +102,7 @@ impl Inside {
         String::from_utf8(content).map(Some).map_err(|_| io::Error::other(format!("{path} is not text")))
     }
 
-    /// The names in a folder, sorted; none where there is no folder.
+    /// The names in a directory, sorted; none where there is no directory.
     ///
     /// # Errors
     /// Failures other than absence.
@@ -111,7 +111,7 @@ impl Inside {
         folder.map_or_else(|| Ok(Vec::new()), |folder| names(&folder))
     }
 
-    /// Where a path leads, as an absolute path inside, if it leads to a folder.
+    /// Where a path leads, as an absolute path inside, if it leads to a directory.
     ///
     /// # Errors
     /// Failures other than absence.
@@ -125,7 +125,7 @@ impl Inside {
     /// Writes a file, whatever was there; a link to a file of the tree stays, and that file is written.
     ///
     /// # Errors
-    /// A folder in its place, links that lead in circles, failures to write.
+    /// A directory in its place, links that lead in circles, failures to write.
     pub fn write(&self, path: &str, content: &[u8], mode: u32) -> io::Result<File> {
         let (parent, name) = split(path)?;
         let parent = sys::make_folders_in_root(&self.root, parent, 0o755)?;
@@ -150,7 +150,7 @@ impl Inside {
     /// Makes a link, unless something is there.
     ///
     /// # Errors
-    /// Those of making it and the folders on its way.
+    /// Those of making it and the directories on its way.
     pub fn link(&self, path: &str, target: &str) -> io::Result<()> {
         let (parent, name) = split(path)?;
         let parent = sys::make_folders_in_root(&self.root, parent, 0o755)?;
@@ -160,7 +160,7 @@ impl Inside {
         }
     }
 
-    /// Makes a folder with these permissions, and those on its way.
+    /// Makes a directory with these permissions, and those on its way.
     ///
     /// # Errors
     /// Those of making them.
@@ -170,7 +170,7 @@ impl Inside {
         Ok(fchmod(&made, Mode::from_bits_truncate(mode))?)
     }
 
-    /// Removes a folder if it is there and empty; nothing else.
+    /// Removes a directory if it is there and empty; nothing else.
     ///
     /// # Errors
     /// Those of removing it.
@@ -178,7 +178,7 @@ impl Inside {
         if self.kind(path)? == Some(Kind::Folder) { sys::remove_if_empty(&self.root, Path::new(path)) } else { Ok(()) }
     }
 
-    /// A folder that is there without any link on the way to it.
+    /// A directory that is there without any link on the way to it.
     ///
     /// # Errors
     /// Failures other than absence and links.
@@ -203,7 +203,7 @@ pub fn own(file: &File, user: u32, group: u32, mode: u32) -> io::Result<()> {
     Ok(fchmod(file, Mode::from_bits_truncate(mode))?)
 }
 
-/// An open folder: what is done with it is done to what is in it, not to what is behind a link.
+/// An open directory: what is done with it is done to what is in it, not to what is behind a link.
 pub struct Folder(OwnedFd);
 
 impl Folder {
@@ -223,7 +223,7 @@ impl Folder {
         kind_at(&self.0, name)
     }
 
-    /// A folder in it.
+    /// A directory in it.
     ///
     /// # Errors
     /// What is none.
@@ -244,7 +244,7 @@ impl Folder {
         reopen(&found, OFlag::O_RDWR)
     }
 
-    /// Removes what is not a folder.
+    /// Removes what is not a directory.
     ///
     /// # Errors
     /// Those of `unlinkat(2)`.
@@ -290,7 +290,7 @@ fn present(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The folder that a path is in, and its name there.
+/// The directory that a path is in, and its name there.
 fn split(path: &str) -> io::Result<(&Path, &OsStr)> {
     let path = Path::new(path);
     let name = path.file_name().ok_or_else(|| io::Error::other(format!("{} names no file", path.display())))?;

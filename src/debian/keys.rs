@@ -62,7 +62,7 @@ impl Keyring {
         Ok(Self(keys))
     }
 
-    /// The keys in a file that a project in some folder names, binary or armored.
+    /// The keys in a file that a project in some directory names, binary or armored.
     ///
     /// # Errors
     /// When the file cannot be read or holds no key.

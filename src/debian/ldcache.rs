@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// More folders than this in `ld.so.conf`, and what it includes, are not meant.
+/// More directories than this in `ld.so.conf`, and what it includes, are not meant.
 const MOST_FOLDERS: usize = 1000;
 /// The most of a library that is looked at, in one piece, for its name.
 const PIECE: usize = 1 << 20;
@@ -53,7 +53,7 @@ pub fn write(tree: &Inside) -> io::Result<()> {
     tree.write("/etc/ld.so.cache", &encode(&entries), 0o644).map(drop)
 }
 
-/// The soname of what may be a library: links to nothing, folders and the like are none.
+/// The soname of what may be a library: links to nothing, directories and the like are none.
 fn library(tree: &Inside, path: &str) -> io::Result<Option<String>> {
     match tree.file(path) {
         Ok(file) => Ok(file.and_then(|file| soname(&file))),
@@ -64,7 +64,7 @@ fn library(tree: &Inside, path: &str) -> io::Result<Option<String>> {
     }
 }
 
-/// Folders named by `ld.so.conf` and what it includes; every path is looked up inside the tree.
+/// Directories named by `ld.so.conf` and what it includes; every path is looked up inside the tree.
 fn configured(tree: &Inside, file: &str, depth: usize, found: &mut Vec<String>) -> io::Result<()> {
     if tree.kind(file)? == Some(Kind::Folder) {
         return Ok(());
@@ -76,7 +76,7 @@ fn configured(tree: &Inside, file: &str, depth: usize, found: &mut Vec<String>) 
             continue;
         }
         if found.len() > MOST_FOLDERS {
-            return Err(io::Error::other(format!("{file} names more than {MOST_FOLDERS} folders")));
+            return Err(io::Error::other(format!("{file} names more than {MOST_FOLDERS} directories")));
         }
         let Some(pattern) = line.strip_prefix("include").map(str::trim).filter(|_| depth < 4) else {
             found.push(line.trim_end_matches('/').to_owned());

@@ -44,7 +44,7 @@ pub enum Need {
 /// What decides about mirrors beside the project file.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The project's folder, for vendored mirrors and keys.
+    /// The project's directory, for vendored mirrors and keys.
     pub folder: PathBuf,
     /// The user's configuration file.
     pub config: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings for a project's folder: the user's `config.kdl` and the host's `/etc/apt`.
+    /// The settings for a project's directory: the user's `config.kdl` and the host's `/etc/apt`.
     pub fn for_folder(folder: &Path) -> Self {
         let config = std::env::var_os("XDG_CONFIG_HOME")
             .map(PathBuf::from)

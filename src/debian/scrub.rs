@@ -28,7 +28,7 @@ const GONE: [&str; 15] = [
     "var/cache/debconf/passwords.dat",
 ];
 
-/// Folders whose files go.
+/// Directories whose files go.
 const EMPTIED: [&str; 4] = ["var/log/apt", "var/cache/fontconfig", "var/cache/man", "var/lib/dpkg/updates"];
 
 /// Scrubs a tree; links in it are never followed.
@@ -91,7 +91,7 @@ fn split(path: &str) -> (&str, &OsStr) {
     (folder, OsStr::new(name))
 }
 
-/// Removes the files below a folder.
+/// Removes the files below a directory.
 fn clear(folder: &Folder) -> io::Result<()> {
     for name in folder.names()? {
         match folder.kind(&name)? {
@@ -103,7 +103,7 @@ fn clear(folder: &Folder) -> io::Result<()> {
     Ok(())
 }
 
-/// Empties the files below a folder: who owns a log stays.
+/// Empties the files below a directory: who owns a log stays.
 fn truncate(folder: &Folder) -> io::Result<()> {
     for name in folder.names()? {
         match folder.kind(&name)? {

@@ -71,7 +71,7 @@ impl Tree {
         self.0.text(path, limits::TEXT).context(|| format!("cannot read {path}"))
     }
 
-    /// The texts of the files in a folder, by name, links followed inside the tree. Links to nothing are none.
+    /// The texts of the files in a directory, by name, links followed inside the tree. Links to nothing are none.
     fn texts(&self, folder: &str) -> Result<Vec<(String, Vec<u8>)>> {
         let mut found = Vec::new();
         let mut left = limits::CONTROLS;
@@ -141,7 +141,7 @@ impl Tree {
         }
         self.link("/etc/dpkg/origins/default", "debian")?;
         for name in ["/var/run", "/var/lock"] {
-            // Packages that still ship it as a folder ship it empty; base-files turns it into a link.
+            // Packages that still ship it as a directory ship it empty; base-files turns it into a link.
             self.0.remove_empty_folder(name).context(|| format!("cannot remove {name}"))?;
         }
         self.link("/var/run", "/run")?;
@@ -371,7 +371,7 @@ mod tests {
         let at = |path: &str| root.path().join(path);
         fs::create_dir_all(at("usr/share/base-passwd")).unwrap();
         fs::write(at("usr/share/base-passwd/passwd.master"), "root:*:0:0:root:/root:/bin/bash\n").unwrap();
-        // Links in a circle, in place of each folder that is written to.
+        // Links in a circle, in place of each directory that is written to.
         for (folder, told) in [("etc", "/etc/passwd"), ("var", "/var/lib/dpkg/info")] {
             symlink(folder, at(folder)).unwrap();
             let controls = BTreeMap::from([("app".to_owned(), Control::default())]);

@@ -26,7 +26,7 @@ const AHEAD: usize = 6;
 const PIECE: usize = 128 << 10;
 const PIECES: usize = 64;
 
-/// Unpacks packages into an empty folder and makes what their scripts would have made.
+/// Unpacks packages into an empty directory and makes what their scripts would have made.
 ///
 /// # Errors
 /// Damaged packages by name; failures to write.
@@ -54,7 +54,7 @@ pub fn needs(file: &Path) -> Result<Needs> {
     Ok(Needs::read(&String::from_utf8_lossy(found.files.get("control").map_or(&[][..], Vec::as_slice))))
 }
 
-/// What packages may bring: files, folders and links. Debian's have nothing else.
+/// What packages may bring: files, directories and links. Debian's have nothing else.
 fn rules(epoch: i64) -> Rules {
     Rules { latest: epoch, owner: None, whiteouts: false, rootfs: false, folder_times: false }
 }

@@ -12,10 +12,10 @@ use crate::sys;
 use std::fs;
 use std::path::PathBuf;
 
-/// The folder of a project that holds nothing but an image, which is pulled if the store does not have it.
+/// The directory of a project that holds nothing but an image, which is pulled if the store does not have it.
 ///
 /// # Errors
-/// What is no name of an image; what [`pull`] says; a folder that cannot be written.
+/// What is no name of an image; what [`pull`] says; a directory that cannot be written.
 pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Result<(PathBuf, String)> {
     let store = Store::at(&home.store);
     let whole = |digest: &Digest| image::load(&store, digest).is_some();

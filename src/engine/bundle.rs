@@ -113,7 +113,7 @@ fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Result
     Ok(kept.map(|(key, _, bytes)| (key, bytes)).collect())
 }
 
-/// Paths of the project's folder that it is made of; secrets are not among them.
+/// Paths of the project's directory that it is made of; secrets are not among them.
 fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<Item = String>) -> Result<BTreeSet<PathBuf>> {
     let folder = &loaded.instance.folder;
     let mut found: BTreeSet<PathBuf> = read.map(PathBuf::from).collect();
@@ -134,7 +134,7 @@ fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<
             _ => None,
         }));
     }
-    // A folder that is named for itself stands for all in it: an image's layout, what is mounted.
+    // A directory that is named for itself stands for all in it: an image's layout, what is mounted.
     let whole: Vec<PathBuf> =
         found.iter().filter(|path| is_inside(path) && !sources.contains(&folder.join(path))).cloned().collect();
     let archives = observation.scanner.archives().map(PathBuf::from);
@@ -146,7 +146,7 @@ fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<
     Ok(found)
 }
 
-/// Adds a file, folder or link of the project; by descriptor, since a container may exchange them meanwhile.
+/// Adds a file, directory or link of the project; by descriptor, since a container may exchange them meanwhile.
 fn add(builder: &mut tar::Builder<&mut dyn io::Write>, ground: &Ground, path: &Path) -> io::Result<()> {
     let real = path.to_str().map_or(Cow::Borrowed(path), |path| ground.real(path));
     let (Some(name), Some(above)) = (real.file_name(), real.parent()) else { return Ok(()) };
@@ -186,12 +186,12 @@ impl Read for Short {
     }
 }
 
-/// Whether a path stays in the folder that it starts from.
+/// Whether a path stays in the directory that it starts from.
 fn is_inside(path: &Path) -> bool {
     path.file_name().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// All that is in a folder.
+/// All that is in a directory.
 fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     found.insert(path.to_owned());
     let whole = folder.join(path);
@@ -220,7 +220,7 @@ struct Bundle<'b> {
     label: Label,
     /// Tells it from others in its place.
     identity: Digest,
-    /// Names its folder.
+    /// Names its directory.
     key: String,
     folder: PathBuf,
 }
@@ -250,7 +250,7 @@ impl<'b> Bundle<'b> {
     }
 }
 
-/// The folder and the project file of a bundle that was taken in, without taking it in.
+/// The directory and the project file of a bundle that was taken in, without taking it in.
 ///
 /// # Errors
 /// What is no bundle; one that was not taken in.
@@ -276,9 +276,9 @@ pub fn look_into(home: &Home, path: &Path) -> Result<(Scratch, String)> {
     Ok((scratch, bundle.label.file))
 }
 
-/// Takes a bundle in, unless it is; the folder of its project and the project file come back.
+/// Takes a bundle in, unless it is; the directory of its project and the project file come back.
 ///
-/// The folder belongs to the bundle's path and project: a newer bundle in the same place is the same environment.
+/// The directory belongs to the bundle's path and project: a newer bundle in the same place is the same environment.
 ///
 /// # Errors
 /// What is no bundle, damaged parts, a full disk.
@@ -332,7 +332,7 @@ pub fn unbundle(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
 /// Secrets are read from where the bundle lies.
 fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Result<()> {
     let beside = bundle.parent().unwrap_or(Path::new("/"));
-    let files = ProjectFiles::at(beside).context(|| format!("cannot open the folder {}", beside.display()))?;
+    let files = ProjectFiles::at(beside).context(|| format!("cannot open the directory {}", beside.display()))?;
     for secret in label.secrets.iter().filter(|secret| is_inside(Path::new(secret))) {
         let (from, to) = (beside.join(secret), folder.join(secret));
         let failed = || format!("cannot take the secret {}", from.display());
@@ -383,7 +383,7 @@ fn take(path: &Path, folder: &Path, sealed: &Path) -> Result<()> {
             }
         } else if let Ok(inner) = name.strip_prefix("stead/project") {
             if !is_inside(inner) {
-                return Err(Error::new(format!("the file {} in it leads out of its folder", inner.display())));
+                return Err(Error::new(format!("the file {} in it leads out of its directory", inner.display())));
             }
             folder.join(inner)
         } else {

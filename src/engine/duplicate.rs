@@ -1,7 +1,7 @@
 //! A private copy of a project for a second build: all that a build reads of it, so that nothing but names and
 //! contents is the same.
 //!
-//! Everything is written by descriptor beneath one private folder, so nothing of the host's can be meant: not by an
+//! Everything is written by descriptor beneath one private directory, so nothing of the host's can be meant: not by an
 //! absolute path, nor by `..`, nor by a link. What the project names by an absolute path is not copied: the second
 //! build finds it where it is. What it names by `..` is copied beside the project's copy, as it stands beside the
 //! project.
@@ -24,7 +24,7 @@ use std::path::{Component, Path, PathBuf};
 const OWNER: (u32, u32) = (1234, 4321);
 const TIME: (i64, i64) = (1_000_000_000, 0);
 
-/// Copies a project to a new place; tells where its folder is there.
+/// Copies a project to a new place; tells where its directory is there.
 ///
 /// # Errors
 /// Those of reading the project and of writing.
@@ -37,7 +37,7 @@ pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, p
     let project = root.make_folders(&inside, 0o755).context(|| "cannot copy the project".into())?;
     let observation = observe(loaded)?;
     let scanner = &observation.scanner;
-    // A folder shows its entries in the order they were made, on many file systems.
+    // A directory shows its entries in the order they were made, on many file systems.
     for (path, entry) in scanner.entries().into_iter().rev() {
         let copied = match &entry.kind {
             TreeKind::Folder => folder(scanner.ground(), path, &project),
@@ -107,7 +107,7 @@ fn named(loaded: &LoadedProject) -> Vec<PathBuf> {
     found
 }
 
-/// A path as it is written, and what it means as text: so many folders up from the project's, then down.
+/// A path as it is written, and what it means as text: so many directories up from the project's, then down.
 struct Outside<'p> {
     written: &'p Path,
     up: usize,
@@ -130,7 +130,7 @@ impl<'p> Outside<'p> {
     }
 }
 
-/// The names of the project's folder and of so many above it: paths that go up meet the same names on their way down.
+/// The names of the project's directory and of so many above it: paths that go up meet the same names on their way down.
 fn above(folder: &Path, up: usize) -> Vec<OsString> {
     let names: Vec<OsString> = folder.iter().filter(|name| *name != "/").map(OsStr::to_owned).collect();
     // Above the root there is the root.
@@ -142,13 +142,13 @@ fn facts(mode: u32) -> Facts {
     Facts { owner: OWNER, mode: mode & 0o7777, time: TIME }
 }
 
-/// The folder that a path's name stands in, made if need be.
+/// The directory that a path's name stands in, made if need be.
 fn room<'p>(path: &'p Path, tree: &Tree) -> io::Result<(Tree, &'p OsStr)> {
     let name = path.file_name().ok_or_else(|| io::Error::from_raw_os_error(libc::EISDIR))?;
     Ok((tree.make_folders(path.parent().unwrap_or(Path::new("")), 0o755)?, name))
 }
 
-/// A folder with its permissions: a Dockerfile's copies keep them.
+/// A directory with its permissions: a Dockerfile's copies keep them.
 fn folder(ground: &Ground, path: &str, tree: &Tree) -> io::Result<()> {
     let mode = ground.tree()?.folder(ground.real(path))?.facts()?.st_mode;
     tree.make_folders(Path::new(path), 0o755)?.become_like(facts(mode))
@@ -174,7 +174,7 @@ fn file(from: &File, path: &Path, tree: &Tree) -> io::Result<()> {
     sys::become_like(&copy, facts(nix::sys::stat::fstat(from)?.st_mode))
 }
 
-/// An archive that an image starts from: a file, or a folder with all that is in it.
+/// An archive that an image starts from: a file, or a directory with all that is in it.
 fn archive(ground: &Ground, path: &str, tree: &Tree) -> io::Result<()> {
     let real = ground.real(path);
     match ground.tree()?.folder(&real) {

@@ -73,7 +73,7 @@ pub fn changes(instance: &Instance, name: &str) -> Result<Vec<(PathBuf, Differen
     let upper = open(&layers.upper)?;
     compare(&upper, Path::new("/"), &below, &mut found).context(|| "cannot read what the container wrote".into())?;
     found.retain(|(path, _)| !is_target(path));
-    // A folder above a change is one itself only if it was there to be changed.
+    // A directory above a change is one itself only if it was there to be changed.
     found.sort();
     Ok(found)
 }
@@ -149,7 +149,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     let config = crate::library::change(base.config.clone(), changes)?;
     let staging = store.staging()?;
     let tree = staging.join("tree");
-    let copy = Tree::private(&tree).context(|| "cannot make a staging folder".into())?;
+    let copy = Tree::private(&tree).context(|| "cannot make a staging directory".into())?;
     let still = still(instance, name);
     let copied =
         open(&layers.upper).map(|upper| Twin::new(&copy, Hiding::Kept).everything(&upper, &copy, &mut PathBuf::new()))?;
@@ -158,7 +158,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     let below = View::new(layers.lower.iter().rev().cloned().collect());
     for target in TARGETS {
         if below.entry(&Path::new("/").join(target)).is_none() {
-            // The container may have put a link in the place of any folder on the way.
+            // The container may have put a link in the place of any directory on the way.
             sys::remove_if_empty(&copy, Path::new(target)).context(|| format!("cannot remove /{target}"))?;
         }
     }
@@ -222,7 +222,7 @@ pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Resul
             let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let above = Tree::open(parent).context(cannot)?;
             if folder.is_some() && above.look(own).context(cannot)?.is_some() {
-                return Err(Error::new(format!("{} is a file, and {from} a folder", to.display())));
+                return Err(Error::new(format!("{} is a file, and {from} a directory", to.display())));
             }
             (above, own)
         }
@@ -235,7 +235,7 @@ pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Resul
     }
 }
 
-/// Copies what is in a folder, then its permissions.
+/// Copies what is in a directory, then its permissions.
 fn folder_out(source: &Tree, target: &Tree) -> io::Result<()> {
     for listed in source.list()? {
         // What the container has removed by now is not there.
@@ -268,12 +268,12 @@ fn file_out(file: &std::fs::File, target: &Tree, name: &OsStr) -> io::Result<()>
     Ok(nix::sys::stat::fchmod(&copy, Mode::from_bits_truncate(mode))?)
 }
 
-/// The folder of a name in the target: the one that is there, or a new one, also in the place of a link.
+/// The directory of a name in the target: the one that is there, or a new one, also in the place of a link.
 fn room_for_folder(target: &Tree, name: &OsStr) -> io::Result<Tree> {
     match target.look(name)?.map(|stat| Kind::of(&stat)) {
         Some(Kind::Folder) => return target.folder(name),
         Some(Kind::Link) => target.remove_file(name)?,
-        Some(_) => return Err(io::Error::other("it is a folder, and a file is in its place")),
+        Some(_) => return Err(io::Error::other("it is a directory, and a file is in its place")),
         None => {}
     }
     target.make_folder(name, 0o700)
@@ -282,7 +282,7 @@ fn room_for_folder(target: &Tree, name: &OsStr) -> io::Result<Tree> {
 /// Takes a file or link away, so that what is written follows no link.
 fn make_room(target: &Tree, name: &OsStr) -> io::Result<()> {
     match target.look(name)?.map(|stat| Kind::of(&stat)) {
-        Some(Kind::Folder) => Err(io::Error::other("a folder is in its place")),
+        Some(Kind::Folder) => Err(io::Error::other("a directory is in its place")),
         Some(_) => target.remove_file(name),
         None => Ok(()),
     }
@@ -308,11 +308,11 @@ pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Result
             return whole.and_then(|from| into(&from, &folder)).context(done);
         }
         Ok(folder) => (folder, from.file_name().unwrap_or(OsStr::new("copy")).to_owned()),
-        Err(_) if to.ends_with('/') => return Err(Error::new(format!("container {name} has no folder {to}"))),
+        Err(_) if to.ends_with('/') => return Err(Error::new(format!("container {name} has no directory {to}"))),
         Err(_) => {
             let parent = inside.parent().unwrap_or(Path::new(""));
             let folder = Tree::in_root(&root, parent)
-                .map_err(|error| Error::caused(format!("container {name} has no folder /{}", parent.display()), error))?;
+                .map_err(|error| Error::caused(format!("container {name} has no directory /{}", parent.display()), error))?;
             (folder, inside.file_name().ok_or_else(|| Error::new(format!("{to} names no file")))?.to_owned())
         }
     };
@@ -325,7 +325,7 @@ pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Result
     }
 }
 
-/// Puts what is in a folder of the host into one of a container.
+/// Puts what is in a directory of the host into one of a container.
 fn into(from: &Tree, folder: &Tree) -> io::Result<()> {
     from.list()?.iter().try_for_each(|listed| put((from, &listed.name), folder, &listed.name))
 }
@@ -351,7 +351,7 @@ fn put((from, own): (&Tree, &OsStr), folder: &Tree, name: &OsStr) -> io::Result<
     }
 }
 
-/// A folder of a container: the one that is there, or a new one.
+/// A directory of a container: the one that is there, or a new one.
 fn room_inside(folder: &Tree, name: &OsStr, mode: u32) -> io::Result<Tree> {
     match folder.make_folder(name, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => folder.folder(name),

@@ -2,7 +2,7 @@
 //!
 //! The first build has the project as it is. The second has a copy of it elsewhere, on a file system in
 //! memory where there is one, made in another order, with other owners, times and permissions of
-//! folders, and runs on one core with another locale, time zone and umask.
+//! directories, and runs on one core with another locale, time zone and umask.
 
 use super::duplicate::duplicate;
 use crate::image;
@@ -26,7 +26,7 @@ pub struct Verdict {
     pub differences: Vec<String>,
 }
 
-/// A folder that goes when it is dropped.
+/// A directory that goes when it is dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
@@ -37,7 +37,7 @@ impl Drop for Scratch {
 }
 
 impl Scratch {
-    /// The folder.
+    /// The directory.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! HTTP for every room that speaks it: how clients begin, how patient they are, and what is told of what failed.
+//! HTTP for every room that speaks it: how clients begin, when they try again, and what is told of what failed.
 
 use crate::model::{Context, Error, ErrorKind, Result, parse_date};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -47,14 +47,14 @@ pub fn no_authorities() -> bool {
 }
 
 /// How often something is tried, and how long is waited in between: one policy for every server.
-pub struct Patience {
+pub struct Retries {
     tries: u32,
     tried: u32,
     /// Whether it answered before: then it may come back.
     known: bool,
 }
 
-impl Patience {
+impl Retries {
     /// For what may be asked again.
     pub fn new() -> Self {
         Self::of(TRIES)
@@ -182,17 +182,17 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_with_the_tries_or_where_nobody_listens() {
+    fn retries_end_with_their_number_or_where_nobody_listens() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut patience = Patience::of(3);
+            let mut retries = Retries::of(3);
             let now = Some(Duration::ZERO);
-            assert!(patience.again(Error::new("first"), now).await.is_ok());
-            assert!(patience.again(Error::new("second"), now).await.is_ok());
-            assert_eq!(patience.again(Error::new("third"), now).await.unwrap_err().message(), "third");
+            assert!(retries.again(Error::new("first"), now).await.is_ok());
+            assert!(retries.again(Error::new("second"), now).await.is_ok());
+            assert_eq!(retries.again(Error::new("third"), now).await.unwrap_err().message(), "third");
             let nobody = Error::new("nobody").of(ErrorKind::Unreachable);
-            assert!(Patience::new().again(nobody, now).await.is_err());
-            let told = Patience::new().again(Error::new("later"), Some(Duration::from_secs(3600))).await.unwrap_err();
+            assert!(Retries::new().again(nobody, now).await.is_err());
+            let told = Retries::new().again(Error::new("later"), Some(Duration::from_secs(3600))).await.unwrap_err();
             assert_eq!(told.advice(), Some("it says to come back in 3600 s"));
         });
     }

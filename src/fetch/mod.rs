@@ -1,4 +1,4 @@
-//! Fetching files: over HTTP or from a folder, verified, resumed, several at once.
+//! Fetching files: over HTTP or from a directory, verified, resumed, several at once.
 //!
 //! Owns how bytes come here, and how many may come. Which files, and from where, is for `debian`, `build` and
 //! `image` to say.
@@ -15,7 +15,7 @@ use crate::model::{Context, Digest, Error, Result, without_login};
 use crate::store::{Store, disk_error};
 use crate::sys;
 use bound::open_file;
-use http::{Patience, unreachable};
+use http::{Retries, unreachable};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// A URL, or a path relative to a folder.
+    /// A URL, or a path relative to a directory.
     pub fn parse(text: &str, folder: &Path) -> Self {
         if text.contains("://") { Self::Url(text.trim_end_matches('/').to_owned()) } else { Self::Folder(folder.join(text)) }
     }
@@ -113,7 +113,7 @@ impl Client {
             Origin::Url(base) => base,
         };
         let url = format!("{base}/{path}");
-        let (mut patience, shown) = (Patience::new(), without_login(&url));
+        let (mut retries, shown) = (Retries::new(), without_login(&url));
         loop {
             let (error, wait) = match self.http(content).get(&url).send().await {
                 Ok(answer) if matches!(answer.status().as_u16(), 404 | 403 | 410) => return Ok(None),
@@ -125,7 +125,7 @@ impl Client {
                 Err(error) if error.is_redirect() => return Err(unreachable(&shown, error)),
                 Err(error) => (unreachable(&shown, error), None),
             };
-            patience.again(error, wait).await?;
+            retries.again(error, wait).await?;
         }
     }
 
@@ -174,7 +174,7 @@ impl Client {
 
     /// A file of the web, to where an earlier try may have left a part of it.
     async fn stream(&self, url: &str, part: &Path, content: Content, bound: Bound, progress: &Progress) -> Result<bool> {
-        let (mut patience, shown) = (Patience::new(), without_login(url));
+        let (mut retries, shown) = (Retries::new(), without_login(url));
         let refuse = |error: Error| {
             // What is too long is of no use to the next try either.
             let _ = fs::remove_file(part);
@@ -194,7 +194,7 @@ impl Client {
                 Ok(answer) => answer,
                 Err(error) if error.is_redirect() => return Err(unreachable(&shown, error)),
                 Err(error) => {
-                    patience.again(unreachable(&shown, error), None).await?;
+                    retries.again(unreachable(&shown, error), None).await?;
                     continue;
                 }
             };
@@ -203,13 +203,13 @@ impl Client {
                 // All of it is there already, or what is there is longer than the file.
                 416 => {
                     let _ = fs::remove_file(part);
-                    patience.again(Error::new(format!("{shown} could not be resumed")), Some(Duration::ZERO)).await?;
+                    retries.again(Error::new(format!("{shown} could not be resumed")), Some(Duration::ZERO)).await?;
                     continue;
                 }
                 200 | 206 => {}
                 _ => {
                     let (error, wait) = refused(&shown, &answer)?;
-                    patience.again(error, wait).await?;
+                    retries.again(error, wait).await?;
                     continue;
                 }
             }
@@ -230,7 +230,7 @@ impl Client {
                     }
                     Ok(None) => return Ok(true),
                     Err(error) => {
-                        patience.again(unreachable(&shown, error), None).await?;
+                        retries.again(unreachable(&shown, error), None).await?;
                         break;
                     }
                 }

@@ -1,4 +1,4 @@
-//! What git itself keeps beside a commit's files: a `.git` folder, the same bytes for the same commit.
+//! What git itself keeps beside a commit's files: a `.git` directory, the same bytes for the same commit.
 //!
 //! It is a shallow repository of one commit (gitrepository-layout). Its objects lie loose and are not
 //! compressed: what a library for that writes may differ from version to version. The index knows nothing of
@@ -14,7 +14,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Writes the folder of a commit whose files are already there.
+/// Writes the directory of a commit whose files are already there.
 ///
 /// # Errors
 /// Objects that are not there; those of reading the files and of writing.

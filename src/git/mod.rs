@@ -53,7 +53,7 @@ pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Result<String>
 pub struct Wanted<'a> {
     /// In full.
     pub commit: &'a str,
-    /// One folder of it, and nothing else.
+    /// One directory of it, and nothing else.
     pub folder: Option<&'a str>,
     /// Also what git keeps beside the files.
     pub dot_git: bool,
@@ -61,7 +61,7 @@ pub struct Wanted<'a> {
     pub submodules: bool,
 }
 
-/// Writes the files of a commit, or those in one folder of it, into an empty folder.
+/// Writes the files of a commit, or those in one directory of it, into an empty directory.
 ///
 /// # Errors
 /// A server that cannot be reached or does not have the commit; names that lead elsewhere; those of writing. What was
@@ -144,7 +144,7 @@ pub fn check_out_pack(pack: fs::File, into: &Path) -> Result<usize> {
         let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40));
         let Some(tree) = tree.and_then(|id| pack::id(str::from_utf8(id).ok()?)) else { continue };
         let place = into.join(pack::hex(&id));
-        fs::create_dir(&place).context(|| "cannot make a folder".into())?;
+        fs::create_dir(&place).context(|| "cannot make a directory".into())?;
         write_tree(&mut objects, tree, &place, &mut Vec::new(), &budget)?;
         dot_git::write(&mut objects, &id, tree, "https://example.org/a", &place)?;
         modules::read(&mut objects, tree).context(|| "cannot read .gitmodules".into())?;
@@ -182,8 +182,8 @@ fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Result<Pack> {
     remote.fetch(&ids, History::All, scratch)?.map_err(|said| Error::new(format!("{} says: {said}", remote.shown)))
 }
 
-/// Each folder is made here, and each file anew, so nothing that came before can lead a name elsewhere. Submodules are
-/// folders that stay empty, and are told.
+/// Each directory is made here, and each file anew, so nothing that came before can lead a name elsewhere. Submodules are
+/// directories that stay empty, and are told.
 fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>, budget: &Budget) -> Result<()> {
     let mut folders = vec![(tree, PathBuf::new())];
     while let Some((tree, folder)) = folders.pop() {

@@ -1,7 +1,7 @@
 //! Git's protocol over HTTP (gitprotocol-http, "smart" clients).
 
 use super::line::{self, Version};
-use crate::fetch::http::{self, Patience};
+use crate::fetch::http::{self, Retries};
 use crate::model::{Context, Error, Result};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use std::collections::VecDeque;
@@ -77,7 +77,7 @@ fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &st
     let request = if version == Version::Second { request.header("git-protocol", "version=2") } else { request };
     // Made inside: its time-outs need the runtime's clock.
     runtime.block_on(async {
-        let mut patience = Patience::new();
+        let mut retries = Retries::new();
         loop {
             let again = request.try_clone().ok_or_else(|| Error::new("a request cannot be made again"))?;
             let (error, wait) = match again.send().await {
@@ -94,7 +94,7 @@ fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &st
                 }
                 Err(error) => (http::unreachable(shown, error), None),
             };
-            patience.again(error, wait).await?;
+            retries.again(error, wait).await?;
         }
     })
 }

@@ -1,4 +1,4 @@
-//! An image for other tools: an OCI layout (image-spec, image-layout.md) in one tar or a folder, or what `docker load` reads.
+//! An image for other tools: an OCI layout (image-spec, image-layout.md) in one tar or a directory, or what `docker load` reads.
 //!
 //! Layers go in as they are; those of our own uncompressed: their digest is their identity. The same image
 //! gives the same archive.
@@ -167,7 +167,7 @@ pub fn write_docker(store: &Store, image: &Image, reference: &str, out: &mut (im
     parts.docker(reference, &mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
 }
 
-/// Writes an image as an OCI layout into an empty folder.
+/// Writes an image as an OCI layout into an empty directory.
 ///
 /// # Errors
 /// As [`write_layout`].

@@ -259,7 +259,7 @@ fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs
     let StoredBlob { digest: wanted, size: announced, .. } = *blob;
     let staging = store.staging()?;
     let (tree, kept) = (staging.join("tree"), staging.join("blob"));
-    fs::create_dir(&tree).map_err(|error| disk_error("cannot make a staging folder", error))?;
+    fs::create_dir(&tree).map_err(|error| disk_error("cannot make a staging directory", error))?;
     let out = File::create(&kept).map_err(|error| disk_error("cannot keep the layer", error))?;
     let inner = blobs.open(&wanted, announced)?;
     let mut came = Came { inner, out: Some(out), hasher: Hasher::default(), length: 0, limit: announced };

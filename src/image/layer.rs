@@ -19,20 +19,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use tar::EntryType;
 
-/// The attribute by which overlay hides what lies below a folder.
+/// The attribute by which overlay hides what lies below a directory.
 pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// The attribute that gives a program capabilities.
 pub const CAPABILITY: &CStr = c"security.capability";
 
-/// What a folder of the tree names.
+/// What a directory of the tree names.
 struct Entry {
     path: PathBuf,
     kind: Kind,
-    /// By the folder's word; the file itself may say otherwise.
+    /// By the directory's word; the file itself may say otherwise.
     inode: u64,
 }
 
-/// Every path of a tree but its root, sorted by their bytes, folders before what they hold.
+/// Every path of a tree but its root, sorted by their bytes, directories before what they hold.
 fn walk(root: &Tree) -> io::Result<Vec<Entry>> {
     let mut found = sys::by_levels(PathBuf::new(), |folder, inside, below| {
         for listed in root.read(folder)?.1 {
@@ -119,7 +119,7 @@ fn links(root: &Tree, entries: &[Entry]) -> io::Result<HashMap<usize, usize>> {
     inodes.sort_unstable();
     let mut links = HashMap::new();
     let mut nearby = Nearby::of(root);
-    // What folders tell is only nearly true: that two names are one file is told by the file.
+    // What directories tell is only nearly true: that two names are one file is told by the file.
     for alike in inodes.chunk_by(|one, other| one.0 == other.0).filter(|alike| alike.len() > 1) {
         let mut firsts = HashMap::new();
         for (_, at) in alike {
@@ -265,7 +265,7 @@ impl Writer {
         if kind == EntryType::Directory { Self::write_opaque(&header, (folder, own), out) } else { Ok(()) }
     }
 
-    /// After a folder that hides what is below it, the mark that says so.
+    /// After a directory that hides what is below it, the mark that says so.
     fn write_opaque(header: &Header, (folder, name): (&Tree, &OsStr), out: &mut Vec<u8>) -> io::Result<()> {
         if folder.attribute(name, OPAQUE)?.as_deref() != Some(b"y") {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Images in files: OCI layouts (a folder, or a tar of one) and what `docker save` writes.
+//! Images in files: OCI layouts (a directory, or a tar of one) and what `docker save` writes.
 //!
 //! Owns finding an image and its parts in them; taking it into the store is `import`'s.
 
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Where large files are for a while (file-hierarchy(7)).
 const LARGE: &str = "/var/tmp";
 
-/// A file or folder with images in it.
+/// A file or directory with images in it.
 pub struct Archive {
     place: Arc<Place>,
     path: PathBuf,
@@ -99,14 +99,14 @@ fn plain(mut file: File) -> io::Result<File> {
     Ok(content)
 }
 
-/// A file of a folder, beneath it and nothing but a file.
+/// A file of a directory, beneath it and nothing but a file.
 fn regular(folder: &File, name: &str) -> io::Result<File> {
     use nix::fcntl::OFlag;
     let file = File::from(crate::sys::open_in_root(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{name} is no file"))) }
 }
 
-/// A small file of a folder.
+/// A small file of a directory.
 ///
 /// # Errors
 /// One that is not there, no file, or too long.
@@ -209,7 +209,7 @@ impl Blobs for Layout {
 }
 
 impl Archive {
-    /// Opens a file or a folder; a compressed file is unpacked first.
+    /// Opens a file or a directory; a compressed file is unpacked first.
     ///
     /// # Errors
     /// What is no archive at all.
@@ -220,7 +220,7 @@ impl Archive {
         Ok(Self { place: Arc::new(Place::of(opened, path)?), path: path.to_owned() })
     }
 
-    /// Opens a file or a folder of a project.
+    /// Opens a file or a directory of a project.
     ///
     /// # Errors
     /// What is no archive at all; what lies elsewhere, or is no ordinary file.

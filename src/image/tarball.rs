@@ -196,7 +196,7 @@ impl<R: Read> Entries<R> {
         let path = path.or(records.path).unwrap_or_else(|| header.path_bytes().into_owned());
         let link = link.or(records.link).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let kind = match kind {
-            // Before there was a kind for them, folders were files whose name ends so.
+            // Before there was a kind for them, directories were files whose name ends so.
             0 if path.ends_with(b"/") => Kind::Folder,
             0 | b'0' | b'7' => Kind::File,
             b'1' => Kind::HardLink,

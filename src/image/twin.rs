@@ -34,7 +34,7 @@ impl<'t> Twin<'t> {
         Self { root, hiding, links: HashMap::new() }
     }
 
-    /// Copies everything in a folder, and what the folder itself is like.
+    /// Copies everything in a directory, and what the directory itself is like.
     ///
     /// # Errors
     /// Those of reading and writing; names that are taken.
@@ -56,7 +56,7 @@ impl<'t> Twin<'t> {
         into.become_like(Facts::of(&from.facts()?))
     }
 
-    /// Copies what is no folder to a path of the copy, whose folder is open; sockets mean nothing elsewhere.
+    /// Copies what is no directory to a path of the copy, whose directory is open; sockets mean nothing elsewhere.
     ///
     /// # Errors
     /// Those of reading and writing; a name that is taken; something else in its place by now.
@@ -96,12 +96,12 @@ impl<'t> Twin<'t> {
     }
 }
 
-/// Marks a folder as one that hides what lies below it, if another is.
+/// Marks a directory as one that hides what lies below it, if another is.
 fn hide(from: &Tree, into: &Tree) -> io::Result<()> {
     if is_opaque(from)? { into.set_attribute(OPAQUE, b"y") } else { Ok(()) }
 }
 
-/// Whether a folder hides what is in layers below its own.
+/// Whether a directory hides what is in layers below its own.
 ///
 /// # Errors
 /// Those of reading its attributes.

@@ -39,22 +39,22 @@ pub struct Rules {
     /// Whether it is of a container's root file system, where FIFOs stand, and device nodes are left out: a container's
     /// `/dev` is its own. Elsewhere both are refused: whoever opens one waits, or does what a device does.
     pub rootfs: bool,
-    /// Whether folders get the times that the archive gives them.
+    /// Whether directories get the times that the archive gives them.
     pub folder_times: bool,
 }
 
-/// A tree being written, with the folder of the last file kept open.
+/// A tree being written, with the directory of the last file kept open.
 pub struct Tree {
     root: OwnedFd,
     rules: Rules,
     folder: Option<(PathBuf, OwnedFd)>,
-    /// Folders with the times that they get in the end: what is put in them changes it.
+    /// Directories with the times that they get in the end: what is put in them changes it.
     times: BTreeMap<PathBuf, i64>,
     budget: Arc<Budget>,
 }
 
 impl Tree {
-    /// A tree in a folder that is there; what is written is taken from the budget.
+    /// A tree in a directory that is there; what is written is taken from the budget.
     ///
     /// # Errors
     /// Those of opening it.
@@ -101,7 +101,7 @@ impl Tree {
         Ok(path)
     }
 
-    /// Sets the times of folders, once nothing more comes.
+    /// Sets the times of directories, once nothing more comes.
     ///
     /// # Errors
     /// Those of `futimens(2)`.
@@ -125,7 +125,7 @@ impl Tree {
             let fd = sys::open_in_root(&fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
             self.folder = Some((parent.to_owned(), fd));
         }
-        let (_, fd) = self.folder.as_ref().ok_or_else(|| io::Error::other("no folder"))?;
+        let (_, fd) = self.folder.as_ref().ok_or_else(|| io::Error::other("no directory"))?;
         Ok(fd)
     }
 
@@ -204,7 +204,7 @@ impl Tree {
             .map_err(|error| io::Error::other(format!("it links to {}, which is not in the archive: {error}", shown(&target))))
     }
 
-    /// A folder; one that is there, or a link to one, is kept and takes the new permissions.
+    /// A directory; one that is there, or a link to one, is kept and takes the new permissions.
     fn make_folder(&mut self, path: &Path, name: &Path, facts: &Facts) -> io::Result<()> {
         let whiteouts = self.rules.whiteouts;
         let into = self.parent(path)?;
@@ -338,7 +338,7 @@ fn remove(folder: impl AsFd, name: &Path) -> io::Result<()> {
     match unlinkat(folder.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
         Err(nix::errno::Errno::EISDIR) => {
-            // An entry replaces a folder by a link or file: only an empty one may go.
+            // An entry replaces a directory by a link or file: only an empty one may go.
             unlinkat(folder.as_fd(), name, UnlinkatFlags::RemoveDir).map_err(io::Error::from)
         }
         Err(error) => Err(io::Error::other(format!("cannot replace it (in descriptor {}): {error}", folder.as_fd().as_raw_fd()))),

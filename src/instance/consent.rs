@@ -1,6 +1,6 @@
-//! Consent: what reaches beyond the project's folder, or adds privileges, is done once somebody said yes to it.
+//! Consent: what reaches beyond the project's directory, or adds privileges, is done once somebody said yes to it.
 //!
-//! Yes is remembered for the folder, mark by mark: another path, another capability, another command of a
+//! Yes is remembered for the directory, mark by mark: another path, another capability, another command of a
 //! privileged step is another mark and is asked again, fewer of them are not. A record that cannot be read is
 //! no yes.
 
@@ -18,7 +18,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// What was allowed for one folder.
+/// What was allowed for one directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Allowed {
     pub folder: PathBuf,
@@ -60,7 +60,7 @@ fn read(state: &Path) -> Result<Option<Allowed>> {
     };
     let damaged = |why: String| {
         Error::new(format!("the record of what was allowed is damaged: {} ({why})", path.display()))
-            .hint("nothing counts as allowed then; `stead allow --revoke` in the project's folder removes it")
+            .hint("nothing counts as allowed then; `stead allow --revoke` in the project's directory removes it")
     };
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if kept.version != VERSION {
@@ -70,7 +70,7 @@ fn read(state: &Path) -> Result<Option<Allowed>> {
     Ok(Some(Allowed { folder, file, marks }))
 }
 
-/// What was allowed for an instance's folder. The short name of an instance is no proof: the folder itself is.
+/// What was allowed for an instance's directory. The short name of an instance is no proof: the directory itself is.
 fn remembered(instance: &Instance) -> Result<Vec<AllowedMark>> {
     let known = read(&instance.state())?;
     let same = known.filter(|known| known.folder == instance.folder && known.file == instance.file);
@@ -225,7 +225,7 @@ pub fn allow(loaded: &LoadedProject) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
-/// Forgets what was allowed for a folder; tells whether anything was.
+/// Forgets what was allowed for a directory; tells whether anything was.
 ///
 /// # Errors
 /// Those of removing the record.
@@ -238,10 +238,10 @@ pub fn revoke(instance: &Instance) -> Result<bool> {
     }
 }
 
-/// What was allowed in this installation, folder by folder; a damaged record is in its folder's place.
+/// What was allowed in this installation, directory by directory; a damaged record is in its directory's place.
 ///
 /// # Errors
-/// Folders that cannot be listed.
+/// Directories that cannot be listed.
 pub fn allowed(home: &Home) -> Result<Vec<Result<Allowed>>> {
     let all = home.state.join("instances");
     let states = sys::names(&all).context(|| "cannot list the projects".into())?;

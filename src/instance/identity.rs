@@ -1,4 +1,4 @@
-//! An instance: one project folder on this machine, and where its records, logs and volumes are.
+//! An instance: one project directory on this machine, and where its records, logs and volumes are.
 
 use crate::model::{Context, Digest, Name, Result};
 use crate::monitor::{Folder, MonitorSpec};
@@ -10,11 +10,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A project's folder with its identity.
+/// A project's directory with its identity.
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub home: Home,
-    /// Eight characters, from the folder's real path and the file's name.
+    /// Eight characters, from the directory's real path and the file's name.
     pub id: String,
     pub folder: PathBuf,
     pub file: String,
@@ -61,7 +61,7 @@ impl Instance {
         self.home.run.join(&self.id).join("opening")
     }
 
-    /// The folder of one of its containers.
+    /// The directory of one of its containers.
     pub fn container(&self, name: &str) -> Folder {
         Folder::of(&self.home.run, &self.id, name)
     }
@@ -71,7 +71,7 @@ impl Instance {
         self.state().join("roots").join(name).join(generation.to_string())
     }
 
-    /// Where the logs of a container are, a folder for each generation.
+    /// Where the logs of a container are, a directory for each generation.
     pub fn logs(&self, name: &str) -> PathBuf {
         self.state().join("logs").join(name)
     }
@@ -113,7 +113,7 @@ impl Instance {
     /// Waits until no other process changes this instance.
     ///
     /// # Errors
-    /// Those of making and locking its folder.
+    /// Those of making and locking its directory.
     pub fn lock(&self) -> Result<sys::Lock> {
         for folder in [self.state(), self.home.run.join(&self.id)] {
             private_folder(&folder)?;
@@ -122,7 +122,7 @@ impl Instance {
         sys::Lock::wait(&path, sys::Hold::Alone).context(|| format!("cannot lock {}", path.display()))
     }
 
-    /// Folders of containers, on record or not.
+    /// Directories of containers, on record or not.
     ///
     /// # Errors
     /// Those of listing them.
@@ -195,7 +195,7 @@ pub fn is_one_off_replica(name: &str) -> bool {
     ReplicaId::parse(name).is_some_and(|replica| replica.index == 1 && is_one_off(replica.container.as_str()))
 }
 
-/// Makes a folder that only its owner may enter.
+/// Makes a directory that only its owner may enter.
 pub fn private_folder(path: &Path) -> Result<()> {
     sys::make_private(path).map_err(|error| crate::store::disk_error(&format!("cannot make {}", path.display()), error))
 }

@@ -1,4 +1,4 @@
-//! One project's folder on this machine: its identity and records, the project as it is read, what is seen of it, what
+//! One project's directory on this machine: its identity and records, the project as it is read, what is seen of it, what
 //! was allowed in it.
 //!
 //! Whoever reads decides here, once, what absent, damaged and unreadable mean. Nothing here starts, builds or ends.

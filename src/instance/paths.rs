@@ -60,7 +60,7 @@ fn named(project: &Project) -> BTreeSet<&str> {
     all
 }
 
-/// Where one path leads, from a folder whose own path has no links.
+/// Where one path leads, from a directory whose own path has no links.
 fn lead(folder: &Path, path: &str) -> Lead {
     let real = walk(folder, Path::new(path), &|link| fs::read_link(link).ok());
     let written = walk(folder, Path::new(path), &|_| None);
@@ -166,7 +166,7 @@ mod tests {
         let project = spec::load("stead.kdl", &Choices::default(), &Text(text)).project.unwrap();
         let found = leads(&instance, &project);
         assert_eq!([".", "app", "root/state/instances"].map(|path| found[path].outside), [true, false, true]);
-        // A bundle's folder lies in it, and is its project's own all the same.
+        // A bundle's directory lies in it, and is its project's own all the same.
         let unpacked = Instance { folder: home.state.join("bundles/x"), ..instance };
         let found = leads(&unpacked, &project);
         assert_eq!([".", "app"].map(|path| found[path].outside), [false, false]);

@@ -29,7 +29,7 @@ pub struct Options {
 /// Who says which file is the project's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Chosen {
-    /// The folder has one of the usual name, which lies in it as all its other files do.
+    /// The directory has one of the usual name, which lies in it as all its other files do.
     ByFolder,
     /// A person named it, and may name a link to a file elsewhere.
     ByPerson,
@@ -62,7 +62,7 @@ struct Kept {
     places: Locations,
 }
 
-/// The project's folder, and what the lock and the store know of images that are made elsewhere.
+/// The project's directory, and what the lock and the store know of images that are made elsewhere.
 struct Disk<'a> {
     options: &'a Options,
     files: ProjectFiles,
@@ -82,12 +82,12 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// The files of a project's folder.
+/// The files of a project's directory.
 ///
 /// # Errors
-/// A folder that is not there.
+/// A directory that is not there.
 pub fn project_files(folder: &std::path::Path) -> Result<ProjectFiles> {
-    ProjectFiles::at(folder).context(|| format!("cannot open the folder {}", folder.display()))
+    ProjectFiles::at(folder).context(|| format!("cannot open the directory {}", folder.display()))
 }
 
 impl Sources for Disk<'_> {
@@ -128,7 +128,7 @@ impl Sources for Disk<'_> {
 pub fn findings(options: &Options) -> Result<Loaded> {
     if !options.folder.join(&options.file).exists() {
         return Err(Error::new(format!("there is no {} in {}", options.file, options.folder.display()))
-            .hint("go to the project's folder, or name it with -C DIR; a first file needs: project \"NAME\""));
+            .hint("go to the project's directory, or name it with -C DIR; a first file needs: project \"NAME\""));
     }
     let instance = Instance::new(&options.home, &options.folder, &options.file);
     let loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);
@@ -236,7 +236,7 @@ fn kept_lock(instance: &Instance) -> PathBuf {
     instance.state().join("lock.json")
 }
 
-/// The text of a project's lock; none where there is no such file, or no such folder any more.
+/// The text of a project's lock; none where there is no such file, or no such directory any more.
 ///
 /// # Errors
 /// A lock that cannot be read: another answer than none.

@@ -87,7 +87,7 @@ pub fn known_images(home: &Home) -> Result<BTreeMap<String, Digest>> {
 /// The layers of a project's image, each with the step that made it; those of its base have none.
 ///
 /// # Errors
-/// Those of reading the lock and the project's folder.
+/// Those of reading the lock and the project's directory.
 pub fn history(loaded: &LoadedProject, name: &Name) -> Result<Vec<(Option<usize>, LayerInfo)>> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = read_lock(&loaded.instance)?;

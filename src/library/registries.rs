@@ -161,7 +161,7 @@ pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Result<Vec<
     Ok(taken)
 }
 
-/// A folder of the store's for a while, and a file in it named `archive`.
+/// A directory of the store's for a while, and a file in it named `archive`.
 ///
 /// # Errors
 /// Those of making it.
@@ -190,7 +190,7 @@ pub fn import(
     let mut lease = Lease::open(&store)?;
     let staging = store.staging()?;
     let tree = staging.join("tree");
-    fs::create_dir(&tree).map_err(|error| crate::store::disk_error("cannot make a staging folder", error))?;
+    fs::create_dir(&tree).map_err(|error| crate::store::disk_error("cannot make a staging directory", error))?;
     let failed = |error| crate::store::disk_error("it cannot be unpacked", error);
     let rules = image::Rules { latest: i64::MAX, owner: None, whiteouts: false, rootfs: true, folder_times: true };
     let budget = std::sync::Arc::new(crate::model::Budget::new(bounds::image::ARCHIVE));

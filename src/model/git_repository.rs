@@ -43,7 +43,7 @@ impl GitRepository {
                 }
                 None => (login, None),
             };
-            // A user's folder is not one of the top.
+            // A user's directory is not one of the top.
             let path = if path.starts_with('~') { path.to_owned() } else { format!("/{path}") };
             (login.replace(['[', ']'], ""), port, path)
         } else if let Some((login, path)) =

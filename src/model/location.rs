@@ -6,7 +6,7 @@ use std::fmt;
 /// A stretch of text in one of the project's files.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Location {
-    /// The file, relative to the project's folder.
+    /// The file, relative to the project's directory.
     pub file: String,
     /// Line, counted from 1.
     pub line: usize,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Permissions for files and folders.
+/// Permissions for files and directories.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Mode {
     Exact(u32),
@@ -60,7 +60,7 @@ fn symbols(text: &str, mut mode: u32, folder: bool) -> Option<u32> {
             mode = match operator {
                 '+' => mode | bits,
                 '-' => mode & !bits,
-                // The set bits of folders stay unless they are named.
+                // The set bits of directories stay unless they are named.
                 _ => mode & !(whom & if folder { 0o1777 } else { 0o7777 }) | bits,
             };
             actions = &rest[end..];

@@ -10,7 +10,7 @@ pub fn pattern_matches(pattern: &str, path: &str) -> bool {
     Pattern::new(pattern).matches(path)
 }
 
-/// A pattern of `*` (no slash), `**` (any folders), `?` and `[a-z]`; `?` and classes stand for one character, of
+/// A pattern of `*` (no slash), `**` (any directories), `?` and `[a-z]`; `?` and classes stand for one character, of
 /// however many bytes.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -118,7 +118,7 @@ fn pieces(pattern: &str) -> Option<Vec<Piece>> {
             '*' => match rest.strip_prefix('*') {
                 Some(behind) => {
                     rest = behind.strip_prefix('/').unwrap_or(behind);
-                    // Any folders and then any folders are any folders.
+                    // Any directories and then any directories are any directories.
                     if matches!(found.last(), Some(Piece::Folders)) {
                         continue;
                     }

@@ -6,7 +6,7 @@ pub const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } el
 /// Its architecture, as OCI and Debian name it.
 pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-/// The folders that its dynamic linker searches by itself, as Debian builds it (ld.so(8)).
+/// The directories that its dynamic linker searches by itself, as Debian builds it (ld.so(8)).
 pub const LIBRARIES: [&str; 4] = if cfg!(target_arch = "aarch64") {
     ["/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib", "/usr/lib"]
 } else {

@@ -147,13 +147,13 @@ pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::
     Ok(())
 }
 
-/// Sends a request and waits for its last reply, as long as patience lasts.
+/// Sends a request and waits for its last reply, until a timeout.
 ///
 /// # Errors
 /// A container without a monitor; the monitor's refusal.
-pub fn call(folder: &Folder, request: &Request, patience: Option<Duration>) -> Result<Reply> {
+pub fn call(folder: &Folder, request: &Request, timeout: Option<Duration>) -> Result<Reply> {
     let stream = connect(folder)?;
-    stream.set_read_timeout(patience).context(|| "cannot reach the container's monitor".into())?;
+    stream.set_read_timeout(timeout).context(|| "cannot reach the container's monitor".into())?;
     ask(&stream, request, &[]).context(|| "cannot reach the container's monitor".into())?;
     let (reply, _) = receive(&stream)?;
     match reply.error {

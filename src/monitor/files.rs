@@ -1,4 +1,4 @@
-//! A container's folder: what its monitor is told, and what it tells.
+//! A container's directory: what its monitor is told, and what it tells.
 
 use crate::model::{Context, Digest, Duration, Result, Size};
 use crate::project::{Health as HealthSpec, Log, Restart};
@@ -28,7 +28,7 @@ pub struct MonitorSpec {
     pub log_quota: Size,
     /// Where events are told.
     pub events: PathBuf,
-    /// The folder of this generation's log files.
+    /// The directory of this generation's log files.
     pub logs: PathBuf,
     pub on_start: Vec<Vec<String>>,
     pub on_stop: Vec<Vec<String>>,
@@ -105,17 +105,17 @@ pub struct Status {
     pub boot: String,
 }
 
-/// A container's folder on the run file system.
+/// A container's directory on the run file system.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// The folder of a container of an instance.
+    /// The directory of a container of an instance.
     pub fn of(run: &Path, instance: &str, container: &str) -> Self {
         Self(run.join(instance).join(container))
     }
 
-    /// A folder by its path.
+    /// A directory by its path.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }

@@ -164,8 +164,8 @@ impl Checker {
             self.failures = self.failures.saturating_add(1);
             let failed = if self.health == Health::Starting {
                 // Looks come often until the first success; only time decides that there will be none.
-                let patience = Duration::from(self.spec.interval).saturating_mul(self.spec.retries);
-                now - self.started >= patience.saturating_add(self.spec.start_period.into())
+                let timeout = Duration::from(self.spec.interval).saturating_mul(self.spec.retries);
+                now - self.started >= timeout.saturating_add(self.spec.start_period.into())
             } else {
                 self.failures >= self.spec.retries
             };

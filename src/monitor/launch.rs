@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Starts a monitor for a prepared folder and waits until its container runs; `title` is what the list of processes
+/// Starts a monitor for a prepared directory and waits until its container runs; `title` is what the list of processes
 /// shows of it.
 ///
 /// `contents` are those of secrets and configs; `ports` are the sockets that hold published ports.
@@ -88,14 +88,14 @@ fn receive_over(stream: &UnixStream) -> io::Result<Given> {
     }
 }
 
-/// The monitor's own `main`: its folder is the working directory, its parent is at standard input.
+/// The monitor's own `main`: its directory is the working directory, its parent is at standard input.
 ///
 /// # Errors
 /// Why the container could not be started; the parent has been told, too.
 pub fn main() -> Result<()> {
     sys::set_name(c"stead-monitor");
     runtime::start_anew().context(|| "cannot let go of the caller".into())?;
-    let folder = Folder::at(std::env::current_dir().context(|| "the container's folder is gone".into())?);
+    let folder = Folder::at(std::env::current_dir().context(|| "the container's directory is gone".into())?);
     let parent = UnixStream::from(
         sys::take_descriptor(0)
             .context(|| "a monitor is started by `stead up`".into())?
@@ -107,7 +107,7 @@ pub fn main() -> Result<()> {
     // Whoever asks whether this container is alive holds the lock for a moment.
     let mut lock = None;
     for _ in 0..20 {
-        lock = sys::Lock::attempt(&folder.join("lock")).context(|| "cannot lock the container's folder".into())?;
+        lock = sys::Lock::attempt(&folder.join("lock")).context(|| "cannot lock the container's directory".into())?;
         if lock.is_some() {
             break;
         }

@@ -102,7 +102,8 @@ impl Monitor {
         // What an earlier monitor told must not be taken for this one's.
         let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
         let _ = std::fs::remove_file(folder.join("control"));
-        let listener = sys::listen_in(folder.path(), "control").context(|| "cannot listen in the container's folder".into())?;
+        let listener =
+            sys::listen_in(folder.path(), "control").context(|| "cannot listen in the container's directory".into())?;
         let keep = spec.log.driver.as_ref().is_none_or(|driver| driver.name != "none");
         let limits = LogLimits { file: spec.log.size, quota: spec.log_quota, keep };
         let log = LogFiles::open(&spec.logs, limits).context(|| "cannot open the container's log".into())?;
@@ -157,7 +158,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// The name of the container's instance, as its folder has it.
+    /// The name of the container's instance, as its directory has it.
     fn instance(&self) -> String {
         let folder = self.folder.path().parent().and_then(|folder| folder.file_name());
         folder.unwrap_or_default().to_string_lossy().into_owned()
@@ -256,21 +257,21 @@ impl Monitor {
         events::add(&self.spec.events, &Event::now("container", action, name, attributes));
     }
 
-    /// Has published ports and names follow what was just told. What is in the way within `patience` is
+    /// Has published ports and names follow what was just told. What is in the way within `timeout` is
     /// tried again later: the container's output is never kept waiting for long.
-    fn follow(&mut self, patience: Duration) {
+    fn follow(&mut self, timeout: Duration) {
         let on_network = !self.spec.blueprint.beyond.interfaces.is_empty();
         let (Some(home), true) = (&self.spec.home, on_network) else { return };
         match Change::of_container(home, &self.instance(), !self.ports.is_empty()) {
             Ok(change) => self.following = Some((change, Instant::now())),
             Err(error) => return self.note(&format!("stead: names and published ports do not follow: {}", error.chain())),
         }
-        self.follow_on(patience);
+        self.follow_on(timeout);
     }
 
-    fn follow_on(&mut self, patience: Duration) {
+    fn follow_on(&mut self, timeout: Duration) {
         let Some((mut change, _)) = self.following.take() else { return };
-        match change.settle(Some(patience)) {
+        match change.settle(Some(timeout)) {
             Ok(true) => {}
             Ok(false) => self.following = Some((change, Instant::now() + FOLLOW_AGAIN)),
             Err(error) => self.note(&format!("stead: names and published ports do not follow: {}", error.chain())),

@@ -44,7 +44,7 @@ pub struct LogLimits {
 }
 
 impl LogFiles {
-    /// Opens the next file of a folder.
+    /// Opens the next file of a directory.
     ///
     /// # Errors
     /// Those of making files; a link in its place is refused (CVE-2026-53489).
@@ -138,7 +138,7 @@ fn create(folder: &Path, number: u64) -> io::Result<File> {
     OpenOptions::new().append(true).create_new(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
 }
 
-/// A folder's log files, oldest first.
+/// A directory's log files, oldest first.
 ///
 /// # Errors
 /// Those of listing it.

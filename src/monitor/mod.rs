@@ -1,6 +1,6 @@
 //! The one small process that stays with each container: logs, exit, restarts, health, exec sessions.
 //!
-//! A monitor is this same binary, with one thread, started in its container's folder. It reads
+//! A monitor is this same binary, with one thread, started in its container's directory. It reads
 //! `spec.json` there, keeps `status.json` true, listens at `control`, and holds the lock on `lock`:
 //! whether a container is alive is asked of that lock, never of a process number. Where ports are published a child
 //! sleeps beside it, for the case that it is killed ([`heir`]).

@@ -121,15 +121,15 @@ impl Change {
     ///
     /// # Errors
     /// What the kernel refuses; records that cannot be read.
-    pub fn settle(&mut self, patience: Option<Duration>) -> Result<bool> {
+    pub fn settle(&mut self, timeout: Option<Duration>) -> Result<bool> {
         if let Some(asked) = &self.ports {
-            if !asked.settle(patience, || write_table(&self.home))? {
+            if !asked.settle(timeout, || write_table(&self.home))? {
                 return Ok(false);
             }
             self.ports = None;
         }
         if let Some((instance, asked)) = &self.names {
-            if !asked.settle(patience, || write_names(&self.home, instance))? {
+            if !asked.settle(timeout, || write_names(&self.home, instance))? {
                 return Ok(false);
             }
             self.names = None;
@@ -148,8 +148,8 @@ impl Asked {
         Ok(Self { lock, begun })
     }
 
-    fn settle(&self, patience: Option<Duration>, work: impl FnOnce() -> Result<()>) -> Result<bool> {
-        let Some(mut lock) = self.lock(patience).context(|| format!("cannot lock {}", self.lock.display()))? else {
+    fn settle(&self, timeout: Option<Duration>, work: impl FnOnce() -> Result<()>) -> Result<bool> {
+        let Some(mut lock) = self.lock(timeout).context(|| format!("cannot lock {}", self.lock.display()))? else {
             return Ok(false);
         };
         let file = lock.file();
@@ -169,9 +169,9 @@ impl Asked {
         Ok(true)
     }
 
-    fn lock(&self, patience: Option<Duration>) -> io::Result<Option<Lock>> {
-        let Some(patience) = patience else { return Lock::wait(&self.lock, sys::Hold::Alone).map(Some) };
-        let deadline = Instant::now() + patience;
+    fn lock(&self, timeout: Option<Duration>) -> io::Result<Option<Lock>> {
+        let Some(timeout) = timeout else { return Lock::wait(&self.lock, sys::Hold::Alone).map(Some) };
+        let deadline = Instant::now() + timeout;
         loop {
             match Lock::attempt(&self.lock)? {
                 None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
@@ -317,7 +317,7 @@ fn write_names(home: &Home, instance: &str) -> Result<()> {
         let kept = lines.iter().filter(|line| line.while_runs.as_ref().is_none_or(|name| is_up(name)));
         let text: String = kept.map(|line| format!("{}\n", line.text)).collect();
         match write_in_place(&place.join("hosts"), &text) {
-            // It ended meanwhile, and its folder with it.
+            // It ended meanwhile, and its directory with it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => done.context(|| format!("cannot write {}", place.join("hosts").display()))?,
         }

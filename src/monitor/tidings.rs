@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How soon to look again where the kernel tells nothing: its watches are used up, or a folder is not there yet.
+/// How soon to look again where the kernel tells nothing: its watches are used up, or a directory is not there yet.
 const BLIND: Duration = Duration::from_millis(20);
 /// How soon to look again otherwise, whatever is told.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
-/// The folders of containers that are waited for.
+/// The directories of containers that are waited for.
 pub struct Tidings {
     inner: Option<Inotify>,
     watched: HashMap<WatchDescriptor, PathBuf>,
@@ -42,7 +42,7 @@ impl Tidings {
         Self { inner: None, watched: HashMap::new(), blind: false }
     }
 
-    /// Watches a container's folder from now on: its status is renamed into place, and the lock is closed when its
+    /// Watches a container's directory from now on: its status is renamed into place, and the lock is closed when its
     /// monitor is gone. Whether it was not watched before.
     pub fn of(&mut self, folder: &Folder) -> bool {
         if self.watched.values().any(|known| known == folder.path()) {
@@ -67,7 +67,7 @@ impl Tidings {
     }
 
     /// How long to wait at most before looking again.
-    pub fn patience(&self) -> Duration {
+    pub fn timeout(&self) -> Duration {
         if self.blind { BLIND } else { AT_LEAST }
     }
 

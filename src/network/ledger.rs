@@ -67,7 +67,7 @@ pub fn lock_ledger(home: &Home) -> Result<Lock> {
 
 fn read<T: Kept>(path: &Path) -> Result<Option<T>> {
     read_state(path).map_err(|error| {
-        error.hint("which ports and subnets are free cannot be told without it: put it back, or remove its folder when nothing of it runs")
+        error.hint("which ports and subnets are free cannot be told without it: put it back, or remove its directory when nothing of it runs")
     })
 }
 

@@ -1,4 +1,4 @@
-//! Bundles: a folder with `config.json`, read and checked.
+//! Bundles: a directory with `config.json`, read and checked.
 
 use crate::model::{Context, Error, Result};
 use crate::runtime::{self, Beyond, Blueprint};
@@ -20,7 +20,7 @@ impl Bundle {
     /// Reads a bundle; its configuration may be another file than `config.json`, as crun has it.
     ///
     /// # Errors
-    /// A folder without `config.json`; a configuration that is not right, with its place.
+    /// A directory without `config.json`; a configuration that is not right, with its place.
     pub fn read(folder: &Path, config: Option<&Path>) -> Result<Self> {
         let folder = std::fs::canonicalize(folder).context(|| format!("there is no bundle {}", folder.display()))?;
         let path = folder.join(config.unwrap_or(Path::new("config.json")));
@@ -39,7 +39,7 @@ impl Bundle {
         let rootfs = folder.join(root.path());
         let rootfs = std::fs::canonicalize(&rootfs).context(|| format!("there is no root file system {}", rootfs.display()))?;
         if !rootfs.is_dir() {
-            return Err(Error::new(format!("the root file system {} is no folder", rootfs.display())));
+            return Err(Error::new(format!("the root file system {} is no directory", rootfs.display())));
         }
         if let Some(root) = spec.root_mut() {
             root.set_path(rootfs.clone());

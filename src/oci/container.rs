@@ -1,4 +1,4 @@
-//! What is kept of a container: a folder for each below the root, gone when it is deleted.
+//! What is kept of a container: a directory for each below the root, gone when it is deleted.
 
 use super::PATIENCE;
 use crate::model::{Context, Error, Result};
@@ -103,7 +103,7 @@ pub fn hooks_of(spec: &Spec, kind: &str) -> Vec<Hook> {
     list.clone().unwrap_or_default()
 }
 
-/// Whether a name can be a container's: it becomes a folder's and a cgroup's.
+/// Whether a name can be a container's: it becomes a directory's and a cgroup's.
 pub fn check_id(id: &str) -> Result<()> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(legal) {

@@ -205,7 +205,7 @@ impl Planner<'_> {
                 }
                 Walk::Missing { step, why } => {
                     let place = self.places.of(&format!("image.{name}.step{step}.source0"));
-                    let advice = "sources are relative to the project's folder, and ignore files hide what they name";
+                    let advice = "sources are relative to the project's directory, and ignore files hide what they name";
                     errors.push(Error::new(why).hint(advice).at(place));
                 }
                 Walk::NoArchive(why) => {

@@ -218,7 +218,7 @@ impl Road<'_, '_> {
                 self.debians += 1;
                 let Some(packages) = locked else { return Err(Box::new(Walk::Unlocked)) };
                 let digests: Vec<&Digest> = packages.iter().map(|package| &package.sha256).collect();
-                // Without scripts packages are unpacked into an empty folder, whatever is below.
+                // Without scripts packages are unpacked into an empty directory, whatever is below.
                 let key = if debian.configure {
                     self.key("debian-configure", &chain(&self.layers), &digests)
                 } else {
@@ -287,7 +287,7 @@ impl Road<'_, '_> {
     }
 
     fn copy(&mut self, index: usize, copy: &Copy) -> Result<Keys, Stop> {
-        // A source by itself is unpacked, one inside a folder is not.
+        // A source by itself is unpacked, one inside a directory is not.
         let how = (&copy.exclude, copy.parents, copy.as_docker, copy.unpack.then_some(&copy.sources), &copy.inline);
         let placed = Digest::of_json(&(&copy.to, &copy.owner, &copy.mode, &self.config.workdir, how));
         let below = chain(&self.layers);
@@ -298,7 +298,7 @@ impl Road<'_, '_> {
                 (from, taken, "copy-from")
             }
             None => match self.facts.tree(self.name, index) {
-                // A single file keeps its name where a folder is.
+                // A single file keeps its name where a directory is.
                 Ok(tree) => (Vec::new(), Digest::of_json(&(tree.digest(), tree.single_name())), "copy"),
                 Err(why) => return Err(Box::new(Walk::Missing { step: index, why })),
             },

@@ -1,4 +1,4 @@
-//! Marks: what a project is trusted with beyond its folder and its containers.
+//! Marks: what a project is trusted with beyond its directory and its containers.
 
 use crate::model::{Digest, Location};
 use serde::{Deserialize, Serialize};
@@ -34,10 +34,10 @@ impl MarkKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grade {
-    /// It is told: it stays in the project's folder, or only opens something.
+    /// It is told: it stays in the project's directory, or only opens something.
     #[default]
     Shown,
-    /// It reaches beyond the project's folder, or adds privileges.
+    /// It reaches beyond the project's directory, or adds privileges.
     Asks,
 }
 

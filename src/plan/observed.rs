@@ -66,12 +66,12 @@ impl From<Vec<TreeEntry>> for FileTree {
     }
 }
 
-/// A file, folder or link about to be copied.
+/// A file, directory or link about to be copied.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TreeEntry {
     /// Where it goes, below the step's `to`; empty for `to` itself.
     pub to: String,
-    /// Where it comes from, relative to the project's folder.
+    /// Where it comes from, relative to the project's directory.
     pub from: String,
     pub kind: TreeKind,
     /// Permissions, where a Dockerfile keeps them.
@@ -102,7 +102,7 @@ pub enum TreeKind {
 }
 
 impl FileTree {
-    /// Moves everything below a path, whose folders it then holds.
+    /// Moves everything below a path, whose directories it then holds.
     pub fn below(&mut self, above: &str) {
         for entry in self.entries.iter_mut().filter(|_| !above.is_empty()) {
             entry.to = if entry.to.is_empty() { above.to_owned() } else { format!("{above}/{}", entry.to) };
@@ -121,7 +121,7 @@ impl FileTree {
         }
     }
 
-    /// Several trees as one, each in a folder by its number.
+    /// Several trees as one, each in a directory by its number.
     pub fn side_by_side(trees: Vec<Self>) -> Self {
         let mut all = Self::default();
         for (number, tree) in trees.into_iter().enumerate() {
@@ -152,7 +152,7 @@ pub struct InstanceRecord {
     pub images: BTreeMap<Name, ImageRecord>,
     /// The ruleset's generation after our last change.
     pub generation: u32,
-    /// Volumes that were made, with their folders.
+    /// Volumes that were made, with their directories.
     pub volumes: BTreeSet<Name>,
     /// Images made of containers, by the names they were given.
     #[serde(default)]
@@ -252,7 +252,7 @@ pub struct TakenPort {
 /// Everything that planning knows of the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// Short name of this instance, from its project's folder.
+    /// Short name of this instance, from its project's directory.
     pub instance: String,
     /// Short name of the installation.
     pub tag: String,
@@ -283,7 +283,7 @@ pub struct Observed {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lead {
     pub path: PathBuf,
-    /// Whether that is outside of the project's folder.
+    /// Whether that is outside of the project's directory.
     pub outside: bool,
     /// Whether it is what is written, as text: no link on the way.
     pub plain: bool,

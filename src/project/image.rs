@@ -47,7 +47,7 @@ pub enum Base {
 /// An image that is not made here.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Outside {
-    /// An OCI layout, as a folder or a tar, or what `docker save` writes; in it the image by a name.
+    /// An OCI layout, as a directory or a tar, or what `docker save` writes; in it the image by a name.
     Archive { path: String, name: Option<String> },
     /// An image by its name in the store, or in a registry.
     Reference(String),

@@ -16,7 +16,7 @@ pub enum Step {
     Workdir(String),
     User(String),
     Shell(Vec<String>),
-    /// A folder, made if it is not there.
+    /// A directory, made if it is not there.
     Folder(String),
 }
 
@@ -59,13 +59,13 @@ pub struct Copy {
     pub mode: Option<Mode>,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
-    /// The sources' folders are kept below `to`.
+    /// The sources' directories are kept below `to`.
     pub parents: bool,
-    /// The folder that it takes files from; the project's if there is none.
+    /// The directory that it takes files from; the project's if there is none.
     pub context: Option<BuildContext>,
     /// Files whose content stands in the step: name and content.
     pub inline: Vec<(String, String)>,
-    /// As a Dockerfile has it: permissions stay, and a file goes into a folder that is there.
+    /// As a Dockerfile has it: permissions stay, and a file goes into a directory that is there.
     pub as_docker: bool,
     /// Archives are unpacked.
     pub unpack: bool,
@@ -107,7 +107,7 @@ pub struct GitSource {
     pub reference: Option<String>,
     /// The commit, or how its id begins, whatever the reference says.
     pub commit: Option<String>,
-    /// One folder, and nothing else.
+    /// One directory, and nothing else.
     pub folder: Option<String>,
     /// Also what git keeps beside the files.
     pub dot_git: bool,
@@ -140,7 +140,7 @@ pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// A folder that a Dockerfile takes files from.
+/// A directory that a Dockerfile takes files from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct BuildContext {
     /// Relative to the project's.
@@ -219,7 +219,7 @@ pub struct RunMount {
 /// What a command finds at a mount.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RunSource {
-    /// A folder that the next build finds again.
+    /// A directory that the next build finds again.
     Cache {
         id: String,
         mode: u32,

@@ -1,4 +1,4 @@
-//! One container: from what it should be to a prepared folder and a running monitor.
+//! One container: from what it should be to a prepared directory and a running monitor.
 
 use super::{hosts, preflight};
 use crate::build::View;
@@ -28,7 +28,7 @@ pub struct Maker<'a> {
     pub starting: &'a BTreeSet<String>,
 }
 
-/// Prepares a container's folder and starts it.
+/// Prepares a container's directory and starts it.
 ///
 /// # Errors
 /// Why it could not be started.
@@ -55,7 +55,7 @@ impl Maker<'_> {
         image.layers.iter().rev().map(|layer| self.store.layer_path(&layer.diff_id)).collect()
     }
 
-    /// Makes the folder of a bind mount. What a container may write in the project's folder leads nowhere but into it.
+    /// Makes the directory of a bind mount. What a container may write in the project's directory leads nowhere but into it.
     fn make_source(&self, source: &Path) -> std::io::Result<()> {
         match source.strip_prefix(&self.instance.folder) {
             Ok(inside) => {
@@ -98,10 +98,10 @@ impl Maker<'_> {
     }
 }
 
-/// Makes a container's folders and describes it for its monitor.
+/// Makes a container's directories and describes it for its monitor.
 ///
 /// # Errors
-/// Those of making folders; mounts whose source is missing.
+/// Those of making directories; mounts whose source is missing.
 pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -> Result<MonitorSpec> {
     let image = one.image.as_ref().ok_or_else(|| Error::new(format!("the image {} is not built", one.image_name)))?;
     let instance = maker.instance;
@@ -111,7 +111,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     for path in [writes.join("upper"), writes.join("work"), folder.join("root"), folder.join("scratch"), empty.clone()] {
         private_folder(&path)?;
     }
-    // The upper folder's own permissions are those of `/`.
+    // The upper directory's own permissions are those of `/`.
     let root = View::new(image.layers.iter().map(|layer| maker.store.layer_path(&layer.diff_id)).collect()).entry(Path::new("/"));
     let mode = root.map_or(0o755, |(_, metadata)| std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777);
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
@@ -197,7 +197,7 @@ fn digests(maker: &Maker, one: &Desired, image: &Image) -> Vec<Digest> {
     std::iter::once(image).chain(mounted).flat_map(Image::parts).copied().collect()
 }
 
-/// The three files of /etc that are the container's own, in its folder.
+/// The three files of /etc that are the container's own, in its directory.
 fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Result<Vec<MountSpec>> {
     let lines = hosts::hosts(one, maker.all);
     monitor::keep_names(folder.path(), &lines)?;

@@ -37,10 +37,10 @@ pub fn end(instance: &Instance, name: &str) -> Result<()> {
     if folder.alive() {
         // A monitor that does not answer is killed: its container dies with it.
         // Where its description cannot be read, its monitor, which has it, gets Docker's grace.
-        let patience = folder.spec().ok().flatten().map_or(Duration::from_secs(10), |spec| {
+        let timeout = folder.spec().ok().flatten().map_or(Duration::from_secs(10), |spec| {
             Duration::from(spec.stop_grace).saturating_mul(u32::try_from(spec.on_stop.len()).unwrap_or(0).saturating_add(1))
         });
-        let asked = monitor::call(&folder, &Request::Stop { signal: None, grace: None }, Some(patience.saturating_add(MARGIN)));
+        let asked = monitor::call(&folder, &Request::Stop { signal: None, grace: None }, Some(timeout.saturating_add(MARGIN)));
         if asked.is_err()
             && let Some(pid) = folder.status().and_then(|status| i32::try_from(status.monitor).ok()).filter(|pid| *pid > 1)
             && folder.alive()

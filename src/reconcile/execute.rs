@@ -255,10 +255,10 @@ pub fn since(start: Instant) -> String {
     if millis < 1000 { format!("{millis} ms") } else { format!("{}.{} s", millis / 1000, millis % 1000 / 100) }
 }
 
-/// Prepares an instance's folders for a one-off container.
+/// Prepares an instance's directories for a one-off container.
 ///
 /// # Errors
-/// Those of making folders.
+/// Those of making directories.
 pub fn prepare_folders(instance: &Instance) -> Result<()> {
     private_folder(&instance.state())?;
     private_folder(&instance.home.run.join(&instance.id)).context(|| "cannot prepare the instance".into())

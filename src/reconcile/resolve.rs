@@ -276,7 +276,7 @@ pub fn settle(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Report
     store.prepare()?;
     let lease = Mutex::new(Lease::open(&store)?);
     let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
-    // What a Dockerfile starts from decides how it reads on: environment, folder, triggers.
+    // What a Dockerfile starts from decides how it reads on: environment, directory, triggers.
     for reference in &loaded.unsettled {
         let Some(digest) = lock.image(reference).filter(|digest| crate::image::load(&store, digest).is_none()) else { continue };
         if options.offline {

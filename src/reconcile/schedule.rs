@@ -283,7 +283,7 @@ impl<'a> Eyes<'a> {
     /// Looks at what was told of, and at what is due; what has come.
     fn look(&mut self) -> Vec<(usize, Result<Came, Error>)> {
         let (told, now, mut come) = (self.tidings.take(), Instant::now(), Vec::new());
-        let all = now.duration_since(self.all) >= self.tidings.patience();
+        let all = now.duration_since(self.all) >= self.tidings.timeout();
         if all {
             self.all = now;
         }
@@ -315,7 +315,7 @@ impl<'a> Eyes<'a> {
     /// Waits until something may have come, a thread is done, or somebody interrupts.
     fn wait(&mut self, wake: Option<&EventFd>, stopped: bool) {
         let looks = !self.looking.is_empty();
-        let patience = (looks || wake.is_none()).then(|| self.tidings.patience());
+        let timeout = (looks || wake.is_none()).then(|| self.tidings.timeout());
         let due = self.looking.values().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let interruption = sys::interruption();
@@ -326,7 +326,7 @@ impl<'a> Eyes<'a> {
         // Once it came, only the end of what runs is waited for.
         descriptors.extend(interruption.as_ref().filter(|_| !stopped).map(|came| came as &dyn AsFd));
         // What cannot be waited for is looked at again.
-        let _ = sys::wait_readable(&descriptors, [patience, due].into_iter().flatten().min());
+        let _ = sys::wait_readable(&descriptors, [timeout, due].into_iter().flatten().min());
         let _ = wake.map(|wake| wake.read());
     }
 }

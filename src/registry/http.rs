@@ -1,11 +1,11 @@
 //! One registry over HTTP: requests that carry what it wants to see, repeated where that may help.
 //!
-//! Owns schemes, certificates and patience. What is asked for is the callers' to say.
+//! Owns schemes, certificates and retries. What is asked for is the callers' to say.
 
 use super::answer::said;
 use super::credentials::Credentials;
 use super::settings::{Endpoint, Identity, Security};
-use crate::fetch::http::{self, LONGEST, Patience, is_certificate, pause, retry_after, tls};
+use crate::fetch::http::{self, LONGEST, Retries, is_certificate, pause, retry_after, tls};
 use crate::model::{Context, Error, Result};
 use reqwest::header::{CONTENT_LENGTH, LOCATION};
 use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url};
@@ -171,7 +171,7 @@ impl Remote {
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response> {
-        self.patiently(Patience::new(), method, path, wish, more).await
+        self.with_retries(Retries::new(), method, path, wish, more).await
     }
 
     /// As [`Self::send`], for what must not simply be said again.
@@ -185,19 +185,19 @@ impl Remote {
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response> {
-        self.patiently(Patience::of(1), method, path, wish, more).await
+        self.with_retries(Retries::of(1), method, path, wish, more).await
     }
 
-    async fn patiently(
+    async fn with_retries(
         &self,
-        mut patience: Patience,
+        mut retries: Retries,
         method: Method,
         path: &str,
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response> {
         // What was refused for asking too often was not done: it may always be said again.
-        let mut limits = Patience::new();
+        let mut limits = Retries::new();
         let mut refused = false;
         loop {
             let used = self.scheme();
@@ -238,7 +238,7 @@ impl Remote {
                 Err(Trouble::Http(error)) if self.step_down(&error, used) => continue,
                 Err(trouble) => self.weigh(trouble)?,
             };
-            if let Err(error) = patience.again(error, None).await {
+            if let Err(error) = retries.again(error, None).await {
                 self.down.fetch_or(!self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
                 return Err(error);
             }
@@ -302,11 +302,11 @@ impl Remote {
     pub async fn execute(&self, request: Request) -> Result<Response, Trouble> {
         let length: u64 = request.headers().get(CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse().ok()).unwrap_or(0);
         let asks = matches!(*request.method(), Method::GET | Method::HEAD);
-        let patience = if asks { ANSWER } else { KEEPING + Duration::from_secs(length / SLOWEST) };
+        let timeout = if asks { ANSWER } else { KEEPING + Duration::from_secs(length / SLOWEST) };
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let answer = self.client_for(request.url()).execute(request);
-        let late = |_| Trouble::Passing(Error::new(format!("{host} did not answer within {} s", patience.as_secs())));
-        tokio::time::timeout(patience, answer).await.map_err(late)?.map_err(Trouble::Http)
+        let late = |_| Trouble::Passing(Error::new(format!("{host} did not answer within {} s", timeout.as_secs())));
+        tokio::time::timeout(timeout, answer).await.map_err(late)?.map_err(Trouble::Http)
     }
 
     /// Goes on to the next less careful way to speak to a registry, if this one failed before any answer and

@@ -8,7 +8,7 @@ use super::http::{Remote, Wish};
 use super::upload::remember_origin;
 use super::wire::Wire;
 use crate::fetch::Progress;
-use crate::fetch::http::Patience;
+use crate::fetch::http::Retries;
 use crate::image::{self, Blobs};
 use crate::model::bounds::image::LONGEST;
 use crate::model::{Context, Digest, Error, ErrorKind, Reference, Result, nearest};
@@ -330,7 +330,7 @@ async fn from_one(
     out: &mpsc::Sender<Result<Bytes>>,
 ) -> Result<()> {
     let path = format!("blobs/{digest}");
-    let mut patience = Patience::going_on();
+    let mut retries = Retries::going_on();
     let mut whole = false;
     loop {
         let begin = if whole { 0 } else { *got };
@@ -386,9 +386,9 @@ async fn from_one(
         };
         // A registry that gives a few bytes at a time does not get on.
         if *got > before + ADVANCE {
-            patience = Patience::going_on();
+            retries = Retries::going_on();
         }
-        patience.again(failed, None).await?;
+        retries.again(failed, None).await?;
     }
 }
 

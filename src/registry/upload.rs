@@ -3,7 +3,7 @@
 use super::Registries;
 use super::answer::said;
 use super::http::{Remote, Wish};
-use crate::fetch::http::Patience;
+use crate::fetch::http::Retries;
 use crate::model::{Context as _, Digest, Error, ErrorKind, Reference, Result};
 use crate::store::{Refers, Store};
 use bytes::Bytes;
@@ -215,7 +215,7 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Result<
             return Ok(false);
         }
     }
-    let mut patience = Patience::new();
+    let mut retries = Retries::new();
     loop {
         let answer =
             remote.send(Method::POST, "blobs/uploads/", Wish::Push, |request| request.header("Content-Length", "0")).await?;
@@ -240,7 +240,7 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Result<
                 if error.kind() != ErrorKind::Forgotten {
                     return Err(error);
                 }
-                patience.again(error, None).await?;
+                retries.again(error, None).await?;
             }
         }
     }
@@ -259,7 +259,7 @@ async fn unwanted(remote: &Remote, answer: Response) -> Error {
 }
 
 async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: u64) -> Result<()> {
-    let (mut at, mut patience) = (0, Patience::going_on());
+    let (mut at, mut retries) = (0, Retries::going_on());
     while at < part.size {
         let end = part.size.min(at + chunk);
         let bytes = bytes::Bytes::from(part.read(at, end - at)?);
@@ -273,7 +273,7 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
         let error = match answer {
             Ok(answer) if answer.status().is_success() => {
                 location = self::location(&answer)?;
-                (at, patience) = (end, Patience::going_on());
+                (at, retries) = (end, Retries::going_on());
                 continue;
             }
             Ok(answer) => match unwanted(remote, answer).await {
@@ -282,7 +282,7 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
             },
             Err(error) => error,
         };
-        patience.again(error, None).await?;
+        retries.again(error, None).await?;
         // What arrived of it, the registry knows.
         let answer = remote.send(Method::GET, &location, Wish::Push, |request| request).await?;
         if !answer.status().is_success() {

@@ -50,7 +50,7 @@ fn written(rule: &LinuxDeviceCgroup) -> (bool, String) {
 /// A container's cgroup in all hierarchies.
 #[derive(Debug)]
 pub struct Cgroup {
-    /// Folders of v1 hierarchies.
+    /// Directories of v1 hierarchies.
     v1: Vec<PathBuf>,
     v2: Option<PathBuf>,
 }
@@ -79,7 +79,7 @@ impl Cgroup {
     /// Makes a cgroup without limits; `wanted` are controllers that v2 must have switched on for it.
     ///
     /// # Errors
-    /// Those of making folders.
+    /// Those of making directories.
     pub fn make(host: &Host, path: &str, wanted: &[&str]) -> io::Result<Self> {
         let group = Self { v1: host.hierarchies(path), v2: host.v2.as_ref().map(|place| place.join(path)) };
         if let Some(root) = &host.v2 {
@@ -95,7 +95,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Removes the folders above a path that are ours and empty, in every hierarchy.
+    /// Removes the directories above a path that are ours and empty, in every hierarchy.
     pub fn remove_parents_of(host: &Host, path: &str) {
         let v1 = host.v1.iter().map(|(_, place)| place.join(path)).collect();
         Self { v1, v2: host.v2.as_ref().map(|place| place.join(path)) }.remove_parents();
@@ -234,7 +234,7 @@ impl Cgroup {
         Err(io::Error::other("its processes do not come to rest"))
     }
 
-    /// Folders of the container's cgroup: those of v1, then that of v2.
+    /// Directories of the container's cgroup: those of v1, then that of v2.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().chain(&self.v2).map(PathBuf::as_path)
     }
@@ -273,7 +273,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// The v2 folder, opened so that a process can be cloned into it.
+    /// The v2 directory, opened so that a process can be cloned into it.
     ///
     /// # Errors
     /// Those of opening it: without it nothing would be limited, nor any device closed.
@@ -309,7 +309,7 @@ impl Cgroup {
     }
 
     /// Kills everything inside and removes the cgroup; returns when nothing is left. The project's and the
-    /// installation's folders go with their last container.
+    /// installation's directories go with their last container.
     ///
     /// # Errors
     /// When processes do not die within ten seconds.
@@ -319,7 +319,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// As [`destroy`](Self::destroy), leaving the project's folders for the next container.
+    /// As [`destroy`](Self::destroy), leaving the project's directories for the next container.
     ///
     /// # Errors
     /// When processes do not die within ten seconds.
@@ -350,7 +350,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the project's and the installation's folders where they are empty.
+    /// Removes the project's and the installation's directories where they are empty.
     fn remove_parents(&self) {
         let ours = |parent: &&Path| parent.components().any(|part| part.as_os_str().to_string_lossy().starts_with("stead-"));
         for folder in self.v1.iter().chain(&self.v2) {
@@ -360,7 +360,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the folders; tells whether none is left.
+    /// Removes the directories; tells whether none is left.
     fn remove(&self) -> bool {
         let mut gone = true;
         for folder in self.v1.iter().chain(&self.v2) {
@@ -395,7 +395,7 @@ impl Cgroup {
 
 /// All cgroups below one, the deepest first.
 fn beneath(folder: &Path) -> Vec<PathBuf> {
-    // Each folder inside is a link to this one, so most need no reading (kernfs).
+    // Each directory inside is a link to this one, so most need no reading (kernfs).
     if fs::metadata(folder).map_or(0, |metadata| metadata.nlink()) <= 2 {
         return Vec::new();
     }

@@ -344,7 +344,7 @@ pub fn device(source: &Path, to: PathBuf) -> io::Result<LinuxDevice> {
 /// Every device of the host, at its own place, as privileged containers of Docker have them.
 ///
 /// # Errors
-/// Folders that cannot be read.
+/// Directories that cannot be read.
 pub fn all_devices(folder: &Path) -> io::Result<Vec<LinuxDevice>> {
     let mut found = Vec::new();
     for name in crate::sys::names(folder)? {

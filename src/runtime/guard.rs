@@ -53,7 +53,7 @@ fn guard(given: &Given, stdio: Stdio) -> Result<Never, StartError> {
     sys::die_with_parent()?;
     sys::hide()?;
     // The guard is in sight as process 1 of `init`: pivot_root(2) takes along who stands at the root, and nobody else, so
-    // from any other folder it would be a way out by `/proc/1/cwd` (CVE-2024-21626).
+    // from any other directory it would be a way out by `/proc/1/cwd` (CVE-2024-21626).
     nix::unistd::chdir("/").map_err(io::Error::from)?;
     sys::new_session_keyring()?;
     let (line, errors) = (&given.line, &given.errors);

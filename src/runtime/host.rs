@@ -135,7 +135,7 @@ impl Host {
         text.lines().any(|line| line.split(' ').next() == Some(disk) && line.contains("enable=1"))
     }
 
-    /// A path's folders in the v1 hierarchies, each once. A container is in all of them: in one that it was left out of
+    /// A path's directories in the v1 hierarchies, each once. A container is in all of them: in one that it was left out of
     /// it would be in the cgroup of whoever started it, and see all others there.
     pub(super) fn hierarchies(&self, path: &str) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = Vec::new();

@@ -63,7 +63,7 @@ pub fn identity_in(passwd: &[u8], group: &[u8], user: &str, groups: &[String]) -
     }
     all.sort_unstable();
     all.dedup();
-    // A newline in the home folder would become a line of its own elsewhere (CVE-2022-4318).
+    // A newline in the home directory would become a line of its own elsewhere (CVE-2022-4318).
     let home = row.and_then(|row| str::from_utf8(row.0[5]).ok());
     let home = home.filter(|home| home.starts_with('/') && !home.chars().any(char::is_control)).map(str::to_owned);
     Ok(Identity { uid, gid, groups: all, home: home.unwrap_or_else(|| if uid == 0 { "/root".into() } else { "/".into() }) })
@@ -196,10 +196,10 @@ mod tests {
         assert_eq!(of("1500"), Ok(0), "no etc");
         let passwd = root.path().join("etc/passwd");
         std::fs::write(root.path().join("etc"), "a file").unwrap();
-        assert_eq!(of("1500"), Ok(0), "etc is no folder");
+        assert_eq!(of("1500"), Ok(0), "etc is no directory");
         std::fs::remove_file(root.path().join("etc")).unwrap();
         std::fs::create_dir_all(&passwd).unwrap();
-        assert!(of("1500").unwrap_err().contains("etc/passwd"), "a folder");
+        assert!(of("1500").unwrap_err().contains("etc/passwd"), "a directory");
         std::fs::remove_dir(&passwd).unwrap();
         nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(of("1500").unwrap_err().contains("no regular file"), "a fifo");

@@ -13,7 +13,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// Everything needed to start a container, again and again: kept in its folder, and read by its monitor.
+/// Everything needed to start a container, again and again: kept in its directory, and read by its monitor.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Blueprint {
     /// What any OCI runtime understands.
@@ -24,12 +24,12 @@ pub struct Blueprint {
 /// What an OCI runtime specification cannot say.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Beyond {
-    /// The folder of a bundle: sources of its mounts are relative to it, and may be links. Without one they are absolute,
+    /// The directory of a bundle: sources of its mounts are relative to it, and may be links. Without one they are absolute,
     /// and refused if a part of them has become a link.
     pub bundle: Option<PathBuf>,
-    /// The root is mounted of these; without them it is a folder.
+    /// The root is mounted of these; without them it is a directory.
     pub layers: Option<Layers>,
-    /// A folder for what is mounted aside.
+    /// A directory for what is mounted aside.
     pub scratch: PathBuf,
     /// Who the process is by the container's own files, in the place of the specification's numbers.
     pub user: Option<UserSpec>,
@@ -65,7 +65,7 @@ pub struct UserSpec {
     pub groups: Vec<String>,
 }
 
-/// Another image's trees, from the topmost layer down; read-only, unless writes have folders to go to: the writes
+/// Another image's trees, from the topmost layer down; read-only, unless writes have directories to go to: the writes
 /// themselves, and overlay's own.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ImageSpec {
@@ -138,9 +138,9 @@ pub fn joined(namespace: &oci::LinuxNamespace) -> Option<&Path> {
 pub struct ContainerSpec {
     pub hostname: String,
     pub layers: Layers,
-    /// An empty folder that the root is mounted on, in the container's mount namespace only.
+    /// An empty directory that the root is mounted on, in the container's mount namespace only.
     pub root: PathBuf,
-    /// A folder for a file system in memory with secrets and configs.
+    /// A directory for a file system in memory with secrets and configs.
     pub scratch: PathBuf,
     pub process: ProcessSpec,
     pub mounts: Vec<MountSpec>,
@@ -227,7 +227,7 @@ pub enum MountKind {
 
 impl MountKind {
     /// A bind of a path of the host as it is now: should a part of it become a link before it is mounted, now or at any
-    /// later start, it is refused (a container may write in the project's folder).
+    /// later start, it is refused (a container may write in the project's directory).
     ///
     /// # Errors
     /// Those of resolving the path.

@@ -23,14 +23,14 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What a shipper is told: in the instance's folder on the run file system.
+/// What a shipper is told: in the instance's directory on the run file system.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     pub project: String,
     /// Where it keeps how far it came.
     pub places: PathBuf,
     pub events: PathBuf,
-    /// The project's folder: paths of files are relative to it.
+    /// The project's directory: paths of files are relative to it.
     pub folder: PathBuf,
     pub targets: BTreeMap<String, Target>,
 }
@@ -45,7 +45,7 @@ impl Kept for Manifest {
 pub struct Target {
     pub container: String,
     pub image: String,
-    /// Its logs, a folder for each generation.
+    /// Its logs, a directory for each generation.
     pub logs: PathBuf,
     /// Where its monitor lives.
     pub folder: PathBuf,
@@ -63,7 +63,7 @@ fn manifest(run: &Path) -> PathBuf {
     run.join("ship.json")
 }
 
-/// Starts a shipper for an instance's folder, unless one is there.
+/// Starts a shipper for an instance's directory, unless one is there.
 ///
 /// # Errors
 /// Those of writing and starting.
@@ -94,7 +94,7 @@ pub fn told(run: &Path) -> Result<Option<Manifest>> {
     read_state(&manifest(run))
 }
 
-/// Starts the shipper of an instance's folder again, if there should be one and it was killed.
+/// Starts the shipper of an instance's directory again, if there should be one and it was killed.
 ///
 /// # Errors
 /// Those of starting.
@@ -119,14 +119,14 @@ pub fn stop(run: &Path) {
     }
 }
 
-/// The shipper's own `main`: its folder is the working directory.
+/// The shipper's own `main`: its directory is the working directory.
 ///
 /// # Errors
-/// A folder that is gone, or another shipper in it.
+/// A directory that is gone, or another shipper in it.
 pub fn main() -> Result<()> {
     sys::set_name(c"stead-ship");
-    let run = std::env::current_dir().context(|| "the instance's folder is gone".into())?;
-    let lock = sys::Lock::attempt(&run.join("ship.lock")).context(|| "cannot lock the instance's folder".into())?;
+    let run = std::env::current_dir().context(|| "the instance's directory is gone".into())?;
+    let lock = sys::Lock::attempt(&run.join("ship.lock")).context(|| "cannot lock the instance's directory".into())?;
     let Some(_lock) = lock else { return Err(Error::new("this project's logs are sent on already")) };
     let _ = sys::write_atomic(&run.join("ship.pid"), std::process::id().to_string().as_bytes(), 0o600);
     let Some(mut known) = self::told(&run)? else { return Ok(()) };

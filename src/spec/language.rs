@@ -67,7 +67,7 @@ const DEBIAN: Node = Node::new(
     prop(
         "mirror",
         Text,
-        "where to fetch from: a URL, or a folder beside the project file; else the project's `mirror`, the user's or the host's",
+        "where to fetch from: a URL, or a directory beside the project file; else the project's `mirror`, the user's or the host's",
     ),
     prop("key", Path, "a file with the OpenPGP keys that may sign this suite; else Debian's own"),
     prop("architecture", Text, "only this machine's own is supported"),
@@ -132,31 +132,31 @@ const IMAGE: Node = Node::new(
     )
     .args(&[optional("image", Text)])
     .props(&[
-        prop("archive", Path, "an OCI layout (a folder or a tar of one), or what `docker save` wrote"),
+        prop("archive", Path, "an OCI layout (a directory or a tar of one), or what `docker save` wrote"),
         prop("name", Text, "the image's name in the archive, if that holds several"),
     ])
     .children(&[Node::new("signed-by", "The public key (PEM) that must have signed it, as cosign does; what is unsigned is refused.", "signed-by \"keys/vendor.pub\"").args(&[arg("key", Path)])]),
     DEBIAN,
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
         .args(&[arg("path", Path)])
-        .props(&[prop("context", Path, "the build context").or(Default::Follows("the Dockerfile's folder")), prop("target", Text, "the stage to build")])
+        .props(&[prop("context", Path, "the build context").or(Default::Follows("the Dockerfile's directory")), prop("target", Text, "the stage to build")])
         .children(&[Node::new("arg", "Build arguments.", "arg VERSION=\"3\"").free(Plain).many()]),
     Node::new(
         "copy",
-        "Copies files in. A folder copies its contents; a file goes to exactly `to`, or into it when `to` ends in `/`.",
+        "Copies files in. A directory copies its contents; a file goes to exactly `to`, or into it when `to` ends in `/`.",
         "copy \"app/\" to=\"/srv/app\"",
     )
     .rest("sources", Path)
     .props(&[
         needed("to", Path, "where to, absolute or from `workdir`"),
-        prop("from", Text, "the image to copy from").or(Default::Follows("the project's folder")),
+        prop("from", Text, "the image to copy from").or(Default::Follows("the project's directory")),
         prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
         prop("mode", Permissions, "permissions of the files, octal or as chmod has them; without it 0644, or 0755 for what is executable"),
-        switch("parents", "keep the sources' folders below `to`"),
+        switch("parents", "keep the sources' directories below `to`"),
         switch("unpack", "unpack what is an archive: tar, plain or by gzip, bzip2, xz or zstd"),
-        prop("context", Path, "the folder that sources are in").or(Default::Follows("the project's")),
+        prop("context", Path, "the directory that sources are in").or(Default::Follows("the project's")),
         prop("ignore", Path, "the ignore file that holds for `context`"),
-        switch("docker", "as COPY does it: permissions stay, and a file goes into a folder that is there"),
+        switch("docker", "as COPY does it: permissions stay, and a file goes into a directory that is there"),
     ])
     .children(&[
         Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many(),
@@ -175,7 +175,7 @@ const IMAGE: Node = Node::new(
         switch("unpack", "unpack the archive"),
         prop("git", Text, "a git repository, over HTTP or ssh"),
         prop("commit", Text, "its commit, in full"),
-        prop("folder", Path, "a folder of the repository"),
+        prop("folder", Path, "a directory of the repository"),
         switch("keep-git", "keep its `.git`, with this one commit"),
         prop("submodules", Flag, "fetch its submodules, too").or(Default::Flag(true)),
         prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
@@ -200,7 +200,7 @@ const IMAGE: Node = Node::new(
             )
             .props(&[
                 needed("to", Path, "where the command finds it"),
-                prop("cache", Text, "a folder by this name that the project's next build finds again"),
+                prop("cache", Text, "a directory by this name that the project's next build finds again"),
                 switch("shared", "whether other projects find the cache, too, and may put into it what they like"),
                 prop("sharing", Choice(&["shared", "locked", "private"]), "who may use the cache at the same time").or(Default::Text("shared")),
                 prop("secret", Text, "a `secret` of the project, as a file"),
@@ -208,11 +208,11 @@ const IMAGE: Node = Node::new(
                 prop("file", Flag, "whether the secret is a file").or(Default::Flag(true)),
                 prop("required", Flag, "whether it must be there").or(Default::Flag(true)),
                 switch("ssh", "the socket of your ssh agent"),
-                switch("tmpfs", "an empty folder in memory"),
+                switch("tmpfs", "an empty directory in memory"),
                 prop("size", Size, "how much the tmpfs may hold"),
                 prop("image", Text, "an image, read-only; with `cache`, what that begins with"),
                 prop("subpath", Path, "a path inside the image or context"),
-                prop("context", Path, "a folder of the project"),
+                prop("context", Path, "a directory of the project"),
                 prop("ignore", Path, "the ignore file that holds for `context`"),
                 prop("script", Text, "a program that stands here"),
                 prop("writable", Flag, "what is written goes nowhere, but may be written").or(Default::Follows("so it is with a cache and a tmpfs")),
@@ -223,7 +223,7 @@ const IMAGE: Node = Node::new(
             Node::new("env", "Variables for this command only.", "env CI=1").free(Plain).many(),
         ])
         .many(),
-    Node::new("folder", "Makes a folder of the image's `user` so far, unless something is there.", "folder \"/srv/app\"").args(&[arg("path", Path)]).many(),
+    Node::new("folder", "Makes a directory of the image's `user` so far, unless something is there.", "folder \"/srv/app\"").args(&[arg("path", Path)]).many(),
     ENV,
     WORKDIR.many(),
     USER.many(),
@@ -394,7 +394,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
     EXPOSE,
     Node::new(
         "mount",
-        "Puts a volume, a folder of the host, or an image's files at a path.",
+        "Puts a volume, a directory of the host, or an image's files at a path.",
         "mount volume=\"data\" to=\"/data\"",
     )
     .props(&[
@@ -404,7 +404,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
         needed("to", Path, "the path in the container"),
         switch("read-only", "whether it cannot be written"),
         prop("subpath", Path, "a path inside the volume or image"),
-        switch("create", "make the host's folder if it is not there"),
+        switch("create", "make the host's directory if it is not there"),
         prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts below it travel").or(Default::Text("private")),
     ])
     .many(),
@@ -589,7 +589,7 @@ pub const TOP: &[Node] = &[
     .many(),
     Node::new(
         "mirror",
-        "Where Debian packages come from: URLs, or a folder beside the project file.",
+        "Where Debian packages come from: URLs, or a directory beside the project file.",
         "mirror \"vendor/debian\"",
     )
     .args(&[arg("place", Text)])

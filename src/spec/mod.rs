@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 /// Where the text of project files and outside values come from.
 pub trait Sources {
-    /// The text of a file, by its path relative to the project's folder.
+    /// The text of a file, by its path relative to the project's directory.
     ///
     /// # Errors
     /// Why it cannot be read, in words.

@@ -1,4 +1,4 @@
-//! Folders that commands of a build find again: cache mounts, with a quota of their own.
+//! Directories that commands of a build find again: cache mounts, with a quota of their own.
 //!
 //! A cache belongs to nobody: it may go at any time that no command uses it, the longest unused first.
 
@@ -44,7 +44,7 @@ impl Store {
     /// Opens a cache, waiting for others where that is asked for; a new one is filled first.
     ///
     /// # Errors
-    /// Those of making folders, and of filling it.
+    /// Those of making directories, and of filling it.
     pub fn cache(
         &self,
         id: &str,
@@ -54,7 +54,7 @@ impl Store {
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Cache> {
         let folder = self.root().join("caches");
-        sys::make_private(&folder).map_err(|error| disk_error("cannot make the folder of caches", error))?;
+        sys::make_private(&folder).map_err(|error| disk_error("cannot make the directory of caches", error))?;
         let named = |number: u32| {
             let name = if number == 0 { id.to_owned() } else { format!("{id}\0{number}") };
             folder.join(Digest::of(name).short(32))
@@ -139,7 +139,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Bytes on disk below a folder, as far as they can be told: commands may write to it meanwhile.
+/// Bytes on disk below a directory, as far as they can be told: commands may write to it meanwhile.
 fn held(folder: &Path) -> u64 {
     Tree::open(folder).map_or(0, |tree| held_in(&tree))
 }

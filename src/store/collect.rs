@@ -1,6 +1,6 @@
 //! Garbage collection: deletes what no root and no lease holds, and can name who holds the rest.
 //!
-//! What runs is held by the leases of its monitors, wherever its project's folder has gone.
+//! What runs is held by the leases of its monitors, wherever its project's directory has gone.
 
 use super::{RESULTS, Refers, Store, lease, read_json};
 use crate::model::{Context, Digest, Result, Size};
@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A root: objects that an instance needs, as long as its project folder is there.
+/// A root: objects that an instance needs, as long as its project directory is there.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Pin {
-    /// The folder whose disappearance lets go of the root.
+    /// The directory whose disappearance lets go of the root.
     pub folder: PathBuf,
     pub project: String,
     pub digests: BTreeSet<Digest>,
@@ -47,7 +47,7 @@ impl Store {
         let _ = fs::remove_file(self.root().join("roots").join(instance));
     }
 
-    /// The roots whose folders are still there; the others are dropped.
+    /// The roots whose directories are still there; the others are dropped.
     ///
     /// # Errors
     /// A root that cannot be read, or is damaged: what it holds is not known, so nothing may go.
@@ -70,9 +70,9 @@ impl Store {
             let pin: Pin = serde_json::from_slice(&bytes)
                 .context(|| format!("{} is damaged, so nothing is collected: what it keeps is not known", path.display()))
                 .map_err(|error| {
-                    error.hint("`stead up` in its project's folder writes it anew; without it that project's images go")
+                    error.hint("`stead up` in its project's directory writes it anew; without it that project's images go")
                 })?;
-            // Only a folder that is known to be gone lets go; one that cannot be looked at may be there.
+            // Only a directory that is known to be gone lets go; one that cannot be looked at may be there.
             match fs::symlink_metadata(&pin.folder) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     if !dry {
@@ -166,7 +166,7 @@ impl Store {
         }
     }
 
-    /// Removes staging folders of processes that are gone.
+    /// Removes staging directories of processes that are gone.
     fn sweep_staging(&self) {
         let folder = self.root().join("tmp");
         for path in sys::names(&folder).unwrap_or_default().into_iter().map(|name| folder.join(name)) {

@@ -36,7 +36,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// The folders of this installation: below `STEAD_ROOT` if that is set, else the system's.
+    /// The directories of this installation: below `STEAD_ROOT` if that is set, else the system's.
     pub fn find(root: Option<&Path>) -> Self {
         match root {
             Some(root) => Self { store: root.join("store"), state: root.join("state"), run: root.join("run") },
@@ -44,11 +44,11 @@ impl Home {
         }
     }
 
-    /// Closes its folders to all other users: images and volumes hold programs that run as root, and secrets
+    /// Closes its directories to all other users: images and volumes hold programs that run as root, and secrets
     /// (CVE-2021-41091). New ones are private from the start; what an earlier version left open is closed here.
     ///
     /// # Errors
-    /// Folders that belong to somebody else; those of closing them.
+    /// Directories that belong to somebody else; those of closing them.
     pub fn secure(&self) -> Result<()> {
         let own = [&self.store, &self.state, &self.run];
         let above = self.store.parent().filter(|above| self.state.parent() == Some(*above));
@@ -58,7 +58,7 @@ impl Home {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).context(|| format!("cannot look at {}", folder.display())),
             };
-            // A folder that somebody chose for more than this is left as it is.
+            // A directory that somebody chose for more than this is left as it is.
             if Some(folder) != above || metadata.mode() & 0o077 != 0 && self.fills(folder)? {
                 close(folder, &metadata)?;
             }
@@ -66,7 +66,7 @@ impl Home {
         Ok(())
     }
 
-    /// Whether a folder holds nothing but this home.
+    /// Whether a directory holds nothing but this home.
     fn fills(&self, folder: &Path) -> Result<bool> {
         let own = [&self.store, &self.state, &self.run].map(|own| own.file_name());
         let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
@@ -86,12 +86,12 @@ impl Home {
     }
 }
 
-/// Closes a folder of our own to all other users.
+/// Closes a directory of our own to all other users.
 fn close(folder: &Path, metadata: &fs::Metadata) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Err(Error::new(format!("{} belongs to another user (number {})", folder.display(), metadata.uid()))
-            .hint("what is kept there would be theirs to change: set STEAD_ROOT to a folder of your own, or remove it"));
+            .hint("what is kept there would be theirs to change: set STEAD_ROOT to a directory of your own, or remove it"));
     }
     if metadata.mode() & 0o077 == 0 {
         return Ok(());
@@ -107,15 +107,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in a folder, which need not be there yet.
+    /// The store in a directory, which need not be there yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Makes the store's folders.
+    /// Makes the store's directories.
     ///
     /// # Errors
-    /// Those of making folders.
+    /// Those of making directories.
     pub fn prepare(&self) -> Result<()> {
         for folder in ["blobs", "layers", RESULTS, "images", "roots", "leases", "tmp", "downloads", "decoded"] {
             let path = self.root.join(folder);
@@ -124,12 +124,12 @@ impl Store {
             }
             sys::make_private(&path)
                 .context(|| format!("cannot make {}", path.display()))
-                .map_err(|error| error.hint("set STEAD_ROOT to a folder that can be written"))?;
+                .map_err(|error| error.hint("set STEAD_ROOT to a directory that can be written"))?;
         }
         Ok(())
     }
 
-    /// The folder it lives in.
+    /// The directory it lives in.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -173,16 +173,16 @@ impl Store {
         Ok(digest)
     }
 
-    /// A private folder to make something in.
+    /// A private directory to make something in.
     ///
     /// # Errors
-    /// Those of making folders.
+    /// Those of making directories.
     pub fn staging(&self) -> Result<Staging> {
         let gate = self.root.join("gate");
         let _gate = sys::Lock::wait(&gate, sys::Hold::Shared).context(|| format!("cannot lock {}", gate.display()))?;
         let path = self.root.join("tmp").join(sys::unique());
-        let lock =
-            sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone).context(|| "cannot lock a staging folder".into())?;
+        let lock = sys::Lock::wait(&path.with_extension("lock"), sys::Hold::Alone)
+            .context(|| "cannot lock a staging directory".into())?;
         sys::make_private(&path).context(|| format!("cannot make {}", path.display()))?;
         Ok(Staging { path, _lock: lock })
     }
@@ -227,7 +227,7 @@ impl Store {
     /// Digests of all objects of a kind.
     ///
     /// # Errors
-    /// A folder that is there and cannot be listed: it is not empty.
+    /// A directory that is there and cannot be listed: it is not empty.
     pub fn list(&self, folder: &str) -> Result<Vec<Digest>> {
         let path = self.root.join(folder);
         let names = || match fs::read_dir(&path) {
@@ -260,7 +260,7 @@ pub fn disk_error(doing: &str, error: io::Error) -> Error {
     }
 }
 
-/// A private folder in the store, removed when dropped.
+/// A private directory in the store, removed when dropped.
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
@@ -268,7 +268,7 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// A folder or file inside it.
+    /// A directory or file inside it.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
-/// The folder that they are in, in the store and in bundles. It is another one whenever an older program would take what is
+/// The directory that they are in, in the store and in bundles. It is another one whenever an older program would take what is
 /// in it for something else: the first form's readers take this one for a step that changed nothing.
 pub const RESULTS: &str = "results-2";
 

@@ -1,6 +1,6 @@
-//! The files that a project consists of, by the descriptor of its folder.
+//! The files that a project consists of, by the descriptor of its directory.
 //!
-//! A folder that somebody cloned may hold anything: links to other files of this machine, FIFOs that make a
+//! A directory that somebody cloned may hold anything: links to other files of this machine, FIFOs that make a
 //! reader wait for ever, device nodes, files without an end. Here, and nowhere else, such files are opened:
 //! looked at before they are opened, never waited for, and read up to a limit.
 
@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
-/// The folder of a project.
+/// The directory of a project.
 #[derive(Debug)]
 pub struct ProjectFiles {
     root: OwnedFd,
@@ -25,7 +25,7 @@ pub struct ProjectFiles {
 pub enum Unread {
     Absent,
     Denied,
-    /// It, or a link on its way, leads out of the project's folder.
+    /// It, or a link on its way, leads out of the project's directory.
     LeadsOut,
     Folder,
     /// Something that is no file at all.
@@ -40,8 +40,8 @@ impl fmt::Display for Unread {
         match self {
             Self::Absent => f.write_str("there is no such file"),
             Self::Denied => f.write_str("permission denied"),
-            Self::LeadsOut => f.write_str("it leads out of the project's folder; what a project is made of lies in it"),
-            Self::Folder => f.write_str("it is a folder"),
+            Self::LeadsOut => f.write_str("it leads out of the project's directory; what a project is made of lies in it"),
+            Self::Folder => f.write_str("it is a directory"),
             Self::Special(kind) => write!(f, "it is {kind}; put an ordinary file in its place"),
             Self::TooLong(limit) => write!(f, "it is longer than {}", Amount::Bytes(*limit)),
             Self::Other(error) => write!(f, "{error}"),
@@ -68,7 +68,7 @@ impl From<io::Error> for Unread {
     }
 }
 
-/// Something that lies in a project's folder, opened.
+/// Something that lies in a project's directory, opened.
 #[derive(Debug)]
 pub enum Opened {
     File(File),
@@ -76,7 +76,7 @@ pub enum Opened {
 }
 
 impl ProjectFiles {
-    /// Holds a folder.
+    /// Holds a directory.
     ///
     /// # Errors
     /// Those of `open(2)`.
@@ -85,7 +85,7 @@ impl ProjectFiles {
         Ok(Self { root: nix::fcntl::open(folder, flags, Mode::empty())? })
     }
 
-    /// A file that the project is made of; it lies in the project's folder, and so does all that it links to.
+    /// A file that the project is made of; it lies in the project's directory, and so does all that it links to.
     ///
     /// # Errors
     /// Why it cannot be read.
@@ -97,7 +97,7 @@ impl ProjectFiles {
     }
 
     /// A file that the project hands on: a secret, a filter, a key. One whose path is absolute, or climbs with
-    /// `..`, is elsewhere on purpose, and the plan says so; links of the project's folder do not lead there.
+    /// `..`, is elsewhere on purpose, and the plan says so; links of the project's directory do not lead there.
     ///
     /// # Errors
     /// Why it cannot be read.
@@ -112,7 +112,7 @@ impl ProjectFiles {
         }
     }
 
-    /// A file or a folder that lies in the project's folder.
+    /// A file or a directory that lies in the project's directory.
     ///
     /// # Errors
     /// Why it cannot be opened; what is neither.

@@ -34,8 +34,8 @@ pub fn on_all_cores<T: Sync, E: Send>(
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Walks a tree, level by level, the folders of each on all cores: of a folder, `list` adds what is in it, and the
-/// folders to go into. What was found comes in no order.
+/// Walks a tree, level by level, the directories of each on all cores: of a directory, `list` adds what is in it, and the
+/// directories to go into. What was found comes in no order.
 ///
 /// # Errors
 /// The first failure.

@@ -143,11 +143,11 @@ impl Lock {
     }
 }
 
-/// The names in a folder, in order; one that is not there has none. Names that are not text are left out: those of
+/// The names in a directory, in order; one that is not there has none. Names that are not text are left out: those of
 /// our own files are.
 ///
 /// # Errors
-/// A folder that cannot be read: it is not empty.
+/// A directory that cannot be read: it is not empty.
 pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     match entries(folder) {
         Ok(entries) => Ok(entries.into_iter().filter_map(|name| name.into_string().ok()).collect()),
@@ -156,10 +156,10 @@ pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-/// Everything in a folder, in order.
+/// Everything in a directory, in order.
 ///
 /// # Errors
-/// A folder that is not there or cannot be read.
+/// A directory that is not there or cannot be read.
 pub fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
     let listed = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
     let mut found: Vec<OsString> =
@@ -179,7 +179,7 @@ pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io
     Ok(nix::fcntl::openat2(root, &path, how)?)
 }
 
-/// Makes a folder that only its owner may enter, and those above it that are missing; one that is there stays as it is.
+/// Makes a directory that only its owner may enter, and those above it that are missing; one that is there stays as it is.
 ///
 /// # Errors
 /// Those of `mkdir(2)`.
@@ -187,7 +187,7 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens a folder of our own, to stand on.
+/// Opens a directory of our own, to stand on.
 ///
 /// # Errors
 /// Those of `open(2)`.
@@ -212,7 +212,7 @@ pub fn open_real(path: &Path) -> io::Result<OwnedFd> {
     })
 }
 
-/// Opens a path beneath a folder that neither leads over a link nor into another file system.
+/// Opens a path beneath a directory that neither leads over a link nor into another file system.
 ///
 /// # Errors
 /// Those of `openat2(2)`: `ELOOP` for a link, `EXDEV` where something is mounted or the path climbs.
@@ -241,7 +241,7 @@ pub fn open_without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     })
 }
 
-/// Removes an empty folder or an empty file beneath a root; what is anything else stays, and what is behind
+/// Removes an empty directory or an empty file beneath a root; what is anything else stays, and what is behind
 /// a link is not looked at.
 ///
 /// # Errors
@@ -314,7 +314,7 @@ fn descriptor_path(fd: impl AsFd) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }
 
-/// Makes the folders of a path beneath a root, following links as if the root were `/`.
+/// Makes the directories of a path beneath a root, following links as if the root were `/`.
 ///
 /// # Errors
 /// Those of `openat2(2)` and `mkdirat(2)`.
@@ -372,7 +372,7 @@ pub(super) fn attribute(get: impl FnOnce(&mut [u8]) -> libc::ssize_t) -> io::Res
     }
 }
 
-/// Sets an extended attribute of an open file or folder.
+/// Sets an extended attribute of an open file or directory.
 ///
 /// # Errors
 /// Those of `fsetxattr(2)`.

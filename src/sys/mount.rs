@@ -57,12 +57,12 @@ fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Res
     if let Some((upper, work)) = &upper {
         options.extend([(c"upperdir", Some(upper.as_c_str())), (c"workdir", Some(work.as_c_str()))]);
     }
-    // A layer's tar knows neither: files must be whole, and folders where they seem to be.
+    // A layer's tar knows neither: files must be whole, and directories where they seem to be.
     options.extend([(c"metacopy", Some(c"off")), (c"redirect_dir", Some(c"nofollow"))]);
     Detached::configured(c"overlay", options.into_iter(), 0)
 }
 
-/// Mounts layers as one tree; `lower` from the topmost layer down, `upper` with its work folder.
+/// Mounts layers as one tree; `lower` from the topmost layer down, `upper` with its work directory.
 ///
 /// # Errors
 /// Those of the mount calls; on kernels without `lowerdir+` the names of all layers must fit a page.
@@ -78,7 +78,7 @@ pub fn mount_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &
 }
 
 fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {
-    // Names relative to the folder that all layers share keep the option string short.
+    // Names relative to the directory that all layers share keep the option string short.
     let folder = lower.first().and_then(|layer| layer.parent()).unwrap_or(Path::new("/")).to_owned();
     let names: Vec<String> =
         lower.iter().map(|layer| layer.strip_prefix(&folder).unwrap_or(layer).to_string_lossy().into_owned()).collect();

@@ -1,4 +1,4 @@
-//! Files of one folder of a tree after another: a folder's path is looked up once for all that stand together in it.
+//! Files of one directory of a tree after another: a directory's path is looked up once for all that stand together in it.
 
 use super::tree::no_file;
 use super::{Kind, Tree};
@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// The folder of a tree that was used last.
+/// The directory of a tree that was used last.
 #[derive(Debug)]
 pub struct Nearby<'t> {
     root: &'t Tree,
@@ -24,10 +24,10 @@ impl<'t> Nearby<'t> {
         Self { root, open: None }
     }
 
-    /// The folder of a path beneath the root, and the name in it.
+    /// The directory of a path beneath the root, and the name in it.
     ///
     /// # Errors
-    /// A path without a name; those of opening the folder, a link on the way among them.
+    /// A path without a name; those of opening the directory, a link on the way among them.
     pub fn at<'p>(&mut self, path: &'p Path) -> io::Result<(&Tree, &'p OsStr)> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::Error::from_raw_os_error(libc::EISDIR));

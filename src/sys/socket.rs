@@ -7,19 +7,19 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-/// Listens at a name in a folder; the path may be longer than the 107 bytes of a socket address.
+/// Listens at a name in a directory; the path may be longer than the 107 bytes of a socket address.
 ///
 /// # Errors
-/// Those of opening the folder and of `bind(2)`.
+/// Those of opening the directory and of `bind(2)`.
 pub fn listen_in(folder: &Path, name: &str) -> io::Result<UnixListener> {
     let folder = File::open(folder)?;
     UnixListener::bind(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 
-/// Connects to a name in a folder.
+/// Connects to a name in a directory.
 ///
 /// # Errors
-/// Those of opening the folder and of `connect(2)`.
+/// Those of opening the directory and of `connect(2)`.
 pub fn connect_in(folder: &Path, name: &str) -> io::Result<UnixStream> {
     let folder = File::open(folder)?;
     UnixStream::connect(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// A new pseudo-terminal of the devpts instance mounted at a folder: master and slave.
+/// A new pseudo-terminal of the devpts instance mounted at a directory: master and slave.
 ///
 /// The slave is opened through the master (`TIOCGPTPEER`), never by a path (CVE-2025-52565).
 ///

@@ -1,4 +1,4 @@
-//! A folder that is held open, of a place that somebody else may change while we are at it.
+//! A directory that is held open, of a place that somebody else may change while we are at it.
 //!
 //! Whatever lies in a container's root, a layer, a volume, a build's context or a target of `cp` is reached from
 //! such a descriptor and acted on by descriptor: beneath it, no link is ever followed (`openat2`,
@@ -18,7 +18,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Folders that are held open one in another while a tree is removed; what is deeper is moved up first.
+/// Directories that are held open one in another while a tree is removed; what is deeper is moved up first.
 const DEEP: usize = 64;
 
 /// What something is.
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// The kind that a folder's entry tells (`readdir(3)`), where the file system tells it.
+    /// The kind that a directory's entry tells (`readdir(3)`), where the file system tells it.
     fn told(kind: u8) -> Option<Self> {
         Some(match kind {
             libc::DT_DIR => Self::Folder,
@@ -62,12 +62,12 @@ impl Kind {
     }
 }
 
-/// What a folder names.
+/// What a directory names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listed {
     pub name: OsString,
     pub kind: Kind,
-    /// By the folder's word; the file itself may say otherwise.
+    /// By the directory's word; the file itself may say otherwise.
     pub inode: u64,
 }
 
@@ -87,7 +87,7 @@ impl Facts {
     }
 }
 
-/// An open folder.
+/// An open directory.
 #[derive(Debug)]
 pub struct Tree(OwnedFd);
 
@@ -98,7 +98,7 @@ impl AsFd for Tree {
 }
 
 impl Tree {
-    /// Opens a folder by a path that is our own or that a person gave: links on it are followed.
+    /// Opens a directory by a path that is our own or that a person gave: links on it are followed.
     ///
     /// # Errors
     /// Those of `open(2)`.
@@ -107,7 +107,7 @@ impl Tree {
         Ok(Self(nix::fcntl::open(path, flags, Mode::empty())?))
     }
 
-    /// Opens a folder of our own that nobody else may enter, making it and those above it if need be.
+    /// Opens a directory of our own that nobody else may enter, making it and those above it if need be.
     ///
     /// # Errors
     /// Those of `mkdir(2)` and `open(2)`.
@@ -116,7 +116,7 @@ impl Tree {
         Self::open(path)
     }
 
-    /// The folder at a path in another's root, links followed as if that were `/`.
+    /// The directory at a path in another's root, links followed as if that were `/`.
     ///
     /// # Errors
     /// Those of `openat2(2)`.
@@ -132,7 +132,7 @@ impl Tree {
         Ok(nix::fcntl::openat2(&self.0, path, how)?)
     }
 
-    /// A folder beneath this one.
+    /// A directory beneath this one.
     ///
     /// # Errors
     /// Those of `openat2(2)`; a link, there or on the way.
@@ -140,7 +140,7 @@ impl Tree {
         self.beneath(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).map(Self)
     }
 
-    /// A folder beneath this one with what it names, in no order.
+    /// A directory beneath this one with what it names, in no order.
     ///
     /// # Errors
     /// As [`Tree::folder`]; those of `getdents64(2)`.
@@ -168,7 +168,7 @@ impl Tree {
         }
     }
 
-    /// What this folder names, sorted.
+    /// What this directory names, sorted.
     ///
     /// # Errors
     /// As [`Tree::read`].
@@ -178,7 +178,7 @@ impl Tree {
         Ok(found)
     }
 
-    /// A plain file beneath this folder, for reading.
+    /// A plain file beneath this directory, for reading.
     ///
     /// # Errors
     /// Those of `openat2(2)`; a link on the way; anything but a plain file, which is not even opened: a device may
@@ -187,7 +187,7 @@ impl Tree {
         read_plain(&self.beneath(path.as_ref(), OFlag::O_PATH | OFlag::O_NOFOLLOW)?)
     }
 
-    /// Looks at this folder itself.
+    /// Looks at this directory itself.
     ///
     /// # Errors
     /// Those of `fstat(2)`.
@@ -223,7 +223,7 @@ impl Tree {
         Ok(nix::fcntl::readlinkat(&self.0, one(name)?)?)
     }
 
-    /// Makes a folder that was not there.
+    /// Makes a directory that was not there.
     ///
     /// # Errors
     /// Those of `mkdirat(2)` and of opening it.
@@ -232,10 +232,10 @@ impl Tree {
         self.folder(name)
     }
 
-    /// Makes the folders of a path beneath this one, as far as they are not there; tells the last.
+    /// Makes the directories of a path beneath this one, as far as they are not there; tells the last.
     ///
     /// # Errors
-    /// Those of `mkdirat(2)`; a path that climbs; a link or file in a folder's place.
+    /// Those of `mkdirat(2)`; a path that climbs; a link or file in a directory's place.
     pub fn make_folders(&self, path: &Path, mode: u32) -> io::Result<Self> {
         let mut at = self.folder(".")?;
         for part in path.components() {
@@ -284,7 +284,7 @@ impl Tree {
         Ok(nix::sys::stat::mknodat(&self.0, one(name)?, SFlag::S_IFCHR, Mode::empty(), 0)?)
     }
 
-    /// Gives a file of another folder a further name here; of a link, the link.
+    /// Gives a file of another directory a further name here; of a link, the link.
     ///
     /// # Errors
     /// Those of `linkat(2)`.
@@ -292,7 +292,7 @@ impl Tree {
         Ok(nix::unistd::linkat(&from.0, one(old)?, &self.0, one(name)?, AtFlags::empty())?)
     }
 
-    /// Gives something of another folder its place here; what stands there gives way, a folder only if it is empty.
+    /// Gives something of another directory its place here; what stands there gives way, a directory only if it is empty.
     ///
     /// # Errors
     /// Those of `renameat2(2)`.
@@ -300,7 +300,7 @@ impl Tree {
         Ok(nix::fcntl::renameat2(&from.0, one(old)?, &self.0, one(name)?, RenameFlags::empty())?)
     }
 
-    /// Sets this folder's own owner, permissions and time.
+    /// Sets this directory's own owner, permissions and time.
     ///
     /// # Errors
     /// Those of changing each.
@@ -311,7 +311,7 @@ impl Tree {
         Ok(nix::sys::stat::utimensat(&self.0, ".", &time, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
-    /// Sets this folder's own permissions.
+    /// Sets this directory's own permissions.
     ///
     /// # Errors
     /// Those of `fchmodat(2)`.
@@ -336,7 +336,7 @@ impl Tree {
         Ok(nix::sys::stat::utimensat(&self.0, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
-    /// Sets the time of what a name stands for, in seconds; of this folder for `.`.
+    /// Sets the time of what a name stands for, in seconds; of this directory for `.`.
     ///
     /// # Errors
     /// Those of `utimensat(2)`.
@@ -345,7 +345,7 @@ impl Tree {
         Ok(nix::sys::stat::utimensat(&self.0, one_or_self(name)?, &time, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
-    /// An extended attribute of what a name stands for; of this folder for `.`.
+    /// An extended attribute of what a name stands for; of this directory for `.`.
     ///
     /// # Errors
     /// Those of `lgetxattr(2)`, except absence.
@@ -357,7 +357,7 @@ impl Tree {
         })
     }
 
-    /// Sets an extended attribute of this folder.
+    /// Sets an extended attribute of this directory.
     ///
     /// # Errors
     /// Those of `setxattr(2)`.
@@ -366,12 +366,12 @@ impl Tree {
         set_attribute_of(&self.beneath(Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, attribute, value)
     }
 
-    /// A name in this folder as a path whose only link is the descriptor's own, for calls without an `*at` form.
+    /// A name in this directory as a path whose only link is the descriptor's own, for calls without an `*at` form.
     fn magic_name(&self, name: &OsStr) -> io::Result<CString> {
         c_path(Path::new(&magic(&self.0)).join(one_or_self(name)?))
     }
 
-    /// Makes what is in this folder's file system durable.
+    /// Makes what is in this directory's file system durable.
     ///
     /// # Errors
     /// Those of `syncfs(2)`.
@@ -381,7 +381,7 @@ impl Tree {
         check(libc::c_long::from(unsafe { libc::syncfs(open.as_raw_fd()) })).map(drop)
     }
 
-    /// Removes an empty folder.
+    /// Removes an empty directory.
     ///
     /// # Errors
     /// Those of `unlinkat(2)`.
@@ -389,7 +389,7 @@ impl Tree {
         Ok(nix::unistd::unlinkat(&self.0, one(name)?, UnlinkatFlags::RemoveDir)?)
     }
 
-    /// Removes what is no folder.
+    /// Removes what is no directory.
     ///
     /// # Errors
     /// Those of `unlinkat(2)`.
@@ -435,7 +435,7 @@ impl Tree {
         }
     }
 
-    /// Where a path beneath this folder leads when links are followed, as long as they stay beneath: a path of no link.
+    /// Where a path beneath this directory leads when links are followed, as long as they stay beneath: a path of no link.
     ///
     /// # Errors
     /// Those of `openat2(2)`; `EXDEV` for what leads out.
@@ -557,7 +557,7 @@ mod tests {
             assert!(tree.file(path).is_err(), "{path} was opened as a file");
         }
         for path in ["away", "near", "..", "folder/file", "/"] {
-            assert!(tree.folder(path).is_err() && tree.read(path).is_err(), "{path} was opened as a folder");
+            assert!(tree.folder(path).is_err() && tree.read(path).is_err(), "{path} was opened as a directory");
         }
         for wrong in ["a/b", "..", ".", "", "/"] {
             assert!(tree.make_file(name(wrong), 0o600).is_err() && tree.stat(name(wrong)).is_err(), "{wrong:?}");

@@ -1,6 +1,6 @@
-//! Volumes: folders that outlive containers, filled from an image at their first use.
+//! Volumes: directories that outlive containers, filled from an image at their first use.
 //!
-//! A volume appears whole: it is filled in a private folder beside its place, by descriptor, and renamed. What
+//! A volume appears whole: it is filled in a private directory beside its place, by descriptor, and renamed. What
 //! stands in a volume belongs to the containers that use it; nothing is ever written into one that is there, for a
 //! container may put a link in the way of whatever is written (the class of CVE-2018-15664).
 
@@ -14,10 +14,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How the names of folders begin that are yet to become volumes; no volume's name does.
+/// How the names of directories begin that are yet to become volumes; no volume's name does.
 const NEW: &str = ".new-";
 
-/// The folder of an instance's volumes.
+/// The directory of an instance's volumes.
 pub fn folder(home: &Home, instance: &str) -> PathBuf {
     all(home).join(instance)
 }
@@ -29,7 +29,7 @@ fn all(home: &Home) -> PathBuf {
 /// The volumes that an instance has.
 ///
 /// # Errors
-/// A folder that is there and cannot be read.
+/// A directory that is there and cannot be read.
 pub fn existing(home: &Home, instance: &str) -> Result<BTreeSet<Name>> {
     let place = folder(home, instance);
     let listed = match Tree::open(&place) {
@@ -47,7 +47,7 @@ pub struct Below<'a> {
 }
 
 impl Below<'_> {
-    /// The folder of the image that a volume would cover.
+    /// The directory of the image that a volume would cover.
     fn source(&self) -> Option<PathBuf> {
         let path = self.image.resolve(self.at);
         self.image.entry(&path).filter(|(_, metadata)| metadata.is_dir()).map(|_| path)
@@ -74,10 +74,10 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
         }
     }
     let source = match all.look(own).map_err(failed)? {
-        // Of folders in which nothing is, owner and permissions are taken all the same.
+        // Of directories in which nothing is, owner and permissions are taken all the same.
         None => full.or(folders.first()),
         Some(there) => {
-            // A link to another disk, and a folder of somebody's, stay as they are.
+            // A link to another disk, and a directory of somebody's, stay as they are.
             let is_empty = Kind::of(&there) == Kind::Folder && all.read(own).map_err(failed)?.1.is_empty();
             match full.filter(|_| is_empty) {
                 Some(full) if !in_use() => Some(full),
@@ -102,7 +102,7 @@ fn sweep(all: &Tree) -> io::Result<()> {
     left.into_iter().try_for_each(|listed| all.remove(&listed.name))
 }
 
-/// Makes the folder that is to become a volume.
+/// Makes the directory that is to become a volume.
 fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::Result<()> {
     let tree = all.make_folder(staging, 0o700)?;
     match source {
@@ -115,7 +115,7 @@ fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::R
     tree.sync()
 }
 
-/// Copies what a view has in a folder, then what the folder itself is like.
+/// Copies what a view has in a directory, then what the directory itself is like.
 fn copy(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<()> {
     for name in image.list(from)? {
         let path = from.join(&name);
@@ -136,7 +136,7 @@ fn copy(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twi
     into.become_like(Facts::of(&itself))
 }
 
-/// Gives a filled folder its name; the empty folder that may be there goes. Nobody has it: that was asked.
+/// Gives a filled directory its name; the empty directory that may be there goes. Nobody has it: that was asked.
 fn place(all: &Tree, staging: &OsStr, own: &OsStr) -> io::Result<()> {
     match all.rename(own, all, staging) {
         // Something is in it by now, or somebody has mounted a disk there.

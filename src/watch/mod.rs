@@ -1,6 +1,6 @@
 //! File events → when to look again.
 //!
-//! Owns which folders are watched and when a burst of events is over. What follows from a change is
+//! Owns which directories are watched and when a burst of events is over. What follows from a change is
 //! decided by planning again: an event never says more than "look".
 
 use crate::build::{ScanCache, Scanner};
@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(20);
 /// … or after this long, whatever comes.
 const CEILING: Duration = Duration::from_millis(500);
 
-/// Watches the folders of a project's sources.
+/// Watches the directories of a project's sources.
 pub struct Watcher {
     folder: PathBuf,
     inner: RecommendedWatcher,
@@ -58,7 +58,7 @@ impl Watcher {
         Ok(Self { folder: folder.to_owned(), inner, events, watched: BTreeSet::new(), wanted: BTreeSet::new() })
     }
 
-    /// Watches the folders that hold some paths: editors replace files, so files cannot be watched.
+    /// Watches the directories that hold some paths: editors replace files, so files cannot be watched.
     pub fn watch(&mut self, wanted: &BTreeSet<PathBuf>) {
         let folders: BTreeSet<PathBuf> = wanted
             .iter()
@@ -78,7 +78,7 @@ impl Watcher {
         self.wanted.clone_from(wanted);
     }
 
-    /// Waits for a burst of relevant events; tells the paths, relative to the project's folder.
+    /// Waits for a burst of relevant events; tells the paths, relative to the project's directory.
     ///
     /// # Errors
     /// When the watch is gone.
@@ -112,7 +112,7 @@ impl Watcher {
         if event.need_rescan() {
             return vec![self.folder.clone()];
         }
-        // A path that is wanted itself, or a new one in a folder that is copied.
+        // A path that is wanted itself, or a new one in a directory that is copied.
         let matters =
             |path: &&PathBuf| self.wanted.contains(*path) || path.parent().is_some_and(|parent| self.wanted.contains(parent));
         event.paths.iter().filter(matters).map(|path| path.strip_prefix(&self.folder).unwrap_or(path).to_owned()).collect()

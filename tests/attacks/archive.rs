@@ -28,7 +28,7 @@ pub const YEAR_2024: (&str, &str) = ("20240601T000000", "Sat, 01 Jun 2024 00:00:
 pub const YEAR_2025: (&str, &str) = ("20250601T000000", "Sun, 01 Jun 2025 00:00:00 UTC");
 pub const YEAR_2090: (&str, &str) = ("20900601T000000", "Thu, 01 Jun 2090 00:00:00 UTC");
 
-/// An archive in a folder, with a key of its own.
+/// An archive in a directory, with a key of its own.
 pub struct Archive {
     pub folder: PathBuf,
     gpg: PathBuf,
@@ -105,7 +105,7 @@ impl Archive {
 
 impl Drop for Archive {
     fn drop(&mut self) {
-        // The agent that gpg started for this folder ends with it.
+        // The agent that gpg started for this directory ends with it.
         let _ = Command::new("gpgconf").arg("--homedir").arg(&self.gpg).args(["--kill", "all"]).status();
     }
 }
@@ -202,7 +202,7 @@ pub fn run_for(world: &World, arguments: &[&str], patience: Duration) -> Ran {
 /// What a web server does with a path.
 #[derive(Clone)]
 pub enum Act {
-    /// Gives the file of a folder, or answers 404.
+    /// Gives the file of a directory, or answers 404.
     File(PathBuf),
     Status(u16),
     /// Gives this much, without saying before how much it is.

@@ -1,4 +1,4 @@
-//! Folders that somebody cloned: whatever is in them, `check`, `plan`, `status`, `why` and `up` end by themselves,
+//! Directories that somebody cloned: whatever is in them, `check`, `plan`, `status`, `why` and `up` end by themselves,
 //! soon, with an error, and print nothing of this machine's files.
 //!
 //! Every command runs with a limit of memory and time; a command that such a limit ends has failed the test.
@@ -95,10 +95,10 @@ fn files_that_are_none_are_refused_by_all() {
             refused(&world, arguments, "it is a FIFO");
             fs::remove_file(&place).unwrap();
             symlink("/dev/zero", &place).unwrap();
-            refused(&world, arguments, "leads out of the project's folder");
+            refused(&world, arguments, "leads out of the project's directory");
             fs::remove_file(&place).unwrap();
             fs::create_dir(&place).unwrap();
-            refused(&world, arguments, "it is a folder");
+            refused(&world, arguments, "it is a directory");
             fs::remove_dir(&place).unwrap();
         }
         match path {
@@ -142,7 +142,7 @@ fn files_that_are_handed_on_are_looked_at_first() {
             fs::remove_file(&place).unwrap();
             for outside in ["/dev/zero", "/proc/self/environ", canary(&world).join("secret").to_str().unwrap()] {
                 symlink(outside, &place).unwrap();
-                let told = refused(&world, arguments, "leads out of the project's folder");
+                let told = refused(&world, arguments, "leads out of the project's directory");
                 assert!(!told.contains("the host's secret") && !told.contains("STEAD_ROOT"), "{told}");
                 fs::remove_file(&place).unwrap();
             }
@@ -170,7 +170,7 @@ fn files_that_are_handed_on_are_looked_at_first() {
         } else {
             symlink(canary(&world).join("secret"), &place).unwrap()
         }
-        let says = if way == "fifo" { "it is a FIFO" } else { "leads out of the project's folder" };
+        let says = if way == "fifo" { "it is a FIFO" } else { "leads out of the project's directory" };
         refused(&world, &["build", "made", "--allow", "files"], says);
     }
 }
@@ -331,7 +331,7 @@ fn parameters_and_arguments_do_not_swell() {
     refused(&world, &["check", "--profile", "p"], "20000 nodes and values");
 }
 
-/// A world that copies its folder, in which one file has a long name of one letter.
+/// A world that copies its directory, in which one file has a long name of one letter.
 fn copying(name: &str, image: &str) -> Hostile {
     let world = hostile(
         name,
@@ -390,14 +390,14 @@ fn an_ignore_file_that_cannot_be_read_lets_nothing_through() {
         refused(&world, arguments, "it is longer than 1 MiB");
         fs::remove_file(world.folder.join(".dockerignore")).unwrap();
         fs::create_dir(world.folder.join(".dockerignore")).unwrap();
-        refused(&world, arguments, "it is a folder");
+        refused(&world, arguments, "it is a directory");
         fs::remove_dir(world.folder.join(".dockerignore")).unwrap();
         fifo(&world, ".dockerignore");
         refused(&world, arguments, "it is a FIFO");
         fs::remove_file(world.folder.join(".dockerignore")).unwrap();
         fs::write(canary(&world).join("ignore"), "").unwrap();
         symlink("../canary/ignore", world.folder.join(".dockerignore")).unwrap();
-        refused(&world, arguments, "leads out of the project's folder");
+        refused(&world, arguments, "leads out of the project's directory");
         fs::remove_file(world.folder.join(".dockerignore")).unwrap();
     }
     // A byte order mark is no part of the first pattern, and é is one character.

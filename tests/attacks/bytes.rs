@@ -73,7 +73,7 @@ fn gzip(write: impl FnOnce(&mut dyn Write)) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// An OCI layout of one layer in a folder; the manifest may lie about its length.
+/// An OCI layout of one layer in a directory; the manifest may lie about its length.
 fn layout(folder: &Path, layer: &[u8], diff_id: &str, announced: u64, more: &serde_json::Value) {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
@@ -150,7 +150,7 @@ fn alone(name: &str, project: &str) -> World {
     world
 }
 
-/// The bytes that a folder takes on the disk.
+/// The bytes that a directory takes on the disk.
 fn on_disk(folder: &Path) -> u64 {
     let mut sum = 0;
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -145,7 +145,7 @@ fn a_container_whose_state_is_damaged_does_exist() {
         }
         assert!(state.exists());
     }
-    // Nor is an ID a way out of the folder.
+    // Nor is an ID a way out of the directory.
     let bystander = world.folder.with_file_name("bystander");
     fs::create_dir_all(&bystander).unwrap();
     for words in [&["delete", "../bystander"][..], &["delete", "--force", "../bystander"], &["delete", "."], &["state", ".."]] {

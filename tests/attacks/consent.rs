@@ -1,4 +1,4 @@
-//! What a cloned folder asks for without saying so: files of the host through links and paths, privileges while
+//! What a cloned directory asks for without saying so: files of the host through links and paths, privileges while
 //! it is built, log files, keys and variables of the caller; what it hides on the screen; results it brings along.
 
 use crate::ground::{SLEEP, canary, ground, is_root};
@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// As a stranger's folder is used: nothing is allowed beforehand.
+/// As a stranger's directory is used: nothing is allowed beforehand.
 fn cold(world: &World, arguments: &[&str]) -> Command {
     let mut command = world.command(arguments);
     command.env_remove("STEAD_ALLOW");
@@ -284,7 +284,7 @@ fn consent_is_given_once_for_exactly_what_was_shown() {
     fs::remove_file(world.folder.join("data")).unwrap();
     symlink(&canary, world.folder.join("data")).unwrap();
     assert_eq!(run(&world, &["up"]).code, 0);
-    // Another checkout is another folder; what never begins anything never asks.
+    // Another checkout is another directory; what never begins anything never asks.
     let other = world.folder.with_file_name("other");
     copy_folder(&world.folder.join("box"), &other.join("box"));
     fs::copy(world.folder.join("stead.kdl"), other.join("stead.kdl")).unwrap();
@@ -486,7 +486,7 @@ fn results_that_a_clone_brings_along_are_not_believed() {
     let told = world.run(&["run", "-T", "i", "cat", "/f"]);
     assert_eq!(told.out, "public", "{}", told.err);
     let check = world.run(&["check"]);
-    assert!(check.code == 0 && check.err.contains("the folder .stead is ignored"), "{}", check.err);
+    assert!(check.code == 0 && check.err.contains("the directory .stead is ignored"), "{}", check.err);
 }
 
 #[test]

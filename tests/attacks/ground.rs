@@ -31,7 +31,7 @@ pub fn ground(name: &str, tools: &[&str], project: &str) -> World {
     world
 }
 
-/// A static program made of `tools/NAME.c`; `STEAD_ATTACK_TOOLS` names a folder of ready ones.
+/// A static program made of `tools/NAME.c`; `STEAD_ATTACK_TOOLS` names a directory of ready ones.
 pub fn tool(name: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("STEAD_ATTACK_TOOLS") {
         return PathBuf::from(folder).join(name);
@@ -50,7 +50,7 @@ pub fn tool(name: &str) -> PathBuf {
     made
 }
 
-/// A folder of the host beside the project that no container may touch, with one file only root reads.
+/// A directory of the host beside the project that no container may touch, with one file only root reads.
 pub fn canary(world: &World) -> PathBuf {
     let folder = world.folder.with_file_name("canary");
     fs::create_dir_all(&folder).unwrap();
@@ -60,7 +60,7 @@ pub fn canary(world: &World) -> PathBuf {
     folder
 }
 
-/// Everything below a folder: kind, mode, owner, size, content's digest. Two equal listings are an untouched folder.
+/// Everything below a directory: kind, mode, owner, size, content's digest. Two equal listings are an untouched directory.
 pub fn listing(folder: &std::path::Path) -> String {
     let script = "find . -printf '%p %y %m %U:%G %s %l\\n' | sort; find . -type f -print0 | sort -z | xargs -0r sha256sum";
     let out = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();

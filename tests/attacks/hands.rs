@@ -25,7 +25,7 @@ container "c" {{ image "box"; mount image="other" to="/other"; {SLEEP}; }}
     fs::rename(&here, &away).unwrap();
     fs::create_dir(&here).unwrap();
     for _ in 0..2 {
-        // From anywhere: an empty folder in its place is no project.
+        // From anywhere: an empty directory in its place is no project.
         world.run(&["gc"]);
     }
     fs::remove_dir(&here).unwrap();
@@ -218,7 +218,7 @@ fn what_cannot_be_read_is_not_looked_for_elsewhere() {
     fs::remove_file(&names).unwrap();
 }
 
-/// A folder that cannot be listed is not one in which nothing runs.
+/// A directory that cannot be listed is not one in which nothing runs.
 #[test]
 fn a_folder_that_cannot_be_listed_is_not_empty() {
     if !is_root() {

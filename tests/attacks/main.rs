@@ -1,4 +1,4 @@
-//! Attacks: what hostile images, containers, folders, mirrors, networks and users try, one file for each kind.
+//! Attacks: what hostile images, containers, directories, mirrors, networks and users try, one file for each kind.
 //!
 //! Every test here succeeded as an attack before its defence was there. Containers run an image of one
 //! static busybox and small static programs (`tools/`), so that all of it also runs without a network:

@@ -114,7 +114,7 @@ container "a" { image "seed"; mount volume="data" to="/data"; stop-grace "50ms";
     world.edit("volume \"data\"", &format!("volume \"data\"\ncontainer \"b\" {{ image \"box\"; {SLEEP} }}"));
     world.ok(&["up"]);
     assert_eq!(listing(&canary), before, "the image was unpacked where the container's link led");
-    // The race runs: a folder that comes is a link at once.
+    // The race runs: a directory that comes is a link at once.
     world.exec("b", "true");
     fs::create_dir(data.join("a")).unwrap();
     eventually("the link is there", || fs::symlink_metadata(data.join("a")).is_ok_and(|metadata| metadata.is_symlink()));
@@ -188,7 +188,7 @@ fn cp_goes_through_no_link_that_it_made_before() {
     let read = |path: &str| fs::read_to_string(world.folder.join("backup").join(path)).unwrap();
     assert_eq!((read("x/authorized_keys"), read("e/y/keys"), read("f")), ("key\n".into(), "key\n".into(), "key\n".into()));
     assert_eq!(fs::symlink_metadata(world.folder.join("backup/x")).unwrap().mode() & 0o7777, 0o700);
-    // One file, to a folder in which a link of that name stands.
+    // One file, to a directory in which a link of that name stands.
     fs::remove_file(world.folder.join("backup/f")).unwrap();
     symlink(canary.join("secret"), world.folder.join("backup/f")).unwrap();
     world.ok(&["cp", "x:/srv/d/f", "backup"]);
@@ -205,7 +205,7 @@ fn cp_goes_through_no_link_that_it_made_before() {
     assert_eq!(listing(&canary), before);
 }
 
-/// A world whose container `x` exchanges `/srv/d`, a folder, with `/srv/l`, a link to the canary.
+/// A world whose container `x` exchanges `/srv/d`, a directory, with `/srv/l`, a link to the canary.
 fn exchanging(name: &str) -> (World, PathBuf, String) {
     let text = r#"container "x" { image "box"; stop-grace "50ms"; cmd "sh" "-c" "mkdir -p /srv/d; echo inside > /srv/d/inside; ln -s CANARY /srv/l; exec exchange /srv/d /srv/l" }"#;
     let world = ground(name, &["exchange"], text);
@@ -225,7 +225,7 @@ fn export_and_changes_follow_no_link_of_a_running_container() {
     let (world, canary, secret) = exchanging("export");
     let before = listing(&canary);
     for _ in 0..TRIES {
-        // A folder that is gone may make it fail; it must not make it tell.
+        // A directory that is gone may make it fail; it must not make it tell.
         world.run(&["export", "x", "-o", "x.tar"]);
         let tar = fs::read(world.folder.join("x.tar")).unwrap_or_default();
         assert!(!tar.windows(secret.len()).any(|window| window == secret.as_bytes()), "the host's secret is in the tar");
@@ -334,7 +334,7 @@ container "w" { image "box"; mount bind="app" to="/app"; stop-grace "50ms"; cmd 
     (world, canary, secret)
 }
 
-/// M10: a folder that is copied into an image is bound, writable, into a container that exchanges what is in it.
+/// M10: a directory that is copied into an image is bound, writable, into a container that exchanges what is in it.
 #[test]
 fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
     if !is_root() {
@@ -345,7 +345,7 @@ fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
                 exchange /app/d /app/l & exchange /app/f /app/k & exec exchange /app/q /app/p";
     let (world, canary, secret) = sharing("contexts", race);
     let before = listing(&canary);
-    // Of the project, but not of the folder that the container has.
+    // Of the project, but not of the directory that the container has.
     let private = format!("private {secret}");
     world.write("private/secret", &private);
     let start = SystemTime::now() - Duration::from_secs(1);
@@ -395,7 +395,7 @@ fn copies_of_a_shared_folder_wait_for_no_fifo_of_a_container() {
     }
 }
 
-/// A neighbour: a bundle is read from the same folder.
+/// A neighbour: a bundle is read from the same directory.
 #[test]
 fn bundles_of_a_shared_folder_hold_nothing_behind_a_link() {
     if !is_root() {
@@ -513,7 +513,7 @@ container "a" {
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
 
-/// A neighbour: a file that the project names through a link of a folder that is copied, too.
+/// A neighbour: a file that the project names through a link of a directory that is copied, too.
 #[test]
 fn build_verify_writes_through_no_link_of_the_project() {
     if !is_root() {
@@ -530,7 +530,7 @@ container "a" { image "made"; secret "through"; SLEEP }
     symlink(&canary, world.folder.join("app/away")).unwrap();
     let before = listing(&canary);
     let refused = world.run(&["build", "--verify"]);
-    assert!(refused.code == 1 && refused.err.contains("leads out of the project's folder"), "{}", refused.err);
+    assert!(refused.code == 1 && refused.err.contains("leads out of the project's directory"), "{}", refused.err);
     world.edit("app/away/secret", "app/file");
     let verified = world.run(&["build", "--verify"]);
     assert_eq!(listing(&canary), before);

@@ -1,4 +1,4 @@
-//! Ways out through the root file system: links in place of the kernel's folders, read-only that holds for the top
+//! Ways out through the root file system: links in place of the kernel's directories, read-only that holds for the top
 //! only, the host's own /sys and /proc, sources that change between two starts, process 1's working directory.
 
 use crate::ground::{SLEEP, canary, ground, is_root};

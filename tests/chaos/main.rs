@@ -1,5 +1,5 @@
 //! Chaos: for a while random commands in two checkouts of one project, and in between kills of anything of ours, a full
-//! disk, renamed folders, flushed packet filters. At the end `up` converges, `down` leaves nothing, and nothing of the
+//! disk, renamed directories, flushed packet filters. At the end `up` converges, `down` leaves nothing, and nothing of the
 //! host has changed.
 //!
 //! `STEAD_CHAOS_SECONDS` says for how long (20 if not given), `STEAD_CHAOS_SEED` repeats a run. All of it happens in

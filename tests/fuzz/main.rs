@@ -7,7 +7,7 @@
 //!
 //! `STEAD_FUZZ_SECONDS` says how long in all, `STEAD_FUZZ_SEED` which chances, `STEAD_FUZZ_TARGET` which parser only.
 //! Without a time it is 60 s of always the same chances, so that a change is judged and not luck; with one the chances
-//! are new. A panic, a hang (20 s) and 256 MiB for one input are findings; the input lies in the target folder's
+//! are new. A panic, a hang (20 s) and 256 MiB for one input are findings; the input lies in the target directory's
 //! `tmp/fuzz`, and `STEAD_FUZZ_INPUT` runs one again.
 #![allow(
     clippy::disallowed_methods,

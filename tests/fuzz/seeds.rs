@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// The content of all files with an ending, below a folder.
+/// The content of all files with an ending, below a directory.
 pub fn files(folder: &str, ending: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), ending, &mut found);

@@ -244,7 +244,7 @@ fn findings(loaded: &Loaded) -> String {
     format!("{} {}", words.join(" "), if kdl + json > 4 { "good" } else { "" })
 }
 
-/// An empty folder below the scratch one, for one input.
+/// An empty directory below the scratch one, for one input.
 fn fresh(folder: &Path) -> PathBuf {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).unwrap();
@@ -394,7 +394,7 @@ fn archives(scratch: &Path) -> Vec<Target> {
     };
     vec![
         tars("tar to layer", seeds::tars(), TAR, move |bytes| unpack(bytes, &tree, true)),
-        tars("tar to folder", seeds::tars(), TAR, move |bytes| unpack(bytes, &listing, false)),
+        tars("tar to directory", seeds::tars(), TAR, move |bytes| unpack(bytes, &listing, false)),
         target(
             "pax records",
             seeds::texts(&[

@@ -122,7 +122,7 @@ image "made" { from "base"; copy "src/" to="/src"; run "mkdir /out && cp -r /src
         world.write(&format!("src/{name}"), name);
     }
     let first = digests(&world);
-    // Another folder, umask, locale, user of the files, order of creation, store.
+    // Another directory, umask, locale, user of the files, order of creation, store.
     let other = world.folder.with_file_name("elsewhere");
     fs::create_dir_all(other.join("src/c")).unwrap();
     for name in ["c/d", "a", "b"] {
@@ -202,9 +202,9 @@ fn a_link_among_the_sources_leads_nowhere() {
     std::os::unix::fs::symlink(&outside, world.folder.join("a/x")).unwrap();
     world.write("b/x/deep/evil", "evil");
     let ran = world.fails(&["build", "made"]);
-    assert!(ran.err.contains("one source puts a file or link at /srv/x, and another a folder"), "{}", ran.err);
+    assert!(ran.err.contains("one source puts a file or link at /srv/x, and another a directory"), "{}", ran.err);
     world.ok(&["build", "mixed"]);
-    assert_eq!(fs::read_dir(outside.join("deep")).unwrap().count(), 0, "the host's folder is untouched");
+    assert_eq!(fs::read_dir(outside.join("deep")).unwrap().count(), 0, "the host's directory is untouched");
 }
 
 #[test]
@@ -228,7 +228,11 @@ fn collection_keeps_what_projects_use() {
     fs::rename(&world.folder, &moved).unwrap();
     let gc = world.command(&["gc", "--json"]).current_dir(&moved).output().unwrap();
     assert!(gc.status.success());
-    assert_eq!(fs::read_dir(world.root.join("store/layers")).unwrap().count(), 0, "a project whose folder is gone keeps nothing");
+    assert_eq!(
+        fs::read_dir(world.root.join("store/layers")).unwrap().count(),
+        0,
+        "a project whose directory is gone keeps nothing"
+    );
     copy_folder(&moved, &world.folder);
 }
 
@@ -239,7 +243,7 @@ fn layers_made_ahead_are_those_made_one_by_one() {
     }
     let copies = [
         r#"copy "first/" to="/""#,
-        // Into a folder that the first copy makes, through a link that it makes, over a file of its.
+        // Into a directory that the first copy makes, through a link that it makes, over a file of its.
         r#"copy "second.txt" to="/deep/in/it""#,
         r#"copy "second.txt" to="/way/in/there""#,
         r#"copy "second.txt" to="/deep/file""#,
@@ -312,7 +316,7 @@ fn what_is_below_changes_and_what_does_not_depend_on_it_stays() {
         ran.contains("copy first") && !ran.contains("large") && !ran.contains("debian") && !ran.contains("python3 to"),
         "{ran}"
     );
-    // A folder on the way that is now somebody else's is something else.
+    // A directory on the way that is now somebody else's is something else.
     world.edit("copy \"first\" to=\"/one/\"", "copy \"first\" to=\"/two/\" owner=\"7:7\"");
     let ran = world.run(&["build", "a"]).err;
     assert!(ran.contains("copy large/ to /two") && !ran.contains("debian"), "{ran}");
@@ -454,7 +458,7 @@ fn what_commands_and_archives_may_not_do() {
     let world = World::new("review", "");
     let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
     let write = |images: &str| world.write("stead.kdl", &format!("{text}{images}"));
-    // A link in place of a mount's folder leads nowhere when what was mounted is taken away (class of CVE-2024-23652).
+    // A link in place of a mount's directory leads nowhere when what was mounted is taken away (class of CVE-2024-23652).
     let victim = world.root.join("victim");
     fs::create_dir_all(victim.join("folder")).unwrap();
     fs::write(victim.join("file"), "").unwrap();

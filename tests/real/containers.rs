@@ -57,7 +57,7 @@ fn the_sandbox_is_as_docker_makes_it() {
     assert!(world.exec("c", "grep CapEff /proc/self/status").ends_with("00000000a80425fb"));
     assert!(world.exec("c", "grep CapInh /proc/self/status").ends_with("0000000000000000"));
     assert_eq!(world.exec("c", "cat /proc/1/comm"), "sleep");
-    assert_eq!(world.exec("c", "ls /proc/self/fd | wc -l"), "4", "0, 1, 2 and the folder itself");
+    assert_eq!(world.exec("c", "ls /proc/self/fd | wc -l"), "4", "0, 1, 2 and the directory itself");
     assert_eq!(
         world.exec("c", "ls /dev | sort | tr '\\n' ' '"),
         "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
@@ -252,7 +252,7 @@ fn monitors_of_another_release_are_commanded() {
     world.ok(&["up"]);
     let run = std::fs::read_dir(world.root.join("run")).unwrap().flatten().map(|entry| entry.path());
     let folder = run.map(|instance| instance.join("c-1")).find(|folder| folder.join("control").exists()).unwrap();
-    // A socket's path is short; the folder of a test need not be.
+    // A socket's path is short; the directory of a test need not be.
     let opened = std::fs::File::open(&folder).unwrap();
     let ask = |request: &str| {
         let mut stream =

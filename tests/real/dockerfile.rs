@@ -223,7 +223,7 @@ fn ours(folder: &Path, name: &str, mut layers: Vec<PathBuf>, text: &str) -> Resu
     fs::create_dir_all(&merged).unwrap();
     fs::create_dir_all(&empty).unwrap();
     layers.reverse();
-    // One folder alone is no overlay.
+    // One directory alone is no overlay.
     layers.push(empty);
     let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
     let mount = ["-t", "overlay", "-o", &format!("lowerdir={}", lower.join(":")), "x", merged.to_str().unwrap()];
@@ -264,7 +264,7 @@ fn theirs(buildah: &Buildah, world: &World, name: &str) -> Result<(Listing, serd
 
 /// Differences that are buildah's own.
 fn expected(path: &str, before: Option<&String>, ours: Option<&String>, theirs: Option<&String>) -> bool {
-    // It leaves what it mounts files on, and makes the folders of volumes.
+    // It leaves what it mounts files on, and makes the directories of volumes.
     let mounted = ["etc/hosts", "etc/resolv.conf", "etc/hostname"].iter().any(|own| path.starts_with(own)) && ours == before;
     let volume =
         ["data", "x", "one", "two"].contains(&path) && ours.is_none() && theirs.is_some_and(|found| found == "d 755 0:0");

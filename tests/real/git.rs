@@ -10,7 +10,7 @@ use stead::tested::git::{Wanted, checkout};
 use stead::tested::model::{Error, GitRepository};
 use tempfile::TempDir;
 
-/// Serves the bare repositories below a folder through `git http-backend`, until the test's process ends.
+/// Serves the bare repositories below a directory through `git http-backend`, until the test's process ends.
 /// Without `modern`, only the protocol's older version is spoken, in which a server may refuse commits without a name.
 pub fn serve(root: &Path, modern: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,6 @@
 //! Real containers: namespaces, cgroups, networks, packages. Needs root and a package mirror.
 //!
-//! Each test has a project folder and an installation (`STEAD_ROOT`) of its own, and shares the store
+//! Each test has a project directory and an installation (`STEAD_ROOT`) of its own, and shares the store
 //! with the others, so that the base image is built once. What a test leaves is ended when its
 //! `World` is dropped, also when it fails.
 #![allow(

@@ -1,11 +1,11 @@
-//! Other tools of the field, each with folders of its own.
+//! Other tools of the field, each with directories of its own.
 
 use crate::world::{eventually, skip};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// Arguments for podman: everything below a folder, cgroups by files, limits that this process may give.
+/// Arguments for podman: everything below a directory, cgroups by files, limits that this process may give.
 pub fn podman(folder: &Path, program: &Path) -> Vec<String> {
     let at = |name: &str| folder.join(name).display().to_string();
     ["--root", &at("root"), "--runroot", &at("run"), "--tmpdir", &at("tmp"), "--storage-driver", "overlay"]

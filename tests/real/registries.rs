@@ -11,7 +11,7 @@ pub fn possible() -> bool {
     is_root() && available()
 }
 
-/// A folder with an image of a few layers.
+/// A directory with an image of a few layers.
 pub fn sample(layers: &[usize]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let made = image(&folder.path().join("image"), layers);
@@ -603,7 +603,7 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
     }
 }
 
-/// The folders of podman and of dockerd, which go away however the test ends.
+/// The directories of podman and of dockerd, which go away however the test ends.
 struct Apart(PathBuf, PathBuf);
 
 impl Drop for Apart {

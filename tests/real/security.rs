@@ -23,7 +23,7 @@ fn links_in_an_image_lead_nowhere_but_into_it() {
     if !is_root() {
         return;
     }
-    // Every place where the runtime mounts or writes is a link to a folder of the host.
+    // Every place where the runtime mounts or writes is a link to a directory of the host.
     let host = crate::world::scratch().join("links").join("host");
     let inside = host.display().to_string();
     let world = World::new(
@@ -50,7 +50,7 @@ container "c" {{
     );
     fs::create_dir_all(&host).unwrap();
     world.write("secret", "s");
-    // The same folders stand in the image: resolved in the root the links work, and on the host they would, too.
+    // The same directories stand in the image: resolved in the root the links work, and on the host they would, too.
     for folder in ["job", "volume", "bind", "memory", "secret", "config"] {
         world.write(&format!("same/{folder}/keep"), "");
         fs::create_dir_all(host.join(folder)).unwrap();
@@ -99,7 +99,7 @@ fn proc_and_sys_as_links_are_refused() {
     if !is_root() {
         return;
     }
-    // A folder that is there on the host, too: who follows the link outside the image mounts over that.
+    // A directory that is there on the host, too: who follows the link outside the image mounts over that.
     let host = crate::world::scratch().join("faces").join("host");
     fs::create_dir_all(&host).unwrap();
     let outside = host.to_str().unwrap();
@@ -128,7 +128,7 @@ fn a_racing_neighbour_moves_no_mount_onto_the_host() {
     if !is_root() {
         return;
     }
-    // One container swaps a folder of a volume for a link, while another mounts below it again and again.
+    // One container swaps a directory of a volume for a link, while another mounts below it again and again.
     let world = World::new(
         "race",
         r#"
@@ -152,7 +152,7 @@ container "c" { image "base"; mount volume="v" to="/v"; tmpfs "/v/a/deep"; resta
         let now = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert_eq!(now.lines().filter(|line| line.contains("/etc/deep")).count(), 0, "{now}");
         assert_eq!(before.lines().count(), now.lines().count());
-        assert!(!std::path::Path::new("/etc/deep").exists(), "a folder was made on the host");
+        assert!(!std::path::Path::new("/etc/deep").exists(), "a directory was made on the host");
     }
     // Both sides took part in the race.
     assert!(started > 0, "no start of 25 came about");

@@ -165,7 +165,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
     let failed = world.fails(&["build", "a"]).err;
     assert!(failed.contains("times its size"), "{failed}");
     let left = fs::read_dir(world.root.join("store/tmp")).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
-    assert_eq!(left, 0, "staging folders are left");
+    assert_eq!(left, 0, "staging directories are left");
 }
 
 #[test]

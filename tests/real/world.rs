@@ -1,4 +1,4 @@
-//! A project folder with an installation of its own, and `stead` run in it.
+//! A project directory with an installation of its own, and `stead` run in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -248,7 +248,7 @@ pub fn get(address: &str, path: &str) -> Result<String, String> {
     text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or(text)
 }
 
-/// Copies a folder.
+/// Copies a directory.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {

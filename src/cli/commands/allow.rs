@@ -5,7 +5,7 @@ use crate::model::{Error, Result};
 use crate::plan::MarkKind;
 use std::collections::BTreeSet;
 
-/// Allows, for this folder from now on, what the project file asks for beyond its folder and containers.
+/// Allows, for this directory from now on, what the project file asks for beyond its directory and containers.
 ///
 /// Files of the host, privileges, the host's network: `stead plan` marks them with `!`, and commands that
 /// would act on them ask, or are refused where there is no terminal. What is allowed is exactly what is shown;
@@ -14,10 +14,10 @@ use std::collections::BTreeSet;
 /// Example: stead plan && stead allow && stead up
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Show what was allowed, for all folders, and allow nothing.
+    /// Show what was allowed, for all directories, and allow nothing.
     #[arg(long)]
     list: bool,
-    /// Forget what was allowed for this folder. What runs stays.
+    /// Forget what was allowed for this directory. What runs stays.
     #[arg(long, conflicts_with = "list")]
     revoke: bool,
 }
@@ -25,7 +25,7 @@ pub struct Arguments {
 /// What is allowed for one command.
 #[derive(clap::Args, Debug, Default)]
 pub struct Allow {
-    /// Allow, this time, what the project asks for beyond its folder and containers: `files`, `privileges`,
+    /// Allow, this time, what the project asks for beyond its directory and containers: `files`, `privileges`,
     /// `network` or `all`, with commas between. `STEAD_ALLOW` says the same for all commands; `stead allow`
     /// allows it from now on.
     #[arg(long = "allow", value_name = "KINDS", value_delimiter = ',')]
@@ -71,7 +71,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         context.ui.warn("what a Dockerfile starts from is not locked yet; what it asks for once it is, is asked for then");
     }
     if marks.is_empty() {
-        context.ui.say("the project asks for nothing beyond its folder and containers: nothing needs to be allowed");
+        context.ui.say("the project asks for nothing beyond its directory and containers: nothing needs to be allowed");
         return Ok(0);
     }
     for mark in &marks {

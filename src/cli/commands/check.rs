@@ -19,7 +19,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let diagnostics = &found.diagnostics;
     let failed = has_errors(diagnostics);
     if context.options.folder.join(".stead").symlink_metadata().is_ok() {
-        context.ui.warn("the folder .stead is ignored: results of builds are kept by the installation, not by a project");
+        context.ui.warn("the directory .stead is ignored: results of builds are kept by the installation, not by a project");
     }
     if arguments.json {
         context.ui.json(&json!({ "version": 1, "ok": !failed, "diagnostics": diagnostics, "unsupported": found.unsupported }));

@@ -21,7 +21,7 @@ enum What {
         /// The name of the image; `app` if not given.
         #[arg(long, default_value = "app")]
         name: String,
-        /// The build context; the Dockerfile's folder if not given.
+        /// The build context; the Dockerfile's directory if not given.
         #[arg(long)]
         context: Option<String>,
         /// The stage to build; the last if not given.
@@ -33,7 +33,7 @@ enum What {
     },
 }
 
-/// The files of a folder, and a project file that stands nowhere.
+/// The files of a directory, and a project file that stands nowhere.
 struct Around {
     files: ProjectFiles,
     project: String,
@@ -72,8 +72,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         node.push_str(&format!("arg {}={}\n", spec::text(key), spec::text(value)));
     }
     node.push_str("} }\n");
-    let folder = std::env::current_dir().context(|| "there is no current folder".into())?;
-    let files = ProjectFiles::at(&folder).context(|| "cannot open the current folder".into())?;
+    let folder = std::env::current_dir().context(|| "there is no current directory".into())?;
+    let files = ProjectFiles::at(&folder).context(|| "cannot open the current directory".into())?;
     let loaded = spec::load(NOWHERE, &Choices::default(), &Around { files, project: node });
     // What stands nowhere cannot be shown: its findings are about the command line.
     let (own, shown): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(|one| one.place.file == NOWHERE);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Copies files between a container and the host, running or not.
 ///
-/// A folder is copied whole; `FOLDER/.` means what is in it. Links of the container lead nowhere but
+/// A directory is copied whole; `FOLDER/.` means what is in it. Links of the container lead nowhere but
 /// into it. What is copied in becomes root's, what is copied out yours.
 ///
 /// Example: stead cp web:/var/log/app.log .

@@ -4,7 +4,7 @@ use crate::store::Store;
 
 /// Frees what no project uses: layers, packages, results of steps.
 ///
-/// A project keeps what it uses as long as its folder is there.
+/// A project keeps what it uses as long as its directory is there.
 ///
 /// Example: stead gc --dry-run
 #[derive(clap::Args, Debug)]

@@ -54,10 +54,10 @@ enum What {
 pub struct Save {
     /// An `image` of the project, a digest's beginning, or PROJECT/IMAGE.
     image: String,
-    /// The file or folder; standard output if not given.
+    /// The file or directory; standard output if not given.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// An OCI layout in one tar, what `docker save` writes, or an OCI layout in a folder.
+    /// An OCI layout in one tar, what `docker save` writes, or an OCI layout in a directory.
     #[arg(long, default_value = "oci", value_parser = ["oci", "docker", "folder"])]
     format: String,
 }

@@ -29,7 +29,7 @@ pub struct Remove {
     images: Vec<String>,
 }
 
-/// Takes images in from an archive: an OCI layout (a tar or a folder), or what `docker save` wrote.
+/// Takes images in from an archive: an OCI layout (a tar or a directory), or what `docker save` wrote.
 ///
 /// Example: stead load -i app.tar
 #[derive(clap::Args, Debug)]

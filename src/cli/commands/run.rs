@@ -214,8 +214,8 @@ fn forward(running: &Running) -> Result<Option<i32>> {
         .context(|| "cannot wait for signals".into())?;
     let mut deadline: Option<Instant> = None;
     loop {
-        let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        sys::wait_readable(&[&running.line, &signals], patience).context(|| "cannot wait".into())?;
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        sys::wait_readable(&[&running.line, &signals], timeout).context(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             // It may have ended just now.

@@ -13,7 +13,7 @@ impl Ui {
         }
         let color = self.color_err;
         let what =
-            if question.more { "more than was allowed here before" } else { "what reaches beyond its folder and containers" };
+            if question.more { "more than was allowed here before" } else { "what reaches beyond its directory and containers" };
         self.say(
             Style::Bold.paint(Text::line(&format!("{} in {}", question.file, question.folder.display())), color)
                 + " asks for "
@@ -23,7 +23,7 @@ impl Ui {
         for mark in question.marks {
             self.say(Text::from("  ") + Text::line(&mark.holder) + " " + mark_text(mark, color));
         }
-        let _ = write!(std::io::stderr(), "Allow this for this folder from now on? [y/N] ");
+        let _ = write!(std::io::stderr(), "Allow this for this directory from now on? [y/N] ");
         // What was typed before the question is no answer to it.
         sys::forget_typed(std::io::stdin());
         let mut line = String::new();

@@ -87,7 +87,7 @@ impl Helper {
     }
 }
 
-/// A program in a search path, which is `PATH` where none is given; folders that depend on where one is do not count.
+/// A program in a search path, which is `PATH` where none is given; directories that depend on where one is do not count.
 fn locate(path: Option<&OsStr>, program: &str) -> Option<PathBuf> {
     let path = path.map(OsStr::to_owned).or_else(|| std::env::var_os("PATH"))?;
     let mut places = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(program));

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Podman's files in their order (containers-registries.conf(5) and containers-registries.conf.d(5)): a user's own
-/// file comes instead of the host's, and of the host's folder.
+/// file comes instead of the host's, and of the host's directory.
 ///
 /// # Errors
-/// A folder that cannot be listed: it may hold what blocks a registry.
+/// A directory that cannot be listed: it may hold what blocks a registry.
 pub fn files(system: &Path, user: Option<&Path>, named: Option<PathBuf>) -> Result<Vec<PathBuf>> {
     let own = user.map(|folder| folder.join("registries.conf")).filter(|path| path.exists());
     let system_counts = named.is_some() || own.is_none();

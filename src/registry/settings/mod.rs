@@ -27,7 +27,7 @@ pub struct Files {
     pub docker_daemon: PathBuf,
     /// Podman's `registries.conf` files; the later count more.
     pub containers: Vec<PathBuf>,
-    /// Folders that have a folder of certificates for each host.
+    /// Directories that have a directory of certificates for each host.
     pub certificates: Vec<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl Files {
     /// Where they are for this user.
     ///
     /// # Errors
-    /// Folders that cannot be listed.
+    /// Directories that cannot be listed.
     pub fn of_user() -> Result<Self> {
         let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = path("HOME").map(|home| home.join(".config"));

@@ -29,7 +29,7 @@ const LINKS: [(&str, &str); 6] = [
 const ALWAYS: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Makes a folder in one of the kernel's file systems and opens it.
+/// Makes a directory in one of the kernel's file systems and opens it.
 fn inner(top: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match nix::sys::stat::mkdirat(top, name, Mode::from_bits_truncate(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -64,7 +64,7 @@ impl Root {
         links(self, on_dev.next().is_some())
     }
 
-    /// The cgroup file systems on a folder, as seen from the container's own cgroup; where it has no namespace of
+    /// The cgroup file systems on a directory, as seen from the container's own cgroup; where it has no namespace of
     /// cgroups, only its own part of them.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl Root {
         }
     }
 
-    /// Covers a place: a folder by an empty one, all else by the null device.
+    /// Covers a place: a directory by an empty one, all else by the null device.
     fn cover(&self, found: &OwnedFd) -> io::Result<()> {
         if kind_of(found)? != SFlag::S_IFDIR {
             return Detached::copy_of(self.null()?, Depth::Top)?.attach(found).map(drop);

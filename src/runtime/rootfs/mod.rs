@@ -1,9 +1,9 @@
-//! The root file system: layers or a folder, what is mounted in it, devices, masks.
+//! The root file system: layers or a directory, what is mounted in it, devices, masks.
 //!
-//! Everything beneath the root is hostile: it may hold a link wherever a folder is expected, and another container may
+//! Everything beneath the root is hostile: it may hold a link wherever a directory is expected, and another container may
 //! change it meanwhile where they share a volume. So the tree is put together of detached mounts (`sys::Detached`): each
 //! is made, gets its attributes for all that is below it, and is then attached to a descriptor; nothing is looked up a
-//! second time (CVE-2021-30465 and its successors). What the kernel itself shows stands on ordinary folders only and is
+//! second time (CVE-2021-30465 and its successors). What the kernel itself shows stands on ordinary directories only and is
 //! always new (`mounts.rs`), and is masked by the real null device (`kernel.rs`); images and secrets are `project.rs`'s.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -34,7 +34,7 @@ pub const TARGETS: [&str; 6] = ["proc", "sys", "dev", "etc/hosts", "etc/hostname
 pub struct Root {
     /// The top of its mount.
     pub fd: OwnedFd,
-    /// An empty folder that nobody can write, once something is masked.
+    /// An empty directory that nobody can write, once something is masked.
     nothing: OnceCell<OwnedFd>,
 }
 
@@ -121,7 +121,7 @@ impl Root {
         identity(&self.fd, user, groups)
     }
 
-    /// Opens a folder to mount on, making it if it is not there.
+    /// Opens a directory to mount on, making it if it is not there.
     ///
     /// # Errors
     /// Those of `openat2(2)` and `mkdirat(2)`.
@@ -149,7 +149,7 @@ impl Root {
         }
     }
 
-    /// Opens one of the root's own folders, making it if it is not there: an ordinary one, with nothing mounted on it.
+    /// Opens one of the root's own directories, making it if it is not there: an ordinary one, with nothing mounted on it.
     /// The kernel's file systems stand on no other (CVE-2019-19921, CVE-2023-27561, CVE-2025-31133).
     fn own_folder(&self, name: &str) -> io::Result<OwnedFd> {
         let open = || sys::open_here(&self.fd, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW);

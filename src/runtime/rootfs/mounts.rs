@@ -80,7 +80,7 @@ impl Root {
         Ok(late)
     }
 
-    /// Where one of the kernel's file systems goes: at its usual place an ordinary folder of the root's own, elsewhere no
+    /// Where one of the kernel's file systems goes: at its usual place an ordinary directory of the root's own, elsewhere no
     /// link either (CVE-2019-19921).
     fn kernel_place(&self, to: &str) -> io::Result<OwnedFd> {
         if matches!(to, "proc" | "sys" | "dev") {
@@ -205,7 +205,7 @@ impl Ground<'_> {
         spread_as_said(tree, found.propagation)
     }
 
-    /// Mounts a tmpfs: with the mode of the folder that it covers, unless it has one, and if wanted with its content.
+    /// Mounts a tmpfs: with the mode of the directory that it covers, unless it has one, and if wanted with its content.
     fn tmpfs(&self, one: &Mount, to: &str, label: Option<&str>) -> io::Result<OwnedFd> {
         let (root, found) = (self.root, options(one));
         let covered = match sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
@@ -236,12 +236,12 @@ impl Ground<'_> {
     }
 }
 
-/// Whether a place is a folder.
+/// Whether a place is a directory.
 pub(super) fn is_folder(place: impl AsFd) -> io::Result<bool> {
     Ok(SFlag::from_bits_truncate(fstat(place)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
-/// Copies a folder's content with modes and owners, by descriptor: whoever shares a volume that lies there may make links of
+/// Copies a directory's content with modes and owners, by descriptor: whoever shares a volume that lies there may make links of
 /// its files meanwhile, and a link is copied, never followed.
 fn copy_up(from: &Tree, to: &Tree) -> io::Result<()> {
     for Listed { name, kind, .. } in from.list()? {

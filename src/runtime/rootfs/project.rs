@@ -50,7 +50,7 @@ pub(super) fn image(image: &ImageSpec, scratch: &Path) -> io::Result<Detached> {
     let mut lower = image.layers.clone();
     lower.push(scratch.to_owned());
     let aside = scratch.with_file_name("image-mount");
-    // In a folder of ours.
+    // In a directory of ours.
     drop(Tree::private(&aside)?);
     let writes = image.writes.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
     sys::mount_overlay(&lower, writes, &aside)?;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// The version of what is compiled: raised whenever the table or the compiler changes.
 const VERSION: u32 = 5;
 
-/// The compiled program of a profile (Docker's, if none is given), from a folder that keeps them; the profile itself is
+/// The compiled program of a profile (Docker's, if none is given), from a directory that keeps them; the profile itself is
 /// kept beside it, as the specification has it, for whoever asks.
 ///
 /// # Errors

@@ -78,10 +78,10 @@ impl Decoder<'_> {
         }
     }
 
-    /// A path of the project, which must not lead out of its folder.
+    /// A path of the project, which must not lead out of its directory.
     pub(super) fn inside(&mut self, text: &str, place: &Location) -> Option<String> {
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
-            let message = format!("{text:?} leads out of the project's folder");
+            let message = format!("{text:?} leads out of the project's directory");
             let help = "the project file stands above all that it uses";
             self.sink.push(Diagnostic::error("outside", place.clone(), message).help(help));
             return None;

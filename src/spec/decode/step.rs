@@ -70,7 +70,7 @@ impl Decoder<'_> {
         })
     }
 
-    /// The folder that `context=` names; the outer `None` when it is no folder of the project.
+    /// The directory that `context=` names; the outer `None` when it is no directory of the project.
     fn context(&mut self, node: &Tree) -> Option<Option<BuildContext>> {
         let Some(text) = node.prop_text("context") else { return Some(None) };
         let folder = self.inside(&text, &node.prop_place("context"))?;
@@ -113,7 +113,7 @@ impl Decoder<'_> {
                 let (folder, keep) = (node.prop_text("folder"), node.flag("keep-git")?);
                 if keep && folder.is_some() {
                     let help = "take `folder` out, or `keep-git`";
-                    self.sink.push(wrong(node.prop_place("keep-git"), "one folder of a repository has no `.git`", help));
+                    self.sink.push(wrong(node.prop_place("keep-git"), "one directory of a repository has no `.git`", help));
                     return None;
                 }
                 let place = match GitRepository::parse(&url) {

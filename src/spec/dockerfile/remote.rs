@@ -82,7 +82,7 @@ fn git(place: &str, query: &str, fragment: &str, flags: &Flags) -> Result<GitSou
             return Err(format!("{reference} does not begin with {commit}"));
         }
     }
-    // As in BuildKit, one folder has no `.git`.
+    // As in BuildKit, one directory has no `.git`.
     found.dot_git &= found.folder.is_none();
     Ok(found)
 }

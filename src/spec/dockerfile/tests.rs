@@ -178,7 +178,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ("RUN x\nFROM base\n", 1, "before the first FROM"),
         ("FROM base AS a\nFROM base AS a\n", 2, "two stages named a"),
         ("FROM base\nCOPY a\n", 2, "sources and a target"),
-        ("FROM base\nCOPY a b c\n", 2, "must be a folder"),
+        ("FROM base\nCOPY a b c\n", 2, "must be a directory"),
         ("FROM base\nCOPY --form=x a b\n", 2, "no --form"),
         ("FROM base\nSHELL bash\n", 2, "JSON"),
         ("FROM base\nEXPOSE nine\n", 2, "no port"),

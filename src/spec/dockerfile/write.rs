@@ -398,7 +398,7 @@ impl<'a> Writer<'a> {
         }
         let all = copy.sources.len() + copy.inline.len() + fetched.len();
         if all > 1 && !copy.to.ends_with('/') {
-            return Err(format!("with more than one source the target must be a folder\nwrite {}/", copy.to));
+            return Err(format!("with more than one source the target must be a directory\nwrite {}/", copy.to));
         }
         if flags.checksum.is_some() && fetched.len() != 1 {
             return Err("--checksum is that of one URL".into());

@@ -39,7 +39,7 @@ x509_extensions = server
 ";
 
 impl Certificates {
-    /// Makes them in this folder. The server's is valid for so many days from now; `-1` gives one that ended yesterday.
+    /// Makes them in this directory. The server's is valid for so many days from now; `-1` gives one that ended yesterday.
     pub fn make(folder: &Path, days: i32) -> Self {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("openssl.cnf"), OPENSSL).unwrap();

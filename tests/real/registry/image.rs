@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use stead::tested::model::Digest;
 
-/// Makes an image in this folder, as an OCI layout whose only name is `latest`; the folder comes back. Each layer has
+/// Makes an image in this directory, as an OCI layout whose only name is `latest`; the directory comes back. Each layer has
 /// so many bytes, which do not compress, spread over four files. The first also has the program `/bin/hello`, which is
 /// all that the image can run. The same layers always make the same image.
 pub fn image(folder: &Path, layers: &[usize]) -> PathBuf {

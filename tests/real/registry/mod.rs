@@ -48,7 +48,7 @@ pub fn run(program: &str, arguments: &[&str], folder: &Path, input: &[u8]) -> Ve
     output.stdout
 }
 
-/// A registry with a data folder of its own; ended when it is dropped.
+/// A registry with a data directory of its own; ended when it is dropped.
 pub struct Registry {
     /// The host and the port.
     pub address: String,

@@ -14,7 +14,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves a folder to a key that is made here.
+    /// Serves a directory to a key that is made here.
     fn start(folder: &Path, keys: &Path, variables: &str) -> Self {
         fs::create_dir_all(keys).unwrap();
         for name in ["host", "mine", "other"] {

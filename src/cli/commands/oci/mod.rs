@@ -53,7 +53,7 @@ pub struct Arguments {
 
 #[derive(clap::Args, Debug)]
 struct Make {
-    /// The bundle's folder.
+    /// The bundle's directory.
     #[arg(short, long, default_value = ".")]
     bundle: PathBuf,
     /// The configuration, if it is not the bundle's config.json; crun has it, too.
