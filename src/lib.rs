@@ -49,7 +49,7 @@
 //! | 1 | [`spec`] | the language: text → project, places, diagnostics; the grammar table |
 //! | 0 | [`project`] | what an environment is, in plain values, whichever language it was written in |
 //! | 0 | [`model`] | plain values everyone shares |
-//! | 0 | [`sys`] | the only room with `unsafe` and raw system calls |
+//! | 0 | [`sys`] | the only room with raw system calls; others have `unsafe` only where they promise what one of its functions asks |
 //!
 //! # Where to open it
 //!

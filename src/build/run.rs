@@ -288,7 +288,10 @@ pub fn helper() -> Result<i32> {
     let cgroup = Cgroup::create(host, &blueprint).context(|| "cannot make a cgroup".into())?;
     let outcome = (|| {
         let null = fs::File::open("/dev/null").context(|| "cannot open /dev/null".into())?;
-        let stdout = sys::take_descriptor(1).context(|| "no standard output".into())?;
+        #[expect(unsafe_code, reason = "standard output is this process's to take")]
+        // SAFETY: whoever starts a helper places its output there, and nothing else here owns it.
+        let taken = unsafe { sys::take_descriptor(1) };
+        let stdout = taken.context(|| "no standard output".into())?;
         let twin = stdout.try_clone().context(|| "no standard output".into())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout, stderr: twin };
         let running = runtime::start(&blueprint, &contents, stdio, host, &cgroup, |pid, process| {

@@ -195,7 +195,10 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, Ow
     match sys::clone_process(0, None).map_err(|error| error.to_string())? {
         Side::Parent { pid, .. } => Ok((pid, None, read)),
         Side::Child => {
-            let result = sys::close_all_but(&[write.as_raw_fd(), target.command.as_raw_fd()])
+            #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
+            // SAFETY: what it uses from here on is kept, and it ends by `exit_now`.
+            let closed = unsafe { sys::close_all_but(&[write.as_raw_fd(), target.command.as_raw_fd()]) };
+            let result = closed
                 .and_then(|()| sys::die_with_parent())
                 .and_then(|()| sys::enter_namespace(target.command, CloneFlags::CLONE_NEWNET))
                 .and_then(|()| probe(&spec.probe, timeout));

@@ -48,7 +48,11 @@ impl Heir {
 fn inherit(home: &Home, instance: &str, monitor: &OwnedFd) -> io::Result<()> {
     // What is said to the monitor's group is not meant for it, and its lock and sockets are not its own.
     let _signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD])?;
-    sys::close_all_but(&[monitor.as_raw_fd()])?;
+    #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
+    // SAFETY: of what was open it uses the monitor's descriptor alone, and it ends by `exit_now`.
+    unsafe {
+        sys::close_all_but(&[monitor.as_raw_fd()])?;
+    }
     sys::set_name(c"stead-heir");
     sys::set_title("stead heir");
     while sys::wait_readable(&[monitor], None)? != [true] {}

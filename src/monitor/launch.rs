@@ -96,14 +96,17 @@ pub fn main() -> Result<()> {
     sys::set_name(c"stead-monitor");
     runtime::start_anew().context(|| "cannot let go of the caller".into())?;
     let folder = Folder::at(std::env::current_dir().context(|| "the container's directory is gone".into())?);
+    #[expect(unsafe_code, reason = "standard input is this process's to take")]
+    // SAFETY: whoever starts a monitor places the line there, and nothing else here owns it.
+    let line = unsafe { sys::take_descriptor(0) };
     let parent = UnixStream::from(
-        sys::take_descriptor(0)
-            .context(|| "a monitor is started by `stead up`".into())?
-            .try_clone()
-            .context(|| "no parent".into())?,
+        line.context(|| "a monitor is started by `stead up`".into())?.try_clone().context(|| "no parent".into())?,
     );
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").context(|| "cannot open /dev/null".into())?;
-    sys::place_descriptor(&null, 0).context(|| "cannot place a descriptor".into())?;
+    #[expect(unsafe_code, reason = "standard input was given up above")]
+    // SAFETY: what owned it is duplicated and gone.
+    let placed = unsafe { sys::place_descriptor(&null, 0) };
+    placed.context(|| "cannot place a descriptor".into())?;
     // Whoever asks whether this container is alive holds the lock for a moment.
     let mut lock = None;
     for _ in 0..20 {

@@ -32,7 +32,11 @@ const LIMITS: [(Resource, u64, u64); 12] = [
 /// # Errors
 /// What the kernel refuses although it matters: descriptors, keys, personality.
 pub fn start_anew() -> io::Result<()> {
-    sys::close_from(3)?;
+    #[expect(unsafe_code, reason = "nothing was opened yet")]
+    // SAFETY: this is called before anything is opened, so nothing owns what the caller left open.
+    unsafe {
+        sys::close_from(3)?;
+    }
     sys::set_umask(0o077);
     sys::new_session_keyring()?;
     sys::set_personality(0)?;

@@ -96,7 +96,10 @@ pub fn exec(
             if let Stdio::Files { stdin, stdout, stderr } = &stdio {
                 keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
             }
-            let error = match sys::close_all_but(&keep)
+            #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
+            // SAFETY: what it uses from here on is kept, and it ends by `exit_now` or executes the command.
+            let closed = unsafe { sys::close_all_but(&keep) };
+            let error = match closed
                 .and_then(|()| sys::die_with_parent())
                 .and_then(|()| sys::hide())
                 .and_then(|()| sys::new_session_keyring())
@@ -153,7 +156,10 @@ fn enter(
             let _ = sys::send_with(line, b"P", &[pidfd.as_raw_fd()]);
             drop((stdio, pidfd));
             // It only waits: what it holds would keep the caller's streams open.
-            if let Err(error) = sys::close_all_but(&[]) {
+            #[expect(unsafe_code, reason = "this process only waits, and ends without a destructor")]
+            // SAFETY: it uses none of them from here on, and ends by `exit_now`.
+            let closed = unsafe { sys::close_all_but(&[]) };
+            if let Err(error) = closed {
                 return error.into();
             }
             for number in 0..3 {

@@ -61,7 +61,11 @@ fn guard(given: &Given, stdio: Stdio) -> Result<Never, StartError> {
     if let Stdio::Files { stdin, stdout, stderr } = &stdio {
         keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
     }
-    sys::close_all_but(&keep)?;
+    #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
+    // SAFETY: what it uses from here on is kept, and it ends by `exit_now`.
+    unsafe {
+        sys::close_all_but(&keep)?;
+    }
     let blueprint = given.blueprint;
     let inner = if blueprint.beyond.init || !blueprint.has(LinuxNamespaceType::Pid) { 0 } else { libc::CLONE_NEWPID };
     match sys::clone_process(inner | libc::CLONE_NEWCGROUP, None)? {
@@ -125,7 +129,11 @@ fn retire(blueprint: &Blueprint, line: &UnixStream) -> io::Result<()> {
         }
     }
     // With only the line left open, the error pipe closes when the command is executed.
-    sys::close_all_but(&[line.as_raw_fd()])?;
+    #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
+    // SAFETY: from here on it uses the line alone, and ends by `exit_now`.
+    unsafe {
+        sys::close_all_but(&[line.as_raw_fd()])?;
+    }
     for number in 0..3 {
         match nix::unistd::close(number) {
             // It was not open.

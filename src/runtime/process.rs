@@ -73,7 +73,10 @@ pub fn terminal_name(slave: &OwnedFd) -> std::path::PathBuf {
 /// Those of `TIOCSCTTY` (ioctl_tty(2)) and `dup2(2)`.
 pub fn take_streams(slave: &OwnedFd) -> io::Result<()> {
     sys::take_terminal(slave)?;
-    (0..3).try_for_each(|number| sys::place_descriptor(slave, number))
+    #[expect(unsafe_code, reason = "the standard descriptors are this process's to replace")]
+    // SAFETY: nothing here owns a standard descriptor.
+    let place = |number| unsafe { sys::place_descriptor(slave, number) };
+    (0..3).try_for_each(place)
 }
 
 /// Gives this process, and so the program that it executes, a process's limits and scheduling.

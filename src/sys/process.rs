@@ -215,8 +215,11 @@ pub fn set_name(name: &CStr) {
 ///
 /// # Errors
 /// Those of `close_range(2)`.
-pub fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: the caller owns no descriptor above that it still uses; it executes or ends next.
+///
+/// # Safety
+/// Nothing in this process that owns or has borrowed one of them is used, or dropped, afterwards.
+pub unsafe fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: the caller promises that nobody misses them.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
 }
 
@@ -234,13 +237,16 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `dup2(2)` and `fcntl(2)`.
-pub fn place_descriptor(fd: impl AsFd, number: RawFd) -> io::Result<()> {
+///
+/// # Safety
+/// Nothing in this process owns what the number means now, unless it is the descriptor itself.
+pub unsafe fn place_descriptor(fd: impl AsFd, number: RawFd) -> io::Result<()> {
     let raw = fd.as_fd().as_raw_fd();
     if raw == number {
         // SAFETY: changes flags only.
         return check(libc::c_long::from(unsafe { libc::fcntl(raw, libc::F_SETFD, 0) })).map(drop);
     }
-    // SAFETY: `number` is one of the standard descriptors, which nothing here owns.
+    // SAFETY: the caller promises that nobody owns what is closed by it.
     check(libc::c_long::from(unsafe { libc::dup2(raw, number) })).map(drop)
 }
 
@@ -251,7 +257,8 @@ pub fn place_descriptor(fd: impl AsFd, number: RawFd) -> io::Result<()> {
 pub fn place_standard(streams: [OwnedFd; 3]) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
     for (number, fd) in (0..).zip(streams) {
-        place_descriptor(&fd, number)?;
+        // SAFETY: the standard library owns none of the standard descriptors, and neither does anything here.
+        unsafe { place_descriptor(&fd, number)? };
         // One that has its number already must not be closed with its owner; the others close on exec.
         let _ = fd.into_raw_fd();
     }
@@ -262,10 +269,13 @@ pub fn place_standard(streams: [OwnedFd; 3]) -> io::Result<()> {
 ///
 /// # Errors
 /// `EBADF` when it is not open.
-pub fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+///
+/// # Safety
+/// Nothing else in this process owns it.
+pub unsafe fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: reads flags only.
     check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }))?;
-    // SAFETY: it is open, and by the contract between parent and child nothing else owns it.
+    // SAFETY: it is open, and the caller promises that nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -541,18 +551,23 @@ pub fn set_umask(mask: u32) -> u32 {
 ///
 /// # Errors
 /// Those of `close_range(2)`.
-pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+///
+/// # Safety
+/// Nothing in this process that owns or has borrowed one of the others is used, or dropped, afterwards: the child ends by
+/// [`exit_now`] or executes another program.
+pub unsafe fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd > 2).collect();
     keep.sort_unstable();
     let mut from = 3;
     for fd in keep {
         if fd > from {
-            // SAFETY: the child of a clone owns nothing that it did not keep; it ends by `_exit`.
+            // SAFETY: the caller promises that nobody misses them.
             check(unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) })?;
         }
         from = fd + 1;
     }
-    close_from(from)
+    // SAFETY: as above.
+    unsafe { close_from(from) }
 }
 
 /// Changes what `ps` shows as this process's command line, as far as the old one was long.
