@@ -40,7 +40,7 @@ use crate::image;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Error, LayerInfo, Name, Result};
 use crate::plan::{Image, Import, Pending, Squash, StepOutput, Walk, copy_is_known, walk};
-use crate::project::{Copy, Debian, Locations, Outside, Project, Step};
+use crate::project::{Copy, Debian, Locations, NodePath, Outside, Project, Step};
 use crate::registry;
 use crate::store::{Home, Lease, Refers, Staging, Store, disk_error};
 use crate::sys::{ProjectFiles, Tree};
@@ -145,8 +145,8 @@ impl Builder<'_> {
                 Walk::Unlocked => {
                     return Err(Error::new(format!("what image {name} is made of is not locked")).hint("type `stead update`"));
                 }
-                Walk::Missing { step, why } => return Err(self.at(name, &format!("step{step}.source0"), &why)),
-                Walk::NoArchive(why) => return Err(self.at(name, "from", &why)),
+                Walk::Missing { step, why } => return Err(self.at(&NodePath::image(name).step(step).source(0), &why)),
+                Walk::NoArchive(why) => return Err(self.at(&NodePath::image(name).node("from"), &why)),
             }
         }
     }
@@ -192,7 +192,9 @@ impl Builder<'_> {
             },
             (Outside::Reference(text), None) => Err(Error::new(format!("the image \"{text}\" is not locked"))),
         };
-        let image = image.map_err(|error| Error::caused(self.at(name, "from", &format!("cannot {shown}")).to_string(), error))?;
+        let image = image.map_err(|error| {
+            Error::caused(self.at(&NodePath::image(name).node("from"), &format!("cannot {shown}")).to_string(), error)
+        })?;
         self.pin(image.parts())?;
         self.store.put_result(&import.key, Refers::to(image.digest), &image.digest)?;
         (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });

@@ -5,7 +5,7 @@ use crate::image;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Error, Name, Result, without_login};
 use crate::plan::{FileTree, Image, ImageRecord, Walk, settings, step_records, walk};
-use crate::project::{AddSource, Copy, Project, Step};
+use crate::project::{AddSource, Copy, NodePath, Project, Step};
 use crate::store::Store;
 
 impl Builder<'_> {
@@ -60,8 +60,8 @@ impl Builder<'_> {
     }
 
     /// A error with its place in the project's files.
-    pub(super) fn at(&self, name: &Name, part: &str, why: &str) -> Error {
-        Error::new(why).at(self.places.of(&format!("image.{name}.{part}")))
+    pub(super) fn at(&self, part: &NodePath, why: &str) -> Error {
+        Error::new(why).at(self.places.of(part))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::git;
 use crate::lock::LockedPackage;
 use crate::model::{Context, Digest, Error, LayerInfo, Name, Result};
 use crate::plan::{Pending, StepOutput};
-use crate::project::{Add, AddSource, Copy, Debian, Run, RunNetwork, Step};
+use crate::project::{Add, AddSource, Copy, Debian, NodePath, Run, RunNetwork, Step};
 use crate::store::{Refers, Staging};
 use crate::sys::Tree;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ impl Builder<'_> {
         }
         let output = self.output(name, step, pending, made).map_err(|error| {
             (self.report)(Event::Failed { image: name.clone() });
-            let place = self.places.of(&format!("image.{name}.step{}", pending.index));
+            let place = self.places.of(&NodePath::image(name).step(pending.index));
             Error::caused(format!("the step `{shown}` of image {name} failed"), error).at(place)
         })?;
         if !output.skipped.is_empty() {

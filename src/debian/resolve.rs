@@ -9,7 +9,7 @@ use crate::lock::{
     IndexLock, Lock, LockedPackage, Package, Request, StepLock, SuiteLock, Unsolved, compare, debian_steps, request_key, sound,
 };
 use crate::model::{Digest, Error, Name, Result};
-use crate::project::{Debian, Locations, Project};
+use crate::project::{Debian, Locations, NodePath, Project};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -201,8 +201,8 @@ fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, projec
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
     let debians = steps.iter().enumerate().filter(|(_, step)| matches!(step, crate::project::Step::Debian(_)));
     let position = debians.map(|(position, _)| position).nth(index).unwrap_or(0);
-    let path = format!("image.{image}.step{position}");
-    let package = |name: &str| places.of(&format!("{path}.package.{name}"));
+    let path = NodePath::image(image).step(position);
+    let package = |name: &str| places.of(&path.clone().named("package", name));
     match unsolved {
         Unsolved::NoSuchPackage { name, near } => {
             let error = Error::new(format!("there is no package \"{name}\" in \"{}\"", step.suite)).at(package(&name));

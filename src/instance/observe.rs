@@ -8,7 +8,7 @@ use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
 use crate::monitor::{self, State};
 use crate::network;
 use crate::plan::{Down, Observed, Seen};
-use crate::project::{ConfigSource, Locations, Project};
+use crate::project::{ConfigSource, Locations, NodePath, Project};
 use crate::runtime::seccomp::Profile;
 use crate::sys::{ProjectFiles, Unread};
 use crate::volume;
@@ -99,11 +99,11 @@ fn contents(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
         .map(|used| &used.name)
         .collect();
     let mut errors = Vec::new();
-    let mut read = |kind: &str, name: &Name, file: &str| match files.named(file, bounds::CONTENT) {
+    let mut read = |kind: &'static str, name: &Name, file: &str| match files.named(file, bounds::CONTENT) {
         Ok(content) => drop(found.insert(name.clone(), content)),
         Err(error) => {
             let why = format!("cannot read \"{file}\", the file of the {kind} \"{name}\"");
-            errors.push(Error::caused(why, error).at(places.of(&format!("{kind}.{name}"))));
+            errors.push(Error::caused(why, error).at(places.of(&NodePath::declared(kind, name))));
         }
     };
     for (name, file) in project.secrets.iter().filter(|(name, _)| used.contains(name)) {
@@ -142,7 +142,7 @@ fn profiles(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
         let Some(file) = container.security.seccomp.as_ref().filter(|file| *file != "unconfined") else { continue };
         match profile(file, files) {
             Ok(text) => drop(found.insert(file.clone(), text)),
-            Err(error) => errors.push(error.at(places.of(&format!("container.{name}.security.seccomp")))),
+            Err(error) => errors.push(error.at(places.of(&NodePath::container(name).named("security", "seccomp")))),
         }
     }
     Error::all(errors)?;

@@ -3,7 +3,7 @@
 
 use super::observed::{NetworkRecord, Observed};
 use crate::model::{Digest, Error, Name, Result, Subnet};
-use crate::project::{Attachment, Locations, Network, Project, ReplicaId};
+use crate::project::{Attachment, Locations, Network, NodePath, Project, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -47,7 +47,7 @@ pub fn networks(
     // Fixed subnets first: the others make room for them.
     let (fixed, free): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, network)| network.subnet.is_some());
     for (name, network) in fixed.into_iter().chain(free) {
-        let at = format!("network.{name}");
+        let at = NodePath::network(&name);
         let bridge = network.external.clone().unwrap_or_else(|| bridge_name(observed, &name));
         let subnet = match network.subnet {
             Some(subnet) => {
@@ -150,7 +150,7 @@ pub fn assign(
         if !record.subnet.contains(*address) || !taken.insert(*address) {
             let owner = ReplicaId::container_of(container);
             let why = format!("the address {address} is not free in the network \"{network}\" ({})", record.subnet);
-            errors.push(Error::new(why).at(places.of(&format!("container.{owner}.network.{network}"))));
+            errors.push(Error::new(why).at(places.of(&NodePath::container(owner).named("network", network))));
             continue;
         }
         given.insert(container.clone(), *address);
@@ -172,7 +172,7 @@ pub fn assign(
             next += 1;
             if next > record.subnet.hosts() {
                 let why = format!("the network \"{network}\" ({}) has no address left", record.subnet);
-                let place = places.of(&format!("network.{network}"));
+                let place = places.of(&NodePath::network(network));
                 errors.push(Error::new(why).hint("give it a larger `subnet=`").at(place));
                 return given;
             }

@@ -13,7 +13,7 @@ use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
 use crate::model::{Digest, Error, Name, Result};
-use crate::project::{Locations, MountSource, Project, Step, without_values};
+use crate::project::{Locations, MountSource, NodePath, Project, Step, without_values};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Aspects that a running container can take over.
@@ -184,7 +184,7 @@ impl Planner<'_> {
         without_values(&self.project.variables, text) != text
     }
 
-    fn at(&self, path: &str, text: impl Into<String>) -> Cause {
+    fn at(&self, path: &NodePath, text: impl Into<String>) -> Cause {
         Cause { text: text.into(), place: self.places.of(path).cloned() }
     }
 
@@ -204,12 +204,12 @@ impl Planner<'_> {
                     continue;
                 }
                 Walk::Missing { step, why } => {
-                    let place = self.places.of(&format!("image.{name}.step{step}.source0"));
+                    let place = self.places.of(&NodePath::image(&name).step(step).source(0));
                     let advice = "sources are relative to the project's directory, and ignore files hide what they name";
                     errors.push(Error::new(why).hint(advice).at(place));
                 }
                 Walk::NoArchive(why) => {
-                    let place = self.places.of(&format!("image.{name}.from"));
+                    let place = self.places.of(&NodePath::image(&name).node("from"));
                     errors.push(Error::new(why).at(place));
                 }
                 Walk::Step(_) | Walk::Assemble(_) | Walk::Squash(_) | Walk::Import(_) | Walk::Blocked(_) | Walk::Unlocked => {}
@@ -250,7 +250,7 @@ impl Planner<'_> {
             let known = self.lock.steps.contains_key(&(image.clone(), index));
             let text = if known { "what it asks for changed" } else { "not in stead.lock" };
             let detail = format!("resolve {} for image {image}", step.packages.join(", "));
-            let cause = self.at(&format!("image.{image}.step{position}.suite"), text);
+            let cause = self.at(&NodePath::image(&image).step(position).node("suite"), text);
             let symbol = if known { Symbol::Change } else { Symbol::Create };
             self.add(symbol, Object::Lock, &step.suite, &detail, vec![cause]);
             self.wants(wants::resolved(self.observed, step));
@@ -259,7 +259,7 @@ impl Planner<'_> {
             if self.lock.image(reference).is_none() {
                 let known = self.lock.images.contains_key(reference);
                 let text = if known { "locked for other platforms only" } else { "not in stead.lock" };
-                let cause = self.at(&format!("image.{name}"), text);
+                let cause = self.at(&NodePath::image(name), text);
                 let symbol = if known { Symbol::Change } else { Symbol::Create };
                 self.add(symbol, Object::Lock, reference, "resolve which image that is", vec![cause]);
                 self.wants(wants::resolved(self.observed, &reference));
@@ -267,7 +267,7 @@ impl Planner<'_> {
         }
         for (image, index, _, unknown) in remotes(self.project).filter(|(image, ..)| images.contains(image)) {
             if !self.lock.remotes.contains_key(&unknown) {
-                let cause = self.at(&format!("image.{image}.step{index}"), "not in stead.lock");
+                let cause = self.at(&NodePath::image(image).step(index), "not in stead.lock");
                 self.add(Symbol::Create, Object::Lock, &unknown, &format!("resolve for image {image}"), vec![cause]);
                 self.wants(wants::resolved(self.observed, &unknown));
             }
@@ -275,7 +275,7 @@ impl Planner<'_> {
     }
 
     fn image_causes(&self, name: &Name, record: Option<&ImageRecord>, pending: &BTreeMap<Name, Cause>) -> Vec<Cause> {
-        let Some(record) = record else { return vec![self.at(&format!("image.{name}"), "not built yet")] };
+        let Some(record) = record else { return vec![self.at(&NodePath::image(name), "not built yet")] };
         let from: Vec<Cause> = self
             .project
             .images
@@ -290,7 +290,7 @@ impl Planner<'_> {
         }
         let now = step_records(self.project, self.lock, name, self.facts);
         for (position, (index, step)) in now.iter().enumerate() {
-            let path = format!("image.{name}.step{index}");
+            let path = NodePath::image(name).step(*index);
             let Some(before) = record.steps.get(position) else { return vec![self.at(&path, "a new step")] };
             if before.inputs != step.inputs {
                 let causes = self.input_causes(name, *index, before, &step.inputs, &path);
@@ -303,20 +303,20 @@ impl Planner<'_> {
             }
         }
         if record.steps.len() > now.len() {
-            return vec![self.at(&format!("image.{name}"), "a step was taken out")];
+            return vec![self.at(&NodePath::image(name), "a step was taken out")];
         }
         let causes = self.setting_causes(name, record);
         if causes.is_empty() {
-            return vec![self.at(&format!("image.{name}"), "its layers are no longer in the store")];
+            return vec![self.at(&NodePath::image(name), "its layers are no longer in the store")];
         }
         causes
     }
 
     fn step_cause(&self, name: &Name, index: usize, ran: &[usize]) -> Cause {
         let Some(record) = self.observed.record.images.get(name) else {
-            return self.at(&format!("image.{name}"), "the image is not built yet");
+            return self.at(&NodePath::image(name), "the image is not built yet");
         };
-        let path = format!("image.{name}.step{index}");
+        let path = NodePath::image(name).step(index);
         let now = step_records(self.project, self.lock, name, self.facts);
         let found = now.iter().enumerate().find(|(_, (other, _))| *other == index);
         let Some((position, (_, step))) = found else { return self.at(&path, "a new step") };
@@ -330,7 +330,7 @@ impl Planner<'_> {
             return self.at(&path, "the step changed");
         }
         if let Some(earlier) = ran.iter().rev().find(|earlier| **earlier < index) {
-            return self.at(&format!("image.{name}.step{earlier}"), "a step below it came to something else");
+            return self.at(&NodePath::image(name).step(*earlier), "a step below it came to something else");
         }
         if let Some(first) = self.setting_causes(name, record).into_iter().next() {
             return first;
@@ -356,7 +356,7 @@ impl Planner<'_> {
                     (_, None) => format!("{path} is gone"),
                     _ => format!("{path} changed"),
                 };
-                self.at(&format!("image.{name}.{}", if path.starts_with("label.") { "label" } else { path }), text)
+                self.at(&NodePath::image(name).aspect(path), text)
             })
             .collect()
     }
@@ -367,7 +367,7 @@ impl Planner<'_> {
         index: usize,
         before: &super::observed::StepRecord,
         now: &StepInputs,
-        path: &str,
+        path: &NodePath,
     ) -> Vec<Cause> {
         match (&before.inputs, now) {
             (StepInputs::Packages(old), StepInputs::Packages(new)) => {
@@ -419,7 +419,7 @@ impl Planner<'_> {
             }
         }
         for (name, record) in wanted {
-            let path = format!("network.{name}");
+            let path = NodePath::network(name);
             let detail = format!("{}{}", record.subnet, if record.internal { ", internal" } else { "" });
             match self.observed.record.networks.get(name) {
                 Some(old) if old != record => {
@@ -467,7 +467,7 @@ impl Planner<'_> {
             .filter_map(|mount| if let MountSource::Volume(name) = &mount.source { Some(name.clone()) } else { None })
             .collect();
         for name in used.difference(&self.observed.record.volumes).cloned().collect::<Vec<_>>() {
-            let reason = self.at(&format!("volume.{name}"), "not there yet");
+            let reason = self.at(&NodePath::volume(&name), "not there yet");
             self.add(Symbol::Create, Object::Volume, name.as_str(), "", vec![reason]);
             self.wants(wants::volume((self.project, self.observed), &name));
         }
@@ -529,7 +529,7 @@ impl Planner<'_> {
             } else {
                 "no longer in the project file"
             };
-            let reason = self.at(&format!("container.{container}.replicas"), text);
+            let reason = self.at(&NodePath::container(&container).node("replicas"), text);
             self.add(Symbol::Remove, Object::Container, &name, "", vec![reason]);
             self.deeds.insert(name, Deed::End);
         }
@@ -537,15 +537,15 @@ impl Planner<'_> {
 
     /// Why a container is made that is not there.
     fn creation(&self, wish: &Desired) -> Cause {
-        let path = format!("container.{}", wish.container);
+        let path = NodePath::container(&wish.container);
         match self.observed.record.containers.values().filter(|record| record.container == wish.container).count() {
             0 => self.at(&path, "not there yet"),
-            before => self.at(&format!("{path}.replicas"), format!("replicas {before} → {}", wish.spec.replicas)),
+            before => self.at(&path.node("replicas"), format!("replicas {before} → {}", wish.spec.replicas)),
         }
     }
 
     fn aspect_cause(&self, wish: &Desired, key: &str, old: Option<&String>, new: Option<&String>) -> Cause {
-        let path = format!("container.{}.{key}", wish.container);
+        let path = NodePath::container(&wish.container).aspect(key);
         let plain = key.starts_with("env.")
             || key.starts_with("limits.")
             || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
@@ -566,7 +566,7 @@ impl Planner<'_> {
     fn image_cause(&self, wish: &Desired) -> Cause {
         let record = self.observed.record.containers.get(&wish.name);
         if record.is_some_and(|record| record.image_name != wish.image_name.as_str()) {
-            return self.at(&format!("container.{}.image", wish.container), format!("image is {} now", wish.image_name));
+            return self.at(&NodePath::container(&wish.container).node("image"), format!("image is {} now", wish.image_name));
         }
         let text = format!("image {} changed", wish.image_name);
         // Built already, by another project or an earlier command: the inputs still tell why.

@@ -4,7 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Error, Name};
-use crate::project::{Container, Limits, Locations, Project, ReplicaId};
+use crate::project::{Container, Limits, Locations, NodePath, Project, ReplicaId};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -61,7 +61,7 @@ pub fn desired(
                 None if !file.required => {}
                 None => {
                     let why = format!("the env-file \"{}\" is not there", file.path);
-                    let place = places.of(&format!("container.{name}.env-file.{}", file.path));
+                    let place = places.of(&NodePath::container(name).named("env-file", &file.path));
                     errors.push(Error::new(why).hint("make the file, or write required=#false").at(place));
                 }
             }
@@ -159,7 +159,7 @@ fn ports(
                 let why =
                     format!("port {} of {address} is taken by the project \"{}\" in {}", other.port, other.project, other.folder);
                 let advice = "publish another port, or give it another `address=` of loopback, such as \"127.0.0.2\"";
-                let place = places.of(&format!("container.{name}.publish.{}", publish.host.0));
+                let place = places.of(&NodePath::container(name).named("publish", publish.host.0));
                 errors.push(Error::new(why).hint(advice).at(place));
             }
         }

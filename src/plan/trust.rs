@@ -8,8 +8,8 @@ use super::mark::{Grade, Mark, MarkKind};
 use super::observed::{Observed, Port};
 use crate::model::{Digest, GitRepository, Name};
 use crate::project::{
-    Add, AddSource, ConfigSource, Container, GitSource, Locations, LogDriver, MountSource, NetworkMode, Project, Propagation,
-    Run, RunNetwork, RunSource, Step, without_values,
+    Add, AddSource, ConfigSource, Container, GitSource, Locations, LogDriver, MountSource, NetworkMode, NodePath, Project,
+    Propagation, Run, RunNetwork, RunSource, Step, without_values,
 };
 use std::path::Path;
 
@@ -27,13 +27,13 @@ impl<'a> Marks<'a> {
         Self { project, places, observed, holder, found: Vec::new() }
     }
 
-    fn add(&mut self, grade: Grade, kind: MarkKind, at: &str, text: impl Into<String>) {
+    fn add(&mut self, grade: Grade, kind: MarkKind, at: &NodePath, text: impl Into<String>) {
         let place = self.places.of(at).cloned();
         self.found.push(Mark { grade, kind, holder: self.holder.clone(), text: text.into(), exact: String::new(), place });
     }
 
     /// As [`add`](Self::add), for one command of several that may begin alike.
-    fn add_exact(&mut self, grade: Grade, kind: MarkKind, at: &str, text: String, exact: &[String]) {
+    fn add_exact(&mut self, grade: Grade, kind: MarkKind, at: &NodePath, text: String, exact: &[String]) {
         self.add(grade, kind, at, text);
         if let Some(mark) = self.found.last_mut() {
             mark.exact = Digest::of_json(&exact).short(16);
@@ -49,7 +49,7 @@ impl<'a> Marks<'a> {
     }
 
     /// Marks a file that is read for somebody, if it is not one of the project.
-    fn reads(&mut self, grade: Grade, at: &str, path: &str, why: &str) {
+    fn reads(&mut self, grade: Grade, at: &NodePath, path: &str, why: &str) {
         if let Some((path, leads)) = self.outside(path) {
             self.add(grade, MarkKind::Files, at, format!("reads {path} of the host{why}{leads}"));
         }
@@ -69,7 +69,7 @@ pub fn of_project(project: &Project, places: &Locations, observed: &Observed) ->
     let mut marks = Marks::of(project, places, observed, "project".into());
     for variable in project.variables.keys() {
         let text = format!("reads the variable {variable} of your environment");
-        marks.add(Grade::Shown, MarkKind::Files, &format!("variable.{variable}"), text);
+        marks.add(Grade::Shown, MarkKind::Files, &NodePath::variable(variable), text);
     }
     marks.found
 }
@@ -79,10 +79,10 @@ pub fn of_image(project: &Project, places: &Locations, observed: &Observed, name
     let mut marks = Marks::of(project, places, observed, format!("image {name}"));
     let Some(image) = project.images.get(name) else { return Vec::new() };
     if let Some(key) = &image.signed_by {
-        marks.reads(Grade::Shown, &format!("image.{name}.signed-by"), key, " as a key");
+        marks.reads(Grade::Shown, &NodePath::image(name).node("signed-by"), key, " as a key");
     }
     for (index, step) in image.steps.iter().enumerate() {
-        let at = format!("image.{name}.step{index}");
+        let at = NodePath::image(name).step(index);
         match step {
             Step::Add(Add { source: AddSource::Git(git), .. }) => marks.repository(&at, git),
             Step::Debian(debian) => {
@@ -102,19 +102,19 @@ pub fn of_repository(project: &Project, places: &Locations, observed: &Observed,
     let mut marks = Marks::of(project, places, observed, format!("image {image}"));
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
     if let Some(Step::Add(Add { source: AddSource::Git(git), .. })) = steps.get(step) {
-        marks.repository(&format!("image.{image}.step{step}"), git);
+        marks.repository(&NodePath::image(image).step(step), git);
     }
     marks.found
 }
 
 impl Marks<'_> {
-    fn repository(&mut self, at: &str, git: &GitSource) {
+    fn repository(&mut self, at: &NodePath, git: &GitSource) {
         if let GitSource { place: from @ GitRepository::Ssh { .. }, .. } = git {
             self.add(Grade::Asks, MarkKind::Privileges, at, format!("is fetched with your ssh keys: {from}"));
         }
     }
 
-    fn command(&mut self, at: &str, run: &Run) {
+    fn command(&mut self, at: &NodePath, run: &Run) {
         let words: Vec<String> = run.words.iter().map(|word| without_values(&self.project.variables, word)).collect();
         let text = words.join(" ");
         let line = text.lines().next().unwrap_or_default();
@@ -147,9 +147,9 @@ impl Marks<'_> {
         }
     }
 
-    fn security(&mut self, at: &str, spec: &Container) {
+    fn security(&mut self, at: &NodePath, spec: &Container) {
         let asks = |marks: &mut Self, node: &str, text: String| {
-            marks.add(Grade::Asks, MarkKind::Privileges, &format!("{at}.{node}"), text);
+            marks.add(Grade::Asks, MarkKind::Privileges, &at.clone().aspect(node), text);
         };
         let security = &spec.security;
         if security.privileged {
@@ -169,7 +169,7 @@ impl Marks<'_> {
         }
         if spec.namespaces.network == NetworkMode::Host {
             let text = "the host's network: every port and service of this machine";
-            self.add(Grade::Asks, MarkKind::Network, &format!("{at}.namespace"), text);
+            self.add(Grade::Asks, MarkKind::Network, &at.clone().node("namespace"), text);
         }
         if spec.namespaces.host_pid {
             asks(self, "namespace", "the host's processes".into());
@@ -186,9 +186,9 @@ impl Marks<'_> {
         }
     }
 
-    fn mounts(&mut self, at: &str, spec: &Container) {
+    fn mounts(&mut self, at: &NodePath, spec: &Container) {
         for mount in &spec.mounts {
-            let node = format!("{at}.mount.{}", mount.to);
+            let node = at.clone().named("mount", &mount.to);
             if let MountSource::Bind(path) = &mount.source {
                 let how = if mount.read_only { "reads" } else { "writes" };
                 match self.outside(path) {
@@ -209,26 +209,26 @@ impl Marks<'_> {
         for (device, _) in &spec.devices {
             let lead = self.observed.lead(device).path.display().to_string();
             let leads = if lead == *device { String::new() } else { format!(" (it leads to {lead})") };
-            self.add(Grade::Asks, MarkKind::Privileges, &format!("{at}.device"), format!("the device {device}{leads}"));
+            self.add(Grade::Asks, MarkKind::Privileges, &at.clone().node("device"), format!("the device {device}{leads}"));
         }
         for used in &spec.secrets {
             if let Some(file) = self.project.secrets.get(&used.name) {
-                self.reads(Grade::Asks, &format!("{at}.secret.{}", used.name), file, &format!(", its secret {}", used.name));
+                self.reads(Grade::Asks, &at.clone().named("secret", &used.name), file, &format!(", its secret {}", used.name));
             }
         }
         for used in &spec.configs {
             if let Some(ConfigSource::File(file)) = self.project.configs.get(&used.name) {
-                self.reads(Grade::Asks, &format!("{at}.config.{}", used.name), file, &format!(", its config {}", used.name));
+                self.reads(Grade::Asks, &at.clone().named("config", &used.name), file, &format!(", its config {}", used.name));
             }
         }
         for file in &spec.env_files {
-            self.reads(Grade::Asks, &format!("{at}.env-file.{}", file.path), &file.path, " for its variables");
+            self.reads(Grade::Asks, &at.clone().named("env-file", &file.path), &file.path, " for its variables");
         }
     }
 
     /// Where its lines go: what the host itself writes to or connects to.
-    fn log(&mut self, at: &str, driver: &LogDriver) {
-        let node = format!("{at}.log");
+    fn log(&mut self, at: &NodePath, driver: &LogDriver) {
+        let node = at.clone().node("log");
         let (grade, kind, text) = match (driver.name.as_str(), driver.address.as_deref()) {
             ("json-file", _) => {
                 let path = driver.path().unwrap_or_default();
@@ -270,13 +270,13 @@ pub fn of_container(
     ports: &[Port],
 ) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, format!("container {name}"));
-    let at = format!("container.{name}");
+    let at = NodePath::container(name);
     marks.security(&at, spec);
     marks.mounts(&at, spec);
     for attachment in attachments(spec) {
         if let Some(bridge) = project.networks.get(&attachment.network).and_then(|network| network.external.as_ref()) {
             let text = format!("the host's bridge {bridge}, with all that is on it");
-            marks.add(Grade::Asks, MarkKind::Network, &format!("network.{}", attachment.network), text);
+            marks.add(Grade::Asks, MarkKind::Network, &NodePath::network(&attachment.network), text);
         }
     }
     if let Some(driver) = &spec.log.driver {
@@ -285,7 +285,7 @@ pub fn of_container(
     for port in ports.iter().filter(|port| !port.address.is_loopback()) {
         let whom = if port.address.is_unspecified() { "every address".to_owned() } else { port.address.to_string() };
         let text = format!("port {} on {whom}: other hosts reach it", port.port);
-        marks.add(Grade::Shown, MarkKind::Network, &format!("{at}.publish.{}", port.port), text);
+        marks.add(Grade::Shown, MarkKind::Network, &at.clone().named("publish", port.port), text);
     }
     marks.found
 }

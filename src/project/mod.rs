@@ -18,7 +18,7 @@ pub use container::{
 };
 pub use image::{Base, Image, Mirror, Outside};
 pub use limits::{IoLimit, Limits, Ulimit};
-pub use locations::Locations;
+pub use locations::{Locations, NodePath};
 pub use replica::ReplicaId;
 pub use step::{
     Add, AddSource, BuildContext, Copy, Debian, GitSource, Repository, Run, RunMount, RunNetwork, RunSource, Sharing, Step,

@@ -4,7 +4,7 @@
 use crate::instance::Observation;
 use crate::model::{Context, Error, Result, capability};
 use crate::plan::Desired;
-use crate::project::{Locations, MountSource};
+use crate::project::{Locations, MountSource, NodePath};
 use crate::runtime::{self, Host, SecuritySpec, seccomp};
 use crate::store::Home;
 use crate::sys;
@@ -14,7 +14,7 @@ use std::path::Path;
 /// Checks one container: what this machine lacks is among the errors. Tells what will hold less than it seems to.
 pub fn check(one: &Desired, places: &Locations, folder: &Path, host: &Host, errors: &mut Vec<Error>) -> Vec<String> {
     let error = |node: &str, why: String| {
-        let place = places.of(&format!("container.{}.{node}", one.container));
+        let place = places.of(&NodePath::container(&one.container).aspect(node));
         Error::new(format!("container {}: {why}", one.container)).at(place)
     };
     // What stands in for something that runs is whole before that is stopped.

@@ -9,7 +9,7 @@ use crate::library::{Ask, resolve, signer, watched};
 use crate::lock::{self, Foreign, Lock, remotes};
 use crate::model::{Context, Digest, Error, Result, bounds};
 use crate::plan::{Mark, Observed, of_repository};
-use crate::project::{AddSource, GitSource};
+use crate::project::{AddSource, GitSource, NodePath};
 use crate::registry;
 use crate::store::{Lease, Store};
 use crate::sys;
@@ -126,7 +126,7 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
             _ => Ask::OrElseStore,
         };
         let found = resolve(&loaded.instance.home, reference, &keys, ask, reporter).map_err(|error| {
-            let place = loaded.places.of(&format!("image.{name}"));
+            let place = loaded.places.of(&NodePath::image(name));
             Error::caused(format!("cannot lock the image \"{reference}\""), error).at(place)
         })?;
         lock.images.insert(reference.to_owned(), found);
@@ -147,7 +147,7 @@ fn keys(loaded: &LoadedProject, reference: &str) -> Result<Vec<(String, PublicKe
             let key =
                 read.and_then(|bytes| PublicKey::parse(&String::from_utf8_lossy(&bytes)).context(|| format!("in \"{path}\"")));
             key.map(|key| (path.to_owned(), key)).map_err(|error| {
-                let place = loaded.places.of(&format!("image.{image}.signed-by"));
+                let place = loaded.places.of(&NodePath::image(image).node("signed-by"));
                 Error::caused("the key cannot be used", error).at(place)
             })
         })
@@ -210,7 +210,7 @@ fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Sto
             AddSource::Git(git) => commit(git),
         };
         let known = known.map_err(|error| {
-            let place = loaded.places.of(&format!("image.{image}.step{index}"));
+            let place = loaded.places.of(&NodePath::image(image).step(index));
             Error::caused(format!("cannot lock {unknown}"), error).at(place)
         })?;
         lock.remotes.insert(unknown, known);

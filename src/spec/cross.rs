@@ -29,13 +29,13 @@ struct Cross<'a> {
 }
 
 impl Cross<'_> {
-    fn place(&self, path: &str) -> Location {
+    fn place(&self, path: &NodePath) -> Location {
         self.places.of(path).cloned().unwrap_or(Location { file: String::new(), line: 1, offset: 0, length: 0 })
     }
 
-    fn missing(&mut self, path: &str, kind: &str, name: &Name, known: impl Iterator<Item = Name>) {
+    fn missing(&mut self, path: &NodePath, kind: &'static str, name: &Name, known: impl Iterator<Item = Name>) {
         // It is there, and wrong; that was told.
-        if self.places.0.contains_key(&format!("{kind}.{name}")) {
+        if self.places.exactly(&NodePath::declared(kind, name)).is_some() {
             return;
         }
         let known: Vec<Name> = known.collect();
@@ -53,7 +53,7 @@ impl Cross<'_> {
                 if is_namespaced(setting, spaces.network != NetworkMode::Host, !spaces.host_ipc) {
                     continue;
                 }
-                let place = self.place(&format!("container.{name}.sysctl"));
+                let place = self.place(&NodePath::container(name).node("sysctl"));
                 let message = format!("the setting {setting} is the host's, not the container's");
                 let help = "a container has net.*, fs.mqueue.*, kernel.msg*, kernel.sem* and kernel.shm* of its own, unless it \
                             uses the host's namespaces";
@@ -63,7 +63,7 @@ impl Cross<'_> {
     }
 
     /// What a step takes from elsewhere in the project must be there.
-    fn used_by(&mut self, step: &Step, path: &str) {
+    fn used_by(&mut self, step: &Step, path: &NodePath) {
         let project = self.project;
         let images: Vec<&Name> = match step {
             Step::Copy(copy) => copy.from.iter().collect(),
@@ -89,22 +89,22 @@ impl Cross<'_> {
             if let Base::Image(base) = &image.from
                 && !project.images.contains_key(base)
             {
-                self.missing(&format!("image.{name}.from"), "image", base, project.images.keys().cloned());
+                self.missing(&NodePath::image(name).node("from"), "image", base, project.images.keys().cloned());
             }
             for (index, step) in image.steps.iter().enumerate() {
-                self.used_by(step, &format!("image.{name}.step{index}"));
+                self.used_by(step, &NodePath::image(name).step(index));
             }
         }
         for (name, container) in &project.containers {
-            let path = format!("container.{name}");
+            let path = NodePath::container(name);
             for attachment in &container.networks {
                 let network = &attachment.network;
                 if !project.networks.contains_key(network) && network.as_str() != "default" {
-                    self.missing(&format!("{path}.network.{network}"), "network", network, project.networks.keys().cloned());
+                    self.missing(&path.clone().named("network", network), "network", network, project.networks.keys().cloned());
                 }
             }
             for mount in &container.mounts {
-                let place = format!("{path}.mount.{}", mount.to);
+                let place = path.clone().named("mount", &mount.to);
                 match &mount.source {
                     MountSource::Volume(volume) if !project.volumes.contains_key(volume) => {
                         self.missing(&place, "volume", volume, project.volumes.keys().cloned());
@@ -116,15 +116,20 @@ impl Cross<'_> {
                 }
             }
             for used in container.secrets.iter().filter(|used| !project.secrets.contains_key(&used.name)) {
-                self.missing(&format!("{path}.secret.{}", used.name), "secret", &used.name, project.secrets.keys().cloned());
+                self.missing(&path.clone().named("secret", &used.name), "secret", &used.name, project.secrets.keys().cloned());
             }
             for used in container.configs.iter().filter(|used| !project.configs.contains_key(&used.name)) {
-                self.missing(&format!("{path}.config.{}", used.name), "config", &used.name, project.configs.keys().cloned());
+                self.missing(&path.clone().named("config", &used.name), "config", &used.name, project.configs.keys().cloned());
             }
             for needed in container.depends_on.keys() {
-                let is_job = self.places.0.contains_key(&format!("job.{needed}"));
+                let is_job = self.places.exactly(&NodePath::declared("job", needed)).is_some();
                 if !project.containers.contains_key(needed) && !is_job {
-                    self.missing(&format!("{path}.depends-on.{needed}"), "container", needed, project.containers.keys().cloned());
+                    self.missing(
+                        &path.clone().named("depends-on", needed),
+                        "container",
+                        needed,
+                        project.containers.keys().cloned(),
+                    );
                 }
             }
             self.targets(&path, container);
@@ -132,12 +137,12 @@ impl Cross<'_> {
     }
 
     /// Two things at one path of a container.
-    fn targets(&mut self, path: &str, container: &Container) {
-        let mounts = container.mounts.iter().map(|mount| (mount.to.as_str(), format!("{path}.mount.{}", mount.to)));
-        let tmpfs = container.tmpfs.iter().map(|tmpfs| (tmpfs.path.as_str(), format!("{path}.tmpfs.{}", tmpfs.path)));
-        let secrets = container.secrets.iter().map(|used| (used.to.as_str(), format!("{path}.secret.{}", used.name)));
-        let configs = container.configs.iter().map(|used| (used.to.as_str(), format!("{path}.config.{}", used.name)));
-        let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+    fn targets(&mut self, path: &NodePath, container: &Container) {
+        let mounts = container.mounts.iter().map(|mount| (mount.to.as_str(), path.clone().named("mount", &mount.to)));
+        let tmpfs = container.tmpfs.iter().map(|tmpfs| (tmpfs.path.as_str(), path.clone().named("tmpfs", &tmpfs.path)));
+        let secrets = container.secrets.iter().map(|used| (used.to.as_str(), path.clone().named("secret", &used.name)));
+        let configs = container.configs.iter().map(|used| (used.to.as_str(), path.clone().named("config", &used.name)));
+        let mut seen: BTreeMap<&str, NodePath> = BTreeMap::new();
         for (to, key) in mounts.chain(tmpfs).chain(secrets).chain(configs) {
             let to = if to == "/" { to } else { to.trim_end_matches('/') };
             if let Some(first) = seen.insert(to, key.clone()) {
@@ -148,7 +153,7 @@ impl Cross<'_> {
     }
 
     /// Reports each cycle once, at its first member.
-    fn cycles(&mut self, kind: &str, what: &str, edges: &BTreeMap<&Name, BTreeSet<&Name>>) {
+    fn cycles(&mut self, kind: &'static str, what: &str, edges: &BTreeMap<&Name, BTreeSet<&Name>>) {
         let mut done: BTreeSet<&Name> = BTreeSet::new();
         for start in edges.keys() {
             let mut trail: Vec<&Name> = Vec::new();
@@ -156,9 +161,9 @@ impl Cross<'_> {
                 let text = cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
                 let second = cycle.get(1).copied().unwrap_or(start);
                 let key = if kind == "container" {
-                    format!("container.{}.depends-on.{second}", cycle[0])
+                    NodePath::container(cycle[0]).named("depends-on", second)
                 } else {
-                    format!("{kind}.{}.from", cycle[0])
+                    NodePath::declared(kind, cycle[0]).node("from")
                 };
                 let diagnostic = Diagnostic::error("cycle", self.place(&key), format!("a circle of {what}: {text}"));
                 self.sink.push(diagnostic.help("take one of these out"));
@@ -186,7 +191,7 @@ impl Cross<'_> {
                     let key = |name: &Name, publish: &Publish| {
                         let range = format!("{}-{}", publish.host.0, publish.host.1);
                         let port = if publish.host.0 == publish.host.1 { publish.host.0.to_string() } else { range };
-                        format!("container.{name}.publish.{port}")
+                        NodePath::container(name).named("publish", port)
                     };
                     let message = format!("port {} is published twice", publish.host.0.max(other.publish.host.0));
                     let diagnostic = Diagnostic::error("port-clash", self.place(&key(container, publish)), message)
@@ -198,7 +203,8 @@ impl Cross<'_> {
             }
             if !spec.publish.is_empty() && spec.namespaces.network != NetworkMode::Own {
                 let message = "a container without a network of its own publishes nothing";
-                let diagnostic = Diagnostic::error("publish", self.place(&format!("container.{container}.publish")), message);
+                let diagnostic =
+                    Diagnostic::error("publish", self.place(&NodePath::container(container).node("publish")), message);
                 self.sink.push(diagnostic.help("with network=\"host\" its ports are the host's already; take `publish` out"));
             }
         }
@@ -208,19 +214,19 @@ impl Cross<'_> {
         let project = self.project;
         if let Some((name, other, number)) = project.replica_clash() {
             let message = format!("\"{name}\" is the name of replica {number} of the container \"{other}\"");
-            let place = self.place(&format!("container.{name}"));
+            let place = self.place(&NodePath::container(name));
             let diagnostic =
-                Diagnostic::error("replicas", place, message).other(self.place(&format!("container.{other}")), "that one");
+                Diagnostic::error("replicas", place, message).other(self.place(&NodePath::container(other)), "that one");
             self.sink.push(diagnostic.help("give one of the two another name"));
         }
         for name in project.containers.keys().filter(|name| is_one_off(name.as_str())) {
-            let place = self.place(&format!("container.{name}"));
+            let place = self.place(&NodePath::container(name));
             let message = format!("\"{name}\" is a name that `stead run` gives");
             self.sink.push(Diagnostic::error("replicas", place, message).help("give it another name"));
         }
         for (name, container) in project.containers.iter().filter(|(_, container)| container.replicas > 1) {
             for attachment in container.networks.iter().filter(|attachment| attachment.address.is_some()) {
-                let key = format!("container.{name}.network.{}", attachment.network);
+                let key = NodePath::container(name).named("network", &attachment.network);
                 let message = format!("{} replicas cannot share one address", container.replicas);
                 self.sink
                     .push(Diagnostic::error("replicas", self.place(&key), message).help("take `address=` or `replicas` out"));
@@ -237,16 +243,16 @@ impl Cross<'_> {
                 let image_has = image_health(project, &target.image);
                 let has = target.healthcheck.as_ref().map_or(image_has, |health| health.probe != Probe::None);
                 if *until == Until::Healthy && !has {
-                    let key = format!("container.{name}.depends-on.{needed}");
+                    let key = NodePath::container(name).named("depends-on", needed);
                     let message = format!("\"{needed}\" has no health check, so it never becomes healthy");
                     let diagnostic = Diagnostic::error("never-healthy", self.place(&key), message)
-                        .other(self.place(&format!("container.{needed}")), "this container")
+                        .other(self.place(&NodePath::container(needed)), "this container")
                         .help("give it a `healthcheck`, or write until=\"started\"");
                     self.sink.push(diagnostic);
                 }
                 let endless = matches!(target.restart, Restart::Always | Restart::UnlessStopped);
                 if *until == Until::Completed && endless {
-                    let key = format!("container.{name}.depends-on.{needed}");
+                    let key = NodePath::container(name).named("depends-on", needed);
                     let message = format!("\"{needed}\" is always restarted, so it never completes");
                     self.sink
                         .push(Diagnostic::error("never-completed", self.place(&key), message).help("write until=\"started\""));
@@ -260,8 +266,8 @@ impl Cross<'_> {
         for (index, (name, subnet)) in given.iter().enumerate() {
             if let Some((other, _)) = given[..index].iter().find(|(_, other)| other.overlaps(subnet)) {
                 let diagnostic =
-                    Diagnostic::error("subnet-overlap", self.place(&format!("network.{name}")), "these two networks overlap")
-                        .other(self.place(&format!("network.{other}")), "with this one");
+                    Diagnostic::error("subnet-overlap", self.place(&NodePath::network(name)), "these two networks overlap")
+                        .other(self.place(&NodePath::network(other)), "with this one");
                 self.sink.push(diagnostic.help("give one of them another `subnet=`, or none"));
             }
         }
@@ -290,7 +296,7 @@ impl Cross<'_> {
         }
         for name in project.images.keys().filter(|name| !used.contains(name)) {
             let message = format!("nothing uses the image \"{name}\"");
-            let diagnostic = Diagnostic::warning("unused-image", self.place(&format!("image.{name}")), message);
+            let diagnostic = Diagnostic::warning("unused-image", self.place(&NodePath::image(name)), message);
             self.sink.push(diagnostic.help("`up` will not build it; `stead build` and `stead run` will"));
         }
     }

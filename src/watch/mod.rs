@@ -35,7 +35,7 @@ pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
     let mut all: BTreeSet<PathBuf> =
         [options.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].iter().map(|name| folder.join(name)).collect();
     all.extend(loaded.files.keys().map(|path| folder.join(path)));
-    all.extend(loaded.places.0.values().map(|place| folder.join(&place.file)));
+    all.extend(loaded.places.all().map(|place| folder.join(&place.file)));
     all.extend(project.secrets.values().map(|path| folder.join(path)));
     all.extend(
         project.configs.values().filter_map(|source| {

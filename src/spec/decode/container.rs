@@ -4,24 +4,24 @@ use super::limits::log;
 use super::*;
 
 impl Decoder<'_> {
-    pub(super) fn container(&mut self, node: &Tree, path: &str) -> Option<Container> {
-        for child in &node.children {
-            self.places.0.entry(format!("{path}.{}", child.name)).or_insert_with(|| child.place.clone());
+    pub(super) fn container(&mut self, node: &Tree, path: &NodePath) -> Option<Container> {
+        for child in node.children.iter().filter(|child| child.is_given()) {
+            self.places.insert_first(path.clone().node(child.name.clone()), &child.place);
             if matches!(child.name.as_str(), "limits" | "security") {
-                for inner in &child.children {
-                    self.places.0.entry(format!("{path}.{}.{}", child.name, inner.name)).or_insert_with(|| inner.place.clone());
+                for inner in child.children.iter().filter(|inner| inner.is_given()) {
+                    self.places.insert_first(path.clone().named(child.name.clone(), &inner.name), &inner.place);
                 }
             }
             if child.name == "env" {
                 for (name, entry) in &child.props {
-                    self.places.0.insert(format!("{path}.env.{name}"), entry.place.clone());
+                    self.places.insert(path.clone().named("env", name), entry.place.clone());
                 }
             }
             for keyed in ["mount", "secret", "config", "tmpfs", "publish", "depends-on", "network", "env-file"] {
                 if child.name == keyed {
                     let key =
                         child.prop_text("to").filter(|_| keyed == "mount").or_else(|| child.args.first().map(|arg| arg.text()));
-                    self.places.0.insert(format!("{path}.{keyed}.{}", key.unwrap_or_default()), child.place.clone());
+                    self.places.insert(path.clone().named(keyed, key.unwrap_or_default()), child.place.clone());
                 }
             }
         }

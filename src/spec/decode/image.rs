@@ -5,7 +5,7 @@
 use super::*;
 
 impl Decoder<'_> {
-    pub(super) fn image(&mut self, node: &Tree, path: &str) -> Option<Image> {
+    pub(super) fn image(&mut self, node: &Tree, path: &NodePath) -> Option<Image> {
         if let Some(dockerfile) = node.child("dockerfile") {
             self.dockerfile(node, dockerfile);
             // It stands for the image until the Dockerfile is read.
@@ -13,7 +13,7 @@ impl Decoder<'_> {
         }
         let from = match node.child("from") {
             Some(from) => {
-                self.places.0.insert(format!("{path}.from"), from.first_place());
+                self.places.insert(path.clone().node("from"), from.first_place());
                 self.base(from)?
             }
             None => Base::Scratch,
@@ -25,7 +25,7 @@ impl Decoder<'_> {
                     let help = "take `signed-by` out: an image of the project is made of what is locked";
                     self.sink.push(Diagnostic::error("signed-by", key.place.clone(), message).help(help));
                 }
-                self.places.0.insert(format!("{path}.signed-by"), key.first_place());
+                self.places.insert(path.clone().node("signed-by"), key.first_place());
                 key.text().and_then(|text| self.inside(&text, &key.first_place()))
             }
             None => None,
@@ -40,7 +40,7 @@ impl Decoder<'_> {
         let words = |name: &str| node.child(name).map(Tree::words);
         for name in ["cmd", "entrypoint", "healthcheck", "stop-signal", "expose", "label", "volume"] {
             if let Some(child) = node.child(name) {
-                self.places.0.insert(format!("{path}.{name}"), child.place.clone());
+                self.places.insert(path.clone().node(name), child.place.clone());
             }
         }
         Some(Image {
@@ -91,28 +91,28 @@ impl Decoder<'_> {
     }
 
     /// Where a step and its parts stand.
-    fn step_places(&mut self, node: &Tree, step: &Step, path: &str, number: usize) {
-        let step_path = format!("{path}.step{number}");
-        self.places.0.insert(step_path.clone(), node.place.clone());
+    fn step_places(&mut self, node: &Tree, step: &Step, path: &NodePath, number: usize) {
+        let step_path = path.clone().step(number);
+        self.places.insert(step_path.clone(), node.place.clone());
         match step {
             Step::Copy(_) | Step::Add(_) => {
                 for (index, entry) in node.args.iter().enumerate() {
-                    self.places.0.insert(format!("{step_path}.source{index}"), entry.place.clone());
+                    self.places.insert(step_path.clone().source(index), entry.place.clone());
                 }
             }
             Step::Debian(_) => {
-                self.places.0.insert(format!("{step_path}.suite"), node.first_place());
+                self.places.insert(step_path.clone().node("suite"), node.first_place());
                 for entry in node.all("package").flat_map(|package| &package.args) {
-                    self.places.0.insert(format!("{step_path}.package.{}", entry.text()), entry.place.clone());
+                    self.places.insert(step_path.clone().named("package", entry.text()), entry.place.clone());
                 }
             }
             Step::Env(_) => {
                 for (name, entry) in &node.props {
-                    self.places.0.insert(format!("{path}.env.{name}"), entry.place.clone());
+                    self.places.insert(path.clone().named("env", name), entry.place.clone());
                 }
             }
             Step::Workdir(_) | Step::User(_) | Step::Shell(_) | Step::Arg(_) => {
-                self.places.0.insert(format!("{path}.{}", node.name), node.place.clone());
+                self.places.insert(path.clone().node(node.name.clone()), node.place.clone());
             }
             Step::Run(_) | Step::Folder(_) => {}
         }

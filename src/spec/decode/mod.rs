@@ -85,19 +85,23 @@ impl Decoder<'_> {
             self.sink.push(diagnostic.help("begin the file with: project \"NAME\""));
         }
         self.images = nodes.iter().filter(|node| node.name == "image").filter_map(Tree::text).collect();
-        self.places.0.extend(head.map(|head| ("project".into(), head.place.clone())));
+        if let Some(head) = head {
+            self.places.insert(NodePath::project(), head.place.clone());
+        }
         for node in nodes.iter().filter(|node| node.name == "param") {
             if let Some(variable) = node.prop_text("env") {
-                self.places.0.insert(format!("variable.{variable}"), node.place.clone());
+                self.places.insert(NodePath::variable(&variable), node.place.clone());
             }
         }
         let mut mirrors = Vec::new();
         for (index, node) in nodes.iter().filter(|node| node.name == "mirror").enumerate() {
-            self.places.0.insert(format!("mirror.{index}"), node.place.clone());
+            self.places.insert(NodePath::mirror(index), node.place.clone());
             mirrors.push(Mirror { places: node.words(), suite: node.prop_text("suite") });
         }
         for job in nodes.iter().filter(|node| node.name == "job") {
-            self.places.0.insert(format!("job.{}", job.text().unwrap_or_default()), job.place.clone());
+            if let Some(name) = job.name() {
+                self.places.insert(NodePath::declared("job", &name), job.place.clone());
+            }
         }
         let mut project = Project {
             images: self.named(nodes, "image", Self::image),
@@ -120,14 +124,14 @@ impl Decoder<'_> {
     fn named<T>(
         &mut self,
         nodes: &[Tree],
-        kind: &str,
-        decode: impl Fn(&mut Self, &Tree, &str) -> Option<T>,
+        kind: &'static str,
+        decode: impl Fn(&mut Self, &Tree, &NodePath) -> Option<T>,
     ) -> BTreeMap<Name, T> {
         let mut found = BTreeMap::new();
         for node in nodes.iter().filter(|node| node.name == kind) {
             let Some(name) = node.name() else { continue };
-            let path = format!("{kind}.{name}");
-            if let Some(first) = self.places.0.get(&path) {
+            let path = NodePath::declared(kind, &name);
+            if let Some(first) = self.places.exactly(&path) {
                 self.sink.push(
                     Diagnostic::error("duplicate", node.first_place(), format!("there are two {kind}s named \"{name}\""))
                         .other(first.clone(), "first here")
@@ -135,7 +139,7 @@ impl Decoder<'_> {
                 );
                 continue;
             }
-            self.places.0.insert(path.clone(), node.first_place());
+            self.places.insert(path.clone(), node.first_place());
             if let Some(value) = decode(self, node, &path) {
                 found.insert(name, value);
             }
@@ -163,7 +167,7 @@ impl Decoder<'_> {
     /// An image that is made elsewhere, with the first place that names it.
     fn outside(&mut self, reference: &str, place: &Location) -> Name {
         let name = Name::of_reference(reference);
-        self.places.0.entry(format!("image.{name}")).or_insert_with(|| place.clone());
+        self.places.insert_first(NodePath::image(&name), place);
         self.outside.push(reference.to_owned());
         name
     }
@@ -254,7 +258,7 @@ impl Decoder<'_> {
         })
     }
 
-    fn network(&mut self, node: &Tree, _: &str) -> Option<Network> {
+    fn network(&mut self, node: &Tree, _: &NodePath) -> Option<Network> {
         let subnet = node.prop_text("subnet").and_then(|text| Subnet::parse(&text).ok());
         let gateway = node.prop("gateway").and_then(as_address);
         if let Some(gateway) = gateway
@@ -274,7 +278,7 @@ impl Decoder<'_> {
         })
     }
 
-    fn config(&mut self, node: &Tree, _: &str) -> Option<ConfigSource> {
+    fn config(&mut self, node: &Tree, _: &NodePath) -> Option<ConfigSource> {
         match (node.prop_text("file"), node.child("content").and_then(Tree::text)) {
             (Some(file), None) => Some(ConfigSource::File(file)),
             (None, Some(content)) => Some(ConfigSource::Content(content)),

@@ -17,7 +17,7 @@ mod write;
 use super::diagnose::{Diagnostic, Sink};
 use super::{Inherited, Sources};
 use crate::model::{Amount, Location, Name, bounds};
-use crate::project::{Base, Image, Locations, Outside, Project, Step};
+use crate::project::{Base, Image, Locations, NodePath, Outside, Project, Step};
 use stage::{Given, Made, Stages, Surroundings};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,13 +93,13 @@ pub fn expand(
         let around = Around { images: &project.images, written: &written, sources, asked: &asked };
         for Made { name, image, places: own, outside } in stages.images(&request, &around, sink) {
             for (key, place) in own {
-                places.0.insert(format!("image.{name}.{key}"), place);
+                places.insert(key.within(NodePath::image(&name)), place);
             }
-            places.0.entry(format!("image.{name}")).or_insert_with(|| request.place.clone());
+            places.insert_first(NodePath::image(&name), &request.place);
             project.images.insert(name, image);
             for (reference, place) in outside {
                 let name = project.add_outside(&reference);
-                places.0.entry(format!("image.{name}")).or_insert(place);
+                places.insert_first(NodePath::image(&name), &place);
             }
         }
     }

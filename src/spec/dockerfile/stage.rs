@@ -92,7 +92,7 @@ pub struct Made {
     pub name: Name,
     pub image: Image,
     /// The places of its parts.
-    pub places: Vec<(String, Location)>,
+    pub places: Vec<(crate::project::NodePath, Location)>,
     /// References of images that are made elsewhere, with the places that name them.
     pub outside: Vec<(String, Location)>,
 }

@@ -6,7 +6,7 @@ use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
 use crate::model::bounds::PATTERN;
 use crate::model::{Duration, Location, Mode, Name, PATH, nearest};
-use crate::project::{Add, Base, BuildContext, Copy, Health, Image, Probe, Run, RunMount, RunNetwork, RunSource, Step};
+use crate::project::{Add, Base, BuildContext, Copy, Health, Image, NodePath, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use crate::spec::diagnose::{Diagnostic, Sink};
 use crate::spec::secret::looks_secret;
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ pub struct Writer<'a> {
     pub arguments: Values,
     /// Arguments of the request that were declared.
     pub used: BTreeSet<String>,
-    pub places: Vec<(String, Location)>,
+    pub places: Vec<(NodePath, Location)>,
     /// References of images that are made elsewhere, with the places that name them.
     pub outside: Vec<(String, Location)>,
     image: Image,
@@ -62,7 +62,7 @@ impl<'a> Writer<'a> {
 
     pub fn write(&mut self, base: Base, stage: &Stage, sink: &mut Sink) -> Image {
         self.image.from = base;
-        self.places.push(("from".into(), stage.place.clone()));
+        self.places.push((NodePath::default().node("from"), stage.place.clone()));
         if self.given.shell != default_shell() {
             self.image.steps.push(Step::Shell(self.given.shell.clone()));
         }
@@ -127,7 +127,7 @@ impl<'a> Writer<'a> {
     }
 
     fn step(&mut self, step: Step, place: &Location) {
-        self.places.push((format!("step{}", self.image.steps.len()), place.clone()));
+        self.places.push((NodePath::default().step(self.image.steps.len()), place.clone()));
         self.image.steps.push(step);
     }
 
@@ -159,7 +159,7 @@ impl<'a> Writer<'a> {
             "ENV" => {
                 let pairs = self.pairs(rest)?;
                 for (name, _) in &pairs {
-                    self.places.push((format!("env.{name}"), one.place.clone()));
+                    self.places.push((NodePath::default().named("env", name), one.place.clone()));
                 }
                 let pairs: Values = pairs.into_iter().collect();
                 self.given.env.extend(pairs.clone());
@@ -424,7 +424,7 @@ impl<'a> Writer<'a> {
         }
         let index = self.image.steps.len();
         for source in 0..copy.sources.len() {
-            self.places.push((format!("step{index}.source{source}"), one.place.clone()));
+            self.places.push((NodePath::default().step(index).source(source), one.place.clone()));
         }
         self.step(Step::Copy(copy), &one.place);
         Ok(())
