@@ -37,8 +37,7 @@ impl OneOff {
             boot: boot(),
             ..Status::default()
         };
-        let bytes = serde_json::to_vec(&status).unwrap_or_default();
-        let _ = sys::write_atomic(&self.folder.join("status.json"), &bytes, 0o600);
+        self.folder.tell(&status);
     }
 
     /// Removes the container's files; the root, once `ended` has seen the end of its processes.

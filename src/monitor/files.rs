@@ -3,7 +3,7 @@
 use crate::model::{Context, Digest, Duration, Result, Size};
 use crate::project::{Health as HealthSpec, Log, Restart};
 use crate::runtime::Blueprint;
-use crate::store::{Home, Kept, read_foreign, read_json, read_state, state_bytes};
+use crate::store::{Home, Kept, read_state, state_bytes};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,11 @@ pub struct MonitorSpec {
     /// The installation, whose other parts are told when it begins, ends or pauses.
     #[serde(default)]
     pub home: Option<Home>,
+}
+
+impl Kept for Status {
+    const KIND: &'static str = "status";
+    const VERSION: u32 = 1;
 }
 
 impl Kept for MonitorSpec {
@@ -80,7 +85,7 @@ pub enum Health {
 
 /// What a monitor tells.
 ///
-/// A newer stead reads what an older monitor wrote, and the reverse: fields are only ever added.
+/// A newer stead reads what an older monitor wrote, and the reverse, as long as fields are only added.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
@@ -144,7 +149,7 @@ impl Folder {
     /// What the monitor wrote. What cannot be read is taken for running as long as the monitor lives: nothing is ended
     /// or replaced because of it.
     fn told(&self) -> Option<Status> {
-        read_foreign(&self.join("status.json")).unwrap_or_else(|error| {
+        read_state(&self.join("status.json")).unwrap_or_else(|error| {
             let status = Status { state: State::Running, error: Some(error.to_string()), ..Status::default() };
             self.alive().then_some(status)
         })
@@ -161,6 +166,13 @@ impl Folder {
             return Some(if still { Status { state: State::Dead, pid: 0, health: Health::None, ..again } } else { again });
         }
         Some(status)
+    }
+
+    /// Writes how the container is, whole or not at all. A full disk must not end it.
+    pub fn tell(&self, status: &Status) {
+        if let Ok(bytes) = state_bytes(status) {
+            let _ = sys::write_atomic(&self.join("status.json"), &bytes, 0o600);
+        }
     }
 
     /// Writes what the monitor is to know.
@@ -185,9 +197,8 @@ pub fn boot_id() -> String {
 
 /// Notes why a container could not be started, where its monitor did not come to say so.
 pub fn note_failure(folder: &Folder, why: &str) {
-    let said =
-        read_json::<Status>(&folder.join("status.json")).filter(|status| status.state == State::Dead && status.error.is_some());
-    if said.is_none() && !folder.alive() {
+    let said = read_state::<Status>(&folder.join("status.json")).ok().flatten();
+    if said.is_none_or(|status| status.state != State::Dead || status.error.is_none()) && !folder.alive() {
         let status = Status {
             state: State::Dead,
             error: Some(why.to_owned()),
@@ -195,7 +206,7 @@ pub fn note_failure(folder: &Folder, why: &str) {
             boot: boot_id(),
             ..Status::default()
         };
-        let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
+        folder.tell(&status);
     }
 }
 

@@ -100,7 +100,7 @@ impl Monitor {
         let cgroup = Cgroup::create(host, &spec.blueprint).context(|| "cannot limit the container".into())?;
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
         // What an earlier monitor told must not be taken for this one's.
-        let _ = sys::write_atomic(&folder.join("status.json"), &serde_json::to_vec(&status).unwrap_or_default(), 0o600);
+        folder.tell(&status);
         let _ = std::fs::remove_file(folder.join("control"));
         let listener =
             sys::listen_in(folder.path(), "control").context(|| "cannot listen in the container's directory".into())?;
@@ -164,10 +164,8 @@ impl Monitor {
         folder.unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Writes the status, whole or not at all. A full disk must not end the container.
     fn tell(&self) {
-        let bytes = serde_json::to_vec(&self.status).unwrap_or_default();
-        let _ = sys::write_atomic(&self.folder.join("status.json"), &bytes, 0o600);
+        self.folder.tell(&self.status);
     }
 
     fn start(&mut self) -> Result<(), StartError> {

@@ -24,4 +24,4 @@ pub use files::{Folder, Health, MonitorSpec, Needs, State, Status, boot_id as bo
 pub use launch::{launch, main};
 pub use log::{Line, Tail, last_lines};
 pub use published::{HostLine, is_current, is_there, keep_names, refresh, refresh_names, sweep_builds, table_name};
-pub use tidings::Tidings;
+pub use tidings::{Tidings, Writes};

@@ -1,6 +1,7 @@
 //! What monitors tell, as events: whoever waits for a container looks when something was told, and not before.
 
 use super::files::Folder;
+use crate::sys;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -45,15 +46,19 @@ impl Tidings {
     /// Watches a container's directory from now on: its status is renamed into place, and the lock is closed when its
     /// monitor is gone. Whether it was not watched before.
     pub fn of(&mut self, folder: &Folder) -> bool {
-        if self.watched.values().any(|known| known == folder.path()) {
+        let told = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF;
+        self.watch(folder.path(), told)
+    }
+
+    fn watch(&mut self, directory: &Path, told: AddWatchFlags) -> bool {
+        if self.watched.values().any(|known| known == directory) {
             return false;
         }
         // Made when it is needed: to let go of it takes the kernel a grace period.
         let made = || Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
-        let told = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF;
         self.inner = self.inner.take().or_else(made);
-        match self.inner.as_ref().and_then(|inner| inner.add_watch(folder.path(), told).ok()) {
-            Some(watch) => self.watched.insert(watch, folder.path().to_owned()).is_none(),
+        match self.inner.as_ref().and_then(|inner| inner.add_watch(directory, told).ok()) {
+            Some(watch) => self.watched.insert(watch, directory.to_owned()).is_none(),
             None => {
                 self.blind = true;
                 false
@@ -94,5 +99,47 @@ impl Tidings {
             }
         }
         Told::Of(folders)
+    }
+}
+
+/// What is written to files in some directories, and in those directly below them: whoever follows it reads when there is
+/// more, and not before.
+pub struct Writes {
+    tidings: Tidings,
+    directories: Vec<PathBuf>,
+}
+
+impl Writes {
+    /// Watches from now on; what is written before is for the reader to read first.
+    pub fn to(directories: Vec<PathBuf>) -> Self {
+        let mut writes = Self { tidings: Tidings::new(), directories };
+        writes.watch(&Told::Anything);
+        writes
+    }
+
+    fn watch(&mut self, told: &Told) {
+        let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        for directory in self.directories.iter().filter(|directory| told.of(directory)) {
+            self.tidings.watch(directory, written);
+            // One that cannot be listed now is looked at again.
+            for name in sys::names(directory).unwrap_or_default() {
+                let below = directory.join(name);
+                if below.is_dir() {
+                    self.tidings.watch(&below, written);
+                }
+            }
+        }
+    }
+
+    /// Waits until something may have been written, or for some time.
+    pub fn wait(&mut self, limit: Option<Duration>) {
+        let timeout = self.tidings.timeout().min(limit.unwrap_or(Duration::MAX));
+        // What cannot be waited for is looked at, as after the time.
+        let _ = match self.tidings.descriptor() {
+            Some(descriptor) => sys::wait_readable(&[&descriptor], Some(timeout)),
+            None => sys::wait_readable(&[], Some(timeout)),
+        };
+        let told = self.tidings.take();
+        self.watch(&told);
     }
 }

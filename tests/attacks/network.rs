@@ -355,7 +355,7 @@ container "n" {{ image "box"; {SLEEP}; }}
     };
     let kill = |name: &str| {
         let status: serde_json::Value = serde_json::from_str(&file(&format!("{name}/status.json"))).unwrap();
-        assert!(Command::new("kill").args(["-9", &status["monitor"].to_string()]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-9", &status["content"]["monitor"].to_string()]).status().unwrap().success());
     };
     world.ok(&["up"]);
     kill("w-1");

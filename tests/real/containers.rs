@@ -268,7 +268,8 @@ fn monitors_of_another_release_are_commanded() {
     assert!(refused.contains("dance") && refused.contains("`stead restart`"), "{refused}");
     // What a newer monitor adds to its status does not keep an older stead from reading it.
     let status = std::fs::read_to_string(folder.join("status.json")).unwrap();
-    std::fs::write(folder.join("status.json"), status.replacen('{', "{\"colour\":\"green\",", 1)).unwrap();
+    std::fs::write(folder.join("status.json"), status.replacen("\"content\":{", "\"content\":{\"colour\":\"green\",", 1))
+        .unwrap();
     assert_eq!(world.container("c-1")["state"], "running");
     world.ok(&["down"]);
 }

@@ -26,7 +26,7 @@ fn dies_with_its_monitor(name: &str, container: &str, comm: &str) {
     let instance = world.ps()[0]["instance"].as_str().unwrap().to_owned();
     let procs = group.unwrap().join(format!("stead-{}/{instance}/c-1/cgroup.procs", world.tag()));
     assert!(std::fs::read_to_string(&procs).unwrap().lines().count() >= 2, "the guard and the command");
-    let killed = std::process::Command::new("kill").args(["-9", &status["monitor"].to_string()]).status().unwrap();
+    let killed = std::process::Command::new("kill").args(["-9", &status["content"]["monitor"].to_string()]).status().unwrap();
     assert!(killed.success());
     eventually("the container dies", || !alive(pid) && std::fs::read_to_string(&procs).unwrap_or_default().trim().is_empty());
     assert_eq!(world.container("c-1")["state"], "dead");

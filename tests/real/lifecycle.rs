@@ -366,7 +366,7 @@ fn exec_carries_everything_and_leaks_nothing() {
             fs::read_dir(world.root.join("run")).unwrap().flatten().find(|entry| entry.path().join("c-1").exists()).unwrap();
         let status: serde_json::Value =
             serde_json::from_slice(&fs::read(folder.path().join("c-1/status.json")).unwrap()).unwrap();
-        status["monitor"].as_u64().unwrap()
+        status["content"]["monitor"].as_u64().unwrap()
     };
     let held = || {
         let pid = monitor();
@@ -452,7 +452,7 @@ container "no" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
             fs::read_dir(world.root.join("run")).unwrap().flatten().find(|entry| entry.path().join(name).exists()).unwrap();
         let status: serde_json::Value =
             serde_json::from_slice(&fs::read(instance.path().join(name).join("status.json")).unwrap()).unwrap();
-        Command::new("kill").args(["-9", &status["monitor"].to_string()]).status().unwrap();
+        Command::new("kill").args(["-9", &status["content"]["monitor"].to_string()]).status().unwrap();
     }
     eventually("all is dead", || pids.iter().all(|pid| !alive(*pid)));
     for line in String::from_utf8(Command::new("ip").args(["-o", "link"]).output().unwrap().stdout).unwrap().lines() {

@@ -1,8 +1,9 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::model::Result;
-use crate::monitor::{Event, Events, now_ms};
+use crate::monitor::{Event, Events, Writes, now_ms};
 use crate::project::ReplicaId;
+use std::path::Path;
 use std::time::Duration;
 
 /// Shows what happens to containers, as it happens; with --since also what has happened.
@@ -27,7 +28,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let moment = |option: &str, text: &Option<String>| text.as_ref().map(|text| moment::parse(option, text)).transpose();
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let since = since.unwrap_or_else(|| if until.is_some() { 0 } else { now_ms() });
-    let mut events = Events::all(&context.instance()?.events());
+    let path = context.instance()?.events();
+    let mut events = Events::all(&path);
+    let mut writes = Writes::to(path.parent().map(Path::to_owned).into_iter().collect());
     loop {
         // Looked at first, so that nothing that came before the end is missed.
         let over = until.is_some_and(|until| now_ms() > until);
@@ -44,7 +47,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         if over {
             return Ok(0);
         }
-        std::thread::sleep(Duration::from_millis(50));
+        writes.wait(until.map(|until| Duration::from_millis((until + 1).saturating_sub(now_ms()))));
     }
 }
 

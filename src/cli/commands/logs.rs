@@ -2,10 +2,9 @@ use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::engine::Instance;
 use crate::model::{Context as _, Digest, Error, Result};
-use crate::monitor::{Line, Tail};
+use crate::monitor::{Line, Tail, Writes};
 use crate::project::ReplicaId;
 use crate::sys;
-use std::time::Duration;
 
 /// Shows what containers said, oldest first, across restarts.
 ///
@@ -76,6 +75,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             Source { prefix, tail, next: None, open: false }
         })
         .collect();
+    let mut writes = arguments.follow.then(|| Writes::to(names.iter().map(|name| instance.logs(name)).collect()));
     let mut text = String::new();
     loop {
         while let Some((source, line)) = next(&mut sources) {
@@ -103,13 +103,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
                 text.clear();
             }
         }
-        if !arguments.follow {
+        let Some(writes) = &mut writes else {
             context.ui.logged(&text);
             return Ok(0);
-        }
+        };
         context.ui.raw(text.as_bytes());
         text.clear();
-        std::thread::sleep(Duration::from_millis(50));
+        writes.wait(None);
     }
 }
 
