@@ -5,11 +5,15 @@
 
 mod ad_hoc;
 mod bundle;
+mod collect;
+mod containers;
 mod duplicate;
+mod exec;
 mod files;
 mod one_off;
 mod rescue;
 mod specification;
+mod usage;
 mod verify;
 
 pub use crate::instance::{
@@ -21,13 +25,17 @@ pub use crate::library::{
     push, scratch_file, search, tag, untag,
 };
 pub use crate::reconcile::{
-    CheckedLock, Converged, DownOptions, apply_saved, build_only, check_lock, down, end, forget, plan_only, set_epoch, settle,
-    since, stop, up, update_lock,
+    CheckedLock, Converged, DownOptions, apply_saved, build_only, check_lock, down, plan_only, set_epoch, settle, since, up,
+    update_lock,
 };
 pub use ad_hoc::{forget_loose, loose};
 pub use bundle::{bundle, is_bundle, look_into, taken_in, unbundle};
+pub use collect::collect;
+pub use containers::{Published, Stop, freeze, kill, logged, published, remove, replicas, restart, scale, start, stop, wait};
+pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
 pub use one_off::{Wish, one_off};
 pub use rescue::rescue;
 pub use specification::specification;
+pub use usage::{Meter, Reading, host_memory, process, processes};
 pub use verify::{Scratch, verify};

@@ -18,7 +18,7 @@ mod published;
 mod sessions;
 mod tidings;
 
-pub use control::{Attached, Held, Request, attach, call, held_ports, hold, session};
+pub use control::{Attached, Held, Remote, Request, attach, call, held_ports, hold, session};
 pub use events::{Event, Events, add as add_event};
 pub use files::{Folder, Health, MonitorSpec, Needs, State, Status, boot_id as boot, note_failure, now_ms};
 pub use launch::{launch, main};

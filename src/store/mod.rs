@@ -11,7 +11,7 @@ mod results;
 mod state;
 
 pub use caches::{CACHE_QUOTA, Cache, Use};
-pub use collect::Pin;
+pub use collect::{Collected, Pin};
 pub use lease::Lease;
 pub use results::{RESULTS, Refers, read_result};
 pub use state::{Kept, read_foreign, read_state, state_bytes};

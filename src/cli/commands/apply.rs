@@ -27,5 +27,5 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let options = UpOptions { command: "apply".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     let outcome = apply_saved(&loaded, plan, options, &shown);
     shown.clear();
-    super::converge::conclude(&outcome?, &loaded, context, started)
+    super::converge::conclude(&outcome?, &loaded.instance, context, started)
 }

@@ -90,7 +90,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             let allow = Allow::default().kinds()?;
             let command = "boot start".into();
             let options = UpOptions { only, frozen: true, offline: true, allow, command, ..UpOptions::default() };
-            return super::converge::converge(&loaded, &options, context, Instant::now());
+            return super::converge::converge(&loaded.instance, context, Instant::now(), |reporter| {
+                engine::up(&loaded, &options, reporter)
+            });
         }
     }
     Ok(0)

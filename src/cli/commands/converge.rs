@@ -3,20 +3,25 @@
 use super::super::Context;
 use super::super::ui::{Shown, Style};
 use super::ps;
-use crate::engine::{self, Converged, LoadedProject, UpOptions};
+use crate::engine::{self, Converged, Instance, Reporter};
 use crate::model::{Error, Result};
 use std::time::Instant;
 
-/// Runs `up` with progress and shows what it came to.
-pub fn converge(loaded: &LoadedProject, options: &UpOptions, context: &Context, started: Instant) -> Result<u8> {
+/// Runs an operation that makes containers, with progress, and shows what it came to.
+pub fn converge(
+    instance: &Instance,
+    context: &Context,
+    started: Instant,
+    operation: impl FnOnce(&dyn Reporter) -> Result<Converged>,
+) -> Result<u8> {
     let shown = Shown::new(&context.ui, true);
-    let outcome = engine::up(loaded, options, &shown);
+    let outcome = operation(&shown);
     shown.clear();
-    conclude(&outcome?, loaded, context, started)
+    conclude(&outcome?, instance, context, started)
 }
 
 /// Tells an outcome: failures with their last lines, then the table of what runs.
-pub fn conclude(outcome: &Converged, loaded: &LoadedProject, context: &Context, started: Instant) -> Result<u8> {
+pub fn conclude(outcome: &Converged, instance: &Instance, context: &Context, started: Instant) -> Result<u8> {
     for failure in &outcome.failures {
         let color = context.ui.color_err;
         let name = Style::Bold.paint(&failure.container, color);
@@ -25,7 +30,7 @@ pub fn conclude(outcome: &Converged, loaded: &LoadedProject, context: &Context, 
             context.ui.say(format!("    {line}"));
         }
     }
-    let table = ps::table(&ps::rows(&loaded.instance, ps::Which::Running)?, context.ui.color_out);
+    let table = ps::table(&ps::rows(instance, ps::Which::Running)?, context.ui.color_out);
     if !table.is_empty() {
         context.ui.result(table);
     }

@@ -1,8 +1,8 @@
 use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
 use super::super::streams;
-use crate::model::{Context as _, Error, Result};
-use crate::monitor;
+use crate::engine::{self, Exec};
+use crate::model::{Error, Result};
 use std::env::VarError;
 use std::io::IsTerminal;
 use std::os::fd::AsRawFd;
@@ -41,30 +41,25 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
-    let name = instance.find(&arguments.container)?;
-    let folder = instance.container(&name);
-    // Without its description a process would be root's, with nothing of the container's environment.
-    let spec = folder.spec()?.ok_or_else(|| {
-        Error::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
-    })?;
-    let mut exec = spec.blueprint.like_process(&arguments.command).context(|| format!("{name} has no process"))?;
     let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
     let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let size = crate::sys::window_size(std::io::stdout()).filter(|_| tty);
-    exec.change(arguments.workdir.as_deref(), arguments.user.as_deref(), &variables(&arguments.env)?);
-    if tty {
-        exec.with_terminal(size);
-    }
+    let wish = Exec {
+        command: &arguments.command,
+        user: arguments.user.as_deref(),
+        workdir: arguments.workdir.as_deref(),
+        env: &variables(&arguments.env)?,
+        terminal: tty.then(|| crate::sys::window_size(std::io::stdout())),
+    };
     if !tty {
         let (given, relays) = streams::own()?;
-        let remote = monitor::session(&folder, &exec, &given.each_ref().map(AsRawFd::as_raw_fd))?;
+        let remote = engine::exec(&instance, &arguments.container, &wish, &given.each_ref().map(AsRawFd::as_raw_fd))?;
         drop(given);
         let relaying = relays.begin();
         let status = remote.wait();
         relaying.finish();
         return Ok(u8::try_from(status?).unwrap_or(1));
     }
-    let remote = monitor::session(&folder, &exec, &[])?;
+    let remote = engine::exec(&instance, &arguments.container, &wish, &[])?;
     if let Some(terminal) = &remote.terminal {
         let keys = Keys::parse(&arguments.detach_keys)?;
         if !relay(terminal, terminal, None, &keys)? {

@@ -1,6 +1,6 @@
 use super::super::Context;
+use crate::engine;
 use crate::model::{Error, Result, Size};
-use crate::store::Store;
 
 /// Frees what no project uses: layers, packages, results of steps.
 ///
@@ -21,14 +21,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
-    let store = Store::at(&context.options.home.store);
-    store.prepare()?;
     let caches = Size::parse(&arguments.caches).map_err(|why| Error::new(format!("--caches: {why}")).usage())?;
-    if !arguments.dry_run {
-        crate::monitor::sweep_builds(&context.options.home)?;
-        crate::build::sweep();
-    }
-    let done = store.collect(arguments.dry_run, caches)?;
+    let done = engine::collect(&context.options.home, caches, arguments.dry_run)?;
     if arguments.json {
         context.ui.json(&done);
         return Ok(0);

@@ -1,6 +1,5 @@
 use super::super::Context;
-use super::containers::replicas;
-use crate::engine;
+use crate::engine::{self, replicas};
 use crate::model::{Error, Result};
 
 /// Prints everything that is known of containers, as JSON; secrets are not among it.

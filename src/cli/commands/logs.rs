@@ -1,10 +1,8 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
-use crate::engine::Instance;
-use crate::model::{Context as _, Digest, Error, Result};
+use crate::engine;
+use crate::model::{Digest, Error, Result};
 use crate::monitor::{Line, Tail, Writes};
-use crate::project::ReplicaId;
-use crate::sys;
 
 /// Shows what containers said, oldest first, across restarts.
 ///
@@ -60,7 +58,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     };
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let instance = context.instance()?;
-    let names = names(&instance, &arguments.names)?;
+    let names = engine::logged(&instance, &arguments.names)?;
     let last = arguments.tail.as_deref().map(count).transpose()?.flatten();
     let width = if names.len() > 1 && !arguments.no_log_prefix { names.iter().map(String::len).max() } else { None };
     let mut sources: Vec<Source> = names
@@ -130,29 +128,4 @@ fn next(sources: &mut [Source]) -> Option<(&mut Source, Line)> {
 fn color(name: &str) -> Style {
     let styles = [Style::Cyan, Style::Good, Style::Change, Style::Blue, Style::Magenta];
     styles[usize::try_from(Digest::of(name).number() % styles.len() as u64).unwrap_or(0)]
-}
-
-/// The replicas that are meant, running or not.
-fn names(instance: &Instance, typed: &[String]) -> Result<Vec<String>> {
-    let record = instance.record()?;
-    let logged = sys::names(&instance.state().join("logs")).context(|| "cannot tell what has logs".into())?;
-    let mut all: Vec<String> = record.containers.keys().cloned().collect();
-    if all.is_empty() {
-        all.extend(logged.iter().cloned());
-    }
-    all.sort();
-    if typed.is_empty() {
-        return Ok(all);
-    }
-    let mut found = Vec::new();
-    for name in typed {
-        let replicas: Vec<String> = logged.iter().chain(&all).filter(|full| ReplicaId::is_of(full, name)).cloned().collect();
-        if replicas.is_empty() {
-            found.push(instance.find(name)?);
-        }
-        found.extend(replicas);
-    }
-    found.sort();
-    found.dedup();
-    Ok(found)
 }

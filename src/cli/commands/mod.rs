@@ -8,7 +8,6 @@ mod build;
 mod bundle;
 mod check;
 mod completions;
-mod containers;
 mod converge;
 mod convert;
 mod doctor;
@@ -21,22 +20,29 @@ mod help;
 mod image;
 mod images;
 mod inspect;
+mod kill;
 mod logs;
 mod metrics;
 mod names;
 pub mod oci;
+mod pause;
 mod plan;
 mod port;
 mod ps;
 mod registry;
+mod restart;
+mod rm;
 mod run;
+mod scale;
 mod schema;
-mod state;
+mod start;
 mod stats;
 mod status;
+mod stop;
 mod top;
 mod up;
 mod update;
+mod wait;
 mod watch;
 mod why;
 
@@ -60,16 +66,16 @@ pub enum Command {
     Logs(logs::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
-    Start(containers::Start),
-    Stop(containers::Stop),
-    Restart(containers::Restart),
-    Kill(containers::Kill),
+    Start(start::Arguments),
+    Stop(stop::Arguments),
+    Restart(restart::Arguments),
+    Kill(kill::Arguments),
     Attach(attach::Arguments),
-    Pause(state::Pause),
-    Unpause(state::Unpause),
-    Wait(state::Wait),
-    Rm(state::Remove),
-    Scale(state::Scale),
+    Pause(pause::Pause),
+    Unpause(pause::Unpause),
+    Wait(wait::Arguments),
+    Rm(rm::Arguments),
+    Scale(scale::Arguments),
     Top(top::Arguments),
     Stats(stats::Arguments),
     Events(events::Arguments),
@@ -200,16 +206,16 @@ impl Command {
             Self::Logs(arguments) => logs::run(&arguments, context),
             Self::Exec(arguments) => exec::run(&arguments, context),
             Self::Run(arguments) => run::run(&arguments, context),
-            Self::Start(arguments) => containers::start(&arguments, context),
-            Self::Stop(arguments) => containers::stop(&arguments, context),
-            Self::Restart(arguments) => containers::restart(&arguments, context),
-            Self::Kill(arguments) => containers::kill(&arguments, context),
+            Self::Start(arguments) => start::run(&arguments, context),
+            Self::Stop(arguments) => stop::run(&arguments, context),
+            Self::Restart(arguments) => restart::run(&arguments, context),
+            Self::Kill(arguments) => kill::run(&arguments, context),
             Self::Attach(arguments) => attach::run(&arguments, context),
-            Self::Pause(arguments) => state::pause(&arguments, context),
-            Self::Unpause(arguments) => state::unpause(&arguments, context),
-            Self::Wait(arguments) => state::wait(&arguments, context),
-            Self::Rm(arguments) => state::remove(&arguments, context),
-            Self::Scale(arguments) => state::scale(&arguments, context),
+            Self::Pause(arguments) => pause::pause(&arguments, context),
+            Self::Unpause(arguments) => pause::unpause(&arguments, context),
+            Self::Wait(arguments) => wait::run(&arguments, context),
+            Self::Rm(arguments) => rm::run(&arguments, context),
+            Self::Scale(arguments) => scale::run(&arguments, context),
             Self::Top(arguments) => top::run(&arguments, context),
             Self::Stats(arguments) => stats::run(&arguments, context),
             Self::Events(arguments) => events::run(&arguments, context),

@@ -1,11 +1,9 @@
 use super::super::Context;
 use super::super::ui::{Style, Table, Text};
-use super::containers::replicas;
-use crate::engine::Instance;
+use crate::engine::{Meter, Reading, host_memory};
 use crate::model::{Result, Size};
-use crate::runtime::{self, Host, Usage};
-use serde::Serialize;
-use std::time::{Duration, Instant};
+use crate::runtime;
+use std::time::Duration;
 
 /// Shows what containers use: processors, memory, network, disks, and for how long they wait.
 ///
@@ -26,39 +24,15 @@ pub struct Arguments {
     json: bool,
 }
 
-/// A reading, and what follows from it and the one before.
-#[derive(Serialize)]
-struct Reading {
-    name: String,
-    cpu_percent: f64,
-    memory: u64,
-    memory_percent: f64,
-    throttled_percent: f64,
-    #[serde(flatten)]
-    usage: Usage,
-}
-
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
-    let instance = context.instance()?;
-    let host = runtime::host();
-    let mut before = read(&instance, host, &arguments.names)?;
-    let mut at = Instant::now();
+    let mut meter = Meter::of(context.instance()?, &arguments.names)?;
     loop {
         // The first reading needs a second one to tell shares; a short wait will do.
         std::thread::sleep(if arguments.no_stream { INTERVAL / 4 } else { INTERVAL });
-        let now = read(&instance, host, &arguments.names)?;
-        let wall = at.elapsed();
-        at = Instant::now();
-        let readings: Vec<Reading> = now
-            .iter()
-            .map(|(name, usage)| {
-                let old = before.iter().find(|(other, _)| other == name).map_or(usage, |(_, old)| old);
-                reading(name, old, usage, wall)
-            })
-            .collect();
+        let readings = meter.read()?;
         if arguments.json {
             let line = serde_json::json!({ "version": 1, "time": crate::monitor::now_ms(), "containers": readings });
             context.ui.json_line(&line);
@@ -70,46 +44,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
                 context.ui.screen(text);
             }
         }
-        if arguments.no_stream || now.is_empty() {
+        if arguments.no_stream || readings.is_empty() {
             return Ok(0);
         }
-        before = now;
     }
-}
-
-fn read(instance: &Instance, host: &Host, names: &[String]) -> Result<Vec<(String, Usage)>> {
-    let mut all = replicas(instance, names)?;
-    all.sort();
-    let running = all.into_iter().filter_map(|name| {
-        let status = instance.container(&name).status().filter(|status| status.pid > 0)?;
-        Some((name.clone(), runtime::usage(host, &instance.cgroup(&name), status.pid)))
-    });
-    Ok(running.collect())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shares, to be shown with two digits")]
-fn reading(name: &str, old: &Usage, new: &Usage, wall: Duration) -> Reading {
-    let share = |part: u64, whole: f64| if whole > 0.0 { part as f64 / whole * 100.0 } else { 0.0 };
-    let memory = new.working_set();
-    let limit = new.memory_limit.or_else(host_memory).unwrap_or(0);
-    Reading {
-        name: name.to_owned(),
-        cpu_percent: share(new.cpu.saturating_sub(old.cpu), wall.as_micros() as f64),
-        memory,
-        memory_percent: share(memory, limit as f64),
-        throttled_percent: share(
-            new.throttled_periods.saturating_sub(old.throttled_periods),
-            new.periods.saturating_sub(old.periods) as f64,
-        ),
-        usage: new.clone(),
-    }
-}
-
-/// All memory of this machine: the limit of a container without one.
-pub fn host_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 fn table(readings: &[Reading], color: bool) -> Text {

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::allow::Allow;
-use crate::engine::UpOptions;
+use crate::engine::{self, UpOptions};
 use crate::model::Result;
 use std::time::Instant;
 
@@ -49,7 +49,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         ..UpOptions::default()
     };
     let loaded = context.settled(&options)?;
-    let code = super::converge::converge(&loaded, &options, context, started)?;
+    let up = |reporter: &dyn engine::Reporter| engine::up(&loaded, &options, reporter);
+    let code = super::converge::converge(&loaded.instance, context, started, up)?;
     if watch {
         return super::watch::follow(loaded, &options, context);
     }

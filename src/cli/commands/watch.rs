@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::ui::{Style, Text};
 use super::allow::Allow;
-use crate::engine::{LoadedProject, UpOptions};
+use crate::engine::{self, LoadedProject, UpOptions};
 use crate::model::Result;
 use crate::watch::{Watcher, sources};
 use std::time::Instant;
@@ -20,7 +20,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let options = UpOptions { command: "watch".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     let loaded = context.settled(&options)?;
     // What fails at first may be mended by the next save.
-    if let Err(error) = super::converge::converge(&loaded, &options, context, Instant::now()) {
+    if let Err(error) =
+        super::converge::converge(&loaded.instance, context, Instant::now(), |reporter| engine::up(&loaded, &options, reporter))
+    {
         context.tell(&error);
     }
     follow(loaded, &options, context)
@@ -41,7 +43,7 @@ pub fn follow(loaded: LoadedProject, options: &UpOptions, context: &Context) -> 
         context.ui.say(Text::line(&format!("{}{more} changed", shown.join(", "))));
         let applied = context.settled(options).and_then(|loaded| {
             wanted = sources(&loaded, &context.options);
-            super::converge::converge(&loaded, options, context, started)
+            super::converge::converge(&loaded.instance, context, started, |reporter| engine::up(&loaded, options, reporter))
         });
         if let Err(error) = applied {
             context.tell(&error);

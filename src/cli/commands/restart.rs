@@ -1,0 +1,24 @@
+use super::super::Context;
+use super::allow::Allow;
+use crate::engine::{self, UpOptions};
+use crate::model::Result;
+use std::time::Instant;
+
+/// Stops containers and starts them again, as the project file now says.
+///
+/// Example: stead restart web
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Containers; all if none is given.
+    names: Vec<String>,
+    #[command(flatten)]
+    allow: Allow,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
+    let loaded = context.project()?;
+    let options = UpOptions { command: "restart".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
+    let stopped = |name: &str| context.ui.say(format!("stopped {name}"));
+    let restart = |reporter: &dyn engine::Reporter| engine::restart(&loaded, &arguments.names, options, reporter, &stopped);
+    super::converge::converge(&loaded.instance, context, Instant::now(), restart)
+}

@@ -1,0 +1,294 @@
+//! What is done to some containers, not to the project: start, stop, restart, signal, pause, wait, remove, scale.
+
+use crate::instance::{Instance, LoadedProject, Reporter, UpOptions, agree};
+use crate::model::{Duration, Error, Name, Result, nearest};
+use crate::monitor::{self, Event, Request, State};
+use crate::project::{Protocol, ReplicaId};
+use crate::reconcile::{self, Converged, end, forget};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The replicas that some names mean; all if there are none.
+///
+/// # Errors
+/// A name that means nothing; a record that cannot be read.
+pub fn replicas(instance: &Instance, names: &[String]) -> Result<Vec<String>> {
+    if names.is_empty() {
+        return Ok(instance.record()?.containers.keys().cloned().collect());
+    }
+    let mut found = Vec::new();
+    for name in names {
+        let all = Name::parse(name).map_or_else(|_| Ok(Vec::new()), |name| instance.replicas(&name))?;
+        if all.is_empty() {
+            found.push(instance.find(name)?);
+        }
+        found.extend(all);
+    }
+    Ok(found)
+}
+
+/// The containers of the project that some names mean.
+fn meant(loaded: &LoadedProject, names: &[String]) -> Result<BTreeSet<Name>> {
+    let record = loaded.instance.record()?;
+    let names = replicas(&loaded.instance, names)?;
+    Ok(names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect())
+}
+
+/// Starts containers that were stopped, as the project file now says.
+///
+/// # Errors
+/// Names that mean nothing; then as [`up`](reconcile::up).
+pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
+    let only = meant(loaded, names)?;
+    if only.is_empty() {
+        return Err(Error::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
+    }
+    reconcile::up(loaded, &UpOptions { only, ..options }, reporter)
+}
+
+/// How containers are stopped.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Stop {
+    /// How long they may take before they are killed; else what the project file says.
+    pub grace: Option<Duration>,
+    /// Whether it is no wish: they come up again at the next boot.
+    pub forgotten: bool,
+}
+
+/// Stops containers; `project` says, if it can be read, what depends on others and ends first.
+///
+/// # Errors
+/// The first of them that could not be stopped; the others are.
+pub fn stop(
+    instance: &Instance,
+    project: Option<&LoadedProject>,
+    names: &[String],
+    how: Stop,
+    stopped: &dyn Fn(&str),
+) -> Result<()> {
+    let names = replicas(instance, names)?;
+    end_all(instance, project, &names, how.grace, stopped)?;
+    if !how.forgotten && !names.is_empty() {
+        let _queue = instance.lock()?;
+        let mut record = instance.record()?;
+        record.stopped.extend(names);
+        instance.save(&record)?;
+    }
+    Ok(())
+}
+
+fn end_all(
+    instance: &Instance,
+    project: Option<&LoadedProject>,
+    names: &[String],
+    grace: Option<Duration>,
+    stopped: &dyn Fn(&str),
+) -> Result<()> {
+    let running: Vec<String> = names.iter().filter(|name| instance.container(name).alive()).cloned().collect();
+    if grace.is_none() {
+        // A file that is broken, or gone, keeps nothing alive.
+        reconcile::stop(instance, project.map(|loaded| &loaded.project), &running)?;
+        running.iter().for_each(|name| stopped(name));
+        return Ok(());
+    }
+    let failures: Vec<Error> = std::thread::scope(|scope| {
+        let stops: Vec<_> = running
+            .iter()
+            .map(|name| {
+                let stop = move || monitor::call(&instance.container(name), &Request::Stop { signal: None, grace }, None);
+                scope.spawn(stop)
+            })
+            .collect();
+        let ended = stops.into_iter().zip(&running).filter_map(|(stop, name)| match stop.join() {
+            Ok(Ok(_)) => {
+                stopped(name);
+                None
+            }
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(Error::new(format!("stopping {name} failed"))),
+        });
+        ended.collect()
+    });
+    failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Stops containers and starts them again, as the project file now says. What may not be started again is not stopped.
+///
+/// # Errors
+/// As [`stop`] and [`start`].
+pub fn restart(
+    loaded: &LoadedProject,
+    names: &[String],
+    options: UpOptions,
+    reporter: &dyn Reporter,
+    stopped: &dyn Fn(&str),
+) -> Result<Converged> {
+    let only = meant(loaded, names)?;
+    if !only.is_empty() {
+        agree(loaded, &only, &options, reporter)?;
+    }
+    end_all(&loaded.instance, Some(loaded), &replicas(&loaded.instance, names)?, None, stopped)?;
+    start(loaded, names, options, reporter)
+}
+
+/// Sends a signal, by name or number, to containers' first process.
+///
+/// # Errors
+/// What is no signal; containers that do not run.
+pub fn kill(instance: &Instance, names: &[String], signal: &str) -> Result<()> {
+    let wrong = || Error::new(format!("\"{signal}\" is not a signal")).hint("for example: KILL, TERM, HUP").usage();
+    let signal = crate::sys::signal_number(signal).ok_or_else(wrong)?;
+    for name in replicas(instance, names)? {
+        monitor::call(&instance.container(&name), &Request::Signal { signal }, None)?;
+    }
+    Ok(())
+}
+
+/// Stops every process of containers where it is, or lets it go on.
+///
+/// # Errors
+/// The first container that cannot be paused or resumed.
+pub fn freeze(instance: &Instance, names: &[String], frozen: bool, done: &dyn Fn(&str)) -> Result<()> {
+    for name in replicas(instance, names)? {
+        monitor::call(&instance.container(&name), &Request::Freeze { frozen }, None)
+            .map_err(|error| Error::caused(format!("cannot {} {name}", if frozen { "pause" } else { "resume" }), error))?;
+        done(&name);
+    }
+    Ok(())
+}
+
+/// Waits until containers' commands end, one after the other; tells each exit status, and the last one.
+///
+/// # Errors
+/// One that never ran to an end.
+pub fn wait(instance: &Instance, names: &[String], ended: &dyn Fn(i32)) -> Result<i32> {
+    let mut last = 0;
+    for name in replicas(instance, names)? {
+        let folder = instance.container(&name);
+        let told =
+            if folder.alive() { monitor::call(&folder, &Request::Wait, None).ok().and_then(|reply| reply.exit) } else { None };
+        // It may have ended before it was asked.
+        let status = told.or_else(|| folder.status().and_then(|status| status.exit_code));
+        last = status.ok_or_else(|| Error::new(format!("container {name} never ran to an end")))?;
+        ended(last);
+    }
+    Ok(last)
+}
+
+/// Removes containers and what they wrote; `force` says whether those that run are ended first.
+///
+/// # Errors
+/// One that runs; what cannot be removed.
+pub fn remove(instance: &Instance, names: &[String], force: bool, removed: &dyn Fn(&str)) -> Result<()> {
+    let names = replicas(instance, names)?;
+    let running = |name: &String| {
+        let status = instance.container(name).status();
+        status.is_some_and(|status| matches!(status.state, State::Running | State::Paused | State::Restarting))
+    };
+    if let Some(name) = names.iter().find(|name| !force && running(name)) {
+        return Err(Error::new(format!("container {name} is running")).hint("stop it first, or type `stead rm --force`"));
+    }
+    let _queue = instance.lock()?;
+    let mut record = instance.record()?;
+    for name in names {
+        end(instance, &name)?;
+        forget(instance, &name);
+        record.containers.remove(&name);
+        record.serial += 1;
+        instance.save(&record)?;
+        monitor::add_event(&instance.events(), &Event::now("container", "destroy", &name, &[]));
+        removed(&name);
+    }
+    Ok(())
+}
+
+/// Runs other numbers of replicas than the project file says, until the next `up`.
+///
+/// # Errors
+/// Containers that are not there, or of which there can be one only; then as [`up`](reconcile::up).
+pub fn scale(
+    loaded: &mut LoadedProject,
+    wishes: &BTreeMap<String, u32>,
+    options: UpOptions,
+    reporter: &dyn Reporter,
+) -> Result<Converged> {
+    let mut only = BTreeSet::new();
+    let known: Vec<String> = loaded.project.containers.keys().map(Name::to_string).collect();
+    for (name, number) in wishes {
+        let Some((key, container)) = loaded.project.containers.iter_mut().find(|(key, _)| key.as_str() == name) else {
+            let error = Error::new(format!("the project has no container \"{name}\""));
+            return Err(match nearest(name, known.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("perhaps \"{near}\"")),
+                None => error,
+            });
+        };
+        if *number > 1 && container.networks.iter().any(|attachment| attachment.address.is_some()) {
+            return Err(Error::new(format!("container {name} has a fixed address, so there can be one of it only")));
+        }
+        container.replicas = *number;
+        only.insert(key.clone());
+    }
+    if let Some((name, other, number)) = loaded.project.replica_clash() {
+        return Err(Error::new(format!("\"{name}\" is the name of replica {number} of the container \"{other}\"")));
+    }
+    reconcile::up(loaded, &UpOptions { only, ..options }, reporter)
+}
+
+/// A published port: what it leads to (`80/tcp`), and where (`127.0.0.1:8080`).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Published {
+    pub inner: String,
+    pub outer: String,
+}
+
+/// The published ports of a container or replica, or those that lead to one of its ports.
+///
+/// # Errors
+/// A name that means nothing; nothing that is published.
+pub fn published(instance: &Instance, name: &str, port: Option<&str>) -> Result<BTreeSet<Published>> {
+    let record = instance.record()?;
+    let wanted = port.map(|port| if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") });
+    let mut found = BTreeSet::new();
+    for replica in replicas(instance, &[name.to_owned()])? {
+        for port in record.containers.get(&replica).map(|container| container.ports.as_slice()).unwrap_or_default() {
+            let protocol = if port.protocol == Protocol::Udp { "udp" } else { "tcp" };
+            let one = Published { inner: format!("{}/{protocol}", port.to), outer: format!("{}:{}", port.address, port.port) };
+            if wanted.as_ref().is_none_or(|wanted| *wanted == one.inner) {
+                found.insert(one);
+            }
+        }
+    }
+    if found.is_empty() {
+        let what = port.map_or_else(|| "no port".to_owned(), |port| format!("no port {port}"));
+        return Err(Error::new(format!("container {name} publishes {what}")).hint("write: publish 8080 to=80"));
+    }
+    Ok(found)
+}
+
+/// The replicas that are meant and have logs, running or not.
+///
+/// # Errors
+/// A name that means nothing; what cannot be read.
+pub fn logged(instance: &Instance, typed: &[String]) -> Result<Vec<String>> {
+    use crate::model::Context;
+    let record = instance.record()?;
+    let logged = crate::sys::names(&instance.state().join("logs")).context(|| "cannot tell what has logs".into())?;
+    let mut all: Vec<String> = record.containers.keys().cloned().collect();
+    if all.is_empty() {
+        all.extend(logged.iter().cloned());
+    }
+    all.sort();
+    if typed.is_empty() {
+        return Ok(all);
+    }
+    let mut found = Vec::new();
+    for name in typed {
+        let replicas: Vec<String> = logged.iter().chain(&all).filter(|full| ReplicaId::is_of(full, name)).cloned().collect();
+        if replicas.is_empty() {
+            found.push(instance.find(name)?);
+        }
+        found.extend(replicas);
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
