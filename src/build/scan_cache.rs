@@ -48,13 +48,16 @@ impl Identity {
 #[derive(Clone, Debug, Default)]
 pub struct ScanCache {
     entries: Vec<Entry>,
+    /// All paths, one behind the other: thousands of them are one piece of memory.
+    paths: String,
     /// Whether it holds something that its file does not.
     changed: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    path: Box<str>,
+    /// The first byte of its path, and how long that is.
+    path: (usize, usize),
     identity: Identity,
     digest: Digest,
 }
@@ -88,7 +91,7 @@ impl ScanCache {
 
     /// The same for one path after the other: mostly it is the next; `next` is anything at first.
     pub fn get_after(&self, next: &mut usize, path: &str, identity: &Identity) -> Option<Digest> {
-        if self.entries.get(*next).is_none_or(|entry| &*entry.path != path) {
+        if self.entries.get(*next).is_none_or(|entry| self.path(entry) != path) {
             *next = self.place(path).ok()?;
         }
         let entry = &self.entries[*next];
@@ -104,25 +107,35 @@ impl ScanCache {
     /// Notes what a file holds; `known` says that the cache's file has it already.
     pub fn put(&mut self, path: &str, identity: Identity, digest: Digest, known: bool) {
         self.changed |= !known;
-        let entry = Entry { path: path.into(), identity, digest };
         // Mostly they come in order.
-        if self.entries.last().is_none_or(|last| last.path < entry.path) {
-            return self.entries.push(entry);
-        }
-        match self.place(&entry.path) {
-            Ok(at) => self.entries[at] = entry,
-            Err(at) => self.entries.insert(at, entry),
+        let place = match self.entries.last() {
+            Some(last) if self.path(last) >= path => self.place(path),
+            _ => Err(self.entries.len()),
+        };
+        match place {
+            Ok(at) => self.entries[at] = Entry { path: self.entries[at].path, identity, digest },
+            Err(at) => {
+                let start = self.paths.len();
+                self.paths.push_str(path);
+                self.entries.insert(at, Entry { path: (start, path.len()), identity, digest });
+            }
         }
     }
 
+    fn path(&self, entry: &Entry) -> &str {
+        let (start, length) = entry.path;
+        &self.paths[start..start + length]
+    }
+
     fn place(&self, path: &str) -> Result<usize, usize> {
-        self.entries.binary_search_by(|entry| (*entry.path).cmp(path))
+        self.entries.binary_search_by(|entry| self.path(entry).cmp(path))
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len() * 160);
         out.extend(FORM);
-        for Entry { path, identity, digest } in &self.entries {
+        for entry in &self.entries {
+            let (path, Entry { identity, digest, .. }) = (self.path(entry), entry);
             let Ok(length) = u32::try_from(path.len()) else { continue };
             out.extend(length.to_le_bytes());
             out.extend(path.as_bytes());
@@ -140,12 +153,13 @@ impl ScanCache {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(FORM)?;
-        let mut entries: Vec<Entry> = Vec::with_capacity(rest.len() / 120);
+        let (entries, paths) = (Vec::with_capacity(rest.len() / 120), String::with_capacity(rest.len() / 4));
+        let mut cache = Self { entries, paths, changed: false };
         loop {
             let length = u32::from_le_bytes(take(&mut rest)?);
             if length == u32::MAX {
-                let in_order = entries.is_sorted_by(|one, next| one.path < next.path);
-                return (rest.is_empty() && in_order).then_some(Self { entries, changed: false });
+                let in_order = cache.entries.is_sorted_by(|one, next| cache.path(one) < cache.path(next));
+                return (rest.is_empty() && in_order).then_some(cache);
             }
             let (path, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             rest = after;
@@ -157,7 +171,9 @@ impl ScanCache {
                 device: u64::from_le_bytes(take(&mut rest)?),
             };
             let digest = Digest::from_bytes(take(&mut rest)?);
-            entries.push(Entry { path: str::from_utf8(path).ok()?.into(), identity, digest });
+            let start = cache.paths.len();
+            cache.paths.push_str(str::from_utf8(path).ok()?);
+            cache.entries.push(Entry { path: (start, path.len()), identity, digest });
         }
     }
 }

@@ -135,8 +135,35 @@ impl FileTree {
 
     /// What identifies the content: names, kinds and digests, not where they came from.
     pub fn digest(&self) -> Digest {
-        let parts = || self.entries.iter().map(|entry| (&entry.to, &entry.kind, entry.mode)).collect::<Vec<_>>();
-        *self.known.get_or_init(|| Digest::of_json(&parts()))
+        *self.known.get_or_init(|| Digest::of(self.canonical()))
+    }
+
+    /// All that identifies the content, as bytes that only the same content has: whatever has no fixed length stands behind
+    /// its length. Trees are long, so these are not for people.
+    fn canonical(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.entries.len() * 80);
+        let text = |out: &mut Vec<u8>, text: &str| {
+            out.extend((text.len() as u64).to_le_bytes());
+            out.extend(text.as_bytes());
+        };
+        out.extend(b"tree 2\n");
+        for TreeEntry { to, from: _, kind, mode, whole: _ } in &self.entries {
+            text(&mut out, to);
+            match kind {
+                TreeKind::Folder => out.push(0),
+                TreeKind::File { digest, executable } => {
+                    out.extend([1, u8::from(*executable)]);
+                    out.extend(digest.bytes());
+                }
+                TreeKind::Link(to) => {
+                    out.push(2);
+                    text(&mut out, to);
+                }
+            }
+            // No mode has all bits.
+            out.extend(mode.unwrap_or(u32::MAX).to_le_bytes());
+        }
+        out
     }
 }
 

@@ -35,7 +35,7 @@ pub fn on_all_cores<T: Sync, E: Send>(
 }
 
 /// Walks a tree, level by level, the directories of each on all cores: of a directory, `list` adds what is in it, and the
-/// directories to go into. What was found comes in no order.
+/// directories to go into. What was found comes level by level, in the order of the directories.
 ///
 /// # Errors
 /// The first failure.
@@ -45,16 +45,20 @@ pub fn by_levels<F: Send + Sync, T: Send, E: Send>(
 ) -> Result<Vec<T>, E> {
     let (mut all, mut level) = (Vec::new(), vec![top]);
     while !level.is_empty() {
-        let found = Mutex::new((&mut all, Vec::new()));
-        on_all_cores(&level, 8, |_, part| {
+        let found = Mutex::new(Vec::new());
+        on_all_cores(&level, 8, |index, part| {
             let (mut inside, mut below) = (Vec::new(), Vec::new());
             part.iter().try_for_each(|folder| list(folder, &mut inside, &mut below))?;
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.0.append(&mut inside);
-            found.1.append(&mut below);
+            found.lock().unwrap_or_else(PoisonError::into_inner).push((index, inside, below));
             Ok(())
         })?;
-        level = found.into_inner().unwrap_or_else(PoisonError::into_inner).1;
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_unstable_by_key(|(index, ..)| *index);
+        level.clear();
+        for (_, mut inside, mut below) in found {
+            all.append(&mut inside);
+            level.append(&mut below);
+        }
     }
     Ok(all)
 }
