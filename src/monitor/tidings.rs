@@ -78,9 +78,8 @@ impl Tidings {
 
     /// Takes what was told.
     pub fn take(&mut self) -> Told {
-        if std::mem::take(&mut self.blind) {
-            return Told::Anything;
-        }
+        // What was told is taken in any case: it would be readable for ever.
+        let mut anything = std::mem::take(&mut self.blind);
         let mut folders = BTreeSet::new();
         while let Some(events) =
             self.inner.as_ref().and_then(|inner| inner.read_events().ok()).filter(|events| !events.is_empty())
@@ -94,11 +93,11 @@ impl Tidings {
                     }
                     Some(folder) => drop(folders.insert(folder.clone())),
                     // The kernel's queue has overflown.
-                    None => return Told::Anything,
+                    None => anything = true,
                 }
             }
         }
-        Told::Of(folders)
+        if anything { Told::Anything } else { Told::Of(folders) }
     }
 }
 

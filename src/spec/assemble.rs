@@ -205,10 +205,9 @@ fn parameters(
         });
         let value = choices.set.get(name).cloned().or(from_env).or_else(|| prop("default"));
         if value.is_none() {
-            sink.push(
-                Diagnostic::error("param-without-value", node.place.clone(), format!("the parameter \"{name}\" has no value"))
-                    .help(format!("give one with `--set {name}=VALUE`, or write `default=` here")),
-            );
+            let missing =
+                Diagnostic::error("param-without-value", node.place.clone(), format!("the parameter \"{name}\" has no value"));
+            node.lacks(missing.help(format!("give one with `--set {name}=VALUE`, or write `default=` here")), sink);
         }
         values.insert(name.to_owned(), value);
     }
@@ -313,6 +312,7 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
         };
         let name = &rest[at + 2..at + end];
         match values.get(name) {
+            Some(None) if sink.is_partial() => return,
             Some(value) => {
                 let value = value.as_deref().unwrap_or_default();
                 if parameters.put_in > bounds::SUBSTITUTED {
@@ -327,7 +327,8 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
                 }
                 out.push_str(value);
             }
-            None if sink.is_partial() => {}
+            // It may be declared in what could not be read, or its value be there: nothing is told of what is not known.
+            None if sink.is_partial() => return,
             None => {
                 let shell = name.contains([':', '?', '+']);
                 let help = match nearest(name, values.keys().map(String::as_str)) {

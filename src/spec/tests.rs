@@ -264,3 +264,18 @@ fn what_is_not_said_is_what_the_table_says() {
         .unwrap_err();
     assert_eq!((wrong.containers["c"].replicas, wrong.containers["c"].stop_grace), (1, crate::model::Duration::seconds(10)));
 }
+
+/// What follows from what could not be read is not told beside it.
+#[test]
+fn one_mistake_is_one_finding() {
+    for text in [
+        "project \"p\"\ncontainer \"web\" {\n",
+        "project \"p\"\nimage \"a\" {}\ncontainer \"c\" { image \"a\"\n limits {\n memory 1GB\n swap \"0B\"\n } }",
+        "project \"p\"\nparam \"t\" default=1x\nvolume \"${t}\"",
+        "project \"p\"\nconfig \"c\" file=a[",
+    ] {
+        let kinds: std::collections::BTreeSet<String> =
+            errors(text).iter().map(|found| found.split(':').next().unwrap_or_default().to_owned()).collect();
+        assert!(kinds.iter().all(|kind| kind == "syntax" || kind == "bare-keyword"), "{text:?}: {kinds:?}");
+    }
+}

@@ -147,8 +147,8 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
         sink.push(told(&source, wrong));
     }
     sink.lose(file, read.lost);
-    let nodes = read.parts.iter().flat_map(|(from, part)| part.nodes().iter().map(|node| (*from, node)));
-    nodes.map(|(from, node)| convert(node, from, &source, &read.plain)).collect()
+    let nodes = read.parts.iter().flat_map(|(from, part)| part.nodes().iter().map(move |node| (from, node)));
+    nodes.map(|(part, node)| convert(node, part, &source, &read.plain)).collect()
 }
 
 fn told(source: &Text, wrong: Wrong) -> Diagnostic {
@@ -216,7 +216,9 @@ fn lower_first(text: &str) -> String {
 }
 
 /// A node as the crate read it from a part of the plain text, which has blanks where the source has comments.
-fn convert(node: &KdlNode, from: usize, source: &Text, plain: &str) -> Tree {
+fn convert(node: &KdlNode, part: &Range<usize>, source: &Text, plain: &str) -> Tree {
+    // Braces that were put behind the part are not in it.
+    let (from, plain) = (part.start, plain.get(..part.end).unwrap_or(plain));
     let range = |span: miette::SourceSpan| {
         let (offset, length) = trimmed(plain, from + span.offset(), span.len());
         offset..offset + length
@@ -251,7 +253,7 @@ fn convert(node: &KdlNode, from: usize, source: &Text, plain: &str) -> Tree {
         }
     }
     if let Some(children) = node.children() {
-        tree.children = children.nodes().iter().map(|child| convert(child, from, source, plain)).collect();
+        tree.children = children.nodes().iter().map(|child| convert(child, part, source, plain)).collect();
     }
     tree
 }
@@ -266,7 +268,6 @@ fn block(plain: &str, offset: usize, length: usize) -> Range<usize> {
 
 /// A span without the white space around it.
 fn trimmed(text: &str, offset: usize, length: usize) -> (usize, usize) {
-    // Braces that were put behind the text are not in it.
     let length = length.min(text.len().saturating_sub(offset));
     let Some(part) = text.get(offset..offset + length) else { return (offset, length) };
     let start = part.len() - part.trim_start().len();

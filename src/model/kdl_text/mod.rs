@@ -184,7 +184,9 @@ impl<'t> Scanner<'t> {
                     let goes_on = wrong.kind == Kind::Syntax || wrong.kind == Kind::Joined;
                     let from = wrong.offset;
                     self.at = self.at.max(from);
-                    self.wrong.push(wrong);
+                    if !goes_on || self.wrong.len() < ERRORS {
+                        self.wrong.push(wrong);
+                    }
                     if !goes_on || self.recovery.is_none() && self.wrong.len() >= ERRORS {
                         return;
                     }

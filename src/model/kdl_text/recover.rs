@@ -11,8 +11,8 @@ use std::ops::Range;
 /// What could be read, and what is wrong with the rest.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Documents, each with the offset of its first byte.
-    pub parts: Vec<(usize, KdlDocument)>,
+    /// Documents, each with the bytes that it was read from.
+    pub parts: Vec<(Range<usize>, KdlDocument)>,
     /// The text with blanks in place of what means nothing or is wrong; every byte stands where it stood.
     pub plain: String,
     /// Everything that is wrong, at most sixteen things.
@@ -36,7 +36,7 @@ pub fn recover(text: &str, limits: Limits) -> Recovered {
     let wrong = match read(text, limits) {
         Ok(read) => {
             let (wrong, lost) = (Vec::new(), Vec::new());
-            return Recovered { parts: vec![(0, read.document)], plain: read.plain, wrong, lost };
+            return Recovered { parts: vec![(0..text.len(), read.document)], plain: read.plain, wrong, lost };
         }
         Err(wrong) => wrong,
     };
@@ -63,22 +63,31 @@ pub fn recover(text: &str, limits: Limits) -> Recovered {
     let (mut parts, mut from, mut lost) = (Vec::new(), 0, recovery.lost);
     for (end, open) in recovery.cuts {
         match document(&format!("{}{}", &plain[from..end], "}".repeat(open))) {
-            Ok(document) => parts.push((from, document)),
+            Ok(document) => parts.push((from..end, document)),
             Err(_) => lost.push(from..end),
-        }
-        if open > 0 {
-            lost.push(end..end);
         }
         from = end;
     }
-    lost.sort_by_key(|lost| (lost.start, lost.end));
-    Recovered { parts, plain, wrong, lost }
+    Recovered { parts, plain, wrong, lost: merged(lost) }
+}
+
+/// Stretches in order, those that touch as one.
+fn merged(mut all: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    all.sort_unstable_by_key(|one| (one.start, one.end));
+    let mut merged: Vec<Range<usize>> = Vec::new();
+    for one in all {
+        match merged.last_mut() {
+            Some(last) if one.start <= last.end => last.end = last.end.max(one.end),
+            _ => merged.push(one),
+        }
+    }
+    merged
 }
 
 impl Scanner<'_> {
     /// Goes on behind a line that is wrong from some byte on.
     pub(super) fn next_line(&mut self, wrong: usize) {
-        let line = self.rest().find('\n').map_or(self.text.len(), |end| self.at + end);
+        let line = self.rest().find(is_newline).map_or(self.text.len(), |end| self.at + end);
         let (from, mut header) = match self.right.take() {
             Some((node, end)) => (node.taken_out.unwrap_or(end), Some(node)),
             None => (self.begun, None),
@@ -87,10 +96,16 @@ impl Scanner<'_> {
         let trimmed = self.text[..line].trim_end();
         let swallowed = self.at >= line && trimmed.ends_with('{') && trimmed.len() - 1 > wrong;
         let start = if swallowed { trimmed.len() - 1 } else { self.at };
-        let mut lost = from;
+        let (mut lost, mut beyond) = (from, 0usize);
         for (at, c) in self.text[start..line.max(start)].char_indices() {
             let at = start + at;
             match c {
+                // What nests deeper than may be read is lost with the line.
+                '{' if self.open.len() >= self.limits.nesting => {
+                    header = None;
+                    beyond += 1;
+                }
+                '}' if beyond > 0 => beyond -= 1,
                 '{' => match header.take().filter(|node| node.taken_out.is_none() && node.block != Block::Real) {
                     Some(node) => {
                         let node = Node { block: Block::Real, ..node };
@@ -119,7 +134,6 @@ impl Scanner<'_> {
             }
         }
         self.lose(lost..line.max(self.at));
-        self.open.truncate(self.limits.nesting);
         self.at = line.max(self.at);
     }
 
@@ -150,8 +164,12 @@ impl Scanner<'_> {
         let from = first.and_then(|first| taken_out(&self.open[first]));
         self.blank.extend(from.map(|from| (from, self.at)));
         let real = first.unwrap_or(self.open.len());
+        let any = !self.open.is_empty();
         if let Some(recovery) = &mut self.recovery {
             recovery.cuts.push((self.at, real));
+            // Where an end is missing, something may be.
+            let last = self.text[..self.at].trim_end().len();
+            recovery.lost.extend(any.then_some(last..self.at));
         }
         self.open.clear();
     }

@@ -156,10 +156,27 @@ fn what_is_wrong_costs_the_rest_of_its_line() {
         ("a k=", "a"),
         ("1 {\n b } x\nc", "c"),
         ("# comment\na 1", "a 1"),
+        ("a [\rb\rc", "a; b; c"),
+        ("a\n/-x {\n b\n", "a"),
         ("web: {\n  image app,\n}\nb 1", "web: { image app, }; b 1"),
     ] {
         assert_eq!(kept(text), want, "{text:?}");
     }
     let deep = "a {".repeat(100);
     assert!(recover(&deep, LIMITS).parts.is_empty(), "a bound is no error that something is read behind");
+}
+
+#[test]
+fn recovery_has_the_bounds_of_reading() {
+    for text in [
+        " b \\x {\n".repeat(20_000),
+        format!("a = {}{}\n", "{".repeat(100_000), "}".repeat(100_000)),
+        "a \"\\u{\n".repeat(20_000),
+        "}\n".repeat(100_000),
+        " a{".repeat(100),
+    ] {
+        let read = recover(&text, Limits { nesting: 32, parts: 100_000 });
+        assert!(!read.wrong.is_empty() && read.wrong.len() <= ERRORS, "{}", read.wrong.len());
+        assert!(read.lost.windows(2).all(|two| two[0].end < two[1].start), "in order, and apart");
+    }
 }

@@ -120,7 +120,11 @@ impl Scanner<'_> {
                 self.at += self.rest().find(|c| !is_space(c) && !is_newline(c)).unwrap_or(self.rest().len());
             }
             Some('u') => {
-                let digits = self.rest().strip_prefix("u{").and_then(|rest| rest.split_once('}')).map(|(digits, _)| digits);
+                let digits = self.rest().strip_prefix("u{").and_then(|rest| {
+                    // At most six digits: the rest of the text is not looked through for each escape.
+                    let end = rest.bytes().take(7).position(|byte| byte == b'}')?;
+                    rest.get(..end)
+                });
                 let legal = |digits: &&str| (1..=6).contains(&digits.len()) && digits.bytes().all(|c| c.is_ascii_hexdigit());
                 let digits = digits
                     .filter(legal)

@@ -9,6 +9,7 @@ impl Decoder<'_> {
     /// Limits, with what no host could apply refused.
     pub(super) fn limits(&mut self, node: &Tree) -> Limits {
         let found = limits(node);
+        let partial = self.sink.is_partial_in(&node.place.file, &node.whole);
         let mut refuse = |child: Option<&Tree>, message: String, help: &str| {
             let place = child.map_or(&node.place, |child| &child.place).clone();
             self.sink.push(Diagnostic::error("wrong-value", place, message).help(help));
@@ -22,7 +23,7 @@ impl Decoder<'_> {
             let message = format!("{reservation} cannot be kept for a container that may use {memory}");
             refuse(node.child("memory-reservation"), message, "write at most the size of `memory`");
         }
-        if found.swap.is_some() && found.memory.is_none() {
+        if found.swap.is_some() && found.memory.is_none() && !partial {
             refuse(node.child("swap"), "`swap` has no meaning without `memory`".into(), "add memory \"256MiB\"");
         }
         for (child, limit) in node.all("ulimit").zip(&found.ulimits) {

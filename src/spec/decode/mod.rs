@@ -154,7 +154,7 @@ impl Decoder<'_> {
             return Name::parse(&text).ok();
         }
         let plain = !text.contains(['/', ':', '.', '@']);
-        if let Some(near) = nearest(&text, self.images.iter().map(String::as_str)).filter(|_| plain) {
+        if let Some(near) = nearest(&text, self.images.iter().map(String::as_str)).filter(|_| plain && !self.sink.is_partial()) {
             self.sink.push(
                 Diagnostic::error("unknown-image", node.first_place(), format!("there is no image \"{text}\""))
                     .help(format!("write \"{near}\"; for an image of a registry, write its tag too: \"{text}:latest\"")),
@@ -283,10 +283,8 @@ impl Decoder<'_> {
             (Some(file), None) => Some(ConfigSource::File(file)),
             (None, Some(content)) => Some(ConfigSource::Content(content)),
             _ => {
-                self.sink.push(
-                    Diagnostic::error("config", node.place.clone(), "a config has either `file=` or `content`")
-                        .help("for example: config \"motd\" { content \"hello\" }"),
-                );
+                let missing = Diagnostic::error("config", node.place.clone(), "a config has either `file=` or `content`");
+                node.lacks(missing.help("for example: config \"motd\" { content \"hello\" }"), self.sink);
                 None
             }
         }
