@@ -79,6 +79,21 @@ fn address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
     batch.attribute(IFA_BROADCAST, &Ipv4Addr::from(u32::from(address) | !mask).octets());
 }
 
+/// The hardware address of an interface that has this IP: neighbours that remember it find the bridge or the container
+/// that replaces another at once.
+fn hardware_address(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
+/// That of the host's end of a container's cable. A bridge without an address of its own has the least of its ports',
+/// and changes it as they come and go, behind the back of whoever remembers it: fe is never the least (that of libvirt
+/// and LXC, too), so no bridge of others changes because of us.
+fn host_end_address(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    [0xfe, 0x42, a, b, c, d]
+}
+
 fn index_of(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
@@ -143,8 +158,15 @@ pub fn set_alias(socket: &Netlink, index: u32, alias: &str) -> io::Result<()> {
     socket.send(&batch).map(drop)
 }
 
-/// The number of a link, and whether it is up; nothing where it is not there.
-fn state(socket: &Netlink, name: &str) -> io::Result<Option<(u32, bool)>> {
+/// What is to know of a bridge that is there.
+struct State {
+    index: u32,
+    up: bool,
+    hardware_address: Vec<u8>,
+}
+
+/// What is to know of a link; nothing where it is not there.
+fn state(socket: &Netlink, name: &str) -> io::Result<Option<State>> {
     let mut batch = Batch::default();
     batch.begin(GETLINK, ACK, &link_header(0, false));
     batch.text(IFLA_IFNAME, name);
@@ -153,10 +175,12 @@ fn state(socket: &Netlink, name: &str) -> io::Result<Option<(u32, bool)>> {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
         messages => messages?,
     };
-    let header = messages.iter().find(|message| message.kind == NEWLINK).and_then(|message| message.body.get(4..12));
-    let header = header.ok_or_else(|| io::Error::other(format!("the kernel says nothing of the link {name}")))?;
-    let number = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    Ok(Some((number(0), number(4) & IFF_UP != 0)))
+    let link = messages.iter().find(|message| message.kind == NEWLINK && message.body.len() >= 16);
+    let link = link.ok_or_else(|| io::Error::other(format!("the kernel says nothing of the link {name}")))?;
+    let number = |at: usize| u32::from_ne_bytes([link.body[at], link.body[at + 1], link.body[at + 2], link.body[at + 3]]);
+    let hardware_address = link.attributes(16).into_iter().find(|(kind, _)| *kind == IFLA_ADDRESS);
+    let hardware_address = hardware_address.map_or(Vec::new(), |(_, value)| value.to_vec());
+    Ok(Some(State { index: number(4), up: number(8) & IFF_UP != 0, hardware_address }))
 }
 
 /// Makes the bridges that are missing, in one batch; each is quiet before it is up.
@@ -178,6 +202,7 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Result<()> 
         batch.text(IFLA_IFNAME, &bridge.name);
         batch.number(IFLA_MTU, bridge.mtu);
         batch.number(IFLA_GROUP, bridge.group);
+        batch.attribute(IFLA_ADDRESS, &hardware_address(bridge.gateway));
         batch.nested(IFLA_LINKINFO, |batch| {
             batch.text(INFO_KIND, "bridge");
             batch.nested(INFO_DATA, |batch| batch.attribute(BR_MULTICAST_SNOOPING, &[0]));
@@ -195,16 +220,22 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Result<()> 
     let mut batch = Batch::default();
     for (bridge, found) in wanted.iter().zip(there) {
         let found = if found.is_some() { found } else { look(bridge)? };
-        let (index, up) = found.ok_or_else(|| Error::new(format!("the bridge {} is not there", bridge.name)))?;
+        let found = found.ok_or_else(|| Error::new(format!("the bridge {} is not there", bridge.name)))?;
         // It is up only after it was.
-        if !up {
+        if !found.up {
             link_settings::quieten(&bridge.name).context(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
         }
-        batch.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
+        batch.begin(NEWLINK, ACK, &link_header(i32::try_from(found.index).unwrap_or(0), true));
         if let Some(alias) = alias {
             batch.attribute(IFLA_IFALIAS, alias.as_bytes());
         }
-        address(&mut batch, index, bridge.gateway, bridge.prefix);
+        // One that an earlier version made has the address that its containers know by now: for good, once it is written.
+        if found.hardware_address != hardware_address(bridge.gateway) {
+            let known = found.hardware_address.iter().any(|byte| *byte != 0);
+            let kept = if known { found.hardware_address } else { hardware_address(bridge.gateway).to_vec() };
+            batch.attribute(IFLA_ADDRESS, &kept);
+        }
+        address(&mut batch, found.index, bridge.gateway, bridge.prefix);
     }
     let (_, failures) = socket.exchange(&batch).context(|| "cannot give bridges their addresses".into())?;
     match failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::EEXIST)) {
@@ -286,6 +317,7 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
         batch.number(IFLA_MTU, interface.mtu);
         batch.number(IFLA_MASTER, master);
         batch.number(IFLA_GROUP, interface.group);
+        batch.attribute(IFLA_ADDRESS, &host_end_address(interface.address));
         one_queue(&mut batch);
         batch.nested(IFLA_LINKINFO, |batch| {
             batch.text(INFO_KIND, "veth");
@@ -294,10 +326,7 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
                     // Neither end is up yet: the host's would have an IPv6 address at once.
                     batch.raw(&link_header(0, false));
                     batch.text(IFLA_IFNAME, &interface.name);
-                    // The hardware address follows from the IP: neighbours that remember it find the
-                    // container that replaces another at once.
-                    let [a, b, c, d] = interface.address.octets();
-                    batch.attribute(IFLA_ADDRESS, &[0x02, 0x42, a, b, c, d]);
+                    batch.attribute(IFLA_ADDRESS, &hardware_address(interface.address));
                     batch.number(IFLA_MTU, interface.mtu);
                     one_queue(batch);
                     batch.number(IFLA_NET_NS_PID, u32::try_from(pid).unwrap_or(0));

@@ -416,6 +416,76 @@ container "n" {{ image "box"; {SLEEP}; }}
 }
 
 #[test]
+fn a_gateway_is_where_its_neighbours_remember_it() {
+    if !is_root() {
+        return;
+    }
+    // Left to itself, a bridge takes the least of its ports' hardware addresses, and changes with them: what the others
+    // send to the one that they remember is lost, an answer that is under way, too.
+    let world = ground(
+        "gateway",
+        &[],
+        &format!(r#"container "c" {{ image "box"; replicas 5; {SLEEP}; }}"#),
+    );
+    world.ok(&["up"]);
+    let gateway = world.exec("c-5", "ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'").trim().to_owned();
+    let links = Ran::from(Command::new("ip").args(["-o", "-4", "addr"]).output().unwrap()).out;
+    let link = links.lines().find(|line| line.contains(&format!(" {gateway}/"))).unwrap();
+    let bridge = link.split_whitespace().nth(1).unwrap();
+    let address = || fs::read_to_string(format!("/sys/class/net/{bridge}/address")).unwrap();
+    let (first, remembered) = (address(), || world.exec("c-5", &format!("ping -c 1 -W 1 {gateway}")));
+    remembered();
+    for container in ["c-1", "c-2", "c-3", "c-4"] {
+        world.ok(&["stop", container]);
+        assert_eq!(address(), first, "after {container}");
+        remembered();
+    }
+    world.ok(&["stop", "c-5"]);
+    assert_eq!(address(), first, "with nobody on it");
+    world.ok(&["up"]);
+    assert_eq!(address(), first);
+    // One that an earlier version made has what it has, and keeps it from now on.
+    let set = |address: &str| {
+        assert!(Command::new("ip").args(["link", "set", bridge, "address", address]).status().unwrap().success());
+    };
+    set("02:00:00:00:00:09");
+    world.ok(&["up"]);
+    assert_eq!(address().trim(), "02:00:00:00:00:09");
+    world.ok(&["down"]);
+}
+
+#[test]
+fn a_bridge_of_others_does_not_change_for_our_containers() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "guests",
+        &[],
+        &format!(
+            r#"
+network "theirs" external="theirs" subnet="10.214.9.0/24"
+container "c" {{ image "box"; replicas 4; network "theirs"; {SLEEP}; }}
+"#
+        ),
+    );
+    let host = Host::new();
+    // Nothing is higher than the address of its one port but what never counts, fe.
+    host.ok("ip link add theirs type bridge && ip link add port type veth peer name far");
+    host.ok("ip link set port address fa:ff:ff:ff:ff:ff && ip link set port master theirs");
+    host.ok("ip addr add 10.214.9.1/24 dev theirs && ip link set theirs up && ip link set port up && ip link set far up");
+    let shown = || {
+        let line = host.ok("ip -o link show theirs");
+        line.split_once("link/ether ").unwrap().1.split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(shown(), "fa:ff:ff:ff:ff:ff");
+    host.stead_ok(&world, &["up"]);
+    assert_eq!(shown(), "fa:ff:ff:ff:ff:ff");
+    host.stead_ok(&world, &["down"]);
+    assert_eq!(shown(), "fa:ff:ff:ff:ff:ff");
+}
+
+#[test]
 fn a_port_has_one_owner() {
     if !is_root() {
         return;
