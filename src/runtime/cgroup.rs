@@ -1,11 +1,12 @@
 //! Cgroups: one per container, on v1, hybrid and v2 hosts.
 //!
-//! Where v2 is mounted, also beside v1 (a hybrid host), its half starts processes inside, freezes and
-//! kills them at once. Limits are the business of `limits`; here they are written and read back.
-//! (`cgroups-rs` is not used: it ignores the v2 half of hybrid hosts and drops errors of writing.)
+//! Where v2 is mounted, even if v1 is mounted as well (a hybrid host), the v2 tree is used to start processes inside the
+//! cgroup and to freeze or kill all of them at once. `limits` decides which limits there are; this module writes them and
+//! reads them back. (`cgroups-rs` is not used: it ignores the v2 tree of hybrid hosts and drops write errors.)
 
+use super::controls::Setting;
 use super::host::Host;
-use super::limits::{self, Setting};
+use super::limits;
 use super::spec::Blueprint;
 use crate::project::Limits;
 use crate::sys::{self, DeviceRule};
@@ -17,8 +18,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Devices that every container may open: Docker's (null zero full random urandom tty ptmx), and its own terminals; any
-/// node may be made. The console (5:1) is the host's. As cgroup v1 writes them.
+/// The devices that every container may open, in the syntax of cgroup v1: those of Docker (null zero full random urandom tty
+/// ptmx) and the container's own terminals. Any device node may be created. The console (5:1) belongs to the host.
 const DEVICES: [&str; 10] = [
     "c *:* m",
     "b *:* m",
@@ -32,7 +33,7 @@ const DEVICES: [&str; 10] = [
     "c 136:* rwm",
 ];
 
-/// A rule of the specification: whether it allows, and how cgroup v1 writes it.
+/// Converts a rule of the specification: whether it allows access, and its text in the syntax of cgroup v1.
 fn written(rule: &LinuxDeviceCgroup) -> (bool, String) {
     let kind = match rule.typ() {
         Some(LinuxDeviceType::B) => "b",
@@ -56,30 +57,30 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup of a project's container, with its limits and devices.
+    /// Creates the cgroup of a project's container, with its limits and device rules.
     ///
     /// # Errors
-    /// A limit that this host cannot apply, or that reads back otherwise than written.
+    /// Fails when this host cannot apply a limit, or a limit reads back differently than it was written.
     pub fn create(host: &Host, blueprint: &Blueprint) -> io::Result<Self> {
         let (path, wanted) = (blueprint.cgroup(), &blueprint.beyond.limits);
         if let Some(refusal) = limits::refusal(host, wanted) {
             return Err(io::Error::other(refusal.why));
         }
-        // Without rules every device of the host would be open.
+        // Without rules the container could open every device of the host.
         if blueprint.device_rules().is_empty() {
-            return Err(io::Error::other("nothing is said of the container's devices, so they cannot be closed"));
+            return Err(io::Error::other("the container has no device rules, so access to devices cannot be restricted"));
         }
         let controllers: Vec<&str> = limits::controllers(wanted).into_iter().map(|(name, _)| name).collect();
         let group = Self::make(host, &path, &controllers)?;
-        sys::doing("cannot close the host's devices to the container", group.devices(host, &path, blueprint.device_rules()))?;
+        sys::doing("cannot restrict the container's access to devices", group.devices(host, &path, blueprint.device_rules()))?;
         group.apply(host, &path, &limits::settings(host, wanted).map_err(|refusal| io::Error::other(refusal.why))?)?;
         Ok(group)
     }
 
-    /// Makes a cgroup without limits; `wanted` are controllers that v2 must have switched on for it.
+    /// Creates a cgroup without limits. `wanted` are controllers that must be switched on for it in v2.
     ///
     /// # Errors
-    /// Those of making directories.
+    /// Fails when a directory cannot be created or a controller cannot be switched on.
     pub fn make(host: &Host, path: &str, wanted: &[&str]) -> io::Result<Self> {
         let group = Self { v1: host.hierarchies(path), v2: host.v2.as_ref().map(|place| place.join(path)) };
         if let Some(root) = &host.v2 {
@@ -95,13 +96,13 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Removes the directories above a path that are ours and empty, in every hierarchy.
+    /// Removes our empty directories above a path, in every hierarchy.
     pub fn remove_parents_of(host: &Host, path: &str) {
         let v1 = host.v1.iter().map(|(_, place)| place.join(path)).collect();
         Self { v1, v2: host.v2.as_ref().map(|place| place.join(path)) }.remove_parents();
     }
 
-    /// A cgroup that was made before, below the root of each hierarchy.
+    /// Opens an existing cgroup, below the root of each hierarchy.
     pub fn open(host: &Host, path: &str) -> Self {
         Self {
             v1: {
@@ -115,7 +116,7 @@ impl Cgroup {
     /// Changes the limits of a cgroup that is in use.
     ///
     /// # Errors
-    /// A limit that this host cannot apply; those before it stay applied.
+    /// Fails when this host cannot apply a limit. The limits before it stay applied.
     pub fn change(&self, host: &Host, path: &str, new: &Limits, old: &Limits) -> io::Result<()> {
         if let Some(refusal) = limits::refusal(host, new) {
             return Err(io::Error::other(refusal.why));
@@ -125,17 +126,17 @@ impl Cgroup {
         self.apply(host, path, &settings)
     }
 
-    /// Writes settings and checks that the kernel took them.
+    /// Writes settings and checks that the kernel accepted them.
     ///
     /// # Errors
-    /// What the kernel refuses, or takes otherwise than written.
+    /// Fails when the kernel refuses a setting, or it reads back differently than it was written.
     pub fn apply(&self, host: &Host, path: &str, settings: &[Setting]) -> io::Result<()> {
         let file = |setting: &Setting| {
             let root = host.place(setting.controller).or(host.v2.as_deref()).unwrap_or(Path::new("/"));
             root.join(path).join(&setting.file)
         };
         let write = |setting: &Setting| fs::write(file(setting), &setting.value);
-        // Memory, and memory with swap, bound each other: what fails is tried again behind the others.
+        // The limits on memory and on memory with swap bound each other, so a failed write is tried again after the others.
         let late: Vec<&Setting> = settings.iter().filter(|setting| write(setting).is_err()).collect();
         for setting in late {
             write(setting).map_err(|error| {
@@ -144,10 +145,7 @@ impl Cgroup {
         }
         for setting in settings {
             let text = fs::read_to_string(file(setting)).unwrap_or_default();
-            let reset = matches!(setting.value.trim(), "-1" | "" | "max")
-                || setting.value.ends_with(" 0")
-                || setting.value.contains("=max");
-            if !reset && !setting.taken(&text) {
+            if !setting.taken(&text) {
                 return Err(io::Error::other(format!(
                     "the kernel did not take `{}`: {} is {:?}",
                     setting.what,
@@ -159,7 +157,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Whether every process inside is stopped.
+    /// Whether every process inside is frozen.
     pub fn is_frozen(&self) -> bool {
         let told = |folder: &PathBuf| {
             let v2 = fs::read_to_string(folder.join("cgroup.events")).is_ok_and(|text| text.contains("frozen 1"));
@@ -168,11 +166,11 @@ impl Cgroup {
         self.v2.iter().chain(&self.v1).any(told)
     }
 
-    /// Applies rules for devices, in their order, then those for what every container has. On v2 what is allowed behind
-    /// the last rule for all devices is allowed to be used whole.
+    /// Applies the rules for devices in their order, then the rules for the devices that every container has. On v2 only the
+    /// rules after the last one for all devices count, and each that allows a device allows every kind of access.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// Fails when the kernel refuses a rule.
     pub fn devices(&self, host: &Host, path: &str, rules: &[LinuxDeviceCgroup]) -> io::Result<()> {
         if rules.is_empty() {
             return Ok(());
@@ -200,14 +198,14 @@ impl Cgroup {
             .collect();
         match self.entrance()? {
             Some(folder) => sys::allow_devices(&folder, &allowed),
-            None => Err(io::Error::other("this host has no cgroups, so its devices cannot be closed to the container")),
+            None => Err(io::Error::other("this host has no cgroups, so access to devices cannot be restricted")),
         }
     }
 
-    /// Stops every process inside, or lets them go on; returns when it is so.
+    /// Freezes every process inside, or thaws them, and returns when that is done.
     ///
     /// # Errors
-    /// Those of writing; a cgroup that is gone, or does not come to rest within ten seconds.
+    /// Fails when writing fails, the cgroup is gone, or the processes are not frozen or thawed within ten seconds.
     pub fn freeze(&self, host: &Host, frozen: bool) -> io::Result<()> {
         let (file, value, told, line) = match (&self.v2, host.place("freezer")) {
             (Some(folder), _) => (
@@ -231,24 +229,24 @@ impl Cgroup {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Err(io::Error::other("its processes do not come to rest"))
+        Err(io::Error::other("its processes did not freeze or thaw within ten seconds"))
     }
 
-    /// Directories of the container's cgroup: those of v1, then that of v2.
+    /// The directories of the container's cgroup: those of v1, then that of v2.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().chain(&self.v2).map(PathBuf::as_path)
     }
 
-    /// The same with some hierarchies at cgroups below: `[CONTROLLERS:]PATH`, which must be there.
+    /// The same cgroup, except that some hierarchies use an existing cgroup below it: `[CONTROLLERS:]PATH`.
     ///
     /// # Errors
-    /// A path that climbs or is not there; a controller that is not.
+    /// Fails when a path contains `..` or does not exist, and when there is no such controller.
     pub fn below(&self, host: &Host, wishes: &[String]) -> io::Result<Self> {
         let mut group = Self { v1: self.v1.clone(), v2: self.v2.clone() };
         for wish in wishes {
             let (controllers, path) = wish.split_once(':').map_or((None, wish.as_str()), |(names, path)| (Some(names), path));
             let path = Path::new(path.trim_start_matches('/'));
-            // What climbs would be another's cgroup (crun 1.28, 1.29).
+            // A path with `..` could lead to the cgroup of another container (crun 1.28, 1.29).
             if path.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
                 return Err(io::Error::other(format!("{wish} is not a sub cgroup path")));
             }
@@ -273,10 +271,10 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// The v2 directory, opened so that a process can be cloned into it.
+    /// Opens the v2 directory so that a process can be cloned into it.
     ///
     /// # Errors
-    /// Those of opening it: without it nothing would be limited, nor any device closed.
+    /// Fails when it cannot be opened: without it the process would have no limits and could open every device.
     pub fn entrance(&self) -> io::Result<Option<OwnedFd>> {
         let Some(folder) = &self.v2 else { return Ok(None) };
         let opened = fs::File::open(folder).map(|folder| Some(OwnedFd::from(folder)));
@@ -286,11 +284,11 @@ impl Cgroup {
     /// Moves this process, which must have one thread, into the v1 hierarchies, and into v2 if it was not
     /// started there.
     ///
-    /// A thread that moves itself needs no lock on all threads of the machine, whose first taking after a
-    /// pause costs a grace period: 5 to 15 ms (kernel/cgroup/cgroup.c, `cgroup_procs_write_start`).
+    /// A thread that moves itself does not need the lock on all threads of the machine. Taking that lock for the first time
+    /// after a pause costs an RCU grace period of 5 to 15 ms (kernel/cgroup/cgroup.c, `cgroup_procs_write_start`).
     ///
     /// # Errors
-    /// Those of writing `tasks` and `cgroup.procs`.
+    /// Fails when `tasks` or `cgroup.procs` cannot be written.
     pub fn enter(&self, inside_v2: bool) -> io::Result<()> {
         let v2 = self.v2.as_ref().filter(|_| !inside_v2).map(|folder| folder.join("cgroup.procs"));
         for file in self.v1.iter().map(|folder| folder.join("tasks")).chain(v2) {
@@ -300,7 +298,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// All processes inside.
+    /// All processes inside, those of cgroups below included.
     pub fn processes(&self) -> Vec<i32> {
         let Some(folder) = self.v2.as_ref().or(self.v1.first()) else { return Vec::new() };
         let within = |folder: &PathBuf| fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
@@ -308,21 +306,21 @@ impl Cgroup {
         texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Kills everything inside and removes the cgroup; returns when nothing is left. The project's and the
-    /// installation's directories go with their last container.
+    /// Kills everything inside, removes the cgroup, and returns when nothing is left. The project's and the
+    /// installation's directories are removed with their last container.
     ///
     /// # Errors
-    /// When processes do not die within ten seconds.
+    /// Fails when processes do not die within ten seconds.
     pub fn destroy(&self) -> io::Result<()> {
         self.empty()?;
         self.remove_parents();
         Ok(())
     }
 
-    /// As [`destroy`](Self::destroy), leaving the project's directories for the next container.
+    /// Like [`destroy`](Self::destroy), but leaves the project's directories for the next container.
     ///
     /// # Errors
-    /// When processes do not die within ten seconds.
+    /// Fails when processes do not die within ten seconds.
     pub fn empty(&self) -> io::Result<()> {
         let mut wait = Duration::from_micros(200);
         let mut waited = Duration::ZERO;
@@ -330,7 +328,7 @@ impl Cgroup {
             let killed_at_once = self.v2.as_ref().is_some_and(|folder| fs::write(folder.join("cgroup.kill"), "1").is_ok());
             let left = self.processes();
             if !killed_at_once {
-                // Where there is no v2, what is frozen dies only once it is let go.
+                // In v1 a frozen process dies only after it is thawed.
                 for folder in &self.v1 {
                     let _ = fs::write(folder.join("freezer.state"), "THAWED");
                 }
@@ -342,7 +340,7 @@ impl Cgroup {
                 return Ok(());
             }
             if waited > Duration::from_secs(10) {
-                return Err(io::Error::other(format!("processes of a container do not die: {left:?}")));
+                return Err(io::Error::other(format!("processes of the container did not die within ten seconds: {left:?}")));
             }
             std::thread::sleep(wait);
             waited += wait;
@@ -350,7 +348,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the project's and the installation's directories where they are empty.
+    /// Removes the project's and the installation's directories if they are empty.
     fn remove_parents(&self) {
         let ours = |parent: &&Path| parent.components().any(|part| part.as_os_str().to_string_lossy().starts_with("stead-"));
         for folder in self.v1.iter().chain(&self.v2) {
@@ -360,12 +358,12 @@ impl Cgroup {
         }
     }
 
-    /// Removes the directories; tells whether none is left.
+    /// Removes the directories, and returns whether none is left.
     fn remove(&self) -> bool {
         let mut gone = true;
         for folder in self.v1.iter().chain(&self.v2) {
             let removed = fs::remove_dir(folder).or_else(|error| {
-                // The container may have made some inside.
+                // The container may have created cgroups inside.
                 let inner = beneath(folder);
                 if inner.is_empty() {
                     return Err(error);
@@ -381,7 +379,7 @@ impl Cgroup {
         gone
     }
 
-    /// How often a process inside was killed for want of memory.
+    /// How often a process inside was killed because memory ran out.
     pub fn out_of_memory_kills(&self) -> u64 {
         let count = |path: PathBuf, key: &str| {
             let text = fs::read_to_string(path).ok()?;
@@ -395,11 +393,11 @@ impl Cgroup {
 
 /// All cgroups below one, the deepest first.
 fn beneath(folder: &Path) -> Vec<PathBuf> {
-    // Each directory inside is a link to this one, so most need no reading (kernfs).
+    // Each subdirectory adds one to the link count, so most directories need not be listed (kernfs).
     if fs::metadata(folder).map_or(0, |metadata| metadata.nlink()) <= 2 {
         return Vec::new();
     }
-    // One that goes meanwhile is empty, and one that cannot be listed keeps what holds it from being removed.
+    // A directory that is removed meanwhile counts as empty. If one cannot be listed, its parents cannot be removed either.
     let names = sys::names(folder).unwrap_or_default();
     names
         .into_iter()
@@ -413,8 +411,8 @@ fn beneath(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Gives every v1 cpuset on the way its parent's processors and memory: a new one has none, unless its parent hands
-/// them on (cpusets(7), `cgroup.clone_children`), as ours do.
+/// Copies the parent's processors and memory nodes to every v1 cpuset along the path. A new cpuset has none, unless its parent
+/// passes them on (cpusets(7), `cgroup.clone_children`), as ours do.
 fn fill_cpuset(root: &Path, path: &str) -> io::Result<()> {
     let files = ["cpuset.cpus", "cpuset.mems"];
     let mut folder = root.join(path);

@@ -1,7 +1,10 @@
-//! From a project's words to an OCI runtime specification: pure, so that what a container may do is read in a test.
+//! Translates a project's description of a container to an OCI runtime specification. It is a pure function, so that a test
+//! shows what a container may do.
 //!
-//! What is not the project's to say is as Docker has it (`oci/defaults.go`, `daemon/oci_linux.go`).
+//! What a project cannot set is the same as in Docker (`oci/defaults.go`, `daemon/oci_linux.go`).
 
+use super::controls::{PERIOD, page_name};
+use super::limits::{quota, shares};
 use super::spec::{Beyond, Blueprint, ContainerSpec, MountKind, MountSpec, NetSpec, ProcessSpec, SecuritySpec};
 use crate::model::{PATH, capability};
 use crate::project::{Limits, Propagation};
@@ -36,10 +39,10 @@ const MASKED: [&str; 12] = [
 /// Docker's read-only paths.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The specification of a container.
+/// Compiles the specification of a container.
 ///
 /// # Errors
-/// A mount in /proc; names that the specification does not have.
+/// Fails for a mount in /proc, and for names that the specification does not have.
 pub fn compile(container: ContainerSpec) -> io::Result<Blueprint> {
     let ContainerSpec {
         hostname,
@@ -119,18 +122,18 @@ fn namespace(kind: LinuxNamespaceType) -> LinuxNamespace {
     namespace
 }
 
-/// A name of the specification, by how it is written there.
+/// The value of an enum of the specification, by its name there.
 fn named<T: serde::de::DeserializeOwned>(name: &str) -> io::Result<T> {
     Ok(serde_json::from_value(name.into())?)
 }
 
 fn first_process(process: ProcessSpec, hostname: &str, security: &SecuritySpec) -> io::Result<Process> {
     let names = capability::names(security.capabilities);
-    // The crate's names are ours, without `CAP_`.
+    // The crate uses the same names as we do, without `CAP_`.
     let all = names.iter().map(|name| Capability::from_str(name).map_err(io::Error::other));
     let all = all.collect::<io::Result<Capabilities>>()?;
     let mut capabilities = LinuxCapabilities::default();
-    // What a user other than root has of them goes by itself when the program is executed (capabilities(7)).
+    // A user other than root loses these when the program is executed; nothing has to be done for that (capabilities(7)).
     capabilities
         .set_bounding(Some(all.clone()))
         .set_effective(Some(all.clone()))
@@ -143,7 +146,7 @@ fn first_process(process: ProcessSpec, hostname: &str, security: &SecuritySpec) 
         let rlimit = PosixRlimitBuilder::default().typ(kind).soft(limit.soft).hard(limit.hard).build();
         rlimits.push(rlimit.map_err(io::Error::other)?);
     }
-    // Over what Docker gives; HOME follows from the container's own files.
+    // The container's variables override these defaults of Docker. HOME is set later, from the container's own files.
     let mut env = vec![format!("PATH={PATH}"), format!("HOSTNAME={hostname}")];
     if process.tty {
         env.push("TERM=xterm".into());
@@ -163,7 +166,7 @@ fn first_process(process: ProcessSpec, hostname: &str, security: &SecuritySpec) 
     Ok(made)
 }
 
-/// What the kernel itself shows in every container.
+/// The kernel's own file systems, which every container has.
 fn kernels(security: &SecuritySpec, shm: u64, host_ipc: bool) -> io::Result<Vec<Mount>> {
     let written = if security.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
@@ -177,7 +180,7 @@ fn kernels(security: &SecuritySpec, shm: u64, host_ipc: bool) -> io::Result<Vec<
         let size = format!("size={shm}");
         mounts.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
     }
-    // Masked by the null device, which is there by now.
+    // Paths in these are masked with the null device, which exists by now.
     mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", written]));
     mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", written]));
     mounts.push(mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]));
@@ -194,10 +197,10 @@ fn mount(to: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     mount
 }
 
-/// The kernel's mounts, then the project's, the outermost first.
+/// The kernel's mounts, then those of the project, the outermost first.
 fn all_mounts(mut wanted: Vec<MountSpec>, kernels: &[Mount], beyond: &mut Beyond) -> io::Result<Vec<Mount>> {
     let cgroups = Path::new("/sys/fs/cgroup");
-    // The project may have put something else there, and said so in its plan.
+    // The project may mount something else there, and its plan shows that.
     let covered = wanted.iter().any(|mount| cgroups.starts_with(&mount.to));
     let mut all: Vec<Mount> = kernels.iter().filter(|mount| !covered || mount.destination() != cgroups).cloned().collect();
     wanted.sort_by_key(|mount| mount.to.components().count());
@@ -215,7 +218,7 @@ fn all_mounts(mut wanted: Vec<MountSpec>, kernels: &[Mount], beyond: &mut Beyond
                     Propagation::Slave => "rslave",
                     Propagation::Shared => "rshared",
                 };
-                // Read-only holds for all that is mounted below it.
+                // `rro` makes everything that is mounted below it read-only, too.
                 let options = if read_only { &["rbind", travel, "ro", "rro"][..] } else { &["rbind", travel] };
                 beyond.subpaths.extend(subpath.map(|subpath| (index, subpath)));
                 mount(&shown, "bind", &source.to_string_lossy(), options)
@@ -239,13 +242,13 @@ fn all_mounts(mut wanted: Vec<MountSpec>, kernels: &[Mount], beyond: &mut Beyond
     Ok(all)
 }
 
-/// Docker's masked paths; there are some for each processor.
+/// Docker's masked paths, some of which exist once for each processor.
 fn masked(processors: u32) -> Vec<String> {
     let throttles = (0..processors).map(|number| format!("/sys/devices/system/cpu/cpu{number}/thermal_throttle"));
     MASKED.iter().map(|path| (*path).to_owned()).chain(throttles).collect()
 }
 
-/// Which devices may be opened: those that every container has are added where the rules are applied.
+/// The rules for which devices may be opened. The devices that every container has are added when the rules are applied.
 fn device_rules(devices: &[LinuxDevice], privileged: bool) -> Vec<LinuxDeviceCgroup> {
     let mut rule = LinuxDeviceCgroup::default();
     rule.set_allow(privileged).set_access(Some("rwm".into()));
@@ -256,18 +259,16 @@ fn device_rules(devices: &[LinuxDevice], privileged: bool) -> Vec<LinuxDeviceCgr
     rules
 }
 
-/// Limits as the specification has them. What is limited by the name of a disk cannot be said there.
+/// Limits in the form of the specification. It has no way to express limits on a disk by its name.
 fn resources(limits: &Limits) -> LinuxResources {
-    const PERIOD: u64 = 100_000;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut resources = LinuxResources::default();
     if limits.cpus.is_some() || limits.cpu_weight.is_some() || limits.cpuset.is_some() {
         let mut cpu = LinuxCpu::default();
         if let Some(cpus) = limits.cpus {
-            #[expect(clippy::cast_possible_truncation, reason = "whole microseconds are meant")]
-            cpu.set_period(Some(PERIOD)).set_quota(Some(((cpus * PERIOD as f64).round() as i64).max(1000)));
+            cpu.set_period(Some(PERIOD)).set_quota(Some(whole(quota(cpus))));
         }
-        cpu.set_shares(limits.cpu_weight.map(|weight| (u64::from(weight) * 1024 / 100).clamp(2, 262_144)));
+        cpu.set_shares(limits.cpu_weight.map(shares));
         cpu.set_cpus(limits.cpuset.clone());
         resources.set_cpu(Some(cpu));
     }
@@ -276,7 +277,7 @@ fn resources(limits: &Limits) -> LinuxResources {
         memory
             .set_limit(limits.memory.map(|size| whole(size.0)))
             .set_reservation(limits.memory_reservation.map(|size| whole(size.0)))
-            // There both together, here swap alone.
+            // The specification counts memory and swap together, a project counts swap alone.
             .set_swap(limits.memory.zip(limits.swap).map(|(memory, swap)| whole(memory.0 + swap.0)));
         resources.set_memory(Some(memory));
     }
@@ -288,7 +289,7 @@ fn resources(limits: &Limits) -> LinuxResources {
     if !limits.hugepages.is_empty() {
         let pages = limits.hugepages.iter().map(|(page, room)| {
             let mut limit = LinuxHugepageLimit::default();
-            limit.set_page_size(super::limits::page_name(page.0)).set_limit(whole(room.0));
+            limit.set_page_size(page_name(page.0)).set_limit(whole(room.0));
             limit
         });
         resources.set_hugepage_limits(Some(pages.collect()));
@@ -297,8 +298,8 @@ fn resources(limits: &Limits) -> LinuxResources {
 }
 
 impl Blueprint {
-    /// The specification for whoever reads it elsewhere, with the limits that are applied from the project's own words:
-    /// always the same text.
+    /// The specification for readers outside of this program. It includes the project's limits, which are otherwise applied
+    /// from the project's own description. The text is always the same for the same container.
     pub fn specification(&self) -> serde_json::Value {
         let mut oci = self.oci.clone();
         if let (Some(linux), None) = (oci.linux_mut(), &self.beyond.bundle) {
@@ -308,7 +309,7 @@ impl Blueprint {
         }
         let mut value = serde_json::to_value(&oci).unwrap_or_default();
         let sets = value["process"]["capabilities"].as_object_mut();
-        // The crate keeps them in no order.
+        // The crate keeps them in no particular order.
         for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(serde_json::Value::as_array_mut) {
             set.sort_by_key(|name| name.as_str().map(str::to_owned));
         }
@@ -316,17 +317,17 @@ impl Blueprint {
     }
 }
 
-/// The device of the host at a path, for a container that has it elsewhere.
+/// The host's device at a path, for a container that has it at another path.
 ///
 /// # Errors
-/// What is no device, or not there.
+/// Fails when it is not a device or does not exist.
 pub fn device(source: &Path, to: PathBuf) -> io::Result<LinuxDevice> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let found = std::fs::metadata(source).map_err(|error| crate::sys::in_words(&source.display().to_string(), error))?;
     let kind = match found.file_type() {
         kind if kind.is_char_device() => LinuxDeviceType::C,
         kind if kind.is_block_device() => LinuxDeviceType::B,
-        _ => return Err(io::Error::other(format!("{} is no device", source.display()))),
+        _ => return Err(io::Error::other(format!("{} is not a device", source.display()))),
     };
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut device = LinuxDevice::default();
@@ -341,17 +342,17 @@ pub fn device(source: &Path, to: PathBuf) -> io::Result<LinuxDevice> {
     Ok(device)
 }
 
-/// Every device of the host, at its own place, as privileged containers of Docker have them.
+/// Every device of the host, at the same path, as in Docker's privileged containers.
 ///
 /// # Errors
-/// Directories that cannot be read.
+/// Fails when a directory cannot be read.
 pub fn all_devices(folder: &Path) -> io::Result<Vec<LinuxDevice>> {
     let mut found = Vec::new();
     for name in crate::sys::names(folder)? {
         let path = folder.join(&name);
         let kind = match std::fs::symlink_metadata(&path) {
             Ok(metadata) => metadata.file_type(),
-            // A device that was taken out in the meantime.
+            // The device was removed in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -414,7 +415,7 @@ mod tests {
 
     fn shown(container: ContainerSpec) -> String {
         let blueprint = compile(container).unwrap();
-        // What is written is what is read.
+        // Writing and reading it gives the same blueprint.
         let text = serde_json::to_string(&blueprint).unwrap();
         assert_eq!(serde_json::from_str::<Blueprint>(&text).unwrap(), blueprint);
         let value = serde_json::json!({ "oci": blueprint.specification(), "beyond": blueprint.beyond });
@@ -515,7 +516,7 @@ mod tests {
             })
         };
         assert_eq!(with("/srv").unwrap(), 1);
-        assert_eq!(with("/sys").unwrap(), 0, "nothing of ours lies beneath it");
+        assert_eq!(with("/sys").unwrap(), 0, "none of our mounts is beneath it");
         let refused = with("/proc/sys").unwrap_err().to_string();
         assert!(refused.contains("/proc is the kernel's own"), "{refused}");
     }

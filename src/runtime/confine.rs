@@ -1,6 +1,7 @@
-//! Labels of AppArmor and SELinux: given to the process and its mounts, or refused where this kernel has none to give.
+//! AppArmor profiles and SELinux labels: they are applied to the process and its mounts, or refused if this kernel does not
+//! support them.
 //!
-//! Whoever asks for a label relies on it: passed over, a container would run unconfined and nobody would know.
+//! Whoever asks for a label relies on it. If it were ignored, a container would run unconfined and nobody would know.
 
 use crate::model::{Error, Result};
 use crate::sys;
@@ -11,7 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// AppArmor's word for no profile.
+/// AppArmor's name for no profile.
 const UNCONFINED: &str = "unconfined";
 
 fn has_apparmor() -> bool {
@@ -31,10 +32,10 @@ fn label(process: &Process) -> Option<&str> {
     process.selinux_label().as_deref().filter(|label| !label.is_empty())
 }
 
-/// The label of the container's own file systems, where SELinux is active.
+/// The SELinux label for the container's own file systems, if the configuration has one.
 ///
 /// # Errors
-/// A label with a character that would end it.
+/// Fails when the label contains a character that would end it.
 pub fn mount_label(spec: &Spec) -> io::Result<Option<&str>> {
     let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
     match label {
@@ -43,10 +44,10 @@ pub fn mount_label(spec: &Spec) -> io::Result<Option<&str>> {
     }
 }
 
-/// Refuses labels of a configuration that this kernel cannot give.
+/// Refuses labels of a configuration that this kernel does not support.
 ///
 /// # Errors
-/// The label, and why not.
+/// Names the label and the reason.
 pub fn check(spec: &Spec) -> Result<()> {
     if let Some(label) = mount_label(spec).map_err(|error| Error::new(error.to_string()))?.filter(|_| !has_selinux()) {
         return Err(no_selinux("linux.mountLabel", label));
@@ -54,10 +55,10 @@ pub fn check(spec: &Spec) -> Result<()> {
     spec.process().as_ref().map_or(Ok(()), check_process)
 }
 
-/// As [`check`], for a further process.
+/// Like [`check`], for a further process.
 ///
 /// # Errors
-/// The label, and why not.
+/// Names the label and the reason.
 pub fn check_process(process: &Process) -> Result<()> {
     if let Some(profile) = profile(process).filter(|profile| *profile != UNCONFINED && !has_apparmor()) {
         return Err(Error::new(format!("process.apparmorProfile is {profile:?}, and AppArmor is not active in this kernel"))
@@ -74,14 +75,14 @@ fn no_selinux(what: &str, label: &str) -> Error {
         .hint("take it out of the configuration; with podman or docker: --security-opt label=disable")
 }
 
-/// Has the program that is executed next confined, by the host's own /proc (CVE-2025-52881).
+/// Confines the program that is executed next. It uses the host's own /proc (CVE-2025-52881).
 ///
 /// # Errors
-/// A profile or label that the kernel does not know.
+/// Fails when the kernel does not know the profile or label.
 pub fn confine(process: &Process, proc: &OwnedFd) -> io::Result<()> {
     if let Some(profile) = profile(process).filter(|_| has_apparmor()) {
         let own = write(proc, "self/attr/apparmor/exec", &format!("exec {profile}"));
-        // Before Linux 5.8 all modules shared one file.
+        // Before Linux 5.8 all security modules shared one file.
         let written = own.or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => write(proc, "self/attr/exec", &format!("exec {profile}")),
             _ => Err(error),
@@ -95,7 +96,7 @@ pub fn confine(process: &Process, proc: &OwnedFd) -> io::Result<()> {
 }
 
 fn write(proc: &OwnedFd, path: &str, text: &str) -> io::Result<()> {
-    // `self` is the kernel's own link in it.
+    // `self` is a link that the kernel provides.
     let file = nix::fcntl::openat(proc, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     File::from(file).write_all(text.as_bytes())
 }

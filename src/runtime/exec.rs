@@ -1,4 +1,4 @@
-//! A further process in a running container.
+//! Starts a further process in a running container.
 
 use super::cgroup::Cgroup;
 use super::clean_start;
@@ -19,7 +19,7 @@ use std::path::Path;
 
 /// A process that is on its way into a container, or in it.
 ///
-/// Whoever is in the container can stop it before its program is executed: wait for [`told`](Self::told) with others.
+/// Processes in the container can stop it before its program is executed, so never wait for [`told`](Self::told) alone.
 #[derive(Debug)]
 pub struct Session {
     /// A child of this process that ends with the session's exit status.
@@ -30,15 +30,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// What becomes readable when its program was executed, or could not be.
+    /// The descriptor that becomes readable when its program has been executed, or could not be.
     pub fn told(&self) -> &OwnedFd {
         &self.errors
     }
 
-    /// What became of it, once: its terminal, if it has one, or what failed, in words, with the exit status for it;
-    /// nothing as long as that is not known.
+    /// The result of the start, which can be taken once: its terminal, if it has one, or an error with a message and the exit
+    /// status. It is `None` as long as the result is not known.
     pub fn settled(&self) -> Option<Result<Option<OwnedFd>, StartError>> {
-        // Below the pipe's atomic size, an error comes whole.
+        // An error is shorter than the size of atomic writes to a pipe, so it arrives whole.
         let mut text = [0; 4096];
         let length = match nix::unistd::read(&self.errors, &mut text) {
             Ok(length) => length,
@@ -51,19 +51,19 @@ impl Session {
         Some(Ok(self.sent(b'T')))
     }
 
-    /// Kills it, also if the container has stopped it.
+    /// Kills the process, even if the container has stopped it.
     pub fn end(&self) {
         let inside = self.sent(b'P');
-        // One that is gone has ended; its number may be another's by now.
+        // It may have ended already. Descriptors are used because its number may belong to another process by now.
         for process in inside.iter().chain([&self.process]) {
             let _ = sys::signal_process(process, libc::SIGKILL);
         }
     }
 
-    /// A descriptor of a kind that came over the line: of the process inside, or its terminal.
+    /// Takes a descriptor of the wanted kind from the line: that of the process inside, or its terminal.
     fn sent(&self, wanted: u8) -> Option<OwnedFd> {
         let mut kind = [0];
-        // What comes first is the process, or not at all.
+        // The descriptor of the process comes first, if it comes at all.
         while let Ok((1, mut fds)) = sys::receive_with(&self.line, &mut kind) {
             if kind[0] == wanted {
                 return fds.pop();
@@ -73,10 +73,10 @@ impl Session {
     }
 }
 
-/// Sends a process into the namespaces and cgroup of a container's command; what becomes of it, the session tells.
+/// Sends a process into the namespaces and the cgroup of a container's command. The session tells what becomes of it.
 ///
 /// # Errors
-/// What failed before it was a process of its own.
+/// Fails when something goes wrong before the process is created.
 pub fn exec(
     command: impl AsFd,
     spec: &ExecSpec,
@@ -96,8 +96,8 @@ pub fn exec(
             if let Stdio::Files { stdin, stdout, stderr } = &stdio {
                 keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
             }
-            #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
-            // SAFETY: what it uses from here on is kept, and it ends by `exit_now` or executes the command.
+            #[expect(unsafe_code, reason = "this child owns the descriptors that it keeps, and ends without running destructors")]
+            // SAFETY: every descriptor that it uses from here on is kept, and it ends by `exit_now` or executes the command.
             let closed = unsafe { sys::close_all_but(&keep) };
             let error = match closed
                 .and_then(|()| sys::die_with_parent())
@@ -116,7 +116,7 @@ pub fn exec(
     Ok(Session { pid, process, line, errors })
 }
 
-/// Joins the container, starts the process in its pid namespace, and ends as it ends.
+/// Joins the container, starts the process in its pid namespace, and ends with the status of that process.
 fn enter(
     command: impl AsFd,
     spec: &ExecSpec,
@@ -128,7 +128,7 @@ fn enter(
     let outside = || -> io::Result<_> {
         clean_start::plain_limits(spec.process.oom_score_adj())?;
         let filter = container.beyond.filter.as_deref().map(Filter::read).transpose()?;
-        // By the host's /proc: that of the container is not ours to trust.
+        // This is the host's /proc: the container's own cannot be trusted.
         Ok((filter, sys::open_folder(Path::new("/proc"))?))
     };
     let (filter, proc) = match outside() {
@@ -152,18 +152,18 @@ fn enter(
             sys::exit_now(error.status)
         }
         Ok(Side::Parent { pid, pidfd }) => {
-            // Nobody inside can keep this from being told.
+            // No process inside can prevent this message.
             let _ = sys::send_with(line, b"P", &[pidfd.as_raw_fd()]);
             drop((stdio, pidfd));
-            // It only waits: what it holds would keep the caller's streams open.
-            #[expect(unsafe_code, reason = "this process only waits, and ends without a destructor")]
-            // SAFETY: it uses none of them from here on, and ends by `exit_now`.
+            // This process only waits. Its open descriptors would keep the caller's streams open.
+            #[expect(unsafe_code, reason = "this process only waits, and ends without running destructors")]
+            // SAFETY: it uses no descriptor from here on, and ends by `exit_now`.
             let closed = unsafe { sys::close_all_but(&[]) };
             if let Err(error) = closed {
                 return error.into();
             }
             for number in 0..3 {
-                // One that was closed before is closed.
+                // It may have been closed before.
                 let _ = nix::unistd::close(number);
             }
             let status = sys::wait_for(pid).map_or(137, sys::Ended::status);
@@ -172,7 +172,7 @@ fn enter(
     }
 }
 
-/// The process's path to its program; it returns only with what went wrong.
+/// Prepares the process and executes its program. It returns only when something fails, with the error.
 fn inside(spec: &ExecSpec, stdio: Stdio, line: &UnixStream, filter: Option<&Filter>, proc: &OwnedFd) -> StartError {
     let ready = || -> Result<_, StartError> {
         sys::die_with_parent()?;

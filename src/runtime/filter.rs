@@ -1,7 +1,7 @@
-//! System call filters on their way into the kernel.
+//! Installs system call filters.
 //!
-//! Where a filter leaves calls to a program beside the container (seccomp_unotify(2)), the process that installs it sends
-//! the descriptor that tells of them over its line, and waits until it was passed on.
+//! A filter can leave calls to a program outside the container (seccomp_unotify(2)). Then the process that installs it sends
+//! the descriptor for the notifications over its line, and waits until it has been passed on.
 
 use super::seccomp;
 use crate::sys;
@@ -10,48 +10,48 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// A compiled filter, read while the host's files are in reach.
+/// A compiled filter, which is read while the host's files are still accessible.
 #[derive(Debug)]
 pub struct Filter {
     program: Vec<u8>,
-    /// Whether somebody is told of calls.
+    /// Whether a program outside the container is notified of calls.
     listen: bool,
 }
 
 impl Filter {
-    /// The filter of a profile.
+    /// Compiles the filter of a profile.
     pub fn of(profile: &seccomp::Profile) -> Self {
         Self { program: seccomp::compile(profile), listen: profile.notifies() }
     }
 
-    /// A filter that was compiled before.
+    /// Reads a filter that was compiled before.
     ///
     /// # Errors
-    /// Those of reading it: what has a filter does not run without.
+    /// Fails when it cannot be read: a process with a filter must not run without it.
     pub fn read(path: &Path) -> io::Result<Self> {
         let program = std::fs::read(path);
         let program = sys::doing(&format!("cannot read the system call filter {}", path.display()), program)?;
         Ok(Self { program, listen: false })
     }
 
-    /// Whether somebody beside the container is told of calls.
+    /// Whether a program outside the container is notified of calls.
     pub fn notifies(&self) -> bool {
         self.listen
     }
 
-    /// Installs it for this process and all that it executes; where somebody is told of calls, gives the
-    /// descriptor that tells.
+    /// Installs it for this process and everything that it executes. If a program is notified of calls, this returns the
+    /// descriptor for the notifications.
     ///
     /// # Errors
-    /// Those of `seccomp(2)`.
+    /// Fails when `seccomp(2)` fails.
     pub fn install(&self) -> io::Result<Option<OwnedFd>> {
         sys::doing("cannot install the system call filter", sys::install_filter(&self.program, self.listen))
     }
 
-    /// As [`install`](Self::install); the descriptor is sent over a line.
+    /// Like [`install`](Self::install), but sends the descriptor over a line.
     ///
     /// # Errors
-    /// Those of `seccomp(2)`; a line whose other end is gone.
+    /// Fails when `seccomp(2)` fails or the other end of the line is gone.
     pub fn install_for(&self, mut line: &UnixStream) -> io::Result<()> {
         let Some(listener) = self.install()? else { return Ok(()) };
         sys::send_with(line, b"N", &[listener.as_raw_fd()])?;

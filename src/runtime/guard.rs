@@ -1,4 +1,4 @@
-//! The guard and the command of a container that has a monitor: everything that runs after the clone.
+//! The guard and the command of a container that has a monitor: everything that runs after the monitor has cloned them.
 
 use super::cgroup::Cgroup;
 use super::clean_start;
@@ -23,19 +23,19 @@ pub struct Given<'a> {
     pub contents: &'a [Vec<u8>],
     pub host: &'a Host,
     pub cgroup: &'a Cgroup,
-    /// Whether it was started in the cgroup's v2 half.
+    /// Whether the guard was started in the cgroup of the v2 tree.
     pub placed: bool,
-    /// To the monitor: what has been started, and the end.
+    /// The line to the monitor, which reports what has been started, and the end.
     pub line: UnixStream,
-    /// From the monitor, once the network is there.
+    /// The pipe from the monitor, which is written to once the network is set up.
     pub go: OwnedFd,
-    /// What failed, to the monitor.
+    /// The pipe to the monitor for errors.
     pub errors: OwnedFd,
 }
 
-/// The guard's life: start the command, stay with it.
+/// The guard's life: it starts the command and stays with it.
 pub fn run(given: &Given, stdio: Stdio) -> ! {
-    // Before it makes anything that counts.
+    // This comes first, so that everything that the guard creates is charged to the cgroup.
     let entered = given.cgroup.enter(given.placed).map_err(StartError::from);
     let status = match entered.and_then(|()| guard(given, stdio)) {
         Ok(never) => match never {},
@@ -52,8 +52,8 @@ enum Never {}
 fn guard(given: &Given, stdio: Stdio) -> Result<Never, StartError> {
     sys::die_with_parent()?;
     sys::hide()?;
-    // The guard is in sight as process 1 of `init`: pivot_root(2) takes along who stands at the root, and nobody else, so
-    // from any other directory it would be a way out by `/proc/1/cwd` (CVE-2024-21626).
+    // With `init` the container sees the guard as its process 1. pivot_root(2) changes the working directory of a process only
+    // if it is the root; with any other one, `/proc/1/cwd` would lead out of the container (CVE-2024-21626).
     nix::unistd::chdir("/").map_err(io::Error::from)?;
     sys::new_session_keyring()?;
     let (line, errors) = (&given.line, &given.errors);
@@ -61,8 +61,8 @@ fn guard(given: &Given, stdio: Stdio) -> Result<Never, StartError> {
     if let Stdio::Files { stdin, stdout, stderr } = &stdio {
         keep.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
     }
-    #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
-    // SAFETY: what it uses from here on is kept, and it ends by `exit_now`.
+    #[expect(unsafe_code, reason = "this child owns the descriptors that it keeps, and ends without running destructors")]
+    // SAFETY: every descriptor that it uses from here on is kept, and it ends by `exit_now`.
     unsafe {
         sys::close_all_but(&keep)?;
     }
@@ -83,7 +83,7 @@ fn guard(given: &Given, stdio: Stdio) -> Result<Never, StartError> {
     }
 }
 
-/// Stays until the command ends or the monitor is gone.
+/// Stays until the command has ended or the monitor is gone.
 fn watch(blueprint: &Blueprint, line: &UnixStream, errors: &OwnedFd, command: i32) -> ! {
     sys::set_title("stead init");
     if let Err(error) = retire(blueprint, line) {
@@ -109,15 +109,15 @@ fn watch(blueprint: &Blueprint, line: &UnixStream, errors: &OwnedFd, command: i3
             }
         }
         if ready.get(1) == Some(&true) {
-            // The monitor says nothing after the start: this is its end, and so the container's.
+            // The monitor sends nothing after the start, so it has ended, and the container must end, too.
             sys::exit_now(137);
         }
     }
 }
 
-/// Gives up all that staying needs not; as process 1 of the container's own namespace it is in sight there, so it becomes
-/// no more powerful than the command, behind a filter that lets it do what it still does and nothing else. (That is also
-/// much shorter than the command's, which the kernel would translate a second time.)
+/// Gives up everything that the guard does not need for staying. As process 1 of the container's pid namespace it is visible
+/// there, so it must not be more powerful than the command. It also gets a filter that allows only the calls that it still
+/// makes. (That filter is also much shorter than the command's, which the kernel would have to translate a second time.)
 fn retire(blueprint: &Blueprint, line: &UnixStream) -> io::Result<()> {
     if blueprint.beyond.init {
         sys::forbid_new_privileges()?;
@@ -128,15 +128,15 @@ fn retire(blueprint: &Blueprint, line: &UnixStream) -> io::Result<()> {
             Filter::of(&staying()).install()?;
         }
     }
-    // With only the line left open, the error pipe closes when the command is executed.
-    #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
-    // SAFETY: from here on it uses the line alone, and ends by `exit_now`.
+    // Only the line stays open here, so the error pipe is closed when the command is executed.
+    #[expect(unsafe_code, reason = "this child owns the descriptors that it keeps, and ends without running destructors")]
+    // SAFETY: from here on it uses only the line, and it ends by `exit_now`.
     unsafe {
         sys::close_all_but(&[line.as_raw_fd()])?;
     }
     for number in 0..3 {
         match nix::unistd::close(number) {
-            // It was not open.
+            // EBADF means that it was not open.
             Ok(()) | Err(nix::errno::Errno::EBADF) => {}
             Err(error) => return Err(error.into()),
         }
@@ -144,7 +144,7 @@ fn retire(blueprint: &Blueprint, line: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The calls of [`watch`], and those by which memory is had and a panic ends.
+/// The calls that [`watch`] makes, and those for allocating memory and for ending after a panic.
 fn staying() -> seccomp::Profile {
     const CALLS: [&str; 32] = [
         "brk",
@@ -192,19 +192,20 @@ fn leave(line: &UnixStream, ended: Ended) -> ! {
     sys::exit_now(0)
 }
 
-/// The command's path to its program; it returns only with what went wrong.
+/// Sets up the container and executes the command's program. It returns only when something fails, with the error.
 fn command(given: &Given, stdio: Stdio) -> StartError {
     let ready = || -> Result<_, StartError> {
         sys::die_with_parent()?;
         let (blueprint, line) = (given.blueprint, &given.line);
         let process = blueprint.process()?;
-        // By the host's /proc: that of the container is not ours to trust.
+        // This is the host's /proc: the container's own cannot be trusted.
         let proc = sys::open_folder(Path::new("/proc"))?;
         clean_start::plain_limits(process.oom_score_adj())?;
         let filter = blueprint.beyond.filter.as_deref().map(Filter::read).transpose()?;
         namespaces::names(blueprint)?;
         sys::set_umask(0);
-        // Held before this namespace lets go of the host's: what is to appear on the host needs its company.
+        // They are opened before this mount namespace is detached from the host's, since mounts that must propagate to the host
+        // need that connection.
         let sources = Sources::open(blueprint)?;
         let root = Root::assemble(blueprint, sources, given.contents, given.host)?;
         let process = match &blueprint.beyond.user {
@@ -213,9 +214,9 @@ fn command(given: &Given, stdio: Stdio) -> StartError {
         };
         root.enter(None)?;
         protect(blueprint)?;
-        // All that was done while the network came; some settings are those of its links.
+        // Everything above was done while the network was set up. Some kernel settings belong to its links, so wait for it.
         if nix::unistd::read(&given.go, &mut [0]).map_err(io::Error::from)? != 1 {
-            // The monitor is gone.
+            // The monitor has ended.
             sys::exit_now(137);
         }
         namespaces::sysctls(blueprint, &proc)?;

@@ -1,4 +1,4 @@
-//! What this host's cgroups are like: which hierarchies there are, and where.
+//! The layout of this host's cgroups: which hierarchies there are, and where they are mounted.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,22 +9,22 @@ use std::sync::OnceLock;
 /// How this host's cgroups are laid out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
-    /// v1 controllers with where they are mounted.
+    /// The v1 controllers, with the directories where they are mounted.
     pub v1: Vec<(String, PathBuf)>,
     /// Where the v2 tree is mounted.
     pub v2: Option<PathBuf>,
-    /// Controllers of the v2 tree.
+    /// The controllers of the v2 tree.
     pub v2_controllers: Vec<String>,
 }
 
-/// Which of the two interfaces a controller has.
+/// Which of the two cgroup interfaces a controller uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
     One,
     Two,
 }
 
-/// The host's hierarchies, found once.
+/// The host's cgroup layout. It is determined once.
 pub fn host() -> &'static Host {
     static FOUND: OnceLock<Host> = OnceLock::new();
     FOUND.get_or_init(find)
@@ -72,10 +72,10 @@ pub fn processors(list: &str) -> Option<BTreeSet<u32>> {
     Some(all)
 }
 
-/// How many processors this machine may have, counted once.
+/// How many processors this machine may have. They are counted once.
 ///
 /// # Errors
-/// A list that cannot be read.
+/// Fails when the list cannot be read.
 pub fn possible_processors() -> io::Result<u32> {
     static COUNTED: OnceLock<u32> = OnceLock::new();
     if let Some(counted) = COUNTED.get() {
@@ -83,11 +83,11 @@ pub fn possible_processors() -> io::Result<u32> {
     }
     let list = fs::read_to_string("/sys/devices/system/cpu/possible")?;
     let last = processors(list.trim()).and_then(|numbers| numbers.last().copied());
-    let counted = last.ok_or_else(|| io::Error::other(format!("{list:?} is no list of processors")))? + 1;
+    let counted = last.ok_or_else(|| io::Error::other(format!("{list:?} is not a list of processors")))? + 1;
     Ok(*COUNTED.get_or_init(|| counted))
 }
 
-/// The controllers of v1; further hierarchies have names only (`name=systemd`).
+/// The controllers of v1. Other hierarchies only have a name (`name=systemd`).
 const CONTROLLERS: [&str; 14] = [
     "cpu",
     "cpuacct",
@@ -106,7 +106,7 @@ const CONTROLLERS: [&str; 14] = [
 ];
 
 impl Host {
-    /// Which interface a controller has here, by its name in v2; none when it is absent.
+    /// Which interface a controller, given by its name in v2, uses here. `None` if it is absent.
     pub fn version(&self, controller: &str) -> Option<Version> {
         if self.place(controller).is_some() {
             return Some(Version::One);
@@ -114,7 +114,7 @@ impl Host {
         self.v2_controllers.iter().any(|known| known == controller).then_some(Version::Two)
     }
 
-    /// Where a v1 controller is mounted, by its name in v2.
+    /// Where a v1 controller, given by its name in v2, is mounted.
     pub(super) fn place(&self, controller: &str) -> Option<&Path> {
         let name = if controller == "io" { "blkio" } else { controller };
         self.v1.iter().find(|(known, _)| known == name).map(|(_, place)| place.as_path())
@@ -124,7 +124,7 @@ impl Host {
     pub fn accounts_swap(&self) -> bool {
         match self.place("memory") {
             Some(place) => place.join("memory.memsw.limit_in_bytes").exists(),
-            // The root has no such file; its presence follows from the kernel's own swap support.
+            // The root cgroup has no such file, but other cgroups have one if the kernel supports swap.
             None => Path::new("/proc/swaps").exists(),
         }
     }
@@ -135,8 +135,8 @@ impl Host {
         text.lines().any(|line| line.split(' ').next() == Some(disk) && line.contains("enable=1"))
     }
 
-    /// A path's directories in the v1 hierarchies, each once. A container is in all of them: in one that it was left out of
-    /// it would be in the cgroup of whoever started it, and see all others there.
+    /// A path's directories in the v1 hierarchies, each once. A container is placed in every hierarchy: otherwise it would stay
+    /// in the cgroup of its caller there, and see all other cgroups of that hierarchy.
     pub(super) fn hierarchies(&self, path: &str) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = Vec::new();
         for (_, place) in &self.v1 {

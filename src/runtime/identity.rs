@@ -1,4 +1,4 @@
-//! Who a process runs as: users and groups looked up in the image, never on the host.
+//! The identity of a process: users and groups are looked up in the image, never on the host.
 
 use crate::sys;
 use nix::fcntl::OFlag;
@@ -15,23 +15,23 @@ pub struct Identity {
     pub home: String,
 }
 
-/// The longest user database that is read: a hostile image may hold a huge one.
+/// The longest user database that is read, in bytes: a hostile image may contain a huge one.
 pub const LONGEST: u64 = 4 << 20;
 
 /// Resolves `user[:group]` and supplementary groups in a root.
 ///
-/// A number is never looked up as a name (CVE-2026-30892), and numbers are strict (CVE-2024-40635).
+/// A number is never looked up as a name (CVE-2026-30892), and numbers are parsed strictly (CVE-2024-40635).
 ///
 /// # Errors
-/// Names that the image does not know; `etc/passwd` and `etc/group` that are there and cannot be read.
+/// Fails when the image does not have a name, and when `etc/passwd` or `etc/group` exists and cannot be read.
 pub fn identity(root: impl AsFd, user: &str, groups: &[String]) -> io::Result<Identity> {
     identity_in(&read(&root, "etc/passwd")?, &read(&root, "etc/group")?, user, groups)
 }
 
-/// As [`identity`], from the bytes of the two files.
+/// Like [`identity`], but from the bytes of the two files.
 ///
 /// # Errors
-/// Names that the files do not know; lines without the numbers that are asked for.
+/// Fails when the files do not have a name, and when its line lacks a number that is needed.
 pub fn identity_in(passwd: &[u8], group: &[u8], user: &str, groups: &[String]) -> io::Result<Identity> {
     let (user, wanted_group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
     let user = if user.is_empty() { "0" } else { user };
@@ -48,7 +48,7 @@ pub fn identity_in(passwd: &[u8], group: &[u8], user: &str, groups: &[String]) -
     };
     let gid = match (wanted_group, &row) {
         (Some(name), _) => group_number(group, name)?,
-        // Whoever is in no list belongs to root's group, as everywhere.
+        // A user that is not in the file gets group 0, as in other runtimes.
         (None, None) => 0,
         (None, Some(row)) => number(row.0[3]).ok_or_else(|| without("etc/passwd", user))?,
     };
@@ -63,13 +63,13 @@ pub fn identity_in(passwd: &[u8], group: &[u8], user: &str, groups: &[String]) -
     }
     all.sort_unstable();
     all.dedup();
-    // A newline in the home directory would become a line of its own elsewhere (CVE-2022-4318).
+    // A newline in the home directory would become a separate line elsewhere (CVE-2022-4318).
     let home = row.and_then(|row| str::from_utf8(row.0[5]).ok());
     let home = home.filter(|home| home.starts_with('/') && !home.chars().any(char::is_control)).map(str::to_owned);
     Ok(Identity { uid, gid, groups: all, home: home.unwrap_or_else(|| if uid == 0 { "/root".into() } else { "/".into() }) })
 }
 
-/// A line's fields; those that a short one does not have are empty.
+/// The fields of a line. Fields that a short line does not have are empty.
 struct Row<'a>([&'a [u8]; 7]);
 
 impl<'a> Row<'a> {
@@ -86,7 +86,7 @@ fn number(text: &[u8]) -> Option<u32> {
 }
 
 fn unknown(kind: &str, name: &str) -> io::Error {
-    io::Error::other(format!("the image has no {kind} \"{name}\"; give a number, or install what makes it"))
+    io::Error::other(format!("the image has no {kind} \"{name}\"; give a number, or install what creates it"))
 }
 
 fn without(file: &str, name: &str) -> io::Error {
@@ -111,7 +111,7 @@ fn memberships(groups: &[u8], user: &[u8]) -> Vec<u32> {
         .collect()
 }
 
-/// A file of the root; nothing where none is.
+/// The bytes of a file of the root. There are none if the file does not exist.
 fn read(root: &impl AsFd, path: &str) -> io::Result<Vec<u8>> {
     let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot read the image's {path}: {error}"));
     let fd = match sys::open_in_root(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
@@ -121,18 +121,18 @@ fn read(root: &impl AsFd, path: &str) -> io::Result<Vec<u8>> {
     bounded(File::from(fd)).map_err(failed)
 }
 
-/// The bytes of a user database that was opened without waiting.
+/// Reads a user database that was opened with `O_NONBLOCK`.
 ///
 /// # Errors
-/// What is no file or too long: a fifo or device in place of the file must not hang or flood us.
+/// Fails when it is not a regular file or is too long: a FIFO or device in its place must not block or flood us.
 pub fn bounded(file: File) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST {
-        return Err(io::Error::other(format!("it has more than the {LONGEST} bytes that are read")));
+        return Err(io::Error::other(format!("it has more than the {LONGEST} bytes that are allowed")));
     }
     Ok(bytes)
 }
@@ -169,7 +169,7 @@ mod tests {
         let app = Identity { uid: 1500, gid: 1500, groups: vec![8, 1900], home: "/home/app".into() };
         assert_eq!((of("app").unwrap(), of("1500").unwrap()), (app.clone(), app));
         assert_eq!((of("1800").unwrap().gid, of("1800").unwrap().home.as_str()), (1801, "/home/b"));
-        assert!(of("\u{fffd}\u{fffd}").is_err(), "a replacement is no name");
+        assert!(of("\u{fffd}\u{fffd}").is_err(), "a replacement character is not a name");
     }
 
     #[test]
@@ -180,12 +180,12 @@ mod tests {
         assert_eq!(of("app:").unwrap(), of("app").unwrap());
         assert_eq!(of(":mail").unwrap().gid, 8);
         assert_eq!(of("5:empty").unwrap().gid, 3);
-        assert_eq!(of("4242").unwrap().gid, 0, "whoever is in no list");
+        assert_eq!(of("4242").unwrap().gid, 0, "a user that is not in the file");
         for damaged in ["no-group", "1700", "no-number", "name-only", "nothing", "last", "5:bad", "5:short"] {
             let failed = of(damaged).unwrap_err().to_string();
             assert!(failed.contains("a number is missing"), "{damaged}: {failed}");
         }
-        assert_eq!(of("1700:9").unwrap().gid, 9, "whose group is told needs none");
+        assert_eq!(of("1700:9").unwrap().gid, 9, "with a given group the line needs none");
     }
 
     #[test]
@@ -202,10 +202,10 @@ mod tests {
         assert!(of("1500").unwrap_err().contains("etc/passwd"), "a directory");
         std::fs::remove_dir(&passwd).unwrap();
         nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(of("1500").unwrap_err().contains("no regular file"), "a fifo");
+        assert!(of("1500").unwrap_err().contains("not a regular file"), "a fifo");
         std::fs::remove_file(&passwd).unwrap();
         std::os::unix::fs::symlink("passwd", &passwd).unwrap();
-        assert!(of("1500").unwrap_err().contains("etc/passwd"), "a circle");
+        assert!(of("1500").unwrap_err().contains("etc/passwd"), "a loop of links");
         std::fs::remove_file(&passwd).unwrap();
         std::fs::write(&passwd, [b"a:x:7:7:::\n".repeat(400_000), b"app:x:1500:1500:::".to_vec()].concat()).unwrap();
         assert!(of("1500").unwrap_err().contains("more than the 4194304 bytes"), "too long");

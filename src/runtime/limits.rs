@@ -1,8 +1,9 @@
-//! Limits as the kernel's files: one table for cgroup v1 and v2, written, and read back.
+//! Translates a project's limits to controls of a cgroup, and checks whether this host can apply them.
 //!
-//! Files are those of Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst. What a host cannot apply
-//! is refused with the reason before anything starts; what it took otherwise than written is an error.
+//! A limit that the host cannot apply is refused with the reason before anything starts. If a value reads back differently
+//! than it was written, that is an error. The table of files is in `controls`.
 
+use super::controls::{self, Amount, Control, PERIOD, Rate, Setting, Sharing};
 use super::host::{Host, Version, processors};
 use crate::project::{IoLimit, Limits};
 use crate::sys;
@@ -10,35 +11,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// The scheduler's period in microseconds, as Docker takes it.
-const PERIOD: u64 = 100_000;
-
-/// How a file tells that the kernel took a value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Expect {
-    Exactly,
-    /// A number of bytes, rounded down to whole pages of a size.
-    Bytes(u64),
-    /// One of several lines, with these words.
-    Line,
-    /// A list of processors.
-    Processors,
-    /// What the kernel makes of it is the caller's business.
-    Anything,
-}
-
-/// A value for a file of a controller.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Setting {
-    pub controller: &'static str,
-    /// What the project file says.
-    pub what: String,
-    pub file: String,
-    pub value: String,
-    pub expect: Expect,
-}
-
-/// Controllers that a set of limits needs, by their names in v2.
+/// The controllers that a set of limits needs, by their names in v2, with the nodes that need them.
 pub fn controllers(limits: &Limits) -> Vec<(&'static str, &'static str)> {
     [
         ("cpu", limits.cpus.is_some() || limits.cpu_weight.is_some(), "cpus and cpu-weight"),
@@ -54,7 +27,7 @@ pub fn controllers(limits: &Limits) -> Vec<(&'static str, &'static str)> {
     .collect()
 }
 
-/// Why a host cannot apply a limit, and which node says it.
+/// Why a host cannot apply a limit, and which node sets the limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     pub node: &'static str,
@@ -65,198 +38,133 @@ fn refuse<T>(node: &'static str, why: String) -> Result<T, Refusal> {
     Err(Refusal { node, why })
 }
 
-/// What must be written for a set of limits.
+/// The microseconds of processor time in each period.
+pub(super) fn quota(cpus: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole microseconds are intended")]
+    ((cpus * PERIOD as f64).round() as u64).max(1000)
+}
+
+/// Converts a weight of v2 to shares of v1, with the kernel's scale: a weight of 100 is 1024 shares.
+pub(super) fn shares(weight: u32) -> u64 {
+    (u64::from(weight) * 1024 / 100).clamp(2, 262_144)
+}
+
+/// A control, with the wording of the project file.
+type Worded = (String, Control);
+
+/// The settings to write for a set of limits.
 ///
 /// # Errors
-/// Why this host cannot apply one of them.
+/// Says why this host cannot apply one of them.
 pub fn settings(host: &Host, limits: &Limits) -> Result<Vec<Setting>, Refusal> {
-    let mut all = Table { host, list: Vec::new() };
     for (name, what) in controllers(limits) {
         if host.version(name).is_none() {
             return refuse(what, format!("`{what}` needs the `{name}` cgroup controller, which this host does not have"));
         }
     }
-    if let Some(cpus) = limits.cpus {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole microseconds are meant")]
-        let quota = ((cpus * PERIOD as f64).round() as u64).max(1000);
-        let what = format!("cpus {cpus}");
-        all.add(
-            "cpu",
-            &what,
-            ("cpu.cfs_period_us", PERIOD.to_string()),
-            ("cpu.max", format!("{quota} {PERIOD}")),
-            Expect::Exactly,
-        );
-        all.v1("cpu", &what, "cpu.cfs_quota_us", quota.to_string());
-    }
-    if let Some(weight) = limits.cpu_weight {
-        // The kernel's own scale: a weight of 100 is 1024 shares.
-        let shares = (u64::from(weight) * 1024 / 100).clamp(2, 262_144);
-        let what = format!("cpu-weight {weight}");
-        all.add("cpu", &what, ("cpu.shares", shares.to_string()), ("cpu.weight", weight.to_string()), Expect::Exactly);
-    }
-    if let Some(list) = &limits.cpuset {
-        let wanted = processors(list).ok_or_else(|| Refusal {
-            node: "cpuset",
-            why: format!("\"{list}\" is no list of processors; for example \"0-1,3\""),
-        })?;
-        let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-        if let Some(absent) = processors(online.trim()).and_then(|online| wanted.difference(&online).next().copied()) {
-            return refuse(
-                "cpuset",
-                format!("cpuset \"{list}\": there is no processor {absent}; this host has {}", online.trim()),
-            );
-        }
-        all.add(
-            "cpuset",
-            &format!("cpuset \"{list}\""),
-            ("cpuset.cpus", list.clone()),
-            ("cpuset.cpus", list.clone()),
-            Expect::Processors,
-        );
-    }
-    all.memory(limits)?;
-    if let Some(pids) = limits.pids {
-        let value = pids.to_string();
-        all.add("pids", &format!("pids {pids}"), ("pids.max", value.clone()), ("pids.max", value), Expect::Exactly);
-    }
-    for io in &limits.io {
-        all.io(io)?;
-    }
-    for (page, room) in &limits.hugepages {
-        let name = page_name(page.0);
-        if !Path::new(&format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page.0 >> 10)).exists() {
-            return refuse(
-                "hugepages",
-                format!("hugepages \"{page}\": this host has no pages of that size; it has {}", page_sizes()),
-            );
-        }
-        let (v1, v2) = (format!("hugetlb.{name}.limit_in_bytes"), format!("hugetlb.{name}.max"));
-        let what = format!("hugepages \"{page}\" limit=\"{room}\"");
-        all.add("hugetlb", &what, (&v1, room.0.to_string()), (&v2, room.0.to_string()), Expect::Bytes(page.0));
-    }
-    Ok(all.list)
+    let all = worded(host, limits).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.iter().flat_map(|(what, control)| control.checked(host, what)).collect())
 }
 
-/// What must be written so that limits that are gone hold no more.
+/// The settings to write so that limits that were removed no longer apply.
 pub fn resets(host: &Host, old: &Limits, new: &Limits) -> Vec<Setting> {
-    let mut gone = old.clone();
-    for (keep, limit) in [(new.cpus.is_some(), "cpus"), (new.memory.is_some(), "memory"), (new.pids.is_some(), "pids")] {
-        if keep {
-            match limit {
-                "cpus" => gone.cpus = None,
-                "memory" => gone.memory = None,
-                _ => gone.pids = None,
-            }
-        }
-    }
-    gone.swap = gone.swap.filter(|_| new.swap.is_none());
-    gone.cpu_weight = gone.cpu_weight.filter(|_| new.cpu_weight.is_none());
-    gone.cpuset = gone.cpuset.filter(|_| new.cpuset.is_none());
-    gone.memory_reservation = gone.memory_reservation.filter(|_| new.memory_reservation.is_none());
-    gone.io.retain(|io| new.io.iter().all(|other| other.device != io.device));
-    gone.hugepages.retain(|(page, _)| new.hugepages.iter().all(|(other, _)| other != page));
-    let mut list = settings(host, &gone).unwrap_or_default();
-    // Swap counts with memory in v1: a smaller sum cannot stand above a larger memory.
-    list.sort_by_key(|setting| !setting.file.contains("memsw"));
-    for setting in &mut list {
-        let v2 = host.version(setting.controller) == Some(Version::Two);
-        setting.value = match setting.file.as_str() {
-            "cpu.cfs_quota_us" => "-1".into(),
-            "cpu.max" => format!("max {PERIOD}"),
-            "cpu.weight" => "100".into(),
-            "cpu.shares" => "1024".into(),
-            "cpuset.cpus" if v2 => "\n".into(),
-            "cpuset.cpus" => fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default().trim().to_owned(),
-            "memory.low" => "0".into(),
-            file if file.starts_with("blkio.") => {
-                format!("{} 0", setting.value.split(' ').next().unwrap_or_default())
-            }
-            "io.max" => format!("{} rbps=max wbps=max riops=max wiops=max", setting.value.split(' ').next().unwrap_or_default()),
-            "cpu.cfs_period_us" => continue,
-            file if v2 || file == "pids.max" => "max".into(),
-            _ => "-1".into(),
-        };
-    }
-    list
+    // The limits on a disk that is gone are gone, too. Whether the new limits can be applied is checked elsewhere.
+    let controls = |limits: &Limits| -> Vec<Control> { worded(host, limits).flatten().map(|(_, control)| control).collect() };
+    let lifted = controls::lifted(&controls(old), &controls(new));
+    lifted.iter().flat_map(|control| control.unchecked(host)).collect()
 }
 
-struct Table<'a> {
-    host: &'a Host,
-    list: Vec<Setting>,
-}
-
-impl Table<'_> {
-    fn add(&mut self, controller: &'static str, what: &str, v1: (&str, String), v2: (&str, String), expect: Expect) {
-        let (file, value) = if self.host.version(controller) == Some(Version::Two) { v2 } else { v1 };
-        self.list.push(Setting { controller, what: what.to_owned(), file: file.to_owned(), value, expect });
-    }
-
-    fn v1(&mut self, controller: &'static str, what: &str, file: &str, value: String) {
-        if self.host.version(controller) == Some(Version::One) {
-            let (what, file) = (what.to_owned(), file.to_owned());
-            self.list.push(Setting { controller, what, file, value, expect: Expect::Exactly });
-        }
-    }
-
-    fn memory(&mut self, limits: &Limits) -> Result<(), Refusal> {
-        if let Some(memory) = limits.memory {
-            let value = memory.0.to_string();
-            let what = format!("memory \"{memory}\"");
-            self.add("memory", &what, ("memory.limit_in_bytes", value.clone()), ("memory.max", value), Expect::Bytes(65536));
-        }
-        if let Some(reservation) = limits.memory_reservation {
-            let value = reservation.0.to_string();
-            let what = format!("memory-reservation \"{reservation}\"");
-            self.add("memory", &what, ("memory.soft_limit_in_bytes", value.clone()), ("memory.low", value), Expect::Bytes(65536));
-        }
-        if let (Some(swap), Some(memory)) = (limits.swap, limits.memory) {
-            if !self.host.accounts_swap() {
-                return refuse("swap", format!("swap \"{swap}\": this kernel does not account swap; boot it with swapaccount=1"));
+/// The controls of a set of limits. Instead of a control that this host cannot apply, there is the reason.
+fn worded<'a>(host: &'a Host, limits: &'a Limits) -> impl Iterator<Item = Result<Worded, Refusal>> + 'a {
+    let cpus = limits.cpus.map(|cpus| {
+        let quota = Some(Amount::Of(quota(cpus)));
+        Ok((format!("cpus {cpus}"), Control::Quota { quota, period: Some(PERIOD) }))
+    });
+    let weight = limits
+        .cpu_weight
+        .map(|weight| Ok((format!("cpu-weight {weight}"), Control::Weight { one: shares(weight), two: u64::from(weight) })));
+    let pids = limits.pids.map(|pids| Ok((format!("pids {pids}"), Control::Processes(Amount::Of(u64::from(pids))))));
+    cpus.into_iter()
+        .chain(weight)
+        .chain(limits.cpuset.as_deref().map(cpuset))
+        .chain(memory(host, limits))
+        .chain(pids)
+        .chain(limits.io.iter().flat_map(|io| disk(host, io)))
+        .chain(limits.hugepages.iter().map(|(page, room)| {
+            if !Path::new(&format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page.0 >> 10)).exists() {
+                let why = format!("hugepages \"{page}\": this host has no pages of that size; it has {}", page_sizes());
+                return refuse("hugepages", why);
             }
-            let what = format!("swap \"{swap}\"");
-            let (v1, v2) = ((memory.0 + swap.0).to_string(), swap.0.to_string());
-            self.add("memory", &what, ("memory.memsw.limit_in_bytes", v1), ("memory.swap.max", v2), Expect::Bytes(65536));
-        }
-        Ok(())
-    }
-
-    fn io(&mut self, io: &IoLimit) -> Result<(), Refusal> {
-        let disk = Disk::of(&io.device).map_err(|why| Refusal { node: "io", why })?;
-        let number = &disk.number;
-        let rates = [
-            ("read", io.read.map(|size| size.0), "blkio.throttle.read_bps_device", "rbps"),
-            ("write", io.write.map(|size| size.0), "blkio.throttle.write_bps_device", "wbps"),
-            ("read-operations", io.read_operations.map(u64::from), "blkio.throttle.read_iops_device", "riops"),
-            ("write-operations", io.write_operations.map(u64::from), "blkio.throttle.write_iops_device", "wiops"),
-        ];
-        for (name, rate, v1, v2) in rates {
-            let Some(rate) = rate else { continue };
-            let what = format!("io \"{}\" {name}={rate}", io.device);
-            self.add("io", &what, (v1, format!("{number} {rate}")), ("io.max", format!("{number} {v2}={rate}")), Expect::Line);
-        }
-        let Some(weight) = io.weight else { return Ok(()) };
-        let what = format!("io \"{}\" weight={weight}", io.device);
-        let bfq = disk.scheduler().contains("[bfq]");
-        if bfq {
-            let value = format!("{number} {weight}");
-            self.add("io", &what, ("blkio.bfq.weight_device", value.clone()), ("io.bfq.weight", value), Expect::Line);
-        } else if self.host.has_cost_model(number) {
-            self.add("io", &what, ("", String::new()), ("io.weight", format!("{number} {weight}")), Expect::Line);
-        } else {
-            return refuse(
-                "io",
-                format!(
-                    "{what}: neither BFQ nor iocost is active on it, so a weight would do nothing; type `echo bfq > {}`, or set rates",
-                    disk.scheduler_file()
-                ),
-            );
-        }
-        Ok(())
-    }
+            let control = Control::Pages { page: page.0, limit: Amount::Of(room.0) };
+            Ok((format!("hugepages \"{page}\" limit=\"{room}\""), control))
+        }))
 }
 
-/// A whole disk: rates and weights are the disk's, not a partition's.
+fn cpuset(list: &str) -> Result<Worded, Refusal> {
+    let Some(wanted) = processors(list) else {
+        return refuse("cpuset", format!("\"{list}\" is not a list of processors; for example \"0-1,3\""));
+    };
+    let online = controls::online();
+    if let Some(absent) = processors(&online).and_then(|online| wanted.difference(&online).next().copied()) {
+        return refuse("cpuset", format!("cpuset \"{list}\": there is no processor {absent}; this host has {online}"));
+    }
+    Ok((format!("cpuset \"{list}\""), Control::Processors(Some(list.to_owned()))))
+}
+
+fn memory(host: &Host, limits: &Limits) -> Vec<Result<Worded, Refusal>> {
+    let mut all = Vec::new();
+    if let Some(memory) = limits.memory {
+        all.push(Ok((format!("memory \"{memory}\""), Control::Memory(Amount::Of(memory.0)))));
+    }
+    if let Some(reservation) = limits.memory_reservation {
+        let control = Control::Reservation(Some(Amount::Of(reservation.0)));
+        all.push(Ok((format!("memory-reservation \"{reservation}\""), control)));
+    }
+    if let (Some(swap), Some(memory)) = (limits.swap, limits.memory) {
+        let (together, alone) = (Amount::Of(memory.0 + swap.0), Amount::Of(swap.0));
+        all.push(match host.accounts_swap() {
+            true => Ok((format!("swap \"{swap}\""), Control::Swap { together, alone })),
+            false => {
+                refuse("swap", format!("swap \"{swap}\": this kernel does not account for swap; boot it with swapaccount=1"))
+            }
+        });
+    }
+    all
+}
+
+fn disk(host: &Host, io: &IoLimit) -> Vec<Result<Worded, Refusal>> {
+    let disk = match Disk::of(&io.device) {
+        Ok(disk) => disk,
+        Err(why) => return vec![refuse("io", why)],
+    };
+    let rates = [
+        ("read", io.read.map(|size| size.0), Rate::ReadBytes),
+        ("write", io.write.map(|size| size.0), Rate::WriteBytes),
+        ("read-operations", io.read_operations.map(u64::from), Rate::ReadOperations),
+        ("write-operations", io.write_operations.map(u64::from), Rate::WriteOperations),
+    ];
+    let mut all: Vec<Result<Worded, Refusal>> = Vec::new();
+    for (name, value, rate) in rates {
+        let Some(value) = value else { continue };
+        let control = Control::Rate { device: disk.number.clone(), rate, limit: Amount::Of(value) };
+        all.push(Ok((format!("io \"{}\" {name}={value}", io.device), control)));
+    }
+    let Some(weight) = io.weight else { return all };
+    let what = format!("io \"{}\" weight={weight}", io.device);
+    let share = |sharing| Control::Share { device: Some(disk.number.clone()), sharing, weight: Some(u64::from(weight)) };
+    all.push(if disk.scheduler().contains("[bfq]") {
+        Ok((what, share(Sharing::Bfq)))
+    } else if host.version("io") == Some(Version::Two) && host.has_cost_model(&disk.number) {
+        Ok((what, share(Sharing::CostModel)))
+    } else {
+        let file = disk.scheduler_file();
+        let why = "neither BFQ nor iocost is active on this disk, so a weight would have no effect";
+        refuse("io", format!("{what}: {why}; type `echo bfq > {file}`, or set rates"))
+    });
+    all
+}
+
+/// A whole disk: rates and weights apply to the disk, not to a partition.
 struct Disk {
     number: String,
 }
@@ -265,7 +173,7 @@ impl Disk {
     fn of(device: &str) -> Result<Self, String> {
         let metadata = fs::metadata(device).map_err(|error| format!("io \"{device}\": {error}"))?;
         if !metadata.file_type().is_block_device() {
-            return Err(format!("io \"{device}\": it is no block device; `lsblk` lists those of this host"));
+            return Err(format!("io \"{device}\": it is not a block device; `lsblk` lists those of this host"));
         }
         let number = format!("{}:{}", nix::sys::stat::major(metadata.rdev()), nix::sys::stat::minor(metadata.rdev()));
         let folder = format!("/sys/dev/block/{number}");
@@ -285,16 +193,8 @@ impl Disk {
     }
 }
 
-pub(super) fn page_name(bytes: u64) -> String {
-    match bytes {
-        bytes if bytes.is_multiple_of(1 << 30) => format!("{}GB", bytes >> 30),
-        bytes if bytes.is_multiple_of(1 << 20) => format!("{}MB", bytes >> 20),
-        bytes => format!("{}KB", bytes >> 10),
-    }
-}
-
 fn page_sizes() -> String {
-    // For a message only.
+    // This is only for a message.
     let names = sys::names(Path::new("/sys/kernel/mm/hugepages")).unwrap_or_default();
     let sizes = names.iter().filter_map(|name| {
         let size: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
@@ -304,29 +204,7 @@ fn page_sizes() -> String {
     if list.is_empty() { "none".into() } else { list }
 }
 
-impl Setting {
-    /// Whether a file's text says that the kernel took the value.
-    pub fn taken(&self, text: &str) -> bool {
-        let text = text.trim();
-        match self.expect {
-            Expect::Exactly => text == self.value.trim(),
-            Expect::Bytes(page) => match (text.parse::<u64>(), self.value.parse::<u64>()) {
-                (Ok(found), Ok(wanted)) => found <= wanted && wanted - found < page,
-                _ => text == self.value,
-            },
-            Expect::Line => {
-                let mut words = self.value.split(' ');
-                let number = words.next();
-                let line = text.lines().find(|line| line.split(' ').next() == number);
-                line.is_some_and(|line| words.all(|word| line.split(' ').any(|found| found == word)))
-            }
-            Expect::Anything => true,
-            Expect::Processors => processors(text) == processors(&self.value),
-        }
-    }
-}
-
-/// Resource limits by their names in setrlimit(2).
+/// The resource limit with a name, as in setrlimit(2).
 pub fn resource(name: &str) -> Option<nix::sys::resource::Resource> {
     use nix::sys::resource::Resource::*;
     Some(match name {
@@ -350,7 +228,7 @@ pub fn resource(name: &str) -> Option<nix::sys::resource::Resource> {
     })
 }
 
-/// `CAP_SYS_RESOURCE`: whoever has it raises hard limits and lowers scores.
+/// `CAP_SYS_RESOURCE`, which allows raising hard limits and lowering OOM scores.
 const SYS_RESOURCE: u64 = 1 << 24;
 
 /// Why this host cannot apply a container's limits, if it cannot.
@@ -366,7 +244,7 @@ pub fn refusal(host: &Host, limits: &Limits) -> Option<Refusal> {
         let (_, hard) = nix::sys::resource::getrlimit(resource).unwrap_or((0, u64::MAX));
         if limit.hard > hard && !may_raise {
             let why = format!(
-                "ulimit \"{}\" hard={}: {hard} is the most here, and raising it needs CAP_SYS_RESOURCE, which this process lacks",
+                "ulimit \"{}\" hard={}: the maximum is {hard}, and raising it needs CAP_SYS_RESOURCE, which this process lacks",
                 limit.name, limit.hard
             );
             return Some(Refusal { node: "ulimit", why });
@@ -375,14 +253,14 @@ pub fn refusal(host: &Host, limits: &Limits) -> Option<Refusal> {
     if let Some(score) = limits.oom_score {
         let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         if score < own && !may_raise {
-            let why = format!("oom-score {score}: less than {own}, this process's own, needs CAP_SYS_RESOURCE, which it lacks");
+            let why = format!("oom-score {score}: less than this process's own, {own}, needs CAP_SYS_RESOURCE, which it lacks");
             return Some(Refusal { node: "oom-score", why });
         }
     }
     None
 }
 
-/// What holds less than it seems to on this host.
+/// Notes about limits that restrict less on this host than they seem to.
 pub fn caveats(host: &Host, limits: &Limits) -> Vec<String> {
     let writes = limits.io.iter().filter(|io| io.write.is_some() || io.write_operations.is_some());
     let on_v1 = host.version("io") == Some(Version::One);
@@ -390,7 +268,7 @@ pub fn caveats(host: &Host, limits: &Limits) -> Vec<String> {
         .filter(|_| on_v1)
         .map(|io| {
             format!(
-                "io \"{}\": on cgroup v1 the write rates hold for direct I/O only, not for what goes through the page cache",
+                "io \"{}\": on cgroup v1 the write rates apply to direct I/O only, not to writes through the page cache",
                 io.device
             )
         })
@@ -449,8 +327,14 @@ mod tests {
         };
         assert_eq!(values(true), ["cpu.max=max 100000", "cpu.weight=100", "memory.low=0", "pids.max=max"]);
         assert_eq!(
-            values(false)[1..],
-            ["cpu.cfs_quota_us=-1", "cpu.shares=1024", "memory.soft_limit_in_bytes=-1", "pids.max=max"]
+            values(false),
+            [
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=-1",
+                "cpu.shares=1024",
+                "memory.soft_limit_in_bytes=-1",
+                "pids.max=max"
+            ]
         );
     }
 
@@ -465,24 +349,9 @@ mod tests {
             io: vec![IoLimit { device: device.into(), read: Some(Size(1)), ..IoLimit::default() }],
             ..Limits::default()
         };
-        assert!(refused(io("/dev/null")).contains("no block device"));
+        assert!(refused(io("/dev/null")).contains("not a block device"));
         assert!(refused(io("/dev/nothing")).contains("No such file"));
         let bare = Host { v1: Vec::new(), v2: None, v2_controllers: Vec::new() };
         assert!(refusal(&bare, &Limits { pids: Some(1), ..Limits::default() }).unwrap().why.contains("`pids` cgroup controller"));
-    }
-
-    #[test]
-    fn what_was_taken_is_read_back() {
-        let one = |value: &str, expect| Setting {
-            controller: "x",
-            what: String::new(),
-            file: String::new(),
-            value: value.into(),
-            expect,
-        };
-        assert!(one("8:0 rbps=5", Expect::Line).taken("7:0 rbps=1\n8:0 rbps=5 wbps=max\n"));
-        assert!(!one("8:0 rbps=5", Expect::Line).taken("8:0 rbps=6\n"));
-        assert!(one("100000", Expect::Bytes(65536)).taken("98304\n") && !one("100000", Expect::Bytes(65536)).taken("4096"));
-        assert!(one("0,1", Expect::Processors).taken("0-1\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! Steps of a container's first process that are the same whoever started it: joining, names, kernel settings.
+//! Steps of a container's first process that do not depend on who started it: namespace flags, names, kernel settings.
 
 use super::spec::{Blueprint, joined};
 use crate::sys::{self, doing};
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
-/// `CLONE_*` of a kind of namespace.
+/// The `CLONE_*` flag of a kind of namespace.
 pub fn flag(kind: LinuxNamespaceType) -> libc::c_int {
     match kind {
         LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
@@ -23,16 +23,16 @@ pub fn flag(kind: LinuxNamespaceType) -> libc::c_int {
     }
 }
 
-/// The namespaces that are made for a blueprint's container, as `clone(2)` has them.
+/// The namespaces that are created for a blueprint's container, as flags of `clone(2)`.
 pub fn made(blueprint: &Blueprint) -> libc::c_int {
     let own = blueprint.namespaces().filter(|namespace| joined(namespace).is_none());
     own.fold(0, |flags, namespace| flags | flag(namespace.typ()))
 }
 
-/// Gives the new namespaces their names.
+/// Sets the host name and the domain name in a new UTS namespace.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// Fails when the kernel refuses a name.
 pub fn names(blueprint: &Blueprint) -> io::Result<()> {
     if blueprint.makes(LinuxNamespaceType::Uts) {
         if let Some(name) = blueprint.oci.hostname() {
@@ -45,10 +45,10 @@ pub fn names(blueprint: &Blueprint) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings up the loopback of a new network namespace that nobody else connects.
+/// Brings up the loopback interface of a new network namespace, if nothing else sets up its network.
 ///
 /// # Errors
-/// Those of the kernel.
+/// Fails when the kernel refuses it.
 pub fn loopback(blueprint: &Blueprint) -> io::Result<()> {
     if blueprint.makes(LinuxNamespaceType::Network) {
         doing("cannot bring up the loopback", sys::raise_loopback())?;
@@ -56,10 +56,10 @@ pub fn loopback(blueprint: &Blueprint) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes kernel settings of the container's own namespaces, by the host's /proc, wherever the root is by now.
+/// Writes kernel settings of the container's own namespaces. It uses the host's /proc, which works after the root has changed.
 ///
 /// # Errors
-/// A setting that is the host's, or that the kernel refuses.
+/// Fails when a setting belongs to the host, and when the kernel refuses a value.
 pub fn sysctls(blueprint: &Blueprint, proc: &OwnedFd) -> io::Result<()> {
     for (name, value) in blueprint.oci.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
         if !owns(blueprint, name) {
@@ -73,7 +73,7 @@ pub fn sysctls(blueprint: &Blueprint, proc: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a kernel setting belongs to a namespace that the container has for itself.
+/// Whether a kernel setting belongs to one of the container's own namespaces.
 pub fn owns(blueprint: &Blueprint, name: &str) -> bool {
     let name = name.replace('/', ".");
     let own = |kind| blueprint.has(kind);

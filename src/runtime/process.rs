@@ -1,6 +1,6 @@
-//! One process of a container, on its way to its program: limits, terminal, identity, capabilities, filter, execution.
+//! Prepares one process of a container and executes its program: limits, terminal, identity, capabilities, filter, execution.
 //!
-//! First processes and further ones, of projects and of bundles, go this way; it exists once.
+//! This code exists once: for first processes and further ones, of projects and of bundles.
 
 use super::confine;
 use super::filter::Filter;
@@ -21,11 +21,11 @@ use std::path::Path;
 
 /// A set of capabilities as a bit mask.
 pub fn mask(set: &Option<Capabilities>) -> u64 {
-    // The crate's names are ours, without `CAP_`.
+    // The crate uses the same names as we do, without `CAP_`.
     set.iter().flatten().filter_map(|one| capability::number(&one.to_string())).fold(0, |mask, bit| mask | 1 << bit)
 }
 
-/// The same process as somebody whom the container's own files know.
+/// The same process with the identity that was looked up in the container's own files.
 pub fn known_as(process: &Process, identity: &Identity) -> Process {
     let mut process = process.clone();
     process.user_mut().set_uid(identity.uid).set_gid(identity.gid).set_additional_gids(Some(identity.groups.clone()));
@@ -33,7 +33,7 @@ pub fn known_as(process: &Process, identity: &Identity) -> Process {
     process
 }
 
-/// Sets a variable where a process does not have it.
+/// Sets a variable of a process, unless it is set already.
 pub fn add_variable(process: &mut Process, name: &str, value: &str) {
     let all = process.env_mut().get_or_insert_default();
     if !all.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name)) {
@@ -41,11 +41,11 @@ pub fn add_variable(process: &mut Process, name: &str, value: &str) {
     }
 }
 
-/// Makes the container's terminal, as large as the process wants it, and takes it as the standard streams; its master
-/// comes back. A first process's is its console, too.
+/// Creates a terminal in the container, in the size that the process wants, and returns its master and its slave. For a first
+/// process it is the console, too.
 ///
 /// # Errors
-/// A container without /dev/pts.
+/// Fails when the container has no /dev/pts.
 pub fn terminal(process: &Process, is_console: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     let (master, slave) = sys::open_terminal(Path::new("/dev/pts"))?;
     if let Some(size) = process.console_size() {
@@ -62,27 +62,27 @@ pub fn terminal(process: &Process, is_console: bool) -> io::Result<(OwnedFd, Own
     Ok((master, slave))
 }
 
-/// The path of a terminal, as runc tells it.
+/// The path of a terminal, as runc reports it.
 pub fn terminal_name(slave: &OwnedFd) -> std::path::PathBuf {
     std::fs::read_link(through(slave)).unwrap_or_default()
 }
 
-/// Makes a terminal this session's, and its standard streams.
+/// Makes a terminal the controlling terminal of this session, and the standard streams.
 ///
 /// # Errors
-/// Those of `TIOCSCTTY` (ioctl_tty(2)) and `dup2(2)`.
+/// Fails when `TIOCSCTTY` (ioctl_tty(2)) or `dup2(2)` fails.
 pub fn take_streams(slave: &OwnedFd) -> io::Result<()> {
     sys::take_terminal(slave)?;
-    #[expect(unsafe_code, reason = "the standard descriptors are this process's to replace")]
+    #[expect(unsafe_code, reason = "this process may replace the standard descriptors")]
     // SAFETY: nothing here owns a standard descriptor.
     let place = |number| unsafe { sys::place_descriptor(slave, number) };
     (0..3).try_for_each(place)
 }
 
-/// Gives this process, and so the program that it executes, a process's limits and scheduling.
+/// Applies the limits and the scheduling of a container's process to this process, and so to the program that it executes.
 ///
 /// # Errors
-/// What the kernel refuses, by its name.
+/// Names the setting that the kernel refuses.
 pub fn prepare(process: &Process) -> io::Result<()> {
     for limit in process.rlimits().iter().flatten() {
         let name = limit.typ().to_string().to_lowercase();
@@ -136,20 +136,20 @@ pub fn prepare(process: &Process) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the kernel that the process sees itself on (personality(2)).
+/// Sets the execution domain, which decides what kind of kernel the process sees (personality(2)).
 ///
 /// # Errors
-/// Those of `personality(2)`.
+/// Fails when `personality(2)` fails.
 pub fn personality(linux: &Linux) -> io::Result<()> {
     let Some(personality) = linux.personality() else { return Ok(()) };
     let domain = if serde_json::to_value(personality)?["domain"] == "LINUX32" { 8 } else { 0 };
     doing("cannot set the personality", sys::set_personality(domain))
 }
 
-/// Sets the policy by which memory comes from nodes (set_mempolicy(2)).
+/// Sets the policy by which memory is allocated from NUMA nodes (set_mempolicy(2)).
 ///
 /// # Errors
-/// Words that are none of the specification's; those of `set_mempolicy(2)`.
+/// Fails when a value is not one of the specification's, or `set_mempolicy(2)` fails.
 pub fn memory_policy(linux: &Linux) -> io::Result<()> {
     let Some(policy) = linux.memory_policy() else { return Ok(()) };
     let words = serde_json::to_value(policy)?;
@@ -161,7 +161,7 @@ pub fn memory_policy(linux: &Linux) -> io::Result<()> {
         "MPOL_LOCAL" => 4,
         "MPOL_PREFERRED_MANY" => 5,
         "MPOL_WEIGHTED_INTERLEAVE" => 6,
-        other => return Err(io::Error::other(format!("there is no mode {other:?}"))),
+        other => return Err(io::Error::other(format!("there is no memory policy mode {other:?}"))),
     };
     let flags = words["flags"].as_array().into_iter().flatten().filter_map(|flag| flag.as_str()).fold(0, |all, flag| {
         all | match flag {
@@ -172,30 +172,32 @@ pub fn memory_policy(linux: &Linux) -> io::Result<()> {
         }
     });
     let nodes = match words["nodes"].as_str().filter(|nodes| !nodes.is_empty()) {
-        Some(text) => super::host::processors(text).ok_or_else(|| io::Error::other(format!("{text:?} is no list of nodes")))?,
+        Some(text) => {
+            super::host::processors(text).ok_or_else(|| io::Error::other(format!("{text:?} is not a list of nodes")))?
+        }
         None => std::collections::BTreeSet::new(),
     };
     doing("cannot set the memory policy", sys::set_memory_policy(mode | flags, &nodes.into_iter().collect::<Vec<_>>()))
 }
 
-/// Whether the kernel would take a process's capabilities: none is inheritable beyond the bounding set. What is permitted
-/// beyond it goes by itself when the program is executed (capabilities(7)).
+/// Checks that the kernel would accept a process's capabilities: inheritable ones must be in the bounding set. Permitted ones
+/// outside of it are lost when the program is executed; nothing has to be done for that (capabilities(7)).
 ///
 /// # Errors
-/// The one set that the kernel would refuse.
+/// Fails when there are inheritable or ambient capabilities outside of the bounding set.
 pub fn check_capabilities(process: &Process) -> io::Result<()> {
     let beyond = |sets: &LinuxCapabilities| (mask(sets.inheritable()) | mask(sets.ambient())) & !mask(sets.bounding()) != 0;
     if process.capabilities().as_ref().is_some_and(beyond) {
-        let why = "EPERM: process.capabilities has inheritable ones that are not in its bounding set";
+        let why = "EPERM: process.capabilities has inheritable capabilities that are not in its bounding set";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(())
 }
 
-/// Takes on the process's identity, capabilities and filter; a filter's listener is sent over the line.
+/// Takes on the process's identity, capabilities and filter. The listener of a filter is sent over the line.
 ///
 /// # Errors
-/// What the kernel refuses; a working directory that cannot be entered, or is outside of the root.
+/// Fails when the kernel refuses something, and when the working directory cannot be entered or is outside of the root.
 pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStream, proc: &OwnedFd) -> io::Result<()> {
     let promised = process.no_new_privileges() == Some(true);
     check_capabilities(process)?;
@@ -203,16 +205,16 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
     if promised {
         sys::forbid_new_privileges()?;
     } else if let Some(filter) = filter {
-        // Without that promise a filter needs CAP_SYS_ADMIN, so it comes before that is dropped.
+        // Without `no_new_privileges` a filter needs CAP_SYS_ADMIN, so it is installed before that is dropped.
         filter.install_for(line)?;
     }
-    // What says nothing of capabilities has none, as under runc.
+    // Without `process.capabilities` the process gets none, as with runc.
     let said =
         |set: fn(&LinuxCapabilities) -> &Option<Capabilities>| process.capabilities().as_ref().map_or(0, |all| mask(set(all)));
     let had = sys::permitted_capabilities();
-    doing("cannot bound the capabilities", sys::drop_bounding(said(LinuxCapabilities::bounding)))?;
+    doing("cannot drop capabilities from the bounding set", sys::drop_bounding(said(LinuxCapabilities::bounding)))?;
     sys::keep_capabilities(true)?;
-    // Before and after the change of user: either may have the right to enter (runc#2086).
+    // This is tried before and after the change of user: perhaps only one of the two users may enter it (runc#2086).
     let cwd = process.cwd();
     let entered = nix::unistd::chdir(cwd.as_path()).or_else(|error| {
         if error == nix::errno::Errno::ENOENT && std::fs::create_dir_all(cwd).is_ok() {
@@ -231,7 +233,7 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
             nix::unistd::chdir(cwd.as_path()).map_err(io::Error::from),
         )?;
     }
-    // A working directory outside the root could be left behind (CVE-2024-21626).
+    // The working directory could still be one outside of the root (CVE-2024-21626).
     if !std::env::current_dir()?.starts_with("/") {
         return Err(io::Error::other("the working directory is outside of the container"));
     }
@@ -244,11 +246,11 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
     Ok(())
 }
 
-/// The way of a process that has a monitor, from the container's root to its program: session, streams, limits, identity.
+/// Prepares a process that has a monitor, after the root has been entered: session, streams, limits, identity, program.
 /// The master of its terminal is sent over the line.
 ///
 /// # Errors
-/// What the kernel refuses; a program that is not there.
+/// Fails when the kernel refuses something or the program is not found.
 pub fn arrive(
     process: &Process,
     stdio: Stdio,
@@ -269,7 +271,7 @@ pub fn arrive(
     prepare(process)?;
     sys::set_umask(process.user().umask().unwrap_or(0o022));
     become_process(process, filter, line, proc)?;
-    // A change of user cleared it (prctl(2)).
+    // The change of user has cleared it (prctl(2)).
     sys::die_with_parent()?;
     let ready = find(process)?;
     sys::close_on_exec_from(3)?;
@@ -283,10 +285,10 @@ pub struct Ready {
     environment: Vec<CString>,
 }
 
-/// Finds a process's program, by name in its own `PATH`.
+/// Finds the program of a process, in its own `PATH` if it is a plain name.
 ///
 /// # Errors
-/// One that is not there, or may not be executed, with the exit status for it; words with NUL bytes.
+/// Fails when the program is not found or may not be executed, and when a word has a NUL byte. The error has the exit status.
 pub fn find(process: &Process) -> Result<Ready, StartError> {
     let mut process = process.clone();
     if !process.env().iter().flatten().any(|pair| pair.starts_with("HOME=")) {
@@ -297,7 +299,7 @@ pub fn find(process: &Process) -> Result<Ready, StartError> {
     }
     let (arguments, environment) = (process.args().clone().unwrap_or_default(), process.env().clone().unwrap_or_default());
     let Some(name) = arguments.first() else {
-        return Err(StartError { message: "no command is given, by the container or by its image".into(), status: 127 });
+        return Err(StartError { message: "neither the container nor its image has a command".into(), status: 127 });
     };
     let path = environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(crate::model::PATH);
     let texts = |words: &[String]| words.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>();
@@ -305,13 +307,13 @@ pub fn find(process: &Process) -> Result<Ready, StartError> {
 }
 
 fn text(text: &str) -> Result<CString, StartError> {
-    CString::new(text).map_err(|_| StartError { message: format!("{text:?} holds a NUL byte"), status: 126 })
+    CString::new(text).map_err(|_| StartError { message: format!("{text:?} contains a NUL byte"), status: 126 })
 }
 
 /// Finds a program in `PATH`, as execvp(3) does.
 fn program(name: &str, path: &str, cwd: &Path) -> Result<CString, StartError> {
     if name.contains('/') {
-        // One that cannot be looked at may still be executed.
+        // If that cannot be determined, the program may still be executable.
         return match cwd.join(name).try_exists() {
             Ok(false) => Err(not_executed(name, &io::Error::from_raw_os_error(libc::ENOENT))),
             _ => text(name),
@@ -326,12 +328,12 @@ fn program(name: &str, path: &str, cwd: &Path) -> Result<CString, StartError> {
             _ => {}
         }
     }
-    let hint = if name.contains(' ') { "; `cmd` takes a word an argument: cmd \"sleep\" \"100\"" } else { "" };
+    let hint = if name.contains(' ') { "; `cmd` takes one word per argument: cmd \"sleep\" \"100\"" } else { "" };
     let (why, status) = if denied { ("may not be executed by this user", 126) } else { ("is not in the image", 127) };
     Err(StartError { message: format!("the command \"{name}\" {why} (looked in {path}){hint}"), status })
 }
 
-/// Executes the program; it returns only with why it could not.
+/// Executes the program. It returns only when that fails, with the error.
 pub fn execute(ready: &Ready) -> StartError {
     sys::reset_signals();
     let error = sys::execute(&ready.program, &ready.arguments, &ready.environment);

@@ -1,8 +1,7 @@
-//! What the runtime is told: an OCI runtime specification, and the little that cannot be said in one.
+//! The runtime's input: an OCI runtime specification, and the few settings that such a specification cannot express.
 //!
-//! A project's container, a one-off, a build step and `stead oci`'s bundles all come here as a [`Blueprint`]; there is one
-//! runtime. [`ContainerSpec`] is how a project's containers are described, and `compile.rs` makes a
-//! blueprint of it.
+//! A project's container, a one-off, a build step and the bundles of `stead oci` all come to the one runtime as a
+//! [`Blueprint`]. [`ContainerSpec`] describes a project's container, and `compile.rs` makes a blueprint from it.
 
 use crate::model::Size;
 use crate::project::{Limits, Propagation, Ulimit};
@@ -13,60 +12,60 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// Everything needed to start a container, again and again: kept in its directory, and read by its monitor.
+/// Everything that is needed to start a container repeatedly. It is kept in its directory and read by its monitor.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Blueprint {
-    /// What any OCI runtime understands.
+    /// The part that any OCI runtime understands.
     pub oci: oci::Spec,
     pub beyond: Beyond,
 }
 
-/// What an OCI runtime specification cannot say.
+/// What an OCI runtime specification cannot express.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Beyond {
-    /// The directory of a bundle: sources of its mounts are relative to it, and may be links. Without one they are absolute,
-    /// and refused if a part of them has become a link.
+    /// The directory of a bundle. The sources of its mounts are relative to it, and may be symbolic links. Without a bundle the
+    /// sources are absolute, and refused if a part of the path has become a symbolic link.
     pub bundle: Option<PathBuf>,
-    /// The root is mounted of these; without them it is a directory.
+    /// The layers from which the root is mounted. Without them the root is a directory.
     pub layers: Option<Layers>,
-    /// A directory for what is mounted aside.
+    /// A directory for mounts that are made outside of the root.
     pub scratch: PathBuf,
-    /// Who the process is by the container's own files, in the place of the specification's numbers.
+    /// The user, to be looked up in the container's own files. It replaces the numbers of the specification.
     pub user: Option<UserSpec>,
-    /// Paths beneath the sources of bind mounts, by the mount's place in the list, resolved as if the source were `/`.
+    /// Paths beneath the sources of bind mounts, by the mount's index in the list. They are resolved as if the source were `/`.
     pub subpaths: BTreeMap<usize, PathBuf>,
-    /// Mounts of other images, by the mount's place in the list.
+    /// Mounts of other images, by the mount's index in the list.
     pub images: BTreeMap<usize, ImageSpec>,
     pub files: Vec<FileSpec>,
-    /// Its ends of the networks' cables, in a network namespace of its own.
+    /// Its network interfaces, in its own network namespace.
     pub interfaces: Vec<Interface>,
-    /// As the project writes them: what cannot be applied is told in its words.
+    /// The limits as the project gives them, so that messages about a limit use the project's own terms.
     pub limits: Limits,
-    /// A file with a compiled filter; the profile lies beside it.
+    /// A file with a compiled filter. Its profile is in the same directory.
     pub filter: Option<PathBuf>,
-    /// Whether a process of ours is process 1, and reaps.
+    /// Whether process 1 is one of ours that reaps other processes.
     pub init: bool,
 }
 
-/// The trees of an image, and where writes go.
+/// The trees of an image, and the directories for writes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Layers {
-    /// From the topmost layer down.
+    /// The layers, from the topmost down.
     pub trees: Vec<PathBuf>,
-    /// Where writes go; it lives as long as the container.
+    /// The directory for writes, which exists as long as the container.
     pub upper: PathBuf,
     pub work: PathBuf,
 }
 
-/// A user as written: name or number, with group; empty for root.
+/// A user as it is written: a name or number, perhaps with a group, or empty for root.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct UserSpec {
     pub user: String,
     pub groups: Vec<String>,
 }
 
-/// Another image's trees, from the topmost layer down; read-only, unless writes have directories to go to: the writes
-/// themselves, and overlay's own.
+/// The trees of another image, from the topmost layer down. They are read-only, unless `writes` gives the directories for
+/// the writes themselves and for overlayfs's work.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ImageSpec {
     pub layers: Vec<PathBuf>,
@@ -75,42 +74,42 @@ pub struct ImageSpec {
 }
 
 impl Blueprint {
-    /// Whether the container has a namespace of a kind to itself, or joins one.
+    /// Whether the container has its own namespace of a kind, or joins one.
     pub fn has(&self, kind: LinuxNamespaceType) -> bool {
         self.namespaces().any(|namespace| namespace.typ() == kind)
     }
 
-    /// Whether a namespace of a kind is made for the container.
+    /// Whether a new namespace of a kind is created for the container.
     pub fn makes(&self, kind: LinuxNamespaceType) -> bool {
         self.namespaces().any(|namespace| namespace.typ() == kind && joined(namespace).is_none())
     }
 
-    /// The namespaces that are made or joined.
+    /// The namespaces that are created or joined.
     pub fn namespaces(&self) -> impl Iterator<Item = &oci::LinuxNamespace> {
         self.oci.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten())
     }
 
-    /// The process, which every blueprint that is started has.
+    /// The process, which every blueprint needs to be started.
     ///
     /// # Errors
-    /// A bundle's configuration without one.
+    /// Fails when a bundle's configuration has none.
     pub fn process(&self) -> io::Result<&Process> {
         self.oci.process().as_ref().ok_or_else(|| io::Error::other("the configuration has no process"))
     }
 
-    /// A further process like its first one, with other words and no terminal.
+    /// A further process like the first one, with other arguments and no terminal.
     ///
     /// # Errors
-    /// Those of [`process`](Self::process).
+    /// Fails when there is no process, or its user is not known.
     pub fn like_process(&self, words: &[String]) -> io::Result<ExecSpec> {
         let mut process = self.process()?.clone();
         process.set_args(Some(words.to_vec())).set_terminal(None);
-        // Without one it would be root's.
+        // Without a user the process would run as root.
         let user = self.beyond.user.clone().ok_or_else(|| io::Error::other("the container's user is not known"))?;
         Ok(ExecSpec { process, user })
     }
 
-    /// Its cgroup below the root of each hierarchy, without a leading slash.
+    /// The path of its cgroup below the root of each hierarchy, without a leading slash.
     pub fn cgroup(&self) -> String {
         let path = self.oci.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
         path.map(|path| path.to_string_lossy().trim_matches('/').to_owned()).unwrap_or_default()
@@ -128,7 +127,7 @@ impl Blueprint {
     }
 }
 
-/// The path of a namespace that is joined; an empty one is none.
+/// The path of a namespace that is joined. An empty path counts as none.
 pub fn joined(namespace: &oci::LinuxNamespace) -> Option<&Path> {
     namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())
 }
@@ -138,9 +137,9 @@ pub fn joined(namespace: &oci::LinuxNamespace) -> Option<&Path> {
 pub struct ContainerSpec {
     pub hostname: String,
     pub layers: Layers,
-    /// An empty directory that the root is mounted on, in the container's mount namespace only.
+    /// An empty directory on which the root is mounted, in the container's mount namespace only.
     pub root: PathBuf,
-    /// A directory for a file system in memory with secrets and configs.
+    /// A directory on which a file system in memory with secrets and configs is mounted.
     pub scratch: PathBuf,
     pub process: ProcessSpec,
     pub mounts: Vec<MountSpec>,
@@ -153,10 +152,10 @@ pub struct ContainerSpec {
     pub host_ipc: bool,
     pub init: bool,
     pub security: SecuritySpec,
-    /// The cgroup, below the root of each hierarchy, without a leading slash.
+    /// The path of the cgroup below the root of each hierarchy, without a leading slash.
     pub cgroup: String,
     pub limits: Limits,
-    /// How many processors the host may have: of each something is masked.
+    /// How many processors the host may have: a path is masked for each of them.
     pub processors: u32,
 }
 
@@ -178,7 +177,7 @@ pub struct ExecSpec {
 }
 
 impl ExecSpec {
-    /// Puts it elsewhere, makes it somebody else's, and gives it further variables.
+    /// Changes its working directory and its user, if they are given, and sets further variables.
     pub fn change(&mut self, workdir: Option<&str>, user: Option<&str>, variables: &[(String, String)]) {
         if let Some(workdir) = workdir {
             self.process.set_cwd(Path::new("/").join(workdir));
@@ -193,7 +192,7 @@ impl ExecSpec {
         }
     }
 
-    /// Gives it a terminal, with rows and columns if they are known.
+    /// Gives it a terminal, with the number of rows and columns if they are known.
     pub fn with_terminal(&mut self, size: Option<(u16, u16)>) {
         let size = size.and_then(|(rows, columns)| oci::BoxBuilder::default().height(rows).width(columns).build().ok());
         self.process.set_terminal(Some(true)).set_console_size(size);
@@ -212,7 +211,7 @@ pub struct MountSpec {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MountKind {
     Bind {
-        /// Without links on the way.
+        /// A path without symbolic links.
         source: PathBuf,
         /// A path beneath the source, resolved as if the source were `/`.
         subpath: Option<PathBuf>,
@@ -226,25 +225,25 @@ pub enum MountKind {
 }
 
 impl MountKind {
-    /// A bind of a path of the host as it is now: should a part of it become a link before it is mounted, now or at any
-    /// later start, it is refused (a container may write in the project's directory).
+    /// A bind mount of a path of the host as it is now. If a part of the path becomes a symbolic link before a start mounts it,
+    /// the mount is refused (a container may be able to write in the project's directory).
     ///
     /// # Errors
-    /// Those of resolving the path.
+    /// Fails when the path cannot be resolved.
     pub fn bind(source: &Path, subpath: Option<PathBuf>, propagation: Propagation) -> io::Result<Self> {
         let source = std::fs::canonicalize(source)?;
         Ok(Self::Bind { source, subpath, propagation })
     }
 }
 
-/// A file in memory; its content comes over an inherited descriptor, never in this text.
+/// A file in memory. Its content comes over an inherited descriptor and is never part of this specification.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FileSpec {
     pub to: PathBuf,
     pub mode: u32,
-    /// User, or user:group; empty for the container's own user.
+    /// The user, or user:group. Without it, the file belongs to the container's own user.
     pub owner: Option<String>,
-    /// Which of the contents that the monitor holds.
+    /// The index of its content among those that the monitor holds.
     pub content: usize,
 }
 
@@ -252,7 +251,7 @@ pub struct FileSpec {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NetSpec {
     Host,
-    /// An own namespace; with no interfaces only loopback.
+    /// Its own namespace. Without interfaces it has only loopback.
     Own {
         interfaces: Vec<Interface>,
     },
@@ -268,7 +267,7 @@ pub struct Interface {
     pub bridge: String,
     pub address: Ipv4Addr,
     pub prefix: u8,
-    /// The way out, on the one network that has it.
+    /// The default gateway, on the one network that provides it.
     pub gateway: Option<Ipv4Addr>,
     pub mtu: u32,
     /// The group that the installation's links are in, so that they can be deleted together.
@@ -278,12 +277,12 @@ pub struct Interface {
 /// What processes of a container may do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SecuritySpec {
-    /// As a bit mask; of root's processes, and the bound of all others.
+    /// A bit mask of the capabilities of root's processes, which is also the bounding set of all others.
     pub capabilities: u64,
-    /// A file with a compiled filter; none for no filter.
+    /// A file with a compiled filter, or `None` for no filter.
     pub filter: Option<PathBuf>,
     pub no_new_privileges: bool,
-    /// Nothing masked or read-only, and every device.
+    /// Nothing is masked or read-only, and every device may be used.
     pub privileged: bool,
     pub read_only: bool,
     pub ulimits: Vec<Ulimit>,

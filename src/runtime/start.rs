@@ -1,4 +1,4 @@
-//! Starting a container, seen from its monitor.
+//! Starts a container: the part that runs in its monitor.
 
 use super::cgroup::Cgroup;
 use super::guard::{self, Given};
@@ -17,20 +17,20 @@ use std::os::unix::net::UnixStream;
 pub struct Running {
     /// The guard: a child of this process, to be reaped.
     pub guard: i32,
-    /// The command, wherever its pid namespace is.
+    /// A descriptor of the command, which works across pid namespaces.
     pub command: OwnedFd,
-    /// The command's number, as the host sees it.
+    /// The command's process number on the host.
     pub pid: i32,
     pub terminal: Option<OwnedFd>,
-    /// The guard's line: it tells the command's end.
+    /// The line from the guard, which reports the end of the command.
     pub line: UnixStream,
 }
 
-/// Starts a container. `prepare` is called while it waits, with the number of a process in its
-/// network namespace: the place to connect it.
+/// Starts a container. While the container waits, `prepare` is called with a process in its network namespace, to
+/// connect it to its networks.
 ///
 /// # Errors
-/// The first thing that failed, in words; nothing of the container is left then.
+/// Says what failed first. Nothing of the container is left then.
 pub fn start(
     blueprint: &Blueprint,
     contents: &[Vec<u8>],
@@ -43,7 +43,7 @@ pub fn start(
     let (errors, far_errors) = sys::pipe()?;
     let (far_go, go) = sys::pipe()?;
     let entrance = cgroup.entrance()?;
-    // The cgroup's is made by the command, once it is in its cgroup.
+    // The cgroup namespace is created when the command is cloned, since the guard is in the cgroup by then.
     let namespaces = namespaces::made(blueprint) & !libc::CLONE_NEWCGROUP;
     let (guard_pid, guard_fd) = match sys::clone_process(namespaces, entrance.as_ref())? {
         Side::Child => {
@@ -57,13 +57,13 @@ pub fn start(
     let give_up = |fallback: io::Error| {
         let _ = sys::signal_process(&guard_fd, libc::SIGKILL);
         let _ = sys::wait_for(guard_pid);
-        // The guard's own words are better than the consequences seen from here.
+        // The guard's own message is better than the consequences that are seen here.
         read_error(&errors).unwrap_or_else(|| fallback.into())
     };
     if let Err(error) = prepare(guard_pid, &guard_fd) {
         return Err(give_up(error));
     }
-    // A command that has failed by now says why below.
+    // If the command has failed by now, its error is read below.
     let _ = nix::unistd::write(&go, b"G");
     let (mut command, mut terminal) = (None, None);
     while command.is_none() || blueprint.has_terminal() && terminal.is_none() {
@@ -71,7 +71,7 @@ pub fn start(
         match sys::receive_with(&line, &mut kind) {
             Ok((1, mut fds)) if kind[0] == b'P' => command = fds.pop(),
             Ok((1, mut fds)) if kind[0] == b'T' => terminal = fds.pop(),
-            Ok(_) => return Err(give_up(io::Error::other("the container ended before it began"))),
+            Ok(_) => return Err(give_up(io::Error::other("the container ended before its command started"))),
             Err(error) => return Err(give_up(error)),
         }
     }
@@ -85,7 +85,7 @@ pub fn start(
     Ok(Running { guard: guard_pid, command, pid, terminal, line })
 }
 
-/// Reads what a failing start wrote; nothing when the command was executed.
+/// Reads the error that a failed start has written. There is none if the command was executed.
 fn read_error(errors: &OwnedFd) -> Option<StartError> {
     let mut text = Vec::new();
     File::from(errors.try_clone().ok()?).read_to_end(&mut text).ok()?;
@@ -94,13 +94,13 @@ fn read_error(errors: &OwnedFd) -> Option<StartError> {
 }
 
 impl Running {
-    /// Reads the command's exit status from the guard, if it has come.
+    /// Reads the command's exit status from the guard, if it has been sent.
     pub fn ended(&self) -> Option<i32> {
         let mut message = [0; 5];
         let _ = self.line.set_nonblocking(true);
         match sys::receive_with(&self.line, &mut message) {
             Ok((5, _)) if message[0] == b'X' => Some(i32::from_ne_bytes([message[1], message[2], message[3], message[4]])),
-            // The guard is gone without a word: it was killed, and the command with it.
+            // The guard is gone without a message: it was killed, and the command with it.
             Ok((0, _)) => Some(137),
             _ => None,
         }

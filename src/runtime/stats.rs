@@ -1,7 +1,7 @@
-//! What a container uses, from its cgroup and its network namespace.
+//! The resource usage of a container, read from its cgroup and its network namespace.
 //!
-//! Numbers are the kernel's own counters; what is derived from them (percentages, the working set)
-//! follows Docker's formulas, so that both show the same.
+//! The numbers are the kernel's own counters. Derived numbers (percentages, the working set)
+//! follow Docker's formulas, so that both show the same.
 
 use super::host::{Host, Version};
 use serde::Serialize;
@@ -9,26 +9,26 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Counters at a moment.
+/// A container's counters at one moment.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Usage {
     /// Processor time in microseconds.
     pub cpu: u64,
     pub cpu_user: u64,
     pub cpu_system: u64,
-    /// Scheduling periods, those in which it was held back, and for how many microseconds.
+    /// The number of scheduling periods, of those in which it was throttled, and the throttled time in microseconds.
     pub periods: u64,
     pub throttled_periods: u64,
     pub throttled: u64,
-    /// Bytes that are charged to it, page cache included.
+    /// The bytes that are charged to it, including page cache.
     pub memory: u64,
     pub memory_limit: Option<u64>,
-    /// Page cache that was not used lately: Docker takes it off.
+    /// Page cache that was not used recently, which Docker subtracts.
     pub inactive_file: u64,
     pub cache: u64,
     pub rss: u64,
     pub swap: u64,
-    /// How often the limit was hit, and how often something was killed for it.
+    /// How often the limit was hit, and how many processes were killed because of it.
     pub memory_failures: u64,
     pub oom_kills: u64,
     pub pids: u64,
@@ -57,16 +57,16 @@ pub struct Network {
 /// Pressure stall information of one resource (Documentation/accounting/psi.rst).
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Pressure {
-    /// Share of the last ten seconds in which some, or all, processes waited, in percent.
+    /// The share of the last ten seconds in which some, or all, processes waited, in percent.
     pub some: f64,
     pub full: f64,
-    /// Microseconds in all.
+    /// The total time in microseconds.
     pub some_total: u64,
     pub full_total: u64,
 }
 
 impl Usage {
-    /// Memory in use as Docker tells it: without page cache that was not used lately.
+    /// The memory in use as Docker reports it, without page cache that was not used recently.
     pub fn working_set(&self) -> u64 {
         self.memory.saturating_sub(self.inactive_file)
     }
@@ -100,18 +100,18 @@ impl Files<'_> {
         self.text(controller, v1, v2).trim().parse().unwrap_or(0)
     }
 
-    /// A limit; none when there is none (v1 says a number near 2^63).
+    /// A limit, or `None` if there is no limit (which is a number near 2^63 in v1).
     fn limit(&self, controller: &str, v1: &str, v2: &str) -> Option<u64> {
         self.text(controller, v1, v2).trim().parse().ok().filter(|limit: &u64| *limit < 1 << 62)
     }
 }
 
-/// The value of a key in lines of keys and values.
+/// The value of a key in a text with a key and a value on each line.
 fn keyed(text: &str, key: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Reads a container's counters: those of its cgroup, and of the network of one of its processes.
+/// Reads a container's counters: those of its cgroup, and those of the network namespace of one of its processes.
 pub fn usage(host: &Host, path: &str, pid: i32) -> Usage {
     let files = Files { host, path };
     let mut usage = Usage::default();
@@ -123,7 +123,7 @@ pub fn usage(host: &Host, path: &str, pid: i32) -> Usage {
     if pid > 0 {
         usage.networks = networks(&fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default());
     }
-    // Pressure is told by the v2 half, also on a hybrid host.
+    // Pressure is read from the v2 tree, also on a hybrid host.
     let v2 = host.v2.as_ref().map(|root| root.join(path));
     for resource in ["cpu", "memory", "io"] {
         let text = v2.as_ref().and_then(|folder| fs::read_to_string(folder.join(format!("{resource}.pressure"))).ok());
@@ -199,7 +199,7 @@ impl Files<'_> {
     }
 }
 
-/// The interfaces in /proc/net/dev, but the loopback.
+/// The interfaces in /proc/net/dev, except the loopback interface.
 fn networks(text: &str) -> BTreeMap<String, Network> {
     let mut found = BTreeMap::new();
     for line in text.lines().skip(2) {

@@ -1,16 +1,16 @@
-//! What both ends of a start share: the standard streams that go along, and the error that comes back.
+//! What both sides of a start share: the standard streams that are passed on, and the error that comes back.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// What the command's standard descriptors are.
+/// The standard streams of the command.
 pub enum Stdio {
     Files {
         stdin: OwnedFd,
         stdout: OwnedFd,
         stderr: OwnedFd,
     },
-    /// A new terminal of the container; its master comes back in [`Running`].
+    /// A new terminal of the container. Its master is returned in [`Running`].
     Terminal,
 }
 
@@ -27,11 +27,11 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// Sends a failing start's error to the monitor.
+/// Sends the error of a failed start to the monitor.
 pub(super) fn write_error(errors: &OwnedFd, error: &StartError) {
     let mut bytes = vec![u8::try_from(error.status).unwrap_or(125)];
     bytes.extend(error.message.bytes());
-    // Below the pipe's atomic size, so that it arrives whole.
+    // It stays below the size of atomic writes to a pipe, so that it arrives whole.
     bytes.truncate(4000);
     let _ = nix::unistd::write(errors, &bytes);
 }

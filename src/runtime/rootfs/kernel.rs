@@ -1,4 +1,4 @@
-//! What the kernel shows in a root: devices, links to them, cgroups; and its masks.
+//! What the kernel provides in a root: devices, the links to them, and cgroups; also read-only and masked paths.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-/// Links in /dev, as Docker makes them.
+/// The links in /dev that Docker creates, too.
 const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -29,7 +29,7 @@ const LINKS: [(&str, &str); 6] = [
 const ALWAYS: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Makes a directory in one of the kernel's file systems and opens it.
+/// Creates a directory in one of the kernel's file systems and opens it.
 fn inner(top: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match nix::sys::stat::mkdirat(top, name, Mode::from_bits_truncate(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -39,7 +39,8 @@ fn inner(top: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 impl Root {
-    /// The devices that every container has, and its own; then the links. A /dev that is the host's stays as it is.
+    /// Creates the devices that every container has, then the container's own, then the links. A bind-mounted /dev stays as it
+    /// is.
     pub(super) fn devices(&self, blueprint: &Blueprint) -> io::Result<()> {
         let mut on_dev = blueprint.oci.mounts().iter().flatten().filter(|one| one.destination() == Path::new("/dev"));
         if on_dev.clone().any(|one| options(one).bind) {
@@ -64,11 +65,11 @@ impl Root {
         links(self, on_dev.next().is_some())
     }
 
-    /// The cgroup file systems on a directory, as seen from the container's own cgroup; where it has no namespace of
-    /// cgroups, only its own part of them.
+    /// Mounts the cgroup file systems on a directory, as seen from the container's own cgroup. A container without a cgroup
+    /// namespace gets only its own part of them.
     ///
     /// # Errors
-    /// Those of mounting.
+    /// Fails when a mount fails.
     pub fn cgroups(&self, target: &OwnedFd, host: &Host, attributes: u64, own: Option<&str>) -> io::Result<()> {
         let part = |place: &Path, target: OwnedFd| {
             let bound = Detached::copy_of(sys::open_folder(place)?, Depth::Top)?;
@@ -98,7 +99,7 @@ impl Root {
                 continue;
             }
             let bound = match own {
-                // A controller that the container is not in has nothing to show.
+                // The container is not in a cgroup of this controller, so there is nothing to show.
                 Some(own) if is_absent(&sys::open_folder(&place.join(own))) => continue,
                 Some(own) => part(&place.join(own), inner(&top, &folder)?),
                 None => {
@@ -111,10 +112,10 @@ impl Root {
         sys::change_mount(&top, Attributes::set(attributes), Depth::Top)
     }
 
-    /// Makes what is at a path of the root read-only, if anything is.
+    /// Makes a path of the root read-only, if it exists.
     ///
     /// # Errors
-    /// Those of mounting; anything that hides whether it is there.
+    /// Fails when a mount fails, and when it cannot be determined whether the path exists.
     pub(super) fn protect(&self, path: &str) -> io::Result<()> {
         match sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
             Ok(found) => protect_place(&found, &format!("/{path}")),
@@ -122,7 +123,7 @@ impl Root {
         }
     }
 
-    /// Makes a path of one of the kernel's file systems read-only, if it is there.
+    /// Makes a path of one of the kernel's file systems read-only, if it exists.
     pub(super) fn protect_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
         match sys::open_here(top, path, OFlag::O_PATH) {
             Ok(found) => protect_place(&found, &format!("/{shown}/{path}")),
@@ -130,7 +131,7 @@ impl Root {
         }
     }
 
-    /// Hides a path of one of the kernel's file systems, if it is there.
+    /// Hides a path of one of the kernel's file systems, if it exists.
     pub(super) fn mask_in(&self, top: &OwnedFd, path: &str, shown: &str) -> io::Result<()> {
         match sys::open_here(top, path, OFlag::O_PATH) {
             Ok(found) => doing(&format!("cannot mask /{shown}/{path}"), self.cover(&found)),
@@ -138,10 +139,11 @@ impl Root {
         }
     }
 
-    /// Hides what is at a path of the root, if anything is.
+    /// Hides a path of the root, if it exists.
     ///
     /// # Errors
-    /// Those of mounting; a null device that is none; anything that hides whether it is there.
+    /// Fails when a mount fails, when /dev/null is not the null device, and when it cannot be determined whether the path
+    /// exists.
     pub(super) fn mask(&self, path: &str) -> io::Result<()> {
         match sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
             Ok(found) => doing(&format!("cannot mask /{path}"), self.cover(&found)),
@@ -149,29 +151,29 @@ impl Root {
         }
     }
 
-    /// Covers a place: a directory by an empty one, all else by the null device.
+    /// Covers a place: a directory with an empty directory, anything else with the null device.
     fn cover(&self, found: &OwnedFd) -> io::Result<()> {
         if kind_of(found)? != SFlag::S_IFDIR {
             return Detached::copy_of(self.null()?, Depth::Top)?.attach(found).map(drop);
         }
         match self.nothing.get() {
-            // A file system for all of them: each would take its time, and again when it goes.
+            // All masked directories share one file system: creating and removing one for each would take time.
             Some(nothing) => Detached::copy_of(nothing, Depth::Top)?.attach(found).map(drop),
             None => {
                 let empty = Detached::new("tmpfs", "size=0k", Attributes::QUIET | Attributes::READ_ONLY)?.attach(found)?;
-                // It was asked a moment ago.
+                // It was empty a moment ago.
                 let _ = self.nothing.set(empty);
                 Ok(())
             }
         }
     }
 
-    /// The null device of the root. In a bundle anything may stand there: what is not the device itself would unmask
-    /// (CVE-2025-31133).
+    /// Opens the null device of the root. In a bundle anything may be at its path, and masking with something else would not
+    /// hide anything (CVE-2025-31133).
     fn null(&self) -> io::Result<OwnedFd> {
         let null = sys::open_in_root(&self.fd, "dev/null", OFlag::O_PATH)?;
         if kind_of(&null)? != SFlag::S_IFCHR || fstat(&null)?.st_rdev != makedev(1, 3) {
-            return Err(io::Error::other("/dev/null is not the null device, so nothing can be masked by it"));
+            return Err(io::Error::other("/dev/null is not the null device, so nothing can be masked with it"));
         }
         Ok(null)
     }
@@ -181,7 +183,7 @@ fn is_absent<T>(opened: &io::Result<T>) -> bool {
     opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Only what is not there is nothing to hide; an error of any other kind ends the start.
+/// If the path does not exist, there is nothing to hide. Any other error ends the start.
 fn absent_or(what: &str, error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(sys::in_words(what, error)) }
 }
@@ -214,16 +216,16 @@ fn device(root: &Root, path: &Path, kind: SFlag, number: (u64, u64), mode: u32, 
                 nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
             )?;
         }
-        // What the image has there is only taken if it is that very device (CVE-2025-31133).
+        // What the image already has there is used only if it is exactly this device (CVE-2025-31133).
         Err(nix::errno::Errno::EEXIST) => {
             let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let found = nix::sys::stat::fstat(nix::fcntl::openat(&parent, name, flags, Mode::empty())?)?;
             let same = found.st_rdev == makedev(number.0, number.1) && found.st_mode & SFlag::S_IFMT.bits() == kind.bits();
             if !same {
-                return Err(io::Error::other(format!("/{} is there and is another file", path.display())));
+                return Err(io::Error::other(format!("/{} exists already and is something else", path.display())));
             }
         }
-        // A user namespace makes no devices: the host's own is bound.
+        // Devices cannot be created in a user namespace, so the host's device is bind-mounted.
         Err(nix::errno::Errno::EPERM) => {
             let own = sys::open_real(&Path::new("/").join(path))?;
             Detached::copy_of(own, Depth::Top)?.attach(root.file(path)?)?;
@@ -237,7 +239,7 @@ fn links(root: &Root, own_dev: bool) -> io::Result<()> {
     use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
     let dev = sys::open_in_root(&root.fd, "dev", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
     for (name, target) in LINKS {
-        // What the image has there stays, unless /dev is ours.
+        // What the image has there stays, unless we mounted /dev.
         let made = match symlinkat(target, &dev, name) {
             Err(nix::errno::Errno::EEXIST) if own_dev || name == "ptmx" => {
                 unlinkat(&dev, name, UnlinkatFlags::NoRemoveDir).and_then(|()| symlinkat(target, &dev, name))

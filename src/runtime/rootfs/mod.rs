@@ -1,10 +1,11 @@
 //! The root file system: layers or a directory, what is mounted in it, devices, masks.
 //!
-//! Everything beneath the root is hostile: it may hold a link wherever a directory is expected, and another container may
-//! change it meanwhile where they share a volume. So the tree is put together of detached mounts (`sys::Detached`): each
-//! is made, gets its attributes for all that is below it, and is then attached to a descriptor; nothing is looked up a
-//! second time (CVE-2021-30465 and its successors). What the kernel itself shows stands on ordinary directories only and is
-//! always new (`mounts.rs`), and is masked by the real null device (`kernel.rs`); images and secrets are `project.rs`'s.
+//! Everything beneath the root is hostile: it may contain a symbolic link wherever a directory is expected, and another
+//! container that shares a volume may change it meanwhile. So the tree is assembled from detached mounts (`sys::Detached`):
+//! each is created, gets its attributes for everything below it, and is then attached at a descriptor; no path is looked up
+//! a second time (CVE-2021-30465 and its successors). The kernel's file systems are mounted on ordinary directories only and
+//! are always new mounts (`mounts.rs`), and paths are masked with the real null device (`kernel.rs`). Images and secrets are
+//! in `project.rs`.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -27,23 +28,24 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Paths that may be made in a root because something is mounted there.
+/// Paths that may be created in a root because something is mounted there.
 pub const TARGETS: [&str; 6] = ["proc", "sys", "dev", "etc/hosts", "etc/hostname", "etc/resolv.conf"];
 
-/// A root being put together in this mount namespace.
+/// A root that is being assembled in this mount namespace.
 pub struct Root {
-    /// The top of its mount.
+    /// The descriptor of the top of its mount.
     pub fd: OwnedFd,
-    /// An empty directory that nobody can write, once something is masked.
+    /// An empty read-only directory, created when the first directory is masked.
     nothing: OnceCell<OwnedFd>,
 }
 
-/// A path by which a descriptor can be named to calls that take paths.
+/// The path of a descriptor, for calls that take paths.
 pub fn through(fd: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// The flags by which the specification names how mounts travel (mount_namespaces(7)), without `r` for a whole tree.
+/// The mount flag for a propagation type as the specification names it (mount_namespaces(7)), without the `r` for a whole
+/// tree.
 fn travel(word: &str) -> MsFlags {
     match word {
         "private" => MsFlags::MS_PRIVATE,
@@ -54,7 +56,8 @@ fn travel(word: &str) -> MsFlags {
     }
 }
 
-/// A path beneath a place of the host, opened so that links cannot lead out of it; without one, the place itself.
+/// Opens a subpath of a place of the host so that symbolic links cannot lead out of it. Without a subpath, it is the place
+/// itself.
 fn beneath(place: OwnedFd, subpath: Option<&Path>) -> io::Result<OwnedFd> {
     match subpath {
         Some(subpath) => doing(&format!("its subpath {}", subpath.display()), sys::open_in_root(&place, subpath, OFlag::O_PATH)),
@@ -63,33 +66,33 @@ fn beneath(place: OwnedFd, subpath: Option<&Path>) -> io::Result<OwnedFd> {
 }
 
 impl Root {
-    /// A root that is mounted already.
+    /// Opens a root that is already mounted.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// Fails when it cannot be opened.
     pub fn at(path: &Path) -> io::Result<Self> {
         let fd = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         Ok(Self { fd, nothing: OnceCell::new() })
     }
 
-    /// Where a blueprint's root is.
+    /// The path of a blueprint's root.
     ///
     /// # Errors
-    /// A configuration without one.
+    /// Fails when the configuration has none.
     pub fn place(blueprint: &Blueprint) -> io::Result<&Path> {
         let root = blueprint.oci.root().as_ref().ok_or_else(|| io::Error::other("the configuration has no `root`"))?;
         Ok(root.path())
     }
 
-    /// Mounts a blueprint's root and everything in it, in a mount namespace that is the container's.
+    /// Mounts a blueprint's root and everything in it. It must be called in the container's mount namespace.
     ///
     /// # Errors
-    /// The mount that failed and why.
+    /// Says which mount failed and why.
     pub fn assemble(blueprint: &Blueprint, sources: Sources, contents: &[Vec<u8>], host: &Host) -> io::Result<Self> {
         let place = Self::place(blueprint)?;
         let linux = blueprint.oci.linux().as_ref();
         let spread = linux.and_then(|linux| linux.rootfs_propagation().as_deref()).unwrap_or_default();
-        // What the root is to be is set once it is `/`: pivot_root(2) takes no shared parent.
+        // The root's own propagation is set once it is `/`: pivot_root(2) refuses a shared parent mount.
         let first = if spread.trim_start_matches('r') == "private" { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
         doing("cannot detach from the host's mounts", sys::remount(Path::new("/"), first | MsFlags::MS_REC))?;
         match &blueprint.beyond.layers {
@@ -103,7 +106,7 @@ impl Root {
         let late = root.mounts(blueprint, sources, host, first)?;
         root.files(blueprint, contents)?;
         if let Some(process) = blueprint.oci.process() {
-            // What cannot be made now is told when it is entered.
+            // If it cannot be created now, entering it later reports that.
             let _ = root.folder(&process.cwd().to_string_lossy());
         }
         for (shown, top) in late {
@@ -113,26 +116,26 @@ impl Root {
         Ok(root)
     }
 
-    /// Who a process will be, by the root's own files.
+    /// The identity that a process will have, according to the root's own user and group files.
     ///
     /// # Errors
-    /// Unknown users.
+    /// Fails when the user or a group is unknown.
     pub fn identity(&self, user: &str, groups: &[String]) -> io::Result<Identity> {
         identity(&self.fd, user, groups)
     }
 
-    /// Opens a directory to mount on, making it if it is not there.
+    /// Opens a directory to mount on, and creates it if it does not exist.
     ///
     /// # Errors
-    /// Those of `openat2(2)` and `mkdirat(2)`.
+    /// Fails when `openat2(2)` or `mkdirat(2)` fails.
     pub fn folder(&self, path: &str) -> io::Result<OwnedFd> {
         sys::make_folders_in_root(&self.fd, Path::new(path), 0o755)
     }
 
-    /// Opens a file to mount on, making it if it is not there.
+    /// Opens a file to mount on, and creates it if it does not exist.
     ///
     /// # Errors
-    /// Those of `openat2(2)`.
+    /// Fails when `openat2(2)` fails.
     pub fn file(&self, path: &Path) -> io::Result<OwnedFd> {
         match sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -149,8 +152,9 @@ impl Root {
         }
     }
 
-    /// Opens one of the root's own directories, making it if it is not there: an ordinary one, with nothing mounted on it.
-    /// The kernel's file systems stand on no other (CVE-2019-19921, CVE-2023-27561, CVE-2025-31133).
+    /// Opens one of the root's own directories, and creates it if it does not exist. It must be an ordinary directory with
+    /// nothing mounted on it; the kernel's file systems are mounted nowhere else (CVE-2019-19921, CVE-2023-27561,
+    /// CVE-2025-31133).
     fn own_folder(&self, name: &str) -> io::Result<OwnedFd> {
         let open = || sys::open_here(&self.fd, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW);
         let opened = match open() {
@@ -173,10 +177,10 @@ impl Root {
         })
     }
 
-    /// Makes this root `/`; `in_place` where pivot_root(2) does not work, on a root in memory.
+    /// Makes this root `/`. `in_place` is given where pivot_root(2) does not work, on a root in memory.
     ///
     /// # Errors
-    /// Those of `pivot_root(2)`.
+    /// Fails when the root cannot be entered.
     pub fn enter(self, in_place: Option<&Path>) -> io::Result<()> {
         let entered = match in_place {
             Some(place) => sys::move_root(place),
@@ -186,10 +190,10 @@ impl Root {
     }
 }
 
-/// What is done once the root is `/`: how mounts travel, read-only and masked paths.
+/// Does what remains once the root is `/`: sets the propagation of mounts, makes paths read-only, and masks paths.
 ///
 /// # Errors
-/// What the kernel refuses; anything that hides whether a path is there.
+/// Fails when the kernel refuses, and when it cannot be determined whether a path exists.
 pub fn protect(blueprint: &Blueprint) -> io::Result<()> {
     let root = Root::at(Path::new("/"))?;
     let linux = blueprint.oci.linux().as_ref();
@@ -199,7 +203,7 @@ pub fn protect(blueprint: &Blueprint) -> io::Result<()> {
             flags => flags,
         };
         let all = if spread.starts_with('r') { MsFlags::MS_REC } else { MsFlags::empty() };
-        // The root alone is private, or a slave, since it was mounted.
+        // The root mount itself has been private, or a slave, since it was mounted.
         if !all.is_empty() || !flags.intersects(MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE) {
             doing("cannot set the root's propagation", sys::remount(Path::new("/"), flags | all))?;
         }
@@ -218,8 +222,8 @@ pub fn protect(blueprint: &Blueprint) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a path of the kernel's is made read-only, or masked, before its file system has a place: in a project's
-/// container, whose mounts come in an order that is ours. In a bundle something may be mounted over it.
+/// Whether a path of the kernel's file systems is made read-only, or masked, before its file system is attached. That is so
+/// in a project's container, where we decide the order of mounts. In a bundle something may be mounted over the path.
 fn is_hidden_early(blueprint: &Blueprint, path: &str) -> bool {
     blueprint.beyond.bundle.is_none() && (path.starts_with("/proc/") || path.starts_with("/sys/"))
 }

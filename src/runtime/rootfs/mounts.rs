@@ -1,4 +1,4 @@
-//! The mounts of a blueprint, in their order: each whole before it has a place.
+//! The mounts of a blueprint, in their order. Each is complete before it is attached.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -16,16 +16,18 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Sources of bind mounts by the mount's place in the list, held while this process may still reach them, which a user
-/// namespace may not, and while what is to appear on the host still has its company.
+/// The sources of bind mounts, by the position of the mount in the list. They are opened while this process can still reach
+/// them, which it may not be able to do in a user namespace, and while they are still in the host's peer groups, so that
+/// mounts can propagate to the host.
 #[derive(Default)]
 pub struct Sources(Vec<Option<Detached>>);
 
 impl Sources {
-    /// Opens them.
+    /// Opens the sources.
     ///
     /// # Errors
-    /// A source that is not there; in a project's container, one whose path has become a link since it was resolved.
+    /// Fails when a source does not exist, and in a project's container also when its path has become a symbolic link since it
+    /// was resolved.
     pub fn open(blueprint: &Blueprint) -> io::Result<Self> {
         let mounts = blueprint.oci.mounts().iter().flatten().enumerate();
         let open = |(index, one): (usize, &Mount)| {
@@ -46,20 +48,20 @@ impl Sources {
     }
 }
 
-/// A mount that becomes read-only only once all is made beneath it, with the path to tell.
+/// A mount that becomes read-only only after everything beneath it has been created, with the path for messages.
 type Late = (String, OwnedFd);
 
-/// What every mount of a root needs.
+/// What is needed for every mount of a root.
 struct Ground<'a> {
     root: &'a Root,
     blueprint: &'a Blueprint,
     host: &'a Host,
-    /// How mounts travel where nothing else is said.
+    /// The propagation of mounts unless their options say otherwise.
     spread: MsFlags,
 }
 
 impl Root {
-    /// Mounts everything of the list.
+    /// Mounts everything in the list.
     pub(super) fn mounts(&self, blueprint: &Blueprint, sources: Sources, host: &Host, spread: MsFlags) -> io::Result<Vec<Late>> {
         let ground = Ground { root: self, blueprint, host, spread };
         let mut sources = sources.0.into_iter();
@@ -67,7 +69,7 @@ impl Root {
         for (index, one) in blueprint.oci.mounts().iter().flatten().enumerate() {
             let shown = one.destination().display().to_string();
             let top = doing(&format!("cannot mount {shown}"), ground.mount(index, one, sources.next().flatten()))?;
-            // In a bundle they come last, since anything may be mounted on their way.
+            // In a bundle devices come last, since anything may be mounted over their paths.
             if blueprint.beyond.bundle.is_none() && shown == "/dev" {
                 self.devices(blueprint)?;
             }
@@ -80,8 +82,8 @@ impl Root {
         Ok(late)
     }
 
-    /// Where one of the kernel's file systems goes: at its usual place an ordinary directory of the root's own, elsewhere no
-    /// link either (CVE-2019-19921).
+    /// The mount point for one of the kernel's file systems. At its usual place it must be an ordinary directory of the root
+    /// itself; elsewhere it must not be a symbolic link, either (CVE-2019-19921).
     fn kernel_place(&self, to: &str) -> io::Result<OwnedFd> {
         if matches!(to, "proc" | "sys" | "dev") {
             return self.own_folder(to);
@@ -104,7 +106,7 @@ impl Root {
 }
 
 impl Ground<'_> {
-    /// Mounts one; the descriptor of its top comes back where there is one.
+    /// Mounts one of them, and returns the descriptor of its top, if there is one.
     fn mount(&self, index: usize, one: &Mount, tree: Option<Detached>) -> io::Result<Option<OwnedFd>> {
         let found = options(one);
         let to = one.destination().strip_prefix("/").unwrap_or(one.destination()).to_string_lossy().into_owned();
@@ -132,8 +134,8 @@ impl Ground<'_> {
             "proc" | "sysfs" | "mqueue" | "devpts" => {
                 let place = root.kernel_place(&to)?;
                 match (Detached::new(&kind, &found.data, attributes), kind.as_str()) {
-                    // A new sysfs needs a network namespace of its own (user_namespaces(7)): the host's, as asked for all
-                    // that is mounted below it.
+                    // A new sysfs needs a network namespace of its own (user_namespaces(7)). Without one, the host's is used, and
+                    // everything mounted below it gets the requested attributes.
                     (Err(error), "sysfs") if sys::errno(&error) == Some(libc::EPERM) => {
                         let tree = Detached::copy_of(sys::open_real(Path::new("/sys"))?, Depth::Whole)?;
                         tree.change(Attributes { set: attributes, clear: 0, propagation: self.spread.bits() }, Depth::Whole)?;
@@ -150,7 +152,7 @@ impl Ground<'_> {
                     Some(label) => format!("{},context=\"{label}\"", found.data),
                     None => found.data.clone(),
                 };
-                // By the older call, which takes options of any length.
+                // This uses the older call, which takes options of any length.
                 let target = through(&root.folder(&to)?);
                 sys::mount(&source.to_string_lossy(), &target, &kind, found.flags, &data)?;
                 sys::open_in_root(&root.fd, &to, OFlag::O_PATH)?
@@ -161,8 +163,8 @@ impl Ground<'_> {
         Ok(Some(top))
     }
 
-    /// Attaches one of the kernel's file systems with what is to be hidden in it hidden already. It stands aside meanwhile,
-    /// where only this namespace sees it: nothing can be mounted in what is attached nowhere, before Linux 6.15.
+    /// Attaches one of the kernel's file systems after hiding what must be hidden in it. Meanwhile it is attached in a temporary
+    /// place that only this namespace sees: before Linux 6.15, nothing can be mounted inside a detached mount.
     fn hidden(&self, made: Detached, to: &str, place: &OwnedFd) -> io::Result<OwnedFd> {
         let top = made.attach(sys::open_folder(&self.blueprint.beyond.scratch)?)?;
         let linux = self.blueprint.oci.linux().as_ref();
@@ -182,30 +184,31 @@ impl Ground<'_> {
 
     fn attach(&self, tree: Detached, to: &str) -> io::Result<OwnedFd> {
         let place = if is_folder(&tree)? { self.root.folder(to) } else { self.root.file(Path::new(to)) };
-        tree.attach(doing("cannot open its place", place)?)
+        tree.attach(doing("cannot open its mount point", place)?)
     }
 
-    /// Gives a bind mount what its options say: what its source forbids (setuid programs, devices, programs) stays
-    /// forbidden unless they say otherwise.
+    /// Applies the options of a bind mount. What its source forbids (setuid programs, devices, executing programs) stays
+    /// forbidden unless the options say otherwise.
     fn settle(&self, tree: &Detached, found: &Options) -> io::Result<()> {
         let set = Attributes::of_flags(found.flags);
         let wanted = Attributes { set, clear: Attributes::of_flags(found.clear), propagation: 0 };
         let changed = tree.change(wanted, Depth::Top).or_else(|error| match sys::errno(&error) {
-            // In a user namespace what the source forbids is locked: it stays (mount_namespaces(7)).
+            // In a user namespace what the source forbids is locked, so it stays forbidden (mount_namespaces(7)).
             Some(libc::EPERM) => tree.change(Attributes::set(set), Depth::Top),
             _ => Err(error),
         });
         changed?;
         tree.change(Attributes { set: found.recursive.0, clear: found.recursive.1, propagation: 0 }, Depth::Whole)?;
-        // Where nothing is said of the whole tree, mounts travel to it as to the root. What is to be shared is shared with
-        // whom its source is.
+        // Unless the options set the propagation of the whole tree, it is that of the root. A mount that is to be shared
+        // stays shared with the peers of its source.
         if !found.propagation.intersects(MsFlags::MS_SHARED | MsFlags::MS_REC) {
             tree.change(Attributes { propagation: self.spread.bits(), ..Attributes::default() }, Depth::Whole)?;
         }
         spread_as_said(tree, found.propagation)
     }
 
-    /// Mounts a tmpfs: with the mode of the directory that it covers, unless it has one, and if wanted with its content.
+    /// Mounts a tmpfs. It gets the mode of the directory that it covers, unless its options set one, and a copy of that
+    /// directory's content if `tmpcopyup` is given.
     fn tmpfs(&self, one: &Mount, to: &str, label: Option<&str>) -> io::Result<OwnedFd> {
         let (root, found) = (self.root, options(one));
         let covered = match sys::open_in_root(&root.fd, to, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
@@ -236,13 +239,13 @@ impl Ground<'_> {
     }
 }
 
-/// Whether a place is a directory.
+/// Whether a descriptor refers to a directory.
 pub(super) fn is_folder(place: impl AsFd) -> io::Result<bool> {
     Ok(SFlag::from_bits_truncate(fstat(place)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
-/// Copies a directory's content with modes and owners, by descriptor: whoever shares a volume that lies there may make links of
-/// its files meanwhile, and a link is copied, never followed.
+/// Copies a directory's content with modes and owners, by descriptor. Another container that shares a volume there may
+/// replace files by symbolic links meanwhile; a link is copied, never followed.
 fn copy_up(from: &Tree, to: &Tree) -> io::Result<()> {
     for Listed { name, kind, .. } in from.list()? {
         let facts = Facts::of(&from.stat(&name)?);
@@ -253,7 +256,7 @@ fn copy_up(from: &Tree, to: &Tree) -> io::Result<()> {
             _ => continue,
         }
         to.set(&name, facts).or_else(|error| match sys::errno(&error) {
-            // An owner that a user namespace does not have is left out.
+            // An owner that has no mapping in the user namespace is not set.
             Some(libc::EINVAL | libc::EPERM) => {
                 let made = Facts::of(&to.stat(&name)?);
                 to.set(&name, Facts { owner: made.owner, ..facts })
@@ -264,7 +267,7 @@ fn copy_up(from: &Tree, to: &Tree) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets how mounts travel to and from a tree of mounts, if anything is said.
+/// Sets the propagation of a tree of mounts, if the options say anything about it.
 fn spread_as_said(top: impl AsFd, propagation: MsFlags) -> io::Result<()> {
     let depth = if propagation.contains(MsFlags::MS_REC) { Depth::Whole } else { Depth::Top };
     sys::change_mount(top, Attributes { propagation: (propagation & !MsFlags::MS_REC).bits(), ..Attributes::default() }, depth)

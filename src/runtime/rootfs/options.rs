@@ -1,23 +1,23 @@
-//! A mount's options, taken apart (OCI runtime specification, "Linux mount options").
+//! Parses the options of a mount (OCI runtime specification, "Linux mount options").
 
 use super::travel;
 use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
 
-/// What the options of a mount say.
+/// The parsed options of a mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     pub flags: MsFlags,
-    /// Flags that were asked to be off, over those of a bind mount's source.
+    /// Flags that are explicitly turned off, even if the source of a bind mount has them.
     pub clear: MsFlags,
     pub propagation: MsFlags,
-    /// For the whole tree of a recursive bind: set and cleared, as `mount_setattr(2)` has them.
+    /// Attributes for the whole tree of a recursive bind mount: those to set and those to clear, as in `mount_setattr(2)`.
     pub recursive: (u64, u64),
     pub bind: bool,
     pub data: String,
 }
 
-/// `MOUNT_ATTR_*` (mount_setattr(2)).
+/// Recursive options: the name, the `MOUNT_ATTR_*` bit (mount_setattr(2)), and whether it is set.
 const RECURSIVE: [(&str, u64, bool); 14] = [
     ("rro", 0x1, true),
     ("rrw", 0x1, false),

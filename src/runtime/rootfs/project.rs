@@ -1,4 +1,4 @@
-//! What only a project puts into a root: other images, and files in memory.
+//! What only the containers of a project have in their root: other images, and files in memory.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 impl Root {
-    /// Secrets and configs: files of a tmpfs that has no name in the container, bound one by one.
+    /// Mounts secrets and configs: files of a tmpfs that is not visible in the container; each file is bind-mounted on its own.
     pub(super) fn files(&self, blueprint: &Blueprint, contents: &[Vec<u8>]) -> io::Result<()> {
         let beyond = &blueprint.beyond;
         if beyond.files.is_empty() {
@@ -44,13 +44,14 @@ impl Root {
     }
 }
 
-/// Another image's tree. It stands aside for a moment: a kernel before 6.15 copies no part of what is attached nowhere.
+/// The tree of another image. It is first attached in a temporary place: before Linux 6.15, no part of a detached mount can
+/// be copied.
 pub(super) fn image(image: &ImageSpec, scratch: &Path) -> io::Result<Detached> {
     // An overlay needs two layers; an empty one below changes nothing.
     let mut lower = image.layers.clone();
     lower.push(scratch.to_owned());
     let aside = scratch.with_file_name("image-mount");
-    // In a directory of ours.
+    // The directory is inside one of our own.
     drop(Tree::private(&aside)?);
     let writes = image.writes.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
     sys::mount_overlay(&lower, writes, &aside)?;

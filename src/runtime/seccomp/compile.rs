@@ -1,7 +1,7 @@
-//! A profile → the BPF program that the kernel runs before each system call.
+//! Compiles a profile to the BPF program that the kernel runs before each system call.
 //!
-//! The program tells the interface by `seccomp_data.arch`, finds the call's number by halving, and
-//! compares arguments as two words each. Numbers come from the `syscalls` crate's tables, those of x32
+//! The program distinguishes the interfaces by `seccomp_data.arch`, finds the call's number by binary search, and
+//! compares each argument as two 32-bit words. Numbers come from the tables of the `syscalls` crate, those of x32
 //! from the kernel's arch/x86/entry/syscalls/syscall_64.tbl.
 
 use super::{Action, Compare, Profile, Rule};
@@ -19,7 +19,7 @@ const AARCH64: u32 = 0xc000_00b7;
 
 const X32: u32 = 0x4000_0000;
 
-/// Calls that have a number of their own in x32, from 512 up, and not that of x86-64.
+/// Calls that have their own number in x32, from 512 up, instead of that of x86-64.
 const X32_OWN: [&str; 36] = [
     "rt_sigaction",
     "rt_sigreturn",
@@ -59,7 +59,7 @@ const X32_OWN: [&str; 36] = [
     "pwritev2",
 ];
 
-/// What `socketcall` calls, from 1 up (include/uapi/linux/net.h).
+/// The calls behind `socketcall`, numbered from 1 (include/uapi/linux/net.h).
 const SOCKET_CALLS: [&str; 20] = [
     "socket",
     "bind",
@@ -83,7 +83,7 @@ const SOCKET_CALLS: [&str; 20] = [
     "sendmmsg",
 ];
 
-/// What `ipc` calls (include/uapi/linux/ipc.h).
+/// The calls behind `ipc`, with their numbers (include/uapi/linux/ipc.h).
 const IPC_CALLS: [(&str, u64); 12] = [
     ("semop", 1),
     ("semget", 2),
@@ -124,10 +124,10 @@ fn test(code: u16, value: u32, yes: u8, no: u8) -> Instruction {
     Instruction { code, yes, no, value }
 }
 
-/// What happens with one number: the first alternative whose conditions all hold.
+/// The alternatives for one call number. The first whose conditions all hold decides.
 type Leaf = Vec<(Vec<(u8, Compare)>, Action)>;
 
-/// The program, eight bytes an instruction in the machine's order.
+/// Compiles a profile to a program with eight bytes per instruction, in native byte order.
 pub fn compile(profile: &Profile) -> Vec<u8> {
     let mut program = vec![plain(LOAD, INTERFACE)];
     for (interface, numbers) in interfaces() {
@@ -135,12 +135,12 @@ pub fn compile(profile: &Profile) -> Vec<u8> {
             continue;
         }
         let body = body(profile, interface, numbers);
-        // Too far for a conditional jump's eight bits.
+        // The body is too long for the 8-bit offset of a conditional jump.
         program.push(test(IF_EQUAL, interface, 1, 0));
         program.push(plain(JUMP, u32::try_from(body.len()).unwrap_or(0)));
         program.extend(body);
     }
-    // An interface that the profile knows nothing of.
+    // The call came through an interface that the profile does not name.
     program.push(plain(RETURN, Action::KillProcess.code()));
     program
         .iter()
@@ -171,7 +171,7 @@ fn interfaces() -> Vec<(u32, Numbers)> {
 }
 
 fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction> {
-    // Calls of x32 come by the interface of x86-64, with a bit of their own.
+    // Calls of x32 use the interface of x86-64, and set an extra bit in the number.
     let closes_x32 = interface == X86_64 && !profile.also.x32;
     let mut leaves: BTreeMap<u32, Leaf> = BTreeMap::new();
     for rule in &profile.rules {
@@ -180,11 +180,11 @@ fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction>
         let through = rule.names.iter().filter(|_| interface == I386).filter_map(|name| multiplexed(name, rule, profile.default));
         for (number, conditions) in direct.chain(through) {
             let leaf = leaves.entry(number).or_default();
-            // It adds nothing and takes nothing from other rules of the call (runc leaves it out); named it is.
+            // A rule with the default action has no effect (runc leaves it out), except that the call counts as listed.
             if rule.action == profile.default {
                 continue;
             }
-            // What holds without conditions goes before all that has some (libseccomp's order).
+            // A rule without conditions wins over all rules with conditions (as in libseccomp).
             if conditions.is_empty() {
                 *leaf = vec![(conditions, rule.action)];
             } else if !leaf.iter().any(|(conditions, _)| conditions.is_empty()) {
@@ -199,8 +199,8 @@ fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction>
             ranges.push((start, leaf.clone()));
         }
     };
-    // Calls younger than the profile: programs that try them go on with an older one on ENOSYS, and give
-    // up on EPERM (runc's patchbpf).
+    // Calls that are newer than the profile get ENOSYS: programs that try them then fall back to an older call, while
+    // on EPERM they would give up (runc's patchbpf).
     let unlisted: Leaf = vec![(Vec::new(), Action::Errno(38))];
     let forbids = matches!(profile.default, Action::Errno(_) | Action::KillThread | Action::KillProcess | Action::Trap);
     let unknown = if forbids && !leaves.is_empty() { &unlisted } else { &otherwise };
@@ -225,9 +225,9 @@ fn body(profile: &Profile, interface: u32, numbers: Numbers) -> Vec<Instruction>
     body
 }
 
-/// What a rule means for `socketcall` and `ipc`, by which i386 makes other calls too: their first argument says which.
-/// The arguments of that call are out of a filter's sight (they stand in memory, or further on), so a rule with
-/// conditions holds whatever they are if it is as strict as the default, and else not at all.
+/// What a rule means for `socketcall` and `ipc`, through which i386 can make other calls: their first argument says which.
+/// A filter cannot see the arguments of that call at their usual positions (they are in memory, or shifted), so a rule with
+/// conditions applies regardless of them if it is at least as strict as the default, and otherwise not at all.
 fn multiplexed(name: &str, rule: &Rule, default: Action) -> Option<(u32, Vec<(u8, Compare)>)> {
     if !rule.arguments.is_empty() && rule.action.strictness() < default.strictness() {
         return None;
@@ -239,14 +239,14 @@ fn multiplexed(name: &str, rule: &Rule, default: Action) -> Option<(u32, Vec<(u8
     Some((call as u32, vec![(0, Compare::Equal(which))]))
 }
 
-/// How much of an argument there is: calls of 32-bit interfaces have 32 bits, whatever stands above them.
+/// The width of an argument: in calls of 32-bit interfaces it has 32 bits, and the upper half is ignored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Width {
     Half,
     Whole,
 }
 
-/// Finds the range by halving; every way through ends in a return.
+/// Finds the range of a call number by binary search. Every path through the code ends in a return.
 fn tree(ranges: &[(u32, Leaf)], default: Action, interface: u32) -> Vec<Instruction> {
     if let [(start, leaf)] = ranges {
         let width = if interface == I386 || *start >= X32 { Width::Half } else { Width::Whole };
@@ -263,7 +263,7 @@ fn tree(ranges: &[(u32, Leaf)], default: Action, interface: u32) -> Vec<Instruct
 fn leaf(leaf: &Leaf, default: Action, width: Width) -> Vec<Instruction> {
     let mut code = Vec::new();
     for (conditions, action) in leaf {
-        // Written from the end, so that each failing test knows how far the next alternative is.
+        // The code is built backwards, so that each test knows how far it must jump to the next alternative.
         let mut alternative = vec![plain(RETURN, action.code())];
         for (index, compare) in conditions.iter().rev() {
             let left = alternative.len();
@@ -280,7 +280,7 @@ fn leaf(leaf: &Leaf, default: Action, width: Width) -> Vec<Instruction> {
     code
 }
 
-/// A test of one argument that falls through when it holds, and else jumps over `left` instructions.
+/// A test of one argument that falls through when the condition holds, and otherwise jumps over `left` instructions.
 fn condition(index: u8, compare: Compare, left: usize, width: Width) -> Vec<Instruction> {
     let low = ARGUMENTS + u32::from(index) * 8;
     let high = low + 4;
@@ -352,7 +352,7 @@ mod tests {
                 assert_eq!(code == Action::Allow.code(), allowed, "{compare:?} {value}");
                 assert_ne!(run(&program, X86_64, 0, [2, 0, 0, 0, 0, value]), Action::Allow.code());
             }
-            // Behind the last call that the profile names, calls are unknown to it.
+            // Calls after the last one that the profile names are unknown to it.
             for number in [1, 0x3fff_ffff, X32 + 1] {
                 assert_eq!(run(&program, X86_64, number, [1; 6]), Action::Errno(38).code(), "{number:#x}");
             }
@@ -399,7 +399,7 @@ mod tests {
         assert!(none.len() / 8 < 4096, "the kernel's longest program");
     }
 
-    /// A fact of Docker's default profile (tests/docker/defaults.txt).
+    /// A fact about Docker's default profile (tests/docker/defaults.txt).
     struct Fact {
         holds: Box<dyn Fn(u64) -> bool>,
         code: u32,
@@ -459,10 +459,10 @@ mod tests {
         let facts = facts();
         let default = crate::model::capability::docker();
         let singles = (0..41).map(|number| default | 1 << number);
-        // What a filter is asked about beyond the number: families, flags of clone, execution domains.
+        // Values of the first argument that filters check: address families, flags of clone, execution domains.
         let mut probes: Vec<u64> = (0..64).chain((0..48).map(|bit| 1 << bit)).collect();
         probes.extend([8, 0x2_0000, 0x2_0008, 0xffff_ffff, 0x7e02_0000, u64::MAX]);
-        // Families that nothing in a container needs; Docker has closed two of them.
+        // Families that nothing in a container needs. Docker itself refuses only two of them.
         let closed = |name: &str, first: u64| name == "socket" && !super::super::default::has_family(first);
         let mut compared = 0;
         for capabilities in std::iter::once(default).chain(singles).chain([u64::MAX >> 23]) {
@@ -502,7 +502,7 @@ mod tests {
         );
         let queues = filter(Action::Allow, "msgget", Action::Errno(13), Vec::new());
         assert_eq!((says(&queues, ipc, 13), says(&queues, ipc, 12)), (refuse, allow));
-        // Which family it would be stands in memory: none of them, then, in either direction.
+        // The family is in memory and cannot be checked, so socketcall is refused in both cases.
         let vsock = vec![(0, Compare::Equal(40))];
         let one_closed = filter(Action::Allow, "socket", Action::Errno(13), vsock.clone());
         assert_eq!((says(&one_closed, direct, 2), says(&one_closed, socketcall, 1)), (allow, refuse));

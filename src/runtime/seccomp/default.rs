@@ -1,12 +1,12 @@
-//! Docker's default profile: the same calls, families and conditions, in our own table.
+//! Docker's default profile: the same calls, address families and conditions, in our own table.
 //!
-//! As of moby/profiles, `seccomp/default.json` at 02e898b1 (2026). Calls that neither x86-64, i386 nor
+//! It is that of moby/profiles, `seccomp/default.json` at 02e898b1 (2026). Calls that neither x86-64, i386 nor
 //! aarch64 has are left out: they have no number here.
 
 use super::{Action, Also, Compare, Profile, Rule, kernel_is_at_least};
 use crate::model::capability;
 
-/// Calls that everybody may make.
+/// Calls that are always allowed.
 const ALLOWED: &str = "
 accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32 clock_adjtime
 clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64
@@ -42,7 +42,7 @@ timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timer
 timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime
 utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev";
 
-/// Calls that come with a capability.
+/// Calls that are allowed with a capability.
 const WITH_CAPABILITY: [(&str, &str); 13] = [
     ("DAC_READ_SEARCH", "open_by_handle_at"),
     (
@@ -64,20 +64,21 @@ const WITH_CAPABILITY: [(&str, &str); 13] = [
     ("BPF", "bpf"),
 ];
 
-/// Address families from 12 up that sockets may have; all below may, and among the rest are
-/// AF_ALG (38) and AF_VSOCK (40): the page cache and the hypervisor are the host's.
+/// The allowed address families of sockets from 12 up; all families below 12 are allowed. AF_ALG (38) and AF_VSOCK (40)
+/// are not: they give access to the host's page cache and to the hypervisor.
 const FAMILIES: [u64; 25] = [13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45];
 
-/// `SYS_SOCKET`, the first argument of socketcall(2) that makes a socket.
+/// `SYS_SOCKET`, the first argument of socketcall(2) for creating a socket.
 const MAKE_SOCKET: u64 = 1;
 
-/// Execution domains: Linux, with 16-bit user numbers, without randomised addresses, and the question.
+/// Allowed execution domains: `PER_LINUX` and `PER_LINUX32`, each also with `UNAME26`, and the value that only queries the
+/// current one (personality(2)).
 const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// `CLONE_NEW*`, but for the new time namespace, which clone(2) cannot ask for.
+/// `CLONE_NEW*`, except `CLONE_NEWTIME`, which clone(2) does not support.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
-/// Whether sockets may be of an address family.
+/// Whether an address family is allowed for sockets.
 #[cfg(test)]
 pub(super) fn has_family(family: u64) -> bool {
     family < 12 || FAMILIES.contains(&family)
@@ -99,8 +100,8 @@ pub fn docker(capabilities: u64) -> Profile {
     for family in FAMILIES {
         allow("socket", vec![(0, Compare::Equal(family))]);
     }
-    // i386's one call for all of sockets keeps its arguments in memory, where a filter cannot look at the family: ENOSYS
-    // for making one, so that C libraries call socket(2), whose family can be looked at.
+    // i386's single call for all socket operations keeps its arguments in memory, where a filter cannot check the family.
+    // Creating a socket that way returns ENOSYS, so that C libraries use socket(2), whose family can be checked.
     allow("socketcall", vec![(0, Compare::NotEqual(MAKE_SOCKET))]);
     for domain in PERSONALITIES {
         allow("personality", vec![(0, Compare::Equal(domain))]);
@@ -118,7 +119,7 @@ pub fn docker(capabilities: u64) -> Profile {
     };
     if !has("SYS_ADMIN") {
         allow("clone", vec![(0, Compare::Masked { mask: NEW_NAMESPACES, value: 0 })]);
-        // ENOSYS, so that C libraries fall back to clone(2), whose flags can be looked at.
+        // ENOSYS makes C libraries fall back to clone(2), whose flags can be checked.
         rules.push(Rule { names: names("clone3"), action: Action::Errno(38), arguments: Vec::new() });
     }
     Profile { default: Action::Errno(1), rules, also: Also::BOTH }

@@ -1,8 +1,8 @@
-//! System call filters: Docker's profile format in, a BPF program for the kernel out.
+//! System call filters: reads Docker's profile format and produces a BPF program for the kernel.
 //!
-//! A profile names system calls; [`compile`] turns it into the program of seccomp(2), for x86-64 with
-//! the 32-bit and x32 interfaces, or for aarch64. Programs are kept by the digest of what they were
-//! made from, so a container's start only reads a file.
+//! A profile names system calls; [`compile`] turns it into a program for seccomp(2), for x86-64 with
+//! the 32-bit and x32 interfaces, or for aarch64. Programs are stored under the digest of their inputs,
+//! so starting a container only reads a file.
 
 mod compile;
 mod default;
@@ -17,14 +17,14 @@ use serde_json::json;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The version of what is compiled: raised whenever the table or the compiler changes.
+/// The version of the compiled programs. It must be raised whenever the table or the compiler changes.
 const VERSION: u32 = 5;
 
-/// The compiled program of a profile (Docker's, if none is given), from a directory that keeps them; the profile itself is
-/// kept beside it, as the specification has it, for whoever asks.
+/// The path of the compiled program of a profile (Docker's, if none is given) in a directory of such programs. It is compiled
+/// if it is not there yet. The profile itself is stored next to it in the specification's format, for anyone who needs it.
 ///
 /// # Errors
-/// A profile that is not understood; those of writing.
+/// Fails when the profile is not valid or a file cannot be written.
 pub fn keep(folder: &Path, profile: Option<&str>, capabilities: u64) -> io::Result<PathBuf> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let key = Digest::of_json(&(VERSION, profile, capabilities, release, ARCHITECTURE));
@@ -33,7 +33,7 @@ pub fn keep(folder: &Path, profile: Option<&str>, capabilities: u64) -> io::Resu
         let profile = match profile {
             Some(text) => match Profile::parse(text, capabilities).map_err(io::Error::other)? {
                 profile if profile.notifies() => {
-                    return Err(io::Error::other("SCMP_ACT_NOTIFY asks for a program beside the container; there is none here"));
+                    return Err(io::Error::other("SCMP_ACT_NOTIFY needs a program outside the container; there is none here"));
                 }
                 profile => profile,
             },
@@ -46,7 +46,7 @@ pub fn keep(folder: &Path, profile: Option<&str>, capabilities: u64) -> io::Resu
     Ok(path)
 }
 
-/// What the kernel does with a call.
+/// What the kernel does with a system call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     Allow,
@@ -56,12 +56,12 @@ pub enum Action {
     Trap,
     Trace(u16),
     Log,
-    /// A program beside the container decides (seccomp_unotify(2)).
+    /// A program outside the container decides (seccomp_unotify(2)).
     Notify,
 }
 
 impl Action {
-    /// How little it lets through: the kernel's own order of answers, the mildest first (seccomp(2)).
+    /// How strict the action is, in the kernel's own order of precedence, the least strict first (seccomp(2)).
     fn strictness(self) -> u8 {
         match self {
             Self::Allow => 0,
@@ -75,7 +75,7 @@ impl Action {
         }
     }
 
-    /// Its name in the specification, and the number that goes with it.
+    /// Its name in the specification, and its `errnoRet` if it has one.
     fn written(self) -> (&'static str, Option<u16>) {
         match self {
             Self::Allow => ("SCMP_ACT_ALLOW", None),
@@ -121,7 +121,7 @@ pub enum Compare {
 }
 
 impl Compare {
-    /// As the specification has it: operator, value, and the second one.
+    /// The comparison as the specification writes it: operator, value, and second value.
     fn written(self) -> (&'static str, u64, Option<u64>) {
         match self {
             Self::Equal(value) => ("SCMP_CMP_EQ", value, None),
@@ -135,7 +135,7 @@ impl Compare {
     }
 }
 
-/// Calls of these names, with these arguments, are dealt with so.
+/// The action for calls with these names and arguments.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
     pub names: Vec<String>,
@@ -148,11 +148,11 @@ pub struct Rule {
 pub struct Profile {
     pub default: Action,
     pub rules: Vec<Rule>,
-    /// Which interfaces of the kernel may be used beside the machine's own; a call by another ends the process.
+    /// Which interfaces of the kernel may be used besides the native one. A call through any other ends the process.
     pub also: Also,
 }
 
-/// Older interfaces of a 64-bit kernel.
+/// Additional system call interfaces of a 64-bit kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Also {
     pub i386: bool,
@@ -168,7 +168,7 @@ impl Also {
     }
 }
 
-/// Docker's profile format (moby `profiles/seccomp`), which holds that of the OCI runtime
+/// Docker's profile format (moby `profiles/seccomp`), which includes that of the OCI runtime
 /// specification ("Linux container configuration", section Seccomp).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -184,7 +184,7 @@ struct File {
     syscalls: Vec<FileRule>,
 }
 
-/// A machine, and the older interfaces that go with it.
+/// An architecture, and the additional interfaces that belong to it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FileArchitecture {
@@ -232,17 +232,17 @@ struct Condition {
     min_kernel: Option<String>,
 }
 
-/// Docker's name of this architecture.
+/// Docker's name for this architecture.
 const NATIVE: &str = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
 
 impl Profile {
-    /// Whether some call is left to a program beside the container.
+    /// Whether a program outside the container decides about any call.
     pub fn notifies(&self) -> bool {
         self.rules.iter().any(|rule| rule.action == Action::Notify)
     }
 
-    /// The profile as the specification has it (`linux.seccomp`). What it refuses of i386's `socketcall` is left out:
-    /// libseccomp makes such rules itself, of those for `socket`, and takes none that says otherwise.
+    /// The profile in the specification's format (`linux.seccomp`). Rules that refuse i386's `socketcall` are left out:
+    /// libseccomp derives such rules itself from those for `socket`, and accepts none that differ.
     pub fn written(&self) -> serde_json::Value {
         let with_number = |mut value: serde_json::Value, key: &str, number: Option<u16>| {
             if let Some(number) = number {
@@ -271,10 +271,10 @@ impl Profile {
         with_number(value, "defaultErrnoRet", number)
     }
 
-    /// Reads a profile as it is for a set of capabilities.
+    /// Parses a profile and evaluates its conditions for a set of capabilities.
     ///
     /// # Errors
-    /// Text that is no profile, with line and column; words that the format does not know.
+    /// Fails when the text is not a profile, with line and column, and when it contains words that the format does not have.
     pub fn parse(text: &str, capabilities: u64) -> Result<Self, String> {
         let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let mut rules = Vec::new();
@@ -288,7 +288,7 @@ impl Profile {
             }
             let names: Vec<String> = rule.name.into_iter().chain(rule.names).collect();
             if action == Action::Notify && names.iter().any(|name| name == "write") {
-                // The runtime itself writes behind the filter, and nobody would answer yet.
+                // The runtime itself calls write under the filter, when nobody answers notifications yet.
                 return Err("SCMP_ACT_NOTIFY cannot be used for the write syscall".into());
             }
             // Two conditions on one argument are alternatives, as runc reads them.
@@ -303,7 +303,7 @@ impl Profile {
         if default == Action::Notify {
             return Err("SCMP_ACT_NOTIFY cannot be used as default action".into());
         }
-        // Named by none, only the machine's own interface is let through, as libseccomp has it.
+        // If no architecture is named, only the native interface is allowed, as in libseccomp.
         let mapped = file.arch_map.into_iter().flatten().filter(|one| one.architecture == NATIVE);
         let named =
             file.architectures.into_iter().flatten().chain(mapped.flat_map(|one| one.sub_architectures.unwrap_or_default()));
@@ -335,7 +335,7 @@ fn kernel_is_at_least(wanted: &str) -> bool {
 }
 
 fn action(name: &str, errno: Option<u16>) -> Result<Action, String> {
-    // EPERM, as libseccomp's users take it.
+    // EPERM, which is the usual default of tools that use libseccomp.
     let errno = errno.unwrap_or(1);
     Ok(match name {
         "SCMP_ACT_ALLOW" => Action::Allow,
@@ -385,7 +385,7 @@ mod tests {
             {"names":["open"],"action":"SCMP_ACT_NOTIFY"},{"names":["kill"],"action":"SCMP_ACT_KILL_PROCESS"}]}"#;
         let odd = Profile::parse(odd, 0).unwrap();
         assert_eq!(Profile::parse(&odd.written().to_string(), 0).unwrap(), odd);
-        // And by the crate that others read it with.
+        // The crate that other tools read it with must accept it, too.
         serde_json::from_value::<oci_spec::runtime::LinuxSeccomp>(docker(0).written()).unwrap();
     }
 }
