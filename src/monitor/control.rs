@@ -1,7 +1,7 @@
-//! How a monitor is commanded: a line of JSON on its socket, answered by lines of JSON.
+//! How a monitor is controlled: a request is a line of JSON on its socket, and the replies are lines of JSON, too.
 //!
-//! The protocol is versioned so that a newer stead commands an older monitor: unknown fields are
-//! ignored, unknown requests are refused by name.
+//! The protocol is versioned so that a newer stead can control an older monitor: unknown fields are
+//! ignored, and unknown requests are refused by name.
 
 use super::files::Folder;
 use crate::model::{self, Context, Error, Result};
@@ -14,11 +14,11 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// What can be asked of a monitor.
+/// A request to a monitor.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Request {
-    /// Ends the container: its stop signal, after the grace period KILL. Answered when it is gone.
+    /// Ends the container with its stop signal, or with KILL after the grace period. It is answered when the container is gone.
     Stop {
         signal: Option<i32>,
         grace: Option<model::Duration>,
@@ -26,48 +26,48 @@ pub enum Request {
     Signal {
         signal: i32,
     },
-    /// Stops every process where it is, or lets them go on.
+    /// Freezes every process where it is, or resumes them.
     Freeze {
         frozen: bool,
     },
-    /// Stops every process where it is for as long as this connection lives: whoever asked may be killed.
+    /// Freezes every process for as long as this connection lives, so that a client that is killed leaves nothing frozen.
     Hold,
-    /// Changes its limits while it runs, and for its next starts.
+    /// Changes the container's limits while it runs, and for its next starts.
     Limits {
         limits: Box<Limits>,
     },
-    /// Waits until its command ends, and tells the exit status.
+    /// Waits until the container's command ends, and reports the exit status.
     Wait,
-    /// Asks for its output as it comes, and for its terminal if it has one.
+    /// Asks for the container's output as it comes, and for its terminal if it has one.
     Attach,
-    /// Asks for the sockets that hold its published ports.
+    /// Asks for the sockets that hold the container's published ports.
     Ports,
-    /// Runs a further process; descriptors for its standard streams come along unless it has a terminal.
+    /// Runs a further process. Unless it has a terminal, the descriptors for its standard streams are sent with the request.
     Exec {
         spec: Box<ExecSpec>,
     },
 }
 
-/// What a monitor answers.
+/// A reply of a monitor.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Reply {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// A process has started; with a terminal, its master comes along.
+    /// A process has started. If it has a terminal, the master's descriptor is sent with this reply.
     #[serde(default)]
     pub started: bool,
-    /// An exit status: the end of the conversation.
+    /// An exit status, which is the last reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
     #[serde(default)]
     pub done: bool,
 }
 
-/// The version of what is asked. A monitor does nothing for who may say more than it understands: what it left out could
-/// be what holds a process back.
+/// The version of the requests. A monitor refuses requests of a newer version: a field that it does not know could be one
+/// that restricts a process.
 const VERSION: u32 = 1;
 
-/// A request on its way.
+/// A request as it is sent.
 #[derive(Serialize)]
 struct Asked<'r> {
     version: u32,
@@ -75,17 +75,17 @@ struct Asked<'r> {
     request: &'r Request,
 }
 
-/// What of a request tells whether the rest is understood; there was none in the first releases.
+/// The part of a request that tells whether the rest can be understood. The first releases did not send it.
 #[derive(Deserialize)]
 struct Version {
     #[serde(default)]
     version: u32,
 }
 
-/// Reads a request.
+/// Parses a request.
 ///
 /// # Errors
-/// What whoever asked is told.
+/// Returns the message for the client.
 pub fn understood(bytes: &[u8]) -> Result<Request, String> {
     let unknown = |error: serde_json::Error| {
         format!("this container's monitor does not know that request ({error}): `stead restart` gives it a new one")
@@ -93,7 +93,7 @@ pub fn understood(bytes: &[u8]) -> Result<Request, String> {
     let Version { version } = serde_json::from_slice(bytes).map_err(unknown)?;
     if version > VERSION {
         return Err(format!(
-            "this container's monitor is older than the stead that asks (messages of version {VERSION}, not {version}): \
+            "this container's monitor is older than the stead that asks (it knows message version {VERSION}, not {version}): \
              `stead restart` gives it a new one"
         ));
     }
@@ -104,7 +104,7 @@ fn ask(stream: &UnixStream, request: &Request, fds: &[RawFd]) -> io::Result<()> 
     send(stream, &Asked { version: VERSION, request }, fds)
 }
 
-/// The longest message.
+/// The longest message, in bytes.
 pub const LONGEST: usize = 256 << 10;
 
 fn connect(folder: &Folder) -> Result<UnixStream> {
@@ -117,7 +117,7 @@ fn connect(folder: &Folder) -> Result<UnixStream> {
     })
 }
 
-/// Receives one reply, with a descriptor if one comes along.
+/// Receives one reply, with a descriptor if one was sent with it.
 pub fn receive(stream: &UnixStream) -> Result<(Reply, Option<OwnedFd>)> {
     let mut buffer = vec![0; LONGEST];
     let mut bytes = Vec::new();
@@ -132,11 +132,11 @@ pub fn receive(stream: &UnixStream) -> Result<(Reply, Option<OwnedFd>)> {
             _ => {}
         }
     }
-    let reply = serde_json::from_slice(&bytes).context(|| "the monitor's answer is not understood".into())?;
+    let reply = serde_json::from_slice(&bytes).context(|| "cannot understand the monitor's answer".into())?;
     Ok((reply, descriptor))
 }
 
-/// Sends a value as a line.
+/// Sends a value as a line of JSON.
 pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::io::Result<()> {
     let mut bytes = serde_json::to_vec(value)?;
     bytes.push(b'\n');
@@ -147,10 +147,10 @@ pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::
     Ok(())
 }
 
-/// Sends a request and waits for its last reply, until a timeout.
+/// Sends a request and waits for its last reply, up to a timeout.
 ///
 /// # Errors
-/// A container without a monitor; the monitor's refusal.
+/// Fails when the container has no monitor or the monitor refuses.
 pub fn call(folder: &Folder, request: &Request, timeout: Option<Duration>) -> Result<Reply> {
     let stream = connect(folder)?;
     stream.set_read_timeout(timeout).context(|| "cannot reach the container's monitor".into())?;
@@ -162,17 +162,17 @@ pub fn call(folder: &Folder, request: &Request, timeout: Option<Duration>) -> Re
     }
 }
 
-/// A container that is held still; it goes on when this is dropped, and when this process ends in whatever way.
+/// A container that is held still. It is resumed when this is dropped, and when this process ends in whatever way.
 #[derive(Debug)]
-pub struct Held(#[expect(dead_code, reason = "the connection is what holds")] UnixStream);
+pub struct Held(#[expect(dead_code, reason = "the open connection is what holds the container still")] UnixStream);
 
 /// Holds a running container still.
 ///
 /// # Errors
-/// A container without a monitor; the monitor's refusal; processes that do not come to rest.
+/// Fails when the container has no monitor, the monitor refuses, or the processes cannot be frozen.
 pub fn hold(folder: &Folder) -> Result<Held> {
     let stream = connect(folder)?;
-    // The kernel may take its time; a monitor that never answers must not keep us.
+    // The kernel may take its time, but a monitor that never answers must not block us.
     stream.set_read_timeout(Some(Duration::from_secs(30))).context(|| "cannot reach the container's monitor".into())?;
     ask(&stream, &Request::Hold, &[]).context(|| "cannot reach the container's monitor".into())?;
     match receive(&stream)?.0.error {
@@ -181,10 +181,10 @@ pub fn hold(folder: &Folder) -> Result<Held> {
     }
 }
 
-/// The sockets that hold a running container's published ports; none of a monitor that does not know the request.
+/// The sockets that hold a running container's published ports. A monitor that does not know the request gives none.
 ///
 /// # Errors
-/// A container without a monitor.
+/// Fails when the container has no monitor.
 pub fn held_ports(folder: &Folder) -> Result<Vec<OwnedFd>> {
     let stream = connect(folder)?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).context(|| "cannot reach the container's monitor".into())?;
@@ -209,7 +209,7 @@ pub struct Attached {
 /// Attaches to a running container: its output follows on the stream as it comes.
 ///
 /// # Errors
-/// A container without a monitor.
+/// Fails when the container has no monitor.
 pub fn attach(folder: &Folder) -> Result<Attached> {
     let stream = connect(folder)?;
     ask(&stream, &Request::Attach, &[]).context(|| "cannot reach the container's monitor".into())?;
@@ -226,10 +226,10 @@ pub struct Remote {
     pub terminal: Option<OwnedFd>,
 }
 
-/// Starts a process in a container, with standard streams unless it has a terminal.
+/// Starts a process in a container. Unless it has a terminal, it gets the given standard streams.
 ///
 /// # Errors
-/// A container without a monitor; a process that cannot be started, with its exit code.
+/// Fails when the container has no monitor or the process cannot be started. The error has the exit code for that.
 pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Result<Remote> {
     let stream = connect(folder)?;
     ask(&stream, &Request::Exec { spec: Box::new(spec.clone()) }, streams)
@@ -245,7 +245,7 @@ impl Remote {
     /// Waits for the process's exit status.
     ///
     /// # Errors
-    /// A monitor that is gone.
+    /// Fails when the monitor is gone.
     pub fn wait(&self) -> Result<i32> {
         loop {
             let (reply, _) = receive(&self.stream)?;
@@ -264,7 +264,7 @@ mod tests {
     fn a_monitor_does_nothing_for_who_may_say_more_than_it_understands() {
         let asked = serde_json::to_vec(&Asked { version: VERSION, request: &Request::Freeze { frozen: true } }).unwrap();
         assert_eq!(understood(&asked), Ok(Request::Freeze { frozen: true }));
-        // The first releases said no version.
+        // The first releases sent no version.
         assert_eq!(understood(br#"{"op":"wait"}"#), Ok(Request::Wait));
         let newer = understood(br#"{"version":2,"op":"wait","only":"as nobody"}"#).unwrap_err();
         assert!(newer.contains("older than the stead that asks") && newer.contains("stead restart"), "{newer}");

@@ -1,4 +1,4 @@
-//! Events: what happened to containers, one line of JSON each in a file of the instance, bounded.
+//! Events: what happened to containers. Each is one line of JSON in a file of the instance, whose size is bounded.
 
 use super::files::now_ms;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A file's size before it becomes the old one; the one before that goes.
+/// The size from which the file is renamed to be the old file; the previous old file is removed.
 const LONGEST: u64 = 4 << 20;
 
 /// Something that happened.
@@ -18,7 +18,7 @@ pub struct Event {
     /// What it happened to: `container` or `project`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// In Docker's words: create, start, die, oom, kill, stop, pause, unpause, restart, health_status, destroy …
+    /// In Docker's terms: create, start, die, oom, kill, stop, pause, unpause, restart, health_status, destroy …
     pub action: String,
     pub name: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -26,7 +26,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event of now.
+    /// An event that happens now.
     pub fn now(kind: &str, action: &str, name: &str, attributes: &[(&str, String)]) -> Self {
         Self {
             time: now_ms(),
@@ -38,14 +38,14 @@ impl Event {
     }
 }
 
-/// Adds an event; what cannot be written is lost, and nothing else fails for it.
+/// Adds an event. If it cannot be written it is lost, and nothing else fails because of it.
 pub fn add(file: &Path, event: &Event) {
     let Ok(mut line) = serde_json::to_vec(event) else { return };
     line.push(b'\n');
     if fs::metadata(file).is_ok_and(|found| found.len() > LONGEST) {
         let _ = fs::rename(file, older(file));
     }
-    // One write of a whole line: those of several processes do not mix (write(2), O_APPEND).
+    // A whole line is one write, so the lines of several processes do not mix (write(2), O_APPEND).
     let _ = OpenOptions::new().create(true).append(true).open(file).and_then(|mut out| out.write_all(&line));
 }
 
@@ -61,7 +61,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// All events that are kept, then those that come.
+    /// All events that are kept, then new ones as they come.
     pub fn all(file: &Path) -> Self {
         Self { file: file.to_owned(), offset: 0, first: true }
     }
@@ -73,7 +73,7 @@ impl Events {
             found.extend(read_from(&older(&self.file), 0).0);
         }
         if fs::metadata(&self.file).is_ok_and(|now| now.len() < self.offset) {
-            // It was begun anew; the end of the old one is still to be read.
+            // A new file was started, and the end of the old one has still to be read.
             found.extend(read_from(&older(&self.file), self.offset).0);
             self.offset = 0;
         }

@@ -1,4 +1,4 @@
-//! A container's directory: what its monitor is told, and what it tells.
+//! A container's directory: the specification that its monitor reads, and the status that it writes.
 
 use crate::model::{Context, Digest, Duration, Result, Size};
 use crate::project::{Health as HealthSpec, Log, Restart};
@@ -14,28 +14,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct MonitorSpec {
     /// `PROJECT/CONTAINER`, as process lists show it.
     pub title: String,
-    /// A specification is large, and a monitor small.
+    /// It is boxed because a specification is large and a monitor should stay small.
     pub blueprint: Box<Blueprint>,
     pub stop_signal: i32,
     pub stop_grace: Duration,
     pub restart: Restart,
-    /// Whether it is started anew when it turns unhealthy.
+    /// Whether the container is restarted when it becomes unhealthy.
     #[serde(default)]
     pub restart_unhealthy: bool,
     pub health: Option<HealthSpec>,
     pub log: Log,
-    /// All its log files together, in bytes.
+    /// The limit on all its log files together, in bytes.
     pub log_quota: Size,
-    /// Where events are told.
+    /// The file that events are written to.
     pub events: PathBuf,
     /// The directory of this generation's log files.
     pub logs: PathBuf,
     pub on_start: Vec<Vec<String>>,
     pub on_stop: Vec<Vec<String>>,
-    /// What it runs from.
+    /// What it needs of the store.
     #[serde(default)]
     pub needs: Needs,
-    /// The installation, whose other parts are told when it begins, ends or pauses.
+    /// The installation, whose ports and names are updated when the container starts, ends or is paused.
     #[serde(default)]
     pub home: Option<Home>,
 }
@@ -50,7 +50,7 @@ impl Kept for MonitorSpec {
     const VERSION: u32 = 1;
 }
 
-/// What a container needs of the store while its monitor lives, whatever becomes of its project.
+/// What a container needs of the store while its monitor lives, whatever happens to its project.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Needs {
     pub store: PathBuf,
@@ -67,11 +67,11 @@ pub enum State {
     Paused,
     Restarting,
     Exited,
-    /// Its monitor is gone without saying how it ended, or it could not be started.
+    /// Its monitor is gone and did not record how the container ended, or the container could not be started.
     Dead,
 }
 
-/// What health checks say.
+/// The result of the health checks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
@@ -83,17 +83,17 @@ pub enum Health {
     Unhealthy,
 }
 
-/// What a monitor tells.
+/// What a monitor reports about its container.
 ///
-/// A newer stead reads what an older monitor wrote, and the reverse, as long as fields are only added.
+/// A newer stead reads what an older monitor wrote, and vice versa, as long as fields are only added.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
     pub state: State,
     pub health: Health,
-    /// What the last failing check said.
+    /// The output of the last check that failed.
     pub health_output: String,
-    /// The command's number on the host; 0 when it does not run.
+    /// The command's process number on the host, or 0 when it does not run.
     pub pid: i32,
     pub monitor: u32,
     pub restarts: u32,
@@ -104,9 +104,9 @@ pub struct Status {
     /// Why it could not be started.
     pub error: Option<String>,
     pub out_of_memory: bool,
-    /// Somebody stopped it: it stays down until it is started.
+    /// It was stopped on request, and stays down until it is started.
     pub stopped: bool,
-    /// The boot that all this is true of.
+    /// The boot during which this was written.
     pub boot: String,
 }
 
@@ -138,16 +138,16 @@ impl Folder {
         sys::Lock::is_held(&self.join("lock"))
     }
 
-    /// What the monitor was told.
+    /// The specification that was written for the monitor.
     ///
     /// # Errors
-    /// A description that is damaged or cannot be read: who would go on without it would run as root.
+    /// Fails when it is damaged or cannot be read: whoever continued without it would run processes as root.
     pub fn spec(&self) -> Result<Option<MonitorSpec>> {
         read_state(&self.join("spec.json"))
     }
 
-    /// What the monitor wrote. What cannot be read is taken for running as long as the monitor lives: nothing is ended
-    /// or replaced because of it.
+    /// The status that the monitor wrote. If it cannot be read, the container counts as running as long as the monitor
+    /// lives, so that nothing is ended or replaced because of that.
     fn told(&self) -> Option<Status> {
         read_state(&self.join("status.json")).unwrap_or_else(|error| {
             let status = Status { state: State::Running, error: Some(error.to_string()), ..Status::default() };
@@ -155,12 +155,12 @@ impl Folder {
         })
     }
 
-    /// What the monitor tells; a running state without a monitor is told as dead.
+    /// The container's status. If it says that the container runs but there is no monitor, the state is dead.
     pub fn status(&self) -> Option<Status> {
         let status = self.told()?;
         let claims_life = matches!(status.state, State::Running | State::Restarting | State::Created | State::Paused);
         if claims_life && !self.alive() {
-            // It may have ended between the two looks.
+            // It may have ended between the two checks.
             let again = self.told()?;
             let still = matches!(again.state, State::Running | State::Restarting | State::Created | State::Paused);
             return Some(if still { Status { state: State::Dead, pid: 0, health: Health::None, ..again } } else { again });
@@ -168,17 +168,17 @@ impl Folder {
         Some(status)
     }
 
-    /// Writes how the container is, whole or not at all. A full disk must not end it.
+    /// Writes the container's status atomically. Errors are ignored: a full disk must not end the container.
     pub fn tell(&self, status: &Status) {
         if let Ok(bytes) = state_bytes(status) {
             let _ = sys::write_atomic(&self.join("status.json"), &bytes, 0o600);
         }
     }
 
-    /// Writes what the monitor is to know.
+    /// Writes the specification for the monitor.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when it cannot be written.
     pub fn write_spec(&self, spec: &MonitorSpec) -> Result<()> {
         sys::write_atomic(&self.join("spec.json"), &state_bytes(spec)?, 0o600)
             .context(|| format!("cannot write {}", self.join("spec.json").display()))
@@ -190,12 +190,12 @@ pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What tells one boot from another.
+/// The identifier of the current boot.
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// Notes why a container could not be started, where its monitor did not come to say so.
+/// Records why a container could not be started, if its monitor has not recorded that itself.
 pub fn note_failure(folder: &Folder, why: &str) {
     let said = read_state::<Status>(&folder.join("status.json")).ok().flatten();
     if said.is_none_or(|status| status.state != State::Dead || status.error.is_none()) && !folder.alive() {

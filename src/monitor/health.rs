@@ -1,4 +1,4 @@
-//! Health checks: when the next one is due, how it is run, what its results come to.
+//! Health checks: when the next one is due, how it is run, and what its result means.
 
 use super::files::Health;
 use crate::project::{Health as HealthSpec, Probe};
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 /// How much of a check's output is kept.
 const KEPT: usize = 2048;
 
-/// When nothing is waited for.
+/// A delay that is as good as never.
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// Some time after a moment; where the clock ends, an hour is as good as never.
+/// The moment plus some time. If that overflows, an hour is used, which is as good as never.
 fn later(moment: Instant, time: Duration) -> Instant {
     moment.checked_add(time).unwrap_or_else(|| moment + FOREVER)
 }
@@ -35,17 +35,17 @@ pub struct Checker {
 
 struct Check {
     pid: i32,
-    /// Of a command in the container: it may not have begun.
+    /// The session of a command in the container, which may not have started yet.
     session: Option<Session>,
     output: OwnedFd,
     deadline: Instant,
     timed_out: bool,
     said: Vec<u8>,
-    /// It has closed its output, and goes on.
+    /// Whether it has closed its output but still runs.
     silent: bool,
 }
 
-/// What a check needs of the container.
+/// What a check needs to know about the container.
 pub struct Target<'a> {
     pub command: &'a OwnedFd,
     pub blueprint: &'a Blueprint,
@@ -53,7 +53,7 @@ pub struct Target<'a> {
 }
 
 impl Checker {
-    /// Begins checking a container that has just started.
+    /// Begins to check a container that has just started.
     pub fn new(spec: &HealthSpec) -> Option<Self> {
         if spec.probe == Probe::None {
             return None;
@@ -63,7 +63,7 @@ impl Checker {
         Some(Self {
             spec: spec.clone(),
             started: now,
-            // The first look comes soon: most programs are up within some milliseconds.
+            // The first check comes soon: most programs are up within a few milliseconds.
             next: now + Duration::from(first).min(Duration::from_millis(20)),
             failures: 0,
             health: Health::Starting,
@@ -72,14 +72,14 @@ impl Checker {
         })
     }
 
-    /// When something is to be done next.
+    /// When something has to be done next.
     pub fn due(&self) -> Instant {
         self.running
             .as_ref()
             .map_or(self.next, |check| if check.timed_out { later(check.deadline, FOREVER) } else { check.deadline })
     }
 
-    /// Starts a check that is due, or ends one that takes too long.
+    /// Starts a check if one is due, and ends a running check that takes too long.
     pub fn tick(&mut self, target: &Target) {
         let now = Instant::now();
         match &mut self.running {
@@ -88,7 +88,7 @@ impl Checker {
                 match &check.session {
                     Some(session) => session.end(),
                     None => {
-                        // One that has ended meanwhile is reaped.
+                        // It may have ended already; then it is reaped later.
                         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(check.pid), nix::sys::signal::Signal::SIGKILL);
                     }
                 }
@@ -112,7 +112,7 @@ impl Checker {
         }
     }
 
-    /// Takes a reaped child; tells whether it was this checker's and the health may have changed.
+    /// Takes a reaped child. Returns whether it was this checker's, so that the health may have changed.
     pub fn reaped(&mut self, pid: i32, status: i32) -> bool {
         if self.running.as_ref().is_none_or(|check| check.pid != pid) {
             return false;
@@ -131,12 +131,12 @@ impl Checker {
         true
     }
 
-    /// The running check's output, to be waited for: a check that is not read blocks.
+    /// The running check's output, to be waited for: a check whose output nobody reads would block.
     pub fn output(&self) -> Option<&OwnedFd> {
         self.running.as_ref().filter(|check| !check.silent).map(|check| &check.output)
     }
 
-    /// Reads what the running check has said, and keeps the beginning of it.
+    /// Reads the running check's output so far, and keeps its beginning.
     pub fn drain(&mut self) {
         let Some(check) = &mut self.running else { return };
         let mut buffer = [0; 4096];
@@ -163,7 +163,7 @@ impl Checker {
             self.output = output;
             self.failures = self.failures.saturating_add(1);
             let failed = if self.health == Health::Starting {
-                // Looks come often until the first success; only time decides that there will be none.
+                // Until the first success checks are frequent, so the time that has passed counts, not their number.
                 let timeout = Duration::from(self.spec.interval).saturating_mul(self.spec.retries);
                 now - self.started >= timeout.saturating_add(self.spec.start_period.into())
             } else {
@@ -179,7 +179,7 @@ impl Checker {
     }
 }
 
-/// Starts a check as a child of the monitor; its output comes through a pipe.
+/// Starts a check as a child of the monitor. Its output comes through a pipe.
 fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, OwnedFd), String> {
     let (read, write) = sys::pipe().map_err(|error| error.to_string())?;
     nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).map_err(|error| error.to_string())?;
@@ -195,8 +195,8 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, Ow
     match sys::clone_process(0, None).map_err(|error| error.to_string())? {
         Side::Parent { pid, .. } => Ok((pid, None, read)),
         Side::Child => {
-            #[expect(unsafe_code, reason = "this child owns what it keeps, and ends without a destructor")]
-            // SAFETY: what it uses from here on is kept, and it ends by `exit_now`.
+            #[expect(unsafe_code, reason = "this child owns the descriptors that it keeps, and ends without running destructors")]
+            // SAFETY: every descriptor that it uses from here on is kept, and it ends by `exit_now`.
             let closed = unsafe { sys::close_all_but(&[write.as_raw_fd(), target.command.as_raw_fd()]) };
             let result = closed
                 .and_then(|()| sys::die_with_parent())
@@ -217,7 +217,7 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, Ow
 fn probe(probe: &Probe, timeout: Duration) -> io::Result<()> {
     let connect = |port: u16| {
         TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), timeout)
-            .map_err(|error| io::Error::new(error.kind(), format!("nothing answers at port {port}: {error}")))
+            .map_err(|error| io::Error::new(error.kind(), format!("nothing answers on port {port}: {error}")))
     };
     match probe {
         Probe::Tcp(port) => connect(*port).map(drop),

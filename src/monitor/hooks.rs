@@ -1,6 +1,6 @@
 //! Commands that run in the container when it has started and before it is stopped, one after the other.
 //!
-//! Owns waiting for them beside everything else: while one runs, output is read and requests are answered.
+//! Waiting for them blocks nothing else: while one runs, output is read and requests are answered.
 
 use crate::runtime::{Session, StartError};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ pub struct Hooks {
     event: &'static str,
     left: VecDeque<Vec<String>>,
     current: Option<Current>,
-    /// Since when the container is still.
+    /// Since when the container has been held still.
     held: Option<Instant>,
 }
 
@@ -22,11 +22,11 @@ struct Current {
     status: Option<i32>,
 }
 
-/// What is to be done next.
+/// What the caller must do next.
 pub enum Step {
     /// Wait: for a child, or until [`Hooks::due`].
     Wait,
-    /// Start this command, and say by [`Hooks::begun`] what came of it.
+    /// Start this command, and report the result with [`Hooks::begun`].
     Start(Vec<String>),
     Done,
 }
@@ -36,30 +36,30 @@ impl Hooks {
         Self { event, left: commands.iter().cloned().collect(), current: None, held: None }
     }
 
-    /// When the running one has taken too long, or the next is to begin.
+    /// When the running hook will have taken too long, or when the next must begin.
     pub fn due(&self) -> Instant {
         self.current.as_ref().map_or_else(Instant::now, |current| current.deadline)
     }
 
-    /// Notes that the container is still: what runs gets its time afterwards.
+    /// Notes that the container is held still. The running hook gets that time added to its deadline afterwards.
     pub fn hold(&mut self, now: Instant) {
         self.held.get_or_insert(now);
     }
 
-    /// Takes a reaped child; tells whether it was one of these.
+    /// Takes a reaped child. Returns whether it was one of these.
     pub fn reaped(&mut self, pid: i32, status: i32) -> bool {
         let found = self.current.as_mut().filter(|current| current.session.pid == pid);
         found.map(|current| current.status = Some(status)).is_some()
     }
 
-    /// Ends the running one and forgets the others.
+    /// Ends the running hook and forgets the others.
     pub fn end(self) {
         if let Some(current) = self.current {
             current.session.end();
         }
     }
 
-    /// What is to be done now; with it, for the log, how one failed.
+    /// Returns what must be done now and, if a hook has failed, a line for the log.
     pub fn next(&mut self, now: Instant) -> (Step, Option<String>) {
         let mut failed = None;
         if let (Some(held), Some(current)) = (self.held.take(), &mut self.current) {
@@ -84,7 +84,7 @@ impl Hooks {
         (self.left.pop_front().map_or(Step::Done, Step::Start), failed)
     }
 
-    /// Takes what starting a command came to; how it failed is for the log.
+    /// Takes the result of starting a command. If that failed, it returns a line for the log.
     pub fn begun(&mut self, words: Vec<String>, started: Result<Session, StartError>, deadline: Instant) -> Option<String> {
         match started {
             Ok(session) => {

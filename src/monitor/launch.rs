@@ -1,4 +1,4 @@
-//! How a monitor comes to be: who starts it hands it the container's contents and ports, and waits for its first word.
+//! How a monitor is started: its parent passes it the container's contents and ports, and waits for its first reply.
 
 use super::control::{self, Reply};
 use super::files::Folder;
@@ -14,13 +14,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Starts a monitor for a prepared directory and waits until its container runs; `title` is what the list of processes
-/// shows of it.
+/// Starts a monitor for a prepared directory and waits until its container runs. `title` is what the list of processes
+/// shows for it.
 ///
 /// `contents` are those of secrets and configs; `ports` are the sockets that hold published ports.
 ///
 /// # Errors
-/// Why the container could not be started.
+/// Says why the container could not be started.
 pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd]) -> Result<()> {
     let (near, far) = UnixStream::pair().context(|| "cannot make a socket".into())?;
     let mut child = Command::new(sys::own_program().context(|| "cannot protect this program's file".into())?)
@@ -47,12 +47,12 @@ pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd
         (Err(error), _) => Err(Error::caused("cannot hand the container to its monitor", error)),
         (Ok(()), None) => {
             let _ = child.wait();
-            Err(Error::new("the container's monitor ended before its container began"))
+            Err(Error::new("the container's monitor ended before its container started"))
         }
     }
 }
 
-/// Sends ports in handfuls, then each content with its length, then the end.
+/// Sends the ports in groups, then each content with its length, then an end mark.
 fn hand_over(stream: &UnixStream, contents: &[Vec<u8>], ports: &[RawFd]) -> io::Result<()> {
     for some in ports.chunks(32) {
         sys::send_with(stream, b"P", some)?;
@@ -88,26 +88,29 @@ fn receive_over(stream: &UnixStream) -> io::Result<Given> {
     }
 }
 
-/// The monitor's own `main`: its directory is the working directory, its parent is at standard input.
+/// The monitor's own `main`. The container's directory is its working directory, and standard input is connected to its
+/// parent.
 ///
 /// # Errors
-/// Why the container could not be started; the parent has been told, too.
+/// Says why the container could not be started. The parent has been told, too.
 pub fn main() -> Result<()> {
     sys::set_name(c"stead-monitor");
     runtime::start_anew().context(|| "cannot let go of the caller".into())?;
     let folder = Folder::at(std::env::current_dir().context(|| "the container's directory is gone".into())?);
-    #[expect(unsafe_code, reason = "standard input is this process's to take")]
-    // SAFETY: whoever starts a monitor places the line there, and nothing else here owns it.
+    #[expect(unsafe_code, reason = "this process may take standard input")]
+    // SAFETY: the parent has placed the line there, and nothing else here owns it.
     let line = unsafe { sys::take_descriptor(0) };
     let parent = UnixStream::from(
-        line.context(|| "a monitor is started by `stead up`".into())?.try_clone().context(|| "no parent".into())?,
+        line.context(|| "a monitor is started by `stead up`".into())?
+            .try_clone()
+            .context(|| "cannot keep the connection to the parent".into())?,
     );
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").context(|| "cannot open /dev/null".into())?;
-    #[expect(unsafe_code, reason = "standard input was given up above")]
-    // SAFETY: what owned it is duplicated and gone.
+    #[expect(unsafe_code, reason = "standard input was released above")]
+    // SAFETY: its owner was duplicated and dropped, so nothing owns it.
     let placed = unsafe { sys::place_descriptor(&null, 0) };
-    placed.context(|| "cannot place a descriptor".into())?;
-    // Whoever asks whether this container is alive holds the lock for a moment.
+    placed.context(|| "cannot replace standard input".into())?;
+    // A process that checks whether this container is alive holds the lock for a moment.
     let mut lock = None;
     for _ in 0..20 {
         lock = sys::Lock::attempt(&folder.join("lock")).context(|| "cannot lock the container's directory".into())?;

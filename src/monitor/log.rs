@@ -1,7 +1,7 @@
-//! Logs: a container's output as CRI lines in numbered files, and reading them back.
+//! Logs: writes a container's output as CRI lines to numbered files, and reads them back.
 //!
 //! A line is `TIME STREAM TAG TEXT`, with the tag `F` for a full line and `P` for a part of one
-//! (Kubernetes' CRI log format). Files are numbered upwards; the last one is written to. Readers need
+//! (Kubernetes' CRI log format). File numbers go up, and the last file is written to. Readers need
 //! no monitor.
 
 use crate::model::Size;
@@ -35,9 +35,9 @@ pub struct LogFiles {
 /// How much is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogLimits {
-    /// A file's size before the next is begun.
+    /// The size from which the next file is started.
     pub file: Size,
-    /// All files together: the oldest lines go first.
+    /// The limit on all files together; the oldest lines are dropped first.
     pub quota: Size,
     /// Whether lines are kept at all.
     pub keep: bool,
@@ -47,7 +47,7 @@ impl LogFiles {
     /// Opens the next file of a directory.
     ///
     /// # Errors
-    /// Those of making files; a link in its place is refused (CVE-2026-53489).
+    /// Fails when the file cannot be created; a link in its place is refused (CVE-2026-53489).
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         crate::sys::make_private(folder)?;
         let mut kept = Vec::new();
@@ -60,7 +60,7 @@ impl LogFiles {
         Ok(Self { folder: folder.to_owned(), limits, number, file, size: 0, lines: 0, out: Vec::new(), kept, dropped: 0 })
     }
 
-    /// Adds a line of output, behind what every line of this moment begins with.
+    /// Adds a line of output after the given head (time, stream and tag).
     fn line(&mut self, head: &[u8], text: &[u8]) {
         if !self.limits.keep {
             return;
@@ -72,32 +72,32 @@ impl LogFiles {
         self.out.push(b'\n');
     }
 
-    /// Adds a line of the monitor's own.
+    /// Adds a line that the monitor writes itself.
     pub fn note(&mut self, text: &str) {
         self.line(&head("stderr", true), text.as_bytes());
     }
 
-    /// Writes what was added, and begins a new file when this one is full.
+    /// Writes what was added, and starts a new file when this one is full.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when writing fails or the new file cannot be created.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
         }
         let written = self.file.write_all(&self.out);
         self.size += self.out.len() as u64;
-        // What a full disk does not take is lost: kept, it would fill the memory instead.
+        // What does not fit on a full disk is lost: keeping it would fill the memory instead.
         self.out.clear();
         if self.out.capacity() > 256 << 10 {
             self.out = Vec::new();
         }
         written?;
-        // So that file and quota both hold, a file is never longer than half of the quota.
+        // A file is never longer than half of the quota, so that both the size of a file and the quota are kept to.
         if self.size >= self.limits.file.0.min(self.limits.quota.0 / 2).max(1) { self.rotate() } else { Ok(()) }
     }
 
-    /// Begins the next file; what is over the quota goes, and the new file says how much went.
+    /// Starts the next file, removes old files over the quota, and notes in the new file how many lines were dropped.
     fn rotate(&mut self) -> io::Result<()> {
         self.kept.push((self.number, self.size, self.lines));
         self.number += 1;
@@ -113,7 +113,7 @@ impl LogFiles {
         if self.dropped > before {
             let quota = self.limits.quota;
             self.note(&format!(
-                "stead: {} lines were dropped: the oldest, to keep within {quota} (`limits {{ log … }}`)",
+                "stead: {} lines were dropped, the oldest first, to stay within {quota} (`limits {{ log … }}`)",
                 self.dropped
             ));
         }
@@ -121,7 +121,7 @@ impl LogFiles {
     }
 }
 
-/// A file's size and lines.
+/// The size of a file and its number of lines.
 fn measure(path: &Path) -> (u64, u64) {
     let Ok(mut file) = File::open(path) else { return (0, 0) };
     let mut buffer = vec![0; 64 << 10];
@@ -141,7 +141,7 @@ fn create(folder: &Path, number: u64) -> io::Result<File> {
 /// A directory's log files, oldest first.
 ///
 /// # Errors
-/// Those of listing it.
+/// Fails when it cannot be listed.
 pub fn log_files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let names = sys::names(folder)?.into_iter();
     let mut found: Vec<(u64, PathBuf)> =
@@ -150,7 +150,7 @@ pub fn log_files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// One of a container's output streams, being cut into lines.
+/// One of a container's output streams, which is split into lines.
 pub struct Capture {
     fd: OwnedFd,
     name: &'static str,
@@ -164,15 +164,15 @@ impl Capture {
         Ok(Self { fd, name, rest: Vec::new(), grown: false })
     }
 
-    /// Reads what is there into the log, and gives the same bytes to whoever is attached; tells whether
-    /// the stream goes on.
+    /// Reads the available output into the log, and passes the same bytes to the attached clients. Returns whether
+    /// the stream is still open.
     pub fn read(&mut self, log: &mut LogFiles, buffer: &mut [u8], mut also: impl FnMut(&[u8])) -> bool {
         let goes_on = match nix::unistd::read(&self.fd, buffer) {
-            // A terminal whose last holder is gone says EIO.
+            // Reading a terminal fails with EIO once its last user is gone.
             Ok(0) | Err(nix::errno::Errno::EIO) => false,
             Ok(length) => {
                 if length == buffer.len() && !std::mem::replace(&mut self.grown, true) {
-                    // A busy one gets a longer pipe; all together would exhaust the user's share of pipes (pipe(7)).
+                    // Only a busy stream gets a larger pipe: large pipes for all would exceed the user's limit (pipe(7)).
                     let _ = nix::fcntl::fcntl(&self.fd, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
                 }
                 self.take(log, &buffer[..length]);
@@ -186,7 +186,7 @@ impl Capture {
             let rest = std::mem::take(&mut self.rest);
             log.line(&head(self.name, true), &rest);
         }
-        // A full disk loses lines, never the container.
+        // On a full disk lines are lost, but the container goes on.
         let _ = log.flush();
         goes_on
     }
@@ -213,7 +213,7 @@ impl Capture {
     }
 }
 
-/// What a line begins with: time, stream and whether it is whole.
+/// The beginning of a line: time, stream and the tag that tells whether it is complete.
 fn head(stream: &str, full: bool) -> Vec<u8> {
     format!("{} {stream} {} ", stamp(), if full { 'F' } else { 'P' }).into_bytes()
 }
@@ -224,7 +224,7 @@ impl AsFd for Capture {
     }
 }
 
-/// The time, with nanoseconds, as RFC 3339.
+/// The current time with nanoseconds, in RFC 3339 form.
 fn stamp() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut text = time_text(i64::try_from(now.as_secs()).unwrap_or(0));
@@ -232,7 +232,7 @@ fn stamp() -> String {
     format!("{text}.{:09}Z", now.subsec_nanos())
 }
 
-/// A line read back.
+/// A line of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
     pub time: String,
@@ -257,7 +257,7 @@ impl Line {
 /// The last lines of one generation's files.
 pub fn last_lines(folder: &Path, count: usize) -> Vec<Line> {
     let mut found: Vec<Line> = Vec::new();
-    // What cannot be read is only not shown.
+    // What cannot be read is just not shown.
     for (_, path) in log_files(folder).unwrap_or_default().iter().rev() {
         let Ok(file) = File::open(path) else { continue };
         let mut ring: VecDeque<Line> = VecDeque::new();
@@ -277,7 +277,7 @@ pub fn last_lines(folder: &Path, count: usize) -> Vec<Line> {
     found
 }
 
-/// The next whole line; nothing at the end, or before what is not whole yet.
+/// The next complete line. `None` at the end of the file, or if the next line is not complete yet.
 fn next_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Option<Line> {
     loop {
         bytes.clear();
@@ -291,7 +291,7 @@ fn next_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> Option<Line> {
     }
 }
 
-/// Reads a container's logs as they grow: all generations, all files, line by line from the oldest.
+/// Reads a container's logs as they grow: all generations and files, line by line from the oldest.
 pub struct Tail {
     folder: PathBuf,
     /// Generation, file and offset of the next line.
@@ -306,7 +306,7 @@ impl Tail {
         Self::from(folder, (0, 0, 0))
     }
 
-    /// From a place that [`place`](Self::place) told.
+    /// The logs of a container, from a position that [`place`](Self::place) returned.
     pub fn from(folder: &Path, at: (u64, u64, u64)) -> Self {
         Self { folder: folder.to_owned(), at, open: None, bytes: Vec::new() }
     }
@@ -316,7 +316,7 @@ impl Tail {
         self.at
     }
 
-    /// Goes to the last lines that there are now.
+    /// Skips to the last lines that are there now.
     pub fn skip_to_last(&mut self, count: usize) {
         let mut left = count as u64;
         let mut files = self.files();
@@ -340,7 +340,7 @@ impl Tail {
 
     /// All files, oldest first.
     fn files(&self) -> Vec<(u64, u64)> {
-        // What cannot be listed now is when it is asked for next.
+        // A directory that cannot be listed now is tried again at the next call.
         let generations = sys::names(&self.folder).unwrap_or_default();
         let mut found: Vec<(u64, u64)> = generations
             .iter()
@@ -355,14 +355,14 @@ impl Tail {
         found
     }
 
-    /// The next line, if it has come.
+    /// The next line, if it has been written.
     pub fn next_line(&mut self) -> Option<Line> {
         loop {
             if let Some(line) = self.in_file() {
                 return Some(line);
             }
             let next = self.files().into_iter().find(|file| *file > (self.at.0, self.at.1))?;
-            // What was written before the next file was begun may have come between the two looks.
+            // The rest of this file may have been written between the two checks, before the next file was started.
             if let Some(line) = self.in_file() {
                 return Some(line);
             }
@@ -382,7 +382,7 @@ impl Tail {
             self.bytes.clear();
             let length = self.open.as_mut()?.read_until(b'\n', &mut self.bytes).unwrap_or(0);
             if self.bytes.pop() != Some(b'\n') {
-                // Not whole yet: read it again later, from its beginning.
+                // It is not complete yet: read it again later, from its beginning.
                 self.open = None;
                 return None;
             }

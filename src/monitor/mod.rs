@@ -1,9 +1,9 @@
-//! The one small process that stays with each container: logs, exit, restarts, health, exec sessions.
+//! The one small process that stays with each container and takes care of logs, exit, restarts, health and exec sessions.
 //!
 //! A monitor is this same binary, with one thread, started in its container's directory. It reads
-//! `spec.json` there, keeps `status.json` true, listens at `control`, and holds the lock on `lock`:
-//! whether a container is alive is asked of that lock, never of a process number. Where ports are published a child
-//! sleeps beside it, for the case that it is killed ([`heir`]).
+//! `spec.json` there, keeps `status.json` up to date, listens on the socket `control`, and holds the lock on `lock`.
+//! That lock tells whether a container is alive; a process number never does. If the container publishes ports, a
+//! child process sleeps beside the monitor in case the monitor is killed ([`heir`]).
 
 mod control;
 mod events;

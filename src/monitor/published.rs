@@ -1,9 +1,9 @@
-//! What follows when a container begins, ends, pauses or goes on: published ports lead to what runs, and
-//! `/etc/hosts` names what runs.
+//! What is updated when a container starts, ends, is paused or is resumed: published ports lead to running containers, and
+//! `/etc/hosts` names running containers.
 //!
-//! Both are derived, from the records and from what the monitors tell, by whoever knows of a change first:
-//! `up`, `down`, a build, a monitor. Many changes at once are one rewrite: who comes to the lock and finds
-//! that a rewrite began after his own change was told has nothing left to do.
+//! Both are derived from the records and from the status that the monitors write. Whoever knows of a change first
+//! rewrites them: `up`, `down`, a build, or a monitor. Many simultaneous changes share one rewrite: a process that gets
+//! the lock and finds that a rewrite began after its own change was recorded has nothing left to do.
 
 use super::files::{Folder, State, boot_id};
 use crate::model::{Context, Result};
@@ -17,21 +17,21 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What was written last, and what it replaced at the host.
+/// What was written last, and what it changed on the host.
 #[derive(Serialize, Deserialize)]
 struct Written {
-    /// The ruleset's generation after it.
+    /// The ruleset's generation after the write.
     generation: u32,
     boot: String,
-    /// Whether forwarding is on because of us.
+    /// Whether forwarding is on because we switched it on.
     #[serde(default)]
     forwarding: bool,
-    /// The rules, to forget flows by when they change.
+    /// The rules, so that the tracked connections of changed ones can be forgotten.
     #[serde(default)]
     ports: Vec<PortRule>,
 }
 
-/// A line of a container's `/etc/hosts`, there while a neighbour runs, or always.
+/// A line of a container's `/etc/hosts`, which is present while a certain neighbour runs, or always.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HostLine {
     pub while_runs: Option<String>,
@@ -47,7 +47,7 @@ pub fn table_name(home: &Home) -> String {
     format!("stead-{}", home.tag())
 }
 
-/// Whether nobody changed the host's ruleset since our table was written.
+/// Whether the host's ruleset is unchanged since our table was written.
 pub fn is_current(home: &Home) -> bool {
     let written: Option<Written> = read_json(&marker(home));
     written.is_some_and(|written| {
@@ -55,41 +55,41 @@ pub fn is_current(home: &Home) -> bool {
     })
 }
 
-/// Whether this installation has a table, or had one when it was last looked after.
+/// Whether this installation has a table, or had one when the table was last written.
 pub fn is_there(home: &Home) -> bool {
     marker(home).exists()
 }
 
-/// Whether a container runs: nothing is led to what is paused, and nothing to what is about to be restarted.
+/// Whether a container runs. No ports lead to a container that is paused or about to be restarted.
 fn runs(home: &Home, instance: &str, container: &str) -> bool {
     Folder::of(&home.run, instance, container).status().is_some_and(|status| status.state == State::Running)
 }
 
-/// Makes the table what records and running containers come to.
+/// Brings the table up to date with the records and the running containers.
 ///
 /// # Errors
-/// What the kernel refuses; records that cannot be read.
+/// Fails when the kernel refuses the table or the records cannot be read.
 pub fn refresh(home: &Home) -> Result<()> {
     Change::ports(home)?.settle(None).map(drop)
 }
 
-/// Makes the `/etc/hosts` of an instance's containers what runs of it.
+/// Brings the `/etc/hosts` of an instance's containers up to date with its running containers.
 ///
 /// # Errors
-/// Those of reading and writing the files.
+/// Fails when the files cannot be read or written.
 pub fn refresh_names(home: &Home, instance: &str) -> Result<()> {
     Change::names(home, instance)?.settle(None).map(drop)
 }
 
-/// A change that was told and is not yet followed everywhere.
+/// A change that is recorded in the container's status, but that the ports or names may not reflect yet.
 pub struct Change {
     home: Home,
     ports: Option<Asked>,
     names: Option<(String, Asked)>,
 }
 
-/// The number of rewrites that had begun when a change was told. The lock's file holds two numbers: of the last
-/// rewrite that began, and of the last that was done; one that was killed never is.
+/// The number of rewrites that had begun when a change was recorded. The lock file holds two numbers: that of the last
+/// rewrite that began, and that of the last one that was completed. A rewrite that was killed is never completed.
 struct Asked {
     lock: PathBuf,
     begun: u64,
@@ -105,10 +105,10 @@ impl Change {
         Ok(Self { home: home.clone(), ports: None, names: Some((instance.to_owned(), asked)) })
     }
 
-    /// A change of a container, which publishes ports or not; what it is now has been told.
+    /// A change of a container, which may publish ports. Its new status must have been written already.
     ///
     /// # Errors
-    /// Those of reading the locks' files.
+    /// Fails when the lock files cannot be read.
     pub fn of_container(home: &Home, instance: &str, publishes: bool) -> Result<Self> {
         let mut change = Self::names(home, instance)?;
         if publishes {
@@ -117,10 +117,10 @@ impl Change {
         Ok(change)
     }
 
-    /// Follows it, or waits until somebody else has; whether that was possible within some time.
+    /// Updates ports and names, or waits until another process has. Returns whether that succeeded within the timeout.
     ///
     /// # Errors
-    /// What the kernel refuses; records that cannot be read.
+    /// Fails when the kernel refuses the table or the records cannot be read.
     pub fn settle(&mut self, timeout: Option<Duration>) -> Result<bool> {
         if let Some(asked) = &self.ports {
             if !asked.settle(timeout, || write_table(&self.home))? {
@@ -155,7 +155,7 @@ impl Asked {
         let file = lock.file();
         let read = fs::read(&self.lock).map(|bytes| numbers(&bytes));
         let (begun, done) = read.context(|| format!("cannot read {}", self.lock.display()))?;
-        // It began after this change was told.
+        // That rewrite began after this change was recorded.
         if done > self.begun {
             return Ok(true);
         }
@@ -186,7 +186,7 @@ fn numbers(bytes: &[u8]) -> (u64, u64) {
     (number(bytes.get(..8)), number(bytes.get(8..16)))
 }
 
-/// Replaces the table, whole; without networks it is removed, and forwarding is put back.
+/// Replaces the whole table. Without networks the table is removed and forwarding is restored.
 fn write_table(home: &Home) -> Result<()> {
     let known = network::known(home)?;
     let (live, dead): (Vec<_>, Vec<_>) = network::build_networks(home)?.into_iter().partition(|(_, live)| *live);
@@ -251,7 +251,7 @@ fn table(home: &Home, known: &[Known], builds: &[BuildNetwork]) -> (Table, Vec<(
                 let same =
                     |rule: &PortRule| rule.address == port.address && rule.port == port.port && rule.protocol == port.protocol;
                 match table.ports.iter().position(same) {
-                    // Another instance's: only one can hold the socket, and strangers share nothing.
+                    // It belongs to another instance. Only one can hold the socket, and instances do not share ports.
                     Some(index) if index < others => {}
                     Some(index) => table.ports[index].endpoints.push(endpoint),
                     None => table.ports.push(PortRule {
@@ -271,10 +271,10 @@ fn table(home: &Home, known: &[Known], builds: &[BuildNetwork]) -> (Table, Vec<(
     (table, bridges)
 }
 
-/// Ends the networks of builds that were killed; whether there were any.
+/// Removes the networks of builds that were killed. Returns whether there were any.
 ///
 /// # Errors
-/// Those of reading; what the kernel refuses.
+/// Fails when the records cannot be read or the kernel refuses the change.
 pub fn sweep_builds(home: &Home) -> Result<bool> {
     let dead = network::build_networks(home)?.iter().any(|(_, live)| !live);
     if dead {
@@ -283,10 +283,10 @@ pub fn sweep_builds(home: &Home) -> Result<bool> {
     Ok(dead)
 }
 
-/// Keeps what a container's `/etc/hosts` is made of.
+/// Stores the lines from which a container's `/etc/hosts` is written.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails when they cannot be written.
 pub fn keep_names(folder: &Path, lines: &[HostLine]) -> Result<()> {
     let path = folder.join("names.json");
     let bytes = serde_json::to_vec(lines).context(|| "cannot write a container's names".into())?;
@@ -300,7 +300,7 @@ fn write_names(home: &Home, instance: &str) -> Result<()> {
     let folder = home.run.join(instance);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
-        // `down` was here.
+        // `down` has removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).context(|| format!("cannot list {}", folder.display())),
     };
@@ -308,7 +308,7 @@ fn write_names(home: &Home, instance: &str) -> Result<()> {
     let mut is_up = |name: &str| *running.entry(name.to_owned()).or_insert_with(|| runs(home, instance, name));
     for entry in entries {
         let entry = entry.context(|| format!("cannot list {}", folder.display()))?;
-        // One that does not run reads no names; it gets them when it is started.
+        // A container that does not run reads no names. It gets them when it is started.
         if !is_up(&entry.file_name().to_string_lossy()) {
             continue;
         }
@@ -317,7 +317,7 @@ fn write_names(home: &Home, instance: &str) -> Result<()> {
         let kept = lines.iter().filter(|line| line.while_runs.as_ref().is_none_or(|name| is_up(name)));
         let text: String = kept.map(|line| format!("{}\n", line.text)).collect();
         match write_in_place(&place.join("hosts"), &text) {
-            // It ended meanwhile, and its directory with it.
+            // It has ended meanwhile, and its directory is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => done.context(|| format!("cannot write {}", place.join("hosts").display()))?,
         }
@@ -325,7 +325,7 @@ fn write_names(home: &Home, instance: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file that is there already in place, if it says something else: its inode is what a container sees.
+/// Overwrites an existing file in place if its text differs. The container sees this inode, so the file is not replaced.
 fn write_in_place(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path)? == text.as_bytes() {
         return Ok(());

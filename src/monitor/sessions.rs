@@ -1,7 +1,7 @@
-//! Processes that clients asked for, from the moment they are sent into the container until their end is told.
+//! Processes that clients asked for, from the moment they are sent into the container until their exit status is reported.
 //!
-//! Owns waiting for them. What is in the container already can stop a process on its way in, so nobody waits for one
-//! where others would have to wait, too.
+//! This module does all waiting for them. Processes that are already in the container can stop a new one on its way in, so
+//! nothing waits for a single process in a place where others would have to wait, too.
 
 use super::control::{self, Reply};
 use crate::runtime;
@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long a process may take to begin.
+/// How long a process may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub struct Sessions(Vec<Session>);
 struct Session {
     process: runtime::Session,
     client: UnixStream,
-    /// Until when it must have begun; nothing once it has.
+    /// The time by which it must have started; `None` once it has.
     opening: Option<Instant>,
     ended: Option<i32>,
 }
@@ -28,25 +28,25 @@ impl Sessions {
         self.0.push(Session { process, client, opening: Some(Instant::now() + PATIENCE), ended: None });
     }
 
-    /// What is to be waited for.
+    /// The descriptors to wait for.
     pub fn opening(&self) -> impl Iterator<Item = &OwnedFd> {
         self.0.iter().filter(|session| session.opening.is_some()).map(|session| session.process.told())
     }
 
-    /// When the next one has taken too long.
+    /// The earliest time at which a process has taken too long to start.
     pub fn due(&self) -> Option<Instant> {
         self.0.iter().filter_map(|session| session.opening).min()
     }
 
-    /// Takes a reaped child; tells whether it was one of these.
+    /// Takes a reaped child. Returns whether it was one of these.
     pub fn reaped(&mut self, pid: i32, status: i32) -> bool {
         let found = self.0.iter_mut().find(|session| session.process.pid == pid && session.ended.is_none());
         found.map(|session| session.ended = Some(status)).is_some()
     }
 
-    /// Tells clients what became of theirs.
+    /// Tells clients what became of their processes.
     ///
-    /// While the container is still, none can begin, and none has to.
+    /// While the container is held still, no process can start, so their time to start does not run.
     pub fn answer(&mut self, still: bool) {
         let now = Instant::now();
         for session in self.0.iter_mut().filter(|_| still) {
@@ -57,7 +57,7 @@ impl Sessions {
 }
 
 impl Session {
-    /// Tells what there is to tell; whether there is more to come. Whoever asked and is gone is told nothing.
+    /// Tells the client what is known, and returns whether there is more to come. A client that is gone is not an error.
     fn answer(&mut self, now: Instant) -> bool {
         let tell = |reply: Reply, fds: &[RawFd]| drop(control::send(&self.client, &reply, fds));
         let refuse = |error: String, exit: i32| tell(Reply { error: Some(error), exit: Some(exit), ..Reply::default() }, &[]);
@@ -67,7 +67,7 @@ impl Session {
                 None => {
                     self.process.end();
                     refuse(
-                        format!("the process did not begin within {} s: the container may have stopped it", PATIENCE.as_secs()),
+                        format!("the process did not start within {} s: the container may have stopped it", PATIENCE.as_secs()),
                         126,
                     );
                     return false;

@@ -1,4 +1,4 @@
-//! What monitors tell, as events: whoever waits for a container looks when something was told, and not before.
+//! Notifications of status changes: whoever waits for a container looks again when its monitor has written something.
 
 use super::files::Folder;
 use crate::sys;
@@ -8,27 +8,27 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How soon to look again where the kernel tells nothing: its watches are used up, or a directory is not there yet.
+/// How soon to look again when the kernel cannot notify us: no watches are left, or a directory does not exist yet.
 const BLIND: Duration = Duration::from_millis(20);
-/// How soon to look again otherwise, whatever is told.
+/// How soon to look again otherwise, even without a notification.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
-/// The directories of containers that are waited for.
+/// Watches on the directories of the containers that are waited for.
 pub struct Tidings {
     inner: Option<Inotify>,
     watched: HashMap<WatchDescriptor, PathBuf>,
     blind: bool,
 }
 
-/// Of which containers something was told.
+/// Which containers have changed.
 pub enum Told {
     Of(BTreeSet<PathBuf>),
-    /// Nobody knows: look at all.
+    /// It is unknown which ones: look at all.
     Anything,
 }
 
 impl Told {
-    /// Whether a container is worth a look.
+    /// Whether a container may have changed.
     pub fn of(&self, folder: &Path) -> bool {
         match self {
             Self::Of(folders) => folders.contains(folder),
@@ -38,13 +38,13 @@ impl Told {
 }
 
 impl Tidings {
-    /// Watches nothing yet.
+    /// Creates a value that watches nothing yet.
     pub fn new() -> Self {
         Self { inner: None, watched: HashMap::new(), blind: false }
     }
 
-    /// Watches a container's directory from now on: its status is renamed into place, and the lock is closed when its
-    /// monitor is gone. Whether it was not watched before.
+    /// Watches a container's directory from now on: its status is renamed into place, and the lock file is closed when its
+    /// monitor is gone. Returns whether the watch is new.
     pub fn of(&mut self, folder: &Folder) -> bool {
         let told = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE_SELF;
         self.watch(folder.path(), told)
@@ -54,7 +54,7 @@ impl Tidings {
         if self.watched.values().any(|known| known == directory) {
             return false;
         }
-        // Made when it is needed: to let go of it takes the kernel a grace period.
+        // It is created only when it is needed: closing it takes the kernel an RCU grace period.
         let made = || Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
         self.inner = self.inner.take().or_else(made);
         match self.inner.as_ref().and_then(|inner| inner.add_watch(directory, told).ok()) {
@@ -66,19 +66,19 @@ impl Tidings {
         }
     }
 
-    /// What is readable when something was told.
+    /// The descriptor that becomes readable when there is a notification.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.inner.as_ref().map(AsFd::as_fd)
     }
 
-    /// How long to wait at most before looking again.
+    /// The longest time to wait before looking again.
     pub fn timeout(&self) -> Duration {
         if self.blind { BLIND } else { AT_LEAST }
     }
 
-    /// Takes what was told.
+    /// Takes the pending notifications.
     pub fn take(&mut self) -> Told {
-        // What was told is taken in any case: it would be readable for ever.
+        // Pending events are read in any case: otherwise the descriptor would stay readable for ever.
         let mut anything = std::mem::take(&mut self.blind);
         let mut folders = BTreeSet::new();
         while let Some(events) =
@@ -87,12 +87,12 @@ impl Tidings {
             for event in events {
                 match self.watched.get(&event.wd) {
                     Some(folder) if event.mask.contains(AddWatchFlags::IN_IGNORED) => {
-                        // It was made anew, or is gone.
+                        // The directory was recreated, or is gone.
                         folders.insert(folder.clone());
                         self.watched.remove(&event.wd);
                     }
                     Some(folder) => drop(folders.insert(folder.clone())),
-                    // The kernel's queue has overflown.
+                    // The kernel's queue has overflowed.
                     None => anything = true,
                 }
             }
@@ -101,15 +101,15 @@ impl Tidings {
     }
 }
 
-/// What is written to files in some directories, and in those directly below them: whoever follows it reads when there is
-/// more, and not before.
+/// Watches on writes to files in some directories and in their direct subdirectories, so that a follower reads only when
+/// there is more.
 pub struct Writes {
     tidings: Tidings,
     directories: Vec<PathBuf>,
 }
 
 impl Writes {
-    /// Watches from now on; what is written before is for the reader to read first.
+    /// Watches from now on. The reader must first read what was written before.
     pub fn to(directories: Vec<PathBuf>) -> Self {
         let mut writes = Self { tidings: Tidings::new(), directories };
         writes.watch(&Told::Anything);
@@ -120,7 +120,7 @@ impl Writes {
         let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         for directory in self.directories.iter().filter(|directory| told.of(directory)) {
             self.tidings.watch(directory, written);
-            // One that cannot be listed now is looked at again.
+            // A directory that cannot be listed now is tried again later.
             for name in sys::names(directory).unwrap_or_default() {
                 let below = directory.join(name);
                 if below.is_dir() {
@@ -133,7 +133,7 @@ impl Writes {
     /// Waits until something may have been written, or for some time.
     pub fn wait(&mut self, limit: Option<Duration>) {
         let timeout = self.tidings.timeout().min(limit.unwrap_or(Duration::MAX));
-        // What cannot be waited for is looked at, as after the time.
+        // If waiting fails, the reader looks again, as after the timeout.
         let _ = match self.tidings.descriptor() {
             Some(descriptor) => sys::wait_readable(&[&descriptor], Some(timeout)),
             None => sys::wait_readable(&[], Some(timeout)),

@@ -1,6 +1,6 @@
-//! A monitor's life: start the container, stay in one loop of waiting, end with it.
+//! A monitor's life: it starts the container, waits for events in one loop, and ends with the container.
 
-use super::control::{self, Reply, Request};
+use super::control::{self, Reply};
 use super::events::{self, Event};
 use super::files::{Folder, Health, MonitorSpec, State, Status, boot_id, now_ms};
 use super::health::{Checker, Target};
@@ -11,24 +11,27 @@ use super::published::Change;
 use super::sessions::Sessions;
 use crate::model::{Context, Error, Result};
 use crate::network;
-use crate::project::{Limits, Restart};
 use crate::runtime::{self, Cgroup, ExecSpec, Host, Running, StartError, Stdio};
 use crate::store::{Lease, Store};
 use crate::sys;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-/// The first wait before a restart; it doubles up to a minute, as Docker's does.
+mod end;
+mod requests;
+mod still;
+
+/// The delay before the first restart. It doubles each time, up to a minute, as with Docker.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(60);
-/// A container that lived this long starts its back-off anew.
+/// After a container has lived this long, its back-off starts from the beginning.
 const SETTLED: Duration = Duration::from_secs(10);
-/// How long somebody who waits for an answer also waits until ports and names have followed.
+/// How long a client that waits for an answer also waits until ports and names are updated.
 const FOLLOW: Duration = Duration::from_secs(5);
-/// When it is looked again whether the lock of ports and names is free.
+/// How long to wait before trying to get the lock of ports and names again.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(20);
 
 /// A stop that is under way.
@@ -37,7 +40,7 @@ struct Stopping {
     killed: bool,
 }
 
-/// A container's monitor: what it was told, and what it knows.
+/// A container's monitor: what it was given, and its state.
 pub struct Monitor {
     folder: Folder,
     spec: MonitorSpec,
@@ -54,39 +57,39 @@ pub struct Monitor {
     sessions: Sessions,
     clients: Vec<UnixStream>,
     waiting_for_end: Vec<UnixStream>,
-    /// Those who asked to be told when the command ends, be it started again or not.
+    /// The clients that asked to be told when the command ends, whether it is restarted or not.
     waiting_for_exit: Vec<UnixStream>,
     attached: Vec<UnixStream>,
-    /// Those for whom it is held still, until they hang up.
+    /// The clients for which the container is held still until they hang up.
     holders: Vec<UnixStream>,
     terminal: Option<OwnedFd>,
-    /// It is being stopped because it is unhealthy, and starts again.
+    /// Whether the container is being stopped because it is unhealthy, so that it is restarted.
     recycling: bool,
     told_health: Health,
     stopping: Option<Stopping>,
-    /// Those of the start, or those before the stop.
+    /// The hooks that run after the start, or those before the stop.
     hooks: Option<Hooks>,
-    /// The signal and the grace that follow once the hooks before them are done.
+    /// The signal and the grace period with which the container is stopped once its stop hooks are done.
     stop_after_hooks: Option<(i32, Duration)>,
-    /// Whoever started this monitor, until the container is up.
+    /// The process that started this monitor, until the container is up.
     starter: Option<UnixStream>,
     restart_at: Option<Instant>,
     backoff: Duration,
     started: Instant,
     oom_before: u64,
-    /// Keeps what the container runs from in the store.
+    /// Keeps what the container needs in the store.
     _lease: Option<Lease>,
-    /// A change that ports and names have not followed yet, and when to try again.
+    /// A change for which ports and names are not updated yet, and when to try again.
     following: Option<(Change, Instant)>,
-    /// Follows the end of this monitor, if it is killed.
+    /// The child that updates ports and names if this monitor is killed.
     heir: Option<Heir>,
 }
 
 impl Monitor {
-    /// Starts its container, or what has to run before it.
+    /// Prepares everything and starts the container.
     ///
     /// # Errors
-    /// Why that cannot be.
+    /// Says why the container cannot be started.
     pub fn begin(folder: Folder, ports: Vec<OwnedFd>, contents: Vec<Vec<u8>>) -> Result<Self> {
         let spec = folder.spec()?.ok_or_else(|| Error::new("the container's description is missing"))?;
         let lease = if spec.needs.digests.is_empty() {
@@ -99,7 +102,7 @@ impl Monitor {
         let host = runtime::host();
         let cgroup = Cgroup::create(host, &spec.blueprint).context(|| "cannot limit the container".into())?;
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
-        // What an earlier monitor told must not be taken for this one's.
+        // The status of an earlier monitor must not be mistaken for this one's.
         folder.tell(&status);
         let _ = std::fs::remove_file(folder.join("control"));
         let listener =
@@ -143,7 +146,7 @@ impl Monitor {
         };
         if let (false, Some(home)) = (monitor.ports.is_empty(), &monitor.spec.home) {
             let heir = Heir::begin(home, &monitor.instance());
-            monitor.heir = Some(heir.context(|| "cannot leave an heir behind, for published ports".into())?);
+            monitor.heir = Some(heir.context(|| "cannot start the process that cleans up published ports".into())?);
         }
         if let Err(error) = monitor.start() {
             monitor.status.state = State::Dead;
@@ -158,7 +161,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// The name of the container's instance, as its directory has it.
+    /// The name of the container's instance, which is the name of the parent directory.
     fn instance(&self) -> String {
         let folder = self.folder.path().parent().and_then(|folder| folder.file_name());
         folder.unwrap_or_default().to_string_lossy().into_owned()
@@ -205,9 +208,9 @@ impl Monitor {
         Ok(())
     }
 
-    /// Goes on with hooks as far as can be now; what waits for them follows.
+    /// Continues with the hooks as far as possible now. When they are done, it continues with what waits for them.
     fn follow_hooks(&mut self) {
-        // What is still neither begins nor ends anything, and its time does not run.
+        // In a frozen container no hook can start or end, so its time does not run.
         if let (true, Some(hooks)) = (self.is_still(), &mut self.hooks) {
             return hooks.hold(Instant::now());
         }
@@ -238,31 +241,31 @@ impl Monitor {
     /// Tells whoever started this monitor that the container is up, its hooks included.
     fn tell_starter(&mut self) {
         if let Some(starter) = self.starter.take() {
-            // Whoever is gone needs not to know.
+            // A process that is gone does not need to know.
             let _ = control::send(&starter, &Reply { done: true, ..Reply::default() }, &[]);
         }
     }
 
-    /// Adds a line of the monitor's own to the log.
+    /// Adds a line that the monitor writes itself to the log.
     fn note(&mut self, text: &str) {
         self.log.note(text);
         let _ = self.log.flush();
     }
 
-    /// Tells the instance's events.
+    /// Adds an event to the instance's events.
     fn event(&self, action: &str, attributes: &[(&str, String)]) {
         let name = self.spec.title.rsplit('/').next().unwrap_or_default();
         events::add(&self.spec.events, &Event::now("container", action, name, attributes));
     }
 
-    /// Has published ports and names follow what was just told. What is in the way within `timeout` is
-    /// tried again later: the container's output is never kept waiting for long.
+    /// Updates published ports and names after a change of the status. If that is not possible within `timeout`, it is
+    /// tried again later, so that the container's output never has to wait for long.
     fn follow(&mut self, timeout: Duration) {
         let on_network = !self.spec.blueprint.beyond.interfaces.is_empty();
         let (Some(home), true) = (&self.spec.home, on_network) else { return };
         match Change::of_container(home, &self.instance(), !self.ports.is_empty()) {
             Ok(change) => self.following = Some((change, Instant::now())),
-            Err(error) => return self.note(&format!("stead: names and published ports do not follow: {}", error.chain())),
+            Err(error) => return self.note(&format!("stead: cannot update names and published ports: {}", error.chain())),
         }
         self.follow_on(timeout);
     }
@@ -272,7 +275,7 @@ impl Monitor {
         match change.settle(Some(timeout)) {
             Ok(true) => {}
             Ok(false) => self.following = Some((change, Instant::now() + FOLLOW_AGAIN)),
-            Err(error) => self.note(&format!("stead: names and published ports do not follow: {}", error.chain())),
+            Err(error) => self.note(&format!("stead: cannot update names and published ports: {}", error.chain())),
         }
     }
 
@@ -288,15 +291,15 @@ impl Monitor {
         runtime::exec(&running.command, spec, &self.spec.blueprint, stdio, &self.host)
     }
 
-    /// Notes who waits for its first word.
+    /// Sets the process that waits until the container is up.
     pub fn begun_by(&mut self, starter: UnixStream) {
         self.starter = Some(starter);
     }
 
-    /// The loop: wait for anything, then deal with all that is there.
+    /// The loop: wait for any event, then handle all that have come.
     ///
     /// # Errors
-    /// Those of waiting: nobody can be heard any more.
+    /// Fails when waiting fails, since the monitor cannot react to anything then.
     pub fn stay(&mut self) -> Result<()> {
         let signals = sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .context(|| "cannot wait for signals".into())?;
@@ -358,7 +361,7 @@ impl Monitor {
             self.serve(&readable);
             if ready.get(1) == Some(&true) {
                 while let Ok((client, _)) = self.listener.accept() {
-                    // Half a request must not keep the container's logs from being read.
+                    // A client that sends only half a request must not block the reading of the container's output.
                     if client.set_read_timeout(Some(Duration::from_secs(1))).is_ok() {
                         self.clients.push(client);
                     }
@@ -411,7 +414,7 @@ impl Monitor {
             self.status.restarts += 1;
             self.event("restart", &[("count", self.status.restarts.to_string())]);
             if let Err(error) = self.start() {
-                self.note(&format!("stead: cannot start again: {}", error.message));
+                self.note(&format!("stead: cannot restart the container: {}", error.message));
                 self.status.error = Some(error.message);
                 self.ended(error.status);
             } else {
@@ -431,7 +434,7 @@ impl Monitor {
                 self.told_health = health;
                 self.event("health_status", &[("health", format!("{health:?}").to_lowercase())]);
                 if health == Health::Unhealthy && self.spec.restart_unhealthy && !self.status.stopped && self.stopping.is_none() {
-                    self.note("stead: it is unhealthy, and is started again");
+                    self.note("stead: the container is unhealthy and is restarted");
                     self.recycling = true;
                     self.signal(self.spec.stop_signal);
                     self.stopping = Some(Stopping { deadline: Instant::now() + self.spec.stop_grace.into(), killed: false });
@@ -442,123 +445,9 @@ impl Monitor {
 
     fn signal(&self, signal: i32) {
         if let Some(running) = &self.running {
-            // A command that is gone already needs no signal.
+            // If the command has ended already, it needs no signal.
             let _ = sys::signal_process(&running.command, signal);
         }
-    }
-
-    /// Pauses or resumes; while it is paused no check runs, so none can fail.
-    fn freeze(&mut self, frozen: bool) -> io::Result<()> {
-        if self.running.is_none() {
-            return Err(io::Error::other("the container is not running"));
-        }
-        if frozen != (self.status.state == State::Paused) {
-            if self.holders.is_empty() {
-                self.stop_or_go(frozen)?;
-            }
-            self.status.state = if frozen { State::Paused } else { State::Running };
-            self.tell();
-            self.follow(FOLLOW);
-            self.event(if frozen { "pause" } else { "unpause" }, &[]);
-        }
-        Ok(())
-    }
-
-    /// Whether its processes are stopped where they are: nothing can be started in it then.
-    fn is_still(&self) -> bool {
-        self.status.state == State::Paused || !self.holders.is_empty()
-    }
-
-    fn stop_or_go(&self, frozen: bool) -> io::Result<()> {
-        self.cgroup.freeze(&self.host, frozen).inspect_err(|_| {
-            if frozen {
-                // Half of it must not stay behind; the first error is the one to tell.
-                let _ = self.cgroup.freeze(&self.host, false);
-            }
-        })
-    }
-
-    /// Holds it still for somebody.
-    fn hold(&mut self, client: UnixStream) -> Result<(), (UnixStream, io::Error)> {
-        let ready = match self.running {
-            None => Err(io::Error::other("the container is not running")),
-            Some(_) if self.is_still() => Ok(()),
-            Some(_) => self.stop_or_go(true),
-        };
-        match ready {
-            Ok(()) => {
-                self.holders.push(client);
-                Ok(())
-            }
-            Err(error) => Err((client, error)),
-        }
-    }
-
-    /// Lets it go on when the last who held it has hung up.
-    fn let_go(&mut self, gone: &[bool]) {
-        let mut gone = gone.iter();
-        let before = self.holders.len();
-        self.holders.retain(|_| gone.next() != Some(&true));
-        if self.holders.len() < before && !self.is_still() {
-            self.go_on();
-        }
-    }
-
-    /// Lets it go on, whoever wanted it still.
-    fn thaw(&mut self) {
-        let held = !std::mem::take(&mut self.holders).is_empty();
-        if self.status.state == State::Paused {
-            // What is not running has nothing to be let go.
-            let _ = self.freeze(false);
-        } else if held {
-            self.go_on();
-        }
-    }
-
-    fn go_on(&mut self) {
-        if let Err(error) = self.stop_or_go(false) {
-            self.note(&format!("stead: it does not go on after it was held still: {error}"));
-        }
-    }
-
-    fn adjust(&mut self, limits: Limits) -> io::Result<()> {
-        let path = self.spec.blueprint.cgroup();
-        let old = &self.spec.blueprint.beyond.limits;
-        let changed = self.cgroup.change(&self.host, &path, &limits, old);
-        if changed.is_err() {
-            // Back to what held before, as far as it can be.
-            let _ = self.cgroup.change(&self.host, &path, old, &limits);
-            return changed;
-        }
-        self.spec.blueprint.beyond.limits = limits;
-        self.folder.write_spec(&self.spec).map_err(|error| io::Error::other(error.chain()))
-    }
-
-    fn stop(&mut self, signal: Option<i32>, grace: Option<Duration>) {
-        self.status.stopped = true;
-        self.event("stop", &[]);
-        if self.running.is_none() {
-            self.restart_at = None;
-            self.status.state = State::Exited;
-            return;
-        }
-        // What is frozen hears no signal.
-        self.thaw();
-        let signal = signal.unwrap_or(self.spec.stop_signal);
-        let grace = grace.unwrap_or_else(|| self.spec.stop_grace.into());
-        if self.stopping.is_some() {
-            return self.signal_to_stop(signal, grace);
-        }
-        if self.stop_after_hooks.replace((signal, grace)).is_none() {
-            // One that is to run when it starts is too late.
-            self.hooks.replace(Hooks::of("stop", &self.spec.on_stop)).into_iter().for_each(Hooks::end);
-        }
-        self.follow_hooks();
-    }
-
-    fn signal_to_stop(&mut self, signal: i32, grace: Duration) {
-        self.signal(signal);
-        self.stopping = Some(Stopping { deadline: Instant::now() + grace, killed: false });
     }
 
     fn reap(&mut self) {
@@ -573,203 +462,9 @@ impl Monitor {
             }
         }
     }
-
-    /// Looks whether the command has ended.
-    fn check_end(&mut self, buffer: &mut [u8]) {
-        let Some(status) = self.running.as_ref().and_then(Running::ended) else { return };
-        // Its namespace is gone with it, so the pipes end: read what is left.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !self.captures.is_empty() && Instant::now() < deadline {
-            let waiting: Vec<&dyn AsFd> = self.captures.iter().map(|capture| capture as &dyn AsFd).collect();
-            let ready = sys::wait_readable(&waiting, Some(Duration::from_millis(200))).unwrap_or_default();
-            let mut index = 0;
-            let (log, attached) = (&mut self.log, &mut self.attached);
-            self.captures.retain_mut(|capture| {
-                index += 1;
-                ready.get(index - 1) != Some(&true) || capture.read(log, buffer, |bytes| show(attached, bytes))
-            });
-        }
-        self.captures.clear();
-        self.running = None;
-        self.ended(status);
-    }
-
-    /// Decides what follows an end.
-    fn ended(&mut self, code: i32) {
-        if self.is_still() {
-            // Killed from outside: nothing could be started where everything is stopped.
-            self.holders.clear();
-            self.go_on();
-        }
-        self.status.pid = 0;
-        self.status.exit_code = Some(code);
-        self.status.finished_at = Some(now_ms());
-        self.status.health = Health::None;
-        self.told_health = Health::None;
-        self.checker = None;
-        self.stopping = None;
-        (self.hooks, self.stop_after_hooks) = (None, None);
-        self.tell_starter();
-        self.terminal = None;
-        self.status.out_of_memory = self.cgroup.out_of_memory_kills() > self.oom_before;
-        if self.status.out_of_memory {
-            self.note("stead: the kernel killed a process of this container for want of memory");
-            self.event("oom", &[]);
-        }
-        self.event("die", &[("exit", code.to_string())]);
-        for client in std::mem::take(&mut self.waiting_for_exit) {
-            let _ = control::send(&client, &Reply { done: true, exit: Some(code), ..Reply::default() }, &[]);
-        }
-        if self.started.elapsed() >= SETTLED {
-            self.backoff = FIRST_BACKOFF;
-        }
-        let recycled = std::mem::take(&mut self.recycling);
-        let again = !self.status.stopped
-            && (recycled
-                || match self.spec.restart {
-                    Restart::No => false,
-                    Restart::Always | Restart::UnlessStopped => true,
-                    Restart::OnFailure(max) => code != 0 && max.is_none_or(|max| self.status.restarts < max),
-                });
-        if again {
-            self.status.state = State::Restarting;
-            self.restart_at = Some(Instant::now() + self.backoff);
-            self.backoff = (self.backoff * 2).min(LAST_BACKOFF);
-        } else {
-            self.status.state = State::Exited;
-        }
-        self.tell();
-        if again {
-            self.follow(Duration::ZERO);
-        }
-        // Whoever is attached finds the exit status told when the stream ends.
-        self.attached.clear();
-    }
-
-    /// Reads requests of clients that have something to say.
-    fn serve(&mut self, readable: &[bool]) {
-        for (index, client) in std::mem::take(&mut self.clients).into_iter().enumerate() {
-            if readable.get(index) == Some(&true) {
-                self.request(client);
-            } else {
-                self.clients.push(client);
-            }
-        }
-    }
-
-    fn request(&mut self, client: UnixStream) {
-        let mut buffer = vec![0; control::LONGEST];
-        let mut used = 0;
-        let mut fds = Vec::new();
-        while used == 0 || buffer[used - 1] != b'\n' {
-            match sys::receive_with(&client, &mut buffer[used..]) {
-                Ok((0, _)) | Err(_) => return,
-                Ok((length, received)) => {
-                    used += length;
-                    fds.extend(received);
-                }
-            }
-            if used == buffer.len() {
-                return;
-            }
-        }
-        let refuse = |error: String, exit: Option<i32>| {
-            let _ = control::send(&client, &Reply { error: Some(error), exit, ..Reply::default() }, &[]);
-        };
-        match control::understood(&buffer[..used]) {
-            Err(error) => refuse(error, None),
-            Ok(Request::Ports) => {
-                let fds: Vec<RawFd> = self.ports.iter().map(AsRawFd::as_raw_fd).collect();
-                let sent = fds.chunks(32).try_for_each(|some| sys::send_with(&client, b"P", some).map(drop));
-                // Whoever asked is gone, if it cannot be sent.
-                let _ = sent.and_then(|()| sys::send_with(&client, b".", &[]).map(drop));
-            }
-            Ok(Request::Wait) if self.running.is_none() => {
-                let exit = self.status.exit_code;
-                let _ = control::send(&client, &Reply { done: true, exit, ..Reply::default() }, &[]);
-            }
-            Ok(Request::Wait) => self.waiting_for_exit.push(client),
-            Ok(Request::Attach) if self.running.is_none() => refuse("the container is not running".into(), None),
-            Ok(Request::Attach) => {
-                let terminal: Vec<RawFd> = self.terminal.iter().map(AsRawFd::as_raw_fd).collect();
-                let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &terminal);
-                // Whoever reads slowly misses output; the container never waits for a reader.
-                if client.set_nonblocking(true).is_ok() {
-                    self.attached.push(client);
-                }
-            }
-            Ok(Request::Signal { signal }) => {
-                self.event("kill", &[("signal", signal.to_string())]);
-                // What is frozen would hear no signal but this one, which Docker lets through.
-                if signal == libc::SIGKILL {
-                    self.thaw();
-                }
-                self.signal(signal);
-                let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);
-            }
-            Ok(Request::Hold) => {
-                let answer = |client: &UnixStream, reply: Reply| drop(control::send(client, &reply, &[]));
-                match self.hold(client) {
-                    Ok(()) => {
-                        if let Some(holder) = self.holders.last() {
-                            answer(holder, Reply { done: true, ..Reply::default() });
-                        }
-                    }
-                    Err((client, error)) => answer(&client, Reply { error: Some(error.to_string()), ..Reply::default() }),
-                }
-            }
-            Ok(Request::Freeze { frozen }) => match self.freeze(frozen) {
-                Ok(()) => drop(control::send(&client, &Reply { done: true, ..Reply::default() }, &[])),
-                Err(error) => refuse(error.to_string(), None),
-            },
-            Ok(Request::Limits { limits }) => match self.adjust(*limits) {
-                Ok(()) => drop(control::send(&client, &Reply { done: true, ..Reply::default() }, &[])),
-                Err(error) => refuse(error.to_string(), None),
-            },
-            Ok(Request::Stop { signal, grace }) => {
-                self.stop(signal, grace.map(Duration::from));
-                self.waiting_for_end.push(client);
-            }
-            Ok(Request::Exec { .. }) if self.status.state == State::Paused => {
-                refuse("the container is paused; `stead unpause` lets it go on".into(), Some(126));
-            }
-            Ok(Request::Exec { .. }) if self.is_still() => {
-                refuse("the container is held still while its files are read; try again in a moment".into(), Some(126));
-            }
-            Ok(Request::Exec { spec }) => {
-                let mut fds = fds.into_iter();
-                let stdio = match (spec.process.terminal() == Some(true), fds.next(), fds.next(), fds.next()) {
-                    (true, ..) => Stdio::Terminal,
-                    (false, Some(stdin), Some(stdout), Some(stderr)) => Stdio::Files { stdin, stdout, stderr },
-                    _ => return refuse("the standard streams did not come along".into(), None),
-                };
-                match self.exec(&spec, stdio) {
-                    Err(error) => refuse(error.message, Some(error.status)),
-                    Ok(session) => self.sessions.add(session, client),
-                }
-            }
-        }
-    }
-
-    /// The end: nothing of the container is left, everybody who waits is told.
-    fn finish(&mut self) -> Result<()> {
-        let gone = self.cgroup.destroy();
-        let _ = std::fs::remove_file(self.folder.join("control"));
-        self.tell();
-        // The sockets go with this process: what led here must be gone before.
-        self.follow(FOLLOW);
-        // What did not follow in time is left to the heir.
-        if self.following.is_none() {
-            self.heir.take().into_iter().for_each(Heir::dismiss);
-        }
-        for client in &self.waiting_for_end {
-            let _ = control::send(client, &Reply { done: true, exit: self.status.exit_code, ..Reply::default() }, &[]);
-        }
-        gone.context(|| "cannot clean up after the container".into())
-    }
 }
 
-/// Gives output to those who are attached, as far as they take it at once.
+/// Passes output to the attached clients, as much as each can take without blocking.
 fn show(attached: &mut Vec<UnixStream>, bytes: &[u8]) {
     attached.retain_mut(|client| match client.write(bytes) {
         Ok(_) => true,
