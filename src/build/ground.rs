@@ -1,8 +1,8 @@
-//! The project's directory, held open: what steps take from it is reached from here.
+//! The project's directory, held open: steps reach all their files from here.
 //!
 //! A container may write to the same directory at the same time. So nothing is looked up by its whole path again, and
-//! no link is followed, except those that a step itself names: these are resolved once, inside the directory, and what
-//! they lead to is reached without links from then on.
+//! no links are followed, except those that a step itself names. These are resolved once, inside the directory; from then
+//! on their targets are reached without links.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use crate::sys::{Kind, Nearby, Tree};
@@ -16,9 +16,9 @@ use std::path::Path;
 /// An open project directory.
 #[derive(Debug)]
 pub struct Ground {
-    /// Or why it cannot be opened.
+    /// The open directory, or why it cannot be opened.
     tree: Result<Tree, (io::ErrorKind, String)>,
-    /// Paths that steps name and that are links, or lead through some: what they really are.
+    /// Paths in steps that are links or lead through links, with the paths that they resolve to.
     links: BTreeMap<String, String>,
 }
 
@@ -28,18 +28,18 @@ impl Ground {
         Self { tree, links: BTreeMap::new() }
     }
 
-    /// The directory.
+    /// Returns the open directory.
     ///
     /// # Errors
-    /// Why it cannot be opened.
+    /// Fails when the directory could not be opened.
     pub fn tree(&self) -> io::Result<&Tree> {
         self.tree.as_ref().map_err(|(kind, why)| io::Error::new(*kind, why.clone()))
     }
 
-    /// What a path stands for that a step names; links on it are followed as long as they stay in the directory.
+    /// Resolves a path that a step names, and returns its kind; links are followed as long as they stay in the directory.
     ///
     /// # Errors
-    /// Those of looking it up; `EXDEV` for what leads out.
+    /// Fails when the path cannot be looked up, and with `EXDEV` when it leads out of the directory.
     pub fn resolve(&mut self, path: &str) -> io::Result<Kind> {
         let tree = self.tree()?;
         let real = tree.follow(Path::new(path))?;
@@ -52,9 +52,9 @@ impl Ground {
         Ok(kind)
     }
 
-    /// Where a path that was read really is.
+    /// The real location of a path that was resolved before, or of a path below it.
     pub fn real<'p>(&self, path: &'p str) -> Cow<'p, Path> {
-        // Mostly nobody names a link.
+        // Usually there are no links, and the list is empty.
         let below = |named: &str| {
             let rest = path.strip_prefix(named)?;
             (named.is_empty() || rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
@@ -67,16 +67,16 @@ impl Ground {
         }
     }
 
-    /// Opens a plain file that was read before.
+    /// Opens a regular file that was examined before.
     ///
     /// # Errors
-    /// Those of opening it; a link, or anything else that has taken its place.
+    /// Fails when it cannot be opened, or when a link or anything else has replaced it.
     pub fn file(&self, path: &str) -> io::Result<(File, FileStat)> {
         Nearby::of(self.tree()?).open(&self.real(path))
     }
 }
 
-/// Looks at a path without links.
+/// Returns the status of a path that has no links.
 fn look(tree: &Tree, path: &Path) -> io::Result<FileStat> {
     match (path.parent(), path.file_name()) {
         (Some(folder), Some(name)) => tree.folder(folder)?.stat(name),
@@ -108,7 +108,8 @@ mod tests {
         assert_eq!(ground.real("currently"), Path::new("currently"));
         assert!(ground.file("current/deep/file").is_ok());
         assert!(ground.file("current/deep/link").is_err());
-        for path in ["away", "away/file", "../x", "/etc"] {
+        let beside = format!("../{}/file", outside.path().file_name().unwrap().to_str().unwrap());
+        for path in ["away", "away/file", "away/missing", &beside, "../not-there", "/etc"] {
             assert_eq!(ground.resolve(path).unwrap_err().raw_os_error(), Some(libc::EXDEV), "{path}");
         }
         assert!(ground.file("away/file").is_err());

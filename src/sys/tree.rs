@@ -1,9 +1,9 @@
-//! A directory that is held open, of a place that somebody else may change while we are at it.
+//! A directory that is held open, in a place that somebody else may change while we work on it.
 //!
-//! Whatever lies in a container's root, a layer, a volume, a build's context or a target of `cp` is reached from
-//! such a descriptor and acted on by descriptor: beneath it, no link is ever followed (`openat2`,
-//! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), so a name that became a link a moment ago is an error, not a way
-//! out (CVE-2018-15664, CVE-2024-23651 and their kin). What is to be done there is decided upstairs.
+//! Everything in a container's root, a layer, a volume, a build's context or a target of `cp` is reached from
+//! such a descriptor and handled by descriptor. Beneath it, symbolic links are never followed (`openat2`,
+//! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`), so a name that became a link a moment ago causes an error and cannot be
+//! used to escape (CVE-2018-15664, CVE-2024-23651 and similar ones). The callers decide what is done there.
 
 use super::{c_path, check, set_attribute_of};
 use nix::errno::Errno;
@@ -18,10 +18,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Directories that are held open one in another while a tree is removed; what is deeper is moved up first.
+/// How many nested directories are held open while a tree is removed. Deeper ones are moved up first.
 const DEEP: usize = 64;
 
-/// What something is.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Folder,
@@ -34,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of what was looked at.
+    /// The kind that `stat` reports.
     pub fn of(stat: &FileStat) -> Self {
         match stat.st_mode & SFlag::S_IFMT.bits() {
             libc::S_IFDIR => Self::Folder,
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// The kind that a directory's entry tells (`readdir(3)`), where the file system tells it.
+    /// The kind that a directory entry reports (`readdir(3)`), if the file system supports that.
     fn told(kind: u8) -> Option<Self> {
         Some(match kind {
             libc::DT_DIR => Self::Folder,
@@ -62,16 +62,16 @@ impl Kind {
     }
 }
 
-/// What a directory names.
+/// An entry of a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listed {
     pub name: OsString,
     pub kind: Kind,
-    /// By the directory's word; the file itself may say otherwise.
+    /// The inode number as the directory reports it; the file's own may differ.
     pub inode: u64,
 }
 
-/// Whose something is, what may be done with it, and when it was changed.
+/// Owner, permissions and modification time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts {
     pub owner: (u32, u32),
@@ -81,7 +81,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// As something else is.
+    /// Takes them from a file's metadata.
     pub fn of(stat: &FileStat) -> Self {
         Self { owner: (stat.st_uid, stat.st_gid), mode: stat.st_mode & 0o7777, time: (stat.st_mtime, stat.st_mtime_nsec) }
     }
@@ -98,28 +98,28 @@ impl AsFd for Tree {
 }
 
 impl Tree {
-    /// Opens a directory by a path that is our own or that a person gave: links on it are followed.
+    /// Opens a directory by a path that is our own or that the user gave. Symbolic links in it are followed.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Fails when `open(2)` fails.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self(nix::fcntl::open(path, flags, Mode::empty())?))
     }
 
-    /// Opens a directory of our own that nobody else may enter, making it and those above it if need be.
+    /// Opens a directory of our own that nobody else may enter, and creates it and its parents if necessary.
     ///
     /// # Errors
-    /// Those of `mkdir(2)` and `open(2)`.
+    /// Fails when `mkdir(2)` or `open(2)` fails.
     pub fn private(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Self::open(path)
     }
 
-    /// The directory at a path in another's root, links followed as if that were `/`.
+    /// Opens the directory at a path beneath a root, following symbolic links as if the root were `/`.
     ///
     /// # Errors
-    /// Those of `openat2(2)`.
+    /// Fails when `openat2(2)` fails.
     pub fn in_root(root: impl AsFd, path: &Path) -> io::Result<Self> {
         Ok(Self(super::open_in_root(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY)?))
     }
@@ -132,18 +132,18 @@ impl Tree {
         Ok(nix::fcntl::openat2(&self.0, path, how)?)
     }
 
-    /// A directory beneath this one.
+    /// Opens a directory beneath this one.
     ///
     /// # Errors
-    /// Those of `openat2(2)`; a link, there or on the way.
+    /// Fails when `openat2(2)` fails, and when the path is or contains a symbolic link.
     pub fn folder(&self, path: impl AsRef<Path>) -> io::Result<Self> {
         self.beneath(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).map(Self)
     }
 
-    /// A directory beneath this one with what it names, in no order.
+    /// Opens a directory beneath this one and reads its entries, unsorted.
     ///
     /// # Errors
-    /// As [`Tree::folder`]; those of `getdents64(2)`.
+    /// Fails like [`Tree::folder`], and when `getdents64(2)` fails.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<(Self, Vec<Listed>)> {
         let folder = Self(self.beneath(path.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?);
         let mut found = Vec::new();
@@ -168,45 +168,45 @@ impl Tree {
         }
     }
 
-    /// What this directory names, sorted.
+    /// The entries of this directory, sorted.
     ///
     /// # Errors
-    /// As [`Tree::read`].
+    /// Fails like [`Tree::read`].
     pub fn list(&self) -> io::Result<Vec<Listed>> {
         let (_, mut found) = self.read(".")?;
         found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(found)
     }
 
-    /// A plain file beneath this directory, for reading.
+    /// Opens a plain file beneath this directory for reading.
     ///
     /// # Errors
-    /// Those of `openat2(2)`; a link on the way; anything but a plain file, which is not even opened: a device may
-    /// do something when it is, a FIFO may wait.
+    /// Fails when `openat2(2)` fails, when the path contains a symbolic link, and for anything but a plain file. That is not
+    /// even opened: opening a device may have side effects, and opening a FIFO may block.
     pub fn file(&self, path: impl AsRef<Path>) -> io::Result<File> {
         read_plain(&self.beneath(path.as_ref(), OFlag::O_PATH | OFlag::O_NOFOLLOW)?)
     }
 
-    /// Looks at this directory itself.
+    /// The metadata of this directory itself.
     ///
     /// # Errors
-    /// Those of `fstat(2)`.
+    /// Fails when `fstat(2)` fails.
     pub fn facts(&self) -> io::Result<FileStat> {
         Ok(fstat(&self.0)?)
     }
 
-    /// Looks at what a name stands for, a link being a link.
+    /// The metadata of an entry; a symbolic link is not followed.
     ///
     /// # Errors
-    /// Those of `fstatat(2)`.
+    /// Fails when `fstatat(2)` fails.
     pub fn stat(&self, name: &OsStr) -> io::Result<FileStat> {
         Ok(fstatat(&self.0, one(name)?, AtFlags::AT_SYMLINK_NOFOLLOW)?)
     }
 
-    /// The same, where it may not be there.
+    /// Like [`Tree::stat`], but returns `None` for an entry that does not exist.
     ///
     /// # Errors
-    /// Those of `fstatat(2)`, except absence.
+    /// Fails when `fstatat(2)` fails for another reason.
     pub fn look(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
         match self.stat(name) {
             Ok(stat) => Ok(Some(stat)),
@@ -215,27 +215,28 @@ impl Tree {
         }
     }
 
-    /// Where a link leads.
+    /// The target of a symbolic link.
     ///
     /// # Errors
-    /// Those of `readlinkat(2)`.
+    /// Fails when `readlinkat(2)` fails.
     pub fn link(&self, name: &OsStr) -> io::Result<OsString> {
         Ok(nix::fcntl::readlinkat(&self.0, one(name)?)?)
     }
 
-    /// Makes a directory that was not there.
+    /// Creates a directory that does not exist yet, and opens it.
     ///
     /// # Errors
-    /// Those of `mkdirat(2)` and of opening it.
+    /// Fails when `mkdirat(2)` fails or the new directory cannot be opened.
     pub fn make_folder(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
         nix::sys::stat::mkdirat(&self.0, one(name)?, Mode::from_bits_truncate(mode))?;
         self.folder(name)
     }
 
-    /// Makes the directories of a path beneath this one, as far as they are not there; tells the last.
+    /// Creates the missing directories of a path beneath this one, and opens the last.
     ///
     /// # Errors
-    /// Those of `mkdirat(2)`; a path that climbs; a link or file in a directory's place.
+    /// Fails when `mkdirat(2)` fails, when the path leads out of the tree, and when there is a symbolic link or a file in the
+    /// place of a directory.
     pub fn make_folders(&self, path: &Path, mode: u32) -> io::Result<Self> {
         let mut at = self.folder(".")?;
         for part in path.components() {
@@ -251,51 +252,51 @@ impl Tree {
         Ok(at)
     }
 
-    /// Makes a new file, for writing; its permissions are as given from the start, as far as the umask lets them.
+    /// Creates a new file for writing. It has the given permissions from the start, reduced by the umask.
     ///
     /// # Errors
-    /// Those of `openat(2)`; a file or link that is there.
+    /// Fails when `openat(2)` fails, and when the name exists already.
     pub fn make_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         Ok(nix::fcntl::openat(&self.0, one(name)?, flags, Mode::from_bits_truncate(mode & 0o777))?.into())
     }
 
-    /// Makes a link.
+    /// Creates a symbolic link.
     ///
     /// # Errors
-    /// Those of `symlinkat(2)`.
+    /// Fails when `symlinkat(2)` fails.
     pub fn make_link(&self, name: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(nix::unistd::symlinkat(to, &self.0, one(name)?)?)
     }
 
-    /// Makes a FIFO.
+    /// Creates a FIFO.
     ///
     /// # Errors
-    /// Those of `mknodat(2)`.
+    /// Fails when `mknodat(2)` fails.
     pub fn make_fifo(&self, name: &OsStr) -> io::Result<()> {
         Ok(nix::sys::stat::mknodat(&self.0, one(name)?, SFlag::S_IFIFO, Mode::from_bits_truncate(0o600), 0)?)
     }
 
-    /// Hides what lower layers have by a name: overlayfs' device 0:0.
+    /// Creates a whiteout, which hides what lower layers have under this name: for overlayfs a device 0:0.
     ///
     /// # Errors
-    /// Those of `mknodat(2)`.
+    /// Fails when `mknodat(2)` fails.
     pub fn make_whiteout(&self, name: &OsStr) -> io::Result<()> {
         Ok(nix::sys::stat::mknodat(&self.0, one(name)?, SFlag::S_IFCHR, Mode::empty(), 0)?)
     }
 
-    /// Gives a file of another directory a further name here; of a link, the link.
+    /// Creates a hard link here to a file of another directory. A symbolic link is not followed but linked itself.
     ///
     /// # Errors
-    /// Those of `linkat(2)`.
+    /// Fails when `linkat(2)` fails.
     pub fn hard_link(&self, name: &OsStr, from: &Self, old: &OsStr) -> io::Result<()> {
         Ok(nix::unistd::linkat(&from.0, one(old)?, &self.0, one(name)?, AtFlags::empty())?)
     }
 
-    /// Gives something of another directory its place here; what stands there gives way, a directory only if it is empty.
+    /// Moves an entry of another directory here. It replaces what has this name, a directory only if that is empty.
     ///
     /// # Errors
-    /// Those of `renameat2(2)`.
+    /// Fails when `renameat2(2)` fails.
     pub fn rename(&self, name: &OsStr, from: &Self, old: &OsStr) -> io::Result<()> {
         Ok(nix::fcntl::renameat2(&from.0, one(old)?, &self.0, one(name)?, RenameFlags::empty())?)
     }
@@ -303,7 +304,7 @@ impl Tree {
     /// Sets this directory's own owner, permissions and time.
     ///
     /// # Errors
-    /// Those of changing each.
+    /// Fails when one of them cannot be changed.
     pub fn become_like(&self, facts: Facts) -> io::Result<()> {
         let (owner, time) = arguments(facts);
         nix::unistd::fchownat(&self.0, ".", owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -314,41 +315,41 @@ impl Tree {
     /// Sets this directory's own permissions.
     ///
     /// # Errors
-    /// Those of `fchmodat(2)`.
+    /// Fails when `fchmodat(2)` fails.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         Ok(nix::sys::stat::fchmodat(&self.0, ".", Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)?)
     }
 
-    /// Sets owner, permissions and time of what a name stands for; a link has no permissions.
+    /// Sets owner, permissions and time of an entry; a symbolic link has no permissions.
     ///
     /// # Errors
-    /// Those of changing each.
+    /// Fails when one of them cannot be changed.
     pub fn set(&self, name: &OsStr, facts: Facts) -> io::Result<()> {
         let (owner, time) = arguments(facts);
         let name = one(name)?;
         let found = self.beneath(Path::new(name), OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
         nix::unistd::fchownat(&found, "", owner.0, owner.1, AtFlags::AT_EMPTY_PATH)?;
         if Kind::of(&fstat(&found)?) != Kind::Link {
-            // By the descriptor: `fchmodat2(2)` is not older than Linux 6.6.
+            // This goes through the descriptor's path in /proc because `fchmodat2(2)` only exists since Linux 6.6.
             let mode = Mode::from_bits_truncate(facts.mode);
             nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, magic(&found).as_str(), mode, FchmodatFlags::FollowSymlink)?;
         }
         Ok(nix::sys::stat::utimensat(&self.0, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
-    /// Sets the time of what a name stands for, in seconds; of this directory for `.`.
+    /// Sets the time of an entry, or of this directory for `.`, in seconds.
     ///
     /// # Errors
-    /// Those of `utimensat(2)`.
+    /// Fails when `utimensat(2)` fails.
     pub fn set_time(&self, name: &OsStr, seconds: i64) -> io::Result<()> {
         let time = nix::sys::time::TimeSpec::new(seconds, 0);
         Ok(nix::sys::stat::utimensat(&self.0, one_or_self(name)?, &time, &time, UtimensatFlags::NoFollowSymlink)?)
     }
 
-    /// An extended attribute of what a name stands for; of this directory for `.`.
+    /// Reads an extended attribute of an entry, or of this directory for `.`. Returns `None` if there is none.
     ///
     /// # Errors
-    /// Those of `lgetxattr(2)`, except absence.
+    /// Fails when `lgetxattr(2)` fails for another reason.
     pub fn attribute(&self, name: &OsStr, attribute: &CStr) -> io::Result<Option<Vec<u8>>> {
         let path = self.magic_name(name)?;
         super::attribute(|buffer| {
@@ -360,21 +361,21 @@ impl Tree {
     /// Sets an extended attribute of this directory.
     ///
     /// # Errors
-    /// Those of `setxattr(2)`.
+    /// Fails when `setxattr(2)` fails.
     pub fn set_attribute(&self, attribute: &CStr, value: &[u8]) -> io::Result<()> {
-        // What is open as `O_PATH` takes none.
+        // Extended attributes cannot be set through an `O_PATH` descriptor.
         set_attribute_of(&self.beneath(Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, attribute, value)
     }
 
-    /// A name in this directory as a path whose only link is the descriptor's own, for calls without an `*at` form.
+    /// The path of an entry for calls that have no `*at` form. Its only link is that of the descriptor in /proc.
     fn magic_name(&self, name: &OsStr) -> io::Result<CString> {
         c_path(Path::new(&magic(&self.0)).join(one_or_self(name)?))
     }
 
-    /// Makes what is in this directory's file system durable.
+    /// Makes everything in this directory's file system durable.
     ///
     /// # Errors
-    /// Those of `syncfs(2)`.
+    /// Fails when `syncfs(2)` fails.
     pub fn sync(&self) -> io::Result<()> {
         let open = self.beneath(Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         // SAFETY: the descriptor is open for the whole call.
@@ -384,23 +385,23 @@ impl Tree {
     /// Removes an empty directory.
     ///
     /// # Errors
-    /// Those of `unlinkat(2)`.
+    /// Fails when `unlinkat(2)` fails.
     pub fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
         Ok(nix::unistd::unlinkat(&self.0, one(name)?, UnlinkatFlags::RemoveDir)?)
     }
 
-    /// Removes what is no directory.
+    /// Removes an entry that is not a directory.
     ///
     /// # Errors
-    /// Those of `unlinkat(2)`.
+    /// Fails when `unlinkat(2)` fails.
     pub fn remove_file(&self, name: &OsStr) -> io::Result<()> {
         Ok(nix::unistd::unlinkat(&self.0, one(name)?, UnlinkatFlags::NoRemoveDir)?)
     }
 
-    /// Removes what a name stands for, with all that is in it; what is not there is removed already.
+    /// Removes an entry with everything in it. It is not an error if the entry does not exist.
     ///
     /// # Errors
-    /// Those of `unlinkat(2)`; something mounted on the way, which is somebody else's.
+    /// Fails when `unlinkat(2)` fails, and when something is mounted in the tree, since that belongs to somebody else.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         let mut left = vec![one(name)?.to_owned()];
         while let Some(name) = left.pop() {
@@ -412,12 +413,12 @@ impl Tree {
     fn remove_in(&self, top: &Self, name: &OsStr, depth: usize, left: &mut Vec<OsString>) -> io::Result<()> {
         match self.remove_file(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // Linux says EISDIR; POSIX, EPERM.
+            // Linux returns EISDIR; POSIX says EPERM.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EISDIR | libc::EPERM)) => {}
             done => return done,
         }
         if depth > DEEP {
-            // However deep somebody made it: so many descriptors nobody has.
+            // The tree may be arbitrarily deep, but the number of open descriptors is limited.
             let moved = OsString::from(format!(".gone-{}", super::unique()));
             top.rename(&moved, self, name)?;
             left.push(moved);
@@ -435,10 +436,11 @@ impl Tree {
         }
     }
 
-    /// Where a path beneath this directory leads when links are followed, as long as they stay beneath: a path of no link.
+    /// Resolves a path beneath this directory to a path without symbolic links. Links are followed as long as they stay
+    /// beneath it.
     ///
     /// # Errors
-    /// Those of `openat2(2)`; `EXDEV` for what leads out.
+    /// Fails when `openat2(2)` fails: with `EXDEV` when the path leads out.
     pub fn follow(&self, path: &Path) -> io::Result<PathBuf> {
         let base = std::fs::read_link(magic(&self.0))?;
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -449,10 +451,12 @@ impl Tree {
             nix::fcntl::openat2(&self.0, path, how)
         };
         let found = match open(path) {
-            // A link may name its target by the whole path, and still stay beneath.
+            // A link may have an absolute target and still stay beneath this directory.
             Err(Errno::EXDEV) => {
-                let whole = std::fs::canonicalize(base.join(path))?;
-                let inside = whole.strip_prefix(&base).map_err(|_| io::Error::from_raw_os_error(libc::EXDEV))?;
+                // An error of the lookup would tell what exists outside.
+                let out = || io::Error::from_raw_os_error(libc::EXDEV);
+                let whole = std::fs::canonicalize(base.join(path)).map_err(|_| out())?;
+                let inside = whole.strip_prefix(&base).map_err(|_| out())?;
                 open(if inside.as_os_str().is_empty() { Path::new(".") } else { inside })?
             }
             found => found?,
@@ -462,10 +466,10 @@ impl Tree {
     }
 }
 
-/// Opens for reading what a descriptor of the kind `O_PATH` stands for, if it is a plain file.
+/// Opens the file behind an `O_PATH` descriptor for reading, if it is a plain file.
 ///
 /// # Errors
-/// Those of `open(2)`; anything but a plain file.
+/// Fails when `open(2)` fails, and for anything but a plain file.
 pub fn read_plain(found: &OwnedFd) -> io::Result<File> {
     if Kind::of(&fstat(found)?) != Kind::File {
         return Err(no_file());
@@ -474,10 +478,10 @@ pub fn read_plain(found: &OwnedFd) -> io::Result<File> {
     Ok(nix::fcntl::open(magic(found).as_str(), flags, Mode::empty())?.into())
 }
 
-/// Opens a plain file by a path that a person gave, links followed; nothing is waited for.
+/// Opens a plain file by a path that the user gave, following symbolic links. This never blocks.
 ///
 /// # Errors
-/// Those of `open(2)`; anything but a plain file.
+/// Fails when `open(2)` fails, and for anything but a plain file.
 pub fn open_plain(path: &Path) -> io::Result<File> {
     read_plain(&nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
 }
@@ -499,11 +503,11 @@ impl<'b> Entry<'b> {
     }
 }
 
-/// A name, and nothing but one: a path would be looked up with its links.
+/// Checks that this is a single name: in a path, symbolic links would be followed.
 fn one(name: &OsStr) -> io::Result<&OsStr> {
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no name of a file", name.display())));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a file name", name.display())));
     }
     Ok(name)
 }
@@ -512,12 +516,12 @@ fn one_or_self(name: &OsStr) -> io::Result<&OsStr> {
     if name == "." { Ok(name) } else { one(name) }
 }
 
-/// The path by which `/proc` gives a descriptor.
+/// The path of a descriptor in `/proc`.
 fn magic(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// What is told of something that is no plain file, where one was expected.
+/// The error for something that is not a plain file where one was expected.
 pub(super) fn no_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")
 }
