@@ -1,9 +1,9 @@
 //! `stead`: one KDL file in, running containers out.
 //!
-//! An environment is a value: hashed, locked, the same bytes on every machine. A reconciler makes a
-//! machine equal to it.
+//! An environment is a value: it is hashed and locked, and has the same bytes on every machine. A reconciler brings a
+//! machine into that state.
 //!
-//! # The road
+//! # The data flow
 //!
 //! ```text
 //! stead.kdl ──spec──▶ Project ──lock──▶ Lock ────plan──▶ Plan ──reconcile──▶ record, history
@@ -13,100 +13,100 @@
 //!                                       stead.lock       Observed (what runs, what is stored)
 //! ```
 //!
-//! Data goes one way. [`spec`], [`lock`] and [`plan`] are pure, as are the values that they share ([`project`],
-//! [`model`]): text and facts in, values out, no clock, no file, no process, no network (`clippy.toml` bans them
-//! there). What a plan needs to know of the machine [`instance`] reads for it; `stead plan` calls only what reads.
+//! Data flows in one direction. [`spec`], [`lock`] and [`plan`] are pure, as are the values that they share ([`project`],
+//! [`model`]): text and facts go in, values come out, and they use no clock, file, process or network (`clippy.toml` bans
+//! them there). [`instance`] reads what a plan needs to know about the machine; `stead plan` calls only code that reads.
 //! The plan is the program: [`reconcile`] runs its graph of tasks and nothing else.
 //!
-//! # The house
+//! # Rooms and floors
 //!
-//! A room uses the rooms on its own floor and below, never those above; no circles. A test
-//! (`tests/house.rs`) reads the imports and holds them against this table.
+//! A room is a top-level module. A room uses the rooms on its own floor and below, never those above, and there are no
+//! cycles. A test (`tests/house.rs`) reads the imports and checks them against this table.
 //!
 //! | floor | room | owns |
 //! | --- | --- | --- |
-//! | 6 | [`cli`] | the commands: arguments in, one call, printing; `cli/ui` is the one object through which all output goes |
-//! | 5 | [`engine`] | every operation that a person or program can ask for |
+//! | 6 | [`cli`] | the commands: parse the arguments, make one call, print; all output goes through one object in `cli/ui` |
+//! | 5 | [`engine`] | every operation that a user or a program can ask for |
 //! | 4 | [`watch`] | file events → when to look again |
 //! | 4 | [`reconcile`] | runs a plan's tasks, by one scheduler; keeps the record |
 //! | 4 | [`library`] | images by their names: tags, pull, push, load, import |
-//! | 3 | [`instance`] | one project's directory on this machine: identity, records, the project as read, what is seen, what was allowed |
-//! | 3 | [`volume`] | directories that outlive containers |
+//! | 3 | [`instance`] | one project's directory on this machine: identity, records, the loaded project, observations, consent |
+//! | 3 | [`volume`] | volumes: directories that outlive containers |
 //! | 3 | [`build`] | runs build steps, makes layers |
 //! | 3 | [`debian`] | mirrors, signatures, packages → trees |
-//! | 3 | [`monitor`] | the one small process that stays with each container of a project |
-//! | 3 | [`oci`] | the face of an OCI runtime, with runc's commands, over `runtime`; its containers have no monitor |
-//! | 3 | [`ship`] | sends log lines on to journald, syslog, collectors, files |
+//! | 3 | [`monitor`] | the small process that stays with each container of a project |
+//! | 3 | [`oci`] | an OCI runtime with runc's commands, on top of `runtime`; its containers have no monitor |
+//! | 3 | [`ship`] | forwards log lines to journald, syslog, collectors, files |
 //! | 3 | [`network`] | bridges, addresses, ports, the firewall table |
 //! | 2 | [`runtime`] | one container, from an OCI runtime specification: namespaces, root file system, cgroup, identity, exec |
-//! | 2 | [`fetch`] | bytes from elsewhere: HTTP, directories; verified, resumed |
+//! | 2 | [`fetch`] | downloads over HTTP or from directories, verified and resumed |
 //! | 2 | [`git`] | the files of a repository's commit, without git |
 //! | 2 | [`image`] | OCI configurations, manifests, canonical layers |
 //! | 2 | [`registry`] | images in registries: names, credentials, pull, push |
-//! | 2 | [`store`] | the content-addressed store: leases, roots, collection |
+//! | 2 | [`store`] | the content-addressed store: leases, roots, garbage collection |
 //! | 1 | [`plan`] | (project, lock, observed) → plan; causes; addresses |
 //! | 1 | [`lock`] | names → digests; `stead.lock`; the solver |
 //! | 1 | [`spec`] | the language: text → project, places, diagnostics; the grammar table |
-//! | 0 | [`project`] | what an environment is, in plain values, whichever language it was written in |
-//! | 0 | [`model`] | plain values everyone shares |
-//! | 0 | [`sys`] | the only room with raw system calls; others have `unsafe` only where they promise what one of its functions asks |
+//! | 0 | [`project`] | what an environment is, in plain values, independent of the language that it was written in |
+//! | 0 | [`model`] | plain values that all rooms share |
+//! | 0 | [`sys`] | the only room with raw system calls; others use `unsafe` only to call its unsafe functions |
 //!
 //! # Where to open it
 //!
-//! What a stranger looks for first, with the files to open, in this order. (`tests/house.rs` checks that they are there.)
+//! What a newcomer looks for first, with the files to open, in this order. (`tests/house.rs` checks that they exist.)
 //!
 //! | what | files |
 //! | --- | --- |
 //! | the interval of a health check | `spec/language.rs` the word, `spec/decode/mod.rs` its value, `monitor/health.rs` when the next check is due |
-//! | the rule of a published port | `monitor/published.rs` which ports lead where, `network/firewall.rs` the table |
-//! | the end for want of memory | `runtime/cgroup.rs` the kernel's count, `monitor/life.rs` what is told of it |
-//! | a new node of a container | `spec/language.rs` its row, `spec/decode/container.rs` its value, `project/container.rs` its field; the compiler then names who must decide about it |
+//! | the firewall rule of a published port | `monitor/published.rs` which ports lead where, `network/firewall.rs` the table |
+//! | a container that ran out of memory | `runtime/cgroup.rs` the kernel's counter, `monitor/life/end.rs` how it is reported |
+//! | a new node of a container | `spec/language.rs` its row, `spec/decode/container.rs` its value, `project/container.rs` its field; compiler errors then show which code must handle it |
 //! | a new command | `cli/commands/mod.rs` the list, a file beside it, `engine/mod.rs` what it calls |
 //! | a layer's digest | `image/layer.rs` the canonical tar |
-//! | an address | `plan/address.rs` which one, `network/ledger.rs` what is taken |
-//! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what runs, `library/tags.rs` what names keep |
-//! | what an ordinary user may do | `cli/commands/mod.rs` what is refused, `cli/commands/doctor.rs` what is told of it |
-//! | where Compose files would come in | `project/mod.rs` what a project is, `spec/mod.rs` the face of a front end, `instance/project.rs` who calls it |
+//! | an address | `plan/address.rs` how it is chosen, `network/ledger.rs` what is taken |
+//! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what is in use, `library/tags.rs` what tags keep |
+//! | what an ordinary user may do | `cli/commands/mod.rs` what is refused, `cli/commands/doctor.rs` what is reported about it |
+//! | where Compose files would come in | `project/mod.rs` what a project is, `spec/mod.rs` the interface of a front end, `instance/project.rs` its caller |
 //! | where a language server would come in | `spec/mod.rs` what is found in a text, `spec/tree.rs` places, `spec/grammar.rs` the words |
-//! | where a REST API would come in | `engine/mod.rs` what can be asked for, `monitor/mod.rs` what is asked of a running container, `store/mod.rs` collection |
+//! | where a REST API would come in | `engine/mod.rs` the operations, `monitor/mod.rs` the requests to a running container, `store/mod.rs` collection |
 //!
 //! # Words
 //!
-//! What the field has a word for is called by it. These are our own, or mean something exact here:
+//! We use the standard terms of the field. These words are our own, or have an exact meaning here:
 //!
 //! | word | what it means |
 //! | --- | --- |
 //! | instance | one project's directory on this machine, with its records, logs and volumes; its name is a digest of the directory's path |
-//! | replica | one of a container's copies: `web-2` ([`project::ReplicaId`]) |
-//! | generation | a replica's life with one root; a new root begins the next, and logs are kept by it |
-//! | task | a plan's unit: an action, what it waits for, and the changes that people see ([`plan::Task`]) |
+//! | replica | one of the copies of a container: `web-2` ([`project::ReplicaId`]) |
+//! | generation | the lifetime of a replica with one root; a new root begins the next one, and logs are kept per generation |
+//! | task | a unit of a plan: an action, what it waits for, and the changes that users see ([`plan::Task`]) |
 //! | deed | what a plan decides about one replica: start, adjust, end |
-//! | aspect | one part of a replica's identity, by the path of its node; the one that differs is the cause of a change |
+//! | aspect | one part of a replica's identity, named by the path of its node; the one that differs is the cause of a change |
 //! | cause | the input that changed, with its place |
-//! | mark | what widens trust: shown with `!`, and allowed once, by its digest |
-//! | lead | where a path of the host really leads, every link followed |
-//! | layer | a tree of files, by the digest of its canonical tar (its `diff_id`) |
-//! | key | the digest of a step and of the content of all that it depends on; its result is found by it |
-//! | lease | what a living process keeps in the store from being collected |
-//! | monitor, heir | the process that stays with a container, and the one that tidies up after a monitor that was killed |
+//! | mark | something that widens what a project is trusted with: it is shown with `!`, and allowed once, by its digest |
+//! | lead | where a path of the host really leads when every symbolic link is followed |
+//! | layer | a tree of files, identified by the digest of its canonical tar (its `diff_id`) |
+//! | key | the digest of a step and of the content of everything it depends on; the step's result is found by it |
+//! | lease | what protects objects in the store from collection while a process uses them |
+//! | monitor, heir | the process that stays with a container, and the one that cleans up after a monitor that was killed |
 //! | place | file, line and column of a source text, with the bytes that are marked ([`model::Location`]) |
-//! | error | an error: what sort, where, why, and what to type ([`model::Error`]); an `Result` is a `Result` with one |
-//! | damaged | there, and not what it should be: neither absent nor unreadable, and never taken for either |
+//! | error | kind, place, cause, and what to type ([`model::Error`]); `Result` is the result type with this error |
+//! | damaged | it exists but is not what it should be; that is different from absent and from unreadable |
 //!
 //! # Promises
 //!
 //! * The same project and lock give the same image digests everywhere; a layer's identity is the
 //!   digest of its canonical tar ([`image`]).
-//! * Nothing unchanged is touched: step keys are made of content ([`plan`]), comments and `touch` do
-//!   nothing.
-//! * The lock is the law: what is locked is used as locked until `stead update`.
-//! * A plan is dry, and a saved one is applied exactly or refused.
-//! * Kill it anywhere: the next `up` or `down` repairs; nothing half-written has a valid name.
-//! * What somebody else can change under us is held by descriptor, never by path: a root, a layer, a volume, a
+//! * Nothing unchanged is touched: step keys are made of content ([`plan`]), so comments and `touch` have
+//!   no effect.
+//! * The lock is binding: what is locked is used as locked until `stead update`.
+//! * Making a plan changes nothing, and a saved plan is applied exactly or refused.
+//! * It may be killed at any point: the next `up` or `down` repairs; nothing half-written has a valid name.
+//! * What somebody else can change while we use it is held by descriptor, never by path: a root, a layer, a volume, a
 //!   build's context, a target of `cp` ([`sys::Tree`]).
-//! * Nobody is in charge: no daemon; one monitor stays with each container of a project, and its container dies
-//!   with it ([`runtime`]).
-//! * Two checkouts never collide: an instance is its directory.
+//! * There is no daemon: one monitor stays with each container of a project, and its container dies with it
+//!   ([`runtime`]).
+//! * Two checkouts never collide: each directory is an instance of its own.
 
 #![cfg_attr(
     test,
@@ -114,59 +114,59 @@
         clippy::disallowed_methods,
         clippy::unwrap_used,
         clippy::print_stdout,
-        reason = "tests make files, tell why they skip, and fail by panicking"
+        reason = "tests create files, print why they skip, and fail by panicking"
     )
 )]
 
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod build;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod cli;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod debian;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod engine;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod fetch;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod git;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod image;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod instance;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod library;
 mod lock;
 mod model;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod monitor;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod network;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod oci;
 mod plan;
 mod project;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod reconcile;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod registry;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod runtime;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod ship;
 mod spec;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod store;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod sys;
 mod volume;
-#[allow(clippy::disallowed_methods, reason = "this room owns a part of the machine")]
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod watch;
 
 pub use cli::main;
 
-/// What the project's own tests reach: the parsers that the fuzzer feeds, and what tests compare with. It is no
-/// interface: the rooms are the crate's own, so that the compiler sees what nobody uses any more.
+/// What the project's own tests use: the parsers for the fuzzer, and what tests compare with. This is not a public
+/// interface: the rooms are private, so that the compiler notices code that is no longer used.
 #[doc(hidden)]
 pub mod tested {
     pub mod build {

@@ -1,6 +1,6 @@
-//! What a command leaves in its tree that is not its doing: mount points, and directories that are as they were.
+//! Cleans a command's tree of what the command did not change itself: mount points, and unchanged directories.
 //!
-//! The command may have put a link in place of any directory: everything is reached by descriptor (CVE-2024-23652).
+//! The command may have replaced any directory with a link, so all access is by file descriptor (CVE-2024-23652).
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::view::View;
@@ -11,11 +11,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Takes out mount points that the runtime made, directories that are as they are below, and device nodes, which layers
-/// do not have.
+/// Removes mount points that the runtime made, directories that are unchanged from the layers below, and device nodes,
+/// which layers must not contain.
 ///
 /// # Errors
-/// Those of reading and removing.
+/// Fails when something cannot be read or removed.
 pub fn clean(tree: &Path, layers: &[PathBuf], missing: &[PathBuf]) -> io::Result<()> {
     let root = Tree::open(tree)?;
     for path in missing {
@@ -43,7 +43,7 @@ fn prune(folder: &Tree, path: &Path, below: &View) -> io::Result<()> {
         });
         if unchanged && inner.attribute(OsStr::new("."), OPAQUE)?.is_none() {
             match folder.remove_folder(&listed.name) {
-                // Only an empty one goes.
+                // Only an empty directory is removed.
                 Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(error),
                 _ => {}
             }
@@ -52,7 +52,7 @@ fn prune(folder: &Tree, path: &Path, below: &View) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a device node; what it stood in front of stays hidden.
+/// Removes a device node; if it hid something in the layers below, a whiteout replaces it.
 fn leave_out(folder: &Tree, name: &OsStr, hides: bool) -> io::Result<()> {
     if is_mark(&folder.stat(name)?) {
         return Ok(());

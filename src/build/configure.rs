@@ -1,7 +1,7 @@
-//! `debian` steps whose packages' own scripts run: by the packages' own dpkg, in our sandbox, without network.
+//! `debian` steps that run the packages' own scripts: the image's own dpkg runs them, in our sandbox, without network.
 //!
-//! What dpkg itself needs is unpacked first, as every installer does; then dpkg installs that properly, and
-//! after it the others in the order that they need each other.
+//! As in every Debian installer, the packages that dpkg itself needs are unpacked first. Then dpkg installs these
+//! properly, and after them the others in the order of their dependencies.
 
 use super::run::{self, Around};
 use super::{Builder, describe};
@@ -22,14 +22,14 @@ const DEBS: &str = "/run/stead-packages";
 /// Services are not started while an image is made (invoke-rc.d(8)).
 const POLICY: &str = "#!/bin/sh\nexit 101\n";
 
-/// dpkg's arguments: no questions, and no syncing, for the layer is synced as a whole.
+/// dpkg's arguments: it must not ask questions, and need not sync files, since the layer is synced as a whole.
 const DPKG: &str = "dpkg --force-unsafe-io --force-confdef --force-confold";
 
 impl Builder<'_> {
     /// Installs the packages of a step with their scripts.
     ///
     /// # Errors
-    /// Packages that cannot be fetched; a script that fails, with its last lines.
+    /// Fails when a package cannot be fetched, or when a script fails; then the error has its last lines.
     pub(super) fn configure(&self, name: &Name, debian: &Debian, pending: &Pending) -> Result<StepOutput> {
         let (packages, files) = self.packages(name, pending.index, debian)?;
         let needs: Vec<debian::Needs> = files.iter().map(|file| debian::needs(file)).collect::<Result<_>>()?;
@@ -74,11 +74,11 @@ impl Builder<'_> {
         let command = Run {
             words: vec!["/bin/sh".into(), "-e".into(), format!("{DEBS}/install")],
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            // By number: the first packages bring the names.
+            // The user is a number, because names exist only once the first packages are installed.
             user: Some("0:0".into()),
             ..Run::default()
         };
-        // What an image says of its environment and directory is for its programs, not for dpkg.
+        // The image's environment and working directory are for its programs, not for dpkg.
         let epoch = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), self.lock.epoch.to_string())]);
         let plain = Pending { config: crate::plan::Config::default(), args: epoch, ..pending.clone() };
         let report = |line: String| (self.report)(super::Event::Output { image: name.clone(), line });
@@ -102,7 +102,7 @@ fn install(packages: &[&LockedPackage], order: &debian::Order, bare: bool) -> St
         text.push_str(
             "mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates && touch /var/lib/dpkg/status /var/lib/dpkg/available\n",
         );
-        // They need each other in circles, so dpkg must be told not to mind.
+        // These packages depend on each other in cycles, so dpkg must be told to ignore dependencies.
         text.push_str(&format!("{DPKG} --force-depends --install {}\n", names(&order.essential)));
     } else if !order.essential.is_empty() {
         text.push_str(&format!("{DPKG} --skip-same-version --install {}\n", names(&order.essential)));

@@ -1,7 +1,7 @@
-//! `copy` steps: what they take, and where each of it goes.
+//! `copy` steps: what they take, and where it goes.
 //!
-//! What is taken of the project's directory is read by descriptor, and no link is followed there but those that a
-//! step names: a container may write to the same directory at the same time.
+//! Files of the project's directory are read by file descriptor, and only links that a step names are followed there,
+//! because a container may write to the same directory at the same time.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::ground::Ground;
@@ -23,7 +23,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where a step takes files of the project's from.
+/// Where a step takes the project's files from.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     pub ground: &'a Ground,
@@ -34,7 +34,7 @@ pub struct Source<'a> {
 /// Copies files of the project's directory.
 ///
 /// # Errors
-/// Unknown owners, files that changed since they were scanned, failures to write.
+/// Fails when the owner is unknown, a file changed since the scan, or something cannot be written.
 pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) -> Result<Folders> {
     let Source { ground, known, last } = source;
     let mut target = Target::new(copy, onto)?;
@@ -56,7 +56,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
         let to = entry.place(&base);
         match &entry.kind {
             TreeKind::Folder => {
-                // What a copy makes on its way is not what it copies.
+                // Directories that a copy only makes on the way have default permissions.
                 let mode = entry.mode.map_or(0o755, |mode| target.mode(mode, copy.as_docker));
                 target.folder(&to, if copy.as_docker { mode } else { 0o755 })?;
             }
@@ -64,7 +64,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
             TreeKind::File { digest, executable } => {
                 let usual = if *executable { 0o755 } else { 0o644 };
                 if !copy.unpack && copy.inline.is_empty() {
-                    // Where it goes is made now; what it holds comes with all others.
+                    // Its directory is made now; its content is copied later, together with all other files.
                     target.parents(&to)?;
                     let mode = target.mode(entry.mode.unwrap_or(usual), false);
                     later.push(Later { to, mode, entry, digest: *digest });
@@ -73,7 +73,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                 let cannot = || format!("cannot read \"{}\"", entry.from);
                 let (file, _) = ground.file(&entry.from).context(cannot)?;
                 if copy.unpack && entry.whole && begins_as_archive(&file).context(cannot)? {
-                    // It is unpacked into the directory that its file would have gone to.
+                    // The archive is unpacked into the directory that it would have been copied to.
                     let into = if entry.to.is_empty() { base.clone() } else { to.parent().unwrap_or(&to).to_owned() };
                     let read = target.unpack(&file, &into, copy.owner.is_some());
                     if read.context(|| format!("cannot unpack \"{}\"", entry.from))? != *digest {
@@ -89,7 +89,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
     }
     let (tree, owner, epoch) = (target.root(), target.owner, target.epoch);
     let project = ground.tree().context(|| "cannot read the project's directory".into())?;
-    // Files of one directory are made by one thread: the directory is locked meanwhile.
+    // One thread makes the files of one directory, because the kernel locks the directory while a file is made in it.
     sys::on_all_cores(&later, 64, |_, part| {
         let (mut from, mut new) = (Nearby::of(project), Nearby::of(tree));
         let mut old = last.map(|last| Nearby::of(&last.tree));
@@ -111,14 +111,14 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
     Ok(target.folders)
 }
 
-/// Gives a file of the layer that the step came to before a name in the new one.
+/// Hard-links a file of the step's previous layer into the new one.
 fn again(old: &mut Nearby, new: &mut Nearby, place: &Path) -> io::Result<()> {
     let (from, was) = old.at(place)?;
     let (folder, name) = new.at(place)?;
     folder.hard_link(name, from, was)
 }
 
-/// A file whose directory is made, and that is yet to be copied.
+/// A file that is still to be copied; its directory exists already.
 struct Later<'a> {
     to: PathBuf,
     mode: u32,
@@ -126,25 +126,25 @@ struct Later<'a> {
     digest: Digest,
 }
 
-/// The layer that a step came to before: files that are as they were are named again, not copied.
+/// The layer that a step made last time: unchanged files are hard-linked from it instead of copied.
 pub struct Last {
     pub tree: Tree,
     pub files: FileTree,
-    /// Of all that files of equal content could differ in.
+    /// The digest of everything in which files of equal content could differ.
     pub manner: Digest,
 }
 
-/// Where a copy puts its files and what they are like, as far as its own files do not tell.
+/// A digest of where a copy puts its files and which attributes they get, apart from those of the files themselves.
 ///
 /// # Errors
-/// An owner that is not known.
+/// Fails when the owner is not known.
 pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Result<Digest> {
     let target = Target::new(copy, onto)?;
     let base = destination(copy, Some(files), onto.below, onto.workdir);
     Ok(Digest::of_json(&(base, target.owner, target.given_mode(), target.as_docker, target.epoch)))
 }
 
-/// What was copied must be what was scanned: that the source is still as it was tells, or else the copy's content.
+/// Checks that what was copied is what was scanned: either the source is unchanged, or the copy has the right content.
 fn check(
     source: nix::Result<FileStat>,
     (tree, copy): (&Tree, &Path),
@@ -169,24 +169,24 @@ fn begins_as_archive(file: &File) -> io::Result<bool> {
     if !is_archive(&start) {
         return Ok(false);
     }
-    // Something compressed need not be a tar: Docker's ADD copies what it cannot read as one.
+    // A compressed file need not be a tar: Docker's ADD copies files that it cannot read as a tar.
     let readable = decompressed(Whole::of(file)).and_then(|inner| Entries::new(inner).next_entry().map(|entry| entry.is_some()));
     Ok(readable.unwrap_or(false))
 }
 
-/// Puts a file that was fetched, or unpacks it.
+/// Puts a fetched file in place, or unpacks it.
 ///
 /// # Errors
-/// Unknown owners, damaged or hostile archives, failures to write.
+/// Fails when the owner is unknown, the archive is damaged or hostile, or something cannot be written.
 pub fn from_file(copy: &Copy, file: &File, name: &str, onto: Onto) -> Result<Folders> {
     let mut target = Target::new(copy, onto)?;
     let mut to = base(copy, onto.below, onto.workdir);
     if copy.unpack {
         if !begins_as_archive(file).context(|| format!("cannot read \"{name}\""))? {
             return Err(Error::new(format!(
-                "\"{name}\" is no archive: neither a tar nor one compressed by gzip, bzip2, xz or zstd"
+                "\"{name}\" is not an archive: neither a tar nor one compressed by gzip, bzip2, xz or zstd"
             ))
-            .hint("take `unpack` out, or look at what the URL gives"));
+            .hint("remove `unpack`, or check what the URL returns"));
         }
         target.unpack(file, &to, copy.owner.is_some())?;
         return Ok(target.folders);
@@ -195,16 +195,16 @@ pub fn from_file(copy: &Copy, file: &File, name: &str, onto: Onto) -> Result<Fol
     if copy.to.ends_with('/') || there || to == Path::new("/") {
         to.push(name);
     }
-    // As Docker has it: what comes from the web is its owner's alone.
+    // As in Docker, only the owner may read a file that was downloaded.
     let mode = target.mode(if copy.as_docker { 0o600 } else { 0o644 }, false);
     target.file(&to, file, mode)?;
     Ok(target.folders)
 }
 
-/// Puts a tree that was fetched.
+/// Puts a fetched tree in place.
 ///
 /// # Errors
-/// Unknown owners, failures to write.
+/// Fails when the owner is unknown, or when something cannot be written.
 pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Result<Folders> {
     let mut target = Target::new(copy, onto)?;
     target.keeps_owners = false;
@@ -213,10 +213,10 @@ pub fn from_tree(copy: &Copy, from: &Path, onto: Onto) -> Result<Folders> {
     Ok(target.folders)
 }
 
-/// Makes a directory of a user's, with those above it that are missing, unless something is there.
+/// Makes a directory that a user owns, with its missing parents, unless something is there.
 ///
 /// # Errors
-/// Unknown users, failures to write.
+/// Fails when the user is unknown, or when something cannot be written.
 pub fn folder(path: &str, user: &str, onto: Onto) -> Result<Folders> {
     let copy = Copy { owner: Some(user.to_owned()).filter(|user| !user.is_empty()), ..Copy::default() };
     let mut target = Target::new(&copy, onto)?;
@@ -228,10 +228,10 @@ pub fn folder(path: &str, user: &str, onto: Onto) -> Result<Folders> {
     Ok(target.folders)
 }
 
-/// Copies files of another image; their permissions are kept.
+/// Copies files of another image, keeping their permissions.
 ///
 /// # Errors
-/// Sources that the image does not have, failures to write.
+/// Fails when the image does not have a source, or when something cannot be written.
 pub fn from_image(copy: &Copy, from: &View, onto: Onto) -> Result<Folders> {
     let mut target = Target::new(copy, onto)?;
     for (path, to) in taken(copy, from, onto.below, onto.workdir)? {
@@ -240,15 +240,15 @@ pub fn from_image(copy: &Copy, from: &View, onto: Onto) -> Result<Folders> {
     Ok(target.folders)
 }
 
-/// What a copy takes of another image, and where each goes.
+/// Lists what a copy takes from another image, and where each path goes.
 ///
 /// # Errors
-/// Sources that the image does not have.
+/// Fails when the image does not have a source.
 fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
     let base = base(copy, below, workdir);
     let mut sources: Vec<(String, PathBuf)> = Vec::new();
     for source in &copy.sources {
-        // What stands before `/./` is not kept with `parents`.
+        // With `parents`, the part before `/./` is dropped.
         let (pivot, _) = source.split_once("/./").unwrap_or_default();
         let plain = source.replacen("/./", "/", 1);
         let found = if plain.contains(['*', '?', '[']) {
@@ -257,7 +257,7 @@ fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Result<Vec<(P
             vec![PathBuf::from(&plain)]
         };
         if found.is_empty() {
-            return Err(Error::new(format!("in the image it copies from nothing matches \"{source}\"")));
+            return Err(Error::new(format!("nothing in the image it copies from matches \"{source}\"")));
         }
         sources.extend(found.into_iter().map(|path| (pivot.to_owned(), path)));
     }
@@ -285,8 +285,8 @@ fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Result<Vec<(P
     Ok(all)
 }
 
-/// All that a copy's tree depends on beside its own files: where it goes, whose it is, what the directories on
-/// its way are like, and what it takes of another image. Nothing where that is not known beforehand.
+/// A digest of everything that a copy's tree depends on besides its own files: where it goes, who owns it, the attributes of
+/// the directories on the way, and what it takes from another image. `None` if that is not known beforehand.
 pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View>, tree: Option<&FileTree>) -> Option<Digest> {
     if copy.unpack {
         return None;
@@ -309,7 +309,7 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
     }
     let mut beside = None;
     for entry in tree.iter().flat_map(|tree| &tree.entries) {
-        // Most files stand beside the one before them.
+        // Most files are in the same directory as the one before them.
         let parent = entry.to.rsplit_once('/').map(|(parent, _)| parent);
         let is_folder = entry.kind == TreeKind::Folder;
         if is_folder || parent.is_none() || parent != beside {
@@ -333,7 +333,7 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
     Some(Digest::of_json(&(base, owner, folders.into_iter().collect::<Vec<_>>(), contents)))
 }
 
-/// What stands at a path of a view, and below it, as text.
+/// Describes as text what is at a path of a view, and below it.
 fn listing(from: &View, path: &Path, to: &Path, found: &mut Vec<String>, visit: &mut dyn FnMut(&Path, bool)) -> io::Result<()> {
     let Some((_, metadata)) = from.entry(path) else { return Ok(()) };
     visit(to, metadata.is_dir());
@@ -355,13 +355,13 @@ fn listing(from: &View, path: &Path, to: &Path, found: &mut Vec<String>, visit: 
     Ok(())
 }
 
-/// The absolute path that a step's `to` means, links of the image followed.
+/// The absolute path of a step's `to`, with links of the image resolved.
 fn base(copy: &Copy, below: &View, workdir: &str) -> PathBuf {
     let workdir = if workdir.is_empty() { "/" } else { workdir };
     below.resolve(&Path::new(workdir).join(&copy.to))
 }
 
-/// Where the files of a copy go. As a Dockerfile has it, a lone one goes into a directory that is there.
+/// Where the files of a copy go. In a Dockerfile, a single file goes into the destination if that is an existing directory.
 pub fn destination(copy: &Copy, files: Option<&FileTree>, below: &View, workdir: &str) -> PathBuf {
     let mut base = base(copy, below, workdir);
     if let (Some([only]), true) = (files.map(|files| files.entries.as_slice()), copy.as_docker && !copy.unpack)

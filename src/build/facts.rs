@@ -1,4 +1,4 @@
-//! What planning asks for: answers of the store and of the project's directory.
+//! The facts that planning asks for, answered by the store and the project's directory.
 
 use super::{Scanner, View, copy};
 use crate::image;
@@ -19,30 +19,30 @@ pub struct StoreFacts<'a> {
     pub scanner: &'a Scanner,
 }
 
-/// Where the results lie that came with a bundle: beside the directory that its project was unpacked to, where
-/// nothing of the project and no container of it can write.
+/// The directory of the results that came with a bundle. It is beside the directory that the project was unpacked to, so
+/// neither the project nor its containers can write to it.
 pub fn sealed_place(folder: &Path) -> PathBuf {
     folder.with_extension("sealed")
 }
 
-/// Results that came with a bundle, and what the bundle says it holds: they are believed for the project of
-/// that bundle, and for layers and images that it names.
+/// Results that came with a bundle, and the list of the images that it holds. They are trusted for the project of
+/// that bundle only, and only for layers and images that the bundle names.
 ///
-/// No other directory's are: whoever clones a repository would run what that says its steps came to.
+/// Results in any other directory are not trusted: otherwise a cloned repository could claim any output for its steps.
 #[derive(Debug)]
 pub struct Sealed {
     place: PathBuf,
     images: BTreeSet<Digest>,
 }
 
-/// What a bundle's label says of its images.
+/// The images in a bundle's label.
 #[derive(Deserialize)]
 struct Named {
     images: BTreeMap<String, Digest>,
 }
 
 impl Sealed {
-    /// The results beside a project's directory, if that was unpacked by this installation.
+    /// The results beside a project's directory, if this installation unpacked that directory from a bundle.
     pub fn of(home: &Home, folder: &Path) -> Option<Self> {
         let bundles = fs::canonicalize(home.state.join("bundles")).ok()?;
         if folder.parent() != Some(&bundles) {
@@ -77,7 +77,7 @@ impl Facts for StoreFacts<'_> {
             output.layer.as_ref().is_none_or(|layer| sealed.names(self.store, &layer.diff_id)).then_some(output)
         };
         let output: StepOutput = self.store.result(key).or_else(sealed)?;
-        // A result whose layer was collected or lost is no result.
+        // A result whose layer was collected or lost does not count.
         output.layer.as_ref().is_none_or(|layer| self.store.layer(&layer.diff_id).is_some()).then_some(output)
     }
 

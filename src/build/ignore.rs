@@ -1,11 +1,11 @@
-//! Ignore files: what is not copied.
+//! Ignore files, which list what is not copied.
 
 use crate::model::{Pattern, bounds, text_of};
 use crate::project::BuildContext;
 use crate::sys::{ProjectFiles, Unread};
 use std::path::Path;
 
-/// Patterns of `.steadignore` and `.dockerignore`, in order; the last that matches decides.
+/// Patterns of `.steadignore` and `.dockerignore`, in order; the last pattern that matches decides.
 #[derive(Debug, Default)]
 pub struct Ignore {
     patterns: Vec<(bool, Pattern)>,
@@ -13,10 +13,10 @@ pub struct Ignore {
 }
 
 impl Ignore {
-    /// Of a directory: its own files.
+    /// Reads a directory's own ignore files.
     ///
     /// # Errors
-    /// A file that is there and cannot be read as what it is: whatever it would have left out must not be copied.
+    /// Fails when an ignore file exists but cannot be read: what it would have left out must not be copied.
     pub fn read(files: &ProjectFiles) -> Result<Self, String> {
         let mut ignore = Self::default();
         for name in [".dockerignore", ".steadignore"] {
@@ -25,12 +25,12 @@ impl Ignore {
         Ok(ignore)
     }
 
-    /// Of a Dockerfile's context: the file beside the Dockerfile, else the context's own.
+    /// Reads the ignore file of a Dockerfile's context: the file beside the Dockerfile, or else the context's own.
     ///
     /// # Errors
-    /// Those of [`Self::read`].
+    /// As for [`Self::read`].
     pub fn of(folder: &Path, context: Option<&BuildContext>) -> Result<Self, String> {
-        let files = ProjectFiles::at(folder).map_err(|error| format!("cannot open the project's folder: {error}"))?;
+        let files = ProjectFiles::at(folder).map_err(|error| format!("cannot open the project's directory: {error}"))?;
         let Some(context) = context else { return Self::read(&files) };
         let mut ignore = Self::default();
         if !ignore.file(&files, &context.ignore)? {
@@ -39,7 +39,7 @@ impl Ignore {
         Ok(ignore)
     }
 
-    /// Takes the patterns of a file; whether it is there.
+    /// Adds the patterns of a file; returns whether the file exists.
     fn file(&mut self, files: &ProjectFiles, name: &str) -> Result<bool, String> {
         let bytes = match files.own(name, bounds::IGNORE_FILE) {
             Ok(bytes) => bytes,
@@ -71,7 +71,7 @@ impl Ignore {
         Ok(())
     }
 
-    /// Whether a path, or a directory that it is in, is named.
+    /// Whether a path is ignored, itself or by one of its parent directories.
     pub fn hides(&self, path: &str) -> bool {
         if self.patterns.is_empty() {
             return false;

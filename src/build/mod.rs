@@ -1,7 +1,7 @@
-//! Builds images: runs the steps that the plan finds undone.
+//! Builds images: runs the steps that the plan says are not done yet.
 //!
-//! What is to be done is asked of [`plan::walk`] again after every step, so the build can only do
-//! what a plan would show. A build that is cut off leaves every finished step behind, by its key.
+//! After every step the build asks [`plan::walk`] what to do next, so it can only do what a plan
+//! would show. An interrupted build keeps every finished step, stored by its key.
 
 mod clean;
 mod configure;
@@ -49,10 +49,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// What happens during a build, for whoever shows it.
+/// What happens during a build, reported to the user interface.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The step's place among the image's; none for what is no step.
+    /// The step's position among the image's steps; `None` for work that is not a step.
     Started {
         image: Name,
         step: String,
@@ -91,7 +91,7 @@ pub struct Builder<'a> {
     pub report: &'a (dyn Fn(Event) + Sync),
     /// Whether commands may use the user's ssh agent.
     pub ssh: bool,
-    /// The network of commands, once one has asked for it.
+    /// The network for commands; it exists once a command has asked for it.
     pub network: &'a Mutex<Option<Arc<Network>>>,
 }
 
@@ -100,10 +100,11 @@ impl Builder<'_> {
         StoreFacts { store: self.store, scanner: self.scanner }
     }
 
-    /// Builds one image, whose bases are built: its steps in order, and as many of their trees as can be at the same time.
+    /// Builds one image, whose bases are already built. The steps run in order, but as many of their trees as possible are
+    /// made at the same time.
     ///
     /// # Errors
-    /// The first step that failed, with its place; what was finished stays usable.
+    /// Returns the error of the first step that failed, with its location. Finished steps stay usable.
     pub fn build(&self, name: &Name) -> Result<Image> {
         let ahead = Ahead::default();
         std::thread::scope(|scope| {
@@ -123,7 +124,7 @@ impl Builder<'_> {
             match walk(self.project, self.lock, name, &self.facts()) {
                 Walk::Built(image) => {
                     self.pin(image.parts())?;
-                    // A collection may have come between the look and the pin.
+                    // A garbage collection may have removed it between the check and the pin.
                     if image::load(self.store, &image.digest).is_some() {
                         return Ok(image);
                     }
@@ -143,7 +144,7 @@ impl Builder<'_> {
                 Walk::Import(import) => self.import(name, &import)?,
                 Walk::Blocked(other) => return Err(Error::new(format!("image {name} needs image {other}, which is not built"))),
                 Walk::Unlocked => {
-                    return Err(Error::new(format!("what image {name} is made of is not locked")).hint("type `stead update`"));
+                    return Err(Error::new(format!("the inputs of image {name} are not locked")).hint("type `stead update`"));
                 }
                 Walk::Missing { step, why } => return Err(self.at(&NodePath::image(name).step(step).source(0), &why)),
                 Walk::NoArchive(why) => return Err(self.at(&NodePath::image(name).node("from"), &why)),
@@ -151,7 +152,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Makes one layer of an image's own.
+    /// Squashes the image's own layers into one.
     fn squash(&self, name: &Name, squash: &Squash) -> Result<()> {
         let started = Instant::now();
         let shown = format!("squash {} layers", squash.own.len());
@@ -165,11 +166,11 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Takes an image that is made elsewhere into the store.
+    /// Imports an image that was made elsewhere into the store.
     fn import(&self, name: &Name, import: &Import) -> Result<()> {
         let started = Instant::now();
         let shown = match &import.outside {
-            Outside::Archive { path, .. } => format!("take in {path}"),
+            Outside::Archive { path, .. } => format!("import {path}"),
             Outside::Reference(text) => format!("pull {text}"),
         };
         (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: None });
@@ -201,7 +202,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The steps after one that can be made beside it: all up to the next command.
+    /// The steps after `pending` that can be made at the same time as it: all up to the next command.
     fn early(&self, name: &Name, pending: &Pending) -> Vec<Early> {
         let mut workdir = pending.config.workdir.clone();
         let mut found = Vec::new();
@@ -240,7 +241,7 @@ impl Builder<'_> {
         Ok((staging, tree))
     }
 
-    /// Makes a tree a layer of the store, unless it is empty.
+    /// Adds a tree to the store as a layer, unless it is empty.
     fn adopt(&self, tree: &Path) -> Result<Option<LayerInfo>> {
         let opened = open(tree)?;
         if opened.list().context(|| "cannot read a staging directory".into())?.is_empty() {
@@ -261,7 +262,7 @@ impl Builder<'_> {
     }
 }
 
-/// Opens a tree of our own that is being made.
+/// Opens a tree that this build is making.
 fn open(tree: &Path) -> Result<Tree> {
     Tree::open(tree).context(|| "cannot open a staging directory".into())
 }

@@ -1,4 +1,4 @@
-//! What a command of a build finds beside the image: caches, secrets, files of the context, other images.
+//! What a build command finds in addition to its image: caches, secrets, files of the context, other images.
 
 use super::run::Around;
 use super::{Builder, copy, scan};
@@ -19,7 +19,7 @@ impl Builder<'_> {
     /// Prepares everything that a command mounts.
     ///
     /// # Errors
-    /// Secrets that are not there, files that changed, failures to write.
+    /// Fails when a secret is missing, a file changed, or something cannot be written.
     pub(super) fn around(&self, name: &Name, run: &Run, pending: &Pending, staging: &Staging) -> Result<Around> {
         let mut around = Around::default();
         let context = staging.join("context");
@@ -42,7 +42,7 @@ impl Builder<'_> {
                         Sharing::Locked => Use::Alone,
                         Sharing::Private => Use::OwnCopy,
                     };
-                    // A project that somebody else wrote must neither read nor fill this one's.
+                    // A project that somebody else wrote must neither read nor fill this project's caches.
                     let whose = if *shared { String::new() } else { format!("{}\0", self.scanner.folder().display()) };
                     let cache = self.store.cache(&format!("{whose}{id}"), *mode, *owner, how, |place| match from {
                         Some((image, path)) => self.fill(pending, image, path, place),
@@ -61,7 +61,7 @@ impl Builder<'_> {
                 }
                 RunSource::Context { .. } => {
                     contexts += 1;
-                    // A copy of its own: what is written to it is forgotten.
+                    // The command gets its own copy; whatever it writes there is discarded.
                     bind(&context.join((contexts - 1).to_string()))?
                 }
                 RunSource::Secret { .. } => {
@@ -69,7 +69,7 @@ impl Builder<'_> {
                     continue;
                 }
                 RunSource::Ssh { .. } if !self.ssh => {
-                    return Err(Error::new("this command wants your ssh agent, and nobody said that it may use it")
+                    return Err(Error::new("this command wants your ssh agent, but this build does not allow it")
                         .hint(format!("type `stead build --ssh {name}`")));
                 }
                 RunSource::Ssh { required } => match std::env::var_os(AGENT).map(PathBuf::from).filter(|path| path.exists()) {
@@ -79,12 +79,12 @@ impl Builder<'_> {
                     }
                     None if !required => continue,
                     None => {
-                        return Err(Error::new("there is no ssh agent: SSH_AUTH_SOCK names none")
+                        return Err(Error::new("there is no ssh agent: SSH_AUTH_SOCK is not set, or its socket does not exist")
                             .hint("type `eval $(ssh-agent); ssh-add`, then build again; under sudo: `sudo -E`"));
                     }
                 },
                 RunSource::Script(text) => {
-                    // On disk, because memory that files are shown from executes nothing.
+                    // It is on disk, because the memory file system that shows files to commands is mounted noexec.
                     let place = staging.join(&format!("script{number}"));
                     fs::write(&place, text)
                         .and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
@@ -97,7 +97,7 @@ impl Builder<'_> {
         Ok(around)
     }
 
-    /// What a new cache begins with.
+    /// Fills a new cache with its initial content.
     fn fill(&self, pending: &Pending, image: &Name, path: &str, place: &Path) -> Result<()> {
         let layers = pending.mounted.get(image).map(Vec::as_slice).unwrap_or_default();
         let copy = Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() };
@@ -122,7 +122,7 @@ impl Builder<'_> {
         };
         if let Some(variable) = env {
             let text =
-                String::from_utf8(content.clone()).context(|| format!("the secret \"{name}\" is no text for a variable"))?;
+                String::from_utf8(content.clone()).context(|| format!("the secret \"{name}\" cannot be put in a variable"))?;
             around.env.insert(variable.clone(), text);
         }
         if *file {
@@ -136,7 +136,7 @@ fn bind(source: &Path) -> Result<MountKind> {
     MountKind::bind(source, None, Propagation::Private).context(|| format!("cannot mount {}", source.display()))
 }
 
-/// Directories for writes that nobody keeps.
+/// Makes directories for writes that are discarded.
 fn forgotten(staging: &Staging, number: usize) -> Result<(PathBuf, PathBuf)> {
     let (upper, work) = (staging.join(&format!("writes{number}")), staging.join(&format!("writes{number}-work")));
     fs::create_dir(&upper).and_then(|()| fs::create_dir(&work)).context(|| "cannot make a staging directory".into())?;

@@ -1,7 +1,7 @@
-//! The network of a build's commands: a bridge of its own, translated to the host's addresses.
+//! The network of a build's commands: a bridge of its own, with NAT to the host's addresses.
 //!
-//! It is made when the first command asks for it and goes with the build. A command on it sees neither what
-//! listens on the host's loopback, nor its abstract sockets, nor its interfaces (class of CVE-2020-15257).
+//! It is made when the first command asks for it, and removed at the end of the build. A command on it can reach neither
+//! the host's loopback, nor its abstract sockets, nor its interfaces (class of CVE-2020-15257).
 
 use super::Builder;
 use crate::model::{Context, Digest, Error, Result};
@@ -15,11 +15,11 @@ use crate::sys;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError};
 
-/// Instances' links are in groups above it.
+/// The link group of builds; the groups of instances are higher.
 const GROUP: u32 = 999;
 const MTU: u32 = 1500;
 
-/// A build's network, while the build lives.
+/// A build's network; it exists as long as the build runs.
 pub struct Network {
     home: Home,
     made: BuildNetwork,
@@ -39,7 +39,7 @@ impl Network {
         let subnet = free_subnet(&identity, free).ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free for the build"))?;
         let bridge = format!("{BRIDGES}{}{}", home.tag(), Digest::of(&identity).short(6));
         let made = BuildNetwork { bridge, subnet };
-        // On record first: a kill in between leaves nothing that the next `up` or `gc` does not know.
+        // The record is written first: if the build is killed after this, the next `up` or `gc` still knows what to remove.
         let lock = made.keep(home)?;
         drop(ledger);
         let network = Self { home: home.clone(), made, steps: AtomicU32::new(0), _lock: lock };
@@ -59,11 +59,11 @@ impl Network {
         Ok(network)
     }
 
-    /// A place on it, for one command.
+    /// Makes an interface on this network, for one command.
     fn interface(&self) -> Interface {
         let number = self.steps.fetch_add(1, Ordering::Relaxed);
         let subnet = self.made.subnet;
-        // Two hundred commands later the first has ended.
+        // Addresses are reused after some two hundred commands; the first has ended by then.
         let address = subnet.host(2 + number % (subnet.hosts() - 2));
         Interface {
             name: "eth0".into(),
@@ -80,7 +80,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // What cannot be taken away now is on record, and the next `up`, `gc` or build sweeps it.
+        // Whatever cannot be removed now is on record; the next `up`, `gc` or build removes it.
         if self.made.end(&self.home).is_ok() {
             let _ = monitor::refresh(&self.home);
         }
@@ -88,7 +88,7 @@ impl Drop for Network {
 }
 
 impl Builder<'_> {
-    /// The network's place for a command that asks for it, with what holds the network.
+    /// Makes an interface for a command that asks for the network; the `Arc` keeps the network alive.
     pub(super) fn interface(&self, wanted: RunNetwork) -> Result<Option<(Interface, Arc<Network>)>> {
         if wanted != RunNetwork::Own {
             return Ok(None);

@@ -1,8 +1,8 @@
 //! Trees of later steps, made while an earlier step of the same image still runs.
 //!
-//! What a `debian` step unpacks depends on nothing below it, and what a `copy` step makes depends on
-//! few paths below it: they are noted, and looked at again when its turn comes. Only commands are
-//! never run ahead. So the layers, their order and their keys are those of a build step by step.
+//! The tree of a `debian` step does not depend on the layers below it. The tree of a `copy` step depends
+//! on a few paths below it, which are recorded and checked again when the step's turn comes. Commands
+//! never run ahead. So the layers, their order and their keys are the same as in a build one step at a time.
 
 use super::copy::Folders;
 use super::view::View;
@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A tree that is to become a layer, with what was looked at below to make it.
+/// A tree that will become a layer, with the paths that were looked up below it to make it.
 pub struct Made {
     pub staging: Staging,
     pub skipped: Vec<String>,
-    /// Directories of the tree that may be there below already, and whose they are if not.
+    /// Directories of the tree that may already exist below, with their owners in case they do not.
     pub folders: Folders,
-    /// The layers that were below it then, and the paths that were looked at there.
+    /// The layers that were below it at that time, and the paths that were looked up in them.
     pub below: Vec<LayerInfo>,
     pub seen: BTreeSet<PathBuf>,
 }
@@ -29,12 +29,12 @@ impl Made {
     }
 }
 
-/// A step that may be made before its turn.
+/// A step whose tree may be made before its turn.
 #[derive(Clone)]
 pub struct Early {
     pub index: usize,
     pub workdir: String,
-    /// Whose a `folder` is.
+    /// The owner of a `folder`.
     pub user: String,
     pub below: Vec<LayerInfo>,
     /// For a `copy` from an image: that image's layers.
@@ -47,7 +47,7 @@ enum Slot {
     Made(Option<Box<Made>>),
 }
 
-/// The steps that are made ahead, of one image.
+/// The steps of one image that are made ahead.
 #[derive(Default)]
 pub struct Ahead {
     slots: Mutex<BTreeMap<usize, Slot>>,
@@ -59,7 +59,7 @@ impl Ahead {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offers steps; tells how many were not offered before.
+    /// Offers steps; returns how many were not offered before.
     pub fn offer(&self, steps: Vec<Early>) -> usize {
         let mut slots = self.slots();
         let before = slots.len();
@@ -69,7 +69,7 @@ impl Ahead {
         slots.len() - before
     }
 
-    /// Makes offered steps until none waits.
+    /// Makes offered steps until none is waiting.
     pub fn work(&self, make: impl Fn(&Early) -> Result<Made>) {
         loop {
             let mut slots = self.slots();
@@ -77,14 +77,14 @@ impl Ahead {
             let Some(step) = next else { return };
             slots.insert(step.index, Slot::Busy);
             drop(slots);
-            // A failure is told when its turn comes, by trying again: what is below may be to blame.
+            // A failure is not reported here: the layers below may have caused it, so the step is tried again at its turn.
             let made = make(&step).ok().map(Box::new);
             self.slots().insert(step.index, Slot::Made(made));
             self.changed.notify_all();
         }
     }
 
-    /// The tree of a step whose turn has come; nothing when it is yet to be made.
+    /// Takes the tree of a step whose turn has come; `None` if it still has to be made.
     pub fn take(&self, index: usize) -> Option<Made> {
         let mut slots = self.slots();
         loop {
@@ -99,13 +99,13 @@ impl Ahead {
         }
     }
 
-    /// Takes back what nobody has begun.
+    /// Withdraws all steps that no thread has begun.
     pub fn close(&self) {
         self.slots().retain(|_, slot| !matches!(slot, Slot::Waiting(_)));
     }
 }
 
-/// Whether a tree would be made the same above other layers, but for what its own directories take from below.
+/// Whether a tree would come out the same above other layers, except for what its own directories take from below.
 pub fn holds(before: &View, now: &View, made: &Made) -> bool {
     let seen = &made.seen;
     seen.iter().all(|path| match (before.entry(path), now.entry(path)) {

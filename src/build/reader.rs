@@ -1,6 +1,6 @@
-//! Reads what `copy` steps name: lists directories, looks at files, tells what is in them.
+//! Reads the sources that `copy` steps name: lists directories, examines files, computes their digests.
 //!
-//! By descriptor, without following links: see `ground`.
+//! All access is by file descriptor, without following links: see `ground`.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::ground::Ground;
@@ -18,13 +18,13 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// What reads for one step.
+/// Reads the sources of one step.
 pub struct Reader<'a> {
     ground: &'a mut Ground,
-    /// Where its context is in the project's directory.
+    /// The path of the step's context in the project's directory.
     prefix: &'a str,
     ignore: &'a Ignore,
-    /// The patterns of the step that is being read, and whether it keeps permissions.
+    /// The exclude patterns of the step that is being read, and whether the step keeps permissions.
     exclude: Vec<String>,
     modes: bool,
 }
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         Self { ground, prefix, ignore, exclude: Vec::new(), modes: false }
     }
 
-    /// A path of the context as one of the project's directory.
+    /// Turns a path in the context into a path in the project's directory.
     fn whole(&self, path: &str) -> String {
         let prefix = self.prefix.trim_end_matches('/');
         match (prefix.is_empty(), path.is_empty()) {
@@ -45,12 +45,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A directory that was resolved or listed before, with what it names.
+    /// Opens a directory that was resolved or listed before, and lists its entries.
     fn folder(&self, path: &str) -> io::Result<(Tree, Vec<sys::Listed>)> {
         self.ground.tree()?.read(self.ground.real(&self.whole(path)))
     }
 
-    /// What a path stands for that the step names.
+    /// Resolves a path that the step names, and returns its kind.
     fn resolve(&mut self, path: &str) -> Result<Kind, String> {
         let (top, whole) = (self.whole(""), self.whole(path));
         let found = self.ground.resolve(&top).and_then(|_| self.ground.resolve(&whole));
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
             Some(libc::EXDEV) => format!("\"{path}\" leads out of the project's directory"),
             _ => self.missing(path, "to copy", &error),
         })?;
-        // A context is a directory of its own: its links stay in it.
+        // Links in a context must stay inside that context.
         if self.ground.real(&whole).starts_with(self.ground.real(&top)) {
             Ok(kind)
         } else {
@@ -66,16 +66,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the files of a step; what is in them is looked at by [`look`].
+    /// Lists the files of a step; [`look`] reads their content later.
     ///
     /// # Errors
-    /// Why they cannot be read, in the user's words.
+    /// Says in the user's terms why they cannot be read.
     pub fn copy(&mut self, copy: &Copy) -> Result<FileTree, String> {
         let mut tree = FileTree::default();
         self.exclude.clone_from(&copy.exclude);
         self.modes = copy.as_docker;
         for source in &copy.sources {
-            // What stands before `/./` is not kept with `parents`.
+            // With `parents`, the part before `/./` is dropped.
             let (pivot, _) = source.split_once("/./").unwrap_or_default();
             let source = source.replacen("/./", "/", 1);
             let is_pattern = source.contains(['*', '?', '[']);
@@ -97,17 +97,18 @@ impl<'a> Reader<'a> {
             }
         }
         tree.entries.sort_by(|a, b| a.to.cmp(&b.to));
-        // Of two sources that put a file at the same place the later wins, as in a Dockerfile.
+        // If two sources put a file at the same place, the later one wins, as in a Dockerfile.
         tree.entries.reverse();
         tree.entries.dedup_by(|later, earlier| later.to == earlier.to);
         tree.entries.reverse();
         Ok(tree)
     }
 
-    /// A file by its content; an OCI layout by its index, which names everything in it by digest.
+    /// Computes the digest that identifies an archive: of a file, the digest of its content; of an OCI layout, the digest of its
+    /// index, which names everything in it by digest.
     ///
     /// # Errors
-    /// Why it cannot be read, in the user's words.
+    /// Says in the user's terms why it cannot be read.
     pub fn archive(&self, folder: &Path, path: &str, old: &ScanCache, new: &mut ScanCache) -> Result<Digest, String> {
         let cannot = |why: &dyn std::fmt::Display| format!("cannot read \"{path}\": {why}");
         let files = ProjectFiles::at(folder).map_err(|error| cannot(&error))?;
@@ -167,7 +168,7 @@ impl<'a> Reader<'a> {
         Ok(kind)
     }
 
-    /// Whether a path, or a directory that it is in, is among the step's own exceptions.
+    /// Whether the step's own exclude patterns match a path or one of its parent directories.
     fn leaves_out(&self, path: &str) -> bool {
         if self.exclude.is_empty() {
             return false;
@@ -180,7 +181,7 @@ impl<'a> Reader<'a> {
         if error.kind() != io::ErrorKind::NotFound {
             return format!("cannot read \"{path}\": {error}");
         }
-        // Only advice: a directory that cannot be read gives none.
+        // This is only advice: if the directory cannot be read, there is none.
         let listed = self.folder(&parent(path)).map(|(_, listed)| listed).unwrap_or_default();
         let names: Vec<String> = listed.into_iter().filter_map(|listed| listed.name.into_string().ok()).collect();
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -192,12 +193,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All that is below a directory, as far as it is taken.
+    /// Everything below a directory that the step takes.
     fn folder_contents(&self, path: &str) -> Result<Vec<TreeEntry>, String> {
         let top = (path.to_owned(), String::new());
         let mut all = sys::by_levels(top, |(path, to), inside, below| self.list(path, to, inside, below))?;
         if self.ignore.has_exceptions {
-            // A directory that is ignored is there for what is not.
+            // An ignored directory is kept only if it holds something that is not ignored.
             let is_hidden = |entry: &TreeEntry| entry.kind == TreeKind::Folder && self.ignore.hides(&entry.from);
             let mut needed = BTreeSet::new();
             for entry in all.iter().filter(|entry| !is_hidden(entry)) {
@@ -208,7 +209,7 @@ impl<'a> Reader<'a> {
         Ok(all)
     }
 
-    /// What a directory holds, and the directories of it that may hold more.
+    /// Adds a directory's entries to `inside`, and those of its subdirectories that must be listed, too, to `below`.
     fn list(&self, path: &str, to: &str, inside: &mut Vec<TreeEntry>, below: &mut Vec<(String, String)>) -> Result<(), String> {
         let (folder, mut listed) = self.folder(path).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         listed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
@@ -222,7 +223,7 @@ impl<'a> Reader<'a> {
             let cannot = |error: io::Error| format!("cannot read \"{from}\": {error}");
             let ignored = self.ignore.hides(&from);
             if kind == Kind::Folder {
-                // A directory that is ignored may hold something that is not, when patterns begin with `!`.
+                // If some patterns begin with `!`, an ignored directory may hold something that is not ignored.
                 if ignored && !self.ignore.has_exceptions {
                     continue;
                 }
@@ -232,7 +233,7 @@ impl<'a> Reader<'a> {
             } else if ignored {
             } else if kind == Kind::Link {
                 let link = folder.link(&own).map_err(cannot)?;
-                let Some(link) = link.to_str() else { return Err(format!("the link \"{from}\" leads to what is not UTF-8")) };
+                let Some(link) = link.to_str() else { return Err(format!("the target of the link \"{from}\" is not UTF-8")) };
                 inside.push(TreeEntry { kind: TreeKind::Link(link.to_owned()), to, from, mode: None, whole: false });
             } else if kind == Kind::File {
                 inside.push(self.file(to, from, false));
@@ -241,7 +242,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A file's entry; what it holds is looked at when all are known.
+    /// Makes a file's entry; its content is read once all files are known.
     fn file(&self, to: String, from: String, whole: bool) -> TreeEntry {
         let kind = TreeKind::File { digest: UNSEEN, executable: false };
         TreeEntry { to, from, kind, mode: self.modes.then_some(0), whole }
@@ -257,7 +258,7 @@ impl<'a> Reader<'a> {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
                 return Err(format!("\"{pattern}\" leads out of the project's directory"));
             }
-            // That nothing is there is told below.
+            // A missing path is reported below.
             _ => {}
         }
         while let Some(folder) = queue.pop() {
@@ -285,20 +286,20 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An OCI layout, or what `docker save` wrote, in a directory.
+/// Identifies a directory that holds an OCI layout or the unpacked output of `docker save`.
 fn layout(folder: &File, path: &str) -> Result<Digest, String> {
     let text = |name: &str| crate::image::small_file(folder, name).ok();
     if let Some(index) = text("index.json") {
         return Ok(Digest::of(index));
     }
     let manifest = text("manifest.json");
-    let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a directory without an index.json: no OCI layout"))?;
-    // It names its parts by any name: what is in them counts.
+    let manifest = manifest.ok_or_else(|| format!("\"{path}\" is a directory without an index.json: not an OCI layout"))?;
+    // The manifest may name its parts anything, so their content must be included.
     let parts = crate::image::named_parts(folder, &manifest).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
     Ok(Digest::of_json(&(Digest::of(manifest), parts)))
 }
 
-/// Adds what may be much to what mostly is nothing.
+/// Appends a possibly long list to one that is mostly empty; an empty one is simply replaced.
 fn join<T>(all: &mut Vec<T>, more: Vec<T>) {
     if all.is_empty() { *all = more } else { all.extend(more) }
 }
@@ -307,25 +308,25 @@ fn parent(path: &str) -> String {
     path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned()
 }
 
-/// Stands for the digest of a file that nobody looked at yet.
+/// A placeholder for the digest of a file that has not been read yet.
 const UNSEEN: Digest = Digest::from_bytes([0; 32]);
 
-/// What was seen of a file.
+/// What is known of a file after it was examined.
 struct Seen {
     identity: Identity,
     digest: Digest,
     mode: u32,
-    /// Whether the cache had it.
+    /// Whether the digest came from the cache.
     known: bool,
-    /// Whether the cache may have it.
+    /// Whether the digest may be put into the cache.
     trusted: bool,
 }
 
-/// How many files a thread looks at before it takes others; few, since files that must be read stand together.
+/// How many files a thread takes at a time. It is a small number because files that must be read tend to be neighbours.
 const PART: usize = 64;
 
-/// Looks at files on all cores, and puts what they hold where it belongs; only those that the cache does
-/// not know are read. Whether that is exactly what the cache knows comes back.
+/// Examines the files of all trees on all cores, and fills in their digests and permissions. Only files that the cache does
+/// not know are read. Returns whether the result is exactly what the cache holds.
 pub fn look(
     ground: &Ground,
     old: &ScanCache,
@@ -346,11 +347,11 @@ pub fn look(
         if let Some(digest) = old.get_after(next, key, &Identity::of(&stat)) {
             return Ok(Seen { identity: Identity::of(&stat), digest, mode: mode(&stat), known: true, trusted: true });
         }
-        // What is told is of the file that is read, whatever stood there a moment ago.
+        // Identity and digest must be of the same open file: another one may have been there a moment ago.
         let (file, stat) = folders.open(&path)?;
         let (identity, mode) = (Identity::of(&stat), mode(&stat));
         let digest = Digest::of_stream(file)?;
-        // By the clock as it is now: reading took its time.
+        // This checks the clock after reading, because reading takes time.
         Ok(Seen { identity, digest, mode, known: false, trusted: identity.is_settled() })
     };
     let seen = Mutex::new(Vec::new());
@@ -376,7 +377,7 @@ pub fn look(
             }
         }
     }
-    // Where each file is among those that were looked at; mostly they come in the same order.
+    // The index of each file in `unseen`; mostly both are in the same order.
     let mut next = 0;
     let places: Vec<usize> = files
         .map(|entry| {

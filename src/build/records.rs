@@ -1,4 +1,4 @@
-//! What is told of steps and images: in a line, in a record for the next time, in a statement for others.
+//! Descriptions of steps and images: in one line, as a record for the next build, and as a provenance statement for others.
 
 use super::{Builder, StoreFacts};
 use crate::image;
@@ -9,7 +9,7 @@ use crate::project::{AddSource, Copy, NodePath, Project, Step};
 use crate::store::Store;
 
 impl Builder<'_> {
-    /// What an image was made of, as an in-toto statement; it is kept beside the image.
+    /// Describes what an image was made of, as an in-toto statement, which is kept beside the image.
     pub(super) fn provenance(&self, name: &Name, image: &Image) -> serde_json::Value {
         let Some(described) = self.project.images.get(name) else { return serde_json::Value::Null };
         let steps: Vec<String> = described.steps.iter().map(describe).collect();
@@ -59,16 +59,16 @@ impl Builder<'_> {
         image::provenance(name.as_str(), &image.digest, &steps, &materials)
     }
 
-    /// A error with its place in the project's files.
+    /// Makes an error with its location in the project's files.
     pub(super) fn at(&self, part: &NodePath, why: &str) -> Error {
         Error::new(why).at(self.places.of(part))
     }
 }
 
-/// What a built image came from, for telling later why it must be built again.
+/// Records what a built image was made from, to explain later why it must be built again.
 ///
 /// # Errors
-/// Those of writing the listings of copied files.
+/// Fails when the lists of copied files cannot be written.
 pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, image: &Image) -> Result<ImageRecord> {
     let mut steps = Vec::new();
     for (index, mut step) in step_records(project, lock, name, facts) {
@@ -81,12 +81,12 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
     Ok(ImageRecord { digest: image.digest, steps, settings })
 }
 
-/// Keeps what a copy took.
+/// Stores the list of the files that a copy took.
 pub fn listing(store: &Store, files: &FileTree) -> Result<Digest> {
     store.put_blob(&serde_json::to_vec(files).context(|| "cannot list copied files".into())?)
 }
 
-/// A step in one line.
+/// Describes a step in one line.
 pub fn describe(step: &Step) -> String {
     match step {
         Step::Debian(debian) => format!("debian {} ({})", debian.suite, debian.packages.join(" ")),

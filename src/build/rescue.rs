@@ -1,4 +1,4 @@
-//! The state before a command that failed, to look around in.
+//! Opens a shell in the state before a failed command, to look around.
 
 use super::records::describe;
 use super::{Builder, Network, run};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct Rescue {
     pub blueprint: Blueprint,
     pub contents: Vec<Vec<u8>>,
-    /// Where the command stands, and what it is.
+    /// The step in one line.
     pub step: String,
     _staging: Staging,
     _caches: Vec<Cache>,
@@ -21,10 +21,10 @@ pub struct Rescue {
 }
 
 impl Builder<'_> {
-    /// A shell in the state before the next command that an image would run; nothing where no command comes next.
+    /// Prepares a shell in the state before the next command that an image would run; `None` if its next step is not a command.
     ///
     /// # Errors
-    /// Those of preparing it.
+    /// Fails when the container cannot be prepared.
     pub fn rescue(&self, name: &Name) -> Result<Option<Rescue>> {
         let Walk::Step(pending) = walk(self.project, self.lock, name, &self.facts()) else { return Ok(None) };
         let step = &self.project.images[name].steps[pending.index];

@@ -1,6 +1,6 @@
-//! `run` steps: a command in our own runtime, whose writes become a layer.
+//! `run` steps: a command runs in our own runtime, and its writes become a layer.
 //!
-//! The container is started by a helper process, because a threaded process may not clone.
+//! A helper process starts the container, because a multi-threaded process must not clone.
 
 use super::clean::clean;
 use crate::model::{Context, Error, Result, Size, capability};
@@ -22,19 +22,19 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ProcessStdio};
 
-/// Where the cgroups of commands are.
+/// The cgroup above those of commands.
 const BUILDS: &str = "stead-build";
 
-/// How many of a failing command's last lines are told.
+/// How many of a failing command's last lines are shown.
 const LAST: usize = 20;
 
-/// What is there while a command runs, beside the image.
+/// What a command gets in addition to the image while it runs.
 #[derive(Default)]
 pub struct Around {
     pub mounts: Vec<MountSpec>,
-    /// Held while the command runs.
+    /// Caches, held while the command runs.
     pub caches: Vec<Cache>,
-    /// Variables that only the mounts know.
+    /// Variables that come from the mounts.
     pub env: BTreeMap<String, String>,
     files: Vec<FileSpec>,
     contents: Vec<Vec<u8>>,
@@ -61,7 +61,7 @@ impl Around {
 /// Makes the directories that a command needs beside its tree.
 ///
 /// # Errors
-/// Those of making directories.
+/// Fails when a directory cannot be made.
 pub fn folders(staging: &Staging) -> Result<()> {
     for name in ["work", "root", "scratch", "empty"] {
         fs::create_dir(staging.join(name)).context(|| "cannot make a staging directory".into())?;
@@ -72,7 +72,7 @@ pub fn folders(staging: &Staging) -> Result<()> {
 /// Runs a step's command; its writes are in `tree` afterwards.
 ///
 /// # Errors
-/// A command that fails, with its last lines.
+/// Fails when the command fails; the error has its last lines.
 pub fn run(
     run: &Run,
     pending: &Pending,
@@ -83,7 +83,7 @@ pub fn run(
     report: &dyn Fn(String),
 ) -> Result<()> {
     folders(staging)?;
-    // What stands in the tree already belongs to the image, too.
+    // Files that are already in the tree belong to the image, too.
     let missing = missing_targets(&[layers, &[tree.to_owned()]].concat(), &around);
     let (contents, caches) = (around.contents.clone(), std::mem::take(&mut around.caches));
     let spec = spec(run, pending, around, interface, layers, staging, tree)?;
@@ -94,7 +94,7 @@ pub fn run(
     clean(tree, layers, &missing).context(|| "cannot clean up after the command".into())
 }
 
-/// Runs a command in a process of its own, and tells what it says.
+/// Runs a command in the helper process, and reports its output.
 fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Result<()> {
     let mut child = Command::new(sys::own_program().context(|| "cannot protect this program's file".into())?)
         .arg0("stead")
@@ -119,8 +119,8 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Re
             report(line);
         });
         if !went_on {
-            // The container ends with its helper, and what the helper would have cleaned up is cleaned up here.
-            // What is gone already needs none of it, and what does not end now is found by the next sweep.
+            // The container ends with its helper, so what the helper would have cleaned up is cleaned up here.
+            // They may have ended already; the next sweep finds what does not end now.
             let _ = child.kill();
             let _ = child.wait();
             let _ = Cgroup::open(runtime::host(), &described.0.cgroup()).destroy();
@@ -140,14 +140,14 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Re
     Ok(())
 }
 
-/// Tells every line that comes, until there is no more; false if somebody interrupts.
+/// Passes every line on until the end of the stream; returns false on an interruption.
 fn lines_of(mut from: impl Read + AsFd, mut tell: impl FnMut(String)) -> bool {
     let (mut held, mut buffer) = (Vec::new(), [0; 8192]);
     loop {
         let interruption = sys::interruption();
         let mut waited: Vec<&dyn AsFd> = vec![&from];
         waited.extend(interruption.as_ref().map(|came| came as &dyn AsFd));
-        // What cannot be waited for is read, and waits there.
+        // If polling fails, the read below blocks instead.
         let ready = sys::wait_readable(&waited, None).map_or(true, |ready| ready[0]);
         if sys::interrupted().is_some() {
             return false;
@@ -170,10 +170,10 @@ fn lines_of(mut from: impl Read + AsFd, mut tell: impl FnMut(String)) -> bool {
     true
 }
 
-/// Describes a command's container; `interface` is its place on the build's network, if it asked for one.
+/// Describes a command's container; `interface` connects it to the build's network, if it asked for that.
 ///
 /// # Errors
-/// Those of reading the host's name servers; a system call filter that cannot be kept.
+/// Fails when the host's name servers cannot be read, or the system call filter cannot be stored.
 pub fn spec(
     run: &Run,
     pending: &Pending,
@@ -196,9 +196,9 @@ pub fn spec(
     let security = if run.privileged {
         SecuritySpec { capabilities: capability::ALL, privileged: true, ..SecuritySpec::default() }
     } else {
-        // Sockets that see and forge whole packets are for neither packages nor downloads.
+        // Raw sockets can read and forge any packet; neither package scripts nor downloads need them.
         let capabilities = capability::with(&[], &["NET_RAW".into()]);
-        // As for containers: Docker's default profile, kept beside the steps' trees.
+        // The filter is Docker's default profile, as for containers; it is kept beside the steps' trees.
         let filter = seccomp::keep(&staging.join(".."), None, capabilities);
         SecuritySpec {
             capabilities,
@@ -238,25 +238,26 @@ pub fn spec(
     })
 }
 
-/// Ends the cgroups that killed builds left, with what may be in them: each is named by the process that made it.
+/// Destroys the cgroups that killed builds left behind, with any processes in them. The name of each begins with the id of
+/// the process that made it.
 pub fn sweep() {
     let at = |path: String| Cgroup::open(runtime::host(), &path);
     let mut left = BTreeSet::new();
     for folder in at(BUILDS.into()).folders() {
-        // What cannot be listed now is found by the next one.
+        // If this cannot be listed now, the next sweep finds it.
         let names = sys::names(folder).unwrap_or_default();
         left.extend(names.into_iter().filter(|name| folder.join(name).is_dir()));
     }
     for name in left {
         let maker = name.split('-').next().and_then(|number| number.parse::<u32>().ok());
         if maker.is_some_and(|pid| matches!(fs::exists(format!("/proc/{pid}")), Ok(false))) {
-            // What cannot be ended now is found by the next one.
+            // If this cannot be destroyed now, the next sweep finds it.
             let _ = at(format!("{BUILDS}/{name}")).destroy();
         }
     }
 }
 
-/// The file of name servers that a command finds.
+/// Makes the mount of `/etc/resolv.conf` for a command.
 fn resolver(network: RunNetwork, staging: &Staging) -> Result<Option<MountSpec>> {
     let servers = match network {
         RunNetwork::None => return Ok(None),
@@ -273,23 +274,23 @@ fn resolver(network: RunNetwork, staging: &Staging) -> Result<Option<MountSpec>>
     Ok(Some(MountSpec { kind, to: "/etc/resolv.conf".into(), read_only: true }))
 }
 
-/// The helper's own `main`: reads a description, runs it, ends as the command ends.
+/// The helper's `main`: reads a description, runs it, and returns the command's exit status.
 ///
 /// # Errors
-/// What kept the command from starting.
+/// Fails when the command could not be started.
 pub fn helper() -> Result<i32> {
     runtime::start_anew().context(|| "cannot let go of the caller".into())?;
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text).context(|| "cannot read the step".into())?;
     let (blueprint, contents): (Blueprint, Vec<Vec<u8>>) =
         serde_json::from_slice(&text).context(|| "cannot read the step".into())?;
-    sys::die_with_parent().context(|| "cannot be tied to the build".into())?;
+    sys::die_with_parent().context(|| "cannot tie the helper to the build".into())?;
     let host = runtime::host();
     let cgroup = Cgroup::create(host, &blueprint).context(|| "cannot make a cgroup".into())?;
     let outcome = (|| {
         let null = fs::File::open("/dev/null").context(|| "cannot open /dev/null".into())?;
-        #[expect(unsafe_code, reason = "standard output is this process's to take")]
-        // SAFETY: whoever starts a helper places its output there, and nothing else here owns it.
+        #[expect(unsafe_code, reason = "this process owns its standard output")]
+        // SAFETY: the parent placed this helper's output at descriptor 1, and nothing else in this process owns it.
         let taken = unsafe { sys::take_descriptor(1) };
         let stdout = taken.context(|| "no standard output".into())?;
         let twin = stdout.try_clone().context(|| "no standard output".into())?;
@@ -307,14 +308,14 @@ pub fn helper() -> Result<i32> {
     outcome
 }
 
-/// Paths that the runtime makes because something is mounted there, and that the image has not.
+/// Paths that the image does not have, and that the runtime makes because something is mounted there.
 fn missing_targets(layers: &[PathBuf], around: &Around) -> Vec<PathBuf> {
     let view = super::View::new(layers.to_vec());
     let always = TARGETS.iter().map(|target| Path::new("/").join(target));
     let with_parents = |path: &Path| -> Vec<PathBuf> { view.resolve(path).ancestors().map(Path::to_owned).collect() };
     let all = always.chain(around.targets().map(Path::to_owned)).flat_map(|path| with_parents(&path));
     let mut missing: Vec<PathBuf> = all.filter(|path| path != Path::new("/") && view.entry(path).is_none()).collect();
-    // What is inside goes before what it is in.
+    // Deeper paths come first, so that a directory is empty when its turn comes.
     missing.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     missing.dedup();
     missing

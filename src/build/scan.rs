@@ -1,6 +1,6 @@
 //! The files of all `copy` steps of a project, and the archives that images start from.
 //!
-//! Owns ignore files; reading is `reader`'s, and what files held when they were read last is `scan_cache`'s.
+//! This file owns ignore files; `reader` reads files, and `scan_cache` remembers their digests.
 
 use super::facts::Sealed;
 use super::ground::Ground;
@@ -20,11 +20,11 @@ pub struct Scanner {
     ground: Ground,
     trees: BTreeMap<(Name, usize), Result<FileTree, String>>,
     archives: BTreeMap<Outside, Result<Digest, String>>,
-    /// What to keep for the next time.
+    /// The digests to keep for the next scan.
     pub cache: ScanCache,
-    /// Whether the cache holds what its file does not, or less.
+    /// Whether the cache differs from its file.
     stale: bool,
-    /// Results that came with the directory.
+    /// Results that came with the bundle of this directory.
     sealed: Option<Sealed>,
 }
 
@@ -70,35 +70,35 @@ impl Scanner {
                 archives.entry(outside.clone()).or_insert_with(|| reader.archive(folder, path, &cache, &mut new));
             }
         }
-        // Mostly nothing changed, and what was known is known.
+        // Usually nothing changed, and the old cache can be kept.
         let same = same && archives.is_empty();
         let stale = !same && new.differs(&cache);
         let cache = if same { cache } else { new };
         Self { folder: folder.to_owned(), ground, trees, archives, cache, stale, sealed: None }
     }
 
-    /// The same for a directory that came out of a bundle, with the results that came beside it.
+    /// Adds the results that came with the directory's bundle, if any.
     #[must_use]
     pub fn sealed_by(self, sealed: Option<Sealed>) -> Self {
         Self { sealed, ..self }
     }
 
-    /// The results that came with the directory's bundle, if it came out of one.
+    /// The results that came with the directory's bundle, if it came from one.
     pub fn sealed(&self) -> Option<&Sealed> {
         self.sealed.as_ref()
     }
 
-    /// Keeps what was read for the next time.
+    /// Saves the cache for the next scan.
     pub fn keep(&self, path: &Path) {
         if self.stale {
             self.cache.keep(path);
         }
     }
 
-    /// What identifies the content of an archive.
+    /// The digest that identifies the content of an archive.
     ///
     /// # Errors
-    /// Why it cannot be read, in the user's words.
+    /// Says in the user's terms why it cannot be read.
     pub fn archive(&self, outside: &Outside) -> Result<Digest, String> {
         self.archives.get(outside).cloned().unwrap_or_else(|| Err("no such archive".into()))
     }
@@ -118,7 +118,7 @@ impl Scanner {
     /// The files of one step.
     ///
     /// # Errors
-    /// Why they cannot be read, in the user's words.
+    /// Says in the user's terms why they cannot be read.
     pub fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String> {
         match self.trees.get(&(image.clone(), step)) {
             Some(Ok(tree)) => Ok(tree),
@@ -127,18 +127,18 @@ impl Scanner {
         }
     }
 
-    /// The project's directory, held open, to reach what was read.
+    /// The project's directory, held open to reach the scanned files.
     pub fn ground(&self) -> &Ground {
         &self.ground
     }
 
-    /// All that was read: paths in the project's directory, and what they are.
+    /// Everything that was scanned: paths in the project's directory, with their entries.
     pub fn entries(&self) -> BTreeMap<&str, &TreeEntry> {
         let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
         let mut found: BTreeMap<&str, &TreeEntry> = BTreeMap::new();
         for entry in trees.flat_map(|tree| &tree.entries) {
             let known = found.entry(&entry.from).or_insert(entry);
-            // A link that a step names stands for what it leads to.
+            // A link that a step names counts as its target.
             if matches!(known.kind, TreeKind::Link(_)) {
                 *known = entry;
             }
@@ -146,7 +146,7 @@ impl Scanner {
         found
     }
 
-    /// Directories and files to watch: what every `copy` names.
+    /// Directories and files to watch: everything that a `copy` names, and archives.
     pub fn sources(&self) -> Vec<PathBuf> {
         let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
         let mut all: Vec<PathBuf> = trees.flat_map(|tree| &tree.entries).map(|entry| self.folder.join(&entry.from)).collect();
@@ -160,7 +160,7 @@ impl Scanner {
     }
 }
 
-/// The directories of a context that a command mounts, each as a copy of it.
+/// The directories of a context that a command mounts, each described as a copy of it.
 pub fn context_mounts(run: &Run) -> impl Iterator<Item = (BuildContext, Copy)> {
     run.mounts.iter().filter_map(|mount| match &mount.source {
         RunSource::Context { context, path } => {

@@ -1,19 +1,19 @@
-//! What files held when they were last read: the scan cache.
+//! The scan cache: the digests of files when they were last read.
 //!
-//! A file's identity is path, size, mtime, ctime, inode and device; an entry is trusted only if the file
-//! was last changed well before it was read (git's racy-entry rule). Losing the cache costs time only.
+//! A file's identity is its path, size, mtime, ctime, inode and device. An entry is trusted only if the file
+//! was last changed well before it was read (git's racy-entry rule). Losing the cache costs only time.
 
 use crate::model::Digest;
 use nix::sys::stat::FileStat;
 use std::fs;
 use std::path::Path;
 
-/// How long a file must have been left alone before its entry is trusted, in nanoseconds.
+/// How long a file must have been unchanged before its entry is trusted, in nanoseconds.
 const RACY: i128 = 100_000_000;
-/// The form of the cache's file.
+/// The format of the cache's file.
 const FORM: &[u8; 8] = b"stscan03";
 
-/// What tells a file from what it was.
+/// Tells whether a file changed since it was last read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
     size: u64,
@@ -36,7 +36,7 @@ impl Identity {
         }
     }
 
-    /// Whether it was left alone long enough before now.
+    /// Whether the file has been unchanged long enough.
     pub fn is_settled(&self) -> bool {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = since.map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
@@ -48,48 +48,48 @@ impl Identity {
 #[derive(Clone, Debug, Default)]
 pub struct ScanCache {
     entries: Vec<Entry>,
-    /// All paths, one behind the other: thousands of them are one piece of memory.
+    /// All paths, concatenated, so that thousands of them need only one allocation.
     paths: String,
-    /// Whether it holds something that its file does not.
+    /// Whether the cache holds something that its file does not.
     changed: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// The first byte of its path, and how long that is.
+    /// The offset of its path in `paths`, and the path's length.
     path: (usize, usize),
     identity: Identity,
     digest: Digest,
 }
 
 impl ScanCache {
-    /// Reads a cache; one that is not there or damaged is empty.
+    /// Reads a cache; a missing or damaged one counts as empty.
     pub fn read(path: &Path) -> Self {
         fs::read(path).ok().and_then(|bytes| Self::decode(&bytes)).unwrap_or_default()
     }
 
     /// Writes the cache.
     pub fn keep(&self, path: &Path) {
-        // Without it the next one reads the files again.
+        // A failure is harmless: the next scan reads the files again.
         let _ = crate::sys::write_whole(path, &self.encode(), 0o600);
     }
 
-    /// Whether it holds something new, or less than before.
+    /// Whether it holds something new, or has fewer or more entries than before.
     pub fn differs(&self, before: &Self) -> bool {
         self.changed || self.entries.len() != before.entries.len()
     }
 
-    /// How many files it knows.
+    /// The number of files in it.
     pub fn count(&self) -> usize {
         self.entries.len()
     }
 
-    /// The digest of a file that is as it was.
+    /// The digest of a file that is unchanged.
     pub fn get(&self, path: &str, identity: &Identity) -> Option<Digest> {
         self.get_after(&mut { usize::MAX }, path, identity)
     }
 
-    /// The same for one path after the other: mostly it is the next; `next` is anything at first.
+    /// Like [`get`](Self::get), but faster for paths in order: `next` is where the path is expected. It may start as any number.
     pub fn get_after(&self, next: &mut usize, path: &str, identity: &Identity) -> Option<Digest> {
         if self.entries.get(*next).is_none_or(|entry| self.path(entry) != path) {
             *next = self.place(path).ok()?;
@@ -99,15 +99,15 @@ impl ScanCache {
         (entry.identity == *identity).then_some(entry.digest)
     }
 
-    /// Whether a file has the digest that it was seen with, as its identity tells.
+    /// Whether the cache has this digest for the file, and the file's identity is unchanged.
     pub fn knows(&self, path: &str, stat: &FileStat, digest: &Digest) -> bool {
         self.get(path, &Identity::of(stat)).as_ref() == Some(digest)
     }
 
-    /// Notes what a file holds; `known` says that the cache's file has it already.
+    /// Records a file's digest; `known` says that the cache's file has it already.
     pub fn put(&mut self, path: &str, identity: Identity, digest: Digest, known: bool) {
         self.changed |= !known;
-        // Mostly they come in order.
+        // Paths usually come in order.
         let place = match self.entries.last() {
             Some(last) if self.path(last) >= path => self.place(path),
             _ => Err(self.entries.len()),
@@ -146,7 +146,7 @@ impl ScanCache {
             out.extend(identity.device.to_le_bytes());
             out.extend(digest.bytes());
         }
-        // A file that was cut off is told by its end.
+        // This end mark tells a whole file from a truncated one.
         out.extend(u32::MAX.to_le_bytes());
         out
     }

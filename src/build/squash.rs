@@ -1,4 +1,4 @@
-//! The layers of an image's own steps → one layer that comes to the same.
+//! Squashes the layers of an image's own steps into one layer with the same effect.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use crate::image::{Hiding, OPAQUE, Twin, is_mark, is_opaque};
@@ -8,10 +8,10 @@ use crate::sys::{Facts, Kind, Tree};
 use std::io;
 use std::path::PathBuf;
 
-/// Puts layers upon each other in an empty tree, from the lowest up.
+/// Merges layers into an empty tree, from lowest to highest.
 ///
 /// # Errors
-/// Those of reading and writing.
+/// Fails when something cannot be read or written.
 pub fn squash(layers: &[PathBuf], tree: &Tree) -> Result<()> {
     let opened: io::Result<Vec<Tree>> = layers.iter().map(|layer| Tree::open(layer)).collect();
     let layers = opened.context(|| "cannot open the layers".into())?;
@@ -19,7 +19,7 @@ pub fn squash(layers: &[PathBuf], tree: &Tree) -> Result<()> {
         let mut twin = Twin::new(tree, Hiding::Kept);
         put(layer, tree, &mut PathBuf::new(), &mut twin).map_err(|error| disk_error("cannot put layers together", error))?;
     }
-    // Directories last: what is put in them changes their times.
+    // Directories come last, because adding entries changes their times.
     for layer in &layers {
         folders(layer, tree).context(|| "cannot put layers together".into())?;
     }
@@ -35,7 +35,7 @@ fn put(from: &Tree, to: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<
         if Kind::of(&stat) == Kind::Folder {
             let source = from.folder(name)?;
             let opaque = is_opaque(&source)?;
-            // A whiteout, a file and an opaque directory stand for whatever was there.
+            // A whiteout, a file or an opaque directory hides whatever is below it.
             let old = there.filter(|there| Kind::of(there) == Kind::Folder).map(|_| to.folder(name)).transpose()?;
             let hid = there.as_ref().is_some_and(is_mark) || old.as_ref().map_or(Ok(false), is_opaque)?;
             let target = match old.filter(|_| !opaque) {
@@ -45,7 +45,7 @@ fn put(from: &Tree, to: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<
                     to.make_folder(name, 0o700)?
                 }
             };
-            // What hid the layers below goes on hiding them.
+            // Whatever hid the layers below must still hide them.
             if opaque || hid {
                 target.set_attribute(OPAQUE, b"y")?;
             }
@@ -59,7 +59,7 @@ fn put(from: &Tree, to: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<
     Ok(())
 }
 
-/// Gives directories the owners, permissions and times of the uppermost layer that has them.
+/// Gives directories the owners, permissions and times that they have in the highest layer that contains them.
 fn folders(layer: &Tree, tree: &Tree) -> io::Result<()> {
     for listed in layer.list()?.into_iter().filter(|listed| listed.kind == Kind::Folder) {
         if tree.look(&listed.name)?.is_some_and(|stat| Kind::of(&stat) == Kind::Folder) {

@@ -1,4 +1,4 @@
-//! One step: its tree, made now or ahead, becomes a layer.
+//! Runs one step: its tree, made now or ahead of its turn, becomes a layer.
 
 use super::copy::{self, Folders, Last, Onto, Source};
 use super::prebuild::{self, Early, Made};
@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What the result of a step refers to: one that changed nothing needs nothing.
+/// What the result of a step refers to: its layer, or nothing if the step changed nothing.
 pub(super) fn refers(output: &StepOutput) -> Refers {
     output.layer.as_ref().map_or_else(Refers::default, |layer| Refers::to(layer.diff_id))
 }
@@ -32,7 +32,7 @@ impl Builder<'_> {
         let shown = describe(step);
         (self.report)(Event::Started { image: name.clone(), step: shown.clone(), index: Some(pending.index) });
         self.pin(pending.layers.iter().map(|layer| &layer.diff_id).chain([&pending.key]))?;
-        // A collection may have come between the look and the pin: then there is more to do first.
+        // A garbage collection may have removed layers between the check and the pin; then earlier steps must run again first.
         let used = pending.layers.iter().chain(&pending.from).chain(pending.mounted.values().flatten());
         self.pin(used.clone().map(|layer| &layer.diff_id))?;
         if used.clone().any(|layer| self.store.layer(&layer.diff_id).is_none()) {
@@ -103,7 +103,7 @@ impl Builder<'_> {
         Ok(StepOutput { layer, skipped: made.skipped })
     }
 
-    /// Makes the tree of a `debian` or `copy` step.
+    /// Makes the tree of a step that runs no command.
     pub(super) fn make(&self, name: &Name, early: &Early) -> Result<Made> {
         let (staging, tree) = self.staging()?;
         let view = self.view(&early.below);
@@ -135,7 +135,7 @@ impl Builder<'_> {
         Digest::of_json(&("last copy", self.scanner.folder(), name, index))
     }
 
-    /// What a step copied when it was last run.
+    /// Looks up what a step copied when it last ran.
     fn last(&self, name: &Name, index: usize) -> Result<Option<Last>> {
         let Some(LastCopy { layer, manner, listing }) = self.store.result(&self.last_key(name, index)) else { return Ok(None) };
         self.pin([&layer.diff_id])?;
@@ -146,7 +146,7 @@ impl Builder<'_> {
         Ok(Some(Last { tree, files, manner }))
     }
 
-    /// Fetches what an `add` names, and puts it in place.
+    /// Fetches the source of an `add` step, and puts it in place.
     fn add(&self, add: &Add, staging: &Staging, onto: Onto) -> Result<Folders> {
         let copy = Copy {
             to: add.to.clone(),
@@ -190,13 +190,13 @@ impl Builder<'_> {
         }
     }
 
-    /// Fetches and unpacks the packages of a step; tells those whose scripts did nothing for us.
+    /// Fetches and unpacks the packages of a step; returns the names of those whose scripts were skipped.
     fn unpack(&self, name: &Name, index: usize, debian: &Debian, tree: &Path) -> Result<Vec<String>> {
         let (packages, files) = self.packages(name, index, debian)?;
         Ok(debian::unpack(&packages, &files, tree, self.lock.epoch)?.skipped)
     }
 
-    /// The packages of a step, and where the store has them.
+    /// Makes sure that the packages of a step are in the store; returns them with their paths there.
     pub(super) fn packages(&self, name: &Name, index: usize, debian: &Debian) -> Result<(Vec<&LockedPackage>, Vec<PathBuf>)> {
         let earlier = self.project.images[name].steps[..index].iter();
         let number = earlier.filter(|step| matches!(step, Step::Debian(_))).count();
@@ -207,7 +207,7 @@ impl Builder<'_> {
                 return Err(Error::new("its packages are not all in the store, and --offline forbids fetching them")
                     .hint("run it once without --offline"));
             }
-            Mirrors::find(&debian.suite, debian.mirror.as_deref(), self.project, self.settings)
+            Mirrors::find(&debian.suite, debian.mirror.as_deref(), &self.project.mirrors, self.settings)
         };
         self.pin(packages.iter().map(|package| &package.sha256))?;
         let files = debian::fetch_packages(self.store, &packages, mirrors, &self.settings.folder, &self.progress)?;
@@ -215,7 +215,7 @@ impl Builder<'_> {
     }
 }
 
-/// What a step copied, and to which layer that came.
+/// What a step copied, and the layer that resulted.
 #[derive(Serialize, Deserialize)]
 struct LastCopy {
     layer: LayerInfo,
@@ -223,7 +223,7 @@ struct LastCopy {
     listing: Digest,
 }
 
-/// What may help when a command fails.
+/// Adds a hint to the error of a failed command.
 fn advise(error: Error, name: &Name, run: &Run) -> Error {
     if error.advice().is_some() {
         return error;

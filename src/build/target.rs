@@ -1,6 +1,6 @@
-//! The tree that a `copy` step makes: where things go, whose they are, and what the directories above them are like.
+//! The tree that a `copy` step makes: where things go, who owns them, and which attributes their parent directories get.
 //!
-//! Everything is written by descriptor, beneath the tree: a link that one source brings is never a way for the next.
+//! Everything is written by file descriptor, beneath the tree: a link from one source is never followed for the next.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::view::View;
@@ -23,11 +23,11 @@ use std::sync::Arc;
 pub struct Folder {
     pub owner: (u32, u32),
     pub mode: u32,
-    /// Set where the step says what the directory is like, whatever is there below: its time.
+    /// The directory's time, if the step itself defines the directory's attributes regardless of the layers below.
     exact: Option<i64>,
 }
 
-/// Directories of a step's tree; one that is there below stays as it is, unless the step says otherwise.
+/// Directories of a step's tree; one that exists below keeps its attributes, unless the step says otherwise.
 pub type Folders = BTreeMap<PathBuf, Folder>;
 
 /// Where a step puts things.
@@ -35,39 +35,39 @@ pub type Folders = BTreeMap<PathBuf, Folder>;
 pub struct Onto<'a> {
     pub below: &'a View,
     pub workdir: &'a str,
-    /// The tree that is being made.
+    /// The tree to write to.
     pub tree: &'a Tree,
-    /// A directory of our own beside it, on the same file system.
+    /// Our own directory beside the tree, on the same file system.
     pub beside: &'a Path,
     pub epoch: i64,
 }
 
-/// Where things go and whose they are.
+/// Where things go and who owns them.
 pub struct Target<'a> {
     pub below: &'a View,
     root: &'a Tree,
-    /// The directory of the tree that was written to last.
+    /// Remembers the directory of the tree that was written to last.
     near: Nearby<'a>,
     staging: &'a Path,
     pub epoch: i64,
     pub owner: (u32, u32),
     mode: Option<&'a Mode>,
     pub as_docker: bool,
-    /// Patterns of what is left out.
+    /// Patterns of paths that are left out.
     exclude: &'a [String],
-    /// A Dockerfile's copies from an image keep owners, unless it names one.
+    /// Copies from an image keep owners in a Dockerfile, unless the step names an owner.
     pub keeps_owners: bool,
     pub folders: Folders,
-    /// A directory that is made.
+    /// The parent directory that was made last.
     beside: PathBuf,
 }
 
-/// Gives a tree's directories what they have below, or what the step says, once everything is in them.
+/// Sets the attributes of a tree's directories once everything is in them: as they are below, or as the step says.
 ///
 /// # Errors
-/// Those of changing owner, permissions and time.
+/// Fails when owner, permissions or time cannot be set.
 pub fn settle(tree: &Tree, below: &View, folders: &Folders, epoch: i64) -> Result<()> {
-    // The deepest first: what is set in a directory must not touch the directory's time again.
+    // The deepest come first, because changes in a directory would change the directory's time.
     for (path, folder) in folders.iter().rev() {
         let (mode, owner, time) = match (folder.exact, below.entry(path)) {
             (Some(time), _) => (folder.mode, folder.owner, time),
@@ -82,15 +82,15 @@ pub fn settle(tree: &Tree, below: &View, folders: &Folders, epoch: i64) -> Resul
     Ok(())
 }
 
-/// Where a path of an image is in a tree.
+/// Converts a path of an image into a path in a tree.
 pub fn inside(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-/// Who owns what is copied, by the image below.
+/// Looks up the owner of copied files in the image below.
 ///
 /// # Errors
-/// Names that the image does not know; users and groups that cannot be read.
+/// Fails when the image does not know the name, or its users and groups cannot be read.
 pub fn owner_in(below: &View, owner: &str) -> io::Result<Identity> {
     identity_in(&below.user_database("/etc/passwd")?, &below.user_database("/etc/group")?, owner, &[])
 }
@@ -99,7 +99,7 @@ impl<'a> Target<'a> {
     /// Prepares for a step.
     ///
     /// # Errors
-    /// An owner that is not known.
+    /// Fails when the owner is not known.
     pub fn new(copy: &'a Copy, onto: Onto<'a>) -> Result<Self> {
         let below = onto.below;
         let owner = match &copy.owner {
@@ -125,31 +125,31 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The tree that is written.
+    /// The tree that is written to.
     pub fn root(&self) -> &'a Tree {
         self.root
     }
 
-    /// The permissions that the step gives to all.
+    /// The permissions that the step sets for everything, if any.
     pub fn given_mode(&self) -> Option<&Mode> {
         self.mode
     }
 
-    /// The permissions of something that comes with others.
+    /// The permissions of a file or directory that has these at its source.
     pub fn mode(&self, mode: u32, folder: bool) -> u32 {
         self.mode.map_or(mode, |given| given.apply(mode, folder))
     }
 
-    /// Makes the directories above a path; what each is like is settled at the end.
+    /// Makes the directories above a path; their attributes are set at the end, by [`settle`].
     ///
     /// # Errors
-    /// A path that climbs; those of making directories.
+    /// Fails when the path contains `..`, or when a directory cannot be made.
     pub fn parents(&mut self, path: &Path) -> Result<()> {
-        // Whatever a name is made of: nothing is written outside the tree.
+        // Whatever names a source has, nothing may be written outside the tree.
         if path.components().any(|part| part == Component::ParentDir) {
-            return Err(Error::new(format!("{} climbs", path.display())));
+            return Err(Error::new(format!("{} contains `..`", path.display())));
         }
-        // Most files stand beside the one before them.
+        // Most files are in the same directory as the one before them.
         let Some(parent) = path.parent().filter(|parent| self.beside.as_os_str() != parent.as_os_str()) else { return Ok(()) };
         if !self.folders.contains_key(parent) {
             self.parents(parent)?;
@@ -159,9 +159,9 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Makes a directory, if none is there; a link in its place is never followed: it may lead to the host.
+    /// Makes a directory, if it does not exist. A link in its place is never followed, because it may lead to the host.
     fn make_folder(&mut self, path: &Path, folder: Folder) -> Result<()> {
-        // Asked now, so that whoever makes this tree before its turn knows that it matters.
+        // This lookup records the path: if the tree is made before its turn, the path is checked again then.
         let _ = self.below.entry(path);
         let made = self.near.at(inside(path)).and_then(|(above, name)| match above.make_folder(name, 0o755) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Kind::of(&above.stat(name)?)),
@@ -177,7 +177,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// The directory and name of a new file or link; what an earlier source put there goes away.
+    /// Returns the parent directory and name for a new file or link; removes what an earlier source put there.
     fn room<'p>(&mut self, path: &'p Path) -> io::Result<(&Tree, &'p OsStr)> {
         let (folder, name) = self.near.at(inside(path))?;
         match folder.look(name)? {
@@ -187,10 +187,10 @@ impl<'a> Target<'a> {
         Ok((folder, name))
     }
 
-    /// Makes a directory of the step's own, unless it is the root.
+    /// Makes a directory that belongs to the step, unless it is the root.
     ///
     /// # Errors
-    /// A path that climbs; those of making directories.
+    /// Fails when the path contains `..`, or when a directory cannot be made.
     pub fn folder(&mut self, path: &Path, mode: u32) -> Result<()> {
         if path == Path::new("/") {
             return Ok(());
@@ -199,10 +199,10 @@ impl<'a> Target<'a> {
         self.make_folder(path, Folder { owner: self.owner, mode, exact: None })
     }
 
-    /// Makes a file of some bytes.
+    /// Makes a file with this content.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the file cannot be written.
     pub fn content(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         self.parents(path)?;
         let made = self.room(path).and_then(|(folder, name)| folder.make_file(name, 0o600));
@@ -212,10 +212,10 @@ impl<'a> Target<'a> {
             .context(|| format!("cannot set the owner and permissions of {}", path.display()))
     }
 
-    /// Makes a link.
+    /// Makes a symbolic link.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the link cannot be made.
     pub fn link(&mut self, path: &Path, link: &OsStr) -> Result<()> {
         self.parents(path)?;
         let facts = Facts { owner: self.owner, mode: 0o777, time: (self.epoch, 0) };
@@ -226,7 +226,7 @@ impl<'a> Target<'a> {
     /// Copies an open file.
     ///
     /// # Errors
-    /// Those of reading and writing.
+    /// Fails when the file cannot be read or its copy written.
     pub fn file(&mut self, path: &Path, from: &File, mode: u32) -> Result<File> {
         self.parents(path)?;
         let cannot = |what: &str| format!("cannot {what} {}", path.display());
@@ -237,13 +237,13 @@ impl<'a> Target<'a> {
         Ok(out)
     }
 
-    /// Unpacks an archive into a directory, following links of the image below as its own programs would; tells the
+    /// Unpacks an archive into a directory, following links of the image below as its own programs would. Returns the
     /// digest of the archive's bytes as they were read.
     ///
     /// # Errors
-    /// Damaged and hostile archives, failures to write.
+    /// Fails when the archive is damaged or hostile, or when something cannot be written.
     pub fn unpack(&mut self, archive: &File, to: &Path, owned: bool) -> Result<Digest> {
-        // Beside the tree, in the step's own staging directory.
+        // The archive is unpacked beside the tree first, in the step's own staging directory.
         let place = self.staging.join(format!("unpacked-{}", sys::unique()));
         let unpacked = Tree::private(&place).map_err(|error| disk_error("cannot make a staging directory", error))?;
         let failed = |error: io::Error| disk_error("it cannot be unpacked", error);
@@ -254,13 +254,13 @@ impl<'a> Target<'a> {
         let mut writer = image::Tree::new(&place, rules, budget.clone()).map_err(failed)?;
         let named = writer.write_listing(image::budgeted(&mut read, &budget).map_err(failed)?).map_err(failed)?;
         writer.finish().map_err(failed)?;
-        // What stands behind the archive's end belongs to the file, too.
+        // The digest must include the bytes after the end of the archive.
         io::copy(&mut read, &mut io::sink()).map_err(failed)?;
         let named: BTreeSet<String> = named.into_iter().collect();
         self.folder_or_there(to)?;
         self.merge(&unpacked, Path::new("/"), to, &named)?;
         if let (Some(name), Ok(above)) = (place.file_name(), Tree::open(self.staging)) {
-            // The staging directory goes as a whole, later.
+            // If this fails, the whole staging directory is removed later.
             let _ = above.remove(name);
         }
         Ok(read.hasher.finish())
@@ -274,7 +274,7 @@ impl<'a> Target<'a> {
         self.make_folder(to, Folder { owner: self.owner, mode: 0o755, exact: None })
     }
 
-    /// Moves what was unpacked to its place; directories that the archive names are as it says.
+    /// Moves unpacked files to their place; directories that the archive names get its attributes.
     fn merge(&mut self, from: &Tree, inside: &Path, to: &Path, named: &BTreeSet<String>) -> Result<()> {
         let failed = |inside: &Path| format!("cannot move {}", inside.display());
         for listed in from.list().context(|| failed(inside))? {
@@ -304,7 +304,7 @@ impl<'a> Target<'a> {
     /// Copies a path of a view with everything below it.
     ///
     /// # Errors
-    /// Those of reading and writing.
+    /// Fails when something cannot be read or written.
     pub fn tree_of(&mut self, from: &View, path: &Path, to: &Path, inside: &mut PathBuf) -> Result<()> {
         let shown = if inside.as_os_str().is_empty() { path.file_name().unwrap_or_default() } else { inside.as_os_str() };
         let shown = shown.to_string_lossy();
@@ -331,7 +331,7 @@ impl<'a> Target<'a> {
             let mode = self.mode(metadata.mode() & 0o7777, false);
             let file = from.file(path).context(failed)?;
             let made = self.file(to, &file, mode)?;
-            // A change of owner takes it away.
+            // The change of owner removed the capabilities, so they are set again.
             match sys::get_file_attribute(&file, CAPABILITY).context(failed)? {
                 Some(value) => sys::set_attribute_of(&made, CAPABILITY, &value)
                     .context(|| format!("cannot set {}'s capabilities", to.display())),
@@ -343,7 +343,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// An open file from its beginning, whoever else reads from it.
+/// Reads an open file from its beginning, independent of its shared cursor.
 pub struct Whole<'f> {
     file: &'f File,
     at: u64,
@@ -363,7 +363,7 @@ impl Read for Whole<'_> {
     }
 }
 
-/// A stream whose bytes are digested as they are read.
+/// A stream that computes the digest of its bytes as they are read.
 struct Hashed<R> {
     inner: R,
     hasher: Hasher,

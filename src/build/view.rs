@@ -12,14 +12,14 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-/// Links followed before a path is called a circle, as the kernel does.
+/// How many links are followed before a path counts as a loop; the kernel's limit is the same.
 const LINKS: usize = 40;
 
-/// Layers, from the lowest up.
+/// Layers, from lowest to highest.
 #[derive(Debug)]
 pub struct View {
     layers: Vec<PathBuf>,
-    /// The paths that were asked for.
+    /// The paths that were looked up.
     seen: RefCell<BTreeSet<PathBuf>>,
 }
 
@@ -34,12 +34,12 @@ impl View {
         Self { layers, seen: RefCell::default() }
     }
 
-    /// The paths that were asked for: on nothing else does what was made of the answers depend.
+    /// The paths that were looked up: whatever was made from this view depends on these paths only.
     pub fn seen(self) -> BTreeSet<PathBuf> {
         self.seen.into_inner()
     }
 
-    /// What stands at a path, without following links; where it is on disk.
+    /// Looks up a path without following links; returns where it is on disk and its metadata.
     pub fn entry(&self, path: &Path) -> Option<(PathBuf, Metadata)> {
         self.find(path).map(|(_, place, metadata)| (place, metadata))
     }
@@ -56,37 +56,37 @@ impl View {
         None
     }
 
-    /// The directory that a path stands in, opened in the layer that has it.
+    /// Opens the parent directory of a path, in the layer that has the path.
     ///
     /// # Errors
-    /// Those of opening it; nothing at that path.
+    /// Fails when nothing is at that path, or when the directory cannot be opened.
     pub fn above(&self, path: &Path) -> io::Result<Tree> {
         let (layer, place, _) = self.find(path).ok_or(io::ErrorKind::NotFound)?;
         let inside = place.strip_prefix(layer).unwrap_or(Path::new(""));
         Tree::open(layer)?.folder(inside.parent().unwrap_or(Path::new("")))
     }
 
-    /// Looks at the root.
+    /// Returns the status of the root directory.
     ///
     /// # Errors
-    /// Those of opening a layer; no layers.
+    /// Fails when there are no layers, or when the layer cannot be opened.
     pub fn top(&self) -> io::Result<nix::sys::stat::FileStat> {
         let layer = self.layers.last().ok_or(io::ErrorKind::NotFound)?;
         Tree::open(layer)?.facts()
     }
 
-    /// Opens the file at a path; no link is followed.
+    /// Opens the file at a path, without following links.
     ///
     /// # Errors
-    /// Those of opening it; what is no plain file.
+    /// Fails when it is not a regular file or cannot be opened.
     pub fn file(&self, path: &Path) -> io::Result<File> {
         self.above(path)?.file(path.file_name().unwrap_or_default())
     }
 
-    /// Where the link at a path leads.
+    /// Returns the target of the link at a path.
     ///
     /// # Errors
-    /// Those of reading it; what is no link.
+    /// Fails when it is not a link or cannot be read.
     pub fn link(&self, path: &Path) -> io::Result<OsString> {
         self.above(path)?.link(path.file_name().unwrap_or_default())
     }
@@ -111,7 +111,7 @@ impl View {
         fs::symlink_metadata(&place).map_or(Found::Below, |metadata| Found::Here(place, metadata))
     }
 
-    /// A path with every link on its way followed inside the tree; absent parts stay as written.
+    /// Resolves a path by following all its links inside the tree; missing components stay as written.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         let mut done = PathBuf::from("/");
         let mut left: Vec<OsString> = path
@@ -156,7 +156,7 @@ impl View {
     /// Paths that match a pattern, sorted.
     ///
     /// # Errors
-    /// Those of reading a layer.
+    /// Fails when a layer cannot be read.
     pub fn glob(&self, pattern: &str) -> io::Result<Vec<PathBuf>> {
         let mut found = vec![PathBuf::from("/")];
         for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
@@ -179,7 +179,7 @@ impl View {
     /// The names in a directory, sorted.
     ///
     /// # Errors
-    /// Those of reading a layer.
+    /// Fails when a layer cannot be read.
     pub fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let (mut names, mut hidden) = (BTreeSet::new(), BTreeSet::new());
         for layer in self.layers.iter().rev() {
@@ -200,7 +200,7 @@ impl View {
                     names.insert(name);
                 }
             }
-            // A directory on the way that hides what is below hides this one's, too.
+            // If this directory or one above it is opaque, it hides the entries of the lower layers.
             let opaque = |folder: &Path| sys::get_attribute(folder, OPAQUE).ok().flatten().as_deref() == Some(b"y");
             if place.ancestors().take_while(|folder| folder.starts_with(layer)).any(opaque) {
                 break;
@@ -209,17 +209,17 @@ impl View {
         Ok(names.into_iter().collect())
     }
 
-    /// The text of a file, links followed.
+    /// Reads the text of a file, following links; empty if it cannot be read.
     pub fn read(&self, path: &str) -> String {
         let path = self.resolve(Path::new(path));
         let file = self.entry(&path).and_then(|_| self.file(&path).ok());
         file.and_then(|file| io::read_to_string(file).ok()).unwrap_or_default()
     }
 
-    /// The bytes of a user database, links followed; nothing where none is.
+    /// Reads the bytes of a user database, following links; empty if it does not exist.
     ///
     /// # Errors
-    /// What is there and cannot be read, is no file, or is too long.
+    /// Fails when it exists but cannot be read, is not a regular file, or is too long.
     pub fn user_database(&self, path: &str) -> io::Result<Vec<u8>> {
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot read the image's {path}: {error}"));
         let path = self.resolve(Path::new(path));

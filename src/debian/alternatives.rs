@@ -1,6 +1,6 @@
 //! Alternatives: the links that `update-alternatives` would have made, read from maintainer scripts.
 //!
-//! Only calls whose words are literal are understood; that is how debhelper writes them.
+//! Only calls with literal arguments are understood; debhelper writes them like that.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ pub struct Alternative {
     pub name: String,
     pub path: String,
     pub priority: i64,
-    /// Slaves: link, name, path.
+    /// The slave links: link, name, path.
     pub slaves: Vec<(String, String, String)>,
 }
 
-/// The calls in a script.
+/// Finds the calls in a script.
 pub fn read(script: &str) -> Vec<Alternative> {
     let joined = script.replace("\\\n", " ");
     joined.lines().filter_map(|line| line.split_once("update-alternatives").map(|(_, rest)| rest)).filter_map(parse).collect()
@@ -45,7 +45,7 @@ fn parse(arguments: &str) -> Option<Alternative> {
     Some(found)
 }
 
-/// For each name the choice that automatic mode makes: the highest priority, then the first.
+/// For each name, makes the choice of automatic mode: the highest priority, and among equal ones the first.
 pub fn choose(all: Vec<Alternative>) -> BTreeMap<String, Alternative> {
     let mut chosen: BTreeMap<String, Alternative> = BTreeMap::new();
     for alternative in all {

@@ -1,4 +1,4 @@
-//! One archive's indexes: fetched, verified, unpacked, and held against what the lock knows of it.
+//! One archive's indexes: fetched, verified, unpacked, and compared with the lock.
 
 use super::inflate::inflate;
 use super::keys::{Keyring, Moment, date};
@@ -12,17 +12,17 @@ use crate::store::Store;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-/// Whether what is locked may go back: to older releases, to older versions, without an archive that was there.
+/// Whether the lock may move back: to older releases or versions, or without an archive that it used before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Downgrade {
     Refused,
     Allowed,
 }
 
-/// How to say that it may.
+/// The command that allows a downgrade, for hints.
 pub const WAY_BACK: &str = "`stead update --allow-downgrade`";
 
-/// With what archives are fetched and judged.
+/// What is needed to fetch and verify archives.
 pub struct Reader<'a> {
     pub client: Client,
     pub store: &'a Store,
@@ -30,16 +30,16 @@ pub struct Reader<'a> {
     pub downgrade: Downgrade,
 }
 
-/// What an archive gives.
+/// What an archive offers.
 pub struct Indexed {
     pub packages: Vec<Package>,
     pub indexes: BTreeMap<String, IndexLock>,
-    /// Components that were asked for and that it does not have.
+    /// Requested components that the archive does not have.
     pub without: Vec<String>,
     pub warnings: Vec<String>,
 }
 
-/// Why an archive gives nothing.
+/// Why an archive offers nothing.
 pub enum Trouble {
     Absent,
     Unreachable(Error),
@@ -53,10 +53,10 @@ impl From<Error> for Trouble {
 }
 
 impl Reader<'_> {
-    /// The indexes of an archive's components. What the lock knew of it was no younger.
+    /// Reads the indexes of an archive's components; `known` is the date of the release that the lock knows.
     ///
     /// # Errors
-    /// What cannot be had or verified; a release that is older than the lock's.
+    /// Fails when something cannot be fetched or verified, or when the release is older than the lock's.
     pub async fn read(
         &self,
         archive: &Archive,
@@ -86,22 +86,22 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// The release that an archive has now.
+    /// Fetches and verifies the release that an archive has now.
     async fn release(&self, archive: &Archive, keys: &Keyring) -> Result<Release, Trouble> {
         let path = format!("dists/{}/InRelease", archive.suite);
         let bound = Bound::AtMost(limits::RELEASE);
         let bytes = self.client.get(&archive.place, &path, Content::Unknown, bound).await.map_err(Trouble::Unreachable)?;
         let bytes = bytes.ok_or(Trouble::Absent)?;
         let release = Release::verify(archive, &bytes, keys, self.moment)?;
-        // Archives keep no old ones: it is wanted once more when the lock is checked.
+        // It is stored because archives keep no old releases, and a check of the lock needs it again.
         self.keep(&release.digest, &bytes)?;
         Ok(release)
     }
 
-    /// The release of this digest: kept here, or still what the archive has.
+    /// Finds the release with this digest: in the store, or in the archive if that still has it.
     ///
     /// # Errors
-    /// What is there and does not verify; an archive that has it no longer, or cannot be reached.
+    /// Fails when the release does not verify, or when the archive no longer has it or cannot be reached.
     pub async fn known_release(&self, archive: &Archive, keys: &Keyring, digest: &Digest) -> Result<Release, Trouble> {
         let bound = Bound::AtMost(limits::RELEASE);
         let right = |bytes: &Vec<u8>| Digest::of(bytes) == *digest;
@@ -117,22 +117,22 @@ impl Reader<'_> {
         Ok(Release::verify(archive, &bytes.ok_or(Trouble::Absent)?, keys, self.moment)?)
     }
 
-    /// The text of an index.
+    /// Reads the text of an index.
     ///
     /// # Errors
-    /// What cannot be had, has another digest or length, or comes to more than it may.
+    /// Fails when the index cannot be fetched, has another digest or length, or unpacks to more than it may.
     pub async fn index(&self, archive: &Archive, release: &Release, index: &Index) -> Result<String> {
         let packed = self.packed(archive, release, index).await?;
         decompress(index, &packed).context(|| format!("cannot unpack dists/{}/{}", archive.suite, index.path))
     }
 
-    /// An index by its digest: from the store, by its hash, or by its name.
+    /// Reads a compressed index from the store, or fetches it by its hash or its name.
     async fn packed(&self, archive: &Archive, release: &Release, index: &Index) -> Result<Vec<u8>> {
         let Index { path, digest, size, .. } = index;
         let base = format!("dists/{}", archive.suite);
         let plain = format!("{base}/{path}");
         Bound::AtMost(limits::INDEX).check(&format!("{}/{plain}", archive.place.describe()), *size, Whole::Yes)?;
-        // Whatever is wrong with what is kept here, the archive has it, too.
+        // Any problem with the stored file is ignored, because the archive has the index, too.
         if let Ok(Some(bytes)) = read_file(&self.store.download_path(digest), Bound::AtMost(*size))
             && Digest::of(&bytes) == *digest
         {
@@ -154,7 +154,7 @@ impl Reader<'_> {
             self.keep(digest, &bytes)?;
             return Ok(bytes);
         }
-        Err(Error::new(format!("{} lists {plain} and does not have it", archive.place.describe()))
+        Err(Error::new(format!("{} lists {plain} but does not have it", archive.place.describe()))
             .hint("the mirror is incomplete; name another"))
     }
 
@@ -164,31 +164,31 @@ impl Reader<'_> {
     }
 }
 
-/// Why a release is older than the one that the lock knows, if it is: an old one, with its good signature, may be
-/// served to whoever is to have packages with known holes.
+/// The error if a release is older than the one that the lock knows. An attacker may serve an old release, whose signature
+/// is still valid, to make somebody install packages with known vulnerabilities.
 fn goes_back(archive: &Archive, is: Option<i64>, known: Option<i64>) -> Option<Error> {
     let known = known?;
     let (place, suite) = (archive.place.describe(), &archive.suite);
     let text = match is {
         Some(is) if is >= known => return None,
         Some(is) => {
-            format!("the release of \"{suite}\" at {place} is of {}, and stead.lock knows one of {}", date(is), date(known))
+            format!("the release of \"{suite}\" at {place} is dated {}, but stead.lock has one of {}", date(is), date(known))
         }
-        None => format!("the release of \"{suite}\" at {place} has no date, and stead.lock knows one of {}", date(known)),
+        None => format!("the release of \"{suite}\" at {place} has no date, but stead.lock has one of {}", date(known)),
     };
     Some(Error::new(text).hint(format!(
-        "the mirror lags behind, or somebody plays an old release to you; try again later, or name another mirror; to go back: {WAY_BACK}"
+        "the mirror lags behind, or somebody is replaying an old release; try again later, or name another mirror; to go back: {WAY_BACK}"
     )))
 }
 
-/// An index without its compression, no longer than its release says or anybody means.
+/// Decompresses an index, which may be no longer than its release says and the limit allows.
 fn decompress(index: &Index, bytes: &[u8]) -> io::Result<String> {
     let most = index.unpacked.unwrap_or(limits::INDEX).min(limits::INDEX);
     let mut text = Vec::new();
     let ending = index.path.rsplit_once("Packages").map_or("", |(_, ending)| ending);
     inflate(ending, bytes)?.take(most + 1).read_to_end(&mut text)?;
     if text.len() as u64 > most {
-        return Err(io::Error::other(format!("it comes to more than {most} bytes")));
+        return Err(io::Error::other(format!("it unpacks to more than {most} bytes")));
     }
     Ok(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn releases_do_not_go_back() {
-        assert!(goes_back(&archive(), Some(7), Some(7)).is_none(), "the same is no step back");
+        assert!(goes_back(&archive(), Some(7), Some(7)).is_none(), "the same date is not a step back");
         assert!(goes_back(&archive(), Some(8), Some(7)).is_none());
         assert!(goes_back(&archive(), Some(6), None).is_none() && goes_back(&archive(), None, None).is_none());
         let told = goes_back(&archive(), Some(0), Some(86_400)).unwrap();

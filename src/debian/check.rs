@@ -1,4 +1,4 @@
-//! Holds a lock's packages against the signed indexes that the lock names: a lock is a file that anybody can edit.
+//! Checks a lock's packages against the signed indexes that the lock names, because anybody can edit a lock file.
 
 use super::archive::{Downgrade, Reader, Trouble};
 use super::keys::{Keyring, Moment};
@@ -14,28 +14,28 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What the packages of a lock came to.
+/// The result of checking the packages of a lock.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Checked {
-    /// How many the signed indexes list as they are locked.
+    /// How many packages the signed indexes list exactly as they are locked.
     pub verified: usize,
-    /// What no index lists that the lock names, in words.
+    /// Packages in the lock that no index lists, in words.
     pub wrong: BTreeSet<String>,
-    /// What could not be looked up, in words.
+    /// Packages that could not be looked up, in words.
     pub unverified: BTreeSet<String>,
 }
 
-/// What an index says of packages: everything that a lock says of one.
+/// The packages of an index, each with everything that a lock says about one.
 type Listed = BTreeSet<(String, String, String, String, u64, String)>;
 
-/// The indexes of a suite, or why one cannot be looked into, by the repository they are of and by their names.
+/// The indexes of a suite, or why one cannot be read, by their repository and name.
 type Looked = BTreeMap<(Option<String>, String), Result<Listed, String>>;
 
-/// Looks every locked package up in the signed index that the lock names for it. A release counts as of when it was
-/// signed: it was believed when the lock was made.
+/// Looks every locked package up in the signed index that the lock names for it. A release is judged as of the time when it
+/// was signed, because it was trusted when the lock was made.
 ///
 /// # Errors
-/// When nothing says where archives are; what is there and does not verify.
+/// Fails when nothing says where archives are, or when a release or index does not verify.
 pub fn check(project: &Project, lock: &Lock, store: &Store, settings: &Settings) -> Result<Checked> {
     let mut checked = Checked::default();
     let reader = Reader { client: Client::new()?, store, moment: Moment::Made { now: now() }, downgrade: Downgrade::Refused };
@@ -69,7 +69,7 @@ impl Checked {
             self.unverified.insert(format!("{key} of \"{suite}\" is not verified against its index ({name}: {why})"));
         } else {
             self.wrong
-                .insert(format!("{key} of \"{suite}\" is not in the signed indexes that stead.lock names, as it is locked"));
+                .insert(format!("{key} of \"{suite}\" is not in the signed indexes that stead.lock names, or differs there"));
         }
     }
 }
@@ -79,7 +79,7 @@ fn entry(package: &LockedPackage) -> (String, String, String, String, u64, Strin
     (name.clone(), version.clone(), architecture.clone(), sha256.hex(), *size, path.clone())
 }
 
-/// Looks into the indexes that a lock names for a suite.
+/// Reads the indexes that a lock names for a suite.
 fn look(
     reader: &Reader,
     source: &Source,
@@ -113,7 +113,7 @@ fn look(
     Ok(looked)
 }
 
-/// What the first place that still has an index lists in it.
+/// Lists the packages of an index, from the first archive that still has it.
 async fn first<'a>(
     reader: &Reader<'_>,
     places: impl Iterator<Item = &'a Archive>,
@@ -121,7 +121,7 @@ async fn first<'a>(
     index: &IndexLock,
     keys: &Keyring,
 ) -> Result<Result<Listed, String>> {
-    let mut why = "it is no longer to be had".to_owned();
+    let mut why = "it is no longer available".to_owned();
     for archive in places {
         let release = match reader.known_release(archive, keys, &index.release).await {
             Ok(release) => release,
@@ -137,7 +137,7 @@ async fn first<'a>(
                 "the signed release of \"{}\" that stead.lock names lists another index of {component} than stead.lock does",
                 archive.suite
             ))
-            .hint("somebody edited the lock; restore it from git, or make it anew with `stead update`"));
+            .hint("somebody edited the lock; restore it from git, or recreate it with `stead update`"));
         };
         match reader.index(archive, &release, &listed).await {
             Ok(text) => {

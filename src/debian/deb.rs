@@ -1,4 +1,4 @@
-//! The format of packages (deb(5)): an ar archive of a control archive and of the files, read as streams.
+//! The format of packages (deb(5)): an ar archive with a control archive and an archive of the files, read as streams.
 
 use super::inflate::inflate;
 use crate::image::{Entries, Kind};
@@ -12,14 +12,15 @@ use std::path::Path;
 #[derive(Clone, Debug, Default)]
 pub struct Control {
     pub files: BTreeMap<String, Vec<u8>>,
-    /// Paths of the package, as dpkg lists them.
+    /// The paths in the package, as dpkg lists them.
     pub paths: Vec<String>,
 }
 
-/// Reads a package of this size: hands on first what its control archive holds, then its files as one plain tar.
+/// Reads a package of this size: passes the content of its control archive to `control`, then its files as one plain tar to
+/// `data`.
 ///
 /// # Errors
-/// A damaged package, one of another size, or one that comes to more than it may; those of what it is handed to.
+/// Fails when the package is damaged, has another size, or unpacks to more than it may, and when `control` or `data` fails.
 pub fn read(
     path: &Path,
     size: u64,
@@ -29,13 +30,13 @@ pub fn read(
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     if length != size {
-        return Err(damaged(&format!("it has {length} bytes, and {size} are locked")));
+        return Err(damaged(&format!("it has {length} bytes, but {size} are locked")));
     }
     let mut ar = Ar::new(file)?;
     control(ar.control()?)?;
     while let Some((name, member)) = ar.next()? {
         let Some(ending) = name.strip_prefix("data.tar") else { continue };
-        // One byte more than it may come to tells that there is more.
+        // The stream ends with an error when it gives more than this.
         let most = limits::unpacked(size);
         let mut plain = Cut { inner: inflate(ending, member)?, left: most, most };
         return data(&mut plain);
@@ -43,10 +44,10 @@ pub fn read(
     Err(damaged("no files"))
 }
 
-/// What a package's control archive holds.
+/// Reads the content of a package's control archive.
 ///
 /// # Errors
-/// A damaged package.
+/// Fails when the package is damaged.
 pub fn control(path: &Path) -> io::Result<Control> {
     Ar::new(File::open(path)?)?.control()
 }
@@ -55,10 +56,10 @@ fn damaged(what: &str) -> io::Error {
     io::Error::other(format!("it is damaged: {what}"))
 }
 
-/// An ar archive, member by member.
+/// Reads an ar archive, member by member.
 struct Ar {
     file: BufReader<File>,
-    /// What is left of the member that was given last, with its padding.
+    /// How many bytes are left of the current member, with its padding.
     left: u64,
     members: usize,
 }
@@ -78,7 +79,7 @@ impl Ar {
     fn next(&mut self) -> io::Result<Option<(String, Member<'_>)>> {
         let skipped = io::copy(&mut (&mut self.file).take(self.left), &mut io::sink())?;
         if skipped < self.left {
-            // The padding of the last one may be left out.
+            // The last member's padding may be missing.
             return if self.left == 1 { Ok(None) } else { Err(damaged("cut off")) };
         }
         let mut header = Vec::with_capacity(60);
@@ -97,7 +98,7 @@ impl Ar {
         Ok(Some((name, Member { ar: self, size })))
     }
 
-    /// The control archive, which stands before the files.
+    /// Reads the control archive, which comes before the files.
     fn control(&mut self) -> io::Result<Control> {
         while let Some((name, member)) = self.next()? {
             if name.starts_with("data.tar") {
@@ -133,7 +134,7 @@ impl Read for Member<'_> {
     }
 }
 
-/// The files of a control archive.
+/// Reads the files of a control archive.
 fn read_control(data: impl Read) -> io::Result<Control> {
     let mut files = BTreeMap::new();
     let most = limits::CONTROL;
@@ -149,7 +150,7 @@ fn read_control(data: impl Read) -> io::Result<Control> {
     Ok(Control { files, paths: Vec::new() })
 }
 
-/// A stream that ends in an error when it gives more than it may.
+/// A stream that fails when it gives more bytes than it may.
 struct Cut<R> {
     inner: R,
     left: u64,
@@ -160,7 +161,7 @@ impl<R: Read> Read for Cut<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.left = self.left.checked_sub(length as u64).ok_or_else(|| {
-            io::Error::other(format!("it comes to more than {} bytes, as packages made to fill disks do", self.most))
+            io::Error::other(format!("it unpacks to more than {} bytes, as packages made to fill disks do", self.most))
         })?;
         Ok(length)
     }
@@ -170,7 +171,7 @@ impl<R: Read> Read for Cut<R> {
 pub mod tests {
     use super::*;
 
-    /// A tar of these entries.
+    /// Makes a tar of these entries.
     pub fn tar(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
         let mut data = tar::Builder::new(Vec::new());
         for (path, kind, content) in entries {
@@ -211,7 +212,7 @@ pub mod tests {
         out
     }
 
-    /// A package of these two archives.
+    /// Makes a package from these two archives.
     pub fn deb(control: &[u8], data: &[u8]) -> Vec<u8> {
         ar(&[("debian-binary", b"2.0\n"), ("control.tar.xz", &xz(control)), ("data.tar.xz/", &xz(data))])
     }
@@ -247,14 +248,14 @@ pub mod tests {
             let why = run(bytes, bytes.len() as u64).unwrap_err();
             assert!(why.contains(told), "expected {told:?}: {why}");
         };
-        assert!(run(&good, size - 1).unwrap_err().contains(&format!("it has {size} bytes, and {} are locked", size - 1)));
+        assert!(run(&good, size - 1).unwrap_err().contains(&format!("it has {size} bytes, but {} are locked", size - 1)));
         refused(&good[..good.len() / 2], "it is damaged");
         refused(b"!<arch>\n", "no control data");
         refused(b"PK", "not an ar archive");
         refused(&ar(&[("debian-binary", b"2.0\n"), ("data.tar", &data), ("control.tar", &control)]), "no control data");
         refused(&ar(&[("control.tar", &control)]), "no files");
         refused(&ar(&[("x", &b""[..]); limits::MEMBERS + 1]), "more than 16 members");
-        refused(&ar(&[("control.tar.lzma", b"x")]), "which is not known here");
+        refused(&ar(&[("control.tar.lzma", b"x")]), "which is not supported");
         let mut wrong = ar(&[("control.tar", &control)]);
         wrong[8 + 48..8 + 58].copy_from_slice(b"99999999x ");
         refused(&wrong, "a bad length");
@@ -267,6 +268,6 @@ pub mod tests {
         let zeros = "\0".repeat(usize::try_from(limits::CONTROL).unwrap());
         let control = tar(&[("./md5sums", tar::EntryType::Regular, &zeros)]);
         let bytes = deb(&control, &tar(&[]));
-        assert!(run(&bytes, bytes.len() as u64).unwrap_err().contains("comes to more than"));
+        assert!(run(&bytes, bytes.len() as u64).unwrap_err().contains("unpacks to more than"));
     }
 }

@@ -1,4 +1,4 @@
-//! The packages of a lock, in the store's downloads: from whichever mirror still has each.
+//! Fetches the packages of a lock into the store's downloads, each from whichever mirror still has it.
 
 use super::mirror::Mirrors;
 use crate::fetch::{AT_ONCE, Client, Origin, Progress, Wanted, runtime};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Makes sure that packages are in the store's downloads; tells where each is.
+/// Makes sure that packages are in the store's downloads; returns the path of each.
 ///
 /// # Errors
-/// Packages that no mirror has any more are named, all of them; other failures by the first.
+/// Fails when no mirror has some packages any more (the error names all of them), and at the first other failure.
 pub fn fetch_packages(
     store: &Store,
     packages: &[&LockedPackage],

@@ -1,12 +1,12 @@
-//! Compression, as archives and packages use it; what a decoder remembers is bounded.
+//! The compression formats of archives and packages; the memory of decoders is bounded.
 
 use crate::model::bounds::debian as limits;
 use std::io::{self, Read};
 
-/// A stream without its compression, by the ending of its name; what it makes us remember is bounded.
+/// Decompresses a stream in the format that the ending of its name says; the decoder's memory is bounded.
 ///
 /// # Errors
-/// An ending that is not known; a decoder that cannot be made.
+/// Fails when the ending is not known, or when the decoder cannot be made.
 pub fn inflate<'a>(ending: &str, from: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match ending {
         ".xz" => {
@@ -20,7 +20,7 @@ pub fn inflate<'a>(ending: &str, from: impl Read + Send + 'a) -> io::Result<Box<
         }
         ".gz" => Box::new(flate2::read::MultiGzDecoder::new(from)),
         "" => Box::new(from),
-        other => return Err(io::Error::other(format!("it is compressed as `{other}`, which is not known here"))),
+        other => return Err(io::Error::other(format!("it is compressed as `{other}`, which is not supported"))),
     })
 }
 
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn decoders_remember_no_more_than_they_may() {
-        // The dictionary's size is in the stream itself: this one asks for 256 MiB.
+        // The stream itself gives the dictionary's size: this one asks for 256 MiB.
         let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
         options.dict_size(256 << 20);
         let mut filters = liblzma::stream::Filters::new();

@@ -1,7 +1,7 @@
-//! An unpacked tree from outside: everything in it was written by others, so it is held by descriptor.
+//! Access to an unpacked tree from outside: others wrote everything in it, so all access is by file descriptor.
 //!
-//! Links are followed as if the tree's root were `/`. Only regular files are opened, and only as far as they may
-//! reach: opening a FIFO would wait for ever, and opening a device does whatever that device does.
+//! Links are followed as if the tree's root were `/`. Only regular files are opened, and reading them is bounded:
+//! opening a FIFO would block forever, and opening a device has whatever effect that device has.
 
 use crate::sys;
 use nix::errno::Errno;
@@ -17,18 +17,18 @@ use std::path::Path;
 
 const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW);
 
-/// A tree.
+/// An unpacked tree, opened at its root.
 pub struct Inside {
     root: OwnedFd,
 }
 
-/// What a path is.
+/// The kind of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     File,
     Folder,
     Link,
-    /// What hides something of the layers below (overlay's whiteout).
+    /// An overlay whiteout, which hides something in the layers below.
     Whiteout,
     /// A FIFO, socket or device.
     Other,
@@ -47,18 +47,18 @@ impl Kind {
 }
 
 impl Inside {
-    /// The tree in a directory of ours.
+    /// Opens the tree in a directory of our own.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// Fails when the directory cannot be opened.
     pub fn open(root: &Path) -> io::Result<Self> {
         Ok(Self { root: File::open(root)?.into() })
     }
 
-    /// What a path is itself, if it is there.
+    /// The kind of a path itself, without following a final link; `None` if it does not exist.
     ///
     /// # Errors
-    /// Links on the way that lead in circles, and other failures than absence.
+    /// Fails when links on the way form a loop, and on any other failure than absence.
     pub fn kind(&self, path: &str) -> io::Result<Option<Kind>> {
         let (parent, name) = split(path)?;
         let Some(parent) = present(sys::open_in_root(&self.root, parent, OFlag::O_PATH | OFlag::O_DIRECTORY))? else {
@@ -67,22 +67,22 @@ impl Inside {
         kind_at(&parent, name)
     }
 
-    /// A regular file, links followed; nothing where there is none.
+    /// Opens a regular file, following links; `None` if it does not exist.
     ///
     /// # Errors
-    /// Failures other than absence, and what is no regular file.
+    /// Fails when it is not a regular file, and on any other failure than absence.
     pub fn file(&self, path: &str) -> io::Result<Option<File>> {
         let Some(found) = present(sys::open_in_root(&self.root, path, OFlag::O_PATH))? else { return Ok(None) };
         match Kind::of(&fstat(&found)?) {
             Kind::File => reopen(&found, OFlag::O_RDONLY).map(Some),
-            kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is no file, but a {kind:?}"))),
+            kind => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is not a file, but a {kind:?}"))),
         }
     }
 
-    /// The content of a file, if it is there.
+    /// The content of a file, if it exists.
     ///
     /// # Errors
-    /// Those of [`file`](Self::file); one that is longer than this.
+    /// As for [`file`](Self::file); also fails when the file has more than `most` bytes.
     pub fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.file(path)? else { return Ok(None) };
         let mut content = Vec::new();
@@ -93,28 +93,28 @@ impl Inside {
         Ok(Some(content))
     }
 
-    /// The text of a file, if it is there.
+    /// The text of a file, if it exists.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read); one that is not UTF-8.
+    /// As for [`read`](Self::read); also fails when the file is not UTF-8.
     pub fn text(&self, path: &str, most: u64) -> io::Result<Option<String>> {
         let Some(content) = self.read(path, most)? else { return Ok(None) };
         String::from_utf8(content).map(Some).map_err(|_| io::Error::other(format!("{path} is not text")))
     }
 
-    /// The names in a directory, sorted; none where there is no directory.
+    /// The names in a directory, sorted; empty if there is no directory.
     ///
     /// # Errors
-    /// Failures other than absence.
+    /// Fails on any other failure than absence.
     pub fn names(&self, path: &str) -> io::Result<Vec<OsString>> {
         let folder = present(sys::open_in_root(&self.root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY))?;
         folder.map_or_else(|| Ok(Vec::new()), |folder| names(&folder))
     }
 
-    /// Where a path leads, as an absolute path inside, if it leads to a directory.
+    /// Resolves a path to an absolute path inside the tree, if it leads to a directory.
     ///
     /// # Errors
-    /// Failures other than absence.
+    /// Fails on any other failure than absence.
     pub fn real_folder(&self, path: &str) -> io::Result<Option<std::path::PathBuf>> {
         match present(sys::open_in_root(&self.root, path, OFlag::O_PATH | OFlag::O_DIRECTORY))? {
             Some(_) => sys::resolve_in_root(&self.root, Path::new(path)).map(Some),
@@ -122,18 +122,18 @@ impl Inside {
         }
     }
 
-    /// Writes a file, whatever was there; a link to a file of the tree stays, and that file is written.
+    /// Writes a file, replacing whatever was there; but a link to a file of the tree stays, and its target is written.
     ///
     /// # Errors
-    /// A directory in its place, links that lead in circles, failures to write.
+    /// Fails when a directory is in its place, when links form a loop, or when the file cannot be written.
     pub fn write(&self, path: &str, content: &[u8], mode: u32) -> io::Result<File> {
         let (parent, name) = split(path)?;
         let parent = sys::make_folders_in_root(&self.root, parent, 0o755)?;
         if kind_at(&parent, name)? == Some(Kind::Link) {
-            // A link that leads to nothing is replaced by the file.
+            // The file replaces a dangling link.
             if let Some(found) = present(sys::open_in_root(&self.root, path, OFlag::O_PATH))? {
                 let Kind::File = Kind::of(&fstat(&found)?) else {
-                    return Err(io::Error::other(format!("{path} leads to what is no file")));
+                    return Err(io::Error::other(format!("{path} does not lead to a file")));
                 };
                 return fill(reopen(&found, OFlag::O_WRONLY | OFlag::O_TRUNC)?, content, mode);
             }
@@ -150,7 +150,7 @@ impl Inside {
     /// Makes a link, unless something is there.
     ///
     /// # Errors
-    /// Those of making it and the directories on its way.
+    /// Fails when the link or one of its parent directories cannot be made.
     pub fn link(&self, path: &str, target: &str) -> io::Result<()> {
         let (parent, name) = split(path)?;
         let parent = sys::make_folders_in_root(&self.root, parent, 0o755)?;
@@ -160,28 +160,28 @@ impl Inside {
         }
     }
 
-    /// Makes a directory with these permissions, and those on its way.
+    /// Makes a directory with these permissions, and its missing parents.
     ///
     /// # Errors
-    /// Those of making them.
+    /// Fails when one of them cannot be made.
     pub fn folder(&self, path: &str, mode: u32) -> io::Result<()> {
         let made = sys::make_folders_in_root(&self.root, Path::new(path), 0o755)?;
         let made = sys::open_in_root(&made, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         Ok(fchmod(&made, Mode::from_bits_truncate(mode))?)
     }
 
-    /// Removes a directory if it is there and empty; nothing else.
+    /// Removes a directory if it exists and is empty, and nothing else.
     ///
     /// # Errors
-    /// Those of removing it.
+    /// Fails when it cannot be removed.
     pub fn remove_empty_folder(&self, path: &str) -> io::Result<()> {
         if self.kind(path)? == Some(Kind::Folder) { sys::remove_if_empty(&self.root, Path::new(path)) } else { Ok(()) }
     }
 
-    /// A directory that is there without any link on the way to it.
+    /// Opens a directory, if it exists and no link is on the way to it.
     ///
     /// # Errors
-    /// Failures other than absence and links.
+    /// Fails on any other failure than absence or a link.
     pub fn plain_folder(&self, path: &str) -> io::Result<Option<Folder>> {
         let how = OpenHow::new()
             .flags(FOLDER | OFlag::O_CLOEXEC)
@@ -194,66 +194,66 @@ impl Inside {
     }
 }
 
-/// Gives a file its owner, who takes bits of its permissions away, and these.
+/// Sets a file's owner, and then its permissions, because a change of owner clears some permission bits.
 ///
 /// # Errors
-/// Those of `fchown(2)` and `fchmod(2)`.
+/// Fails when `fchown(2)` or `fchmod(2)` fails.
 pub fn own(file: &File, user: u32, group: u32, mode: u32) -> io::Result<()> {
     fchown(file, Some(user.into()), Some(group.into()))?;
     Ok(fchmod(file, Mode::from_bits_truncate(mode))?)
 }
 
-/// An open directory: what is done with it is done to what is in it, not to what is behind a link.
+/// An open directory: operations affect its own entries, and never follow a link.
 pub struct Folder(OwnedFd);
 
 impl Folder {
     /// The names in it, sorted.
     ///
     /// # Errors
-    /// Those of reading it.
+    /// Fails when the directory cannot be read.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         names(&self.0)
     }
 
-    /// What one of them is, if it is there.
+    /// The kind of an entry, if it exists.
     ///
     /// # Errors
-    /// Those of `fstatat(2)`.
+    /// Fails when `fstatat(2)` fails.
     pub fn kind(&self, name: &OsStr) -> io::Result<Option<Kind>> {
         kind_at(&self.0, name)
     }
 
-    /// A directory in it.
+    /// Opens a directory in it.
     ///
     /// # Errors
-    /// What is none.
+    /// Fails when the entry is not a directory or cannot be opened.
     pub fn folder(&self, name: &OsStr) -> io::Result<Self> {
         let opened = nix::fcntl::openat(&self.0, name, FOLDER | OFlag::O_CLOEXEC, Mode::empty())?;
         Ok(Self(opened))
     }
 
-    /// A regular file in it, for reading and writing.
+    /// Opens a regular file in it, for reading and writing.
     ///
     /// # Errors
-    /// What is none.
+    /// Fails when the entry is not a regular file or cannot be opened.
     pub fn file(&self, name: &OsStr) -> io::Result<File> {
         let found = nix::fcntl::openat(&self.0, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
         if Kind::of(&fstat(&found)?) != Kind::File {
-            return Err(io::Error::other(format!("{} is no file", Path::new(name).display())));
+            return Err(io::Error::other(format!("{} is not a file", Path::new(name).display())));
         }
         reopen(&found, OFlag::O_RDWR)
     }
 
-    /// Removes what is not a directory.
+    /// Removes an entry that is not a directory.
     ///
     /// # Errors
-    /// Those of `unlinkat(2)`.
+    /// Fails when `unlinkat(2)` fails.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)?)
     }
 }
 
-/// Opens for real what was found to be a regular file: the descriptor keeps naming that file.
+/// Opens a file for reading or writing that was found to be a regular file; its descriptor still refers to that file.
 fn reopen(found: &OwnedFd, flags: OFlag) -> io::Result<File> {
     let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let path = format!("/proc/self/fd/{}", found.as_raw_fd());
@@ -281,7 +281,7 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Absence is an answer; everything else stays an error.
+/// Turns absence into `None`; every other failure stays an error.
 fn present(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     match opened {
         Ok(found) => Ok(Some(found)),
@@ -322,13 +322,13 @@ mod tests {
         tree.write("/var/status", b"package", 0o644).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "host");
         assert_eq!(fs::read_to_string(at("var/status")).unwrap(), "package");
-        assert!(tree.write("/var/folder/x", b"", 0o644).is_err(), "its way leads to nothing");
+        assert!(tree.write("/var/folder/x", b"", 0o644).is_err(), "its parent leads to nothing");
         assert!(tree.folder("/var/folder/x", 0o755).is_err() && tree.link("/var/folder/x", "y").is_err());
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         tree.write("/alias", b"new", 0o600).unwrap();
         assert!(at("alias").is_symlink() && fs::read_to_string(at("var/real")).unwrap() == "new");
         for failed in [tree.write("/loop", b"", 0o644).map(drop), tree.write("/loop/x", b"", 0o644).map(drop)] {
-            assert!(failed.is_err(), "links in circles are no place");
+            assert!(failed.is_err(), "nothing can be written through a loop of links");
         }
         assert!(tree.read("/loop", 9).is_err() && tree.kind("/loop/x").is_err());
         assert!(tree.plain_folder("alias").unwrap().is_none() && tree.plain_folder("var").unwrap().is_some());
@@ -343,7 +343,7 @@ mod tests {
         fs::write(root.path().join("file"), "12345").unwrap();
         let tree = Inside::open(root.path()).unwrap();
         for path in ["fifo", "link", "folder"] {
-            assert!(tree.read(path, 9).unwrap_err().to_string().contains("is no file"), "{path}");
+            assert!(tree.read(path, 9).unwrap_err().to_string().contains("is not a file"), "{path}");
         }
         assert_eq!(tree.read("file", 5).unwrap().unwrap(), b"12345");
         assert!(tree.read("file", 4).unwrap_err().to_string().contains("more than 4 bytes"));

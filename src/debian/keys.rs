@@ -1,7 +1,7 @@
 //! OpenPGP: which keys may sign a suite, and when (RFC 9580, sections 5.2 and 10.1).
 //!
-//! As apt with gpgv, what is expired now does not count (`EXPKEYSIG`, `EXPSIG`, `REVKEYSIG`), though the signature
-//! be older than that. The clock comes from the caller.
+//! As in apt with gpgv, a key or signature that has expired by now does not count (`EXPKEYSIG`, `EXPSIG`, `REVKEYSIG`), even
+//! if the signature was made before that. The caller passes the current time.
 
 use crate::model::{Context, Error, Result, bounds};
 use crate::sys::{ProjectFiles, Unread};
@@ -28,17 +28,17 @@ const SHIPPED: &[&[u8]] = &[
     include_bytes!("keys/debian-archive-trixie-stable.gpg"),
 ];
 
-/// As of when a signature must hold; in seconds since 1970.
+/// The time at which a signature must be valid, in seconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
-    /// Now: for what is to be believed from now on.
+    /// Now: for what will be trusted from now on.
     Now(i64),
-    /// When it was made, which was before now: for what a lock has believed already.
+    /// When the signature was made, which must be in the past: for what a lock trusts already.
     Made { now: i64 },
 }
 
 impl Moment {
-    /// What the clock says.
+    /// The current time.
     pub fn now(self) -> i64 {
         match self {
             Self::Now(now) | Self::Made { now } => now,
@@ -53,7 +53,7 @@ impl Keyring {
     /// Debian's keys.
     ///
     /// # Errors
-    /// When the shipped keys cannot be read.
+    /// Fails when the shipped keys cannot be read.
     pub fn shipped() -> Result<Self> {
         let mut keys = Vec::new();
         for bytes in SHIPPED {
@@ -62,10 +62,10 @@ impl Keyring {
         Ok(Self(keys))
     }
 
-    /// The keys in a file that a project in some directory names, binary or armored.
+    /// The keys in a file that the project in this directory names, binary or armored.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no key.
+    /// Fails when the file cannot be read or holds no key.
     pub fn file(folder: &Path, path: &Path) -> Result<Self> {
         let bytes = ProjectFiles::at(folder).map_err(Unread::from).and_then(|files| files.named(path, bounds::SMALL_FILE));
         let bytes = bytes.context(|| format!("cannot read the key file {}", path.display()))?;
@@ -81,10 +81,10 @@ impl Keyring {
         keys.collect()
     }
 
-    /// The signed text of a cleartext-signed message, if one of these keys signed it well.
+    /// Returns the signed text of a cleartext-signed message, if one of these keys made a valid signature.
     ///
     /// # Errors
-    /// What is no such message; why the signatures that these keys made do not count.
+    /// Fails when it is not such a message, or when none of the signatures counts; the error says why.
     pub fn verify(&self, data: &str, moment: Moment) -> Result<String> {
         let (message, _) = CleartextSignedMessage::from_string(data).context(|| "it is not a signed message".into())?;
         let text = message.signed_text();
@@ -110,13 +110,13 @@ impl Keyring {
             }
         }
         if reasons.is_empty() {
-            return Err(Error::new("no key that may sign it did"));
+            return Err(Error::new("no accepted key signed it"));
         }
         Err(Error::new(reasons.into_iter().collect::<Vec<_>>().join("; ")))
     }
 }
 
-/// Whether a signature counts that a key, or one of its subkeys, did make.
+/// Whether a signature counts; it was made by this key, or by one of its subkeys.
 fn judge(
     key: &SignedPublicKey,
     subkey: Option<&SignedPublicSubKey>,
@@ -126,7 +126,7 @@ fn judge(
     let now = moment.now();
     let made = made(signature).ok_or("a signature does not say when it was made")?;
     if made > now.saturating_add(SLACK) {
-        return Err(format!("its signature is of {}, which has not come yet", date(made)));
+        return Err(format!("its signature is dated {}, which is in the future", date(made)));
     }
     let until = match moment {
         Moment::Now(now) => now.max(made),
@@ -138,7 +138,7 @@ fn judge(
     let primary = Life {
         name: name(&key.primary_key),
         born: born(&key.primary_key),
-        end: end(key, now).ok_or_else(|| format!("the key {} has no good signature of its own", name(&key.primary_key)))?,
+        end: end(key, now).ok_or_else(|| format!("the key {} has no valid self-signature", name(&key.primary_key)))?,
     };
     if key.details.revocation_signatures.iter().any(|revocation| revocation.verify_key(&key.primary_key).is_ok()) {
         return Err(format!("the key {} is revoked", primary.name));
@@ -149,7 +149,7 @@ fn judge(
     Life { name: name(&subkey.key), born: born(&subkey.key), end }.covers(made, until)
 }
 
-/// From when until when a key may sign.
+/// The period in which a key may sign.
 struct Life {
     name: String,
     born: i64,
@@ -160,7 +160,7 @@ impl Life {
     fn covers(&self, made: i64, until: i64) -> Result<(), String> {
         let Self { name, born, end } = self;
         if made < *born {
-            return Err(format!("its signature of {} is older than the key {name}, which is of {}", date(made), date(*born)));
+            return Err(format!("its signature of {} is older than the key {name}, made on {}", date(made), date(*born)));
         }
         match end.filter(|end| *end <= made.max(until)) {
             Some(end) => Err(format!("the key {name} expired on {}", date(end))),
@@ -169,7 +169,7 @@ impl Life {
     }
 }
 
-/// When a subkey ends that is bound to its key, for signing, in both directions (RFC 9580, section 5.2.1.8).
+/// When a subkey expires. It must be bound to its key for signing, in both directions (RFC 9580, section 5.2.1.8).
 fn binding(key: &SignedPublicKey, subkey: &SignedPublicSubKey, now: i64) -> Result<Option<i64>, String> {
     let good = |signature: &&Signature| signature.verify_subkey_binding(&key.primary_key, &subkey.key).is_ok();
     let kind = |signature: &&Signature, kind: SignatureType| signature.typ() == Some(kind);
@@ -184,29 +184,29 @@ fn binding(key: &SignedPublicKey, subkey: &SignedPublicSubKey, now: i64) -> Resu
             && back.is_some_and(|back| back.verify_primary_key_binding(&subkey.key, &key.primary_key).is_ok())
     });
     let binding =
-        binding.ok_or_else(|| format!("the key {} is not bound to sign for {}", name(&subkey.key), name(&key.primary_key)))?;
+        binding.ok_or_else(|| format!("the key {} is not a signing subkey of {}", name(&subkey.key), name(&key.primary_key)))?;
     Ok(life(binding, born(&subkey.key)))
 }
 
-/// When a key ends, as gpg has it: by what it says of itself, or else by what it says of its names. Nothing where
-/// it says nothing good of either, and so may have an end that nobody knows.
+/// When a key expires, by gpg's rules: by the signature on the key itself, or else by those on its user ids. The outer
+/// `None` means that neither has a valid signature, so that its expiry is unknown; the inner one that it never expires.
 fn end(key: &SignedPublicKey, now: i64) -> Option<Option<i64>> {
     let primary = &key.primary_key;
     let direct = key.details.direct_signatures.iter().filter(|signature| signature.verify_key(primary).is_ok());
     let direct = newest(direct, now);
-    // Such a signature may be there for something else, as for who may revoke the key.
+    // A direct signature may serve another purpose, for example to say who may revoke the key.
     if let Some(end) = direct.and_then(|direct| life(direct, born(primary))) {
         return Some(Some(end));
     }
     let names = key.details.users.iter().filter_map(|user| {
         let good = user.signatures.iter().filter(|one| one.verify_certification(primary, Tag::UserId, &user.id).is_ok());
-        // A name that was taken back says nothing.
+        // A revoked user id does not count.
         newest(good, now).filter(|newest| newest.typ() != Some(SignatureType::CertRevocation))
     });
     newest(names, now).or(direct).map(|own| life(own, born(primary)))
 }
 
-/// The newest of signatures that hold now.
+/// The newest of the signatures that are valid now.
 fn newest<'a>(signatures: impl Iterator<Item = &'a Signature>, now: i64) -> Option<&'a Signature> {
     signatures
         .filter(|signature| made(signature).is_some_and(|made| made <= now.saturating_add(SLACK)))
@@ -218,13 +218,13 @@ fn made(signature: &Signature) -> Option<i64> {
     signature.created().map(|time| time.as_secs().into())
 }
 
-/// When a signature itself ends.
+/// When a signature itself expires.
 fn ends(signature: &Signature) -> Option<i64> {
     let length = signature.signature_expiration_time().map(|length| i64::from(length.as_secs())).filter(|length| *length > 0)?;
     Some(made(signature)?.saturating_add(length))
 }
 
-/// When a key ends, by a signature over it. No length, and a length of zero, are no end.
+/// When a key expires, by a signature over it. Without a lifetime, or with one of zero, it never expires.
 fn life(own: &Signature, born: i64) -> Option<i64> {
     let length = own.key_expiration_time().map(|length| i64::from(length.as_secs())).filter(|length| *length > 0)?;
     Some(born.saturating_add(length))
@@ -238,7 +238,7 @@ fn name(key: &impl KeyDetails) -> String {
     format!("{:X}", key.fingerprint())
 }
 
-/// A time as people read it.
+/// A time in readable form.
 pub fn date(seconds: i64) -> String {
     crate::model::time_text(seconds)
 }
@@ -247,7 +247,7 @@ pub fn date(seconds: i64) -> String {
 mod tests {
     use super::*;
 
-    /// Made by gpg with `--faked-system-time`: keys of 2020-01-01, what they signed on 2020-06-01; `-ends` after a year.
+    /// Made by gpg with `--faked-system-time`: keys of 2020-01-01, signatures of 2020-06-01; `-ends` expires after a year.
     macro_rules! fixture {
         ($name:literal) => {
             include_str!(concat!("fixtures/", $name))
@@ -276,12 +276,12 @@ mod tests {
         for now in [TODAY, SIGNED, SIGNED - SLACK] {
             assert_eq!(verify(key, message, Moment::Now(now)).unwrap(), "Suite: test\nCodename: test");
         }
-        let told = "its signature is of 2020-06-01T00:00:00Z, which has not come yet";
+        let told = "its signature is dated 2020-06-01T00:00:00Z, which is in the future";
         refused(key, message, Moment::Now(SIGNED - SLACK - 1), told);
         refused(key, message, Moment::Made { now: SIGNED - SLACK - 1 }, told);
         refused(key, fixture!("too-old.txt"), Moment::Now(TODAY), "is older than the key 2E23");
         refused(key, fixture!("too-old.txt"), Moment::Made { now: TODAY }, "is older than the key");
-        refused(fixture!("ending.key"), message, Moment::Now(TODAY), "no key that may sign it did");
+        refused(fixture!("ending.key"), message, Moment::Now(TODAY), "no accepted key signed it");
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         let mut keys = Keyring::read(fixture!("lasting.key").as_bytes()).unwrap();
         keys[0].details.users.clear();
         let why = Keyring(keys).verify(fixture!("lasting.txt"), Moment::Now(TODAY)).unwrap_err().chain();
-        assert!(why.contains("no good signature of its own"), "{why}");
+        assert!(why.contains("no valid self-signature"), "{why}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `/etc/ld.so.cache`, written as glibc's `ldconfig` writes it (format "glibc-ld.so.cache1.1").
 //!
-//! Owns reading just enough ELF to know a library's name. No program of the image is run.
+//! This file also reads just enough of ELF to find a library's name. No program of the image is run.
 
 use super::inside::{Inside, Kind};
 use crate::model::LIBRARIES;
@@ -11,19 +11,19 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// More directories than this in `ld.so.conf`, and what it includes, are not meant.
+/// The most directories that `ld.so.conf`, with the files that it includes, may name.
 const MOST_FOLDERS: usize = 1000;
-/// The most of a library that is looked at, in one piece, for its name.
+/// The most that is read of a library in one piece, to find its name.
 const PIECE: usize = 1 << 20;
 /// The longest name of a library.
 const NAME: usize = 255;
 /// Flags of an entry: ELF, libc6, x86-64 (`FLAG_ELF_LIBC6 | FLAG_X8664_LIB64`).
 const FLAGS: u32 = 0x0303;
 
-/// Writes the cache of a tree, if it has a C library.
+/// Writes the cache of a tree, if the tree has an `/etc`.
 ///
 /// # Errors
-/// Those of reading libraries and of writing the cache.
+/// Fails when a library cannot be read or the cache cannot be written.
 pub fn write(tree: &Inside) -> io::Result<()> {
     if tree.real_folder("/etc")?.is_none() {
         return Ok(());
@@ -44,7 +44,7 @@ pub fn write(tree: &Inside) -> io::Result<()> {
                 continue;
             }
             let Some(soname) = library(tree, &format!("{folder}/{name}"))? else { continue };
-            // The cache names libraries by their soname, and finds each by a file or link of that name.
+            // The cache lists libraries by their soname; the path is the file or link with that name, if there is one.
             let named = format!("{folder}/{soname}");
             let path = if tree.kind(&named)?.is_some() { named } else { format!("{folder}/{name}") };
             entries.entry(Key(soname)).or_insert(path);
@@ -53,18 +53,18 @@ pub fn write(tree: &Inside) -> io::Result<()> {
     tree.write("/etc/ld.so.cache", &encode(&entries), 0o644).map(drop)
 }
 
-/// The soname of what may be a library: links to nothing, directories and the like are none.
+/// The soname of a file, if it is a library; dangling links, directories and the like have none.
 fn library(tree: &Inside, path: &str) -> io::Result<Option<String>> {
     match tree.file(path) {
         Ok(file) => Ok(file.and_then(|file| soname(&file))),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
-        // A link in a circle leads nowhere, as ldconfig has it.
+        // A loop of links counts as a dangling link, as in ldconfig.
         Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Directories named by `ld.so.conf` and what it includes; every path is looked up inside the tree.
+/// Collects the directories that `ld.so.conf` and its included files name; every path is looked up inside the tree.
 fn configured(tree: &Inside, file: &str, depth: usize, found: &mut Vec<String>) -> io::Result<()> {
     if tree.kind(file)? == Some(Kind::Folder) {
         return Ok(());
@@ -94,7 +94,7 @@ fn configured(tree: &Inside, file: &str, depth: usize, found: &mut Vec<String>) 
 
 /// A library's name in the order of the cache, which is searched by bisection.
 ///
-/// Digits compare as numbers (glibc, `_dl_cache_libcmp`), and the greatest comes first.
+/// Digits compare as numbers (glibc, `_dl_cache_libcmp`), and the greatest name comes first.
 #[derive(PartialEq, Eq)]
 struct Key(String);
 
@@ -142,7 +142,7 @@ fn compare(mut a: &[u8], mut b: &[u8]) -> std::cmp::Ordering {
     }
 }
 
-/// The header (48 bytes), the entries (24 each), then their strings.
+/// Encodes the cache: the header (48 bytes), the entries (24 bytes each), then their strings.
 fn encode(entries: &BTreeMap<Key, String>) -> Vec<u8> {
     let mut strings = Vec::new();
     let mut table = Vec::new();
@@ -163,7 +163,7 @@ fn encode(entries: &BTreeMap<Key, String>) -> Vec<u8> {
     let mut out = b"glibc-ld.so.cache1.1".to_vec();
     out.extend(u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend(u32::try_from(strings.len()).unwrap_or(u32::MAX).to_le_bytes());
-    // Flags: little endian (2); then three bytes of padding, no extension, three unused words.
+    // The flags say little endian (2); then come three bytes of padding, no extension, and three unused words.
     out.extend([2, 0, 0, 0]);
     out.extend([0; 16]);
     out.extend(table);
@@ -203,7 +203,7 @@ pub fn soname(file: &File) -> Option<String> {
     let length = file.read_at(&mut text, at).ok()?;
     let end = text[..length].iter().position(|c| *c == 0)?;
     let name = std::str::from_utf8(&text[..end]).ok()?;
-    // It becomes a part of a path.
+    // The name becomes a part of a path.
     (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
 }
 
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(compare(b"libfoo2.so", b"libfoo.so"), Ordering::Greater);
     }
 
-    /// A library of that much: one loaded segment, one dynamic one, a table of strings.
+    /// Makes a minimal library: one loaded segment, one dynamic one, a table of strings.
     fn elf(change: impl Fn(&mut Vec<u8>)) -> Option<String> {
         let mut bytes = vec![0; 512];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn names_are_read_and_nonsense_has_none() {
         assert_eq!(elf(|_| {}).as_deref(), Some("libx.so.1"));
-        // Offsets and lengths near the end of all numbers: each was added to without a check once.
+        // Offsets and lengths near the maximum must not overflow; there were unchecked additions once.
         for at in [32, 72, 80, 96, 128, 136, 152, 264, 280] {
             for value in [u64::MAX, u64::MAX - 1, u64::MAX - 8, u64::MAX / 2, 511] {
                 elf(|bytes| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes()));

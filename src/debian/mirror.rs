@@ -1,18 +1,18 @@
-//! Where packages come from: the step's mirror, the project's, the user's, the host's own sources.
+//! Where packages come from: the step's mirror, the project's, the user's, or the host's own sources.
 //!
-//! No mirror is named in the source.
+//! No mirror is built into this program.
 
 use crate::fetch::{Bound, Origin, read_file};
 use crate::lock::stanzas;
 use crate::model::bounds::debian as limits;
 use crate::model::kdl_text::{self, Limits};
 use crate::model::{Context, Error, Result, bounds};
-use crate::project::Project;
+use crate::project::Mirror;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The place of the security archive that usually stands beside an archive.
+/// The location of the security archive that usually exists beside an archive.
 fn security_sibling(place: &Origin) -> Option<Origin> {
     match place {
         Origin::Url(url) => url.strip_suffix("debian").map(|rest| Origin::Url(format!("{rest}debian-security"))),
@@ -20,7 +20,7 @@ fn security_sibling(place: &Origin) -> Option<Origin> {
     }
 }
 
-/// An archive of a suite: `bookworm`, `bookworm-updates` or `bookworm-security` somewhere.
+/// An archive of a suite: `bookworm`, `bookworm-updates` or `bookworm-security` at some location.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Archive {
     pub place: Origin,
@@ -28,20 +28,20 @@ pub struct Archive {
     pub need: Need,
 }
 
-/// What it means that a place does not have an archive.
+/// What it means if a mirror does not have an archive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Need {
     /// The suite cannot be resolved without it.
     Required,
-    /// The host's own sources name it, or a lock was made with it: without it packages would be older than they were.
+    /// The host's own sources name it, or a lock was made with it: without it packages would be older than before.
     Expected,
-    /// Most archives of Debian have it beside the suite, and what is mended comes there.
+    /// Most mirrors of Debian have it beside the suite, and fixes are published there.
     Usual,
-    /// Nothing.
+    /// Its absence means nothing.
     Optional,
 }
 
-/// What decides about mirrors beside the project file.
+/// What chooses mirrors in addition to the project file.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The project's directory, for vendored mirrors and keys.
@@ -72,11 +72,11 @@ pub struct Mirrors {
     pub places: Vec<Origin>,
     /// Security archives that the host's sources name.
     security: Vec<Origin>,
-    /// Suites that the host's sources name, where the mirrors are the host's.
+    /// Suites that the host's sources name; empty if the mirrors come from elsewhere.
     named: BTreeSet<String>,
 }
 
-/// Suites that never had updates or a security archive of their own.
+/// Suites that have no updates or security archive of their own.
 const ALONE: [&str; 4] = ["sid", "unstable", "experimental", "rc-buggy"];
 
 impl Mirrors {
@@ -87,13 +87,13 @@ impl Mirrors {
     /// The mirrors for a suite.
     ///
     /// # Errors
-    /// When nothing names one, with the ways to name one.
-    pub fn find(suite: &str, step: Option<&str>, project: &Project, settings: &Settings) -> Result<Self> {
+    /// Fails when nothing names a mirror; the hint says how to name one.
+    pub fn find(suite: &str, step: Option<&str>, named: &[Mirror], settings: &Settings) -> Result<Self> {
         if let Some(step) = step {
             return Ok(Self::only(vec![Origin::parse(step, &settings.folder)]));
         }
-        let named = project.mirrors.iter().find(|mirror| mirror.suite.as_deref() == Some(suite));
-        if let Some(mirror) = named.or_else(|| project.mirrors.iter().find(|mirror| mirror.suite.is_none())) {
+        let here = named.iter().find(|mirror| mirror.suite.as_deref() == Some(suite));
+        if let Some(mirror) = here.or_else(|| named.iter().find(|mirror| mirror.suite.is_none())) {
             let places = mirror.places.iter().map(|place| Origin::parse(place, &settings.folder)).collect();
             return Ok(Self::only(places));
         }
@@ -109,7 +109,7 @@ impl Mirrors {
         Ok(host)
     }
 
-    /// The archives to ask for a suite: itself, its updates, its security.
+    /// The archives to ask for a suite: itself, its updates, its security archive.
     pub fn archives(&self, suite: &str) -> Vec<Archive> {
         let usual = if ALONE.contains(&suite) { Need::Optional } else { Need::Usual };
         let beside = |place: &Origin, suffix: &str| {
@@ -129,7 +129,7 @@ impl Mirrors {
         found
     }
 
-    /// The archives to ask for a further suite, which is named as it is: what else there is of it is welcome.
+    /// The archives to ask for a further suite: the suite itself, and its updates and security archives if they exist.
     pub fn further(&self, suite: &str) -> Vec<Archive> {
         let welcome = |archive: Archive| match archive.need {
             Need::Usual => Archive { need: Need::Optional, ..archive },
@@ -138,7 +138,7 @@ impl Mirrors {
         self.archives(suite).into_iter().map(welcome).collect()
     }
 
-    /// Where a package may lie, likeliest first: the security archive's pool has a name of its own.
+    /// Where a package may be, the likeliest place first: paths of the security archive have a prefix of their own.
     pub fn pools(&self, path: &str) -> Vec<Origin> {
         let siblings = self.places.iter().filter_map(security_sibling);
         let security: Vec<Origin> = self.security.iter().cloned().chain(siblings).collect();
@@ -154,7 +154,7 @@ impl Mirrors {
     }
 }
 
-/// The mirrors of the user's configuration, which need not be there.
+/// The mirrors in the user's configuration file, which need not exist.
 fn configured(path: &Path) -> Result<Vec<Origin>> {
     let failed = || format!("cannot use {}", path.display());
     let Some(text) = text(path)? else { return Ok(Vec::new()) };
@@ -166,13 +166,13 @@ fn configured(path: &Path) -> Result<Vec<Origin>> {
     Ok(named.map(|text| Origin::parse(text, folder)).collect())
 }
 
-/// The text of a file, if it is there.
+/// The text of a file, if it exists.
 fn text(path: &Path) -> Result<Option<String>> {
     let Some(bytes) = read_file(path, Bound::AtMost(limits::TEXT))? else { return Ok(None) };
     String::from_utf8(bytes).map(Some).context(|| format!("{} is not text", path.display()))
 }
 
-/// Names of Debian's suites: other repositories in the host's sources are not mirrors of it.
+/// Names of Debian's suites; other repositories in the host's sources are not mirrors of Debian.
 const SUITES: &[&str] =
     &["bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing", "unstable"];
 
@@ -184,7 +184,7 @@ fn host(apt: &Path) -> Result<Mirrors> {
         let failed = || format!("cannot read {}", parts.display());
         let found = fs::read_dir(&parts).context(failed)?.map(|entry| entry.map(|entry| entry.path()));
         let mut found: Vec<PathBuf> = found.collect::<Result<_, _>>().context(failed)?;
-        // apt looks at no others.
+        // apt ignores all other files, too.
         found.retain(|path| path.extension().is_some_and(|ending| ending == "list" || ending == "sources") && !path.is_dir());
         found.sort();
         files.extend(found);

@@ -1,8 +1,8 @@
-//! Debian packages: mirrors, signatures, indexes, unpacking, and what maintainer scripts
+//! Debian packages: mirrors, signatures, indexes, unpacking, and the files that maintainer scripts
 //! would have made.
 //!
-//! Owns everything between a suite's name and a tree on disk. Which packages satisfy a request is
-//! `lock`'s question; turning the tree into a layer is `build`'s.
+//! This room owns everything between a suite's name and a tree on disk. `lock` decides which packages satisfy a request;
+//! `build` turns the tree into a layer.
 
 mod alternatives;
 mod archive;
@@ -26,7 +26,7 @@ mod unpack;
 pub use archive::Downgrade;
 pub use check::{Checked, check};
 pub use fetch::fetch_packages;
-// Faces for `tests/fuzz`.
+// These are public only for `tests/fuzz`.
 #[doc(hidden)]
 pub use keys::{Keyring, Moment};
 #[doc(hidden)]

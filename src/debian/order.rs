@@ -1,11 +1,11 @@
-//! In which order packages are installed by dpkg itself: Essential ones first, then as they need each other.
+//! The order in which dpkg installs packages: Essential ones first, then by their dependencies.
 //!
-//! Relations: Debian Policy, chapter 7. What depends in a circle is installed at once, as dpkg allows.
+//! Relations: Debian Policy, chapter 7. Packages that depend on each other in a cycle are installed at once; dpkg allows this.
 
 use crate::lock::{Relation, relations, stanzas};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a package's control file says of its place among others.
+/// What a package's control file says about its relations to other packages.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     pub name: String,
@@ -33,12 +33,12 @@ impl Needs {
     }
 }
 
-/// Packages by their places in the list that was given.
+/// Packages, as indexes into the list that was given.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Order {
-    /// Those that dpkg itself needs, with all that they need.
+    /// Essential packages with all their dependencies: dpkg itself needs these.
     pub essential: Vec<usize>,
-    /// The others; what a batch must have been configured before is in an earlier one.
+    /// The others, in batches; whatever must be configured before a batch is in an earlier one.
     pub batches: Vec<Vec<usize>>,
 }
 
@@ -73,7 +73,7 @@ pub fn order(all: &[Needs]) -> Order {
     let mut batch: BTreeSet<usize> = BTreeSet::new();
     let mut current = Vec::new();
     for index in sorted {
-        // What must be configured beforehand may not wait in the same batch.
+        // A package that must be configured beforehand may not be in the same batch.
         if before[index].iter().any(|other| batch.contains(other)) {
             batches.push(std::mem::take(&mut current));
             batch.clear();
@@ -87,7 +87,7 @@ pub fn order(all: &[Needs]) -> Order {
     Order { essential: essential.into_iter().collect(), batches }
 }
 
-/// Puts what a package needs before itself, as far as there is no circle.
+/// Puts a package after everything that it needs, except where dependencies form a cycle.
 fn visit(index: usize, with: &[Vec<usize>], seen: &mut BTreeSet<usize>, sorted: &mut Vec<usize>) {
     if !seen.insert(index) {
         return;

@@ -1,4 +1,4 @@
-//! `InRelease`: its freshness, the digests and sizes of the indexes it vouches for.
+//! `InRelease`: its freshness, and the digests and sizes of the indexes that it lists.
 
 use super::keys::{Keyring, Moment, SLACK, date};
 use super::mirror::Archive;
@@ -10,21 +10,21 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub struct Release {
     pub digest: Digest,
-    /// When the archive says that it made it.
+    /// When the archive says that it was made.
     pub date: Option<i64>,
     pub by_hash: bool,
-    /// Its packages come only where they are asked for.
+    /// Whether its packages are used only where a step asks for them (`NotAutomatic`).
     pub reluctant: bool,
     files: BTreeMap<String, (Digest, u64)>,
 }
 
-/// An index as a release vouches for it.
+/// An index as a release lists it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Index {
     pub path: String,
     pub digest: Digest,
     pub size: u64,
-    /// What it comes to without its compression, where the release says so.
+    /// Its size without compression, if the release says so.
     pub unpacked: Option<u64>,
 }
 
@@ -32,14 +32,14 @@ impl Release {
     /// Verifies an `InRelease` and reads it.
     ///
     /// # Errors
-    /// A bad signature; a file that is too old, of a time to come, or of another suite.
+    /// Fails when the signature is bad, or when the file is too old, dated in the future, or for another suite.
     pub fn verify(archive: &Archive, bytes: &[u8], keys: &Keyring, moment: Moment) -> Result<Self> {
         let name = file_name(archive);
         let data = String::from_utf8(bytes.to_vec()).context(|| format!("{name} is not text"))?;
         let text =
-            keys.verify(&data, moment).context(|| format!("the signature of {name} is not good")).map_err(|error| {
+            keys.verify(&data, moment).context(|| format!("the signature of {name} is not valid")).map_err(|error| {
                 error.hint(
-                    "the mirror may be damaged or lie, or this host's clock be wrong; for an archive that is not Debian's, name its keys: debian \"…\" key=\"FILE\"",
+                    "the mirror may be damaged or malicious, or this host's clock may be wrong; for an archive that is not Debian's, name its keys: debian \"…\" key=\"FILE\"",
                 )
             })?;
         Self::read(archive, &text, Digest::of(bytes), moment)
@@ -51,7 +51,7 @@ impl Release {
         let mut release = Self { digest, date: None, by_hash: false, reluctant: false, files: BTreeMap::new() };
         let mut names = Vec::new();
         for (field, value) in stanzas(text).next().unwrap_or_default() {
-            let time = || parse_date(&value).ok_or_else(|| Error::new(format!("{name} has a {field} that is no date: {value}")));
+            let time = || parse_date(&value).ok_or_else(|| Error::new(format!("{name} has an invalid {field}: {value}")));
             match field {
                 "Acquire-By-Hash" => release.by_hash = value == "yes",
                 "NotAutomatic" => release.reluctant = value == "yes",
@@ -63,22 +63,22 @@ impl Release {
             }
         }
         if let Some(made) = release.date.filter(|made| *made > moment.now().saturating_add(SLACK)) {
-            return Err(Error::new(format!("{name} is of {}, which has not come yet", date(made)))
+            return Err(Error::new(format!("{name} is dated {}, which is in the future", date(made)))
                 .hint("this host's clock is wrong, or the archive's"));
         }
-        // A signed file of another suite must not pass for this one.
+        // A signed release file of another suite must not be accepted for this one.
         let base = |suite: &str| suite.trim_end_matches("/updates").to_owned();
         if names.is_empty() {
-            return Err(Error::new(format!("{name} does not say of which suite it is"))
+            return Err(Error::new(format!("{name} does not say which suite it is for"))
                 .hint("a release file needs Suite or Codename: without them it could be of any suite"));
         }
         if !names.iter().any(|name| base(name) == base(&archive.suite)) {
-            return Err(Error::new(format!("{name} is of the suite {}, not {}", names.join("/"), archive.suite)));
+            return Err(Error::new(format!("{name} is for the suite {}, not {}", names.join("/"), archive.suite)));
         }
         Ok(release)
     }
 
-    /// The best form of a component's index.
+    /// The best-compressed form of a component's index.
     pub fn index(&self, component: &str, architecture: &str) -> Option<Index> {
         self.forms(component, architecture).next()
     }
@@ -99,14 +99,14 @@ fn file_name(archive: &Archive) -> String {
     format!("{}/dists/{}/InRelease", archive.place.describe(), archive.suite)
 }
 
-/// A line of a list of digests: digest, size, path.
+/// Reads a line of a list of digests: digest, size, path.
 fn listed(line: &str) -> Option<(String, (Digest, u64))> {
     let mut words = line.split_whitespace();
     let (digest, size, path) = (words.next()?, words.next()?, words.next()?);
     Some((path.to_owned(), (Digest::parse(digest)?, size.parse().ok()?)))
 }
 
-/// Whether a release may still be used.
+/// Checks that a release has not expired.
 fn still_valid(name: &str, until: i64, moment: Moment) -> Result<()> {
     match moment {
         Moment::Now(now) if until < now => Err(Error::new(format!("{name} was only valid until {}", date(until)))
@@ -136,7 +136,7 @@ mod tests {
         };
         assert_eq!(read(text, Moment::Now(made)).unwrap().date, Some(made));
         assert!(read(text, Moment::Now(made - SLACK)).is_ok());
-        refused(text, made - SLACK - 1, "is of 2026-07-11T10:16:37Z, which has not come yet");
+        refused(text, made - SLACK - 1, "is dated 2026-07-11T10:16:37Z, which is in the future");
         let week = 7 * 86_400;
         assert!(read(text, Moment::Now(made + week)).is_ok());
         refused(text, made + week + 1, "was only valid until 2026-07-18T10:16:37Z");
@@ -146,12 +146,12 @@ mod tests {
                 .lines()
                 .map(|line| if line.starts_with(field) { format!("{field}: soon\n") } else { format!("{line}\n") })
                 .collect();
-            refused(&broken, made, &format!("has a {field} that is no date: soon"));
+            refused(&broken, made, &format!("has an invalid {field}: soon"));
             assert!(read(&broken, Moment::Made { now: made }).is_err());
         }
-        refused("Origin: x\n", made, "does not say of which suite");
-        refused("", made, "does not say of which suite");
-        refused("Suite: other\nCodename: another\n", made, "is of the suite other/another, not test");
+        refused("Origin: x\n", made, "does not say which suite");
+        refused("", made, "does not say which suite");
+        refused("Suite: other\nCodename: another\n", made, "is for the suite other/another, not test");
         assert_eq!(read("Codename: test\n", Moment::Now(made)).unwrap().date, None);
     }
 

@@ -14,7 +14,7 @@ use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What a resolution may move.
+/// What a resolution may change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Update {
     /// Only what is not locked yet.
@@ -25,34 +25,34 @@ pub enum Update {
     All,
 }
 
-/// What is to be resolved.
+/// What to resolve.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     pub project: &'a Project,
     pub places: &'a Locations,
-    /// What is locked so far.
+    /// The current lock.
     pub lock: &'a Lock,
     pub update: &'a Update,
     pub downgrade: Downgrade,
 }
 
-/// What a resolution came to.
+/// The result of a resolution.
 #[derive(Debug)]
 pub struct Resolved {
     pub lock: Lock,
-    /// What is to be told: archives that are missing, what went back.
+    /// Warnings to show: missing archives, and packages that moved back.
     pub warnings: Vec<String>,
 }
 
-/// Seconds since 1970. A clock from before that makes every signature one of the future.
+/// Seconds since 1970. A clock that is set to an earlier time puts every signature in the future.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// Resolves what `update` says and gives the new lock.
+/// Resolves what `update` says and returns the new lock.
 ///
 /// # Errors
-/// What cannot be fetched, verified or satisfied, with the place in the project file; what would go back.
+/// Fails when something cannot be fetched, verified or satisfied (with the place in the project file), or would move back.
 pub fn resolve(wanted: &Wanted, store: &Store, settings: &Settings) -> Result<Resolved> {
     let Wanted { project, places, lock, update, downgrade } = *wanted;
     let mut new = lock.clone();
@@ -111,15 +111,15 @@ pub fn resolve(wanted: &Wanted, store: &Store, settings: &Settings) -> Result<Re
     Ok(Resolved { lock: new, warnings })
 }
 
-/// The packages of a suite that steps use as they are.
+/// The packages of a suite that steps use in the versions that are locked now.
 fn in_use(lock: &Lock, suite: &str) -> BTreeSet<String> {
     lock.steps.values().filter(|step| step.suite == suite).flat_map(|step| step.packages.iter().cloned()).collect()
 }
 
-/// What a step would have of an older version than it has. That a project asks for something else now may be why.
+/// Describes which packages of a step would get older versions. This is fine if the project changed what it asks for.
 ///
 /// # Errors
-/// Where it asks for the same as before, and nobody allowed it.
+/// Fails when the step asks for the same as before, and a downgrade was not allowed.
 fn going_back(
     lock: &Lock,
     key: &(Name, usize),
@@ -147,7 +147,7 @@ fn going_back(
     Ok(Some(text))
 }
 
-/// Versions that stay where they are still offered.
+/// Versions that should stay, as long as they are still offered.
 fn kept(lock: &Lock, suite: &str, update: &Update) -> BTreeMap<String, String> {
     let packages = lock.suites.get(suite).into_iter().flat_map(|suite| suite.packages.values());
     packages
@@ -160,10 +160,10 @@ fn kept(lock: &Lock, suite: &str, update: &Update) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Locks what was found for a step.
+/// Locks the packages that were found for a step.
 ///
 /// # Errors
-/// A package that no archive should list, or that another step has with other bytes.
+/// Fails when an entry of the index is not a valid package, or when another step locks the same package with other bytes.
 fn record(locked: &mut SuiteLock, others: &BTreeSet<String>, suite: &str, step: &Debian, found: &[&Package]) -> Result<StepLock> {
     let mut names = BTreeSet::new();
     for package in found {
@@ -179,12 +179,12 @@ fn record(locked: &mut SuiteLock, others: &BTreeSet<String>, suite: &str, step: 
             repository: package.repository.clone(),
         };
         sound(&entry).map_err(|why| {
-            Error::new(format!("the index of \"{suite}\" lists what cannot be a package: {why}"))
-                .hint("tell whoever keeps the archive")
+            Error::new(format!("the index of \"{suite}\" lists an invalid package: {why}"))
+                .hint("tell the maintainers of the archive")
         })?;
         let key = entry.key();
         match locked.packages.get(&key).filter(|_| others.contains(&key)) {
-            // Another step has it, from where it declares: the bytes must be the same ones for both.
+            // Another step uses it, from its own repositories: both steps must get the same bytes.
             Some(other) if other.sha256 != entry.sha256 || other.repository != entry.repository => {
                 return Err(Error::new(format!("{key} comes from two places in the steps of \"{suite}\""))
                     .hint("name the same repositories in each of these steps, or ask for other versions"));
@@ -196,7 +196,7 @@ fn record(locked: &mut SuiteLock, others: &BTreeSet<String>, suite: &str, step: 
     Ok(StepLock { suite: suite.to_owned(), request: request_key(step), packages: names })
 }
 
-/// Puts the solver's refusal into the user's words, with the place in the file.
+/// Explains in the user's terms why the solver failed, with the place in the file.
 fn explain(unsolved: Unsolved, image: &Name, index: usize, step: &Debian, project: &Project, places: &Locations) -> Error {
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
     let debians = steps.iter().enumerate().filter(|(_, step)| matches!(step, crate::project::Step::Debian(_)));

@@ -1,9 +1,9 @@
-//! What packages' scripts would do: told where nothing here stands in for it.
+//! Finds packages whose scripts would do something that nothing here replaces.
 
 use super::deb::Control;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Packages whose scripts do what `synthesise` makes in their place.
+/// Packages whose scripts only do what `synthesise` does in their place.
 const DONE: &[&str] = &[
     "base-files",
     "base-passwd",
@@ -19,7 +19,7 @@ const DONE: &[&str] = &[
     "libpam-runtime",
 ];
 
-/// Packages with script lines that are neither boilerplate nor made by `synthesise`.
+/// Lists packages with script lines that are neither boilerplate nor replaced by `synthesise`.
 pub fn skipped(controls: &BTreeMap<String, Control>) -> Vec<String> {
     let mut found = BTreeSet::new();
     for (name, control) in controls {
@@ -33,7 +33,7 @@ pub fn skipped(controls: &BTreeMap<String, Control>) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// Whether a script does more than what debhelper adds for systems that run services.
+/// Whether a script does more than the lines that debhelper adds.
 fn does_something(script: &str) -> bool {
     let mut generated = false;
     for line in script.replace("\\\n", " ").lines().map(str::trim) {
@@ -48,7 +48,7 @@ fn does_something(script: &str) -> bool {
     false
 }
 
-/// Commands that change something which the tree here would lack.
+/// Whether a line runs a command whose effect would be missing from the tree.
 fn acts(line: &str) -> bool {
     const VERBS: &[&str] = &[
         "adduser",

@@ -1,6 +1,6 @@
-//! What packages' scripts leave that is of this run only: logs, caches, numbers of this machine, days.
+//! Removes what packages' scripts leave that differs from run to run: logs, caches, machine ids, dates.
 //!
-//! The list follows what makes installations differ (Debian wiki, "ReproducibleInstalls").
+//! The list is of what makes installations differ (Debian wiki, "ReproducibleInstalls").
 
 use super::inside::{Folder, Inside, Kind};
 use crate::model::bounds::debian as limits;
@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-/// Files that go.
+/// Files that are removed.
 const GONE: [&str; 15] = [
     "etc/.pwd.lock",
     "etc/passwd-",
@@ -28,13 +28,13 @@ const GONE: [&str; 15] = [
     "var/cache/debconf/passwords.dat",
 ];
 
-/// Directories whose files go.
+/// Directories whose files are removed.
 const EMPTIED: [&str; 4] = ["var/log/apt", "var/cache/fontconfig", "var/cache/man", "var/lib/dpkg/updates"];
 
 /// Scrubs a tree; links in it are never followed.
 ///
 /// # Errors
-/// Those of reading and writing.
+/// Fails when something cannot be read or written.
 pub fn scrub(tree: &Path, epoch: i64) -> Result<()> {
     scrub_inside(tree, epoch).context(|| "cannot scrub what scripts left".to_owned())
 }
@@ -103,7 +103,7 @@ fn clear(folder: &Folder) -> io::Result<()> {
     Ok(())
 }
 
-/// Empties the files below a directory: who owns a log stays.
+/// Truncates the files below a directory, so that logs keep their owners.
 fn truncate(folder: &Folder) -> io::Result<()> {
     for name in folder.names()? {
         match folder.kind(&name)? {
@@ -115,7 +115,7 @@ fn truncate(folder: &Folder) -> io::Result<()> {
     Ok(())
 }
 
-/// The days of passwords' last changes (shadow(5), third field) are those of the epoch.
+/// Sets the days of passwords' last changes (shadow(5), third field) to that of the epoch.
 fn days(shadow: &str, day: i64) -> String {
     let line = |line: &str| {
         let mut fields: Vec<String> = line.split(':').map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! What maintainer scripts would have made: merged /usr, users, links, caches, dpkg's own records.
+//! Makes what maintainer scripts would have made: merged /usr, users, links, caches, dpkg's own records.
 
 use super::alternatives;
 use super::deb::Control;
@@ -17,10 +17,10 @@ fn open(root: &Path) -> Result<Tree> {
     Inside::open(root).map(Tree).context(|| format!("cannot open {}", root.display()))
 }
 
-/// The links of a merged `/usr`, made before anything is unpacked (the `usrmerge` layout).
+/// Makes the links of a merged `/usr`, before anything is unpacked (the `usrmerge` layout).
 ///
 /// # Errors
-/// Those of making links.
+/// Fails when a link cannot be made.
 pub fn merge_usr(root: &Path) -> Result<()> {
     let tree = open(root)?;
     for name in ["bin", "sbin", "lib", "lib64"] {
@@ -30,21 +30,21 @@ pub fn merge_usr(root: &Path) -> Result<()> {
     tree.folder("/", 0o755)
 }
 
-/// What unpacking came to.
+/// The result of unpacking.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Unpacked {
-    /// Packages whose scripts would have done something that nothing here stands in for.
+    /// Packages whose scripts would have done something that nothing here replaces.
     pub skipped: Vec<String>,
 }
 
-/// Everything else, after all packages are unpacked.
+/// Makes everything else, after all packages are unpacked.
 ///
 /// # Errors
-/// Those of reading and writing; a path that leads to nothing, or to what is no file.
+/// Fails when something cannot be read or written, or when a path does not lead to a regular file.
 pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>, epoch: i64) -> Result<Unpacked> {
     let tree = open(root)?;
     tree.base_files()?;
-    // The day of every password's last change.
+    // The number is the day of every password's last change.
     tree.users(epoch / 86_400)?;
     tree.authentication()?;
     tree.certificates()?;
@@ -54,8 +54,8 @@ pub fn finish(root: &Path, packages: &[&LockedPackage], controls: &BTreeMap<Stri
     Ok(Unpacked { skipped: skipped(controls) })
 }
 
-/// The tree that packages were unpacked into. They are not trusted to keep their links inside, nor to have files
-/// where files should be.
+/// The tree that packages were unpacked into. Packages are not trusted: their links may lead out of the tree, and there may
+/// be something else where a file should be.
 struct Tree(Inside);
 
 impl Tree {
@@ -71,12 +71,12 @@ impl Tree {
         self.0.text(path, limits::TEXT).context(|| format!("cannot read {path}"))
     }
 
-    /// The texts of the files in a directory, by name, links followed inside the tree. Links to nothing are none.
+    /// Reads the files in a directory, with their names, following links inside the tree; dangling links are skipped.
     fn texts(&self, folder: &str) -> Result<Vec<(String, Vec<u8>)>> {
         let mut found = Vec::new();
         let mut left = limits::CONTROLS;
         for name in self.0.names(folder).context(|| format!("cannot read {folder}"))? {
-            // What is read here is known by names that people gave it.
+            // The files of interest here have UTF-8 names.
             let Ok(name) = name.into_string() else { continue };
             let Some(content) = self.read(&format!("{folder}/{name}"))? else { continue };
             left = left
@@ -108,7 +108,7 @@ impl Tree {
         }
     }
 
-    /// What base-files, libc-bin and debianutils make in their scripts.
+    /// Makes what base-files, libc-bin and debianutils make in their scripts.
     fn base_files(&self) -> Result<()> {
         if !self.exists("/usr/share/base-files")? {
             return Ok(());
@@ -141,14 +141,14 @@ impl Tree {
         }
         self.link("/etc/dpkg/origins/default", "debian")?;
         for name in ["/var/run", "/var/lock"] {
-            // Packages that still ship it as a directory ship it empty; base-files turns it into a link.
+            // Some packages still ship this as an empty directory; base-files makes it a link.
             self.0.remove_empty_folder(name).context(|| format!("cannot remove {name}"))?;
         }
         self.link("/var/run", "/run")?;
         self.link("/var/lock", "/run/lock")
     }
 
-    /// passwd, group and their shadows from base-passwd, and the users that `sysusers.d` declares.
+    /// Makes passwd, group and their shadow files from base-passwd, and the users that `sysusers.d` declares.
     fn users(&self, changed: i64) -> Result<()> {
         let Some(passwd) = self.text("/usr/share/base-passwd/passwd.master")? else { return Ok(()) };
         let group = self.text("/usr/share/base-passwd/group.master")?.unwrap_or_default();
@@ -167,13 +167,13 @@ impl Tree {
         self.write("/etc/group", group, 0o644)?;
         for (path, content) in [("/etc/shadow", shadow), ("/etc/gshadow", gshadow)] {
             let file = self.0.write(path, content.as_bytes(), 0o640).context(|| format!("cannot write {path}"))?;
-            // Group 42 is `shadow` in every Debian (base-passwd).
+            // Group 42 is `shadow` in every Debian release (base-passwd).
             own(&file, 0, 42, 0o640).context(|| format!("cannot set the owner of {path}"))?;
         }
         Ok(())
     }
 
-    /// Users of `/usr/lib/sysusers.d` (sysusers.d(5)); free numbers go down from 999, in order.
+    /// Adds the users of `/usr/lib/sysusers.d` (sysusers.d(5)); free numbers are assigned in order, from 999 down.
     fn system_users(&self, passwd: &mut String, group: &mut String) -> Result<()> {
         let files = self.texts("/usr/lib/sysusers.d")?;
         let mut free = 999;
@@ -209,7 +209,7 @@ impl Tree {
         Ok(())
     }
 
-    /// What `pam-auth-update` writes where only `unix` is there: without it nobody changes user.
+    /// Writes what `pam-auth-update` writes if only `unix` is there: without it nobody can change users.
     fn authentication(&self) -> Result<()> {
         if !self.exists("/usr/share/pam-configs/unix")? {
             return Ok(());
@@ -231,7 +231,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The bundle that `update-ca-certificates` writes.
+    /// Writes the bundle that `update-ca-certificates` would write.
     fn certificates(&self) -> Result<()> {
         let mut files = self.texts("/usr/share/ca-certificates/mozilla")?;
         files.retain(|(name, _)| name.ends_with(".crt"));
@@ -282,13 +282,13 @@ impl Tree {
         Ok(())
     }
 
-    /// What dpkg records of a configuration file: its digest, or that it is not there yet.
+    /// What dpkg records about a configuration file: its digest, or that it does not exist yet.
     fn conffile(&self, path: &str) -> Result<String> {
         let file = self.0.file(path).context(|| format!("cannot read {path}"))?;
         file.map_or_else(|| Ok("newconffile".into()), |file| md5(file).context(|| format!("cannot read {path}")))
     }
 
-    /// dpkg's own records, so that its tools, scanners and `apt` know what is here.
+    /// Writes dpkg's own records, so that its tools, scanners and `apt` know what is installed.
     fn dpkg(&self, packages: &[&LockedPackage], controls: &BTreeMap<String, Control>) -> Result<()> {
         let mut status = String::new();
         for package in packages {
@@ -324,14 +324,14 @@ impl Tree {
         if self.exists("/usr/bin/dpkg")? || !status.is_empty() {
             self.write("/var/lib/dpkg/status", status, 0o644)?;
             self.write("/var/lib/dpkg/available", "", 0o644)?;
-            // Names of files here carry the architecture where packages do (dpkg, "info db format 1").
+            // The names of files here contain the architecture if the package's name does (dpkg, "info db format 1").
             self.write("/var/lib/dpkg/info/format", "1\n", 0o644)?;
         }
         Ok(())
     }
 }
 
-/// MD5 as lowercase hexadecimal: dpkg's records use nothing else.
+/// MD5 as lowercase hexadecimal; dpkg's records use no other digest.
 fn md5(mut file: impl io::Read) -> io::Result<String> {
     use md5::{Digest as _, Md5};
     let mut hasher = Md5::new();
@@ -344,7 +344,7 @@ fn md5(mut file: impl io::Read) -> io::Result<String> {
     }
 }
 
-/// Words with `"quotes"`.
+/// Splits a line into words, which may be in `"quotes"`.
 fn quoted_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = line.trim();
@@ -371,7 +371,7 @@ mod tests {
         let at = |path: &str| root.path().join(path);
         fs::create_dir_all(at("usr/share/base-passwd")).unwrap();
         fs::write(at("usr/share/base-passwd/passwd.master"), "root:*:0:0:root:/root:/bin/bash\n").unwrap();
-        // Links in a circle, in place of each directory that is written to.
+        // A link to itself takes the place of each directory that is written to.
         for (folder, told) in [("etc", "/etc/passwd"), ("var", "/var/lib/dpkg/info")] {
             symlink(folder, at(folder)).unwrap();
             let controls = BTreeMap::from([("app".to_owned(), Control::default())]);
@@ -399,7 +399,7 @@ mod tests {
         nix::unistd::mkfifo(&folder.join("a.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let tree = open(root.path()).unwrap();
         let error = tree.system_users(&mut String::new(), &mut String::new()).unwrap_err();
-        assert!(error.chain().contains("/usr/lib/sysusers.d/a.conf is no file"), "{}", error.chain());
+        assert!(error.chain().contains("/usr/lib/sysusers.d/a.conf is not a file"), "{}", error.chain());
     }
 
     #[test]

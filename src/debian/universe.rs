@@ -1,7 +1,7 @@
-//! Everything that a suite offers to some steps: its own archive, its updates and security, further repositories.
+//! Everything that a suite offers to some steps: its own archive, its updates and security archives, further repositories.
 //!
-//! What was there and is not any more is never passed over: who leaves the security archive out hands out packages
-//! with known holes, and every signature in it is good.
+//! An archive that existed before and is missing now is never ignored: a mirror without the security archive serves packages
+//! with known vulnerabilities, and all their signatures are valid.
 
 use super::archive::{Downgrade, Indexed, Reader, Trouble, WAY_BACK};
 use super::keys::Keyring;
@@ -13,7 +13,7 @@ use crate::project::{Debian, Project, Repository};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// One suite as one group of steps sees it: where it is, what signs it, what stands beside it.
+/// One suite as one group of steps sees it: where it is, who signs it, and what else the steps name beside it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source<'a> {
     pub suite: &'a str,
@@ -25,7 +25,7 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// How a step sees its suite.
+    /// The suite as a step sees it.
     pub fn of(step: &'a Debian) -> Self {
         Self {
             suite: &step.suite,
@@ -37,26 +37,26 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The archives that are asked.
+    /// The archives to ask.
     ///
     /// # Errors
-    /// When nothing says where they are.
+    /// Fails when nothing says where they are.
     pub fn archives(&self, project: &Project, settings: &Settings) -> Result<Vec<Archive>> {
-        let mirrors = Mirrors::find(self.suite, self.mirror, project, settings)?;
+        let mirrors = Mirrors::find(self.suite, self.mirror, &project.mirrors, settings)?;
         let further = self.suites.iter().flat_map(|further| mirrors.further(further));
         Ok(mirrors.archives(self.suite).into_iter().chain(further).collect())
     }
 
-    /// The keys that may sign them.
+    /// The keys that may sign these archives.
     ///
     /// # Errors
-    /// A file of keys that cannot be read.
+    /// Fails when a key file cannot be read.
     pub fn keys(&self, settings: &Settings) -> Result<Keyring> {
         self.key.map_or_else(Keyring::shipped, |path| Keyring::file(&settings.folder, Path::new(path)))
     }
 }
 
-/// A further repository as an archive.
+/// Describes a further repository as an archive.
 pub fn archive(repository: &Repository, settings: &Settings) -> Archive {
     let place = Origin::parse(&repository.place, &settings.folder);
     Archive { place, suite: repository.suite.clone(), need: Need::Required }
@@ -69,21 +69,21 @@ pub struct Offered {
     pub warnings: Vec<String>,
 }
 
-/// What came so far.
+/// What was fetched so far.
 #[derive(Default)]
 struct Gathered {
     packages: Vec<Package>,
     indexes: BTreeMap<String, IndexLock>,
     warnings: Vec<String>,
-    /// Suites that some place gave.
+    /// Suites that some mirror offered.
     given: BTreeSet<String>,
-    /// Archives that gave nothing.
+    /// Archives that offered nothing.
     absent: Vec<(Archive, Missing)>,
     /// Components that a suite does not have.
     without: BTreeSet<String>,
 }
 
-/// Why an archive gave nothing.
+/// Why an archive offered nothing.
 enum Missing {
     NotThere,
     Unreachable(Error),
@@ -101,7 +101,8 @@ impl Missing {
 /// Fetches and verifies the indexes of a suite with its updates and security archives.
 ///
 /// # Errors
-/// What cannot be had or verified; what the lock was made with, or the host's sources name, and is not there.
+/// Fails when something cannot be fetched or verified, or when an archive is missing that the lock was made with or that the
+/// host's sources name.
 pub fn read(
     reader: &Reader,
     source: &Source,
@@ -130,14 +131,14 @@ pub fn read(
     gathered.judge(source, known, reader.downgrade)
 }
 
-/// The date of the youngest release of an archive that the lock knows.
+/// The date of the newest release of an archive that the lock knows.
 fn dated(known: &BTreeMap<String, IndexLock>, archive: &str) -> Option<i64> {
     known.iter().filter(|(name, _)| is_of(name, archive)).filter_map(|(_, index)| index.date).max()
 }
 
-/// Whether an index, by its name in the lock, is one of an archive's components.
+/// Whether an index, given by its name in the lock, belongs to an archive.
 pub fn is_of(index: &str, archive: &str) -> bool {
-    // Components may have slashes, as `updates/main` once had.
+    // Components may contain slashes, like `updates/main` in the past.
     index.strip_prefix(archive).is_some_and(|rest| rest.starts_with('/'))
 }
 
@@ -158,7 +159,7 @@ impl Gathered {
                 self.indexes.extend(found.indexes);
                 self.warnings.extend(found.warnings);
             }
-            // What is there and wrong is never passed over.
+            // A wrong archive is never ignored.
             Err(Trouble::Wrong(error)) => return Err(error),
             Err(Trouble::Unreachable(error)) => self.absent.push((archive, Missing::Unreachable(error))),
             Err(Trouble::Absent) => self.absent.push((archive, Missing::NotThere)),
@@ -185,10 +186,10 @@ impl Gathered {
         Ok(())
     }
 
-    /// Whether what is not there may be missing.
+    /// Decides whether the archives that were not found may be missing.
     fn judge(mut self, source: &Source, known: &BTreeMap<String, IndexLock>, downgrade: Downgrade) -> Result<Offered> {
         let mut missing: BTreeSet<String> = BTreeSet::new();
-        // A mirror of a list may be away, as long as another one gave what it would have given.
+        // A mirror in a list may be missing, as long as another one has the same suite.
         for (archive, lacks) in std::mem::take(&mut self.absent) {
             let suite = &archive.suite;
             if self.given.contains(suite) {
@@ -219,7 +220,7 @@ impl Gathered {
         if !missing.is_empty() {
             let missing: Vec<String> = missing.into_iter().collect();
             self.warnings.push(format!(
-                "no mirror of \"{}\" has {}: that is where Debian puts what it mends, so packages may be older than they should be",
+                "no mirror of \"{}\" has {}: Debian publishes its fixes there, so packages may be older than they should be",
                 source.suite,
                 missing.join(" or ")
             ));
@@ -227,12 +228,12 @@ impl Gathered {
         Ok(Offered { packages: Universe::new(self.packages), indexes: self.indexes, warnings: self.warnings })
     }
 
-    /// An archive that should be there is not.
+    /// Handles an archive that should exist but is missing: an error, or a warning if a downgrade is allowed.
     fn gone(&mut self, what: &str, was: bool, error: Error, downgrade: Downgrade) -> Result<()> {
         let why = if was { "stead.lock was made with it" } else { "this host's package sources name it" };
-        let text = format!("\"{what}\" cannot be had, and {why}; without it packages would silently be older");
+        let text = format!("\"{what}\" is not available, but {why}; without it packages would silently be older");
         match downgrade {
-            // More than one place may lack it.
+            // Several mirrors may lack it; the warning is given once.
             Downgrade::Allowed if self.warnings.iter().any(|told| told.starts_with(&text)) => {}
             Downgrade::Allowed => self.warnings.push(format!("{text} ({})", error.chain())),
             Downgrade::Refused => {

@@ -1,9 +1,8 @@
 //! Unpacks packages into a tree, without running anything.
 //!
-//! Decompression runs on all cores; writing happens in the order of the packages' names, so that the
-//! tree is the same whatever was done first. No package is ever whole in memory: decompression waits when
-//! writing falls behind. Links are followed as if the tree's root were `/`: this is how `/bin/sh` lands in
-//! `/usr/bin`.
+//! Decompression runs on several cores; writing happens in the order of the packages' names, so that the
+//! tree is always the same. No package is ever whole in memory: decompression waits when writing falls
+//! behind. Links are followed as if the tree's root were `/`, so `/bin/sh` ends up in `/usr/bin`.
 
 use super::deb::{self, Control};
 use super::order::Needs;
@@ -20,46 +19,46 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// How many packages may wait, decompressed, for their turn to be written.
+/// How many decompressed packages may wait for their turn to be written.
 const AHEAD: usize = 6;
-/// What decompression gives at once, and how many of these may wait of each package: 8 MiB.
+/// The size of a piece of decompressed data, and how many pieces of each package may wait: 8 MiB together.
 const PIECE: usize = 128 << 10;
 const PIECES: usize = 64;
 
 /// Unpacks packages into an empty directory and makes what their scripts would have made.
 ///
 /// # Errors
-/// Damaged packages by name; failures to write.
+/// Fails when a package is damaged (the error names it), or when something cannot be written.
 pub fn unpack(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch: i64) -> Result<Unpacked> {
     synthesise::merge_usr(root)?;
     let controls = unpack_files(packages, files, root, epoch)?;
     synthesise::finish(root, packages, &controls, epoch)
 }
 
-/// Unpacks what dpkg itself needs to run; the rest is for dpkg to do.
+/// Unpacks the packages that dpkg itself needs to run; dpkg does the rest.
 ///
 /// # Errors
-/// Damaged packages by name; failures to write.
+/// Fails when a package is damaged (the error names it), or when something cannot be written.
 pub fn unpack_for_dpkg(packages: &[&LockedPackage], files: &[PathBuf], root: &Path, epoch: i64) -> Result<()> {
     synthesise::merge_usr(root)?;
     unpack_files(packages, files, root, epoch).map(drop)
 }
 
-/// What a package needs of others, by its control file.
+/// Reads from a package's control file which other packages it needs.
 ///
 /// # Errors
-/// A damaged package.
+/// Fails when the package is damaged.
 pub fn needs(file: &Path) -> Result<Needs> {
     let found = deb::control(file).context(|| format!("cannot read {}", file.display()))?;
     Ok(Needs::read(&String::from_utf8_lossy(found.files.get("control").map_or(&[][..], Vec::as_slice))))
 }
 
-/// What packages may bring: files, directories and links. Debian's have nothing else.
+/// What packages may contain: files, directories and links. Debian's packages contain nothing else.
 fn rules(epoch: i64) -> Rules {
     Rules { latest: epoch, owner: None, whiteouts: false, rootfs: false, folder_times: false }
 }
 
-/// A part of what a package gives.
+/// A part of a package's content.
 enum Part {
     Control(Control),
     Data(Vec<u8>),
@@ -67,11 +66,11 @@ enum Part {
     End,
 }
 
-/// What waits to be written, and how far writing is.
+/// The state that decompression and writing share.
 struct Queue {
-    /// The next package that nobody decompresses yet.
+    /// The next package to decompress.
     next: AtomicUsize,
-    /// Where the parts of each go; taken by who decompresses it.
+    /// Where the parts of each package go; the thread that decompresses the package takes the sender.
     senders: Vec<Mutex<Option<SyncSender<Part>>>>,
     /// The package that is being written.
     turn: Mutex<usize>,
@@ -79,10 +78,11 @@ struct Queue {
     stopped: AtomicBool,
 }
 
-/// Unpacks the files of packages, and nothing else; tells what their control archives hold.
+/// Unpacks only the files of packages; returns the content of their control archives.
 ///
 /// # Errors
-/// Damaged packages by name, those that come to more than they may or bring what none does; failures to write.
+/// Fails when a package is damaged, unpacks to more than it may, or contains what no package should (the error names the
+/// package), or when something cannot be written.
 pub fn unpack_files(
     packages: &[&LockedPackage],
     files: &[PathBuf],
@@ -113,7 +113,7 @@ pub fn unpack_files(
 }
 
 impl Queue {
-    /// Decompresses packages as long as there are any, not too far ahead of what is written.
+    /// Decompresses packages until none is left, but never too far ahead of the package that is being written.
     fn decompress(&self, packages: &[&LockedPackage], files: &[PathBuf]) {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -132,12 +132,12 @@ impl Queue {
                 Ok(()) => Part::End,
                 Err(error) => Part::Failed(error),
             };
-            // Nobody listens any more where writing it failed: that is told there.
+            // The receiver is gone if writing failed; that error is reported there.
             let _ = sender.send(last);
         }
     }
 
-    /// The next package is being written.
+    /// Moves on to the next package to write.
     fn advance(&self) {
         *self.turn.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.moved.notify_all();
@@ -182,7 +182,7 @@ fn write_all(
     Ok(controls)
 }
 
-/// A package's data, as it comes.
+/// A package's data as it arrives.
 struct Incoming {
     receiver: Receiver<Part>,
     piece: Vec<u8>,
@@ -247,7 +247,7 @@ mod tests {
         assert!(root.path().join("bin").is_symlink());
     }
 
-    /// A package of this name with these entries, as a store has it.
+    /// Makes a package with this name and these entries, as it would be in a store.
     fn package(folder: &Path, name: &str, entries: &[(&str, tar::EntryType, &str)]) -> (LockedPackage, PathBuf) {
         let bytes = deb::tests::deb(
             &deb::tests::tar(&[("./control", tar::EntryType::Regular, &format!("Package: {name}\n"))]),

@@ -1,4 +1,4 @@
-//! How much may come: whoever gives more is cut off while it comes, not after it came.
+//! Limits for the length of files: a transfer that exceeds its limit is stopped at that point, not afterwards.
 
 use crate::model::{Context, Error, Result, Size};
 use std::fs::File;
@@ -9,9 +9,9 @@ use std::path::Path;
 /// How long a file may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bound {
-    /// As long as somebody who is trusted says.
+    /// The length that a trusted source says.
     Exactly { size: u64, says: &'static str },
-    /// No longer than anybody means.
+    /// A limit beyond what anybody would need.
     AtMost(u64),
 }
 
@@ -23,30 +23,30 @@ impl Bound {
         }
     }
 
-    /// Refuses a length: a whole one, or that of what came so far.
+    /// Checks a length: that of the whole file, or of what has arrived so far.
     ///
     /// # Errors
-    /// Both lengths, and who says so.
+    /// Fails when the length is wrong; the error has both lengths, and the source of the right one.
     pub fn check(self, what: &str, length: u64, whole: Whole) -> Result<()> {
         match self {
             Self::Exactly { size, says } if length > size || whole == Whole::Yes && length < size => {
                 let more = if whole == Whole::Yes { "" } else { " or more" };
                 Err(Error::new(format!("{what} is not what {says} says: {length} bytes{more} instead of {size}"))
-                    .hint("the mirror is damaged or lies; try again, or name another with `mirror`"))
+                    .hint("the mirror is damaged or malicious; try again, or name another with `mirror`"))
             }
             Self::AtMost(most) if length > most => {
                 let more = if whole == Whole::Yes { "" } else { " or more" };
-                Err(Error::new(format!("{what} has {length} bytes{more}, and no more than {most} ({}) are taken", Size(most)))
-                    .hint("what is there is not what it is taken for; check the address"))
+                Err(Error::new(format!("{what} has {length} bytes{more}, but at most {most} ({}) are accepted", Size(most)))
+                    .hint("this is probably not the right file; check the address"))
             }
             _ => Ok(()),
         }
     }
 
-    /// All that a stream gives.
+    /// Reads a whole stream.
     ///
     /// # Errors
-    /// Those of reading; a stream of another length.
+    /// Fails when reading fails, or when the stream is longer than it may be.
     pub fn read(self, what: &str, from: impl Read) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         from.take(self.most().saturating_add(1)).read_to_end(&mut bytes).context(|| format!("cannot read {what}"))?;
@@ -55,17 +55,17 @@ impl Bound {
     }
 }
 
-/// Whether a length is that of the whole, or of what came so far.
+/// Whether a length is that of the whole file, or of what has arrived so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Whole {
     Yes,
     No,
 }
 
-/// A file and its length, if it is there. A FIFO or device in its place neither hangs us nor is opened for real.
+/// Opens a file, if it exists, and returns its length, too. A FIFO or device in its place cannot block us, and is not opened.
 ///
 /// # Errors
-/// What is there and no file, or cannot be opened.
+/// Fails when it is not a regular file or cannot be opened.
 pub fn open_file(path: &Path) -> Result<Option<(File, u64)>> {
     use nix::libc::{O_NOCTTY, O_NONBLOCK};
     let failed = || format!("cannot read {}", path.display());
@@ -74,20 +74,20 @@ pub fn open_file(path: &Path) -> Result<Option<(File, u64)>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).context(failed),
     };
-    let no_file = || Err(Error::new(format!("{} is no file", path.display())));
+    let no_file = || Err(Error::new(format!("{} is not a file", path.display())));
     if !metadata.is_file() {
         return no_file();
     }
     let file = File::options().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path).context(failed)?;
-    // It may have been another one when it was looked at.
+    // Another file may have replaced it since the check.
     let metadata = file.metadata().context(failed)?;
     if metadata.is_file() { Ok(Some((file, metadata.len()))) } else { no_file() }
 }
 
-/// A file whole, if it is there, and no longer than this.
+/// Reads a whole file, if it exists, up to a limit.
 ///
 /// # Errors
-/// What is there and no file, too long, or cannot be read.
+/// Fails when it is not a regular file, has a wrong length, or cannot be read.
 pub fn read_file(path: &Path, bound: Bound) -> Result<Option<Vec<u8>>> {
     let Some((file, length)) = open_file(path)? else { return Ok(None) };
     let what = path.display().to_string();
@@ -119,7 +119,7 @@ mod tests {
         std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
         std::fs::write(at("file"), "12345").unwrap();
         for name in ["fifo", "zero", "."] {
-            assert!(read_file(&at(name), Bound::AtMost(9)).unwrap_err().chain().contains("is no file"), "{name}");
+            assert!(read_file(&at(name), Bound::AtMost(9)).unwrap_err().chain().contains("is not a file"), "{name}");
         }
         assert_eq!(read_file(&at("none"), Bound::AtMost(9)).unwrap(), None);
         assert_eq!(read_file(&at("file"), Bound::AtMost(5)).unwrap().unwrap(), b"12345");

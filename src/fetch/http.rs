@@ -1,4 +1,4 @@
-//! HTTP for every room that speaks it: how clients begin, when they try again, and what is told of what failed.
+//! HTTP for every room that uses it: how clients are set up, when they retry, and how failures are reported.
 
 use crate::model::{Context, Error, ErrorKind, Result, parse_date};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -9,22 +9,22 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// How often a request is made before it counts as failed.
+/// How many times a request is made before it counts as failed.
 const TRIES: u32 = 5;
-/// The longest that a server may make us wait at a time.
+/// The longest time that a server may ask us to wait before a retry.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
 /// Whether this machine knows no certificate authority at all.
 static NO_AUTHORITIES: AtomicBool = AtomicBool::new(false);
 
-/// A client with this program's name, the host's certificates and its proxies, and what `with` adds.
+/// Makes a client with this program's name, the host's certificates and proxies, and what `with` adds.
 ///
-/// Where the host has no certificates (a new container has none) what needs none works all the same.
+/// If the host has no certificates (a new container has none), everything that needs none still works.
 ///
 /// # Errors
-/// When TLS cannot be set up.
+/// Fails when TLS cannot be set up.
 pub fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {
-    // A second installation of the same provider fails, and changes nothing.
+    // Installing the provider a second time fails, which is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let begun = || {
         with(Client::builder().user_agent(concat!("stead/", env!("CARGO_PKG_VERSION"))).connect_timeout(Duration::from_secs(10)))
@@ -33,7 +33,7 @@ pub fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {
         Ok(client) => Ok(client),
         Err(error) => {
             let client = begun().tls_certs_only([]).build();
-            // If that fails, too, it was not for want of authorities.
+            // If that fails, too, the missing authorities were not the reason.
             let client = client.map_err(|_| error).context(|| "cannot set up HTTPS".into())?;
             NO_AUTHORITIES.store(true, Ordering::Relaxed);
             Ok(client)
@@ -41,40 +41,40 @@ pub fn client(with: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client> {
     }
 }
 
-/// Whether the last clients were made where no certificate authority is known.
+/// Whether a client was made without any certificate authority.
 pub fn no_authorities() -> bool {
     NO_AUTHORITIES.load(Ordering::Relaxed)
 }
 
-/// How often something is tried, and how long is waited in between: one policy for every server.
+/// How often a request is retried, and how long to wait in between: one policy for every server.
 pub struct Retries {
     tries: u32,
     tried: u32,
-    /// Whether it answered before: then it may come back.
+    /// Whether the server answered before: then it may come back.
     known: bool,
 }
 
 impl Retries {
-    /// For what may be asked again.
+    /// For requests that may be retried.
     pub fn new() -> Self {
         Self::of(TRIES)
     }
 
-    /// For what may be asked so often.
+    /// For requests that may be made this many times.
     pub fn of(tries: u32) -> Self {
         Self { tries, tried: 0, known: false }
     }
 
-    /// For what goes on with a server that answered already.
+    /// For further requests to a server that has answered before.
     pub fn going_on() -> Self {
         Self { known: true, ..Self::new() }
     }
 
-    /// After a try that failed: waits as long as the server asks for, or longer each time.
+    /// To be called after a failed try: waits as long as the server asks for, or else longer each time.
     ///
     /// # Errors
-    /// The error, if it was the last try, if nobody listens there (nobody will in a second), or if the server asks for
-    /// more than [`LONGEST`].
+    /// Fails with the given error if it was the last try, if nothing listens at the address (which will not change in a second),
+    /// or if the server asks for more than [`LONGEST`].
     pub async fn again(&mut self, error: Error, asked: Option<Duration>) -> Result<()> {
         self.tried += 1;
         if self.tried >= self.tries || !self.known && error.kind() == ErrorKind::Unreachable {
@@ -88,7 +88,7 @@ impl Retries {
     }
 }
 
-/// Whether an answer may be another in a moment (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4).
+/// Whether an error may be temporary (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4).
 pub fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
@@ -103,14 +103,14 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Before a repetition: longer each time, and never for all at the same moment.
+/// How long to wait before a retry: longer each time, with jitter so that not all clients retry at the same moment.
 pub fn pause(attempt: u32) -> Duration {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     Duration::from_millis(u64::from(attempt).saturating_pow(2).saturating_mul(200))
         .mul_f64(0.5 + f64::from(nanos % 1000) / 1000.0)
 }
 
-/// Why there is no answer, and what may help.
+/// Makes the error for a request without a response, with a hint.
 pub fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let hint = match tls(&error) {
         Some(Tls::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. })) => {
@@ -120,9 +120,9 @@ pub fn unreachable(what: &str, error: reqwest::Error) -> Error {
             "this machine knows no certificate authorities: install its package `ca-certificates`"
         }
         Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_))) => {
-            "nobody whom this machine trusts vouches for its certificate"
+            "its certificate is not signed by an authority that this machine trusts"
         }
-        Some(Tls::InvalidMessage(_)) => "it speaks no TLS: with http:// it may answer",
+        Some(Tls::InvalidMessage(_)) => "it speaks no TLS; it may answer with http://",
         Some(_) => "check its certificate, and this host's clock",
         None => "check the address and the network",
     };
@@ -130,7 +130,7 @@ pub fn unreachable(what: &str, error: reqwest::Error) -> Error {
     Error::caused(format!("cannot reach {what}"), error.without_url()).hint(hint).of(kind)
 }
 
-/// What TLS says in an error; in between there are errors of reading, which carry it.
+/// Finds the TLS error in the chain of an error; I/O errors on the way may wrap it.
 pub fn tls(error: &reqwest::Error) -> Option<&Tls> {
     let mut next: Option<&(dyn error::Error + 'static)> = Some(error);
     while let Some(inner) = next {
@@ -148,12 +148,12 @@ pub fn is_certificate(error: &reqwest::Error) -> bool {
     tls(error).is_some_and(|error| matches!(error, Tls::InvalidCertificate(_) | Tls::AlertReceived(_)))
 }
 
-/// Whether nobody listens there, or there is no such place.
+/// Whether nothing listens at the address, or the host does not exist.
 fn nobody(error: &reqwest::Error) -> bool {
     let mut source: Option<&(dyn error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-        // The resolver's error has no type that others see.
+        // The resolver's error type is private.
         if inner.downcast_ref().is_some_and(refused) || inner.to_string().starts_with("dns error") {
             return true;
         }

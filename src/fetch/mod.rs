@@ -1,7 +1,7 @@
-//! Fetching files: over HTTP or from a directory, verified, resumed, several at once.
+//! Fetches files over HTTP or from a directory: verified, resumed, several at once.
 //!
-//! Owns how bytes come here, and how many may come. Which files, and from where, is for `debian`, `build` and
-//! `image` to say.
+//! This room owns how bytes get here, and how many are accepted. `debian`, `build` and `image` decide which files are
+//! fetched, and from where.
 
 mod bound;
 pub mod http;
@@ -26,7 +26,7 @@ use std::time::Duration;
 /// How many files are fetched at the same time.
 pub const AT_ONCE: usize = 8;
 
-/// How far downloads have come; read by whoever shows progress.
+/// The progress of downloads; the user interface reads it.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub total: AtomicU64,
@@ -35,12 +35,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Leaves word for whoever shows progress.
+    /// Leaves a message for the user interface.
     pub fn note(&self, text: String) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    /// What was left since the last look.
+    /// Takes the messages since the last call.
     pub fn notes(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -59,7 +59,7 @@ impl Origin {
         if text.contains("://") { Self::Url(text.trim_end_matches('/').to_owned()) } else { Self::Folder(folder.join(text)) }
     }
 
-    /// As people know it.
+    /// The place in readable form, without a login.
     pub fn describe(&self) -> String {
         match self {
             Self::Url(url) => without_login(url),
@@ -68,10 +68,10 @@ impl Origin {
     }
 }
 
-/// A client for places.
+/// A client that fetches from places.
 #[derive(Clone)]
 pub struct Client {
-    /// For what is verified by a digest that was known before.
+    /// For content that is verified by a digest that was known before.
     known: reqwest::Client,
     /// For everything else.
     unknown: reqwest::Client,
@@ -81,7 +81,7 @@ impl Client {
     /// A client with the host's certificates and proxies.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// Fails when TLS cannot be set up.
     pub fn new() -> Result<Self> {
         let client = |content| {
             http::client(|begun| {
@@ -98,10 +98,10 @@ impl Client {
         }
     }
 
-    /// A small file whole; nothing where the place does not have it.
+    /// Fetches a small file into memory; `None` if the place does not have it.
     ///
     /// # Errors
-    /// When the place cannot be reached or answers with an error other than absence; a file of another size.
+    /// Fails when the place cannot be reached or answers with an error other than absence, or when the file has another size.
     pub async fn get(&self, place: &Origin, path: &str, content: Content, bound: Bound) -> Result<Option<Vec<u8>>> {
         let base = match place {
             Origin::Folder(folder) => {
@@ -129,15 +129,16 @@ impl Client {
         }
     }
 
-    /// A file of known digest and size into the store's downloads, going on where an earlier try was cut.
+    /// Fetches a file of known digest and size into the store's downloads, resuming an interrupted try. Returns false if the
+    /// place does not have it.
     ///
     /// # Errors
-    /// What cannot be reached or written; bytes that are others, or more.
+    /// Fails when the place cannot be reached, the file cannot be written, or its content or length is wrong.
     pub async fn fetch(&self, place: &Origin, wanted: &Wanted<'_>, target: &Path, progress: &Progress) -> Result<bool> {
         let Wanted { path, digest, size } = *wanted;
         let bound = Bound::Exactly { size, says: "the lock" };
         let part = target.with_extension("part");
-        // Builds in parallel, and other processes, may want the same package: one fetches, the others wait.
+        // Parallel builds and other processes may want the same package: one fetches it, the others wait.
         let _turn = turn(&target.with_extension("lock")).await?;
         if target.exists() {
             return Ok(true);
@@ -166,17 +167,17 @@ impl Client {
                 "{}/{path} is not what the lock says: {found} instead of {digest}",
                 place.describe()
             ))
-            .hint("the mirror is damaged or lies; try again, or name another with `mirror`"));
+            .hint("the mirror is damaged or malicious; try again, or name another with `mirror`"));
         }
         keep(&part, target)?;
         Ok(true)
     }
 
-    /// A file of the web, to where an earlier try may have left a part of it.
+    /// Downloads a file from the web to `part`, which may have a part of it from an earlier try.
     async fn stream(&self, url: &str, part: &Path, content: Content, bound: Bound, progress: &Progress) -> Result<bool> {
         let (mut retries, shown) = (Retries::new(), without_login(url));
         let refuse = |error: Error| {
-            // What is too long is of no use to the next try either.
+            // A file that is too long is of no use to the next try either.
             let _ = fs::remove_file(part);
             error
         };
@@ -200,7 +201,7 @@ impl Client {
             };
             match answer.status().as_u16() {
                 404 | 403 | 410 => return Ok(false),
-                // All of it is there already, or what is there is longer than the file.
+                // 416: the part has the whole file already, or is longer than the file.
                 416 => {
                     let _ = fs::remove_file(part);
                     retries.again(Error::new(format!("{shown} could not be resumed")), Some(Duration::ZERO)).await?;
@@ -239,16 +240,16 @@ impl Client {
     }
 }
 
-/// A file that is known before it is fetched.
+/// A file whose digest and size are known before it is fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// Where it is below its place.
+    /// The path below its place.
     pub path: &'a str,
     pub digest: &'a Digest,
     pub size: u64,
 }
 
-/// All of an answer; the inner error is one after which a repetition may help.
+/// Reads a whole response; after an inner error, another try may help.
 async fn whole(mut answer: reqwest::Response, shown: &str, bound: Bound) -> Result<Result<Vec<u8>, Error>> {
     if let Some(announced) = answer.content_length() {
         bound.check(shown, announced, Whole::Yes)?;
@@ -266,10 +267,11 @@ async fn whole(mut answer: reqwest::Response, shown: &str, bound: Bound) -> Resu
     }
 }
 
-/// A file by its URL, in the store's downloads: the one of a digest, or whatever it is now.
+/// Fetches a file by its URL into the store's downloads: the one with a given digest, or whatever is there now.
 ///
 /// # Errors
-/// What cannot be reached; a file that has another digest than the wanted one, or more than [`LARGEST`] bytes.
+/// Fails when the URL cannot be reached, or when the file has another digest than the wanted one or more than [`LARGEST`]
+/// bytes.
 pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progress) -> Result<Digest> {
     if let Some(digest) = wanted.filter(|digest| store.download_path(digest).is_file()) {
         return Ok(*digest);
@@ -280,12 +282,12 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
     let part = store.root().join("downloads").join(format!("{name}.part"));
     runtime()?.block_on(async {
         let _turn = turn(&part.with_extension("lock")).await?;
-        // Another step may have wanted the same file, and fetched it meanwhile.
+        // Another step may have fetched the same file in the meantime.
         if let Some(digest) = wanted.filter(|digest| store.download_path(digest).is_file()) {
             return Ok(*digest);
         }
         if wanted.is_none() {
-            // What an earlier try left may be of another file: without a digest nothing would tell.
+            // The part that an earlier try left may be of another file; without a digest this could not be detected.
             let _ = fs::remove_file(&part);
         }
         if !client.stream(url, &part, content, Bound::AtMost(LARGEST), progress).await? {
@@ -297,7 +299,7 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
         if let Some(wanted) = wanted.filter(|wanted| **wanted != found) {
             let _ = fs::remove_file(&part);
             return Err(Error::new(format!("{shown} has the digest {}, not {}", found.hex(), wanted.hex())).hint(
-                "the file there is another one now, or was damaged on its way; if the new one is right, write its digest",
+                "the file there was replaced by another one, or damaged on the way; if the new one is right, write its digest",
             ));
         }
         keep(&part, &store.download_path(&found))?;
@@ -305,7 +307,7 @@ pub fn file(store: &Store, url: &str, wanted: Option<&Digest>, progress: &Progre
     })
 }
 
-/// Gives a whole file its name. Its name says that it is whole: so it must be, after a power cut, too.
+/// Gives a complete file its name. The name says that the file is complete, so this must be true after a power cut, too.
 fn keep(part: &Path, target: &Path) -> Result<()> {
     File::open(part)
         .and_then(|file| file.sync_data())
@@ -313,7 +315,7 @@ fn keep(part: &Path, target: &Path) -> Result<()> {
     fs::rename(part, target).context(|| format!("cannot write {}", target.display()))
 }
 
-/// Waits for a lock without keeping other downloads from going on.
+/// Waits for a lock without blocking other downloads.
 async fn turn(path: &Path) -> Result<sys::Lock> {
     loop {
         match sys::Lock::attempt(path).context(|| format!("cannot lock {}", path.display()))? {
@@ -323,10 +325,10 @@ async fn turn(path: &Path) -> Result<sys::Lock> {
     }
 }
 
-/// An answer that is none: why, and how long the server asks to wait.
+/// Makes the error of an unsuccessful response, with the time that the server asks to wait.
 ///
 /// # Errors
-/// The error, where the next answer would be the same.
+/// Fails with that error if another try would give the same response.
 fn refused(shown: &str, answer: &reqwest::Response) -> Result<(Error, Option<Duration>)> {
     let error = Error::new(format!("{shown} answered {}", answer.status()));
     if http::is_passing(answer.status()) { Ok((error, http::retry_after(answer.headers()))) } else { Err(error) }
@@ -336,10 +338,10 @@ fn digest_file(path: &Path) -> Result<Digest> {
     File::open(path).and_then(Digest::of_stream).context(|| format!("cannot read {}", path.display()))
 }
 
-/// A runtime for one thread.
+/// Makes a runtime for one thread.
 ///
 /// # Errors
-/// When the kernel refuses its descriptors.
+/// Fails when the kernel refuses the runtime's file descriptors.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "cannot start the network runtime".into())
 }

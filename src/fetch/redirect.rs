@@ -1,17 +1,17 @@
-//! Which redirects are followed: few, and never out of HTTPS for bytes that nothing else vouches for.
+//! Which redirects are followed: only a few, and never from HTTPS to HTTP for content without a known digest.
 
 use crate::model::bounds::fetch::REDIRECTS;
 use reqwest::Url;
 use reqwest::redirect::Policy;
 
-/// Whether the bytes that come are verified by a digest that was known before.
+/// Whether the content is verified by a digest that was known before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Content {
     Known,
     Unknown,
 }
 
-/// The policy for a client.
+/// The redirect policy for a client.
 pub fn policy(content: Content) -> Policy {
     Policy::custom(move |attempt| match refusal(content, attempt.previous(), attempt.url()) {
         None => attempt.follow(),
@@ -19,7 +19,7 @@ pub fn policy(content: Content) -> Policy {
     })
 }
 
-/// Why a redirect is not followed.
+/// Why a redirect is not followed, if it is not.
 fn refusal(content: Content, previous: &[Url], next: &Url) -> Option<String> {
     if previous.len() > REDIRECTS {
         return Some(format!("it was redirected more than {REDIRECTS} times"));
@@ -27,7 +27,7 @@ fn refusal(content: Content, previous: &[Url], next: &Url) -> Option<String> {
     let leaves = next.scheme() != "https" && previous.iter().any(|url| url.scheme() == "https");
     (content == Content::Unknown && leaves).then(|| {
         let (host, scheme) = (next.host_str().unwrap_or_default(), next.scheme());
-        format!("it redirects from https to {scheme}://{host}, where anybody on the way could change what comes; nothing is known of it beforehand by which that could be seen")
+        format!("it redirects from https to {scheme}://{host}, where anybody on the way could change the file, and there is no known digest to detect that")
     })
 }
 
@@ -40,7 +40,7 @@ mod tests {
         let urls = |texts: &[&str]| texts.iter().map(|text| Url::parse(text).unwrap()).collect::<Vec<_>>();
         let refused = |content, previous: &[&str], next: &str| refusal(content, &urls(previous), &urls(&[next])[0]);
         assert!(refused(Content::Unknown, &["https://a/x"], "http://a/x").unwrap().contains("https"));
-        // Nor by a detour.
+        // A detour does not help.
         assert!(refused(Content::Unknown, &["http://a/x", "https://a/x", "http://b/x"], "http://c/x").is_some());
         assert_eq!(refused(Content::Unknown, &["https://a/x"], "https://b/y"), None);
         assert_eq!(refused(Content::Unknown, &["http://a/x"], "https://a/x"), None);

@@ -1,8 +1,8 @@
-//! What git itself keeps beside a commit's files: a `.git` directory, the same bytes for the same commit.
+//! Makes a `.git` directory beside a commit's files, with the same bytes each time for the same commit.
 //!
-//! It is a shallow repository of one commit (gitrepository-layout). Its objects lie loose and are not
-//! compressed: what a library for that writes may differ from version to version. The index knows nothing of
-//! the files but their names, modes and ids; git looks at them when it is asked (gitformat-index).
+//! It is a shallow repository of one commit (gitrepository-layout). Its objects are loose and not compressed,
+//! because the output of a compression library may differ from version to version. The index has only the names,
+//! modes and ids of the files; git reads the rest from the files when it needs it (gitformat-index).
 
 use super::pack::{Id, Kind, Pack, hex};
 use super::{FOLDER, MODULE, admit, entries};
@@ -14,10 +14,10 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Writes the directory of a commit whose files are already there.
+/// Writes the `.git` directory of a commit whose files are already there.
 ///
 /// # Errors
-/// Objects that are not there; those of reading the files and of writing.
+/// Fails when an object is missing, a file cannot be read, or something cannot be written.
 pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) -> Result<()> {
     let own = into.join(".git");
     let failed = || format!("cannot write {}", own.display());
@@ -76,12 +76,12 @@ pub fn write(objects: &mut Pack, commit: &Id, tree: Id, url: &str, into: &Path) 
     fs::write(own.join("index"), index(listed)).context(failed)
 }
 
-/// A value of git's configuration, whatever is in it (git-config, "Syntax").
+/// Quotes any value for git's configuration (git-config, "Syntax").
 fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-/// Writes an object, unless it is there: a zlib stream of stored blocks (RFC 1950, RFC 1951 3.2.4).
+/// Writes an object, unless it exists already, as a zlib stream of stored blocks (RFC 1950, RFC 1951 3.2.4).
 fn loose(own: &Path, id: &Id, kind: &str, size: u64, content: impl Read) -> io::Result<()> {
     const LONGEST: usize = 65535;
     let name = hex(id);
@@ -117,21 +117,21 @@ fn loose(own: &Path, id: &Id, kind: &str, size: u64, content: impl Read) -> io::
     out.flush()
 }
 
-/// The index of files, as `git read-tree` writes it.
+/// Makes the index of the files, as `git read-tree` writes it.
 fn index(mut files: Vec<(PathBuf, u32, Id)>) -> Vec<u8> {
     files.sort_by(|(one, ..), (other, ..)| one.as_os_str().as_bytes().cmp(other.as_os_str().as_bytes()));
     let mut out = b"DIRC\0\0\0\x02".to_vec();
     out.extend(u32::try_from(files.len()).unwrap_or(u32::MAX).to_be_bytes());
     for (path, mode, id) in files {
         let (name, start) = (path.as_os_str().as_bytes(), out.len());
-        // No times, no place on a disk, no owner, no size.
+        // Times, device, inode, owner and size stay zero.
         out.extend([0; 24]);
         out.extend(mode.to_be_bytes());
         out.extend([0; 12]);
         out.extend(id);
         out.extend(u16::try_from(name.len()).unwrap_or(u16::MAX).min(0xfff).to_be_bytes());
         out.extend(name);
-        // One NUL to eight.
+        // One to eight NULs follow.
         let length = (out.len() - start + 8) / 8 * 8;
         out.resize(start + length, 0);
     }

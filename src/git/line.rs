@@ -1,42 +1,42 @@
-//! The lines of git's protocol, and what carries them (gitprotocol-common, "pkt-line Format").
+//! The lines of git's protocol, and the interface of its transports (gitprotocol-common, "pkt-line Format").
 
 use crate::model::bounds::git::LONGEST_LIST;
 use crate::model::{Context, Error, Result, Size};
 use std::io::{self, Read};
 
-/// What carries the protocol to a server and back.
+/// A transport: carries the protocol to a server and back.
 pub trait Line {
-    /// What the server says of itself before it is asked.
+    /// Reads the server's greeting, which comes before any request.
     ///
     /// # Errors
-    /// A server that cannot be reached, or has no such repository.
+    /// Fails when the server cannot be reached, or has no such repository.
     fn greeting(&mut self) -> Result<&mut dyn Read>;
 
-    /// Asks something; the answer is read as it comes.
+    /// Sends a request; the response can be read as it arrives.
     ///
     /// # Errors
-    /// A server that cannot be reached, or refuses.
+    /// Fails when the server cannot be reached, or refuses the request.
     fn ask(&mut self, request: &str, version: Version) -> Result<&mut dyn Read>;
 }
 
-/// Which of its versions a server speaks.
+/// The version of the protocol that a server speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
-    /// gitprotocol-pack.
+    /// The older protocol (gitprotocol-pack).
     First,
-    /// gitprotocol-v2.
+    /// Version 2 (gitprotocol-v2).
     Second,
 }
 
-/// The lines up to the next mark.
+/// Reads the lines up to the next mark.
 pub fn lines(from: &mut dyn Read, shown: &str) -> Result<Vec<String>> {
     let (mut lines, mut length) = (Vec::new(), 0);
     loop {
-        match Packet::read(from).context(|| format!("cannot read what {shown} answers"))? {
+        match Packet::read(from).context(|| format!("cannot read the answer of {shown}"))? {
             Packet::Mark => return Ok(lines),
             Packet::Line(line) if line.len() > LONGEST_LIST - length => return Err(endless(shown)),
             Packet::Line(line) => {
-                // A line of nothing takes its place, too.
+                // An empty line takes memory, too.
                 length = (length + line.len() + size_of::<String>()).min(LONGEST_LIST);
                 lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
             }
@@ -45,29 +45,29 @@ pub fn lines(from: &mut dyn Read, shown: &str) -> Result<Vec<String>> {
     }
 }
 
-/// That a server says more than anybody needs.
+/// The error for a server that sends more than any real one would.
 pub fn endless(shown: &str) -> Error {
-    Error::new(format!("{shown} does not come to an end: it says more than {}", Size(LONGEST_LIST as u64)))
+    Error::new(format!("{shown} does not stop sending: its answer is longer than {}", Size(LONGEST_LIST as u64)))
 }
 
-/// A line as the protocol frames it: after its length, four digits that count themselves.
+/// Frames a line for the protocol: its length comes first, in four digits that are included in it.
 pub fn packet(line: &str) -> String {
     format!("{:04x}{line}\n", line.len() + 5)
 }
 
-/// What the protocol's answers are made of.
+/// A part of a response.
 pub enum Packet {
     Line(Vec<u8>),
-    /// The end of a part or of all.
+    /// The end of a section or of the response.
     Mark,
     Refusal(String),
 }
 
 impl Packet {
-    /// Reads one.
+    /// Reads one packet.
     ///
     /// # Errors
-    /// What is none.
+    /// Fails when the bytes are not a packet, or when reading fails.
     pub fn read(from: &mut dyn Read) -> io::Result<Self> {
         let mut length = [0; 4];
         from.read_exact(&mut length)?;

@@ -1,8 +1,8 @@
-//! Git repositories, read without git: which commit a name means, and the files of a commit.
+//! Reads git repositories without git: which commit a name means, and the files of a commit.
 //!
-//! Of the protocol it speaks what a shallow fetch needs (gitprotocol-v2; gitprotocol-pack for servers that
-//! have nothing newer). Every object is hashed here, from the commit down: whoever serves it, what is
-//! checked out is what the commit's id says.
+//! It implements the parts of the protocol that a shallow fetch needs (gitprotocol-v2; gitprotocol-pack for
+//! older servers). Every object is hashed here, from the commit down, so the files that are checked out
+//! match the commit's id, whoever serves them.
 
 mod dot_git;
 mod line;
@@ -24,10 +24,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// The id of the commit that a branch, a tag or nothing (the repository's own choice) names now.
+/// Finds the id of the commit that a branch or tag names now; without a name, that of the repository's HEAD.
 ///
 /// # Errors
-/// A server that cannot be reached or is none of git's; a name that is not there.
+/// Fails when the server cannot be reached or is not a git server, or when the name does not exist.
 pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Result<String> {
     if let Some(id) = reference.and_then(pack::id) {
         return Ok(pack::hex(&id));
@@ -36,7 +36,7 @@ pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Result<String>
     let names = match reference {
         None => vec!["HEAD".to_owned()],
         Some(name) if name == "HEAD" || name.starts_with("refs/") => vec![name.to_owned()],
-        // A branch goes before a tag of the same name, as in `git clone --branch`.
+        // A branch takes precedence over a tag of the same name, as in `git clone --branch`.
         Some(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}"), format!("refs/{name}")],
     };
     let tips = remote.tips(&names)?;
@@ -48,39 +48,39 @@ pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Result<String>
     })
 }
 
-/// What of a repository is wanted.
+/// Which part of a repository is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// In full.
+    /// The full commit id.
     pub commit: &'a str,
-    /// One directory of it, and nothing else.
+    /// Only this directory, if set.
     pub folder: Option<&'a str>,
-    /// Also what git keeps beside the files.
+    /// Whether to make a `.git` directory, too.
     pub dot_git: bool,
-    /// Also the files of submodules, at the commits that are named for them.
+    /// Whether to check out submodules, too, at the commits that the repository names.
     pub submodules: bool,
 }
 
 /// Writes the files of a commit, or those in one directory of it, into an empty directory.
 ///
 /// # Errors
-/// A server that cannot be reached or does not have the commit; names that lead elsewhere; those of writing. What was
-/// written until then stays.
+/// Fails when the server cannot be reached or does not have the commit, when a name would lead out of the directory, or when
+/// something cannot be written. Whatever was written until then stays.
 pub fn checkout(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path) -> Result<()> {
     one(place, wanted, into, scratch, &mut Left { modules: MODULES, deep: MODULES_DEEP, budget: Budget::new(CHECKOUT) })
 }
 
-/// What may come yet, of a repository and its submodules together.
+/// What is left of the limits for a repository and its submodules together.
 struct Left {
     modules: usize,
     deep: usize,
     budget: Budget,
 }
 
-/// One repository, and with it its submodules.
+/// Checks out one repository with its submodules.
 fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left: &mut Left) -> Result<()> {
     let id = pack::id(wanted.commit);
-    let id = id.ok_or_else(|| Error::new(format!("\"{}\" is no commit's id: 40 hexadecimal digits", wanted.commit)))?;
+    let id = id.ok_or_else(|| Error::new(format!("\"{}\" is not a commit id: 40 hexadecimal digits", wanted.commit)))?;
     let commit = pack::hex(&id);
     let mut remote = Remote::open(place)?;
     let mut objects = fetch(&mut remote, &commit, scratch)?;
@@ -97,24 +97,24 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
         let content = objects.get(&tree, Kind::Tree).context(damaged)?;
         let found = entries(&content).context(damaged)?.into_iter().find(|entry| entry.name == part.as_bytes());
         let found = found.filter(|entry| entry.mode == FOLDER);
-        tree = found.ok_or_else(|| Error::new(format!("{} has no folder \"{folder}\" in {commit}", remote.shown)))?.id;
+        tree = found.ok_or_else(|| Error::new(format!("{} has no directory \"{folder}\" in {commit}", remote.shown)))?.id;
     }
     let cannot = || format!("cannot check out {commit} of {}", remote.shown);
     let mut links = Vec::new();
     left.budget.came(objects.length());
     write_tree(&mut objects, tree, into, &mut links, &left.budget).context(cannot)?;
     if wanted.dot_git {
-        // The address without a password: it is in an image from here on.
+        // The address must not contain a password, since it becomes part of an image.
         dot_git::write(&mut objects, &id, top, &remote.shown, into).context(cannot)?;
     }
     if links.is_empty() || !wanted.submodules {
         return Ok(());
     }
     let known = modules::read(&mut objects, top).context(cannot)?;
-    // What is left of it would only fill memory and disk.
+    // The pack is not needed any more, and would only fill memory and disk.
     drop(objects);
     left.deep =
-        left.deep.checked_sub(1).ok_or_else(|| Error::new(format!("its submodules stand more than {MODULES_DEEP} deep")))?;
+        left.deep.checked_sub(1).ok_or_else(|| Error::new(format!("its submodules are nested more than {MODULES_DEEP} deep")))?;
     for (path, id) in links {
         let whole = Path::new(folder).components().collect::<PathBuf>().join(&path);
         let module = shown(&whole);
@@ -130,7 +130,7 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
     Ok(())
 }
 
-/// Reads a pack, and writes the files of its commits: what a checkout does, for `tests/fuzz`, which has no server.
+/// Reads a pack, and writes the files of its commits, as a checkout does. It is for `tests/fuzz`, which has no server.
 ///
 /// # Errors
 /// As for [`checkout`].
@@ -153,22 +153,22 @@ pub fn check_out_pack(pack: fs::File, into: &Path) -> Result<usize> {
     Ok(count)
 }
 
-/// The lines of an answer, for `tests/fuzz`.
+/// Reads the lines of a response, for `tests/fuzz`.
 ///
 /// # Errors
-/// What is none.
+/// Fails when the response is not in git's protocol.
 #[doc(hidden)]
 pub fn read_lines(mut answer: &[u8]) -> Result<Vec<String>> {
     line::lines(&mut answer, "the server")
 }
 
-/// The objects of a commit, and perhaps more.
+/// Fetches the objects of a commit, and possibly more.
 fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Result<Pack> {
     match remote.fetch(&[commit.to_owned()], History::None, scratch)? {
         Ok(pack) => return Ok(pack),
-        // Git's own server, in the new protocol, serves any commit that it has.
+        // Git's own server serves any commit that it has, in version 2 of the protocol.
         Err(said) if remote.version == Version::Second && said.contains("not our ref") => return Err(remote.lacks(commit)),
-        // Others serve only what has a name: then all that has one is fetched, with its history.
+        // Other servers serve only commits that have a name: then all named commits are fetched, with their history.
         Err(_) => {}
     }
     let tips = remote.tips(&["refs/heads/".to_owned(), "refs/tags/".to_owned()])?;
@@ -182,8 +182,8 @@ fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Result<Pack> {
     remote.fetch(&ids, History::All, scratch)?.map_err(|said| Error::new(format!("{} says: {said}", remote.shown)))
 }
 
-/// Each directory is made here, and each file anew, so nothing that came before can lead a name elsewhere. Submodules are
-/// directories that stay empty, and are told.
+/// Writes a tree. All directories and files are newly made here, so no earlier entry can redirect a name. Submodules become
+/// empty directories, and are added to `links`.
 fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>, budget: &Budget) -> Result<()> {
     let mut folders = vec![(tree, PathBuf::new())];
     while let Some((tree, folder)) = folders.pop() {
@@ -203,7 +203,7 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBu
                 0o120_000 => {
                     let leads = objects.get(&id, Kind::Blob).context(failed)?;
                     if leads.len() > LONGEST_LINK {
-                        return Err(Error::new(format!("{} is too long for a link", shown(&path))));
+                        return Err(Error::new(format!("{} is a link with too long a target", shown(&path))));
                     }
                     symlink(OsStr::from_bytes(&leads), &target).context(failed)?;
                 }
@@ -220,30 +220,30 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBu
     Ok(())
 }
 
-/// Takes an entry from the budget, if its name is one.
+/// Checks the name of an entry, and takes the entry from the budget.
 fn admit(path: &Path, name: &[u8], budget: &Budget) -> Result<()> {
     let length = path.as_os_str().len();
     if length > LONGEST_PATH {
-        return Err(Error::new(format!("a path in it has {length} bytes, and {LONGEST_PATH} are the most: {}", shown(path))));
+        return Err(Error::new(format!("a path in it has {length} bytes, over the limit of {LONGEST_PATH}: {}", shown(path))));
     }
     if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.eq_ignore_ascii_case(b".git") {
-        return Err(Error::new(format!("\"{}\" is no name for a file", shown(path))));
+        return Err(Error::new(format!("\"{}\" is not a valid file name", shown(path))));
     }
     budget.entry(length).context(|| format!("at {}", shown(path)))
 }
 
 const FOLDER: u32 = 0o040_000;
-/// A commit of another repository.
+/// The mode of a submodule: a commit of another repository.
 const MODULE: u32 = 0o160_000;
 
-/// What a tree holds.
+/// An entry of a tree.
 struct Entry<'a> {
     mode: u32,
     name: &'a [u8],
     id: Id,
 }
 
-/// The entries of a tree: mode, blank, name, NUL, id.
+/// Reads the entries of a tree: mode, space, name, NUL, id.
 fn entries(mut tree: &[u8]) -> io::Result<Vec<Entry<'_>>> {
     let mut found = Vec::new();
     let mut next = || {

@@ -1,4 +1,4 @@
-//! Submodules: where the repositories are whose commits a tree names (gitmodules, git-config).
+//! Submodules: the addresses of the repositories whose commits a tree names (gitmodules, git-config).
 
 use super::entries;
 use super::pack::{Id, Kind, Pack};
@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-/// The places of submodules by their paths, as the `.gitmodules` of a tree has them.
+/// Reads the addresses of submodules, by their paths, from the `.gitmodules` of a tree.
 ///
 /// # Errors
-/// A tree or a file that cannot be read.
+/// Fails when the tree or the file cannot be read.
 pub fn read(objects: &mut Pack, tree: Id) -> io::Result<BTreeMap<PathBuf, String>> {
     let top = objects.get(&tree, Kind::Tree)?;
     let found = entries(&top)?.into_iter().find(|entry| entry.name == b".gitmodules" && entry.mode & 0o170_000 == 0o100_000);
@@ -37,7 +37,7 @@ fn parse(text: &str) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// A value without its quotes, escapes and comment.
+/// Removes the quotes, escapes and comment of a value.
 fn plain(value: &str) -> String {
     let (mut out, mut quoted, mut characters) = (String::new(), false, value.trim().chars());
     while let Some(character) = characters.next() {

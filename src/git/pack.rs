@@ -1,4 +1,4 @@
-//! Git's objects, out of a pack as a server sends it (gitformat-pack).
+//! Reads git's objects from a pack, as a server sends it (gitformat-pack).
 
 use crate::model::Budget;
 use crate::model::bounds::git::{CHAIN, CHECKOUT, HELD, HELD_RATIO, KEPT, MADE, MADE_RATIO};
@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-/// What an object is named by: its SHA-1.
+/// The id of an object: its SHA-1.
 pub type Id = [u8; 20];
 
-/// What an object is.
+/// The kind of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Commit,
@@ -23,35 +23,35 @@ pub enum Kind {
     Tag,
 }
 
-/// Where an object's content comes from.
+/// Whether an object is stored whole, or as a delta to another one.
 enum Base {
     Whole(Kind),
     At(u64),
     Named(Id),
 }
 
-/// A pack, and where in it each object begins.
+/// A pack, with the offset of each object.
 pub struct Pack {
     file: File,
     length: u64,
-    /// How many bytes of objects were made in memory.
+    /// How many bytes of objects were unpacked in memory.
     made: u64,
     places: HashMap<Id, u64>,
     kept: HashMap<u64, (Kind, Rc<[u8]>)>,
     kept_size: usize,
 }
 
-/// Objects that are made from others, by what they wait for.
+/// Deltas, by the base that they wait for.
 #[derive(Default)]
 struct Waiting {
-    /// What is there whole, and its name.
+    /// Objects that are stored whole, with their ids.
     ready: Vec<(u64, Id)>,
     by_place: HashMap<u64, Vec<u64>>,
     by_name: HashMap<Id, Vec<u64>>,
 }
 
 impl Waiting {
-    /// What can be made once this one is there.
+    /// The deltas that can be applied once this object is known.
     fn after(&mut self, at: u64, id: &Id) -> Vec<u64> {
         let mut found = self.by_place.remove(&at).unwrap_or_default();
         found.extend(self.by_name.remove(id).unwrap_or_default());
@@ -59,7 +59,7 @@ impl Waiting {
     }
 }
 
-/// A file from one place on, without a cursor that others share.
+/// Reads a file from an offset on, without using its shared cursor.
 struct At<'a>(&'a File, u64);
 
 impl Read for At<'_> {
@@ -71,10 +71,10 @@ impl Read for At<'_> {
 }
 
 impl Pack {
-    /// Finds and hashes all objects. The pack's own checksum is not looked at: each object is named by its hash.
+    /// Finds and hashes all objects. The pack's own checksum is ignored, because each object is identified by its hash.
     ///
     /// # Errors
-    /// A pack that is none or damaged, or comes to far more than its length; objects made to collide.
+    /// Fails when it is not a pack, is damaged, or unpacks to far more than its length, and when an object was made to collide.
     pub fn index(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         let mut pack = Self { file, length, made: 0, places: HashMap::new(), kept: HashMap::new(), kept_size: 0 };
@@ -84,25 +84,25 @@ impl Pack {
         Ok(pack)
     }
 
-    /// How long it is.
+    /// The length of the pack in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// What may be made of it.
+    /// The budget for what the pack unpacks to.
     pub fn budget(&self) -> Budget {
         let budget = Budget::new(CHECKOUT);
         budget.came(self.length);
         budget
     }
 
-    /// Reads all once: objects that are there whole get their names, the others wait for their bases.
+    /// Reads the whole pack once: objects that are stored whole get their ids, the others wait for their bases.
     fn read(&mut self) -> io::Result<Waiting> {
         let (file, budget) = (self.file.try_clone()?, self.budget());
         let mut reader = BufReader::with_capacity(256 << 10, At(&file, 0));
         let mut start = [0; 12];
         reader.read_exact(&mut start)?;
-        let [b'P', b'A', b'C', b'K', 0, 0, 0, 2 | 3, count @ ..] = start else { return Err(damaged("it is no pack")) };
+        let [b'P', b'A', b'C', b'K', 0, 0, 0, 2 | 3, count @ ..] = start else { return Err(damaged("it is not a pack")) };
         let mut waiting = Waiting::default();
         for _ in 0..u32::from_be_bytes(count) {
             let at = reader.get_ref().1 - reader.buffer().len() as u64;
@@ -124,7 +124,7 @@ impl Pack {
                 }
                 io::copy(&mut content, &mut io::sink())?
             };
-            // The end of the stream is read, too, or the next object would not begin where it does.
+            // The end of the stream must be read, too, so that the next object begins at the right offset.
             if found != size || content.into_inner().read(&mut [0])? != 0 {
                 return Err(damaged("an object is not as long as it says"));
             }
@@ -132,8 +132,8 @@ impl Pack {
         Ok(waiting)
     }
 
-    /// Names what is made from other objects, each once, after its base: one that is named, not placed, may come
-    /// after what is made from it.
+    /// Computes the ids of deltas, each once, after its base. A base that is given by id instead of offset may come later in the
+    /// pack than its delta.
     fn resolve(&mut self, mut waiting: Waiting) -> io::Result<()> {
         let wholes = std::mem::take(&mut waiting.ready);
         for (at, id) in wholes {
@@ -143,7 +143,7 @@ impl Pack {
                 let mut name = Name::new(kind, content.len() as u64);
                 name.write_all(&content)?;
                 let id = name.finish()?;
-                // The first stays: an object that is made from its own like would have no end.
+                // The first one stays: otherwise a delta that makes a copy of its own base would lead to an endless loop.
                 self.places.entry(id).or_insert(at);
                 next.extend(waiting.after(at, &id));
             }
@@ -151,20 +151,20 @@ impl Pack {
         if waiting.by_place.is_empty() && waiting.by_name.is_empty() { Ok(()) } else { Err(damaged("a base is missing")) }
     }
 
-    /// All objects' names.
+    /// The ids of all objects.
     pub fn ids(&self) -> Vec<Id> {
         self.places.keys().copied().collect()
     }
 
-    /// Whether an object is there.
+    /// Whether the pack has an object.
     pub fn has(&self, id: &Id) -> bool {
         self.places.contains_key(id)
     }
 
-    /// An object, whole.
+    /// Returns the content of an object.
     ///
     /// # Errors
-    /// One that is not there or is of another kind.
+    /// Fails when the object is missing or of another kind.
     pub fn get(&mut self, id: &Id, wanted: Kind) -> io::Result<Rc<[u8]>> {
         match self.unpack(self.place(id)?)? {
             Some((kind, content)) if kind == wanted => Ok(content),
@@ -173,11 +173,10 @@ impl Pack {
         }
     }
 
-    /// Writes a blob to a file, and takes its length from the budget; one that is stored whole may be longer than
-    /// memory.
+    /// Writes a blob to a file, and takes its length from the budget. A blob that is stored whole may be larger than memory.
     ///
     /// # Errors
-    /// As for [`Self::get`]; more than the budget has; those of writing.
+    /// As for [`Self::get`]; also fails when the budget is exceeded, or when the file cannot be written.
     pub fn write_blob(&mut self, id: &Id, to: &mut File, budget: &Budget) -> io::Result<()> {
         let at = self.place(id)?;
         let mut reader = BufReader::with_capacity(64 << 10, At(&self.file, at));
@@ -199,11 +198,11 @@ impl Pack {
         self.length.saturating_mul(HELD_RATIO).clamp(HELD.0, HELD.1)
     }
 
-    /// Counts what is made in memory: some bytes of deltas can make the same large object over and over.
+    /// Counts what is unpacked in memory: a few bytes of deltas can make the same large object again and again.
     fn making(&mut self, bytes: u64) -> io::Result<()> {
         self.made = self.made.saturating_add(bytes);
         if self.made > self.length.saturating_mul(MADE_RATIO).max(MADE) {
-            return Err(damaged("its objects come to far more than what was sent"));
+            return Err(damaged("its objects unpack to far more than what was sent"));
         }
         Ok(())
     }
@@ -212,7 +211,7 @@ impl Pack {
         self.places.get(id).copied().ok_or_else(|| damaged(&format!("object {} is missing", hex(id))))
     }
 
-    /// The object at a place; nothing if it is made from one that is not known yet.
+    /// Unpacks the object at an offset; `None` if its base is not known yet.
     fn unpack(&mut self, mut at: u64) -> io::Result<Option<(Kind, Rc<[u8]>)>> {
         let mut deltas: Vec<(u64, Vec<u8>)> = Vec::new();
         let (mut total, longest) = (0u64, self.longest());
@@ -227,7 +226,7 @@ impl Pack {
                 return Err(damaged("an object is too long"));
             }
             if deltas.len() > CHAIN {
-                return Err(damaged("too many deltas stand on one another"));
+                return Err(damaged("the chain of deltas is too long"));
             }
             let mut content = Vec::new();
             ZlibDecoder::new(reader).take(size).read_to_end(&mut content)?;
@@ -267,7 +266,7 @@ impl Pack {
     }
 }
 
-/// Computes an object's id from what is written to it. Objects made to collide are found, as git does.
+/// Computes an object's id from what is written to it. It detects objects that were made to collide, as git does.
 struct Name(Sha1);
 
 impl Name {
@@ -296,7 +295,7 @@ impl Write for Name {
     }
 }
 
-/// What an object is made from, and how long what follows is.
+/// Reads the header of an object: what it is made from, and its size.
 fn head(reader: &mut impl BufRead, at: u64) -> io::Result<(Base, u64)> {
     let mut next = || {
         let mut byte = [0];
@@ -322,11 +321,11 @@ fn head(reader: &mut impl BufRead, at: u64) -> io::Result<(Base, u64)> {
             let mut back = byte & 127;
             while byte & 128 != 0 {
                 byte = next()?;
-                // Longer than any file: refused below.
+                // If it saturates, it is larger than any file, and is refused below.
                 back = back.saturating_add(1).saturating_mul(128) | (byte & 127);
             }
-            // Always before the object itself: so no object is made from itself.
-            Base::At(at.checked_sub(back).filter(|_| back > 0).ok_or_else(|| damaged("a base lies outside"))?)
+            // The base is always before the object, so no object can be its own base.
+            Base::At(at.checked_sub(back).filter(|_| back > 0).ok_or_else(|| damaged("a base lies outside the pack"))?)
         }
         7 => {
             let mut id = [0; 20];
@@ -338,13 +337,13 @@ fn head(reader: &mut impl BufRead, at: u64) -> io::Result<(Base, u64)> {
     Ok((base, size))
 }
 
-/// How long what a delta makes will be.
+/// The length of what a delta makes.
 fn made_length(mut delta: &[u8]) -> Option<u64> {
     number(&mut delta)?;
     number(&mut delta)
 }
 
-/// What a delta makes of its base; nothing if they do not fit.
+/// Applies a delta to its base; `None` if they do not match.
 fn apply(base: &[u8], mut delta: &[u8]) -> Option<Vec<u8>> {
     if number(&mut delta)? != base.len() as u64 {
         return None;
@@ -353,7 +352,7 @@ fn apply(base: &[u8], mut delta: &[u8]) -> Option<Vec<u8>> {
     let mut made = Vec::new();
     while let Some(what) = delta.split_off_first() {
         if what & 128 != 0 {
-            // Its low bits tell which bytes of the offset (four) and of the length (three) are there.
+            // Its low bits say which bytes of the offset (four) and of the length (three) are present.
             let mut part = |bits: Range<u8>| {
                 bits.zip([0, 8, 16, 24])
                     .filter(|(bit, _)| what & (1 << bit) != 0)
@@ -372,7 +371,7 @@ fn apply(base: &[u8], mut delta: &[u8]) -> Option<Vec<u8>> {
     (made.len() as u64 == size).then_some(made)
 }
 
-/// A number of a delta: seven bits in each byte, the lowest first.
+/// Reads a number in a delta: seven bits in each byte, the lowest first.
 fn number(delta: &mut &[u8]) -> Option<u64> {
     let (mut value, mut shift) = (0, 0);
     loop {
@@ -390,7 +389,7 @@ pub fn hex(id: &Id) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The id that a text writes.
+/// Parses an id.
 pub fn id(text: &str) -> Option<Id> {
     let digits = Some(text).filter(|text| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     let mut id = [0; 20];

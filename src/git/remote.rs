@@ -1,4 +1,4 @@
-//! A repository on a server, in git's protocol, whatever carries it.
+//! A repository on a server, in git's protocol over any transport.
 
 use super::line::{self, Line, Packet, Version, packet};
 use super::pack::{self, Pack};
@@ -13,18 +13,18 @@ use std::path::Path;
 /// A repository on a server.
 pub struct Remote {
     line: Box<dyn Line>,
-    /// Its address without a password.
+    /// The repository's address without a password.
     pub shown: String,
     pub version: Version,
-    /// Branches, tags and what annotated tags name (`^{}`), where a server tells all at once.
+    /// Branches, tags and what annotated tags point to (`^{}`), if the server lists all at once.
     tips: Vec<(String, String)>,
 }
 
 impl Remote {
-    /// Begins to talk with a server.
+    /// Connects to a server.
     ///
     /// # Errors
-    /// A server that cannot be reached or is none of git's.
+    /// Fails when the server cannot be reached or is not a git server.
     pub fn open(place: &GitRepository) -> Result<Self> {
         let shown = place.shown();
         let mut line: Box<dyn Line> = match place {
@@ -37,22 +37,22 @@ impl Remote {
             lines = line::lines(greeting, &shown)?;
         }
         if lines.iter().any(|line| line.split([' ', '\0']).any(|word| word == "object-format=sha256")) {
-            return Err(Error::new(format!("{shown} names its objects by SHA-256, and only SHA-1 is known here")));
+            return Err(Error::new(format!("{shown} names its objects by SHA-256, but only SHA-1 is supported")));
         }
         let second = lines.first().is_some_and(|line| line == "version 2");
         let mut remote = Self { line, shown, version: if second { Version::Second } else { Version::First }, tips: Vec::new() };
         if remote.version == Version::First {
-            // After the first name comes what the server can do.
+            // The server's capabilities follow the first name, after a NUL.
             let told = lines.iter().filter_map(|line| line.split('\0').next()?.split_once(' '));
             remote.tips = told.filter(|(id, _)| pack::id(id).is_some()).map(|(id, name)| (name.into(), id.into())).collect();
         }
         Ok(remote)
     }
 
-    /// What the names that begin so stand for, and perhaps others.
+    /// Lists the names that begin with one of these prefixes, and possibly others, with their ids.
     ///
     /// # Errors
-    /// A server that breaks off.
+    /// Fails when the connection breaks.
     pub fn tips(&mut self, beginnings: &[String]) -> Result<Vec<(String, String)>> {
         if self.version == Version::First {
             return Ok(self.tips.clone());
@@ -69,10 +69,10 @@ impl Remote {
         Ok(tips.into_iter().filter(|(_, id)| pack::id(id).is_some()).collect())
     }
 
-    /// Fetches commits, alone or with their history; or tells why the server does not want to.
+    /// Fetches commits, alone or with their history. The inner error is the server's reason for refusing.
     ///
     /// # Errors
-    /// A server that breaks off or sends damaged things; those of writing.
+    /// Fails when the connection breaks, when the server sends a damaged pack, or when the pack cannot be written.
     pub fn fetch(&mut self, ids: &[String], how: History, scratch: &Path) -> Result<Result<Pack, String>> {
         let depth = if how == History::None { packet("deepen 1") } else { String::new() };
         let mut wants: Vec<String> = ids.iter().map(|id| format!("want {id}")).collect();
@@ -85,7 +85,7 @@ impl Remote {
             let wants: String = wants.iter().map(|want| packet(want)).collect();
             format!("{wants}{depth}0000{}", packet("done"))
         };
-        let broken = || format!("cannot read what {} answers", self.shown);
+        let broken = || format!("cannot read the answer of {}", self.shown);
         let body = self.line.ask(&request, self.version)?;
         let mut said_before = 0;
         loop {
@@ -102,15 +102,15 @@ impl Remote {
         let path = scratch.join("git.pack");
         let failed = || format!("cannot write {}", path.display());
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).context(failed)?;
-        // Without a name it is gone, whatever happens, when it is closed.
+        // Its name is removed now, so that the kernel deletes the file when it is closed, whatever happens.
         fs::remove_file(&path).context(failed)?;
         let mut left = LONGEST_PACK;
         loop {
             let packet = Packet::read(body).context(broken)?;
             if let Packet::Line(line) = &packet {
-                // Words about progress count, too: they may not go on without an end.
+                // Progress messages count, too, so that they cannot go on forever.
                 left = left.checked_sub(line.len() as u64 + 4).ok_or_else(|| {
-                    Error::new(format!("{} sends more than {}, the longest that is taken", self.shown, Size(LONGEST_PACK)))
+                    Error::new(format!("{} sends more than {}, which is the limit for a pack", self.shown, Size(LONGEST_PACK)))
                 })?;
             }
             match packet {
@@ -129,14 +129,14 @@ impl Remote {
         Pack::index(file).map(Ok).context(|| format!("{} sent a damaged pack", self.shown))
     }
 
-    /// That it does not have a commit.
+    /// The error for a commit that the repository does not have.
     pub fn lacks(&self, commit: &str) -> Error {
         Error::new(format!("{} has no commit {commit}", self.shown))
-            .hint("it may be gone after a forced push; `stead update` moves to what the branch or tag names now")
+            .hint("it may be gone after a forced push; `stead update` moves to the commit that the branch or tag names now")
     }
 }
 
-/// What of a commit's history is fetched with it.
+/// How much of a commit's history is fetched with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum History {
     None,

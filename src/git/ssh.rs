@@ -1,8 +1,8 @@
-//! Git's protocol over ssh: the host's `ssh`, with its keys, its agent and what it knows of hosts (gitprotocol-pack,
+//! Git's protocol over ssh: runs the host's `ssh`, with its keys, agent and known hosts (gitprotocol-pack,
 //! "SSH Transport").
 //!
-//! As git does, `GIT_SSH_COMMAND` is run in the place of `ssh`. It is never left alone with a terminal: what it
-//! would ask is told as an error.
+//! As in git, `GIT_SSH_COMMAND` is run instead of `ssh` if it is set. The program must not ask on the terminal:
+//! whatever it would ask becomes an error.
 
 use super::line::{self, Version};
 use crate::model::{Context, Error, Result};
@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
-/// No questions; nothing of this machine is lent to the other; one that falls silent is given up after a minute.
+/// ssh must not ask questions or forward anything of this machine, and gives up on a silent server after a minute.
 const OPTIONS: &[&str] = &[
     "BatchMode=yes",
     "ClearAllForwardings=yes",
@@ -22,7 +22,7 @@ const OPTIONS: &[&str] = &[
     "ServerAliveInterval=15",
     "ServerAliveCountMax=4",
 ];
-/// How much of ssh's complaints is kept.
+/// How many bytes of ssh's error output are kept.
 const MOST_SAID: u64 = 64 << 10;
 
 /// A repository behind ssh.
@@ -32,7 +32,7 @@ pub struct Line {
     path: String,
     shown: String,
     session: Session,
-    /// Whether the session has been asked something: each is asked once.
+    /// Whether the session was used for a request already: each session serves only one.
     asked: bool,
 }
 
@@ -40,7 +40,7 @@ impl Line {
     /// Logs in to a host.
     ///
     /// # Errors
-    /// No ssh on this machine.
+    /// Fails when ssh cannot be started.
     pub fn open(login: &str, port: Option<u16>, path: &str, shown: &str) -> Result<Self> {
         let session = Session::start(login, port, path)?;
         Ok(Self { login: login.into(), port, path: path.into(), shown: shown.into(), session, asked: false })
@@ -68,7 +68,7 @@ impl line::Line for Line {
     }
 }
 
-/// One login.
+/// One running `ssh`.
 struct Session {
     child: Child,
     stdin: ChildStdin,
@@ -79,7 +79,7 @@ struct Session {
 impl Session {
     fn start(login: &str, port: Option<u16>, path: &str) -> Result<Self> {
         let mut command = match std::env::var_os("GIT_SSH_COMMAND").filter(|command| !command.is_empty()) {
-            // The user's own words, read by a shell, as git does.
+            // A shell parses the user's command, as in git.
             Some(own) => {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg({
@@ -98,7 +98,7 @@ impl Session {
         if let Some(port) = port {
             command.args(["-p", &port.to_string()]);
         }
-        // The shell of the other side reads the path.
+        // The shell of the remote host parses the path.
         let quoted = path.replace('\'', "'\\''").replace('!', "'\\!'");
         command.args(["--", login, &format!("git-upload-pack '{quoted}'")]).env("GIT_PROTOCOL", "version=2");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -113,7 +113,7 @@ impl Session {
         let stderr = std::thread::spawn(move || {
             let mut said = Vec::new();
             let mut stderr = stderr;
-            // What is too much is read and forgotten, so that ssh never waits for us.
+            // Anything beyond the limit is read and dropped, so that ssh never blocks on a full pipe.
             let _ = stderr.by_ref().take(MOST_SAID).read_to_end(&mut said);
             let _ = io::copy(&mut stderr, &mut io::sink());
             String::from_utf8_lossy(&said).trim().to_owned()
@@ -121,9 +121,9 @@ impl Session {
         Ok(Self { child, stdin, stdout: BufReader::new(stdout), stderr: Some(stderr) })
     }
 
-    /// What ssh, or the program behind it, complained about before it ended.
+    /// Ends ssh, and returns the errors that it or the remote program printed.
     fn said(&mut self) -> String {
-        // It has ended, or nobody listens any more.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default()
@@ -134,14 +134,14 @@ impl Session {
         let said = self.said();
         let last = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
         let error = match status.ok().and_then(|status| status.code()) {
-            // ssh's own failures (ssh(1), "EXIT STATUS").
+            // 255 means that ssh itself failed (ssh(1), "EXIT STATUS").
             Some(255) => Error::new(format!("cannot reach {shown}: {last}")),
             _ => Error::new(format!("{shown}: {last}")),
         };
         if said.contains("Host key verification failed") {
-            error.hint(format!("nobody knows that host here yet: type `ssh {login}` once, and say yes if its key is theirs"))
+            error.hint(format!("this machine does not know that host: type `ssh {login}` once, and say yes if its key is right"))
         } else if said.contains("Permission denied") {
-            error.hint("your key is not known there, or not at hand here: `ssh-add`; under sudo: `sudo -E`")
+            error.hint("the host does not know your key, or no ssh agent offers it: `ssh-add`; under sudo: `sudo -E`")
         } else {
             error
         }
@@ -163,7 +163,7 @@ impl Read for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The protocol's good-bye.
+        // A flush packet ends the protocol.
         let _ = self.stdin.write_all(b"0000");
         self.said();
     }

@@ -12,25 +12,25 @@ use tokio::runtime::Runtime;
 
 const REFS: &str = "/info/refs?service=git-upload-pack";
 
-/// A server's repository.
+/// A repository on an HTTP server.
 pub struct Line {
     runtime: Rc<Runtime>,
     client: reqwest::Client,
     base: String,
     shown: String,
-    /// What is being read.
+    /// The response that is being read.
     body: Body,
 }
 
 impl Line {
-    /// Asks a server for a repository.
+    /// Connects to a repository on a server.
     ///
     /// # Errors
-    /// A server that cannot be reached, or has no such repository.
+    /// Fails when the server cannot be reached, or has no such repository.
     pub fn open(address: &str, shown: &str) -> Result<Self> {
-        let asked = Url::parse(address).context(|| format!("\"{shown}\" is no URL"))?;
+        let asked = Url::parse(address).context(|| format!("\"{shown}\" is not a URL"))?;
         let client = http::client(|begun| {
-            // Servers know programs that speak git's protocol by this beginning.
+            // Servers recognise git clients by this prefix.
             let name = concat!("git/2.0 (stead ", env!("CARGO_PKG_VERSION"), ")");
             begun.user_agent(name).https_only(asked.scheme() == "https").read_timeout(Duration::from_secs(60))
         })?;
@@ -39,10 +39,10 @@ impl Line {
 
         let mut base = asked.as_str().trim_end_matches('/').to_owned();
         let answer = send(&runtime, client.get(format!("{base}{REFS}")), Version::Second, shown)?;
-        // Where it was led to, it goes on; to another host, not with a password.
+        // After a redirect, further requests go to the new address; but the password is not sent to another host.
         let mut found = answer.url().clone();
         if found.origin() == asked.origin() {
-            // Neither fails for an address with a host.
+            // Neither can fail, because the address has a host.
             let _ = found.set_username(asked.username());
             let _ = found.set_password(asked.password());
         }
@@ -51,7 +51,7 @@ impl Line {
         }
         let kind = answer.headers().get("content-type").map(|kind| kind.as_bytes().to_vec()).unwrap_or_default();
         if kind != b"application/x-git-upload-pack-advertisement" {
-            return Err(Error::new(format!("{shown} is no git repository, or its server has no smart HTTP")));
+            return Err(Error::new(format!("{shown} is not a git repository, or its server does not support smart HTTP")));
         }
         let body = Body { runtime: Rc::clone(&runtime), answer, rest: VecDeque::new() };
         Ok(Self { runtime, client, base, shown: shown.to_owned(), body })
@@ -75,7 +75,7 @@ impl line::Line for Line {
 
 fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &str) -> Result<Response> {
     let request = if version == Version::Second { request.header("git-protocol", "version=2") } else { request };
-    // Made inside: its time-outs need the runtime's clock.
+    // The request must be sent inside the runtime, because its timeouts need the runtime's clock.
     runtime.block_on(async {
         let mut retries = Retries::new();
         loop {
@@ -86,7 +86,7 @@ fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &st
                     let error = Error::new(format!("{shown} answers {}", answer.status()));
                     match answer.status().as_u16() {
                         401 | 403 | 404 => return Err(error.hint(
-                            "no such repository, or one for which a name and a password are needed: https://NAME:TOKEN@HOST/…",
+                            "no such repository, or one that needs a name and a password in its URL: https://NAME:TOKEN@HOST/…",
                         )),
                         _ if http::is_passing(answer.status()) => (error, http::retry_after(answer.headers())),
                         _ => return Err(error),
@@ -99,7 +99,7 @@ fn send(runtime: &Runtime, request: RequestBuilder, version: Version, shown: &st
     })
 }
 
-/// An answer's body, read as it comes.
+/// A response's body, read as it arrives.
 struct Body {
     runtime: Rc<Runtime>,
     answer: Response,

@@ -1,7 +1,8 @@
-//! An image for other tools: an OCI layout (image-spec, image-layout.md) in one tar or a directory, or what `docker load` reads.
+//! Writes an image for other tools: an OCI layout (image-spec, image-layout.md) in one tar or a directory, or the format that
+//! `docker load` reads.
 //!
-//! Layers go in as they are; those of our own uncompressed: their digest is their identity. The same image
-//! gives the same archive.
+//! Layers from elsewhere are written as they came. Our own are written uncompressed, because their digest is their identity.
+//! The same image always gives the same archive.
 
 use super::compression::decompressed;
 use super::layer::write_tar;
@@ -17,7 +18,7 @@ use std::path::Path;
 
 /// Where an archive's files go.
 trait Files {
-    /// A file of a length that is known, written by somebody.
+    /// Adds a file of a known length; `write` writes its content.
     fn file(&mut self, name: &str, size: u64, write: &mut dyn FnMut(&mut (dyn Write + Send)) -> io::Result<()>)
     -> io::Result<()>;
 
@@ -62,7 +63,7 @@ impl Files for Folder<'_> {
     }
 }
 
-/// An image's parts in the store.
+/// The parts of an image in the store.
 struct Parts<'a> {
     store: &'a Store,
     image: &'a Image,
@@ -82,7 +83,7 @@ impl<'a> Parts<'a> {
         Ok(Self { store, image, manifest, config })
     }
 
-    /// Writes each layer once: two steps may have come to the same one.
+    /// Writes each layer once: two steps may have produced the same one.
     fn layers(&self, files: &mut dyn Files, written: &mut BTreeSet<String>, name: impl Fn(&Digest) -> String) -> io::Result<()> {
         for layer in &self.image.layers {
             let (digest, size) = layer.blob.as_ref().map_or((layer.diff_id, layer.size), |blob| (blob.digest, blob.size));
@@ -101,7 +102,7 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// What an index says of the image.
+    /// The image's entry in an index.
     fn entry(&self, reference: &str) -> serde_json::Value {
         json!({
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -111,7 +112,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Manifest, configuration and layers; what was written before is not written again.
+    /// Writes manifest, configuration and layers; blobs that are in `written` already are skipped.
     fn blobs(&self, files: &mut dyn Files, written: &mut BTreeSet<String>) -> io::Result<()> {
         let name = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
         for (digest, bytes) in [(&self.image.digest, &self.manifest), (&self.config.0, &self.config.1)] {
@@ -128,7 +129,7 @@ impl<'a> Parts<'a> {
         self.blobs(files, &mut BTreeSet::new())
     }
 
-    /// As `docker save` has it: layers uncompressed, under the digests of what is in them.
+    /// Writes the format of `docker save`: layers uncompressed, named by the digests of their content.
     fn docker(&self, reference: &str, files: &mut dyn Files) -> io::Result<()> {
         let name = |layer: &LayerInfo| format!("{}/layer.tar", layer.diff_id.hex());
         let config = format!("{}.json", self.config.0.hex());
@@ -152,7 +153,7 @@ impl<'a> Parts<'a> {
 /// Writes an image as an OCI layout in one tar; `reference` is the name that other tools will know it by.
 ///
 /// # Errors
-/// Blobs that the store lost; those of writing.
+/// Fails when the store has lost a blob, or when writing fails.
 pub fn write_layout(store: &Store, image: &Image, reference: &str, out: &mut (impl Write + Send)) -> Result<()> {
     let parts = Parts::of(store, image)?;
     parts.layout(reference, &mut Tar(&mut *out)).and_then(|()| end(out)).map_err(failed)
@@ -175,7 +176,7 @@ pub fn write_folder(store: &Store, image: &Image, reference: &str, folder: &Path
     Parts::of(store, image)?.layout(reference, &mut Folder(folder)).map_err(failed)
 }
 
-/// Writes several images as an OCI layout in one tar, with a first file and further entries beside them.
+/// Writes several images as an OCI layout in one tar, with the file `first` in front and the entries of `extra` behind them.
 ///
 /// # Errors
 /// As [`write_layout`].

@@ -1,5 +1,5 @@
-//! What is in an image, for other tools: SPDX 2.3, CycloneDX 1.5, and how it came about: in-toto with
-//! SLSA provenance 1. The same image gives the same text.
+//! Documents about an image for other tools: its contents as SPDX 2.3 and CycloneDX 1.5, and how it was made as an
+//! in-toto statement with SLSA provenance 1. The same image always gives the same text.
 
 use crate::model::{Context, Digest, EPOCH, Result, time_text};
 use crate::store::Store;
@@ -15,7 +15,7 @@ pub struct Component {
     /// The source package, if it has another name.
     pub source: Option<String>,
     pub maintainer: Option<String>,
-    /// The digest of the package's file, where the lock knows it.
+    /// The digest of the package's file, if the lock has it.
     pub sha256: Option<Digest>,
 }
 
@@ -32,7 +32,7 @@ pub fn package_url(name: &str, version: &str, architecture: &str) -> String {
     format!("pkg:deb/debian/{}@{}?arch={architecture}", escaped(name), escaped(version))
 }
 
-/// Something that an image was made of (in-toto's ResourceDescriptor).
+/// Something that an image was made from (in-toto's ResourceDescriptor).
 pub struct Material {
     uri: String,
     /// The name of the digest (in-toto's DigestSet).
@@ -47,27 +47,27 @@ impl From<(String, Digest)> for Material {
 }
 
 impl Material {
-    /// A commit of a git repository (SPDX's download locations).
+    /// A commit of a git repository, written as one of SPDX's download locations.
     pub fn commit(repository: &str, commit: &str) -> Self {
         Self { uri: format!("git+{repository}@{commit}"), kind: "gitCommit", digest: commit.to_owned() }
     }
 }
 
-/// Where an image's provenance is kept: beside its record, with which it goes.
+/// Where an image's provenance is kept: beside its record, and removed together with it.
 fn beside(store: &Store, digest: &Digest) -> PathBuf {
     store.root().join("images").join(digest.hex()).with_extension("json")
 }
 
-/// Keeps how an image came about beside it.
+/// Keeps an image's provenance in the store.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails when the file cannot be written.
 pub fn keep_provenance(store: &Store, digest: &Digest, statement: &Value) -> Result<()> {
     let path = beside(store, digest);
     crate::sys::write_whole(&path, statement.to_string().as_bytes(), 0o644).context(|| format!("cannot write {}", path.display()))
 }
 
-/// How an image came about, where that was kept.
+/// An image's provenance, if it was kept.
 pub fn kept_provenance(store: &Store, digest: &Digest) -> Option<Value> {
     crate::store::read_json(&beside(store, digest))
 }
@@ -137,7 +137,7 @@ pub fn spdx(name: &str, digest: &Digest, components: &[Component]) -> Value {
 /// A CycloneDX 1.5 document.
 pub fn cyclonedx(name: &str, digest: &Digest, components: &[Component]) -> Value {
     let hex = digest.hex();
-    // A version 8 UUID: the bits are the digest's (RFC 9562, section 5.8).
+    // A version 8 UUID with bits of the digest (RFC 9562, section 5.8).
     let serial = format!("urn:uuid:{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
     let component = |one: &Component| {
         let mut value = json!({
@@ -169,7 +169,7 @@ pub fn cyclonedx(name: &str, digest: &Digest, components: &[Component]) -> Value
     })
 }
 
-/// An in-toto statement with SLSA provenance: what the image was made of, by what.
+/// An in-toto statement with SLSA provenance: what the image was made from, and by which program.
 pub fn provenance(name: &str, digest: &Digest, steps: &[String], materials: &[Material]) -> Value {
     let dependency = |one: &Material| json!({ "uri": one.uri, "digest": { one.kind: one.digest } });
     json!({

@@ -1,11 +1,11 @@
-//! Streams without their compression, counted on both sides: what came, and what it came to.
+//! Decompresses streams, and counts the bytes on both sides: compressed bytes in, decompressed bytes out.
 
 use crate::model::Budget;
 use crate::model::bounds::image::{ARCHIVE, XZ_MEMORY, ZSTD_WINDOW};
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
-/// How a stream is compressed, by its first bytes.
+/// The compressions that are recognised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compression {
     Gzip,
@@ -14,7 +14,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// How it is, if it is.
+/// How a stream is compressed, if it is, told by its first bytes.
 pub fn compression(start: &[u8]) -> Option<Compression> {
     let marks: [(&[u8], Compression); 4] = [
         (&[0x1f, 0x8b], Compression::Gzip),
@@ -25,15 +25,15 @@ pub fn compression(start: &[u8]) -> Option<Compression> {
     marks.into_iter().find(|(mark, _)| start.starts_with(mark)).map(|(_, kind)| kind)
 }
 
-/// Whether bytes begin as the archives do that are unpacked: a tar, plain or compressed.
+/// Whether these first bytes are those of an archive that can be unpacked: a tar, plain or compressed.
 pub fn is_archive(start: &[u8]) -> bool {
     compression(start).is_some() || start.get(257..262) == Some(b"ustar")
 }
 
-/// A stream without its compression, whichever it has.
+/// Decompresses a stream, whichever compression it has.
 ///
 /// # Errors
-/// Those of reading its beginning.
+/// Fails when its beginning cannot be read.
 pub fn decompressed<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut stream = BufReader::with_capacity(128 << 10, stream);
     Ok(match compression(stream.fill_buf()?) {
@@ -52,17 +52,17 @@ pub fn decompressed<'a>(stream: impl Read + Send + 'a) -> io::Result<Box<dyn Rea
     })
 }
 
-/// A stream without its compression that is held to a budget: what comes is told to it, and it ends in an error
-/// when it gives far more than what came.
+/// Decompresses a stream within a budget: the compressed bytes are reported to the budget, and the stream ends in an
+/// error when it gives far more bytes than it took in.
 ///
 /// # Errors
-/// Those of reading its beginning.
+/// Fails when its beginning cannot be read.
 pub fn budgeted<'a>(stream: impl Read + Send + 'a, budget: &Arc<Budget>) -> io::Result<Box<dyn Read + Send + 'a>> {
     let inner = decompressed(Came { inner: stream, budget: budget.clone() })?;
     Ok(Box::new(Made { inner, length: 0, budget: budget.clone() }))
 }
 
-/// What comes.
+/// The compressed side: reports to the budget what comes in.
 struct Came<R> {
     inner: R,
     budget: Arc<Budget>,
@@ -76,7 +76,7 @@ impl<R: Read> Read for Came<R> {
     }
 }
 
-/// What is made of it, as long as it is not far more.
+/// The decompressed side: fails when it gives more than the budget allows.
 struct Made<R> {
     inner: R,
     length: u64,
@@ -91,21 +91,21 @@ impl<R: Read> Read for Made<R> {
     }
 }
 
-/// What an archive that is whole, and so long, may come to.
+/// How many bytes a complete archive of this compressed length may unpack to.
 pub fn allowance(compressed: u64) -> u64 {
     let budget = Budget::new(ARCHIVE);
     budget.came(compressed);
     budget.allowance()
 }
 
-/// A stream that ends in an error when it gives far more than it was made of.
+/// A stream that ends in an error when it gives far more bytes than its compressed form has.
 pub struct Bounded<R> {
     inner: R,
     left: u64,
 }
 
 impl<R> Bounded<R> {
-    /// Bounds what a compressed stream of some length may come to.
+    /// Bounds how many bytes a compressed stream of this length may give.
     pub fn new(inner: R, compressed: u64) -> Self {
         Self { inner, left: allowance(compressed) }
     }

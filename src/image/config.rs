@@ -14,7 +14,7 @@ use serde::Serialize;
 /// Writes an image's configuration and manifest.
 ///
 /// # Errors
-/// Those of writing blobs.
+/// Fails when a blob cannot be written.
 pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) -> Result<Image> {
     let built = document(config, layers, epoch).context(|| "cannot describe the image".into())?;
     let config_bytes = sorted(&built)?;
@@ -31,7 +31,7 @@ pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) ->
             layers
                 .iter()
                 .map(|layer| match &layer.blob {
-                    // A layer that was made elsewhere goes on as it came.
+                    // A layer that was made elsewhere is passed on as it came.
                     Some(blob) => describe(oci::MediaType::from(oci_layer(&blob.media_type)), blob.size, &blob.digest),
                     None => describe(oci::MediaType::ImageLayer, layer.size, &layer.diff_id),
                 })
@@ -45,7 +45,7 @@ pub fn save(store: &Store, config: &Config, layers: &[LayerInfo], epoch: i64) ->
     Ok(image)
 }
 
-/// Docker's kinds of layers by OCI's names: a manifest has one family only.
+/// The OCI media type for one of Docker's: a manifest must not mix the two families.
 fn oci_layer(media_type: &str) -> &str {
     match media_type {
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -58,17 +58,17 @@ fn oci_layer(media_type: &str) -> &str {
 /// Records an image whose parts are all in the store.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails when the record cannot be written.
 pub fn keep(store: &Store, image: &Image) -> Result<()> {
     let record = serde_json::to_vec(image).context(|| "cannot write the image's record".into())?;
     let path = store.root().join("images").join(image.digest.hex());
     crate::sys::write_whole(&path, &record, 0o644).context(|| format!("cannot write {}", path.display()))
 }
 
-/// Reads a configuration that somebody else wrote; the digests of its layers' contents come with it.
+/// Reads a configuration that another tool wrote; also returns the `diff_id`s of its layers.
 ///
 /// # Errors
-/// What is none, or is for another platform.
+/// Fails when it is not a configuration, or is for another platform.
 pub fn parse(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
     let value: serde_json::Value = serde_json::from_slice(bytes).context(|| "the image's configuration is no JSON".into())?;
     let (os, architecture) = (value["os"].as_str().unwrap_or("linux"), value["architecture"].as_str().unwrap_or(ARCHITECTURE));
@@ -119,7 +119,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
     Ok((config, diff_ids.iter().map(|text| Digest::named(text)).collect::<Result<_>>()?))
 }
 
-/// Docker's health check, in our words.
+/// Translates Docker's health check into ours.
 fn health(value: &serde_json::Value, shell: &[String]) -> Option<Health> {
     let words: Vec<&str> = value["Test"].as_array()?.iter().filter_map(|word| word.as_str()).collect();
     let probe = match words.as_slice() {
@@ -149,7 +149,7 @@ fn health(value: &serde_json::Value, shell: &[String]) -> Option<Health> {
     })
 }
 
-/// Reads an image, if all of it is in the store.
+/// Reads an image, if all of its layers are in the store.
 pub fn load(store: &Store, digest: &Digest) -> Option<Image> {
     let image: Image = crate::store::read_json(&store.root().join("images").join(digest.hex()))?;
     image.layers.iter().all(|layer| store.layer(&layer.diff_id).is_some()).then_some(image)
@@ -215,7 +215,7 @@ fn document(
         )
         .build()?;
     let mut value = serde_json::to_value(&built)?;
-    // OCI's specification has no health check; Docker's field is what every tool reads.
+    // OCI's specification has no health check, but every tool reads Docker's field.
     if let Some(health) = &config.health {
         value["config"]["Healthcheck"] = healthcheck(health, &config.shell());
     }
@@ -232,12 +232,12 @@ fn healthcheck(health: &Health, shell: &[String]) -> serde_json::Value {
     let nanoseconds = |span: Duration| span.0.saturating_mul(1_000_000);
     let test = match &health.probe {
         Probe::None => return serde_json::json!({ "Test": ["NONE"] }),
-        // What the image's shell reads is written as Docker writes it.
+        // A command for the image's shell is written as Docker writes it.
         Probe::Exec(words) if words.len() == shell.len() + 1 && words.starts_with(shell) => {
             vec!["CMD-SHELL".to_owned(), words[shell.len()].clone()]
         }
         Probe::Exec(words) => std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect(),
-        // Docker knows commands only; ours travel as a label would, for our own reading.
+        // Docker knows only commands. These two forms are carried along like labels, for us to read back.
         Probe::Http { port, path } => vec!["STEAD-HTTP".into(), port.to_string(), path.clone()],
         Probe::Tcp(port) => vec!["STEAD-TCP".into(), port.to_string()],
     };

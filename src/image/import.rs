@@ -1,8 +1,8 @@
 //! Images that were made elsewhere → the store.
 //!
 //! Manifest, configuration and layers are kept as they came, byte for byte, so that the image keeps its
-//! digest; beside them the layers stand unpacked, as containers need them. Each layer is read once: its
-//! digest, its content's digest and its files come of the same pass, several layers at the same time.
+//! digest. The layers are also kept unpacked, as containers need them. Each layer is read once: one pass gives
+//! its digest, its content's digest and its files. Several layers are read at the same time.
 
 use super::compression::budgeted;
 use super::config::parse;
@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the parts of an image come from.
 pub trait Blobs: Sync {
-    /// A part by its digest.
+    /// Opens a part by its digest.
     ///
     /// # Errors
-    /// When it is not there.
+    /// Fails when it is not there.
     fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>>;
 
-    /// Hears that what came for a digest was something else; whether there is another place to have it from.
+    /// Is called when the bytes that came for a digest do not match it. Returns whether there is another source to try.
     fn distrust(&self, _: &Digest) -> bool {
         false
     }
@@ -45,16 +45,16 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Its digest, which must be one that is known here.
+    /// Its digest.
     ///
     /// # Errors
-    /// Other kinds of digests.
+    /// Fails when the digest is of an algorithm that is not supported.
     pub fn digest(&self) -> Result<Digest> {
         Digest::named(&self.digest)
     }
 }
 
-/// An image's manifest, as far as it matters here.
+/// The fields of an image's manifest that matter here.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
@@ -67,25 +67,25 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// What is none; kinds that are not supported.
+    /// Fails when it is not a manifest, is of a schema that is not supported, or has too many layers.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let value: serde_json::Value = serde_json::from_slice(bytes).context(|| "the manifest is no JSON".into())?;
         refuse_schema_1(bytes)?;
-        let manifest: Self = serde_json::from_value(value).context(|| "this is no image's manifest".into())?;
+        let manifest: Self = serde_json::from_value(value).context(|| "this is not an image manifest".into())?;
         if manifest.schema_version != 2 {
             return Err(Error::new(format!("the manifest is of schema {}, which is not known here", manifest.schema_version)));
         }
         if manifest.layers.len() > LAYERS {
-            return Err(Error::new(format!("the image has {} layers, and {LAYERS} are the most", manifest.layers.len())));
+            return Err(Error::new(format!("the image has {} layers, and at most {LAYERS} are allowed", manifest.layers.len())));
         }
         Ok(manifest)
     }
 }
 
-/// Refuses manifests of the first kind.
+/// Refuses manifests of schema 1.
 ///
 /// # Errors
-/// One of schema 1.
+/// Fails when the manifest is of schema 1.
 pub fn refuse_schema_1(bytes: &[u8]) -> Result<()> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -99,12 +99,13 @@ pub fn refuse_schema_1(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Takes an image into the store; parts that are there already are not asked for.
+/// Takes an image into the store; parts that are there already are not fetched.
 ///
-/// `pin` keeps what it is told from being collected.
+/// `pin` keeps the given digests from being collected.
 ///
 /// # Errors
-/// Parts that are missing or damaged, with their digests; a full disk. What was taken in by then stays.
+/// Fails, with the digest, when a part is missing or damaged, and when the disk is full. Parts that were taken in until
+/// then stay.
 pub fn import(
     store: &Store,
     manifest: &[u8],
@@ -115,7 +116,7 @@ pub fn import(
     let identity = Digest::of(manifest);
     let config_digest = described.config.digest()?;
     pin(&[identity, config_digest])?;
-    // After a power cut its content may be another.
+    // After a power cut its content may be wrong.
     let config_bytes = match store.blob(&config_digest).filter(|bytes| Digest::of(bytes) == config_digest) {
         Some(bytes) => bytes,
         None => small(blobs, &described.config).context(|| "cannot read the image's configuration".into())?,
@@ -123,10 +124,10 @@ pub fn import(
     let (config, diff_ids) = parse(&config_bytes)?;
     if diff_ids.len() != described.layers.len() {
         let (layers, known) = (described.layers.len(), diff_ids.len());
-        return Err(Error::new(format!("the manifest has {layers} layers, and the configuration tells of {known}")));
+        return Err(Error::new(format!("the manifest has {layers} layers, but the configuration lists {known}")));
     }
     let all: Vec<(&Descriptor, Digest)> = described.layers.iter().zip(diff_ids).collect();
-    // One may stand there more than once.
+    // An image may list the same layer more than once.
     let mut work: Vec<&(&Descriptor, Digest)> = Vec::new();
     for one in &all {
         if !work.iter().any(|other| other.0.digest == one.0.digest && other.1 == one.1) {
@@ -135,7 +136,7 @@ pub fn import(
     }
     let (next, failed, budget) = (AtomicUsize::new(0), Mutex::new(None), Arc::new(Budget::new(IMAGE)));
     let found: Mutex<Vec<Option<Taken>>> = Mutex::new(work.iter().map(|_| None).collect());
-    // More than there are cores: some wait for the network.
+    // This may be more threads than there are cores, because some of them wait for the network.
     let lanes = std::thread::available_parallelism().map_or(1, usize::from).max(LANES).min(work.len());
     std::thread::scope(|scope| {
         for _ in 0..lanes {
@@ -155,7 +156,7 @@ pub fn import(
         }
     });
     let taken: Vec<Taken> = found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
-    // What is whole stays, for the next try, too.
+    // Complete layers are kept even after a failure, for the next try.
     adopt(store, &taken)?;
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
@@ -172,16 +173,16 @@ pub fn import(
     Ok(image)
 }
 
-/// How many layers are taken in at the same time, at least.
+/// The least number of threads that take in layers.
 const LANES: usize = 4;
 
-/// A layer that was taken in, and where it lies as long as it has no name.
+/// A layer that was taken in, and its staging directory until it has its name in the store.
 struct Taken {
     info: LayerInfo,
     staged: Option<Staging>,
 }
 
-/// Names layers; one sync serves them all.
+/// Moves layers to their names in the store, after one sync for all of them.
 fn adopt(store: &Store, taken: &[Taken]) -> Result<()> {
     if taken.iter().any(|one| one.staged.is_some()) {
         store.sync()?;
@@ -196,10 +197,10 @@ fn adopt(store: &Store, taken: &[Taken]) -> Result<()> {
     Ok(())
 }
 
-/// A part that is small enough to be read whole, verified.
+/// Reads a part that is small enough to be held in memory, and verifies it.
 ///
 /// # Errors
-/// One that is too long, missing, or not what its digest says.
+/// Fails when it is too long, is missing, or does not match its digest.
 pub fn small(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec<u8>> {
     let wanted = descriptor.digest()?;
     if descriptor.size > LONGEST {
@@ -235,7 +236,7 @@ fn layer(
         || !descriptor.urls.is_empty()
     {
         return Err(Error::new("it is a foreign layer, which must be fetched from its maker and may not be passed on")
-            .hint("such images are Windows's; use one that is made for Linux"));
+            .hint("such images are made for Windows; use one that is made for Linux"));
     }
     if descriptor.media_type.contains("encrypted") {
         return Err(Error::new("it is encrypted").hint("decrypt the image first, with `skopeo copy --decryption-key`"));
@@ -263,13 +264,14 @@ fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs
     let out = File::create(&kept).map_err(|error| disk_error("cannot keep the layer", error))?;
     let inner = blobs.open(&wanted, announced)?;
     let mut came = Came { inner, out: Some(out), hasher: Hasher::default(), length: 0, limit: announced };
-    // What the sender says of its size proves nothing: what came does.
+    // The budget counts the bytes that really came: the announced size proves nothing.
     let budget = Arc::new(Budget::new(ARCHIVE).within(budget.clone()));
     let info = unpack(&mut came, &tree, budget).map_err(|error| {
-        // A cut connection and a full disk have words of their own.
+        // For a broken connection and a full disk, `disk_error` gives a message or hint of its own.
         disk_error("cannot unpack it", error)
     });
-    // What stands behind the archive's end counts for the digest, too; a wrong digest explains a wrong archive.
+    // Bytes behind the end of the archive count for the digest, too. If the digest is wrong, that is the error to report,
+    // even if unpacking failed.
     let rest = io::copy(&mut came, &mut io::sink());
     let Came { hasher, length, .. } = came;
     let told = rest.is_ok() || length > announced;
@@ -291,7 +293,7 @@ fn receive(store: &Store, blob: &StoredBlob, diff_id: &Digest, blobs: &dyn Blobs
     Ok(Taken { info, staged: Some(staging) })
 }
 
-/// Unpacks a layer; its content's digest, length and number of entries come back.
+/// Unpacks a layer; returns the digest and the length of its content, and the number of entries.
 fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path, budget: Arc<Budget>) -> io::Result<(Digest, u64, u64)> {
     let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, rootfs: true, folder_times: true };
     let inner = budgeted(came, &budget)?;
@@ -303,7 +305,7 @@ fn unpack(came: &mut (impl Read + Send), tree: &std::path::Path, budget: Arc<Bud
     Ok((content.hasher.finish(), content.length, entries))
 }
 
-/// A stream whose bytes are counted, hashed and kept as they come.
+/// A stream whose bytes are counted, hashed and written to a file as they come.
 struct Came<R> {
     inner: R,
     out: Option<File>,

@@ -1,10 +1,10 @@
 //! A tree on disk → its canonical tar, whose digest is the layer's identity.
 //!
-//! The rules (each one a source of difference elsewhere): entries sorted by path, the root entry
-//! written out, owners as numbers without names, whole seconds no later than the epoch, of hard
-//! links the first path by name is the file, only `security.capability` among extended attributes,
-//! PAX records only where ustar cannot say it. A tree is read by descriptor: of one that a container can
-//! change meanwhile, nothing but what is in it comes into the tar.
+//! The rules (in each of them other tools differ): entries are sorted by path; the root has an entry;
+//! owners are numbers without names; times are whole seconds no later than the epoch; of several hard
+//! links the first path in the order is the file; `security.capability` is the only extended attribute;
+//! PAX records are used only for what ustar cannot hold. A tree is read by descriptor: even if a container
+//! changes it meanwhile, nothing from outside the tree gets into the tar.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use crate::model::{Hasher, LayerInfo};
@@ -19,20 +19,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use tar::EntryType;
 
-/// The attribute by which overlay hides what lies below a directory.
+/// The attribute by which overlayfs marks a directory as opaque: it hides what the layers below have there.
 pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// The attribute that gives a program capabilities.
 pub const CAPABILITY: &CStr = c"security.capability";
 
-/// What a directory of the tree names.
+/// An entry of a directory in the tree.
 struct Entry {
     path: PathBuf,
     kind: Kind,
-    /// By the directory's word; the file itself may say otherwise.
+    /// The inode number in the directory entry; `stat` of the file may give another.
     inode: u64,
 }
 
-/// Every path of a tree but its root, sorted by their bytes, directories before what they hold.
+/// All paths of a tree except its root, sorted by their bytes, so that directories come before what they hold.
 fn walk(root: &Tree) -> io::Result<Vec<Entry>> {
     let mut found = sys::by_levels(PathBuf::new(), |folder, inside, below| {
         for listed in root.read(folder)?.1 {
@@ -48,10 +48,10 @@ fn walk(root: &Tree) -> io::Result<Vec<Entry>> {
     Ok(found)
 }
 
-/// Brings the times of a tree to what its layer says, and tells the digest and length of its canonical tar.
+/// Sets the times of a tree to those that its layer records, and returns the digest and length of its canonical tar.
 ///
 /// # Errors
-/// Those of reading the tree and setting times.
+/// Fails when the tree cannot be read or a time cannot be set.
 pub fn digest_tree(root: &Tree, epoch: i64) -> io::Result<LayerInfo> {
     let mut counter = Counter { hasher: Hasher::default(), length: 0 };
     let files = write_entries(root, Some(epoch), &mut counter)?;
@@ -75,15 +75,15 @@ impl Write for Counter {
     }
 }
 
-/// Writes a tree's canonical tar; tells the number of entries.
+/// Writes a tree's canonical tar and returns the number of entries.
 ///
 /// # Errors
-/// Those of reading the tree and of writing.
+/// Fails when the tree cannot be read or writing fails.
 pub fn write_tar(root: &Tree, out: &mut (impl Write + Send)) -> io::Result<u64> {
     write_entries(root, None, out)
 }
 
-/// Writes a tree; with an epoch, times that are too late or too fine are set on the way.
+/// Writes a tree. With an epoch, the times in the tree itself are also set: to whole seconds no later than the epoch.
 fn write_entries(root: &Tree, epoch: Option<i64>, out: &mut (impl Write + Send)) -> io::Result<u64> {
     let entries = walk(root)?;
     let links = links(root, &entries)?;
@@ -112,14 +112,14 @@ fn write_entries(root: &Tree, epoch: Option<i64>, out: &mut (impl Write + Send))
     Ok(entries.len() as u64 + 1)
 }
 
-/// Of files with several names: which of the names is the first, for each that is not.
+/// For files with several names: maps each further name to the first one, both as indexes into `entries`.
 fn links(root: &Tree, entries: &[Entry]) -> io::Result<HashMap<usize, usize>> {
     let mut inodes: Vec<(u64, usize)> =
         entries.iter().enumerate().filter(|(_, entry)| entry.kind != Kind::Folder).map(|(at, entry)| (entry.inode, at)).collect();
     inodes.sort_unstable();
     let mut links = HashMap::new();
     let mut nearby = Nearby::of(root);
-    // What directories tell is only nearly true: that two names are one file is told by the file.
+    // Inode numbers in directory entries are only a hint: `stat` decides whether two names are one file.
     for alike in inodes.chunk_by(|one, other| one.0 == other.0).filter(|alike| alike.len() > 1) {
         let mut firsts = HashMap::new();
         for (_, at) in alike {
@@ -134,33 +134,33 @@ fn links(root: &Tree, entries: &[Entry]) -> io::Result<HashMap<usize, usize>> {
     Ok(links)
 }
 
-/// How many entries a thread reads before it takes others.
+/// How many entries a thread takes at a time.
 const PART: usize = 64;
-/// How much a thread reads before its turn to write; a longer file is read when its turn has come.
+/// How many bytes a thread reads ahead of its turn to write; the rest of a longer file is read once its turn has come.
 const AHEAD: usize = 1 << 20;
 
-/// Where parts that are read at the same time are written one after the other.
+/// Parts are read at the same time; here they are written one after the other.
 struct Gate<'w, W> {
     state: Mutex<Passed<'w, W>>,
     changed: Condvar,
 }
 
 struct Passed<'w, W> {
-    /// How many parts are written.
+    /// How many parts have been written.
     parts: usize,
     out: &'w mut W,
     failed: Option<io::Error>,
 }
 
 impl<W> Gate<'_, W> {
-    /// Tells the others that their turn will not come.
+    /// Keeps the first error, and wakes the threads that wait for their turn: it will not come.
     fn fail(&self, error: io::Error) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert(error);
         self.changed.notify_all();
     }
 }
 
-/// One part's way through the gate.
+/// One part, which waits at the gate for its turn to be written.
 struct Turn<'g, 'w, W> {
     gate: &'g Gate<'w, W>,
     index: usize,
@@ -168,7 +168,7 @@ struct Turn<'g, 'w, W> {
 }
 
 impl<W: Write> Turn<'_, '_, W> {
-    /// Takes in a file's bytes, which must be as many as its header said.
+    /// Reads a file's content, which must be exactly as long as its header says.
     fn take(&mut self, file: &mut File, size: u64) -> io::Result<()> {
         let mut left = size;
         while left > 0 {
@@ -185,7 +185,7 @@ impl<W: Write> Turn<'_, '_, W> {
         Ok(())
     }
 
-    /// Writes what was read, and lets the next part pass.
+    /// Writes what was read, and gives the next part its turn.
     fn end(&mut self) -> io::Result<()> {
         self.flush()?;
         self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).parts += 1;
@@ -193,7 +193,7 @@ impl<W: Write> Turn<'_, '_, W> {
         Ok(())
     }
 
-    /// Waits for its turn.
+    /// Waits for this part's turn, then writes the buffer.
     fn flush(&mut self) -> io::Result<()> {
         let state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
         let not_yet = |state: &mut Passed<W>| state.parts != self.index && state.failed.is_none();
@@ -207,13 +207,13 @@ impl<W: Write> Turn<'_, '_, W> {
     }
 }
 
-/// What writes the entries of a tree, and how it takes their times.
+/// Writes the entries of a tree. With an epoch, it also corrects their times.
 struct Writer {
     epoch: Option<i64>,
 }
 
 impl Writer {
-    /// Writes a file by its first name.
+    /// Writes a file under its first name.
     fn write_file<W: Write>(&self, path: &Path, nearby: &mut Nearby, turn: &mut Turn<W>) -> io::Result<()> {
         no_marker(path)?;
         let (mut file, stat) = nearby.open_own(path)?;
@@ -235,7 +235,7 @@ impl Writer {
         Self::write_opaque(&header, (root, itself), out)
     }
 
-    /// Writes what is all in its header: everything but files by their first name.
+    /// Writes an entry that has no content: everything but a file under its first name.
     fn write(&self, path: &Path, first: Option<&Path>, nearby: &mut Nearby, out: &mut Vec<u8>) -> io::Result<()> {
         no_marker(path)?;
         let (folder, own) = nearby.at(path)?;
@@ -243,7 +243,7 @@ impl Writer {
         let time = self.time(&stat, |time| folder.set_time(own, time))?;
         let header = Header { path, stat: &stat, time, kind: EntryType::Regular, size: 0, link: None };
         if is_mark(&stat) {
-            // In the form that OCI layers give it (image-spec, layer.md, "Whiteouts").
+            // The whiteout of OCI layers (image-spec, layer.md, "Whiteouts").
             let mut name = std::ffi::OsString::from(".wh.");
             name.push(own);
             return Header { path: &path.with_file_name(name), ..header }.write(None, out);
@@ -251,8 +251,8 @@ impl Writer {
         let kind = Kind::of(&stat);
         let target = if kind == Kind::Link { Some(PathBuf::from(folder.link(own)?)) } else { None };
         let kind = match kind {
-            // Sockets have no form in a tar, and no meaning without the process that made them; a container's devices
-            // are its runtime's.
+            // A tar cannot hold sockets, and they are useless without the process that made them. A container gets its
+            // devices from the runtime.
             Kind::Socket | Kind::Character | Kind::Block => return Ok(()),
             _ if first.is_some() => EntryType::Link,
             Kind::Folder => EntryType::Directory,
@@ -265,7 +265,7 @@ impl Writer {
         if kind == EntryType::Directory { Self::write_opaque(&header, (folder, own), out) } else { Ok(()) }
     }
 
-    /// After a directory that hides what is below it, the mark that says so.
+    /// Writes the opaque whiteout behind an opaque directory.
     fn write_opaque(header: &Header, (folder, name): (&Tree, &OsStr), out: &mut Vec<u8>) -> io::Result<()> {
         if folder.attribute(name, OPAQUE)?.as_deref() != Some(b"y") {
             return Ok(());
@@ -273,7 +273,7 @@ impl Writer {
         Header { path: &header.path.join(".wh..wh..opq"), kind: EntryType::Regular, ..*header }.write(None, out)
     }
 
-    /// The time that a layer says; one that is too late or too fine is set.
+    /// The time that a layer records; with an epoch, a different time in the tree is corrected.
     fn time(&self, stat: &FileStat, set: impl FnOnce(i64) -> io::Result<()>) -> io::Result<i64> {
         let Some(epoch) = self.epoch else { return Ok(stat.st_mtime) };
         let time = stat.st_mtime.min(epoch);
@@ -284,20 +284,20 @@ impl Writer {
     }
 }
 
-/// In a layer such a name would hide a file (image-spec, layer.md, "Whiteouts").
+/// Refuses names that would hide a file when they are in a layer (image-spec, layer.md, "Whiteouts").
 fn no_marker(path: &Path) -> io::Result<()> {
     if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
-        return Err(io::Error::other(format!("/{}: names that begin with .wh. mean something else in a layer", path.display())));
+        return Err(io::Error::other(format!("/{}: names that begin with .wh. are whiteouts in a layer", path.display())));
     }
     Ok(())
 }
 
-/// Whether something is overlayfs' mark for what is gone.
+/// Whether a file is an overlayfs whiteout: a character device with the number 0/0.
 pub fn is_mark(stat: &FileStat) -> bool {
     Kind::of(stat) == Kind::Character && stat.st_rdev == 0
 }
 
-/// What an entry of a tar says before its bytes.
+/// The header of a tar entry.
 struct Header<'a> {
     path: &'a Path,
     stat: &'a FileStat,
@@ -367,7 +367,7 @@ impl Header<'_> {
     }
 }
 
-/// A PAX record: its length, itself included, then key and value (POSIX pax, "Extended Header").
+/// Appends a PAX record: its length, which counts the length field too, then key and value (POSIX pax, "Extended Header").
 fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
@@ -408,7 +408,7 @@ mod tests {
         let long = format!("{}/{}", "d".repeat(90), "f".repeat(90));
         sample(one.path(), &["b/x", "c", &long]);
         sample(two.path(), &[&long, "c", "b/x"]);
-        // The root's own permissions come from `tempdir`, alike in both.
+        // The permissions of both roots come from `tempdir`, and are the same.
         assert_eq!(digest(one.path()), digest(two.path()));
         fs::write(two.path().join("c"), "d").unwrap();
         assert_ne!(digest(one.path()), digest(two.path()));
@@ -464,7 +464,7 @@ mod tests {
         }
         fs::hard_link(at("000"), at("zzz")).unwrap();
         let info = digest_tree(&Tree::open(tree.path()).unwrap(), 1000).unwrap();
-        // What was too late is set on the way, and told as it is from then on.
+        // Times that were too late were set meanwhile; the second tar has the same ones.
         assert_eq!(fs::metadata(at("zzz")).unwrap().mtime(), 1000);
         let mut bytes = Vec::new();
         write_tar(&Tree::open(tree.path()).unwrap(), &mut bytes).unwrap();

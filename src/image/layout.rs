@@ -1,6 +1,6 @@
 //! Images in files: OCI layouts (a directory, or a tar of one) and what `docker save` writes.
 //!
-//! Owns finding an image and its parts in them; taking it into the store is `import`'s.
+//! Finds an image and its parts in them; `import` takes it into the store.
 
 use super::compression::{Compression, compression, is_archive};
 use super::import::{Blobs, Descriptor, Manifest, import, small};
@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where large files are for a while (file-hierarchy(7)).
+/// The directory for large temporary files (file-hierarchy(7)).
 const LARGE: &str = "/var/tmp";
 
 /// A file or directory with images in it.
@@ -30,14 +30,14 @@ pub struct Archive {
 /// One of an archive's images.
 pub struct Layout {
     place: Arc<Place>,
-    /// Parts under names of their own, as `docker save` has them.
+    /// The names of parts that are not under `blobs/`, as in the format of `docker save`.
     named: BTreeMap<Digest, String>,
     manifest: Vec<u8>,
 }
 
 enum Place {
     Folder(File),
-    /// Where each of a tar's files begins, and its length.
+    /// A tar, with the offset and length of each of its files.
     Tar(File, BTreeMap<String, (u64, u64)>),
 }
 
@@ -49,14 +49,14 @@ impl Place {
         };
         let mut start = [0; 8];
         let length = file.read_at(&mut start, 0).context(|| format!("cannot read {}", path.display()))?;
-        // The start is too short for a tar to be told: what is an archive is a compressed one.
+        // These eight bytes are too few to recognise a plain tar: what `is_archive` finds here is compressed.
         let compressed = is_archive(&start[..length]);
         let file = if compressed { plain(file).context(|| format!("cannot unpack {}", path.display()))? } else { file };
-        let entries = entries(&file).context(|| format!("{} is no archive of an image", path.display()))?;
+        let entries = entries(&file).context(|| format!("{} is not an image archive", path.display()))?;
         Ok(Self::Tar(file, entries))
     }
 
-    /// A file by its name inside.
+    /// Opens a file by its name in the archive.
     fn file(&self, name: &str) -> io::Result<Box<dyn Read + Send + '_>> {
         match self {
             Self::Folder(folder) => Ok(Box::new(regular(folder, name)?)),
@@ -67,7 +67,7 @@ impl Place {
         }
     }
 
-    /// A small file by its name inside, if it is there.
+    /// Reads a small file by its name in the archive, if it is there.
     fn small(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let failed = || format!("cannot read {name}");
         let file = match self.file(name) {
@@ -77,7 +77,7 @@ impl Place {
         let mut bytes = Vec::new();
         file.take(LONGEST + 1).read_to_end(&mut bytes).context(failed)?;
         if bytes.len() as u64 > LONGEST {
-            return Err(Error::new(format!("{name} has more than the {LONGEST} bytes that it may have")));
+            return Err(Error::new(format!("{name} is longer than the {LONGEST} bytes that are allowed")));
         }
         Ok(Some(bytes))
     }
@@ -88,7 +88,7 @@ impl Place {
     }
 }
 
-/// A compressed file's content, in a file without a name: its parts are read here and there.
+/// Decompresses a file into an unnamed temporary file, because its parts are read in any order.
 fn plain(mut file: File) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let folder = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(LARGE), PathBuf::from);
@@ -99,17 +99,17 @@ fn plain(mut file: File) -> io::Result<File> {
     Ok(content)
 }
 
-/// A file of a directory, beneath it and nothing but a file.
+/// Opens a file beneath a directory; anything but a regular file is refused.
 fn regular(folder: &File, name: &str) -> io::Result<File> {
     use nix::fcntl::OFlag;
     let file = File::from(crate::sys::open_in_root(folder, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("{name} is no file"))) }
 }
 
-/// A small file of a directory.
+/// Reads a small file of a directory.
 ///
 /// # Errors
-/// One that is not there, no file, or too long.
+/// Fails when it is missing, not a regular file, or too long.
 pub fn small_file(folder: &File, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     regular(folder, name)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
@@ -119,7 +119,7 @@ pub fn small_file(folder: &File, name: &str) -> io::Result<Vec<u8>> {
 /// The digests of the files that a `manifest.json` names.
 ///
 /// # Errors
-/// Files that are not there.
+/// Fails when the manifest is not JSON or a file cannot be read.
 pub fn named_parts(folder: &File, manifest: &[u8]) -> io::Result<Vec<Digest>> {
     let list: Value = serde_json::from_slice(manifest)?;
     let mut found = Vec::new();
@@ -141,7 +141,7 @@ pub fn named_parts(folder: &File, manifest: &[u8]) -> io::Result<Vec<Digest>> {
     Ok(found)
 }
 
-/// Some bytes of a file.
+/// A range of a file's bytes.
 struct Part<'a> {
     file: &'a File,
     at: u64,
@@ -158,7 +158,7 @@ impl Read for Part<'_> {
     }
 }
 
-/// The files of a tar; links stand for what they lead to.
+/// The offset and length of each file of a tar, by name; the name of a link leads to its target's content.
 fn entries(file: &File) -> io::Result<BTreeMap<String, (u64, u64)>> {
     let mut found = BTreeMap::new();
     let mut links = Vec::new();
@@ -175,7 +175,7 @@ fn entries(file: &File) -> io::Result<BTreeMap<String, (u64, u64)>> {
             }
             (Kind::HardLink, Some(target)) => links.push((name, inside(target))),
             (Kind::File, _) => drop(found.insert(name, (entry.position, entry.size))),
-            // None of them is a part of an image.
+            // Other kinds of entries are never part of an image.
             _ => {}
         }
     }
@@ -209,10 +209,10 @@ impl Blobs for Layout {
 }
 
 impl Archive {
-    /// Opens a file or a directory; a compressed file is unpacked first.
+    /// Opens a file or a directory; a compressed file is decompressed first.
     ///
     /// # Errors
-    /// What is no archive at all.
+    /// Fails when it cannot be opened or is not an archive.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).context(|| format!("cannot open {}", path.display()))?;
         let is_folder = file.metadata().context(|| format!("cannot open {}", path.display()))?.is_dir();
@@ -223,7 +223,7 @@ impl Archive {
     /// Opens a file or a directory of a project.
     ///
     /// # Errors
-    /// What is no archive at all; what lies elsewhere, or is no ordinary file.
+    /// Fails when it is not an archive, lies outside of the project, or is not a regular file.
     pub fn within(files: &ProjectFiles, path: &str) -> Result<Self> {
         let opened = files.open(path).context(|| format!("cannot open {path}"))?;
         Ok(Self { place: Arc::new(Place::of(opened, Path::new(path))?), path: path.into() })
@@ -232,7 +232,7 @@ impl Archive {
     /// Finds an image: by its name, or the only one.
     ///
     /// # Errors
-    /// What is no archive of images; a name that is not in it; several where none is named.
+    /// Fails when the archive holds no images, when the name is not in it, or when no name is given and it holds several.
     pub fn image(&self, name: Option<&str>) -> Result<Layout> {
         let mut layout = Layout { place: self.place.clone(), named: BTreeMap::new(), manifest: Vec::new() };
         if let Some(index) = self.place.json("index.json").context(|| format!("in {}", self.path.display()))? {
@@ -249,7 +249,7 @@ impl Archive {
     /// The names of its images.
     ///
     /// # Errors
-    /// A list that cannot be read.
+    /// Fails when its list of images cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         if let Some(index) = self.place.json("index.json")? {
@@ -270,10 +270,10 @@ impl Archive {
 }
 
 impl Layout {
-    /// The image's configuration, without taking anything in.
+    /// The image's configuration; nothing is taken into the store.
     ///
     /// # Errors
-    /// A part that is missing or damaged.
+    /// Fails when a part is missing or damaged.
     pub fn config(&self) -> Result<Config> {
         let manifest = Manifest::read(&self.manifest)?;
         Ok(super::config::parse(&small(self, &manifest.config)?)?.0)
@@ -282,12 +282,12 @@ impl Layout {
     /// Takes the image into the store.
     ///
     /// # Errors
-    /// Those of [`import`].
+    /// As [`import`].
     pub fn import(&self, store: &Store, pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync)) -> Result<Image> {
         import(store, &self.manifest, self, pin)
     }
 
-    /// The manifest that an index means (image-spec, image-index.md).
+    /// Finds the manifest in an index (image-spec, image-index.md), by name and platform.
     fn find(&self, index: &Value, name: Option<&str>, depth: usize) -> Result<Vec<u8>> {
         let all = index["manifests"].as_array().map_or(&[][..], Vec::as_slice);
         let names = |one: &Value| -> Vec<String> {
@@ -316,7 +316,7 @@ impl Layout {
         let bytes = small(self, &descriptor)?;
         if descriptor.media_type.contains("index") || descriptor.media_type.contains("manifest.list") {
             if depth >= INDEXES {
-                return Err(Error::new("its indexes lead to indexes without an end"));
+                return Err(Error::new("its indexes are nested too deeply"));
             }
             let inner = serde_json::from_slice(&bytes).context(|| "an index is no JSON".into())?;
             return self.find(&inner, name, depth + 1);
@@ -324,7 +324,7 @@ impl Layout {
         Ok(bytes)
     }
 
-    /// What `docker save` writes: a list of images whose layers are files by any name.
+    /// Finds an image in the format of `docker save`: a list of images whose layers are files with any names.
     fn docker(&mut self, list: &Value, name: Option<&str>) -> Result<()> {
         let all = list.as_array().map_or(&[][..], Vec::as_slice);
         let tags = |one: &Value| -> Vec<String> {
@@ -352,7 +352,7 @@ impl Layout {
         let mut layers = Vec::new();
         for (diff_id, name) in diff_ids.iter().zip(names) {
             let name = name.as_str().ok_or_else(lost)?;
-            // They are uncompressed: what is in them is what they are.
+            // Layers are normally uncompressed: then the digest of the file is the `diff_id`.
             let diff_id = Digest::named(diff_id.as_str().unwrap_or_default())?;
             let size = match &*self.place {
                 Place::Tar(_, entries) => entries.get(name).map(|(_, length)| *length),
@@ -361,7 +361,7 @@ impl Layout {
                 }
             };
             let size = size.ok_or_else(|| Error::new(format!("it has no {name}")))?;
-            // Some tools compress them: then their bytes are others than their content.
+            // Some tools compress them: then the file's digest differs from the `diff_id`.
             let mut start = [0; 8];
             let opened = || self.place.file(name).context(|| format!("cannot read {name}"));
             let length = opened()?.read(&mut start).context(|| format!("cannot read {name}"))?;
@@ -371,13 +371,13 @@ impl Layout {
                 None => diff_id,
             };
             self.named.insert(own, name.to_owned());
-            // Other tools believe what it says of them.
+            // Other tools rely on the media type.
             let ending = match compression {
                 None => "",
                 Some(Compression::Gzip) => "+gzip",
                 Some(Compression::Zstd) => "+zstd",
                 Some(other) => {
-                    return Err(Error::new(format!("{name} is compressed with {other:?}, which images are not"))
+                    return Err(Error::new(format!("{name} is compressed with {other:?}, which images do not use"))
                         .hint("use gzip or zstd, or no compression"));
                 }
             };
@@ -395,7 +395,7 @@ impl Layout {
     }
 }
 
-/// Whether a name in an archive is the one that somebody wrote: whole, or its end.
+/// Whether a name in an archive matches the one that the user wrote: the whole name, or its last parts.
 fn means(name: &str, wanted: &str) -> bool {
     name == wanted
         || name.rsplit('/').next() == Some(wanted)
@@ -404,19 +404,20 @@ fn means(name: &str, wanted: &str) -> bool {
 
 fn platform_fits(one: &Value) -> bool {
     let platform = &one["platform"];
-    // Attestations stand under a platform that nobody has.
+    // Attestations are listed under a platform that does not exist.
     platform.is_null() || platform["architecture"] == ARCHITECTURE && platform["os"] == "linux"
 }
 
-/// The digest of the manifest for this platform, where a manifest lists several.
+/// The digest of the manifest for this platform, if the given manifest is a list of manifests.
 ///
 /// # Errors
-/// What is no manifest; a list without this platform.
+/// Fails when it is not a manifest, or when a list does not have this platform.
 pub fn for_platform(manifest: &[u8]) -> Result<Option<Digest>> {
     let value: Value = serde_json::from_slice(manifest).context(|| "the manifest is no JSON".into())?;
     let Some(all) = value["manifests"].as_array() else { return Ok(None) };
     let all: Vec<&Value> = all.iter().collect();
-    // What every processor of the kind runs comes before what only newer ones do, and what names none last.
+    // A variant that every processor of this architecture runs is preferred to one for newer processors only; an entry
+    // without a platform comes last.
     let rank = |one: &&&Value| match one["platform"]["variant"].as_str() {
         _ if one["platform"].is_null() => 3,
         None | Some("v1" | "") => 0,
@@ -426,7 +427,7 @@ pub fn for_platform(manifest: &[u8]) -> Result<Option<Digest>> {
     Digest::named(fitting["digest"].as_str().unwrap_or_default()).map(Some)
 }
 
-/// Whether a manifest is a list of others.
+/// Whether a manifest is a list of other manifests.
 pub fn is_list(manifest: &[u8]) -> bool {
     serde_json::from_slice::<Value>(manifest).is_ok_and(|value| value["manifests"].is_array())
 }
@@ -441,7 +442,7 @@ pub fn platforms(list: &[u8]) -> BTreeMap<String, Digest> {
         let variant = part("variant").map_or_else(String::new, |variant| format!("/{variant}"));
         Some((format!("{}/{}{variant}", part("os")?, part("architecture")?), Digest::named(one["digest"].as_str()?).ok()?))
     });
-    // Of several for one platform the first is taken, as when one is chosen.
+    // Of several for one platform the first is taken, as in `for_platform`.
     found.fold(BTreeMap::new(), |mut all, (platform, digest)| {
         all.entry(platform).or_insert(digest);
         all

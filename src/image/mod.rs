@@ -1,6 +1,6 @@
 //! OCI images: canonical layers, configurations, manifests.
 //!
-//! Owns the bytes of an image. Making the trees that become layers is `build`'s and `debian`'s.
+//! Owns the bytes of an image. `build` and `debian` make the trees that become layers.
 
 mod archive;
 mod bill;

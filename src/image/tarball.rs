@@ -1,8 +1,8 @@
 //! Tar archives, read entry by entry.
 //!
-//! Owns every size that an archive tells: there is no second reader that could see another entry where this one
-//! sees bytes (CVE-2025-62518). Names and records are bounded before they are read, records count by their own
-//! lengths, and what only some readers understand is refused. The `tar` crate gives the fields of a header.
+//! Owns every size in an archive: there is no second reader that could see an entry where this one sees content
+//! (CVE-2025-62518). Names and records are bounded before they are read, records are delimited by their own lengths,
+//! and what only some readers understand is refused. The `tar` crate reads the fields of a header.
 
 use crate::model::bounds::image::{LONGEST_PATH, LONGEST_RECORDS, PARTS};
 use crate::model::shown;
@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 const BLOCK: u64 = 512;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     File,
-    /// A file of which only parts are there (GNU tar, "Storing Sparse Files").
+    /// A sparse file: the archive holds only parts of it (GNU tar, "Storing Sparse Files").
     Sparse,
     Folder,
     SymbolicLink,
@@ -25,20 +25,20 @@ pub enum Kind {
     Character,
     Block,
     Fifo,
-    /// Something that only its maker knows.
+    /// A type that is not known here.
     Other(u8),
 }
 
 /// An entry of an archive.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Which it is, from one.
+    /// Its number in the archive, counted from one.
     pub number: u64,
     pub kind: Kind,
     pub path: PathBuf,
     /// What a link leads to.
     pub link: Option<PathBuf>,
-    /// How long the file is, its holes included.
+    /// The length of the file, including its holes.
     pub size: u64,
     pub mode: u32,
     pub owner: (u32, u32),
@@ -48,24 +48,24 @@ pub struct Entry {
     pub capability: Option<Vec<u8>>,
     /// Where in the archive its content begins.
     pub position: u64,
-    /// Where in a sparse file its parts belong, and how long they are: in order, none over another.
+    /// Offsets and lengths of a sparse file's parts, in order and without overlap.
     pub parts: Vec<(u64, u64)>,
 }
 
-/// The entries of an archive, and as a stream the content of the one that was told last.
+/// The entries of an archive. Reading from it gives the content of the entry that was returned last.
 pub struct Entries<R> {
     inner: R,
     skip: fn(&mut R, u64) -> io::Result<()>,
-    /// How much of the archive was read.
+    /// How many bytes of the archive have been read.
     at: u64,
-    /// Content of the last entry that was not read, and what fills its last block.
+    /// How many bytes of the last entry's content have not been read, and how many bytes pad its last block.
     left: u64,
     filling: u64,
     number: u64,
     ended: bool,
 }
 
-/// What records say of the entry after them.
+/// What PAX records say about the entry that follows them.
 #[derive(Default)]
 struct Records {
     path: Option<Vec<u8>>,
@@ -87,7 +87,7 @@ impl<R: Read> Entries<R> {
         Self { inner, skip, at: 0, left: 0, filling: 0, number: 0, ended: false }
     }
 
-    /// The entries of a file, whose content is passed over.
+    /// The entries of a file; content that is not read is skipped by seeking.
     pub fn seeking(inner: R) -> Self
     where
         R: Seek,
@@ -99,10 +99,10 @@ impl<R: Read> Entries<R> {
         Self { skip, ..Self::new(inner) }
     }
 
-    /// The next entry; what is left of the last one is passed over.
+    /// The next entry; the rest of the previous one is skipped.
     ///
     /// # Errors
-    /// An archive that is damaged or cut off, with the entry's number; names and records that are too long.
+    /// Fails, with the entry's number, when the archive is damaged or cut off, or when a name or record is too long.
     pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let number = self.number.saturating_add(1);
         let found = self.read_entry().map_err(|error| io::Error::new(error.kind(), format!("entry {number}: {error}")))?;
@@ -115,11 +115,11 @@ impl<R: Read> Entries<R> {
         loop {
             let Some(header) = self.header()? else {
                 if records.is_some() || path.is_some() || link.is_some() {
-                    return Err(damaged("names or records stand before nothing"));
+                    return Err(damaged("names or records have no entry after them"));
                 }
                 return Ok(None);
             };
-            let size = header.entry_size().map_err(|_| damaged("a size is no number"))?;
+            let size = header.entry_size().map_err(|_| damaged("a size is not a number"))?;
             match header.as_bytes()[156] {
                 b'x' => once(&mut records, Records::read(&self.content(size, LONGEST_RECORDS)?)?)?,
                 b'g' => refuse_for_all(&self.content(size, LONGEST_RECORDS)?)?,
@@ -130,7 +130,7 @@ impl<R: Read> Entries<R> {
         }
     }
 
-    /// The next header, its sum checked; nothing at the archive's end.
+    /// The next header, with its checksum verified; `None` at the end of the archive.
     fn header(&mut self) -> io::Result<Option<tar::Header>> {
         let rest = self.left.checked_add(self.filling).ok_or_else(cut_off)?;
         if rest > 0 {
@@ -146,12 +146,12 @@ impl<R: Read> Entries<R> {
         let bytes = header.as_bytes();
         let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ');
         if header.cksum().ok() != Some(sum) {
-            return Err(damaged("its header's sum is wrong"));
+            return Err(damaged("its header's checksum is wrong"));
         }
         Ok(Some(header))
     }
 
-    /// Reads a block; whether there was one.
+    /// Reads a block; returns whether there was one.
     fn block(&mut self, block: &mut [u8; 512]) -> io::Result<bool> {
         let mut read = 0;
         while read < block.len() {
@@ -167,7 +167,7 @@ impl<R: Read> Entries<R> {
         Ok(true)
     }
 
-    /// Content that is read whole, if it is not too long.
+    /// Reads all of an entry's content, if it is not too long.
     fn content(&mut self, size: u64, longest: u64) -> io::Result<Vec<u8>> {
         if size > longest {
             return Err(damaged(format!("a name or record in it has {size} bytes, and {longest} at most are read")));
@@ -178,7 +178,7 @@ impl<R: Read> Entries<R> {
         Ok(content)
     }
 
-    /// Content of this length comes now.
+    /// Notes that content of this length follows.
     fn begin(&mut self, size: u64) -> io::Result<()> {
         let whole = size.checked_next_multiple_of(BLOCK).ok_or_else(|| damaged("a size is too large"))?;
         (self.left, self.filling) = (size, whole - size);
@@ -196,7 +196,7 @@ impl<R: Read> Entries<R> {
         let path = path.or(records.path).unwrap_or_else(|| header.path_bytes().into_owned());
         let link = link.or(records.link).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let kind = match kind {
-            // Before there was a kind for them, directories were files whose name ends so.
+            // In old archives, which have no type for directories, a file whose name ends in `/` is one.
             0 if path.ends_with(b"/") => Kind::Folder,
             0 | b'0' | b'7' => Kind::File,
             b'1' => Kind::HardLink,
@@ -210,20 +210,20 @@ impl<R: Read> Entries<R> {
         };
         let stored = match kind {
             Kind::File | Kind::Sparse | Kind::Other(_) => records.size.unwrap_or(stored),
-            // Some writers tell the size of what a link leads to, and nothing comes; Docker's reader does the same.
+            // Some writers give a link the size of its target, but no content follows. Docker's reader ignores the size, too.
             _ => 0,
         };
         let (parts, size) = if kind == Kind::Sparse { self.parts(header, stored)? } else { (Vec::new(), stored) };
         self.begin(stored)?;
-        // A field that was left out is 0, as Docker's reader has it.
+        // An empty field counts as 0, as in Docker's reader.
         let fields = header.as_old();
         let is_blank = |field: &[u8]| field.iter().all(|byte| matches!(byte, 0 | b' '));
         let owner = |field: &[u8], number: io::Result<u64>| {
             let number = if is_blank(field) { Some(0) } else { number.ok().and_then(|number| u32::try_from(number).ok()) };
-            number.ok_or_else(|| damaged("a number of its owner is none, or too large"))
+            number.ok_or_else(|| damaged("its owner or group is not a number, or too large"))
         };
         let mode = if is_blank(&fields.mode) { Ok(0) } else { header.mode() };
-        let mode = mode.map_err(|_| damaged("its permissions are no number"))?;
+        let mode = mode.map_err(|_| damaged("its permissions are not a number"))?;
         let time = if is_blank(&fields.mtime) { Ok(0) } else { header.mtime() };
         Ok(Entry {
             number: self.number.saturating_add(1),
@@ -238,7 +238,7 @@ impl<R: Read> Entries<R> {
             ),
             time: match records.time {
                 Some(time) => time,
-                None => i64::try_from(time.map_err(|_| damaged("its time is no number"))?).unwrap_or(0),
+                None => i64::try_from(time.map_err(|_| damaged("its time is not a number"))?).unwrap_or(0),
             },
             capability: records.capability,
             position: self.at,
@@ -246,7 +246,7 @@ impl<R: Read> Entries<R> {
         })
     }
 
-    /// The parts of a sparse file, and its length with its holes.
+    /// The parts of a sparse file, and its length including holes.
     fn parts(&mut self, header: &tar::Header, stored: u64) -> io::Result<(Vec<(u64, u64)>, u64)> {
         let wrong = || damaged("the parts of a sparse file do not fit together");
         let header = header.as_gnu().ok_or_else(wrong)?;
@@ -292,7 +292,7 @@ impl<R: Read> Read for Entries<R> {
 }
 
 impl Records {
-    /// Reads PAX records; of several for one key the last counts, and one without a value takes its like back.
+    /// Reads PAX records. Of several with one key the last counts; one with an empty value removes what came before.
     fn read(bytes: &[u8]) -> io::Result<Self> {
         let mut found = Self::default();
         for (key, value) in records(bytes)? {
@@ -305,10 +305,10 @@ impl Records {
                 b"gid" => found.group = given.map(number).transpose()?,
                 b"mtime" => found.time = given.map(seconds).transpose()?,
                 b"SCHILY.xattr.security.capability" => found.capability = given.map(<[u8]>::to_vec),
-                // Whoever does not know them takes a map of parts for content.
+                // A reader that does not know these records would take the map of parts for content.
                 _ if key.starts_with(b"GNU.sparse.") => {
                     return Err(damaged(
-                        "it is a sparse file in the form of PAX, which is not known here; `tar --format=gnu` writes another",
+                        "it is a sparse file in the PAX format, which is not supported; `tar --format=gnu` writes another",
                     ));
                 }
                 _ => {}
@@ -318,7 +318,7 @@ impl Records {
     }
 }
 
-/// PAX records: a length that counts itself, a blank, key, `=`, value, a line's end (POSIX pax, "Extended Header").
+/// Splits PAX records: length of the whole record, blank, key, `=`, value, newline (POSIX pax, "Extended Header").
 fn records(mut rest: &[u8]) -> io::Result<Vec<(&[u8], &[u8])>> {
     let mut found = Vec::new();
     while !rest.is_empty() {
@@ -337,8 +337,8 @@ fn records(mut rest: &[u8]) -> io::Result<Vec<(&[u8], &[u8])>> {
     Ok(found)
 }
 
-/// Records for all entries that come: what readers disagree about is refused, the rest (`git archive` tells a
-/// commit) is left.
+/// Checks global records, which apply to all later entries: those that readers disagree about are refused, the others
+/// (`git archive` writes a commit) are ignored.
 fn refuse_for_all(bytes: &[u8]) -> io::Result<()> {
     let given = Records::read(bytes)?;
     if given.size.is_some() || given.path.is_some() || given.link.is_some() {
@@ -351,7 +351,7 @@ fn refuse_for_all(bytes: &[u8]) -> io::Result<()> {
 fn number<N: std::str::FromStr>(digits: &[u8]) -> io::Result<N> {
     let digits = Some(digits).filter(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit));
     let number = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
-    number.ok_or_else(|| damaged("a number in its PAX records is none, or too large"))
+    number.ok_or_else(|| damaged("a number in its PAX records is malformed or too large"))
 }
 
 /// Whole seconds of a time that may have a sign and a fraction.
@@ -360,7 +360,7 @@ fn seconds(text: &[u8]) -> io::Result<i64> {
     let mut halves = rest.splitn(2, |byte| *byte == b'.');
     let whole: i64 = number(halves.next().unwrap_or_default())?;
     if halves.next().is_some_and(|fraction| !fraction.iter().all(u8::is_ascii_digit)) {
-        return Err(damaged("a time in its PAX records is none"));
+        return Err(damaged("a time in its PAX records is malformed"));
     }
     Ok(if negative { -whole } else { whole })
 }
@@ -372,13 +372,13 @@ fn once<T>(place: &mut Option<T>, found: T) -> io::Result<()> {
     }
 }
 
-/// A name ends at its first NUL.
+/// Cuts a name off at its first NUL byte.
 fn text(mut name: Vec<u8>) -> Vec<u8> {
     name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
     name
 }
 
-/// A path, if the kernel could take it.
+/// Refuses a path that is too long for the kernel.
 fn bounded(path: Vec<u8>) -> io::Result<PathBuf> {
     if path.len() as u64 > LONGEST_PATH {
         let (length, path) = (path.len(), shown(Path::new(OsStr::from_bytes(&path))));

@@ -1,7 +1,7 @@
-//! Trees → trees: copies of what layers can hold, by descriptor on both sides.
+//! Trees → trees: copies of everything that layers can hold, by descriptor on both sides.
 //!
-//! A copy keeps owners, permissions, times, links, FIFOs, capabilities, and that two names are one file. What is
-//! read may change meanwhile: then the copy fails or has what was there, but never anything from elsewhere.
+//! A copy keeps owners, permissions, times, symbolic and hard links, FIFOs and capabilities. The source may change
+//! meanwhile: then the copy fails or has what was there, but never anything from outside the tree.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::layer::{CAPABILITY, OPAQUE};
@@ -12,35 +12,35 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether what hides lower layers is copied. Device nodes are not: where lower layers count, their place is hidden.
+/// Whether whiteouts and opaque marks are copied. Device nodes never are: with `Kept`, a whiteout takes their place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hiding {
     Kept,
     LeftOut,
 }
 
-/// One copy under way.
+/// One copy in progress.
 #[derive(Debug)]
 pub struct Twin<'t> {
     root: &'t Tree,
     hiding: Hiding,
-    /// Files with several names: where the first of them is in the copy.
+    /// For files with several names: the path of the first name in the copy.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl<'t> Twin<'t> {
-    /// A copy that goes to a tree of our own.
+    /// A copy into a tree of our own.
     pub fn new(root: &'t Tree, hiding: Hiding) -> Self {
         Self { root, hiding, links: HashMap::new() }
     }
 
-    /// Copies everything in a directory, and what the directory itself is like.
+    /// Copies everything in a directory, and the directory's own owner, permissions and times.
     ///
     /// # Errors
-    /// Those of reading and writing; names that are taken.
+    /// Fails when reading or writing fails, or when a name exists already.
     pub fn everything(&mut self, from: &Tree, into: &Tree, at: &mut PathBuf) -> io::Result<()> {
         for listed in from.list()? {
-            // What somebody has removed by now is not there.
+            // It may have been removed since it was listed.
             let Some(stat) = from.look(&listed.name)? else { continue };
             at.push(&listed.name);
             if Kind::of(&stat) == Kind::Folder {
@@ -56,10 +56,11 @@ impl<'t> Twin<'t> {
         into.become_like(Facts::of(&from.facts()?))
     }
 
-    /// Copies what is no directory to a path of the copy, whose directory is open; sockets mean nothing elsewhere.
+    /// Copies an entry that is not a directory; `to` is its path in the copy, and `into` the directory of that path.
+    /// Sockets are left out, because a copy of one is useless.
     ///
     /// # Errors
-    /// Those of reading and writing; a name that is taken; something else in its place by now.
+    /// Fails when reading or writing fails, when the name exists already, or when something else has taken its place.
     pub fn entry(&mut self, (from, name): (&Tree, &OsStr), stat: &FileStat, (into, to): (&Tree, &Path)) -> io::Result<()> {
         let as_name = to.file_name().unwrap_or(name);
         if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
@@ -72,7 +73,7 @@ impl<'t> Twin<'t> {
                 let copy = into.make_file(as_name, 0o600)?;
                 sys::copy_file(&file, &copy)?;
                 sys::become_like(&copy, Facts::of(&nix::sys::stat::fstat(&file)?))?;
-                // A change of owner takes it away, so it comes behind that.
+                // Changing the owner clears the capability, so it is set after that.
                 if let Some(value) = sys::get_file_attribute(&file, CAPABILITY)? {
                     sys::set_attribute_of(&copy, CAPABILITY, &value)?;
                 }
@@ -96,15 +97,15 @@ impl<'t> Twin<'t> {
     }
 }
 
-/// Marks a directory as one that hides what lies below it, if another is.
+/// Makes a directory opaque if the one that it is copied from is.
 fn hide(from: &Tree, into: &Tree) -> io::Result<()> {
     if is_opaque(from)? { into.set_attribute(OPAQUE, b"y") } else { Ok(()) }
 }
 
-/// Whether a directory hides what is in layers below its own.
+/// Whether a directory is opaque: it hides what the layers below have there.
 ///
 /// # Errors
-/// Those of reading its attributes.
+/// Fails when its attributes cannot be read.
 pub fn is_opaque(folder: &Tree) -> io::Result<bool> {
     Ok(folder.attribute(OsStr::new("."), OPAQUE)?.as_deref() == Some(b"y"))
 }

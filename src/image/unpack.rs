@@ -1,8 +1,8 @@
 //! Tar archives → trees on disk.
 //!
 //! Owns extraction: every path is opened beneath the root's descriptor (`openat2`), so nothing is read or
-//! written outside of it, whatever names and links say, and no more is written than the budget has. Used for packages, for
-//! archives that a step adds, and for layers of images that were made elsewhere.
+//! written outside of it, whatever names and links say, and no more is written than the budget allows. It is used for
+//! packages, for archives that a step adds, and for layers of images that were made elsewhere.
 
 use super::layer::{CAPABILITY, OPAQUE};
 use super::tarball::{Entries, Entry, Kind};
@@ -20,60 +20,62 @@ use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-/// Files from this size on are sent to the disk while the next are being unpacked.
+/// Files from this size on are written back to the disk while the next ones are being unpacked.
 const LARGE: u64 = 32 << 10;
 /// Files up to this size are read whole before they are written.
 const SMALL: u64 = 1 << 20;
-/// How much of a long file is read at a time; where all of that is zeros, nothing is written.
+/// How much of a long file is read at a time; a piece that is all zeros is not written, but left as a hole.
 const PIECE: usize = 256 << 10;
 
 /// What an archive may do to the tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// No file is younger than this, in seconds since 1970.
+    /// The latest modification time that a file may get, in seconds since 1970.
     pub latest: i64,
-    /// Owner of everything, instead of the archive's own.
+    /// The owner of everything, instead of the owners in the archive.
     pub owner: Option<(u32, u32)>,
     /// Whether `.wh.` entries hide what is in the layers below (image-spec, layer.md, "Whiteouts").
     pub whiteouts: bool,
-    /// Whether it is of a container's root file system, where FIFOs stand, and device nodes are left out: a container's
-    /// `/dev` is its own. Elsewhere both are refused: whoever opens one waits, or does what a device does.
+    /// Whether the tree is part of a container's root file system. There FIFOs are kept, and device nodes are left out,
+    /// because the runtime makes a container's `/dev`. Elsewhere both are refused: opening a FIFO blocks, and opening a
+    /// device reaches the device.
     pub rootfs: bool,
     /// Whether directories get the times that the archive gives them.
     pub folder_times: bool,
 }
 
-/// A tree being written, with the directory of the last file kept open.
+/// A tree that is being written. The directory of the last file is kept open.
 pub struct Tree {
     root: OwnedFd,
     rules: Rules,
     folder: Option<(PathBuf, OwnedFd)>,
-    /// Directories with the times that they get in the end: what is put in them changes it.
+    /// Directories and the times that they get at the end: adding an entry to a directory changes its time.
     times: BTreeMap<PathBuf, i64>,
     budget: Arc<Budget>,
 }
 
 impl Tree {
-    /// A tree in a directory that is there; what is written is taken from the budget.
+    /// A tree in an existing directory; what is written is taken from the budget.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// Fails when the directory cannot be opened.
     pub fn new(root: &Path, rules: Rules, budget: Arc<Budget>) -> io::Result<Self> {
         Ok(Self { root: File::open(root)?.into(), rules, folder: None, times: BTreeMap::new(), budget })
     }
 
-    /// Writes a tar's entries; tells how many there were.
+    /// Writes a tar's entries and returns how many there were.
     ///
     /// # Errors
-    /// An archive that is damaged, climbs, or holds what it may not; more than the budget has; failures to write.
+    /// Fails when the archive is damaged, leads out of the tree or holds a forbidden entry, when the budget is exceeded,
+    /// or when writing fails.
     pub fn write(&mut self, data: impl Read) -> io::Result<u64> {
         self.write_each(data, &mut |_| {})
     }
 
-    /// As [`Self::write`]; tells the entries' paths, as they are in the tree.
+    /// As [`Self::write`], but returns the paths of the entries in the tree.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Self::write`].
     pub fn write_listing(&mut self, data: impl Read) -> io::Result<Vec<String>> {
         let mut paths = Vec::new();
         self.write_each(data, &mut |path| paths.push(format!("/{}", path.display()).trim_end_matches('/').to_owned()))?;
@@ -93,7 +95,7 @@ impl Tree {
         Ok(count)
     }
 
-    /// Takes an entry from the budget; its path in the tree comes back.
+    /// Takes an entry from the budget and returns its path in the tree.
     fn admit(&self, entry: &Entry) -> io::Result<PathBuf> {
         let path = clean(&entry.path)?;
         self.budget.entry(path.as_os_str().len())?;
@@ -101,13 +103,13 @@ impl Tree {
         Ok(path)
     }
 
-    /// Sets the times of directories, once nothing more comes.
+    /// Sets the times of directories, once everything is written.
     ///
     /// # Errors
-    /// Those of `futimens(2)`.
+    /// Fails when `futimens(2)` fails.
     pub fn finish(self) -> io::Result<()> {
         for (path, time) in self.times.iter().rev() {
-            // One that was replaced later has no time to be given.
+            // A later entry may have replaced the directory.
             let Ok(folder) = sys::open_in_root(&self.root, path.as_path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY) else {
                 continue;
             };
@@ -139,7 +141,7 @@ impl Tree {
         };
         if name.as_bytes().starts_with(b".wh.") {
             if !self.rules.whiteouts {
-                return Err(io::Error::other("names that begin with .wh. mean something else in a layer"));
+                return Err(io::Error::other("names that begin with .wh. are whiteouts in a layer"));
             }
             return self.whiteout(path, &name);
         }
@@ -149,14 +151,14 @@ impl Tree {
             Kind::HardLink => return self.hard_link(path, name, entry),
             Kind::Character | Kind::Block if self.rules.rootfs => return self.leave_out(path, name),
             Kind::Character | Kind::Block => {
-                return Err(io::Error::other("it is a device, which no archive may bring"));
+                return Err(io::Error::other("it is a device, which an archive must not contain"));
             }
             Kind::Fifo if !self.rules.rootfs => {
-                return Err(io::Error::other("it is a FIFO, which no archive may bring"));
+                return Err(io::Error::other("it is a FIFO, which an archive must not contain"));
             }
             Kind::Other(kind) => {
                 let kind = kind.escape_ascii();
-                return Err(io::Error::other(format!("it is of the kind \"{kind}\", which is not known here")));
+                return Err(io::Error::other(format!("it is of the kind \"{kind}\", which is not supported")));
             }
             _ => {}
         }
@@ -164,7 +166,7 @@ impl Tree {
         remove(into, name)?;
         match entry.kind {
             Kind::SymbolicLink => {
-                let target = entry.link.as_ref().ok_or_else(|| io::Error::other("a link to nothing"))?;
+                let target = entry.link.as_ref().ok_or_else(|| io::Error::other("it is a link without a target"))?;
                 nix::unistd::symlinkat(target, into, name)?;
             }
             Kind::Fifo => make_fifo(into, name, &facts)?,
@@ -177,7 +179,7 @@ impl Tree {
         Ok(())
     }
 
-    /// A device node: nothing is there, neither what came before nor what is below.
+    /// Leaves out a device node. Nothing remains at its path: neither an earlier entry nor what a lower layer has there.
     fn leave_out(&mut self, path: &Path, name: &Path) -> io::Result<()> {
         let whiteouts = self.rules.whiteouts;
         let into = self.parent(path)?;
@@ -188,10 +190,10 @@ impl Tree {
         Ok(())
     }
 
-    /// A second name of a file that the archive brought before; no link leads to it.
+    /// Makes a hard link to a file that came earlier in the archive. If the target is a symbolic link, it is not followed.
     fn hard_link(&mut self, path: &Path, name: &Path, entry: &Entry) -> io::Result<()> {
-        let target = clean(entry.link.as_ref().ok_or_else(|| io::Error::other("a link to nothing"))?)?;
-        let target_name = target.file_name().map(Path::new).ok_or_else(|| io::Error::other("a link to nothing"))?;
+        let target = clean(entry.link.as_ref().ok_or_else(|| io::Error::other("it is a link without a target"))?)?;
+        let target_name = target.file_name().map(Path::new).ok_or_else(|| io::Error::other("it is a link without a target"))?;
         let folder = target.parent().unwrap_or(Path::new("."));
         let from = sys::open_in_root(&self.root, folder, OFlag::O_PATH | OFlag::O_DIRECTORY)
             .map_err(|error| io::Error::new(error.kind(), format!("it links to {}: {error}", shown(&target))))?;
@@ -204,7 +206,7 @@ impl Tree {
             .map_err(|error| io::Error::other(format!("it links to {}, which is not in the archive: {error}", shown(&target))))
     }
 
-    /// A directory; one that is there, or a link to one, is kept and takes the new permissions.
+    /// Makes a directory. If the path already is one, or a link to one, it is kept and gets the new permissions.
     fn make_folder(&mut self, path: &Path, name: &Path, facts: &Facts) -> io::Result<()> {
         let whiteouts = self.rules.whiteouts;
         let into = self.parent(path)?;
@@ -213,7 +215,7 @@ impl Tree {
             Err(nix::errno::Errno::EEXIST) => {
                 let there = sys::open_in_root(&self.root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
                 if there.is_err() {
-                    // Of two entries by one name the later stands; a whiteout in its place makes it opaque.
+                    // Of two entries with one name the later wins. If the earlier is a whiteout, the directory becomes opaque.
                     let into = self.parent(path)?;
                     let hidden = is_whiteout(into, name);
                     remove(into, name)?;
@@ -235,19 +237,19 @@ impl Tree {
         Ok(())
     }
 
-    /// What a layer hides of those below it, in overlay's form.
+    /// Writes a whiteout in overlayfs' form: it hides a path of the layers below.
     fn whiteout(&mut self, path: &Path, name: &OsStr) -> io::Result<()> {
         let into = self.parent(path)?;
         if name == ".wh..wh..opq" {
             return sys::set_attribute_of(into, OPAQUE, b"y");
         }
         let hidden = name.as_bytes().strip_prefix(b".wh.").unwrap_or_default();
-        // aufs kept its own notes under such names.
+        // aufs keeps its own metadata under such names.
         if hidden.starts_with(b".wh.") || matches!(hidden, b"" | b"." | b"..") {
             return Ok(());
         }
         let hidden = Path::new(OsStr::from_bytes(hidden));
-        // It concerns only what is below: what this layer itself has there stays, and stands alone.
+        // A whiteout concerns only the layers below: what this layer itself has at the path stays, and is not merged with them.
         match nix::sys::stat::mknodat(into, hidden, SFlag::S_IFCHR, Mode::empty(), 0) {
             Ok(()) => Ok(()),
             Err(nix::errno::Errno::EEXIST) => {
@@ -259,7 +261,7 @@ impl Tree {
     }
 }
 
-/// What an entry is given, by the rules.
+/// What a written entry gets: the archive's values, with the rules applied.
 struct Facts<'e> {
     mode: u32,
     owner: (u32, u32),
@@ -302,7 +304,7 @@ fn write_file(into: &OwnedFd, name: &Path, entry: &Entry, content: &mut impl Rea
     nix::unistd::fchown(&file, Some(facts.owner.0.into()), Some(facts.owner.1.into()))?;
     nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(facts.mode))?;
     if let Some(value) = facts.capability {
-        // A change of owner takes it away, so it comes behind that.
+        // Changing the owner clears the capability, so it is set after that.
         sys::set_attribute_of(&file, CAPABILITY, value)?;
     }
     let time = nix::sys::time::TimeSpec::new(facts.time, 0);
@@ -313,7 +315,7 @@ fn write_file(into: &OwnedFd, name: &Path, entry: &Entry, content: &mut impl Rea
     Ok(())
 }
 
-/// Writes some bytes of a file to their place; zeros are left out, as holes.
+/// Writes some bytes of a file to their place; pieces that are all zeros become holes.
 fn write_part(file: &File, at: u64, length: u64, content: &mut impl Read) -> io::Result<()> {
     let (mut buffer, mut done) = (vec![0; PIECE], 0);
     while done < length {
@@ -332,20 +334,20 @@ fn is_whiteout(folder: &OwnedFd, name: &Path) -> bool {
         .is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits() && stat.st_rdev == 0)
 }
 
-/// Takes away what stands where something is to be written.
+/// Removes what is at a path where something is to be written.
 fn remove(folder: impl AsFd, name: &Path) -> io::Result<()> {
     use nix::unistd::{UnlinkatFlags, unlinkat};
     match unlinkat(folder.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
         Err(nix::errno::Errno::EISDIR) => {
-            // An entry replaces a directory by a link or file: only an empty one may go.
+            // The entry replaces a directory with a link or a file: only an empty directory may go.
             unlinkat(folder.as_fd(), name, UnlinkatFlags::RemoveDir).map_err(io::Error::from)
         }
         Err(error) => Err(io::Error::other(format!("cannot replace it (in descriptor {}): {error}", folder.as_fd().as_raw_fd()))),
     }
 }
 
-/// A path without `./`, refused if it climbs.
+/// A path without `./`; one that contains `..` or a NUL byte is refused.
 fn clean(path: &Path) -> io::Result<PathBuf> {
     let mut out = PathBuf::new();
     for part in path.components() {
@@ -465,7 +467,7 @@ mod tests {
             write(root.path(), Rules { whiteouts, rootfs: true, ..RULES }, &entries).unwrap();
             assert!(look("pipe").unwrap().file_type().is_fifo());
             for left_out in ["dev/sda", "dev/null"] {
-                // What is below must not stand in its place.
+                // The file of a layer below must not show in its place.
                 let hides = look(left_out).map(|there| there.file_type().is_char_device() && there.rdev() == 0);
                 assert_eq!(hides, whiteouts.then_some(true), "{left_out}");
             }

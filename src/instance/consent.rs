@@ -1,8 +1,8 @@
-//! Consent: what reaches beyond the project's directory, or adds privileges, is done once somebody said yes to it.
+//! Consent: whatever reaches beyond the project's directory, or adds privileges, is done only after somebody agreed.
 //!
-//! Yes is remembered for the directory, mark by mark: another path, another capability, another command of a
-//! privileged step is another mark and is asked again, fewer of them are not. A record that cannot be read is
-//! no yes.
+//! Consent is remembered for the directory, mark by mark: another path, another capability or another command of a
+//! privileged step is a different mark and is asked again; fewer marks are not. A record that cannot be read is not
+//! consent.
 
 use super::identity::{Instance, private_folder};
 use super::paths::leads;
@@ -18,7 +18,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// What was allowed for one directory.
+/// The marks that were allowed for one directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Allowed {
     pub folder: PathBuf,
@@ -26,7 +26,7 @@ pub struct Allowed {
     pub marks: Vec<AllowedMark>,
 }
 
-/// One mark that was said yes to.
+/// One mark that was allowed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AllowedMark {
     pub id: Digest,
@@ -35,7 +35,7 @@ pub struct AllowedMark {
     pub text: String,
 }
 
-/// As it is kept.
+/// The format on disk.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     version: u32,
@@ -50,7 +50,7 @@ fn record(state: &Path) -> PathBuf {
     state.join("consent.json")
 }
 
-/// What was allowed by a record; nothing where there is none.
+/// Reads a record of what was allowed; `None` if there is none.
 fn read(state: &Path) -> Result<Option<Allowed>> {
     let path = record(state);
     let bytes = match fs::read(&path) {
@@ -70,11 +70,11 @@ fn read(state: &Path) -> Result<Option<Allowed>> {
     Ok(Some(Allowed { folder, file, marks }))
 }
 
-/// What was allowed for an instance's directory. The short name of an instance is no proof: the directory itself is.
+/// What was allowed for an instance's directory. The instance's short name is not enough: the directory must match.
 fn remembered(instance: &Instance) -> Result<Vec<AllowedMark>> {
     let known = read(&instance.state())?;
     let same = known.filter(|known| known.folder == instance.folder && known.file == instance.file);
-    // Nothing was allowed yet: everything is asked for.
+    // Without a record, nothing was allowed yet, and everything is asked for.
     Ok(same.map(|known| known.marks).unwrap_or_default())
 }
 
@@ -92,10 +92,10 @@ fn kept(mark: &Mark) -> AllowedMark {
     AllowedMark { id: mark.id(), kind: mark.kind, holder: mark.holder.clone(), text: mark.text.clone() }
 }
 
-/// The marks of a set that nobody said yes to, each once.
+/// The marks of a set that were not allowed yet, each once.
 ///
 /// # Errors
-/// A record that cannot be read.
+/// Fails when the record cannot be read.
 pub fn missing<'m>(
     instance: &Instance,
     marks: impl IntoIterator<Item = &'m Mark>,
@@ -117,10 +117,10 @@ pub fn missing<'m>(
     Ok(order.into_iter().filter(|id| !known.contains(id)).map(|id| wanted[&id].clone()).collect())
 }
 
-/// Asks for marks that are [`missing`]; a yes is remembered.
+/// Asks for consent to [`missing`] marks, and remembers it.
 ///
 /// # Errors
-/// Without a yes: what was not allowed, and what to type.
+/// Without consent, fails with what was not allowed and what to type.
 pub fn ask(instance: &Instance, marks: &[Mark], command: &str, reporter: &dyn Reporter) -> Result<()> {
     if marks.is_empty() {
         return Ok(());
@@ -137,7 +137,7 @@ pub fn ask(instance: &Instance, marks: &[Mark], command: &str, reporter: &dyn Re
     }
 }
 
-/// Refuses, with everything that was asked for.
+/// The refusal, with everything that was asked for.
 fn refused(instance: &Instance, marks: &[Mark], command: &str) -> Error {
     let lines: Vec<String> = marks
         .iter()
@@ -150,19 +150,19 @@ fn refused(instance: &Instance, marks: &[Mark], command: &str) -> Error {
     let kinds: Vec<&str> = kinds.into_iter().map(MarkKind::word).collect();
     let line = format!("the project asks for what was not allowed here:\n  ! {}", lines.join("\n  ! "));
     let folder = instance.folder.display();
-    // A boot has nobody who types.
+    // Nobody can type anything during a boot.
     let once = if command.starts_with("boot") {
         String::new()
     } else {
         format!(", or for this time `stead {command} --allow {}`", kinds.join(","))
     };
-    Error::new(line).hint(format!("if that is meant, type `stead allow` in {folder} once{once}"))
+    Error::new(line).hint(format!("if this is intended, type `stead allow` in {folder} once{once}"))
 }
 
-/// Asks for what is missing of some marks, and is content when all are allowed.
+/// Asks for those marks that are missing, and succeeds when all are allowed.
 ///
 /// # Errors
-/// Those of [`missing`] and [`ask`].
+/// Fails as [`missing`] and [`ask`] do.
 pub fn require<'m>(
     instance: &Instance,
     marks: impl IntoIterator<Item = &'m Mark>,
@@ -172,15 +172,15 @@ pub fn require<'m>(
     ask(instance, &missing(instance, marks, &options.allow)?, &options.command, reporter)
 }
 
-/// What planning needs to know of the machine to tell a project's marks, and nothing more.
+/// As much of the machine's state as is needed to find a project's marks, and nothing more.
 fn glance(loaded: &LoadedProject) -> Observed {
     Observed { leads: leads(&loaded.instance, &loaded.project), ..Observed::default() }
 }
 
-/// Makes sure that containers may be made as the project file says, before anything is ended for their sake.
+/// Makes sure that there is consent to the containers of the project file, before anything is ended for them.
 ///
 /// # Errors
-/// Those of [`require`].
+/// Fails as [`require`] does.
 pub fn agree(loaded: &LoadedProject, only: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Result<()> {
     let LoadedProject { instance, project, places, .. } = loaded;
     let observed = glance(loaded);
@@ -190,10 +190,10 @@ pub fn agree(loaded: &LoadedProject, only: &BTreeSet<Name>, options: &UpOptions,
     require(instance, &marks, options, reporter)
 }
 
-/// As [`agree`], for images and what they are made from, built or not.
+/// As [`agree`], for images and those that they need, built or not.
 ///
 /// # Errors
-/// Those of [`require`].
+/// Fails as [`require`] does.
 pub fn agree_images(loaded: &LoadedProject, names: &BTreeSet<Name>, options: &UpOptions, reporter: &dyn Reporter) -> Result<()> {
     let observed = glance(loaded);
     let marks: Vec<Mark> =
@@ -201,7 +201,7 @@ pub fn agree_images(loaded: &LoadedProject, names: &BTreeSet<Name>, options: &Up
     require(&loaded.instance, &marks, options, reporter)
 }
 
-/// Images, and all that they are made from.
+/// Images, and all those that they need.
 pub fn with_needs(loaded: &LoadedProject, names: &BTreeSet<Name>) -> BTreeSet<Name> {
     let mut all = BTreeSet::new();
     let mut queue: Vec<Name> = names.iter().cloned().collect();
@@ -213,10 +213,10 @@ pub fn with_needs(loaded: &LoadedProject, names: &BTreeSet<Name>) -> BTreeSet<Na
     all
 }
 
-/// Allows everything that the project file asks for now, and nothing else; what that is comes back.
+/// Allows everything that the project file asks for now, and nothing else. Returns these marks.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails when the record cannot be written.
 pub fn allow(loaded: &LoadedProject) -> Result<Vec<Mark>> {
     let mut marks = all_marks(&loaded.project, &loaded.places, &glance(loaded));
     let mut seen = BTreeSet::new();
@@ -225,10 +225,10 @@ pub fn allow(loaded: &LoadedProject) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
-/// Forgets what was allowed for a directory; tells whether anything was.
+/// Forgets what was allowed for a directory. Returns whether there was anything.
 ///
 /// # Errors
-/// Those of removing the record.
+/// Fails when the record cannot be removed.
 pub fn revoke(instance: &Instance) -> Result<bool> {
     let path = record(&instance.state());
     match fs::remove_file(&path) {
@@ -238,10 +238,10 @@ pub fn revoke(instance: &Instance) -> Result<bool> {
     }
 }
 
-/// What was allowed in this installation, directory by directory; a damaged record is in its directory's place.
+/// What was allowed in this installation, directory by directory; a damaged record is an error in the list.
 ///
 /// # Errors
-/// Directories that cannot be listed.
+/// Fails when the instances cannot be listed.
 pub fn allowed(home: &Home) -> Result<Vec<Result<Allowed>>> {
     let all = home.state.join("instances");
     let states = sys::names(&all).context(|| "cannot list the projects".into())?;

@@ -1,4 +1,4 @@
-//! What was done, one line of JSON for each `up` and `down`; kept when the environment is gone.
+//! The history: one line of JSON for each `up` and `down`. It is kept after the environment is removed.
 
 use super::identity::Instance;
 use crate::model::{Context, Result};
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
-/// One generation.
+/// One entry of the history.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// Milliseconds since 1970.
+    /// When, in milliseconds since 1970.
     pub at: u64,
     pub command: String,
     pub ok: bool,
@@ -18,10 +18,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Adds it to what was done.
+    /// Appends it to the history.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the file cannot be written.
     pub fn add(&self, instance: &Instance) -> Result<()> {
         let path = instance.state().join("history.jsonl");
         let mut line = serde_json::to_vec(self).context(|| "cannot write the history".into())?;
@@ -31,7 +31,7 @@ impl Entry {
     }
 }
 
-/// All entries, oldest first; a line cut off by a crash is passed over.
+/// All entries, oldest first; a line that was cut off by a crash is skipped.
 pub fn read(instance: &Instance) -> Vec<Entry> {
     let text = fs::read_to_string(instance.state().join("history.jsonl")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

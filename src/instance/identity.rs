@@ -1,4 +1,4 @@
-//! An instance: one project directory on this machine, and where its records, logs and volumes are.
+//! An instance: one project's directory on this machine, and where its records, logs and volumes are.
 
 use crate::model::{Context, Digest, Name, Result};
 use crate::monitor::{Folder, MonitorSpec};
@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub home: Home,
-    /// Eight characters, from the directory's real path and the file's name.
+    /// Eight characters, derived from the directory's real path and the file's name.
     pub id: String,
     pub folder: PathBuf,
     pub file: String,
-    /// The project's name, where it is known.
+    /// The project's name, if it is known.
     pub project: String,
 }
 
@@ -40,23 +40,23 @@ impl Instance {
         }
     }
 
-    /// Whether it is that of an image which runs without a project.
+    /// Whether it belongs to an image that runs without a project.
     pub fn is_loose(&self) -> bool {
         self.folder.starts_with(self.home.state.join("loose"))
     }
 
-    /// Where its records are.
+    /// The directory of its records.
     pub fn state(&self) -> PathBuf {
         self.home.state.join("instances").join(&self.id)
     }
 
-    /// Where it is kept what the project's files held.
+    /// The cache of what was read of the project's files.
     pub fn scan_cache(&self) -> PathBuf {
         self.state().join("scan")
     }
 
-    /// There while containers begin whose published ports and names have not followed yet: whoever is killed in
-    /// between leaves it, and the next `up` finds it.
+    /// A marker file that exists while containers are started and their published ports and names do not lead to them
+    /// yet. If the command is killed in between, the next `up` finds it.
     pub fn opening(&self) -> PathBuf {
         self.home.run.join(&self.id).join("opening")
     }
@@ -66,17 +66,17 @@ impl Instance {
         Folder::of(&self.home.run, &self.id, name)
     }
 
-    /// Where a container's generation keeps what it writes.
+    /// Where a generation of a container keeps the files that it writes.
     pub fn root(&self, name: &str, generation: u64) -> PathBuf {
         self.state().join("roots").join(name).join(generation.to_string())
     }
 
-    /// Where the logs of a container are, a directory for each generation.
+    /// The logs of a container, with a directory for each generation.
     pub fn logs(&self, name: &str) -> PathBuf {
         self.state().join("logs").join(name)
     }
 
-    /// Where its events are told.
+    /// The file of its events.
     pub fn events(&self) -> PathBuf {
         self.state().join("events.jsonl")
     }
@@ -92,28 +92,29 @@ impl Instance {
         format!("stead-{}/{}/{container}", self.home.tag(), self.id)
     }
 
-    /// What the last `up` left on record.
+    /// The record of the last `up`.
     ///
     /// # Errors
-    /// A record that is damaged or cannot be read: without it all that runs would be nobody's, and be ended.
+    /// Fails when the record is damaged or cannot be read: without it, all running containers would seem to belong to
+    /// nobody and be ended.
     pub fn record(&self) -> Result<InstanceRecord> {
         Ok(read_state(&self.state().join("record.json"))?.unwrap_or_default())
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the record cannot be written.
     pub fn save(&self, record: &InstanceRecord) -> Result<()> {
         let path = self.state().join("record.json");
         sys::write_lasting(&path, &state_bytes(record)?, 0o600)
             .map_err(|error| crate::store::disk_error(&format!("cannot write {}", path.display()), error))
     }
 
-    /// Waits until no other process changes this instance.
+    /// Waits until no other process changes this instance, and locks it.
     ///
     /// # Errors
-    /// Those of making and locking its directory.
+    /// Fails when its directories cannot be created or the lock cannot be taken.
     pub fn lock(&self) -> Result<sys::Lock> {
         for folder in [self.state(), self.home.run.join(&self.id)] {
             private_folder(&folder)?;
@@ -122,19 +123,19 @@ impl Instance {
         sys::Lock::wait(&path, sys::Hold::Alone).context(|| format!("cannot lock {}", path.display()))
     }
 
-    /// Directories of containers, on record or not.
+    /// The names of the containers' directories, on record or not.
     ///
     /// # Errors
-    /// Those of listing them.
+    /// Fails when they cannot be listed.
     pub fn container_folders(&self) -> Result<Vec<String>> {
         let folder = self.home.run.join(&self.id);
-        let mut names = sys::names(&folder).context(|| "cannot tell what runs".into())?;
+        let mut names = sys::names(&folder).context(|| "cannot list the containers".into())?;
         names.retain(|name| folder.join(name).is_dir());
         Ok(names)
     }
 
-    /// Whether anything runs that has a volume mounted; what cannot be told counts as that. Holds while the
-    /// instance is locked.
+    /// Whether any running container has a volume mounted; if that cannot be determined, the answer is yes. It
+    /// stays true while the instance is locked.
     pub fn runs_with_volume(&self, name: &Name) -> bool {
         let place = crate::volume::folder(&self.home, &self.id).join(name.as_str());
         let folders = match sys::Tree::open(&self.home.run.join(&self.id)).and_then(|run| run.list()) {
@@ -151,7 +152,7 @@ impl Instance {
         })
     }
 
-    /// The name of a replica that a person means by `web` or `web-2`.
+    /// The full name of the replica that a user means by `web` or `web-2`.
     pub fn find(&self, typed: &str) -> Result<String> {
         let record = self.record()?;
         let mut all: Vec<String> = record.containers.keys().cloned().collect();
@@ -179,10 +180,10 @@ impl Instance {
         })
     }
 
-    /// Whether a name is that of a declared kind of container.
+    /// The names of all replicas of a container on record.
     ///
     /// # Errors
-    /// Those of [`record`](Self::record).
+    /// Fails as [`record`](Self::record) does.
     pub fn replicas(&self, container: &Name) -> Result<Vec<String>> {
         let record = self.record()?;
         let replicas = record.containers.into_iter().filter(|(_, record)| record.container == *container);
@@ -190,12 +191,12 @@ impl Instance {
     }
 }
 
-/// Whether a replica is one that a command made for itself.
+/// Whether a replica is a one-off container of `stead run`.
 pub fn is_one_off_replica(name: &str) -> bool {
     ReplicaId::parse(name).is_some_and(|replica| replica.index == 1 && is_one_off(replica.container.as_str()))
 }
 
-/// Makes a directory that only its owner may enter.
+/// Creates a directory that only its owner may enter.
 pub fn private_folder(path: &Path) -> Result<()> {
     sys::make_private(path).map_err(|error| crate::store::disk_error(&format!("cannot make {}", path.display()), error))
 }
@@ -203,7 +204,7 @@ pub fn private_folder(path: &Path) -> Result<()> {
 /// All instances of an installation, with their records.
 ///
 /// # Errors
-/// One whose record is damaged or cannot be read.
+/// Fails when a record is damaged or cannot be read.
 pub fn all_instances(home: &Home) -> Result<Vec<(Instance, InstanceRecord)>> {
     let all = home.state.join("instances");
     let mut found = Vec::new();

@@ -1,7 +1,8 @@
-//! One project's directory on this machine: its identity and records, the project as it is read, what is seen of it, what
-//! was allowed in it.
+//! One project's directory on this machine: its identity and records, loading the project, observing its state, and what
+//! was allowed for it.
 //!
-//! Whoever reads decides here, once, what absent, damaged and unreadable mean. Nothing here starts, builds or ends.
+//! Reading is done here, so that it is decided once what absent, damaged and unreadable files mean. Nothing here starts,
+//! builds or ends anything.
 
 pub mod consent;
 mod history;

@@ -1,4 +1,4 @@
-//! Looks at the machine: gathers what planning must know, and changes nothing.
+//! Observes the machine: gathers what planning must know, and changes nothing.
 
 use super::identity::Instance;
 use super::paths::leads;
@@ -14,21 +14,21 @@ use crate::sys::{ProjectFiles, Unread};
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was seen, with the contents that containers will be given.
+/// The observed state, with the contents that containers will get.
 #[derive(Debug)]
 pub struct Observation {
     pub observed: Observed,
     pub scanner: Scanner,
-    /// Secrets and configs.
+    /// The contents of secrets and configs.
     pub contents: BTreeMap<Name, Vec<u8>>,
-    /// System call filters, by the path of their file.
+    /// The system call filters, by the path of their file.
     pub profiles: BTreeMap<String, String>,
 }
 
-/// Looks at everything that a plan for a project depends on.
+/// Observes everything that a plan for a project depends on.
 ///
 /// # Errors
-/// Secrets and configs that cannot be read, files of variables that are not understood.
+/// Fails when a secret or config cannot be read, or an `env-file` is not understood.
 pub fn observe(loaded: &LoadedProject) -> Result<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
     let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()))
@@ -39,7 +39,7 @@ pub fn observe(loaded: &LoadedProject) -> Result<Observation> {
     look(loaded, Files { scanner, contents, profiles, env_files: env_files(project, &files)? })
 }
 
-/// What the project's files hold.
+/// What was read from the project's files.
 struct Files {
     scanner: Scanner,
     contents: BTreeMap<Name, Vec<u8>>,
@@ -124,18 +124,18 @@ fn contents(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
     Ok(found)
 }
 
-/// The text of a system call filter, which must be one.
+/// Reads and checks the text of a system call filter.
 fn profile(file: &str, files: &ProjectFiles) -> Result<String> {
     let bytes = files.named(file, bounds::SMALL_FILE).context(|| format!("cannot read the system call filter \"{file}\""))?;
     let text = text_of(file, bytes).map_err(Error::new)?;
     Profile::parse(&text, 0).map_err(|why| {
         Error::new(format!("\"{file}\" is no system call filter: {why}"))
-            .hint("write \"unconfined\", or a file in Docker's format; without `seccomp` Docker's own profile holds")
+            .hint("write \"unconfined\", or a file in Docker's format; without `seccomp`, Docker's own profile applies")
     })?;
     Ok(text)
 }
 
-/// System call filters that containers name; each must be one.
+/// Reads and checks the system call filters that containers name.
 fn profiles(project: &Project, places: &Locations, files: &ProjectFiles) -> Result<BTreeMap<String, String>> {
     let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
     for (name, container) in &project.containers {
@@ -149,7 +149,7 @@ fn profiles(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
     Ok(found)
 }
 
-/// Files of `NAME=value` lines; `#` begins a comment line, quotes around a value are taken off.
+/// Reads files of `NAME=value` lines; `#` begins a comment line, and quotes around a value are removed.
 fn env_files(project: &Project, files: &ProjectFiles) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
     let mut found = BTreeMap::new();
     for file in project.containers.values().flat_map(|container| &container.env_files) {

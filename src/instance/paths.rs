@@ -1,4 +1,4 @@
-//! Where paths that a project names really lead on this machine: what trust is decided by, and what is used.
+//! Where the paths in a project really lead on this machine: trust is decided by that, and that is what is used.
 
 use super::identity::Instance;
 use crate::plan::Lead;
@@ -8,13 +8,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links as the kernel follows (path_resolution(7)).
+/// The most symbolic links that are followed, as in the kernel (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Where every path leads that a project names as one of the host, by how it is written.
+/// Where all host paths in a project lead, by how they are written.
 ///
-/// What holds a part of this installation, or lies in one, is none of the project's, wherever it is: a container
-/// that writes there says what was allowed.
+/// A path that contains a part of this installation, or lies within one, counts as outside the project wherever it is:
+/// a container that can write there could change what was allowed.
 pub fn leads(instance: &Instance, project: &Project) -> BTreeMap<String, Lead> {
     let Instance { home, folder, .. } = instance;
     let paths = named(project);
@@ -31,7 +31,7 @@ fn real(path: &Path) -> PathBuf {
     walk(Path::new("/"), path, &|link| fs::read_link(link).ok())
 }
 
-/// The paths that a project names as ones of the host; what images copy is confined elsewhere.
+/// The host paths in a project; what images copy is confined elsewhere.
 fn named(project: &Project) -> BTreeSet<&str> {
     let mut all: BTreeSet<&str> = project.secrets.values().map(String::as_str).collect();
     all.extend(project.configs.values().filter_map(|config| match config {
@@ -60,18 +60,18 @@ fn named(project: &Project) -> BTreeSet<&str> {
     all
 }
 
-/// Where one path leads, from a directory whose own path has no links.
+/// Where one path leads, from a directory whose own path has no symbolic links.
 fn lead(folder: &Path, path: &str) -> Lead {
     let real = walk(folder, Path::new(path), &|link| fs::read_link(link).ok());
     let written = walk(folder, Path::new(path), &|_| None);
     Lead { outside: !real.starts_with(folder), plain: real == written, path: real }
 }
 
-/// Follows a path part by part as the kernel does; parts that are absent stay, and so does what comes behind
-/// too many links, which nobody can open.
+/// Follows a path part by part as the kernel does. Parts that do not exist stay as they are, and so does the rest
+/// after too many symbolic links: nobody can open such a path.
 ///
-/// The links of `/proc` that lead to what has no path are followed by their text: what comes out is a path in
-/// any case, and that path is what is opened later.
+/// Links in `/proc` that lead to something without a path are followed by their text: the result is always a
+/// path, and that path is what is opened later.
 fn walk(folder: &Path, path: &Path, link: &dyn Fn(&Path) -> Option<PathBuf>) -> PathBuf {
     let mut here = folder.to_owned();
     let mut rest: VecDeque<OsString> = parts(path, &mut here);
@@ -95,7 +95,7 @@ fn walk(folder: &Path, path: &Path, link: &dyn Fn(&Path) -> Option<PathBuf>) -> 
     here
 }
 
-/// A path's parts; an absolute one starts over.
+/// The parts of a path; an absolute path starts over at the root.
 fn parts(path: &Path, here: &mut PathBuf) -> VecDeque<OsString> {
     if path.is_absolute() {
         *here = PathBuf::from("/");
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(says("in/../../out"), (top.join("out"), true, true));
         assert_eq!(says("none"), ("/nosuch/x".into(), true, false));
         assert_eq!(says("/etc/../etc"), ("/etc".into(), true, true));
-        // Nobody can open it, and it stays where it is.
+        // Nobody can open a cycle of links, so its path stays as it is.
         assert!(!says("round").1);
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let project = spec::load("stead.kdl", &Choices::default(), &Text(text)).project.unwrap();
         let found = leads(&instance, &project);
         assert_eq!([".", "app", "root/state/instances"].map(|path| found[path].outside), [true, false, true]);
-        // A bundle's directory lies in it, and is its project's own all the same.
+        // The directory of a bundle lies within the installation, but belongs to its project.
         let unpacked = Instance { folder: home.state.join("bundles/x"), ..instance };
         let found = leads(&unpacked, &project);
         assert_eq!([".", "app"].map(|path| found[path].outside), [false, false]);

@@ -1,7 +1,7 @@
-//! Reads a project from disk for everyone upstairs, and keeps what decoding gave.
+//! Reads a project from disk for all rooms above, and caches the decoded result.
 //!
-//! Decoding KDL costs about a millisecond for two kilobytes; the decoded project is kept beside the
-//! instance's record, and used as long as every file it was read from has the same digest.
+//! Decoding KDL takes about a millisecond for two kilobytes. The decoded project is kept next to the
+//! instance's record, and used as long as every file that it was read from has the same digest.
 
 use super::identity::Instance;
 use crate::image;
@@ -26,12 +26,12 @@ pub struct Options {
     pub choices: Choices,
 }
 
-/// Who says which file is the project's.
+/// How the project file was chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Chosen {
-    /// The directory has one of the usual name, which lies in it as all its other files do.
+    /// The directory has a file with the usual name; it must lie in the directory like all other files.
     ByFolder,
-    /// A person named it, and may name a link to a file elsewhere.
+    /// The user named it; it may be a symbolic link to a file elsewhere.
     ByPerson,
 }
 
@@ -42,27 +42,27 @@ pub struct LoadedProject {
     pub project: Project,
     pub places: Locations,
     pub warnings: Vec<Diagnostic>,
-    /// The files it was read from.
+    /// The files that it was read from.
     pub files: BTreeMap<String, String>,
-    /// Images of elsewhere that Dockerfiles start from and of which nothing is known yet: once they are
+    /// The images from elsewhere that Dockerfiles start from and that are not known yet: once they are
     /// locked, the project must be read again.
     pub unsettled: Vec<String>,
 }
 
-/// What the cache holds.
+/// The content of the cache.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     version: String,
     choices: Choices,
     files: BTreeMap<String, Digest>,
     env: BTreeMap<String, Option<String>>,
-    /// What was known of images that are made elsewhere.
+    /// What was known of images from elsewhere.
     outside: Vec<(Outside, Option<Inherited>)>,
     project: Project,
     places: Locations,
 }
 
-/// The project's directory, and what the lock and the store know of images that are made elsewhere.
+/// The project's directory, and what the lock file and the store know of images from elsewhere.
 struct Disk<'a> {
     options: &'a Options,
     files: ProjectFiles,
@@ -82,10 +82,10 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// The files of a project's directory.
+/// Opens the directory of a project.
 ///
 /// # Errors
-/// A directory that is not there.
+/// Fails when the directory cannot be opened.
 pub fn project_files(folder: &std::path::Path) -> Result<ProjectFiles> {
     ProjectFiles::at(folder).context(|| format!("cannot open the directory {}", folder.display()))
 }
@@ -124,7 +124,7 @@ impl Sources for Disk<'_> {
 /// Reads and checks a project's files, without any cache.
 ///
 /// # Errors
-/// When there is no project file.
+/// Fails when there is no project file.
 pub fn findings(options: &Options) -> Result<Loaded> {
     if !options.folder.join(&options.file).exists() {
         return Err(Error::new(format!("there is no {} in {}", options.file, options.folder.display()))
@@ -135,11 +135,11 @@ pub fn findings(options: &Options) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// What [`load`] found wrong, if it found anything.
+/// The errors of [`load`].
 #[derive(Debug)]
 pub enum LoadError {
     Error(Error),
-    /// Findings with the files that they are in; they are shown together.
+    /// Findings, and the texts of the files that they are in, which are needed to show them.
     Wrong(Vec<Diagnostic>, BTreeMap<String, String>),
 }
 
@@ -149,12 +149,12 @@ impl From<Error> for LoadError {
     }
 }
 
-/// Reads a project that is to be carried out: errors and what is not supported yet are refused.
+/// Loads a project for use: errors and unsupported nodes are refused.
 ///
-/// `remember` says whether the decoded project may be kept; a dry command writes nothing.
+/// `remember` says whether the decoded project may be cached; a dry run writes nothing.
 ///
 /// # Errors
-/// Everything wrong with the files, at once.
+/// Reports everything that is wrong with the files at once.
 pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadError> {
     let mut instance = Instance::new(&options.home, &options.folder, &options.file);
     let cache = instance.state().join("decoded.json");
@@ -186,7 +186,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             project: project.clone(),
             places: loaded.places.clone(),
         };
-        // A cache that cannot be written costs time, nothing else.
+        // If the cache cannot be written, that only costs time.
         if super::identity::private_folder(&instance.state()).is_ok()
             && let Ok(bytes) = serde_json::to_vec(&kept)
         {
@@ -197,7 +197,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
     Ok(LoadedProject { instance, project, places: loaded.places, warnings: loaded.diagnostics, files: loaded.files, unsettled })
 }
 
-/// References of which nothing is known yet.
+/// The references that are not known yet.
 fn unsettled<'a>(asked: impl Iterator<Item = (&'a Outside, &'a Option<Inherited>)>) -> Vec<String> {
     asked
         .filter_map(|pair| match pair {
@@ -216,10 +216,10 @@ fn current(kept: &Kept, options: &Options, instance: &Instance) -> bool {
         && kept.files.iter().all(|(path, digest)| disk.bytes(path).is_ok_and(|bytes| Digest::of(bytes) == *digest))
 }
 
-/// A decoded lock as it is kept.
+/// A decoded lock file in the cache.
 #[derive(Serialize, Deserialize)]
 struct KeptLock {
-    /// By which rules it was read: what older programs took for good is read again.
+    /// The version of the rules by which it was read: a lock file that an older program accepted is read again.
     rules: u32,
     digest: Digest,
     epoch: i64,
@@ -229,17 +229,17 @@ struct KeptLock {
     steps: Vec<((Name, usize), StepLock)>,
 }
 
-/// Changes with what a lock may say.
+/// Must be raised when the rules for lock files change.
 const LOCK_RULES: u32 = 3;
 
 fn kept_lock(instance: &Instance) -> PathBuf {
     instance.state().join("lock.json")
 }
 
-/// The text of a project's lock; none where there is no such file, or no such directory any more.
+/// The text of a project's lock file; `None` if there is no such file, or no such directory any more.
 ///
 /// # Errors
-/// A lock that cannot be read: another answer than none.
+/// Fails when the lock file exists but cannot be read: that is not the same as an absent one.
 fn lock_text(instance: &Instance) -> Result<Option<String>> {
     let failed = |why: Unread| {
         Error::caused("cannot read stead.lock", why).hint("restore the file from git, or delete it and run `stead update`")
@@ -256,10 +256,10 @@ fn lock_text(instance: &Instance) -> Result<Option<String>> {
     }
 }
 
-/// The project's lock; an absent one is empty.
+/// Reads the project's lock file; an absent one is empty.
 ///
 /// # Errors
-/// A damaged lock, with the line.
+/// Fails with the line when the lock file is damaged.
 pub fn read_lock(instance: &Instance) -> Result<Lock> {
     match lock_text(instance)? {
         Some(text) => parse_lock(instance, &text),
@@ -280,11 +280,11 @@ fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
     Some(Lock { epoch, images, remotes, suites, steps: steps.into_iter().collect() })
 }
 
-/// Reads the lock as [`read_lock`] does, and keeps it decoded: reading it as text is the dearest part of a
-/// short command.
+/// Reads the lock file as [`read_lock`] does, and caches the decoded result: parsing the text is the most
+/// expensive part of a short command.
 ///
 /// # Errors
-/// Those of [`read_lock`].
+/// Fails as [`read_lock`] does.
 pub fn read_and_keep_lock(instance: &Instance) -> Result<Lock> {
     let Some(text) = lock_text(instance)? else { return Ok(Lock::default()) };
     let lock = parse_lock(instance, &text)?;
@@ -292,7 +292,7 @@ pub fn read_and_keep_lock(instance: &Instance) -> Result<Lock> {
     Ok(lock)
 }
 
-/// Keeps the decoded lock for the next time; losing it costs time only.
+/// Caches the decoded lock file for the next time; losing it only costs time.
 pub fn keep_lock(instance: &Instance, lock: &Lock) {
     if let Ok(Some(text)) = lock_text(instance) {
         keep(instance, &text, lock);

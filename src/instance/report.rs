@@ -1,4 +1,4 @@
-//! What `up` and `build` are asked to do, and the progress that they report: to the command line, or to a test.
+//! The options of `up` and `build`, and the progress that they report: to the command line, or to a test.
 
 use crate::build::Event;
 use crate::model::Name;
@@ -6,34 +6,34 @@ use crate::plan::{Cause, Mark, MarkKind, Plan};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What somebody is asked.
+/// A question for consent.
 #[derive(Debug)]
 pub struct Question<'a> {
     pub folder: &'a Path,
     pub file: &'a str,
-    /// What nobody said yes to, each once.
+    /// The marks that were not allowed yet, each once.
     pub marks: &'a [Mark],
     /// Whether something else was allowed here before.
     pub more: bool,
 }
 
-/// What came of asking.
+/// The answer to a question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     Yes,
     No,
-    /// There is no terminal.
+    /// Nobody can be asked: there is no terminal.
     Nobody,
 }
 
-/// Something that happened while a plan was carried out.
+/// Something that happened while a plan was executed.
 #[derive(Clone, Debug)]
 pub enum Progress {
     Planned(Plan),
-    /// What is about to be built or run is trusted with, where no plan is shown.
+    /// The trust marks of what is about to be built or run, if no plan is shown.
     Marked(Vec<Mark>),
     Resolving,
-    /// How much the lock pins.
+    /// How much the lock file pins.
     Resolved {
         packages: usize,
         images: usize,
@@ -46,7 +46,7 @@ pub enum Progress {
         step: String,
         cause: Cause,
     },
-    /// Bytes of packages fetched so far, of how many.
+    /// The bytes of packages fetched so far, and their total.
     Download {
         done: u64,
         total: u64,
@@ -63,32 +63,32 @@ pub enum Progress {
 pub trait Reporter: Sync {
     fn report(&self, progress: Progress);
 
-    /// Asks whoever is there for consent; by default nobody is.
+    /// Asks the user for consent; by default there is nobody to ask.
     fn consent(&self, _: &Question) -> Answer {
         Answer::Nobody
     }
 }
 
-/// How `up` is to behave.
+/// The options of `up`.
 #[derive(Clone, Default, Debug)]
 pub struct UpOptions {
-    /// Refuse to resolve what is not locked.
+    /// Refuse to resolve anything that is not locked.
     pub frozen: bool,
-    /// Refuse the network.
+    /// Refuse to use the network.
     pub offline: bool,
     /// Only these containers; all if empty.
     pub only: BTreeSet<Name>,
-    /// Carry out exactly this plan, or nothing.
+    /// Execute exactly this plan, or nothing.
     pub exactly: Option<Plan>,
-    /// The latest time in what is built, instead of the lock's.
+    /// The latest timestamp in built files, instead of the lock file's.
     pub epoch: Option<i64>,
-    /// Let commands of builds use the user's ssh agent.
+    /// Let build commands use the user's ssh agent.
     pub ssh: bool,
-    /// Tell why each step runs.
+    /// Report why each step runs.
     pub why: bool,
-    /// Kinds of marks that are allowed this time, whatever was said before.
+    /// Kinds of marks that are allowed this time, whatever was allowed before.
     pub allow: BTreeSet<MarkKind>,
-    /// What history calls it.
+    /// The command's name in the history.
     pub command: String,
 }
 
@@ -97,8 +97,8 @@ pub struct UpOptions {
 pub struct Failure {
     pub container: String,
     pub why: String,
-    /// Its last lines of output.
+    /// The last lines of its output.
     pub last: Vec<String>,
-    /// It only waited for another that failed.
+    /// Whether it only waited for another container that failed.
     pub follows: bool,
 }

@@ -1,4 +1,4 @@
-//! `--change`: instructions of a Dockerfile that change an image's configuration and nothing else.
+//! `--change`: Dockerfile instructions that change an image's configuration and nothing else.
 
 use crate::model::{Error, Name, Result, nearest};
 use crate::plan::{Config, configure};
@@ -21,7 +21,7 @@ const KNOWN: &[&str] = &[
     "workdir",
 ];
 
-/// A project of one image, made by the instructions.
+/// A project with one image, which the instructions make.
 struct Given<'g> {
     changes: &'g [String],
     base: &'g Config,
@@ -45,10 +45,10 @@ impl Sources for Given<'_> {
     }
 }
 
-/// A configuration as it is after some changes.
+/// Applies changes to a configuration.
 ///
 /// # Errors
-/// What is no instruction, or one that does more than change a configuration.
+/// Fails when a text is not an instruction, or is one that does more than change a configuration.
 pub fn change(base: Config, changes: &[String]) -> Result<Config> {
     for text in changes {
         let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
@@ -56,7 +56,7 @@ pub fn change(base: Config, changes: &[String]) -> Result<Config> {
             let error = Error::new(format!("--change {text:?}: there is no such change of a configuration")).usage();
             return Err(match nearest(&word, KNOWN.iter().copied()) {
                 Some(near) if near != word => error.hint(format!("write {}", near.to_uppercase())),
-                _ => error.hint(format!("one instruction each time, of these: {}", KNOWN.join(", ").to_uppercase())),
+                _ => error.hint(format!("write one instruction each time, of these: {}", KNOWN.join(", ").to_uppercase())),
             });
         }
     }
@@ -65,7 +65,7 @@ pub fn change(base: Config, changes: &[String]) -> Result<Config> {
     }
     let loaded = load("stead.kdl", &Choices::default(), &Given { changes, base: &base });
     if let Some(wrong) = loaded.diagnostics.into_iter().find(|one| one.severity == Severity::Error) {
-        // The first line is the base's.
+        // The first line is `FROM base`.
         let text = changes.get(wrong.place.line.saturating_sub(2)).map_or("", String::as_str);
         let error = Error::new(format!("--change {text:?}: {}", wrong.message)).usage();
         return Err(match wrong.help {
@@ -78,7 +78,7 @@ pub fn change(base: Config, changes: &[String]) -> Result<Config> {
     let image = project.images.get(&name).ok_or_else(|| Error::new("the changes make no image"))?;
     let onbuild = base.onbuild.clone();
     let mut made = configure(image, base);
-    // Nothing started from it: what it holds for others stays.
+    // No image was built from the base, so its `ONBUILD` instructions have not run and stay.
     made.onbuild = [onbuild, made.onbuild].concat();
     Ok(made)
 }

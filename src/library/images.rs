@@ -1,4 +1,4 @@
-//! Looking at images: which one is meant, what its steps made, how two differ.
+//! Inspecting images: which one a name means, what its steps made, how two differ.
 
 use super::tags::{full_name, names};
 use crate::build::{StoreFacts, View};
@@ -15,10 +15,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The image that somebody means: one of the project, a digest's beginning, or `PROJECT/IMAGE`.
+/// Finds the image that a text means: a name in the project, the beginning of a digest, `PROJECT/IMAGE`, or a name in
+/// the store.
 ///
 /// # Errors
-/// One that is not built, or not there; a beginning that several digests have.
+/// Fails when the image is not built or not there, or when several digests begin with the text.
 pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> Result<Image> {
     let store = Store::at(&home.store);
     if let Some((loaded, name)) = project.and_then(|loaded| Some((loaded, loaded.project.images.get_key_value(text)?.0))) {
@@ -65,15 +66,15 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> R
     })
 }
 
-/// What is said of an image that has a name, and lost a part.
+/// The error for an image that has a name, but has lost a part.
 pub fn not_whole(text: &str) -> Error {
     Error::new(format!("the image \"{text}\" is not whole in the store: a part of it is lost or damaged"))
 }
 
-/// Images of the store by the names that projects gave them: `PROJECT/IMAGE`.
+/// Images in the store by the names that projects give them: `PROJECT/IMAGE`.
 ///
 /// # Errors
-/// A project whose record cannot be read: what it built must not be looked for elsewhere.
+/// Fails when a project's record cannot be read: images that it built must not be looked for in registries.
 pub fn known_images(home: &Home) -> Result<BTreeMap<String, Digest>> {
     let mut known = BTreeMap::new();
     for (_, record) in all_instances(home)?.into_iter().filter(|(instance, _)| !instance.is_loose()) {
@@ -84,10 +85,10 @@ pub fn known_images(home: &Home) -> Result<BTreeMap<String, Digest>> {
     Ok(known)
 }
 
-/// The layers of a project's image, each with the step that made it; those of its base have none.
+/// The layers of a project's image, each with the step that made it; the layers of its base have no step.
 ///
 /// # Errors
-/// Those of reading the lock and the project's directory.
+/// Fails when the lock file or the project's directory cannot be read.
 pub fn history(loaded: &LoadedProject, name: &Name) -> Result<Vec<(Option<usize>, LayerInfo)>> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = read_lock(&loaded.instance)?;
@@ -96,7 +97,7 @@ pub fn history(loaded: &LoadedProject, name: &Name) -> Result<Vec<(Option<usize>
     let mut project = loaded.project.clone();
     let steps = project.images.get(name).map_or(0, |image| image.steps.len());
     let mut found: Vec<(Option<usize>, LayerInfo)> = Vec::new();
-    // An image cut off behind a step has the layers up to there.
+    // The image is truncated after each step in turn: new layers come from the last step.
     for end in 0..=steps {
         if let Some(image) = project.images.get_mut(name) {
             image.steps = loaded.project.images[name].steps[..end].to_vec();
@@ -116,7 +117,7 @@ pub fn history(loaded: &LoadedProject, name: &Name) -> Result<Vec<(Option<usize>
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathChange {
     pub path: PathBuf,
-    /// Sizes before and after; absent where the path is.
+    /// The size in each image; `None` where the path does not exist.
     pub before: Option<u64>,
     pub after: Option<u64>,
 }
@@ -129,18 +130,18 @@ pub struct ImageChanges {
     pub packages: BTreeMap<String, (Option<String>, Option<String>)>,
 }
 
-/// Compares two images, path by path; layers that both have are not looked at.
+/// Compares two images, path by path; the lowest layers that both share are skipped.
 ///
 /// # Errors
-/// Files of the store that cannot be read.
+/// Fails when a file in the store cannot be read.
 pub fn compare(store: &Store, before: &Image, after: &Image) -> Result<ImageChanges> {
     Ok(compare_in((store, before), (store, after))?.0)
 }
 
-/// As [`compare`], of images that are in stores of their own; their trees come back, too.
+/// As [`compare`], but the images may be in different stores; also returns the views of their trees.
 ///
 /// # Errors
-/// Those of [`compare`].
+/// As [`compare`].
 pub fn compare_in(before: (&Store, &Image), after: (&Store, &Image)) -> Result<(ImageChanges, (View, View))> {
     let unread = || "cannot compare the images".into();
     let shared = before.1.layers.iter().zip(&after.1.layers).take_while(|(a, b)| a.diff_id == b.diff_id).count();
@@ -195,7 +196,7 @@ fn alike(a: &Path, before: &fs::Metadata, b: &Path, after: &fs::Metadata) -> io:
     Ok(!before.is_file() || before.len() == after.len() && fs::read(a)? == fs::read(b)?)
 }
 
-/// Packages that dpkg has on record in an image; the lock tells the digests of their files.
+/// The packages that dpkg has on record in an image, with the digests of their files from the lock.
 pub fn components(store: &Store, image: &Image, lock: &Lock) -> Vec<Component> {
     let view = View::new(image.layers.iter().map(|layer| store.layer_path(&layer.diff_id)).collect());
     let mut known: BTreeMap<(&str, &str, &str), Digest> = BTreeMap::new();
@@ -213,7 +214,7 @@ fn installed(view: &View) -> Vec<Component> {
     let status = view.read("/var/lib/dpkg/status");
     let paragraph = |text: &str| {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
-        // What was removed and not purged is on record, too (deb-substvars, dpkg(1) "Package states").
+        // Packages that were removed but not purged are on record, too (deb-substvars, dpkg(1) "Package states").
         if field("Status").is_some_and(|status| !status.ends_with(" installed")) {
             return None;
         }

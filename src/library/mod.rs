@@ -1,4 +1,4 @@
-//! Images by their names: those of the store and of projects, tags, and what registries say of them.
+//! Images by their names: names in the store, images of projects, tags, and images in registries.
 
 mod change;
 mod images;

@@ -1,4 +1,4 @@
-//! Images of registries and archives: pulled, pushed, taken in, named.
+//! Images in registries and archives: pulling, pushing, importing and naming them.
 
 use super::images::{find_image, known_images, not_whole};
 use super::tags::{change_names, full_name, name_image, names};
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Does something whose progress is shown meanwhile.
+/// Does some work and reports its progress meanwhile.
 pub fn watched<T>(reporter: &dyn Reporter, progress: &fetch::Progress, work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     let look = || {
@@ -36,7 +36,7 @@ pub fn watched<T>(reporter: &dyn Reporter, progress: &fetch::Progress, work: imp
         });
         let result = work();
         done.store(true, Ordering::Relaxed);
-        // It sleeps between two looks.
+        // The watcher may be sleeping.
         watcher.thread().unpark();
         let _ = watcher.join();
         look();
@@ -44,7 +44,7 @@ pub fn watched<T>(reporter: &dyn Reporter, progress: &fetch::Progress, work: imp
     })
 }
 
-/// Registries, with their progress told.
+/// Opens the registries and does some work with them; their progress is reported.
 fn with<T>(reporter: &dyn Reporter, work: impl FnOnce(&Registries) -> Result<T>) -> Result<T> {
     let progress = Arc::new(fetch::Progress::default());
     watched(reporter, &progress, || work(&Registries::open(progress.clone())?))
@@ -53,7 +53,8 @@ fn with<T>(reporter: &dyn Reporter, work: impl FnOnce(&Registries) -> Result<T>)
 /// Pulls an image and gives it its name.
 ///
 /// # Errors
-/// What is no name; a registry that cannot be reached, or has none such; parts that are damaged; a full disk.
+/// Fails when the name is not valid, when the registry cannot be reached or does not have the image, when a part is
+/// damaged, or when the disk is full.
 pub fn pull(home: &Home, text: &str, reporter: &dyn Reporter) -> Result<(Reference, Image)> {
     let store = Store::at(&home.store);
     store.prepare()?;
@@ -68,10 +69,10 @@ pub fn pull(home: &Home, text: &str, reporter: &dyn Reporter) -> Result<(Referen
     })
 }
 
-/// Pushes an image under names of registries.
+/// Pushes an image to registries, under the given names.
 ///
 /// # Errors
-/// Parts that the store lost; a registry that cannot be reached or refuses.
+/// Fails when the store has lost a part, or when a registry cannot be reached or refuses.
 pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Reporter) -> Result<(Vec<Reference>, Pushed)> {
     let store = Store::at(&home.store);
     let lease = Mutex::new(Lease::open(&store)?);
@@ -89,10 +90,10 @@ pub fn push(home: &Home, pushing: &Pushing, texts: &[String], reporter: &dyn Rep
     })
 }
 
-/// Gives an image of the store a name.
+/// Gives an image in the store a name.
 ///
 /// # Errors
-/// An image that is not there; what is no name.
+/// Fails when the image is not there, or when the new name is not valid.
 pub fn tag(home: &Home, project: Option<&LoadedProject>, from: &str, to: &str) -> Result<(Reference, Image)> {
     let image = find_image(home, project, from)?;
     let reference = full_name(to)?;
@@ -100,10 +101,10 @@ pub fn tag(home: &Home, project: Option<&LoadedProject>, from: &str, to: &str) -
     Ok((reference, image))
 }
 
-/// Takes names away; what nothing names any more goes with the next `gc`.
+/// Removes names; the next `gc` removes images that nothing names any more.
 ///
 /// # Errors
-/// A name that is not there, with what may have been meant.
+/// Fails when a name does not exist, with a hint at what may have been meant.
 pub fn untag(home: &Home, texts: &[String]) -> Result<Vec<(String, Digest)>> {
     let known = names(home)?;
     let mut gone = Vec::new();
@@ -132,10 +133,10 @@ pub fn untag(home: &Home, texts: &[String]) -> Result<Vec<(String, Digest)>> {
     Ok(gone)
 }
 
-/// Takes the images of an archive in: an OCI layout, or what `docker save` writes.
+/// Loads the images of an archive: an OCI layout, or what `docker save` writes.
 ///
 /// # Errors
-/// What is no such archive; damaged parts; a full disk.
+/// Fails when it is not such an archive, when a part is damaged, or when the disk is full.
 pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Result<Vec<(Option<String>, Image)>> {
     let store = Store::at(&home.store);
     store.prepare()?;
@@ -161,10 +162,10 @@ pub fn load_archive(home: &Home, path: &Path, name: Option<&str>) -> Result<Vec<
     Ok(taken)
 }
 
-/// A directory of the store's for a while, and a file in it named `archive`.
+/// Makes a temporary directory in the store, and a file in it named `archive`.
 ///
 /// # Errors
-/// Those of making it.
+/// Fails when they cannot be made.
 pub fn scratch_file(home: &Home) -> Result<(Staging, fs::File)> {
     let store = Store::at(&home.store);
     store.prepare()?;
@@ -174,10 +175,10 @@ pub fn scratch_file(home: &Home) -> Result<(Staging, fs::File)> {
     Ok((staging, file))
 }
 
-/// Makes an image of a root file system in an archive.
+/// Makes an image from a root file system in an archive.
 ///
 /// # Errors
-/// What is no archive; entries that lead out of it; a full disk.
+/// Fails when it is not an archive, when an entry leads out of it, or when the disk is full.
 pub fn import(
     home: &Home,
     from: impl std::io::Read + Send,
@@ -198,7 +199,7 @@ pub fn import(
     let entries = writer.write(image::budgeted(from, &budget).map_err(failed)?).map_err(failed)?;
     writer.finish().map_err(failed)?;
     if entries == 0 {
-        return Err(Error::new("there is nothing in it").hint("a root file system comes as a tar, plain or compressed"));
+        return Err(Error::new("the archive is empty").hint("a root file system comes as a tar, plain or compressed"));
     }
     let info = crate::sys::Tree::open(&tree).and_then(|tree| image::digest_tree(&tree, i64::MAX));
     let info = info.context(|| "cannot read the layer".into())?;
@@ -210,14 +211,14 @@ pub fn import(
     Ok((reference, made))
 }
 
-/// What a reference of a project means now: by a name in the store, or at its registry.
+/// Resolves an image reference of a project now: by a name in the store, or at its registry.
 ///
 /// # Errors
-/// What neither knows; signatures that are missing or wrong.
+/// Fails when neither has the image, or when a signature is missing or wrong.
 pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, reporter: &dyn Reporter) -> Result<LockedImage> {
     let store = Store::at(&home.store);
     let local = local(home, &store, text, ask)?.filter(|_| keys.is_empty());
-    // What a project built has no other place.
+    // An image that a project built exists nowhere else.
     if let Some((digest, true)) = local {
         return Ok(LockedImage::here(digest));
     }
@@ -242,7 +243,7 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
         Ok(locked)
     });
     match (found, local) {
-        // It was pushed nowhere, or cannot be asked for now.
+        // The image was never pushed, or its registry cannot be reached now.
         (Err(error), Some((digest, _))) if ask != Ask::Always => {
             reporter.report(Progress::Warning(format!("{}; the image of that name in the store is used", error.chain())));
             Ok(LockedImage::here(digest))
@@ -251,7 +252,7 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
     }
 }
 
-/// What stands for several keys in a lock.
+/// The digest that stands for one or more keys in a lock.
 pub fn signer(keys: &[(String, PublicKey)]) -> Option<Digest> {
     let mut all: Vec<Digest> = keys.iter().map(|(_, key)| key.fingerprint()).collect();
     all.sort();
@@ -263,20 +264,20 @@ pub fn signer(keys: &[(String, PublicKey)]) -> Option<Digest> {
     }
 }
 
-/// Whether a registry is asked for what the store has a name for.
+/// Whether a registry is asked for an image whose name the store knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ask {
-    /// A lock that is there stands if it cannot be asked.
+    /// Always: if it cannot be asked, an existing lock stays.
     Always,
-    /// What is not locked may be what the store knows by that name.
+    /// If it cannot give the image, and nothing is locked, the store's image of that name is used.
     OrElseStore,
     IfUnknown,
 }
 
-/// An image of the store by a name; whether a project built it.
+/// Finds an image in the store by a name; also returns whether a project built it.
 ///
 /// # Errors
-/// What has the name and is not whole: another image of that name must not take its place unasked.
+/// Fails when the named image is not complete: another image of that name must not silently take its place.
 fn local(home: &Home, store: &Store, text: &str, ask: Ask) -> Result<Option<(Digest, bool)>> {
     let lost = |digest: &Digest| image::load(store, digest).is_none();
     if let Some(digest) = known_images(home)?.get(text).copied() {
@@ -300,7 +301,7 @@ fn local(home: &Home, store: &Store, text: &str, ask: Ask) -> Result<Option<(Dig
     Ok(named.map(|digest| (digest, false)))
 }
 
-/// The image of a project here that somebody means who writes nearly its name.
+/// The name of an image of a project on this machine that is nearly the given one.
 fn of_a_project(home: &Home, text: &str) -> Result<Option<String>> {
     let Some((project, _)) = text.split_once('/').filter(|(_, name)| !name.contains(['/', ':', '@'])) else { return Ok(None) };
     let known = known_images(home)?;
@@ -312,7 +313,7 @@ fn near(home: &Home, text: &str, error: Error) -> Error {
     if error.advice().is_some() {
         return error;
     }
-    // Without them there is only no advice.
+    // If the names cannot be read, only the hint is lost.
     let (built, given) = (known_images(home).unwrap_or_default(), names(home).unwrap_or_default());
     let known: BTreeMap<String, Digest> = built.into_iter().chain(given).collect();
     match nearest(text, known.keys().map(String::as_str)) {
@@ -321,7 +322,7 @@ fn near(home: &Home, text: &str, error: Error) -> Error {
     }
 }
 
-/// A registry's host, out of the URL that many registries tell their users to log in at.
+/// The host in a URL: many registries tell their users to log in at a URL.
 fn bare(text: &str) -> &str {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
     ["/v1", "/v2"]
@@ -331,10 +332,10 @@ fn bare(text: &str) -> &str {
         .trim_end_matches('/')
 }
 
-/// Logs in at a registry.
+/// Logs in to a registry.
 ///
 /// # Errors
-/// A registry that cannot be reached or says no; a place that cannot be written.
+/// Fails when the registry cannot be reached or refuses, or when the credentials cannot be stored.
 pub fn login(
     host: Option<&str>,
     credentials: &crate::registry::Credentials,
@@ -347,10 +348,10 @@ pub fn login(
     })
 }
 
-/// Logs out; where the password was comes back.
+/// Logs out; returns where the password was stored.
 ///
 /// # Errors
-/// A place that cannot be written.
+/// Fails when a place that has it cannot be changed.
 pub fn logout(host: Option<&str>) -> Result<(String, Vec<String>)> {
     let registries = Registries::open(Arc::default())?;
     let host = bare(host.unwrap_or_else(|| registries.default_host())).to_owned();
@@ -361,7 +362,7 @@ pub fn logout(host: Option<&str>) -> Result<(String, Vec<String>)> {
 /// Searches a registry.
 ///
 /// # Errors
-/// A registry that cannot be reached, or offers no search.
+/// Fails when the registry cannot be reached or offers no search.
 pub fn search(host: Option<&str>, word: &str, limit: usize, reporter: &dyn Reporter) -> Result<Vec<crate::registry::Hit>> {
     with(reporter, |registries| registries.search(host.unwrap_or_else(|| registries.default_host()), word, limit))
 }

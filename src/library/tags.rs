@@ -1,6 +1,6 @@
-//! Names that the user gives to images of the store: by `pull`, `tag`, `load`, `import`.
+//! Names that the user gives to images in the store: by `pull`, `tag`, `load`, `import`.
 //!
-//! They belong to no project and keep what they name from being collected.
+//! They belong to no project, and keep the named images from being collected.
 
 use crate::image;
 use crate::model::{Context, Digest, Reference, Result};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Names as they are written in full, and the images they mean.
+/// Full names, and the images that they stand for.
 #[derive(Default, Serialize, Deserialize)]
 struct Names(BTreeMap<String, Digest>);
 
@@ -20,19 +20,19 @@ impl Kept for Names {
     const VERSION: u32 = 1;
 }
 
-/// All names, as they are written in full, and the images they mean.
+/// All full names, and the images that they stand for.
 ///
 /// # Errors
-/// A list of names that is damaged or cannot be read.
+/// Fails when the list of names is damaged or cannot be read.
 pub fn names(home: &Home) -> Result<BTreeMap<String, Digest>> {
-    // Where no list is, nothing has a name.
+    // Without a list there are no names.
     Ok(read_state::<Names>(&home.state.join("names.json"))?.unwrap_or_default().0)
 }
 
 /// The full form of a name.
 ///
 /// # Errors
-/// What is none.
+/// Fails when the text is not a valid name.
 pub fn full_name(text: &str) -> Result<Reference> {
     Registries::open(Arc::default())?.reference(text)
 }
@@ -40,7 +40,7 @@ pub fn full_name(text: &str) -> Result<Reference> {
 /// Gives an image a name.
 ///
 /// # Errors
-/// Those of writing it.
+/// Fails when the names cannot be changed.
 pub fn name_image(home: &Home, name: String, digest: Digest) -> Result<()> {
     change_names(home, |names| {
         names.insert(name, digest);
@@ -50,13 +50,13 @@ pub fn name_image(home: &Home, name: String, digest: Digest) -> Result<()> {
 /// Changes the names.
 ///
 /// # Errors
-/// Those of writing them.
+/// Fails when the names cannot be locked, read or written.
 pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Digest>)) -> Result<()> {
     sys::make_private(&home.state).context(|| format!("cannot make {}", home.state.display()))?;
     let path = home.state.join("names.json");
     let lock = path.with_extension("lock");
     let _lock = Lock::wait(&lock, Hold::Alone).context(|| format!("cannot lock {}", lock.display()))?;
-    // What cannot be read must not be written back as nothing.
+    // A list that cannot be read must not be overwritten with an empty one.
     let Names(mut all) = read_state(&path)?.unwrap_or_default();
     change(&mut all);
     let store = Store::at(&home.store);
@@ -65,14 +65,14 @@ pub fn change_names(home: &Home, change: impl FnOnce(&mut BTreeMap<String, Diges
     for digest in all.values().collect::<BTreeSet<_>>() {
         digests.extend(parts(&store, digest));
     }
-    // What is named is kept before its name says so.
+    // The images are pinned before their names are written.
     let pin = Pin { folder: home.state.clone(), project: "named images".into(), digests };
     let bytes = state_bytes(&Names(all))?;
     store.set_root("names", &pin)?;
     sys::write_lasting(&path, &bytes, 0o644).context(|| format!("cannot write {}", path.display()))
 }
 
-/// All that an image consists of in the store.
+/// The digests of everything that an image consists of in the store.
 pub fn parts(store: &Store, digest: &Digest) -> Vec<Digest> {
     let Some(image) = image::load(store, digest) else { return vec![*digest] };
     let config = store.blob(digest).and_then(|manifest| {

@@ -40,10 +40,10 @@ pub struct Package {
     pub path: String,
     pub size: u64,
     pub sha256: String,
-    /// The repository it is of, where that is not the suite's own archive.
+    /// The repository that it belongs to, if that is not the suite's own archive.
     #[serde(default)]
     pub repository: Option<String>,
-    /// Of an archive whose packages come only where they are asked for (`NotAutomatic`, as backports are).
+    /// Whether its archive's packages are installed only on request (`NotAutomatic`, as for backports).
     #[serde(default)]
     pub reluctant: bool,
 }
@@ -66,7 +66,7 @@ pub enum Comparison {
 }
 
 impl Relation {
-    /// Whether a version satisfies the condition.
+    /// Whether a version satisfies the condition, if there is one.
     pub fn admits(&self, version: &str) -> bool {
         self.condition.as_ref().is_none_or(|(comparison, wanted)| comparison.holds(version, wanted))
     }
@@ -136,7 +136,7 @@ pub fn relations(text: &str) -> Vec<Vec<Relation>> {
     groups.filter(|group| !group.is_empty()).collect()
 }
 
-/// The packages of a `Packages` index that suit an architecture.
+/// The packages in a `Packages` index that fit an architecture.
 pub fn packages(text: &str, architecture: &str) -> Vec<Package> {
     let mut found = Vec::new();
     for fields in stanzas(text) {

@@ -1,4 +1,4 @@
-//! `stead.lock`: KDL, one line an entry, in a stable order, so that its diffs are small.
+//! `stead.lock`: KDL with one line for each entry, in a stable order, so that diffs are small.
 
 use super::{IndexLock, Lock, LockedPackage, StepLock, SuiteLock, sound};
 use crate::model::kdl_text::{self, Kind, Limits, quoted};
@@ -6,7 +6,7 @@ use crate::model::{Digest, Name, PLATFORM, bounds};
 use kdl::{KdlDocument, KdlNode};
 use std::fmt::Write as _;
 
-/// How much text a lock is.
+/// The limits for reading a lock.
 const LIMITS: Limits = Limits { nesting: bounds::LOCK_NESTING, parts: bounds::LOCK_PARTS };
 
 /// A lock that cannot be used.
@@ -81,7 +81,7 @@ pub fn write(lock: &Lock) -> String {
 /// Reads a lock.
 ///
 /// # Errors
-/// The line that is wrong and why: a conflict marker of a merge, a newer version, a damaged entry.
+/// Fails with the wrong line and the reason: a conflict marker of a merge, a newer version, a damaged entry.
 pub fn parse(text: &str) -> Result<Lock, LockError> {
     let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
     if let Some(at) = text.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>")) {
@@ -97,7 +97,7 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
         LockError { line: line_of(first.map_or(0, |first| first.offset)), message }
     })?;
     let mut lock = Lock::default();
-    // An empty file, and one without its beginning, are no locks that pin nothing.
+    // An empty file, or one that has lost its beginning, must not count as a lock that pins nothing.
     if document.nodes().first().is_none_or(|node| node.name().value() != "lock") {
         let message = "the file does not begin with `lock version=1`: it is empty or cut off; restore it from git, \
                        or delete it and run `stead update`";
@@ -115,7 +115,7 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
                     let message = "this lock was written by a newer stead; update stead".into();
                     return Err(LockError { line: line_of(node.span().offset()), message });
                 }
-                // Locks from before there was an epoch mean the usual one.
+                // In locks from before there was an epoch, the default one applies.
                 if let Some(epoch) = node.get("epoch").and_then(kdl::KdlValue::as_integer) {
                     lock.epoch = i64::try_from(epoch).map_err(|_| damaged())?;
                 }
@@ -125,7 +125,7 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
                     word(node, key).map(|text| Digest::parse(text.trim_start_matches("sha256:")).ok_or_else(damaged)).transpose()
                 };
                 let image = lock.images.entry(word(node, 0).ok_or_else(damaged)?).or_default();
-                // Locks from before there were several platforms mean this one.
+                // In locks from before there were several platforms, entries are for this one.
                 let platform = word(node, "platform").unwrap_or_else(|| PLATFORM.to_owned());
                 image.platforms.insert(platform, digest("digest")?.ok_or_else(damaged)?);
                 image.signed_by = digest("signed-by")?;
@@ -151,7 +151,7 @@ fn word(node: &KdlNode, key: impl Into<kdl::NodeKey>) -> Option<String> {
     node.get(key).and_then(|value| value.as_string()).map(str::to_owned)
 }
 
-/// A suite, unless it is damaged, or one of its packages is none that an archive could have.
+/// Reads a suite: `None` if it is damaged, and an error if no archive could list one of its packages.
 fn suite(node: &KdlNode, line_of: &impl Fn(usize) -> usize) -> Option<Result<(String, SuiteLock), LockError>> {
     let mut suite = SuiteLock::default();
     for child in node.children().map_or(&[][..], KdlDocument::nodes) {
@@ -190,7 +190,7 @@ fn suite(node: &KdlNode, line_of: &impl Fn(usize) -> usize) -> Option<Result<(St
     Some(Ok((word(node, 0)?, suite)))
 }
 
-/// The line on which a lock's text has a package of a suite.
+/// The line of a package of a suite in the text of a lock.
 pub fn line_of(text: &str, suite: &str, key: &str) -> Option<usize> {
     let document = kdl_text::read(text, LIMITS).ok()?.document;
     let suites = document.nodes().iter().filter(|node| node.name().value() == "suite" && word(node, 0).as_deref() == Some(suite));

@@ -1,7 +1,7 @@
-//! Names → digests: what `stead.lock` says, and what satisfies a request for packages.
+//! Names → digests: the content of `stead.lock`, and the solver that chooses packages for a request.
 //!
-//! Pure: indexes come in as text, the lock comes in and goes out as text. Fetching and verifying
-//! them is `debian`'s.
+//! This module is pure: indexes come in as text, the lock comes in and goes out as text. `debian` fetches and
+//! verifies the indexes.
 
 mod control;
 mod file;
@@ -20,17 +20,17 @@ use crate::project::{Add, Debian, Project, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is locked.
+/// The content of a lock file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Lock {
-    /// The latest time in everything that is built, in seconds since 1970.
+    /// The latest time that any built file may have, in seconds since 1970.
     pub epoch: i64,
     /// Images that are made elsewhere, by reference.
     pub images: BTreeMap<String, LockedImage>,
     /// What was fetched: digests of files by their URLs, commits by `URL#REFERENCE`.
     pub remotes: BTreeMap<String, String>,
     pub suites: BTreeMap<String, SuiteLock>,
-    /// The packages of each `debian` step, by image and by the step's place among its `debian`s.
+    /// The packages of each `debian` step, by image and by the step's index among the image's `debian` steps.
     pub steps: BTreeMap<(Name, usize), StepLock>,
 }
 
@@ -50,7 +50,7 @@ pub struct LockedImage {
 }
 
 impl LockedImage {
-    /// One that is known for this platform only.
+    /// An image that is known for this platform only.
     pub fn here(digest: Digest) -> Self {
         Self { platforms: [(PLATFORM.to_owned(), digest)].into(), signed_by: None }
     }
@@ -68,13 +68,13 @@ pub struct SuiteLock {
 pub struct IndexLock {
     pub release: Digest,
     pub packages: Digest,
-    /// When the archive says that it made its release, in seconds since 1970: an older one is refused later.
-    /// Locks from before this was kept do not know it.
+    /// The date that the archive gives for its release, in seconds since 1970: an older release is refused later.
+    /// Older locks do not have it.
     #[serde(default)]
     pub date: Option<i64>,
 }
 
-/// A package, by everything needed to fetch and verify it.
+/// A package, with everything that is needed to fetch and verify it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LockedPackage {
     pub name: String,
@@ -83,7 +83,7 @@ pub struct LockedPackage {
     pub sha256: Digest,
     pub size: u64,
     pub path: String,
-    /// The repository it comes from, where that is not the suite's own archive.
+    /// The repository that it comes from, if that is not the suite's own archive.
     #[serde(default)]
     pub repository: Option<String>,
 }
@@ -95,7 +95,7 @@ impl LockedPackage {
     }
 }
 
-/// What a step asked for when it was locked, and what that came to.
+/// What a step asked for when it was locked, and the packages that were chosen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StepLock {
     pub suite: String,
@@ -103,7 +103,7 @@ pub struct StepLock {
     pub packages: BTreeSet<String>,
 }
 
-/// What identifies a step's request: when it differs, the step is resolved anew.
+/// The key of a step's request: when it changes, the step is resolved again.
 pub fn request_key(step: &Debian) -> String {
     let plain = (&step.suite, &step.packages, step.essential, step.recommends, &step.components);
     if step.pins.is_empty() && step.suites.is_empty() && step.repositories.is_empty() {
@@ -112,7 +112,7 @@ pub fn request_key(step: &Debian) -> String {
     Digest::of_json(&(plain, &step.pins, &step.suites, &step.repositories)).short(16)
 }
 
-/// What the `add` steps of a project fetch without saying which bytes that is, with the image and place of each.
+/// The `add` steps of a project that fetch something without a digest or commit, each with its image and index.
 pub fn remotes(project: &Project) -> impl Iterator<Item = (&Name, usize, &Add, String)> {
     project.images.iter().flat_map(|(name, image)| {
         let adds = image.steps.iter().enumerate();
@@ -122,7 +122,7 @@ pub fn remotes(project: &Project) -> impl Iterator<Item = (&Name, usize, &Add, S
     })
 }
 
-/// The `debian` steps of a project, with their places among each image's `debian`s.
+/// The `debian` steps of a project, with their indexes among each image's `debian` steps.
 pub fn debian_steps(project: &Project) -> impl Iterator<Item = ((Name, usize), &Debian)> {
     project.images.iter().flat_map(|(name, image)| {
         let steps = image.steps.iter().filter_map(|step| if let Step::Debian(debian) = step { Some(debian) } else { None });
@@ -131,20 +131,20 @@ pub fn debian_steps(project: &Project) -> impl Iterator<Item = ((Name, usize), &
 }
 
 impl Lock {
-    /// The packages of a step, if it is locked as it stands.
+    /// The packages of a step, if it is locked in its present form.
     pub fn packages(&self, key: &(Name, usize), step: &Debian) -> Option<Vec<&LockedPackage>> {
         let packages = self.named(key, step)?;
         packages.iter().all(|package| origin::is_declared(package, step)).then_some(packages)
     }
 
-    /// What it says of a step, wherever that comes from.
+    /// The packages that the lock has for a step, from whichever repository.
     fn named(&self, key: &(Name, usize), step: &Debian) -> Option<Vec<&LockedPackage>> {
         let locked = self.steps.get(key).filter(|locked| locked.request == request_key(step) && locked.suite == step.suite)?;
         let suite = self.suites.get(&locked.suite)?;
         locked.packages.iter().map(|key| suite.packages.get(key)).collect()
     }
 
-    /// The steps of a project that are not locked as they stand.
+    /// The steps of a project that are not locked in their present form.
     pub fn missing<'a>(&self, project: &'a Project) -> Vec<((Name, usize), &'a Debian)> {
         debian_steps(project).filter(|(key, step)| self.packages(key, step).is_none()).collect()
     }

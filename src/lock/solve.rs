@@ -16,14 +16,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-/// All packages that a suite offers, with its updates and security archives.
+/// All packages that a suite offers, including its updates and security archives.
 pub struct Universe {
     packages: Vec<Package>,
     by_name: HashMap<String, Vec<usize>>,
     providers: HashMap<String, Vec<usize>>,
 }
 
-/// What is wanted of a suite.
+/// What is requested from a suite.
 pub struct Request<'a> {
     pub packages: &'a [String],
     pub essential: bool,
@@ -43,11 +43,11 @@ impl Request<'_> {
 /// Why a request cannot be met.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unsolved {
-    /// A package that no index has, with the nearest names that exist.
+    /// No index has the package; `near` has similar names that exist.
     NoSuchPackage { name: String, near: Vec<String> },
-    /// A package that has other versions only.
+    /// The package has only other versions.
     NoSuchVersion { name: String, pin: String, versions: Vec<String> },
-    /// Relations that contradict each other, as sentences.
+    /// Relations contradict each other; the text explains how.
     Conflict(String),
 }
 
@@ -73,7 +73,7 @@ impl Universe {
     /// The chosen packages, by name.
     ///
     /// # Errors
-    /// [`Unsolved`] when a name is unknown or no choice satisfies every relation.
+    /// Fails with [`Unsolved`] when a name is unknown or no choice satisfies every relation.
     pub fn solve(&self, request: &Request) -> Result<Vec<&Package>, Unsolved> {
         for name in request.packages {
             if !self.by_name.contains_key(name) && !self.providers.contains_key(name) {
@@ -128,11 +128,11 @@ impl Universe {
     }
 }
 
-/// Versions of one package that a relation admits, or (negated) refuses.
+/// The versions of one package that relations admit, or, if negated, refuse.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Admits {
     relations: Vec<Relation>,
-    /// Exactly these versions, where a virtual package is meant.
+    /// Exactly these versions, if a virtual package is meant.
     versions: Option<Vec<String>>,
     negated: bool,
 }
@@ -281,7 +281,8 @@ impl<'a> Provider<'a> {
         found.into_iter().map(|((_, _, name), versions)| (name, versions)).collect()
     }
 
-    /// A recommendation: a stand-in package whose better version needs it and whose other does not.
+    /// The requirement for a recommendation: a stand-in package, whose preferred version depends on the recommended package
+    /// and whose other version does not.
     fn recommendation(&self, package: &Package, index: usize) -> Option<ConditionalRequirement> {
         let group = &package.recommends[index];
         let name = self.pool.intern_package_name(format!("{} recommends {}", package.name, group[0]));

@@ -15,7 +15,7 @@ fn epoch(version: &str) -> (u64, &str) {
     version.split_once(':').and_then(|(epoch, rest)| Some((epoch.parse().ok()?, rest))).unwrap_or((0, version))
 }
 
-/// Compares by turns a stretch without digits and a number.
+/// Compares in turns: a stretch without digits, then a number.
 fn part(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     while !a.is_empty() || !b.is_empty() {
@@ -40,7 +40,7 @@ fn part(a: &str, b: &str) -> Ordering {
     Ordering::Equal
 }
 
-/// `~` before the end, the end before letters, letters before all else.
+/// The order of characters: `~` before the end, the end before letters, letters before everything else.
 fn weight(c: Option<&u8>) -> i32 {
     match c {
         Some(b'~') => -1,

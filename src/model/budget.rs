@@ -1,33 +1,33 @@
-//! What may be made of bytes that came from elsewhere: in proportion to those that really came.
+//! Limits how much may be unpacked from received bytes: in proportion to the bytes that really arrived.
 //!
-//! Whoever receives tells what came, whoever writes asks before. What is not told counts as nothing: who
-//! forgets to tell is held to the floor, whatever a sender announces.
+//! The receiving side reports what arrived, and the writing side asks before it writes. Only reported bytes
+//! count: a receiver that does not report is held to the floor, whatever size a sender announces.
 
 use super::Size;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes may be made of each that came, beyond the floor.
+/// How many bytes may be written for each received byte, beyond the floor.
 const RATIO: u64 = 200;
-/// Of how many bytes that came there may be one entry, beyond the floor: an empty file takes some twenty.
+/// How many received bytes allow one more entry, beyond the floor: an empty file takes some twenty.
 const BYTES_OF_AN_ENTRY: u64 = 8;
-/// How many bytes of paths there may be for each that came, beyond the floor.
+/// How many bytes of paths there may be for each received byte, beyond the floor.
 const NAMES_OF_A_BYTE: u64 = 8;
-/// More entries than this are nothing that anybody means, nor more bytes of their paths.
+/// The most entries and the most bytes of paths in any case: nobody needs more.
 const MOST_ENTRIES: u64 = 4_000_000;
 const MOST_NAMES: u64 = 256 << 20;
 
-/// What there may be in any case, however little came.
+/// How much is always allowed, however little arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Floor {
     pub bytes: u64,
     pub entries: u64,
-    /// Bytes of all paths.
+    /// The bytes of all paths together.
     pub names: u64,
 }
 
-/// What was made so far of what came so far. It is shared by whoever receives and whoever writes.
+/// Counts what arrived and what was written so far. The receiver and the writer share it.
 #[derive(Debug)]
 pub struct Budget {
     floor: Floor,
@@ -35,11 +35,11 @@ pub struct Budget {
     bytes: AtomicU64,
     entries: AtomicU64,
     names: AtomicU64,
-    /// What this is a part of, and also spends from.
+    /// The larger budget that this one is part of, and also spends from.
     whole: Option<Arc<Budget>>,
 }
 
-/// More than the budget has.
+/// The error when a budget is exceeded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Excess(String);
 
@@ -49,40 +49,40 @@ impl Budget {
         Self { floor, came: zero(), bytes: zero(), entries: zero(), names: zero(), whole: None }
     }
 
-    /// One of several that share a budget.
+    /// Makes this budget one of several that share a larger one.
     #[must_use]
     pub fn within(self, whole: Arc<Self>) -> Self {
         Self { whole: Some(whole), ..self }
     }
 
-    /// Bytes came.
+    /// Reports received bytes.
     pub fn came(&self, bytes: u64) {
         let more = |now: u64| Some(now.saturating_add(bytes));
-        // There always is a sum.
+        // It cannot fail: the closure always returns a sum.
         let _ = self.came.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if let Some(whole) = &self.whole {
             whole.came(bytes);
         }
     }
 
-    /// How many bytes may be made of what came until now.
+    /// How many bytes may be written for what has arrived until now.
     pub fn allowance(&self) -> u64 {
         self.came.load(Ordering::Relaxed).saturating_mul(RATIO).max(self.floor.bytes)
     }
 
-    /// Spends bytes; holes of files are as long as what stands in them.
+    /// Spends bytes; holes in sparse files count like data.
     ///
     /// # Errors
-    /// More than there may be; nothing is spent then.
+    /// Fails when that is more than allowed; a budget does not count bytes that it refused.
     pub fn spend(&self, bytes: u64) -> Result<(), Excess> {
         add(&self.bytes, bytes, self.allowance()).ok_or_else(|| self.too_long())?;
         self.whole.as_ref().map_or(Ok(()), |whole| whole.spend(bytes))
     }
 
-    /// Spends an entry with a path of so many bytes.
+    /// Spends an entry whose path has `path` bytes.
     ///
     /// # Errors
-    /// More than there may be.
+    /// Fails when that is more than allowed.
     pub fn entry(&self, path: usize) -> Result<(), Excess> {
         let came = self.came.load(Ordering::Relaxed);
         let most = (self.floor.entries.saturating_add(came / BYTES_OF_AN_ENTRY)).min(MOST_ENTRIES);
@@ -94,14 +94,14 @@ impl Budget {
         self.whole.as_ref().map_or(Ok(()), |whole| whole.entry(path))
     }
 
-    /// That more bytes were made than may be.
+    /// The error that more bytes were written than allowed.
     pub fn too_long(&self) -> Excess {
         let floor = Size(self.floor.bytes);
-        Excess(format!("it comes to more than {floor} and {RATIO} times its size, as what is made to fill disks does"))
+        Excess(format!("it comes to more than {floor} and {RATIO} times its size, like archives made to fill disks"))
     }
 }
 
-/// Adds, if what comes of it is no more than the most.
+/// Adds, unless the sum would exceed `most`.
 fn add(to: &AtomicU64, more: u64, most: u64) -> Option<u64> {
     let sum = |now: u64| now.checked_add(more).filter(|sum| *sum <= most);
     to.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).ok()

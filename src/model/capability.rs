@@ -1,6 +1,6 @@
 //! The names of Linux capabilities (capabilities(7)), by number, and sets of them.
 
-/// Every capability, without `CAP_`; its place is its number.
+/// Every capability, without `CAP_`; its index is its number.
 pub const NAMES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -63,7 +63,7 @@ const DOCKER: [&str; 14] = [
     "AUDIT_WRITE",
 ];
 
-/// All of them, as a bit mask.
+/// All capabilities, as a bit mask.
 pub const ALL: u64 = (1 << NAMES.len()) - 1;
 
 /// The number of a capability by its name, with or without `CAP_`.
@@ -72,7 +72,7 @@ pub fn number(name: &str) -> Option<u32> {
     NAMES.iter().position(|known| *known == name).and_then(|number| u32::try_from(number).ok())
 }
 
-/// A set of names as a bit mask; unknown names are in no set.
+/// A set of names as a bit mask; unknown names are ignored.
 pub fn mask<'a>(names: impl IntoIterator<Item = &'a str>) -> u64 {
     names.into_iter().filter_map(number).fold(0, |mask, number| mask | 1 << number)
 }
@@ -82,7 +82,7 @@ pub fn docker() -> u64 {
     mask(DOCKER)
 }
 
-/// Docker's defaults, with some more and some less; "ALL" in either is all.
+/// Docker's defaults, with some added and some dropped; "ALL" in either list means all capabilities.
 pub fn with(add: &[String], drop: &[String]) -> u64 {
     let has_all = |names: &[String]| names.iter().any(|name| name == "ALL");
     let base = if has_all(drop) { 0 } else { docker() };

@@ -1,4 +1,4 @@
-//! SHA-256 digests: the identity of every file, layer, step and plan.
+//! SHA-256 digests: they identify every file, layer, step and plan.
 
 use super::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,10 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of a value's canonical JSON; every type used here serialises its maps in order.
+    /// The digest of a value's canonical JSON; every type that is used here serialises its maps in a fixed order.
     pub fn of_json(value: &impl Serialize) -> Self {
         let mut out = BufWriter::with_capacity(16 << 10, Hasher::default());
-        // Two values must never have one identity because neither could be written.
+        // Serialisation must not fail silently: two different values would get the same digest.
         let written = serde_json::to_writer(&mut out, value);
         match out.into_inner() {
             Ok(hasher) if written.is_ok() => hasher.finish(),
@@ -27,17 +27,17 @@ impl Digest {
         }
     }
 
-    /// Reads a digest with its kind in front, as descriptors have it (image-spec, descriptor.md).
+    /// Parses a digest with its algorithm in front, as in descriptors (image-spec, descriptor.md).
     ///
     /// # Errors
-    /// Other kinds than SHA-256, and nonsense.
+    /// Fails for anything but a SHA-256 digest.
     pub fn named(text: &str) -> Result<Self> {
         let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
         hex.and_then(Self::parse)
-            .ok_or_else(|| Error::new(format!("{text:?} is no SHA-256 digest, and no other kind is known here")))
+            .ok_or_else(|| Error::new(format!("{text:?} is not a SHA-256 digest, and no other kind is supported")))
     }
 
-    /// Reads 64 hexadecimal characters, with or without the `sha256:` prefix.
+    /// Parses 64 hexadecimal characters, with or without the `sha256:` prefix.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         let hex = hex.as_bytes();
@@ -76,15 +76,15 @@ impl Digest {
         })
     }
 
-    /// The first `length` hexadecimal characters, for people and for short kernel names.
+    /// The first `length` hexadecimal characters, for people and for kernel objects whose names must be short.
     pub fn short(&self, length: usize) -> String {
         self.hex()[..length.min(64)].to_owned()
     }
 
-    /// The digest of all that a stream gives, however long.
+    /// The digest of a whole stream, however long it is.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Fails when the stream cannot be read.
     pub fn of_stream(mut from: impl Read) -> io::Result<Self> {
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 128 << 10];
@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A running SHA-256.
+/// A SHA-256 computation in progress.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 

@@ -8,12 +8,12 @@ use std::fmt;
 pub struct Duration(pub u64);
 
 impl Duration {
-    /// So many seconds.
+    /// A duration of whole seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(seconds * 1000)
     }
 
-    /// Reads a whole number and one of the units `ms s m h`.
+    /// Parses a whole number and one of the units `ms s m h`.
     ///
     /// # Errors
     /// A sentence saying what was expected.

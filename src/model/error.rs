@@ -1,24 +1,24 @@
-//! Errors about the machine: what failed, why, and what to type.
+//! Errors at runtime: what failed, why, and what to do about it.
 
 use super::Location;
 use std::{error, fmt};
 
-/// What sort of thing failed: callers match on it, and never on words. An outer layer is of the kind of its cause.
+/// The kind of an error: callers match on it, and never on the message. An outer layer has the kind of its cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ErrorKind {
     #[default]
     Failed,
-    /// What somebody typed is not understood.
+    /// What the user typed is not understood.
     Usage,
-    /// What was asked for is not there.
+    /// The requested thing does not exist.
     Absent,
-    /// Nobody listens there.
+    /// Nothing listens at the address.
     Unreachable,
-    /// Bytes are not those that their digest means.
+    /// Bytes do not match their digest.
     Damaged,
-    /// The other side has forgotten what was begun; it may be begun again.
+    /// The other side has forgotten an operation in progress; it may be started again.
     Forgotten,
-    /// The other side does not take it, and will not the next time.
+    /// The other side refuses it, and a retry would not help.
     Refused,
     /// A program ended with this status.
     Status(u8),
@@ -36,29 +36,29 @@ impl ErrorKind {
     }
 }
 
-/// Something that failed. Its text says only its own layer; causes come through `source`.
+/// An error. Its text describes only its own layer; causes come through `source`.
 #[derive(Debug)]
 pub struct Error {
     message: String,
     source: Option<Box<dyn error::Error + Send + Sync>>,
     hint: Option<String>,
     kind: ErrorKind,
-    /// Where in the project's files its cause stands.
+    /// Where in the project's files its cause is.
     location: Option<Box<Location>>,
-    /// What else was found on the same way.
+    /// Other errors that were found along with it.
     beside: Vec<Error>,
 }
 
-/// What the rooms return.
+/// The result type of all rooms.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A error without a deeper cause.
+    /// An error without a deeper cause.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), source: None, hint: None, kind: ErrorKind::Failed, location: None, beside: Vec::new() }
     }
 
-    /// A error with its cause; it is of the same kind.
+    /// An error with its cause; it is of the same kind.
     pub fn caused(message: impl Into<String>, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         let source = source.into();
         let kind = source.downcast_ref::<Self>().map_or(ErrorKind::Failed, Self::kind);
@@ -72,17 +72,17 @@ impl Error {
         self
     }
 
-    /// Says where in the project's files its cause stands, if that is known.
+    /// Sets where in the project's files its cause is, if that is known.
     #[must_use]
     pub fn at(mut self, location: Option<&Location>) -> Self {
         self.location = location.cloned().map(Box::new);
         self
     }
 
-    /// One error of several that were found: the first, with the others beside it.
+    /// Combines several errors into one: the first, with the others attached.
     ///
     /// # Errors
-    /// If there is any.
+    /// Fails if the list is not empty.
     pub fn all(errors: Vec<Self>) -> Result<()> {
         let mut errors = errors.into_iter();
         match errors.next() {
@@ -91,40 +91,40 @@ impl Error {
         }
     }
 
-    /// Where in the project's files its cause stands.
+    /// Where in the project's files its cause is.
     pub fn location(&self) -> Option<&Location> {
         self.location.as_deref()
     }
 
-    /// It, and what else was found on the same way.
+    /// This error, and those that were found along with it.
     pub fn each(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(&self.beside)
     }
 
-    /// Its own layer's words, without the location.
+    /// The message of its own layer, without the location.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Says what sort of thing failed.
+    /// Sets the kind.
     #[must_use]
     pub fn of(self, kind: ErrorKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// Says that what somebody typed is not understood.
+    /// Marks it as an error in what the user typed.
     #[must_use]
     pub fn usage(self) -> Self {
         self.of(ErrorKind::Usage)
     }
 
-    /// Says with which status a program ended; the command ends with it, too.
+    /// Sets the status that a program ended with; the command ends with the same one.
     #[must_use]
     pub fn status(self, code: u8) -> Self {
         self.of(ErrorKind::Status(code))
     }
 
-    /// What to do about it, from the outermost layer that knows.
+    /// What to do about it, from the outermost layer that has a hint.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref().or_else(|| {
             let source: &(dyn error::Error + 'static) = self.source.as_deref()?;
@@ -132,7 +132,7 @@ impl Error {
         })
     }
 
-    /// What sort of thing failed.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }

@@ -1,20 +1,20 @@
-//! Where git repositories are.
+//! Addresses of git repositories.
 
 use super::Misfit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What to write where nothing better is known.
+/// The help for errors that have none of their own.
 const PLACE: &str = "write https://HOST/PATH";
 
 /// A repository that can be fetched from (git-clone, "GIT URLS").
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum GitRepository {
-    /// Its address over http or https, with a name and a password perhaps.
+    /// The address over http or https, perhaps with a user name and a password.
     Web(String),
     Ssh {
-        /// The host, behind a user perhaps.
+        /// The host, perhaps with a user in front.
         login: String,
         port: Option<u16>,
         path: String,
@@ -22,17 +22,17 @@ pub enum GitRepository {
 }
 
 impl GitRepository {
-    /// Reads an address: a URL, or `USER@HOST:PATH`.
+    /// Parses an address: a URL, or `USER@HOST:PATH`.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write.
+    /// What is wrong with the address, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Misfit> {
         if text.starts_with("http://") || text.starts_with("https://") {
             return Ok(Self::Web(text.to_owned()));
         }
         let (login, port, path) = if let Some(rest) = text.strip_prefix("ssh://") {
             let (login, path) = rest.split_once('/').unwrap_or((rest, ""));
-            // Names of users may have a colon, and then it is a password that follows.
+            // A colon before the `@` separates a user from a password, not a host from a port.
             let at = login.rfind('@').map_or(0, |at| at + 1);
             let (login, port) = match login[at..].rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
                 Some((host, port)) => {
@@ -43,7 +43,7 @@ impl GitRepository {
                 }
                 None => (login, None),
             };
-            // A user's directory is not one of the top.
+            // `~user` is a user's home directory, so it must not become an absolute path.
             let path = if path.starts_with('~') { path.to_owned() } else { format!("/{path}") };
             (login.replace(['[', ']'], ""), port, path)
         } else if let Some((login, path)) =
@@ -51,7 +51,7 @@ impl GitRepository {
         {
             (login.to_owned(), None, path.to_owned())
         } else {
-            let git = if text.starts_with("git://") { "; git:// says of nobody who they are" } else { "" };
+            let git = if text.starts_with("git://") { "; git:// authenticates neither side" } else { "" };
             return Err(Misfit::new(
                 format!("a repository is on the web or behind ssh{git}"),
                 "write https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH",
@@ -61,14 +61,14 @@ impl GitRepository {
         if user.contains(':') {
             return Err(Misfit::new("ssh takes no password from an address", "use a key, and take the password out"));
         }
-        // What begins with a hyphen would be an option of ssh (CVE-2017-1000117), or of the program behind it.
+        // A leading hyphen would make it an option of ssh (CVE-2017-1000117), or of the program that ssh starts.
         if user.starts_with('-') || host.starts_with('-') || path.starts_with('-') {
             return Err(Misfit::new(format!("in \"{text}\" a user, a host or a path begins with a hyphen"), PLACE));
         }
         // Both may end up in a command of ssh's configuration (CVE-2023-51385).
         let legal = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         if host.is_empty() || !legal(host, "-._:%") || !legal(user, "-._+") {
-            return Err(Misfit::new(format!("\"{login}\" is no host, and no user at a host"), PLACE));
+            return Err(Misfit::new(format!("\"{login}\" is not a host, nor a user at a host"), PLACE));
         }
         if path.trim_matches('/').is_empty() || path.contains(['\0', '\n']) {
             return Err(Misfit::new(format!("\"{text}\" has no path behind its host"), PLACE));
@@ -76,13 +76,13 @@ impl GitRepository {
         Ok(Self::Ssh { login, port, path })
     }
 
-    /// Whether text is an address of a repository that is not on the web, whatever is wrong with it.
+    /// Whether text is meant as the address of a repository that is not on the web, even if the address is wrong.
     pub fn is_other(text: &str) -> bool {
         let short = text.split_once(':').is_some_and(|(login, rest)| is_login(login) && !rest.starts_with("//"));
         text.starts_with("ssh://") || text.starts_with("git://") || short
     }
 
-    /// The address for everybody's eyes: without name and password, where there is one.
+    /// The address for messages: without the user name and password of a web address.
     pub fn shown(&self) -> String {
         match self {
             Self::Web(address) => without_login(address),
@@ -90,17 +90,18 @@ impl GitRepository {
         }
     }
 
-    /// Where a submodule of this repository is, told by its own place or by one relative to this (gitmodules).
+    /// Where a submodule of this repository is: `place` is absolute, or relative to this repository (gitmodules).
     ///
     /// # Errors
-    /// Why that is no place to fetch from: on another host, or only reached with keys that this was not reached with.
+    /// Why it must not be fetched: a relative path leaves the host, the address is neither on the web nor behind ssh, or
+    /// it needs ssh keys and this repository does not.
     pub fn submodule(&self, place: &str) -> Result<Self, String> {
         if place.starts_with("./") || place.starts_with("../") {
             return self.beside(place).ok_or_else(|| format!("\"{place}\" leads out of {}", self.shown()));
         }
         match (self, Self::parse(place).map_err(|_| format!("it is at \"{place}\", which is neither on the web nor behind ssh"))?)
         {
-            // Whoever writes a repository that all may read must not choose among those that only you may.
+            // The author of a public repository must not be able to name private ones that only the user can read.
             (Self::Web(_), Self::Ssh { .. }) => {
                 Err(format!("it is at {place}, behind ssh, and a repository of the web does not get your keys"))
             }
@@ -135,17 +136,17 @@ impl GitRepository {
             Self::Web(_) => Self::Web(format!("{origin}{path}")),
             Self::Ssh { login, port, .. } => Self::Ssh { login: login.clone(), port: *port, path },
         };
-        // Names from outside pass the same rules.
+        // Paths from outside must pass the same checks.
         Self::parse(&whole.to_string()).ok()
     }
 }
 
-/// Whether text before a colon is what `USER@HOST:PATH` begins with.
+/// Whether the text before a colon is the `USER@HOST` of `USER@HOST:PATH`.
 fn is_login(text: &str) -> bool {
     text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()) && !text.contains('/')
 }
 
-/// An address of the web without the name and the password in it.
+/// A web address without the user name and password in it.
 pub fn without_login(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -208,7 +209,7 @@ mod tests {
             assert_eq!(found, wanted, "{text}");
             assert_eq!(found.to_string(), text);
         }
-        // A path of the top, in the short form.
+        // An absolute path in the short form.
         let found = GitRepository::parse("git@x.org:/srv/a").unwrap();
         assert_eq!(GitRepository::parse(&found.to_string()), Ok(ssh("git@x.org", None, "/srv/a")));
     }
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for (text, why) in [
-            ("git://x.org/a", "says of nobody"),
+            ("git://x.org/a", "authenticates neither side"),
             ("/srv/a.git", "write https://"),
             ("file:///srv/a", "write https://"),
             ("x.org:a", "write https://"),
@@ -229,8 +230,8 @@ mod tests {
             ("ssh://-l@x.org/a", "hyphen"),
             ("git@-oProxyCommand=evil:a", "hyphen"),
             ("git@x.org:--upload-pack=evil", "hyphen"),
-            ("git@x;y:a", "no host"),
-            ("$(evil)@x.org:a", "no host"),
+            ("git@x;y:a", "not a host"),
+            ("$(evil)@x.org:a", "not a host"),
         ] {
             let said = GitRepository::parse(text).unwrap_err();
             assert!(format!("{} {}", said.message, said.help).contains(why), "{text}: {said:?}");

@@ -1,18 +1,18 @@
-//! Where in the project's files something was written.
+//! Positions in the project's files.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A stretch of text in one of the project's files.
+/// A span of text in one of the project's files.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Location {
     /// The file, relative to the project's directory.
     pub file: String,
-    /// Line, counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// First byte.
+    /// The offset of the first byte.
     pub offset: usize,
-    /// Length in bytes.
+    /// The length in bytes.
     pub length: usize,
 }
 

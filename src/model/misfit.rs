@@ -1,4 +1,4 @@
-//! A value that does not fit, for whoever wrote it.
+//! A value that is not acceptable, explained to the person who wrote it.
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Clone, PartialEq, Eq, Debug)]

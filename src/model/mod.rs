@@ -1,7 +1,7 @@
 //! Plain values that every room shares: digests, names, sizes, durations, addresses.
 //!
-//! Nothing here touches the machine. Each type parses its own text form and prints it back; what a
-//! value *means* is left to the rooms above.
+//! Nothing here touches the machine. Each type parses its own text form and prints it back; the rooms
+//! above decide what a value *means*.
 
 pub mod bounds;
 mod budget;

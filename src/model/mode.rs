@@ -1,4 +1,4 @@
-//! Permissions that somebody gives: a number, or the symbols of chmod(1).
+//! Permissions as users write them: an octal number, or the symbols of chmod(1).
 
 use serde::{Deserialize, Serialize};
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Mode {
     Exact(u32),
-    /// As `u=rwX,go-w`; applied to what a file has.
+    /// Symbols such as `u=rwX,go-w`; they change the permissions that a file already has.
     Symbols(String),
 }
 
 impl Mode {
-    /// Reads octal digits or symbols.
+    /// Parses octal digits or symbols.
     ///
     /// # Errors
     /// A sentence saying what is wrong.
@@ -26,7 +26,7 @@ impl Mode {
         }
     }
 
-    /// The permissions of something that had others.
+    /// The new permissions of a file or directory that had `mode`.
     #[must_use]
     pub fn apply(&self, mode: u32, folder: bool) -> u32 {
         match self {
@@ -36,7 +36,7 @@ impl Mode {
     }
 }
 
-/// Applies clauses such as `u+x` (POSIX chmod, "Grammar"); nothing where the text is no such.
+/// Applies clauses such as `u+x` (POSIX chmod, "Grammar"); `None` if the text does not follow that grammar.
 fn symbols(text: &str, mut mode: u32, folder: bool) -> Option<u32> {
     for clause in text.split(',') {
         let split = clause.find(['+', '-', '='])?;
@@ -60,7 +60,7 @@ fn symbols(text: &str, mut mode: u32, folder: bool) -> Option<u32> {
             mode = match operator {
                 '+' => mode | bits,
                 '-' => mode & !bits,
-                // The set bits of directories stay unless they are named.
+                // As in chmod(1), the set-user-ID and set-group-ID bits of directories stay unless they are named.
                 _ => mode & !(whom & if folder { 0o1777 } else { 0o7777 }) | bits,
             };
             actions = &rest[end..];

@@ -1,4 +1,4 @@
-//! Names that people choose for images, containers, networks, volumes: one rule for all.
+//! Names that users choose for images, containers, networks, volumes: one rule for all.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
@@ -35,18 +35,18 @@ impl Name {
         Ok(Self(text.to_owned()))
     }
 
-    /// What stands for the name of something that has none yet; nobody can write it.
+    /// A placeholder for something that has no name yet; users cannot write it.
     pub fn none() -> Self {
         Self(String::new())
     }
 
-    /// The name of something inside: nobody can write it, for it has a dot.
+    /// The name of a part of something: users cannot write it because it has a dot.
     #[must_use]
     pub fn inner(&self, part: &str) -> Self {
         Self(format!("{self}.{part}"))
     }
 
-    /// The name of an image that is made elsewhere: its reference.
+    /// The name of an image from elsewhere: its reference.
     pub fn of_reference(reference: &str) -> Self {
         Self(reference.to_owned())
     }
@@ -69,13 +69,13 @@ impl Borrow<str> for Name {
     }
 }
 
-/// The candidate that somebody most likely meant, if any is near enough.
+/// The candidate that was most likely meant, if any is near enough.
 pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = typed.to_lowercase().replace('_', "-");
     let length = lower.chars().count();
     candidates
         .into_iter()
-        // Each character more or less is one step at least: what is far too long is not compared.
+        // Each missing or extra character costs at least one edit, so candidates of very different length are skipped.
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= 1 + candidate.len().min(lower.len()) / 4)
         .map(|candidate| (strsim::damerau_levenshtein(&lower, candidate), candidate))
         .filter(|(distance, candidate)| {

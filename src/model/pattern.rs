@@ -1,7 +1,7 @@
 //! Patterns of paths, as in Docker's ignore files: Go's `path/filepath.Match` plus `**`.
 //!
-//! Whoever writes the pattern is not the one who waits: matching never goes back more than one step, and does
-//! not recurse, so its time is at most the product of both lengths.
+//! The author of a pattern may be hostile, and others wait for the match. So matching never backtracks more
+//! than one step and does not recurse: its time is at most proportional to the product of both lengths.
 
 use std::str::Chars;
 
@@ -10,8 +10,8 @@ pub fn pattern_matches(pattern: &str, path: &str) -> bool {
     Pattern::new(pattern).matches(path)
 }
 
-/// A pattern of `*` (no slash), `**` (any directories), `?` and `[a-z]`; `?` and classes stand for one character, of
-/// however many bytes.
+/// A pattern of `*` (no slash), `**` (any directories), `?` and `[a-z]`; `?` and classes match one character, however
+/// many bytes it has.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     pieces: Vec<Piece>,
@@ -21,14 +21,14 @@ pub struct Pattern {
 /// How a pattern is best matched.
 #[derive(Clone, Debug)]
 enum How {
-    /// It is one path.
+    /// The pattern is a literal path.
     Exactly(String),
     /// It has no `**`.
     Plain,
-    /// It has one `**` here, and nothing before it that may be shorter or longer.
+    /// It has one `**`, at this index, and everything before it has a fixed length.
     Once(usize),
     Anyhow,
-    /// A class in it has no end.
+    /// It has an unterminated class, and matches nothing.
     Never,
 }
 
@@ -38,19 +38,19 @@ enum Piece {
     One(char),
     /// `?`
     Any,
-    /// `[…]`, or `[^…]`: first and last characters.
+    /// `[…]`, or `[^…]`: the first and last characters of its ranges.
     Class {
         ranges: Vec<(char, char)>,
         negated: bool,
     },
     /// `*`
     Name,
-    /// `**`, with the slash behind it.
+    /// `**`, with the slash after it.
     Folders,
 }
 
 impl Piece {
-    /// Whether it stands for a character, if it stands for one.
+    /// Whether a piece that matches exactly one character matches this one.
     fn is(&self, c: char) -> bool {
         match self {
             Self::One(one) => *one == c,
@@ -81,7 +81,7 @@ impl Piece {
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub fn new(pattern: &str) -> Self {
         if !pattern.contains(['*', '?', '[', '\\']) {
             return Self { pieces: Vec::new(), how: How::Exactly(pattern.to_owned()) };
@@ -96,7 +96,7 @@ impl Pattern {
         Self { pieces, how }
     }
 
-    /// Whether it stands for a path.
+    /// Whether the pattern matches a path.
     pub fn matches(&self, path: &str) -> bool {
         match &self.how {
             How::Exactly(text) => text == path,
@@ -108,7 +108,7 @@ impl Pattern {
     }
 }
 
-/// A pattern in pieces; none where a class has no end, which matches nothing.
+/// Splits a pattern into pieces; `None` if a class is unterminated, because such a pattern matches nothing.
 fn pieces(pattern: &str) -> Option<Vec<Piece>> {
     let mut found = Vec::new();
     let mut rest = pattern;
@@ -118,7 +118,7 @@ fn pieces(pattern: &str) -> Option<Vec<Piece>> {
             '*' => match rest.strip_prefix('*') {
                 Some(behind) => {
                     rest = behind.strip_prefix('/').unwrap_or(behind);
-                    // Any directories and then any directories are any directories.
+                    // Two `**` in a row mean the same as one.
                     if matches!(found.last(), Some(Piece::Folders)) {
                         continue;
                     }
@@ -145,8 +145,8 @@ fn pieces(pattern: &str) -> Option<Vec<Piece>> {
     Some(found)
 }
 
-/// Without `**`: only the last `*` may have to take one character more, for what an earlier one could take
-/// instead, the last could take as well, and neither takes a slash.
+/// Matches without `**`. Backtracking to the last `*` is enough: whatever an earlier one could take instead,
+/// the last could take as well, and neither takes a slash.
 fn plain(pieces: &[Piece], path: &str) -> bool {
     let mut left = path.chars();
     let mut at = 0;
@@ -175,7 +175,8 @@ fn plain(pieces: &[Piece], path: &str) -> bool {
     }
 }
 
-/// With one `**`: what stands before it has its length, and what stands behind it begins there or after a slash.
+/// Matches with one `**`: what is before it has a fixed length, and what is after it matches right there or after
+/// some slash.
 fn once(before: &[Piece], behind: &[Piece], path: &str) -> bool {
     let mut left = path.chars();
     if !before.iter().all(|piece| left.next().is_some_and(|c| piece.is(c))) {
@@ -185,7 +186,8 @@ fn once(before: &[Piece], behind: &[Piece], path: &str) -> bool {
     behind.is_empty() || plain(behind, left) || left.match_indices('/').any(|(at, _)| plain(behind, &left[at + 1..]))
 }
 
-/// With `**`: all places of the pattern that the path so far can have led to, one character after another.
+/// Matches with any number of `**`: keeps the set of all positions in the pattern that the path so far can have
+/// reached, character by character.
 fn with_folders(pieces: &[Piece], path: &str) -> bool {
     let mut now = Places::new(pieces.len());
     let mut next = Places::new(pieces.len());
@@ -210,12 +212,12 @@ fn with_folders(pieces: &[Piece], path: &str) -> bool {
             return false;
         }
     }
-    // `**` at the end takes whatever is left.
+    // A final `**` matches the rest of the path.
     let last = pieces.len().checked_sub(1).filter(|last| matches!(pieces[*last], Piece::Folders));
     now.list.iter().any(|at| *at == pieces.len() || Some(*at) == last)
 }
 
-/// Places in a pattern, each once.
+/// A set of positions in a pattern.
 struct Places {
     list: Vec<usize>,
     there: Vec<bool>,
@@ -238,7 +240,7 @@ impl Places {
         }
     }
 
-    /// Comes to a place, and to those behind it if what stands there may stand for nothing.
+    /// Adds a position, and the next ones as long as the piece there can match the empty string.
     fn enter(&mut self, pieces: &[Piece], mut at: usize) {
         loop {
             self.add(at);
@@ -290,7 +292,7 @@ mod tests {
         }
     }
 
-    /// What patterns mean, as it was written first: it goes back everywhere.
+    /// The original implementation, which backtracks everywhere: it defines what patterns mean.
     fn meant(pattern: &[u8], path: &[u8]) -> bool {
         match pattern.split_first() {
             None => path.is_empty(),

@@ -1,27 +1,27 @@
-//! Names of images in registries, as Docker's users write them.
+//! Names of images in registries, as Docker users write them.
 
 use super::Digest;
 use std::fmt;
 
-/// The registry that Docker means when a name says none.
+/// The registry that Docker uses when a name has none.
 pub const DOCKER_HUB: &str = "docker.io";
 
-/// An image in a registry (distribution's reference grammar).
+/// An image in a registry (the reference grammar of the `distribution` project).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Reference {
-    /// Host, with its port where one is written.
+    /// The host, with its port if there is one.
     pub host: String,
-    /// The repository there, as `library/redis`.
+    /// The repository there, such as `library/redis`.
     pub repository: String,
     pub tag: Option<String>,
     pub digest: Option<Digest>,
 }
 
 impl Reference {
-    /// Reads a name; `host` is the registry of names that say none.
+    /// Parses a name; `host` is the registry of names that have none.
     ///
     /// # Errors
-    /// What is wrong with it, and what may have been meant.
+    /// A sentence saying what is wrong with the name, and what may have been meant.
     pub fn parse(text: &str, host: &str) -> Result<Self, String> {
         if let Some(rest) = ["https://", "http://", "docker://"].iter().find_map(|scheme| text.strip_prefix(scheme)) {
             return Err(format!("\"{text}\" is a URL; a name of an image has no scheme: \"{rest}\""));
@@ -31,7 +31,7 @@ impl Reference {
             None => (text, None),
         };
         let (name, tag) = match name.rsplit_once(':') {
-            // What stands before a slash is a port.
+            // A colon before a slash begins a port, not a tag.
             Some((name, tag)) if !tag.contains('/') => (name, Some(Self::tag(tag)?)),
             _ => (name, None),
         };
@@ -53,16 +53,16 @@ impl Reference {
         if first && rest && text.len() <= 128 {
             return Ok(text.to_owned());
         }
-        Err(format!("\"{text}\" is no tag: letters, digits, and `_` `.` `-` behind the first, at most 128"))
+        Err(format!("\"{text}\" is not a tag: at most 128 letters, digits, `_`, `.` and `-`, and not `.` or `-` first"))
     }
 
     fn digest(text: &str) -> Result<Digest, String> {
         let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
         hex.and_then(Digest::parse)
-            .ok_or_else(|| format!("\"{text}\" is no digest that is known here: `sha256:` and 64 hexadecimal digits"))
+            .ok_or_else(|| format!("\"{text}\" is not a supported digest: `sha256:` and 64 hexadecimal digits"))
     }
 
-    /// What a registry is asked for: the digest, else the tag, else `latest`.
+    /// What to request from the registry: the digest, else the tag, else `latest`.
     pub fn wanted(&self) -> String {
         match (&self.digest, &self.tag) {
             (Some(digest), _) => digest.to_string(),
@@ -70,14 +70,14 @@ impl Reference {
         }
     }
 
-    /// Host and repository, without tag and digest.
+    /// The host and the repository, without tag and digest.
     pub fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
 }
 
 impl fmt::Display for Reference {
-    /// The whole name; `latest` is written out.
+    /// Writes the whole name, including the default tag `latest`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())?;
         match (&self.tag, &self.digest) {
@@ -89,7 +89,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Whether the first part of a name is a host, as Docker tells it.
+/// Whether the first part of a name is a host, by Docker's rule.
 fn is_host(part: &str) -> bool {
     part.contains(['.', ':']) || part == "localhost" || part.chars().any(|c| c.is_ascii_uppercase())
 }
@@ -126,7 +126,7 @@ fn check_repository(repository: &str, whole: &str) -> Result<(), String> {
                 alphanumeric = true;
                 continue;
             }
-            // Between letters: a dot, one or two underscores, or any number of dashes.
+            // Allowed between letters and digits: a dot, one or two underscores, or any number of dashes.
             good &= alphanumeric && ".-_".contains(c);
             let mut count = 1;
             while chars.peek() == Some(&c) {
@@ -144,7 +144,7 @@ fn check_repository(repository: &str, whole: &str) -> Result<(), String> {
         if !good || !alphanumeric {
             let lower = whole.to_lowercase();
             let meant = if lower == whole { String::new() } else { format!("; perhaps \"{lower}\"") };
-            return Err(format!("\"{whole}\" is no name of an image: between slashes stand small letters and digits{meant}"));
+            return Err(format!("\"{whole}\" is not an image name: its parts have lowercase letters and digits{meant}"));
         }
     }
     Ok(())
@@ -183,17 +183,17 @@ mod tests {
     fn what_is_no_name_is_told() {
         for (text, why) in [
             ("Redis", "perhaps \"redis\""),
-            ("redis:", "is no tag"),
-            ("redis:-x", "is no tag"),
-            ("redis@sha256:12", "is no digest"),
-            ("redis@md5:12", "is no digest"),
+            ("redis:", "is not a tag"),
+            ("redis:-x", "is not a tag"),
+            ("redis@sha256:12", "is not a supported digest"),
+            ("redis@md5:12", "is not a supported digest"),
             ("https://ghcr.io/o/n", "no scheme"),
-            ("ghcr.io/", "is no name"),
-            ("", "is no name"),
-            ("a//b", "is no name"),
-            ("a/___b", "is no name"),
-            ("a/b-", "is no name"),
-            ("a/../b", "is no name"),
+            ("ghcr.io/", "is not an image name"),
+            ("", "is not an image name"),
+            ("a//b", "is not an image name"),
+            ("a/___b", "is not an image name"),
+            ("a/b-", "is not an image name"),
+            ("a/../b", "is not an image name"),
             ("host:99999/x", "no host"),
             ("ho st.x/y", "no host"),
         ] {

@@ -1,4 +1,4 @@
-//! Names that strangers gave, as they are told: no longer than a line, and without what a terminal obeys.
+//! Shows untrusted file names in messages: no longer than a line, and without control characters.
 
 use std::path::Path;
 

@@ -19,12 +19,12 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 impl Size {
-    /// So many mebibytes.
+    /// A size in mebibytes.
     pub const fn mib(mib: u64) -> Self {
         Self(mib << 20)
     }
 
-    /// Reads a whole number and a unit.
+    /// Parses a whole number and a unit.
     ///
     /// # Errors
     /// A sentence saying what was expected.
@@ -42,7 +42,7 @@ impl Size {
     }
 }
 
-/// The unit that people mean when they write docker's.
+/// The unit that people mean when they write one as in Docker.
 fn guess(unit: &str) -> Option<&'static str> {
     match unit.to_ascii_lowercase().as_str() {
         "b" => Some("B"),

@@ -18,7 +18,7 @@ impl Subnet {
         Self { address: u32::from(address) & mask(prefix), prefix }
     }
 
-    /// Reads `10.1.2.0/24`.
+    /// Parses a subnet such as `10.1.2.0/24`.
     ///
     /// # Errors
     /// A sentence saying what was expected.
@@ -52,7 +52,7 @@ impl Subnet {
         (!mask(self.prefix)).saturating_sub(1)
     }
 
-    /// Whether an address lies in it.
+    /// Whether an address is in the subnet.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         u32::from(address) & mask(self.prefix) == self.address
     }

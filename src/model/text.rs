@@ -1,6 +1,6 @@
-//! Bytes that are to be text.
+//! Files that must be text.
 
-/// The text of a file; a byte order mark in front of it is no part of it.
+/// The text of a file, without a leading byte order mark.
 ///
 /// # Errors
 /// A sentence that names the file and the line with the first byte that is not UTF-8.

@@ -1,4 +1,4 @@
-//! Moments as text: RFC 3339, as we write them, and RFC 5322, as releases and HTTP have them.
+//! Points in time as text: RFC 3339, which this program writes, and RFC 5322, as in release files and HTTP.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -13,7 +13,7 @@ pub fn time_text(seconds: i64) -> String {
 
 /// Milliseconds since 1970 of RFC 3339 text, in UTC or with an offset; the time of day may be left out.
 pub fn parse_time(text: &str) -> Option<u64> {
-    // Names of time zones would be passed over.
+    // The parser would ignore a time zone name in brackets.
     let text = Some(text).filter(|text| !text.contains('['))?;
     let moment = match text.parse::<Timestamp>() {
         Ok(moment) => moment,
@@ -22,11 +22,12 @@ pub fn parse_time(text: &str) -> Option<u64> {
     u64::try_from(moment.as_millisecond()).ok()
 }
 
-/// Seconds since 1970 of a date as `Sat, 11 Jul 2026 10:16:37 UTC` (RFC 9110, 5.6.7, and with an offset as RFC 5322).
+/// Seconds since 1970 of a date such as `Sat, 11 Jul 2026 10:16:37 UTC` (RFC 9110, 5.6.7, or with an offset as in
+/// RFC 5322).
 pub fn parse_date(text: &str) -> Option<i64> {
     let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if let [.., clock, zone] = words.as_mut_slice() {
-        // Archives write hours without a zero, too, and words for the zone that RFC 5322 does not know.
+        // Archives also write hours without a leading zero, and zone names that RFC 5322 does not know.
         if clock.find(':') == Some(1) {
             clock.insert(0, '0');
         }
@@ -35,7 +36,7 @@ pub fn parse_date(text: &str) -> Option<i64> {
         }
     }
     let text = words.join(" ");
-    // Other names of zones would all count as UTC (RFC 5322, 4.3).
+    // The parser would take any other zone name for UTC (RFC 5322, 4.3).
     let known = text.rsplit(' ').next().is_some_and(|zone| zone == "GMT" || zone.starts_with(['+', '-']));
     DateTimeParser::new().relaxed_weekday(true).parse_timestamp(&text).ok().filter(|_| known).map(Timestamp::as_second)
 }
@@ -96,7 +97,7 @@ mod tests {
         assert_eq!(parse_date("Thu, 01 Jan 1970 02:00:00 +0200"), Some(0));
         assert_eq!(parse_date("Thu,  1 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(parse_date("Tue, 29 Mar 2016 9:05:03 UTC"), Some(1_459_242_303));
-        assert_eq!(parse_date("Mon, 29 Mar 2016 09:05:03 Z"), Some(1_459_242_303), "nobody goes by the weekday");
+        assert_eq!(parse_date("Mon, 29 Mar 2016 09:05:03 Z"), Some(1_459_242_303), "the weekday is not checked");
         for wrong in [
             "",
             "soon",

@@ -1,18 +1,18 @@
-//! Text of others, shown so that a terminal does not obey it and a reader is not misled by it.
+//! Shows untrusted text in a way that neither controls the terminal nor misleads the reader.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character does something to a terminal or to the order of text instead of being seen: control
-/// characters (C0, DEL, C1), those of bidirectional text (CVE-2021-42574), other ends of lines, and what has no
-/// width and no use outside of a trick. Joiners (U+200C, U+200D) are part of words and stay.
+/// Whether a character is not visible itself but affects the terminal or the order of text: control characters (C0,
+/// DEL, C1), those of bidirectional text (CVE-2021-42574), other line ends, and zero-width characters that only
+/// serve to deceive. Joiners (U+200C, U+200D) are part of words and stay.
 pub fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
         || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Text of one or several lines: what is unseen stands there as the language writes it, `\u{1b}`.
+/// Text of one or several lines, with unseen characters as escapes of the language, such as `\u{1b}`.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let plain = |c: char| !is_unseen(c) || matches!(c, '\n' | '\t');
     if text.chars().all(plain) {
@@ -22,7 +22,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     let mut all = text.chars().peekable();
     while let Some(c) = all.next() {
         match c {
-            // The end of a line as other systems write it.
+            // CR LF is a normal line end.
             '\r' if all.peek() == Some(&'\n') => {}
             c if plain(c) => out.push(c),
             c => {
@@ -33,7 +33,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Text that must stay on its line: ends of lines and tabs are shown, too.
+/// Text that must stay on one line: line ends and tabs are escaped, too.
 pub fn visible_line(text: &str) -> Cow<'_, str> {
     match visible(text) {
         text if text.contains(['\n', '\t']) => Cow::Owned(text.replace('\n', "\\n").replace('\t', "\\t")),
@@ -41,7 +41,8 @@ pub fn visible_line(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON text with what is unseen in its strings as escapes of JSON: the same value, and nothing that a terminal obeys.
+/// JSON text with the unseen characters in its strings as JSON escapes: the value is the same, and a terminal obeys
+/// nothing in it.
 pub fn visible_json(text: String) -> String {
     if !text.chars().any(|c| is_unseen(c) && c != '\n') {
         return text;

@@ -1,7 +1,7 @@
-//! Flows that the kernel remembers (ctnetlink; include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+//! Flows that the kernel tracks (ctnetlink; include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 //!
-//! A datagram of a flow that is known goes where the flow's first one went, whatever the firewall says by
-//! then. So when a UDP port is published, moved or withdrawn, its flows that lead elsewhere are forgotten.
+//! A datagram of a known flow goes where the flow's first datagram went, whatever the firewall says by then.
+//! So when a UDP port is published, moved or withdrawn, its flows that lead elsewhere are deleted.
 
 use super::{Endpoint, PortRule};
 use crate::model::{Context, Error, Result};
@@ -25,7 +25,7 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const UDP: u8 = 17;
-/// A nfgenmsg header for IPv4.
+/// An nfgenmsg header for IPv4.
 const HEADER: [u8; 4] = [2, 0, 0, 0];
 
 /// One direction of a flow.
@@ -58,10 +58,10 @@ impl Side {
     }
 }
 
-/// Forgets UDP flows to ports whose rules changed, but those that lead where the new rules lead.
+/// Deletes UDP flows to ports whose rules changed, except those that lead where the new rules lead.
 ///
 /// # Errors
-/// What the kernel refuses. One without connection tracking has nothing to forget.
+/// Fails when the kernel refuses. A kernel without connection tracking has nothing to delete.
 pub fn forget(old: &[PortRule], new: &[PortRule]) -> Result<()> {
     let udp = |rules: &[PortRule]| -> Vec<PortRule> {
         rules.iter().filter(|rule| rule.protocol == Protocol::Udp && !rule.endpoints.is_empty()).cloned().collect()
@@ -78,7 +78,7 @@ pub fn forget(old: &[PortRule], new: &[PortRule]) -> Result<()> {
     batch.begin(GET, DUMP, &HEADER);
     let (messages, failures) = socket.exchange(&batch).context(|| "cannot read the flows".into())?;
     match failures.into_iter().next() {
-        // No such subsystem: no connection tracking, or none that can be asked.
+        // The kernel has no connection tracking, or it cannot be queried.
         Some((_, error)) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(()),
         Some((_, error)) => return Err(Error::caused("cannot read the flows", error)),
         None => {}
@@ -101,7 +101,7 @@ pub fn forget(old: &[PortRule], new: &[PortRule]) -> Result<()> {
         return Ok(());
     }
     let (_, failures) = socket.exchange(&removal).context(|| "cannot forget flows".into())?;
-    // One that timed out in the meantime is forgotten, too.
+    // A flow that timed out in the meantime is gone anyway.
     match failures.into_iter().find(|(_, error)| error.raw_os_error() != Some(libc::ENOENT)) {
         Some((_, error)) => Err(Error::caused("cannot forget a flow", error)),
         None => Ok(()),
@@ -123,7 +123,7 @@ fn is_stale(
         let there = |endpoint: &Endpoint| (endpoint.address, endpoint.port) == answered.source;
         rules.iter().filter(same).any(|rule| rule.endpoints.iter().any(there))
     };
-    // A flow to another host's port of that number is none of ours.
+    // A flow to a port with this number on another host is not ours.
     let ours = rule.address == address || rule.address.is_unspecified() && (own.contains(&address) || address.is_loopback());
     rule.port == port && (ours || leads(old)) && !leads(new)
 }

@@ -1,8 +1,8 @@
-//! One nftables table for the installation: derived state, replaced whole in one transaction.
+//! One nftables table for the installation. It is derived state, which is replaced as a whole in one transaction.
 //!
-//! It is never read back; only the ruleset's generation is compared. Names that users chose never
-//! become identifiers: chains and sets have fixed names or numbers. Wire format: include/uapi/linux/netfilter/
-//! nf_tables.h; the rules are those that `nft list ruleset` shows.
+//! The table is never read back; only the ruleset's generation is compared. Names that users choose never
+//! become identifiers: chains and sets have fixed names or numbers. The wire format is that of
+//! include/uapi/linux/netfilter/nf_tables.h; `nft list ruleset` shows the rules.
 
 use super::BRIDGES;
 use super::nf_tables::*;
@@ -23,7 +23,7 @@ pub struct NetworkRule {
 /// A published port and the containers it leads to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PortRule {
-    /// Unspecified for every address of the host.
+    /// The address of the host, or 0.0.0.0 for all of them.
     pub address: Ipv4Addr,
     pub port: u16,
     pub protocol: Protocol,
@@ -45,39 +45,39 @@ pub struct Table {
     pub strangers: Strangers,
 }
 
-/// What becomes of packets between interfaces that are none of ours.
+/// What happens to packets between interfaces that are not ours.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Strangers {
-    /// The host forwarded before we came.
+    /// The host already forwarded packets before stead came, and nothing changes for them.
     #[default]
     AsBefore,
-    /// It forwards because of us only: they stay dropped, but for frames that these bridges pass within
-    /// themselves and br_netfilter shows to the forward hook.
+    /// The host forwards only because of us: such packets stay dropped, except for frames that these bridges pass between
+    /// their own ports and that br_netfilter sends through the forward hook.
     Dropped { bridges: Vec<String> },
 }
 
-/// Where addresses stand in an IPv4 header.
+/// Offsets of the addresses in an IPv4 header.
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
 
-/// Types of a set's keys, by which `nft` shows them (its include/datatype.h).
+/// Key types of sets, which `nft` needs to print them (its include/datatype.h).
 const INTEGER: u32 = 4;
 const ADDRESS: u32 = 7;
 const PROTOCOL: u32 = 12;
 const SERVICE: u32 = 13;
 const INTERFACE_NAME: u32 = 41;
 
-/// A nfgenmsg header.
+/// An nfgenmsg header.
 pub(super) fn header(family: u8) -> [u8; 4] {
     [family, 0, 0, 0]
 }
 
-/// Marks where a transaction begins and ends.
+/// Adds the message that marks the beginning or the end of a transaction.
 fn marker(batch: &mut Batch, kind: u16) {
     batch.begin(kind, 0, &[0, 0, 0, 10]);
 }
 
-/// A rule being written: its expressions, in order.
+/// A rule that is being written, expression by expression.
 struct Rule<'a>(&'a mut Batch);
 
 impl Rule<'_> {
@@ -139,7 +139,7 @@ impl Rule<'_> {
         self.meta(NFT_META_OIFNAME, NFT_REG_1).compare(false, &interface(name))
     }
 
-    /// The incoming or outgoing interface is a bridge of some installation.
+    /// Matches if the incoming or outgoing interface is a bridge of any installation.
     fn any_of_ours(&mut self, key: u32) -> &mut Self {
         self.meta(key, NFT_REG_1).compare(true, BRIDGES.as_bytes())
     }
@@ -162,13 +162,13 @@ impl Rule<'_> {
         })
     }
 
-    /// The address at an offset of the header is in a subnet.
+    /// Matches if the address at an offset of the header is in a subnet.
     fn address(&mut self, offset: u32, subnet: &Subnet) -> &mut Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(subnet.prefix())).unwrap_or(0).to_be_bytes();
         self.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, 4, NFT_REG_1).masked(&mask).compare(true, &subnet.host(0).octets())
     }
 
-    /// Any of some bits of a connection's state or status.
+    /// Matches if any of these bits is set in a connection's state or status.
     fn connection(&mut self, key: u32, bits: u32) -> &mut Self {
         self.expression("ct", |batch| {
             batch.network_number(NFTA_CT_KEY, key);
@@ -178,7 +178,7 @@ impl Rule<'_> {
         .compare(false, &[0; 4])
     }
 
-    /// The packet's destination is an address of this host.
+    /// Matches if the packet's destination is an address of this host.
     fn local(&mut self) -> &mut Self {
         self.expression("fib", |batch| {
             batch.network_number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
@@ -234,7 +234,7 @@ pub(super) fn interface(name: &str) -> [u8; 16] {
     bytes
 }
 
-/// Writes a table's messages.
+/// Writes the messages of a table.
 struct Writer<'a> {
     batch: Batch,
     table: &'a str,
@@ -268,7 +268,7 @@ impl Writer<'_> {
         self.batch.nested(NFTA_RULE_EXPRESSIONS, |batch| fill(&mut Rule(batch)));
     }
 
-    /// A set of values, or a map from values to chains; `kind` is what `nft` shows the keys as.
+    /// Adds a set of values, or a map from values to chains. `kind` is the type as which `nft` prints the keys.
     fn set(&mut self, name: &str, kind: u32, length: u32, elements: &[(Vec<u8>, Option<String>)], map: bool) {
         self.sets += 1;
         self.batch.begin(NEWSET, ACK | CREATE, &header(IPV4));
@@ -311,7 +311,7 @@ impl Writer<'_> {
         self.names("internal", networks.iter().filter(|network| network.internal).map(|network| network.bridge.clone()));
         self.chain("guard", Some(("filter", PREROUTING, -300)));
         let loopback = Subnet::new(Ipv4Addr::new(127, 0, 0, 0), 8);
-        // `route_localnet` opens 127/8 to what arrives from the bridges: close it again.
+        // `route_localnet` makes 127/8 reachable for packets that arrive from the bridges: drop those.
         self.rule("guard", |rule| rule.iif_in("bridges").address(DESTINATION, &loopback).verdict(DROP, None));
         self.chain("forward", Some(("filter", FORWARD, 0)));
         self.rule("forward", |rule| rule.connection(NFT_CT_STATE, ESTABLISHED | RELATED).verdict(ACCEPT, None));
@@ -320,7 +320,7 @@ impl Writer<'_> {
         }
         self.rule("forward", |rule| rule.iif_in("internal").verdict(DROP, None));
         self.rule("forward", |rule| rule.oif_in("internal").verdict(DROP, None));
-        // What a published port led here may come in; nothing else may.
+        // Packets that a published port led to a container are accepted; everything else is dropped.
         self.rule("forward", |rule| rule.oif_in("bridges").connection(NFT_CT_STATUS, IPS_DST_NAT).verdict(ACCEPT, None));
         self.rule("forward", |rule| rule.oif_in("bridges").verdict(DROP, None));
         self.chain("outgoing", Some(("nat", POSTROUTING, 100)));
@@ -329,20 +329,20 @@ impl Writer<'_> {
             if !network.internal {
                 self.rule("outgoing", |rule| rule.address(SOURCE, &network.subnet).not_oif(&network.bridge).masquerade());
             }
-            // A container that reaches itself, or a neighbour, through a published port.
+            // For a container that reaches itself, or a neighbour, through a published port.
             self.rule("outgoing", |rule| {
                 rule.address(SOURCE, &network.subnet).oif(&network.bridge).connection(NFT_CT_STATUS, IPS_DST_NAT).masquerade()
             });
         }
     }
 
-    /// Keeps the host from being a router for others.
+    /// Keeps the host from forwarding packets for others.
     fn strangers(&mut self, strangers: &Strangers) {
         let Strangers::Dropped { bridges } = strangers else { return };
         self.chain("strangers", Some(("filter", FORWARD, -1)));
         self.rule("strangers", |rule| rule.any_of_ours(NFT_META_IIFNAME).verdict(ACCEPT, None));
         self.rule("strangers", |rule| rule.any_of_ours(NFT_META_OIFNAME).verdict(ACCEPT, None));
-        // Bridges that are not ours, and whose networks containers are on.
+        // External networks: bridges that are not ours, but to which our containers are attached.
         self.rule("strangers", |rule| rule.iif_in("bridges").verdict(ACCEPT, None));
         self.rule("strangers", |rule| rule.oif_in("bridges").verdict(ACCEPT, None));
         for bridge in bridges {
@@ -366,13 +366,13 @@ impl Writer<'_> {
             if port.address.is_unspecified() { &mut any } else { &mut exact }.push((key, Some(chain.clone())));
             self.endpoints(&chain, &port.endpoints);
         }
-        // Keys that are put together have six bits a type.
+        // The type of a concatenated key has six bits for each part.
         self.set("ports", ADDRESS << 12 | PROTOCOL << 6 | SERVICE, 12, &exact, true);
         self.set("ports-any", PROTOCOL << 6 | SERVICE, 8, &any, true);
         for (chain, hook) in [("incoming", PREROUTING), ("own", OUTPUT)] {
             self.chain(chain, Some(("nat", hook, -100)));
             if hook == PREROUTING {
-                // A neighbour's packet to 127.0.0.1 must not be led in before the kernel drops it.
+                // A packet from the network to 127.0.0.1 must not be translated before the kernel can drop it.
                 let loopback = Subnet::new(Ipv4Addr::new(127, 0, 0, 0), 8);
                 self.rule(chain, |rule| rule.address(DESTINATION, &loopback).verdict(RETURN, None));
             }
@@ -386,7 +386,7 @@ impl Writer<'_> {
         }
     }
 
-    /// One chain that leads to an endpoint, or to each of several in turn.
+    /// Adds a chain that leads to an endpoint, or to several in turn.
     fn endpoints(&mut self, chain: &str, endpoints: &[Endpoint]) {
         self.chain(chain, None);
         if let [only] = endpoints {
@@ -415,14 +415,14 @@ impl Writer<'_> {
     }
 }
 
-/// Replaces the installation's table; tells the ruleset's new generation.
+/// Replaces the installation's table and returns the new generation of the ruleset.
 ///
 /// # Errors
-/// What the kernel refuses: then the old table stands unchanged.
+/// Fails when the kernel refuses the new table; the old one is unchanged then.
 pub fn replace_table(name: &str, table: &Table) -> Result<u32> {
     let mut writer = Writer { batch: Batch::default(), table: name, sets: 0 };
     marker(&mut writer.batch, BATCH_BEGIN);
-    // Made if it was not there, so that it can be deleted in any case.
+    // Create the table if it does not exist, so that it can be deleted in any case.
     writer.table(NEWTABLE, CREATE);
     writer.table(DELTABLE, 0);
     writer.table(NEWTABLE, CREATE);
@@ -439,10 +439,10 @@ pub fn replace_table(name: &str, table: &Table) -> Result<u32> {
     generation()
 }
 
-/// Removes the installation's table, if it is there.
+/// Removes the installation's table, if it exists.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// Fails when the kernel refuses.
 pub fn remove_table(name: &str) -> Result<()> {
     let mut writer = Writer { batch: Batch::default(), table: name, sets: 0 };
     marker(&mut writer.batch, BATCH_BEGIN);
@@ -453,10 +453,10 @@ pub fn remove_table(name: &str) -> Result<()> {
     socket.send(&writer.batch).map(drop).context(|| "cannot remove the firewall table".into())
 }
 
-/// The ruleset's generation: it grows with every change that anybody makes.
+/// The generation of the ruleset. It grows with every change by anyone.
 ///
 /// # Errors
-/// Those of netlink.
+/// Fails when the netlink request fails.
 pub fn generation() -> Result<u32> {
     let socket = Netlink::open(Family::Netfilter).context(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
@@ -467,5 +467,5 @@ pub fn generation() -> Result<u32> {
         let value = attributes.iter().find(|(kind, _)| *kind == NFTA_GEN_ID)?.1;
         Some(u32::from_be_bytes(value.try_into().ok()?))
     });
-    found.ok_or_else(|| Error::new("the kernel tells no generation of its ruleset"))
+    found.ok_or_else(|| Error::new("the kernel did not report the generation of its ruleset"))
 }

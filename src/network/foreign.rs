@@ -1,8 +1,8 @@
-//! Other tables on the host: follows their forward chains for a packet of ours and tells who drops it.
+//! Other nftables tables on the host: follows their forward chains for one of our packets and reports which chains drop it.
 //!
-//! Chains of one hook all have a say: what ours accepts, another's may still drop (nft(8), "Verdict
-//! statement"). Rules are read as far as a bridge's name and a translated destination decide; a rule
-//! with any other condition is taken not to match, so only what blocks in general is told.
+//! All chains of a hook are run: what ours accepts, another may still drop (nft(8), "Verdict statement"). Rules
+//! are evaluated only as far as they depend on a bridge's name and on a translated destination. A rule with any
+//! other condition is assumed not to match, so only what blocks in general is reported.
 
 use super::firewall::{header, interface};
 use super::nf_tables::*;
@@ -10,18 +10,18 @@ use crate::model::{Context, Result};
 use crate::sys::netlink::{Batch, DUMP, Family, Message, Netlink, attributes};
 use std::collections::BTreeMap;
 
-/// What other tables do to forwarded packets of a bridge.
+/// What blocks forwarded packets of a bridge in other tables.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Blockers {
-    /// The table, the chain and what in it drops.
+    /// Each chain with its table, and what in it drops packets.
     pub chains: Vec<String>,
-    /// Whether Docker's own place for users' rules is there.
+    /// Whether Docker's chain for users' rules exists.
     pub docker: bool,
-    /// Whether firewalld's table is among those that drop.
+    /// Whether firewalld's table is among those that drop packets.
     pub firewalld: bool,
 }
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy)]
 enum Way {
     /// From the bridge to another host.
@@ -30,7 +30,7 @@ enum Way {
     In,
 }
 
-/// A chain as read: its policy, if it is called by the forward hook, and its rules.
+/// A chain: whether the forward hook calls it, whether its policy is to drop, and its rules.
 #[derive(Default)]
 struct Chain {
     hooked: bool,
@@ -38,19 +38,19 @@ struct Chain {
     rules: Vec<Rule>,
 }
 
-/// A rule whose conditions can be told, and where it leads.
+/// A rule: its conditions and its verdict.
 struct Rule {
     tests: Vec<Test>,
     verdict: Verdict,
 }
 
 enum Test {
-    /// The incoming or outgoing interface begins with these bytes, or not.
+    /// The name of the incoming or outgoing interface begins with these bytes, or does not.
     Incoming(Vec<u8>, bool),
     Outgoing(Vec<u8>, bool),
     /// The destination was translated.
     Translated,
-    /// Nothing that can be decided here.
+    /// A condition that cannot be evaluated here.
     Other,
 }
 
@@ -66,10 +66,10 @@ enum Verdict {
 
 type Chains = BTreeMap<(u8, String, String), Chain>;
 
-/// Chains of other tables that drop what a bridge forwards: an accept in ours loses to them.
+/// The chains of other tables that drop what a bridge forwards: they win over an accept in our table.
 ///
 /// # Errors
-/// Those of netlink.
+/// Fails when the netlink request fails.
 pub fn blockers(own: &str, bridge: &str) -> Result<Blockers> {
     let chains = read()?;
     let mut found = Blockers { docker: chains.keys().any(|(_, _, chain)| chain == "DOCKER-USER"), ..Blockers::default() };
@@ -91,7 +91,7 @@ pub fn blockers(own: &str, bridge: &str) -> Result<Blockers> {
     Ok(found)
 }
 
-/// Where a packet ends in a chain; nothing when it comes out at the bottom.
+/// The final verdict of a chain for a packet, or `None` when the packet reaches the end of the chain.
 fn follow(chains: &Chains, place: (u8, &str), chain: &Chain, bridge: &str, way: Way, depth: u32) -> Option<Verdict> {
     // The kernel allows sixteen jumps.
     if depth > 16 {
@@ -157,7 +157,7 @@ fn read() -> Result<Chains> {
     Ok(chains)
 }
 
-/// What the register that was loaded last holds.
+/// What the last loaded register holds.
 #[derive(Clone, Copy)]
 enum Loaded {
     Incoming,

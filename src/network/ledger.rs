@@ -1,9 +1,9 @@
-//! What the installation has taken: ports, subnets, addresses on bridges of others.
+//! What the installation has taken: ports, subnets, addresses on foreign bridges.
 //!
-//! It is in the records of the instances, in what an `up` that is under way has reserved and not yet put on
-//! record, and in the networks of builds. Whoever takes something holds one lock from looking to writing, so
-//! that two at once never take the same. What only a process needs counts as long as that process holds its
-//! lock: a kill lets go of it.
+//! This information is in the records of the instances, in the reservations of running `up` commands that are not
+//! in a record yet, and in the networks of builds. A process that takes something holds one lock from reading to
+//! writing, so that two never take the same. What only a running process needs counts as long as that process holds
+//! its lock, which is released if the process is killed.
 
 use crate::model::{Context, Result, Subnet};
 use crate::plan::{InstanceRecord, Port, Taken, TakenPort};
@@ -15,14 +15,14 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// An instance's record, with the instance.
+/// An instance and its record.
 #[derive(Debug)]
 pub struct Known {
     pub id: String,
     pub record: InstanceRecord,
 }
 
-// Whoever changes an instance writes it (`apply/instance.rs`); what it has of networks is asked for here.
+// The record is written by whatever changes an instance (`instance/identity.rs`); here only its networks are read.
 impl Kept for InstanceRecord {
     const KIND: &'static str = "record";
     const VERSION: u32 = 1;
@@ -38,7 +38,7 @@ impl Kept for BuildNetwork {
     const VERSION: u32 = 1;
 }
 
-/// What an `up` has planned and not yet put on record.
+/// What an `up` has planned but not yet written to the record.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Reservation {
     pub project: String,
@@ -48,17 +48,17 @@ pub struct Reservation {
     pub outside: Vec<(String, Ipv4Addr)>,
 }
 
-/// The network of a build that is under way.
+/// The network of a running build.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BuildNetwork {
     pub bridge: String,
     pub subnet: Subnet,
 }
 
-/// Waits until nobody else takes anything.
+/// Locks the ledger, and waits until nobody else holds it.
 ///
 /// # Errors
-/// Those of making and locking the file.
+/// Fails when the lock file cannot be created or locked.
 pub fn lock_ledger(home: &Home) -> Result<Lock> {
     let path = home.state.join("ledger.lock");
     fs::create_dir_all(&home.state).context(|| format!("cannot make {}", home.state.display()))?;
@@ -67,7 +67,7 @@ pub fn lock_ledger(home: &Home) -> Result<Lock> {
 
 fn read<T: Kept>(path: &Path) -> Result<Option<T>> {
     read_state(path).map_err(|error| {
-        error.hint("which ports and subnets are free cannot be told without it: put it back, or remove its directory when nothing of it runs")
+        error.hint("stead needs it to find free ports and subnets: restore it, or remove its directory if nothing of it runs")
     })
 }
 
@@ -78,7 +78,7 @@ fn listed(folder: &Path) -> Result<Vec<String>> {
 /// The records of all instances of an installation.
 ///
 /// # Errors
-/// One that is there and cannot be read.
+/// Fails when a record exists but cannot be read.
 pub fn known(home: &Home) -> Result<Vec<Known>> {
     let folder = home.state.join("instances");
     let mut found = Vec::new();
@@ -90,10 +90,10 @@ pub fn known(home: &Home) -> Result<Vec<Known>> {
     Ok(found)
 }
 
-/// What everybody but one instance has taken.
+/// What all instances except one have taken.
 ///
 /// # Errors
-/// Records that are there and cannot be read.
+/// Fails when a record exists but cannot be read.
 pub fn taken(home: &Home, own: &str) -> Result<Taken> {
     let mut taken = Taken::default();
     for known in known(home)?.into_iter().filter(|known| known.id != own).map(|known| known.record) {
@@ -110,7 +110,7 @@ pub fn taken(home: &Home, own: &str) -> Result<Taken> {
     let instances = home.state.join("instances");
     for id in listed(&instances)?.into_iter().filter(|id| id != own) {
         let folder = instances.join(&id);
-        // Only while its `up` lives: what that has done is on record.
+        // A reservation counts only while its `up` runs: afterwards, what was done is in the record.
         if !Lock::is_held(&folder.join("lock")) {
             continue;
         }
@@ -145,19 +145,19 @@ impl Reservation {
         home.state.join("instances").join(instance).join("reserved.json")
     }
 
-    /// Writes it, for as long as the instance's lock is held. The ledger is locked.
+    /// Writes the reservation, which counts as long as the instance's lock is held. The caller holds the ledger's lock.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the file cannot be written.
     pub fn keep(&self, home: &Home, instance: &str) -> Result<()> {
         let path = Self::path(home, instance);
         sys::write_whole(&path, &state_bytes(self)?, 0o600).context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Takes an instance's reservation away: what it was for is on record, or never came to be.
+    /// Removes an instance's reservation: what it was for is in the record by now, or was never created.
     ///
     /// # Errors
-    /// Those of removing the file, other than that it is not there.
+    /// Fails when the file exists but cannot be removed.
     pub fn end(home: &Home, instance: &str) -> Result<()> {
         remove(&Self::path(home, instance))
     }
@@ -172,10 +172,10 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The networks of builds, each with whether its build lives.
+/// The networks of builds, each with whether its build is still running.
 ///
 /// # Errors
-/// Those of reading.
+/// Fails when they cannot be read.
 pub fn build_networks(home: &Home) -> Result<Vec<(BuildNetwork, bool)>> {
     let folder = home.state.join("builds");
     let mut found = Vec::new();
@@ -189,10 +189,10 @@ pub fn build_networks(home: &Home) -> Result<Vec<(BuildNetwork, bool)>> {
 }
 
 impl BuildNetwork {
-    /// Writes it, for as long as the lock that comes back is held. The ledger is locked.
+    /// Writes the network, which counts as long as the returned lock is held. The caller holds the ledger's lock.
     ///
     /// # Errors
-    /// Those of writing and locking.
+    /// Fails when a file cannot be written or locked.
     pub fn keep(&self, home: &Home) -> Result<Lock> {
         let folder = home.state.join("builds");
         fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
@@ -203,10 +203,10 @@ impl BuildNetwork {
         Ok(lock)
     }
 
-    /// Takes its bridge and its record away.
+    /// Deletes its bridge and its record.
     ///
     /// # Errors
-    /// What the kernel refuses; those of removing files.
+    /// Fails when the kernel refuses or a file cannot be removed.
     pub fn end(&self, home: &Home) -> Result<()> {
         super::delete_links(std::slice::from_ref(&self.bridge))?;
         let folder = home.state.join("builds");

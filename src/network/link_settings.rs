@@ -1,9 +1,9 @@
-//! What the host's ends of our links must not do: speak IPv6, believe or send redirects, hand packets for
+//! What the host's ends of our links must not do: use IPv6, accept or send redirects, pass packets for
 //! 127/8 to the host.
 //!
-//! Networks are IPv4 only. A bridge with IPv6 has a link-local address that nobody asked for, and the host
-//! believes router advertisements that a container sends (CVE-2020-13401). The settings are the first wall;
-//! a filter at the host's end of each pair is the second, which no flush of nftables takes away.
+//! Networks are IPv4 only. A bridge with IPv6 gets a link-local address that nobody asked for, and the host
+//! accepts router advertisements that a container sends (CVE-2020-13401). The settings are the first barrier;
+//! a filter at the host's end of each veth pair is the second, which survives a flush of nftables.
 
 use crate::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE};
 use std::fs;
@@ -23,14 +23,14 @@ const TCA_BPF_OPS: u16 = 5;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const ACT_DIRECT: u32 = 1;
-/// Where classifiers without a queue hang (TC_H_CLSACT), and its side for what arrives.
+/// The parent of classifiers without a queue (TC_H_CLSACT), and its ingress side.
 const CLSACT: u32 = 0xffff_fff1;
 const ARRIVING: u32 = 0xffff_fff2;
 
-/// Takes a link's IPv6 and its redirects away; to be called before the link is up.
+/// Disables IPv6 and redirects on a link. It must be called before the link is up.
 ///
 /// # Errors
-/// Those of writing below /proc/sys. A kernel without IPv6 has no such settings.
+/// Fails when a file below /proc/sys cannot be written. On a kernel without IPv6 its settings are skipped.
 pub fn quieten(link: &str) -> io::Result<()> {
     for name in ["disable_ipv6", "accept_redirects", "accept_ra"] {
         set_ipv6(link, name, if name == "disable_ipv6" { "1" } else { "0" })?;
@@ -42,8 +42,8 @@ pub fn quieten(link: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the message by which a link gets no IPv6 address of its own when it is up; a kernel without IPv6 would not
-/// understand it.
+/// Adds the message that keeps a link from getting an IPv6 address of its own when it is brought up. A kernel without IPv6
+/// would not understand it, so it is left out there.
 pub fn without_address(batch: &mut Batch, header: &[u8]) {
     if !fs::exists("/proc/sys/net/ipv6").is_ok_and(|there| there) {
         return;
@@ -54,13 +54,13 @@ pub fn without_address(batch: &mut Batch, header: &[u8]) {
     });
 }
 
-/// Switches IPv6 off in the network namespace that this process is in, but for loopback itself: programs that
-/// listen at ::1 are nobody's neighbours.
+/// Switches IPv6 off in the network namespace of this process, except on loopback: programs that listen on ::1 cannot be
+/// reached from outside.
 ///
 /// # Errors
-/// Those of writing below /proc/sys.
+/// Fails when a file below /proc/sys cannot be written.
 pub fn without_ipv6() -> io::Result<()> {
-    // Also of links that are yet to come.
+    // This applies to links that are created later, too.
     set_ipv6("all", "disable_ipv6", "1")?;
     set_ipv6("lo", "disable_ipv6", "0")
 }
@@ -68,23 +68,23 @@ pub fn without_ipv6() -> io::Result<()> {
 fn set_ipv6(link: &str, name: &str, value: &str) -> io::Result<()> {
     let path = format!("/proc/sys/net/ipv6/conf/{link}/{name}");
     match fs::write(&path, value) {
-        // A kernel without IPv6, or a link too narrow for it.
+        // The kernel has no IPv6, or the link's MTU is too small for it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io::Error::new(error.kind(), format!("cannot write {path}: {error}"))),
         Ok(()) => Ok(()),
     }
 }
 
-/// The filter: ARP, and IPv4 that is not for 127/8, go on; IPv6, tagged frames and everything else is dropped.
+/// The filter: ARP, and IPv4 that is not for 127/8, pass; IPv6, tagged frames and everything else are dropped.
 ///
-/// In the classic instructions (linux/filter.h), which come with the message and want no `bpf(2)`.
+/// It uses classic BPF instructions (linux/filter.h), which are part of the netlink message and do not need `bpf(2)`.
 fn program() -> Vec<u8> {
     const LOAD: u16 = 0x20;
     const LOAD_BYTE: u16 = 0x30;
     const IF: u16 = 0x15;
     const END: u16 = 0x06;
-    /// What the kernel knows of a packet stands behind SKF_AD_OFF, its network header behind SKF_NET_OFF, where
-    /// IPv4 has its destination 16 bytes on.
+    /// The kernel's data about a packet begin at SKF_AD_OFF, its network header begins at SKF_NET_OFF, and the
+    /// destination is at offset 16 of an IPv4 header.
     const PROTOCOL: u32 = 0xffff_f000;
     const IS_TAGGED: u32 = 0xffff_f000 + 48;
     const DESTINATION: u32 = 0xfff0_0000 + 16;
@@ -106,18 +106,18 @@ fn program() -> Vec<u8> {
     bytes.collect::<Vec<_>>().concat()
 }
 
-/// Adds the messages that put the filter at the host's end of a pair.
+/// Adds the messages that attach the filter to the host's end of a veth pair.
 ///
-/// `route_localnet` opens 127/8 to what arrives at a bridge (CVE-2020-8558). The filter sees packets as they are
-/// on the wire, so answers to translated connections from 127.0.0.1 pass; at the bridge itself they could be
-/// translated back already (br_netfilter). It goes with the pair.
+/// `route_localnet` makes 127/8 reachable for packets that arrive at a bridge (CVE-2020-8558). The filter sees packets as
+/// they are on the wire, so answers to translated connections from 127.0.0.1 pass; at the bridge itself they could be
+/// translated back already (br_netfilter). The filter disappears with the pair.
 pub fn filter(batch: &mut Batch, index: u32) {
     let header = |handle: u32, parent: u32, info: u32| {
         [0u32, index, handle, parent, info].iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>()
     };
     batch.begin(NEWQDISC, ACK | CREATE | EXCLUSIVE, &header(0xffff_0000, CLSACT, 0));
     batch.text(TCA_KIND, "clsact");
-    // First of all priorities, for every protocol (ETH_P_ALL).
+    // The first priority, for every protocol (ETH_P_ALL).
     let info = 1 << 16 | u32::from(3u16.to_be());
     batch.begin(NEWTFILTER, ACK | CREATE, &header(1, ARRIVING, info));
     batch.text(TCA_KIND, "bpf");
@@ -130,24 +130,24 @@ pub fn filter(batch: &mut Batch, index: u32) {
     });
 }
 
-/// Whether answers to connections from 127.0.0.1 may come in over a bridge.
+/// Whether answers to connections from 127.0.0.1 may arrive over a bridge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loopback {
-    /// A port of its containers is published on loopback.
+    /// A port of one of its containers is published on loopback.
     Published,
     Closed,
 }
 
-/// Opens or closes a bridge for published ports of loopback.
+/// Sets whether ports published on loopback may be reached over a bridge.
 ///
 /// # Errors
-/// Those of writing below /proc/sys.
+/// Fails when a file below /proc/sys cannot be written.
 pub fn set_loopback(bridge: &str, wanted: Loopback) -> io::Result<()> {
     let path = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
     let value = if wanted == Loopback::Published { "1" } else { "0" };
     match fs::read_to_string(&path) {
         Ok(now) if now.trim() == value => Ok(()),
-        // A bridge that somebody deleted: `up` makes it again.
+        // Somebody deleted the bridge: `up` creates it again.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(_) => fs::write(&path, value),

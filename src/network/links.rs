@@ -1,4 +1,4 @@
-//! Links, addresses and routes, by route netlink (rtnetlink(7)).
+//! Links, addresses and routes, through route netlink (rtnetlink(7)).
 
 use super::BRIDGES;
 use super::link_settings::{self, Loopback};
@@ -49,7 +49,7 @@ const RTN_UNICAST: u8 = 1;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
 
-/// A bridge as it should be.
+/// The desired state of a bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BridgeSpec {
     pub name: String,
@@ -79,16 +79,16 @@ fn address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
     batch.attribute(IFA_BROADCAST, &Ipv4Addr::from(u32::from(address) | !mask).octets());
 }
 
-/// The hardware address of an interface that has this IP: neighbours that remember it find the bridge or the container
-/// that replaces another at once.
+/// The hardware address of the interface that has this IP address. It never changes, so neighbours that have cached it
+/// reach a bridge or container that replaces another one at once.
 fn hardware_address(ip: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = ip.octets();
     [0x02, 0x42, a, b, c, d]
 }
 
-/// That of the host's end of a container's cable. A bridge without an address of its own has the least of its ports',
-/// and changes it as they come and go, behind the back of whoever remembers it: fe is never the least (that of libvirt
-/// and LXC, too), so no bridge of others changes because of us.
+/// The hardware address of the host's end of a container's veth pair. A bridge without an address of its own uses the
+/// lowest one of its ports, and changes it as they come and go, so that cached addresses become wrong. An address that
+/// begins with fe is never the lowest (libvirt and LXC use fe, too), so we never change the address of a foreign bridge.
 fn host_end_address(ip: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = ip.octets();
     [0xfe, 0x42, a, b, c, d]
@@ -98,7 +98,7 @@ fn index_of(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
 
-/// A bridge of this network namespace. (What /sys shows is that of whoever mounted it.)
+/// A bridge of this network namespace. (/sys shows the namespace of the process that mounted it.)
 pub struct Link {
     pub index: u32,
     pub name: String,
@@ -106,15 +106,15 @@ pub struct Link {
     pub group: u32,
 }
 
-/// All bridges.
+/// All bridges of this network namespace.
 ///
 /// # Errors
-/// Those of netlink.
+/// Fails when the netlink request fails.
 pub fn all_bridges(socket: &Netlink) -> io::Result<Vec<Link>> {
     let mut batch = Batch::default();
     batch.begin(GETLINK, DUMP, &link_header(0, false));
     batch.number(IFLA_EXT_MASK, WITHOUT_COUNTERS);
-    // The kernel leaves the others out, of which there may be hundreds; an older one sends them all the same.
+    // The kernel leaves out other links, of which there may be hundreds; older kernels send them anyway.
     batch.nested(IFLA_LINKINFO, |batch| batch.text(INFO_KIND, "bridge"));
     let messages = socket.send(&batch)?;
     let links = messages.iter().filter(|message| message.kind == NEWLINK && message.body.len() >= 16);
@@ -137,10 +137,10 @@ pub fn all_bridges(socket: &Netlink) -> io::Result<Vec<Link>> {
         .collect())
 }
 
-/// Names of all bridges that are in a group.
+/// The names of all bridges that are in a group.
 ///
 /// # Errors
-/// Those of netlink.
+/// Fails when the netlink request fails.
 pub fn bridges(group: u32) -> Result<Vec<String>> {
     let links =
         Netlink::open(Family::Route).and_then(|socket| all_bridges(&socket)).context(|| "cannot read the links".into())?;
@@ -150,7 +150,7 @@ pub fn bridges(group: u32) -> Result<Vec<String>> {
 /// Writes a link's alias.
 ///
 /// # Errors
-/// Those of netlink.
+/// Fails when the netlink request fails.
 pub fn set_alias(socket: &Netlink, index: u32, alias: &str) -> io::Result<()> {
     let mut batch = Batch::default();
     batch.begin(NEWLINK, ACK, &[&[0; 4][..], &index.to_ne_bytes(), &[0; 8]].concat());
@@ -158,14 +158,14 @@ pub fn set_alias(socket: &Netlink, index: u32, alias: &str) -> io::Result<()> {
     socket.send(&batch).map(drop)
 }
 
-/// What is to know of a bridge that is there.
+/// The state of an existing link.
 struct State {
     index: u32,
     up: bool,
     hardware_address: Vec<u8>,
 }
 
-/// What is to know of a link; nothing where it is not there.
+/// The state of a link, or `None` if it does not exist.
 fn state(socket: &Netlink, name: &str) -> io::Result<Option<State>> {
     let mut batch = Batch::default();
     batch.begin(GETLINK, ACK, &link_header(0, false));
@@ -176,19 +176,19 @@ fn state(socket: &Netlink, name: &str) -> io::Result<Option<State>> {
         messages => messages?,
     };
     let link = messages.iter().find(|message| message.kind == NEWLINK && message.body.len() >= 16);
-    let link = link.ok_or_else(|| io::Error::other(format!("the kernel says nothing of the link {name}")))?;
+    let link = link.ok_or_else(|| io::Error::other(format!("the kernel did not describe the link {name}")))?;
     let number = |at: usize| u32::from_ne_bytes([link.body[at], link.body[at + 1], link.body[at + 2], link.body[at + 3]]);
     let hardware_address = link.attributes(16).into_iter().find(|(kind, _)| *kind == IFLA_ADDRESS);
     let hardware_address = hardware_address.map_or(Vec::new(), |(_, value)| value.to_vec());
     Ok(Some(State { index: number(4), up: number(8) & IFF_UP != 0, hardware_address }))
 }
 
-/// Makes the bridges that are missing, in one batch; each is quiet before it is up.
+/// Creates the missing bridges in one batch. IPv6 and redirects are disabled on each of them before it is brought up.
 ///
-/// `alias` is what each is to carry.
+/// `alias` is the alias that each bridge gets.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// Fails when the kernel refuses.
 pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
@@ -216,20 +216,20 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Result<()> 
             Error::caused("cannot make a bridge", error).hint("networks need CAP_NET_ADMIN and the kernel's bridge module")
         );
     }
-    // All of them: a bridge may be there half made, from an `up` that was killed in between.
+    // This goes over all of them: a bridge may exist half configured, from an `up` that was killed in between.
     let mut batch = Batch::default();
     for (bridge, found) in wanted.iter().zip(there) {
         let found = if found.is_some() { found } else { look(bridge)? };
-        let found = found.ok_or_else(|| Error::new(format!("the bridge {} is not there", bridge.name)))?;
-        // It is up only after it was.
+        let found = found.ok_or_else(|| Error::new(format!("the bridge {} does not exist", bridge.name)))?;
+        // A bridge that is up has been through this already.
         if !found.up {
-            link_settings::quieten(&bridge.name).context(|| format!("cannot take IPv6 away from the bridge {}", bridge.name))?;
+            link_settings::quieten(&bridge.name).context(|| format!("cannot disable IPv6 on the bridge {}", bridge.name))?;
         }
         batch.begin(NEWLINK, ACK, &link_header(i32::try_from(found.index).unwrap_or(0), true));
         if let Some(alias) = alias {
             batch.attribute(IFLA_IFALIAS, alias.as_bytes());
         }
-        // One that an earlier version made has the address that its containers know by now: for good, once it is written.
+        // A bridge from an earlier version keeps the address that its containers know by now. Setting it makes it permanent.
         if found.hardware_address != hardware_address(bridge.gateway) {
             let known = found.hardware_address.iter().any(|byte| *byte != 0);
             let kept = if known { found.hardware_address } else { hardware_address(bridge.gateway).to_vec() };
@@ -244,10 +244,10 @@ pub fn ensure_bridges(wanted: &[BridgeSpec], alias: Option<&str>) -> Result<()> 
     }
 }
 
-/// Opens bridges for published ports of loopback, and closes the others.
+/// Sets for each bridge whether ports published on loopback may be reached over it.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// Fails when the kernel refuses.
 pub fn open_loopback(bridges: &[(String, Loopback)]) -> Result<()> {
     for (bridge, wanted) in bridges {
         link_settings::set_loopback(bridge, *wanted)
@@ -256,10 +256,10 @@ pub fn open_loopback(bridges: &[(String, Loopback)]) -> Result<()> {
     Ok(())
 }
 
-/// Deletes all links of a group at once: one by one each costs the kernel a grace period.
+/// Deletes all links of a group at once: if they were deleted one by one, each would cost a grace period of the kernel.
 ///
 /// # Errors
-/// What the kernel refuses; an empty group is no error.
+/// Fails when the kernel refuses. An empty group is not an error.
 pub fn delete_group(group: u32) -> Result<()> {
     let socket = Netlink::open(Family::Route).context(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
@@ -272,10 +272,10 @@ pub fn delete_group(group: u32) -> Result<()> {
     }
 }
 
-/// Deletes links by name, in one batch; those that are gone are no error.
+/// Deletes links by name, in one batch. Links that no longer exist are not an error.
 ///
 /// # Errors
-/// Those of netlink.
+/// Fails when the netlink request fails.
 pub fn delete_links(names: &[String]) -> Result<()> {
     let mut batch = Batch::default();
     for name in names {
@@ -289,8 +289,8 @@ pub fn delete_links(names: &[String]) -> Result<()> {
     socket.exchange(&batch).map(drop).context(|| "cannot delete network links".into())
 }
 
-/// Makes an end of a pair with the one queue of each kind that it uses. Else it has one for each processor and gives
-/// them back at once, and for that the kernel waits for all processors, with every other change of links behind it.
+/// Gives one end of a veth pair just the one queue per direction that it uses. Otherwise it would get one for each processor
+/// and free them at once; for that the kernel waits for all processors, and every other change of links has to wait, too.
 fn one_queue(batch: &mut Batch) {
     batch.number(IFLA_NUM_TX_QUEUES, 1);
     batch.number(IFLA_NUM_RX_QUEUES, 1);
@@ -298,10 +298,10 @@ fn one_queue(batch: &mut Batch) {
 
 /// Connects a process's network namespace: a veth pair for each interface, addresses, routes, loopback.
 ///
-/// Called from a single-threaded process, which enters the namespace and comes back.
+/// The calling process must have a single thread. It enters the namespace and comes back.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// Fails when the kernel refuses.
 pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result<()> {
     if !blueprint.has(LinuxNamespaceType::Network) {
         return Ok(());
@@ -311,7 +311,7 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
     let mut batch = Batch::default();
     for interface in interfaces {
         let master = index_of(&interface.bridge)
-            .map_err(|_| io::Error::other(format!("the bridge {} is not there; `stead up` makes it", interface.bridge)))?;
+            .map_err(|_| io::Error::other(format!("the bridge {} does not exist; `stead up` creates it", interface.bridge)))?;
         batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
         batch.text(IFLA_IFNAME, &interface.host);
         batch.number(IFLA_MTU, interface.mtu);
@@ -323,7 +323,7 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
             batch.text(INFO_KIND, "veth");
             batch.nested(INFO_DATA, |batch| {
                 batch.nested(VETH_PEER, |batch| {
-                    // Neither end is up yet: the host's would have an IPv6 address at once.
+                    // Neither end is brought up yet: the host's end would get an IPv6 address at once.
                     batch.raw(&link_header(0, false));
                     batch.text(IFLA_IFNAME, &interface.name);
                     batch.attribute(IFLA_ADDRESS, &hardware_address(interface.address));
@@ -336,7 +336,7 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
     }
     if !batch.is_empty() {
         let mut outcome = socket.exchange(&batch)?.1;
-        // The pair of the container's last life goes a moment after it: take its name back at once.
+        // The veth pair of the container's previous run may not be gone yet: delete it to free its name.
         if outcome.iter().any(|(_, error)| error.raw_os_error() == Some(libc::EEXIST)) {
             let mut removal = Batch::default();
             for interface in interfaces {
@@ -361,8 +361,8 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
     inside
 }
 
-/// Opens the host's ends: each is filtered, and has no IPv6 address, before it is up. Settings of its own it needs
-/// none: what arrives at a bridge's port goes to the bridge.
+/// Brings up the host's ends. Each gets its filter, and is kept from getting an IPv6 address, before it is up. It needs no
+/// other settings of its own, because packets that arrive at a port of a bridge go to the bridge.
 fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
     if interfaces.is_empty() {
         return Ok(());
@@ -375,7 +375,7 @@ fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
     for interface in interfaces {
         let index = index_of(&interface.host)?;
         link_settings::without_address(&mut up, &link_header(i32::try_from(index).unwrap_or(0), false));
-        // What travels on the bridges of others is their business.
+        // Traffic on foreign bridges is not filtered: that is up to their owners.
         if interface.bridge.starts_with(BRIDGES) {
             link_settings::filter(&mut filters, index);
         }
@@ -387,7 +387,7 @@ fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
     socket.send(&up).map(drop)
 }
 
-/// Loopback, addresses and the way out, from inside the namespace.
+/// Configures loopback, addresses and the default route from inside the namespace.
 fn configure(interfaces: &[Interface]) -> io::Result<()> {
     link_settings::without_ipv6()?;
     let socket = Netlink::open(Family::Route)?;
@@ -400,7 +400,7 @@ fn configure(interfaces: &[Interface]) -> io::Result<()> {
     }
     for interface in interfaces {
         if let Some(gateway) = interface.gateway {
-            // For every destination: a prefix of no bits.
+            // A prefix length of 0 stands for every destination.
             let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0];
             batch.begin(NEWROUTE, ACK | CREATE, &header);
             batch.attribute(RTA_GATEWAY, &gateway.octets());
@@ -413,10 +413,10 @@ fn configure(interfaces: &[Interface]) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("cannot give the container its address: {error}")))
 }
 
-/// The subnets that this host routes, each with the link it leads to.
+/// The subnets that this host has routes for, each with the link it leads to.
 ///
 /// # Errors
-/// Those of netlink.
+/// Fails when the netlink request fails.
 pub fn routes() -> Result<Vec<(Subnet, String)>> {
     let socket = Netlink::open(Family::Route).context(|| "cannot open a netlink socket".into())?;
     let mut batch = Batch::default();
@@ -435,7 +435,7 @@ pub fn routes() -> Result<Vec<(Subnet, String)>> {
             (attributes.iter().find(|(kind, _)| *kind == RTA_DST), prefix > 0 && table != RT_TABLE_LOCAL)
             && let Ok(octets) = <[u8; 4]>::try_from(destination.1)
         {
-            // A link that went meanwhile took its routes along.
+            // If the link has been deleted meanwhile, its routes are gone, too.
             let name = number(RTA_OIF).and_then(|index| nix::net::if_::if_indextoname(index).ok());
             let link = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             found.insert((Subnet::new(octets.into(), prefix), link));

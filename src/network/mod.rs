@@ -1,7 +1,7 @@
 //! Networks: bridges, veth pairs, addresses, routes, the firewall table, published ports.
 //!
-//! Owns what the kernel is told, and the ledger of what the installation has taken. Which addresses and
-//! names are used is planned upstairs.
+//! This module configures the kernel, and keeps the ledger of what the installation has taken. Which addresses and
+//! names are used is decided by the plan.
 
 mod conntrack;
 mod firewall;
@@ -26,7 +26,7 @@ pub use resolver::{Servers, resolver};
 
 use std::fs;
 
-/// How the names of all our bridges begin, whatever the installation.
+/// The prefix of the names of all our bridges, in every installation.
 pub const BRIDGES: &str = "br-st";
 
 /// A setting of the host that a project's networks need.
@@ -36,11 +36,11 @@ pub struct HostSetting {
     pub value: &'static str,
 }
 
-/// Settings of the whole host, each told in the plan when it must change.
+/// Settings of the whole host. Each is shown in the plan when it must change.
 pub const HOST_SETTINGS: [HostSetting; 1] = [HostSetting { name: "net.ipv4.ip_forward", value: "1" }];
 
 impl HostSetting {
-    /// Whether the host has it already.
+    /// Whether the host already has this value.
     pub fn holds(&self) -> bool {
         fs::read_to_string(format!("/proc/sys/{}", self.name.replace('.', "/"))).is_ok_and(|value| value.trim() == self.value)
     }

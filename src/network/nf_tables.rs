@@ -1,6 +1,6 @@
-//! Names of the kernel's packet filter, as `linux/netfilter/nf_tables.h` and its neighbours number them.
+//! Constants of the kernel's packet filter, from `linux/netfilter/nf_tables.h` and related headers.
 
-/// Messages, of the subsystem `NFNL_SUBSYS_NFTABLES` (linux/netfilter/nfnetlink.h).
+/// Message types of the subsystem `NFNL_SUBSYS_NFTABLES` (linux/netfilter/nfnetlink.h).
 const SUBSYSTEM: u16 = 10 << 8;
 pub const NEWTABLE: u16 = SUBSYSTEM;
 pub const DELTABLE: u16 = SUBSYSTEM | 2;
@@ -11,11 +11,11 @@ pub const GETRULE: u16 = SUBSYSTEM | 7;
 pub const NEWSET: u16 = SUBSYSTEM | 9;
 pub const NEWSETELEM: u16 = SUBSYSTEM | 12;
 pub const GETGEN: u16 = SUBSYSTEM | 16;
-/// Where a transaction begins and ends (`NFNL_MSG_BATCH_BEGIN`, `_END`).
+/// The messages that begin and end a transaction (`NFNL_MSG_BATCH_BEGIN`, `_END`).
 pub const BATCH_BEGIN: u16 = 0x10;
 pub const BATCH_END: u16 = 0x11;
 
-/// Address families of tables (`NFPROTO_*`): both protocols, and IPv4 alone.
+/// Address families of tables (`NFPROTO_*`): IPv4 together with IPv6, and IPv4 alone.
 pub const INET: u8 = 1;
 pub const IPV4: u8 = 2;
 
@@ -32,7 +32,7 @@ pub const JUMP: i32 = -3;
 pub const GOTO: i32 = -4;
 pub const RETURN: i32 = -5;
 
-/// The register of verdicts, the first two 16-byte registers, and two of the 4-byte registers that those are made of.
+/// The verdict register, the first two 16-byte registers, and two of the 4-byte registers that make up the 16-byte ones.
 pub const NFT_REG_VERDICT: u32 = 0;
 pub const NFT_REG_1: u32 = 1;
 pub const NFT_REG_2: u32 = 2;
@@ -128,5 +128,5 @@ pub const NFTA_NG_MODULUS: u16 = 2;
 pub const NFTA_NG_TYPE: u16 = 3;
 pub const NFTA_NG_OFFSET: u16 = 4;
 pub const NFT_NG_INCREMENTAL: u32 = 0;
-/// Of iptables' targets (linux/netfilter/nf_tables_compat.h).
+/// The name of an iptables target (linux/netfilter/nf_tables_compat.h).
 pub const NFTA_TARGET_NAME: u16 = 1;

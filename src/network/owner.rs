@@ -1,4 +1,4 @@
-//! Who has a port: asked only to say it in an error.
+//! Finds out which program uses a port, in order to name it in an error.
 
 use crate::sys;
 use std::fs;
@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// The program that has a port, in words; nothing where that cannot be told.
+/// Describes the program that uses a port, or returns `None` if that cannot be found out.
 pub fn port_owner(wanted: SocketAddrV4, udp: bool) -> Option<String> {
     let inodes: Vec<String> = tables(udp).iter().flat_map(|text| sockets(text, wanted)).collect();
     let processes = sys::names(Path::new("/proc")).unwrap_or_default();
@@ -22,7 +22,7 @@ pub fn port_owner(wanted: SocketAddrV4, udp: bool) -> Option<String> {
             else {
                 continue;
             };
-            // What only holds a port is in no table of the kernel: it is asked itself.
+            // A socket that only holds a port is not in the kernel's tables, so the socket itself is asked.
             let holds = || {
                 let bound = sys::borrow_descriptor(process, number).and_then(|fd| sys::bound_to(&fd));
                 bound.is_ok_and(|(address, is_udp)| is_udp == udp && clash(*address.ip(), address.port(), wanted))
@@ -35,7 +35,7 @@ pub fn port_owner(wanted: SocketAddrV4, udp: bool) -> Option<String> {
     None
 }
 
-/// The IPv4 sockets of a process: how an older monitor's ports are taken over, which does not hand them out.
+/// The IPv4 sockets of a process. This is how ports are taken over from an older monitor, which does not hand them out.
 pub fn borrow_sockets(process: i32) -> Vec<OwnedFd> {
     let sockets = descriptors(process).into_iter().filter(|(_, link)| link.to_string_lossy().starts_with("socket:["));
     sockets
@@ -58,7 +58,7 @@ fn told(process: i32, name: &str) -> String {
 
 fn descriptors(process: i32) -> Vec<(i32, PathBuf)> {
     let folder = PathBuf::from(format!("/proc/{process}/fd"));
-    // A process that ends meanwhile holds nothing.
+    // If the process has ended meanwhile, it holds nothing.
     let names = sys::names(&folder).unwrap_or_default();
     names.iter().filter_map(|name| Some((name.parse().ok()?, fs::read_link(folder.join(name)).ok()?))).collect()
 }
@@ -72,12 +72,12 @@ fn clash(address: Ipv4Addr, port: u16, wanted: SocketAddrV4) -> bool {
     port == wanted.port() && (address == *wanted.ip() || address.is_unspecified() || wanted.ip().is_unspecified())
 }
 
-/// The inodes of sockets in a table of /proc/net (proc_net(5)) that are in the way.
+/// The inodes of the sockets in a table of /proc/net (proc_net(5)) that conflict with the wanted address.
 fn sockets(table: &str, wanted: SocketAddrV4) -> Vec<String> {
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter_map(|row| {
         let (address, port) = row.get(1)?.split_once(':')?;
-        // The last four bytes, in the host's order; of IPv6 those of a mapped address, or of none.
+        // The last four bytes, in the host's byte order. For IPv6 they are those of a mapped or unspecified address.
         let number = u32::from_str_radix(address.get(address.len().checked_sub(8)?..)?, 16).ok()?;
         let address = Ipv4Addr::from(number.to_ne_bytes());
         let port = u16::from_str_radix(port, 16).ok()?;

@@ -1,24 +1,24 @@
-//! `/etc/resolv.conf` of what has a network namespace of its own, and of what has the host's.
+//! `/etc/resolv.conf` for containers with a network namespace of their own, and for those that use the host's.
 
 use crate::model::{Error, Result};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
 
-/// Which of the host's name servers are told.
+/// Which of the host's name servers are listed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Servers {
     All,
-    /// Without those on loopback, which only the host's own programs reach.
+    /// All except those on loopback, which only the host's own programs can reach.
     Reachable,
 }
 
-/// The host's name servers.
+/// The text of a `resolv.conf` with the host's name servers.
 ///
 /// # Errors
-/// A file that is there and cannot be read.
+/// Fails when one of the host's files exists but cannot be read.
 pub fn resolver(servers: Servers) -> Result<String> {
-    // systemd-resolved listens on loopback and keeps the real servers beside it.
+    // systemd-resolved listens on loopback and lists the real servers in a file of its own.
     let read = |path: &str| match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),

@@ -1,4 +1,4 @@
-//! Bundles: a directory with `config.json`, read and checked.
+//! Bundles: reads and checks a directory with a `config.json`.
 
 use crate::model::{Context, Error, Result};
 use crate::runtime::{self, Beyond, Blueprint};
@@ -6,30 +6,30 @@ use oci_spec::runtime::Spec;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// A bundle that was read.
+/// A bundle that has been read and checked.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     pub folder: PathBuf,
     pub rootfs: PathBuf,
     pub blueprint: Blueprint,
-    /// The text, which is kept beside the container's state.
+    /// The text of the configuration, which is stored next to the container's state.
     pub text: String,
 }
 
 impl Bundle {
-    /// Reads a bundle; its configuration may be another file than `config.json`, as crun has it.
+    /// Reads a bundle. Its configuration may be another file than `config.json`, as in crun.
     ///
     /// # Errors
-    /// A directory without `config.json`; a configuration that is not right, with its place.
+    /// Fails when the configuration does not exist or is not valid; the error says where.
     pub fn read(folder: &Path, config: Option<&Path>) -> Result<Self> {
         let folder = std::fs::canonicalize(folder).context(|| format!("there is no bundle {}", folder.display()))?;
         let path = folder.join(config.unwrap_or(Path::new("config.json")));
         let text = std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
-        let wrong = || format!("{} is not right", path.display());
+        let wrong = || format!("{} is not valid", path.display());
         let mut value: Value = serde_json::from_str(&text).context(wrong)?;
         let renamed = value.get_mut("process").is_some_and(rename_flags);
         let text = if renamed { value.to_string() } else { text };
-        // Of what was written, so that what is wrong is told with its place.
+        // It is parsed from the text, so that errors have a line and a column.
         let mut spec: Spec = serde_json::from_str(&text).context(wrong)?;
         let version = spec.version();
         if !version.starts_with("1.") {
@@ -39,7 +39,7 @@ impl Bundle {
         let rootfs = folder.join(root.path());
         let rootfs = std::fs::canonicalize(&rootfs).context(|| format!("there is no root file system {}", rootfs.display()))?;
         if !rootfs.is_dir() {
-            return Err(Error::new(format!("the root file system {} is no directory", rootfs.display())));
+            return Err(Error::new(format!("the root file system {} is not a directory", rootfs.display())));
         }
         if let Some(root) = spec.root_mut() {
             root.set_path(rootfs.clone());
@@ -62,7 +62,7 @@ impl Bundle {
         }
         for mount in self.blueprint.oci.mounts().iter().flatten() {
             if mount.destination().components().any(|part| part == std::path::Component::ParentDir) {
-                return wrong(&format!("the mount at {} climbs", mount.destination().display()));
+                return wrong(&format!("the path of the mount at {} contains `..`", mount.destination().display()));
             }
         }
         let mut seen = Vec::new();
@@ -74,13 +74,14 @@ impl Bundle {
         }
         let settings = self.blueprint.oci.linux().iter().flat_map(|linux| linux.sysctl().iter().flatten());
         if settings.into_iter().any(|(name, _)| !runtime::owns(&self.blueprint, name)) {
-            return wrong("`linux.sysctl` has a setting of the host");
+            return wrong("`linux.sysctl` contains a setting of the host");
         }
         Ok(())
     }
 }
 
-/// Gives a process's scheduler flags the names that the crate knows, which are not the specification's.
+/// Renames a process's scheduler flags to the names that the crate expects, which differ from the specification's. Returns
+/// whether any was renamed.
 pub fn rename_flags(process: &mut Value) -> bool {
     let mut renamed = false;
     let flags = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags")).and_then(Value::as_array_mut);

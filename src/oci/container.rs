@@ -1,4 +1,4 @@
-//! What is kept of a container: a directory for each below the root, gone when it is deleted.
+//! What is stored of a container: a directory of its own below the root, which is removed when it is deleted.
 
 use super::PATIENCE;
 use crate::model::{Context, Error, Result};
@@ -22,19 +22,19 @@ pub struct Container {
     pub bundle: PathBuf,
     pub rootfs: PathBuf,
     pub pid: i32,
-    /// When the process began, in clock ticks since the boot: numbers are used again.
+    /// When the process started, in clock ticks since boot: process numbers are reused.
     pub began: u64,
     /// Seconds since 1970, as RFC 3339.
     pub created: String,
     pub cgroup: String,
-    /// Whether others were in its cgroup before.
+    /// Whether its cgroup already contained other processes.
     #[serde(default)]
     pub shared: bool,
     pub version: String,
     pub annotations: BTreeMap<String, String>,
     #[serde(skip)]
     pub folder: PathBuf,
-    /// The configuration, once it was read.
+    /// The configuration, once it has been read.
     #[serde(skip)]
     pub kept: OnceLock<Spec>,
 }
@@ -44,7 +44,7 @@ impl Kept for Container {
     const VERSION: u32 = 1;
 }
 
-/// Where in its life a container is (OCI runtime specification, "State").
+/// The status of a container (OCI runtime specification, "State").
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -67,7 +67,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// A container's state as others read it, with runc's fields in runc's order.
+/// A container's state as other tools read it, with runc's fields in runc's order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
@@ -89,7 +89,7 @@ impl fmt::Display for State {
     }
 }
 
-/// The hooks of a kind, by its name in the specification.
+/// The hooks of a kind, which is given by its name in the specification.
 pub fn hooks_of(spec: &Spec, kind: &str) -> Vec<Hook> {
     let Some(hooks) = spec.hooks() else { return Vec::new() };
     let list = match kind {
@@ -103,7 +103,7 @@ pub fn hooks_of(spec: &Spec, kind: &str) -> Vec<Hook> {
     list.clone().unwrap_or_default()
 }
 
-/// Whether a name can be a container's: it becomes a directory's and a cgroup's.
+/// Checks that an ID is valid: it becomes the name of a directory and of a cgroup.
 pub fn check_id(id: &str) -> Result<()> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(legal) {
@@ -116,26 +116,26 @@ impl Container {
     /// Reads a container.
     ///
     /// # Errors
-    /// One that is not there.
+    /// Fails when it does not exist or cannot be read.
     pub fn load(root: &Path, id: &str) -> Result<Self> {
-        // The words that podman looks for; one whose state is damaged does exist.
+        // These are the words that podman looks for. A container with a damaged state does exist.
         Self::find(root, id)?.ok_or_else(|| Error::new(format!("container {id} does not exist")))
     }
 
-    /// Reads a container that may not be there.
+    /// Reads a container that may not exist.
     ///
     /// # Errors
-    /// What is no ID; a state that is damaged or cannot be read.
+    /// Fails when the ID is not valid, and when the state is damaged or cannot be read.
     pub fn find(root: &Path, id: &str) -> Result<Option<Self>> {
         check_id(id)?;
         let folder = root.join(id);
         Ok(read_state::<Self>(&folder.join("state.json"))?.map(|found| Self { folder, ..found }))
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the state completely or not at all.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the file cannot be written.
     pub fn save(&self) -> Result<()> {
         let bytes = state_bytes(self)?;
         sys::write_atomic(&self.folder.join("state.json"), &bytes, 0o600).context(|| "cannot write the container's state".into())
@@ -145,10 +145,10 @@ impl Container {
         let _ = fs::remove_dir_all(&self.folder);
     }
 
-    /// The bundle's configuration as it was when the container was made.
+    /// The bundle's configuration as it was when the container was created.
     ///
     /// # Errors
-    /// A copy that is gone.
+    /// Fails when the stored copy is gone or cannot be read.
     pub fn spec(&self) -> Result<&Spec> {
         if self.kept.get().is_none() {
             let read = read_foreign(&self.folder.join("config.json"))?;
@@ -160,15 +160,15 @@ impl Container {
     /// The hooks of a kind.
     ///
     /// # Errors
-    /// Those of [`spec`](Self::spec): hooks that are not known must not be passed over.
+    /// Fails like [`spec`](Self::spec): if the hooks cannot be read, they must not be skipped.
     pub fn hooks(&self, kind: &str) -> Result<Vec<Hook>> {
         self.spec().map(|spec| hooks_of(spec, kind))
     }
 
-    /// Its first process, if it lives.
+    /// Its first process, if it is still alive.
     pub fn process(&self) -> Option<OwnedFd> {
         let process = sys::open_process(self.pid).ok()?;
-        // Opened first and looked at then: the number cannot change hands in between.
+        // It is opened first and checked afterwards, so the number cannot be reused in between.
         (began(self.pid) == Some(self.began)).then_some(process)
     }
 
@@ -192,7 +192,7 @@ impl Container {
         self.cgroup().processes()
     }
 
-    /// Whether processes in its cgroup are others' once its first one is gone.
+    /// Whether processes left in its cgroup after its first process has ended are not its own.
     pub fn is_apart(&self) -> bool {
         let own_numbers = |spec: &Spec| {
             let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
@@ -201,10 +201,10 @@ impl Container {
         self.shared || self.spec().is_ok_and(own_numbers)
     }
 
-    /// Kills its first process, and with it, where it has a pid namespace, all others.
+    /// Kills its first process, and with it all others if it has a pid namespace.
     pub fn end(&self) {
         let Some(process) = self.process() else { return };
-        // What is frozen dies only once it is let go.
+        // A frozen process dies only after it has been thawed.
         let _ = self.cgroup().freeze(runtime::host(), false);
         let _ = sys::signal_process(&process, libc::SIGKILL);
         let start = Instant::now();
@@ -213,7 +213,7 @@ impl Container {
         }
     }
 
-    /// What `state` prints and hooks are given.
+    /// The state that the `state` command prints and hooks receive.
     pub fn state(&self, status: Status) -> State {
         State {
             oci_version: self.version.clone(),
@@ -229,16 +229,16 @@ impl Container {
     }
 }
 
-/// When a process began (proc_pid_stat(5), field 22).
+/// When a process started (proc_pid_stat(5), field 22).
 pub fn began(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// All containers below a root; of those whose state cannot be read a warning tells.
+/// All containers below a root. It warns about those whose state cannot be read.
 ///
 /// # Errors
-/// A root that cannot be read.
+/// Fails when the root cannot be read.
 pub fn list(root: &Path) -> Result<Vec<Container>> {
     let names = sys::names(root).context(|| "cannot list the containers".into())?;
     let names = names.iter().filter(|name| check_id(name).is_ok() && root.join(name).is_dir());
@@ -252,10 +252,10 @@ pub fn list(root: &Path) -> Result<Vec<Container>> {
     Ok(found)
 }
 
-/// Removes what a `create` that was killed left of a container without a state.
+/// Removes what a killed `create` left of a container that has no state.
 ///
 /// # Errors
-/// What is no ID; those of removing.
+/// Fails when the ID is not valid or the directory cannot be removed.
 pub fn forget_remains(root: &Path, id: &str) -> Result<()> {
     check_id(id)?;
     match fs::remove_dir_all(root.join(id)) {

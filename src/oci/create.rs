@@ -1,4 +1,4 @@
-//! `create` and `start`, seen from outside: cgroup, namespaces, identity maps, hooks, the wait.
+//! `create` and `start`, outside the container: cgroup, namespaces, ID mappings, hooks, and waiting for the process inside.
 
 use super::config::Bundle;
 use super::container::{Container, Status, began, check_id};
@@ -18,30 +18,30 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// How a container is made.
+/// How to create a container.
 #[derive(Debug)]
 pub struct Creation<'a> {
     pub root: &'a Path,
     pub id: &'a str,
     pub bundle: Bundle,
     pub pid_file: Option<PathBuf>,
-    /// Where the terminal's master is sent.
+    /// The socket to which the terminal's master is sent.
     pub console: Option<UnixStream>,
     pub systemd_cgroup: bool,
     pub no_pivot: bool,
     /// Whether it gets a session keyring of its own.
     pub keyring: bool,
-    /// Descriptors from 3 on that the program keeps.
+    /// How many file descriptors from 3 on the program keeps.
     pub preserve: u32,
 }
 
 /// `CLONE_NEWTIME`.
 const NEW_TIME: libc::c_int = 0x80;
 
-/// Makes a container up to where it waits for `start`.
+/// Creates a container up to the point where it waits for `start`.
 ///
 /// # Errors
-/// What is wrong with the bundle; what the kernel refuses. Nothing of it is left then.
+/// Fails when something is wrong with the bundle or the kernel refuses. Nothing of the container is left then.
 pub fn create(mut creation: Creation) -> Result<Container> {
     check_id(creation.id)?;
     let bundle = &creation.bundle;
@@ -56,7 +56,7 @@ pub fn create(mut creation: Creation) -> Result<Container> {
         runtime::check_capabilities(process).map_err(|error| Error::new(error.to_string()))?;
     }
     let cgroup = cgroup_path(bundle, &creation)?;
-    // Configurations hold what their environment says: they are nobody else's.
+    // Configurations contain the environment, which may be secret, so nobody else may read them.
     let private = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(creation.root);
     made.context(|| format!("cannot make {}", creation.root.display()))?;
@@ -95,13 +95,13 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     let host = runtime::host();
     let linux = bundle.blueprint.oci.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    // What was in use before is another's, whatever comes of this one.
+    // A cgroup that was already in use belongs to others, whether or not this container is created.
     let others = container.processes().len();
     let shared = others > 0;
     let chosen = linux.and_then(|linux| linux.cgroups_path().as_ref()).is_some_and(|path| !path.as_os_str().is_empty());
     if shared && !chosen {
-        let why = format!("there is a cgroup {} with {others} process(es) of others", container.cgroup);
-        return Err(Error::new(why).hint("take another name, or write a `linux.cgroupsPath`"));
+        let why = format!("the cgroup {} already contains {others} process(es) of others", container.cgroup);
+        return Err(Error::new(why).hint("choose another ID, or set `linux.cgroupsPath`"));
     }
     if shared {
         super::warn(&format!("container's cgroup is not empty: {others} process(es) of others in {}", container.cgroup));
@@ -116,7 +116,7 @@ fn make(creation: &Creation, bundle: &Bundle, container: &mut Container, console
     })
 }
 
-/// Makes the namespaces and the process in them.
+/// Creates the namespaces and the process in them.
 fn begin(
     creation: &Creation,
     bundle: &Bundle,
@@ -136,7 +136,7 @@ fn begin(
             .context(|| format!("cannot open the namespace {}", path.display()))?;
         joined.push((kind, fd));
     }
-    // These take effect for children only, so they are entered before the child is made.
+    // Joining these affects only children, so they are joined before the child is created.
     for (kind, fd) in joined.iter().filter(|(kind, _)| *kind == LinuxNamespaceType::Pid) {
         sys::enter_namespace(fd, nix::sched::CloneFlags::from_bits_retain(flag(*kind)))
             .context(|| "cannot join the namespace".into())?;
@@ -144,7 +144,8 @@ fn begin(
     joined.retain(|(kind, _)| *kind != LinuxNamespaceType::Pid);
     let user_namespace = flags & libc::CLONE_NEWUSER != 0;
     if flags & NEW_TIME != 0 {
-        // Its clocks are set before anybody is in it, so it is made for this process's children (time_namespaces(7)).
+        // Its clocks must be set before any process is in it, so it is created for this process's children
+        // (time_namespaces(7)).
         nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(NEW_TIME))
             .map_err(std::io::Error::from)
             .context(|| "cannot make a time namespace".into())?;
@@ -179,7 +180,7 @@ fn begin(
         cgroup,
         sources,
     };
-    // The cgroup's namespace is made by the child itself, once it is in its cgroup.
+    // The child creates the cgroup namespace itself, once it is in its cgroup.
     let cgroup_namespace = flags & libc::CLONE_NEWCGROUP != 0;
     let new = flags & !libc::CLONE_NEWCGROUP;
     let own = if joins_user { 0 } else { new };
@@ -212,7 +213,7 @@ fn begin(
     Ok(())
 }
 
-/// The process that the first one made inside a user namespace, as a further child of this one.
+/// The process that the first one started inside a user namespace, as another child of this process.
 fn successor(line: &UnixStream, first: i32) -> Result<i32> {
     let mut message = vec![0; 4096];
     let (length, fds) = sys::receive_with(line, &mut message).context(|| "the container's process does not answer".into())?;
@@ -224,9 +225,10 @@ fn successor(line: &UnixStream, first: i32) -> Result<i32> {
     }
 }
 
-/// Tells the child to go on, and waits until it has come to a point; a filter's listener is passed on.
+/// Tells the child to continue, and waits until it has reached the wanted point. If it sends the notification descriptor of
+/// a filter meanwhile, that is passed on.
 fn step(line: &UnixStream, go: &[u8], wanted: u8, container: &Container) -> Result<()> {
-    // A child that failed early says why, and hears nothing more.
+    // A child that has failed already has sent its error and does not read this.
     let _ = sys::send_with(line, go, &[]);
     let mut message = vec![0; 4096];
     loop {
@@ -253,20 +255,20 @@ fn map(pid: i32, file: &str, mappings: &Option<Vec<LinuxIdMapping>>) -> Result<(
     fs::write(format!("/proc/{pid}/{file}"), text).context(|| format!("cannot write {file}"))
 }
 
-/// The cgroup of a container: as the bundle says, else by its name.
+/// The cgroup of a container: as the bundle says, otherwise named after its ID.
 fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Result<String> {
     let wanted = bundle.blueprint.oci.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
-        // As runc has it; the root has a share of real time to give.
+        // runc does the same. Directly below the root cgroup there is real-time bandwidth to assign.
         return Ok(creation.id.to_owned());
     };
     let text = wanted.to_string_lossy().into_owned();
     if wanted.components().any(|part| part == std::path::Component::ParentDir) {
-        // What climbs would be another's cgroup (crun 1.28, 1.29).
-        return Err(Error::new(format!("linux.cgroupsPath {text:?} climbs")));
+        // A path with `..` could lead to the cgroup of another container (crun 1.28, 1.29).
+        return Err(Error::new(format!("linux.cgroupsPath {text:?} contains `..`")));
     }
     if let ([slice, prefix, name], true) = (text.split(':').collect::<Vec<_>>().as_slice(), creation.systemd_cgroup) {
-        // Where systemd would put a scope: each dash in a slice's name is a level (systemd.slice(5)).
+        // This is where systemd would put a scope: each dash in a slice's name is a level (systemd.slice(5)).
         let slice = if slice.is_empty() { "system.slice" } else { slice };
         let stem = slice.strip_suffix(".slice").unwrap_or(slice);
         let mut path = String::new();
@@ -280,20 +282,20 @@ fn cgroup_path(bundle: &Bundle, creation: &Creation) -> Result<String> {
     Ok(text.trim_matches('/').to_owned())
 }
 
-/// Lets a container that waits begin.
+/// Starts a container that waits for it.
 ///
 /// # Errors
-/// A container that does not wait; a program that cannot be executed.
+/// Fails when the container is not waiting for its start, and when its program cannot be executed.
 pub fn start(container: &Container) -> Result<()> {
     match container.status() {
         Status::Created => {}
         Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
         status => return Err(Error::new(format!("cannot start an already {status} container"))),
     }
-    let line = sys::connect_in(&container.folder, "start").context(|| "the container does not wait for its start".into())?;
-    // From here on it is no longer created, whatever comes of it.
+    let line = sys::connect_in(&container.folder, "start").context(|| "the container is not waiting for its start".into())?;
+    // From here on its status is no longer `created`, whatever happens.
     let _ = fs::remove_file(container.folder.join("start"));
-    // The program that is executed closes the line.
+    // Executing the program closes the line.
     let said = listener::hear(&line, || listener::Listener::of(container, Status::Running, container.pid))
         .inspect_err(|_| container.end())?;
     if !said.is_empty() {

@@ -1,4 +1,4 @@
-//! A further process in a container made here.
+//! Starts an additional process in a container of this runtime.
 
 use super::container::{Container, Status};
 use super::init::{execute, find, terminal};
@@ -13,24 +13,24 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-/// How a process is started.
+/// How to start a process.
 #[derive(Debug)]
 pub struct Execution {
     pub process: Process,
-    /// Where the terminal's master is sent.
+    /// The socket to which the terminal's master is sent.
     pub console: Option<UnixStream>,
     pub pid_file: Option<PathBuf>,
     pub preserve: u32,
-    /// Whether a paused container will do: the process waits with the others.
+    /// Whether the container may be paused: the process then waits with the others.
     pub paused_too: bool,
     /// Cgroups below the container's, as `[CONTROLLERS:]PATH`.
     pub below: Vec<String>,
 }
 
-/// Starts a process in a running container; tells its number.
+/// Starts a process in a running container, and returns its process number.
 ///
 /// # Errors
-/// A container that does not run; a program that cannot be executed, with its exit status.
+/// Fails when the container is not running, and when the program cannot be executed, with the exit status for that.
 pub fn exec(container: &Container, execution: Execution) -> Result<i32> {
     match container.status() {
         Status::Running | Status::Created => {}
@@ -41,7 +41,7 @@ pub fn exec(container: &Container, execution: Execution) -> Result<i32> {
     let spec = container.spec()?;
     let mut process = execution.process.clone();
     if process.capabilities().is_none() {
-        // What says nothing has what the container's first process has.
+        // Without capabilities of its own the process gets those of the container's first process.
         process.set_capabilities(spec.process().as_ref().and_then(|first| first.capabilities().clone()));
     }
     let process = &process;
@@ -59,7 +59,7 @@ pub fn exec(container: &Container, execution: Execution) -> Result<i32> {
     let entrance = cgroup.entrance().context(|| "cannot enter the container's cgroup".into())?;
     let (line, far_line) = sys::message_pair().context(|| "cannot make a socket".into())?;
     let (errors, far) = sys::pipe().context(|| "cannot make a pipe".into())?;
-    // Every namespace that is not this process's own.
+    // All namespaces in which the container differs from this process.
     let mut flags = CloneFlags::empty();
     for (name, kind) in [
         ("user", CloneFlags::CLONE_NEWUSER),
@@ -77,11 +77,11 @@ pub fn exec(container: &Container, execution: Execution) -> Result<i32> {
         }
     }
     sys::hide().context(|| "cannot hide this process".into())?;
-    // The pid namespace holds for the child only, whose number is told by the host's /proc beforehand.
+    // Joining a pid namespace affects only children, so it is joined before the clone.
     if flags.contains(CloneFlags::CLONE_NEWPID) {
         sys::enter_namespace(&target, CloneFlags::CLONE_NEWPID).context(|| "cannot enter the container".into())?;
     }
-    // The complement of a flag would leave out those that it does not know.
+    // `&` with the complement of a flag would drop flags that the type does not know.
     let rest = flags.difference(CloneFlags::CLONE_NEWPID);
     let pid = match sys::clone_process(0, entrance.as_ref()).context(|| "cannot start a process".into())? {
         Side::Child => {
@@ -90,7 +90,7 @@ pub fn exec(container: &Container, execution: Execution) -> Result<i32> {
                 cgroup.enter(entrance.is_some())?;
                 sys::new_session_keyring()?;
                 proc = Some(sys::open_folder(std::path::Path::new("/proc"))?);
-                // Until its score is set from outside.
+                // Wait until the OOM score has been set from outside.
                 sys::receive_with(&far_line, &mut [0])
                     .and_then(|(length, _)| if length == 1 { Ok(()) } else { Err(io::Error::other("the runtime is gone")) })?;
                 runtime::prepare(process)?;
@@ -144,7 +144,7 @@ pub fn exec(container: &Container, execution: Execution) -> Result<i32> {
     })?;
     drop(line);
     let mut said = Vec::new();
-    File::from(errors).read_to_end(&mut said).context(|| "cannot hear of the process".into())?;
+    File::from(errors).read_to_end(&mut said).context(|| "cannot read what the process reports".into())?;
     if let Some((status, text)) = said.split_first() {
         let _ = sys::wait_for(pid);
         return Err(Error::new(String::from_utf8_lossy(text).into_owned()).status(*status));

@@ -1,4 +1,4 @@
-//! Hooks: programs of the bundle that run at points of a container's life, given its state.
+//! Hooks: programs of the bundle that run at certain points of a container's life and receive its state.
 
 use super::container::State;
 use crate::model::{Context, Error, Result};
@@ -8,15 +8,15 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs hooks one after the other; the first that fails ends it.
+/// Runs hooks one after the other, and stops at the first that fails.
 ///
 /// # Errors
-/// The hook that failed, with what it said.
+/// Says which hook failed, with its output.
 pub fn run(hooks: Vec<Hook>, state: &State) -> Result<()> {
     hooks.iter().try_for_each(|hook| one(hook, state))
 }
 
-/// Runs all of the last hooks; those that fail are told, and change nothing (OCI runtime specification, "Lifecycle").
+/// Runs all `poststop` hooks. Failures cause a warning and have no other effect (OCI runtime specification, "Lifecycle").
 pub fn run_last(hooks: Vec<Hook>, state: &State) {
     for error in hooks.iter().filter_map(|hook| one(hook, state).err()) {
         super::warn(&error.chain());
@@ -30,7 +30,7 @@ fn one(hook: &Hook, state: &State) -> Result<()> {
     if let Some((name, rest)) = args.split_first() {
         command.arg0(name).args(rest);
     }
-    // Without an environment of its own it has ours, as under runc and crun.
+    // A hook without an environment of its own gets ours, as in runc and crun.
     if let Some(environment) = hook.env() {
         command.env_clear().envs(environment.iter().filter_map(|pair| pair.split_once('=')));
     }
@@ -41,7 +41,7 @@ fn one(hook: &Hook, state: &State) -> Result<()> {
         .spawn()
         .context(|| format!("cannot run the hook {shown}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A hook that does not read its state is none of our business.
+        // A hook does not have to read its state.
         let _ = stdin.write_all(state.to_string().as_bytes());
     }
     if let Some(seconds) = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()) {

@@ -1,4 +1,4 @@
-//! The process in the new namespaces: assembles the root, waits, becomes the program.
+//! The process in the new namespaces: it assembles the root, waits, and becomes the program.
 
 use super::container::{State, Status, hooks_of};
 use super::hooks;
@@ -11,11 +11,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-/// Everything that the process needs, opened before it enters.
+/// Everything that the process needs, opened before it enters the namespaces.
 pub struct Init<'a> {
     pub blueprint: &'a Blueprint,
     pub host: &'a Host,
-    /// Namespaces to join.
+    /// The namespaces to join.
     pub joined: Vec<(LinuxNamespaceType, OwnedFd)>,
     pub filter: Option<Filter>,
     pub console: Option<UnixStream>,
@@ -25,16 +25,16 @@ pub struct Init<'a> {
     pub keyring: bool,
     pub preserve: u32,
     pub cgroup: &'a Cgroup,
-    /// Sources of bind mounts that were opened beforehand.
+    /// The sources of bind mounts, which were opened beforehand.
     pub sources: Sources,
 }
 
-/// What went wrong, with what was being done.
+/// Adds a description of what was being done to an error.
 fn at<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> {
     result.map_err(|error| sys::in_words(what, error.into()))
 }
 
-/// Enters its cgroup, in the v2 half of which it may have been started, and lives; it never returns.
+/// Enters the cgroup, whose v2 part it may have been started in (`placed`), and runs. It never returns.
 pub fn enter_and_run(init: Init, line: UnixStream, cgroup_namespace: bool, user_namespace: bool, placed: bool) -> ! {
     match init.cgroup.enter(placed) {
         Ok(()) => run(init, line, cgroup_namespace, user_namespace),
@@ -42,7 +42,7 @@ pub fn enter_and_run(init: Init, line: UnixStream, cgroup_namespace: bool, user_
     }
 }
 
-/// Enters a user namespace and makes the process there, with namespaces that belong to it; never returns.
+/// Joins a user namespace and starts the process there, in new namespaces that belong to it. It never returns.
 pub fn join_user(mut init: Init, line: UnixStream, namespaces: libc::c_int, cgroup_namespace: bool, placed: bool) -> ! {
     let enter = |init: &Init| -> io::Result<sys::Side> {
         sys::hide()?;
@@ -66,7 +66,7 @@ pub fn join_user(mut init: Init, line: UnixStream, namespaces: libc::c_int, cgro
     }
 }
 
-/// The process's life up to its program.
+/// Runs the process until it executes its program, and reports an error to the runtime.
 fn run(init: Init, line: UnixStream, cgroup_namespace: bool, user_namespace: bool) -> ! {
     match life(init, &line, cgroup_namespace, user_namespace) {
         Ok(never) => match never {},
@@ -84,7 +84,7 @@ fn give_up(line: &UnixStream, error: &StartError) -> ! {
 
 pub enum Never {}
 
-/// Waits for the word to go on, and what comes with it.
+/// Waits for the message to continue, and returns the data that come with it.
 fn wait_for(line: &UnixStream, wanted: u8) -> io::Result<Vec<u8>> {
     let mut message = vec![0; 64 << 10];
     let (length, _) = sys::receive_with(line, &mut message)?;
@@ -101,7 +101,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     if init.keyring {
         sys::new_session_keyring()?;
     }
-    // The host's own: that of the container is not ours to trust.
+    // This is the host's /proc: the container's cannot be trusted.
     let proc = sys::open_folder(Path::new("/proc"))?;
     wait_for(line, b'G')?;
     for (kind, fd) in &init.joined {
@@ -122,7 +122,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     at("the runtime is gone", sys::send_with(line, b"M", &[]))?;
     let mut state: State = at("cannot read the state", serde_json::from_slice(&wait_for(line, b'H')?))?;
     runtime::sysctls(blueprint, &proc)?;
-    // Where runc runs them.
+    // runc runs the hooks in this directory.
     at("cannot enter the root", nix::unistd::chdir(place))?;
     hooks::run(hooks_of(spec, "createContainer"), &state).map_err(|error| io::Error::other(error.chain()))?;
     match root {
@@ -134,7 +134,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     }
     let mut start_hooks = hooks_of(spec, "startContainer");
     let process = blueprint.process()?;
-    // These run in the container: without an environment of their own they have its process's.
+    // These hooks run in the container. Without an environment of their own they get that of its process.
     for hook in start_hooks.iter_mut().filter(|hook| hook.env().is_none()) {
         hook.set_env(process.env().clone());
     }
@@ -148,7 +148,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
         runtime::memory_policy(linux)?;
     }
     let ready = find(process)?;
-    // A program that is asked about calls hears of the process before it waits: whoever starts it may wait for that.
+    // A program that decides about calls learns of the process before it waits for `start`: the caller may wait for that.
     let asks = init.filter.as_ref().filter(|filter| filter.notifies());
     if let Some(filter) = asks {
         if process.no_new_privileges() == Some(true) {
@@ -160,7 +160,7 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     let (start, _) = at("cannot wait for the start", init.start.accept())?;
     state.status = Status::Created;
     sys::set_umask(process.user().umask().unwrap_or(0o022));
-    // The hooks run as the process does, behind its filter.
+    // The hooks run like the process: with its identity and under its filter.
     let begun = at("cannot close descriptors", sys::close_on_exec_from(3 + i32::try_from(init.preserve).unwrap_or(0)))
         .and_then(|()| runtime::become_process(process, init.filter.as_ref().filter(|_| asks.is_none()), &start, &proc))
         .and_then(|()| hooks::run(start_hooks, &state).map_err(|error| io::Error::other(error.chain())));
@@ -173,7 +173,8 @@ fn life(init: Init, line: &UnixStream, cgroup_namespace: bool, user_namespace: b
     sys::exit_now(error.status)
 }
 
-/// Makes the process's terminal its own, and sends its master away with its name, as runc does.
+/// Creates the process's terminal, sends its master and its name to the console socket, as runc does, and makes it the
+/// process's standard streams.
 pub fn terminal(console: &UnixStream, process: &Process, is_console: bool) -> io::Result<()> {
     let (master, slave) = runtime::terminal(process, is_console)?;
     let name = runtime::terminal_name(&slave);
@@ -181,12 +182,12 @@ pub fn terminal(console: &UnixStream, process: &Process, is_console: bool) -> io
     runtime::take_streams(&slave)
 }
 
-/// Finds the process's program; what fails is told with the words that podman and docker look for.
+/// Finds the process's program. Errors contain the words that podman and docker look for.
 pub fn find(process: &Process) -> Result<Ready, StartError> {
     runtime::find(process).map_err(|error| in_runc_words(process, error))
 }
 
-/// Executes the program; it returns only with why it could not.
+/// Executes the program. It returns only if that fails, with the reason.
 pub fn execute(process: &Process, ready: &Ready) -> StartError {
     in_runc_words(process, runtime::execute(ready))
 }

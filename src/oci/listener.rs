@@ -1,8 +1,8 @@
-//! Filters of a bundle, and programs beside the container that decide about its calls (seccomp_unotify(2)).
+//! Filters of a bundle, and programs outside the container that decide about its calls (seccomp_unotify(2)).
 //!
-//! The process installs its filter and sends the descriptor that tells of calls over its line; the
-//! runtime passes it on to the program that listens at `linux.seccomp.listenerPath` (OCI runtime
-//! specification, "Container Process State").
+//! The process installs its filter and sends the notification descriptor over its line to the runtime, which
+//! passes it on to the program that listens at `linux.seccomp.listenerPath` (OCI runtime specification,
+//! "Container Process State").
 
 use super::container::{Container, State, Status};
 use crate::model::{Context, Error, Result};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// The compiled filter of a configuration, if it has one.
 ///
 /// # Errors
-/// A profile that is not right.
+/// Fails when the profile is not valid.
 pub fn filter(spec: &Spec) -> Result<Option<Filter>> {
     let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     let wrong = |why: String| Error::new(format!("linux.seccomp: {why}"));
@@ -30,7 +30,7 @@ pub fn filter(spec: &Spec) -> Result<Option<Filter>> {
     Ok(Some(Filter::of(&profile)))
 }
 
-/// Where a listener goes, and what is said with it.
+/// Where a notification descriptor is sent, and the message that goes with it.
 pub struct Listener {
     path: PathBuf,
     message: String,
@@ -47,10 +47,10 @@ struct ProcessState {
 }
 
 impl Listener {
-    /// The listener of a process in a container.
+    /// The listener for a process in a container.
     ///
     /// # Errors
-    /// A configuration that is gone, or names none.
+    /// Fails when the configuration is gone or has no `listenerPath`.
     pub fn of(container: &Container, status: Status, pid: i32) -> Result<Self> {
         let spec = container.spec()?;
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()).unwrap_or_default();
@@ -66,10 +66,10 @@ impl Listener {
         Ok(Self { path, message })
     }
 
-    /// Sends a listener to the program that is asked.
+    /// Sends the notification descriptor to the listening program.
     ///
     /// # Errors
-    /// A program that is not there.
+    /// Fails when the program cannot be reached.
     pub fn tell(&self, listener: &OwnedFd) -> Result<()> {
         let to = |path: &Path| -> io::Result<()> {
             let stream = UnixStream::connect(path)?;
@@ -79,10 +79,11 @@ impl Listener {
     }
 }
 
-/// Hears what a process says until it closes its line: its last words. A listener is passed on.
+/// Reads what a process sends until it closes its line, and returns it: its error message. A notification descriptor is
+/// passed on to the listener.
 ///
 /// # Errors
-/// A listener that nobody takes.
+/// Fails when the listener does not accept the descriptor.
 pub fn hear(line: &UnixStream, whose: impl Fn() -> Result<Listener>) -> Result<Vec<u8>> {
     let mut said = Vec::new();
     let mut buffer = vec![0; 4096];

@@ -1,12 +1,13 @@
-//! The face of an OCI runtime over [`runtime`](crate::runtime): runc's commands, arguments and files.
+//! An OCI runtime on top of [`runtime`](crate::runtime), with runc's commands, arguments and files.
 //!
-//! For other tools, and for their conformance tests: a container made here has no monitor and is on no project's record.
-//! The process that `create` starts waits for `start`, and its exit status is told to whoever adopts
-//! it (OCI runtime specification, "Runtime and Lifecycle"; arguments as runc(8) has them).
+//! It is meant for other tools and their conformance tests. A container created here has no monitor and is in no project's
+//! record. The process that `create` starts waits for `start`, and its exit status goes to the process that adopts
+//! it (OCI runtime specification, "Runtime and Lifecycle"; arguments as in runc(8)).
 //!
-//! `config` reads bundles; `create` makes the namespaces and `init` is the process in them, which waits for hooks and for
-//! `start` between the steps that `runtime` has; `exec` joins them; `listener` is for filters that ask a program beside the
-//! container; `container` is what is kept of one on disk; `resources` limits and counts.
+//! `config` reads bundles. `create` makes the namespaces, and `init` is the process in them, which waits for hooks and for
+//! `start` between the steps that `runtime` provides. `exec` joins the namespaces. `listener` is for filters that ask a
+//! program outside the container. `container` is what is stored of a container on disk. `resources` sets limits and reads
+//! usage.
 
 mod config;
 mod container;
@@ -28,10 +29,10 @@ use crate::sys;
 use std::io::Write;
 use std::time::Duration;
 
-/// Sends a signal to a container's first process, or to all.
+/// Sends a signal to a container's first process, or to all of its processes.
 ///
 /// # Errors
-/// A container that does not run.
+/// Fails when the container is not running.
 pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     let status = container.status();
     if all {
@@ -47,10 +48,10 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     sys::signal_process(&process, signal).map_err(|error| Error::caused("cannot send the signal", error))
 }
 
-/// Removes what a stopped container left; with `force` also one that runs.
+/// Deletes a stopped container; with `force` also a running one.
 ///
 /// # Errors
-/// A container that runs; processes that do not die.
+/// Fails when the container is running, and when a process does not die.
 pub fn delete(container: &Container, force: bool) -> Result<()> {
     let status = container.status();
     match status {
@@ -61,12 +62,12 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
             return Err(Error::new(format!("cannot delete container {} that is not stopped: {status}", container.id)));
         }
     }
-    // What is left where it had its own process numbers, or was not alone from the beginning, is another's.
+    // If it had a pid namespace of its own, or shared its cgroup from the beginning, the remaining processes are not its own.
     if container.processes().is_empty() || !container.is_apart() {
         container.cgroup().destroy().map_err(|error| Error::caused("cannot remove the cgroup", error))?;
     }
     let hooks = container.hooks("poststop").unwrap_or_else(|error| {
-        // It must be possible to remove what is broken.
+        // It must be possible to delete a broken container.
         warn(&format!("its poststop hooks are not run: {}", error.chain()));
         Vec::new()
     });
@@ -75,15 +76,15 @@ pub fn delete(container: &Container, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// Tells what is no failure.
+/// Prints a warning.
 fn warn(message: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {}", crate::model::visible(message));
 }
 
-/// Stops every process of a container where it is, or lets them go on.
+/// Freezes all processes of a container, or lets them continue.
 ///
 /// # Errors
-/// A container that does not run; those of the freezer.
+/// Fails when the container is not running (or not paused), and when the freezer fails.
 pub fn freeze(container: &Container, frozen: bool) -> Result<()> {
     let status = container.status();
     let right = if frozen { matches!(status, Status::Running | Status::Created) } else { status == Status::Paused };
@@ -97,5 +98,5 @@ pub fn freeze(container: &Container, frozen: bool) -> Result<()> {
         .map_err(|error| Error::caused("cannot change the freezer's state", error))
 }
 
-/// How long a process that was killed may take to be gone.
+/// How long a killed process may take to disappear.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! Subnets and addresses. A subnet is planned from the project's identity, kept on record and checked against live routes;
-//! an address is the one that is written, else the one on record, else the lowest that is free.
+//! Subnets and addresses. A subnet is derived from the project's identity, kept on record and checked against live routes;
+//! an address is the one in the project file, else the one on record, else the lowest free one.
 
 use super::observed::{NetworkRecord, Observed};
 use crate::model::{Digest, Error, Name, Result, Subnet};
@@ -7,7 +7,7 @@ use crate::project::{Attachment, Locations, Network, NodePath, Project, ReplicaI
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-/// Where planned subnets come from: the upper half of 10/8, which few VPNs and no default of Docker uses.
+/// The pool of planned subnets: the upper half of 10/8, which few VPNs and no default of Docker uses.
 const POOL: Subnet24 = Subnet24 { first: 10 << 24 | 128 << 16, count: 1 << 15 };
 
 struct Subnet24 {
@@ -27,9 +27,9 @@ pub fn gateway(network: &Network, subnet: Subnet) -> Ipv4Addr {
     network.gateway.unwrap_or_else(|| subnet.host(1))
 }
 
-/// The networks a project needs, its implied `default` among them, with their subnets.
+/// The networks that a project needs, including the implied `default`, with their subnets.
 ///
-/// What cannot be had is among the errors: a fixed subnet that overlaps a live route or another instance's network.
+/// A fixed subnet that overlaps a live route or another instance's network is added to the errors.
 pub fn networks(
     project: &Project,
     places: &Locations,
@@ -44,7 +44,7 @@ pub fn networks(
     let used: BTreeSet<Name> = project.containers.values().flat_map(attachments).map(|attachment| attachment.network).collect();
     wanted.retain(|name, _| used.contains(name));
     let mut planned: BTreeMap<Name, NetworkRecord> = BTreeMap::new();
-    // Fixed subnets first: the others make room for them.
+    // Fixed subnets come first, so that the others avoid them.
     let (fixed, free): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, network)| network.subnet.is_some());
     for (name, network) in fixed.into_iter().chain(free) {
         let at = NodePath::network(&name);
@@ -80,7 +80,7 @@ pub fn networks(
     planned
 }
 
-/// The networks a container is on, with the implied one.
+/// The networks that a container is on, including the implied one.
 pub fn attachments(container: &crate::project::Container) -> Vec<Attachment> {
     if container.namespaces.network != crate::project::NetworkMode::Own {
         return Vec::new();
@@ -93,13 +93,13 @@ pub fn attachments(container: &crate::project::Container) -> Vec<Attachment> {
     container.networks.clone()
 }
 
-/// `br-st`, four characters of the installation, six of the network: fifteen in all, the kernel's limit.
+/// `br-st`, four characters of the installation and six of the network: fifteen in all, the kernel's limit.
 fn bridge_name(observed: &Observed, network: &Name) -> String {
     format!("br-st{}{}", observed.tag, Digest::of(format!("{}/{network}", observed.instance)).short(6))
 }
 
 fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, observed: &Observed) -> Option<Error> {
-    const ADVICE: &str = "give the network another `subnet=`, or none: then a free one is planned";
+    const ADVICE: &str = "give the network another `subnet=`, or none: then a free one is chosen";
     if let Some((route, link)) = observed.routes.iter().find(|(route, link)| link != bridge && route.overlaps(&subnet)) {
         let through = if link.is_empty() { String::new() } else { format!(" through {link}") };
         let why = format!("the subnet {subnet} of network \"{name}\" overlaps {route}, which this host already routes{through}");
@@ -110,7 +110,7 @@ fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, observed: &Observed) -
     Some(Error::new(why).hint(ADVICE))
 }
 
-/// The subnet on record while nothing is in its way, else the first free one after the network's own place.
+/// The subnet on record if it is still free, else the first free one after the network's own position in the pool.
 fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Name, NetworkRecord>) -> Result<Subnet> {
     let free = |subnet: &Subnet| {
         !observed.routes.iter().any(|(route, link)| link != bridge && route.overlaps(subnet))
@@ -124,15 +124,15 @@ fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Nam
         .ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
 }
 
-/// The first free subnet of the pool, after the place that belongs to an identity.
+/// The first free subnet of the pool, starting at a position that is derived from an identity.
 pub fn free_subnet(identity: &str, free: impl Fn(&Subnet) -> bool) -> Option<Subnet> {
     let start = u32::try_from(Digest::of(identity).number() % u64::from(POOL.count)).unwrap_or(0);
     (0..POOL.count).map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + (((start + offset) % POOL.count) << 8)), 24)).find(free)
 }
 
-/// The addresses of all replicas on a network: fixed ones, those on record, then the lowest free.
+/// Assigns the addresses of all replicas on a network: fixed ones, then those on record, then the lowest free ones.
 ///
-/// What cannot be had is among the errors: a fixed address outside the subnet, or a network that is full.
+/// Fixed addresses that are not available and a full network are added to the errors.
 pub fn assign(
     network: &Name,
     record: &NetworkRecord,
@@ -142,7 +142,7 @@ pub fn assign(
     errors: &mut Vec<Error>,
 ) -> BTreeMap<String, Ipv4Addr> {
     let mut taken: BTreeSet<Ipv4Addr> = [record.gateway, record.subnet.host(0)].into();
-    // A bridge that is not ours may have containers of other instances on it.
+    // Containers of other instances may be on an external bridge.
     taken.extend(observed.taken.outside.iter().filter(|(bridge, _)| *bridge == record.bridge).map(|(_, address)| *address));
     let mut given = BTreeMap::new();
     for (container, address) in wishes {

@@ -1,9 +1,9 @@
-//! Why something changes.
+//! The causes of changes.
 
 use crate::model::Location;
 use serde::{Deserialize, Serialize};
 
-/// Why: the path to the input that changed.
+/// The cause of a change: the chain to the input that changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cause {
     pub text: String,
@@ -12,7 +12,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// It as the deeper cause of something.
+    /// Makes this the deeper cause of something else.
     pub fn under(&self, text: impl std::fmt::Display) -> Self {
         Self { text: format!("{text} ← {}", self.text), place: self.place.clone() }
     }

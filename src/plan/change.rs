@@ -1,4 +1,4 @@
-//! What would change, each change with the input that causes it.
+//! Computes what would change, each change with the input that causes it.
 
 use super::address::networks;
 use super::cause::Cause;
@@ -16,7 +16,7 @@ use crate::model::{Digest, Error, Name, Result};
 use crate::project::{Locations, MountSource, NodePath, Project, Step, without_values};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Aspects that a running container can take over.
+/// The aspects that can be changed while a container runs.
 const LIVE: [&str; 9] = [
     "limits.cpus",
     "limits.cpu-weight",
@@ -29,10 +29,10 @@ const LIVE: [&str; 9] = [
     "limits.hugepages",
 ];
 
-/// Plans a project; `only` are the containers that are meant, all if it is empty.
+/// Plans a project; `only` limits the plan to these containers, if it is not empty.
 ///
 /// # Errors
-/// What makes the wish impossible, all of it at once: missing sources, taken ports, overlapping subnets.
+/// Reports everything that makes the plan impossible at once: missing sources, taken ports, overlapping subnets.
 pub fn plan(
     (project, places, lock): (&Project, &Locations, &Lock),
     observed: &Observed,
@@ -51,7 +51,7 @@ pub fn plan(
     planner.containers(&desired, &pending, only);
     let wants_firewall = !networks.is_empty();
     if wants_firewall && !observed.firewall && planner.changes.is_empty() {
-        let reason = cause("the host's packet filter changed since the last `up`, or that was cut short");
+        let reason = cause("the host's packet filter changed since the last `up`, or that `up` was interrupted");
         planner.add(Symbol::Change, Object::Firewall, "firewall", "", vec![reason]);
     }
     let Planner { changes, deeds, .. } = planner;
@@ -69,11 +69,11 @@ pub fn plan(
     Ok(Planned { plan, desired, networks, deeds, built })
 }
 
-/// A plan's containers once all images are built: as they should be, and what is left to be done about each, which is
-/// never more than was planned.
+/// Completes a plan's containers once all images are built: their desired state, and what remains to be done about
+/// each, which is never more than was planned.
 ///
 /// # Errors
-/// Those of [`plan`].
+/// Fails as [`plan`] does.
 pub fn settle(
     (project, places): (&Project, &Locations),
     observed: &Observed,
@@ -91,14 +91,14 @@ pub fn settle(
     Ok((desired, left))
 }
 
-/// The aspects of a container that differ from its record; that of an image that is not built is not known.
+/// The aspects of a container that differ from its record; the image is left out while it is not built.
 fn differing<'a>(record: &'a ContainerRecord, wish: &'a Desired, unbuilt: bool) -> Vec<&'a String> {
     let keys: BTreeSet<&String> = record.aspects.keys().chain(wish.aspects.keys()).collect();
     let differs = |key: &&String| record.aspects.get(*key) != wish.aspects.get(*key) && !(unbuilt && key.as_str() == "image");
     keys.into_iter().filter(differs).collect()
 }
 
-/// What is to be done about a container; nothing where it is as it should be.
+/// What is to be done about a container; `None` if it is in its desired state.
 fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
     let Some(record) = observed.record.containers.get(&wish.name) else { return Some(Deed::Start(How::Fresh)) };
     let differing = differing(record, wish, unbuilt);
@@ -117,9 +117,9 @@ fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
     }
 }
 
-/// Why a step of an image runs: what changed since it was last built, or what ran below it.
+/// Why a step of an image runs: what changed since the last build, or which earlier step ran.
 ///
-/// `ran` are the image's steps that ran before it in the same build.
+/// `ran` lists the image's steps that ran before it in the same build.
 pub fn step_cause(
     (project, places, lock, observed): (&Project, &Locations, &Lock, &Observed),
     facts: &dyn Facts,
@@ -164,14 +164,14 @@ impl Planner<'_> {
         self.changes.push(Change { symbol, object, name, detail, causes, trust: Vec::new(), wants: None });
     }
 
-    /// Says what the change just planned wants.
+    /// Sets `wants` of the change that was added last.
     fn wants(&mut self, wants: Digest) {
         if let Some(change) = self.changes.last_mut() {
             change.wants = Some(wants);
         }
     }
 
-    /// Marks what the container just planned is trusted with, and what it wants.
+    /// Sets the trust marks and `wants` of the container change that was added last.
     fn mark(&mut self, wish: &Desired) {
         if let Some(change) = self.changes.last_mut() {
             change.trust = widenings(self.project, self.places, self.observed, wish);
@@ -179,7 +179,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether a value holds one that came from the caller's environment: it may be a password.
+    /// Whether a text contains a value from the caller's environment: it may be a password.
     fn is_private(&self, text: &str) -> bool {
         without_values(&self.project.variables, text) != text
     }
@@ -188,7 +188,7 @@ impl Planner<'_> {
         Cause { text: text.into(), place: self.places.of(path).cloned() }
     }
 
-    /// Images that are there, and those that must be built first, with all that these are made from.
+    /// The images that are built, and those that must be built first, including all that they need.
     fn images(&mut self, needed: &BTreeSet<Name>, errors: &mut Vec<Error>) -> (BTreeMap<Name, Image>, BTreeMap<Name, Cause>) {
         let (mut built, mut pending) = (BTreeMap::new(), BTreeMap::new());
         let mut order = Vec::new();
@@ -205,7 +205,7 @@ impl Planner<'_> {
                 }
                 Walk::Missing { step, why } => {
                     let place = self.places.of(&NodePath::image(&name).step(step).source(0));
-                    let advice = "sources are relative to the project's directory, and ignore files hide what they name";
+                    let advice = "sources are relative to the project's directory, and ignore files can hide them";
                     errors.push(Error::new(why).hint(advice).at(place));
                 }
                 Walk::NoArchive(why) => {
@@ -229,7 +229,7 @@ impl Planner<'_> {
         (built, pending)
     }
 
-    /// An image and what it is made from, the latter first.
+    /// Collects an image and the images that it needs, the latter first.
     fn collect(&self, name: &Name, order: &mut Vec<Name>) {
         if order.contains(name) {
             return;
@@ -240,7 +240,7 @@ impl Planner<'_> {
         order.push(name.clone());
     }
 
-    /// What would be resolved: the requests that the lock does not answer.
+    /// Adds what would be resolved: everything that the lock file lacks.
     fn locks(&mut self, images: &[Name]) {
         let missing = self.lock.missing(self.project);
         for ((image, index), step) in missing.into_iter().filter(|((image, _), _)| images.contains(image)) {
@@ -303,7 +303,7 @@ impl Planner<'_> {
             }
         }
         if record.steps.len() > now.len() {
-            return vec![self.at(&NodePath::image(name), "a step was taken out")];
+            return vec![self.at(&NodePath::image(name), "a step was removed")];
         }
         let causes = self.setting_causes(name, record);
         if causes.is_empty() {
@@ -330,7 +330,7 @@ impl Planner<'_> {
             return self.at(&path, "the step changed");
         }
         if let Some(earlier) = ran.iter().rev().find(|earlier| **earlier < index) {
-            return self.at(&NodePath::image(name).step(*earlier), "a step below it came to something else");
+            return self.at(&NodePath::image(name).step(*earlier), "an earlier step gave a different result");
         }
         if let Some(first) = self.setting_causes(name, record).into_iter().next() {
             return first;
@@ -341,7 +341,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Nodes of an image that only change its configuration, or what its commands see.
+    /// Changes of nodes that only affect an image's configuration, or what its commands see.
     fn setting_causes(&self, name: &Name, record: &ImageRecord) -> Vec<Cause> {
         let now = self.project.images.get(name).map(settings).unwrap_or_default();
         let paths: BTreeSet<&String> = record.settings.keys().chain(now.keys()).collect();
@@ -535,7 +535,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Why a container is made that is not there.
+    /// Why a container that does not exist is created.
     fn creation(&self, wish: &Desired) -> Cause {
         let path = NodePath::container(&wish.container);
         match self.observed.record.containers.values().filter(|record| record.container == wish.container).count() {
@@ -551,7 +551,7 @@ impl Planner<'_> {
             || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
-            // Lists and tables are no words for people.
+            // Lists and tables are too long to show.
             (_, Some(old), Some(new)) if plain && !new.starts_with(['[', '{']) && !self.is_private(new) => {
                 format!("{key} {:?} → {:?}", shown(old), shown(new))
             }
@@ -562,14 +562,14 @@ impl Planner<'_> {
         self.at(&path, text)
     }
 
-    /// Why a container's image is another one than on record.
+    /// Why a container's image differs from the one on record.
     fn image_cause(&self, wish: &Desired) -> Cause {
         let record = self.observed.record.containers.get(&wish.name);
         if record.is_some_and(|record| record.image_name != wish.image_name.as_str()) {
             return self.at(&NodePath::container(&wish.container).node("image"), format!("image is {} now", wish.image_name));
         }
         let text = format!("image {} changed", wish.image_name);
-        // Built already, by another project or an earlier command: the inputs still tell why.
+        // If another project or an earlier command has built it already, the inputs still show why.
         let before = self.observed.record.images.get(&wish.image_name);
         let deeper = before
             .filter(|before| record.is_some_and(|record| record.image == before.digest))
@@ -581,12 +581,12 @@ impl Planner<'_> {
     }
 }
 
-/// A value as a cause shows it: not all of a long one.
+/// A value for a cause; a long one is shortened.
 fn shown(value: &str) -> String {
     if value.chars().count() > 40 { format!("{}…", value.chars().take(40).collect::<String>()) } else { value.to_owned() }
 }
 
-/// The images that an image is made from.
+/// The images that an image needs.
 fn made_from(image: &crate::project::Image) -> BTreeSet<&Name> {
     image.needs().collect()
 }

@@ -1,4 +1,4 @@
-//! What each replica should be: the project's wish with addresses, ports and image filled in.
+//! The desired state of each replica: the project's definition with addresses, ports and image filled in.
 
 use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
@@ -8,25 +8,25 @@ use crate::project::{Container, Limits, Locations, NodePath, Project, ReplicaId}
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-/// A replica as it should be.
+/// The desired state of a replica.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// `web-1`.
+    /// Its full name, such as `web-1`.
     pub name: String,
     pub container: Name,
     pub replica: u32,
     pub image_name: Name,
-    /// Absent while the image is not built.
+    /// The image; absent while it is not built.
     pub image: Option<Image>,
     pub spec: Container,
-    /// The image's variables, then those of files, then the container's own.
+    /// The environment variables of the image, overridden by those of files, overridden by the container's own.
     pub env: BTreeMap<String, String>,
     pub networks: Vec<Attached>,
     pub ports: Vec<Port>,
     pub aspects: BTreeMap<String, String>,
 }
 
-/// A replica's place on a network.
+/// The attachment of a replica to a network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attached {
     pub network: Name,
@@ -35,10 +35,9 @@ pub struct Attached {
     pub alias: Option<Name>,
 }
 
-/// All replicas of a project as they should be, by name.
+/// The desired state of all replicas of a project, by name.
 ///
-/// What cannot be had is among the errors: addresses that cannot be given, ports that are taken, files of variables that
-/// are missing.
+/// Addresses that cannot be assigned, ports that are taken and missing `env-file`s are added to the errors.
 pub fn desired(
     project: &Project,
     places: &Locations,
@@ -115,8 +114,8 @@ fn addresses(
     assigned.map(|(network, record, list)| (network.clone(), assign(&network, record, &list, observed, places, errors))).collect()
 }
 
-/// Published ports; one that another instance of the same project has moves to this instance's own
-/// loopback address.
+/// The published ports; a port that another instance of the same project has is moved to this instance's
+/// own loopback address.
 fn ports(
     name: &Name,
     container: &Container,
@@ -140,7 +139,7 @@ fn ports(
         };
         let mut address = publish.address;
         let own = instance_loopback(&observed.instance);
-        // What it moved to before stays its own while it runs, even if the first choice has become free.
+        // A port that was moved before stays there while the container runs, even if the first choice has become free.
         let moved = |replica: ReplicaId| {
             let full = replica.to_string();
             let runs = observed.containers.get(&full) == Some(&Seen::Running);
@@ -173,7 +172,7 @@ fn ports(
     found
 }
 
-/// Everything that makes a container another one when it changes, by the path of its node.
+/// Everything whose change requires a new or adjusted container, by the path of its node.
 fn aspects(
     one: &Desired,
     project: &Project,
@@ -181,29 +180,29 @@ fn aspects(
     images: &BTreeMap<Name, Image>,
     file_env: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    // Whoever adds to the language decides here what it is for those that run: there is no `..`.
+    // There is no `..` here on purpose: each new field needs a decision what its change means for running containers.
     let Container {
-        // Its digest.
+        // The image's digest is used instead.
         image: _,
         cmd,
         entrypoint,
         env,
-        // What the files say.
+        // The contents of the files are used instead.
         env_files: _,
         workdir,
         user,
         groups,
         hostname,
-        // Each is a container of its own.
+        // Each replica is a container of its own.
         replicas: _,
-        // Subnets and addresses, and ports, as they were planned.
+        // The planned subnets, addresses and ports are used instead.
         networks: _,
         publish: _,
         mounts,
         tmpfs,
         secrets,
         configs,
-        // Only the order of a start.
+        // It only affects the order of starts.
         depends_on: _,
         healthcheck,
         restart,
@@ -288,7 +287,7 @@ fn aspects(
         ("hugepages", json(hugepages)),
         ("ulimit", json(ulimits)),
         ("oom-score", json(oom_score)),
-        // Of the size that it has where nothing is said, this version of the identity says nothing.
+        // This version of the identity leaves out the default size.
         ("shm", size(Some(*shm).filter(|shm| *shm != crate::model::Size::mib(64)))),
         ("log", size(*room)),
     ] {
@@ -309,7 +308,7 @@ fn aspects(
             crate::project::MountSource::Image(name) => images.get(name).map(|image| image.digest),
             _ => None,
         };
-        // A link that leads elsewhere now makes it another mount.
+        // If a symbolic link leads elsewhere now, it is a different mount.
         let lead = match &mount.source {
             crate::project::MountSource::Bind(path) => Some(observed.lead(path)).filter(|lead| !lead.plain),
             _ => None,
@@ -338,13 +337,13 @@ fn aspects(
     all
 }
 
-/// What tells that a content changed, and nothing about the content: short, and bound to the instance.
+/// A value that changes with a content but reveals nothing about it: it is short, and bound to the instance.
 fn fingerprint(digest: &Digest, instance: &str) -> String {
     Digest::of(format!("{instance}/{digest}")).short(16)
 }
 
 mod erased {
-    //! One way to turn any part into JSON, so that a table of parts can be written as a table.
+    //! Turns any part into JSON, so that parts of different types fit into one table.
     pub trait Json {
         fn json(&self) -> serde_json::Value;
     }

@@ -1,4 +1,4 @@
-//! A plan as a program: which tasks there are, and what each waits for.
+//! A plan as a graph: which tasks there are, and what each waits for.
 
 use super::desired::Desired;
 use super::observed::InstanceRecord;
@@ -7,7 +7,8 @@ use crate::model::Name;
 use crate::project::{Project, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The tasks that end replicas: what depends on others goes first. One that does not end keeps nobody else alive.
+/// The tasks that end replicas: containers end before those that they depend on. If one fails to end, the others are
+/// ended anyway.
 pub fn ending(project: Option<&Project>, names: &[String]) -> Vec<Task> {
     let base = ReplicaId::container_of;
     let needs = |name: &str| project.and_then(|project| project.containers.get(base(name))).map(|one| &one.depends_on);
@@ -22,7 +23,7 @@ pub fn ending(project: Option<&Project>, names: &[String]) -> Vec<Task> {
     names.iter().map(end).collect()
 }
 
-/// The tasks that build images, each after those that it is made from.
+/// The tasks that build images, each after those of the images that it needs.
 pub fn building(project: &Project, names: &[Name], first: &BTreeSet<String>) -> Vec<Task> {
     let build = |name: &Name| {
         let needs = project.images.get(name).into_iter().flat_map(|image| image.needs());
@@ -32,7 +33,7 @@ pub fn building(project: &Project, names: &[Name], first: &BTreeSet<String>) -> 
     names.iter().map(build).collect()
 }
 
-/// What a graph is made of.
+/// The input of a graph.
 pub struct Parts<'a> {
     pub project: &'a Project,
     pub record: &'a InstanceRecord,
@@ -40,11 +41,11 @@ pub struct Parts<'a> {
     pub volumes: &'a BTreeSet<Name>,
     pub deeds: &'a BTreeMap<String, Deed>,
     pub changes: Vec<Change>,
-    /// Only these containers are meant; all if empty.
+    /// The containers that the plan is limited to; all if empty.
     pub only: &'a BTreeSet<Name>,
 }
 
-/// The tasks of a plan, in the order in which people read them; none where nothing changes.
+/// The tasks of a plan, in reading order; none if nothing changes.
 pub fn graph(parts: Parts) -> Vec<Task> {
     let Parts { project, record, desired, volumes, deeds, mut changes, only } = parts;
     if changes.is_empty() {
@@ -126,7 +127,7 @@ pub fn graph(parts: Parts) -> Vec<Task> {
             task.changes = said(container);
         }
     }
-    // Whoever starts many watches them once all are on their way.
+    // The containers are watched only after all have been started.
     let settle = |name: &String| {
         let settle = Task::new(Action::Settle { container: name.clone() }, begun(name));
         Task { whatever: one(&Action::Publish), ..settle }

@@ -1,11 +1,11 @@
-//! Images and what steps come to, as they are kept on record.
+//! Images and the results of steps, as they are kept on record.
 
 use crate::model::{Digest, LayerInfo};
 use crate::project::Health;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What a container takes from its image.
+/// The configuration that a container gets from its image.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Config {
     pub env: BTreeMap<String, String>,
@@ -22,13 +22,13 @@ pub struct Config {
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
     pub health: Option<Health>,
-    /// What runs a command of one string, where it is not /bin/sh -c.
+    /// The shell that runs a command of one string, if it is not /bin/sh -c.
     #[serde(default)]
     pub shell: Vec<String>,
 }
 
 impl Config {
-    /// The words that a command of one string is given to.
+    /// The words of the shell that gets a command of one string.
     pub fn shell(&self) -> Vec<String> {
         if self.shell.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { self.shell.clone() }
     }
@@ -37,36 +37,36 @@ impl Config {
 /// An image in the store.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Image {
-    /// The digest of its manifest: its identity.
+    /// The digest of its manifest, which identifies it.
     pub digest: Digest,
     pub config: Config,
-    /// From the lowest layer up.
+    /// Its layers, from the lowest up.
     pub layers: Vec<LayerInfo>,
 }
 
 impl Image {
-    /// Everything in the store that it consists of.
+    /// Everything in the store that belongs to it.
     pub fn parts(&self) -> impl Iterator<Item = &Digest> {
         let layers = self.layers.iter().flat_map(|layer| [Some(&layer.diff_id), layer.blob.as_ref().map(|blob| &blob.digest)]);
         layers.flatten().chain([&self.digest])
     }
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StepOutput {
-    /// Absent when the step changed nothing.
+    /// The layer; absent if the step changed nothing.
     pub layer: Option<LayerInfo>,
-    /// Packages whose scripts did nothing for us.
+    /// The packages whose scripts were not run, and whose effects are not provided otherwise.
     #[serde(default)]
     pub skipped: Vec<String>,
 }
 
-/// What a step depends on, for telling why it must run.
+/// What a step depends on, to explain why it must run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StepInputs {
     Packages(Vec<String>),
     Files(Digest),
-    /// Only on what is below it.
+    /// Only the layers below it.
     Below,
 }

@@ -1,8 +1,8 @@
-//! Images as chains of steps: which are done, which comes next, under which key.
+//! Images as chains of steps: which steps are done, which one is next, and under which key.
 //!
 //! A step's key is the digest of the step itself, the engine's format and the *content* of its
-//! inputs: the layers below it and the files it copies. So an earlier step that ran again and gave
-//! the same bytes stops the rebuild there. `build` is driven by [`walk`], so plan and build agree.
+//! inputs: the layers below it and the files that it copies. So if an earlier step runs again and
+//! gives the same bytes, the rebuild stops there. [`walk`] also drives `build`, so plan and build agree.
 
 use super::image::{Config, Image, StepInputs};
 use super::observed::{Facts, StepRecord};
@@ -12,7 +12,7 @@ use crate::project::{AddSource, Base, Copy, Outside, Project, Run, RunMount, Run
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// The version of what steps produce: raised whenever the same inputs give other bytes.
+/// The version of what steps produce: it is raised whenever the same inputs give different bytes.
 const ENGINE: u32 = 13;
 
 /// A step that has to be run.
@@ -20,16 +20,17 @@ const ENGINE: u32 = 13;
 pub struct Pending {
     pub index: usize,
     pub key: Digest,
-    /// A further key, of the little that its output depends on: what it is put upon may change otherwise.
+    /// A second key of only those inputs that its output really depends on: other changes in the layers below do not
+    /// matter then.
     pub narrow: Option<Digest>,
-    /// Below it, from the lowest up.
+    /// The layers below it, from the lowest up.
     pub layers: Vec<LayerInfo>,
     /// The configuration so far: environment, user, working directory.
     pub config: Config,
     pub args: BTreeMap<String, String>,
-    /// For a `copy` from an image: that image's layers.
+    /// For a `copy` from an image, that image's layers.
     pub from: Vec<LayerInfo>,
-    /// For a `run`: the layers of the images that it mounts.
+    /// For a `run`, the layers of the images that it mounts.
     pub mounted: BTreeMap<Name, Vec<LayerInfo>>,
 }
 
@@ -41,45 +42,45 @@ pub struct Assembly {
     pub layers: Vec<LayerInfo>,
 }
 
-/// How far an image is.
+/// How far the build of an image is.
 #[derive(Clone, Debug)]
 pub enum Walk {
     Built(Image),
     Assemble(Assembly),
     Step(Pending),
-    /// Its own layers are to become one.
+    /// Its own layers must be merged into one.
     Squash(Squash),
-    /// An image that is made elsewhere has to be taken into the store.
+    /// An image from elsewhere must be imported into the store.
     Import(Import),
-    /// Another image must come first.
+    /// Another image must be built first.
     Blocked(Name),
-    /// Something it is made of is not locked.
+    /// One of its inputs is not in the lock file.
     Unlocked,
-    /// Something it copies is missing.
+    /// Something that it copies is missing.
     Missing {
         step: usize,
         why: String,
     },
-    /// The archive it starts from is missing or damaged.
+    /// The archive that it starts from is missing or damaged.
     NoArchive(String),
 }
 
-/// Layers that are to become one.
+/// Layers that must be merged into one.
 #[derive(Clone, Debug)]
 pub struct Squash {
     pub key: Digest,
-    /// Those of the base, then those of the image's own steps.
+    /// The layers of the base; `own` are those of the image's own steps.
     pub below: Vec<LayerInfo>,
     pub own: Vec<LayerInfo>,
 }
 
-/// An image to be taken into the store.
+/// An image to be imported into the store.
 #[derive(Clone, Debug)]
 pub struct Import {
     /// The key under which its digest is recorded.
     pub key: Digest,
     pub outside: Outside,
-    /// What the lock says that it is.
+    /// The digest that the lock file has for it.
     pub digest: Option<Digest>,
 }
 
@@ -88,12 +89,12 @@ pub fn image_key(epoch: i64, config: &Config, layers: &[LayerInfo]) -> Digest {
     Digest::of_json(&("image", ENGINE, epoch, config, layers))
 }
 
-/// Follows an image's steps as far as their results are known.
+/// Walks through an image's steps as far as their results are known.
 pub fn walk(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> Walk {
     follow(project, lock, name, facts, &mut BTreeMap::new())
 }
 
-/// Images that many steps use are followed once.
+/// As [`walk`], but visits an image that many steps use only once.
 fn follow(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, known: &mut BTreeMap<Name, Walk>) -> Walk {
     if let Some(found) = known.get(name) {
         return found.clone();
@@ -108,7 +109,7 @@ fn follow_steps(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, 
     let (layers, config) = match &image.from {
         Base::Scratch => (Vec::new(), Config::default()),
         Base::Outside(outside) => match outside_image(lock, outside, facts) {
-            // What is made elsewhere and changed in nothing stays what it is, to the byte.
+            // An image from elsewhere without changes keeps its exact bytes.
             Walk::Built(built) if unchanged(image) => return Walk::Built(built),
             Walk::Built(built) => (built.layers, built.config),
             other => return other,
@@ -141,13 +142,13 @@ fn follow_steps(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts, 
     }
 }
 
-/// Whether an image adds nothing to what it starts from.
+/// Whether an image adds nothing to its base.
 fn unchanged(image: &crate::project::Image) -> bool {
     let plain = crate::project::Image { from: image.from.clone(), ..crate::project::Image::default() };
     *image == plain
 }
 
-/// How far an image that is made elsewhere is.
+/// How far an image from elsewhere is.
 fn outside_image(lock: &Lock, outside: &Outside, facts: &dyn Facts) -> Walk {
     let (key, digest) = match outside {
         Outside::Archive { name, .. } => match facts.archive(outside) {
@@ -165,7 +166,7 @@ fn outside_image(lock: &Lock, outside: &Outside, facts: &dyn Facts) -> Walk {
     }
 }
 
-/// What it means to an image that another, which it needs, is not built.
+/// The state of an image that needs another one which is not built.
 fn blocked(other: &Name, walk: Walk) -> Walk {
     match walk {
         Walk::Unlocked | Walk::Blocked(_) | Walk::NoArchive(_) => walk,
@@ -173,7 +174,7 @@ fn blocked(other: &Name, walk: Walk) -> Walk {
     }
 }
 
-/// An image's steps being followed.
+/// The state while an image's steps are walked through.
 struct Road<'a, 'k> {
     project: &'a Project,
     lock: &'a Lock,
@@ -186,7 +187,7 @@ struct Road<'a, 'k> {
     debians: usize,
 }
 
-/// What a step's output is found by, and what it needs to be made.
+/// The keys under which a step's output is looked up, and what the step needs to run.
 struct Keys {
     key: Digest,
     narrow: Option<Digest>,
@@ -218,7 +219,7 @@ impl Road<'_, '_> {
                 self.debians += 1;
                 let Some(packages) = locked else { return Err(Box::new(Walk::Unlocked)) };
                 let digests: Vec<&Digest> = packages.iter().map(|package| &package.sha256).collect();
-                // Without scripts packages are unpacked into an empty directory, whatever is below.
+                // Without scripts, packages are unpacked into an empty directory, whatever the layers below are.
                 let key = if debian.configure {
                     self.key("debian-configure", &chain(&self.layers), &digests)
                 } else {
@@ -241,7 +242,7 @@ impl Road<'_, '_> {
                     AddSource::Git(git) => (git.folder.as_ref(), git.dot_git.then(|| git.place.shown())),
                     AddSource::Url { .. } => (None, None),
                 };
-                // Of a URL only the last part counts: it may be the file's name.
+                // Of a URL, only the last part matters: it may become the file's name.
                 let name = match &add.source {
                     AddSource::Url { url, .. } => url.rsplit('/').next().unwrap_or_default(),
                     AddSource::Git(git) if !git.submodules => "without submodules",
@@ -249,7 +250,7 @@ impl Road<'_, '_> {
                 };
                 let placed = (&add.to, &add.owner, &add.mode, &self.config.workdir, &add.exclude, add.unpack, add.as_docker);
                 let what = (known, folder, name, placed);
-                // What git keeps names where it came from.
+                // The `.git` directory contains the URL that it was fetched from.
                 Keys::of(match kept {
                     None => self.key("add", &chain(&self.layers), &what),
                     Some(url) => self.key("add with .git", &chain(&self.layers), &(what, url)),
@@ -267,7 +268,7 @@ impl Road<'_, '_> {
             None => {
                 let Keys { key, narrow, from, mounted } = keys;
                 let (layers, config, mut args) = (self.layers.clone(), self.config.clone(), self.args.clone());
-                // Tools that know it write this time instead of the clock's (reproducible-builds.org).
+                // Tools that support this variable write its time instead of the current one (reproducible-builds.org).
                 args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| self.lock.epoch.to_string());
                 Err(Box::new(Walk::Step(Pending { index, key, narrow, layers, config, args, from, mounted })))
             }
@@ -287,7 +288,7 @@ impl Road<'_, '_> {
     }
 
     fn copy(&mut self, index: usize, copy: &Copy) -> Result<Keys, Stop> {
-        // A source by itself is unpacked, one inside a directory is not.
+        // An archive is unpacked if it is a source by itself, but not inside a directory.
         let how = (&copy.exclude, copy.parents, copy.as_docker, copy.unpack.then_some(&copy.sources), &copy.inline);
         let placed = Digest::of_json(&(&copy.to, &copy.owner, &copy.mode, &self.config.workdir, how));
         let below = chain(&self.layers);
@@ -298,7 +299,7 @@ impl Road<'_, '_> {
                 (from, taken, "copy-from")
             }
             None => match self.facts.tree(self.name, index) {
-                // A single file keeps its name where a directory is.
+                // A single file keeps its name if the target is a directory.
                 Ok(tree) => (Vec::new(), Digest::of_json(&(tree.digest(), tree.single_name())), "copy"),
                 Err(why) => return Err(Box::new(Walk::Missing { step: index, why })),
             },
@@ -338,7 +339,7 @@ impl Road<'_, '_> {
     }
 }
 
-/// Whether what a `copy` comes to upon some layers is known already.
+/// Whether the result of a `copy` onto these layers is known already.
 pub fn copy_is_known(
     (project, lock, name): (&Project, &Lock, &Name),
     facts: &dyn Facts,
@@ -357,7 +358,7 @@ fn chain(layers: &[LayerInfo]) -> Vec<Digest> {
     layers.iter().map(|layer| layer.diff_id).collect()
 }
 
-/// Does what a step says of the configuration.
+/// Applies a step's change to the configuration.
 fn set(config: &mut Config, step: &Step) {
     match step {
         Step::Env(values) => config.env.extend(values.clone()),
@@ -368,17 +369,17 @@ fn set(config: &mut Config, step: &Step) {
     }
 }
 
-/// A configuration with what an image's own words change in it; its files are left as they are.
+/// A configuration with the changes of an image's own nodes applied; files do not matter.
 pub fn configure(image: &crate::project::Image, mut config: Config) -> Config {
     image.steps.iter().for_each(|step| set(&mut config, step));
     finish(image, config)
 }
 
-/// The configuration of the whole image: what its own nodes say over what its base says.
+/// The configuration of the whole image: its own nodes override those of its base.
 fn finish(image: &crate::project::Image, mut config: Config) -> Config {
     if let Some(entrypoint) = &image.entrypoint {
         config.entrypoint.clone_from(entrypoint);
-        // As in a Dockerfile: a new entrypoint makes the base's arguments meaningless.
+        // As in a Dockerfile, a new entrypoint makes the base's arguments meaningless.
         config.cmd.clear();
     }
     if let Some(cmd) = &image.cmd {
@@ -394,7 +395,7 @@ fn finish(image: &crate::project::Image, mut config: Config) -> Config {
         .expose_udp
         .extend(image.expose_udp.iter().filter(|port| !config.expose_udp.contains(port)).copied().collect::<Vec<_>>());
     config.expose_udp.sort_unstable();
-    // What a base holds for whoever starts from it has been done by now.
+    // The ONBUILD instructions of the base have been executed by now.
     config.onbuild.clone_from(&image.onbuild);
     config.labels.extend(image.labels.clone());
     for volume in &image.volumes {
@@ -412,7 +413,7 @@ fn finish(image: &crate::project::Image, mut config: Config) -> Config {
     config
 }
 
-/// The file-system steps of an image as they are now: what each is, and what it depends on.
+/// The current file-system steps of an image: the definition of each, and what it depends on.
 pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Facts) -> Vec<(usize, StepRecord)> {
     let mut found = Vec::new();
     let mut debians = 0;
@@ -434,7 +435,7 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
     found
 }
 
-/// What an image's own nodes say of its configuration, as text by the node's path.
+/// The settings of an image's own nodes for its configuration, as text by the node's path.
 pub fn settings(image: &crate::project::Image) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut say = |path: String, value: String| drop(found.insert(path, value));

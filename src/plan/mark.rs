@@ -1,26 +1,26 @@
-//! Marks: what a project is trusted with beyond its directory and its containers.
+//! Marks: what a project is trusted with beyond its directory and the defaults of its containers.
 
 use crate::model::{Digest, Location};
 use serde::{Deserialize, Serialize};
 
-/// What a mark is about; also the words of `--allow`.
+/// The kind of a mark; also the words of `--allow`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarkKind {
-    /// Files and sockets of the host, and variables of the caller.
+    /// Files and sockets of the host, and the caller's environment variables.
     #[default]
     Files,
     /// Capabilities, devices, namespaces and filters; the caller's keys.
     Privileges,
-    /// The host's network, its bridges, and who is reached from the host itself.
+    /// The host's network, its bridges, and connections from the host itself.
     Network,
 }
 
 impl MarkKind {
-    /// Every kind, as `--allow all` means.
+    /// Every kind, for `--allow all`.
     pub const ALL: [Self; 3] = [Self::Files, Self::Privileges, Self::Network];
 
-    /// Its word.
+    /// The word for it on the command line.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Files => "files",
@@ -30,30 +30,30 @@ impl MarkKind {
     }
 }
 
-/// Whether somebody must have said yes.
+/// Whether consent is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grade {
-    /// It is told: it stays in the project's directory, or only opens something.
+    /// It is only shown: it stays in the project's directory, or only makes something reachable.
     #[default]
     Shown,
-    /// It reaches beyond the project's directory, or adds privileges.
+    /// It needs consent: it reaches beyond the project's directory, or adds privileges.
     Asks,
 }
 
-/// One widening of trust. Kind, grade and holder have defaults: older histories have text and place only.
+/// One extension of trust. Kind, grade and holder have defaults: older histories have only text and place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mark {
     #[serde(default)]
     pub grade: Grade,
     #[serde(default)]
     pub kind: MarkKind,
-    /// Who has it: "container web", "image app", "project".
+    /// What it belongs to: "container web", "image app", "project".
     #[serde(default)]
     pub holder: String,
-    /// What it is, with real paths and whole names.
+    /// A description with real paths and full names.
     pub text: String,
-    /// What tells it from another with the same text: of a long command only the beginning is shown.
+    /// Distinguishes it from other marks with the same text: only the beginning of a long command is shown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub exact: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,12 +61,12 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Who says yes says it to this; where it stands in the file does not matter.
+    /// The identity that consent is given to; its position in the file does not matter.
     pub fn id(&self) -> Digest {
         Digest::of_json(&(&self.kind, &self.holder, &self.text, &self.exact))
     }
 
-    /// Whether somebody must have said yes.
+    /// Whether consent is needed.
     pub fn asks(&self) -> bool {
         self.grade == Grade::Asks
     }

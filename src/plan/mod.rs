@@ -1,7 +1,7 @@
-//! (project, lock, what is observed) → a plan: a graph of tasks, every change in it with its cause.
+//! (project, lock, observed state) → a plan: a graph of tasks, every change in it with its cause.
 //!
-//! Pure: it reads nothing and writes nothing; whatever it must know of the machine is in
-//! [`Observed`]. That is why `stead plan` cannot change anything.
+//! This room is pure: it reads nothing and writes nothing. Everything that it must know of the machine
+//! is in [`Observed`]. That is why `stead plan` cannot change anything.
 
 mod address;
 mod cause;

@@ -1,4 +1,4 @@
-//! What planning knows of the machine: plain data, gathered by `apply` or made up by a test.
+//! What planning knows of the machine: plain data, gathered by `instance` or made up by a test.
 
 use super::image::{Image, StepInputs, StepOutput};
 use crate::model::{Digest, LayerInfo, Name, Subnet};
@@ -18,23 +18,23 @@ pub struct Port {
     pub to: u16,
 }
 
-/// Look-ups that would be too many to gather beforehand.
+/// Facts that are looked up on demand, because gathering all of them beforehand would be too much.
 pub trait Facts {
     /// The recorded output of a step.
     fn step(&self, key: &Digest) -> Option<StepOutput>;
-    /// The image that an assembly came to.
+    /// The image that an assembly resulted in.
     fn image(&self, key: &Digest) -> Option<Image>;
     /// The files that a `copy` step takes, by image and step.
     fn tree(&self, image: &Name, step: usize) -> Result<&FileTree, String>;
-    /// The recorded listing of a `copy`, where it is still in the store.
+    /// The recorded listing of a `copy`, if it is still in the store.
     fn listing(&self, digest: &Digest) -> Option<FileTree>;
-    /// What identifies the content of an archive that holds an image.
+    /// A digest of the content of an archive that holds an image.
     ///
     /// # Errors
-    /// Why it cannot be read, in words.
+    /// A sentence saying why it cannot be read.
     fn archive(&self, outside: &Outside) -> Result<Digest, String>;
-    /// All that a `copy` finds below it and takes from another image, as a digest; nothing where that is
-    /// not known.
+    /// A digest of everything in the layers below, and in the image that it copies from, that affects a `copy`;
+    /// `None` if that is not known.
     fn surroundings(
         &self,
         copy: &Copy,
@@ -49,7 +49,7 @@ pub trait Facts {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FileTree {
     pub entries: Vec<TreeEntry>,
-    /// Its digest, once somebody asked: planning asks often, and trees are long.
+    /// Its digest, computed on first use: planning needs it often, and trees are long.
     #[serde(skip)]
     known: OnceLock<Digest>,
 }
@@ -69,15 +69,15 @@ impl From<Vec<TreeEntry>> for FileTree {
 /// A file, directory or link about to be copied.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TreeEntry {
-    /// Where it goes, below the step's `to`; empty for `to` itself.
+    /// Its target, below the step's `to`; empty for `to` itself.
     pub to: String,
-    /// Where it comes from, relative to the project's directory.
+    /// Its source, relative to the project's directory.
     pub from: String,
     pub kind: TreeKind,
-    /// Permissions, where a Dockerfile keeps them.
+    /// The permissions, if a Dockerfile keeps them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
-    /// Whether it is a source by itself, not part of one.
+    /// Whether it is a source by itself, not inside one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whole: bool,
 }
@@ -87,7 +87,7 @@ impl TreeEntry {
         matches!(self.kind, TreeKind::File { .. })
     }
 
-    /// Where it goes, of a copy to a path.
+    /// Its target in a copy to this path.
     pub fn place(&self, base: &Path) -> PathBuf {
         if self.to.is_empty() { base.to_owned() } else { base.join(&self.to) }
     }
@@ -102,7 +102,7 @@ pub enum TreeKind {
 }
 
 impl FileTree {
-    /// Moves everything below a path, whose directories it then holds.
+    /// Moves everything below a path, and adds the directories of that path.
     pub fn below(&mut self, above: &str) {
         for entry in self.entries.iter_mut().filter(|_| !above.is_empty()) {
             entry.to = if entry.to.is_empty() { above.to_owned() } else { format!("{above}/{}", entry.to) };
@@ -113,7 +113,7 @@ impl FileTree {
         }
     }
 
-    /// The name of the one file that it is, if it is that.
+    /// The name of its file, if the tree is a single file.
     pub fn single_name(&self) -> Option<&str> {
         match self.entries.as_slice() {
             [only] if only.to.is_empty() => only.from.rsplit('/').next(),
@@ -121,7 +121,7 @@ impl FileTree {
         }
     }
 
-    /// Several trees as one, each in a directory by its number.
+    /// Combines several trees into one, each in a directory named by its number.
     pub fn side_by_side(trees: Vec<Self>) -> Self {
         let mut all = Self::default();
         for (number, tree) in trees.into_iter().enumerate() {
@@ -133,13 +133,13 @@ impl FileTree {
         all
     }
 
-    /// What identifies the content: names, kinds and digests, not where they came from.
+    /// A digest of the content: names, kinds and digests, but not the sources.
     pub fn digest(&self) -> Digest {
         *self.known.get_or_init(|| Digest::of(self.canonical()))
     }
 
-    /// All that identifies the content, as bytes that only the same content has: whatever has no fixed length stands behind
-    /// its length. Trees are long, so these are not for people.
+    /// An unambiguous binary encoding of the content: everything of variable length is preceded by its length. It is not
+    /// made for people because trees are long.
     fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len() * 80);
         let text = |out: &mut Vec<u8>, text: &str| {
@@ -160,15 +160,15 @@ impl FileTree {
                     text(&mut out, to);
                 }
             }
-            // No mode has all bits.
+            // No mode has all bits set, so this value means "none".
             out.extend(mode.unwrap_or(u32::MAX).to_le_bytes());
         }
         out
     }
 }
 
-/// What an instance's last `up` left on record. Fields are only ever added, with a default: a newer
-/// stead takes over what an older one made.
+/// The record of an instance's last `up`. Fields are only ever added, with a default, so that a newer
+/// stead can read the record of an older one.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct InstanceRecord {
     pub project: String,
@@ -177,21 +177,21 @@ pub struct InstanceRecord {
     pub networks: BTreeMap<Name, NetworkRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
     pub images: BTreeMap<Name, ImageRecord>,
-    /// The ruleset's generation after our last change.
+    /// The generation of the firewall's ruleset after our last change.
     pub generation: u32,
-    /// Volumes that were made, with their directories.
+    /// The volumes whose directories exist.
     pub volumes: BTreeSet<Name>,
-    /// Images made of containers, by the names they were given.
+    /// The images that were committed from containers, by name.
     #[serde(default)]
     pub commits: BTreeMap<Name, Digest>,
-    /// Containers that somebody stopped: they stay down across a boot.
+    /// The containers that somebody stopped: they stay down across a boot.
     #[serde(default)]
     pub stopped: BTreeSet<String>,
-    /// Grows with every change of this record.
+    /// A counter that grows with every change of this record.
     pub serial: u64,
 }
 
-/// A network that was made.
+/// A network that was created.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NetworkRecord {
     pub bridge: String,
@@ -202,67 +202,67 @@ pub struct NetworkRecord {
     pub external: bool,
 }
 
-/// A container that was made.
+/// A container that was created.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ContainerRecord {
     pub container: Name,
     pub replica: u32,
     pub image_name: String,
     pub image: Digest,
-    /// Every aspect that matters, as text; what differs from the wish is the cause of a change.
+    /// Every aspect that matters, as text; a difference from the desired state causes a change.
     pub aspects: BTreeMap<String, String>,
     pub addresses: BTreeMap<Name, Ipv4Addr>,
     pub ports: Vec<Port>,
     pub generation: u64,
 }
 
-/// An image that was built, and from what.
+/// An image that was built, and its inputs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ImageRecord {
     pub digest: Digest,
     pub steps: Vec<StepRecord>,
-    /// What its own nodes said of its configuration, for naming the one that changed.
+    /// The settings of its own nodes, so that a plan can name the one that changed.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
 }
 
-/// A step that was run: what it was and what it depended on.
+/// A step that was run: its definition and what it depended on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// The step's own text, as a digest.
+    /// A digest of the step itself.
     pub definition: Digest,
     pub inputs: StepInputs,
-    /// For a `copy`: the blob that lists its files.
+    /// For a `copy`, the blob that lists its files.
     pub listing: Option<Digest>,
 }
 
-/// How a container is now.
+/// The current state of a container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen {
     Running,
     /// It ended by itself, as its restart policy allows.
     Finished,
-    /// It should run and does not.
+    /// It should run but does not.
     Down(Down),
 }
 
 /// Why a container is down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Down {
-    /// By `stop` or `kill`.
+    /// It was stopped by `stop` or `kill`.
     Stopped,
-    /// Its command ended, with this exit status.
+    /// Its command ended with this exit status.
     Ended(i32),
-    /// Its monitor died, or the host was started anew.
+    /// Its monitor died, or the host was restarted.
     Lost,
 }
 
-/// What others of this installation have taken, or are about to take.
+/// What other instances of this installation have taken, or are about to take.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Taken {
     pub ports: Vec<TakenPort>,
     pub subnets: Vec<Subnet>,
-    /// Addresses on bridges that are not ours, by bridge.
+    /// The addresses on external bridges, by bridge.
     pub outside: Vec<(String, Ipv4Addr)>,
 }
 
@@ -279,45 +279,45 @@ pub struct TakenPort {
 /// Everything that planning knows of the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// Short name of this instance, from its project's directory.
+    /// The short name of this instance, derived from its project's directory.
     pub instance: String,
-    /// Short name of the installation.
+    /// The short name of the installation.
     pub tag: String,
     pub record: InstanceRecord,
-    /// Containers on record, as they are now.
+    /// The current state of the containers on record.
     pub containers: BTreeMap<String, Seen>,
-    /// Bridges that are there.
+    /// The bridges that exist.
     pub bridges: BTreeSet<String>,
-    /// Subnets that the host routes, and through which link.
+    /// The subnets that the host routes, each with its link.
     pub routes: Vec<(Subnet, String)>,
-    /// What other instances have, or are about to have.
+    /// What other instances have taken, or are about to take.
     pub taken: Taken,
-    /// Settings of the host that networks need and that it has not.
+    /// The settings of the host that networks need and that are not set yet.
     pub settings: Vec<(String, String)>,
-    /// Whether the firewall table is as it was left.
+    /// Whether the firewall table is unchanged since the last `up`.
     pub firewall: bool,
-    /// What secrets and configs hold now.
+    /// The digests of the current contents of secrets and configs.
     pub contents: BTreeMap<Name, Digest>,
-    /// System call filters of the containers, by the path of their file.
+    /// The digests of the containers' system call filters, by the path of their file.
     pub profiles: BTreeMap<String, Digest>,
-    /// Variables of the containers' files, by path.
+    /// The variables of the containers' `env-file`s, by path.
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
-    /// Where the paths of the host lead that the project names, by how they are written.
+    /// Where the host paths in the project lead, by how they are written.
     pub leads: BTreeMap<String, Lead>,
 }
 
-/// Where a path leads, every link followed.
+/// Where a path leads when every symbolic link is followed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lead {
     pub path: PathBuf,
-    /// Whether that is outside of the project's directory.
+    /// Whether that is outside the project's directory.
     pub outside: bool,
-    /// Whether it is what is written, as text: no link on the way.
+    /// Whether it is the written path itself, without a symbolic link on the way.
     pub plain: bool,
 }
 
 impl Observed {
-    /// Where a path leads; one that nobody looked at is judged by how it is written.
+    /// Where a path leads; a path that was not looked up is judged by how it is written.
     pub fn lead(&self, path: &str) -> Lead {
         self.leads.get(path).cloned().unwrap_or_else(|| {
             let outside = path.starts_with('/') || path.split('/').any(|part| part == "..");

@@ -1,4 +1,4 @@
-//! What a plan is made of: tasks, what each does and waits for, and the changes that they make.
+//! The parts of a plan: tasks, what each does and waits for, and the changes that they make.
 
 use super::cause::Cause;
 use super::desired::Desired;
@@ -31,7 +31,7 @@ pub enum Object {
     Network,
     Volume,
     Firewall,
-    // The other words stand in histories of the first releases.
+    // The aliases occur in histories of the first releases.
     #[serde(
         alias = "create",
         alias = "replace",
@@ -56,7 +56,7 @@ pub struct Change {
     /// What it is trusted with beyond the defaults.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub trust: Vec<Mark>,
-    /// What decides what carrying it out comes to; nothing where something only goes.
+    /// A digest of everything that determines the result of the change; absent if something is only removed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub wants: Option<Digest>,
 }
@@ -65,26 +65,26 @@ pub struct Change {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Action {
-    /// Names get digests in the lock.
+    /// Resolves names to digests in the lock file.
     Resolve,
     Build {
         image: Name,
     },
-    /// Makes sure that this machine has what the rest needs, and takes the ports: the last that may fail before
-    /// anything ends.
+    /// Makes sure that this machine has what the rest needs, and reserves the ports: this is the last task that may
+    /// fail before anything is ended.
     Prepare,
     End {
         container: String,
     },
-    /// Networks come and go.
+    /// Creates and removes networks.
     Connect,
-    /// A volume is made, with what its images have in its place.
+    /// Creates a volume, with the files that images have at its mount point.
     Fill {
         volume: Name,
     },
-    /// What is about to start is put on record, so that nobody loses sight of it.
+    /// Records what is about to start, so that it is never lost track of.
     Record,
-    /// The host lets through what the networks need.
+    /// Opens the firewall for what the networks need.
     Admit,
     Adjust {
         container: String,
@@ -93,14 +93,14 @@ pub enum Action {
         container: String,
         how: How,
     },
-    /// Waits until another container is as far as whoever depends on it asks.
+    /// Waits until a container has reached the state that those which depend on it need.
     Await {
         container: String,
         until: Until,
     },
-    /// Published ports lead to what runs, names name it, its lines are sent on.
+    /// Makes published ports and names lead to the running containers, and forwards their output.
     Publish,
-    /// Waits until a container has come up, for good or ill.
+    /// Waits until a container has come up or failed.
     Settle {
         container: String,
     },
@@ -110,11 +110,11 @@ pub enum Action {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// With a new root.
+    /// With a new root file system.
     Fresh,
-    /// With a new root, if its image, once built, is another one.
+    /// With a new root file system, if its image turns out to be a different one once it is built.
     FreshIfImageChanges,
-    /// With the files that it wrote.
+    /// With the files that it wrote before.
     Again,
 }
 
@@ -128,7 +128,7 @@ pub enum Deed {
 }
 
 impl Action {
-    /// Its name, which no other task of a plan has.
+    /// Its name, which is unique in a plan.
     pub fn name(&self) -> String {
         match self {
             Self::Resolve => "resolve".into(),
@@ -147,7 +147,7 @@ impl Action {
         }
     }
 
-    /// Whether it concerns one container, and those that need it: the others come up if it fails.
+    /// Whether it concerns only one container and those that need it: the others come up even if it fails.
     pub fn is_of_one(&self) -> bool {
         matches!(self, Self::Adjust { .. } | Self::Start { .. } | Self::Await { .. } | Self::Settle { .. })
     }
@@ -159,13 +159,13 @@ pub struct Task {
     pub name: String,
     #[serde(flatten)]
     pub action: Action,
-    /// The tasks that must be done before.
+    /// The tasks that must have succeeded before.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub after: BTreeSet<String>,
-    /// Those that must be over, too, whatever became of them.
+    /// The tasks that must be over before, whether they succeeded or not.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub whatever: BTreeSet<String>,
-    /// What it changes, for people.
+    /// Its changes, for display.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub changes: Vec<Change>,
 }
@@ -176,16 +176,16 @@ impl Task {
     }
 }
 
-/// What would be done: a program for whoever carries it out.
+/// What would be done: a program for `reconcile`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub version: u32,
     pub project: String,
     pub instance: String,
-    /// The record that this plan starts from.
+    /// The serial of the record that this plan is based on.
     pub serial: u64,
     pub tasks: Vec<Task>,
-    /// The images that it starts from and that are built already.
+    /// The images that it uses and that are built already.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub images: BTreeMap<Name, Digest>,
     /// What the project as a whole is trusted with.
@@ -194,16 +194,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The version of what is written.
+    /// The version of the format.
     pub const VERSION: u32 = 3;
 
-    /// What its tasks change, for people.
+    /// The changes of all its tasks, for display.
     pub fn changes(&self) -> impl Iterator<Item = &Change> {
         self.tasks.iter().flat_map(|task| &task.changes)
     }
 }
 
-/// A plan with everything that carrying it out needs.
+/// A plan with everything that its execution needs.
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub plan: Plan,
@@ -215,7 +215,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Whether images must be built before it is certain what becomes of the containers.
+    /// Whether images must be built before it is certain what happens to the containers.
     pub fn builds(&self) -> bool {
         self.plan.tasks.iter().any(|task| matches!(task.action, Action::Build { .. }))
     }

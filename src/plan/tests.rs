@@ -126,7 +126,7 @@ impl Host {
         loaded
     }
 
-    /// Locks every step with one package of a version.
+    /// Locks every step with one package of this version.
     fn resolve(&mut self, version: &str) {
         let project = self.load().project.unwrap();
         self.lock = Lock::default();
@@ -147,7 +147,7 @@ impl Host {
         }
     }
 
-    /// Builds every image; `same` makes a step's layer depend on nothing but its place.
+    /// Builds every image; with `same`, a step's layer depends on nothing but its position.
     fn build(&mut self, same: bool) {
         let project = self.load().project.unwrap();
         for name in project.images.keys() {
@@ -179,7 +179,7 @@ impl Host {
                         break;
                     }
                     Walk::Blocked(_) => {
-                        // Images come in the order of their names here, and "app" comes before "base".
+                        // The images are in order of their names here, and "app" comes before "base".
                         let base = Name::parse("base").unwrap();
                         assert_ne!(*name, base);
                         let Walk::Step(pending) = walk(&project, &self.lock, &base, self) else {
@@ -202,7 +202,7 @@ impl Host {
         }
     }
 
-    /// Pretends that the plan was carried out.
+    /// Pretends that the plan was executed.
     fn converge(&mut self) {
         self.build(false);
         let planned = self.planned();
@@ -243,7 +243,7 @@ impl Host {
         plan((&loaded.project.unwrap(), &loaded.places, &self.lock), &self.observed, self, &BTreeSet::new()).unwrap_err().chain()
     }
 
-    /// The plan, a line a change.
+    /// The plan, with one line for each change.
     fn lines(&mut self) -> String {
         let planned = self.planned();
         let line = |change: &Change| {
@@ -379,7 +379,7 @@ fn a_secret_restarts_exactly_its_users() {
     ~ Container web-2 [restart] <- secret.key changed (stead.kdl:17)
     "#);
     let plan = serde_json::to_string(&host.planned().plan).unwrap();
-    assert!(!plan.contains(&Digest::of("other").hex()[..16]), "nothing of a secret is in a plan");
+    assert!(!plan.contains(&Digest::of("other").hex()[..16]), "a plan contains nothing of a secret");
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn a_flushed_firewall_and_a_lost_bridge_are_made_again() {
     host.observed.firewall = false;
     assert_eq!(
         host.lines(),
-        "~ Firewall firewall [] <- the host's packet filter changed since the last `up`, or that was cut short"
+        "~ Firewall firewall [] <- the host's packet filter changed since the last `up`, or that `up` was interrupted"
     );
     host.observed.bridges.clear();
     assert!(host.lines().starts_with("+ Network back"), "{}", host.lines());
@@ -423,7 +423,7 @@ fn addresses_are_planned_and_stay() {
     assert_eq!(host.lines(), "+ Container web-3 [image app] <- replicas 2 → 3 (stead.kdl:15)");
     let after = host.planned();
     assert_eq!(after.desired["web-2"].networks, before);
-    // A VPN that takes the subnet makes the network move.
+    // If a VPN takes the subnet, the network moves.
     let subnet = before[0].record.subnet;
     host.observed.routes.push((Subnet::new(subnet.host(0), 16), "tun0".into()));
     let moved = host.planned().desired["web-2"].networks[0].record.subnet;
@@ -504,7 +504,7 @@ fn what_steps_reach_beyond_their_sandbox_is_marked() {
     assert!(base.trust.is_empty());
 }
 
-/// What makes a container another one, to the letter: if this changes, the next release replaces everybody's containers.
+/// The exact identity of a container: if it changes, the next release replaces all containers of all users.
 #[test]
 fn the_identity_of_a_container_stays_as_it_is() {
     let mut host = Host::new(include_str!("testdata/identity.kdl"));
@@ -518,7 +518,7 @@ fn the_identity_of_a_container_stays_as_it_is() {
     });
     let found: String = lines.collect();
     let wanted = include_str!("testdata/identity.txt");
-    assert!(found == wanted, "if this is meant, and worth that, write it into src/plan/testdata/identity.txt:\n{found}");
+    assert!(found == wanted, "if this is intended and worth it, write it into src/plan/testdata/identity.txt:\n{found}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! What a project is trusted with beyond the defaults: told in the plan before anything is done.
+//! What a project is trusted with beyond the defaults: the plan shows it before anything is done.
 //!
-//! Decided by where paths really lead, which is observed, not by how they are written.
+//! This is decided by where paths really lead on the machine, not by how they are written.
 
 use super::address::attachments;
 use super::desired::Desired;
@@ -32,7 +32,7 @@ impl<'a> Marks<'a> {
         self.found.push(Mark { grade, kind, holder: self.holder.clone(), text: text.into(), exact: String::new(), place });
     }
 
-    /// As [`add`](Self::add), for one command of several that may begin alike.
+    /// As [`add`](Self::add), for commands: several may have the same beginning.
     fn add_exact(&mut self, grade: Grade, kind: MarkKind, at: &NodePath, text: String, exact: &[String]) {
         self.add(grade, kind, at, text);
         if let Some(mark) = self.found.last_mut() {
@@ -40,7 +40,7 @@ impl<'a> Marks<'a> {
         }
     }
 
-    /// A path as it is written, and where it leads if that is not the same; nothing where it stays in the project.
+    /// The path as it is written, and where it leads if that differs; `None` if it stays in the project.
     fn outside(&self, path: &str) -> Option<(String, String)> {
         let lead = self.observed.lead(path);
         let real = lead.path.display().to_string();
@@ -48,7 +48,7 @@ impl<'a> Marks<'a> {
         lead.outside.then(|| (path.to_owned(), leads))
     }
 
-    /// Marks a file that is read for somebody, if it is not one of the project.
+    /// Marks a file that is read, if it is outside the project.
     fn reads(&mut self, grade: Grade, at: &NodePath, path: &str, why: &str) {
         if let Some((path, leads)) = self.outside(path) {
             self.add(grade, MarkKind::Files, at, format!("reads {path} of the host{why}{leads}"));
@@ -56,7 +56,7 @@ impl<'a> Marks<'a> {
     }
 }
 
-/// Everything of a project that may be marked, whatever is done already: what `stead allow` shows.
+/// All marks of a project, whatever is done already: what `stead allow` shows.
 pub fn all_marks(project: &Project, places: &Locations, observed: &Observed) -> Vec<Mark> {
     let images = project.images.keys().flat_map(|name| of_image(project, places, observed, name));
     let containers = project.containers.iter().filter(|(_, container)| container.replicas > 0);
@@ -64,7 +64,7 @@ pub fn all_marks(project: &Project, places: &Locations, observed: &Observed) -> 
     of_project(project, places, observed).into_iter().chain(images).chain(containers).collect()
 }
 
-/// What the project as a whole reads: variables of whoever calls.
+/// What the project as a whole reads: environment variables of the caller.
 pub fn of_project(project: &Project, places: &Locations, observed: &Observed) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, "project".into());
     for variable in project.variables.keys() {
@@ -74,7 +74,7 @@ pub fn of_project(project: &Project, places: &Locations, observed: &Observed) ->
     marks.found
 }
 
-/// What an image's commands reach beyond their sandbox while it is built, each with its place.
+/// What an image's steps reach beyond their sandbox while it is built, each with its place.
 pub fn of_image(project: &Project, places: &Locations, observed: &Observed, name: &Name) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, format!("image {name}"));
     let Some(image) = project.images.get(name) else { return Vec::new() };
@@ -97,7 +97,7 @@ pub fn of_image(project: &Project, places: &Locations, observed: &Observed, name
     marks.found
 }
 
-/// What fetching a step takes of the caller's, for whoever locks it before an image is planned.
+/// The marks for fetching the repository of one step, which is locked before its image is planned.
 pub fn of_repository(project: &Project, places: &Locations, observed: &Observed, image: &Name, step: usize) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, format!("image {image}"));
     let steps = project.images.get(image).map_or(&[][..], |image| image.steps.as_slice());
@@ -226,7 +226,7 @@ impl Marks<'_> {
         }
     }
 
-    /// Where its lines go: what the host itself writes to or connects to.
+    /// Marks where its output goes: what the host itself writes to or connects to.
     fn log(&mut self, at: &NodePath, driver: &LogDriver) {
         let node = at.clone().node("log");
         let (grade, kind, text) = match (driver.name.as_str(), driver.address.as_deref()) {
@@ -255,12 +255,12 @@ impl Marks<'_> {
     }
 }
 
-/// Every widening of trust of a replica, with its place.
+/// All extensions of trust of a replica, with their places.
 pub fn widenings(project: &Project, places: &Locations, observed: &Observed, wish: &Desired) -> Vec<Mark> {
     of_container(project, places, observed, &wish.container, &wish.spec, &wish.ports)
 }
 
-/// Every widening of trust that a container asks for.
+/// All extensions of trust that a container asks for.
 pub fn of_container(
     project: &Project,
     places: &Locations,

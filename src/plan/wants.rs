@@ -1,8 +1,8 @@
-//! What a change wants: a digest of everything that decides what carrying it out comes to.
+//! What a change wants: a digest of everything that determines its result.
 //!
-//! A saved plan is applied if the plan made now is the same, these digests included. They are bound to the instance.
-//! A digest does not show what it stands for, but a short password that is in it can be guessed: a saved plan is as
-//! private as the project's variables.
+//! A saved plan is applied only if a plan made now is the same, including these digests. They are bound to the instance.
+//! A digest does not reveal its input, but a short password in that input can be guessed: keep a saved plan as private
+//! as the project's variables.
 
 use super::desired::Desired;
 use super::observed::{Facts, NetworkRecord, Observed};
@@ -16,7 +16,7 @@ fn digest(observed: &Observed, kind: &str, value: &impl Serialize) -> Digest {
     Digest::of_json(&("wants 1", &observed.instance, kind, value))
 }
 
-/// A container, but for its images: those that are not built yet are changes of their own, and the others are in
+/// A container without its images: those that are not built yet are changes of their own, and the others are in
 /// [`Plan::images`](super::Plan::images).
 pub fn container(observed: &Observed, wish: &Desired) -> Digest {
     let of_image = |path: &str| {
@@ -32,7 +32,7 @@ pub fn container(observed: &Observed, wish: &Desired) -> Digest {
     digest(observed, "container", &(&wish.name, &wish.spec, aspects, networks, &wish.ports))
 }
 
-/// An image that is to be built.
+/// An image that must be built.
 pub fn image((project, lock, observed): (&Project, &Lock, &Observed), facts: &dyn Facts, name: &Name) -> Digest {
     let Some(image) = project.images.get(name) else { return digest(observed, "image", name) };
     let files: Vec<Option<Digest>> =
@@ -66,7 +66,7 @@ pub fn volume((project, observed): (&Project, &Observed), name: &Name) -> Digest
     digest(observed, "volume", &project.volumes.get(name))
 }
 
-/// Something that is to be resolved.
+/// Something that must be resolved.
 pub fn resolved(observed: &Observed, request: &impl Serialize) -> Digest {
     digest(observed, "lock", request)
 }

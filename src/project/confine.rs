@@ -1,13 +1,13 @@
-//! What a container is trusted with, and what of the host's it sees.
+//! What a container is trusted with, and what it sees of the host.
 
 use serde::{Deserialize, Serialize};
 
 /// What a container is trusted with.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Security {
-    /// "unconfined" or a file; Docker's default profile if nothing is said.
+    /// "unconfined" or a file; Docker's default profile if absent.
     pub seccomp: Option<String>,
-    /// Names without `CAP_`; "ALL" for all.
+    /// Capabilities without `CAP_`; "ALL" for all.
     pub add: Vec<String>,
     pub drop: Vec<String>,
     pub no_new_privileges: bool,
@@ -15,7 +15,7 @@ pub struct Security {
     pub read_only: bool,
 }
 
-/// Namespaces that are the host's.
+/// The namespaces that a container shares with the host.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Namespaces {
     pub network: NetworkMode,

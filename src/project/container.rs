@@ -1,4 +1,4 @@
-//! What a container is: what runs, where, with what mounted, and when it is healthy.
+//! The definition of a container: what runs, where, with which mounts, and when it is healthy.
 
 use super::confine::{Namespaces, Security};
 use super::limits::Limits;
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-/// Whether a container's name is one that `stead run` gives.
+/// Whether a container's name has the form that `stead run` uses.
 pub fn is_one_off(name: &str) -> bool {
     name.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A kind of container and how many there are of it.
+/// A kind of container and how many replicas it has.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Container {
     pub image: Name,
@@ -60,7 +60,7 @@ pub struct EnvFile {
     pub required: bool,
 }
 
-/// A container's place on a network.
+/// The attachment of a container to a network.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Attachment {
     pub network: Name,
@@ -104,7 +104,7 @@ pub enum MountSource {
     Image(Name),
 }
 
-/// How mounts below a bind mount travel between host and container.
+/// How mounts below a bind mount propagate between host and container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Propagation {
@@ -131,7 +131,7 @@ pub struct FileUse {
     pub owner: Option<String>,
 }
 
-/// What to wait for in a dependency.
+/// The state of a dependency to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Until {
@@ -152,7 +152,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// No check at all, which says so of an image's own.
+    /// No check at all: it disables the check of an image.
     pub fn none() -> Self {
         Self {
             probe: Probe::None,
@@ -165,10 +165,10 @@ impl Health {
     }
 }
 
-/// How health is told.
+/// How health is checked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Probe {
-    /// Switches the image's check off.
+    /// Disables the image's check.
     None,
     Exec(Vec<String>),
     Http {
@@ -178,7 +178,7 @@ pub enum Probe {
     Tcp(u16),
 }
 
-/// When a container is started again.
+/// When a container is restarted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Restart {
     #[default]
@@ -197,7 +197,7 @@ pub struct Log {
     pub driver: Option<LogDriver>,
 }
 
-/// Where lines go beside the files.
+/// Where output lines go in addition to the files.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogDriver {
     pub name: String,
@@ -205,7 +205,7 @@ pub struct LogDriver {
 }
 
 impl LogDriver {
-    /// The file or socket of the host that it writes to, if that is what its address names.
+    /// The file or socket of the host that it writes to, if its address names one.
     pub fn path(&self) -> Option<&str> {
         let address = self.address.as_deref();
         match self.name.as_str() {

@@ -1,4 +1,4 @@
-//! What an image is: what it starts from, its steps, and what it says of its containers.
+//! The definition of an image: its base, its steps, and the configuration for its containers.
 
 use super::container::Health;
 use super::step::{RunMount, Step};
@@ -6,18 +6,18 @@ use crate::model::Name;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Where packages come from.
+/// Servers or directories that packages are fetched from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Mirror {
     pub places: Vec<String>,
     pub suite: Option<String>,
 }
 
-/// An image: what it starts from, then its steps.
+/// An image: its base, then its steps.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Image {
     pub from: Base,
-    /// The file of the public key that must have signed what it starts from.
+    /// The file of the public key that must have signed its base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
     pub steps: Vec<Step>,
@@ -29,13 +29,13 @@ pub struct Image {
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
     pub healthcheck: Option<Health>,
-    /// Dockerfile instructions for whoever starts from it.
+    /// Dockerfile instructions for images that start from it.
     pub onbuild: Vec<String>,
-    /// Whether the layers of its own steps become one.
+    /// Whether the layers of its own steps are merged into one.
     pub squash: bool,
 }
 
-/// What an image starts from.
+/// The base of an image.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Base {
     #[default]
@@ -44,17 +44,17 @@ pub enum Base {
     Outside(Outside),
 }
 
-/// An image that is not made here.
+/// An image from elsewhere.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Outside {
-    /// An OCI layout, as a directory or a tar, or what `docker save` writes; in it the image by a name.
+    /// An OCI layout, as a directory or a tar, or the output of `docker save`, and the name of the image in it.
     Archive { path: String, name: Option<String> },
-    /// An image by its name in the store, or in a registry.
+    /// The name of an image in the store or in a registry.
     Reference(String),
 }
 
 impl Image {
-    /// Images that it starts from, copies from or mounts.
+    /// The images that it starts from, copies from or mounts.
     pub fn needs(&self) -> impl Iterator<Item = &Name> {
         let base = if let Base::Image(name) = &self.from { Some(name) } else { None };
         let used = self.steps.iter().flat_map(|step| -> Vec<&Name> {

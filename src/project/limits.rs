@@ -1,4 +1,4 @@
-//! What a container may use.
+//! How much a container may use.
 
 use crate::model::Size;
 use serde::{Deserialize, Serialize};
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Limits {
     pub cpus: Option<f64>,
-    /// In the scale of cgroup v2: from 1 to 10000, 100 by default.
+    /// The weight on the scale of cgroup v2: from 1 to 10000, 100 by default.
     pub cpu_weight: Option<u32>,
     pub cpuset: Option<String>,
     pub memory: Option<Size>,
     pub memory_reservation: Option<Size>,
-    /// Beside the memory, not with it.
+    /// Swap in addition to the memory, not including it.
     pub swap: Option<Size>,
     pub pids: Option<u32>,
     pub io: Vec<IoLimit>,
-    /// Page size and room.
+    /// Page sizes, each with its limit.
     pub hugepages: Vec<(Size, Size)>,
     pub ulimits: Vec<Ulimit>,
     pub oom_score: Option<i32>,
     pub log: Option<Size>,
 }
 
-/// Rates, each a second, and share of a block device.
+/// Rates per second and the weight of a block device.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct IoLimit {
     pub device: String,

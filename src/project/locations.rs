@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// A part of a project: a node at the top, then what is inside of it, each by its name or its number.
+/// The path to a part of a project: a top-level node, then the nodes inside it, each by its name or number.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodePath(Vec<Cow<'static, str>>);
@@ -36,7 +36,7 @@ impl NodePath {
         Self::top("volume", name)
     }
 
-    /// A declared node of any kind that has a name.
+    /// A declared node of any kind that has names.
     pub fn declared(kind: &'static str, name: &Name) -> Self {
         Self::top(kind, name)
     }
@@ -51,7 +51,7 @@ impl NodePath {
         Self::top("mirror", number)
     }
 
-    /// This path, which begins in a node, with how one comes there.
+    /// This path, which is relative to a node, prefixed with the path of that node.
     #[must_use]
     pub fn within(self, mut node: Self) -> Self {
         node.0.extend(self.0);
@@ -65,13 +65,13 @@ impl NodePath {
         self
     }
 
-    /// One of several nodes of a kind in this one, by what tells it from the others.
+    /// One of several nodes of a kind in this one, by its distinguishing key.
     #[must_use]
     pub fn named(self, kind: impl Into<Cow<'static, str>>, key: impl ToString) -> Self {
         self.node(kind).node(key.to_string())
     }
 
-    /// What an aspect of a container or a setting of an image is about: `user`, `env.LANG`, `limits.memory`.
+    /// The node of an aspect of a container or of a setting of an image: `user`, `env.LANG`, `limits.memory`.
     #[must_use]
     pub fn aspect(self, key: &str) -> Self {
         match key.split_once('.') {
@@ -99,7 +99,7 @@ impl NodePath {
 pub struct Locations(BTreeMap<NodePath, Location>);
 
 impl Locations {
-    /// The location of a part, or of the nearest part that holds it.
+    /// The location of a part, or of the nearest part that contains it.
     pub fn of(&self, path: &NodePath) -> Option<&Location> {
         if let Some(found) = self.0.get(path) {
             return Some(found);
@@ -118,12 +118,12 @@ impl Locations {
         self.0.get(path)
     }
 
-    /// Says where a part was written.
+    /// Records where a part was written.
     pub fn insert(&mut self, path: NodePath, location: Location) {
         self.0.insert(path, location);
     }
 
-    /// Says where a part was written, unless that is known.
+    /// Records where a part was written, unless that is known already.
     pub fn insert_first(&mut self, path: NodePath, location: &Location) {
         self.0.entry(path).or_insert_with(|| location.clone());
     }

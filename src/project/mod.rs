@@ -1,7 +1,8 @@
-//! What an environment is, in plain values: whichever language it was written in.
+//! The definition of an environment as plain values, independent of the language it was written in.
 //!
-//! Without places, so that equal projects compare equal: where each part was written is kept beside it, in [`Locations`].
-//! `spec` makes a project of KDL and Dockerfiles; whatever else may be written one day comes to the same types.
+//! The values contain no locations, so that equal projects compare equal: [`Locations`] records separately where each
+//! part was written. `spec` creates a project from KDL and Dockerfiles; other input languages would produce the same
+//! types.
 
 mod confine;
 mod container;
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-/// A project, as its files, parameters and profiles say.
+/// A project, as defined by its files, parameters and profiles.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Project {
     pub name: Name,
@@ -41,13 +42,13 @@ pub struct Project {
     pub volumes: BTreeMap<Name, Volume>,
     pub secrets: BTreeMap<Name, String>,
     pub configs: BTreeMap<Name, ConfigSource>,
-    /// Variables of the caller's environment that parameters read, with what they were.
+    /// The variables of the caller's environment that parameters read, with their values.
     #[serde(default)]
     pub variables: BTreeMap<String, Option<String>>,
 }
 
 impl Project {
-    /// Adds an image that is made elsewhere, under its own name.
+    /// Adds an image from elsewhere, under its own name.
     pub fn add_outside(&mut self, reference: &str) -> Name {
         let name = Name::of_reference(reference);
         let image = || Image { from: Base::Outside(Outside::Reference(reference.to_owned())), ..Image::default() };
@@ -55,7 +56,7 @@ impl Project {
         name
     }
 
-    /// A container whose name is that of another's replica: the two would be one to whoever asks for either.
+    /// A container that has the name of another one's replica: commands could not tell the two apart.
     pub fn replica_clash(&self) -> Option<(&Name, &Name, u32)> {
         self.containers.keys().find_map(|name| {
             let replica = ReplicaId::parse(name.as_str())?;
@@ -64,7 +65,7 @@ impl Project {
         })
     }
 
-    /// What must be signed: an image, the reference that it starts from, and the file of the key.
+    /// What must be signed: the image, the reference that it starts from, and the file of the key.
     pub fn signers(&self) -> impl Iterator<Item = (&Name, &str, &str)> {
         self.images.iter().filter_map(|(name, image)| {
             let (Base::Image(below), Some(key)) = (&image.from, &image.signed_by) else { return None };
@@ -75,7 +76,7 @@ impl Project {
         })
     }
 
-    /// The references of images that the lock must know.
+    /// The references of images that must be in the lock file.
     pub fn references(&self) -> impl Iterator<Item = (&Name, &str)> {
         self.images.iter().filter_map(|(name, image)| match &image.from {
             Base::Outside(Outside::Reference(text)) => Some((name, text.as_str())),
@@ -84,15 +85,15 @@ impl Project {
     }
 }
 
-/// A shorter value is no secret, and would be found in every second word.
+/// The shortest value that is replaced: a shorter one is not a secret, and would occur all over a text.
 const PRIVATE: usize = 4;
 
-/// Text with the name of a variable where its value stands: what came from the caller's environment may be a
-/// password, and plans are read in logs.
+/// Replaces the values of variables in a text by their names: a value from the caller's environment may be a
+/// password, and plans end up in logs.
 pub fn without_values(variables: &BTreeMap<String, Option<String>>, text: &str) -> String {
     let known = variables.iter().filter_map(|(name, value)| Some((value.as_deref()?, name)));
     let mut all: Vec<(&str, &String)> = known.filter(|(value, _)| value.chars().count() >= PRIVATE).collect();
-    // The longer first: one may be a part of another.
+    // Longer values first: one may be part of another.
     all.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
     all.into_iter().fold(text.to_owned(), |text, (value, name)| text.replace(value, &format!("${{{name}}}")))
 }

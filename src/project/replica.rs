@@ -1,4 +1,4 @@
-//! Which of a container's replicas is meant: `web-2` is the second of `web`.
+//! Identifies a replica of a container: `web-2` is the second of `web`.
 
 use crate::model::Name;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ReplicaId {
     pub container: Name,
-    /// From 1.
+    /// Its number, counted from 1.
     pub index: u32,
 }
 
@@ -17,10 +17,10 @@ impl ReplicaId {
         (1..=count).map(move |index| Self { container: container.clone(), index })
     }
 
-    /// Reads a full name; nothing where it is none.
+    /// Parses a full name; `None` if the text is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let (container, number) = text.rsplit_once('-')?;
-        // Written one way only: `web-02` is a name of its own.
+        // A number has only one spelling: `web-02` is a different name.
         let index = number.parse().ok().filter(|index: &u32| *index > 0 && index.to_string() == number)?;
         Some(Self { container: Name::parse(container).ok()?, index })
     }
@@ -30,7 +30,7 @@ impl ReplicaId {
         full == name || Self::parse(full).is_some_and(|replica| replica.container.as_str() == name)
     }
 
-    /// The container of a full name, as it is written; of what is no full name, all of it.
+    /// The container's name within a full name; the whole text if it is not a full name.
     pub fn container_of(full: &str) -> &str {
         match Self::parse(full) {
             Some(replica) => &full[..replica.container.as_str().len()],

@@ -1,10 +1,10 @@
-//! The steps by which an image is made.
+//! The steps of an image.
 
 use crate::model::{Digest, GitRepository, Mode, Name, Size, without_login};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A step of an image, in order. Steps that only change the configuration never make layers.
+/// A step of an image. Steps that only change the configuration never make layers.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Step {
     Debian(Debian),
@@ -16,7 +16,7 @@ pub enum Step {
     Workdir(String),
     User(String),
     Shell(Vec<String>),
-    /// A directory, made if it is not there.
+    /// A directory, created if it does not exist.
     Folder(String),
 }
 
@@ -39,7 +39,7 @@ pub struct Debian {
     pub configure: bool,
 }
 
-/// A signed repository of packages beside a suite's own.
+/// A signed package repository in addition to the suite's own.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Repository {
     pub place: String,
@@ -57,22 +57,22 @@ pub struct Copy {
     pub from: Option<Name>,
     pub owner: Option<String>,
     pub mode: Option<Mode>,
-    /// Patterns of what is left out.
+    /// Patterns of files to leave out.
     pub exclude: Vec<String>,
-    /// The sources' directories are kept below `to`.
+    /// Whether the sources' directories are kept below `to`.
     pub parents: bool,
-    /// The directory that it takes files from; the project's if there is none.
+    /// The directory that it takes files from; the project's if absent.
     pub context: Option<BuildContext>,
-    /// Files whose content stands in the step: name and content.
+    /// Files that are written in the step: name and content.
     pub inline: Vec<(String, String)>,
-    /// As a Dockerfile has it: permissions stay, and a file goes into a directory that is there.
+    /// Whether it behaves like COPY in a Dockerfile: permissions are kept, and a file goes into an existing directory.
     pub as_docker: bool,
-    /// Archives are unpacked.
+    /// Whether archives are unpacked.
     pub unpack: bool,
 }
 
 impl Copy {
-    /// Whether its layer holds the files it takes, and nothing else.
+    /// Whether its layer holds exactly the files that it takes from the project.
     pub fn is_plain(&self) -> bool {
         self.from.is_none() && self.inline.is_empty() && !self.unpack
     }
@@ -93,36 +93,38 @@ pub struct Add {
 /// Where an `add` fetches from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum AddSource {
-    /// A file; where no digest is written the lock has it.
+    /// A file; if the project gives no digest, the lock file has it.
     Url { url: String, sha256: Option<Digest> },
-    /// The files of a git repository; where the project says no whole commit the lock has it.
+    /// The files of a git repository; if the project gives no full commit ID, the lock file has it.
     Git(GitSource),
 }
 
-/// What of a git repository is added.
+/// Which files of a git repository are added.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GitSource {
     pub place: GitRepository,
     /// A branch, a tag or a commit.
     pub reference: Option<String>,
-    /// The commit, or how its id begins, whatever the reference says.
+    /// The commit, or the beginning of its ID. A full ID is fetched whatever the reference says; otherwise the
+    /// reference must lead to a matching commit.
     pub commit: Option<String>,
-    /// One directory, and nothing else.
+    /// The only directory that is added; all if absent.
     pub folder: Option<String>,
-    /// Also what git keeps beside the files.
+    /// Whether `.git` is added, too.
     pub dot_git: bool,
     pub submodules: bool,
 }
 
 impl GitSource {
-    /// The commit, where the project says it in full.
+    /// The commit, if the project gives its full ID.
     pub fn pinned(&self) -> Option<&str> {
         [&self.commit, &self.reference].into_iter().flatten().map(String::as_str).find(|text| is_commit(text))
     }
 }
 
 impl Add {
-    /// What the lock must know before this can be fetched: a URL, or a repository and its reference; without passwords.
+    /// What must be in the lock file before this can be fetched: a URL, or a repository and its reference; without
+    /// passwords.
     pub fn unknown(&self) -> Option<String> {
         match &self.source {
             AddSource::Url { url, sha256: None } => Some(without_login(url)),
@@ -135,27 +137,27 @@ impl Add {
     }
 }
 
-/// Whether text is the name of a git object.
+/// Whether text is a full commit ID.
 pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// A directory that a Dockerfile takes files from.
+/// The directory that a Dockerfile takes files from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct BuildContext {
-    /// Relative to the project's.
+    /// The directory, relative to the project's.
     pub folder: String,
-    /// The file of patterns that is looked for before the context's own `.dockerignore`.
+    /// The ignore file, which takes precedence over the context's own `.dockerignore`.
     pub ignore: String,
 }
 
-/// What a command reaches while it runs. It is kept as it is written: a flag, or "host".
+/// The network of a command while it runs. It is serialised as it is written: a flag, or "host".
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "WrittenNetwork", into = "WrittenNetwork")]
 pub enum RunNetwork {
     #[default]
     None,
-    /// A network of the build's own, translated to the host's addresses.
+    /// The build's own network, with address translation to the host's.
     Own,
     Host,
 }
@@ -197,18 +199,18 @@ impl From<WrittenNetwork> for RunNetwork {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
     pub words: Vec<String>,
-    /// One string for the image's shell, not words of their own.
+    /// Whether it is one string for the image's shell, not separate words.
     pub shell: bool,
     pub network: RunNetwork,
-    /// With every capability and device, nothing masked, no system call filter.
+    /// Whether it has every capability and device, nothing masked and no system call filter.
     pub privileged: bool,
     pub mounts: Vec<RunMount>,
-    /// For this command only.
+    /// The user of this command only.
     pub user: Option<String>,
     pub env: BTreeMap<String, String>,
 }
 
-/// Something that is there while a command runs, and not in the image.
+/// A mount that exists only while a command runs, and is not part of the image.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RunMount {
     pub to: String,
@@ -216,19 +218,19 @@ pub struct RunMount {
     pub source: RunSource,
 }
 
-/// What a command finds at a mount.
+/// The source of a command's mount.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RunSource {
-    /// A directory that the next build finds again.
+    /// A directory that is kept for the next build.
     Cache {
         id: String,
         mode: u32,
         owner: (u32, u32),
         sharing: Sharing,
-        /// Whether other projects find it, too.
+        /// Whether other projects share it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         shared: bool,
-        /// An image, and a path in it, whose files it begins with.
+        /// An image, and a path in it, whose files are the initial content.
         from: Option<(Name, String)>,
     },
     Tmpfs {
@@ -240,9 +242,9 @@ pub enum RunSource {
         mode: u32,
         owner: (u32, u32),
         required: bool,
-        /// The variable that holds it.
+        /// The environment variable that holds it.
         env: Option<String>,
-        /// Whether it is a file, too.
+        /// Whether it is also a file.
         file: bool,
     },
     /// The socket of the user's ssh agent.
@@ -257,7 +259,7 @@ pub enum RunSource {
         context: BuildContext,
         path: String,
     },
-    /// A program that stands in the step.
+    /// A program that is written in the step.
     Script(String),
 }
 
@@ -267,14 +269,14 @@ pub enum RunSource {
 pub enum Sharing {
     #[default]
     Shared,
-    /// One command after the other.
+    /// One command at a time.
     Locked,
-    /// Each command another copy.
+    /// Each command has its own copy.
     Private,
 }
 
 impl RunMount {
-    /// The image whose files it shows.
+    /// The image whose files it contains.
     pub fn image(&self) -> Option<&Name> {
         match &self.source {
             RunSource::Image { name, .. } | RunSource::Cache { from: Some((name, _)), .. } => Some(name),

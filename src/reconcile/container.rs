@@ -1,4 +1,4 @@
-//! One container: from what it should be to a prepared directory and a running monitor.
+//! One container: from its desired state to a prepared directory and a running monitor.
 
 use super::{hosts, preflight};
 use crate::build::View;
@@ -17,21 +17,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-/// What preparing a container needs beside its wish.
+/// What is needed to prepare a container, besides its desired state.
 pub struct Maker<'a> {
     pub instance: &'a Instance,
     pub store: &'a Store,
     pub all: &'a BTreeMap<String, Desired>,
     pub images: &'a BTreeMap<Name, Image>,
     pub observation: &'a Observation,
-    /// Containers that are started in the same go: they are as good as there.
+    /// The containers that are started together with it: they count as running.
     pub starting: &'a BTreeSet<String>,
 }
 
 /// Prepares a container's directory and starts it.
 ///
 /// # Errors
-/// Why it could not be started.
+/// Returns the reason why it could not be started.
 pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]) -> Result<()> {
     let folder = maker.instance.container(&one.name);
     let spec = prepare(maker, one, generation, &folder)?;
@@ -41,7 +41,7 @@ pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]
 }
 
 impl Maker<'_> {
-    /// Contents in the order of the container's files: secrets, then configs.
+    /// The contents of the container's files in their order: secrets, then configs.
     pub fn file_contents(&self, one: &Desired) -> Vec<Vec<u8>> {
         one.spec
             .secrets
@@ -55,7 +55,8 @@ impl Maker<'_> {
         image.layers.iter().rev().map(|layer| self.store.layer_path(&layer.diff_id)).collect()
     }
 
-    /// Makes the directory of a bind mount. What a container may write in the project's directory leads nowhere but into it.
+    /// Creates the source directory of a bind mount. Symbolic links that a container may have put into the project's directory
+    /// cannot lead out of it.
     fn make_source(&self, source: &Path) -> std::io::Result<()> {
         match source.strip_prefix(&self.instance.folder) {
             Ok(inside) => {
@@ -78,7 +79,7 @@ impl Maker<'_> {
                 bind(&source, Propagation::Private)?
             }
             MountSource::Bind(path) => {
-                // What was looked at, and allowed, is what is mounted, at every start.
+                // At every start exactly the path is mounted that was resolved, and allowed, before.
                 let source = self.observation.observed.lead(path).path;
                 if mount.create && !source.exists() {
                     self.make_source(&source).context(|| format!("cannot make {}", source.display()))?;
@@ -98,10 +99,10 @@ impl Maker<'_> {
     }
 }
 
-/// Makes a container's directories and describes it for its monitor.
+/// Creates a container's directories and describes the container for its monitor.
 ///
 /// # Errors
-/// Those of making directories; mounts whose source is missing.
+/// Fails when a directory cannot be created or the source of a mount is missing.
 pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -> Result<MonitorSpec> {
     let image = one.image.as_ref().ok_or_else(|| Error::new(format!("the image {} is not built", one.image_name)))?;
     let instance = maker.instance;
@@ -111,7 +112,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     for path in [writes.join("upper"), writes.join("work"), folder.join("root"), folder.join("scratch"), empty.clone()] {
         private_folder(&path)?;
     }
-    // The upper directory's own permissions are those of `/`.
+    // The permissions of the upper directory become those of `/`.
     let root = View::new(image.layers.iter().map(|layer| maker.store.layer_path(&layer.diff_id)).collect()).entry(Path::new("/"));
     let mode = root.map_or(0o755, |(_, metadata)| std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777);
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
@@ -188,7 +189,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     })
 }
 
-/// What a container runs from: its image, and those that are mounted in it.
+/// The digests of everything that a container runs from: its image, and the images that are mounted in it.
 fn digests(maker: &Maker, one: &Desired, image: &Image) -> Vec<Digest> {
     let mounted = one.spec.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Image(name) => maker.images.get(name),
@@ -197,7 +198,7 @@ fn digests(maker: &Maker, one: &Desired, image: &Image) -> Vec<Digest> {
     std::iter::once(image).chain(mounted).flat_map(Image::parts).copied().collect()
 }
 
-/// The three files of /etc that are the container's own, in its directory.
+/// Writes the container's own three files of /etc into its directory, and returns their mounts.
 fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Result<Vec<MountSpec>> {
     let lines = hosts::hosts(one, maker.all);
     monitor::keep_names(folder.path(), &lines)?;
@@ -225,7 +226,7 @@ fn own_files(maker: &Maker, one: &Desired, folder: &Folder) -> Result<Vec<MountS
 
 fn process(one: &Desired, image: &Image) -> ProcessSpec {
     let entrypoint = one.spec.entrypoint.as_ref().unwrap_or(&image.config.entrypoint);
-    // An own entrypoint makes the image's arguments meaningless, as in Docker.
+    // With an entrypoint of its own the container does not use the image's arguments, as in Docker.
     let image_cmd = if one.spec.entrypoint.is_some() { &[][..] } else { image.config.cmd.as_slice() };
     let cmd = one.spec.cmd.as_deref().unwrap_or(image_cmd);
     ProcessSpec {
@@ -275,7 +276,7 @@ fn net(instance: &Instance, one: &Desired) -> NetSpec {
     }
 }
 
-/// Bridges of planned networks, as the network room makes them.
+/// The bridges that the planned networks need.
 pub fn bridges(instance: &Instance, networks: &BTreeMap<Name, crate::plan::NetworkRecord>) -> Vec<network::BridgeSpec> {
     let own = networks.values().filter(|record| !record.external);
     own.map(|record| network::BridgeSpec {

@@ -1,4 +1,4 @@
-//! Carries a plan's tasks out: each method is one, and the scheduler says when.
+//! Carries out the tasks of a plan: each method performs one kind of task, and the scheduler decides when.
 
 use super::container::{Maker, bridges, launch_one};
 use super::crash::boundary;
@@ -26,12 +26,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Containers that are started at the same time: starting is the kernel's work, not ours.
+/// How many containers are started at the same time: most of the work is done by the kernel, not by us.
 const STARTS: usize = 8;
-/// A container that ends this soon after its start did not start well.
+/// A container that ends this soon after its start counts as failed to start.
 const SETTLE: Duration = Duration::from_millis(60);
 
-/// One pass over an instance.
+/// One run of `up` over an instance.
 pub struct Executor<'a> {
     forge: &'a Forge<'a>,
     planned: &'a Planned,
@@ -39,11 +39,11 @@ pub struct Executor<'a> {
     resolved: OnceLock<Lock>,
     record: Mutex<InstanceRecord>,
     certain: OnceLock<Certain>,
-    /// Something started since published ports and names last followed.
+    /// Whether something has started since published ports and names were last updated.
     news: AtomicBool,
 }
 
-/// What is certain once all images are built, and everything is taken that may be refused.
+/// What is known once all images are built and everything has been reserved that could be refused.
 struct Certain {
     desired: BTreeMap<String, Desired>,
     deeds: BTreeMap<String, Deed>,
@@ -87,7 +87,7 @@ impl<'a> Executor<'a> {
     }
 
     fn certain(&self) -> Result<&Certain> {
-        self.certain.get().ok_or_else(|| Error::new("a task came before all was prepared"))
+        self.certain.get().ok_or_else(|| Error::new("a task ran before everything was prepared"))
     }
 
     fn save(&self, record: &mut InstanceRecord) -> Result<()> {
@@ -101,15 +101,15 @@ impl<'a> Executor<'a> {
         self.forge.reporter.report(Progress::Container { name: name.to_owned(), what });
     }
 
-    /// Keeps what the instance has now from being collected.
+    /// Protects what the instance has now from garbage collection.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the file cannot be written.
     pub fn pin(&self) -> Result<()> {
         pin(self.forge.loaded, self.forge.store, &self.record(), self.lock())
     }
 
-    /// Tells what on this host stands in the way of its networks.
+    /// Warns about firewall tables on this host that block the instance's networks.
     pub fn warn_of_blockers(&self) {
         let outer = self.planned.networks.values().find(|network| !network.internal);
         if let Some(blocked) = outer.and_then(|network| firewall::blockers(&self.instance().home, &network.bridge)) {
@@ -120,12 +120,13 @@ impl<'a> Executor<'a> {
     fn resolve(&self) -> Result<()> {
         let lock = complete_lock(self.forge.loaded, self.forge.options, self.forge.reporter)?;
         boundary();
-        // The scheduler does it once.
+        // The scheduler runs this task only once.
         let _ = self.resolved.set(lock);
         Ok(())
     }
 
-    /// Makes certain what is to be done, and that it can be: the last that may fail before anything ends.
+    /// Settles what is to be done, and checks that it can be done. This is the last step that may fail before anything is
+    /// ended.
     fn prepare(&self) -> Result<()> {
         let (instance, observed) = (self.instance(), &self.forge.observation.observed);
         let mut built = self.planned.built.clone();
@@ -152,27 +153,27 @@ impl<'a> Executor<'a> {
         let starting: BTreeSet<String> =
             deeds.iter().filter(|(_, deed)| matches!(deed, Deed::Start(_))).map(|(name, _)| name.clone()).collect();
         let wishes: Vec<&Desired> = starting.iter().filter_map(|name| desired.get(name)).collect();
-        // Published ports are taken before anything is touched.
+        // Published ports are taken before anything is changed.
         let held = Held::take(instance, &wishes)?;
         let forwarding = Forwarding::look()?;
-        // The scheduler does it once.
+        // The scheduler runs this task only once.
         let _ = self.certain.set(Certain { desired, deeds, built, starting, held, forwarding });
         boundary();
         Ok(())
     }
 
-    /// Makes sure that what was looked at, and allowed, before images were built is still what is there.
+    /// Makes sure that paths of the host still lead where they led when they were resolved, and allowed, before the build.
     fn still_there(&self) -> Result<()> {
         let before = &self.forge.observation.observed.leads;
         let now = leads(self.instance(), &self.forge.loaded.project);
         let moved = now.into_iter().find(|(path, lead)| before.get(path) != Some(lead));
         moved.map_or(Ok(()), |(path, lead)| {
-            let why = format!("while images were built, \"{path}\" came to lead to {}", lead.path.display());
-            Err(Error::new(why).hint("nothing was started or ended: look at it, then run the command again"))
+            let why = format!("while images were built, \"{path}\" was changed to lead to {}", lead.path.display());
+            Err(Error::new(why).hint("nothing was started or ended: check it, then run the command again"))
         })
     }
 
-    /// Looks whether this machine has what the containers need.
+    /// Checks that this machine has what the containers need.
     fn preflight(
         &self,
         desired: &BTreeMap<String, Desired>,
@@ -215,7 +216,7 @@ impl<'a> Executor<'a> {
         Ok(Came::Done)
     }
 
-    /// Takes what went off the record, and makes networks what they should be.
+    /// Removes ended containers from the record, and brings networks into the planned state.
     fn connect(&self) -> Result<()> {
         let (certain, wanted, instance) = (self.certain()?, &self.planned.networks, self.instance());
         let mut record = self.record();
@@ -225,7 +226,7 @@ impl<'a> Executor<'a> {
         for name in &gone {
             record.containers.remove(*name);
         }
-        // On record first: a kill in between leaves nothing that `down` does not know.
+        // The record is written first: if we are killed in between, `down` knows about everything that is left.
         record.networks.clone_from(wanted);
         self.save(&mut record)?;
         drop(record);
@@ -251,7 +252,7 @@ impl<'a> Executor<'a> {
         }
         let path = |layer: &crate::model::LayerInfo| self.forge.store.layer_path(&layer.diff_id);
         let view = |image: &Image| View::new(image.layers.iter().map(path).collect());
-        // A part of a volume is not filled: what the image has there is not what the volume has at its top.
+        // A mount of a subpath does not fill the volume: the image's files there do not belong at the volume's top.
         let whole = users.into_iter().filter(|(_, mount)| mount.subpath.is_none());
         let images: Vec<Below> = whole.map(|(image, mount)| Below { image: view(image), at: Path::new(&mount.to) }).collect();
         let instance = self.instance();
@@ -260,7 +261,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// Records containers before they are made, so that nobody loses sight of them.
+    /// Records containers before they are created, so that none is lost track of.
     fn put_on_record(&self) -> Result<()> {
         let certain = self.certain()?;
         let mut record = self.record();
@@ -295,7 +296,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// Makes networks ready before a container is on them: what it sends at once must be translated.
+    /// Makes networks ready before a container is attached to them: its very first packets must be translated.
     fn admit(&self) -> Result<()> {
         let (certain, observed, home) = (self.certain()?, &self.forge.observation.observed, &self.instance().home);
         let (before, wanted) = (&observed.record.networks, &self.planned.networks);
@@ -305,12 +306,12 @@ impl<'a> Executor<'a> {
             boundary();
         }
         if switch {
-            // The table drops what is not ours by now.
+            // By now the firewall table drops foreign packets.
             Forwarding::switch_on()?;
             boundary();
         }
         if !certain.starting.is_empty() {
-            sys::write_atomic(&self.instance().opening(), b"", 0o600).context(|| "cannot mark that containers begin".into())?;
+            sys::write_atomic(&self.instance().opening(), b"", 0o600).context(|| "cannot mark that containers start".into())?;
         }
         Ok(())
     }
@@ -334,7 +335,7 @@ impl<'a> Executor<'a> {
         let Some(one) = certain.desired.get(name) else { return Ok(Came::Unneeded) };
         match certain.deeds.get(name) {
             Some(Deed::Start(_)) => {}
-            // The image came to what it was: only its limits are others.
+            // The build resulted in the same image, so only the limits changed.
             Some(Deed::Adjust) => return self.adjust(name),
             Some(Deed::End) | None => return Ok(Came::Unneeded),
         }
@@ -361,7 +362,7 @@ impl<'a> Executor<'a> {
         Ok(Came::Done)
     }
 
-    /// Lets published ports lead to what runs by now, and names name it.
+    /// Updates published ports and names to the containers that are running now.
     fn open(&self) -> Result<()> {
         let instance = self.instance();
         let publishes = |record: &InstanceRecord| record.containers.values().any(|container| !container.ports.is_empty());
@@ -379,13 +380,13 @@ impl<'a> Executor<'a> {
         self.open()?;
         match std::fs::remove_file(self.instance().opening()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).context(|| "cannot remove the mark that containers begin".into())
+                Err(error).context(|| "cannot remove the mark that containers start".into())
             }
             _ => Ok(()),
         }
     }
 
-    /// Has lines sent on, if a container names where to.
+    /// Starts or updates the shipper of log lines, if a container has a log driver.
     fn ship(&self) -> Result<()> {
         let instance = self.instance();
         let run = instance.home.run.join(&instance.id);
@@ -397,7 +398,7 @@ impl<'a> Executor<'a> {
             .desired
             .values()
             .filter_map(|one| {
-                // A container that is not as the file says yet keeps what was said, and allowed, of it before.
+                // A container that does not match the project file yet keeps the target that was declared, and allowed, before.
                 if record.containers.get(&one.name).is_none_or(|record| record.aspects != one.aspects) {
                     return before.get(&one.name).map(|target| (one.name.clone(), target.clone()));
                 }
@@ -428,7 +429,7 @@ impl<'a> Executor<'a> {
         ship::start(&run, &manifest)
     }
 
-    /// Keeps for running containers who their neighbours are now; those just started know.
+    /// Updates the neighbours of containers that were already running; those just started know them.
     fn neighbours(&self) -> Result<()> {
         let certain = self.certain()?;
         for one in certain.desired.values().filter(|one| !certain.starting.contains(&one.name)) {
@@ -440,7 +441,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// The containers that did not come up: causes first, what only waited for them after.
+    /// The containers that did not come up: first those that failed themselves, then those that depend on them.
     pub fn failures(&self, tasks: &[Task], states: &[Far]) -> Vec<Failure> {
         let mut found = Vec::new();
         for (at, (task, state)) in tasks.iter().zip(states).enumerate() {
@@ -456,7 +457,7 @@ impl<'a> Executor<'a> {
                 },
                 _ => continue,
             };
-            // What never began said nothing in this generation.
+            // A container that was never started has no log lines in this generation.
             let last = if follows { Vec::new() } else { last_lines(self.instance(), container) };
             found.push(Failure { container: container.clone(), why, last, follows });
         }
@@ -465,7 +466,7 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Why a start follows the failure of another container; nothing where it is no container that failed.
+/// Why a container was not started because another one failed; `None` if what failed is not a container.
 fn why_follows(tasks: &[Task], states: &[Far], at: usize) -> Option<String> {
     let Far::Follows(first) = &states[at] else { return None };
     let Action::Await { container, .. } = &tasks[*first].action else { return None };
@@ -485,7 +486,7 @@ fn why_follows(tasks: &[Task], states: &[Far], at: usize) -> Option<String> {
 impl Work for Executor<'_> {
     fn lane(&self, task: &Task) -> Lane {
         match &task.action {
-            // It asks servers, and may take long.
+            // It contacts servers and may take long.
             Action::Resolve => Lane::Threads("resolve", 1),
             Action::Build { .. } => Forge::lane(),
             Action::End { .. } => Lane::Threads("end", down::ENDS),
@@ -537,12 +538,12 @@ impl Work for Executor<'_> {
         }
     }
 
-    /// One image that cannot be built is enough to know that nothing will come of the rest.
+    /// If one image cannot be built, nothing else is begun.
     fn stops(&self, task: &Task) -> bool {
         matches!(task.action, Action::Build { .. } | Action::Resolve)
     }
 
-    /// Lets ports and names follow what has started: those that are waited for may take long.
+    /// Updates ports and names to what has started so far: the containers that are waited for may take long.
     fn rest(&self) {
         if self.news.swap(false, Ordering::Relaxed)
             && let Err(error) = self.open()
@@ -556,7 +557,7 @@ fn never(why: impl Into<String>) -> Look {
     Look::Never(Error::new(why))
 }
 
-/// Whether a dependency is as far as it must be.
+/// Whether a dependency has reached the required state.
 fn reached(folder: &Folder, until: Until) -> Look {
     let Some(status) = folder.status() else { return never("is not there") };
     let ended = || format!("ended with exit status {}", status.exit_code.unwrap_or(1));
@@ -576,7 +577,7 @@ fn unhealthy(output: &str) -> String {
     if output.is_empty() { "is unhealthy".into() } else { format!("is unhealthy: {output}") }
 }
 
-/// Whether a container has come up, for good or ill.
+/// Whether a container has come up or has failed.
 fn settled(folder: &Folder) -> Look {
     let Some(status) = folder.status() else { return never("it was not started") };
     match (status.state, status.health) {
@@ -602,16 +603,16 @@ fn settled(folder: &Folder) -> Look {
     }
 }
 
-/// The last lines that a container said.
+/// The last log lines of a container.
 fn last_lines(instance: &Instance, name: &str) -> Vec<String> {
-    // What cannot be read is only not told.
+    // If the logs cannot be read, no lines are shown.
     let Ok(generation) = newest_generation(instance, name) else { return Vec::new() };
     let lines = crate::monitor::last_lines(&instance.logs(name).join(generation.to_string()), 10);
     lines.into_iter().map(|line| line.text).collect()
 }
 
-/// The newest generation that a container left logs of; 0 if none.
+/// The newest generation for which a container has logs, or 0.
 fn newest_generation(instance: &Instance, name: &str) -> Result<u64> {
-    let found = sys::names(&instance.logs(name)).context(|| "cannot tell how often it was made".into())?;
+    let found = sys::names(&instance.logs(name)).context(|| "cannot find out its last generation".into())?;
     Ok(found.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
 }

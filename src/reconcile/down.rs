@@ -1,4 +1,4 @@
-//! `down`: ends everything of an instance and leaves no trace but logs, history, images and volumes.
+//! `down`: ends everything that belongs to an instance, and leaves only logs, history, images and volumes.
 
 use super::schedule::{self, Came, Lane, Work};
 use crate::instance::{Entry, Instance};
@@ -14,29 +14,29 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-/// What a monitor may need beyond the grace period, on a busy machine.
+/// How much longer than the grace period a monitor may take on a busy machine.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Containers that are ended at the same time.
+/// How many containers are ended at the same time.
 pub const ENDS: usize = 16;
 
-/// What `down` also removes.
+/// Options of `down`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct DownOptions {
     pub volumes: bool,
-    /// Only if it has no container.
+    /// Act only if the instance has no containers.
     pub if_unused: bool,
 }
 
-/// Ends one container, whatever state it is in, and waits until nothing of it runs.
+/// Ends one container, whatever state it is in, and waits until none of its processes is left.
 ///
 /// # Errors
-/// Processes that do not die.
+/// Fails when a process does not die.
 pub fn end(instance: &Instance, name: &str) -> Result<()> {
     let folder = instance.container(name);
     if folder.alive() {
-        // A monitor that does not answer is killed: its container dies with it.
-        // Where its description cannot be read, its monitor, which has it, gets Docker's grace.
+        // A monitor that does not answer is killed, and its container dies with it.
+        // If the container's description cannot be read here, its monitor, which knows it, gets Docker's grace period.
         let timeout = folder.spec().ok().flatten().map_or(Duration::from_secs(10), |spec| {
             Duration::from(spec.stop_grace).saturating_mul(u32::try_from(spec.on_stop.len()).unwrap_or(0).saturating_add(1))
         });
@@ -54,7 +54,7 @@ pub fn end(instance: &Instance, name: &str) -> Result<()> {
         .map_err(|error| Error::caused(format!("cannot end container {name}"), error))
 }
 
-/// Ends, and nothing else.
+/// The work of a command that only ends containers.
 struct Ending<'a> {
     instance: &'a Instance,
 }
@@ -72,39 +72,39 @@ impl Work for Ending<'_> {
     }
 }
 
-/// Ends containers, several at once: what depends on others goes first.
+/// Ends containers, several at once. A container is ended before those that it depends on.
 ///
 /// # Errors
-/// Those that do not die; the others are ended all the same.
+/// Returns the errors of containers that do not die; the others are ended anyway.
 fn end_all(instance: &Instance, project: Option<&Project>, names: &[String]) -> Result<()> {
     let states = schedule::run(&plan::ending(project, names), &Ending { instance });
     schedule::interrupted()?;
     Error::all(schedule::failed(states))
 }
 
-/// Stops containers without forgetting them; `project` gives the order.
+/// Stops containers but keeps them in the record. `project` gives the order.
 ///
 /// # Errors
-/// The first that does not die.
+/// Returns the errors of containers that do not die.
 pub fn stop(instance: &Instance, project: Option<&Project>, names: &[String]) -> Result<()> {
     end_all(instance, project, names)
 }
 
-/// Removes what tells of a container while it runs.
+/// Removes the runtime directory of a container.
 pub fn forget_run(instance: &Instance, name: &str) {
     let _ = fs::remove_dir_all(instance.container(name).path());
 }
 
-/// Removes what an ended container wrote, but its logs.
+/// Removes everything that an ended container left, except its logs.
 pub fn forget(instance: &Instance, name: &str) {
     forget_run(instance, name);
     let _ = fs::remove_dir_all(instance.state().join("roots").join(name));
 }
 
-/// Ends an environment. `project` gives the order; a project file that cannot be read is no obstacle.
+/// Ends an environment. `project` gives the order; without it (because the project file cannot be read) it works, too.
 ///
 /// # Errors
-/// Processes that do not die, links that cannot be deleted.
+/// Fails when a process does not die or a link cannot be deleted.
 pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions) -> Result<Vec<Change>> {
     let known = instance.state().exists() || instance.home.run.join(&instance.id).exists();
     if !known && !options.volumes {
@@ -119,7 +119,7 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     names.extend(instance.container_folders()?);
     let names: Vec<String> = names.into_iter().collect();
     end_all(instance, project, &names)?;
-    // It sends what was said last, and ends.
+    // The shipper sends the last log lines and ends.
     ship::stop(&instance.home.run.join(&instance.id));
     let removed = |object: Object, name: String| Change {
         symbol: Symbol::Remove,
@@ -140,11 +140,11 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     record.networks.clear();
     record.serial += 1;
     instance.save(&record)?;
-    // One that was killed may have left the table behind.
+    // A command that was killed may have left the firewall table behind.
     if had_networks || monitor::is_there(&instance.home) {
         monitor::refresh(&instance.home)?;
     }
-    // Of containers for one command, which leave their project's cgroups for the next.
+    // One-off containers leave the cgroups of their project for the next one; they are removed here.
     Cgroup::remove_parents_of(runtime::host(), &instance.cgroup("any"));
     let _ = fs::remove_dir_all(instance.state().join("roots"));
     let _ = fs::remove_dir_all(instance.home.run.join(&instance.id));

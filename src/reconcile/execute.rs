@@ -1,4 +1,4 @@
-//! `up`: observe, plan, agree, reserve, then hand the plan's tasks to the scheduler; `build`, which is a part of it.
+//! `up`: observe, plan, get consent, reserve, then hand the plan's tasks to the scheduler. `build` is a part of it.
 
 use super::converge::Executor;
 use super::crash::boundary;
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// What `up` came to.
+/// The outcome of `up`.
 #[derive(Debug, Default)]
 pub struct Converged {
     pub changes: Vec<Change>,
@@ -33,7 +33,7 @@ pub struct Converged {
 /// Makes a plan without writing anything.
 ///
 /// # Errors
-/// What makes the wish impossible.
+/// Returns what makes the project impossible to carry out.
 pub fn plan_only(loaded: &LoadedProject) -> Result<Planned> {
     let store = Store::at(&loaded.instance.home.store);
     let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
@@ -52,18 +52,18 @@ fn make_plan(
     plan::plan((&loaded.project, &loaded.places, lock), &observation.observed, &facts, only)
 }
 
-/// Carries out a saved plan exactly, or refuses because the world moved.
+/// Carries out a saved plan exactly, or refuses because something has changed since it was made.
 ///
 /// # Errors
-/// A plan that is no longer the plan; then as [`up`].
+/// Fails when the plan is out of date, and like [`up`].
 pub fn apply_saved(loaded: &LoadedProject, saved: Plan, options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     up(loaded, &UpOptions { exactly: Some(saved), ..options }, reporter)
 }
 
-/// Builds images, nothing else.
+/// Builds images and does nothing else.
 ///
 /// # Errors
-/// The first step that failed.
+/// Returns the error of the first step that failed.
 pub fn build_only(
     loaded: &LoadedProject,
     names: &BTreeSet<Name>,
@@ -86,7 +86,7 @@ pub fn build_only(
         if missing.is_empty() {
             break;
         }
-        // Whoever is asked may take his time, and nobody else waits for him.
+        // The user may take time to answer, and nobody else should have to wait for that.
         drop(queue);
         consent::ask(&loaded.instance, &missing, &options.command, reporter)?;
         queue = loaded.instance.lock()?;
@@ -116,8 +116,8 @@ pub fn build_only(
 /// Makes the machine match the project.
 ///
 /// # Errors
-/// What stops everything: a broken plan, a step that fails, a port that is taken. Containers that do
-/// not come up are in the outcome; the others are as converged as they can be.
+/// Returns what stops everything: a broken plan, a build step that fails, a port that is taken. Containers that do
+/// not come up are part of the outcome; everything else is carried out as far as possible.
 pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
@@ -139,7 +139,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         if missing.is_empty() {
             break;
         }
-        // Whoever is asked may take his time, and nobody else waits for him.
+        // The user may take time to answer, and nobody else should have to wait for that.
         drop(queue);
         consent::ask(instance, &missing, &options.command, reporter)?;
         queue = instance.lock()?;
@@ -164,7 +164,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         schedule::run(&tasks, &executor)
     };
     let failures = executor.failures(&tasks, &states);
-    // What never began changed nothing.
+    // Tasks that never began changed nothing.
     let begun = tasks.iter().zip(&states).filter(|(_, state)| matches!(state, State::Done | State::Failed(..)));
     let changes: Vec<Change> = begun.flat_map(|(task, _)| task.changes.clone()).collect();
     let stopped = tasks.iter().zip(states).filter(|(task, _)| !task.action.is_of_one()).map(|(_, state)| state);
@@ -172,23 +172,23 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let ok = stopped.is_ok() && failures.is_empty();
     let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
     let kept = Reservation::end(&instance.home, &instance.id).and_then(|()| executor.pin()).and_then(|()| entry.add(instance));
-    // What stopped everything may be why nothing can be kept, and is what is told.
+    // The error that stopped everything may be the cause of the other one, so it is the one that is reported.
     stopped.and(kept)?;
     executor.warn_of_blockers();
     Ok(Converged { changes, failures })
 }
 
-/// A saved plan that is no longer the plan.
+/// The error for a saved plan that is out of date.
 fn outdated(why: &str) -> Error {
     Error::new(format!("the plan is out of date: {why}")).hint("make a new one with `stead plan --json`")
 }
 
-/// What carrying a plan out is trusted with.
+/// The marks of a plan, which need consent before it is carried out.
 fn marks(planned: &Planned) -> impl Iterator<Item = &Mark> {
     planned.plan.changes().flat_map(|change| &change.trust)
 }
 
-/// What building images that are not built yet is trusted with.
+/// The marks of images that are not built yet, which need consent before they are built.
 fn image_marks(
     loaded: &LoadedProject,
     lock: &Lock,
@@ -202,8 +202,8 @@ fn image_marks(
     pending.flat_map(|name| plan::of_image(&loaded.project, &loaded.places, &observation.observed, &name)).collect()
 }
 
-/// Takes the ports, subnets and addresses of a plan before anybody else does, until they are on record; makes
-/// the plan anew, if somebody has taken any since it was made.
+/// Reserves the ports, subnets and addresses of a plan until they are in the record. If anything has been taken
+/// since the plan was made, the plan is made again.
 fn reserve(
     loaded: &LoadedProject,
     (lock, store): (&Lock, &Store),
@@ -233,12 +233,13 @@ fn reserve(
     reservation.keep(&instance.home, &instance.id)
 }
 
-/// Ends what runs and is not on record, and what builds left: by an `up` or a `build` that was killed.
+/// Ends containers that run but are not in the record, and removes what builds left: both come from an `up` or a `build`
+/// that was killed.
 fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
     monitor::sweep_builds(&instance.home)?;
     crate::build::sweep();
     for name in instance.container_folders()? {
-        // A one-off container belongs to the command that runs it, while that lives.
+        // A one-off container belongs to the command that runs it, as long as that lives.
         let somebodys = is_one_off_replica(&name) && instance.container(&name).alive();
         if !record.containers.contains_key(&name) && !somebodys {
             down::end(instance, &name)?;
@@ -248,7 +249,7 @@ fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
     Ok(())
 }
 
-/// The time that `up` may take is told by whoever calls it.
+/// The time since `start`, as text.
 #[must_use]
 pub fn since(start: Instant) -> String {
     let millis = start.elapsed().as_millis();
@@ -258,7 +259,7 @@ pub fn since(start: Instant) -> String {
 /// Prepares an instance's directories for a one-off container.
 ///
 /// # Errors
-/// Those of making directories.
+/// Fails when a directory cannot be created.
 pub fn prepare_folders(instance: &Instance) -> Result<()> {
     private_folder(&instance.state())?;
     private_folder(&instance.home.run.join(&instance.id)).context(|| "cannot prepare the instance".into())

@@ -1,10 +1,10 @@
-//! What other tables of the host do to packets of ours.
+//! Reports when other tables on the host block our packets.
 
 use crate::monitor;
 use crate::network;
 use crate::store::Home;
 
-/// Chains of other tables that block what ours accepts for a bridge.
+/// Describes the chains of other tables that block what our table accepts for a bridge, with a way to change that.
 pub fn blockers(home: &Home, bridge: &str) -> Option<String> {
     let found = network::blockers(&monitor::table_name(home), bridge).unwrap_or_default();
     if found.chains.is_empty() {

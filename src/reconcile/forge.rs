@@ -1,4 +1,4 @@
-//! What building images takes, for one command: each image that is built is a task.
+//! What one command needs for building images. Each image that is built is a task.
 
 use super::schedule::{Came, Lane, Work};
 use crate::build::{Builder, Event, Network, StoreFacts};
@@ -12,7 +12,7 @@ use crate::store::{Lease, Store};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What every build of a command shares.
+/// What all builds of a command share.
 pub struct Forge<'a> {
     pub loaded: &'a LoadedProject,
     pub store: &'a Store,
@@ -23,7 +23,7 @@ pub struct Forge<'a> {
     pub progress: Arc<fetch::Progress>,
     settings: Settings,
     network: Mutex<Option<Arc<Network>>>,
-    /// The steps that ran, by image.
+    /// The steps that have run, by image.
     ran: Mutex<BTreeMap<Name, Vec<usize>>>,
     built: Mutex<BTreeMap<Name, Image>>,
 }
@@ -50,15 +50,15 @@ impl<'a> Forge<'a> {
         }
     }
 
-    /// Where an image's builds are done: as many at once as there are processors.
+    /// The lane in which images are built: as many at once as there are processors.
     pub fn lane() -> Lane {
         Lane::Threads("build", std::thread::available_parallelism().map_or(1, usize::from))
     }
 
-    /// Builds an image, whose bases are built.
+    /// Builds an image whose base images are already built.
     ///
     /// # Errors
-    /// The first step that failed.
+    /// Returns the error of the first step that failed.
     pub fn build(&self, lock: &Lock, name: &Name) -> Result<()> {
         let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
         let report = |event: Event| self.report(lock, &facts, event);
@@ -94,16 +94,16 @@ impl<'a> Forge<'a> {
         self.reporter.report(Progress::Build(event));
     }
 
-    /// Lets go of the network of builds; what was built.
+    /// Removes the network of builds, and returns the images that were built.
     pub fn finish(&self) -> BTreeMap<Name, Image> {
         drop(self.network.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.built.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Records where images came from, those that somebody else built included.
+    /// Records where images came from, including those that another command built.
     ///
     /// # Errors
-    /// Those of writing what they were made of.
+    /// Fails when the description of an image cannot be written.
     pub fn remember(&self, lock: &Lock, images: &BTreeMap<Name, Image>, record: &mut InstanceRecord) -> Result<()> {
         let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
         for (name, image) in images {
@@ -115,7 +115,7 @@ impl<'a> Forge<'a> {
     }
 }
 
-/// Builds, and nothing else.
+/// The work of a command that only builds.
 pub struct Building<'a> {
     pub forge: &'a Forge<'a>,
     pub lock: &'a Lock,

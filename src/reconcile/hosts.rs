@@ -1,8 +1,8 @@
-//! Names of containers: `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of each.
+//! Names of containers: the `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of each.
 //!
-//! Addresses are planned, so containers that start together know each other at once; from then on who
-//! runs is named ([`crate::monitor`]). A file that is mounted in a running container is rewritten in place:
-//! its inode is what the container sees.
+//! Addresses are planned, so containers that start together know each other at once; from then on the file lists
+//! the containers that run ([`crate::monitor`]). A file that is mounted in a running container is rewritten in place,
+//! because the container sees its inode.
 
 use crate::model::{Context, Result};
 use crate::monitor::HostLine;
@@ -14,7 +14,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-/// The lines of a container's /etc/hosts; those of neighbours hold while these run.
+/// The lines of a container's /etc/hosts. The lines of neighbours are valid only while these run.
 pub fn hosts(one: &Desired, all: &BTreeMap<String, Desired>) -> Vec<HostLine> {
     let always = |text: String| HostLine { while_runs: None, text };
     let mut lines = vec![always("127.0.0.1\tlocalhost".into()), always("::1\tlocalhost ip6-localhost ip6-loopback".into())];
@@ -39,7 +39,7 @@ pub fn hosts(one: &Desired, all: &BTreeMap<String, Desired>) -> Vec<HostLine> {
     lines
 }
 
-/// The text of those lines whose neighbours are there.
+/// The text of the lines that are always valid or whose neighbour is running.
 pub fn text(lines: &[HostLine], there: impl Fn(&str) -> bool) -> String {
     let kept = lines.iter().filter(|line| line.while_runs.as_ref().is_none_or(|name| there(name)));
     kept.map(|line| format!("{}\n", line.text)).collect()
@@ -53,7 +53,7 @@ pub fn hostname(one: &Desired) -> String {
 /// The host's name servers, without those that a container cannot reach.
 ///
 /// # Errors
-/// Those of reading the host's files.
+/// Fails when the host's files cannot be read.
 pub fn resolver(one: &Desired) -> Result<String> {
     let own = one.spec.namespaces.network == NetworkMode::Own;
     if own && one.networks.iter().all(|attached| attached.record.internal) {
@@ -63,10 +63,10 @@ pub fn resolver(one: &Desired) -> Result<String> {
     network::resolver(if host { Servers::All } else { Servers::Reachable })
 }
 
-/// Writes a file in place, if it says something else.
+/// Writes a file in place, unless it already has this content.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails when the file cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Makes a machine equal to a plan: runs its tasks, keeps the record, and ends what has to go.
+//! Brings a machine into the state that a plan describes: runs its tasks, keeps the record, and ends what must end.
 //!
-//! Everything here may be killed at any moment: records are written before what they describe is made, and the next
-//! `up` or `down` starts by putting right what was left.
+//! Everything here may be killed at any moment: records are written before what they describe is created, and the next
+//! `up` or `down` starts by cleaning up what was left.
 
 mod container;
 mod converge;

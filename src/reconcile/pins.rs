@@ -1,4 +1,4 @@
-//! What an instance keeps in the store from being collected: its images, and what its lock names.
+//! What an instance protects from garbage collection in the store: its images, and what its lock file names.
 
 use crate::instance::{Instance, LoadedProject};
 use crate::lock::Lock;
@@ -8,10 +8,10 @@ use crate::project::{Add, AddSource, Step};
 use crate::store::{Pin, Store};
 use std::collections::BTreeSet;
 
-/// Sets the instance's root in the store: its images, their layers, and what the lock names.
+/// Sets the instance's root in the store: its images, their layers, and what the lock file names.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails when the file cannot be written.
 pub fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
     let adds = loaded.project.images.values().flat_map(|image| &image.steps);
     let files = adds.filter_map(|step| match step {
@@ -21,10 +21,10 @@ pub fn pin(loaded: &LoadedProject, store: &Store, record: &InstanceRecord, lock:
     pin_all(&loaded.instance, store, record, lock, files.collect())
 }
 
-/// As [`pin`], for what needs no project file.
+/// Like [`pin`], for callers that have no loaded project.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails when the file cannot be written.
 pub fn pin_record(instance: &Instance, store: &Store, record: &InstanceRecord, lock: &Lock) -> Result<()> {
     pin_all(instance, store, record, lock, BTreeSet::new())
 }

@@ -1,4 +1,4 @@
-//! The sockets that keep others off published ports: one for each port, shared by the replicas behind it.
+//! The sockets that keep published ports from being used by others: one for each port, shared by the replicas behind it.
 
 use crate::instance::Instance;
 use crate::model::{Error, Result};
@@ -11,7 +11,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::SocketAddrV4;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// Sockets by the address and protocol that they hold.
+/// The sockets, by the address and protocol that they hold.
 #[derive(Default)]
 pub struct Held(BTreeMap<(SocketAddrV4, Protocol), OwnedFd>);
 
@@ -20,11 +20,11 @@ fn key(port: &Port) -> (SocketAddrV4, Protocol) {
 }
 
 impl Held {
-    /// Takes the ports of containers that are about to start: from replicas or predecessors of this instance
-    /// that run and hold them, else from the host.
+    /// Takes the ports of containers that are about to start: from running replicas or predecessors of this instance
+    /// that hold them, otherwise from the host.
     ///
     /// # Errors
-    /// A port that somebody else has.
+    /// Fails when a port is in use by another program.
     pub fn take(instance: &Instance, wishes: &[&Desired]) -> Result<Self> {
         let mut held = Self::default();
         let wanted = wishes.iter().flat_map(|one| &one.ports).map(key);
@@ -38,7 +38,7 @@ impl Held {
             if !missing || !folder.alive() {
                 continue;
             }
-            // One that is just ending lets go of its ports: they are bound anew below.
+            // A container that is just ending releases its ports: they are bound again below.
             let mut fds = monitor::held_ports(&folder).unwrap_or_default();
             if fds.is_empty() {
                 let monitor = folder.status().and_then(|status| i32::try_from(status.monitor).ok()).filter(|pid| *pid > 1);

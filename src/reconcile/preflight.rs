@@ -1,5 +1,5 @@
-//! What this machine must have before anything is touched: limits that it can apply, devices, mounts,
-//! capabilities and filters that are there.
+//! Checks that this machine has what is needed before anything is changed: limits that it can apply, devices, mounts,
+//! capabilities and filters.
 
 use crate::instance::Observation;
 use crate::model::{Context, Error, Result, capability};
@@ -11,13 +11,14 @@ use crate::sys;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Checks one container: what this machine lacks is among the errors. Tells what will hold less than it seems to.
+/// Checks one container, and adds what this machine lacks to the errors. Returns warnings about limits that will have less
+/// effect than they seem to.
 pub fn check(one: &Desired, places: &Locations, folder: &Path, host: &Host, errors: &mut Vec<Error>) -> Vec<String> {
     let error = |node: &str, why: String| {
         let place = places.of(&NodePath::container(&one.container).aspect(node));
         Error::new(format!("container {}: {why}", one.container)).at(place)
     };
-    // What stands in for something that runs is whole before that is stopped.
+    // A replacement must be complete before the container that it replaces is stopped.
     if one.image.is_none() {
         let advice = "its files may have changed while it was built: run the command again";
         errors.push(error("image", format!("its image {} is not built", one.image_name)).hint(advice));
@@ -28,14 +29,14 @@ pub fn check(one: &Desired, places: &Locations, folder: &Path, host: &Host, erro
     let lacking = capability::mask(one.spec.security.add.iter().map(String::as_str)) & !sys::permitted_capabilities();
     if lacking != 0 {
         let names = capability::names(lacking).join(", ");
-        let advice = "it cannot give what it does not have: run stead with it, or take it out";
+        let advice = "stead can only grant what it has itself: run it with this capability, or remove it";
         errors.push(error("security.capability", format!("this process lacks {names}")).hint(advice));
     }
     for (device, _) in &one.spec.devices {
         let path = Path::new(device);
         match std::fs::metadata(path).map(|found| found.file_type()) {
             Ok(kind) if kind.is_char_device() || kind.is_block_device() => {}
-            Ok(_) => errors.push(error("device", format!("{device} is no device"))),
+            Ok(_) => errors.push(error("device", format!("{device} is not a device"))),
             Err(why) => errors.push(error("device", format!("no device {device}: {why}"))),
         }
     }
@@ -50,10 +51,10 @@ pub fn check(one: &Desired, places: &Locations, folder: &Path, host: &Host, erro
     runtime::caveats(host, &one.spec.limits).into_iter().map(|text| format!("container {}: {text}", one.container)).collect()
 }
 
-/// What a container's processes may do, with its filter compiled.
+/// What a container's processes may do, including its compiled filter.
 ///
 /// # Errors
-/// A profile that is not understood; those of keeping the compiled one.
+/// Fails when a profile is not valid or the compiled filter cannot be stored.
 pub fn security(one: &Desired, observation: &Observation, home: &Home) -> Result<SecuritySpec> {
     let wish = &one.spec.security;
     let capabilities = if wish.privileged { capability::ALL } else { capability::with(&wish.add, &wish.drop) };

@@ -1,4 +1,4 @@
-//! The lock: what it does not answer is resolved, and what `update` names is moved.
+//! The lock file: what is missing in it is resolved, and what `update` names is brought up to date.
 
 use crate::debian::{self, Settings};
 use crate::fetch;
@@ -17,10 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use crate::debian::{Downgrade, Update};
 
-/// Resolves what the lock does not answer, or what `update` says, and writes the lock.
+/// Resolves what is missing in the lock, or what `update` says, and writes the lock file.
 ///
 /// # Errors
-/// What cannot be fetched, verified or satisfied, or would go back; the old lock stands then.
+/// Fails when something cannot be fetched, verified or satisfied, or would be downgraded. The old lock file is unchanged
+/// then.
 pub fn update_lock(
     loaded: &LoadedProject,
     update: &Update,
@@ -35,7 +36,7 @@ pub fn update_lock(
     Ok((old, new))
 }
 
-/// The lock as it is, and as an update would make it.
+/// The lock as it is now, and as it would be after an update.
 fn resolved(
     loaded: &LoadedProject,
     update: &Update,
@@ -61,15 +62,16 @@ fn resolved(
 #[derive(Debug)]
 pub struct CheckedLock {
     pub packages: debian::Checked,
-    /// The lock as it is, and as an update would make it.
+    /// The lock as it is now, and as it would be after an update.
     pub old: Lock,
     pub new: Lock,
 }
 
-/// Holds the lock against the signed indexes that it names, and against what an update would make of it; writes nothing.
+/// Compares the lock with the signed indexes that it names, and with what an update would make of it. It writes nothing.
 ///
 /// # Errors
-/// A lock that names what the project does not; what cannot be fetched, verified or satisfied, or would go back.
+/// Fails when the lock names something that the project does not declare, and when something cannot be fetched, verified
+/// or satisfied, or would be downgraded.
 pub fn check_lock(
     loaded: &LoadedProject,
     downgrade: Downgrade,
@@ -85,10 +87,10 @@ pub fn check_lock(
     Ok(CheckedLock { packages, old, new })
 }
 
-/// Sets the latest time in everything that is built.
+/// Sets the latest timestamp that may occur in anything that is built.
 ///
 /// # Errors
-/// Those of reading and writing the lock.
+/// Fails when the lock file cannot be read or written.
 pub fn set_epoch(loaded: &LoadedProject, epoch: i64) -> Result<()> {
     let old = read_lock(&loaded.instance)?;
     write(loaded, &old, &Lock { epoch, ..old.clone() })
@@ -103,7 +105,7 @@ fn write(loaded: &LoadedProject, old: &Lock, new: &Lock) -> Result<()> {
         .map_err(|error| crate::store::disk_error("cannot write stead.lock", error))
 }
 
-/// Whether something that may be locked is to be resolved.
+/// Whether something must be resolved, given whether it is in the lock already.
 fn moves(update: &Update, what: &str, locked: bool) -> bool {
     match update {
         Update::All => true,
@@ -112,7 +114,7 @@ fn moves(update: &Update, what: &str, locked: bool) -> bool {
     }
 }
 
-/// Images that are made elsewhere: what each name means now.
+/// Locks the images that come from elsewhere: resolves what each name means now.
 fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &dyn Reporter) -> Result<()> {
     for (name, reference) in loaded.project.references() {
         let keys = keys(loaded, reference)?;
@@ -137,7 +139,7 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
 /// The keys that must have signed an image, with their files.
 ///
 /// # Errors
-/// Files that cannot be read, and what is no public key.
+/// Fails when a file cannot be read or is not a public key.
 fn keys(loaded: &LoadedProject, reference: &str) -> Result<Vec<(String, PublicKey)>> {
     let signers = loaded.project.signers().filter(|(_, wanted, _)| *wanted == reference);
     let files = project_files(&loaded.instance.folder)?;
@@ -154,10 +156,10 @@ fn keys(loaded: &LoadedProject, reference: &str) -> Result<Vec<(String, PublicKe
         .collect()
 }
 
-/// A lock without what it says of images that must be signed by other keys.
+/// Removes from a lock the images that must be signed by other keys than those recorded there.
 ///
 /// # Errors
-/// Keys that cannot be read; packages from repositories that the project does not declare.
+/// Fails when a key cannot be read, and when a package comes from a repository that the project does not declare.
 pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Result<Lock> {
     if let Some(foreign) = lock.foreign(&loaded.project) {
         return Err(refuse(loaded, &foreign));
@@ -169,7 +171,8 @@ pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Result<Lock> {
     Ok(lock)
 }
 
-/// Why a package of elsewhere is not taken: few people read locks, so a lock alone cannot say whose packages are used.
+/// The error for a package from an undeclared repository. Few people read lock files, so a lock file alone must not decide
+/// whose packages are used.
 fn refuse(loaded: &LoadedProject, foreign: &Foreign) -> Error {
     let Foreign { image, suite, package, repository } = foreign;
     let text = std::fs::read_to_string(loaded.instance.folder.join("stead.lock")).unwrap_or_default();
@@ -178,11 +181,11 @@ fn refuse(loaded: &LoadedProject, foreign: &Foreign) -> Error {
         "stead.lock{line}: {package} comes from {repository}, which the debian step of image {image} does not declare"
     ))
     .hint(format!(
-        "if that is meant, declare it there: repository \"{repository}\" …; else make the lock anew with `stead update`, or restore it from git"
+        "if you want that, declare it there: repository \"{repository}\" …; else run `stead update` or restore the lock from git"
     ))
 }
 
-/// Makes sure that the user's keys may be used for the repositories that will be asked.
+/// Makes sure that the user's keys may be used for the repositories that will be contacted.
 fn may_use_keys(
     loaded: &LoadedProject,
     update: &Update,
@@ -197,7 +200,7 @@ fn may_use_keys(
     consent::require(&loaded.instance, &marks, options, reporter)
 }
 
-/// Files and repositories of the web whose content the project does not pin itself.
+/// Locks files and repositories on the web whose content the project does not pin itself.
 fn fetched(loaded: &LoadedProject, update: &Update, lock: &mut Lock, store: &Store) -> Result<()> {
     for (image, index, add, unknown) in remotes(&loaded.project) {
         if !moves(update, &unknown, lock.remotes.contains_key(&unknown)) {
@@ -224,14 +227,14 @@ fn commit(source: &GitSource) -> Result<String> {
     match source.commit.as_deref().filter(|wanted| !found.starts_with(wanted)) {
         None => Ok(found),
         Some(wanted) => Err(Error::new(format!("it is commit {found} now, which does not begin with {wanted}"))
-            .hint("if that is meant, take the new commit over; else write the whole commit that was meant")),
+            .hint("if you want the new one, write it in the project file; otherwise write the full hash of the old one")),
     }
 }
 
-/// The lock, complete for the project, or why it may not be completed.
+/// The lock, completed for the project if that is allowed.
 ///
 /// # Errors
-/// What may not or cannot be resolved.
+/// Fails when something is missing that cannot be resolved or must not be.
 pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<Lock> {
     let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     if !lock.is_whole(&loaded.project) {
@@ -242,7 +245,7 @@ pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn
             );
         }
         if options.offline {
-            return Err(Error::new(format!("{what}, and --offline forbids fetching what that takes"))
+            return Err(Error::new(format!("{what}, and --offline forbids fetching what is needed for it"))
                 .hint("run it once without --offline"));
         }
         lock = update_lock(loaded, &Update::Missing, Downgrade::Refused, options, reporter)?.1;
@@ -255,7 +258,7 @@ pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn
 
 fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
     if let Some(((image, _), step)) = lock.missing(&loaded.project).first() {
-        return format!("stead.lock does not answer what image {image} asks of \"{}\"", step.suite);
+        return format!("stead.lock has no packages for what image {image} asks of \"{}\"", step.suite);
     }
     if let Some((_, reference)) = loaded.project.references().find(|(_, reference)| lock.image(reference).is_none()) {
         let signed = loaded.project.signers().any(|(_, wanted, _)| wanted == reference);
@@ -266,17 +269,18 @@ fn unanswered(lock: &Lock, loaded: &LoadedProject) -> String {
     format!("stead.lock does not say what {} is", unknown.map_or_else(String::new, |(_, _, _, unknown)| unknown))
 }
 
-/// Locks the images of elsewhere that a project's Dockerfiles start from: it must be read again then.
+/// Locks and pulls the images from elsewhere that a project's Dockerfiles start from. The project must be read again
+/// afterwards.
 ///
 /// # Errors
-/// Those of resolving.
+/// Fails when an image cannot be resolved or pulled.
 pub fn settle(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) -> Result<()> {
     let lock = complete_lock(loaded, options, reporter)?;
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let lease = Mutex::new(Lease::open(&store)?);
     let pin = |digests: &[Digest]| lease.lock().unwrap_or_else(PoisonError::into_inner).pin(digests);
-    // What a Dockerfile starts from decides how it reads on: environment, directory, triggers.
+    // The base image decides what the rest of a Dockerfile means: it sets the environment, the directory and triggers.
     for reference in &loaded.unsettled {
         let Some(digest) = lock.image(reference).filter(|digest| crate::image::load(&store, digest).is_none()) else { continue };
         if options.offline {

@@ -1,7 +1,7 @@
-//! The one scheduler: runs a plan's tasks, each when what it waits for is over, several at once.
+//! The scheduler: runs the tasks of a plan, several at once, each as soon as the tasks that it waits for are over.
 //!
-//! It knows nothing of what tasks do. Whoever asked may be waiting for the world (another container's health): such
-//! tasks take no thread, they are looked at when something was told. An interruption ends the giving out.
+//! It does not know what tasks do. Some tasks only wait for an external condition (the health of another container).
+//! They do not take a thread, but are checked when an event arrives. After an interruption no more tasks are begun.
 
 use crate::model::Error;
 use crate::monitor::{Folder, Tidings};
@@ -13,18 +13,18 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Where a task is done.
+/// Where a task runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Lane {
-    /// By the scheduler itself, alone: it is short, or all others need it.
+    /// In the scheduler's own thread: the task is short, or all others need it.
     Here,
-    /// In a thread of its own, no more than so many of its name at once.
+    /// In a thread of its own, with at most this many threads of the same name at once.
     Threads(&'static str, usize),
-    /// By looking until the world is so far.
+    /// By checking repeatedly until a condition holds.
     Looks,
 }
 
-/// What became of a task.
+/// The result of a task that did not fail.
 #[derive(Debug)]
 pub enum Came {
     Done,
@@ -32,44 +32,44 @@ pub enum Came {
     Unneeded,
 }
 
-/// What a look at the world says.
+/// The result of checking a condition.
 pub enum Look {
     Yes,
-    /// Not yet; it may be so without anything being told after this long.
+    /// Not yet. It may become true after this time even without an event.
     NotYet(Option<Duration>),
     Never(Error),
 }
 
-/// What tasks do.
+/// Performs tasks.
 pub trait Work: Sync {
     fn lane(&self, task: &Task) -> Lane;
 
-    /// Does a task.
+    /// Runs a task.
     ///
     /// # Errors
-    /// Why it failed: what waits for it is not done then.
+    /// Returns the reason why it failed. Tasks that need it are not run then.
     fn run(&self, task: &Task) -> Result<Came, Error>;
 
-    /// Looks whether what a task waits for has come.
+    /// Checks the condition that a task waits for.
     fn look(&self, _: &Task) -> Look {
         Look::Yes
     }
 
-    /// The container that a task looks at.
+    /// The container whose state a task waits for.
     fn looks_at(&self, _: &Task) -> Option<Folder> {
         None
     }
 
-    /// Whether nothing more is begun when a task failed.
+    /// Whether no more tasks are begun if this task fails.
     fn stops(&self, _: &Task) -> bool {
         false
     }
 
-    /// Called before the scheduler would only wait for the world, with tasks left that wait for it, too.
+    /// Called before the scheduler waits, when nothing runs and the remaining tasks wait for conditions.
     fn rest(&self) {}
 }
 
-/// How far a task is.
+/// The state of a task.
 #[derive(Debug)]
 pub enum State {
     Waiting,
@@ -77,9 +77,9 @@ pub enum State {
     Looking,
     Done,
     Unneeded,
-    /// Why, and the how-manieth failure that was.
+    /// The error, and its position in the order of failures.
     Failed(Error, usize),
-    /// One that it waits for failed: which.
+    /// A task that it needs failed or was not run: its index.
     Follows(usize),
 }
 
@@ -93,13 +93,13 @@ impl State {
     }
 }
 
-/// Runs tasks; what became of them, in their order. Those that were not begun, because one failed or somebody interrupted, are
-/// [`State::Waiting`].
+/// Runs tasks and returns their final states, in the same order. Tasks that were not begun because of a failure or an
+/// interruption are [`State::Waiting`].
 pub fn run(tasks: &[Task], work: &dyn Work) -> Vec<State> {
     let _under_way = sys::UnderWay::begin();
     let places: BTreeMap<&str, usize> = tasks.iter().enumerate().map(|(at, task)| (task.name.as_str(), at)).collect();
     let found = |names: &BTreeSet<String>| names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
-    // Without it what threads finished is seen when something else is told, or soon.
+    // If it cannot be created, the end of a thread is noticed at the next event or timeout.
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok();
     let schedule = Mutex::new(Schedule {
         tasks,
@@ -112,7 +112,7 @@ pub fn run(tasks: &[Task], work: &dyn Work) -> Vec<State> {
         stopped: false,
     });
     let held = || schedule.lock().unwrap_or_else(PoisonError::into_inner);
-    // Goes on with whatever is ready of the same kind: on a busy machine the scheduler may be late.
+    // A thread continues with the next task that is ready: on a busy machine the scheduler may be late.
     let thread = |first: usize| {
         let mut next = Some(first);
         while let Some(at) = next {
@@ -167,17 +167,17 @@ pub fn run(tasks: &[Task], work: &dyn Work) -> Vec<State> {
     schedule.into_inner().unwrap_or_else(PoisonError::into_inner).states
 }
 
-/// What failed of some tasks, in the order in which it did.
+/// The errors of failed tasks, in the order in which they failed.
 pub fn failed(states: impl IntoIterator<Item = State>) -> Vec<Error> {
     let failed = |state| if let State::Failed(error, order) = state { Some((order, error)) } else { None };
     let all: BTreeMap<usize, Error> = states.into_iter().filter_map(failed).collect();
     all.into_values().collect()
 }
 
-/// Whether the command goes on.
+/// Checks that the command was not interrupted.
 ///
 /// # Errors
-/// If somebody interrupted it.
+/// Fails when it was.
 pub fn interrupted() -> Result<(), Error> {
     let Some(signal) = sys::interrupted() else { return Ok(()) };
     let error = Error::new("interrupted").hint("what was done stays; the same command goes on from there");
@@ -187,20 +187,20 @@ pub fn interrupted() -> Result<(), Error> {
 struct Schedule<'a> {
     tasks: &'a [Task],
     work: &'a dyn Work,
-    /// What must be done before each.
+    /// For each task, the tasks that must have succeeded before it.
     after: Vec<Vec<usize>>,
-    /// What must be over before each.
+    /// For each task, the tasks that must be over before it, whether they succeeded or not.
     whatever: Vec<Vec<usize>>,
     states: Vec<State>,
     /// How many run in each lane.
     busy: BTreeMap<Lane, usize>,
     failures: usize,
-    /// Nothing more is begun.
+    /// No more tasks are begun.
     stopped: bool,
 }
 
 impl Schedule<'_> {
-    /// A task that may begin now, with its lane; those that cannot any more are told so on the way.
+    /// A task that may begin now, with its lane. Tasks that cannot begin any more are marked as such on the way.
     fn next(&mut self, in_threads: bool) -> Option<(usize, Lane)> {
         let mut told = !self.stopped;
         while std::mem::take(&mut told) {
@@ -248,8 +248,8 @@ impl Schedule<'_> {
         };
     }
 
-    /// Whether nothing runs and nothing more will; whether nothing runs, and what is left waits for what is looked at;
-    /// whether nothing more is begun.
+    /// Returns three values: whether everything is over; whether nothing runs and the remaining tasks wait for conditions;
+    /// and whether no more tasks are begun.
     fn outlook(&mut self) -> (bool, bool, bool) {
         let ready = self.next(false).is_some();
         let any = |meant: fn(&State) -> bool| self.states.iter().any(meant);
@@ -260,14 +260,14 @@ impl Schedule<'_> {
     }
 }
 
-/// Those that look at the world.
+/// The tasks that wait for conditions.
 struct Eyes<'a> {
     tasks: &'a [Task],
     work: &'a dyn Work,
     tidings: Tidings,
-    /// Each that looks, with when it does so next though nothing is told.
+    /// Each waiting task, with the time of its next check if no event arrives.
     looking: BTreeMap<usize, Option<Instant>>,
-    /// When all of them did last.
+    /// When all of them were last checked.
     all: Instant,
 }
 
@@ -280,7 +280,7 @@ impl<'a> Eyes<'a> {
         self.looking.insert(at, Some(Instant::now()));
     }
 
-    /// Looks at what was told of, and at what is due; what has come.
+    /// Checks the tasks for which an event arrived and those that are due, and returns those that are over.
     fn look(&mut self) -> Vec<(usize, Result<Came, Error>)> {
         let (told, now, mut come) = (self.tidings.take(), Instant::now(), Vec::new());
         let all = now.duration_since(self.all) >= self.tidings.timeout();
@@ -294,7 +294,7 @@ impl<'a> Eyes<'a> {
                 continue;
             }
             let mut look = self.work.look(&self.tasks[*at]);
-            // What comes by itself needs no watch. What came before there was one is not told.
+            // If it will become true by itself, it needs no watch. A new watch does not report earlier events, so check again.
             if let (Look::NotYet(None), Some(folder)) = (&look, &folder)
                 && self.tidings.of(folder)
             {
@@ -312,7 +312,7 @@ impl<'a> Eyes<'a> {
         come
     }
 
-    /// Waits until something may have come, a thread is done, or somebody interrupts.
+    /// Waits until a condition may have changed, a thread is done, or the command is interrupted.
     fn wait(&mut self, wake: Option<&EventFd>, stopped: bool) {
         let looks = !self.looking.is_empty();
         let timeout = (looks || wake.is_none()).then(|| self.tidings.timeout());
@@ -323,9 +323,9 @@ impl<'a> Eyes<'a> {
         let mut descriptors: Vec<&dyn AsFd> = Vec::new();
         descriptors.extend(wake.map(|wake| wake as &dyn AsFd));
         descriptors.extend(told.as_ref().map(|told| told as &dyn AsFd));
-        // Once it came, only the end of what runs is waited for.
+        // After an interruption, only the end of the running tasks is waited for.
         descriptors.extend(interruption.as_ref().filter(|_| !stopped).map(|came| came as &dyn AsFd));
-        // What cannot be waited for is looked at again.
+        // If waiting fails, the conditions are simply checked again.
         let _ = sys::wait_readable(&descriptors, [timeout, due].into_iter().flatten().min());
         let _ = wake.map(|wake| wake.read());
     }
@@ -348,7 +348,7 @@ mod tests {
         Task { name: action.name(), action, after: set(after), whatever: set(whatever), changes: Vec::new() }
     }
 
-    /// Does what it is told, and notes when.
+    /// Performs tasks as configured, and records their order.
     #[derive(Default)]
     struct Notes {
         order: Mutex<Vec<String>>,
@@ -435,7 +435,7 @@ mod tests {
         let notes = Notes { fails: ["build a"].into(), ..Notes::default() };
         let states = run(&tasks, &notes);
         assert!(matches!((&states[0], &states[1], &states[2]), (State::Failed(..), State::Waiting, State::Waiting)));
-        // Tasks that wait for each other are no reason to wait for ever.
+        // Tasks that wait for each other must not make it wait for ever.
         let circle = [start("a", &["start b"], &[]), start("b", &["start a"], &[])];
         assert!(run(&circle, &Notes::default()).iter().all(|state| matches!(state, State::Waiting)));
     }

@@ -1,13 +1,13 @@
-//! What a registry answers, beyond what was asked for: errors in its words, limits.
+//! Helpers for answers of registries: error messages, and limits of size and time.
 
 use crate::model::{Context, Error, Result};
 use reqwest::Response;
 use std::time::Duration;
 
-/// The longest that a short answer may take.
+/// How long it may take to read a short answer.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What a registry says is wrong (distribution-spec, "Error Codes").
+/// Makes an error from a registry's own error answer (distribution-spec, "Error Codes").
 pub async fn said(host: &str, answer: Response) -> Error {
     let status = answer.status();
     let text = limited(answer, 64 << 10).await.unwrap_or_default();
@@ -22,10 +22,10 @@ pub async fn said(host: &str, answer: Response) -> Error {
     }
 }
 
-/// The body of an answer that must not be long.
+/// Reads the body of an answer that must not be long.
 ///
 /// # Errors
-/// One that is longer, or cut off.
+/// Fails when it is longer than the limit, is cut off, or takes too long.
 pub async fn limited(mut answer: Response, limit: usize) -> Result<Vec<u8>> {
     let too_long = || Error::new(format!("the answer has more than {limit} bytes"));
     if answer.content_length().is_some_and(|length| length > limit as u64) {

@@ -1,4 +1,4 @@
-//! Who we are to a registry: the answer to "who are you", with a name and a password or with a token that they give.
+//! Authentication at a registry: with a name and a password, or with a token that is requested with them.
 
 use super::answer::{limited, said};
 use super::challenge::{Challenge, challenges};
@@ -12,7 +12,7 @@ use reqwest::{Request, Response, StatusCode, Url};
 use std::sync::PoisonError;
 
 impl Remote {
-    /// Adds what the registry accepted last; another host, scheme or port never sees it.
+    /// Adds the authorization that was obtained last; it is never sent to another host, scheme or port.
     pub fn sign(&self, request: &mut Request, wish: &Wish) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) =
@@ -22,7 +22,7 @@ impl Remote {
         }
     }
 
-    /// What is to be allowed, in the words of the token protocol; several stand between spaces.
+    /// The scope to ask for, as the token protocol writes it; several scopes are separated by spaces.
     fn scope(&self, wish: &Wish) -> String {
         let own = |actions: &str| format!("repository:{}:{actions}", self.endpoint.repository);
         match wish {
@@ -33,10 +33,10 @@ impl Remote {
         }
     }
 
-    /// Answers "who are you": with name and password, or with a token that they give.
+    /// Answers a registry's authentication challenge: with name and password, or with a token.
     ///
     /// # Errors
-    /// A way that is not known here; nobody to name; a token that is not given.
+    /// Fails when the authentication scheme is not supported, when there are no credentials, or when no token is given.
     pub async fn authenticate(&self, headers: &HeaderMap, wish: &Wish) -> Result<(), Trouble> {
         let asked: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
         let all = challenges(&asked.join(", "));
@@ -44,22 +44,22 @@ impl Remote {
             format!("Bearer {}", self.token(challenge, wish).await?)
         } else if all.iter().any(|one| one.scheme.eq_ignore_ascii_case("basic")) {
             let Some(Credentials::Basic { user, password }) = &self.credentials else {
-                let error = Error::new(format!("{} wants to know who asks", self.endpoint.host));
+                let error = Error::new(format!("{} requires a login", self.endpoint.host));
                 return Err(Trouble::Refused(error.hint(format!("type `stead login {}`", self.endpoint.host))));
             };
             format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
         } else {
-            let text = format!("{} wants a kind of authentication that is not known here", self.endpoint.host);
+            let text = format!("{} asks for a kind of authentication that is not supported", self.endpoint.host);
             return Err(Trouble::Refused(Error::new(text)));
         };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(self.scope(wish), value);
         Ok(())
     }
 
-    /// A token (distribution, "Token Authentication Specification" and "OAuth 2.0").
+    /// Requests a token (distribution, "Token Authentication Specification" and "OAuth 2.0").
     async fn token(&self, challenge: &Challenge, wish: &Wish) -> Result<String, Trouble> {
         let realm = challenge.value("realm").unwrap_or_default();
-        let nowhere = || format!("{} names no place for tokens: {realm:?}", self.endpoint.host);
+        let nowhere = || format!("{} gives no valid URL for tokens: {realm:?}", self.endpoint.host);
         let url = Url::parse(realm).context(nowhere).map_err(Trouble::Refused)?;
         let near = url.host_str().is_some_and(|host| {
             let own = Url::parse(&self.url("/")).is_ok_and(|own| own.host_str() == Some(host));
@@ -115,12 +115,12 @@ impl Remote {
         token.map(str::to_owned).ok_or_else(|| Trouble::Refused(Error::new(format!("{url} gave no token"))))
     }
 
-    /// What a refusal says, and what may help.
+    /// The error for a refusal, with a hint.
     pub async fn denied(&self, answer: Response) -> Error {
         let known = self.credentials.is_some();
         let error = said(&self.endpoint.host, answer).await;
         let error = Error::caused(format!("{} does not allow it", self.name()), error);
         let login = format!("type `stead login {}`", self.endpoint.host);
-        error.hint(if known { format!("the name or password may be wrong, or lack the right: {login}") } else { login })
+        error.hint(if known { format!("the name or password may be wrong, or the user lacks the right: {login}") } else { login })
     }
 }

@@ -1,6 +1,6 @@
-//! gzip on all cores: a stream in blocks of one size, each a member of its own (RFC 1952, 2.2).
+//! gzip on all cores: a stream is cut into blocks of equal size, and each becomes a gzip member of its own (RFC 1952, 2.2).
 //!
-//! What comes of it depends on the bytes alone: no name, no time, no number of cores.
+//! The output depends on the input bytes alone: it contains no name and no time, and does not depend on the number of cores.
 
 use libdeflater::{CompressionLvl, Compressor};
 use std::io::{self, Write};
@@ -8,21 +8,21 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// How much is compressed by itself.
+/// The size of a block.
 const BLOCK: usize = 1 << 20;
-/// How hard: as small as zlib's 3 in a third of its time, and beyond it little is saved.
+/// The compression level: the output is as small as at zlib's level 3, in a third of the time; higher levels save little more.
 const LEVEL: i32 = 1;
 
-/// What a block became, or will become.
+/// A compressed block.
 type Packed = io::Result<Vec<u8>>;
 
-/// Writes what `produce` makes to `out`, compressed. Reading, compressing and writing go on at the same time.
+/// Compresses what `produce` writes, and writes it to `out`. Producing, compressing and writing happen at the same time.
 ///
 /// # Errors
-/// Those of `produce` and of `out`.
+/// Fails when `produce` fails or `out` cannot be written.
 pub fn gzip<W: Write + Send>(mut out: W, produce: impl FnOnce(&mut Blocks) -> io::Result<()>) -> io::Result<W> {
     let cores = thread::available_parallelism().map_or(1, usize::from).min(16);
-    // The order of blocks is that of `order`: whoever compresses them, they are waited for one after the other.
+    // `order` keeps the order of the blocks: the writer waits for one after the other, whichever thread compresses them.
     let (order, ordered) = sync_channel::<Receiver<Packed>>(cores * 4);
     let (work, waiting) = channel::<(Vec<u8>, Sender<Packed>)>();
     let waiting = Mutex::new(waiting);
@@ -32,7 +32,7 @@ pub fn gzip<W: Write + Send>(mut out: W, produce: impl FnOnce(&mut Blocks) -> io
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((block, packed)) = next else { return };
-                    // Nobody waits for it once writing has failed.
+                    // Once writing has failed, nobody receives it.
                     let _ = packed.send(pack(&block));
                 }
             });
@@ -46,7 +46,7 @@ pub fn gzip<W: Write + Send>(mut out: W, produce: impl FnOnce(&mut Blocks) -> io
         let mut blocks = Blocks { block: Vec::with_capacity(BLOCK), begun: false, order, work };
         let produced = produce(&mut blocks).and_then(|()| blocks.end());
         drop(blocks);
-        // A failure to write is the cause of one to produce.
+        // If writing failed, `produce` failed because of that: the writer's error is reported first.
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and_then(|out| produced.map(|()| out))
     })
@@ -61,10 +61,10 @@ fn pack(block: &[u8]) -> Packed {
     Ok(packed)
 }
 
-/// Takes what is to be compressed.
+/// The writer that takes the data to compress.
 pub struct Blocks {
     block: Vec<u8>,
-    /// Whether any block is on its way: nothing at all is a member, too.
+    /// Whether any block was passed on: an empty stream also needs one member.
     begun: bool,
     order: SyncSender<Receiver<Packed>>,
     work: Sender<(Vec<u8>, Sender<Packed>)>,

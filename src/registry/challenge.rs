@@ -1,6 +1,6 @@
-//! What `WWW-Authenticate` says (RFC 9110, 11.6.1).
+//! Parser for the header `WWW-Authenticate` (RFC 9110, 11.6.1).
 
-/// One way in which a server wants to be told who asks.
+/// One authentication scheme that a server offers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Challenge {
     pub scheme: String,
@@ -14,7 +14,7 @@ impl Challenge {
     }
 }
 
-/// Reads a header; what cannot be read ends it.
+/// Reads a header up to the first part that cannot be read.
 pub fn challenges(text: &str) -> Vec<Challenge> {
     let mut found: Vec<Challenge> = Vec::new();
     let mut rest = text.trim();
@@ -38,7 +38,7 @@ pub fn challenges(text: &str) -> Vec<Challenge> {
     found
 }
 
-/// A word, or what stands in quotes; and what follows.
+/// Reads a word or a quoted string; returns its value and the rest of the text.
 fn value_of(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ' ', '\t']).unwrap_or(text.len());

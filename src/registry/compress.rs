@@ -1,6 +1,6 @@
-//! Layers as they go to registries: those that were made here are compressed, once.
+//! Layers in the form in which they are pushed: those that were made here are compressed, once.
 //!
-//! What came of it is remembered: the same image pushed twice has the same digest.
+//! The result is remembered, so that an image has the same digest each time it is pushed.
 
 use super::blocks::gzip;
 use crate::image::write_tar;
@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-/// The version of what compressing gives: raised with the encoders.
+/// The version of the compressed output: raise it when an encoder changes.
 const ENCODERS: u32 = 4;
 
 /// How layers that were made here are compressed.
@@ -28,21 +28,21 @@ pub enum Compression {
 pub struct Ready {
     pub blob: StoredBlob,
     pub path: PathBuf,
-    /// What is remembered of it, and where it lies, as long as it has no name in the store.
+    /// If it was compressed just now and has no name in the store yet: its staging directory, and what is to be recorded.
     new: Option<(Staging, Digest, LayerInfo)>,
 }
 
-/// What a layer was compressed to; kept as long as the layer is.
+/// The record of a compressed layer; it is kept as long as the layer.
 #[derive(Serialize, Deserialize)]
 struct Compressed {
     compressed: StoredBlob,
     layer: LayerInfo,
 }
 
-/// A layer's bytes: as they came, as they were compressed before, or compressed now.
+/// A layer's bytes: as they came from elsewhere, as they were compressed before, or compressed now.
 ///
 /// # Errors
-/// Bytes that the store lost; a full disk.
+/// Fails when the store has lost the bytes, or when the disk is full.
 pub fn ready(
     store: &Store,
     layer: &LayerInfo,
@@ -96,10 +96,10 @@ fn compress(store: &Store, layer: &LayerInfo, compression: Compression, path: &P
     Ok((out.hasher.finish(), out.length))
 }
 
-/// Keeps what was compressed, for the next time; one sync serves all layers.
+/// Keeps the compressed layers for the next push, after one sync for all of them.
 ///
 /// # Errors
-/// Those of syncing and renaming; a full disk.
+/// Fails when syncing or renaming fails, or when the disk is full.
 pub fn keep(store: &Store, all: Vec<Ready>) -> Result<()> {
     if all.iter().any(|one| one.new.is_some()) {
         store.sync()?;

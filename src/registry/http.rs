@@ -1,6 +1,6 @@
-//! One registry over HTTP: requests that carry what it wants to see, repeated where that may help.
+//! HTTP to one registry: requests with the credentials that it wants, retried where that may help.
 //!
-//! Owns schemes, certificates and retries. What is asked for is the callers' to say.
+//! Owns schemes, certificates and retries. The callers decide what is requested.
 
 use super::answer::said;
 use super::credentials::Credentials;
@@ -16,35 +16,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long an answer to a question may take to begin.
+/// How long the answer to a `GET` or `HEAD` request may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long what was sent may take to be kept: registries move large parts from store to store.
+/// How long a registry may take to store what was sent: registries move large parts from one store to another.
 const KEEPING: Duration = Duration::from_secs(600);
-/// The slowest line that something is sent over, in bytes in a second.
+/// The slowest connection that uploads are expected to have, in bytes per second.
 const SLOWEST: u64 = 16 << 10;
-/// How far a registry may send us on.
+/// The most redirections that are followed.
 const REDIRECTIONS: usize = 10;
 
-/// Tells somebody that something takes longer, and why.
+/// Reports that something takes longer, and why.
 pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
 /// A repository in a registry.
 pub struct Remote {
     pub endpoint: Endpoint,
     client: Client,
-    /// For other hosts that it leads to, where it knows us by a certificate.
+    /// The client for other hosts that the registry redirects to, if we have a client certificate: they must not see it.
     stranger: Option<Client>,
-    /// For what answers with no certificate that is known, where the user allows it.
+    /// The client that accepts any server certificate, if the user allows that.
     careless: Option<Client>,
     scheme: Mutex<Scheme>,
-    /// Whether it answered before: then a broken connection says nothing of how it is spoken to.
+    /// Whether it has answered before: then a broken connection is no reason to try another scheme.
     answered: AtomicBool,
-    /// Whether it could not be reached at all, or is no good.
+    /// Whether it could never be reached, or sent damaged bytes.
     down: AtomicBool,
-    /// Whether it refused parts in chunks.
+    /// Whether it refused to take parts in chunks.
     whole: AtomicBool,
     pub credentials: Option<Credentials>,
-    /// What was accepted last, by the scope it is for.
+    /// The authorization that was obtained last, by scope.
     pub known: Mutex<HashMap<String, String>>,
     tell: Tell,
 }
@@ -56,21 +56,21 @@ pub enum Scheme {
     Plain,
 }
 
-/// What a token is asked for.
+/// The access that is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wish {
     Pull,
     Push,
-    /// To push, with what another repository of the registry has.
+    /// To push, and to mount parts from another repository of the registry.
     Mount(String),
-    /// Nothing but to be known, or what the registry names itself.
+    /// Only authentication, or the scope that the registry names itself.
     Login,
 }
 
-/// Why a request has no answer.
+/// Why a request got no answer.
 pub enum Trouble {
     Http(reqwest::Error),
-    /// What may be over in a moment.
+    /// A temporary failure.
     Passing(Error),
     Refused(Error),
 }
@@ -79,7 +79,7 @@ impl Remote {
     /// A client for a repository.
     ///
     /// # Errors
-    /// Certificates that cannot be read.
+    /// Fails when a certificate cannot be read.
     pub fn new(endpoint: Endpoint, credentials: Option<Credentials>, tell: Tell) -> Result<Self> {
         let client = client(&endpoint, Who::Known, false)?;
         let stranger = endpoint.identity.is_some().then(|| self::client(&endpoint, Who::Nobody, false)).transpose()?;
@@ -102,12 +102,12 @@ impl Remote {
         })
     }
 
-    /// As people know it.
+    /// The name for messages: host and repository.
     pub fn name(&self) -> String {
         format!("{}/{}", self.endpoint.host, self.endpoint.repository)
     }
 
-    /// The URL of a part of the repository, or what an answer's `Location` says.
+    /// The URL for a path in the repository; a whole URL, as from an answer's `Location`, stays as it is.
     pub fn url(&self, path: &str) -> String {
         if path.starts_with("https://") || path.starts_with("http://") {
             return path.to_owned();
@@ -119,7 +119,7 @@ impl Remote {
         format!("{scheme}://{}/v2/{}/{path}", self.endpoint.host, self.endpoint.repository)
     }
 
-    /// Whether it was tried and could not be reached, or lied.
+    /// Whether it could not be reached, or sent damaged bytes.
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
     }
@@ -133,22 +133,22 @@ impl Remote {
         self.whole.store(true, Ordering::Relaxed);
     }
 
-    /// Asks it no more, as long as there is another: it sent damaged bytes.
+    /// Notes that it sent damaged bytes: it is not asked again as long as there is another.
     pub fn pass_over(&self) {
         self.down.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a URL is the registry's own: scheme, host and port.
+    /// Whether a URL has the registry's own scheme, host and port.
     pub fn is_own(&self, url: &Url) -> bool {
         Url::parse(&self.url("/")).is_ok_and(|own| own.origin() == url.origin())
     }
 
-    /// How it is spoken to.
+    /// The scheme that is used now.
     pub fn scheme(&self) -> Scheme {
         *self.scheme.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client that a URL is asked with: our certificate is for the registry itself.
+    /// The client for a URL: only the registry itself may see our certificate.
     pub fn client_for(&self, url: &Url) -> &Client {
         let own = self.is_own(url);
         match (self.scheme(), &self.careless, &self.stranger) {
@@ -158,12 +158,12 @@ impl Remote {
         }
     }
 
-    /// Sends a request until it is answered with something other than "later" or "who are you".
+    /// Sends a request; retries after temporary failures, and authenticates when the registry asks for it.
     ///
     /// `more` adds headers and body; it is called for each try.
     ///
     /// # Errors
-    /// A registry that cannot be reached, refuses, or keeps failing.
+    /// Fails when the registry cannot be reached, refuses, or keeps failing.
     pub async fn send(
         &self,
         method: Method,
@@ -174,10 +174,10 @@ impl Remote {
         self.with_retries(Retries::new(), method, path, wish, more).await
     }
 
-    /// As [`Self::send`], for what must not simply be said again.
+    /// As [`Self::send`], for requests that must not simply be repeated.
     ///
     /// # Errors
-    /// As there; and when the connection breaks.
+    /// As [`Self::send`], and also when the connection breaks.
     pub async fn send_once(
         &self,
         method: Method,
@@ -196,7 +196,7 @@ impl Remote {
         wish: Wish,
         more: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response> {
-        // What was refused for asking too often was not done: it may always be said again.
+        // A request that was refused by a rate limit had no effect, so it may always be repeated.
         let mut limits = Retries::new();
         let mut refused = false;
         loop {
@@ -206,7 +206,7 @@ impl Remote {
                 self.answered.store(true, Ordering::Relaxed);
             }
             let error = match answer {
-                // Only the registry itself is told who asks.
+                // Only the registry itself gets the credentials.
                 Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !refused && self.is_own(answer.url()) => {
                     match self.authenticate(answer.headers(), &wish).await {
                         Ok(()) => {
@@ -224,11 +224,11 @@ impl Remote {
                     let error = said(&self.endpoint.host, answer).await;
                     if wait <= LONGEST {
                         let seconds = wait.as_secs_f64();
-                        (self.tell)(format!("{} limits how often one may ask; going on in {seconds:.1} s", self.endpoint.host));
+                        (self.tell)(format!("{} limits the rate of requests; retrying in {seconds:.1} s", self.endpoint.host));
                     }
                     let often = |error: Error| {
-                        let advice = error.advice().unwrap_or("it limits how often one may ask").to_owned();
-                        error.hint(format!("{advice}; logged in one may ask more often"))
+                        let advice = error.advice().unwrap_or("it limits the rate of requests").to_owned();
+                        error.hint(format!("{advice}; the limit is higher after a login"))
                     };
                     limits.again(error, Some(wait)).await.map_err(often)?;
                     continue;
@@ -245,10 +245,10 @@ impl Remote {
         }
     }
 
-    /// The error of what may be tried again.
+    /// The error, if the request may be retried.
     ///
     /// # Errors
-    /// The error of what may not.
+    /// Fails with the error if a retry cannot help.
     fn weigh(&self, trouble: Trouble) -> Result<Error> {
         match trouble {
             Trouble::Refused(error) => Err(error),
@@ -262,7 +262,7 @@ impl Remote {
         }
     }
 
-    /// One request, with the redirections that it leads to: each is signed for whom it goes to.
+    /// Sends one request and follows redirections; credentials are added only for the registry itself.
     async fn once(
         &self,
         method: &Method,
@@ -275,11 +275,11 @@ impl Remote {
         for _ in 0..REDIRECTIONS {
             let mut request = more(self.client.request(method.clone(), &url)).build().map_err(Trouble::Http)?;
             if request.url().scheme() == "http" && scheme != Scheme::Plain {
-                // Behind a proxy that speaks TLS for them registries name themselves so.
+                // A registry behind a proxy that does TLS for it may give its own URLs with `http`.
                 let own = request.url().host_str().map(str::to_owned);
                 let same = Url::parse(&self.url("/")).is_ok_and(|own_url| own_url.host_str().map(str::to_owned) == own);
                 if !same || request.url_mut().set_scheme("https").is_err() {
-                    let text = format!("{} leads from HTTPS to a place without encryption: {url}", self.endpoint.host);
+                    let text = format!("{} redirects from HTTPS to an unencrypted URL: {url}", self.endpoint.host);
                     return Err(Trouble::Refused(Error::new(text)));
                 }
             }
@@ -292,13 +292,13 @@ impl Remote {
                 _ => return Ok(answer),
             }
         }
-        Err(Trouble::Refused(Error::new(format!("{} leads from place to place without an end", self.endpoint.host))))
+        Err(Trouble::Refused(Error::new(format!("{} redirects too many times", self.endpoint.host))))
     }
 
-    /// Sends one request, and waits for its answer to begin as long as that may take.
+    /// Sends one request and waits for its answer to begin, with a timeout.
     ///
     /// # Errors
-    /// A connection that breaks; an answer that does not come.
+    /// Fails when the connection breaks, or when the answer does not come in time.
     pub async fn execute(&self, request: Request) -> Result<Response, Trouble> {
         let length: u64 = request.headers().get(CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse().ok()).unwrap_or(0);
         let asks = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -309,11 +309,11 @@ impl Remote {
         tokio::time::timeout(timeout, answer).await.map_err(late)?.map_err(Trouble::Http)
     }
 
-    /// Goes on to the next less careful way to speak to a registry, if this one failed before any answer and
-    /// the user allows it.
+    /// Falls back to the next less secure scheme, if this one failed before any answer and the user allows it.
+    /// Returns whether to try again.
     fn step_down(&self, error: &reqwest::Error, used: Scheme) -> bool {
         let mut scheme = self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another request found out meanwhile.
+        // Another request has changed the scheme meanwhile.
         if *scheme != used {
             return true;
         }
@@ -332,7 +332,7 @@ impl Remote {
     }
 }
 
-/// Whom a registry sees, if it asks for a certificate.
+/// Whether a client presents our certificate when a server asks for one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     Known,
@@ -353,7 +353,7 @@ fn client(endpoint: &Endpoint, who: Who, careless: bool) -> Result<Client> {
         let begun = begun.tls_certs_merge(authorities.clone());
         identity.iter().cloned().fold(begun, reqwest::ClientBuilder::identity)
     });
-    client.context(|| format!("cannot speak with {}", endpoint.host))
+    client.context(|| format!("cannot make a client for {}", endpoint.host))
 }
 
 fn read_identity(identity: &Identity) -> Result<reqwest::Identity> {
@@ -362,14 +362,14 @@ fn read_identity(identity: &Identity) -> Result<reqwest::Identity> {
         pem.extend(fs::read(path).context(|| format!("cannot read {}", path.display()))?);
         pem.push(b'\n');
     }
-    let both = || format!("{} and {} are no certificate and its key", identity.certificate.display(), identity.key.display());
+    let both = || format!("{} and {} are not a certificate and its key", identity.certificate.display(), identity.key.display());
     reqwest::Identity::from_pem(&pem).context(both)
 }
 
-/// Why there is no answer, and what may help.
+/// The error for a registry that gives no answer, with a hint.
 fn unreachable(host: &str, error: reqwest::Error) -> Error {
     let hint = match tls(&error) {
-        // One that vouches for itself has no issuer, or is somebody else's authority.
+        // A self-signed certificate has an unknown issuer, or is itself the certificate of an authority.
         Some(Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::Other(_))) if !http::no_authorities() => {
             Some(format!("if you trust it, write in config.kdl: registry \"{host}\" ca=\"FILE.pem\" (or insecure=#true)"))
         }

@@ -1,7 +1,6 @@
 //! Images in registries (OCI distribution-spec 1.1): finding, pulling, pushing them.
 //!
-//! Owns everything that is said to a registry. What an image is made of is `image`'s; where its parts are
-//! kept is the store's.
+//! Owns all communication with registries. What an image consists of is defined in `image`; the store keeps its parts.
 
 mod answer;
 mod auth;
@@ -17,7 +16,7 @@ mod trust;
 mod upload;
 mod wire;
 
-// Faces for `tests/fuzz`: what answers of registries say.
+// Public for `tests/fuzz`: parsers of what registries answer.
 #[doc(hidden)]
 pub use challenge::challenges;
 pub use compress::Compression;
@@ -37,7 +36,7 @@ use crate::model::{Context as _, Error, Reference, Result};
 use reqwest::Method;
 use std::sync::Arc;
 
-/// Registries, as the user's files describe them.
+/// All registries, with the settings and credentials from the user's files.
 pub struct Registries {
     settings: Settings,
     stores: Stores,
@@ -47,10 +46,10 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// Reads the user's files.
+    /// Reads the user's files and starts the network thread.
     ///
     /// # Errors
-    /// Files that are damaged.
+    /// Fails when a file cannot be read or is damaged, or when the network thread cannot start.
     pub fn open(progress: Arc<Progress>) -> Result<Self> {
         let noted = progress.clone();
         let tell: Tell = Arc::new(move |text| noted.note(text));
@@ -58,10 +57,10 @@ impl Registries {
         Ok(Self { settings, stores: Stores::of_user(), wire: Wire::start()?, progress, tell })
     }
 
-    /// What a name means: short ones may stand for others.
+    /// Parses the name of an image; a short name may be an alias for another.
     ///
     /// # Errors
-    /// What is no name.
+    /// Fails when the text is not a valid name.
     pub fn reference(&self, text: &str) -> Result<Reference> {
         let end = text.find('@').unwrap_or(text.len());
         let end = text[..end].rfind(':').filter(|at| !text[*at..end].contains('/')).unwrap_or(end);
@@ -72,7 +71,7 @@ impl Registries {
     }
 
     fn remote(&self, reference: &Reference, endpoint: Endpoint) -> Result<Arc<Remote>> {
-        // Whoever has a mirror's password wrote it for the mirror.
+        // Credentials for a mirror are stored under the mirror's host.
         let own = endpoint == self.settings.origin(&reference.host, &reference.repository);
         let host = if own { &reference.host } else { &endpoint.host };
         let credentials = self.stores.find(host, &endpoint.repository)?;
@@ -86,10 +85,10 @@ impl Registries {
         }
     }
 
-    /// Asks a registry whether it takes somebody's name and password, and keeps them.
+    /// Asks a registry whether it accepts these credentials, and stores them if it does.
     ///
     /// # Errors
-    /// A registry that cannot be reached or says no; a place that cannot be written.
+    /// Fails when the registry cannot be reached or refuses, or when the credentials cannot be stored.
     pub fn login(&self, host: &str, credentials: &Credentials) -> Result<Kept> {
         let endpoint = self.settings.origin(host, "");
         let remote = Arc::new(Remote::new(endpoint, Some(credentials.clone()), self.tell.clone())?);
@@ -100,23 +99,23 @@ impl Registries {
         self.stores.keep(host, credentials)
     }
 
-    /// Forgets a name and password; where they were comes back.
+    /// Removes the stored credentials of a host; returns where they were.
     ///
     /// # Errors
-    /// A place that cannot be written.
+    /// Fails when a place that has them cannot be changed.
     pub fn logout(&self, host: &str) -> Result<Vec<String>> {
         self.stores.forget(host)
     }
 
-    /// The registry that names mean which say none.
+    /// The registry of names without a host.
     pub fn default_host(&self) -> &str {
         self.settings.default_host()
     }
 
-    /// Repositories whose name or description has a word, by the registry's own search.
+    /// Repositories whose name or description contains a word, found with the registry's own search.
     ///
     /// # Errors
-    /// A registry that cannot be reached, or offers no search.
+    /// Fails when the registry cannot be reached or offers no search.
     pub fn search(&self, host: &str, word: &str, limit: usize) -> Result<Vec<Hit>> {
         let mut endpoint = self.settings.origin(host, "");
         if host == crate::model::DOCKER_HUB {
@@ -138,7 +137,7 @@ pub struct Hit {
 }
 
 async fn search(remote: &Remote, host: &str, word: &str, limit: usize) -> Result<Vec<Hit>> {
-    // Docker's own search, which some registries offer, too; else what the catalogue lists (distribution-spec's extension).
+    // Docker Hub's search, which some other registries offer, too; otherwise the catalogue (distribution-spec's extension).
     let path = reqwest::Url::parse_with_params("http://x/v1/search", [("q", word), ("n", &limit.to_string())]);
     let unreadable = || format!("{host} answered a search with something else");
     let path = path.map_or_else(|_| "/v1/search".to_owned(), |url| format!("{}?{}", url.path(), url.query().unwrap_or_default()));

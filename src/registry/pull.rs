@@ -1,6 +1,6 @@
-//! Pulling: what a name means at a registry, and the parts of an image as streams.
+//! Pulling: finds the image that a name means at a registry, and streams its parts.
 //!
-//! A stream that is cut goes on where it was, at the same place or the next one.
+//! A stream that is cut off is resumed where it ended, from the same registry or mirror or from the next one.
 
 use super::Registries;
 use super::answer::{limited, said};
@@ -23,15 +23,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// What must come before a cut counts as the first again.
+/// How many bytes a try must receive for the count of retries to start anew.
 const ADVANCE: u64 = 64 << 10;
-/// How long a place may send nothing in the middle of a part.
+/// How long a registry may send nothing in the middle of a part.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How deep a list may stand in lists.
+/// How deep lists of manifests may be nested.
 const LISTS: usize = 4;
-/// How many pages of a list are read.
+/// The most pages of a list that are read.
 const PAGES: usize = 10;
-/// Kinds of manifests that are asked for.
+/// The media types of the manifests that are asked for.
 const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
@@ -41,29 +41,29 @@ pub struct Found {
     /// The digest of this platform's manifest.
     pub digest: Digest,
     pub manifest: Vec<u8>,
-    /// The digest of the list that it stands in, if there is one: what a tag means, and what is signed.
+    /// The digest of the list that has the manifest, if there is one: the tag names the list, and it is what is signed.
     pub list: Option<Digest>,
-    /// The manifests of all platforms, as far as they are told apart.
+    /// The manifests of all platforms that the list tells apart.
     pub platforms: BTreeMap<String, Digest>,
 }
 
-/// Where an image's parts come from.
+/// The registry and mirrors that an image's parts come from.
 pub struct Source<'r> {
     reference: Reference,
     remotes: Vec<Arc<Remote>>,
     wire: &'r Wire,
     progress: Arc<Progress>,
-    /// Which places parts came from.
+    /// The registries that each part came from.
     came_from: Arc<CameFrom>,
 }
 
 type CameFrom = Mutex<HashMap<Digest, Vec<Arc<Remote>>>>;
 
 impl Registries {
-    /// The places that an image's parts can be had from.
+    /// The registry and mirrors for an image.
     ///
     /// # Errors
-    /// Blocked names, credentials and certificates that cannot be read.
+    /// Fails when the name is blocked, or when credentials or certificates cannot be read.
     pub fn source(&self, reference: &Reference) -> Result<Source<'_>> {
         self.allowed(reference)?;
         let endpoints = match reference.digest {
@@ -77,14 +77,14 @@ impl Registries {
 }
 
 impl Source<'_> {
-    /// Finds an image: its manifest for this platform.
+    /// Finds an image's manifest for this platform.
     ///
     /// # Errors
-    /// A registry that cannot be reached, or has none such.
+    /// Fails when the registry cannot be reached or does not have the image.
     pub fn find(&self) -> Result<Found> {
         let mut manifest = self.manifest(&self.reference.wanted(), self.reference.digest.as_ref())?;
         let (mut list, mut platforms) = (None, BTreeMap::new());
-        // A list may stand in a list.
+        // Lists may be nested.
         for _ in 0..LISTS {
             let Some(chosen) = image::for_platform(&manifest).context(|| format!("in {}", self.reference))? else {
                 return Ok(Found { digest: Digest::of(&manifest), manifest, list, platforms });
@@ -93,17 +93,17 @@ impl Source<'_> {
             platforms.extend(image::platforms(&manifest));
             manifest = self.manifest(&chosen.to_string(), Some(&chosen))?;
         }
-        Err(Error::new(format!("in {} lists lead to lists without an end", self.reference)))
+        Err(Error::new(format!("the lists of manifests in {} are nested too deeply", self.reference)))
     }
 
-    /// Takes an image that was found into the store; what is there is not asked for.
+    /// Takes an image that was found into the store; parts that are there already are not fetched.
     ///
     /// # Errors
-    /// Parts that are missing or damaged; a full disk.
+    /// Fails when a part is missing or damaged, or when the disk is full.
     pub fn take_in(&self, store: &Store, found: &Found, pin: &(dyn Fn(&[Digest]) -> Result<()> + Sync)) -> Result<Image> {
         if let Some(image) = image::load(store, &found.digest) {
             pin(&image.parts().copied().collect::<Vec<_>>())?;
-            // A collection may have come between the look and the pin.
+            // A garbage collection may have run between loading and pinning.
             if image::load(store, &found.digest).is_some() {
                 return Ok(image);
             }
@@ -115,16 +115,16 @@ impl Source<'_> {
         Ok(taken)
     }
 
-    /// The places that were not found out of reach; all, if that is every one.
+    /// The registries that are not known to be down, or all of them if all are down.
     fn usable(&self) -> Vec<&Arc<Remote>> {
         let up: Vec<&Arc<Remote>> = self.remotes.iter().filter(|remote| !remote.is_down()).collect();
         if up.is_empty() { self.remotes.iter().collect() } else { up }
     }
 
-    /// A manifest by its tag or digest, from the first place that has it.
+    /// A manifest by its tag or digest, from the first registry that has it.
     ///
     /// # Errors
-    /// What the last place said.
+    /// Fails when no registry gives it, with the error of the last one.
     pub fn manifest(&self, wanted: &str, digest: Option<&Digest>) -> Result<Vec<u8>> {
         let mut last = None;
         for remote in self.usable() {
@@ -134,14 +134,14 @@ impl Source<'_> {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| Error::new("there is no place to ask")))
+        Err(last.unwrap_or_else(|| Error::new("there is no registry to ask")))
     }
 
-    /// What is listed as being about an image, at every place: by the registry, or else under a tag
+    /// The lists of an image's referrers, from every registry: by its API, or else under a tag
     /// (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
     ///
     /// # Errors
-    /// No place that can be asked.
+    /// Fails when no registry can be asked.
     pub fn referrers(&self, image: &Digest) -> Result<Vec<Vec<u8>>> {
         let (mut found, mut answered, mut failed) = (Vec::new(), false, None);
         for remote in self.usable() {
@@ -157,10 +157,10 @@ impl Source<'_> {
         failed.filter(|_| !answered).map_or(Ok(found), Err)
     }
 
-    /// As [`Self::manifest`]; nothing where no place has it.
+    /// As [`Self::manifest`], but `None` if no registry has it.
     ///
     /// # Errors
-    /// A place that cannot be asked.
+    /// Fails when a registry cannot be asked.
     pub fn manifest_if_there(&self, wanted: &str) -> Result<Option<Vec<u8>>> {
         match self.manifest(wanted, None) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -195,7 +195,8 @@ impl Blobs for Source<'_> {
 /// Pulls an image whose digest is known.
 ///
 /// # Errors
-/// What is no name; a registry that cannot be reached, or has none such; parts that are damaged; a full disk.
+/// Fails when the name is not valid, when the registry cannot be reached or does not have the image, when a part is
+/// damaged, or when the disk is full.
 pub fn pull(
     store: &Store,
     text: &str,
@@ -227,7 +228,7 @@ async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Res
     let bytes = limited(answer, limit).await.context(|| format!("the manifest {} cannot be read", remote.name()))?;
     let found = Digest::of(&bytes);
     if digest.is_none() {
-        // Signed ones of old have another digest than their bytes.
+        // Old signed manifests have a digest that is not the digest of their bytes.
         image::refuse_schema_1(&bytes)?;
     }
     match digest.copied().or(told) {
@@ -243,7 +244,7 @@ async fn referrers(remote: &Remote, digest: &Digest) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     let mut next = Some(format!("referrers/{digest}"));
     while let Some(path) = next.take().filter(|_| found.len() < PAGES) {
-        // Some have no such list, some lead to where none is: then there is the tag.
+        // Some registries have no such list, or redirect to a place without one: then the tag is tried.
         let answer = remote.send_once(Method::GET, &path, Wish::Pull, |request| request.header("Accept", KINDS)).await;
         let Ok(answer) = answer else { break };
         if !answer.status().is_success() {
@@ -258,7 +259,7 @@ async fn referrers(remote: &Remote, digest: &Digest) -> Result<Vec<Vec<u8>>> {
     if found.is_empty() {
         let tag = format!("sha256-{}", digest.hex());
         match manifest(remote, &tag, None).await {
-            // Some answer with the image itself.
+            // Some registries answer with the image itself.
             Ok(index) if image::is_list(&index) && Digest::of(&index) != *digest => found.push(index),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Absent => {}
@@ -268,19 +269,19 @@ async fn referrers(remote: &Remote, digest: &Digest) -> Result<Vec<Vec<u8>>> {
     Ok(found)
 }
 
-/// Where a list goes on (RFC 8288, as the distribution-spec uses it: `<URL>; rel="next"`).
+/// The next page of a list (RFC 8288, as the distribution-spec uses it: `<URL>; rel="next"`).
 fn further(answer: &Response) -> Option<String> {
     next_page(answer.headers().get("Link")?.to_str().ok()?, answer.url())
 }
 
-/// The next page that a `Link` names.
+/// The URL of the next page in a `Link` header.
 #[doc(hidden)]
 pub fn next_page(link: &str, asked: &reqwest::Url) -> Option<String> {
     let (url, rest) = link.strip_prefix('<')?.split_once('>')?;
     rest.contains("next").then(|| asked.join(url).ok().map(|url| url.to_string()))?
 }
 
-/// Tells that something is not there, and what may have been meant.
+/// The error for a tag or digest that is not found, with a hint at what may have been meant.
 async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Error {
     let error = Error::caused(format!("{} has no \"{wanted}\"", remote.name()), said(&remote.endpoint.host, answer).await)
         .of(ErrorKind::Absent);
@@ -301,7 +302,7 @@ async fn absent(remote: &Remote, wanted: &str, answer: Response) -> Error {
     }
 }
 
-/// Sends a part of an image on to whoever reads it, going on after cuts.
+/// Streams a part of an image to its reader; continues after broken connections, and with the next registry.
 async fn stream(
     remotes: &[Arc<Remote>],
     digest: &Digest,
@@ -310,7 +311,7 @@ async fn stream(
     out: &mpsc::Sender<Result<Bytes>>,
 ) {
     let mut got = 0;
-    let mut last = Error::new("there is no place to ask");
+    let mut last = Error::new("there is no registry to ask");
     for remote in remotes {
         came_from.lock().unwrap_or_else(PoisonError::into_inner).entry(*digest).or_default().push(remote.clone());
         match from_one(remote, digest, size, &mut got, progress, out).await {
@@ -338,7 +339,7 @@ async fn from_one(
             if begin > 0 { request.header("Range", format!("bytes={begin}-")) } else { request }
         };
         let mut answer = remote.send(Method::GET, &path, Wish::Pull, ranged).await?;
-        // How many bytes come that are known already.
+        // How many bytes of this answer were received before.
         let mut known = match answer.status() {
             StatusCode::PARTIAL_CONTENT if begins_at(&answer, begin) => 0,
             StatusCode::OK => *got,
@@ -348,7 +349,7 @@ async fn from_one(
                     said(&remote.endpoint.host, answer).await,
                 ));
             }
-            // It resumes nothing, or says so in its own way: all of it comes again.
+            // The registry cannot resume, or answers a range in its own way: all of the part is requested again.
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT if !whole => {
                 whole = true;
                 continue;
@@ -364,11 +365,11 @@ async fn from_one(
                     let _ = chunk.split_to(usize::try_from(skipped).unwrap_or(0));
                     *got += chunk.len() as u64;
                     progress.done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                    // Whoever reads has enough, or gave up.
+                    // The reader has enough, or gave up.
                     if !chunk.is_empty() && out.send(Ok(chunk)).await.is_err() {
                         return Ok(());
                     }
-                    // More than was announced: whoever reads refuses it, and no more of it is taken.
+                    // More bytes came than were announced: the reader refuses that, and no more are taken.
                     if *got > size {
                         return Ok(());
                     }
@@ -381,10 +382,10 @@ async fn from_one(
                         error.without_url(),
                     );
                 }
-                Err(_) => break Error::new(format!("{} fell silent after {got} of {size} bytes", remote.name())),
+                Err(_) => break Error::new(format!("{} stopped sending after {got} of {size} bytes", remote.name())),
             }
         };
-        // A registry that gives a few bytes at a time does not get on.
+        // A registry that gives only a few bytes each time makes no progress.
         if *got > before + ADVANCE {
             retries = Retries::going_on();
         }
@@ -392,25 +393,25 @@ async fn from_one(
     }
 }
 
-/// Whether an answer goes on where it was asked to.
+/// Whether an answer begins at the requested byte.
 fn begins_at(answer: &Response, begin: u64) -> bool {
     let range = answer.headers().get("Content-Range").and_then(|value| value.to_str().ok());
     range.and_then(starts_at) == Some(begin)
 }
 
-/// Where the bytes of a `Content-Range` begin.
+/// The first byte's position in a `Content-Range`.
 #[doc(hidden)]
 pub fn starts_at(range: &str) -> Option<u64> {
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
-/// A stream of another thread.
+/// A stream that the network thread sends.
 struct Body {
     receiver: mpsc::Receiver<Result<Bytes>>,
     current: Bytes,
-    /// How many bytes are yet to come.
+    /// How many bytes are still to come.
     left: u64,
-    /// Why it ended, for whoever reads on.
+    /// Why the stream failed, for further reads.
     failed: Option<String>,
 }
 

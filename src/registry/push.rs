@@ -1,6 +1,6 @@
-//! Pushing: an image's parts, its manifest under one or more names, and what is attached to it.
+//! Pushing: an image's parts, its manifest under one or more names, and the documents attached to it.
 //!
-//! What a layer is sent as is `compress`'s; how parts are sent is `upload`'s.
+//! `compress` makes the form in which a layer is sent; `upload` sends the parts.
 
 use super::Registries;
 use super::answer::{limited, said};
@@ -18,10 +18,10 @@ use std::sync::Arc;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// The configuration of what has none (image-spec, manifest.md, "Guidance for an Empty Descriptor").
+/// The media type of an empty configuration (image-spec, manifest.md, "Guidance for an Empty Descriptor").
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// A document about an image: its media type, and itself.
+/// A document about an image: its media type and its bytes.
 pub type Attachment = (&'static str, Vec<u8>);
 
 /// What is to be pushed.
@@ -29,27 +29,27 @@ pub struct Pushing<'a> {
     pub image: &'a Image,
     pub compression: Compression,
     pub annotations: BTreeMap<String, String>,
-    /// Documents about the image, by their media types; they name it by the digest that it gets.
+    /// Makes the documents about the image for the digest under which it is pushed.
     pub attachments: &'a (dyn Fn(&Digest) -> Vec<Attachment> + Sync),
 }
 
-/// What came of a push.
+/// The result of a push.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pushed {
     /// The digest under which the registry knows the image.
     pub digest: Digest,
-    /// How many parts were sent; the others were there.
+    /// How many parts were sent; the registry had the others already.
     pub sent: usize,
     pub parts: usize,
 }
 
 impl Registries {
-    /// Pushes an image under some names.
+    /// Pushes an image under one or more names.
     ///
-    /// `pin` keeps what it is told from being collected.
+    /// `pin` keeps the given digests from being collected.
     ///
     /// # Errors
-    /// Parts that the store lost, a full disk, a registry that cannot be reached or refuses.
+    /// Fails when the store has lost a part, when the disk is full, or when a registry cannot be reached or refuses.
     pub fn push(
         &self,
         store: &Store,
@@ -62,12 +62,12 @@ impl Registries {
             let remote = self.remote(reference, self.settings.origin(&reference.host, &reference.repository))?;
             remotes.entry(reference.name()).or_insert((reference, remote));
         }
-        // While a layer is compressed those before it are sent.
+        // While a layer is being compressed, the ones before it are being sent.
         let mut uploads: Vec<Uploads> =
             remotes.values().map(|(reference, remote)| Uploads::new(self, store, reference, remote.clone())).collect();
         let mut ready: Vec<Ready> = Vec::new();
         for layer in &pushing.image.layers {
-            // Whoever may not push hears it before all is compressed.
+            // A user who may not push learns that before all layers are compressed.
             if uploads.iter_mut().any(Uploads::have_failed) {
                 break;
             }
@@ -85,7 +85,7 @@ impl Registries {
             uploads.iter().for_each(|uploads| uploads.begin(config.clone()));
         }
         let ends: Vec<Result<(usize, usize)>> = uploads.into_iter().map(Uploads::end).collect();
-        // What was compressed serves the next try, too.
+        // Compressed layers are kept even after a failure, for the next try.
         compress::keep(store, ready)?;
         let ends = ends.into_iter().collect::<Result<Vec<_>>>()?;
         let (manifest, _) = made.ok_or_else(|| Error::new("not all parts could be sent"))?;
@@ -101,7 +101,7 @@ impl Registries {
         Ok(pushed)
     }
 
-    /// Puts a manifest under a tag or its digest; whether the registry noted what it is about.
+    /// Puts a manifest under a tag or its digest; returns whether the registry recorded its subject.
     fn put(&self, remote: &Arc<Remote>, wanted: String, manifest: &[u8]) -> Result<bool> {
         let (remote, manifest) = (remote.clone(), manifest.to_vec());
         self.wire.wait(async move { put_manifest(&remote, &wanted, &manifest).await })
@@ -142,7 +142,8 @@ impl Registries {
         if listed.is_empty() { Ok(()) } else { self.list_by_tag(remote, &Digest::of(manifest), listed) }
     }
 
-    /// Where a registry keeps no list of what is about an image, a tag does (distribution-spec, "Referrers Tag Schema").
+    /// Adds to the list of referrers under a tag, for registries that keep no such list (distribution-spec, "Referrers Tag
+    /// Schema").
     fn list_by_tag(&self, remote: &Arc<Remote>, image: &Digest, listed: Vec<Value>) -> Result<()> {
         let tag = format!("sha256-{}", image.hex());
         let (asked, wanted) = (remote.clone(), tag.clone());
@@ -155,8 +156,8 @@ impl Registries {
                 _ => Err(said(&asked.endpoint.host, answer).await),
             }
         })?;
-        // What others attached must not be lost.
-        let unreadable = || format!("{}:{tag} is no list of what is about the image", remote.name());
+        // What others have attached must not be lost.
+        let unreadable = || format!("{}:{tag} is not a list of referrers", remote.name());
         let mut all: Vec<Value> = match there {
             Some(bytes) => {
                 let mut known: Value = serde_json::from_slice(&bytes).context(unreadable)?;
@@ -175,8 +176,8 @@ impl Registries {
     }
 }
 
-/// The manifest that goes to the registry, and the image's configuration. One that says already what is sent
-/// stays as it is, to the byte.
+/// The manifest for the registry, and the image's configuration. If the image's own manifest already fits what is sent,
+/// it stays the same byte for byte.
 fn manifest(store: &Store, pushing: &Pushing, blobs: &[StoredBlob]) -> Result<(Vec<u8>, Part)> {
     let lost = || Error::new("the image is not whole in the store").hint("pull or build it again");
     let bytes = store.blob(&pushing.image.digest).ok_or_else(lost)?;

@@ -1,5 +1,5 @@
-//! Whether an image at a registry is signed by a key: cosign's signatures, kept beside the image under a tag of
-//! their own or attached to it as bundles.
+//! Verifies that an image at a registry is signed by a key. Cosign's signatures are kept beside the image under a tag
+//! of their own, or attached to it as bundles.
 
 use super::pull::{Found, Source};
 use crate::image::{
@@ -11,12 +11,12 @@ use crate::model::{Context, Digest, Error, Result};
 use std::io::Read;
 
 impl Source<'_> {
-    /// Verifies that an image, or the list that it stands in, is signed by a key.
+    /// Verifies that an image, or the list that it belongs to, is signed by a key.
     ///
     /// # Errors
-    /// No signature; none that holds; a registry that cannot be asked.
+    /// Fails when there is no signature, when none is valid, or when the registry cannot be asked.
     pub fn verify(&self, found: &Found, key: &PublicKey) -> Result<Signed> {
-        let mut none = Error::new("it has no signature").hint("whoever publishes it signs it with `cosign sign --key`");
+        let mut none = Error::new("it has no signature").hint("its publisher can sign it with `cosign sign --key`");
         let list = found.list.map(|list| (list, Signed::AllPlatforms));
         for (digest, signed) in list.into_iter().chain([(found.digest, Signed::ThisPlatform)]) {
             for look in [Self::by_tag, Self::by_bundle] {
@@ -30,7 +30,7 @@ impl Source<'_> {
         Err(none)
     }
 
-    /// Looks at the signatures under the image's own tag, as cosign kept them until its version 3.
+    /// Checks the signatures under the image's signature tag, where cosign kept them before version 3.
     fn by_tag(&self, digest: &Digest, key: &PublicKey) -> Result<Verdict> {
         let Some(manifest) = self.manifest_if_there(&signature_tag(digest))? else { return Ok(Verdict::Unsigned) };
         let mut wrong = by_another();
@@ -41,7 +41,7 @@ impl Source<'_> {
             let mut payload = Vec::new();
             let opened = self.open(&signature.payload, signature.size)?;
             opened.take(LONGEST).read_to_end(&mut payload).context(|| "cannot read a signature".into())?;
-            // What is signed is checked first, what it says then.
+            // The signature is checked before the payload is read.
             if Digest::of(&payload) != signature.payload || !key.verifies(&payload, &signature.signature) {
                 continue;
             }
@@ -53,7 +53,7 @@ impl Source<'_> {
         Ok(Verdict::Wrong(wrong))
     }
 
-    /// Looks at the bundles that are attached to the image.
+    /// Checks the bundles that are attached to the image.
     fn by_bundle(&self, image: &Digest, key: &PublicKey) -> Result<Verdict> {
         let mut verdict = Verdict::Unsigned;
         for index in self.referrers(image)? {
@@ -79,10 +79,10 @@ impl Source<'_> {
 }
 
 fn by_another() -> Error {
-    Error::new("there are signatures, and none is by this key")
+    Error::new("there are signatures, but none is by this key")
 }
 
-/// What a signature is of.
+/// What is signed: the list for all platforms, or only the manifest for this one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Signed {
     AllPlatforms,

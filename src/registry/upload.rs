@@ -1,4 +1,4 @@
-//! The parts of an image on their way to a repository: asked for, mounted, sent in chunks or whole.
+//! Uploads of an image's parts to a repository: a part that is not there is mounted, or sent in chunks or whole.
 
 use super::Registries;
 use super::answer::said;
@@ -20,13 +20,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll};
 use tokio::sync::Semaphore;
 
-/// What is sent at a time: some registries take no more (GHCR).
+/// The size of a chunk: some registries accept no larger ones (GHCR).
 const CHUNK: u64 = 4 << 20;
-/// The most that a registry may want at a time: it is held in memory.
+/// The largest chunk that a registry may ask for, because chunks are held in memory.
 const LARGEST: u64 = 64 << 20;
 /// How many parts are sent at the same time.
 const AT_ONCE: usize = 5;
-/// What is read at a time where all is sent at once.
+/// How many bytes are read at a time when a part is sent whole.
 const PIECE: u64 = 256 << 10;
 
 /// A part, and where its bytes are.
@@ -45,7 +45,7 @@ pub enum Content {
 }
 
 impl Part {
-    /// One that is in memory.
+    /// A part in memory.
     pub fn of(bytes: Vec<u8>) -> Self {
         Self { digest: Digest::of(&bytes), size: bytes.len() as u64, content: Content::Memory(Arc::new(bytes)) }
     }
@@ -62,7 +62,7 @@ impl Part {
         }
     }
 
-    /// All of it, piece by piece.
+    /// A request body with all of the part; a file is read piece by piece.
     fn body(&self) -> Body {
         match &self.content {
             Content::Memory(bytes) => Body::from(bytes.to_vec()),
@@ -103,7 +103,7 @@ pub struct Uploads<'u> {
     done: Done,
 }
 
-/// What came of them.
+/// The results so far.
 #[derive(Default)]
 struct Done {
     sent: usize,
@@ -112,7 +112,7 @@ struct Done {
 }
 
 impl<'u> Uploads<'u> {
-    /// None yet.
+    /// Starts with no uploads.
     pub fn new(registries: &'u Registries, store: &'u Store, reference: &'u Reference, remote: Arc<Remote>) -> Self {
         let (sender, receiver) = channel();
         Self {
@@ -127,7 +127,7 @@ impl<'u> Uploads<'u> {
         }
     }
 
-    /// Begins to send a part, if it is not there.
+    /// Begins to send a part, unless the registry has it.
     pub fn begin(&self, part: Part) {
         let (gate, remote, sender, progress) =
             (self.gate.clone(), self.remote.clone(), self.sender.clone(), self.registries.progress.clone());
@@ -147,7 +147,7 @@ impl<'u> Uploads<'u> {
         });
     }
 
-    /// Whether one failed by now: then the image cannot go there.
+    /// Whether an upload has failed by now: then the image cannot be pushed there.
     pub fn have_failed(&mut self) -> bool {
         while let Ok((digest, done)) = self.receiver.try_recv() {
             self.note(&digest, done);
@@ -155,12 +155,12 @@ impl<'u> Uploads<'u> {
         self.done.failed.is_some()
     }
 
-    /// Waits for all; how many were sent, of how many.
+    /// Waits for all uploads; returns how many parts were sent, and how many there are.
     ///
     /// # Errors
-    /// The first failure.
+    /// Fails with the first error of an upload.
     pub fn end(mut self) -> Result<(usize, usize)> {
-        // This one would keep the channel open.
+        // Our own sender would keep the channel open.
         self.sender = channel().0;
         while let Ok((digest, done)) = self.receiver.recv() {
             self.note(&digest, done);
@@ -181,7 +181,7 @@ impl<'u> Uploads<'u> {
     }
 }
 
-/// The key under which it is remembered where a part can be mounted from.
+/// The key for the record of the repositories that a part can be mounted from.
 fn origin_key(digest: &Digest) -> Digest {
     Digest::of_json(&("origin", digest))
 }
@@ -190,7 +190,7 @@ fn origins(store: &Store, digest: &Digest) -> Vec<String> {
     store.result(&origin_key(digest)).unwrap_or_default()
 }
 
-/// Remembers that a repository has a part; forgetting it costs a transfer.
+/// Remembers that a repository has a part. If this fails, the part is only sent once more than needed.
 pub fn remember_origin(store: &Store, digest: &Digest, name: &str) {
     let mut known = origins(store, digest);
     if !known.iter().any(|other| other == name) {
@@ -200,7 +200,7 @@ pub fn remember_origin(store: &Store, digest: &Digest, name: &str) {
     }
 }
 
-/// Sends a part, unless the registry has it; whether it was sent.
+/// Sends a part, unless the registry has it; returns whether it was sent.
 async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Result<bool> {
     let there = remote.send(Method::HEAD, &format!("blobs/{}", part.digest), Wish::Push, |request| request).await?;
     if there.status().is_success() {
@@ -210,7 +210,7 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Result<
         let mount = format!("blobs/uploads/?mount={}&from={origin}", part.digest);
         let wish = Wish::Mount(origin);
         let answer = remote.send_once(Method::POST, &mount, wish, |request| request.header("Content-Length", "0")).await;
-        // Whatever else it says: then the part is sent.
+        // After any other answer the part is sent.
         if answer.is_ok_and(|answer| answer.status() == StatusCode::CREATED) {
             return Ok(false);
         }
@@ -234,7 +234,7 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Result<
         };
         match sent {
             Ok(()) => return Ok(true),
-            // Some take no pieces, or not of this size: then all of it goes at once.
+            // Some registries take no chunks, or none of this size: then the part is sent whole.
             Err(error) if error.kind() == ErrorKind::Refused && in_chunks => remote.send_whole_from_now_on(),
             Err(error) => {
                 if error.kind() != ErrorKind::Forgotten {
@@ -246,13 +246,13 @@ async fn upload(remote: &Remote, part: &Part, origin: Option<String>) -> Result<
     }
 }
 
-/// Whether an answer says that the request is wrong, and will be the next time.
+/// Whether a status says that the request is wrong, so that repeating it will not help.
 fn refuses(status: StatusCode) -> bool {
     let passing = [StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT, StatusCode::RANGE_NOT_SATISFIABLE];
     status.is_client_error() && !passing.contains(&status)
 }
 
-/// What a registry says of a part that it does not take.
+/// The error for a part that the registry did not take.
 async fn unwanted(remote: &Remote, answer: Response) -> Error {
     let kind = if refuses(answer.status()) { ErrorKind::Refused } else { ErrorKind::Forgotten };
     said(&remote.endpoint.host, answer).await.of(kind)
@@ -283,7 +283,7 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
             Err(error) => error,
         };
         retries.again(error, None).await?;
-        // What arrived of it, the registry knows.
+        // The registry tells how much of the part has arrived.
         let answer = remote.send(Method::GET, &location, Wish::Push, |request| request).await?;
         if !answer.status().is_success() {
             return Err(said(&remote.endpoint.host, answer).await.of(ErrorKind::Forgotten));
@@ -291,13 +291,13 @@ async fn send_chunks(remote: &Remote, part: &Part, mut location: String, chunk: 
         location = self::location(&answer).unwrap_or(location);
         let range = answer.headers().get("Range").and_then(|value| value.to_str().ok());
         let last: Option<u64> = range.and_then(|text| text.rsplit('-').next()?.parse().ok());
-        // `0-0` is what a registry says that has nothing.
+        // A registry that has nothing answers `0-0`.
         at = last.filter(|last| *last > 0).map_or(0, |last| last + 1).min(part.size);
     }
     finish(remote, part, &location, None).await
 }
 
-/// Ends an upload, with what is yet to be sent.
+/// Ends an upload; `rest` is the part, if it is still to be sent.
 async fn finish(remote: &Remote, part: &Part, location: &str, rest: Option<&Part>) -> Result<()> {
     let end = format!("{location}{}digest={}", if location.contains('?') { '&' } else { '?' }, part.digest);
     let length = rest.map_or(0, |rest| rest.size);
@@ -315,7 +315,7 @@ async fn finish(remote: &Remote, part: &Part, location: &str, rest: Option<&Part
         Ok(answer) => unwanted(remote, answer).await,
         Err(error) => error.of(ErrorKind::Forgotten),
     };
-    // Its answer may have been lost, not the part.
+    // Perhaps only the answer was lost, and the part has arrived.
     let there = remote.send(Method::HEAD, &format!("blobs/{}", part.digest), Wish::Push, |request| request).await?;
     if there.status().is_success() { Ok(()) } else { Err(error) }
 }
@@ -325,7 +325,7 @@ fn location(answer: &Response) -> Result<String> {
     text.map(str::to_owned).ok_or_else(|| Error::new("the registry does not say where to send it"))
 }
 
-/// The least that a registry wants at a time (distribution-spec, `OCI-Chunk-Min-Length`).
+/// The smallest chunk that a registry accepts (distribution-spec, `OCI-Chunk-Min-Length`).
 fn minimum(answer: &Response) -> u64 {
     let text = answer.headers().get("OCI-Chunk-Min-Length").and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! The thread that does all talking: many streams at once, while others wait, hash and unpack.
+//! The network thread: it handles many streams at once, while other threads wait, hash and unpack.
 
 use crate::fetch;
 use crate::model::{Error, Result};
@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// A thread with a network runtime, ended when it is dropped.
+/// A thread with a network runtime; the thread ends when this is dropped.
 pub struct Wire {
     handle: Handle,
     end: Option<oneshot::Sender<()>>,
@@ -19,7 +19,7 @@ impl Wire {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the kernel refuses its descriptors.
+    /// Fails when the kernel does not give the runtime its file descriptors.
     pub fn start() -> Result<Self> {
         let runtime = fetch::runtime()?;
         let handle = runtime.handle().clone();
@@ -30,10 +30,10 @@ impl Wire {
         Ok(Self { handle, end: Some(end), thread: Some(thread) })
     }
 
-    /// Does something there, and waits for it.
+    /// Runs a future on the thread and waits for its result.
     ///
     /// # Errors
-    /// Those of what is done.
+    /// Fails when the future fails or the thread has ended.
     pub fn wait<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         let (sender, receiver) = channel();
         self.begin(async move {
@@ -42,7 +42,7 @@ impl Wire {
         receiver.recv().map_err(|_| Error::new("the network thread ended"))?
     }
 
-    /// Begins something there.
+    /// Starts a future on the thread.
     pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(work);
     }

@@ -1,4 +1,4 @@
-//! Where lines can go: Docker's JSON files, syslog, journald, OpenTelemetry collectors.
+//! The log drivers: Docker's JSON files, syslog, journald, OpenTelemetry collectors.
 
 use super::{Manifest, Target};
 use crate::model::parse_time;
@@ -20,10 +20,10 @@ use std::time::Duration;
 const JOURNAL: &str = "/run/systemd/journal/socket";
 /// The host's syslog (syslog(3)).
 const SYSLOG: &str = "/dev/log";
-/// How long a receiver may take.
+/// The timeout for a receiver.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where one container's lines go.
+/// The destination of one container's lines.
 pub enum Driver {
     JsonFile(PathBuf),
     Syslog { place: Syslog, name: String },
@@ -36,15 +36,17 @@ pub enum Driver {
 pub enum Syslog {
     Udp(String),
     Tcp(String),
-    /// The host's own, wherever that leads.
+    /// The host's own socket; symbolic links are followed.
     Own,
-    /// One that the project names; no link may stand on its path.
+    /// A socket that the project names; its path must not contain symbolic links.
     Socket(PathBuf),
 }
 
 impl Driver {
+    /// The driver for a target.
+    ///
     /// # Errors
-    /// An address that is none.
+    /// Fails when an address is not valid, or when the network client cannot be set up.
     pub fn new(target: &Target, manifest: &Manifest) -> Result<Self> {
         let name = format!("{}/{}", manifest.project, target.container);
         let address = target.driver.address.as_deref();
@@ -82,10 +84,10 @@ impl Driver {
         })
     }
 
-    /// Sends lines, all or none of them.
+    /// Sends lines; they count as taken only if all of them were.
     ///
     /// # Errors
-    /// Why they were not taken, in words.
+    /// Fails with the reason, as text, when they were not taken.
     pub fn send(&self, lines: &[Line]) -> Result<(), String> {
         let said = |error: std::io::Error| error.to_string();
         match self {
@@ -108,7 +110,7 @@ impl Driver {
             Self::Otlp { url, resource, client, runtime } => {
                 let body = otlp(resource, lines).to_string();
                 let request = client.post(url).header("content-type", "application/json").body(body);
-                // Made inside: its time-out needs the runtime's clock.
+                // The request is made inside the runtime, because its timeout needs the runtime's clock.
                 let answer = runtime
                     .block_on(async { request.send().await })
                     .map_err(|error| Error::caused(url.clone(), error).chain())?;
@@ -125,17 +127,17 @@ fn syslog(address: &str) -> Result<Syslog> {
         Some(("unix", place)) => Syslog::Socket(place.into()),
         None if address.starts_with('/') => Syslog::Socket(address.into()),
         _ => {
-            return Err(Error::new(format!("\"{address}\" is no address of a syslog server"))
+            return Err(Error::new(format!("\"{address}\" is not an address of a syslog server"))
                 .hint("for example: udp://127.0.0.1:514, tcp://logs:601 or /dev/log"));
         }
     })
 }
 
-/// A line as RFC 5424 writes it; facility daemon, severity by stream.
+/// A line as an RFC 5424 message: the facility is daemon, the severity depends on the stream.
 fn message(line: &Line, name: &str) -> String {
     let severity = if line.stream == "stderr" { 3 } else { 6 };
     let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok()).unwrap_or_else(|| "-".into());
-    // Six digits of a second's fraction are the most (RFC 5424, 6.2.3).
+    // A fraction of a second has at most six digits (RFC 5424, 6.2.3).
     let time = line.time.get(..26).map_or_else(|| "-".to_owned(), |time| format!("{time}Z"));
     let name: String = name.chars().filter(char::is_ascii_graphic).take(48).collect();
     format!("<{}>1 {time} {host} {name} - - - {}", 3 * 8 + severity, line.text)
@@ -159,7 +161,7 @@ impl Syslog {
             Self::Tcp(place) => {
                 let mut stream = TcpStream::connect(place)?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                // Octet counting (RFC 6587, 3.4.1): lines may hold anything.
+                // Octet counting (RFC 6587, 3.4.1), because lines may hold anything.
                 let framed: String = messages.map(|message| format!("{} {message}", message.len())).collect();
                 stream.write_all(framed.as_bytes())?;
             }
@@ -168,13 +170,13 @@ impl Syslog {
     }
 }
 
-/// Adds to a file of the host. The path was followed to its end when it was planned, and allowed if it leads out
-/// of the project: a link on it now, or something else than a file behind it, is somebody's doing.
+/// Appends to a file of the host. When the plan was made, all links on the path were resolved, and the user allowed it if
+/// it leads out of the project. So a symbolic link on it now, or anything but a regular file, was put there since: refuse it.
 fn append(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mut file = File::from(sys::open_without_links(path, flags)?);
     if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
+        return Err(std::io::Error::other("it is not a regular file"));
     }
     file.write_all(bytes)
 }
@@ -189,7 +191,7 @@ fn datagrams(path: &Path, messages: impl Iterator<Item = String>) -> std::io::Re
     Ok(())
 }
 
-/// Sends lines to the journal: a datagram of fields for each.
+/// Sends lines to the journal: one datagram of fields for each line.
 fn journal(socket: &Path, fields: &[(&str, String)], lines: &[Line]) -> std::io::Result<()> {
     let out = UnixDatagram::unbound()?;
     out.set_write_timeout(Some(PATIENCE))?;
@@ -201,7 +203,7 @@ fn journal(socket: &Path, fields: &[(&str, String)], lines: &[Line]) -> std::io:
         let own = [("MESSAGE", line.text.as_str()), ("PRIORITY", priority)];
         for (name, value) in own.into_iter().chain(partial).chain(fields.iter().map(|(name, value)| (*name, value.as_str()))) {
             bytes.extend(name.bytes());
-            // With its length, a value may hold anything.
+            // A value that is sent with its length may hold anything.
             bytes.push(b'\n');
             bytes.extend((value.len() as u64).to_le_bytes());
             bytes.extend(value.bytes());

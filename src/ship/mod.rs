@@ -1,9 +1,9 @@
-//! Sends log lines on: one small process for a project whose containers name a `driver`.
+//! Sends log lines on: one small process for each project whose containers have a `driver`.
 //!
-//! It follows the log files, which stay the truth, and saves how far it came after every batch that
-//! was taken. So it may be killed at any moment: its successor goes on there. A line may come twice
-//! when it was killed between the two, and is never left out, but by the quota of the log itself.
-//! It ends when its description is gone, which is what `down` does, or nothing of the project runs.
+//! It follows the log files, which stay the source of truth, and saves its position after every batch that
+//! the receiver took. So it may be killed at any moment: its successor continues at that position. If it was killed
+//! between sending and saving, lines are sent twice. No line is left out, except by the quota of the log itself.
+//! It ends when its manifest is gone (`down` removes it), or when nothing of the project runs.
 
 mod drivers;
 
@@ -23,11 +23,11 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What a shipper is told: in the instance's directory on the run file system.
+/// The instructions for a shipper, a file in the instance's directory on the run file system.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     pub project: String,
-    /// Where it keeps how far it came.
+    /// The file in which it keeps its positions.
     pub places: PathBuf,
     pub events: PathBuf,
     /// The project's directory: paths of files are relative to it.
@@ -47,14 +47,14 @@ pub struct Target {
     pub image: String,
     /// Its logs, a directory for each generation.
     pub logs: PathBuf,
-    /// Where its monitor lives.
+    /// The directory of its monitor.
     pub folder: PathBuf,
     pub driver: LogDriver,
 }
 
-/// Lines sent at once.
+/// The most lines that are sent at once.
 const BATCH: usize = 512;
-/// How often it is looked for new lines.
+/// The time between two looks for new lines.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest wait after a failure.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -63,12 +63,12 @@ fn manifest(run: &Path) -> PathBuf {
     run.join("ship.json")
 }
 
-/// Starts a shipper for an instance's directory, unless one is there.
+/// Writes the manifest and starts a shipper for an instance's directory, unless one is running.
 ///
 /// # Errors
-/// Those of writing and starting.
+/// Fails when the manifest cannot be written or the process cannot start.
 pub fn start(run: &Path, wanted: &Manifest) -> Result<()> {
-    sys::write_atomic(&manifest(run), &state_bytes(wanted)?, 0o600).context(|| "cannot write where logs go".into())?;
+    sys::write_atomic(&manifest(run), &state_bytes(wanted)?, 0o600).context(|| "cannot write the targets of logs".into())?;
     if sys::Lock::is_held(&run.join("ship.lock")) { Ok(()) } else { spawn(run, &wanted.project) }
 }
 
@@ -86,18 +86,18 @@ fn spawn(run: &Path, project: &str) -> Result<()> {
         .context(|| "cannot start the process that sends logs on".into())
 }
 
-/// What an instance's shipper was told last.
+/// The last manifest of an instance's shipper; `None` if it has none.
 ///
 /// # Errors
-/// What cannot be read: a container whose logs go somewhere is not one whose logs stay.
+/// Fails when it cannot be read: that must not count as having no targets for logs.
 pub fn told(run: &Path) -> Result<Option<Manifest>> {
     read_state(&manifest(run))
 }
 
-/// Starts the shipper of an instance's directory again, if there should be one and it was killed.
+/// Restarts the shipper of an instance's directory, if there should be one and it was killed.
 ///
 /// # Errors
-/// Those of starting.
+/// Fails when the manifest cannot be read or the process cannot start.
 pub fn revive(run: &Path) -> Result<()> {
     match told(run)? {
         Some(wanted) if !sys::Lock::is_held(&run.join("ship.lock")) => spawn(run, &wanted.project),
@@ -105,7 +105,7 @@ pub fn revive(run: &Path) -> Result<()> {
     }
 }
 
-/// Ends an instance's shipper once it has sent what is left; waits for that.
+/// Stops an instance's shipper: lets it send what is left, waits for that, and kills it if it takes too long.
 pub fn stop(run: &Path) {
     let _ = std::fs::remove_file(manifest(run));
     let lock = run.join("ship.lock");
@@ -122,15 +122,15 @@ pub fn stop(run: &Path) {
 /// The shipper's own `main`: its directory is the working directory.
 ///
 /// # Errors
-/// A directory that is gone, or another shipper in it.
+/// Fails when the directory is gone, when another shipper runs in it, or when the manifest or the positions cannot be read.
 pub fn main() -> Result<()> {
     sys::set_name(c"stead-ship");
     let run = std::env::current_dir().context(|| "the instance's directory is gone".into())?;
     let lock = sys::Lock::attempt(&run.join("ship.lock")).context(|| "cannot lock the instance's directory".into())?;
-    let Some(_lock) = lock else { return Err(Error::new("this project's logs are sent on already")) };
+    let Some(_lock) = lock else { return Err(Error::new("this project's logs are already being sent on")) };
     let _ = sys::write_atomic(&run.join("ship.pid"), std::process::id().to_string().as_bytes(), 0o600);
     let Some(mut known) = self::told(&run)? else { return Ok(()) };
-    // Without them everything would be sent once more.
+    // Without the saved positions everything would be sent again.
     let Places(mut places) = read_state(&known.places)?.unwrap_or_default();
     let (tell, told) = mpsc::channel();
     let mut streams: BTreeMap<String, Running> = BTreeMap::new();
@@ -150,7 +150,7 @@ pub fn main() -> Result<()> {
                 known = now;
             }
             Some(_) if !nobody => {}
-            // Dropping them lets each send what is left.
+            // Dropping the streams lets each send what is left.
             _ => {
                 streams.clear();
                 places.extend(told.try_iter());
@@ -173,11 +173,11 @@ impl Kept for Places {
 }
 
 fn save(manifest: &Manifest, places: &Reached) {
-    // What was not kept is sent once more.
+    // If a position is not saved, its lines are only sent again.
     let _ = state_bytes(&Places(places.clone())).map(|bytes| sys::write_lasting(&manifest.places, &bytes, 0o600));
 }
 
-/// Starts a thread for each target that has none: a receiver that hangs holds nobody else up.
+/// Starts a thread for each target that has none, so that a receiver that hangs does not delay the others.
 fn begin(
     streams: &mut BTreeMap<String, Running>,
     manifest: &Manifest,
@@ -199,7 +199,7 @@ fn begin(
         let (key, flag, tell) = (name.clone(), Arc::clone(&end), tell.clone());
         let thread = std::thread::spawn(move || {
             loop {
-                // Looked at first: what was said before the end is still sent.
+                // The flag is read before sending, so that lines from before the end are still sent.
                 let last = flag.load(Ordering::Acquire);
                 match stream.send(&key, last) {
                     Some(place) => drop(tell.send((key.clone(), place))),
@@ -229,13 +229,13 @@ impl Drop for Running {
     }
 }
 
-/// One container's lines on their way.
+/// The stream of one container's lines to its driver.
 struct Stream {
     target: Target,
     tail: Tail,
     driver: Driver,
     events: PathBuf,
-    /// Lines read and not taken yet.
+    /// Lines that were read, but not taken by the driver yet.
     waiting: Vec<Line>,
     not_before: Instant,
     wait: Duration,
@@ -243,7 +243,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Sends what has come; tells the place behind it when it was taken.
+    /// Sends the next lines; returns the position behind them once they were taken.
     fn send(&mut self, name: &str, last: bool) -> Option<(u64, u64, u64)> {
         if Instant::now() < self.not_before && !last {
             return None;
@@ -263,7 +263,7 @@ impl Stream {
                 Some(self.tail.place())
             }
             Err(error) => {
-                // Told once, not with every attempt.
+                // The failure is reported once, not with every attempt.
                 if !std::mem::replace(&mut self.failing, true) {
                     let attributes = [("driver", self.target.driver.name.clone()), ("error", error)];
                     add_event(&self.events, &Event::now("container", "log_error", name, &attributes));

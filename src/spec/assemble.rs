@@ -1,6 +1,6 @@
 //! Puts a project together: includes, then profiles, then parameters.
 //!
-//! What comes out is one list of checked top-level nodes with every `${name}` replaced.
+//! The result is one list of checked top-level nodes with every `${name}` replaced.
 
 use super::Choices;
 use super::diagnose::{Diagnostic, Sink};
@@ -18,7 +18,7 @@ pub struct Assembled {
     pub nodes: Vec<Tree>,
     pub files: BTreeMap<String, String>,
     pub env: BTreeMap<String, Option<String>>,
-    /// Images that only inactive profiles use need no warning.
+    /// Whether there are inactive profiles: images that only they use need no warning.
     pub unused_profiles: bool,
 }
 
@@ -58,24 +58,24 @@ pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut
     Assembled { nodes, files, env, unused_profiles }
 }
 
-/// The files of a project while they are read.
+/// The state while the files of a project are read.
 struct Reading<'a> {
     sources: &'a dyn Sources,
     sink: &'a mut Sink,
     files: BTreeMap<String, String>,
-    /// The files that are open, each included by the one before it, with their identities.
+    /// The files being read, each included by the one before it, with their identities.
     trail: Vec<(String, String)>,
-    /// The identities of all that were read: each is read once.
+    /// The identities of all files that were read: each is read once.
     known: BTreeSet<String>,
-    /// Bytes and nodes so far.
+    /// The bytes, and below the nodes and values, so far.
     length: usize,
     parts: usize,
-    /// Whether there is too much of it, which was told.
+    /// Whether a limit was exceeded, which has been reported.
     full: bool,
 }
 
 impl Reading<'_> {
-    /// Reads a file and, in place of each `include`, the file it names.
+    /// Reads a file and, in place of each `include`, the file that it names.
     fn file(&mut self, file: &str, from: Option<&Location>) -> Vec<Tree> {
         let start = from.cloned().unwrap_or(Location { file: file.to_owned(), line: 1, offset: 0, length: 0 });
         let identity = self.sources.identity(file);
@@ -129,7 +129,7 @@ impl Reading<'_> {
                 ("include", Some((Value::Text(path), place))) => {
                     let whole = folder.is_empty() || path.starts_with('/');
                     let path = if whole { path.clone() } else { format!("{folder}/{path}") };
-                    // Each include lengthens the paths of those in it.
+                    // Paths grow with each nested include.
                     if path.len() > bounds::PATTERN {
                         let message = format!("a path has at most {} bytes, and this has {}", bounds::PATTERN, path.len());
                         self.sink.push(Diagnostic::error("wrong-value", place.clone(), message));
@@ -147,11 +147,11 @@ impl Reading<'_> {
     fn too_much(&mut self, place: Location, message: String) {
         self.full = true;
         self.sink.lose(&place.file, once(0..0));
-        self.sink.push(Diagnostic::error("too-many-includes", place, message).help("leave out what does not belong to it"));
+        self.sink.push(Diagnostic::error("too-many-includes", place, message).help("remove what the project does not need"));
     }
 }
 
-/// A path without `.` and `NAME/..`, as far as its text says.
+/// A path without `.` and `NAME/..`, judged by its text alone.
 pub fn tidy(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
@@ -195,11 +195,11 @@ fn parameters(
                 asked.insert(variable, value.clone());
                 value
             }
-            // Its default would be another value than the one that was given.
+            // Falling back to the default would silently replace the value that was given.
             Err(_) => {
                 let text = format!("the environment variable {variable} of the parameter \"{name}\" is not text in UTF-8");
                 let found = Diagnostic::error("wrong-value", node.place.clone(), text);
-                sink.push(found.help("give it a value that is text, or unset it".to_owned()));
+                sink.push(found.help("give it a value in UTF-8, or unset it".to_owned()));
                 None
             }
         });
@@ -228,7 +228,7 @@ fn parameters(
     values
 }
 
-/// Lays a profile's nodes over the project's: a node of the same name and first argument is merged,
+/// Overlays the project's nodes with a profile's: a node with the same name and first argument is merged,
 /// any other is added.
 fn overlay(base: &mut Vec<Tree>, over: Vec<Tree>, rows: &'static [Node]) {
     let key = |tree: &Tree, row: &Node| (tree.name.clone(), if row.many { identity(tree) } else { None });
@@ -256,7 +256,7 @@ fn overlay(base: &mut Vec<Tree>, over: Vec<Tree>, rows: &'static [Node]) {
     }
 }
 
-/// What makes two nodes that may stand often "the same" for a profile.
+/// What makes two nodes that may be repeated "the same" for a profile.
 fn identity(tree: &Tree) -> Option<String> {
     let keyed = tree.props.iter().find(|(name, _)| name == "to").map(|(_, entry)| entry.text());
     let names = || tree.props.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",");
@@ -264,13 +264,13 @@ fn identity(tree: &Tree) -> Option<String> {
     if tree.name == "mount" { keyed } else { first.or_else(|| Some(names())) }
 }
 
-/// The values of parameters, and how many bytes of them were put in.
+/// The values of parameters, and how many bytes of them were substituted so far.
 struct Parameters {
     values: BTreeMap<String, Option<String>>,
     put_in: usize,
 }
 
-/// Replaces `${name}` in every text, and checks what came out against the grammar.
+/// Replaces `${name}` in every text, and checks the results against the grammar.
 fn substitute(tree: &mut Tree, rows: &'static [Node], values: &mut Parameters, sink: &mut Sink) {
     let Some(row) = row(rows, &tree.name) else { return };
     for (index, entry) in tree.args.iter_mut().enumerate() {
@@ -306,7 +306,7 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
         let Some(end) = rest[at..].find('}') else {
             sink.push(
                 Diagnostic::error("parameter", entry.place.clone(), "`${` without its `}`")
-                    .help("write `$${` for the characters themselves"),
+                    .help("write `$${` for a literal `${`"),
             );
             return;
         };
@@ -327,14 +327,14 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
                 }
                 out.push_str(value);
             }
-            // It may be declared in what could not be read, or its value be there: nothing is told of what is not known.
+            // The parameter or its value may be in a part that could not be read, so nothing is reported.
             None if sink.is_partial() => return,
             None => {
                 let shell = name.contains([':', '?', '+']);
                 let help = match nearest(name, values.keys().map(String::as_str)) {
                     _ if shell => "give the parameter a `default=` instead of shell syntax".to_owned(),
                     Some(near) => format!("write `${{{near}}}`"),
-                    None => format!("declare it: `param \"{name}\" default=\"…\"`; write `$${{` for the characters themselves"),
+                    None => format!("declare it: `param \"{name}\" default=\"…\"`; write `$${{` for a literal `${{`"),
                 };
                 sink.push(
                     Diagnostic::error("unknown-param", entry.place.clone(), format!("there is no parameter \"{name}\""))
@@ -353,7 +353,7 @@ fn replace(entry: &mut Entry, kind: Option<grammar::Kind>, parameters: &mut Para
         (_, _, Ok(value)) if flag => Value::Bool(value),
         _ => Value::Text(out),
     };
-    // A `$${` may be in it now, which is no parameter any more.
+    // A `${` in the result comes from `$${` and is not a parameter.
     if let Some(kind) = kind
         && let Err((message, help)) = grammar::fits(entry, kind)
     {

@@ -1,4 +1,4 @@
-//! Images → the nodes that say the same: what `convert dockerfile` prints.
+//! Images → the equivalent nodes: what `convert dockerfile` prints.
 
 use crate::model::kdl_text::quoted as quoted_text;
 use crate::model::{Duration, Mode, Name};
@@ -8,7 +8,7 @@ use crate::project::{
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The images of a project as text, each after those that it is made from; images of elsewhere need no nodes.
+/// The images of a project as text, each after those that it needs; images from elsewhere need no nodes.
 pub fn kdl(images: &BTreeMap<Name, Image>) -> String {
     let names: BTreeMap<&Name, String> = images.keys().map(|name| (name, legal(name, images))).collect();
     let mut order = Vec::new();
@@ -28,7 +28,7 @@ fn collect<'a>(name: &'a Name, images: &'a BTreeMap<Name, Image>, order: &mut Ve
     order.push(name);
 }
 
-/// A name that can be written: stages have a dot in theirs.
+/// A name that can be written in a project file: the names of stages have a dot.
 fn legal(name: &Name, images: &BTreeMap<Name, Image>) -> String {
     if matches!(images[name].from, Base::Outside(Outside::Reference(_))) || Name::parse(name.as_str()).is_ok() {
         return name.to_string();
@@ -46,12 +46,12 @@ fn legal(name: &Name, images: &BTreeMap<Name, Image>) -> String {
     }
 }
 
-/// Text as the language writes it, on one line.
+/// Text in the syntax of the language, on one line.
 pub fn text(text: &str) -> String {
     escaped(text)
 }
 
-/// Text as the language writes it; several lines stand as lines where that loses nothing.
+/// Text in the syntax of the language; text of several lines becomes a multi-line string if that loses nothing.
 fn quoted(text: &str, indent: usize) -> String {
     let lossy = text.lines().any(|line| !line.is_empty() && line.trim().is_empty()) || text.contains(['\r', '\u{b}', '\u{c}']);
     if !text.contains('\n') || lossy || text.contains("\"\"\"") {
@@ -68,7 +68,7 @@ fn inner(text: &str) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    // A parameter is meant by `${` alone.
+    // A plain `${` would begin a parameter.
     quoted_text(&text.replace("${", "$${"))
 }
 
@@ -223,7 +223,7 @@ impl Writer<'_> {
                 let node = node.prop("to", &add.to).maybe("owner", add.owner.as_ref()).maybe("mode", mode(&add.mode).as_ref());
                 excludes(node.flag("unpack", add.unpack), &add.exclude)
             }
-            // No Dockerfile has packages of its own.
+            // Images from Dockerfiles never have this step.
             Step::Debian(debian) => Node::new("debian").arg(&debian.suite).child(Node::new("package").args(&debian.packages)),
         }
     }

@@ -1,4 +1,4 @@
-//! What spans several nodes: names that must exist, cycles, clashes, things never used.
+//! Checks that span several nodes: names that must exist, cycles, clashes, unused images.
 
 use super::diagnose::{Diagnostic, Sink};
 use crate::model::{Location, Name, nearest};
@@ -34,7 +34,7 @@ impl Cross<'_> {
     }
 
     fn missing(&mut self, path: &NodePath, kind: &'static str, name: &Name, known: impl Iterator<Item = Name>) {
-        // It is there, and wrong; that was told.
+        // It is declared, but its declaration is wrong, which has been reported.
         if self.places.exactly(&NodePath::declared(kind, name)).is_some() {
             return;
         }
@@ -45,7 +45,7 @@ impl Cross<'_> {
         self.sink.push(Diagnostic::error("unknown-name", self.place(path), message).help(help));
     }
 
-    /// Kernel settings must be those of a namespace that the container has for itself.
+    /// Checks that kernel settings belong to a namespace that the container has for itself.
     fn sysctls(&mut self) {
         for (name, container) in &self.project.containers {
             for setting in container.sysctls.keys() {
@@ -62,7 +62,7 @@ impl Cross<'_> {
         }
     }
 
-    /// What a step takes from elsewhere in the project must be there.
+    /// Checks that the images and secrets that a step uses exist in the project.
     fn used_by(&mut self, step: &Step, path: &NodePath) {
         let project = self.project;
         let images: Vec<&Name> = match step {
@@ -136,7 +136,7 @@ impl Cross<'_> {
         }
     }
 
-    /// Two things at one path of a container.
+    /// Reports two things at the same path of a container.
     fn targets(&mut self, path: &NodePath, container: &Container) {
         let mounts = container.mounts.iter().map(|mount| (mount.to.as_str(), path.clone().named("mount", &mount.to)));
         let tmpfs = container.tmpfs.iter().map(|tmpfs| (tmpfs.path.as_str(), path.clone().named("tmpfs", &tmpfs.path)));
@@ -165,8 +165,8 @@ impl Cross<'_> {
                 } else {
                     NodePath::declared(kind, cycle[0]).node("from")
                 };
-                let diagnostic = Diagnostic::error("cycle", self.place(&key), format!("a circle of {what}: {text}"));
-                self.sink.push(diagnostic.help("take one of these out"));
+                let diagnostic = Diagnostic::error("cycle", self.place(&key), format!("a cycle of {what}: {text}"));
+                self.sink.push(diagnostic.help("remove one of these"));
             }
         }
     }
@@ -202,7 +202,7 @@ impl Cross<'_> {
                 taken.push(Taken { container, publish });
             }
             if !spec.publish.is_empty() && spec.namespaces.network != NetworkMode::Own {
-                let message = "a container without a network of its own publishes nothing";
+                let message = "a container without a network of its own cannot publish ports";
                 let diagnostic =
                     Diagnostic::error("publish", self.place(&NodePath::container(container).node("publish")), message);
                 self.sink.push(diagnostic.help("with network=\"host\" its ports are the host's already; take `publish` out"));
@@ -221,7 +221,7 @@ impl Cross<'_> {
         }
         for name in project.containers.keys().filter(|name| is_one_off(name.as_str())) {
             let place = self.place(&NodePath::container(name));
-            let message = format!("\"{name}\" is a name that `stead run` gives");
+            let message = format!("names such as \"{name}\" are reserved for `stead run`");
             self.sink.push(Diagnostic::error("replicas", place, message).help("give it another name"));
         }
         for (name, container) in project.containers.iter().filter(|(_, container)| container.replicas > 1) {
@@ -234,7 +234,7 @@ impl Cross<'_> {
         }
     }
 
-    /// Waiting for what cannot come.
+    /// Reports dependencies that can never be fulfilled.
     fn dependencies(&mut self) {
         let project = self.project;
         for (name, container) in &project.containers {
@@ -302,7 +302,7 @@ impl Cross<'_> {
     }
 }
 
-/// Whether an image, or what it is made from, has a health check.
+/// Whether an image, or one that it is based on, has a health check.
 fn image_health(project: &Project, name: &Name) -> bool {
     let mut name = name;
     for _ in 0..project.images.len() {

@@ -1,6 +1,6 @@
-//! What is wrong with a project file: place, cause, way out; all of it in one report.
+//! Findings in project files: place, cause and remedy; all of them in one report.
 //!
-//! Owns the diagnostic and the sink that collects them. How they look on a terminal is `cli/ui`'s.
+//! This file owns the diagnostic and the sink that collects them. `cli/ui` renders them for a terminal.
 
 use crate::model::bounds::FINDINGS;
 use crate::model::{Error, Location};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// How bad it is.
+/// How severe a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -19,17 +19,17 @@ pub enum Severity {
 /// One finding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Diagnostic {
-    /// A stable word that programs may match.
+    /// A stable identifier that programs may match.
     pub code: &'static str,
     pub severity: Severity,
     /// What is wrong, in the user's words.
     pub message: String,
-    /// Where.
+    /// Where it is.
     pub place: Location,
-    /// A second place that belongs to it, with what stands there.
+    /// A second place that belongs to it, with a label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other: Option<(Location, String)>,
-    /// What to type instead.
+    /// What to write instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
@@ -45,7 +45,7 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..Self::error(code, place, message) }
     }
 
-    /// What planning or the machine has against a part of a project; nothing for what has no place in it.
+    /// An error of planning or of the machine about a part of a project; `None` if the error has no location.
     pub fn of_error(error: &Error) -> Option<Self> {
         let place = error.location()?.clone();
         let mut message = error.message().to_owned();
@@ -57,14 +57,14 @@ impl Diagnostic {
         Some(Self::error("impossible", place, message).maybe_help(error.advice().map(str::to_owned)))
     }
 
-    /// Adds what to do.
+    /// Adds a remedy.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Adds what to do, if that is known.
+    /// Adds a remedy, if one is known.
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help = help.or(self.help);
@@ -79,18 +79,18 @@ impl Diagnostic {
     }
 }
 
-/// Collects findings; of very many, only that there are more is kept.
+/// Collects findings; beyond a limit it only counts them.
 #[derive(Default)]
 pub struct Sink {
     found: Vec<Diagnostic>,
-    /// What could not be read, by files: stretches of bytes, in order.
+    /// The ranges of bytes that could not be read, in order, for each file.
     lost: BTreeMap<String, Vec<Range<usize>>>,
-    /// The first that was too many, and how many there are in all.
+    /// The first finding beyond the limit, and how many there are beyond it.
     more: Option<(Diagnostic, usize)>,
 }
 
 impl Sink {
-    /// Takes a finding.
+    /// Adds a finding.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         if self.found.len() < FINDINGS {
             self.found.push(diagnostic);
@@ -98,11 +98,11 @@ impl Sink {
         }
         let (first, count) = self.more.get_or_insert_with(|| (diagnostic.clone(), 0));
         *count += 1;
-        // An error is never lost behind warnings.
+        // Warnings must not hide an error.
         first.severity = first.severity.min(diagnostic.severity);
     }
 
-    /// Notes what could not be read of a file.
+    /// Records which ranges of a file could not be read.
     pub fn lose(&mut self, file: &str, stretches: impl IntoIterator<Item = Range<usize>>) {
         let mut stretches = stretches.into_iter().peekable();
         if stretches.peek().is_some() {
@@ -110,29 +110,29 @@ impl Sink {
         }
     }
 
-    /// Whether something could not be read in a stretch of a file, or right behind it.
+    /// Whether something could not be read within a range of a file, or right after it.
     pub fn is_partial_in(&self, file: &str, within: &Range<usize>) -> bool {
         let lost = self.lost.get(file).map_or(&[][..], Vec::as_slice);
         let next = lost.partition_point(|lost| lost.end < within.start);
         lost.get(next).is_some_and(|lost| lost.start <= within.end)
     }
 
-    /// Whether something could not be read: names that are not known may be in it.
+    /// Whether something could not be read: unknown names may be declared there.
     pub fn is_partial(&self) -> bool {
         !self.lost.is_empty()
     }
 
-    /// All so far.
+    /// All findings so far.
     pub fn all(&self) -> &[Diagnostic] {
         &self.found
     }
 
-    /// Everything found, in the order of the text, each once.
+    /// All findings in the order of the text, without duplicates.
     pub fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (&a.place, a.code, &a.message).cmp(&(&b.place, b.code, &b.message)));
         self.found.dedup_by(|a, b| a.place == b.place && a.message == b.message);
         self.found.extend(self.more.map(|(first, count)| {
-            let more = Diagnostic::error("more", first.place, format!("{count} more were found, this among them"));
+            let more = Diagnostic::error("more", first.place, format!("there are {count} more findings, including this one"));
             Diagnostic { severity: first.severity, ..more }
         }));
         self.found

@@ -1,7 +1,7 @@
-//! The grammar: one table from which decoding, diagnostics, the reference and the schema come.
+//! The grammar: decoding, diagnostics, the reference and the schema all come from one table.
 //!
-//! Owns the words of the table and the checks of structure (known nodes, counts, kinds of values).
-//! The rows are in `language.rs`; values that survive the check are read by the decoders.
+//! This file defines the types of the table and checks the structure (known nodes, counts, kinds of
+//! values). The rows are in `language.rs`; the decoders read the values that pass the checks.
 
 use super::diagnose::{Diagnostic, Sink};
 use super::tree::{Entry, Tree, Value};
@@ -17,7 +17,7 @@ pub enum Kind {
     Text,
     /// A name that follows the rule for names.
     Name,
-    /// A path; what it is relative to stands in the documentation.
+    /// A path; the documentation says what it is relative to.
     Path,
     /// A pattern of paths.
     Pattern,
@@ -49,15 +49,15 @@ pub enum Kind {
     Plain,
 }
 
-/// What holds where nothing is said. The language's defaults stand in the table and nowhere else.
+/// A default. The defaults of the language are in the table and nowhere else.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
     Text(&'static str),
     Integer(i128),
     Flag(bool),
-    /// A node, as if it stood there with nothing in it.
+    /// The node exists with nothing in it.
     Bare,
-    /// What follows from something else, in words.
+    /// The default follows from something else; a description for the manual.
     Follows(&'static str),
 }
 
@@ -71,7 +71,7 @@ impl Default {
         }
     }
 
-    /// As the manual shows it.
+    /// The default as the manual shows it.
     pub fn written(self) -> String {
         match (self, self.value()) {
             (_, Some(value)) => format!("`{}`", value.written()),
@@ -100,7 +100,7 @@ pub struct Prop {
 }
 
 impl Prop {
-    /// What it is where it is not given.
+    /// Sets the default.
     pub const fn or(mut self, default: Default) -> Self {
         self.default = Some(default);
         self
@@ -113,7 +113,7 @@ pub struct Node {
     pub name: &'static str,
     pub doc: &'static str,
     pub example: &'static str,
-    /// Leading arguments.
+    /// The leading arguments.
     pub args: &'static [Arg],
     /// Any number of further arguments.
     pub rest: Option<Arg>,
@@ -121,18 +121,18 @@ pub struct Node {
     /// Properties with names of the user's choosing.
     pub free: Option<Kind>,
     pub children: &'static [Node],
-    /// Whether it may stand more than once among its siblings.
+    /// Whether it may be repeated among its siblings.
     pub many: bool,
-    /// The version of the language that brought it.
+    /// The version of the language that introduced it.
     pub since: &'static str,
-    /// Understood, and not carried out yet.
+    /// Whether it is understood but not implemented yet.
     pub later: bool,
-    /// Its argument where it does not stand.
+    /// Its argument when the node is absent.
     pub default: Option<Default>,
 }
 
 impl Node {
-    /// A row that stands at most once and takes nothing.
+    /// A row for a node that appears at most once and takes nothing.
     pub const fn new(name: &'static str, doc: &'static str, example: &'static str) -> Self {
         Self {
             name,
@@ -221,7 +221,7 @@ pub fn row(rows: &'static [Node], name: &str) -> Option<&'static Node> {
     rows.iter().find(|row| row.name == name)
 }
 
-/// Puts in what the table says of what is not given, and of what was given and is no value of its kind, which was told.
+/// Fills in the table's defaults for what is missing, and for values of the wrong kind, which have been reported.
 pub fn complete(tree: &mut Tree, rows: &'static [Node]) {
     let Some(row) = row(rows, &tree.name) else { return };
     let place = tree.args.first().map_or(&tree.place, |entry| &entry.place).clone();
@@ -272,7 +272,7 @@ pub fn check(trees: Vec<Tree>, rows: &'static [Node], parent: &str, sink: &mut S
         };
         if let Some(first) = once.get(row.name) {
             sink.push(
-                Diagnostic::error("duplicate", tree.place.clone(), format!("`{}` stands twice in {parent}", tree.name))
+                Diagnostic::error("duplicate", tree.place.clone(), format!("`{}` is given twice in {parent}", tree.name))
                     .other(first.clone(), "first here")
                     .help("keep one of the two"),
             );
@@ -399,7 +399,7 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
 }
 
 fn check_value(entry: &Entry, kind: Kind, what: &str, sink: &mut Sink) {
-    // What stands for parameters is checked once they are in it.
+    // Text with parameters is checked after substitution.
     let waits = matches!(&entry.value, Value::Text(text) if text.contains("${"));
     if let (false, Err((message, help))) = (waits, fits(entry, kind)) {
         let diagnostic = Diagnostic::error("wrong-value", entry.place.clone(), format!("{what}: {message}"));
@@ -413,7 +413,7 @@ type Misfit = (String, Option<String>);
 pub fn fits(entry: &Entry, kind: Kind) -> Result<(), Misfit> {
     match (kind, &entry.value) {
         (Kind::Text | Kind::Path | Kind::Pattern | Kind::Name, other) if !matches!(other, Value::Text(_)) => {
-            // As it was written: 1.10 is another text than 1.1.
+            // Suggest it as it was written: 1.10 is not the same text as 1.1.
             Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", entry.text()))))
         }
         (kind, value) => value_fits(value, kind),
@@ -424,7 +424,7 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
     match (kind, value) {
         (Kind::Path, Value::Text(text)) if text.chars().any(is_unseen) => {
-            let message = format!("a path cannot have characters that nobody sees: \"{}\"", visible_line(text));
+            let message = format!("a path cannot have invisible characters: \"{}\"", visible_line(text));
             Err((message, Some("write it without them".into())))
         }
         (Kind::Text | Kind::Path | Kind::Pattern | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
@@ -495,13 +495,13 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads octal permissions.
+/// Parses octal permissions.
 pub fn mode(text: &str) -> Option<u32> {
     let legal = (3..=4).contains(&text.len());
     u32::from_str_radix(text, 8).ok().filter(|mode| legal && *mode <= 0o7777)
 }
 
-/// Reads a port or a range of ports.
+/// Parses a port or a range of ports.
 pub fn ports(value: &Value) -> Result<(u16, u16), Misfit> {
     let port = |number: i128| u16::try_from(number).ok().filter(|port| *port > 0);
     let out_of_range = || ("a port from 1 to 65535 was expected".to_owned(), None);
@@ -510,7 +510,7 @@ pub fn ports(value: &Value) -> Result<(u16, u16), Misfit> {
         Value::Text(text) => {
             if text.contains(':') {
                 return Err((
-                    "host and container port are written apart".into(),
+                    "host and container port are written separately".into(),
                     Some(text.rsplit_once(':').map_or_else(String::new, |(host, to)| {
                         let host = host.rsplit(':').next().unwrap_or(host);
                         format!("write `publish {host} to={to}`")

@@ -18,16 +18,16 @@ const USER: Node = Node::new("user", "Who the process runs as: a name or number,
     .args(&[arg("user", Text)]);
 const CMD: Node = Node::new(
     "cmd",
-    "The command, a word an argument; after `entrypoint`, its arguments. Without words: none.",
+    "The command, one argument per word; with `entrypoint`, its arguments; none if empty.",
     "cmd \"flask\" \"run\"",
 )
 .rest("words", Text);
 const ENTRYPOINT: Node =
-    Node::new("entrypoint", "The program that `cmd` is given to. Without words: none.", "entrypoint \"/usr/bin/tini\" \"--\"")
+    Node::new("entrypoint", "The program that gets `cmd` as arguments; none if empty.", "entrypoint \"/usr/bin/tini\" \"--\"")
         .rest("words", Text);
 const EXPOSE: Node = Node::new("expose", "Ports that the program listens on; documentation, opens nothing.", "expose 5000")
     .rest("ports", Ports)
-    .props(&[prop("protocol", Choice(PROTOCOLS), "what is spoken there").or(Default::Text("tcp"))])
+    .props(&[prop("protocol", Choice(PROTOCOLS), "the protocol").or(Default::Text("tcp"))])
     .many();
 const STOP_SIGNAL: Node = Node::new("stop-signal", "The signal that asks the program to end.", "stop-signal \"QUIT\"")
     .args(&[arg("signal", Text)])
@@ -38,7 +38,7 @@ const EXEC: Node =
         .rest("words", Text);
 const HEALTHCHECK: Node = Node::new(
     "healthcheck",
-    "How to tell that the container is healthy. `healthcheck \"none\"` switches the image's own off.",
+    "How to check that the container is healthy. `healthcheck \"none\"` disables the image's own check.",
     "healthcheck interval=\"2s\" { exec \"redis-cli\" \"ping\" }",
 )
 .args(&[super::grammar::Arg { name: "none", kind: Choice(&["none"]), required: false }])
@@ -51,7 +51,7 @@ const HEALTHCHECK: Node = Node::new(
 ])
 .children(&[
     EXEC,
-    Node::new("http", "Asks for a page; a status from 200 to 399 means healthy.", "http 5000 path=\"/health\"")
+    Node::new("http", "Requests a page; a status from 200 to 399 means healthy.", "http 5000 path=\"/health\"")
         .args(&[arg("port", Integer(1, 65535))])
         .props(&[prop("path", Text, "the page").or(Default::Text("/"))]),
     Node::new("tcp", "Connects to a port; a connection means healthy.", "tcp 6379").args(&[arg("port", Integer(1, 65535))]),
@@ -59,7 +59,7 @@ const HEALTHCHECK: Node = Node::new(
 
 const DEBIAN: Node = Node::new(
     "debian",
-    "Unpacks Debian packages and what they depend on: signed, pinned in the lock, no base image.",
+    "Unpacks Debian packages and their dependencies: signed, pinned in the lock file, without a base image.",
     "debian \"bookworm\" { package \"nginx\" }",
 )
 .args(&[arg("suite", Text)])
@@ -67,7 +67,7 @@ const DEBIAN: Node = Node::new(
     prop(
         "mirror",
         Text,
-        "where to fetch from: a URL, or a directory beside the project file; else the project's `mirror`, the user's or the host's",
+        "where to fetch from: a URL, or a directory next to the project file; else the project's `mirror`, the user's or the host's",
     ),
     prop("key", Path, "a file with the OpenPGP keys that may sign this suite; else Debian's own"),
     prop("architecture", Text, "only this machine's own is supported"),
@@ -76,11 +76,11 @@ const DEBIAN: Node = Node::new(
     Node::new("package", "Names of packages.", "package \"python3-flask\" \"python3-redis\"")
         .args(&[arg("name", Text)])
         .rest("names", Text)
-        .props(&[prop("version", Text, "only versions like this, with `*`; the best of them is locked")])
+        .props(&[prop("version", Text, "only matching versions, with `*` as a wildcard; the best of them is locked")])
         .many(),
     Node::new(
         "suite",
-        "A further suite of the same archive; what it calls not automatic comes only where a version asks for it.",
+        "A further suite of the same archive; packages of a NotAutomatic suite are only taken if a `version` asks for them.",
         "suite \"bookworm-backports\"",
     )
     .args(&[arg("suite", Text)])
@@ -99,16 +99,16 @@ const DEBIAN: Node = Node::new(
     .many(),
     Node::new(
         "configure",
-        "Whether the packages' own scripts run, in a sandbox without network. Without them, what they would have made is made in \
+        "Whether the packages' own scripts run, in a sandbox without network. If not, what they would have made is made in \
          their place, as far as it is known.",
         "configure #true",
     )
     .args(&[arg("flag", Flag)])
     .or(Default::Flag(false)),
-    Node::new("essential", "Whether the suite's Essential packages come along.", "essential #false")
+    Node::new("essential", "Whether the suite's Essential packages are installed, too.", "essential #false")
         .args(&[arg("flag", Flag)])
         .or(Default::Flag(true)),
-    Node::new("recommends", "Whether recommended packages come along.", "recommends #true")
+    Node::new("recommends", "Whether recommended packages are installed, too.", "recommends #true")
         .args(&[arg("flag", Flag)])
         .or(Default::Flag(false)),
     Node::new("component", "Components of the archive.", "component \"main\" \"contrib\"")
@@ -133,9 +133,9 @@ const IMAGE: Node = Node::new(
     .args(&[optional("image", Text)])
     .props(&[
         prop("archive", Path, "an OCI layout (a directory or a tar of one), or what `docker save` wrote"),
-        prop("name", Text, "the image's name in the archive, if that holds several"),
+        prop("name", Text, "the image's name in the archive, if there are several"),
     ])
-    .children(&[Node::new("signed-by", "The public key (PEM) that must have signed it, as cosign does; what is unsigned is refused.", "signed-by \"keys/vendor.pub\"").args(&[arg("key", Path)])]),
+    .children(&[Node::new("signed-by", "The public key (PEM) that must have signed it, as cosign does; an unsigned image is refused.", "signed-by \"keys/vendor.pub\"").args(&[arg("key", Path)])]),
     DEBIAN,
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
         .args(&[arg("path", Path)])
@@ -151,16 +151,16 @@ const IMAGE: Node = Node::new(
         needed("to", Path, "where to, absolute or from `workdir`"),
         prop("from", Text, "the image to copy from").or(Default::Follows("the project's directory")),
         prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
-        prop("mode", Permissions, "permissions of the files, octal or as chmod has them; without it 0644, or 0755 for what is executable"),
+        prop("mode", Permissions, "permissions of the files, octal or as in chmod; without it 0644, or 0755 for executable files"),
         switch("parents", "keep the sources' directories below `to`"),
-        switch("unpack", "unpack what is an archive: tar, plain or by gzip, bzip2, xz or zstd"),
+        switch("unpack", "unpack archives: tar, plain or compressed with gzip, bzip2, xz or zstd"),
         prop("context", Path, "the directory that sources are in").or(Default::Follows("the project's")),
-        prop("ignore", Path, "the ignore file that holds for `context`"),
-        switch("docker", "as COPY does it: permissions stay, and a file goes into a directory that is there"),
+        prop("ignore", Path, "the ignore file for `context`"),
+        switch("docker", "behave like COPY: permissions are kept, and a file goes into an existing directory"),
     ])
     .children(&[
-        Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many(),
-        Node::new("text", "A file that stands here: its name and what it holds.", "text \"motd\" \"hello\\n\"").args(&[arg("name", Text), arg("content", Text)]).many(),
+        Node::new("exclude", "Patterns of files to leave out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many(),
+        Node::new("text", "A file that is written here: its name and its content.", "text \"motd\" \"hello\\n\"").args(&[arg("name", Text), arg("content", Text)]).many(),
     ])
     .many(),
     Node::new(
@@ -181,27 +181,27 @@ const IMAGE: Node = Node::new(
         prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
         prop("mode", Permissions, "permissions of the files"),
     ])
-    .children(&[Node::new("exclude", "Patterns of what is left out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many()])
+    .children(&[Node::new("exclude", "Patterns of files to leave out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many()])
     .many(),
     Node::new("run", "Runs a command: one string with `shell`, several directly. No network unless asked for.", "run \"make install\" network=#true")
         .args(&[arg("command", Text)])
         .rest("words", Text)
         .props(&[
-            prop("network", FlagOr(&["host"]), "let the command reach the network, from one of its own; \"host\" for the host's own, with every service of it"),
+            prop("network", FlagOr(&["host"]), "give the command network access, through a network of its own; \"host\" for the host's network, with every service on it"),
             switch("privileged", "all capabilities and devices, nothing masked: no protection"),
-            prop("user", Text, "who runs it").or(Default::Follows("the image's `user` so far")),
-            prop("shell", Flag, "whether a shell reads the command").or(Default::Follows("one does if it is a single string")),
+            prop("user", Text, "the user that runs it").or(Default::Follows("the image's `user` so far")),
+            prop("shell", Flag, "whether a shell runs the command").or(Default::Follows("yes if it is a single string")),
         ])
         .children(&[
             Node::new(
                 "mount",
-                "Something that is there while the command runs, and not in the image.",
+                "A mount that exists only while the command runs, and is not part of the image.",
                 "mount cache=\"pip\" to=\"/root/.cache/pip\"",
             )
             .props(&[
                 needed("to", Path, "where the command finds it"),
-                prop("cache", Text, "a directory by this name that the project's next build finds again"),
-                switch("shared", "whether other projects find the cache, too, and may put into it what they like"),
+                prop("cache", Text, "a directory with this name that is kept for the project's next build"),
+                switch("shared", "whether other projects share the cache, and may write anything into it"),
                 prop("sharing", Choice(&["shared", "locked", "private"]), "who may use the cache at the same time").or(Default::Text("shared")),
                 prop("secret", Text, "a `secret` of the project, as a file"),
                 prop("env", Text, "the variable that holds the secret"),
@@ -210,12 +210,12 @@ const IMAGE: Node = Node::new(
                 switch("ssh", "the socket of your ssh agent"),
                 switch("tmpfs", "an empty directory in memory"),
                 prop("size", Size, "how much the tmpfs may hold"),
-                prop("image", Text, "an image, read-only; with `cache`, what that begins with"),
+                prop("image", Text, "an image, read-only; with `cache`, its initial content"),
                 prop("subpath", Path, "a path inside the image or context"),
                 prop("context", Path, "a directory of the project"),
-                prop("ignore", Path, "the ignore file that holds for `context`"),
-                prop("script", Text, "a program that stands here"),
-                prop("writable", Flag, "what is written goes nowhere, but may be written").or(Default::Follows("so it is with a cache and a tmpfs")),
+                prop("ignore", Path, "the ignore file for `context`"),
+                prop("script", Text, "a program that is written here"),
+                prop("writable", Flag, "allow writing; what is written is discarded, except in a cache").or(Default::Follows("yes for a cache and a tmpfs")),
                 prop("mode", Mode, "permissions of the secret or cache").or(Default::Follows("0400 for a secret, 0755 for a cache")),
                 prop("owner", Text, "numbers of user and group, as in \"33:33\", of the secret or cache"),
             ])
@@ -223,7 +223,7 @@ const IMAGE: Node = Node::new(
             Node::new("env", "Variables for this command only.", "env CI=1").free(Plain).many(),
         ])
         .many(),
-    Node::new("folder", "Makes a directory of the image's `user` so far, unless something is there.", "folder \"/srv/app\"").args(&[arg("path", Path)]).many(),
+    Node::new("folder", "Creates a directory owned by the image's `user` so far, unless something exists there.", "folder \"/srv/app\"").args(&[arg("path", Path)]).many(),
     ENV,
     WORKDIR.many(),
     USER.many(),
@@ -234,15 +234,15 @@ const IMAGE: Node = Node::new(
     Node::new("volume", "Paths that hold data; documentation for other tools.", "volume \"/var/lib/app\"").args(&[arg("path", Path)]).rest("paths", Path).many(),
     STOP_SIGNAL,
     HEALTHCHECK,
-    Node::new("shell", "What runs a `run` of one string.", "shell \"/bin/bash\" \"-ec\"").args(&[arg("word", Text)]).or(Default::Follows("`/bin/sh -c`")).rest("words", Text).many(),
-    Node::new("squash", "Whether the layers of this image's own steps become one.", "squash #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
-    Node::new("onbuild", "A Dockerfile instruction for whoever starts from this image.", "onbuild \"RUN make\"").args(&[arg("instruction", Text)]).many(),
+    Node::new("shell", "The shell for a `run` of one string.", "shell \"/bin/bash\" \"-ec\"").args(&[arg("word", Text)]).or(Default::Follows("`/bin/sh -c`")).rest("words", Text).many(),
+    Node::new("squash", "Whether the layers of this image's own steps are merged into one.", "squash #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
+    Node::new("onbuild", "A Dockerfile instruction for images that start from this one.", "onbuild \"RUN make\"").args(&[arg("instruction", Text)]).many(),
     Node::new("arg", "Environment variables for the `run` steps below it, and not for the container.", "arg DEBIAN_FRONTEND=\"noninteractive\"").free(Plain).many(),
 ])
 .many();
 
 const LIMITS: Node =
-    Node::new("limits", "What the container may use at most.", "limits { cpus 1.5; memory \"256MiB\"; pids 100; }")
+    Node::new("limits", "Limits on what the container may use.", "limits { cpus 1.5; memory \"256MiB\"; pids 100; }")
         .or(Default::Bare)
         .children(&[
             Node::new("cpus", "Processor time, in processors.", "cpus 1.5").args(&[arg("processors", Number)]),
@@ -258,7 +258,7 @@ const LIMITS: Node =
                 "memory-reservation \"128MiB\"",
             )
             .args(&[arg("size", Size)]),
-            Node::new("swap", "Swap space beside the memory.", "swap \"0B\"")
+            Node::new("swap", "Swap space in addition to the memory.", "swap \"0B\"")
                 .args(&[arg("size", Size)])
                 .or(Default::Follows("as much as the host has")),
             Node::new("pids", "Processes and threads.", "pids 100").args(&[arg("count", COUNT)]),
@@ -269,14 +269,14 @@ const LIMITS: Node =
             )
             .args(&[arg("device", Path)])
             .props(&[
-                prop("read", Size, "bytes read a second"),
-                prop("write", Size, "bytes written a second"),
-                prop("read-operations", COUNT, "reads a second"),
-                prop("write-operations", COUNT, "writes a second"),
+                prop("read", Size, "bytes read per second"),
+                prop("write", Size, "bytes written per second"),
+                prop("read-operations", COUNT, "reads per second"),
+                prop("write-operations", COUNT, "writes per second"),
                 prop("weight", Integer(1, 1000), "share under load, where BFQ or iocost is active").or(Default::Follows("100")),
             ])
             .many(),
-            Node::new("hugepages", "Memory in huge pages of a size.", "hugepages \"2MiB\" limit=\"64MiB\"")
+            Node::new("hugepages", "Memory in huge pages of this size.", "hugepages \"2MiB\" limit=\"64MiB\"")
                 .args(&[arg("page", Size)])
                 .props(&[needed("limit", Size, "how much of it")])
                 .many(),
@@ -294,11 +294,11 @@ const LIMITS: Node =
             )
             .args(&[arg("score", Integer(-1000, 1000))]),
             Node::new("shm", "The size of /dev/shm.", "shm \"128MiB\"").args(&[arg("size", Size)]).or(Default::Text("64MiB")),
-            Node::new("egress", "Outgoing bandwidth, bytes a second.", "egress \"10MiB\"").args(&[arg("rate", Size)]).later(),
-            Node::new("ingress", "Incoming bandwidth, bytes a second.", "ingress \"10MiB\"").args(&[arg("rate", Size)]).later(),
+            Node::new("egress", "Outgoing bandwidth, bytes per second.", "egress \"10MiB\"").args(&[arg("rate", Size)]).later(),
+            Node::new("ingress", "Incoming bandwidth, bytes per second.", "ingress \"10MiB\"").args(&[arg("rate", Size)]).later(),
             Node::new(
                 "log",
-                "Room for its logs on disk: the oldest lines go first. By default `log`'s size times files.",
+                "Disk space for its logs; the oldest lines are deleted first. By default, `log`'s size times files.",
                 "log \"100MiB\"",
             )
             .args(&[arg("size", Size)]),
@@ -325,7 +325,7 @@ const ULIMITS: &[&str] = &[
 
 const SECURITY: Node = Node::new(
     "security",
-    "What the container is trusted with, beside or below Docker's defaults. The plan marks what widens them.",
+    "What the container is trusted with, beyond or below Docker's defaults. The plan marks what extends them.",
     "security { capability add=\"NET_ADMIN\" drop=\"NET_RAW\"; no-new-privileges #true; }",
 )
 .or(Default::Bare)
@@ -335,10 +335,10 @@ const SECURITY: Node = Node::new(
         .or(Default::Follows("Docker's default profile")),
     Node::new(
         "capability",
-        "Capabilities beside and below Docker's defaults; \"ALL\" means all.",
+        "Capabilities to add to or drop from Docker's defaults; \"ALL\" means all.",
         "capability add=\"NET_ADMIN\"",
     )
-    .props(&[prop("add", Text, "one more"), prop("drop", Text, "one less")])
+    .props(&[prop("add", Text, "one to add"), prop("drop", Text, "one to drop")])
     .many(),
     Node::new("no-new-privileges", "Programs gain nothing by setuid or file capabilities.", "no-new-privileges #true")
         .args(&[arg("flag", Flag)])
@@ -370,8 +370,8 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .rest("groups", Text)
         .many(),
     Node::new("hostname", "The host name.", "hostname \"web\"").args(&[arg("name", Name)]).or(Default::Follows("the container's name")),
-    Node::new("replicas", "How many of it.", "replicas 2").args(&[arg("count", Integer(0, 1000))]).or(Default::Integer(1)),
-    Node::new("network", "Networks it is on.", "network \"front\" \"back\"")
+    Node::new("replicas", "Number of replicas.", "replicas 2").args(&[arg("count", Integer(0, 1000))]).or(Default::Integer(1)),
+    Node::new("network", "The networks that it is on.", "network \"front\" \"back\"")
         .args(&[arg("name", Name)]).or(Default::Follows("the project's network `default`"))
         .rest("names", Name)
         .props(&[
@@ -388,7 +388,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
     .props(&[
         prop("to", Ports, "the container's port").or(Default::Follows("the same")),
         prop("address", Address, "the host's address, \"0.0.0.0\" for all").or(Default::Text("127.0.0.1")),
-        prop("protocol", Choice(PROTOCOLS), "what is spoken there").or(Default::Text("tcp")),
+        prop("protocol", Choice(PROTOCOLS), "the protocol").or(Default::Text("tcp")),
     ])
     .many(),
     EXPOSE,
@@ -402,10 +402,10 @@ const CONTAINER_CHILDREN: &[Node] = &[
         prop("bind", Path, "a path of the host, relative to the project file"),
         prop("image", Name, "an `image` of the project, read-only"),
         needed("to", Path, "the path in the container"),
-        switch("read-only", "whether it cannot be written"),
+        switch("read-only", "whether it is read-only"),
         prop("subpath", Path, "a path inside the volume or image"),
-        switch("create", "make the host's directory if it is not there"),
-        prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts below it travel").or(Default::Text("private")),
+        switch("create", "create the host's directory if it does not exist"),
+        prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts in it propagate").or(Default::Text("private")),
     ])
     .many(),
     Node::new("tmpfs", "A file system in memory.", "tmpfs \"/tmp\" size=\"64MiB\"")
@@ -431,17 +431,17 @@ const CONTAINER_CHILDREN: &[Node] = &[
             prop("owner", Text, "user, or user:group").or(Default::Follows("root")),
         ])
         .many(),
-    Node::new("depends-on", "What must be up first.", "depends-on \"cache\" until=\"healthy\"")
+    Node::new("depends-on", "A container that must be up first.", "depends-on \"cache\" until=\"healthy\"")
         .args(&[arg("container", Name)])
         .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for").or(Default::Text("started"))])
         .many(),
     HEALTHCHECK,
-    Node::new("restart", "When it is started again after it ended.", "restart \"on-failure\" max=5")
+    Node::new("restart", "When it is restarted after it has ended.", "restart \"on-failure\" max=5")
         .args(&[arg("policy", Choice(&["no", "on-failure", "always", "unless-stopped"]))])
         .or(Default::Text("no"))
         .props(&[
-            prop("max", Integer(1, 1_000_000), "at most so often in a row (on-failure only)"),
-            switch("unhealthy", "also when it turns unhealthy"),
+            prop("max", Integer(1, 1_000_000), "the most restarts in a row (on-failure only)"),
+            switch("unhealthy", "also when it becomes unhealthy"),
         ]),
     LIMITS,
     SECURITY,
@@ -455,17 +455,17 @@ const CONTAINER_CHILDREN: &[Node] = &[
     STOP_SIGNAL,
     Node::new("stop-grace", "How long it may take to end before it is killed.", "stop-grace \"30s\"")
         .args(&[arg("time", Duration)]).or(Default::Text("10s")),
-    Node::new("init", "Whether a small init is process 1, passes signals on and reaps.", "init #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
+    Node::new("init", "Whether a small init runs as process 1, forwards signals and reaps zombies.", "init #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
     Node::new("tty", "Whether it has a terminal.", "tty #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
     Node::new("log", "How much of its output is kept, and where else it goes.", "log size=\"20MiB\" files=5")
         .or(Default::Bare)
         .props(&[
-            prop("size", Size, "a file's size before the next is begun").or(Default::Text("20MiB")),
+            prop("size", Size, "the size of a file at which the next one is begun").or(Default::Text("20MiB")),
             prop("files", Integer(1, 1000), "how many are kept").or(Default::Integer(5)),
         ])
         .children(&[Node::new(
             "driver",
-            "Where its lines go beside `stead logs`, sent on by one process for the project; \"none\" keeps no lines at all.",
+            "Where its lines go besides `stead logs`, forwarded by one process for the project; \"none\" keeps no lines at all.",
             "driver \"syslog\" address=\"udp://127.0.0.1:514\"",
         )
         .args(&[arg("name", Choice(LOG_DRIVERS))])
@@ -526,11 +526,11 @@ const JOB: Node = Node::new(
     ENV,
     WORKDIR,
     USER,
-    Node::new("depends-on", "What must be up first.", "depends-on \"cache\" until=\"healthy\"")
+    Node::new("depends-on", "A container that must be up first.", "depends-on \"cache\" until=\"healthy\"")
         .args(&[arg("container", Name)])
         .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for").or(Default::Text("started"))])
         .many(),
-    Node::new("inputs", "Files that make it run again.", "inputs \"migrations/\"")
+    Node::new("inputs", "Files whose changes make it run again.", "inputs \"migrations/\"")
         .args(&[arg("path", Path)])
         .rest("paths", Path)
         .many(),
@@ -541,11 +541,11 @@ const JOB: Node = Node::new(
 const NETWORK: Node = Node::new("network", "A network of the project.", "network \"back\" internal=#true")
     .args(&[arg("name", Name)])
     .props(&[
-        switch("internal", "no way out of it"),
-        prop("subnet", Subnet, "its addresses").or(Default::Follows("planned from the project's identity")),
+        switch("internal", "no connections to the outside"),
+        prop("subnet", Subnet, "its addresses").or(Default::Follows("derived from the project's identity")),
         prop("gateway", Address, "the host's address on it").or(Default::Follows("the first")),
         prop("mtu", Integer(1280, 65535), "the largest packet").or(Default::Follows("1500")),
-        prop("external", Text, "the name of a bridge of the host to use instead of an own one"),
+        prop("external", Text, "the name of an existing bridge of the host to use instead"),
     ])
     .children(&[
         LABEL,
@@ -569,16 +569,16 @@ const CONFIG: Node =
     Node::new("config", "A file for containers, from a file or written here.", "config \"motd\" { content \"hello\" }")
         .args(&[arg("name", Name)])
         .props(&[prop("file", Path, "the file, relative to the project file")])
-        .children(&[Node::new("content", "What stands in it.", "content \"hello\"").args(&[arg("text", Text)])])
+        .children(&[Node::new("content", "Its content.", "content \"hello\"").args(&[arg("text", Text)])])
         .many();
 
-/// What may stand at the top of a project file.
+/// The top-level nodes of a project file.
 pub const TOP: &[Node] = &[
     Node::new("project", "The project's name.", "project \"shop\"").args(&[arg("name", Name)]),
-    Node::new("include", "Another file, read as if it stood here.", "include \"database.kdl\"").args(&[arg("path", Path)]).many(),
+    Node::new("include", "Another file, read as if written here.", "include \"database.kdl\"").args(&[arg("path", Path)]).many(),
     Node::new(
         "param",
-        "A parameter, used as ${name}; the only door for outside values.",
+        "A parameter, used as ${name}; values from outside can only come in this way.",
         "param \"tag\" default=\"dev\" env=\"SHOP_TAG\"",
     )
     .args(&[arg("name", Name)])
@@ -589,7 +589,7 @@ pub const TOP: &[Node] = &[
     .many(),
     Node::new(
         "mirror",
-        "Where Debian packages come from: URLs, or a directory beside the project file.",
+        "Where Debian packages come from: URLs, or a directory next to the project file.",
         "mirror \"vendor/debian\"",
     )
     .args(&[arg("place", Text)])
@@ -605,7 +605,7 @@ pub const TOP: &[Node] = &[
     CONFIG,
     Node::new(
         "profile",
-        "Changes that apply with `--profile NAME`: nodes replace their like, or are added.",
+        "Changes that apply with `--profile NAME`: nodes override matching ones, or are added.",
         "profile \"ci\" { container \"web\" { replicas 1 } }",
     )
     .args(&[arg("name", Name)])

@@ -1,9 +1,9 @@
-//! The language: text of project files → a typed [`Project`], and everything wrong with it.
+//! The language: text of project files → a typed [`Project`], and everything that is wrong with it.
 //!
-//! The face is [`load`]. It is pure: files come through [`Sources`], which the caller implements.
-//! The road inside: `tree` reads the syntax, `assemble` puts includes, parameters and profiles
-//! together, `grammar` (with the rows of `language`) checks the structure, `decode` makes values,
-//! `cross` checks what spans several nodes; `dockerfile` makes images of Dockerfiles.
+//! The entry point is [`load`]. It is pure: files come through [`Sources`], which the caller implements.
+//! Inside, `tree` parses the syntax, `assemble` applies includes, parameters and profiles, `grammar`
+//! (with the rows of `language`) checks the structure, `decode` makes typed values, `cross` checks
+//! what spans several nodes, and `dockerfile` turns Dockerfiles into images.
 
 mod assemble;
 mod convert;
@@ -27,26 +27,26 @@ use crate::project::{Locations, Outside, Project};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Where the text of project files and outside values come from.
+/// Where the text of project files and values from outside come from.
 pub trait Sources {
     /// The text of a file, by its path relative to the project's directory.
     ///
     /// # Errors
-    /// Why it cannot be read, in words.
+    /// A sentence saying why the file cannot be read.
     fn read(&self, path: &str) -> Result<String, String>;
-    /// What tells a file from all others, however its path is written.
+    /// Identifies a file, however its path is written.
     fn identity(&self, path: &str) -> String {
         assemble::tidy(path)
     }
-    /// An environment variable that a `param` names, which may hold any bytes.
+    /// An environment variable that a `param` names; it may hold any bytes.
     fn env(&self, name: &str) -> Option<std::ffi::OsString>;
-    /// What an image that is made elsewhere gives whoever starts from it; nothing where it is not known yet.
+    /// What images inherit that start from an image from elsewhere; `None` while that is not known yet.
     fn outside(&self, _: &Outside) -> Option<Inherited> {
         None
     }
 }
 
-/// What an image gives whoever starts from it.
+/// What an image inherits from its base image.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Inherited {
     pub env: BTreeMap<String, String>,
@@ -55,34 +55,34 @@ pub struct Inherited {
     pub onbuild: Vec<String>,
 }
 
-/// What the command line chose.
+/// What was chosen on the command line.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Choices {
-    /// Active profiles.
+    /// The active profiles.
     pub profiles: Vec<String>,
-    /// Parameters set by `--set name=value`.
+    /// The parameters set by `--set name=value`.
     pub set: BTreeMap<String, String>,
 }
 
-/// What reading a project gives.
+/// The result of reading a project.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The project; what could be understood of it, when any error was found.
+    /// The project, or as much of it as could be understood if there are errors.
     pub project: Result<Project, Project>,
     pub places: Locations,
     /// Every finding, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
-    /// Nodes that are understood and not carried out yet; `up` refuses them.
+    /// Nodes that are understood but not implemented yet; `up` refuses them.
     pub unsupported: Vec<Diagnostic>,
     /// The files that were read, with their text.
     pub files: BTreeMap<String, String>,
-    /// Environment variables that were asked for, with what they were.
+    /// The environment variables that were read, with their values.
     pub env: BTreeMap<String, Option<String>>,
-    /// What images that are made elsewhere give to Dockerfiles that start from them, where that is known.
+    /// What Dockerfiles inherit from images from elsewhere, if that is known.
     pub outside: BTreeMap<Outside, Option<Inherited>>,
 }
 
-/// Reads a project: its file, what that includes, with parameters and profiles applied.
+/// Reads a project: its file and what that includes, with parameters and profiles applied.
 pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
     let mut sink = diagnose::Sink::default();
     let assembled = assemble::assemble(file, choices, sources, &mut sink);
@@ -90,7 +90,7 @@ pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
     let (mut project, mut places, requests) = decode::project(file, &assembled, &mut sink, &mut later);
     let mut files = assembled.files;
     let outside = dockerfile::expand(requests, &mut project, &mut places, sources, &mut files, &mut sink).known;
-    // What is not known may be declared in what could not be read.
+    // After a syntax error, a name that seems unknown may be declared in the part that could not be read.
     if !sink.is_partial() {
         cross::check(&project, &places, &assembled.unused_profiles, &mut sink);
     }

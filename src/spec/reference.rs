@@ -25,9 +25,9 @@ pub fn reference() -> String {
 fn limits(out: &mut String) {
     out.push_str(
         "\n## Limits\n\n\
-         What comes from elsewhere is bounded. All files of a project are ordinary files in its folder; links out of it, \
+         Input from outside is limited. All files of a project are ordinary files in its directory; links out of it, \
          FIFOs and devices are refused. A secret, config, `env-file`, filter or key may lie elsewhere if its path is \
-         written absolute or with `..`. Ignore files, files of variables and all others that are text are UTF-8. \
+         absolute or has `..`. Ignore files, `env-file`s and all other text files are UTF-8. \
          A file that is included twice is read once.\n\n\
          | what | limit | beyond |\n| --- | --- | --- |\n",
     );
@@ -40,7 +40,7 @@ fn section(node: &Node, level: usize, path: &str, out: &mut String) {
     let path = if path.is_empty() { node.name.to_owned() } else { format!("{path} › {}", node.name) };
     let _ = write!(out, "\n{} {path}\n\n{}", "#".repeat(level.min(4)), node.doc);
     if node.many {
-        out.push_str(" May stand often.");
+        out.push_str(" May be repeated.");
     }
     match node.default.map(|default| default.written()) {
         Some(default) if !default.is_empty() => {
@@ -102,7 +102,7 @@ fn kind(kind: Kind) -> String {
         Kind::Address => "IPv4 address".into(),
         Kind::Subnet => "IPv4 subnet".into(),
         Kind::Mode => "octal permissions, as text".into(),
-        Kind::Permissions => "permissions, octal or as chmod has them, as text".into(),
+        Kind::Permissions => "permissions, octal or as in chmod, as text".into(),
         Kind::Choice(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" "),
         Kind::Plain => "text, number or flag".into(),
     }

@@ -1,6 +1,6 @@
-//! Which variables hold what nobody else may read, by their names.
+//! Guesses from the names of variables which of them hold secrets.
 
-/// Whether a variable's name is one that people give to secrets.
+/// Whether a variable's name looks like that of a secret.
 pub fn looks_secret(name: &str) -> bool {
     let lower = name.to_lowercase();
     let words: Vec<&str> = lower.split(['_', '-', '.']).collect();

@@ -22,7 +22,7 @@ fn errors(text: &'static str) -> Vec<String> {
     read(text).diagnostics.iter().map(|found| format!("{}: {}", found.code, found.message)).collect()
 }
 
-/// Every example of the table is itself legal where it stands.
+/// Every example in the table is legal at its place in the grammar.
 #[test]
 fn examples_of_the_table_parse() {
     fn visit(rows: &'static [grammar::Node]) {
@@ -70,7 +70,7 @@ fn includes_are_read_and_circles_are_told() {
     assert_eq!(load("stead.kdl", &Choices::default(), &files).project.unwrap().volumes.len(), 1);
 }
 
-/// Found by the fuzzer: paths that grow with every include took minutes.
+/// The fuzzer found this: paths that grow with every include took minutes.
 #[test]
 fn the_path_of_an_include_has_an_end() {
     for (path, read) in [(format!("d/{}", "-/".repeat(4000)), 1), (format!("{}/b.kdl", "d".repeat(200)), 21)] {
@@ -90,7 +90,7 @@ fn the_path_of_an_include_has_an_end() {
     }
 }
 
-/// A default must not stand in for a value that was given and cannot be read.
+/// A default must not replace a value that was given but cannot be read.
 #[test]
 fn a_variable_that_is_no_text_is_told() {
     struct Bytes;
@@ -150,7 +150,7 @@ fn numbers_stay_as_they_are_written_where_a_text_is_meant() {
     assert_eq!(pairs(&read.project.unwrap().volumes["a"].labels), ["v=1.10"]);
 }
 
-/// What is no parameter is a value like any other: a limit must not be lost because of it.
+/// A value with an escaped `$${` is checked like any other: a limit must not be lost because of it.
 #[test]
 fn a_written_out_parameter_sign_is_no_way_past_the_grammar() {
     for (node, code) in [
@@ -168,7 +168,7 @@ fn a_written_out_parameter_sign_is_no_way_past_the_grammar() {
     assert!(errors("project \"p\"\nimage \"i\" { env A=\"$${B}\"; run \"echo $${B}\"; }").is_empty());
 }
 
-/// Where a text is meant, a number is the text that was written.
+/// Where a text is expected, a number counts as the text that was written.
 #[test]
 fn numbers_are_told_as_they_are_written() {
     let told = read("project \"p\"\nimage \"i\" { from \"scratch\"; }\ncontainer \"c\" { image \"i\"; cmd \"x\" 1.10 007; }");
@@ -176,7 +176,7 @@ fn numbers_are_told_as_they_are_written() {
     assert_eq!(helps, ["put it in quotes: \"1.10\"", "put it in quotes: \"007\""]);
 }
 
-/// An editor's text is wrong most of the time: what is around the wrong line is understood all the same.
+/// The text in an editor has errors most of the time: the lines around an error must be understood anyway.
 #[test]
 fn what_is_right_is_understood_beside_what_is_wrong() {
     let text = "project \"p\"\nparam \"tag\" default=\"1\"\nimage \"a\" { run \"make\"; copy }\n\
@@ -188,7 +188,7 @@ fn what_is_right_is_understood_beside_what_is_wrong() {
     let web = &project.containers["web"];
     assert_eq!((web.env["A"].as_str(), web.limits.memory, web.limits.pids), ("1", Some(crate::model::Size::mib(1024)), None));
     let told: Vec<String> = read.diagnostics.iter().map(|found| format!("{} {}", found.place.line, found.code)).collect();
-    // What is missing where something could not be read is not told; nor what is not known, for it may be there.
+    // Missing and unknown things are not reported if they may be in a part that could not be read.
     assert_eq!(told, ["3 missing-argument", "3 missing-property", "6 syntax", "8 wrong-value", "12 wrong-value"]);
 }
 
@@ -211,7 +211,7 @@ fn every_byte_of_a_file_is_a_node_or_space_or_a_comment() {
         }
         between(&text[from..within.end]);
     }
-    /// Nothing but space, comments, ends of nodes and what `/-` takes out.
+    /// Checks that there is nothing but space, comments, ends of nodes and parts behind `/-`.
     fn between(text: &str) {
         let plain = crate::model::kdl_text::recover(text, crate::model::kdl_text::Limits { nesting: 9, parts: 99 }).plain;
         assert!(plain.chars().all(|c| c.is_whitespace() || c == ';'), "{text:?}");
@@ -227,7 +227,7 @@ fn every_byte_of_a_file_is_a_node_or_space_or_a_comment() {
     }
 }
 
-/// A default is a value that somebody could have written.
+/// A default must be a value that users could write themselves.
 #[test]
 fn defaults_of_the_table_are_legal() {
     fn visit(rows: &'static [grammar::Node]) {
@@ -258,14 +258,14 @@ fn what_is_not_said_is_what_the_table_says() {
     let mut plain = project.containers["c"].clone();
     (plain.healthcheck, plain.publish) = (None, Vec::new());
     assert_eq!(container_of(plain.image.clone()), Some(plain));
-    // What is wrong is told, and stands for what is not said in what is understood all the same.
+    // Besides the report, a wrong value is replaced by the default.
     let wrong = read("project \"p\"\nimage \"a\" {}\ncontainer \"c\" { image \"a\"; replicas \"many\"; stop-grace 3; }")
         .project
         .unwrap_err();
     assert_eq!((wrong.containers["c"].replicas, wrong.containers["c"].stop_grace), (1, crate::model::Duration::seconds(10)));
 }
 
-/// What follows from what could not be read is not told beside it.
+/// Errors that only follow from a part that could not be read are not reported.
 #[test]
 fn one_mistake_is_one_finding() {
     for text in [

@@ -1,9 +1,9 @@
-//! KDL text → a tree of nodes that remember where they stand.
+//! KDL text → a tree of nodes that remember where they are.
 //!
-//! Owns reading the syntax, with hints for what people bring from KDL 1 and from JSON. What the
-//! nodes mean is the grammar's business. What is wrong costs the rest of its line, no more: the nodes
-//! around it come, and the sink knows what is lost. Each node knows where it ends, so that between two
-//! of them is nothing but space and comments.
+//! This file parses the syntax, with hints for habits from KDL 1 and from JSON. What the nodes mean is
+//! left to the grammar. An error costs only the rest of its line: the nodes around it are still
+//! returned, and the sink knows what is lost. Each node knows where it ends, so there is nothing but
+//! space and comments between two of them.
 
 use super::diagnose::{Diagnostic, Sink};
 use crate::model::kdl_text::{self, Kind, Limits, Wrong};
@@ -14,15 +14,15 @@ use std::ops::Range;
 /// The longest file that is read, in bytes.
 const LONGEST: usize = bounds::PROJECT_FILE as usize;
 
-/// A node: name, arguments, properties, children, and the places of each.
+/// A node: its name, arguments, properties and children, and the place of each.
 #[derive(Clone, Debug)]
 pub struct Tree {
     pub name: String,
-    /// Of its name.
+    /// The place of its name.
     pub place: Location,
-    /// The bytes from its name, or its type, to the end of its block or of its last value.
+    /// The range of bytes from its name, or its type, to the end of its block or of its last value.
     pub whole: Range<usize>,
-    /// The bytes of its block, with the braces.
+    /// The range of bytes of its block, with the braces.
     pub block: Option<Range<usize>>,
     pub args: Vec<Entry>,
     pub props: Vec<(String, Entry)>,
@@ -30,19 +30,19 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Whether somebody wrote it; else it is what the grammar says of what is not there.
+    /// Whether it is in the file; otherwise it is a default of the grammar.
     pub fn is_given(&self) -> bool {
         !self.whole.is_empty()
     }
 
-    /// Tells that something is not there, unless it may be in what could not be read.
+    /// Reports that something is missing, unless it may be in a part that could not be read.
     pub fn lacks(&self, missing: Diagnostic, sink: &mut Sink) {
         if !sink.is_partial_in(&self.place.file, &self.whole) {
             sink.push(missing);
         }
     }
 
-    /// How many nodes and values it is made of.
+    /// How many nodes and values it consists of.
     pub fn parts(&self) -> usize {
         1 + self.args.len() + self.props.len() + self.children.iter().map(Self::parts).sum::<usize>()
     }
@@ -52,21 +52,21 @@ impl Tree {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub value: Value,
-    /// Of a property, its name belongs to it.
+    /// Where it is; the place of a property includes its name.
     pub place: Location,
-    /// How many bytes of it are the name of a property.
+    /// The length of the property's name in bytes.
     pub name: usize,
-    /// A number as the file writes it: `1.10` and `007` are other texts than 1.1 and 7.
+    /// A number as it is written in the file: as texts, `1.10` and `007` differ from 1.1 and 7.
     pub written: Option<Box<str>>,
 }
 
 impl Entry {
-    /// Where the name of a property stands.
+    /// Where the name of a property is.
     pub fn name_place(&self) -> Location {
         Location { length: self.name, ..self.place.clone() }
     }
 
-    /// The value where a text is meant.
+    /// The value as text.
     pub fn text(&self) -> String {
         match &self.value {
             Value::Text(text) => text.clone(),
@@ -120,7 +120,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Reads a file's nodes, as far as its syntax is right; the sink says what is wrong, and knows what is lost.
+/// Parses a file's nodes, as far as its syntax is right; the sink gets the errors and the lost ranges.
 pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
     let source = Text::new(file, text);
     if text.len() > LONGEST {
@@ -168,7 +168,7 @@ fn told(source: &Text, wrong: Wrong) -> Diagnostic {
     }
 }
 
-/// One syntax error, with a better word for the mistakes that are habits from elsewhere.
+/// One syntax error, with a better explanation for mistakes that are habits from other languages.
 fn explain(source: &Text, place: Location, message: &str, help: Option<&str>) -> Diagnostic {
     if let Some((offset, word)) = bare_word(source.text, &place) {
         let place = source.place(offset, word.len());
@@ -215,9 +215,9 @@ fn lower_first(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect()).trim_end_matches('.').to_owned()
 }
 
-/// A node as the crate read it from a part of the plain text, which has blanks where the source has comments.
+/// Converts a node that the crate parsed from a part of the plain text, which has blanks in place of comments.
 fn convert(node: &KdlNode, part: &Range<usize>, source: &Text, plain: &str) -> Tree {
-    // Braces that were put behind the part are not in it.
+    // The braces that recovery appended to the part are not in the file.
     let (from, plain) = (part.start, plain.get(..part.end).unwrap_or(plain));
     let range = |span: miette::SourceSpan| {
         let (offset, length) = trimmed(plain, from + span.offset(), span.len());
@@ -258,7 +258,8 @@ fn convert(node: &KdlNode, part: &Range<usize>, source: &Text, plain: &str) -> T
     tree
 }
 
-/// A block with its braces, by what is in it; one that has no end goes up to the text's.
+/// The range of a block with its braces, from the range of its content; a block without an end extends to the end of
+/// the text.
 fn block(plain: &str, offset: usize, length: usize) -> Range<usize> {
     let inside = plain.get(..offset).unwrap_or(plain);
     let end = (offset + length).min(plain.len());

@@ -1,6 +1,6 @@
-//! Directories that commands of a build find again: cache mounts, with a quota of their own.
+//! Directories that build commands share from build to build: cache mounts, with a quota of their own.
 //!
-//! A cache belongs to nobody: it may go at any time that no command uses it, the longest unused first.
+//! A cache belongs to nobody: it may be removed whenever no command uses it, the least recently used first.
 
 use super::{Store, disk_error, read_json};
 use crate::model::{Context, Digest, Result, Size};
@@ -11,10 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What all caches together may hold, unless somebody says otherwise.
+/// The default limit for all caches together.
 pub const CACHE_QUOTA: Size = Size(10 << 30);
 
-/// A cache in use, until this is dropped.
+/// A cache that is in use until this is dropped.
 #[derive(Debug)]
 pub struct Cache {
     pub place: PathBuf,
@@ -22,7 +22,7 @@ pub struct Cache {
     _lock: Lock,
 }
 
-/// What is known of a cache.
+/// The record of a cache.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
     id: String,
@@ -31,20 +31,20 @@ struct Record {
     bytes: u64,
 }
 
-/// Who else may use a cache meanwhile.
+/// Who else may use a cache at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Use {
     WithOthers,
     Alone,
-    /// Another copy where somebody uses it.
+    /// Another copy is used if the cache is in use.
     OwnCopy,
 }
 
 impl Store {
-    /// Opens a cache, waiting for others where that is asked for; a new one is filled first.
+    /// Opens a cache, after waiting for its other users if `how` asks for that; a new cache is filled first.
     ///
     /// # Errors
-    /// Those of making directories, and of filling it.
+    /// Fails when a directory cannot be made, or when filling the cache fails.
     pub fn cache(
         &self,
         id: &str,
@@ -87,7 +87,7 @@ impl Store {
         Ok(Cache { place, id: id.to_owned(), _lock: lock })
     }
 
-    /// Notes what caches hold after their use, and lets the longest unused go where all hold too much.
+    /// Records the sizes of caches after their use, and removes the least recently used ones if all together hold too much.
     pub fn caches_used(&self, caches: Vec<Cache>, quota: Size) {
         for cache in &caches {
             let record = Record { id: cache.id.clone(), used: now(), bytes: held(&cache.place) };
@@ -99,11 +99,11 @@ impl Store {
         self.trim_caches(quota, false);
     }
 
-    /// Removes the longest unused caches until the others hold no more than the quota; tells how many
-    /// went, and their bytes.
+    /// Removes the least recently used caches until the others hold no more than the quota. Returns how many were removed,
+    /// and their bytes.
     pub(super) fn trim_caches(&self, quota: Size, dry: bool) -> (u64, u64) {
         let folder = self.root().join("caches");
-        // What cannot be listed stays.
+        // If the directory cannot be listed, everything stays.
         let mut all: Vec<(Record, PathBuf)> = sys::names(&folder)
             .unwrap_or_default()
             .into_iter()
@@ -127,7 +127,7 @@ impl Store {
             count += 1;
             bytes += record.bytes;
             if !dry {
-                // The lock's file stays: somebody may be waiting for it.
+                // The lock file stays: another process may be waiting for it.
                 super::collect::remove(self.root(), &path);
             }
         }
@@ -139,7 +139,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Bytes on disk below a directory, as far as they can be told: commands may write to it meanwhile.
+/// The bytes on disk below a directory, as far as they can be counted: commands may write to it meanwhile.
 fn held(folder: &Path) -> u64 {
     Tree::open(folder).map_or(0, |tree| held_in(&tree))
 }

@@ -1,6 +1,6 @@
-//! Garbage collection: deletes what no root and no lease holds, and can name who holds the rest.
+//! Garbage collection: deletes what no root and no lease holds, and reports who holds the rest.
 //!
-//! What runs is held by the leases of its monitors, wherever its project's directory has gone.
+//! What running containers need is held by the leases of their monitors, even if the project's directory is gone.
 
 use super::{RESULTS, Refers, Store, lease, read_json};
 use crate::model::{Context, Digest, Result, Size};
@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A root: objects that an instance needs, as long as its project directory is there.
+/// A root: objects that an instance needs as long as its project directory exists.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Pin {
-    /// The directory whose disappearance lets go of the root.
+    /// The directory of the project: when it disappears, the root is dropped.
     pub folder: PathBuf,
     pub project: String,
     pub digests: BTreeSet<Digest>,
@@ -32,7 +32,7 @@ impl Store {
     /// Sets an instance's root.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the root cannot be written.
     pub fn set_root(&self, instance: &str, pin: &Pin) -> Result<()> {
         let path = self.root().join("roots").join(instance);
         if read_json::<Pin>(&path).as_ref() == Some(pin) {
@@ -42,37 +42,37 @@ impl Store {
         crate::sys::write_lasting(&path, &bytes, 0o600).context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Lets go of an instance's root.
+    /// Removes an instance's root.
     pub fn remove_root(&self, instance: &str) {
         let _ = fs::remove_file(self.root().join("roots").join(instance));
     }
 
-    /// The roots whose directories are still there; the others are dropped.
+    /// The roots whose directories still exist; the others are removed, unless this is a dry run.
     ///
     /// # Errors
-    /// A root that cannot be read, or is damaged: what it holds is not known, so nothing may go.
+    /// Fails when a root cannot be read or is damaged: what it holds is not known, so nothing may be deleted.
     fn roots(&self, dry: bool) -> Result<Vec<Pin>> {
         let folder = self.root().join("roots");
         let entries = fs::read_dir(&folder).context(|| format!("cannot read {}", folder.display()))?;
         let mut live = Vec::new();
         for entry in entries {
             let path = entry.context(|| format!("cannot read {}", folder.display()))?.path();
-            // One that is being written.
+            // It is a root that is being written.
             if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-")) {
                 continue;
             }
             let bytes = match fs::read(&path) {
                 Ok(bytes) => bytes,
-                // Another process let go of it in the meantime.
+                // Another process has removed it in the meantime.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).context(|| format!("cannot read {}, so nothing is collected", path.display())),
             };
             let pin: Pin = serde_json::from_slice(&bytes)
                 .context(|| format!("{} is damaged, so nothing is collected: what it keeps is not known", path.display()))
                 .map_err(|error| {
-                    error.hint("`stead up` in its project's directory writes it anew; without it that project's images go")
+                    error.hint("`stead up` in its project's directory rewrites it; without it that project's images are removed")
                 })?;
-            // Only a directory that is known to be gone lets go; one that cannot be looked at may be there.
+            // A root is dropped only if its directory is known to be gone; one that cannot be accessed may still exist.
             match fs::symlink_metadata(&pin.folder) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     if !dry {
@@ -85,10 +85,11 @@ impl Store {
         Ok(live)
     }
 
-    /// Deletes what nothing holds, or (dry) only counts it; caches of commands keep to a quota.
+    /// Deletes what nothing holds, or only counts it (`dry`); build caches are reduced to a quota.
     ///
     /// # Errors
-    /// Those of locking; what cannot be deleted is left for the next time.
+    /// Fails when the store cannot be locked, or when roots, leases or objects cannot be read. What cannot be deleted is
+    /// left for the next time.
     pub fn collect(&self, dry: bool, caches: Size) -> Result<Collected> {
         let gate = self.root().join("gate");
         let _gate = Lock::wait(&gate, Hold::Alone).context(|| format!("cannot lock {}", gate.display()))?;
@@ -101,8 +102,7 @@ impl Store {
             let bytes: u64 = root.digests.iter().filter_map(|digest| self.layer(digest)).map(|layer| layer.size).sum();
             *done.kept.entry(format!("{} ({})", root.project, root.folder.display())).or_default() += bytes;
         }
-        // Results are found by the key of what they were made of, and follow what they refer to. One that cannot be read
-        // is of no use to anybody.
+        // A result is kept as long as what it refers to. One that cannot be read is useless.
         let follows = |refers: Refers| refers.to.is_none_or(|to| held.contains(&to));
         let results = self.results()?.filter(|(_, refers, _)| refers.clone().is_some_and(follows)).map(|(key, ..)| key);
         let results: BTreeSet<Digest> = results.collect();
@@ -129,14 +129,14 @@ impl Store {
         Ok(done)
     }
 
-    /// Holds what goes with what is held: configurations with manifests, compressed layers with layers.
+    /// Adds what belongs to held objects: configurations to manifests, compressed layers to layers.
     fn hold_what_follows(&self, held: &mut BTreeSet<Digest>) -> Result<()> {
         let parse = |value: &serde_json::Value| Digest::parse(value.as_str()?.strip_prefix("sha256:")?);
         let mut more: Vec<Digest> = Vec::new();
         for image in self.list("images")?.into_iter().filter(|image| held.contains(image)) {
             let path = self.blob_path(&image);
             match fs::read(&path) {
-                // One that is damaged names nothing that is of use.
+                // A damaged manifest names nothing useful.
                 Ok(manifest) => more.extend(
                     serde_json::from_slice(&manifest)
                         .ok()
@@ -154,10 +154,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what cut-off downloads left.
+    /// Removes the leftovers of downloads that were cut off.
     fn sweep_downloads(&self) {
         let folder = self.root().join("downloads");
-        // What cannot be listed stays.
+        // If the directory cannot be listed, everything stays.
         for path in sys::names(&folder).unwrap_or_default().into_iter().map(|name| folder.join(name)) {
             let leftover = path.extension().is_some_and(|extension| extension == "part" || extension == "lock");
             if leftover && !Lock::is_held(&path.with_extension("lock")) {
@@ -183,7 +183,7 @@ fn size(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// Removes an object: record first, then out of its name in one step, then piece by piece.
+/// Removes an object: first its record; then a directory is renamed away in one step, and deleted piece by piece.
 pub(super) fn remove(root: &Path, path: &Path) {
     let _ = fs::remove_file(path.with_extension("json"));
     if path.is_dir() {

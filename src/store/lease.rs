@@ -1,4 +1,4 @@
-//! Leases: what a running process needs, told to collections in other processes.
+//! Leases: they tell collections in other processes what a running process needs.
 
 use super::Store;
 use crate::model::{Context, Digest, Result};
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// A process's claim on objects of the store, given up when it is dropped or the process dies.
+/// A process's claim on objects in the store; it ends when it is dropped or the process dies.
 #[derive(Debug)]
 pub struct Lease {
     gate: PathBuf,
@@ -19,9 +19,9 @@ impl Lease {
     /// Opens a lease that pins nothing yet.
     ///
     /// # Errors
-    /// Those of making and locking its file.
+    /// Fails when its file cannot be made or locked.
     pub fn open(store: &Store) -> Result<Self> {
-        // Between making the file and locking it, a collection must not take it for a dead one.
+        // Between making the file and locking it, a collection must not take it for the lease of a dead process.
         let gate = store.root().join("gate");
         let _gate = Lock::wait(&gate, Hold::Shared).context(|| format!("cannot lock {}", gate.display()))?;
         let path = store.root().join("leases").join(sys::unique());
@@ -29,13 +29,13 @@ impl Lease {
         Ok(Self { gate: gate.clone(), path, lock })
     }
 
-    /// Pins objects. Whoever looks for them afterwards finds what was there and keeps finding it.
+    /// Pins objects. Those that exist now stay, so look for them only after this call.
     ///
     /// # Errors
-    /// Those of writing the lease.
+    /// Fails when the lease cannot be written.
     pub fn pin<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) -> Result<()> {
         let lines: String = digests.into_iter().map(|digest| digest.hex() + "\n").collect();
-        // While this is held no collection is between reading the leases and deleting.
+        // While this lock is held, no collection is between reading the leases and deleting.
         let _gate = Lock::wait(&self.gate, Hold::Shared).context(|| format!("cannot lock {}", self.gate.display()))?;
         self.lock.file().write_all(lines.as_bytes()).context(|| format!("cannot write {}", self.path.display()))
     }
@@ -48,10 +48,10 @@ impl Drop for Lease {
     }
 }
 
-/// What all living processes have pinned; leases of dead ones are removed.
+/// What all living processes have pinned; leases of dead processes are removed.
 ///
 /// # Errors
-/// A lease that cannot be read: what it pins is not known.
+/// Fails when a lease cannot be read, because then what it pins is not known.
 pub fn pinned(store: &Store) -> Result<BTreeSet<Digest>> {
     let mut found = BTreeSet::new();
     let folder = store.root().join("leases");

@@ -1,8 +1,8 @@
 //! The content-addressed store: blobs, layers, step results, images, roots, garbage collection.
 //!
 //! Objects appear whole or not at all: they are made under `tmp/`, synced, then renamed to their
-//! digest. Many processes use the store at once; what one of them needs is pinned by its [`Lease`]
-//! before it looks, so that a collection in another never takes it away.
+//! digest. Many processes use the store at once. A process pins what it needs with its [`Lease`]
+//! before it looks for it, so that a collection in another process never removes it.
 
 mod caches;
 mod collect;
@@ -24,14 +24,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where everything that stead keeps lives.
+/// The directories in which stead keeps everything.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Home {
     /// Objects: safe to delete, costly to make again.
     pub store: PathBuf,
-    /// What is known of instances: records, logs, history, volumes.
+    /// The state of instances: records, logs, history, volumes.
     pub state: PathBuf,
-    /// What lives as long as the boot: sockets, roots of containers. On a memory file system.
+    /// What is gone after a reboot: sockets, roots of containers. It is on a memory file system.
     pub run: PathBuf,
 }
 
@@ -45,10 +45,10 @@ impl Home {
     }
 
     /// Closes its directories to all other users: images and volumes hold programs that run as root, and secrets
-    /// (CVE-2021-41091). New ones are private from the start; what an earlier version left open is closed here.
+    /// (CVE-2021-41091). New directories are private from the start; those that an earlier version left open are closed here.
     ///
     /// # Errors
-    /// Directories that belong to somebody else; those of closing them.
+    /// Fails when a directory belongs to another user or cannot be closed.
     pub fn secure(&self) -> Result<()> {
         let own = [&self.store, &self.state, &self.run];
         let above = self.store.parent().filter(|above| self.state.parent() == Some(*above));
@@ -58,7 +58,7 @@ impl Home {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).context(|| format!("cannot look at {}", folder.display())),
             };
-            // A directory that somebody chose for more than this is left as it is.
+            // The directory above may be used for other things, too: then it is left as it is.
             if Some(folder) != above || metadata.mode() & 0o077 != 0 && self.fills(folder)? {
                 close(folder, &metadata)?;
             }
@@ -91,7 +91,7 @@ fn close(folder: &Path, metadata: &fs::Metadata) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Err(Error::new(format!("{} belongs to another user (number {})", folder.display(), metadata.uid()))
-            .hint("what is kept there would be theirs to change: set STEAD_ROOT to a directory of your own, or remove it"));
+            .hint("that user could change what is kept there: set STEAD_ROOT to a directory of your own, or remove it"));
     }
     if metadata.mode() & 0o077 == 0 {
         return Ok(());
@@ -107,7 +107,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in a directory, which need not be there yet.
+    /// The store in a directory, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -115,7 +115,7 @@ impl Store {
     /// Makes the store's directories.
     ///
     /// # Errors
-    /// Those of making directories.
+    /// Fails when a directory cannot be made.
     pub fn prepare(&self) -> Result<()> {
         for folder in ["blobs", "layers", RESULTS, "images", "roots", "leases", "tmp", "downloads", "decoded"] {
             let path = self.root.join(folder);
@@ -149,7 +149,7 @@ impl Store {
         self.root.join("downloads").join(digest.hex())
     }
 
-    /// What is known of a layer, if the store has it.
+    /// The record of a layer, if the store has the layer.
     pub fn layer(&self, diff_id: &Digest) -> Option<LayerInfo> {
         read_json(&self.layer_path(diff_id).with_extension("json")).filter(|_| self.layer_path(diff_id).is_dir())
     }
@@ -162,21 +162,21 @@ impl Store {
     /// Stores a blob.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the blob cannot be written.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
-        // A power cut under an older version may have left the name without the content.
+        // A power cut while an older version wrote it may have left the name without the content.
         if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
             sys::write_whole(&path, bytes, 0o644).context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(digest)
     }
 
-    /// A private directory to make something in.
+    /// Makes a private temporary directory to prepare something in.
     ///
     /// # Errors
-    /// Those of making directories.
+    /// Fails when the directory cannot be made or locked.
     pub fn staging(&self) -> Result<Staging> {
         let gate = self.root.join("gate");
         let _gate = sys::Lock::wait(&gate, sys::Hold::Shared).context(|| format!("cannot lock {}", gate.display()))?;
@@ -187,10 +187,10 @@ impl Store {
         Ok(Staging { path, _lock: lock })
     }
 
-    /// Takes a finished tree into the store as a layer. The tree has been normalised already.
+    /// Takes a finished tree into the store as a layer. The tree must be normalised already.
     ///
     /// # Errors
-    /// Those of syncing and renaming; a full disk is told as such.
+    /// Fails when syncing or renaming fails; the error says so if the disk is full.
     pub fn adopt_layer(&self, tree: &Path, info: &LayerInfo) -> Result<()> {
         if self.layer(&info.diff_id).is_some() {
             return Ok(());
@@ -199,23 +199,23 @@ impl Store {
         self.name_layer(tree, info)
     }
 
-    /// Makes all that was written to the store durable.
+    /// Makes everything that was written to the store durable.
     ///
     /// # Errors
-    /// Those of syncing; a full disk is told as such.
+    /// Fails when syncing fails; the error says so if the disk is full.
     pub fn sync(&self) -> Result<()> {
         sys::sync_file_system(&self.root).map_err(|error| disk_error("cannot sync the store", error))
     }
 
-    /// Gives a finished tree that was synced its name as a layer.
+    /// Moves a finished and synced tree to its name as a layer.
     ///
     /// # Errors
-    /// Those of renaming; a full disk is told as such.
+    /// Fails when renaming fails or the record cannot be written; the error says so if the disk is full.
     pub fn name_layer(&self, tree: &Path, info: &LayerInfo) -> Result<()> {
         let target = self.layer_path(&info.diff_id);
         match fs::rename(tree, &target) {
             Ok(()) => {}
-            // Another process was faster, or one was killed between this rename and the record.
+            // Another process was faster, or was killed between this rename and writing the record.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {}
             Err(error) => return Err(Error::caused(format!("cannot move a layer to {}", target.display()), error)),
         }
@@ -224,10 +224,10 @@ impl Store {
         sys::write_whole(&path, &record, 0o644).map_err(|error| disk_error(&format!("cannot write {}", path.display()), error))
     }
 
-    /// Digests of all objects of a kind.
+    /// The digests of all objects of a kind.
     ///
     /// # Errors
-    /// A directory that is there and cannot be listed: it is not empty.
+    /// Fails when the directory exists but cannot be listed: it must not count as empty.
     pub fn list(&self, folder: &str) -> Result<Vec<Digest>> {
         let path = self.root.join(folder);
         let names = || match fs::read_dir(&path) {
@@ -242,11 +242,11 @@ impl Store {
     }
 }
 
-/// An error that says so when the cause is a full disk.
+/// An error with a hint if the cause is a full disk.
 pub fn disk_error(doing: &str, error: io::Error) -> Error {
-    // An error that was given words has lost its number.
+    // An error that was wrapped in a message has lost its number, but not its kind.
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    // What a stream of the network says comes with its own advice.
+    // An error from a network stream has its own hint.
     let error = match error.downcast::<Error>() {
         Ok(error) => {
             return Error::caused(doing.to_owned(), error);
@@ -276,13 +276,13 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next collection: its lock is free.
+        // The next collection removes what cannot be removed now, because its lock is free.
         let _ = fs::remove_dir_all(&self.path);
         let _ = fs::remove_file(self.path.with_extension("lock"));
     }
 }
 
-/// Reads a JSON file that can be made again; absent and damaged files are both nothing.
+/// Reads a JSON file that can be made again; `None` for both missing and damaged files.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

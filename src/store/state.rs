@@ -1,7 +1,7 @@
-//! Files that must last: what they are and of which version is written in them, and checked when they are read.
+//! Files that must last: their kind and version are written in them, and checked when they are read.
 //!
-//! Absent, damaged, and written by another version are three different things: what runs is neither replaced nor ended
-//! because of the latter two.
+//! A missing file, a damaged one, and one by another version are three different things: because of the latter two,
+//! running containers are neither replaced nor stopped.
 
 use crate::model::{Context, Error, Result};
 use serde::de::DeserializeOwned;
@@ -10,11 +10,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// A form of something on disk.
+/// The format of something on disk.
 pub trait Kept: Serialize + DeserializeOwned {
-    /// What it is, in a word.
+    /// The kind, in one word.
     const KIND: &'static str;
-    /// Raised when what an older program wrote is not understood any more, or means something else.
+    /// The version; raise it when what an older program wrote cannot be read any more, or means something else.
     const VERSION: u32;
 }
 
@@ -36,19 +36,19 @@ struct Body<T> {
     content: T,
 }
 
-/// The bytes of something that is to be kept.
+/// The bytes of a file with this content.
 ///
 /// # Errors
-/// A value that JSON cannot hold.
+/// Fails when JSON cannot hold the value.
 pub fn state_bytes<T: Kept>(content: &T) -> Result<Vec<u8>> {
     let written = Written { kind: T::KIND, version: T::VERSION, content };
     serde_json::to_vec(&written).context(|| format!("cannot write a {}", T::KIND))
 }
 
-/// Reads what must not be lost.
+/// Reads a file that must not be lost; `None` if it does not exist.
 ///
 /// # Errors
-/// A file that cannot be read, does not hold what it should, or is of another version.
+/// Fails when the file cannot be read, does not hold what it should, or is of another version.
 pub fn read_state<T: Kept>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = bytes(path)? else { return Ok(None) };
     let head: Head = match serde_json::from_slice(&bytes) {
@@ -56,7 +56,7 @@ pub fn read_state<T: Kept>(path: &Path) -> Result<Option<T>> {
         Err(error) => return unversioned(path, &bytes).ok_or_else(|| damaged(path, error))?.map(Some),
     };
     if head.kind != T::KIND {
-        return Err(damaged(path, format!("it is a {:?}, and no {:?}", head.kind, T::KIND)));
+        return Err(damaged(path, format!("it is a {:?}, not a {:?}", head.kind, T::KIND)));
     }
     if head.version < T::VERSION {
         return Err(older(path));
@@ -69,13 +69,13 @@ pub fn read_state<T: Kept>(path: &Path) -> Result<Option<T>> {
             T::KIND,
             T::VERSION
         );
-        return Err(Error::new(why).hint("use the stead that wrote it; what runs goes on meanwhile"));
+        return Err(Error::new(why).hint("use the stead that wrote it; what is running keeps running"));
     }
     let body: Body<T> = serde_json::from_slice(&bytes).map_err(|error| damaged(path, error))?;
     Ok(Some(body.content))
 }
 
-/// What was written before forms had versions: it is read if it still means the same. Nothing where it is no such thing.
+/// Reads a file from before formats had versions, if its content still has the same form. `None` if it is not such a file.
 fn unversioned<T: Kept>(path: &Path, bytes: &[u8]) -> Option<Result<T>> {
     let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let has_head = value.get("kind").is_some() || value.get("content").is_some();
@@ -85,13 +85,13 @@ fn unversioned<T: Kept>(path: &Path, bytes: &[u8]) -> Option<Result<T>> {
 
 fn older(path: &Path) -> Error {
     Error::new(format!("{} was written by an older stead, and this one does not read it", path.display()))
-        .hint("type `down` with the stead that wrote it, then `up` with this one; what runs goes on meanwhile")
+        .hint("type `down` with the stead that wrote it, then `up` with this one; what is running keeps running")
 }
 
-/// Reads a file of a form that others have made, and that must not be lost.
+/// Reads a file in a format defined elsewhere that must not be lost; `None` if it does not exist.
 ///
 /// # Errors
-/// A file that cannot be read or does not hold what it should.
+/// Fails when the file cannot be read or does not hold what it should.
 pub fn read_foreign<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = bytes(path)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, error))
@@ -107,7 +107,7 @@ fn bytes(path: &Path) -> Result<Option<Vec<u8>>> {
 
 fn damaged(path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::caused(format!("{} is damaged, and nothing is done without it", path.display()), why)
-        .hint("restore it from a copy; what runs goes on meanwhile")
+        .hint("restore it from a copy; what is running keeps running")
 }
 
 #[cfg(test)]

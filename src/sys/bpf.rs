@@ -1,10 +1,10 @@
-//! A BPF program: which devices a cgroup (v2) may open.
+//! The BPF program that decides which devices a cgroup (v2) may open.
 
 use super::check;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// A device that may be used: its kind, its major number, and its minor unless all are meant.
+/// A device that may be used: its kind, its major number, and its minor number (`None` for all of them).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceRule {
     pub character: bool,
@@ -12,7 +12,7 @@ pub struct DeviceRule {
     pub minor: Option<u32>,
 }
 
-/// An instruction: operation, registers, jump, number (struct bpf_insn).
+/// Encodes an instruction: operation, registers, jump offset, immediate number (struct bpf_insn).
 fn instruction(operation: u8, destination: u8, source: u8, jump: i16, number: u32) -> [u8; 8] {
     let mut bytes = [0; 8];
     bytes[0] = operation;
@@ -22,7 +22,8 @@ fn instruction(operation: u8, destination: u8, source: u8, jump: i16, number: u3
     bytes
 }
 
-/// Reads kind and access, major and minor; lets nodes be made, and listed devices be opened.
+/// Builds the program. It reads the device's kind and the access, the major and the minor number; it allows all device
+/// nodes to be created, and only the listed devices to be opened.
 fn program(rules: &[DeviceRule]) -> Vec<u8> {
     const LOAD: u8 = 0x61;
     const COPY: u8 = 0xbf;
@@ -39,7 +40,7 @@ fn program(rules: &[DeviceRule]) -> Vec<u8> {
         instruction(SHIFT, 2, 0, 0, 16),
         instruction(LOAD, 4, 1, 4, 0),
         instruction(LOAD, 5, 1, 8, 0),
-        // Neither read nor write: mknod, which Docker allows for any device.
+        // An access that is neither read nor write is mknod, which Docker allows for every device.
         instruction(COPY, 6, 2, 0, 0),
         instruction(AND, 6, 0, 0, 6),
         instruction(UNLESS, 6, 0, 2, 0),
@@ -57,7 +58,7 @@ fn program(rules: &[DeviceRule]) -> Vec<u8> {
     all.concat()
 }
 
-/// Has the kernel check and take a program for devices.
+/// Loads a device program into the kernel, which verifies it.
 fn load(code: &[u8]) -> io::Result<OwnedFd> {
     const PROG_LOAD: libc::c_long = 5;
     const CGROUP_DEVICE_PROGRAM: u32 = 15;
@@ -73,10 +74,10 @@ fn load(code: &[u8]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Lets the processes of a cgroup open only these devices; the rule goes with the cgroup.
+/// Allows the processes of a cgroup to open only these devices. The rule disappears with the cgroup.
 ///
 /// # Errors
-/// Those of `bpf(2)`; kernels without `CONFIG_CGROUP_BPF` have no such programs.
+/// Fails when `bpf(2)` fails, as it does on kernels without `CONFIG_CGROUP_BPF`.
 pub fn allow_devices(cgroup: &OwnedFd, rules: &[DeviceRule]) -> io::Result<()> {
     const PROG_ATTACH: libc::c_long = 8;
     const CGROUP_DEVICE: u32 = 6;

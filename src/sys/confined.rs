@@ -1,8 +1,8 @@
-//! The files that a project consists of, by the descriptor of its directory.
+//! The files of a project, opened relative to the descriptor of its directory.
 //!
-//! A directory that somebody cloned may hold anything: links to other files of this machine, FIFOs that make a
-//! reader wait for ever, device nodes, files without an end. Here, and nowhere else, such files are opened:
-//! looked at before they are opened, never waited for, and read up to a limit.
+//! A cloned directory may contain anything: symbolic links to other files of this machine, FIFOs that make a
+//! reader wait for ever, device nodes, endless files. Such files are opened here and nowhere else: they are
+//! checked before they are opened, opening them never blocks, and they are read only up to a limit.
 
 use crate::model::Amount;
 use nix::errno::Errno;
@@ -20,17 +20,17 @@ pub struct ProjectFiles {
     root: OwnedFd,
 }
 
-/// Why a file of a project cannot be used: the cause, and the way out.
+/// Why a file of a project cannot be used. The message names the cause and, where possible, a remedy.
 #[derive(Debug)]
 pub enum Unread {
     Absent,
     Denied,
-    /// It, or a link on its way, leads out of the project's directory.
+    /// The path, or a symbolic link in it, leads out of the project's directory.
     LeadsOut,
     Folder,
-    /// Something that is no file at all.
+    /// It is neither a regular file nor a directory.
     Special(&'static str),
-    /// It has more bytes than this.
+    /// It is longer than this number of bytes.
     TooLong(u64),
     Other(io::Error),
 }
@@ -40,7 +40,7 @@ impl fmt::Display for Unread {
         match self {
             Self::Absent => f.write_str("there is no such file"),
             Self::Denied => f.write_str("permission denied"),
-            Self::LeadsOut => f.write_str("it leads out of the project's directory; what a project is made of lies in it"),
+            Self::LeadsOut => f.write_str("it leads out of the project's directory; a project's own files must be inside it"),
             Self::Folder => f.write_str("it is a directory"),
             Self::Special(kind) => write!(f, "it is {kind}; put an ordinary file in its place"),
             Self::TooLong(limit) => write!(f, "it is longer than {}", Amount::Bytes(*limit)),
@@ -68,7 +68,7 @@ impl From<io::Error> for Unread {
     }
 }
 
-/// Something that lies in a project's directory, opened.
+/// An opened file or directory of a project.
 #[derive(Debug)]
 pub enum Opened {
     File(File),
@@ -76,19 +76,19 @@ pub enum Opened {
 }
 
 impl ProjectFiles {
-    /// Holds a directory.
+    /// Opens a project's directory and keeps it open.
     ///
     /// # Errors
-    /// Those of `open(2)`.
+    /// Fails when `open(2)` fails.
     pub fn at(folder: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self { root: nix::fcntl::open(folder, flags, Mode::empty())? })
     }
 
-    /// A file that the project is made of; it lies in the project's directory, and so does all that it links to.
+    /// Reads one of the project's own files. It must be inside the project's directory, and so must everything it links to.
     ///
     /// # Errors
-    /// Why it cannot be read.
+    /// Returns the reason why it cannot be read.
     pub fn own(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, Unread> {
         match self.open(path)? {
             Opened::File(file) => up_to(&file, limit),
@@ -96,11 +96,11 @@ impl ProjectFiles {
         }
     }
 
-    /// A file that the project hands on: a secret, a filter, a key. One whose path is absolute, or climbs with
-    /// `..`, is elsewhere on purpose, and the plan says so; links of the project's directory do not lead there.
+    /// Reads a file that the project passes on: a secret, a filter, a key. An absolute path, or one with `..`, is outside
+    /// on purpose, and the plan shows it; symbolic links in the project's directory must not lead outside.
     ///
     /// # Errors
-    /// Why it cannot be read.
+    /// Returns the reason why it cannot be read.
     pub fn named(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, Unread> {
         let path = path.as_ref();
         if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
@@ -112,25 +112,25 @@ impl ProjectFiles {
         }
     }
 
-    /// A file or a directory that lies in the project's directory.
+    /// Opens a file or a directory inside the project's directory.
     ///
     /// # Errors
-    /// Why it cannot be opened; what is neither.
+    /// Returns the reason why it cannot be opened, for example because it is neither a file nor a directory.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Opened, Unread> {
         open(self.root.as_fd(), path.as_ref(), ResolveFlag::RESOLVE_BENEATH)
     }
 
-    /// The number of a file's device, and of the file on it: two paths with the same lead to the same file.
+    /// A file's device number and inode number. Two paths with the same numbers lead to the same file.
     pub fn identity(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
         let found = look_up(self.root.as_fd(), path.as_ref(), ResolveFlag::RESOLVE_BENEATH).ok()?;
         fstat(found).ok().map(|stat| (stat.st_dev, stat.st_ino))
     }
 }
 
-/// A file that a person named, wherever it is; no file of a project.
+/// Opens a file that the user named, wherever it is. This is not for files of a project.
 ///
 /// # Errors
-/// Why it cannot be opened: it is absent, no ordinary file …
+/// Returns the reason why it cannot be opened, for example that it does not exist or is not a regular file.
 pub fn open_regular(path: &Path) -> Result<File, Unread> {
     match open(AT_FDCWD, path, ResolveFlag::empty())? {
         Opened::File(file) => Ok(file),
@@ -138,18 +138,18 @@ pub fn open_regular(path: &Path) -> Result<File, Unread> {
     }
 }
 
-/// What a file of a person has, up to a limit.
+/// Reads a file that the user named, up to a limit.
 ///
 /// # Errors
-/// Those of [`open_regular`]; a file that is too long.
+/// Fails when [`open_regular`] fails or the file is too long.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, Unread> {
     up_to(&open_regular(path)?, limit)
 }
 
-/// What a file has, up to a limit; its length says nothing, for that of a file of `/proc` is 0.
+/// Reads a file up to a limit. Its length in the metadata is not trusted: for files in `/proc` it is 0.
 ///
 /// # Errors
-/// Those of `read(2)`; a file that is too long.
+/// Fails when `read(2)` fails or the file is too long.
 pub fn up_to(file: &File, limit: u64) -> Result<Vec<u8>, Unread> {
     let expected = file.metadata()?.len().min(limit);
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
@@ -160,7 +160,7 @@ pub fn up_to(file: &File, limit: u64) -> Result<Vec<u8>, Unread> {
 /// Finds what a path leads to, without opening it.
 fn look_up(root: BorrowedFd<'_>, path: &Path, resolve: ResolveFlag) -> Result<OwnedFd, Unread> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    // The kernel asks for another try when something was renamed meanwhile (openat2(2), EAGAIN).
+    // The kernel asks for a retry when something was renamed meanwhile (openat2(2), EAGAIN).
     let mut tries = 0;
     loop {
         match nix::fcntl::openat2(root, path, how) {
@@ -179,8 +179,8 @@ fn open(root: BorrowedFd<'_>, path: &Path, resolve: ResolveFlag) -> Result<Opene
         SFlag::S_IFSOCK => return Err(Unread::Special("a socket")),
         _ => return Err(Unread::Special("a device")),
     }
-    // Only now, and exactly what was looked at, is it opened: opening a device may do something. Files of the
-    // kernel that wait for news do not make us wait.
+    // Only now is it opened, and it is exactly what was checked: opening a device may have side effects. With
+    // O_NONBLOCK, files of the kernel that wait for events do not block us.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let shown = format!("/proc/self/fd/{}", found.as_raw_fd());
     let file = File::from(nix::fcntl::open(shown.as_str(), flags, Mode::empty())?);
@@ -238,8 +238,8 @@ mod tests {
         assert_eq!(named("./inside").unwrap(), b"inside");
         assert!(matches!(named("sub/out"), Err(Unread::LeadsOut)));
         assert!(matches!(named("/dev/zero"), Err(Unread::Special("a device"))));
-        assert!(matches!(named("/proc/self/fd/0"), Err(Unread::Other(_))), "a link of /proc is no path");
-        // What a file of the kernel says of its length is not believed.
+        assert!(matches!(named("/proc/self/fd/0"), Err(Unread::Other(_))), "a link in /proc is not a path");
+        // The length that a file of the kernel reports is not trusted.
         assert!(matches!(files.named("/proc/self/status", 16), Err(Unread::TooLong(16))));
     }
 }

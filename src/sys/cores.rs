@@ -1,12 +1,13 @@
-//! Work shared out among all cores.
+//! Work that is distributed over all cores.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Gives parts of a slice, with their numbers, to threads on all cores; what is one part stays in this one.
+/// Splits a slice into parts and gives them, with their indexes, to threads on all cores. A single part is processed in
+/// the calling thread.
 ///
 /// # Errors
-/// The first failure; parts that were not begun then are left.
+/// Returns the first failure. Parts that were not started by then are skipped.
 pub fn on_all_cores<T: Sync, E: Send>(
     all: &[T],
     part: usize,
@@ -34,11 +35,11 @@ pub fn on_all_cores<T: Sync, E: Send>(
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Walks a tree, level by level, the directories of each on all cores: of a directory, `list` adds what is in it, and the
-/// directories to go into. What was found comes level by level, in the order of the directories.
+/// Walks a tree level by level, with the directories of each level spread over all cores. For each directory, `list` adds
+/// its entries and the subdirectories to visit next. The result is ordered by level, then by directory.
 ///
 /// # Errors
-/// The first failure.
+/// Returns the first failure.
 pub fn by_levels<F: Send + Sync, T: Send, E: Send>(
     top: F,
     list: impl Fn(&F, &mut Vec<T>, &mut Vec<F>) -> Result<(), E> + Sync,
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn every_folder_of_a_tree_is_listed_once() {
-        // Below each number under a hundred are ten.
+        // Each number below a hundred has nine children.
         let list = |number: &usize, inside: &mut Vec<usize>, below: &mut Vec<usize>| {
             let children = (1..10).map(|digit| number * 10 + digit);
             inside.extend(children.clone());

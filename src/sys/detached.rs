@@ -1,10 +1,10 @@
-//! Mounts that stand in no tree yet: made, given their attributes, and only then attached.
+//! Detached mounts: they are created, get their attributes, and only then are attached to a tree.
 //!
-//! A mount that is attached first and made read-only after is writable in between, and what is looked up a second time
-//! by its path may be something else by then (CVE-2021-30465, CVE-2025-31133). Here a mount is one descriptor from its
-//! making to its place, and its attributes hold for all that is mounted below it (`AT_RECURSIVE`).
+//! A mount that is attached first and made read-only afterwards is writable in between, and a path that is looked up a
+//! second time may lead to something else by then (CVE-2021-30465, CVE-2025-31133). Here a mount is held by one descriptor
+//! from its creation until it is attached, and its attributes can be set for everything mounted below it (`AT_RECURSIVE`).
 //!
-//! Needs Linux 5.12 (`mount_setattr(2)`); an older kernel is refused.
+//! This needs Linux 5.12 (`mount_setattr(2)`); older kernels are refused.
 
 use super::check;
 use nix::mount::MsFlags;
@@ -17,12 +17,12 @@ const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 
-/// What a mount lets happen in it, as `MOUNT_ATTR_*` (mount_setattr(2)).
+/// Attributes of a mount to set and to clear, as `MOUNT_ATTR_*` (mount_setattr(2)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Attributes {
     pub set: u64,
     pub clear: u64,
-    /// How mounts below it travel: `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`; empty to leave it.
+    /// How mounts propagate: `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or `MS_UNBINDABLE`; 0 leaves it unchanged.
     pub propagation: u64,
 }
 
@@ -32,17 +32,17 @@ impl Attributes {
     pub const NO_DEVICES: u64 = 0x4;
     pub const NO_EXECUTION: u64 = 0x8;
     const STRICT_ACCESS_TIMES: u64 = 0x20;
-    /// The three ways of access times are one field: it is cleared before one is set (mount_setattr(2)).
+    /// The modes of access times share one field, which must be cleared before one of them is set (mount_setattr(2)).
     const ACCESS_TIMES: u64 = 0x70;
-    /// Neither setuid programs, devices nor any program.
+    /// Forbids setuid programs, devices, and executing any program.
     pub const QUIET: u64 = Self::NO_SUID | Self::NO_DEVICES | Self::NO_EXECUTION;
 
-    /// Attributes to set.
+    /// Sets these attributes and clears none.
     pub fn set(set: u64) -> Self {
         Self { set, ..Self::default() }
     }
 
-    /// The attributes that flags of `mount(2)` stand for.
+    /// Converts flags of `mount(2)` to attributes.
     pub fn of_flags(flags: MsFlags) -> u64 {
         [
             (MsFlags::MS_RDONLY, Self::READ_ONLY),
@@ -52,7 +52,7 @@ impl Attributes {
             (MsFlags::MS_NOATIME, 0x10),
             (MsFlags::MS_STRICTATIME, Self::STRICT_ACCESS_TIMES),
             (MsFlags::MS_NODIRATIME, 0x80),
-            // MS_NOSYMFOLLOW, which nix does not name.
+            // MS_NOSYMFOLLOW, which nix does not define.
             (MsFlags::from_bits_retain(256), 0x20_0000),
         ]
         .iter()
@@ -61,7 +61,7 @@ impl Attributes {
     }
 }
 
-/// Whether something holds for the top of a tree of mounts only, or for all of it.
+/// Whether an operation affects only the top of a tree of mounts, or all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Depth {
     Top,
@@ -74,23 +74,23 @@ impl Depth {
     }
 }
 
-/// A mount that is attached nowhere; dropped, it is gone.
+/// A mount that is not attached anywhere. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct Detached(OwnedFd);
 
 impl Detached {
-    /// A new file system of a kind, with options as `mount(8)` separates them.
+    /// Creates a new file system of the given kind, with comma-separated options as in `mount(8)`.
     ///
     /// # Errors
-    /// Those of `fsopen(2)`, `fsconfig(2)` and `fsmount(2)`.
+    /// Fails when `fsopen(2)`, `fsconfig(2)` or `fsmount(2)` fails.
     pub fn new(kind: &str, options: &str, attributes: u64) -> io::Result<Self> {
         Self::labelled(kind, options, attributes, None)
     }
 
-    /// As [`new`](Self::new), with a label for all its files where SELinux asks for one.
+    /// Like [`new`](Self::new), with an SELinux label for all its files if one is given.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new).
+    /// Fails under the same conditions as [`new`](Self::new).
     pub fn labelled(kind: &str, options: &str, attributes: u64, label: Option<&str>) -> io::Result<Self> {
         let label = label.map(CString::new).transpose()?;
         let kind = CString::new(kind)?;
@@ -101,14 +101,14 @@ impl Detached {
         });
         let options = options.collect::<io::Result<Vec<_>>>()?;
         let options = options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref()));
-        // A label has commas of its own.
+        // A label may itself contain commas.
         Self::configured(&kind, options.chain(label.as_deref().map(|label| (c"context", Some(label)))), attributes)
     }
 
-    /// A new file system of a kind with keys and their values; a key may stand several times.
+    /// Creates a new file system of the given kind from keys and values; a key may occur several times.
     ///
     /// # Errors
-    /// Those of `fsopen(2)`, `fsconfig(2)` and `fsmount(2)`.
+    /// Fails when `fsopen(2)`, `fsconfig(2)` or `fsmount(2)` fails.
     pub fn configured<'a>(
         kind: &CStr,
         options: impl Iterator<Item = (&'a CStr, Option<&'a CStr>)>,
@@ -119,7 +119,7 @@ impl Detached {
         for (key, value) in options {
             let command = if value.is_some() { FSCONFIG_SET_STRING } else { FSCONFIG_SET_FLAG };
             let value = value.map_or(std::ptr::null(), CStr::as_ptr);
-            // SAFETY: the strings end in NUL, or there is none; the descriptor is open.
+            // SAFETY: the strings end in NUL, or the pointer is null; the descriptor is open.
             check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), value, 0) })?;
         }
         let none = std::ptr::null::<u8>();
@@ -129,10 +129,10 @@ impl Detached {
         owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, attributes) }).map(Self)
     }
 
-    /// A copy of the mount that a descriptor stands in, with that place as its top.
+    /// Copies the mount that contains the given place, with that place as the top of the copy.
     ///
     /// # Errors
-    /// Those of `open_tree(2)`.
+    /// Fails when `open_tree(2)` fails.
     pub fn copy_of(place: impl AsFd, depth: Depth) -> io::Result<Self> {
         let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint | depth.flag();
         // SAFETY: the path is empty, the descriptor is open.
@@ -142,15 +142,15 @@ impl Detached {
     /// Sets and clears attributes.
     ///
     /// # Errors
-    /// Those of `mount_setattr(2)`.
+    /// Fails when `mount_setattr(2)` fails.
     pub fn change(&self, attributes: Attributes, depth: Depth) -> io::Result<()> {
         change_mount(&self.0, attributes, depth)
     }
 
-    /// Attaches it where a descriptor stands, on top of what is there; the descriptor of its top comes back.
+    /// Attaches the mount at the target, on top of what is there, and returns the descriptor of its top.
     ///
     /// # Errors
-    /// Those of `move_mount(2)`.
+    /// Fails when `move_mount(2)` fails.
     pub fn attach(self, target: impl AsFd) -> io::Result<OwnedFd> {
         attach_mount(&self.0, target)?;
         Ok(self.0)
@@ -163,10 +163,10 @@ impl AsFd for Detached {
     }
 }
 
-/// Sets and clears attributes of a mount by the descriptor of its top, or of all that is mounted below, too.
+/// Sets and clears attributes of a mount, given the descriptor of its top; with [`Depth::Whole`] also of all mounts below it.
 ///
 /// # Errors
-/// Those of `mount_setattr(2)`; a kernel without it.
+/// Fails when `mount_setattr(2)` fails, or when the kernel does not have it.
 pub fn change_mount(top: impl AsFd, attributes: Attributes, depth: Depth) -> io::Result<()> {
     let Attributes { set, mut clear, propagation } = attributes;
     if (set | clear) & Attributes::ACCESS_TIMES != 0 {
@@ -177,7 +177,7 @@ pub fn change_mount(top: impl AsFd, attributes: Attributes, depth: Depth) -> io:
     }
     let attributes: [u64; 4] = [set, clear, propagation, 0];
     let flags = libc::AT_EMPTY_PATH as libc::c_uint | depth.flag();
-    // SAFETY: the path is empty, the descriptor stands for a mount, the attributes have the size that is passed.
+    // SAFETY: the path is empty, the descriptor refers to a mount, the attributes have the size that is passed.
     let changed = check(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -197,18 +197,18 @@ pub fn change_mount(top: impl AsFd, attributes: Attributes, depth: Depth) -> io:
     }
 }
 
-/// Moves a mount, attached or not, to where a descriptor stands, with all that is mounted below it.
+/// Moves a mount, attached or not, with all that is mounted below it, to the place of the target descriptor.
 ///
 /// # Errors
-/// Those of `move_mount(2)`.
+/// Fails when `move_mount(2)` fails.
 pub fn attach_mount(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let (from, to) = (mount.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: both paths are empty, the descriptors stand for a mount and a place.
+    // SAFETY: both paths are empty, the descriptors refer to a mount and to a place.
     check(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) }).map(drop)
 }
 
-/// The descriptor that a system call just made.
+/// Takes ownership of the descriptor that a system call just returned.
 fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     let fd = check(result)?;
     let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;

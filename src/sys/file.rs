@@ -11,37 +11,39 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Files up to this size are copied through memory: asking the file system for more costs more.
+/// Files up to this size are copied through memory: for them, asking the file system to share blocks would cost more.
 const SMALL: u64 = 64 << 10;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// A name that no other process or thread uses.
+/// Returns a name that no other process or thread uses.
 pub fn unique() -> String {
     format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Writes a file that can be made again, so that whoever reads it meanwhile sees the old or the new one. After a
-/// power cut it may be empty: what must outlive one is written by [`write_lasting`].
+/// Writes a file that can be recreated, so that concurrent readers see either the old or the new content. It may be
+/// empty after a power cut; use [`write_lasting`] for data that must survive one.
 ///
 /// # Errors
-/// Those of creating, writing and renaming; the temporary file is removed.
+/// Fails when the file cannot be created, written or renamed; the temporary file is removed.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace(path, bytes, mode, false)
 }
 
-/// Writes a file so that its name never stands for a part of it, also after a power cut, which may take it away again.
+/// Writes a file so that its name never refers to a partly written file, even after a power cut. A power cut may still
+/// undo the whole write.
 ///
 /// # Errors
-/// Those of creating, writing, syncing and renaming; the temporary file is removed.
+/// Fails when the file cannot be created, written, synced or renamed; the temporary file is removed.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace(path, bytes, mode, true)
 }
 
-/// Writes a file so that it is either the old or the new one, also after a power cut; when this returns, the new one.
+/// Writes a file so that it is either the old or the new one, even after a power cut. Once this has returned, it is the
+/// new one.
 ///
 /// # Errors
-/// Those of creating, writing, syncing and renaming; the temporary file is removed.
+/// Fails when the file cannot be created, written, synced or renamed; the temporary file is removed.
 pub fn write_lasting(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace(path, bytes, mode, true)?;
     File::open(parent(path))?.sync_all()
@@ -64,26 +66,26 @@ fn replace(path: &Path, bytes: &[u8], mode: u32, lasting: bool) -> io::Result<()
     write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
-/// Makes everything written to a path's file system durable.
+/// Makes everything durable that was written to the file system of a path.
 ///
 /// # Errors
-/// Those of opening the path and of `syncfs(2)`.
+/// Fails when the path cannot be opened or `syncfs(2)` fails.
 pub fn sync_file_system(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     // SAFETY: the descriptor is open for the whole call.
     check(libc::c_long::from(unsafe { libc::syncfs(file.as_raw_fd()) })).map(drop)
 }
 
-/// Lets the kernel begin to write a file out, so that a later sync finds little left to do.
+/// Tells the kernel to start writing a file to disk, so that a later sync has little left to do.
 pub fn begin_writing_out(file: &File) {
-    // SAFETY: the descriptor is open; nothing is waited for, and a refusal costs time only.
+    // SAFETY: the descriptor is open. The call does not wait, and if it fails, the later sync only takes longer.
     unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
-/// How much is written before the kernel is told to begin with it.
+/// How many bytes are written before the kernel is told to start writing them to disk.
 const BEGIN: u64 = 8 << 20;
 
-/// Begins to write a file out as it grows from one length to another, so that a sync at the end finds little to do.
+/// Starts writing a file to disk as it grows from one length to another, so that a sync at the end has little left to do.
 pub fn write_out_along(file: &File, before: u64, after: u64) {
     if before / BEGIN != after / BEGIN {
         begin_writing_out(file);
@@ -109,16 +111,16 @@ impl Lock {
     /// Waits for a lock.
     ///
     /// # Errors
-    /// Those of opening the file and of `flock(2)`.
+    /// Fails when the file cannot be opened or `flock(2)` fails.
     pub fn wait(path: &Path, hold: Hold) -> io::Result<Self> {
         let how = if hold == Hold::Alone { FlockArg::LockExclusive } else { FlockArg::LockShared };
         Flock::lock(Self::open(path)?, how).map(Self).map_err(|(_, error)| error.into())
     }
 
-    /// Takes a lock if it is free.
+    /// Takes a lock if it is free, and returns `None` otherwise.
     ///
     /// # Errors
-    /// Those of opening the file and of `flock(2)`, except that it is taken.
+    /// Fails when the file cannot be opened, or when `flock(2)` fails for another reason than that the lock is held.
     pub fn attempt(path: &Path) -> io::Result<Option<Self>> {
         match Flock::lock(Self::open(path)?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(Self(lock))),
@@ -131,7 +133,7 @@ impl Lock {
     pub fn is_held(path: &Path) -> bool {
         let file = match File::open(path) {
             Ok(file) => file,
-            // Who cannot look must not take what is held for free.
+            // If the file cannot be opened, the lock might be held, so it is not reported as free.
             Err(error) => return error.kind() != io::ErrorKind::NotFound,
         };
         Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
@@ -143,11 +145,11 @@ impl Lock {
     }
 }
 
-/// The names in a directory, in order; one that is not there has none. Names that are not text are left out: those of
-/// our own files are.
+/// The names in a directory, sorted. The list is empty if the directory does not exist. Names that are not UTF-8 are left
+/// out: the names of our own files always are UTF-8.
 ///
 /// # Errors
-/// A directory that cannot be read: it is not empty.
+/// Fails when the directory exists but cannot be read: that does not mean that it is empty.
 pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     match entries(folder) {
         Ok(entries) => Ok(entries.into_iter().filter_map(|name| name.into_string().ok()).collect()),
@@ -156,10 +158,10 @@ pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-/// Everything in a directory, in order.
+/// All names in a directory, sorted.
 ///
 /// # Errors
-/// A directory that is not there or cannot be read.
+/// Fails when the directory does not exist or cannot be read.
 pub fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
     let listed = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
     let mut found: Vec<OsString> =
@@ -168,10 +170,10 @@ pub fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
     Ok(found)
 }
 
-/// Opens a path beneath a root, following links as if the root were `/`.
+/// Opens a path beneath a root, following symbolic links as if the root were `/`. The path can never lead out of the root.
 ///
 /// # Errors
-/// Those of `openat2(2)`: a path can never lead out of the root.
+/// Fails when `openat2(2)` fails.
 pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
     let path = relative(path.as_ref());
     let how =
@@ -179,43 +181,44 @@ pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io
     Ok(nix::fcntl::openat2(root, &path, how)?)
 }
 
-/// Makes a directory that only its owner may enter, and those above it that are missing; one that is there stays as it is.
+/// Creates a directory that only its owner may enter, with any missing parents. An existing one stays as it is.
 ///
 /// # Errors
-/// Those of `mkdir(2)`.
+/// Fails when `mkdir(2)` fails.
 pub fn make_private(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens a directory of our own, to stand on.
+/// Opens one of our own directories as a base for operations relative to it.
 ///
 /// # Errors
-/// Those of `open(2)`.
+/// Fails when `open(2)` fails.
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     super::doing(&path.display().to_string(), nix::fcntl::open(path, flags, Mode::empty()).map_err(io::Error::from))
 }
 
-/// Opens a path of the host that was resolved before: what has become a link since is refused.
+/// Opens a path of the host that was resolved before, and refuses it if any part has become a symbolic link since.
 ///
 /// # Errors
-/// Those of `openat2(2)`: `ELOOP` for a link.
+/// Fails when `openat2(2)` fails: with `ELOOP` for a symbolic link.
 pub fn open_real(path: &Path) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how).map_err(|error| match error {
         nix::errno::Errno::ELOOP => {
-            super::in_words(&format!("{} is a link now, or leads over one", path.display()), error.into())
+            super::in_words(&format!("{} is a symbolic link now, or has one in its path", path.display()), error.into())
         }
         error => super::in_words(&path.display().to_string(), error.into()),
     })
 }
 
-/// Opens a path beneath a directory that neither leads over a link nor into another file system.
+/// Opens a path beneath a directory that neither goes through a symbolic link nor into another file system.
 ///
 /// # Errors
-/// Those of `openat2(2)`: `ELOOP` for a link, `EXDEV` where something is mounted or the path climbs.
+/// Fails when `openat2(2)` fails: with `ELOOP` for a symbolic link, with `EXDEV` where something is mounted or the path
+/// leads out of the directory.
 pub fn open_here(folder: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
         ResolveFlag::RESOLVE_BENEATH
@@ -226,26 +229,26 @@ pub fn open_here(folder: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io:
     Ok(nix::fcntl::openat2(folder, &relative(path.as_ref()), how)?)
 }
 
-/// Opens an absolute path on which no link may stand, not even as its last part.
+/// Opens an absolute path that must not contain a symbolic link, not even as its last part.
 ///
 /// # Errors
-/// Those of `openat2(2)`; a link, which is told.
+/// Fails when `openat2(2)` fails; for a symbolic link the error says so.
 pub fn open_without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .mode(if flags.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o640) } else { Mode::empty() })
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how).map_err(|error| match error {
-        nix::errno::Errno::ELOOP => io::Error::other("a link stands on its path that was not there when it was looked at"),
+        nix::errno::Errno::ELOOP => io::Error::other("its path contains a symbolic link that was not there when it was checked"),
         error => error.into(),
     })
 }
 
-/// Removes an empty directory or an empty file beneath a root; what is anything else stays, and what is behind
-/// a link is not looked at.
+/// Removes an empty directory or an empty file beneath a root. Anything else stays, and symbolic links are not
+/// followed.
 ///
 /// # Errors
-/// Those of `unlinkat(2)`, other than that it is not empty.
+/// Fails when `unlinkat(2)` fails for another reason than that the directory is not empty.
 pub fn remove_if_empty(root: impl AsFd, path: &Path) -> io::Result<()> {
     use nix::sys::stat::{SFlag, fstatat};
     use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -273,11 +276,11 @@ fn relative(path: &Path) -> PathBuf {
     if stripped.as_os_str().is_empty() { PathBuf::from(".") } else { stripped }
 }
 
-/// Where a path beneath a root really leads, as an absolute path inside it; absent parts are kept as
-/// they are written.
+/// Where a path beneath a root really leads, as an absolute path inside it. Parts that do not exist are kept as
+/// written.
 ///
 /// # Errors
-/// Those of `openat2(2)` other than absence.
+/// Fails when `openat2(2)` fails for another reason than that a part does not exist.
 pub fn resolve_in_root(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
     let path = relative(path);
     let mut known = path.clone();
@@ -294,9 +297,9 @@ pub fn resolve_in_root(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
                     .fold(Path::new("/").join(inside), |path, part: &std::ffi::OsString| path.join(part)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A link to nothing is there: whoever used its own path would follow it on the host.
+                // A dangling symbolic link does exist: anyone who used its path would follow it on the host.
                 if open_in_root(&root, &known, OFlag::O_PATH | OFlag::O_NOFOLLOW).is_ok() {
-                    return Err(io::Error::other(format!("{} is a link to nothing", known.display())));
+                    return Err(io::Error::other(format!("{} is a dangling symbolic link", known.display())));
                 }
                 let Some(name) = known.file_name().map(OsStr::to_owned) else { return Err(error) };
                 rest.push(name);
@@ -314,12 +317,12 @@ fn descriptor_path(fd: impl AsFd) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }
 
-/// Makes the directories of a path beneath a root, following links as if the root were `/`.
+/// Creates the missing directories of a path beneath a root, following symbolic links as if the root were `/`.
 ///
 /// # Errors
-/// Those of `openat2(2)` and `mkdirat(2)`.
+/// Fails when `openat2(2)` or `mkdirat(2)` fails.
 pub fn make_folders_in_root(root: impl AsFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    // Most are there.
+    // Most exist already.
     let whole = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     if let Ok(found) = open_in_root(&root, whole, OFlag::O_PATH | OFlag::O_DIRECTORY) {
         return Ok(found);
@@ -344,20 +347,22 @@ pub fn make_folders_in_root(root: impl AsFd, path: &Path, mode: u32) -> io::Resu
     Ok(at)
 }
 
-/// An extended attribute of a path itself, not of what it links to.
+/// Reads an extended attribute of the path itself, not of what it links to. Returns `None` if there is none, or if the file
+/// system does not support attributes.
 ///
 /// # Errors
-/// Those of `lgetxattr(2)`, except absence and file systems without attributes.
+/// Fails when `lgetxattr(2)` fails for another reason.
 pub fn get_attribute(path: &Path, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     let path = c_path(path)?;
     // SAFETY: both strings end in NUL and the buffer has the length that is passed.
     attribute(|buffer| unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
 }
 
-/// An extended attribute of an open file; none where there is none, or where the file system has none.
+/// Reads an extended attribute of an open file. Returns `None` if there is none, or if the file system does not support
+/// attributes.
 ///
 /// # Errors
-/// Those of `fgetxattr(2)`.
+/// Fails when `fgetxattr(2)` fails.
 pub fn get_file_attribute(file: &File, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     // SAFETY: the name ends in NUL and the buffer has the length that is passed.
     attribute(|buffer| unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) })
@@ -375,33 +380,33 @@ pub(super) fn attribute(get: impl FnOnce(&mut [u8]) -> libc::ssize_t) -> io::Res
 /// Sets an extended attribute of an open file or directory.
 ///
 /// # Errors
-/// Those of `fsetxattr(2)`.
+/// Fails when `fsetxattr(2)` fails.
 pub fn set_attribute_of(file: &impl AsRawFd, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: the descriptor is open, the string ends in NUL and the value has the length that is passed.
     let result = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     check(libc::c_long::from(result)).map(drop)
 }
 
-/// Sets an open file's modification and access time, in seconds.
+/// Sets the modification and access time of an open file, in seconds.
 ///
 /// # Errors
-/// Those of `futimens(2)`.
+/// Fails when `futimens(2)` fails.
 pub fn set_file_time(file: &File, seconds: i64) -> io::Result<()> {
     let time = nix::sys::time::TimeSpec::new(seconds, 0);
     Ok(nix::sys::stat::futimens(file, &time, &time)?)
 }
 
-/// Gives a new file of this process its owner, permissions and time.
+/// Sets owner, permissions and time of a file that this process has just created.
 ///
 /// # Errors
-/// Those of `fchown(2)`, `fchmod(2)` and `futimens(2)`.
+/// Fails when `fchown(2)`, `fchmod(2)` or `futimens(2)` fails.
 pub fn finish_file(file: &File, mode: u32, owner: (u32, u32), seconds: i64) -> io::Result<()> {
     let metadata = file.metadata()?;
     let changes = (metadata.uid(), metadata.gid()) != owner;
     if changes {
         nix::unistd::fchown(file, Some(owner.0.into()), Some(owner.1.into()))?;
     }
-    // A change of owner takes bits away.
+    // Changing the owner clears the setuid and setgid bits.
     if changes || metadata.permissions().mode() & 0o7777 != mode {
         nix::sys::stat::fchmod(file, Mode::from_bits_truncate(mode))?;
     }
@@ -409,10 +414,10 @@ pub fn finish_file(file: &File, mode: u32, owner: (u32, u32), seconds: i64) -> i
     Ok(nix::sys::stat::futimens(file, &time, &time)?)
 }
 
-/// Gives an open file the owner, permissions and time of another.
+/// Gives an open file the owner, permissions and time of another file.
 ///
 /// # Errors
-/// Those of `fchown(2)`, `fchmod(2)` and `futimens(2)`.
+/// Fails when `fchown(2)`, `fchmod(2)` or `futimens(2)` fails.
 pub fn become_like(file: &File, facts: super::Facts) -> io::Result<()> {
     nix::unistd::fchown(file, Some(facts.owner.0.into()), Some(facts.owner.1.into()))?;
     nix::sys::stat::fchmod(file, Mode::from_bits_truncate(facts.mode))?;
@@ -420,10 +425,10 @@ pub fn become_like(file: &File, facts: super::Facts) -> io::Result<()> {
     Ok(nix::sys::stat::futimens(file, &time, &time)?)
 }
 
-/// Sets a path's own owner.
+/// Sets the owner of the path itself, not of what it links to.
 ///
 /// # Errors
-/// Those of `fchownat(2)`.
+/// Fails when `fchownat(2)` fails.
 pub fn set_owner(path: &Path, user: u32, group: u32) -> io::Result<()> {
     let (user, group) = (nix::unistd::Uid::from_raw(user), nix::unistd::Gid::from_raw(group));
     Ok(nix::unistd::fchownat(nix::fcntl::AT_FDCWD, path, Some(user), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?)
@@ -432,7 +437,7 @@ pub fn set_owner(path: &Path, user: u32, group: u32) -> io::Result<()> {
 /// Copies a whole file, sharing its blocks where the file system can.
 ///
 /// # Errors
-/// Those of reading and writing.
+/// Fails when reading or writing fails.
 pub fn copy_file(from: &File, to: &File) -> io::Result<u64> {
     let length = from.metadata()?.len();
     if length <= SMALL {

@@ -1,4 +1,4 @@
-//! The wish of whoever runs this program that it ends: a signal that is noted, and a descriptor that wakes who waits.
+//! Requests by the user that this program ends: the signal is recorded, and a descriptor wakes up whatever is waiting.
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -7,28 +7,28 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-/// The signal that came; 0 while none has.
+/// The signal that arrived, or 0 if none has.
 static CAME: AtomicI32 = AtomicI32::new(0);
-/// Readable from then on.
+/// Becomes readable once a signal has arrived.
 static WAKE: OnceLock<EventFd> = OnceLock::new();
-/// The same for the handler, which may lock nothing.
+/// The number of the same descriptor, for the signal handler, which must not take locks.
 static NUMBER: AtomicI32 = AtomicI32::new(-1);
 
-/// How much is under way that ends by itself when somebody interrupts.
+/// The number of operations in progress that end by themselves on an interruption.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn note(signal: libc::c_int) {
     CAME.store(signal, Ordering::SeqCst);
     let one = 1_u64.to_ne_bytes();
-    // SAFETY: write(2) may be called in handlers, and the buffer has the length that is passed.
+    // SAFETY: write(2) may be called in signal handlers, and the buffer has the length that is passed.
     let _ = unsafe { libc::write(NUMBER.load(Ordering::SeqCst), one.as_ptr().cast(), one.len()) };
 }
 
-/// Notes the first of the signals by which people end programs, instead of dying at once. The second ends this process.
-/// One that the caller ignores stays ignored.
+/// Makes the first signal by which a user ends a program be recorded, instead of ending this process at once. A second one
+/// of the same kind ends it. A signal that the parent process ignores stays ignored.
 ///
 /// # Errors
-/// Those of `eventfd(2)` and `sigaction(2)`.
+/// Fails when `eventfd(2)` or `sigaction(2)` fails.
 pub fn note_interrupts() -> io::Result<()> {
     if WAKE.get().is_some() {
         return Ok(());
@@ -42,24 +42,24 @@ pub fn note_interrupts() -> io::Result<()> {
         // SAFETY: the handler only stores a number and writes to a descriptor that is never closed.
         let before = unsafe { sigaction(signal, &noted)? };
         if matches!(before.handler(), SigHandler::SigIgn) {
-            // SAFETY: as before.
+            // SAFETY: this restores the previous action, which is to ignore the signal.
             unsafe { sigaction(signal, &before)? };
         }
     }
     Ok(())
 }
 
-/// The signal by which somebody asked this program to end, once one has come.
+/// The signal that asked this program to end, if one has arrived.
 pub fn interrupted() -> Option<i32> {
     Some(CAME.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
 }
 
-/// What becomes readable when it comes, if signals are noted.
+/// The descriptor that becomes readable when a signal arrives, if [`note_interrupts`] was called.
 pub fn interruption() -> Option<BorrowedFd<'static>> {
     WAKE.get().map(AsFd::as_fd)
 }
 
-/// Something that ends by itself when somebody interrupts, and is given a moment for it.
+/// An operation that ends by itself on an interruption and is given a moment to do so.
 pub struct UnderWay(());
 
 impl UnderWay {
@@ -68,7 +68,7 @@ impl UnderWay {
         Self(())
     }
 
-    /// Whether there is any.
+    /// Whether any such operation is in progress.
     pub fn any() -> bool {
         UNDER_WAY.load(Ordering::SeqCst) > 0
     }

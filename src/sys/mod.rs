@@ -1,9 +1,9 @@
 //! The only room with `unsafe` and raw system calls.
 //!
-//! Each file wraps one corner of the kernel in functions that cannot be misused: they take typed
-//! arguments, return `io::Result`, and never leave a descriptor open across `exec`. What to do with
-//! them is decided upstairs.
-#![expect(unsafe_code, reason = "this room exists to hold it")]
+//! Each file wraps one part of the kernel's interface in functions that cannot be misused: they take typed
+//! arguments, return `io::Result`, and never leave a descriptor open across `exec`. The callers decide
+//! what to do with them.
+#![expect(unsafe_code, reason = "raw system calls belong in this module")]
 
 mod bpf;
 mod confined;
@@ -38,17 +38,17 @@ use std::ffi::CString;
 use std::io;
 use std::path::Path;
 
-/// A path as the kernel takes it.
+/// Converts a path to the NUL-terminated form that the kernel expects.
 ///
 /// # Errors
-/// When it holds a NUL byte.
+/// Fails when the path contains a NUL byte.
 pub fn c_path(path: impl AsRef<Path>) -> io::Result<CString> {
     use std::os::unix::ffi::OsStrExt;
     CString::new(path.as_ref().as_os_str().as_bytes())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a NUL byte"))
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the path contains a NUL byte"))
 }
 
-/// An error of the kernel with what was being done; its number is kept for who decides by it.
+/// A kernel error with a description of what was being done. Its number is kept for callers that decide by it.
 #[derive(Debug)]
 struct InWords {
     what: String,
@@ -63,20 +63,20 @@ impl std::fmt::Display for InWords {
 
 impl std::error::Error for InWords {}
 
-/// Adds what was being done to an error.
+/// Adds a description of what was being done to an error.
 pub fn in_words(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), InWords { what: what.to_owned(), source: error })
 }
 
-/// Adds what was being done to a result's error.
+/// Adds a description of what was being done to the error of a result.
 ///
 /// # Errors
-/// That of the result.
+/// Returns the error of the given result.
 pub fn doing<T>(what: &str, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| in_words(what, error))
 }
 
-/// The kernel's number of an error, also of one that was given words.
+/// The kernel's error number, also for an error to which [`in_words`] added a description.
 pub fn errno(error: &io::Error) -> Option<i32> {
     let inner = || error.get_ref()?.downcast_ref::<InWords>();
     error.raw_os_error().or_else(|| errno(&inner()?.source))

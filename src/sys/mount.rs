@@ -1,4 +1,4 @@
-//! Mounts: overlay by the new API where the kernel has it, binds, masks, the move to a new root.
+//! Mounts: overlays (by the new mount API where the kernel has it), bind mounts, and the change to a new root.
 
 use super::c_path;
 use super::detached::Detached;
@@ -14,16 +14,16 @@ use std::path::{Path, PathBuf};
 /// Mounts a file system.
 ///
 /// # Errors
-/// Those of `mount(2)`.
+/// Fails when `mount(2)` fails.
 pub fn mount(source: &str, target: &Path, kind: &str, flags: MsFlags, data: &str) -> io::Result<()> {
     let data = (!data.is_empty()).then_some(data);
     Ok(nix::mount::mount(Some(source), target, Some(kind), flags, data)?)
 }
 
-/// Binds a path (or an open descriptor's `/proc/self/fd` path) onto another.
+/// Bind-mounts a path (or the `/proc/self/fd` path of an open descriptor) onto another.
 ///
 /// # Errors
-/// Those of `mount(2)`.
+/// Fails when `mount(2)` fails.
 pub fn bind(source: &Path, target: &Path, recursive: bool) -> io::Result<()> {
     let flags = if recursive { MsFlags::MS_BIND | MsFlags::MS_REC } else { MsFlags::MS_BIND };
     Ok(nix::mount::mount(Some(source), target, None::<&str>, flags, None::<&str>)?)
@@ -32,7 +32,7 @@ pub fn bind(source: &Path, target: &Path, recursive: bool) -> io::Result<()> {
 /// Changes the flags of a bind mount, or how it propagates.
 ///
 /// # Errors
-/// Those of `mount(2)`.
+/// Fails when `mount(2)` fails.
 pub fn remount(target: &Path, flags: MsFlags) -> io::Result<()> {
     Ok(nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?)
 }
@@ -40,15 +40,15 @@ pub fn remount(target: &Path, flags: MsFlags) -> io::Result<()> {
 /// Detaches whatever is mounted at a path.
 ///
 /// # Errors
-/// Those of `umount2(2)`.
+/// Fails when `umount2(2)` fails.
 pub fn unmount(target: &Path) -> io::Result<()> {
     Ok(nix::mount::umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?)
 }
 
-/// An overlay as a detached mount: `lower` from the topmost layer down.
+/// Creates an overlay as a detached mount; `lower` lists the layers from the topmost down.
 ///
 /// # Errors
-/// Those of `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`; `ENOSYS` and `EINVAL` where the kernel is
+/// Fails when `fsopen(2)`, `fsconfig(2)` or `fsmount(2)` fails: with `ENOSYS` or `EINVAL` when the kernel is
 /// older than 6.7 and has no `lowerdir+`.
 fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Result<Detached> {
     let layers = lower.iter().map(c_path).collect::<io::Result<Vec<_>>>()?;
@@ -57,15 +57,16 @@ fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Res
     if let Some((upper, work)) = &upper {
         options.extend([(c"upperdir", Some(upper.as_c_str())), (c"workdir", Some(work.as_c_str()))]);
     }
-    // A layer's tar knows neither: files must be whole, and directories where they seem to be.
+    // A layer's tar can represent neither: files must be complete, and directories must be where they appear to be.
     options.extend([(c"metacopy", Some(c"off")), (c"redirect_dir", Some(c"nofollow"))]);
     Detached::configured(c"overlay", options.into_iter(), 0)
 }
 
-/// Mounts layers as one tree; `lower` from the topmost layer down, `upper` with its work directory.
+/// Mounts layers as one tree. `lower` lists the layers from the topmost down, `upper` is the upper and the work directory.
 ///
 /// # Errors
-/// Those of the mount calls; on kernels without `lowerdir+` the names of all layers must fit a page.
+/// Fails when one of the mount calls fails. On kernels without `lowerdir+` it also fails when the names of all layers
+/// do not fit into one page.
 pub fn mount_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {
     match overlay_detached(lower, upper) {
         Ok(mount) => {
@@ -89,7 +90,7 @@ fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Pa
     let names = lower.iter().map(PathBuf::as_path).chain(upper.iter().flat_map(|(upper, work)| [*upper, *work]));
     if let Some(odd) = names.into_iter().find(|path| path.as_os_str().as_encoded_bytes().iter().any(|c| b",:\\".contains(c))) {
         return Err(io::Error::other(format!(
-            "{}: this kernel's overlay takes no path with a comma, colon or backslash",
+            "{}: this kernel's overlay does not accept a path with a comma, colon or backslash",
             odd.display()
         )));
     }
@@ -106,10 +107,10 @@ fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Pa
     result
 }
 
-/// Makes a mount the root of this mount namespace and lets go of the old one.
+/// Makes a mount the root of this mount namespace and unmounts the old root.
 ///
 /// # Errors
-/// Those of `fchdir(2)`, `pivot_root(2)` and `umount2(2)`.
+/// Fails when `fchdir(2)`, `pivot_root(2)` or `umount2(2)` fails.
 pub fn enter_root(root: impl AsFd) -> io::Result<()> {
     nix::unistd::fchdir(root)?;
     // `pivot_root(".", ".")` stacks the old root on the new one (pivot_root(2), NOTES).
@@ -119,12 +120,13 @@ pub fn enter_root(root: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a mount the root of this mount namespace where the root is one that cannot be pivoted (an initramfs): it is
-/// moved over it. `chroot(2)` alone is no wall: who may call it again climbs out. What is covered stays mounted, and a
-/// whole /proc or /sys would let a user namespace have a new one with nothing masked (mount_namespaces(7)): those go.
+/// Makes a mount the root of this mount namespace where pivot_root(2) does not work (on an initramfs), by moving it over
+/// the old root. `chroot(2)` alone does not confine: a process that may call it again can escape. What is covered stays
+/// mounted, and an unmasked /proc or /sys among it would let a user namespace mount a new one with nothing masked
+/// (mount_namespaces(7)), so those are unmounted.
 ///
 /// # Errors
-/// Those of `chdir(2)`, `mount(2)` and `chroot(2)`.
+/// Fails when `chdir(2)`, `mount(2)` or `chroot(2)` fails.
 pub fn move_root(root: &Path) -> io::Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     nix::unistd::chdir(root)?;
@@ -133,7 +135,7 @@ pub fn move_root(root: &Path) -> io::Result<()> {
         let place = unescaped(left.split(' ').nth(4).unwrap_or_default());
         if right.starts_with("proc ") || right.starts_with("sysfs ") {
             let is_gone = place.starts_with(root) || nix::mount::umount2(&place, MntFlags::MNT_DETACH).is_ok();
-            // What is locked in a user namespace is covered.
+            // A mount that is locked in a user namespace cannot be unmounted, so it is covered instead.
             if !is_gone && place.exists() {
                 nix::mount::mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>)?;
             }
@@ -144,7 +146,7 @@ pub fn move_root(root: &Path) -> io::Result<()> {
     Ok(nix::unistd::chdir("/")?)
 }
 
-/// A path as /proc/PID/mountinfo has it, with octal numbers for blanks and the like.
+/// Decodes a path from /proc/PID/mountinfo, where blanks and some other characters are written as octal numbers.
 fn unescaped(text: &str) -> PathBuf {
     let mut parts = text.split('\\');
     let mut out = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! Files of one directory of a tree after another: a directory's path is looked up once for all that stand together in it.
+//! Access to many files of a tree in a row: as long as they are in the same directory, its path is looked up only once.
 
 use super::tree::no_file;
 use super::{Kind, Tree};
@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// The directory of a tree that was used last.
+/// A tree together with the directory that was used last.
 #[derive(Debug)]
 pub struct Nearby<'t> {
     root: &'t Tree,
@@ -19,7 +19,7 @@ pub struct Nearby<'t> {
 }
 
 impl<'t> Nearby<'t> {
-    /// Begins with none.
+    /// Starts without an open directory.
     pub fn of(root: &'t Tree) -> Self {
         Self { root, open: None }
     }
@@ -27,7 +27,8 @@ impl<'t> Nearby<'t> {
     /// The directory of a path beneath the root, and the name in it.
     ///
     /// # Errors
-    /// A path without a name; those of opening the directory, a link on the way among them.
+    /// Fails when the path has no file name, or when the directory cannot be opened, for example because its path
+    /// contains a symbolic link.
     pub fn at<'p>(&mut self, path: &'p Path) -> io::Result<(&Tree, &'p OsStr)> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::Error::from_raw_os_error(libc::EISDIR));
@@ -41,30 +42,32 @@ impl<'t> Nearby<'t> {
         }
     }
 
-    /// Opens a plain file of the user's for reading, and tells what was opened.
+    /// Opens a plain file that belongs to the user for reading, and returns it with its metadata.
     ///
     /// # Errors
-    /// Those of `openat2(2)`; a link, or anything else that is no plain file: it is not even opened.
+    /// Fails when `openat2(2)` fails, and for a symbolic link or anything else that is not a plain file, which is not
+    /// even opened.
     pub fn open(&mut self, path: &Path) -> io::Result<(File, FileStat)> {
         let (folder, name) = self.at(path)?;
         opened(folder.file(name)?)
     }
 
-    /// Opens a plain file of a layer of our own for reading: that it was read is not noted in it.
+    /// Opens a plain file of one of our own layers for reading, without updating its access time.
     ///
     /// # Errors
-    /// Those of `openat(2)`; a link, or anything else that is no plain file.
+    /// Fails when `openat(2)` fails, and for a symbolic link or anything else that is not a plain file.
     pub fn open_own(&mut self, path: &Path) -> io::Result<(File, FileStat)> {
         let (folder, name) = self.at(path)?;
         match openat(folder.as_fd(), name, READ | OFlag::O_NOATIME, Mode::empty()) {
-            // Only owners may ask for that.
+            // Only the file's owner may use O_NOATIME.
             Err(Errno::EPERM) => opened(openat(folder.as_fd(), name, READ, Mode::empty())?.into()),
             file => opened(file?.into()),
         }
     }
 }
 
-/// For files that were looked at a moment ago: what has taken their place since neither blocks nor is followed.
+/// Flags for files that were checked a moment ago: if a FIFO or a symbolic link has taken their place since, opening
+/// neither blocks nor follows it.
 const READ: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 

@@ -1,7 +1,7 @@
-//! Netlink: one socket, messages built byte by byte, batches sent at once.
+//! Netlink: one socket, messages that are built byte by byte, and batches that are sent at once.
 //!
-//! Owns the wire format (netlink(7), include/uapi/linux/netlink.h). What the messages mean is the
-//! business of `network`.
+//! This module owns the wire format (netlink(7), include/uapi/linux/netlink.h). `network` knows what the
+//! messages mean.
 
 use super::check;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
@@ -20,17 +20,17 @@ const NESTED: u16 = 0x8000;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
-/// Which part of the kernel is spoken to.
+/// The part of the kernel that a socket talks to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
     Route,
-    /// Transactions of nftables: one failure ends them.
+    /// nftables, with transactions: one failure ends the whole transaction.
     Netfilter,
-    /// Connection tracking: the same protocol, where each message stands for itself.
+    /// Connection tracking: the same protocol, but each message is independent of the others.
     Conntrack,
 }
 
-/// A run of messages that is sent in one go.
+/// A sequence of messages that is sent at once.
 #[derive(Default)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -78,19 +78,19 @@ impl Batch {
         self.measure();
     }
 
-    /// Adds text that ends in NUL.
+    /// Adds a text attribute, terminated by NUL.
     pub fn text(&mut self, kind: u16, value: &str) {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.attribute(kind, &bytes);
     }
 
-    /// Adds a number in the host's order (route netlink).
+    /// Adds a number in the host's byte order (route netlink).
     pub fn number(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_ne_bytes());
     }
 
-    /// Adds a number in network order (netfilter).
+    /// Adds a number in network byte order (netfilter).
     pub fn network_number(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_be_bytes());
     }
@@ -106,7 +106,7 @@ impl Batch {
         self.measure();
     }
 
-    /// Adds bytes that are no attribute: a fixed header inside a nested message.
+    /// Adds bytes that are not an attribute, such as a fixed header inside a nested message.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
         self.pad();
@@ -119,20 +119,20 @@ impl Batch {
     }
 }
 
-/// A message that came back.
+/// A message that the kernel sent back.
 pub struct Message {
     pub kind: u16,
     pub body: Vec<u8>,
 }
 
 impl Message {
-    /// The attributes after a fixed header of some length.
+    /// The attributes after a fixed header of the given length.
     pub fn attributes(&self, header: usize) -> Vec<(u16, &[u8])> {
         attributes(self.body.get(header..).unwrap_or_default())
     }
 }
 
-/// The attributes in a stretch of bytes.
+/// Parses the attributes in a byte slice.
 pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     let mut found = Vec::new();
     while bytes.len() >= 4 {
@@ -147,7 +147,7 @@ pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     found
 }
 
-/// Messages that came back, and the failures by the number of the message that failed.
+/// The messages that came back, and the failures, each with the number of the message that failed.
 pub type Exchange = (Vec<Message>, Vec<(u32, io::Error)>);
 
 /// A netlink socket.
@@ -160,23 +160,23 @@ impl Netlink {
     /// Opens a socket in this network namespace.
     ///
     /// # Errors
-    /// Those of `socket(2)`.
+    /// Fails when `socket(2)` fails.
     pub fn open(family: Family) -> io::Result<Self> {
         let protocol = match family {
             Family::Route => SockProtocol::NetlinkRoute,
             Family::Netfilter | Family::Conntrack => SockProtocol::NetlinkNetFilter,
         };
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        // A transaction's answers must fit: one acknowledgement a message.
+        // All answers to a transaction must fit into the buffer: there is one acknowledgement per message.
         let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::SndBuf, &(4 << 20));
         let _ = nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::RcvBuf, &(4 << 20));
         Ok(Self { fd, family })
     }
 
-    /// Sends a batch and gathers the answers until each acknowledged message has its own.
+    /// Sends a batch and collects the answers until each message that asks for an acknowledgement has one.
     ///
     /// # Errors
-    /// The kernel's error for the first message that failed, with its place in the batch.
+    /// Returns the kernel's error for the first message that failed.
     pub fn send(&self, batch: &Batch) -> io::Result<Vec<Message>> {
         let (messages, failures) = self.exchange(batch)?;
         match failures.into_iter().next() {
@@ -185,10 +185,10 @@ impl Netlink {
         }
     }
 
-    /// As [`send`](Self::send), telling every message that failed by its number, counted from 1.
+    /// Like [`send`](Self::send), but reports every message that failed with its number, counted from 1.
     ///
     /// # Errors
-    /// Those of `send(2)` and `recv(2)`.
+    /// Fails when `send(2)` or `recv(2)` fails.
     pub fn exchange(&self, batch: &Batch) -> io::Result<Exchange> {
         // SAFETY: the buffer has the length that is passed.
         check(unsafe { libc::send(self.fd.as_raw_fd(), batch.bytes.as_ptr().cast(), batch.bytes.len(), 0) } as libc::c_long)?;
@@ -210,7 +210,7 @@ impl Netlink {
                 let body = &rest[16..length];
                 match kind {
                     ERROR => {
-                        // An error that says nothing is one.
+                        // A message too short to hold an error code counts as an error.
                         let code = body.first_chunk().map_or(-libc::EBADMSG, |code| i32::from_ne_bytes(*code));
                         waiting.retain(|waiting| *waiting != sequence);
                         if code != 0 {
@@ -222,7 +222,7 @@ impl Netlink {
                 }
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             }
-            // A failed nftables transaction may answer nothing for the messages behind the failure.
+            // After a failure in an nftables transaction the kernel may not answer the remaining messages.
             if !failures.is_empty() && self.family == Family::Netfilter {
                 break;
             }

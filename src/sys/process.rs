@@ -1,4 +1,4 @@
-//! Processes: clone3, identity, capabilities, descriptors, waiting.
+//! Processes: clone3, identity, capabilities, file descriptors, waiting.
 
 use super::check;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,29 +9,29 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-/// `CLONE_INTO_CGROUP`, which libc does not name on every target.
+/// `CLONE_INTO_CGROUP`, which libc does not define on every target.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Which side of a clone this is.
+/// The side of a clone on which the caller is.
 pub enum Side {
     Parent { pid: i32, pidfd: OwnedFd },
     Child,
 }
 
-/// Starts a child in new namespaces, if wanted in a cgroup (v2) from its first instruction.
+/// Starts a child in new namespaces and, if one is given, in a cgroup (v2) from its first instruction.
 ///
 /// # Errors
-/// Those of `clone3(2)`, and `EBUSY` when this process has more than one thread: the child of a
-/// threaded process may not allocate, and ours does.
+/// Fails when `clone3(2)` fails, and with `EBUSY` when this process has more than one thread: the child of a
+/// threaded process must not allocate memory, and ours does.
 pub fn clone_process(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> io::Result<Side> {
-    // Whoever is alone in its memory may ask for memory of its own, which changes nothing; others may not (unshare(2)).
-    // Asked of the kernel, since /proc may be a container's by now.
+    // Unsharing the memory does nothing in a single-threaded process and fails in any other (unshare(2)). The kernel is
+    // asked because /proc may already be that of a container.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_VM).map_err(|error| match error {
         nix::errno::Errno::EINVAL => io::Error::from_raw_os_error(libc::EBUSY),
         error => error.into(),
     })?;
     let mut pidfd: RawFd = -1;
-    // A number that is no set of flags must not become none at all.
+    // An invalid set of flags must not silently become an empty one.
     let wanted = u64::try_from(namespaces).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let mut flags = wanted | libc::CLONE_PIDFD as u64;
     if cgroup.is_some() {
@@ -42,7 +42,7 @@ pub fn clone_process(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> io::R
         std::ptr::from_mut(&mut pidfd) as u64,
         0,
         0,
-        // A sibling tells its end as the caller does (clone(2), CLONE_PARENT).
+        // A sibling's exit signal is that of the caller (clone(2), CLONE_PARENT).
         if namespaces & libc::CLONE_PARENT != 0 { 0 } else { libc::SIGCHLD as u64 },
         0,
         0,
@@ -52,7 +52,7 @@ pub fn clone_process(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> io::R
         cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     ];
     // SAFETY: the arguments follow struct clone_args (88 bytes); no stack is given, so the child
-    // goes on on a copy of this one; the process has one thread.
+    // continues on a copy of this one; the process has one thread.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), std::mem::size_of_val(&arguments)) })?;
     if pid == 0 {
         return Ok(Side::Child);
@@ -61,10 +61,10 @@ pub fn clone_process(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> io::R
     Ok(Side::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
-/// A descriptor for a running process.
+/// Opens a descriptor (pidfd) of a running process.
 ///
 /// # Errors
-/// Those of `pidfd_open(2)`.
+/// Fails when `pidfd_open(2)` fails.
 pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: plain numbers.
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
@@ -72,10 +72,10 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Sends a signal to exactly the process that the descriptor means.
+/// Sends a signal to exactly the process that the descriptor refers to.
 ///
 /// # Errors
-/// Those of `pidfd_send_signal(2)`.
+/// Fails when `pidfd_send_signal(2)` fails.
 pub fn signal_process(process: impl AsFd, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open; no signal information is passed.
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_fd().as_raw_fd(), signal, std::ptr::null::<u8>(), 0) })
@@ -85,7 +85,7 @@ pub fn signal_process(process: impl AsFd, signal: i32) -> io::Result<()> {
 /// Asks the kernel to kill this process when its parent dies.
 ///
 /// # Errors
-/// Those of `prctl(2)`.
+/// Fails when `prctl(2)` fails.
 pub fn die_with_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
 }
@@ -93,40 +93,40 @@ pub fn die_with_parent() -> io::Result<()> {
 /// Sets the I/O priority of this process: class 1 to 3, priority 0 to 7 (ioprio_set(2)).
 ///
 /// # Errors
-/// Those of `ioprio_set(2)`.
+/// Fails when `ioprio_set(2)` fails.
 pub fn set_io_priority(class: i32, priority: i32) -> io::Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, class << 13 | priority) }).map(drop)
 }
 
-/// Gives this process ordinary scheduling on all processors. What may not be had is no danger: it stays slower, or
-/// faster, than others.
+/// Gives this process ordinary scheduling on all processors. A failure here is harmless: the process only stays slower or
+/// faster than others.
 pub fn plain_scheduling() {
     let ordinary = Scheduler { policy: 0, flags: 0, nice: 0, priority: 0, times: [0; 3] };
     let _ = set_scheduler(&ordinary);
-    // Class 0 is that of the niceness (ioprio_set(2)).
+    // With class 0 the I/O priority follows the nice value (ioprio_set(2)).
     let _ = set_io_priority(0, 0);
     let mut all = nix::sched::CpuSet::new();
     for processor in 0..nix::sched::CpuSet::count() {
         let _ = all.set(processor);
     }
-    // The kernel leaves out what is not there, or not in this process's cpuset.
+    // The kernel ignores processors that do not exist or are not in this process's cpuset.
     let _ = nix::sched::sched_setaffinity(Pid::from_raw(0), &all);
 }
 
 /// Sets the execution domain of this process (personality(2)).
 ///
 /// # Errors
-/// Those of `personality(2)`.
+/// Fails when `personality(2)` fails.
 pub fn set_personality(domain: libc::c_ulong) -> io::Result<()> {
     // SAFETY: plain numbers.
     check(libc::c_long::from(unsafe { libc::personality(domain) })).map(drop)
 }
 
-/// Sets the policy by which memory comes from nodes.
+/// Sets the policy by which memory is allocated from NUMA nodes.
 ///
 /// # Errors
-/// Those of `set_mempolicy(2)`.
+/// Fails when `set_mempolicy(2)` fails.
 pub fn set_memory_policy(mode: i32, nodes: &[u32]) -> io::Result<()> {
     let mut mask = [0u64; 64];
     for node in nodes {
@@ -135,7 +135,7 @@ pub fn set_memory_policy(mode: i32, nodes: &[u32]) -> io::Result<()> {
         }
     }
     let (pointer, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (mask.as_ptr(), mask.len() * 64) };
-    // SAFETY: the mask has as many bits as is passed, or there is none.
+    // SAFETY: the mask has the number of bits that is passed, or the pointer is null.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) }).map(drop)
 }
 
@@ -148,27 +148,27 @@ pub struct Scheduler {
     pub flags: u64,
     pub nice: i32,
     pub priority: u32,
-    /// Of a policy of deadlines: runtime, deadline and period, in nanoseconds.
+    /// For the deadline policy: runtime, deadline and period, in nanoseconds.
     pub times: [u64; 3],
 }
 
 /// Sets this process's scheduling.
 ///
 /// # Errors
-/// Those of `sched_setattr(2)`.
+/// Fails when `sched_setattr(2)` fails.
 pub fn set_scheduler(scheduler: &Scheduler) -> io::Result<()> {
     #[repr(C)]
     struct Attributes(u32, u32, u64, i32, u32, [u64; 3]);
     let Scheduler { policy, flags, nice, priority, times } = *scheduler;
     let attributes = Attributes(48, policy, flags, nice, priority, times);
-    // SAFETY: the attributes are 48 bytes, as their first field says, and alive during the call.
+    // SAFETY: the attributes are 48 bytes long, as their first field says, and live through the call.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(&attributes), 0) }).map(drop)
 }
 
-/// Brings up the loopback of this process's network namespace.
+/// Brings up the loopback interface of this process's network namespace.
 ///
 /// # Errors
-/// Those of `socket(2)` and of `SIOCSIFFLAGS` (netdevice(7)).
+/// Fails when `socket(2)` or `SIOCSIFFLAGS` (netdevice(7)) fails.
 pub fn raise_loopback() -> io::Result<()> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
@@ -178,15 +178,15 @@ pub fn raise_loopback() -> io::Result<()> {
         *to = *from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request is alive during the call.
+    // SAFETY: the request lives through the call.
     check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request)) }))
         .map(drop)
 }
 
-/// Lets go of the caller's session keyring: through it a container could read keys of the host's root.
+/// Replaces the caller's session keyring by a new one: through the old one a container could read keys of the host's root.
 ///
 /// # Errors
-/// Those of `keyctl(2)`; a kernel without keys has none to give.
+/// Fails when `keyctl(2)` fails. On a kernel without keyrings there is nothing to replace.
 pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
     let none: libc::c_ulong = 0;
@@ -197,69 +197,69 @@ pub fn new_session_keyring() -> io::Result<()> {
     }
 }
 
-/// Hides this process's memory and `/proc/PID` from others of its user.
+/// Hides this process's memory and `/proc/PID` from other processes of the same user.
 ///
 /// # Errors
-/// Those of `prctl(2)`.
+/// Fails when `prctl(2)` fails.
 pub fn hide() -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
 /// Sets what `ps` shows as this process's name (at most 15 bytes).
 pub fn set_name(name: &CStr) {
-    // A wrong name harms nothing.
+    // A wrong name does no harm.
     let _ = nix::sys::prctl::set_name(name);
 }
 
 /// Closes every descriptor from `first` up.
 ///
 /// # Errors
-/// Those of `close_range(2)`.
+/// Fails when `close_range(2)` fails.
 ///
 /// # Safety
-/// Nothing in this process that owns or has borrowed one of them is used, or dropped, afterwards.
+/// Nothing in this process that owns or borrows one of these descriptors may be used or dropped afterwards.
 pub unsafe fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: the caller promises that nobody misses them.
+    // SAFETY: the caller promises that nothing uses them afterwards.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
 }
 
 /// Marks every descriptor from `first` up to be closed on exec.
 ///
 /// # Errors
-/// Those of `close_range(2)`.
+/// Fails when `close_range(2)` fails.
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: changes flags only.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
-/// Puts a descriptor at a number, open across exec.
+/// Duplicates a descriptor to a given number and keeps it open across exec.
 ///
 /// # Errors
-/// Those of `dup2(2)` and `fcntl(2)`.
+/// Fails when `dup2(2)` or `fcntl(2)` fails.
 ///
 /// # Safety
-/// Nothing in this process owns what the number means now, unless it is the descriptor itself.
+/// Nothing in this process may own the descriptor that has this number now, unless it is `fd` itself.
 pub unsafe fn place_descriptor(fd: impl AsFd, number: RawFd) -> io::Result<()> {
     let raw = fd.as_fd().as_raw_fd();
     if raw == number {
         // SAFETY: changes flags only.
         return check(libc::c_long::from(unsafe { libc::fcntl(raw, libc::F_SETFD, 0) })).map(drop);
     }
-    // SAFETY: the caller promises that nobody owns what is closed by it.
+    // SAFETY: the caller promises that nothing owns the descriptor that this closes.
     check(libc::c_long::from(unsafe { libc::dup2(raw, number) })).map(drop)
 }
 
-/// Makes three descriptors the standard ones of the program that is executed next.
+/// Makes three descriptors the standard streams of the program that is executed next.
 ///
 /// # Errors
-/// Those of `dup2(2)` and `fcntl(2)`.
+/// Fails when `dup2(2)` or `fcntl(2)` fails.
 pub fn place_standard(streams: [OwnedFd; 3]) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
     for (number, fd) in (0..).zip(streams) {
         // SAFETY: the standard library owns none of the standard descriptors, and neither does anything here.
         unsafe { place_descriptor(&fd, number)? };
-        // One that has its number already must not be closed with its owner; the others close on exec.
+        // A descriptor that already has the right number must not be closed on drop; the others are closed on exec.
         let _ = fd.into_raw_fd();
     }
     Ok(())
@@ -268,21 +268,21 @@ pub fn place_standard(streams: [OwnedFd; 3]) -> io::Result<()> {
 /// Takes over a descriptor that the parent placed at a number.
 ///
 /// # Errors
-/// `EBADF` when it is not open.
+/// Fails with `EBADF` when it is not open.
 ///
 /// # Safety
-/// Nothing else in this process owns it.
+/// Nothing else in this process may own it.
 pub unsafe fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: reads flags only.
+    // SAFETY: changes flags only.
     check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }))?;
     // SAFETY: it is open, and the caller promises that nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// A duplicate of another process's descriptor.
+/// Duplicates a descriptor of another process.
 ///
 /// # Errors
-/// Those of `pidfd_open(2)` and `pidfd_getfd(2)`.
+/// Fails when `pidfd_open(2)` or `pidfd_getfd(2)` fails.
 pub fn borrow_descriptor(pid: i32, number: RawFd) -> io::Result<OwnedFd> {
     let process = open_process(pid)?;
     // SAFETY: plain numbers, and a descriptor that is open for the whole call.
@@ -291,19 +291,19 @@ pub fn borrow_descriptor(pid: i32, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Promises that no program executed from here gains privileges.
+/// Forbids programs that this process executes to gain privileges.
 ///
 /// # Errors
-/// Those of `prctl(2)`.
+/// Fails when `prctl(2)` fails.
 pub fn forbid_new_privileges() -> io::Result<()> {
     Ok(nix::sys::prctl::set_no_new_privs()?)
 }
 
-/// Installs a system call filter for this process and its children: a BPF program, eight bytes an
+/// Installs a system call filter for this process and its children: a BPF program with eight bytes per
 /// instruction (seccomp(2)).
 ///
 /// # Errors
-/// Those of `seccomp(2)`; `EINVAL` for what is no program.
+/// Fails when `seccomp(2)` fails: with `EINVAL` for an invalid program.
 pub fn install_filter(program: &[u8], listen: bool) -> io::Result<Option<OwnedFd>> {
     let instructions: Vec<libc::sock_filter> = program
         .chunks_exact(8)
@@ -316,18 +316,18 @@ pub fn install_filter(program: &[u8], listen: bool) -> io::Result<Option<OwnedFd
         .collect();
     let length = u16::try_from(instructions.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
-    // SAFETY: the program points to as many instructions as it says, alive during the call; the kernel copies them.
+    // SAFETY: the program points to as many instructions as it says, which live through the call; the kernel copies them.
     let flags = if listen { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
     let listener =
         check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program)) })?;
-    // SAFETY: with that flag the kernel made this descriptor for this process just now.
+    // SAFETY: with that flag the kernel has just created this descriptor for this process.
     Ok(listen.then(|| unsafe { OwnedFd::from_raw_fd(listener as RawFd) }))
 }
 
-/// Drops every capability but these from the bounding set.
+/// Drops every capability except these from the bounding set.
 ///
 /// # Errors
-/// Those of `prctl(2)`.
+/// Fails when `prctl(2)` fails.
 pub fn drop_bounding(keep: u64) -> io::Result<()> {
     for capability in 0..64 {
         // SAFETY: plain numbers.
@@ -352,9 +352,9 @@ struct CapHeader {
 /// Sets the effective and permitted capabilities; inheritable and ambient become empty.
 ///
 /// # Errors
-/// Those of `prctl(2)` and `capset(2)`.
+/// Fails when `prctl(2)` or `capset(2)` fails.
 pub fn set_capabilities(mask: u64) -> io::Result<()> {
-    // SAFETY: plain numbers. Kernels without ambient capabilities have none to clear.
+    // SAFETY: plain numbers. On kernels without ambient capabilities there is nothing to clear.
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     let header = CapHeader { version: 0x2008_0522, pid: 0 };
     let (low, high) = (mask as u32, (mask >> 32) as u32);
@@ -363,19 +363,19 @@ pub fn set_capabilities(mask: u64) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) }).map(drop)
 }
 
-/// Keeps the permitted capabilities across the next changes of user, or not.
+/// Sets whether the permitted capabilities survive the next changes of user.
 ///
 /// # Errors
-/// Those of `prctl(2)`.
+/// Fails when `prctl(2)` fails.
 pub fn keep_capabilities(keep: bool) -> io::Result<()> {
     // SAFETY: plain numbers.
     check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, u64::from(keep), 0, 0, 0) })).map(drop)
 }
 
-/// Sets each of the sets of capabilities; ambient ones must be inheritable and permitted, too.
+/// Sets all capability sets. Only ambient capabilities that are also inheritable and permitted are raised.
 ///
 /// # Errors
-/// Those of `prctl(2)` and `capset(2)`.
+/// Fails when `prctl(2)` or `capset(2)` fails.
 pub fn set_capability_sets(effective: u64, permitted: u64, inheritable: u64, ambient: u64) -> io::Result<()> {
     let header = CapHeader { version: 0x2008_0522, pid: 0 };
     let data = [
@@ -388,7 +388,7 @@ pub fn set_capability_sets(effective: u64, permitted: u64, inheritable: u64, amb
     ];
     // SAFETY: header and data follow _LINUX_CAPABILITY_VERSION_3.
     check(unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) })?;
-    // SAFETY: plain numbers. Kernels without ambient capabilities have none to clear.
+    // SAFETY: plain numbers. On kernels without ambient capabilities there is nothing to clear.
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     for capability in (0..64).filter(|capability| ambient & inheritable & permitted & 1 << capability != 0) {
         // SAFETY: plain numbers.
@@ -406,10 +406,10 @@ pub fn permitted_capabilities() -> u64 {
     u64::from(data[1]) | u64::from(data[4]) << 32
 }
 
-/// Becomes a user: groups, then group, then user; keeps capabilities across the change if asked.
+/// Changes the identity of this process: supplementary groups, then the group, then the user.
 ///
 /// # Errors
-/// Those of `setgroups(2)`, `setresgid(2)`, `setresuid(2)`.
+/// Fails when `setgroups(2)`, `setresgid(2)` or `setresuid(2)` fails.
 pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
     let groups: Vec<Gid> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
@@ -423,7 +423,7 @@ pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
 /// Replaces this process's program.
 ///
 /// # Errors
-/// Those of `execve(2)`; it returns only then.
+/// Returns the error of `execve(2)`. The function returns only when that fails.
 pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     match nix::unistd::execve(program, arguments, environment) {
         Ok(never) => match never {},
@@ -431,7 +431,7 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
     }
 }
 
-/// Ends this process at once, without destructors: for children of a clone.
+/// Exits at once, without running destructors. This is for cloned children.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process; no memory is touched.
     unsafe { libc::_exit(code) }
@@ -450,10 +450,10 @@ pub fn reap() -> Option<(i32, Ended)> {
     }
 }
 
-/// Waits for a certain child.
+/// Waits for the given child.
 ///
 /// # Errors
-/// Those of `waitpid(2)`.
+/// Fails when `waitpid(2)` fails.
 pub fn wait_for(pid: i32) -> io::Result<Ended> {
     loop {
         match waitpid(Pid::from_raw(pid), None) {
@@ -473,7 +473,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// The exit status as a shell tells it: 128 and the signal's number for a signal.
+    /// The exit status as a shell reports it: for a signal, 128 plus its number.
     pub fn status(self) -> i32 {
         match self {
             Self::Code(code) => code,
@@ -482,31 +482,31 @@ impl Ended {
     }
 }
 
-/// Waits until any of some descriptors is readable (or hung up); tells which.
+/// Waits until at least one of the descriptors is readable (or hung up), and returns which ones are.
 ///
 /// # Errors
-/// Those of `poll(2)`; an interruption by a signal is no error and tells none.
+/// Fails when `poll(2)` fails. An interruption by a signal is not an error; then none is reported as readable.
 pub fn wait_readable(fds: &[&dyn AsFd], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
     let mut polls: Vec<PollFd> = fds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-    // What no number of milliseconds says is as long as can be said.
+    // A timeout that is too long for poll(2) becomes the longest possible one.
     let timeout = timeout.map_or(PollTimeout::NONE, |time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
     match poll(&mut polls, timeout) {
-        // What it has no word for has happened, too.
+        // An event that nix does not know counts, too.
         Ok(_) => Ok(polls.iter().map(|poll| poll.any().unwrap_or(true)).collect()),
         Err(nix::errno::Errno::EINTR) => Ok(vec![false; polls.len()]),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Moves this process into a namespace, by its open file.
+/// Moves this process into a namespace, given its open file.
 ///
 /// # Errors
-/// Those of `setns(2)`.
+/// Fails when `setns(2)` fails.
 pub fn enter_namespace(namespace: impl AsFd, kind: nix::sched::CloneFlags) -> io::Result<()> {
     Ok(nix::sched::setns(namespace, kind)?)
 }
 
-/// The number of a signal by its name without `SIG`, or by its number.
+/// The number of a signal, given by name (with or without `SIG`) or by number.
 pub fn signal_number(name: &str) -> Option<i32> {
     use std::str::FromStr;
     if let Ok(number) = name.parse::<i32>() {
@@ -517,10 +517,10 @@ pub fn signal_number(name: &str) -> Option<i32> {
     nix::sys::signal::Signal::from_str(&full).ok().map(|signal| signal as i32)
 }
 
-/// A descriptor that reads signals; the signals are blocked.
+/// Blocks signals and returns a descriptor from which they can be read.
 ///
 /// # Errors
-/// Those of `sigprocmask(2)` and `signalfd(2)`.
+/// Fails when `sigprocmask(2)` or `signalfd(2)` fails.
 pub fn signal_descriptor(signals: &[i32]) -> io::Result<nix::sys::signalfd::SignalFd> {
     use nix::sys::signal::{SigSet, Signal};
     let mut set = SigSet::empty();
@@ -532,36 +532,36 @@ pub fn signal_descriptor(signals: &[i32]) -> io::Result<nix::sys::signalfd::Sign
     Ok(nix::sys::signalfd::SignalFd::with_flags(&set, flags)?)
 }
 
-/// Undoes what a monitor did to signals, before another program runs: nothing blocked, all default.
+/// Undoes what a monitor did to signals, before another program runs: unblocks all and restores the default actions.
 pub fn reset_signals() {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
     for number in Signal::iterator() {
-        // SAFETY: the default action is no handler.
+        // SAFETY: the default action installs no handler.
         let _ = unsafe { signal(number, SigHandler::SigDfl) };
     }
     let _ = SigSet::all().thread_unblock();
 }
 
-/// Lets a program inherit nothing of this umask.
+/// Sets the umask and returns the previous one.
 pub fn set_umask(mask: u32) -> u32 {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask)).bits()
 }
 
-/// Closes every descriptor from 3 up but these: for a child that goes on in this program.
+/// Closes every descriptor from 3 up except these. This is for a child that continues in this program.
 ///
 /// # Errors
-/// Those of `close_range(2)`.
+/// Fails when `close_range(2)` fails.
 ///
 /// # Safety
-/// Nothing in this process that owns or has borrowed one of the others is used, or dropped, afterwards: the child ends by
-/// [`exit_now`] or executes another program.
+/// Nothing in this process that owns or borrows one of the other descriptors may be used or dropped afterwards: the child
+/// ends by [`exit_now`] or executes another program.
 pub unsafe fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd > 2).collect();
     keep.sort_unstable();
     let mut from = 3;
     for fd in keep {
         if fd > from {
-            // SAFETY: the caller promises that nobody misses them.
+            // SAFETY: the caller promises that nothing uses them afterwards.
             check(unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) })?;
         }
         from = fd + 1;
@@ -570,7 +570,7 @@ pub unsafe fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     unsafe { close_from(from) }
 }
 
-/// Changes what `ps` shows as this process's command line, as far as the old one was long.
+/// Changes what `ps` shows as this process's command line, up to the length of the old one.
 pub fn set_title(title: &str) {
     let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
     // Fields 48 and 49 (proc_pid_stat(5)); the name in parentheses may hold spaces.
@@ -588,25 +588,25 @@ pub fn set_title(title: &str) {
     }
 }
 
-/// Two ends of a socket that keeps messages whole.
+/// A pair of connected sockets that preserve message boundaries.
 ///
 /// # Errors
-/// Those of `socketpair(2)`.
+/// Fails when `socketpair(2)` fails.
 pub fn message_pair() -> io::Result<(std::os::unix::net::UnixStream, std::os::unix::net::UnixStream)> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
     let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     Ok((a.into(), b.into()))
 }
 
-/// A pipe, closed on exec: read end, write end.
+/// Creates a pipe that is closed on exec, and returns its read end and its write end.
 ///
 /// # Errors
-/// Those of `pipe2(2)`.
+/// Fails when `pipe2(2)` fails.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
-/// The number of the process that a descriptor means, as this pid namespace sees it.
+/// The number of the process that a descriptor refers to, as seen in this pid namespace.
 pub fn process_number(process: impl AsFd) -> Option<i32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_fd().as_raw_fd())).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|pid| *pid > 0)

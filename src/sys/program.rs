@@ -1,9 +1,9 @@
-//! This program's own file, so that no container can write it.
+//! Protects this program's own file from being written by a container.
 //!
-//! A process that enters a container can be made to execute `/proc/self/exe`, and through its link the
-//! host's binary would be opened and overwritten (CVE-2019-5736). So whatever enters a container runs
-//! from a read-only mount of the file that stands in no tree: through its link nothing can be written.
-//! A sealed copy in memory serves where the kernel gives no such mount.
+//! A process that enters a container can be made to execute `/proc/self/exe`, and through that link the
+//! host's binary could be opened and overwritten (CVE-2019-5736). So every process that enters a container runs
+//! from a detached read-only mount of the file: nothing can be written through its link. Where the kernel
+//! does not allow such a mount, a sealed copy in memory is used.
 
 use super::check;
 use std::fs::File;
@@ -13,10 +13,10 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// A path to execute this program by; it holds while this process lives.
+/// A path for executing this program. It is valid as long as this process lives.
 ///
 /// # Errors
-/// Those of `open_tree(2)`, `mount_setattr(2)` and `memfd_create(2)`.
+/// Fails when `open_tree(2)`, `mount_setattr(2)` or `memfd_create(2)` fails.
 pub fn own_program() -> io::Result<PathBuf> {
     static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
     let fd = match PROGRAM.get() {
@@ -30,10 +30,11 @@ pub fn own_program() -> io::Result<PathBuf> {
     Ok(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())))
 }
 
-/// Goes on in this program with the same arguments, executed so that no container can write its file.
+/// Executes this program again with the same arguments, from a file that no container can write. It returns at once if
+/// that has been done already.
 ///
 /// # Errors
-/// Those of making the protected file and of `execve(2)`.
+/// Fails when the protected file cannot be created or `execve(2)` fails.
 pub fn protect() -> io::Result<()> {
     if is_protected() {
         return Ok(());
@@ -43,14 +44,14 @@ pub fn protect() -> io::Result<()> {
     Err(std::process::Command::new(own_program()?).arg0(name).args(arguments).exec())
 }
 
-/// Whether this process runs from a file that nobody can write through its link.
+/// Whether this process runs from a file that cannot be written through its link.
 fn is_protected() -> bool {
     let read_only = nix::sys::statvfs::statvfs("/proc/self/exe")
         .is_ok_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
     read_only || File::open("/proc/self/exe").is_ok_and(|file| is_sealed(&file))
 }
 
-/// Whether a file is one in memory that nobody can write any more.
+/// Whether a file is a file in memory that is sealed against writing.
 fn is_sealed(file: &File) -> bool {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
     // Another kind of file has no seals at all.
@@ -67,7 +68,7 @@ fn read_only_mount() -> io::Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     // struct mount_attr: set, clear, propagation, user namespace.
     let attributes: [u64; 4] = [MOUNT_ATTR_RDONLY, 0, 0, 0];
-    // SAFETY: the path is empty, the descriptor a mount, the attributes of the size that is passed.
+    // SAFETY: the path is empty, the descriptor refers to a mount, the attributes have the size that is passed.
     check(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -1,4 +1,4 @@
-//! Unix sockets: addresses longer than the kernel's limit, and descriptors as messages.
+//! Sockets: Unix sockets with paths longer than the kernel's limit, passing file descriptors, and held ports.
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::fs::File;
@@ -7,10 +7,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-/// Listens at a name in a directory; the path may be longer than the 107 bytes of a socket address.
+/// Listens at a name in a directory. The path may be longer than the 107 bytes of a socket address.
 ///
 /// # Errors
-/// Those of opening the directory and of `bind(2)`.
+/// Fails when the directory cannot be opened or `bind(2)` fails.
 pub fn listen_in(folder: &Path, name: &str) -> io::Result<UnixListener> {
     let folder = File::open(folder)?;
     UnixListener::bind(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
@@ -19,26 +19,26 @@ pub fn listen_in(folder: &Path, name: &str) -> io::Result<UnixListener> {
 /// Connects to a name in a directory.
 ///
 /// # Errors
-/// Those of opening the directory and of `connect(2)`.
+/// Fails when the directory cannot be opened or `connect(2)` fails.
 pub fn connect_in(folder: &Path, name: &str) -> io::Result<UnixStream> {
     let folder = File::open(folder)?;
     UnixStream::connect(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 
-/// Sends bytes with descriptors.
+/// Sends bytes together with file descriptors.
 ///
 /// # Errors
-/// Those of `sendmsg(2)`.
+/// Fails when `sendmsg(2)` fails.
 pub fn send_with(stream: &UnixStream, bytes: &[u8], fds: &[RawFd]) -> io::Result<usize> {
     let rights = [ControlMessage::ScmRights(fds)];
     let control: &[ControlMessage] = if fds.is_empty() { &[] } else { &rights };
     Ok(sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?)
 }
 
-/// Receives bytes, with up to 32 descriptors; no bytes means that the other side is gone.
+/// Receives bytes, with up to 32 file descriptors. If it receives no bytes, the other side has closed the socket.
 ///
 /// # Errors
-/// Those of `recvmsg(2)`.
+/// Fails when `recvmsg(2)` fails.
 pub fn receive_with(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; 32]);
     let mut slices = [IoSliceMut::new(buffer)];
@@ -46,20 +46,20 @@ pub fn receive_with(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize
     let mut fds = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {
-            // SAFETY: the kernel made these descriptors for this process just now.
+            // SAFETY: the kernel has just created these descriptors for this process.
             fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
     Ok((message.bytes, fds))
 }
 
-/// A socket bound to an IPv4 address that keeps everybody else off it, and never accepts: without a
-/// rule that leads elsewhere a connection is refused.
+/// Binds a socket to an IPv4 address so that nothing else can use it. The socket never accepts: without a
+/// firewall rule that leads elsewhere a connection is refused.
 ///
-/// It shares with nobody: no `SO_REUSEPORT`, which any other process of the same user could have, too.
+/// The port is not shared: it does not set `SO_REUSEPORT`, which any other process of the same user could set, too.
 ///
 /// # Errors
-/// Those of `socket(2)` and `bind(2)`: `EADDRINUSE` when anybody has the port.
+/// Fails when `socket(2)` or `bind(2)` fails: with `EADDRINUSE` when the port is in use.
 pub fn hold_port(address: std::net::SocketAddrV4, udp: bool) -> io::Result<OwnedFd> {
     use nix::errno::Errno;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
@@ -73,10 +73,10 @@ pub fn hold_port(address: std::net::SocketAddrV4, udp: bool) -> io::Result<Owned
     }
 }
 
-/// Binds where only connections of a server that has ended are left (TIME-WAIT).
+/// Binds a port on which only connections of an earlier server are left (in TIME-WAIT).
 ///
-/// `SO_REUSEADDR` passes over those, but also shares with each socket that has it and does not listen.
-/// So it listens for a moment, which the kernel allows to one alone, and then takes the option away.
+/// `SO_REUSEADDR` ignores those, but it also shares the port with every other socket that has the option and does not
+/// listen. So the socket listens for a moment, which the kernel allows only one socket to do, and then clears the option.
 fn bind_over_remains(fd: OwnedFd, address: std::net::SocketAddrV4) -> io::Result<OwnedFd> {
     use nix::sys::socket::{Backlog, Shutdown, SockaddrIn, bind, listen, setsockopt, shutdown, sockopt};
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
@@ -91,7 +91,7 @@ fn bind_over_remains(fd: OwnedFd, address: std::net::SocketAddrV4) -> io::Result
 /// The IPv4 address that a socket is bound to, and whether it is a UDP socket.
 ///
 /// # Errors
-/// Those of `getsockname(2)`; a socket of another family.
+/// Fails when `getsockname(2)` fails or the socket has another address family.
 pub fn bound_to(fd: &OwnedFd) -> io::Result<(std::net::SocketAddrV4, bool)> {
     use nix::sys::socket::{SockType, SockaddrIn, getsockname, getsockopt, sockopt};
     let address: SockaddrIn = getsockname(fd.as_raw_fd())?;
@@ -145,7 +145,7 @@ mod tests {
         let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!("an IPv4 address was bound") };
         let mut client = TcpStream::connect(address).unwrap();
         let (server, _) = listener.accept().unwrap();
-        // Who closes first keeps the connection in TIME-WAIT.
+        // The side that closes first keeps the connection in TIME-WAIT.
         server.shutdown(std::net::Shutdown::Both).unwrap();
         assert_eq!(io::Read::read(&mut client, &mut [0; 8]).unwrap(), 0);
         drop((client, server, listener));

@@ -8,17 +8,17 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// A new pseudo-terminal of the devpts instance mounted at a directory: master and slave.
+/// Opens a new pseudo-terminal of the devpts instance mounted at a directory, and returns its master and its slave.
 ///
 /// The slave is opened through the master (`TIOCGPTPEER`), never by a path (CVE-2025-52565).
 ///
 /// # Errors
-/// Those of opening `ptmx` and of `ioctl(2)`.
+/// Fails when `ptmx` cannot be opened or `ioctl(2)` fails.
 pub fn open_terminal(devpts: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
     let master =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC).open(devpts.join("ptmx"))?;
     let unlock: libc::c_int = 0;
-    // SAFETY: the argument is a live integer.
+    // SAFETY: the argument points to a live integer.
     check(libc::c_long::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, std::ptr::from_ref(&unlock)) }))?;
     // SAFETY: the flags are passed by value.
     let slave = check(libc::c_long::from(unsafe {
@@ -28,7 +28,7 @@ pub fn open_terminal(devpts: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((master.into(), unsafe { OwnedFd::from_raw_fd(slave as i32) }))
 }
 
-/// A terminal in raw mode; dropping it restores what was.
+/// A terminal in raw mode. Dropping it restores the previous mode.
 pub struct RawTerminal {
     terminal: File,
     before: Termios,
@@ -38,7 +38,7 @@ impl RawTerminal {
     /// Switches a terminal to raw mode.
     ///
     /// # Errors
-    /// Those of `tcgetattr(3)` and `tcsetattr(3)`; `ENOTTY` if it is none.
+    /// Fails when `tcgetattr(3)` or `tcsetattr(3)` fails: with `ENOTTY` if it is not a terminal.
     pub fn enter(terminal: impl AsFd) -> io::Result<Self> {
         let terminal = File::from(terminal.as_fd().try_clone_to_owned()?);
         let before = tcgetattr(&terminal)?;
@@ -51,36 +51,36 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // Nothing better can be done with a terminal that is gone.
+        // If the terminal is gone, there is nothing to restore.
         let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before);
     }
 }
 
-/// Makes a terminal the controlling one of this session.
+/// Makes a terminal the controlling terminal of this session.
 ///
 /// # Errors
-/// Those of `ioctl(2)`.
+/// Fails when `ioctl(2)` fails.
 pub fn take_terminal(terminal: impl AsFd) -> io::Result<()> {
     // SAFETY: plain numbers.
     check(libc::c_long::from(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) })).map(drop)
 }
 
-/// Rows and columns of a terminal.
+/// The rows and columns of a terminal.
 pub fn window_size(terminal: impl AsFd) -> Option<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the argument is a live winsize.
+    // SAFETY: the argument points to a live winsize.
     let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, std::ptr::from_mut(&mut size)) };
     (result == 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
-/// Sets rows and columns of a terminal.
+/// Sets the rows and columns of a terminal.
 pub fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the argument is a live winsize. A terminal that is gone needs no size.
+    // SAFETY: the argument points to a live winsize. If the terminal is gone, it needs no size.
     unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(&size)) };
 }
 
-/// Lets a terminal write newlines as they are, without carriage returns.
+/// Makes a terminal write newlines unchanged, without adding carriage returns.
 pub fn plain_newlines(terminal: &OwnedFd) {
     use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
     if let Ok(mut modes) = tcgetattr(terminal) {
@@ -89,15 +89,15 @@ pub fn plain_newlines(terminal: &OwnedFd) {
     }
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
+/// Turns off the echo of standard input until it is dropped.
 #[derive(Debug)]
 pub struct Silence(Termios);
 
 impl Silence {
-    /// Hides what is typed at standard input.
+    /// Turns off the echo of standard input.
     ///
     /// # Errors
-    /// Standard input is no terminal.
+    /// Fails when standard input is not a terminal.
     pub fn begin() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut hidden = before.clone();
@@ -113,7 +113,7 @@ impl Drop for Silence {
     }
 }
 
-/// Throws away what was typed and not read yet.
+/// Discards what was typed but not read yet.
 pub fn forget_typed(terminal: impl AsFd) {
     let _ = nix::sys::termios::tcflush(terminal, nix::sys::termios::FlushArg::TCIFLUSH);
 }

@@ -1,8 +1,8 @@
 //! Volumes: directories that outlive containers, filled from an image at their first use.
 //!
-//! A volume appears whole: it is filled in a private directory beside its place, by descriptor, and renamed. What
-//! stands in a volume belongs to the containers that use it; nothing is ever written into one that is there, for a
-//! container may put a link in the way of whatever is written (the class of CVE-2018-15664).
+//! A volume appears complete: it is filled by file descriptor in a private directory beside its final place, and then
+//! renamed. The content of a volume belongs to the containers that use it. Nothing is ever written into an existing
+//! volume, because a container could put a link in the way (the class of CVE-2018-15664).
 
 use crate::build::View;
 use crate::image::{Hiding, Twin};
@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How the names of directories begin that are yet to become volumes; no volume's name does.
+/// The prefix of directories that will become volumes; no volume's name begins with it.
 const NEW: &str = ".new-";
 
 /// The directory of an instance's volumes.
@@ -29,18 +29,18 @@ fn all(home: &Home) -> PathBuf {
 /// The volumes that an instance has.
 ///
 /// # Errors
-/// A directory that is there and cannot be read.
+/// Fails when the directory exists but cannot be read.
 pub fn existing(home: &Home, instance: &str) -> Result<BTreeSet<Name>> {
     let place = folder(home, instance);
     let listed = match Tree::open(&place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         all => all.and_then(|all| all.list()).context(|| format!("cannot read {}", place.display()))?,
     };
-    // What has no volume's name is yet to become one.
+    // Other names belong to directories that are not volumes yet.
     Ok(listed.into_iter().filter_map(|Listed { name, .. }| Name::parse(name.to_str()?).ok()).collect())
 }
 
-/// An image that a container has below the place where it mounts a volume.
+/// The image of a container, and the path where the container mounts a volume.
 pub struct Below<'a> {
     pub image: View,
     pub at: &'a Path,
@@ -54,13 +54,13 @@ impl Below<'_> {
     }
 }
 
-/// Makes a volume with what an image has at the path where it is mounted: the first of these that has something
-/// there. The caller holds the instance's lock.
+/// Makes a volume with the content that an image has at the path where the volume is mounted. The first image that has
+/// something there is used. The caller holds the instance's lock.
 ///
-/// A volume that is there and empty takes after the image, too, as Docker's does, unless it is in use.
+/// An existing but empty volume is filled from the image, too, as in Docker, unless it is in use.
 ///
 /// # Errors
-/// Failures to read the image and to write.
+/// Fails when the image cannot be read, or when something cannot be written.
 pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use: impl FnOnce() -> bool) -> Result<()> {
     let failed = |error| disk_error(&format!("cannot make the volume {name}"), error);
     let all = Tree::private(&folder(home, instance)).map_err(failed)?;
@@ -74,10 +74,10 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
         }
     }
     let source = match all.look(own).map_err(failed)? {
-        // Of directories in which nothing is, owner and permissions are taken all the same.
+        // Even an empty directory of an image gives its owner and permissions.
         None => full.or(folders.first()),
         Some(there) => {
-            // A link to another disk, and a directory of somebody's, stay as they are.
+            // A link to another disk, or a directory with content, stays as it is.
             let is_empty = Kind::of(&there) == Kind::Folder && all.read(own).map_err(failed)?.1.is_empty();
             match full.filter(|_| is_empty) {
                 Some(full) if !in_use() => Some(full),
@@ -90,24 +90,24 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
     let staging = OsStr::new(&staging);
     let done = fill(&all, staging, source).and_then(|()| place(&all, staging, own));
     done.map_err(|error| {
-        // What cannot be removed now is swept away by the next that is made.
+        // If this cannot be removed now, the creation of the next volume removes it.
         let _ = all.remove(staging);
         disk_error(&format!("cannot fill the volume {name}"), error)
     })
 }
 
-/// Removes what was left by somebody who was killed.
+/// Removes what killed processes left behind.
 fn sweep(all: &Tree) -> io::Result<()> {
     let left = all.list()?.into_iter().filter(|listed| listed.name.as_encoded_bytes().starts_with(NEW.as_bytes()));
     left.into_iter().try_for_each(|listed| all.remove(&listed.name))
 }
 
-/// Makes the directory that is to become a volume.
+/// Makes the directory that will become a volume.
 fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::Result<()> {
     let tree = all.make_folder(staging, 0o700)?;
     match source {
         Some((image, path)) => {
-            // Devices are the image's own business.
+            // Devices of the image are left out.
             copy(image, path, &tree, &mut PathBuf::new(), &mut Twin::new(&tree, Hiding::LeftOut))?;
         }
         None => tree.set_mode(0o755)?,
@@ -115,7 +115,7 @@ fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::R
     tree.sync()
 }
 
-/// Copies what a view has in a directory, then what the directory itself is like.
+/// Copies the content of a directory of a view, and then the attributes of the directory itself.
 fn copy(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<()> {
     for name in image.list(from)? {
         let path = from.join(&name);
@@ -136,10 +136,11 @@ fn copy(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twi
     into.become_like(Facts::of(&itself))
 }
 
-/// Gives a filled directory its name; the empty directory that may be there goes. Nobody has it: that was asked.
+/// Gives a filled directory its name, replacing the empty directory that may be there. The caller checked that it is not in
+/// use.
 fn place(all: &Tree, staging: &OsStr, own: &OsStr) -> io::Result<()> {
     match all.rename(own, all, staging) {
-        // Something is in it by now, or somebody has mounted a disk there.
+        // By now the directory has content, or a disk is mounted there.
         Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy) => {
             all.remove(staging)
         }
@@ -150,7 +151,8 @@ fn place(all: &Tree, staging: &OsStr, own: &OsStr) -> io::Result<()> {
 /// Deletes all volumes of an instance.
 ///
 /// # Errors
-/// Those of deleting; something that is mounted in a volume, which is not ours to delete.
+/// Fails when something cannot be deleted, for example because a file system is mounted in a volume: that is not ours to
+/// delete.
 pub fn delete_all(home: &Home, instance: &str) -> Result<()> {
     let removed = match Tree::open(&all(home)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

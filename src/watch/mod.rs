@@ -1,7 +1,7 @@
-//! File events → when to look again.
+//! Turns file events into signals to plan again.
 //!
-//! Owns which directories are watched and when a burst of events is over. What follows from a change is
-//! decided by planning again: an event never says more than "look".
+//! This room owns which directories are watched and when a burst of events is over. A new plan decides what follows
+//! from a change: an event never says more than "look".
 
 use crate::build::{ScanCache, Scanner};
 use crate::instance::{LoadedProject, Options};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// A burst is over after this much quiet …
 const QUIET: Duration = Duration::from_millis(20);
-/// … or after this long, whatever comes.
+/// … or after this much time, even if events still come.
 const CEILING: Duration = Duration::from_millis(500);
 
 /// Watches the directories of a project's sources.
@@ -27,8 +27,8 @@ pub struct Watcher {
     wanted: BTreeSet<PathBuf>,
 }
 
-/// Every path whose change matters: project files, the lock, ignore files, what images copy, and what
-/// secrets, configs and files of variables are read from.
+/// Every path whose change matters: project files, the lock, ignore files, what images copy, and the files
+/// of secrets, configs and environment variables.
 pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
     let folder = &loaded.instance.folder;
     let project = &loaded.project;
@@ -51,14 +51,14 @@ impl Watcher {
     /// A watcher that watches nothing yet.
     ///
     /// # Errors
-    /// Those of inotify.
+    /// Fails when inotify cannot be set up.
     pub fn new(folder: &Path) -> Result<Self> {
         let (sender, events) = channel();
         let inner = notify::recommended_watcher(sender).context(|| "cannot watch files".into())?;
         Ok(Self { folder: folder.to_owned(), inner, events, watched: BTreeSet::new(), wanted: BTreeSet::new() })
     }
 
-    /// Watches the directories that hold some paths: editors replace files, so files cannot be watched.
+    /// Watches the directories of some paths: editors replace files, so the files themselves cannot be watched.
     pub fn watch(&mut self, wanted: &BTreeSet<PathBuf>) {
         let folders: BTreeSet<PathBuf> = wanted
             .iter()
@@ -68,7 +68,7 @@ impl Watcher {
             .filter(|path| path.is_dir())
             .collect();
         for gone in self.watched.difference(&folders) {
-            // It may not be there any more.
+            // The directory may be gone already.
             let _ = self.inner.unwatch(gone);
         }
         for new in folders.difference(&self.watched) {
@@ -78,10 +78,10 @@ impl Watcher {
         self.wanted.clone_from(wanted);
     }
 
-    /// Waits for a burst of relevant events; tells the paths, relative to the project's directory.
+    /// Waits for a burst of relevant events; returns the changed paths, relative to the project's directory.
     ///
     /// # Errors
-    /// When the watch is gone.
+    /// Fails when the watch has ended.
     pub fn wait(&self) -> Result<Vec<PathBuf>> {
         let mut changed = BTreeSet::new();
         let mut since: Option<Instant> = None;
@@ -112,7 +112,7 @@ impl Watcher {
         if event.need_rescan() {
             return vec![self.folder.clone()];
         }
-        // A path that is wanted itself, or a new one in a directory that is copied.
+        // Relevant paths are wanted themselves, or are new in a directory that is copied.
         let matters =
             |path: &&PathBuf| self.wanted.contains(*path) || path.parent().is_some_and(|parent| self.wanted.contains(parent));
         event.paths.iter().filter(matters).map(|path| path.strip_prefix(&self.folder).unwrap_or(path).to_owned()).collect()

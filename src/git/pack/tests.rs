@@ -1,4 +1,4 @@
-//! Packs of git itself, damaged ones, and such as are made to fill memory.
+//! Tests with packs that git made, with damaged packs, and with packs that were made to fill memory.
 
 use super::*;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn index(bytes: &[u8]) -> io::Result<Pack> {
     Pack::index(file)
 }
 
-/// A history of a file that changes a little: all but one of its versions are deltas.
+/// Makes a history of a file that changes a little each time: all but one of its versions are deltas.
 fn history(folder: &Path) -> Vec<Vec<u8>> {
     run(
         folder,
@@ -83,7 +83,7 @@ fn a_damaged_pack_is_refused_and_no_more() {
     assert_eq!(apply(b"abc", b"\x03\x04\x90\x03\x01d").as_deref(), Some(&b"abcd"[..]));
 }
 
-/// An object of a pack as it is stored: its kind, what it is made from, its content.
+/// Adds an object to a pack: its kind, its base, its content.
 fn object(pack: &mut Vec<u8>, kind: u8, base: &[u8], content: &[u8]) {
     let mut size = content.len() as u64;
     let mut byte = kind << 4 | u8::try_from(size & 15).unwrap();
@@ -110,7 +110,7 @@ fn name(content: &[u8]) -> Id {
     name.finish().unwrap()
 }
 
-/// A delta between contents of up to 127 bytes that writes all anew.
+/// Makes a delta between contents of up to 127 bytes that copies nothing from its base.
 fn delta(base: &[u8], made: &[u8]) -> Vec<u8> {
     let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
     [&[length(base), length(made), length(made)][..], made].concat()
@@ -120,7 +120,7 @@ fn delta(base: &[u8], made: &[u8]) -> Vec<u8> {
 fn what_waits_for_its_base_is_made_once_in_any_order() {
     let contents: Vec<Vec<u8>> = (0..3000).map(|number| format!("content {number}").into_bytes()).collect();
     let mut pack = begin(3000);
-    // Each is made from the one before, and stands before it.
+    // The base of each is the one before it in the list, which comes later in the pack.
     for pair in contents.windows(2).rev() {
         object(&mut pack, 7, &name(&pair[0]), &delta(&pair[0], &pair[1]));
     }
@@ -133,11 +133,11 @@ fn what_waits_for_its_base_is_made_once_in_any_order() {
 
 #[test]
 fn packs_made_to_fill_memory_are_refused() {
-    // A whole object that is not there, or far longer than what was sent.
+    // An object that is stored whole, and is far larger than what was sent.
     let mut pack = begin(1);
     object(&mut pack, 3, &[], &vec![0; 600 << 20]);
     assert!(index(&pack).err().unwrap().to_string().contains("times its size"));
-    // A base of 20 MiB, and deltas that make it twice as long with seven bytes.
+    // A base of 20 MiB, and a delta of a few bytes that makes it twice as long.
     let base = vec![0; 20 << 20];
     let mut doubled = Vec::new();
     for size in [base.len(), 2 * base.len()] {
@@ -146,14 +146,14 @@ fn packs_made_to_fill_memory_are_refused() {
         );
     }
     for _ in 0..3 {
-        // From nothing, 0xffffff bytes of it.
+        // Each copies 0xffffff bytes from offset 0.
         doubled.extend([0xf0, 0xff, 0xff, 0xff]);
     }
     let mut pack = begin(2);
     object(&mut pack, 3, &[], &base);
     object(&mut pack, 7, &name(&base), &doubled);
     assert!(index(&pack).err().unwrap().to_string().contains("too long"));
-    // A chain without an end.
+    // A chain that is far too long.
     let contents: Vec<Vec<u8>> = (0..6000).map(|number| format!("content {number}").into_bytes()).collect();
     let mut pack = begin(6000);
     object(&mut pack, 3, &[], &contents[0]);
@@ -162,5 +162,5 @@ fn packs_made_to_fill_memory_are_refused() {
     }
     let mut found = index(&pack).unwrap();
     found.kept.clear();
-    assert!(found.get(&name(&contents[5999]), Kind::Blob).unwrap_err().to_string().contains("on one another"));
+    assert!(found.get(&name(&contents[5999]), Kind::Blob).unwrap_err().to_string().contains("the chain of deltas"));
 }

@@ -7,32 +7,32 @@ use crate::model::{Context, Digest, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// How the media type of a bundle begins, whatever its version.
+/// The beginning of a bundle's media type, without the version.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
-/// What some registries list attached manifests as: the type of their configuration, which is none.
+/// Some registries list attached manifests under the type of their configuration, which is the empty one.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// What an envelope says that it holds.
+/// The payload type of an envelope with an in-toto statement.
 const STATEMENT: &str = "application/vnd.in-toto+json";
-/// What the statement of a signature says; other statements are attestations, which sign nothing off.
+/// The predicate type of a signature. Statements with other types are attestations, which do not approve the image.
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
-/// The most attached manifests that are looked at.
+/// The most attached manifests that are examined.
 const MOST: usize = 100;
 
-/// What a bundle is to an image and a key.
+/// What a bundle says about an image and a key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The key signed the image.
     Holds,
-    /// It is a signature, and not this key's.
+    /// It is a signature, but not by this key.
     AnotherKey,
-    /// It is no signature of an image at all.
+    /// It is not a signature of an image.
     None,
 }
 
-/// Those of the manifests about an image that may hold bundles (distribution-spec, "Listing Referrers").
+/// The manifests in a list of referrers that may hold bundles (distribution-spec, "Listing Referrers").
 ///
 /// # Errors
-/// What is no index.
+/// Fails when the list is not an index.
 pub fn may_be_bundles(index: &[u8]) -> Result<Vec<Descriptor>> {
     #[derive(Deserialize)]
     struct Index {
@@ -46,7 +46,7 @@ pub fn may_be_bundles(index: &[u8]) -> Result<Vec<Descriptor>> {
         #[serde(flatten)]
         descriptor: Descriptor,
     }
-    let index: Index = serde_json::from_slice(index).context(|| "what the registry lists about the image is no index".into())?;
+    let index: Index = serde_json::from_slice(index).context(|| "the registry's list of referrers is not an index".into())?;
     let fits = |kind: &str| kind.is_empty() || kind == EMPTY || kind.starts_with(BUNDLE);
     Ok(index.manifests.into_iter().filter(|one| fits(&one.artifact_type)).map(|one| one.descriptor).take(MOST).collect())
 }
@@ -93,7 +93,7 @@ struct Subject {
 /// Whether a bundle says that a key signed an image.
 ///
 /// # Errors
-/// A bundle that is damaged; one that the key signed for other images.
+/// Fails when the bundle is damaged, or when the key signed it for other images.
 pub fn check_bundle(bundle: &[u8], key: &PublicKey, image: &Digest) -> Result<Claim> {
     let bundle: Bundle = serde_json::from_slice(bundle).context(|| "a bundle of signatures is damaged".into())?;
     let Some(envelope) = bundle.dsse_envelope.filter(|envelope| envelope.payload_type == STATEMENT) else {
@@ -102,9 +102,9 @@ pub fn check_bundle(bundle: &[u8], key: &PublicKey, image: &Digest) -> Result<Cl
     let payload = decode(&envelope.payload).context(|| "a bundle's payload is no base64".into())?;
     let signed = encoded(&envelope.payload_type, &payload);
     let by_key = |one: &Signature| decode(&one.sig).is_ok_and(|signature| key.verifies(&signed, &signature));
-    // What nobody known signed is read for no more than what it is.
+    // The statement is read even without a signature by the key, but only to tell a signature from an attestation.
     let known = envelope.signatures.iter().any(by_key);
-    let statement: Statement = serde_json::from_slice(&payload).context(|| "what was signed is no statement".into())?;
+    let statement: Statement = serde_json::from_slice(&payload).context(|| "what was signed is not a statement".into())?;
     if statement.predicate_type != SIGNED {
         return Ok(Claim::None);
     }
@@ -118,7 +118,7 @@ pub fn check_bundle(bundle: &[u8], key: &PublicKey, image: &Digest) -> Result<Cl
     Err(Error::new(format!("what was signed is the image {}, not {image}", subjects.join(", "))))
 }
 
-/// What an envelope's signatures are over (secure-systems-lab/dsse, protocol.md: PAE).
+/// The bytes that an envelope's signatures sign (secure-systems-lab/dsse, protocol.md: PAE).
 fn encoded(kind: &str, payload: &[u8]) -> Vec<u8> {
     [format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).as_bytes(), payload].concat()
 }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_as_the_protocol_says() {
-        // The example of protocol.md.
+        // The example in protocol.md.
         assert_eq!(
             encoded("http://example.com/HelloWorld", b"hello world"),
             b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
@@ -167,7 +167,7 @@ mod tests {
         let check = |value: &serde_json::Value, key: &PublicKey| check_bundle(value.to_string().as_bytes(), key, &image);
         assert_eq!(check(&good, &key).unwrap(), Claim::Holds);
         assert_eq!(check(&good, &other).unwrap(), Claim::AnotherKey);
-        // An attestation by the same key says nothing of whether the image is good.
+        // An attestation by the same key does not say that the image is approved.
         assert_eq!(check(&bundle(&ours, &image, "https://slsa.dev/provenance/v1"), &key).unwrap(), Claim::None);
         let elsewhere = check(&bundle(&ours, &Digest::of("another"), SIGNED), &key).unwrap_err().chain();
         assert!(elsewhere.contains(&Digest::of("another").hex()), "{elsewhere}");

@@ -1,4 +1,4 @@
-//! Public keys in PEM files: what kind they are of, and whether a signature is theirs.
+//! Public keys in PEM files: reading them, and verifying signatures with them.
 
 use super::decode;
 use crate::model::{Context, Digest, Error, Result};
@@ -17,7 +17,7 @@ const ED_448: &[u8] = &[0x2b, 0x65, 0x71];
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
 
-// Their parameters, each a whole element: the names of curves, and RSA's nothing.
+// The parameters of these algorithms, each as a complete DER element: names of curves, and NULL for RSA.
 const P_256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const P_384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 const P_521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
@@ -27,7 +27,7 @@ const NULL: &[u8] = &[0x05, 0x00];
 #[derive(Clone, Debug)]
 pub struct PublicKey {
     kind: Kind,
-    /// As `ring` wants it: a point, 32 bytes, or an RSA key as in PKCS#1.
+    /// The key in the form that `ring` takes: a point, 32 bytes, or an RSA key in PKCS#1 form.
     bytes: Vec<u8>,
     fingerprint: Digest,
 }
@@ -43,10 +43,11 @@ enum Kind {
 impl PublicKey {
     /// Reads a PEM file's text: a key for ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits.
     ///
-    /// Whether a point lies on its curve shows only in that no signature holds.
+    /// It is not checked that a point lies on its curve: with one that does not, no signature verifies.
     ///
     /// # Errors
-    /// What is no public key, as a private key or a certificate; other kinds of keys; several in one file.
+    /// Fails when the text is not a public key (but a private key or a certificate, for example), is another kind of key,
+    /// or holds several keys.
     pub fn parse(pem: &str) -> Result<Self> {
         Self::read(&block(pem)?)
     }
@@ -69,7 +70,7 @@ impl PublicKey {
         };
         match self.kind {
             Kind::P256 => holds(&ECDSA_P256_SHA256_ASN1),
-            // Cosign signs with SHA-256 whatever the curve, and since 2.6 with SHA-384 on this one.
+            // Cosign signed with SHA-256 on every curve; since 2.6 it uses SHA-384 on this one.
             Kind::P384 => holds(&ECDSA_P384_SHA256_ASN1) || holds(&ECDSA_P384_SHA384_ASN1),
             Kind::Ed25519 => holds(&ED25519),
             Kind::Rsa => holds(&RSA_PKCS1_2048_8192_SHA256),
@@ -77,9 +78,9 @@ impl PublicKey {
     }
 }
 
-/// The bytes of the only block of a PEM file, which must be a public key's.
+/// The bytes of a PEM file's only block, which must be a public key.
 fn block(pem: &str) -> Result<Vec<u8>> {
-    // A private key is told as such even where the file is damaged, and nothing of it is shown.
+    // A private key is recognised even in a damaged file, and none of its bytes appear in the error.
     if pem.contains("ENCRYPTED COSIGN PRIVATE KEY") || pem.contains("ENCRYPTED SIGSTORE PRIVATE KEY") {
         return Err(Error::new("it is a private key of cosign, not a public one")
             .hint("name cosign.pub, which was made with it; `cosign public-key --key FILE` writes it again"));
@@ -114,8 +115,8 @@ fn other_label(label: &str) -> Error {
     match label {
         "CERTIFICATE" | "TRUSTED CERTIFICATE" | "X509 CERTIFICATE" => Error::new("it is a certificate, not a public key")
             .hint("`openssl x509 -in FILE -noout -pubkey` writes the key that is in it"),
-        "RSA PUBLIC KEY" => Error::new("it is an RSA key in the form of PKCS#1, which is not read here")
-            .hint("`openssl rsa -RSAPublicKey_in -in FILE -pubout` writes it in the form that is"),
+        "RSA PUBLIC KEY" => Error::new("it is an RSA key in the PKCS#1 form, which is not supported")
+            .hint("`openssl rsa -RSAPublicKey_in -in FILE -pubout` writes it in the supported form"),
         _ => Error::new(format!("it is of the kind {label:?}, not {LABEL:?}")),
     }
 }
@@ -124,7 +125,7 @@ fn damaged() -> Error {
     Error::new("it is damaged: what it holds is no public key")
 }
 
-/// A SubjectPublicKeyInfo (RFC 5280, section 4.1): what kind of key, and the key.
+/// A SubjectPublicKeyInfo (RFC 5280, section 4.1): the algorithm of a key, and the key.
 struct Information<'a> {
     algorithm: &'a [u8],
     parameters: &'a [u8],
@@ -138,14 +139,14 @@ impl<'a> Information<'a> {
         let mut algorithm = Elements(inside.next(SEQUENCE)?);
         let bits = inside.next(BIT_STRING)?;
         let name = algorithm.next(OBJECT_IDENTIFIER)?;
-        // In front of the bits stands how many of the last byte's do not count.
+        // The first byte is the number of unused bits in the last one, which must be 0.
         let key = bits.strip_prefix(&[0])?;
         (whole.is_empty() && inside.is_empty()).then_some(Self { algorithm: name, parameters: algorithm.0, key })
     }
 
     fn kind(&self) -> Result<Kind> {
         let named = |what: &str| {
-            Err(Error::new(format!("it is {what}, which is not known here"))
+            Err(Error::new(format!("it is {what}, which is not supported"))
                 .hint("images may be signed with ECDSA on P-256 or P-384, with Ed25519, or with RSA of 2048 to 8192 bits"))
         };
         match (self.algorithm, self.parameters) {
@@ -163,19 +164,19 @@ impl<'a> Information<'a> {
     }
 }
 
-/// A point in full (SEC 1, section 2.3.3) has both of its coordinates.
+/// Checks that a point (SEC 1, section 2.3.3) is uncompressed: it has both coordinates.
 fn check_point(point: &[u8], width: usize) -> Result<()> {
     match point.split_first() {
         Some((4, rest)) if rest.len() == 2 * width => Ok(()),
         Some((2 | 3, rest)) if rest.len() == width => {
-            Err(Error::new("it is a key in the compressed form, which is not read here")
+            Err(Error::new("it is a key in the compressed form, which is not supported")
                 .hint("`openssl ec -pubin -in FILE -pubout -conv_form uncompressed` writes it in full"))
         }
         _ => Err(damaged()),
     }
 }
 
-/// An RSAPublicKey (RFC 8017, section A.1.1), within what `ring` verifies with.
+/// Checks an RSAPublicKey (RFC 8017, section A.1.1) against the limits of `ring`.
 fn check_rsa(key: &[u8]) -> Result<()> {
     let mut whole = Elements(key);
     let numbers = whole.next(SEQUENCE).and_then(|inside| {
@@ -198,7 +199,7 @@ const BIT_STRING: u8 = 0x03;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 
-/// What is left of a row of elements in DER (X.690, chapter 10), of which each has one encoding only.
+/// The rest of a sequence of DER elements (X.690, chapter 10). In DER each element has exactly one encoding.
 struct Elements<'a>(&'a [u8]);
 
 impl<'a> Elements<'a> {
@@ -207,7 +208,7 @@ impl<'a> Elements<'a> {
         let (&first, rest) = self.0.strip_prefix(&[tag])?.split_first()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
-            // The length's own length; no key is so long that three bytes would not do.
+            // The length of the length field; three bytes are enough for any key.
             0x81..=0x83 => {
                 let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 let length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
@@ -221,7 +222,7 @@ impl<'a> Elements<'a> {
         Some(content)
     }
 
-    /// The bytes of a positive number, without the zero that keeps its sign.
+    /// The bytes of a positive number, without the leading zero that keeps it positive.
     fn next_positive(&mut self) -> Option<&'a [u8]> {
         match self.next(INTEGER)? {
             number @ [1..=0x7f, ..] => Some(number),
@@ -269,7 +270,7 @@ MCowBQYDK2VwAyEA031N5fePZOkvIpoXzkoTWvXM7cHnOHpkYxpYvBGlDFY=
         format!("-----BEGIN {label}-----\nc2VjcmV0\n-----END {label}-----\n")
     }
 
-    /// Damages a key in every bit and at every length: nothing panics, and no other key has its signature.
+    /// Flips every bit of a key and cuts it at every length: nothing panics, and no other key verifies the signature.
     fn damage(pem: &str, payload: &[u8], signature: &[u8]) {
         let whole = block(pem).unwrap();
         for length in 0..whole.len() {

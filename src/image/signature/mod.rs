@@ -1,8 +1,7 @@
-//! Signatures of images, as cosign makes them with a key: what they say and whether they hold.
+//! Signatures of images, as cosign makes them with a key: what they say and whether they are valid.
 //!
-//! Owns public keys and the forms of signatures: beside the image under a tag of their own (sigstore/cosign,
-//! specs/SIGNATURE_SPEC.md), and as bundles. Fetching them is `registry`'s; certificates and transparency logs
-//! are not known here.
+//! Owns public keys and the two forms of signatures: beside the image under a tag of their own (sigstore/cosign,
+//! specs/SIGNATURE_SPEC.md), and as bundles. `registry` fetches them. Certificates and transparency logs are not supported.
 
 mod bundle;
 mod key;
@@ -22,13 +21,13 @@ pub const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The annotation of a payload's descriptor that holds the signature.
 const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 
-/// What a payload says that it is.
+/// The type that a payload must have.
 const TYPE: &str = "cosign container image signature";
 
 /// The most layers that a signature manifest may have; cosign's own limit (its `pkg/oci/remote`).
 const MOST: usize = 1000;
 
-/// Base64 that may be broken into lines.
+/// Decodes base64 that may be broken into lines.
 fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     STANDARD.decode(text.split_ascii_whitespace().collect::<String>())
 }
@@ -41,11 +40,11 @@ pub fn signature_tag(image: &Digest) -> String {
 /// A signature in a signature manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// The payload, which is what is signed.
+    /// The digest of the payload, which is what is signed.
     pub payload: Digest,
-    /// The payload's length in bytes, as the manifest tells it.
+    /// The payload's length in bytes, according to the manifest.
     pub size: u64,
-    /// The signature itself, no longer in base64.
+    /// The signature itself, decoded from base64.
     pub signature: Vec<u8>,
 }
 
@@ -68,14 +67,14 @@ struct Layer {
 
 /// The signatures that a signature manifest lists (image-spec, manifest.md).
 ///
-/// Layers of other types are passed over, and so are those whose signature or digest cannot be read: nothing
-/// could hold of them, and others beside them may be good.
+/// Layers of other types are skipped, and so are those whose signature or digest cannot be read: they can never be
+/// valid, and others beside them may be.
 ///
 /// # Errors
-/// What is no manifest; one with more than a thousand layers.
+/// Fails when it is not a manifest, or has more than a thousand layers.
 pub fn signatures(manifest: &[u8]) -> Result<Vec<Signature>> {
     let manifest: Manifest =
-        serde_json::from_slice(manifest).context(|| "what the signature's tag names is no manifest of signatures".into())?;
+        serde_json::from_slice(manifest).context(|| "the signature's tag does not name a manifest of signatures".into())?;
     if manifest.schema_version != 2 {
         let version = manifest.schema_version;
         return Err(Error::new(format!("the manifest of signatures is of schema {version}, which is not known here")));
@@ -110,12 +109,12 @@ struct Named {
     digest: String,
 }
 
-/// Whether a payload is of this image.
+/// Checks that a payload is for this image.
 ///
-/// The name that it gives the image is not looked at, as in cosign: a mirror's copy has another.
+/// The image's name in the payload is not checked, as in cosign: a mirror's copy has another name.
 ///
 /// # Errors
-/// When it is of another image or of another type, and when it is none.
+/// Fails when it is for another image, is of another type, or is not a payload.
 pub fn check_payload(payload: &[u8], image: &Digest) -> Result<()> {
     let Payload { critical } = serde_json::from_slice(payload).context(|| "what was signed is no signature's payload".into())?;
     if critical.kind != TYPE {
@@ -132,7 +131,7 @@ pub fn check_payload(payload: &[u8], image: &Digest) -> Result<()> {
 pub(super) mod tests {
     use super::*;
 
-    /// Of the image whose digest is that of "an image".
+    /// A payload for the image whose digest is that of the text "an image".
     pub const TEXT: &str = concat!(
         r#"{"critical":{"identity":{"docker-reference":"registry.test/app"},"image":{"docker-manifest-digest":"#,
         r#""sha256:a5df3fde7b200c3fa2791144c7e05c5c2bced4c6ad863d3a4cf76c972c1712f9"},"#,
@@ -172,7 +171,7 @@ pub(super) mod tests {
         assert!(refused("sha256:", "").contains("names no image"));
         assert!(refused("critical", "uncritical").contains("no signature's payload"));
         assert!(refused("null}", "null").contains("no signature's payload"));
-        // Of two digests a reader must not choose.
+        // A payload with two digests is refused: a reader must not choose one.
         let twice = format!(r#""docker-manifest-digest":"{}","docker-manifest-digest""#, Digest::of("another"));
         assert!(refused(r#""docker-manifest-digest""#, &twice).contains("duplicate field"));
     }

@@ -1,4 +1,4 @@
-//! Archives that tell different readers different things, and what this one makes of them.
+//! Archives that different readers read differently, and how this reader reads them.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn with_records(records: &[u8]) -> io::Result<Vec<(PathBuf, u64, Vec<u8>)>> {
 fn a_size_is_a_record_and_nothing_in_another() {
     let plain = with_records(b"9 size=3\n").unwrap();
     assert_eq!((plain[0].1, &plain[0].2[..]), (3, &b"con"[..]));
-    // A value may hold anything, line ends and other records, too.
+    // A value may hold anything, including newlines and text that looks like another record.
     for other in [&b"25 comment=x size=700000\n"[..], b"29 comment=x\n9 size=70000000\n", b"20 x size=700000000\n"] {
         let found = with_records(other).unwrap();
         assert_eq!((found.len(), found[0].1), (2, 7), "{}", String::from_utf8_lossy(other));

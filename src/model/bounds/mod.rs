@@ -1,6 +1,7 @@
-//! What is too much: the limits on what others give us, and the table of them in the manual.
+//! The limits on input from outside, and the table of them in the manual.
 //!
-//! One list for all rooms. Whoever reads foreign bytes takes the limit from here, and gives it a row in [`TABLE`].
+//! This is the one list for all rooms. Code that reads foreign bytes takes its limit from here, and the limit gets a
+//! row in [`TABLE`].
 
 pub mod debian;
 pub mod fetch;
@@ -33,7 +34,7 @@ impl fmt::Display for Amount {
 pub struct Bound {
     pub what: &'static str,
     pub limit: Amount,
-    /// What happens beyond it.
+    /// What happens above the limit.
     pub beyond: &'static str,
 }
 
@@ -41,17 +42,17 @@ pub struct Bound {
 pub const PROJECT_FILE: u64 = 1 << 20;
 /// The longest Dockerfile, in bytes.
 pub const DOCKERFILE: u64 = 1 << 20;
-/// The most Dockerfiles' text in a project, in bytes, and instructions in them; one that makes several images
-/// counts for each.
+/// The most text of all Dockerfiles in a project, in bytes, and the most instructions in them; a Dockerfile that is
+/// used for several images counts for each.
 pub const DOCKERFILES: usize = 8 << 20;
 pub const INSTRUCTIONS: usize = 10_000;
 /// The most stages of one Dockerfile.
 pub const STAGES: usize = 200;
 /// The most bytes in the variables and arguments of a stage.
 pub const VARIABLES: usize = 1 << 20;
-/// The longest `stead.lock`, in bytes: some fifteen thousand packages.
+/// The longest `stead.lock`, in bytes: enough for some fifteen thousand packages.
 pub const LOCK_FILE: u64 = 4 << 20;
-/// The longest configuration file of a user, in bytes.
+/// The longest user configuration file, in bytes.
 pub const CONFIG_FILE: u64 = 1 << 20;
 /// The longest ignore file, in bytes.
 pub const IGNORE_FILE: u64 = 1 << 20;
@@ -59,29 +60,29 @@ pub const IGNORE_FILE: u64 = 1 << 20;
 pub const IGNORE_PATTERNS: usize = 10_000;
 /// The longest pattern, and the longest path, in bytes: `PATH_MAX` of Linux, whose last byte is a NUL.
 pub const PATTERN: usize = 4095;
-/// The longest file of variables, in bytes.
+/// The longest file of environment variables, in bytes.
 pub const ENV_FILE: u64 = 1 << 20;
 /// The longest secret or config, in bytes.
 pub const CONTENT: u64 = 16 << 20;
 /// The longest system call filter or key, in bytes.
 pub const SMALL_FILE: u64 = 1 << 20;
-/// The most files that a project includes, itself counted.
+/// The most files of a project: its main file and the included ones.
 pub const INCLUDES: usize = 256;
 /// The most text in all files of a project, in bytes.
 pub const PROJECT_TEXT: usize = 4 << 20;
 /// The most nodes and values in one file of KDL that people write.
 pub const PROJECT_PARTS: usize = 20_000;
-/// The same in a lock, where each package has eight.
+/// The most nodes and values in a lock file, where each package has eight.
 pub const LOCK_PARTS: usize = 200_000;
 /// The deepest block in a file of KDL that people write; no node of the language nests half as deep.
 pub const NESTING: usize = 32;
-/// The deepest block in a lock, which has two levels.
+/// The deepest block in a lock file, which has two levels.
 pub const LOCK_NESTING: usize = 2;
-/// How deep things that are taken out by `/-` may stand in one another.
+/// How deep parts that are commented out with `/-` may be nested in one another.
 pub const TAKEN_OUT: usize = 8;
-/// The most text that parameters put into a project, in bytes.
+/// The most text that the substitution of parameters may add to a project, in bytes.
 pub const SUBSTITUTED: usize = 16 << 20;
-/// The most findings that are told at once.
+/// The most findings that are reported at once.
 pub const FINDINGS: usize = 100;
 
 /// The limits, as the manual shows them.
@@ -97,9 +98,9 @@ pub const TABLE: &[Bound] = &[
         limit: Amount::Bytes(PROJECT_TEXT as u64),
         beyond: "`too-many-includes`",
     },
-    Bound { what: "blocks in blocks", limit: Amount::Count(NESTING as u64, "levels"), beyond: "`too-deep`" },
+    Bound { what: "nested blocks", limit: Amount::Count(NESTING as u64, "levels"), beyond: "`too-deep`" },
     Bound {
-        what: "what `/-` takes out, inside of what `/-` takes out",
+        what: "parts that `/-` comments out, nested in one another",
         limit: Amount::Count(TAKEN_OUT as u64, "levels"),
         beyond: "`too-deep`",
     },
@@ -108,11 +109,11 @@ pub const TABLE: &[Bound] = &[
         limit: Amount::Count(PROJECT_PARTS as u64, "parts"),
         beyond: "`too-many-nodes`",
     },
-    Bound { what: "text that parameters put in", limit: Amount::Bytes(SUBSTITUTED as u64), beyond: "`too-much-text`" },
+    Bound { what: "text that parameters insert", limit: Amount::Bytes(SUBSTITUTED as u64), beyond: "`too-much-text`" },
     Bound {
-        what: "findings told at once",
+        what: "findings reported at once",
         limit: Amount::Count(FINDINGS as u64, "findings"),
-        beyond: "the others come when these are mended",
+        beyond: "the rest are reported when these are fixed",
     },
     Bound { what: "the stages of a Dockerfile", limit: Amount::Count(STAGES as u64, "stages"), beyond: "an error with the line" },
     Bound {
@@ -121,7 +122,7 @@ pub const TABLE: &[Bound] = &[
         beyond: "an error with the line",
     },
     Bound {
-        what: "what variables put into all Dockerfiles",
+        what: "text that variables insert into all Dockerfiles",
         limit: Amount::Bytes(SUBSTITUTED as u64),
         beyond: "an error with the line",
     },
@@ -153,37 +154,37 @@ pub const TABLE: &[Bound] = &[
     Bound { what: "the file of a `secret` or `config`", limit: Amount::Bytes(CONTENT), beyond: "an error" },
     Bound { what: "a system call filter, a key", limit: Amount::Bytes(SMALL_FILE), beyond: "an error" },
     Bound { what: "`config.kdl` of a user", limit: Amount::Bytes(CONFIG_FILE), beyond: "an error" },
-    Bound { what: "a signed release file of Debian", limit: Amount::Bytes(debian::RELEASE), beyond: "cut off while it comes" },
+    Bound { what: "a signed release file of Debian", limit: Amount::Bytes(debian::RELEASE), beyond: "cut off during transfer" },
     Bound {
         what: "an index of packages, unpacked; also no longer than its release file says",
         limit: Amount::Bytes(debian::INDEX),
-        beyond: "cut off while it comes",
+        beyond: "cut off during transfer",
     },
     Bound {
-        what: "a package's files; more for packages of a 200th of that and above, which may hold 200 times their size",
+        what: "a package's files, or 200 times the package's size if that is more",
         limit: Amount::Bytes(debian::UNPACKED_ALWAYS),
         beyond: "cut off while it is unpacked",
     },
     Bound { what: "a package's control files", limit: Amount::Bytes(debian::CONTROL), beyond: "cut off while it is unpacked" },
     Bound { what: "all control files of a step", limit: Amount::Bytes(debian::CONTROLS), beyond: "an error" },
     Bound {
-        what: "a list of users or a configuration of an image that is read",
+        what: "a user list or a configuration file of an image that is read",
         limit: Amount::Bytes(debian::TEXT),
         beyond: "an error",
     },
     Bound { what: "memory for unpacking xz", limit: Amount::Bytes(image::XZ_MEMORY), beyond: "an error" },
     Bound {
-        what: "what a layer or an archive unpacks to; more for larger ones, 200 times what came",
+        what: "what a layer or an archive unpacks to, or 200 times the received bytes if that is more",
         limit: Amount::Bytes(image::ARCHIVE.bytes),
         beyond: "cut off while it is unpacked",
     },
     Bound {
-        what: "what all layers of an image unpack to; more for larger ones, 200 times what came",
+        what: "what all layers of an image unpack to, or 200 times the received bytes if that is more",
         limit: Amount::Bytes(image::IMAGE.bytes),
         beyond: "cut off while it is unpacked",
     },
     Bound {
-        what: "entries of a layer or an archive; more for larger ones, one for each 8 bytes that came, 4,000,000 at most",
+        what: "entries of a layer or an archive; one more for every 8 bytes received, 4,000,000 at most",
         limit: Amount::Count(image::ARCHIVE.entries, "entries"),
         beyond: "cut off while it is unpacked",
     },
@@ -191,19 +192,19 @@ pub const TABLE: &[Bound] = &[
     Bound {
         what: "a manifest, an index, an image's configuration",
         limit: Amount::Bytes(image::LONGEST),
-        beyond: "cut off while it comes",
+        beyond: "cut off during transfer",
     },
     Bound {
-        what: "the files of a git commit and its submodules; more for larger packs, 200 times what came",
+        what: "the files of a git commit and its submodules, or 200 times the received bytes if that is more",
         limit: Amount::Bytes(git::CHECKOUT.bytes),
         beyond: "cut off while it is written",
     },
-    Bound { what: "a pack of a git repository", limit: Amount::Bytes(git::LONGEST_PACK), beyond: "cut off while it comes" },
+    Bound { what: "a pack of a git repository", limit: Amount::Bytes(git::LONGEST_PACK), beyond: "cut off during transfer" },
     Bound { what: "submodules", limit: Amount::Count(git::MODULES as u64, "submodules"), beyond: "an error" },
     Bound {
-        what: "a file of the web, if its size is not known",
+        what: "a file from the web, if its size is not known",
         limit: Amount::Bytes(fetch::LARGEST),
-        beyond: "cut off while it comes",
+        beyond: "cut off during transfer",
     },
     Bound { what: "redirects for one file", limit: Amount::Count(fetch::REDIRECTS as u64, "redirects"), beyond: "an error" },
 ];

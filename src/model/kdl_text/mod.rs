@@ -1,9 +1,10 @@
-//! KDL text before the `kdl` crate sees it.
+//! Checks KDL text before the `kdl` crate sees it.
 //!
-//! That crate recurses for every block, every part of a comment and every error that it goes on from, and reads
-//! what `/-` takes out twice at each level. So it is given nothing but well-formed text of bounded depth in which
-//! comments, what `/-` takes out and escaped ends of lines are blank. This is the one door to it: `clippy.toml`
-//! closes the others. The grammar is KDL 2.0.0, section "Full Grammar"; strings and numbers are `token`'s.
+//! That crate recurses for every block, every part of a comment and every error that it recovers from, and it parses
+//! whatever `/-` comments out twice at each level. So it only gets well-formed text of bounded depth, in which
+//! comments, parts behind `/-` and escaped line ends are replaced by blanks. All calls of the crate's parser go
+//! through here: `clippy.toml` forbids others. The grammar is KDL 2.0.0, section "Full Grammar"; strings and numbers
+//! are in `token`.
 
 mod recover;
 mod token;
@@ -16,9 +17,9 @@ use token::{is_newline, is_space};
 /// How much a text may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Blocks in blocks.
+    /// How deep blocks may be nested.
     pub nesting: usize,
-    /// Nodes and values.
+    /// How many nodes and values there may be.
     pub parts: usize,
 }
 
@@ -26,19 +27,19 @@ pub struct Limits {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wrong {
     pub kind: Kind,
-    /// First byte.
+    /// The offset of the first byte.
     pub offset: usize,
-    /// Length in bytes.
+    /// The length in bytes.
     pub length: usize,
     pub message: String,
     pub help: Option<String>,
 }
 
-/// What sort of thing it is.
+/// The kind of an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Syntax,
-    /// A node follows another that has not ended.
+    /// A node follows another one that has not ended.
     Joined,
     TooDeep,
     TooMany,
@@ -62,24 +63,24 @@ impl Wrong {
 #[derive(Debug)]
 pub struct Read {
     pub document: KdlDocument,
-    /// The text with blanks in place of what means nothing; every byte stands where it stood.
+    /// The text with blanks in place of what has no meaning; all other bytes are where they were.
     pub plain: String,
 }
 
-/// The most errors that are told of one text.
+/// The most errors that are reported for one text.
 const ERRORS: usize = 16;
 
-/// Reads a text.
+/// Parses a text.
 ///
 /// # Errors
-/// Everything that is wrong with it, at least one thing and at most sixteen.
+/// Returns the errors in the text, at least one and at most sixteen.
 pub fn read(text: &str, limits: Limits) -> Result<Read, Vec<Wrong>> {
     let plain = plain(text, limits)?;
     document(&plain).map(|document| Read { document, plain })
 }
 
 fn document(plain: &str) -> Result<KdlDocument, Vec<Wrong>> {
-    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    #[expect(clippy::disallowed_methods, reason = "all calls of this parser go through here")]
     KdlDocument::parse_v2(plain).map_err(|error| {
         let told = error.diagnostics.iter().take(ERRORS).map(|found| {
             let message = found.message.clone().unwrap_or_else(|| "this is not KDL".into());
@@ -90,7 +91,7 @@ fn document(plain: &str) -> Result<KdlDocument, Vec<Wrong>> {
     })
 }
 
-/// A text with blanks in place of comments, of what is taken out, and of escaped ends of lines.
+/// A text with blanks in place of comments, of parts behind `/-`, and of escaped line ends.
 fn plain(text: &str, limits: Limits) -> Result<String, Vec<Wrong>> {
     let mut scanner = Scanner::new(text, limits);
     scanner.document();
@@ -103,28 +104,28 @@ fn plain(text: &str, limits: Limits) -> Result<String, Vec<Wrong>> {
 /// A node that is being read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
-    /// Where the `/-` stands that takes it out.
+    /// The position of the `/-` that comments it out, if there is one.
     taken_out: Option<usize>,
     block: Block,
 }
 
-/// What blocks a node has so far.
+/// Which blocks a node has so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Block {
     #[default]
     None,
-    /// Only such as are taken out.
+    /// Only blocks behind `/-`.
     TakenOut,
     Real,
 }
 
-/// A block that is open, and the node it belongs to.
+/// An open block, and the node that it belongs to.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     node: Node,
-    /// Where its brace stands.
+    /// The position of its opening brace.
     brace: usize,
-    /// Where the `/-` stands that takes it out.
+    /// The position of the `/-` that comments it out, if there is one.
     taken_out: Option<usize>,
 }
 
@@ -134,10 +135,10 @@ struct Scanner<'t> {
     limits: Limits,
     parts: usize,
     open: Vec<Open>,
-    /// What is to be blank; some of it may be in others.
+    /// The ranges to replace by blanks; some may lie within others.
     blank: Vec<(usize, usize)>,
     wrong: Vec<Wrong>,
-    /// Where the node that is being read begins, and what of it has been read and is right.
+    /// Where the current node begins, and as much of it as was read without an error, with the end of that.
     begun: usize,
     right: Option<(Node, usize)>,
     recovery: Option<recover::Recovery>,
@@ -151,7 +152,7 @@ impl<'t> Scanner<'t> {
         Self { text, at: 0, limits, parts: 0, open, blank, wrong, begun: 0, right: None, recovery: None }
     }
 
-    /// The text with what is blank.
+    /// The text with its blank ranges filled.
     fn plain(&self) -> Step<String> {
         let mut bytes = self.text.as_bytes().to_vec();
         for (from, to) in &self.blank {
@@ -194,7 +195,7 @@ impl<'t> Scanner<'t> {
                 }
             }
         }
-        // What follows from an earlier error is not told.
+        // After an earlier error, unclosed blocks may only be its consequence, so they are not reported.
         if self.wrong.is_empty() {
             self.unclosed();
         }
@@ -211,7 +212,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Reads a node up to its block or its end, or the end of a block; whether there was one.
+    /// Reads a node up to its block or its end, or the end of a block. Returns whether there was one.
     fn node(&mut self) -> Step<bool> {
         (self.begun, self.right) = (self.at, None);
         self.line_space()?;
@@ -270,7 +271,7 @@ impl<'t> Scanner<'t> {
             self.right = Some((node, self.at));
         }
         let semicolon = usize::from(self.peek() == Some(';'));
-        // The end of what is taken out ends nothing else.
+        // The semicolon that ends a node behind `/-` is made blank with it.
         self.blank.extend(node.taken_out.map(|from| (from, self.at + semicolon)));
         self.at += semicolon;
         Ok(())
@@ -278,7 +279,7 @@ impl<'t> Scanner<'t> {
 
     fn block(&mut self, mut node: Node, taken_out: Option<usize>) -> Step {
         if taken_out.is_none() && node.block == Block::Real {
-            let wrong = Wrong::new(self.at, 1, "a node has one block");
+            let wrong = Wrong::new(self.at, 1, "a node can have only one block");
             return Err(wrong.help("put both into one, or name the node that this one belongs to"));
         }
         if taken_out.is_none() {
@@ -295,25 +296,26 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// Reads `/-` and the space behind it; where it stands comes back. `around` is that of the node it is in.
+    /// Reads `/-` and the space after it, and returns its position. `around` is the position of the `/-` before the
+    /// node that contains it, if there is one.
     fn take_out(&mut self, around: Option<usize>) -> Step<usize> {
         let from = self.at;
         let open = self.open.iter();
         let depth: usize =
             open.map(|open| usize::from(open.taken_out.is_some()) + usize::from(open.node.taken_out.is_some())).sum();
         if depth + usize::from(around.is_some()) >= super::bounds::TAKEN_OUT {
-            let message = format!("`/-` stands deeper than {} levels in what `/-` takes out", super::bounds::TAKEN_OUT);
+            let message = format!("`/-` is nested deeper than {} levels in what `/-` comments out", super::bounds::TAKEN_OUT);
             return Err(Wrong::new(from, 2, message).kind(Kind::TooDeep));
         }
         self.at += 2;
         self.line_space()?;
         if self.starts("/-") || matches!(self.peek(), None | Some('}' | ';')) {
-            return Err(Wrong::new(from, 2, "`/-` takes out what follows it, and nothing does"));
+            return Err(Wrong::new(from, 2, "`/-` comments out what follows it, but nothing follows"));
         }
         Ok(from)
     }
 
-    /// A value, or a name and its value.
+    /// Reads an argument or a property.
     fn entry(&mut self, node: &Node) -> Step {
         if node.block != Block::None {
             let length = self.rest().find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(self.rest().len());
@@ -330,7 +332,7 @@ impl<'t> Scanner<'t> {
             return Ok(());
         }
         if typed || !text {
-            return Err(Wrong::new(self.at, 1, "only a name has a value behind `=`"));
+            return Err(Wrong::new(self.at, 1, "only a name can be followed by `=` and a value"));
         }
         self.at += 1;
         self.space()?;
@@ -347,7 +349,7 @@ impl<'t> Scanner<'t> {
         Err(Wrong::new(self.at, 0, message).kind(Kind::TooMany))
     }
 
-    /// `(type)`; whether there is one.
+    /// Reads `(type)`. Returns whether there is one.
     fn annotation(&mut self) -> Step<bool> {
         let from = self.at;
         if self.peek() != Some('(') {
@@ -365,7 +367,7 @@ impl<'t> Scanner<'t> {
         Ok(true)
     }
 
-    /// Space in a node: blanks, comments, escaped ends of lines; whether there is any.
+    /// Skips space within a node: blanks, comments, escaped line ends. Returns whether there is any.
     fn space(&mut self) -> Step<bool> {
         let from = self.at;
         loop {
@@ -378,7 +380,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Space between nodes, too: ends of lines and comments up to them.
+    /// Skips space within and between nodes: also line ends, and comments up to the end of a line.
     fn line_space(&mut self) -> Step {
         loop {
             self.space()?;
@@ -396,7 +398,7 @@ impl<'t> Scanner<'t> {
         self.blank.push((from, self.at));
     }
 
-    /// A comment, with all comments in it.
+    /// Skips a comment, with all comments nested in it.
     fn comment(&mut self) -> Step {
         let from = self.at;
         let mut depth = 0usize;
@@ -419,7 +421,7 @@ impl<'t> Scanner<'t> {
         Err(Wrong::new(from, 2, "this comment has no end").help("end it with `*/`"))
     }
 
-    /// A backslash at the end of a line: the node goes on in the next.
+    /// Skips a backslash at the end of a line: the node continues on the next line.
     fn escaped_end(&mut self) -> Step {
         let from = self.at;
         self.at += 1;
@@ -437,7 +439,7 @@ impl<'t> Scanner<'t> {
             None => {}
             _ if self.starts("\r\n") => self.at += 2,
             Some(c) if is_newline(c) => self.at += c.len_utf8(),
-            Some(_) => return Err(Wrong::new(from, 1, "a backslash stands at the end of a line, or in quotes")),
+            Some(_) => return Err(Wrong::new(from, 1, "a backslash can only be at the end of a line or in quotes")),
         }
         self.blank.push((from, self.at));
         Ok(())
@@ -449,8 +451,8 @@ fn ends_node(c: char) -> bool {
     matches!(c, ';' | '}') || is_newline(c)
 }
 
-/// Text between quotes, as KDL 2 writes it on one line (3.11, 3.12 and 3.18). The `kdl` crate's writer leaves quotes out
-/// where it can, so that a version would move what stands beside it.
+/// Quotes a text for KDL 2 on one line (3.11, 3.12 and 3.18). The `kdl` crate's writer omits quotes where it can, so a
+/// changed version could gain or lose its quotes, and what is next to it would move.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -461,7 +463,7 @@ pub fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // What no text may hold as it is, and what ends a line.
+            // Characters that KDL text may not contain literally, and those that end a line.
             c if c.is_control()
                 || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
             {

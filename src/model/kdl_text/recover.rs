@@ -1,7 +1,7 @@
-//! What can be read of a text that is wrong: an editor's text is wrong most of the time.
+//! Reads as much as possible of a text with errors: the text in an editor has errors most of the time.
 //!
-//! A line that is wrong loses its rest, from where its node stops making sense; braces in it are believed. A block that
-//! has no end is taken to end before the next node that stands at the beginning of a line, as its own does.
+//! A line with an error loses its rest, from where its node stops making sense, but braces in that rest count. A block
+//! without an end is taken to end before the next node that begins in the first column.
 
 use super::token::is_newline;
 use super::{Block, Kind, Limits, Node, Open, Scanner, Wrong, document, read};
@@ -11,27 +11,27 @@ use std::ops::Range;
 /// What could be read, and what is wrong with the rest.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Documents, each with the bytes that it was read from.
+    /// The documents, each with the range of bytes that it was read from.
     pub parts: Vec<(Range<usize>, KdlDocument)>,
-    /// The text with blanks in place of what means nothing or is wrong; every byte stands where it stood.
+    /// The text with blanks in place of what has no meaning or is wrong; all other bytes are where they were.
     pub plain: String,
-    /// Everything that is wrong, at most sixteen things.
+    /// The errors, at most sixteen.
     pub wrong: Vec<Wrong>,
-    /// What could not be read, in order; a stretch without length is where something is missing.
+    /// The ranges that could not be read, in order; an empty range means that something is missing there.
     pub lost: Vec<Range<usize>>,
 }
 
-/// What a scanner keeps that goes on behind errors.
+/// The state of a scanner that continues after errors.
 #[derive(Default)]
 pub(super) struct Recovery {
     lost: Vec<Range<usize>>,
-    /// Whether blocks end where nodes begin that are indented as little as those they belong to.
+    /// Whether all open blocks end where a node begins in the first column.
     by_indent: bool,
-    /// Where blocks were taken to end, and how many.
+    /// Where blocks were taken to end, and how many of them.
     cuts: Vec<(usize, usize)>,
 }
 
-/// Reads what can be read of a text.
+/// Reads as much of a text as possible.
 pub fn recover(text: &str, limits: Limits) -> Recovered {
     let wrong = match read(text, limits) {
         Ok(read) => {
@@ -42,7 +42,7 @@ pub fn recover(text: &str, limits: Limits) -> Recovered {
     };
     let all = || std::iter::once(0..text.len()).collect();
     let nothing = |wrong| Recovered { parts: Vec::new(), plain: text.to_owned(), wrong, lost: all() };
-    // How much may be read is not for an error to widen.
+    // An error must not raise the limits on how much is read.
     if wrong.iter().any(|wrong| matches!(wrong.kind, Kind::TooDeep | Kind::TooMany)) {
         return nothing(wrong);
     }
@@ -71,7 +71,7 @@ pub fn recover(text: &str, limits: Limits) -> Recovered {
     Recovered { parts, plain, wrong, lost: merged(lost) }
 }
 
-/// Stretches in order, those that touch as one.
+/// The ranges in order, with touching ones merged.
 fn merged(mut all: Vec<Range<usize>>) -> Vec<Range<usize>> {
     all.sort_unstable_by_key(|one| (one.start, one.end));
     let mut merged: Vec<Range<usize>> = Vec::new();
@@ -85,14 +85,14 @@ fn merged(mut all: Vec<Range<usize>>) -> Vec<Range<usize>> {
 }
 
 impl Scanner<'_> {
-    /// Goes on behind a line that is wrong from some byte on.
+    /// Continues after a line that is wrong from the byte `wrong` on.
     pub(super) fn next_line(&mut self, wrong: usize) {
         let line = self.rest().find(is_newline).map_or(self.text.len(), |end| self.at + end);
         let (from, mut header) = match self.right.take() {
             Some((node, end)) => (node.taken_out.unwrap_or(end), Some(node)),
             None => (self.begun, None),
         };
-        // Text without an end has taken the brace with it that the line ends with.
+        // An unterminated string has swallowed the brace at the end of its line.
         let trimmed = self.text[..line].trim_end();
         let swallowed = self.at >= line && trimmed.ends_with('{') && trimmed.len() - 1 > wrong;
         let start = if swallowed { trimmed.len() - 1 } else { self.at };
@@ -100,7 +100,7 @@ impl Scanner<'_> {
         for (at, c) in self.text[start..line.max(start)].char_indices() {
             let at = start + at;
             match c {
-                // What nests deeper than may be read is lost with the line.
+                // Blocks beyond the nesting limit are lost with the line.
                 '{' if self.open.len() >= self.limits.nesting => {
                     header = None;
                     beyond += 1;
@@ -147,7 +147,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Ends all blocks where a node stands at the beginning of a line, if that is how they end.
+    /// Ends all open blocks before a node at the beginning of a line, if blocks end by indentation.
     pub(super) fn close_by_indent(&mut self) {
         let begins = self.text[..self.at].chars().next_back().is_none_or(is_newline);
         let name = self.peek().is_some_and(|c| c.is_ascii_alphabetic());
@@ -157,7 +157,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Ends all blocks that are open; of those that are taken out nothing is left.
+    /// Ends all open blocks; those behind `/-` are dropped entirely.
     fn end_blocks(&mut self) {
         let taken_out = |open: &Open| open.node.taken_out.or(open.taken_out);
         let first = self.open.iter().position(|open| taken_out(open).is_some());
@@ -167,7 +167,7 @@ impl Scanner<'_> {
         let any = !self.open.is_empty();
         if let Some(recovery) = &mut self.recovery {
             recovery.cuts.push((self.at, real));
-            // Where an end is missing, something may be.
+            // Where the end of a block is missing, more may be missing.
             let last = self.text[..self.at].trim_end().len();
             recovery.lost.extend(any.then_some(last..self.at));
         }

@@ -1,4 +1,4 @@
-//! What comes through the door, and that the crate behind it agrees.
+//! Which texts are accepted, and that the `kdl` crate accepts the same ones.
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn others_are_told_where_they_are_wrong() {
         ("{ a }", 0, "instead of node name"),
         ("a \"b\nc", 2, "unexpected newline"),
         ("a \"b\\q\"", 4, "no such escape"),
-        ("a \"\\u{d800}\"", 3, "no character"),
+        ("a \"\\u{d800}\"", 3, "not a character"),
         ("a \"b\"c", 5, "a space is missing"),
         ("a true", 2, "needs a `#`"),
         ("a #yes", 2, "no such keyword"),
@@ -50,20 +50,20 @@ fn others_are_told_where_they_are_wrong() {
         ("a 1=2", 3, "only a name"),
         ("a b=", 4, "something is missing"),
         ("a {} b", 5, "has not ended"),
-        ("a {} {}", 5, "one block"),
+        ("a {} {}", 5, "only one block"),
         ("1 a", 1, "not with a number"),
         ("a /* /* */", 2, "no end"),
         ("a \\ b", 2, "backslash"),
-        ("/-", 0, "nothing does"),
-        ("a /- /- 1", 2, "nothing does"),
+        ("/-", 0, "but nothing follows"),
+        ("a /- /- 1", 2, "but nothing follows"),
         ("a (t", 2, "a type is"),
         ("a \"\"\"b\"\"\"", 2, "followed by a newline"),
-        ("a \"\"\"\n b\n  \"\"\"", 6, "does not begin as"),
-        ("a \"\"\"\n b\"\"\"", 8, "in a line of their own"),
+        ("a \"\"\"\n b\n  \"\"\"", 6, "not indented like"),
+        ("a \"\"\"\n b\"\"\"", 8, "on a line of their own"),
         ("a #\"b", 2, "no end"),
         ("a \u{1}", 2, "U+0001"),
-        ("a;;b", 2, "cannot stand"),
-        ("a [1]", 2, "cannot stand"),
+        ("a;;b", 2, "not allowed here"),
+        ("a [1]", 2, "not allowed here"),
     ] {
         let wrong = read(text, LIMITS).unwrap_err();
         assert!(wrong[0].offset == offset && wrong[0].message.contains(says), "{text:?}: {wrong:?}");
@@ -87,7 +87,7 @@ fn limits_hold_before_anything_is_built() {
     }
     assert_eq!(kind(&"a\n".repeat(1001)), Kind::TooMany);
     assert_eq!(kind(&format!("a{}", " 1".repeat(1000))), Kind::TooMany);
-    // What would make the crate recurse for each of them.
+    // Each repetition of these would make the crate recurse once more.
     for text in ["a)", "}", "a=", "a {}b ", "/-", "\"", "#", "(", "a\\", "/*", "*/"] {
         assert!(read(&text.repeat(1 << 16), LIMITS).unwrap_err().len() <= ERRORS, "{text}");
     }
@@ -95,7 +95,7 @@ fn limits_hold_before_anything_is_built() {
     assert!(read(&format!("a // \u{b}{}", "b {".repeat(40)), LIMITS).is_err(), "a vertical tab ends a comment");
 }
 
-/// Whatever is held well-formed here is well-formed to the crate: it never has to go on from an error.
+/// A text that is well-formed here is well-formed for the crate: it never has to recover from an error.
 #[test]
 fn the_crate_agrees() {
     let parts = [
@@ -113,7 +113,7 @@ fn the_crate_agrees() {
         let text: String = (0..=next(10)).map(|_| parts[next(parts.len())]).collect();
         if let Ok(plain) = plain(&text, LIMITS) {
             well_formed += 1;
-            #[expect(clippy::disallowed_methods, reason = "what it says is the question")]
+            #[expect(clippy::disallowed_methods, reason = "the test compares with this parser")]
             let agrees = KdlDocument::parse_v2(&plain).is_ok();
             assert!(agrees, "{text:?} is {plain:?}");
         }
@@ -121,7 +121,7 @@ fn the_crate_agrees() {
     assert!(well_formed > 10_000, "{well_formed}");
 }
 
-/// A text's nodes with what of them is right, as KDL.
+/// The nodes that recovery keeps of a text, as KDL.
 fn kept(text: &str) -> String {
     fn show(nodes: &[kdl::KdlNode]) -> String {
         let one = |node: &kdl::KdlNode| {
@@ -163,7 +163,7 @@ fn what_is_wrong_costs_the_rest_of_its_line() {
         assert_eq!(kept(text), want, "{text:?}");
     }
     let deep = "a {".repeat(100);
-    assert!(recover(&deep, LIMITS).parts.is_empty(), "a bound is no error that something is read behind");
+    assert!(recover(&deep, LIMITS).parts.is_empty(), "nothing is recovered when a limit is exceeded");
 }
 
 #[test]

@@ -1,18 +1,18 @@
-//! The values of KDL text: names, strings of all kinds, numbers, keywords. They are looked at, not made.
+//! The values of KDL text: names, strings of all kinds, numbers, keywords. They are checked, not decoded.
 
 use super::{Scanner, Step, Wrong};
 
-/// KDL 2.0.0, section "Whitespace".
+/// Whether a character is whitespace (KDL 2.0.0, section "Whitespace").
 pub fn is_space(c: char) -> bool {
     matches!(c, '\t' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
 }
 
-/// KDL 2.0.0, section "Newline"; two characters that are one end of a line are two here.
+/// Whether a character ends a line (KDL 2.0.0, section "Newline"); CR LF counts as two line ends here.
 pub fn is_newline(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{85}' | '\u{b}' | '\u{c}' | '\u{2028}' | '\u{2029}')
 }
 
-/// KDL 2.0.0, section "Disallowed Literal Code Points".
+/// Whether a character is forbidden (KDL 2.0.0, section "Disallowed Literal Code Points").
 fn is_disallowed(c: char) -> bool {
     matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -25,11 +25,11 @@ fn is_word(c: char) -> bool {
         && !is_disallowed(c)
 }
 
-/// What is no name without quotes.
+/// Words that are not names unless they are quoted.
 const RESERVED: [&str; 6] = ["true", "false", "null", "inf", "-inf", "nan"];
 
 impl Scanner<'_> {
-    /// Reads a value; whether it is text.
+    /// Reads a value. Returns whether it is text.
     pub(super) fn value(&mut self) -> Step<bool> {
         let from = self.at;
         let text = match self.peek() {
@@ -45,7 +45,7 @@ impl Scanner<'_> {
             Some(c) if is_space(c) || is_newline(c) || self.starts("//") || self.starts("/*") => Ok(text),
             Some(c) => {
                 let wrong = Wrong::new(self.at, c.len_utf8(), "a space is missing here");
-                Err(wrong.help("values stand apart; text with other characters in it stands in quotes"))
+                Err(wrong.help("separate values with spaces, and put text with other characters in quotes"))
             }
         }
     }
@@ -54,10 +54,10 @@ impl Scanner<'_> {
         if is_disallowed(c) {
             return Wrong::new(self.at, c.len_utf8(), format!("the character U+{:04X} is not allowed", u32::from(c)));
         }
-        Wrong::new(self.at, c.len_utf8(), format!("`{c}` cannot stand here")).help("put text with such characters in quotes")
+        Wrong::new(self.at, c.len_utf8(), format!("`{c}` is not allowed here")).help("put text with such characters in quotes")
     }
 
-    /// A name or a number; whether it is a name.
+    /// Reads a name or a number. Returns whether it is a name.
     fn word(&mut self) -> Step<bool> {
         let from = self.at;
         let length = self.rest().find(|c| !is_word(c)).unwrap_or(self.rest().len());
@@ -74,7 +74,7 @@ impl Scanner<'_> {
         if is_number(unsigned) {
             return Ok(false);
         }
-        Err(Wrong::new(from, length, "this begins like a number, and is none").help("put it in quotes if it is text"))
+        Err(Wrong::new(from, length, "this begins like a number, but is not one").help("put it in quotes if it is text"))
     }
 
     fn keyword(&mut self) -> Step {
@@ -82,7 +82,7 @@ impl Scanner<'_> {
         let word = &self.rest()[1..length];
         if !RESERVED.contains(&word) {
             let wrong = Wrong::new(self.at, length, "there is no such keyword");
-            return Err(wrong.help("there are #true, #false, #null, #inf, #-inf and #nan; text stands in quotes"));
+            return Err(wrong.help("there are #true, #false, #null, #inf, #-inf and #nan; text needs quotes"));
         }
         self.at += length;
         Ok(())
@@ -121,7 +121,7 @@ impl Scanner<'_> {
             }
             Some('u') => {
                 let digits = self.rest().strip_prefix("u{").and_then(|rest| {
-                    // At most six digits: the rest of the text is not looked through for each escape.
+                    // At most six digits: the rest of the text must not be searched for each escape.
                     let end = rest.bytes().take(7).position(|byte| byte == b'}')?;
                     rest.get(..end)
                 });
@@ -130,7 +130,7 @@ impl Scanner<'_> {
                     .filter(legal)
                     .filter(|digits| u32::from_str_radix(digits, 16).is_ok_and(|number| char::from_u32(number).is_some()));
                 let Some(digits) = digits else {
-                    return Err(Wrong::new(from, 2, "this is no character").help("write its number: `\\u{e9}`"));
+                    return Err(Wrong::new(from, 2, "this is not a character").help("write its number: `\\u{e9}`"));
                 };
                 self.at += digits.len() + 3;
             }
@@ -167,8 +167,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// A string of several lines, from its quotes; those before the end stand alone in their line, and all lines
-    /// that are not blank begin as that one does.
+    /// Reads a string of several lines, from its opening quotes. The closing quotes are on a line of their own, and all
+    /// lines that are not blank start with the same indentation as that one.
     fn lines(&mut self, end: &str, escapes: bool) -> Step {
         let from = self.at;
         self.at += 3;
@@ -186,7 +186,7 @@ impl Scanner<'_> {
             if self.starts(end) {
                 let indent = &self.text[start..self.at];
                 if let Some(wrong) = begins.into_iter().find(|begin| !self.text[*begin..].starts_with(indent)) {
-                    let wrong = Wrong::new(wrong, 0, "this line does not begin as the one with the closing quotes");
+                    let wrong = Wrong::new(wrong, 0, "this line is not indented like the one with the closing quotes");
                     return Err(wrong.help("indent all lines of the string alike"));
                 }
                 self.at += end.len();
@@ -204,7 +204,7 @@ impl Scanner<'_> {
                         let wrong = Wrong::new(
                             self.at,
                             end.len(),
-                            "the quotes that end a multi-line string stand in a line of their own",
+                            "the quotes that end a multi-line string must be on a line of their own",
                         );
                         return Err(wrong.help("escape them if they are part of it"));
                     }
@@ -219,7 +219,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Whether text without a sign is a number that fits; longer ones would be none to the reader.
+/// Whether text without a sign is a number of at most the length that the `kdl` crate can read.
 fn is_number(text: &str) -> bool {
     let whole = |text: &str, radix: u32, most: usize| {
         let digits = text.chars().filter(|c| *c != '_').count();

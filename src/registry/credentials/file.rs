@@ -16,10 +16,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// A file; an absent one and an empty one have nothing.
+    /// Reads a file; a missing or empty one has no entries.
     ///
     /// # Errors
-    /// One that cannot be read, or is damaged.
+    /// Fails when the file cannot be read or is damaged.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
@@ -34,16 +34,16 @@ impl Store {
             Ok(_) => Err(Error::new(format!("{} is damaged: it is no JSON object", path.display()))),
             Err(error) => Err(Error::caused(format!("{} is damaged", path.display()), error)),
         }
-        .map_err(|error| error.hint("mend it, or remove it and log in again"))
+        .map_err(|error| error.hint("repair it, or remove it and log in again"))
     }
 
-    /// Writes it anew, for its owner alone.
+    /// Writes the file; only its owner can read it.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Fails when the file cannot be written.
     pub fn write(&self) -> Result<()> {
         let failed = || format!("cannot write {}", self.path.display());
-        // What is linked to from here stays linked.
+        // If the path is a symbolic link, its target is written and the link stays.
         let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let mut bytes = serde_json::to_vec_pretty(&self.content).context(failed)?;
         bytes.push(b'\n');
@@ -54,10 +54,10 @@ impl Store {
         self.content.get(name).and_then(Value::as_object).into_iter().flatten()
     }
 
-    /// The helper for a host, and the one for all.
+    /// The helper for this host, and the one for all hosts.
     ///
     /// # Errors
-    /// Names that could lead elsewhere.
+    /// Fails when a helper's name is not valid: it could be a path to another program.
     pub fn helpers(&self, host: &str) -> Result<[Option<Helper>; 2]> {
         let special = self.section("credHelpers").find(|(other, _)| place(other) == place(host));
         let special = special.map(|(_, name)| name);
@@ -65,10 +65,10 @@ impl Store {
         Ok([Helper::named(special, &self.path, Scope::Host)?, Helper::named(general, &self.path, Scope::All)?])
     }
 
-    /// The entry with the longest key that a repository's name begins with.
+    /// The credentials from the entry with the longest key that is a prefix of the repository's name.
     ///
     /// # Errors
-    /// An entry that is damaged.
+    /// Fails when an entry is damaged.
     pub fn find(&self, host: &str, repository: &str) -> Result<Option<Credentials>> {
         let name = format!("{}/{repository}", place(host));
         let mut best: Option<(usize, Credentials)> = None;
@@ -87,7 +87,7 @@ impl Store {
         Ok(best.map(|(_, credentials)| credentials))
     }
 
-    /// Whether there is something for a host or one of its repositories.
+    /// Whether there are credentials for a host or one of its repositories.
     pub fn knows(&self, host: &str) -> bool {
         let host = place(host);
         self.section("auths").any(|(key, entry)| {

@@ -1,4 +1,4 @@
-//! Credential helpers: programs that keep what others must not read (docker-credential-helpers, "Development").
+//! Credential helpers: programs that keep secrets (docker-credential-helpers, "Development").
 
 use crate::model::{Context, Error, Result};
 use serde_json::Value;
@@ -9,19 +9,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What helpers say of hosts that they know nothing of (docker-credential-helpers, `credentials/error.go`).
+/// What helpers print when they have no credentials for a host (docker-credential-helpers, `credentials/error.go`).
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// Which hosts a file names a helper for.
+/// The hosts that a file names a helper for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// One (`credHelpers`).
+    /// One host (`credHelpers`).
     Host,
-    /// All (`credsStore`); files are shared with hosts that have no such program.
+    /// All hosts (`credsStore`). The program may be missing, because people share these files between machines.
     All,
 }
 
-/// A program that has credentials, as a file names it.
+/// A helper program that a file names.
 pub struct Helper {
     pub name: String,
     file: PathBuf,
@@ -29,10 +29,10 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// The one that a file names.
+    /// The helper that a file names, if it names one.
     ///
     /// # Errors
-    /// A name that could lead elsewhere.
+    /// Fails when the name has other characters than letters, digits and `.` `_` `-`: it could be a path to another program.
     pub fn named(name: Option<&Value>, file: &Path, scope: Scope) -> Result<Option<Self>> {
         let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) else { return Ok(None) };
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
@@ -50,15 +50,15 @@ impl Helper {
         format!("{}, named in {},", self.program(), self.file.display())
     }
 
-    /// Something wrong with it.
+    /// An error about this helper.
     pub fn error(&self, what: &str) -> Error {
         Error::new(format!("{} {what}", self.describe()))
     }
 
-    /// Runs it; nothing where it is not there or knows nothing.
+    /// Runs the helper; `None` if it has no credentials, or if a helper for all hosts is not installed.
     ///
     /// # Errors
-    /// A helper for this host that is not there; one that fails.
+    /// Fails when a helper for this host is not installed, or when the helper fails.
     pub fn run(&self, path: Option<&OsStr>, verb: &str, input: &str) -> Result<Option<String>> {
         let Some(program) = locate(path, &self.program()) else {
             return match self.scope {
@@ -71,7 +71,7 @@ impl Helper {
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context(failed)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // One that does not read says below what is wrong with it.
+            // If the helper does not read its input, its output says why, below.
             let _ = stdin.write_all(input.as_bytes());
         }
         let output = child.wait_with_output().context(failed)?;
@@ -87,7 +87,7 @@ impl Helper {
     }
 }
 
-/// A program in a search path, which is `PATH` where none is given; directories that depend on where one is do not count.
+/// Finds a program in a search path, by default `PATH`. Relative directories are skipped.
 fn locate(path: Option<&OsStr>, program: &str) -> Option<PathBuf> {
     let path = path.map(OsStr::to_owned).or_else(|| std::env::var_os("PATH"))?;
     let mut places = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(program));

@@ -1,7 +1,7 @@
-//! Who the user is to a registry: names, passwords and tokens, in files and credential helpers.
+//! Credentials for registries: names, passwords and tokens, in files and credential helpers.
 //!
-//! Reads what stead, podman and Docker keep, in the form of Docker's `config.json`; writes stead's own file only.
-//! How a registry is told is for `http`.
+//! Reads the files of stead, podman and Docker, all in the form of Docker's `config.json`; writes only stead's own file.
+//! `auth` sends the credentials to a registry.
 
 mod file;
 mod helper;
@@ -20,23 +20,23 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-/// Docker Hub in files and for helpers: the address of its first version, which Docker kept.
+/// The key of Docker Hub in files and for helpers: the address of its old version 1, which Docker kept.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The name that says that the secret is a token (docker-credential-helpers).
+/// The user name that marks the secret as a token (docker-credential-helpers).
 const TOKEN_USER: &str = "<token>";
-/// Who the user is to a registry.
+/// A user's credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     Basic {
         user: String,
         password: String,
     },
-    /// A refresh token that a login gave.
+    /// A refresh token from a login.
     Token(String),
 }
 
 impl Credentials {
-    /// From the two texts that helpers and files have; nothing where both are empty.
+    /// From the user name and secret of a helper or file; `None` if both are empty.
     fn from_texts(user: &str, secret: &str) -> Option<Self> {
         match user {
             "" if secret.is_empty() => None,
@@ -45,7 +45,7 @@ impl Credentials {
         }
     }
 
-    /// As helpers take them.
+    /// User name and secret, in the form that helpers take.
     fn texts(&self) -> (&str, &str) {
         match self {
             Self::Basic { user, password } => (user.as_str(), password.as_str()),
@@ -53,7 +53,7 @@ impl Credentials {
         }
     }
 
-    /// An entry of a file.
+    /// Reads an entry of a file.
     fn read(entry: &Value) -> Result<Option<Self>, &'static str> {
         let text = |name: &str| entry[name].as_str().unwrap_or_default();
         let token = text("identitytoken");
@@ -70,11 +70,11 @@ impl Credentials {
         Ok(Self::from_texts(user, password.trim_end_matches('\0')))
     }
 
-    /// As an entry of a file.
+    /// Writes an entry of a file.
     fn entry(&self) -> Result<Value> {
         match self {
             Self::Basic { user, .. } if user.contains(':') => {
-                Err(Error::new(format!("a user's name has no colon, as {user:?} has")))
+                Err(Error::new(format!("a user's name must not contain a colon: {user:?}")))
             }
             Self::Basic { user, password } => Ok(json!({ "auth": STANDARD.encode(format!("{user}:{password}")) })),
             Self::Token(token) => Ok(json!({ "identitytoken": token })),
@@ -83,7 +83,7 @@ impl Credentials {
 }
 
 impl fmt::Debug for Credentials {
-    /// Without what must stay secret.
+    /// Shows no secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Basic { user, .. } => f.debug_struct("Basic").field("user", user).finish_non_exhaustive(),
@@ -100,24 +100,24 @@ pub enum Kept {
     File(PathBuf),
 }
 
-/// The files that have credentials, or name helpers that have them.
+/// The files that hold credentials, or name helpers that hold them.
 #[derive(Clone, Debug)]
 pub struct Stores {
-    /// Stead's own file.
+    /// The file of stead itself.
     pub own: PathBuf,
     /// The files of other tools, in order; they are never changed.
     pub others: Vec<PathBuf>,
-    /// Where helpers are looked for instead of `PATH`.
+    /// The search path for helpers, instead of `PATH`.
     path: Option<OsString>,
 }
 
 impl Stores {
-    /// Those of this user.
+    /// The files of this user.
     pub fn of_user() -> Self {
         let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = path("HOME").unwrap_or_else(|| "/".into());
         let config = path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
-        // Podman's own rule (containers-auth.json(5)).
+        // Podman's rule for its file (containers-auth.json(5)).
         let runtime = path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
         let runtime = runtime.unwrap_or_else(|| format!("/run/containers/{}/auth.json", nix::unistd::getuid()).into());
         let docker = path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")).join("config.json");
@@ -130,10 +130,10 @@ impl Stores {
         std::iter::once(&self.own).chain(&self.others)
     }
 
-    /// The credentials for a repository: the own file's first, then those of other tools.
+    /// The credentials for a repository: from our own file first, then from those of other tools.
     ///
     /// # Errors
-    /// A damaged file; a helper that is missing or fails.
+    /// Fails when a file is damaged, or when a helper is missing or fails.
     pub fn find(&self, host: &str, repository: &str) -> Result<Option<Credentials>> {
         for path in self.files() {
             let file = Store::read(path)?;
@@ -152,20 +152,20 @@ impl Stores {
         Ok(None)
     }
 
-    /// Keeps credentials: in the helper that a file names, else in the own file.
+    /// Stores credentials: in the helper that a file names, otherwise in our own file.
     ///
     /// # Errors
-    /// A damaged file; a helper that is missing or fails; a file that cannot be written.
+    /// Fails when a file is damaged or cannot be written, or when a helper is missing or fails.
     pub fn keep(&self, host: &str, credentials: &Credentials) -> Result<Kept> {
         let (user, secret) = credentials.texts();
         let message = json!({ "ServerURL": key(host), "Username": user, "Secret": secret }).to_string();
         'files: for path in self.files() {
             for helper in Store::read(path)?.helpers(host)?.into_iter().flatten() {
                 if helper.run(self.path.as_deref(), "store", &message)?.is_some() {
-                    // What was in the file would count before it.
+                    // An entry in our own file would take precedence over the helper.
                     self.change(host, None)?;
                     if self.find(host, "")?.as_ref() != Some(credentials) {
-                        // So would what is in another tool's file: then it must stand before that.
+                        // An entry in another tool's file takes precedence, too: then our own file must hold the credentials.
                         break 'files;
                     }
                     return Ok(Kept::Helper(helper.name));
@@ -176,10 +176,10 @@ impl Stores {
         Ok(Kept::File(self.own.clone()))
     }
 
-    /// Forgets credentials; says where they were, and where they still are.
+    /// Removes credentials; returns where they were, and where they still are.
     ///
     /// # Errors
-    /// A damaged file; a helper that is missing or fails; a file that cannot be written.
+    /// Fails when a file is damaged or cannot be written, or when a helper is missing or fails.
     pub fn forget(&self, host: &str) -> Result<Vec<String>> {
         let mut told = Vec::new();
         if self.change(host, None)? {
@@ -201,7 +201,7 @@ impl Stores {
         Ok(told)
     }
 
-    /// Replaces what the own file has for a host; says whether there was or is something.
+    /// Replaces or removes the entry for a host in our own file; returns whether the file changed.
     fn change(&self, host: &str, entry: Option<Value>) -> Result<bool> {
         if entry.is_none() && !self.own.exists() {
             return Ok(false);
@@ -210,7 +210,7 @@ impl Stores {
         if let Some(folder) = self.own.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).context(failed)?;
         }
-        // Another login may be at it, too.
+        // Another login may run at the same time.
         let lock = self.own.with_added_extension("lock");
         let _lock = sys::Lock::wait(&lock, sys::Hold::Alone).context(failed)?;
         let mut file = Store::read(&self.own)?;
@@ -231,7 +231,7 @@ impl Stores {
         Ok(changed)
     }
 
-    /// What a helper knows of a host.
+    /// Asks a helper for a host's credentials.
     fn ask(&self, helper: Option<&Helper>, host: &str) -> Result<Option<Credentials>> {
         let Some(helper) = helper else { return Ok(None) };
         let Some(answer) = helper.run(self.path.as_deref(), "get", &key(host))? else { return Ok(None) };
@@ -241,16 +241,16 @@ impl Stores {
     }
 }
 
-/// What a host is called in files and for helpers.
+/// The key of a host in files and for helpers.
 fn key(host: &str) -> String {
     let place = place(host);
     if place == DOCKER_HUB { HUB_KEY.to_owned() } else { place }
 }
 
-/// A key as host and perhaps a repository: without scheme and version, and with one name for Docker Hub.
+/// Normalises a key to a host, perhaps followed by a repository: without scheme and version, and with one name for Docker Hub.
 fn place(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
-    // Without these signs of a URL the end may be a repository's name.
+    // If it does not look like a URL, the end may be part of a repository's name.
     let is_url = bare.is_some() || key.ends_with('/');
     let whole = bare.unwrap_or(key).trim_end_matches('/');
     let version = ["/v1", "/v2"].into_iter().find_map(|version| whole.strip_suffix(version));

@@ -1,4 +1,4 @@
-//! Where names and passwords are found, kept and forgotten, with helpers and files of the test's own.
+//! Finding, storing and removing credentials, with helpers and files that the tests make.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ fn basic(user: &str, password: &str) -> Credentials {
     Credentials::Basic { user: user.into(), password: password.into() }
 }
 
-/// A helper that has one entry, in a file beside it; what it was asked for last is there, too.
+/// A helper with one entry, which it keeps in a file beside it. It also writes the last request to a file there.
 const HELPER: &str = r#"#!/bin/sh
     cd "$(dirname "$0")" || exit 2
     case "$1" in
@@ -24,7 +24,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// Stores with this own file and these others.
+    /// Makes stores with `own` as the content of our own file, and `others` as those of the other files.
     fn new(own: &str, others: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -42,7 +42,7 @@ impl Desk {
         Self { folder, stores }
     }
 
-    /// Adds a helper. A child writes it: no other test's child can then hold it open for writing.
+    /// Adds a helper. A child process writes it, so that no child of another test can hold it open for writing.
     fn helper(&self, name: &str, script: &str) -> PathBuf {
         let path = self.folder.path().join(format!("bin/docker-credential-{name}"));
         let mut command = Command::new("sh");
@@ -56,7 +56,7 @@ impl Desk {
     }
 }
 
-/// An entry with `user:KEY` in it.
+/// A file with an entry for each key, whose user is `user` and whose password is the key.
 fn auths(keys: &[&str]) -> String {
     let entries = keys.iter().map(|key| ((*key).to_owned(), basic("user", key).entry().unwrap()));
     let entries: Map<String, Value> = entries.collect();
@@ -154,7 +154,7 @@ fn helpers_are_asked() {
     assert_eq!(desk.stores.find("a.test", "x").unwrap(), Some(Credentials::Token("t".into())));
     fs::write(one.with_file_name("vault"), "nonsense").unwrap();
     assert!(desk.stores.find("a.test", "x").unwrap_err().to_string().contains("docker-credential-one"));
-    // The general one is asked only where nothing else knows, and then has to work.
+    // The helper for all hosts is asked only if nothing else has credentials, and then its failure is an error.
     let error = desk.stores.find("b.test", "x").unwrap_err().chain();
     assert!(error.contains("docker-credential-two") && error.contains("other-0.json") && error.contains('3'), "{error}");
     fs::remove_file(two).unwrap();
@@ -178,7 +178,7 @@ fn a_helper_that_knows_nothing_leaves_it_to_the_rest() {
 
 #[test]
 fn what_was_kept_is_what_is_found() {
-    // An older login of another tool stands before the helper that this one has.
+    // The first file has an older login of another tool; the second names the helper.
     let desk = Desk::new("", &[r#"{"auths": {"a.test": {"auth": "b2xkOm9sZA=="}}}"#, r#"{"credsStore": "one"}"#]);
     desk.helper("one", HELPER);
     let own = desk.stores.own.clone();

@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Podman's files in their order (containers-registries.conf(5) and containers-registries.conf.d(5)): a user's own
-/// file comes instead of the host's, and of the host's directory.
+/// file replaces the host's file and the host's directory.
 ///
 /// # Errors
-/// A directory that cannot be listed: it may hold what blocks a registry.
+/// Fails when a directory cannot be listed: it may hold a file that blocks a registry.
 pub fn files(system: &Path, user: Option<&Path>, named: Option<PathBuf>) -> Result<Vec<PathBuf>> {
     let own = user.map(|folder| folder.join("registries.conf")).filter(|path| path.exists());
     let system_counts = named.is_some() || own.is_none();
     let mut files = vec![named.or(own).unwrap_or_else(|| system.join("registries.conf"))];
     for folder in Some(system).filter(|_| system_counts).into_iter().chain(user) {
         files.extend(
-            ending_in("conf", &folder.join("registries.conf.d")).context(|| "cannot read what is set for registries".into())?,
+            ending_in("conf", &folder.join("registries.conf.d")).context(|| "cannot read the settings for registries".into())?,
         );
     }
     Ok(files)
@@ -34,7 +34,7 @@ impl Settings {
             self.default_host = hosts.first().map(|host| place(host)).transpose().map_err(wrong)?;
         }
         for (short, full) in file.aliases {
-            // An empty one takes back what an earlier file says.
+            // An empty value removes the alias of an earlier file.
             self.aliases.remove(&short);
             if !full.is_empty() {
                 self.aliases.insert(short, full);

@@ -1,4 +1,4 @@
-//! Docker's `daemon.json`, as far as it says something of registries.
+//! The settings for registries in Docker's `daemon.json`.
 
 use super::{DOCKER_HUB, Mirror, Rule, Settings, damaged, place};
 use crate::model::{Error, Result};

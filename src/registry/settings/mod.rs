@@ -1,7 +1,7 @@
-//! What the user's files say of registries: mirrors, short names, certificates, what may go without TLS.
+//! Settings for registries from the user's files: mirrors, short names, certificates, and which hosts may go without TLS.
 //!
-//! Reads the user's `config.kdl`, podman's `registries.conf` and Docker's `daemon.json`; the earlier counts before
-//! the later. Who the user is belongs to `credentials`; how a registry is spoken to belongs to `http`.
+//! Reads the user's `config.kdl`, podman's `registries.conf` and Docker's `daemon.json`; earlier ones in this list take
+//! precedence. User names and passwords belong to `credentials`, the communication to `http`.
 
 mod containers;
 mod docker;
@@ -15,27 +15,27 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-/// The host that answers for Docker Hub.
+/// The host of Docker Hub's API.
 const HUB_HOST: &str = "registry-1.docker.io";
 
-/// Where the files are that say something of registries.
+/// The files that have settings for registries.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     /// The user's `stead/config.kdl`.
     pub config: Option<PathBuf>,
     /// Docker's `daemon.json`.
     pub docker_daemon: PathBuf,
-    /// Podman's `registries.conf` files; the later count more.
+    /// Podman's `registries.conf` files; later ones take precedence.
     pub containers: Vec<PathBuf>,
     /// Directories that have a directory of certificates for each host.
     pub certificates: Vec<PathBuf>,
 }
 
 impl Files {
-    /// Where they are for this user.
+    /// The files of this user.
     ///
     /// # Errors
-    /// Directories that cannot be listed.
+    /// Fails when a directory cannot be listed.
     pub fn of_user() -> Result<Self> {
         let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = path("HOME").map(|home| home.join(".config"));
@@ -59,18 +59,18 @@ fn ending_in(extension: &str, folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.filter(|path| path.extension().is_some_and(|other| other == extension)).collect())
 }
 
-/// How sure one must be of who answers.
+/// How strictly a server's identity is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Security {
     /// HTTPS with a known certificate.
     Checked,
     /// HTTPS with any certificate, else HTTP.
     Unchecked,
-    /// HTTPS, or HTTP where nothing speaks TLS: the host is this one.
+    /// HTTPS, or HTTP if the server does not speak TLS: the host is this machine.
     Loopback,
 }
 
-/// A place to ask for a repository.
+/// A registry or mirror to ask for a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Host and port, as `mirror.example:5000`.
@@ -78,9 +78,9 @@ pub struct Endpoint {
     /// The repository there: `library/redis`, perhaps with a mirror's own prefix in front.
     pub repository: String,
     pub security: Security,
-    /// PEM files of certificate authorities to trust for it, besides the host's.
+    /// PEM files of certificate authorities to trust for it, besides those of the system.
     pub authorities: Vec<PathBuf>,
-    /// What tells it who we are, if it asks for a certificate.
+    /// Our client certificate, if the server asks for one.
     pub identity: Option<Identity>,
 }
 
@@ -91,7 +91,7 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// What a name is asked by: some mirrors are for one of them only.
+/// Whether an image is asked for by tag or by digest: some mirrors serve only one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Tag,
@@ -106,12 +106,12 @@ struct Mirror {
     only: Option<Asked>,
 }
 
-/// What a file says of all names that begin alike.
+/// The settings in a file for all names with a common prefix.
 #[derive(Clone, Debug, Default)]
 struct Rule {
     /// A host, a host and the first parts of a repository, or `*.` and a domain.
     prefix: String,
-    /// What stands in the prefix's place when images are read.
+    /// What replaces the prefix when images are pulled.
     location: Option<String>,
     insecure: Option<bool>,
     authorities: Vec<PathBuf>,
@@ -122,7 +122,7 @@ struct Rule {
 }
 
 impl Rule {
-    /// What follows the prefix in a name, with its slash; nothing for names that begin otherwise.
+    /// What follows the prefix in a name, including the slash; `None` if the name does not have the prefix.
     fn rest<'n>(&self, name: &'n str) -> Option<&'n str> {
         let rest = match self.prefix.strip_prefix('*') {
             Some(domain) => {
@@ -140,7 +140,7 @@ fn find<'r>(rules: &'r [Rule], name: &str) -> Option<&'r Rule> {
     rules.iter().filter(|rule| rule.rest(name).is_some()).max_by_key(|rule| rule.prefix.len())
 }
 
-/// What the user's files say of registries.
+/// The settings for registries from all files.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     default_host: Option<String>,
@@ -153,13 +153,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the files that are there.
+    /// Reads the files that exist.
     ///
     /// # Errors
-    /// A file that cannot be read as what it is: its name, the line, and what is wrong there.
+    /// Fails when a file cannot be read or is malformed, with its name, the line, and what is wrong there.
     pub fn read(files: &Files) -> Result<Self> {
         let mut settings = Self { certificates: files.certificates.clone(), ..Self::default() };
-        // This file is a daemon's: not every user has to be able to read it.
+        // This file belongs to a daemon: a user who cannot read it goes without it.
         if fs::File::open(&files.docker_daemon).is_ok()
             && let Some(text) = content(&files.docker_daemon)?
         {
@@ -178,22 +178,22 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The registry of names that name none.
+    /// The registry of names without a host.
     pub fn default_host(&self) -> &str {
         self.default_host.as_deref().unwrap_or(DOCKER_HUB)
     }
 
-    /// The full name that a short one stands for; neither has a tag or a digest.
+    /// The full name that a short one stands for. Neither has a tag or a digest.
     pub fn alias(&self, name: &str) -> Option<&str> {
         self.aliases.get(name).map(String::as_str)
     }
 
-    /// Where a repository is to be asked for a tag, mirrors first, the registry itself last.
+    /// Where to ask for a tag of a repository: mirrors first, the registry itself last.
     pub fn endpoints(&self, host: &str, repository: &str) -> Vec<Endpoint> {
         self.places(&join(host, repository), Asked::Tag)
     }
 
-    /// As [`Self::endpoints`] for what has a digest: some mirrors may be asked for nothing else.
+    /// As [`Self::endpoints`], but for an image with a digest: some mirrors serve only those.
     pub fn endpoints_by_digest(&self, host: &str, repository: &str) -> Vec<Endpoint> {
         self.places(&join(host, repository), Asked::Digest)
     }
@@ -220,12 +220,12 @@ impl Settings {
         found
     }
 
-    /// The registry itself, for pushing: mirrors and other locations are for reading only.
+    /// The registry itself, for pushing: mirrors and other locations are only for pulling.
     pub fn origin(&self, host: &str, repository: &str) -> Endpoint {
         self.endpoint(&join(host, repository), None, &[])
     }
 
-    /// Why images with this name are not to be had, if a file forbids them.
+    /// If a file blocks images with this name, the reason.
     pub fn blocked(&self, host: &str, repository: &str) -> Option<String> {
         let rule = find(&self.containers, &join(host, repository)).filter(|rule| rule.blocked)?;
         Some(format!("{} has `blocked = true` for {:?}", rule.file.display(), rule.prefix))
@@ -246,7 +246,7 @@ impl Settings {
             false if is_loopback(host) => Security::Loopback,
             false => Security::Checked,
         };
-        // Without them a host is trusted less, and we by it.
+        // A directory that cannot be listed counts as empty: without its files we trust less, and are trusted less.
         let beside = |extension: &str, folder: &PathBuf| ending_in(extension, &folder.join(host)).unwrap_or_default();
         let mut authorities = authorities.to_vec();
         let own = find(&self.own, place);
@@ -260,7 +260,7 @@ impl Settings {
     }
 }
 
-/// What the user's own file says.
+/// Reads the user's own file, if it exists.
 fn own_content(path: &Path) -> Result<Option<String>> {
     match sys::read_regular(path, bounds::CONFIG_FILE) {
         Ok(bytes) => text_of(&path.display().to_string(), bytes).map(Some).map_err(Error::new),
@@ -285,12 +285,12 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// A host, and what follows it with its slash.
+/// Splits a name into its host and the rest, which begins with the slash.
 fn split(name: &str) -> (&str, &str) {
     name.split_at(name.find('/').unwrap_or(name.len()))
 }
 
-/// Docker Hub by its one name; other hosts as they are.
+/// One name for Docker Hub's hosts; other hosts stay as they are.
 fn hub(host: &str) -> &str {
     if matches!(host, "index.docker.io" | HUB_HOST) { DOCKER_HUB } else { host }
 }
@@ -299,7 +299,7 @@ fn join(host: &str, repository: &str) -> String {
     if repository.is_empty() { hub(host).to_owned() } else { format!("{}/{repository}", hub(host)) }
 }
 
-/// A host with perhaps the first parts of a repository, as a file has it.
+/// Reads a host from a file, perhaps followed by the first parts of a repository.
 fn place(text: &str) -> Result<String, String> {
     if let Some((_, rest)) = text.split_once("://") {
         return Err(format!("{text:?} is a URL; write it without a scheme: {rest:?}"));
@@ -327,7 +327,7 @@ fn is_loopback(host: &str) -> bool {
         || inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()))
 }
 
-/// Whether one of Docker's `insecure-registries` means a host: the host itself, or a network that has its address.
+/// Whether an entry of Docker's `insecure-registries` matches a host: it is the host, or a network with the host's address.
 fn covers(entry: &str, host: &str) -> bool {
     let Some((network, prefix)) = entry.split_once('/') else { return entry == host };
     let (Ok(network), Ok(prefix)) = (network.parse::<Ipv4Addr>(), prefix.parse::<u8>()) else { return false };

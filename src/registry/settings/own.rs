@@ -67,7 +67,7 @@ impl Own<'_> {
         }
     }
 
-    /// A node's texts, of which there are exactly so many; it has no other properties than these.
+    /// A node's text arguments. Fails unless there are exactly `COUNT` and all properties are among the given ones.
     fn words<'n, const COUNT: usize>(&self, node: &'n KdlNode, properties: &[&str]) -> Result<[&'n str; COUNT]> {
         for entry in node.entries() {
             if let Some(name) = entry.name()
@@ -96,7 +96,7 @@ impl Own<'_> {
         entry.value().as_bool().map(Some).ok_or_else(wrong)
     }
 
-    /// The path that a property has, from where the file is.
+    /// The path in a property, relative to the directory of this file.
     fn file(&self, node: &KdlNode, property: &str) -> Result<Option<PathBuf>> {
         let Some(entry) = node.entry(property) else { return Ok(None) };
         let wrong = || self.error(entry.span().offset(), &format!("`{property}` is the path of a file, in quotes"));

@@ -1,4 +1,4 @@
-//! What the files of stead, podman and Docker mean together.
+//! How the files of stead, podman and Docker work together.
 
 use super::*;
 
@@ -135,7 +135,7 @@ fn podmans_files_are_read() {
     assert_eq!(asked(&settings, "example.com:5000", "foo/image"), ["example.com:5000/foo/image Checked"]);
     assert_eq!(asked(&settings, "a.wild.test:5000", "x/y"), ["caught.test/all/x/y Checked"]);
     assert_eq!(asked(&settings, "wild.test", "x"), ["wild.test/x Checked"]);
-    // The later file says anew what the earlier one said.
+    // The later file replaces the rule of the earlier one.
     assert_eq!(asked(&settings, "bad.test", "worse"), ["bad.test/worse Unchecked"]);
     assert_eq!(settings.blocked("bad.test", "worse"), None);
 }

@@ -1,4 +1,4 @@
-//! `container` nodes: everything but what they may use and are trusted with.
+//! `container` nodes, except for limits and security.
 
 use super::limits::log;
 use super::*;
@@ -118,7 +118,7 @@ impl Decoder<'_> {
             let address = child.prop("address").and_then(as_address);
             for network in child.words().iter().filter_map(|text| Name::parse(text).ok()) {
                 if found.iter().any(|other| other.network == network) {
-                    let message = format!("the network \"{network}\" stands twice");
+                    let message = format!("the network \"{network}\" is given twice");
                     self.sink.push(Diagnostic::error("duplicate", child.place.clone(), message));
                     continue;
                 }

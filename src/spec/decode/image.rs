@@ -1,6 +1,6 @@
-//! `image` nodes: where they start from, their configuration, the Dockerfile that they may be instead.
+//! `image` nodes: their base, their configuration, or the Dockerfile that they are built from instead.
 //!
-//! Their steps are read in `step.rs`.
+//! Their steps are decoded in `step.rs`.
 
 use super::*;
 
@@ -8,7 +8,7 @@ impl Decoder<'_> {
     pub(super) fn image(&mut self, node: &Tree, path: &NodePath) -> Option<Image> {
         if let Some(dockerfile) = node.child("dockerfile") {
             self.dockerfile(node, dockerfile);
-            // It stands for the image until the Dockerfile is read.
+            // A placeholder until the Dockerfile is read.
             return Some(Image::default());
         }
         let from = match node.child("from") {
@@ -22,7 +22,7 @@ impl Decoder<'_> {
             Some(key) => {
                 if !matches!(from, Base::Image(ref name) if !self.images.iter().any(|own| own == name.as_str())) {
                     let message = "only images of registries are signed";
-                    let help = "take `signed-by` out: an image of the project is made of what is locked";
+                    let help = "remove `signed-by`: everything that an image of the project is built from is locked";
                     self.sink.push(Diagnostic::error("signed-by", key.place.clone(), message).help(help));
                 }
                 self.places.insert(path.clone().node("signed-by"), key.first_place());
@@ -60,7 +60,7 @@ impl Decoder<'_> {
         })
     }
 
-    /// What an image starts from: a name, or an archive.
+    /// The base of an image: a name, or an archive.
     fn base(&mut self, node: &Tree) -> Option<Base> {
         match (node.text(), node.prop_text("archive")) {
             (Some(name), None) if name == "scratch" => Some(Base::Scratch),
@@ -70,7 +70,7 @@ impl Decoder<'_> {
                 Some(Base::Outside(Outside::Archive { path, name: node.prop_text("name") }))
             }
             _ => {
-                let message = "an image starts from one thing: a name, or `archive=`";
+                let message = "an image starts from either a name or `archive=`";
                 let help = "for example: from \"base\", or from archive=\"images/base.tar\"";
                 self.sink.push(Diagnostic::error("from", node.place.clone(), message).help(help));
                 None
@@ -78,11 +78,11 @@ impl Decoder<'_> {
         }
     }
 
-    /// A path of the project, which must not lead out of its directory.
+    /// Checks a path of the project, which must not lead out of its directory.
     pub(super) fn inside(&mut self, text: &str, place: &Location) -> Option<String> {
         if text.starts_with('/') || text.split('/').any(|part| part == "..") {
             let message = format!("{text:?} leads out of the project's directory");
-            let help = "the project file stands above all that it uses";
+            let help = "a project uses only files below the directory of its project file";
             self.sink.push(Diagnostic::error("outside", place.clone(), message).help(help));
             return None;
         }
@@ -90,7 +90,7 @@ impl Decoder<'_> {
         Some(if text == "." { String::new() } else { text.to_owned() })
     }
 
-    /// Where a step and its parts stand.
+    /// Records the places of a step and its parts.
     fn step_places(&mut self, node: &Tree, step: &Step, path: &NodePath, number: usize) {
         let step_path = path.clone().step(number);
         self.places.insert(step_path.clone(), node.place.clone());
@@ -118,10 +118,10 @@ impl Decoder<'_> {
         }
     }
 
-    /// An image from a Dockerfile has nothing beside it.
+    /// Checks that an image from a Dockerfile has no other nodes, and requests the Dockerfile.
     fn dockerfile(&mut self, node: &Tree, dockerfile: &Tree) {
         if let Some(other) = node.children.iter().find(|child| child.name != "dockerfile" && child.is_given()) {
-            let message = format!("`{}` stands beside `dockerfile`: the image is what its Dockerfile says", other.name);
+            let message = format!("`{}` cannot be combined with `dockerfile`, which defines the whole image", other.name);
             let help = "write it into the Dockerfile, or make a second image that starts `from` this one";
             self.sink.push(Diagnostic::error("dockerfile-beside", other.place.clone(), message).help(help));
         }

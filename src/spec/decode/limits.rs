@@ -1,12 +1,12 @@
-//! What containers may use and are trusted with: `limits`, `security`, `log`.
+//! Limits and privileges of containers: `limits`, `security`, `log`.
 
 use super::*;
 
-/// Docker's own least: below it no container starts.
+/// Docker's own minimum: no container starts with less.
 const LEAST_MEMORY: Size = Size::mib(6);
 
 impl Decoder<'_> {
-    /// Limits, with what no host could apply refused.
+    /// Decodes limits, and refuses those that no host could apply.
     pub(super) fn limits(&mut self, node: &Tree) -> Limits {
         let found = limits(node);
         let partial = self.sink.is_partial_in(&node.place.file, &node.whole);
@@ -20,7 +20,7 @@ impl Decoder<'_> {
         if let (Some(reservation), Some(memory)) = (found.memory_reservation, found.memory)
             && reservation.0 > memory.0
         {
-            let message = format!("{reservation} cannot be kept for a container that may use {memory}");
+            let message = format!("{reservation} cannot be reserved for a container that may use only {memory}");
             refuse(node.child("memory-reservation"), message, "write at most the size of `memory`");
         }
         if found.swap.is_some() && found.memory.is_none() && !partial {
@@ -33,7 +33,7 @@ impl Decoder<'_> {
         }
         let empty = node.all("ulimit").find(|child| child.prop("soft").is_none() && child.prop("hard").is_none());
         if let Some(child) = empty {
-            refuse(Some(child), "this ulimit says no limit".into(), "for example: ulimit \"nofile\" soft=1024 hard=2048");
+            refuse(Some(child), "this ulimit sets no limit".into(), "for example: ulimit \"nofile\" soft=1024 hard=2048");
         }
         for child in node.all("io").filter(|child| child.props.is_empty()) {
             refuse(Some(child), "this `io` limits nothing".into(), "for example: io \"/dev/sda\" read=\"10MiB\"");

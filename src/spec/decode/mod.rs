@@ -1,7 +1,7 @@
 //! Checked nodes → the typed project and the places of its parts.
 //!
-//! Structure and kinds were checked by the grammar, so a value that is missing here has been
-//! reported already; decoders then leave the part out and go on.
+//! The grammar has checked structure and kinds, so a value that is missing here has been reported
+//! already; decoders then leave the part out and continue.
 
 mod container;
 mod image;
@@ -21,7 +21,7 @@ use crate::project::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Decodes everything; `later` gets what is understood and not carried out yet.
+/// Decodes everything; `later` gets what is understood but not implemented yet.
 pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut Sink) -> (Project, Locations, Vec<Request>) {
     for tree in &assembled.nodes {
         note_later(tree, TOP, later);
@@ -33,7 +33,7 @@ pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut S
     (project, decoder.places, decoder.dockerfiles)
 }
 
-/// A container of an image of which nothing else is said; nothing if the table lacks what it must say then.
+/// A container of an image with only the defaults of the table; `None` if the table lacks a default that it needs.
 pub fn container_of(image: Name) -> Option<Container> {
     let node = |name: &str, word: &Name, children| {
         let place = Location { file: String::new(), line: 0, offset: 0, length: 0 };
@@ -45,7 +45,7 @@ pub fn container_of(image: Name) -> Option<Container> {
     let (mut sink, images) = (Sink::default(), vec![image.to_string()]);
     let (places, dockerfiles, outside) = (Locations::default(), Vec::new(), Vec::new());
     let mut decoder = Decoder { sink: &mut sink, places, images, dockerfiles, outside };
-    // Its name may be one that nobody can write.
+    // The image's name may be one that users cannot write, so it is not decoded from the node.
     decoder.container_with(&tree, image)
 }
 
@@ -62,7 +62,7 @@ fn note_later(tree: &Tree, rows: &'static [Node], later: &mut Sink) {
 
 fn unsupported(place: &Location, what: &str) -> Diagnostic {
     Diagnostic::error("not-supported-yet", place.clone(), format!("{what} is not supported yet"))
-        .help("the file is right; take this out to run it with this version")
+        .help("the file is valid; remove this to run it with this version")
 }
 
 struct Decoder<'a> {
@@ -70,14 +70,14 @@ struct Decoder<'a> {
     places: Locations,
     images: Vec<String>,
     dockerfiles: Vec<Request>,
-    /// References of images that are made elsewhere.
+    /// References of images from elsewhere.
     outside: Vec<String>,
 }
 
 impl Decoder<'_> {
     fn project(&mut self, file: &str, nodes: &[Tree]) -> Project {
         let head = nodes.iter().find(|node| node.name == "project");
-        // It may be in what could not be read, and of a file in another language its own errors say enough.
+        // The name may be in a part that could not be read, and for a file in another language the syntax errors say enough.
         let foreign = nodes.is_empty() && !self.sink.all().is_empty();
         if head.is_none() && !self.sink.is_partial() && !foreign {
             let place = Location { file: file.to_owned(), line: 1, offset: 0, length: 0 };
@@ -120,7 +120,7 @@ impl Decoder<'_> {
         project
     }
 
-    /// Decodes all nodes of a kind, and reports those that share a name.
+    /// Decodes all nodes of a kind, and reports duplicate names.
     fn named<T>(
         &mut self,
         nodes: &[Tree],
@@ -147,7 +147,7 @@ impl Decoder<'_> {
         found
     }
 
-    /// The image that a node names: of the project, or of elsewhere.
+    /// The image that a node names: one of the project, or one from elsewhere.
     fn image_ref(&mut self, node: &Tree) -> Option<Name> {
         let text = node.text()?;
         if self.images.contains(&text) {
@@ -164,7 +164,7 @@ impl Decoder<'_> {
         Some(self.outside(&text, &node.first_place()))
     }
 
-    /// An image that is made elsewhere, with the first place that names it.
+    /// Notes an image from elsewhere, with the first place that names it.
     fn outside(&mut self, reference: &str, place: &Location) -> Name {
         let name = Name::of_reference(reference);
         self.places.insert_first(NodePath::image(&name), place);
@@ -172,7 +172,7 @@ impl Decoder<'_> {
         name
     }
 
-    /// A user: strict numbers or a name, never something that could be read as both (CVE-2026-30892).
+    /// Decodes a user: strict numbers or a name, never something that could be taken for both (CVE-2026-30892).
     fn user(&mut self, node: &Tree) -> Option<String> {
         self.user_text(node.text()?, node.first_place())
     }
@@ -291,7 +291,7 @@ impl Decoder<'_> {
     }
 }
 
-/// All properties of all nodes of a name, as text.
+/// All properties of all nodes with this name, as text.
 fn free(node: &Tree, name: &str) -> BTreeMap<String, String> {
     node.all(name).flat_map(|child| &child.props).map(|(key, entry)| (key.clone(), entry.text())).collect()
 }

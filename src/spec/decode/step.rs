@@ -1,4 +1,4 @@
-//! The steps of an image.
+//! Decodes the steps of an image.
 
 use super::*;
 use crate::model::{ARCHITECTURE, Digest, GitRepository, Mode};
@@ -24,7 +24,7 @@ impl Decoder<'_> {
         })
     }
 
-    /// A variable of an image is read by whoever gets the image.
+    /// Warns about secrets in variables: everybody who gets the image can read them.
     fn secrets_in(&mut self, node: &Tree) {
         for (name, entry) in &node.props {
             if looks_secret(name) && !entry.text().is_empty() {
@@ -45,7 +45,7 @@ impl Decoder<'_> {
             node.all("text").filter_map(|child| Some((child.text()?, child.arg(1).and_then(as_text)?))).collect();
         for (child, (name, _)) in node.all("text").zip(&inline) {
             if name.is_empty() || name.contains('/') || name.trim_matches('.').is_empty() {
-                let diagnostic = Diagnostic::error("wrong-value", child.first_place(), format!("{name:?} is no name of a file"));
+                let diagnostic = Diagnostic::error("wrong-value", child.first_place(), format!("{name:?} is not a file name"));
                 self.sink.push(diagnostic.help("write a name without `/`; `to` says where it goes"));
                 return None;
             }
@@ -70,7 +70,7 @@ impl Decoder<'_> {
         })
     }
 
-    /// The directory that `context=` names; the outer `None` when it is no directory of the project.
+    /// The directory that `context=` names; the outer `None` means that its path is not inside the project.
     fn context(&mut self, node: &Tree) -> Option<Option<BuildContext>> {
         let Some(text) = node.prop_text("context") else { return Some(None) };
         let folder = self.inside(&text, &node.prop_place("context"))?;
@@ -94,8 +94,8 @@ impl Decoder<'_> {
                 let sha256 = digest.as_deref().map(|text| Digest::parse(text.trim_start_matches("sha256:")));
                 let Some(Some(sha256)) = sha256 else {
                     let message = match digest {
-                        None => "`add` needs the digest of the file: the same bytes everywhere",
-                        Some(_) => "this is no SHA-256: 64 hexadecimal digits",
+                        None => "`add` needs the digest of the file, so that its bytes are the same everywhere",
+                        Some(_) => "this is not a SHA-256 digest: 64 hexadecimal digits",
                     };
                     let help = format!("fetch it once and write what `sha256sum` says: add \"{url}\" … sha256=\"…\"");
                     node.lacks(wrong(node.prop_place("sha256"), message, &help), self.sink);
@@ -106,7 +106,7 @@ impl Decoder<'_> {
             (None, Some(url)) => {
                 let commit = node.prop_text("commit").filter(|text| is_commit(text));
                 let Some(commit) = commit else {
-                    let message = "a repository is added at a commit, in full: 40 hexadecimal digits";
+                    let message = "a repository is added at a full commit ID: 40 hexadecimal digits";
                     self.sink.push(wrong(node.prop_place("commit"), message, "write what `git rev-parse HEAD` says"));
                     return None;
                 };
@@ -166,7 +166,7 @@ impl Decoder<'_> {
         })
     }
 
-    /// What a command finds while it runs: exactly one kind of thing.
+    /// Decodes a mount of a command: it has exactly one kind of source.
     fn run_mount(&mut self, node: &Tree) -> Option<RunMount> {
         let to = node.prop_text("to")?;
         if !self.must_be_absolute(&to, &node.prop_place("to")) {
@@ -177,7 +177,7 @@ impl Decoder<'_> {
             Some(text) => {
                 let numbers = text.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
                 let Some(numbers) = numbers else {
-                    let message = format!("{text:?} is not two numbers: nobody's names are known here");
+                    let message = format!("{text:?} is not two numbers: user names are not known here");
                     self.sink.push(Diagnostic::error("wrong-value", node.prop_place("owner"), message).help("write \"33:33\""));
                     return None;
                 };
@@ -240,7 +240,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// An image that a step uses: of the project, or of elsewhere.
+    /// An image that a step uses: one of the project, or one from elsewhere.
     fn image_named(&mut self, text: &str, place: &Location, what: &str) -> Option<Name> {
         if self.images.iter().any(|image| image == text) {
             return Name::parse(text).ok();
@@ -311,7 +311,7 @@ impl Decoder<'_> {
             Some(':') => format!("write \"{name}\"; packages of other architectures are not supported"),
             _ => "package names have lowercase letters, digits, `+`, `-` and `.`".to_owned(),
         };
-        let message = format!("\"{text}\" is not the name of a package");
+        let message = format!("\"{text}\" is not a package name");
         self.sink.push(Diagnostic::error("package-name", entry.place.clone(), message).help(help));
     }
 }

@@ -1,4 +1,4 @@
-//! The stages that a target needs → images, one after the other.
+//! The stages that a target needs → images, in order.
 
 use super::Request;
 use super::stage::{Given, Made, PREDEFINED, Stages, Surroundings, find, sources_of};
@@ -60,7 +60,7 @@ impl Stages {
         made
     }
 
-    /// The instructions that a stage's base holds for it: they may name stages of this file.
+    /// The ONBUILD instructions of a stage's base: they may name stages of this file.
     fn triggered(&self, index: usize, around: &dyn Surroundings) -> Vec<Instruction> {
         let stage = &self.stages[index];
         let texts: Vec<String> = match find(&self.stages, &stage.from, index) {
@@ -71,7 +71,7 @@ impl Stages {
             None if stage.from == "scratch" => Vec::new(),
             None => around.image(&stage.from).map(|name| around.given(&name).triggers).unwrap_or_default(),
         };
-        // What is wrong with them is told where they are carried out.
+        // Errors in them are reported when they are executed.
         let mut sink = Sink::default();
         texts.iter().flat_map(|text| parse(&stage.place.file, text, &mut sink).instructions).collect()
     }

@@ -1,8 +1,8 @@
-//! Dockerfiles → images of the project: each stage that the wanted one needs becomes an image.
+//! Dockerfiles → images of the project: each stage that the target needs becomes an image.
 //!
-//! `syntax` reads the text, `words` replaces variables, `stage` cuts stages, `write` turns the
-//! instructions of one into steps. What comes out is built like every other image; nothing further
-//! down knows Dockerfiles.
+//! `syntax` parses the text, `words` replaces variables, `stage` splits it into stages, and `write`
+//! turns the instructions of a stage into steps. The results are built like any other image; the rooms
+//! below know nothing of Dockerfiles.
 
 mod images;
 mod mounts;
@@ -34,10 +34,10 @@ pub struct Request {
     pub place: Location,
 }
 
-/// What came of the images that are made elsewhere.
+/// What was found out about images from elsewhere.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// What was asked of each that a Dockerfile starts from, and what the answer was.
+    /// The images from elsewhere that Dockerfiles start from, each with what it passes on, if that is known.
     pub known: BTreeMap<Outside, Option<Inherited>>,
 }
 
@@ -78,13 +78,13 @@ pub fn expand(
         }
     }
     let written: BTreeSet<Name> = project.images.keys().cloned().collect();
-    // One may start from another's image: those that wait for nobody first.
+    // A Dockerfile may start from the image of another one, so those without such dependencies come first.
     while !waiting.is_empty() {
         let names: Vec<Name> = waiting.iter().map(|(request, _)| request.image.clone()).collect();
         let ready = waiting.iter().position(|(_, stages)| !stages.outside().any(|outside| names.contains(outside)));
         let Some(ready) = ready else {
             for (request, _) in &waiting {
-                let message = format!("image {} is made from itself, by way of its Dockerfile", request.image);
+                let message = format!("image {} depends on itself through its Dockerfile", request.image);
                 sink.push(Diagnostic::error("cycle", request.place.clone(), message));
             }
             break;
@@ -106,10 +106,10 @@ pub fn expand(
     asked.into_inner()
 }
 
-/// The images of the project so far, and those of elsewhere.
+/// The images of the project so far, and those from elsewhere.
 struct Around<'a> {
     images: &'a BTreeMap<Name, Image>,
-    /// Those that stand in the project's files.
+    /// The images that are declared in the project's files.
     written: &'a BTreeSet<Name>,
     sources: &'a dyn Sources,
     asked: &'a RefCell<Asked>,
@@ -127,7 +127,7 @@ impl Surroundings for Around<'_> {
 
 impl Around<'_> {
     fn given_by(&self, name: &Name, depth: usize) -> Given {
-        // A circle is told later, when all images are known.
+        // A cycle is reported later, when all images are known.
         let Some(depth) = depth.checked_sub(1) else { return Given::default() };
         let Some(image) = self.images.get(name) else {
             return self.outside(&Outside::Reference(name.to_string()));

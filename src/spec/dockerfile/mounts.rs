@@ -1,4 +1,4 @@
-//! `RUN --mount`: what a command finds beside the image (Dockerfile reference, "RUN --mount").
+//! `RUN --mount`: what a command sees in addition to the image (Dockerfile reference, "RUN --mount").
 
 use super::write::{Writer, clean};
 use crate::model::{Location, Name, Size, nearest};
@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
     }
 
     fn number(&self, name: &str) -> Result<u32, String> {
-        self.get(&[name]).map_or(Ok(0), |value| value.parse().map_err(|_| format!("{name} wants a number")))
+        self.get(&[name]).map_or(Ok(0), |value| value.parse().map_err(|_| format!("{name} needs a number")))
     }
 
     fn mode(&self) -> Result<Option<u32>, String> {
@@ -63,10 +63,10 @@ impl<'a> Fields<'a> {
 }
 
 impl Writer<'_> {
-    /// Reads one `--mount`.
+    /// Parses one `--mount`.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// A sentence saying what is wrong with it.
     pub fn mount(&mut self, text: &str, place: &Location) -> Result<RunMount, String> {
         let fields = Fields::read(text)?;
         let kind = fields.get(&["type"]).unwrap_or("bind");
@@ -74,7 +74,7 @@ impl Writer<'_> {
         let owner = (fields.number("uid")?, fields.number("gid")?);
         let workdir = self.given.workdir.clone();
         let absolute = |target: &str| clean(&workdir, target);
-        let wanted = || target.map(absolute).ok_or_else(|| format!("a mount of type {kind} wants a target"));
+        let wanted = || target.map(absolute).ok_or_else(|| format!("a mount of type {kind} needs a target"));
         match kind {
             "cache" => {
                 let target = wanted()?;
@@ -115,10 +115,10 @@ impl Writer<'_> {
 
     fn secret(&self, fields: &Fields, target: Option<String>, owner: (u32, u32)) -> Result<RunMount, String> {
         let last = || target.as_deref().and_then(|path| path.rsplit('/').next());
-        let id = fields.get(&["id"]).or_else(last).ok_or("a secret wants an id")?;
+        let id = fields.get(&["id"]).or_else(last).ok_or("a secret needs an id")?;
         let name = Name::parse(id).map_err(|why| format!("the secret {id}: {why}"))?;
         let env = fields.get(&["env"]).map(str::to_owned);
-        // With a variable it is a file only where a target is given, too.
+        // With a variable, it is also a file only if a target is given.
         let file = env.is_none() || target.is_some();
         Ok(RunMount {
             to: target.clone().unwrap_or_else(|| format!("/run/secrets/{id}")),

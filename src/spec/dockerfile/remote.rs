@@ -1,22 +1,22 @@
-//! Sources of ADD that are fetched: files of the web, and git repositories (reference, "Adding files from a URL",
+//! Sources of ADD that are fetched: files from the web, and git repositories (reference, "Adding files from a URL",
 //! "… from a Git repository"; Docker's build contexts, "URL queries").
 
 use crate::model::{Digest, GitRepository};
 use crate::project::{AddSource, GitSource, is_commit};
 use reqwest::Url;
 
-/// What the flags of ADD say of what is fetched.
+/// The flags of ADD for fetched sources.
 #[derive(Default)]
 pub struct Flags {
-    /// A file's digest; of a repository, its commit or how that begins.
+    /// The digest of a file; for a repository, its commit or the beginning of that.
     pub checksum: Option<String>,
     pub keep_git: bool,
 }
 
-/// Something to be fetched, if a source is that.
+/// Parses a source; `None` if it is not one to be fetched.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A sentence saying what is wrong with it.
 pub fn parse(word: &str, flags: &Flags) -> Result<Option<AddSource>, String> {
     let (plain, fragment) = word.split_once('#').unwrap_or((word, ""));
     let (plain, query) = plain.split_once('?').unwrap_or((plain, ""));
@@ -31,7 +31,7 @@ pub fn parse(word: &str, flags: &Flags) -> Result<Option<AddSource>, String> {
         None => None,
         Some(text) => {
             let digest = text.strip_prefix("sha256:").and_then(Digest::parse);
-            Some(digest.ok_or("--checksum wants sha256: and 64 hexadecimal digits")?)
+            Some(digest.ok_or("--checksum needs sha256: and 64 hexadecimal digits")?)
         }
     };
     Ok(Some(AddSource::Url { url: word.to_owned(), sha256 }))
@@ -48,7 +48,7 @@ fn git(place: &str, query: &str, fragment: &str, flags: &Flags) -> Result<GitSou
         dot_git: flags.keep_git,
         submodules: true,
     };
-    let pairs = Url::parse(&format!("git:?{query}")).map_err(|_| format!("\"{query}\" is no query of a URL"))?;
+    let pairs = Url::parse(&format!("git:?{query}")).map_err(|_| format!("\"{query}\" is not a URL query"))?;
     for (name, value) in pairs.query_pairs() {
         let flag = || match value.as_ref() {
             "" | "1" | "t" | "true" => Ok(true),
@@ -67,9 +67,9 @@ fn git(place: &str, query: &str, fragment: &str, flags: &Flags) -> Result<GitSou
             "checksum" | "commit" => one("checksum", &mut found.commit, value.into())?,
             "keep-git-dir" => found.dot_git = flag()?,
             "submodules" => found.submodules = flag()?,
-            // A commit that is written out is always fetched by its name.
+            // A full commit ID is always fetched directly anyway.
             "fetch-by-commit" => drop(flag()?),
-            _ => return Err(format!("a repository's URL knows no {name}=")),
+            _ => return Err(format!("a repository's URL cannot have {name}=")),
         }
     }
     found.commit = found.commit.map(|commit| commit.to_ascii_lowercase());
@@ -87,10 +87,10 @@ fn git(place: &str, query: &str, fragment: &str, flags: &Flags) -> Result<GitSou
     Ok(found)
 }
 
-/// Notes what may be said twice only if it is the same.
+/// Sets a value; it may be given again only if it is the same.
 fn one(name: &str, known: &mut Option<String>, value: String) -> Result<(), String> {
     match known {
-        Some(known) if *known != value => Err(format!("{name} is \"{known}\" and \"{value}\"")),
+        Some(known) if *known != value => Err(format!("{name} is given as \"{known}\" and as \"{value}\"")),
         _ => {
             *known = Some(value);
             Ok(())

@@ -1,6 +1,6 @@
-//! A Dockerfile's stages: which there are, which the target needs, what each starts from.
+//! The stages of a Dockerfile: which there are, which is the target, what each starts from.
 //!
-//! What an instruction of a stage means is `write`'s.
+//! What the instructions of a stage mean is up to `write`.
 
 use super::Request;
 use super::syntax::{Instruction, Syntax, raw_words};
@@ -13,15 +13,15 @@ use std::rc::Rc;
 
 pub type Values = BTreeMap<String, String>;
 
-/// What a stage has from what it starts from.
+/// What a stage inherits from its base.
 #[derive(Clone, Debug)]
 pub struct Given {
     pub env: Values,
     pub workdir: String,
     pub shell: Vec<String>,
-    /// Instructions that the base holds for whoever starts from it.
+    /// The ONBUILD instructions of the base.
     pub triggers: Vec<String>,
-    /// What an earlier stage of the same file declared: stages that start from it have it, too.
+    /// The arguments that an earlier stage of the same file declared: stages that start from it have them, too.
     pub arguments: Values,
 }
 
@@ -41,7 +41,7 @@ pub fn default_shell() -> Vec<String> {
     vec!["/bin/sh".into(), "-c".into()]
 }
 
-/// Arguments that exist without being declared (reference, "Predefined ARGs").
+/// The arguments that exist without being declared (reference, "Predefined ARGs").
 pub const PREDEFINED: [&str; 10] = [
     "HTTP_PROXY",
     "http_proxy",
@@ -55,7 +55,7 @@ pub const PREDEFINED: [&str; 10] = [
     "all_proxy",
 ];
 
-/// Arguments that tell of the platform (reference, "Automatic platform ARGs in the global scope").
+/// The arguments that describe the platform (reference, "Automatic platform ARGs in the global scope").
 fn platform() -> Values {
     let mut found = Values::new();
     for side in ["TARGET", "BUILD"] {
@@ -68,21 +68,21 @@ fn platform() -> Values {
 }
 
 pub struct Stage {
-    /// As `AS` gives it, in lower case.
+    /// The name after `AS`, in lower case.
     pub(super) name: Option<String>,
     pub(super) from: String,
     pub place: Location,
     pub instructions: Vec<Instruction>,
 }
 
-/// A Dockerfile cut into its stages.
+/// A Dockerfile split into its stages.
 pub struct Stages {
     pub(super) escape: char,
-    /// Arguments before the first FROM.
+    /// The arguments before the first FROM.
     pub global: Values,
     pub stages: Vec<Stage>,
     pub(super) target: usize,
-    /// Images of the project that stages start from or copy from.
+    /// The images of the project that stages start from or copy from.
     pub(super) outside: BTreeSet<Name>,
     pub effort: Rc<Effort>,
 }
@@ -93,22 +93,22 @@ pub struct Made {
     pub image: Image,
     /// The places of its parts.
     pub places: Vec<(crate::project::NodePath, Location)>,
-    /// References of images that are made elsewhere, with the places that name them.
+    /// The references of images from elsewhere, with the places that name them.
     pub outside: Vec<(String, Location)>,
 }
 
 /// What is known of the images that a Dockerfile may name.
 pub trait Surroundings {
-    /// The image of the project by a name.
+    /// The image of the project with this name.
     fn image(&self, name: &str) -> Option<Name>;
-    /// What an image gives whoever starts from it.
+    /// What a stage inherits from an image.
     fn given(&self, name: &Name) -> Given;
 }
 
-/// Values, and the effort that replacing them takes.
+/// The visible variables, and the effort that replacing them has taken.
 pub struct Seen<'a> {
     pub values: &'a Values,
-    /// What stands over them.
+    /// Variables that take precedence.
     pub over: &'a Values,
     pub path: Option<&'static str>,
     pub effort: &'a Effort,
@@ -125,10 +125,10 @@ impl Lookup for Seen<'_> {
     }
 }
 
-/// Whether variables are as many, and as long, as a stage may have.
+/// Checks the size of a stage's variables.
 ///
 /// # Errors
-/// When there are more.
+/// Fails when they are too long together.
 pub fn fit(values: &[&Values]) -> Result<(), String> {
     let length: usize = values.iter().flat_map(|values| values.iter()).map(|(name, value)| name.len() + value.len()).sum();
     if length <= bounds::VARIABLES {
@@ -138,7 +138,7 @@ pub fn fit(values: &[&Values]) -> Result<(), String> {
 }
 
 impl Stages {
-    /// Cuts a Dockerfile; nothing when it is too wrong to go on.
+    /// Splits a Dockerfile into stages; `None` if errors make it useless to continue.
     pub fn split(syntax: Syntax, request: &Request, effort: &Rc<Effort>, sink: &mut Sink) -> Option<Self> {
         let escape = syntax.escape;
         let mut global = platform();
@@ -177,7 +177,7 @@ impl Stages {
                         Err(message) => sink.push(wrong(message)),
                     }
                 }
-                (name, None) => sink.push(wrong(format!("{name} stands before the first FROM")).help("only ARG may")),
+                (name, None) => sink.push(wrong(format!("{name} comes before the first FROM")).help("only ARG may")),
             }
         }
         if stages.is_empty() {
@@ -207,7 +207,7 @@ impl Stages {
         Some(Self { escape, global, stages, target, outside, effort: effort.clone() })
     }
 
-    /// Images of the project that it needs.
+    /// The images of the project that it needs.
     pub fn outside(&self) -> impl Iterator<Item = &Name> {
         self.outside.iter()
     }
@@ -221,14 +221,14 @@ impl Stages {
     }
 }
 
-/// The stage that a name or number means, among those before one.
+/// The stage with this name or number, among those before a stage.
 pub fn find(stages: &[Stage], name: &str, before: usize) -> Option<usize> {
     let lower = name.to_lowercase();
     let named = stages[..before].iter().rposition(|stage| stage.name.as_deref() == Some(&lower));
     named.or_else(|| name.parse().ok().filter(|index| *index < before))
 }
 
-/// Images or stages that an instruction takes files from.
+/// The images or stages that an instruction takes files from.
 pub(super) fn sources_of(one: &Instruction) -> Vec<String> {
     let mounts = one.flags.iter().filter(|(name, _)| name == "mount").flat_map(|(_, value)| value.split(','));
     let mounted = mounts.filter_map(|part| part.strip_prefix("from="));
@@ -256,11 +256,11 @@ fn stage(one: &Instruction, values: &Values, effort: &Effort, escape: char) -> R
             let legal = lower.starts_with(|c: char| c.is_ascii_lowercase())
                 && lower.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
             if !legal {
-                return Err(format!("{name} is no name for a stage; it starts with a letter and has letters, digits, - _ ."));
+                return Err(format!("{name} is not a stage name; it starts with a letter and has letters, digits, - _ ."));
             }
             Some(lower)
         }
-        _ => return Err("FROM wants an image, and perhaps AS and a name".into()),
+        _ => return Err("FROM needs an image, and optionally AS and a name".into()),
     };
     let from = expand(words[0], &seen, escape)?;
     if from.is_empty() {
@@ -269,9 +269,9 @@ fn stage(one: &Instruction, values: &Values, effort: &Effort, escape: char) -> R
     Ok(Stage { name, from, place: one.place.clone(), instructions: Vec::new() })
 }
 
-/// The declarations of an ARG, with what they default to.
+/// The declarations of an ARG, with their defaults.
 pub fn arguments(one: &Instruction, below: &Seen, escape: char) -> Result<Vec<(String, Option<String>)>, String> {
-    // Those of the same instruction stand over the others.
+    // Earlier declarations of the same instruction take precedence over other variables.
     let mut own = Values::new();
     let mut found = Vec::new();
     for word in raw_words(&one.rest, escape) {
@@ -280,7 +280,7 @@ pub fn arguments(one: &Instruction, below: &Seen, escape: char) -> Result<Vec<(S
             None => (word, None),
         };
         if name.is_empty() {
-            return Err("ARG wants a name".into());
+            return Err("ARG needs a name".into());
         }
         own.extend(default.clone().map(|value| (name.to_owned(), value)));
         found.push((name.to_owned(), default));
@@ -288,7 +288,7 @@ pub fn arguments(one: &Instruction, below: &Seen, escape: char) -> Result<Vec<(S
     Ok(found)
 }
 
-/// What an instruction has declared so far, over everything else.
+/// The variables that an instruction has declared so far; they take precedence over all others.
 struct Declared<'a> {
     own: &'a Values,
     below: &'a Seen<'a>,

@@ -7,12 +7,12 @@ use crate::spec::diagnose::{Diagnostic, Sink};
 /// One instruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Instruction {
-    /// In capitals.
+    /// The name in capitals.
     pub name: String,
     pub place: Location,
-    /// `--name=value`, in order; the value is empty where none was written.
+    /// Its `--name=value` flags, in order; the value is empty if there is none.
     pub flags: Vec<(String, String)>,
-    /// What follows, continued lines joined.
+    /// The rest of the instruction, with continued lines joined.
     pub rest: String,
     pub documents: Vec<Document>,
 }
@@ -33,7 +33,7 @@ pub struct Syntax {
     pub instructions: Vec<Instruction>,
 }
 
-/// A line with where it begins.
+/// A line and its position.
 struct Line<'a> {
     number: usize,
     offset: usize,
@@ -52,13 +52,13 @@ fn lines(text: &str) -> Vec<Line<'_>> {
         .collect()
 }
 
-/// Reads a file; what is wrong goes to the sink.
+/// Parses a file; errors go to the sink.
 pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Syntax {
     let all = lines(text);
     let mut at = 0;
     let mut escape = '\\';
     let mut said: Vec<String> = Vec::new();
-    // Directives stand before everything else (reference, "Parser directives").
+    // Directives come before everything else (reference, "Parser directives").
     while let Some((name, value)) = all.get(at).and_then(|line| directive(line.text.trim_start_matches('\u{feff}'))) {
         if said.contains(&name) {
             let message = format!("there may be only one directive {name}");
@@ -94,7 +94,7 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Syntax {
                     break;
                 }
             }
-            // Comments and empty lines between continued lines are no part of the instruction.
+            // Comments and empty lines between continued lines are not part of the instruction.
             while all.get(at).is_some_and(|line| line.text.trim().is_empty() || line.text.trim_start().starts_with('#')) {
                 at += 1;
             }
@@ -121,7 +121,7 @@ fn place(file: &str, line: &Line<'_>, shown: &str) -> Location {
 fn directive(line: &str) -> Option<(String, &str)> {
     let (name, value) = line.trim().strip_prefix('#')?.split_once('=')?;
     let name = name.trim().to_ascii_lowercase();
-    // One without a value is an ordinary comment, and ends them.
+    // A directive without a value is an ordinary comment, which ends the directives.
     let known = ["syntax", "escape", "check"].contains(&name.as_str()) && !value.trim().is_empty();
     known.then_some((name, value.trim()))
 }
@@ -153,7 +153,7 @@ const KNOWN: [&str; 18] = [
     "WORKDIR",
 ];
 
-/// Takes one joined line apart.
+/// Parses one joined line.
 pub fn instruction(line: &str, place: &Location, escape: char, sink: &mut Sink) -> Option<Instruction> {
     let (word, rest) = line.split_once(blank).unwrap_or((line, ""));
     let name = word.to_ascii_uppercase();
@@ -166,7 +166,7 @@ pub fn instruction(line: &str, place: &Location, escape: char, sink: &mut Sink) 
     }
     let mut rest = rest.trim_start();
     let mut flags = Vec::new();
-    // A healthcheck's flags and those of what ONBUILD holds are read alike.
+    // The flags of an instruction behind ONBUILD stay in its text.
     while name != "CMD" && name != "ENTRYPOINT" && name != "ONBUILD" && rest.starts_with("--") {
         let (word, after) = raw_word(rest, escape);
         if word == "--" {
@@ -189,7 +189,7 @@ fn blank(c: char) -> bool {
     c.is_ascii_whitespace() || c == '\u{b}'
 }
 
-/// Text without its quotes, wherever they stand, and what is escaped as it is meant.
+/// Text without its quotes, wherever they are, and with escapes resolved.
 fn unquote(text: &str, escape: char) -> String {
     let mut found = String::new();
     let mut quote = None;
@@ -212,7 +212,7 @@ fn unquote(text: &str, escape: char) -> String {
     found
 }
 
-/// The first word as it stands, quotes and all, and what follows it.
+/// The first word as it is written, including quotes, and what follows it.
 pub fn raw_word(text: &str, escape: char) -> (&str, &str) {
     let mut quote = None;
     let mut escaped = false;
@@ -232,7 +232,7 @@ pub fn raw_word(text: &str, escape: char) -> (&str, &str) {
     (text, "")
 }
 
-/// All words as they stand.
+/// All words as they are written.
 pub fn raw_words(mut text: &str, escape: char) -> Vec<&str> {
     let mut found = Vec::new();
     loop {
@@ -246,7 +246,7 @@ pub fn raw_words(mut text: &str, escape: char) -> Vec<&str> {
     }
 }
 
-/// Reads the here-documents that an instruction names from the lines behind it.
+/// Reads the here-documents that an instruction names from the lines after it.
 fn documents(found: &mut Instruction, all: &[Line<'_>], at: &mut usize, escape: char, sink: &mut Sink) {
     let held = found.name == "ONBUILD" && ["RUN", "COPY", "ADD"].iter().any(|name| found.rest.to_uppercase().starts_with(name));
     if !held && !["RUN", "COPY", "ADD"].contains(&found.name.as_str()) {
@@ -274,16 +274,16 @@ fn documents(found: &mut Instruction, all: &[Line<'_>], at: &mut usize, escape: 
     }
 }
 
-/// What a word says of a here-document that follows.
+/// A here-document that a word announces.
 struct Heredoc {
-    /// Whether tabs in front of its lines go.
+    /// Whether leading tabs of its lines are removed.
     strip: bool,
     /// Whether variables in it are replaced.
     expand: bool,
     name: String,
 }
 
-/// The here-documents that words begin; a name may stand apart from its `<<`, and not from `<<-`.
+/// The here-documents that words announce; a space may separate a name from its `<<`, but not from `<<-`.
 fn heredocs(words: &[&str], escape: char) -> Vec<Heredoc> {
     let mut found = Vec::new();
     let mut words = words.iter();
@@ -305,7 +305,7 @@ fn mark(word: &str) -> Option<(bool, &str)> {
 
 fn named(strip: bool, raw: &str, escape: char) -> Option<Heredoc> {
     let name = unquote(raw, escape);
-    // It becomes a file's name.
+    // The name becomes a file name.
     let legal = !name.contains(['/', '\0', '<', '\n']) && !name.trim_matches('.').is_empty();
     legal.then(|| Heredoc { strip, expand: !raw.contains(['"', '\'']), name })
 }

@@ -1,4 +1,4 @@
-//! Dockerfiles as data: what each says, and what is wrong with it.
+//! Tests with Dockerfiles as data: what each means, and which errors it has.
 
 use super::super::{Choices, Loaded, Sources, load};
 use super::syntax::parse;
@@ -38,8 +38,8 @@ fn variables_are_replaced_as_a_shell_does() {
         ("${foo", "not closed"),
         ("${none:?must be set}", "must be set"),
         ("'open", "not closed"),
-        ("${foo:!x}", "no substitution"),
-        ("${}", "wants a name"),
+        ("${foo:!x}", "not a valid substitution"),
+        ("${}", "needs a name"),
     ] {
         assert!(expand(text, &values(), '\\').is_err_and(|why| why.contains(says)), "{text}");
     }
@@ -63,7 +63,7 @@ fn lines_continue_and_comments_vanish() {
     assert_eq!(found, wanted);
     assert_eq!(names("# escape=`\r\nFROM x\r\nRUN a `\r\n b \\\r\n")[1].1, "a  b \\");
     assert_eq!(names("\u{feff}FROM x")[0].0, "FROM");
-    // A comment that comes first ends the directives.
+    // A comment before them ends the directives.
     assert_eq!(names("# hello\n# escape=`\nFROM x\nRUN a \\\nb")[1].1, "a b");
 }
 
@@ -119,7 +119,7 @@ fn stages_become_images_and_only_those_that_are_needed() {
     assert_eq!(app.cmd, Some(vec!["/out".to_owned()]));
     let from: Vec<_> = app.steps.iter().map(|step| if let Step::Copy(copy) = step { copy.from.clone() } else { None }).collect();
     assert_eq!(from, [Some(Name::parse("app").unwrap().inner("build")), Some(Name::parse("app").unwrap().inner("build"))]);
-    // The shell of the base goes on.
+    // The shell of the base is inherited.
     assert_eq!(images["app.build"].steps[0], Step::Shell(vec!["/bin/bash".into(), "-c".into()]));
 }
 
@@ -135,7 +135,7 @@ fn arguments_and_environment_have_their_scopes() {
     }
     let at = |name: &str| env[name].as_str();
     assert_eq!((at("X"), at("Y"), at("Z"), at("old")), ("new", "2 ", "2-global", "form new"));
-    assert_eq!(at("PATH"), format!("/a:{}", crate::model::PATH), "Docker's own, where the base has none");
+    assert_eq!(at("PATH"), format!("/a:{}", crate::model::PATH), "Docker's own default if the base has none");
     assert_eq!((app.labels["l"].as_str(), app.labels["m"].as_str()), ("", "linux"));
 }
 
@@ -185,7 +185,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ("FROM base\nENV A=\"${B:?no B}\"\n", 2, "no B"),
         ("FROM base\nADD git://host/x.git /z\n", 2, "on the web or behind ssh"),
         ("FROM base\nADD git@-host:x.git /z\n", 2, "begins with a hyphen"),
-        ("FROM base\nADD --checksum=md5:1 https://x/y /z\n", 2, "--checksum wants"),
+        ("FROM base\nADD --checksum=md5:1 https://x/y /z\n", 2, "--checksum needs"),
         ("FROM base\nCOPY --chmod=u+q a /z\n", 2, "neither octal nor symbols"),
         ("FROM base\nRUN --mount=type=bind,rw=perhaps,target=/x x\n", 2, "true or false"),
         ("FROM base\nHEALTHCHECK --interval=soon CMD x\n", 2, "is no duration"),
@@ -204,7 +204,7 @@ fn what_is_wrong_is_told_with_its_line() {
 
 #[test]
 fn hostile_files_harm_nobody() {
-    // A here-document's name becomes a file's: a path is none.
+    // The name of a here-document becomes a file name, so a path is not a name.
     let mut sink = Sink::default();
     let syntax = parse("Dockerfile", "FROM x\nCOPY <<../../etc/x /to/\nENV A=1\n", &mut sink);
     assert!(syntax.instructions[1].documents.is_empty() && syntax.instructions.len() == 3);
@@ -282,9 +282,9 @@ fn repositories_are_named_as_buildkit_names_them() {
     assert!(git("https://x.org/r.git?keep-git-dir").unwrap().dot_git);
     assert!(!git("https://x.org/r.git?keep-git-dir=1&subdir=a").unwrap().dot_git);
     for (source, why) in [
-        ("https://x.org/r.git?tag=a&branch=b", "ref is"),
+        ("https://x.org/r.git?tag=a&branch=b", "ref is given as"),
         ("https://x.org/r.git?subdir=", "has no value"),
-        ("https://x.org/r.git?depth=1", "knows no depth="),
+        ("https://x.org/r.git?depth=1", "cannot have depth="),
         ("https://x.org/r.git?submodules=perhaps", "true or false"),
         ("https://x.org/r.git?checksum=zz", "is no commit"),
         (&format!("--checksum=99 https://x.org/r.git#{id}"), "does not begin with"),
@@ -294,14 +294,14 @@ fn repositories_are_named_as_buildkit_names_them() {
         let said = git(source).unwrap_err();
         assert!(said.contains(why), "{source}: {said}");
     }
-    // Passwords are not for the lock.
+    // Passwords must not get into the lock file.
     let (app, _) = app("FROM base\nADD https://me:secret@x.org/r.git?checksum=01#v1 https://me:secret@x.org/f /to/\n");
     let unknown: Vec<String> =
         app.steps.iter().filter_map(|step| if let Step::Add(add) = step { add.unknown() } else { None }).collect();
     assert_eq!(unknown, ["https://x.org/r.git?checksum=01#v1", "https://x.org/f"]);
 }
 
-/// Cases of a data file: name, text, and what follows `---`.
+/// The cases of a data file: name, text, and what follows `---`.
 fn cases(text: &str) -> Vec<(&str, &str, &str)> {
     let parts = text.split("=== ").skip(1).filter_map(|case| case.split_once('\n'));
     parts
@@ -364,7 +364,7 @@ fn words_are_replaced_as_buildkit_does() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A project whose image is a Dockerfile, and one with the nodes that it is converted to.
+/// A project whose image is a Dockerfile, or one with the nodes that the Dockerfile is converted to.
 struct Converted<'a> {
     dockerfile: &'a str,
     nodes: Option<String>,
@@ -403,7 +403,7 @@ fn what_is_converted_says_the_same() {
         written.retain(|name, _| name.as_str() != "base");
         let text = crate::spec::kdl(&written);
         let after = read(Some(text.clone()));
-        // Names of stages cannot be written; everything else is the same.
+        // Stage names cannot be written in a project file; everything else must be the same.
         let plain = |images: &BTreeMap<Name, Image>| -> Vec<String> {
             let mut all: Vec<String> = images.values().map(|image| serde_json::to_string(image).unwrap()).collect();
             for name in before.keys().filter(|name| name.as_str().starts_with("app.")) {

@@ -1,18 +1,18 @@
-//! Words of an instruction: quotes, escapes, and `$` substitution as a shell has it
+//! The words of an instruction: quotes, escapes, and `$` substitution as in a shell
 //! (Dockerfile reference, "Environment replacement").
 
 use crate::model::{Amount, bounds};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-/// Where the values of variables are.
+/// Looks up the values of variables.
 pub trait Lookup {
     fn get(&self, name: &str) -> Option<&str>;
 
-    /// Notes what replacing costs.
+    /// Counts the cost of a replacement.
     ///
     /// # Errors
-    /// When all of it together costs too much.
+    /// Fails when the total cost is too high.
     fn spend(&self, _: usize) -> Result<(), String> {
         Ok(())
     }
@@ -24,17 +24,17 @@ impl Lookup for BTreeMap<String, String> {
     }
 }
 
-/// What replacing in all Dockerfiles of a project has cost so far: a byte put in counts as sixteen steps of matching.
+/// The cost of all replacements in a project's Dockerfiles so far: an inserted byte counts as sixteen steps of matching.
 #[derive(Debug, Default)]
 pub struct Effort(Cell<usize>);
 
 const BYTE: usize = 16;
 
 impl Effort {
-    /// Notes more of it.
+    /// Adds to the cost.
     ///
     /// # Errors
-    /// When it is too much.
+    /// Fails when the total cost is too high.
     pub fn spend(&self, steps: usize) -> Result<(), String> {
         self.0.set(self.0.get().saturating_add(steps));
         if self.0.get() > bounds::SUBSTITUTED * BYTE {
@@ -45,20 +45,20 @@ impl Effort {
     }
 }
 
-/// Replaces variables in text; quotes and escapes are taken away.
+/// Replaces variables in text, and removes quotes and escapes.
 ///
 /// # Errors
-/// A `${` without its end, an operator that is unknown, a variable that `?` demands.
+/// Fails for a `${` without its end, an unknown operator, or an unset variable that `?` requires.
 pub fn expand(text: &str, values: &dyn Lookup, escape: char) -> Result<String, String> {
     let found =
         Reader { text: text.chars().collect(), at: 0, values, escape, keep: false, depth: 0, length: 0 }.all(None)?.concat();
     if found.len() > LONGEST { Err("a value is longer than 1 MiB".into()) } else { Ok(found) }
 }
 
-/// As [`expand`], split into words where white space stands outside quotes.
+/// Like [`expand`], but splits the text into words at white space outside quotes.
 ///
 /// # Errors
-/// Those of [`expand`].
+/// Fails as [`expand`] does.
 pub fn expand_words(text: &str, values: &dyn Lookup, escape: char) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     for raw in super::syntax::raw_words(text, escape) {
@@ -69,15 +69,15 @@ pub fn expand_words(text: &str, values: &dyn Lookup, escape: char) -> Result<Vec
     Ok(found)
 }
 
-/// As [`expand`], but quotes stay: for here-documents, where they mean nothing.
+/// Like [`expand`], but quotes stay: they mean nothing in here-documents.
 ///
 /// # Errors
-/// Those of [`expand`].
+/// Fails as [`expand`] does.
 pub fn expand_document(text: &str, values: &dyn Lookup, escape: char) -> Result<String, String> {
     Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: true, depth: 0, length: 0 }.all(None)?.concat())
 }
 
-/// How deep `${a:-${b:-…}}` may go, and how long a value may be: a file is nobody's friend.
+/// How deep `${a:-${b:-…}}` may be nested, and how long a value may be: a Dockerfile may be hostile.
 const DEPTH: usize = 64;
 const LONGEST: usize = 1 << 20;
 
@@ -86,10 +86,10 @@ struct Reader<'a> {
     at: usize,
     values: &'a dyn Lookup,
     escape: char,
-    /// Quotes are ordinary characters.
+    /// Whether quotes are ordinary characters.
     keep: bool,
     depth: usize,
-    /// Bytes that were put in.
+    /// How many bytes were inserted.
     length: usize,
 }
 
@@ -104,7 +104,7 @@ impl Reader<'_> {
         found
     }
 
-    /// The text, as one word or, with `split`, as those that values with white space make of it.
+    /// The text as one word or, with `split`, as several if a value contains white space.
     fn all(&mut self, split: Option<()>) -> Result<Vec<String>, String> {
         let mut words: Vec<String> = Vec::new();
         let mut word = String::new();
@@ -155,7 +155,7 @@ impl Reader<'_> {
                     }
                 }
                 c if c == self.escape => match self.next() {
-                    // In a here-document only what would be replaced is escaped.
+                    // In a here-document, only characters that would start a replacement can be escaped.
                     Some(next) if self.keep && next != '$' && next != self.escape => word.extend([c, next]),
                     Some(next) => word.push(next),
                     None if self.keep => word.push(c),
@@ -170,7 +170,7 @@ impl Reader<'_> {
         Ok(words)
     }
 
-    /// What stands behind a dollar sign.
+    /// Replaces what follows a dollar sign.
     fn dollar(&mut self) -> Result<String, String> {
         self.depth += 1;
         if self.depth > DEPTH {
@@ -191,7 +191,7 @@ impl Reader<'_> {
         self.at += 1;
         let name = self.name();
         if name.is_empty() {
-            return Err("${ wants a name".into());
+            return Err("${ needs a name".into());
         }
         let value = self.values.get(&name).map(str::to_owned);
         let given = value.as_ref().is_some_and(|value| !value.is_empty());
@@ -224,25 +224,25 @@ impl Reader<'_> {
                 }
                 let (pattern, end) = self.pattern(&['/', '}'])?;
                 if end == '}' {
-                    return Err(format!("${{{name}/…}} wants what to put in its place: ${{{name}/PATTERN/TEXT}}"));
+                    return Err(format!("${{{name}/…}} needs a replacement: ${{{name}/PATTERN/TEXT}}"));
                 }
                 let by = self.inner()?;
                 let length = value.as_ref().map_or(0, String::len);
                 self.values.spend(length.saturating_mul(length).saturating_mul(pattern.len()) / 2)?;
                 Ok(replace(&value.unwrap_or_default(), &pattern, &by, every))
             }
-            other => Err(format!("${{{name}{other}…}} is no substitution")),
+            other => Err(format!("${{{name}{other}…}} is not a valid substitution")),
         }
     }
 
     fn name(&mut self) -> String {
         let mut name = String::new();
-        // A shell's special parameters have no value here.
+        // The special parameters of a shell have no value here.
         if let Some(c) = self.peek().filter(|c| "@*#?-!$".contains(*c)) {
             self.at += 1;
             return c.to_string();
         }
-        // Digits alone are a name, as a shell's positional parameters are.
+        // Digits alone are a name, like the positional parameters of a shell.
         let digits = self.peek().is_some_and(|c| c.is_ascii_digit());
         while let Some(c) = self.peek().filter(|c| if digits { c.is_ascii_digit() } else { c.is_alphanumeric() || *c == '_' }) {
             name.push(c);
@@ -251,7 +251,7 @@ impl Reader<'_> {
         name
     }
 
-    /// A pattern up to one of some characters, escapes kept; which one ended it.
+    /// Reads a pattern up to one of the given characters, which is returned too; escapes are kept.
     fn pattern(&mut self, ends: &[char]) -> Result<(Vec<char>, char), String> {
         let mut found = Vec::new();
         loop {
@@ -264,7 +264,7 @@ impl Reader<'_> {
                     if escaped.is_alphanumeric() {
                         return Err(format!("{}{escaped} means nothing in a pattern", self.escape));
                     }
-                    // To the pattern only these are special.
+                    // Only these are special in a pattern.
                     if matches!(escaped, '*' | '?' | '\\') {
                         found.push('\\');
                     }
@@ -280,7 +280,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The word up to the closing brace, with its own variables replaced.
+    /// Reads the word up to the closing brace, with its own variables replaced.
     fn inner(&mut self) -> Result<String, String> {
         let mut found = String::new();
         loop {
@@ -306,11 +306,11 @@ fn choose(operator: char, name: &str, value: Option<String>, given: bool, word: 
         '+' => Ok(if given { word } else { String::new() }),
         '?' if given => Ok(value.unwrap_or_default()),
         '?' => Err(format!("{name}: {}", if word.is_empty() { "it has no value" } else { &word })),
-        other => Err(format!("${{{name}:{other}…}} is no substitution")),
+        other => Err(format!("${{{name}:{other}…}} is not a valid substitution")),
     }
 }
 
-/// Takes the shortest or longest match of a pattern from the front or the end.
+/// Removes the shortest or longest match of a pattern from the front or the end.
 fn trim(value: &str, pattern: &[char], front: bool, longest: bool) -> String {
     let mut chars: Vec<char> = value.chars().collect();
     let mut parts = parts(pattern);
@@ -333,7 +333,7 @@ fn replace(value: &str, pattern: &[char], by: &str, every: bool) -> String {
     let mut out = String::new();
     let mut at = 0;
     while at < chars.len() {
-        // The longest match at this place.
+        // Replace the longest match at this position.
         match covered(&parts, &chars[at..]).iter().rposition(|fits| *fits).filter(|length| *length > 0) {
             Some(length) => {
                 out.push_str(by);
@@ -352,7 +352,7 @@ fn replace(value: &str, pattern: &[char], by: &str, every: bool) -> String {
     out
 }
 
-/// What a pattern is made of.
+/// The parts of a pattern.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     One(char),
@@ -374,7 +374,7 @@ fn parts(pattern: &[char]) -> Vec<Part> {
     found
 }
 
-/// Which lengths of a text's beginning `*` and `?` of a pattern cover whole.
+/// For each length, whether the pattern matches exactly that much of the text's beginning.
 fn covered(parts: &[Part], text: &[char]) -> Vec<bool> {
     let mut covered = vec![false; text.len() + 1];
     covered[0] = true;

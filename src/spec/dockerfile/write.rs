@@ -11,7 +11,7 @@ use crate::spec::diagnose::{Diagnostic, Sink};
 use crate::spec::secret::looks_secret;
 use std::collections::BTreeSet;
 
-/// Words in JSON's form, if they are that.
+/// The words of a JSON array, if the text is one.
 fn json(rest: &str) -> Option<Vec<String>> {
     if rest.trim_start().starts_with('[') { serde_json::from_str(rest.trim()).ok() } else { None }
 }
@@ -25,10 +25,10 @@ pub struct Writer<'a> {
     around: &'a dyn Surroundings,
     pub given: Given,
     pub arguments: Values,
-    /// Arguments of the request that were declared.
+    /// The arguments of the request that were declared.
     pub used: BTreeSet<String>,
     pub places: Vec<(NodePath, Location)>,
-    /// References of images that are made elsewhere, with the places that name them.
+    /// The references of images from elsewhere, with the places that name them.
     pub outside: Vec<(String, Location)>,
     image: Image,
     has_cmd: bool,
@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
         let triggers = std::mem::take(&mut self.given.triggers);
         let mut held = Vec::new();
         for text in &triggers {
-            // Each was read whole when it was written; now it stands where the stage begins.
+            // Each is a complete instruction of the base; its errors are reported at the stage's FROM.
             let read = parse(&stage.place.file, &format!("# escape={}\n{text}", self.escape), sink).instructions;
             held.extend(read.into_iter().map(|one| Instruction { place: stage.place.clone(), ..one }));
         }
@@ -91,7 +91,7 @@ impl<'a> Writer<'a> {
         self.image.clone()
     }
 
-    /// A variable of an image is read by whoever gets the image.
+    /// Warns about secrets in variables: everybody who gets the image can read them.
     fn secrets_in(&self, one: &Instruction, sink: &mut Sink) {
         if one.name != "ENV" {
             return;
@@ -105,7 +105,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Variables that instructions see: arguments, and over them the environment.
+    /// The variables that instructions see: arguments, and the environment, which takes precedence.
     fn values(&self) -> Seen<'_> {
         Seen { values: &self.arguments, over: &self.given.env, path: Some(PATH), effort: &self.stages.effort }
     }
@@ -121,7 +121,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A command: as it is in JSON's form, else by the shell.
+    /// A command: a JSON array as it is, otherwise the text as an argument of the shell.
     fn command(&self, rest: &str) -> Vec<String> {
         json(rest).unwrap_or_else(|| self.given.shell.iter().cloned().chain([rest.to_owned()]).collect())
     }
@@ -186,7 +186,7 @@ impl<'a> Writer<'a> {
             }
             "SHELL" => {
                 let words = json(rest).filter(|words| !words.is_empty());
-                let words = words.ok_or("SHELL wants words in JSON's form\nwrite SHELL [\"/bin/bash\", \"-c\"]")?;
+                let words = words.ok_or("SHELL needs a JSON array of words\nwrite SHELL [\"/bin/bash\", \"-c\"]")?;
                 self.given.shell.clone_from(&words);
                 self.image.steps.push(Step::Shell(words));
             }
@@ -209,7 +209,7 @@ impl<'a> Writer<'a> {
                     match protocol.to_ascii_lowercase().as_str() {
                         "tcp" => self.image.expose.push(range),
                         "udp" => self.image.expose_udp.push(range),
-                        other => return Err(format!("EXPOSE knows tcp and udp, not {other}")),
+                        other => return Err(format!("EXPOSE supports tcp and udp, not {other}")),
                     }
                 }
             }
@@ -228,18 +228,18 @@ impl<'a> Writer<'a> {
                 if ["ONBUILD", "FROM", "MAINTAINER"].contains(&word.as_str()) {
                     return Err(format!("ONBUILD may not hold {word}"));
                 }
-                // With its here-documents, as it will be read.
+                // The text includes its here-documents, so that it can be parsed again.
                 let documents = one.documents.iter().map(|one| format!("\n{}{}", one.content, one.name));
                 self.image.onbuild.push(documents.fold(rest.to_owned(), |text, document| text + &document));
             }
             "RUN" => self.run(one)?,
             "COPY" | "ADD" => self.copy(one)?,
-            _ => return Err(format!("{} cannot stand here", one.name)),
+            _ => return Err(format!("{} is not allowed here", one.name)),
         }
         Ok(())
     }
 
-    /// `name=value …`, or the old form of one name and the rest of the line.
+    /// Parses `name=value …`, or the old form of one name and the rest of the line.
     fn pairs(&self, rest: &str) -> Result<Vec<(String, String)>, String> {
         let words = raw_words(rest, self.escape);
         if !words.first().is_some_and(|word| word.contains('=')) {
@@ -251,7 +251,7 @@ impl<'a> Writer<'a> {
             let (name, value) = word.split_once('=').ok_or_else(|| format!("{word} has no `=`"))?;
             let name = self.text(name)?;
             if name.is_empty() {
-                return Err("a name stands before `=`".into());
+                return Err("a name is missing before `=`".into());
             }
             found.push((name, self.text(value)?));
         }
@@ -270,14 +270,14 @@ impl<'a> Writer<'a> {
         let probe = match kind.to_ascii_uppercase().as_str() {
             "NONE" => return Ok(Health::none()),
             "CMD" if !rest.trim().is_empty() => Probe::Exec(self.command(rest.trim())),
-            _ => return Err("HEALTHCHECK wants NONE, or CMD and a command".into()),
+            _ => return Err("HEALTHCHECK needs NONE, or CMD and a command".into()),
         };
         let retries = one.flags.iter().find(|(flag, _)| flag == "retries").map_or(Ok(3), |(_, value)| value.parse());
         Ok(Health {
             probe,
             interval: span("interval", Duration::seconds(30))?,
             timeout: span("timeout", Duration::seconds(30))?,
-            retries: retries.map_err(|_| "--retries wants a number".to_owned())?,
+            retries: retries.map_err(|_| "--retries needs a number".to_owned())?,
             start_period: span("start-period", Duration(0))?,
             start_interval: span("start-interval", Duration::seconds(5))?,
         })
@@ -289,7 +289,7 @@ impl<'a> Writer<'a> {
         BuildContext { folder: folder.trim_matches('/').to_owned(), ignore: format!("{}.dockerignore", self.request.path) }
     }
 
-    /// The image that a stage's name, its number, an image's name or a reference means.
+    /// The image that is named by a stage's name or number, an image's name or a reference.
     pub fn other(&mut self, name: &str, place: &Location) -> Name {
         if let Some(other) = find(&self.stages.stages, name, self.index) {
             return self.stages.image_of(other, self.request);
@@ -313,19 +313,19 @@ impl<'a> Writer<'a> {
                 ("security", "insecure") => privileged = true,
                 ("security", "sandbox") => {}
                 ("mount", _) => mounts.push(self.mount(&value, &one.place)?),
-                _ => return Err(format!("RUN knows no --{flag}={value}")),
+                _ => return Err(format!("RUN does not support --{flag}={value}")),
             }
         }
         let (words, shell) = match (json(&one.rest), one.documents.as_slice()) {
-            (Some(words), []) if words.is_empty() => return Err("RUN wants a command".into()),
+            (Some(words), []) if words.is_empty() => return Err("RUN needs a command".into()),
             (Some(words), []) => (words, false),
-            // A script with an interpreter of its own is a file, where BuildKit has it.
+            // A script with its own interpreter becomes a file, at the same path as in BuildKit.
             (_, [only]) if is_heredoc(one.rest.trim()) && only.content.starts_with("#!") => {
                 let to = format!("/dev/pipes/{}", only.name);
                 mounts.push(RunMount { to: to.clone(), read_only: true, source: RunSource::Script(only.content.clone()) });
                 (vec![to], false)
             }
-            // Nothing but a here-document is a script; else the shell reads it, as it stands.
+            // A here-document alone is a script; otherwise the shell gets the command with it, unchanged.
             (_, [only]) if is_heredoc(one.rest.trim()) => (vec![only.content.clone()], true),
             (_, documents) => {
                 let mut text = one.rest.clone();
@@ -361,7 +361,7 @@ impl<'a> Writer<'a> {
                 "checksum" => flags.checksum = Some(value),
                 "unpack" => unpack = Some(on(&value)),
                 "keep-git-dir" => flags.keep_git = on(&value),
-                // Layers are independent of each other anyway.
+                // `--link` needs nothing: layers are independent of each other anyway.
                 _ => {}
             }
         }
@@ -378,7 +378,7 @@ impl<'a> Writer<'a> {
         if let Some(long) = words.iter().chain(&copy.exclude).find(|word| word.len() > PATTERN) {
             return Err(format!("a path has at most {PATTERN} bytes, and one here has {}", long.len()));
         }
-        let to = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| format!("{} wants sources and a target", one.name))?;
+        let to = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| format!("{} needs sources and a target", one.name))?;
         if to.is_empty() {
             return Err(format!("the target of {} is empty", one.name));
         }
@@ -401,13 +401,13 @@ impl<'a> Writer<'a> {
             return Err(format!("with more than one source the target must be a directory\nwrite {}/", copy.to));
         }
         if flags.checksum.is_some() && fetched.len() != 1 {
-            return Err("--checksum is that of one URL".into());
+            return Err("--checksum needs exactly one URL".into());
         }
         if copy.from.is_none() {
             copy.context = Some(self.context());
         }
         for source in fetched {
-            // A file of the web is unpacked only where that is asked for (reference, "ADD --unpack").
+            // A file from the web is unpacked only on request (reference, "ADD --unpack").
             let add = Add {
                 source,
                 to: copy.to.clone(),
@@ -439,7 +439,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A duration as Go writes it: `1m30s`, `1.5s`, `500ms` (package time, `ParseDuration`).
+/// A duration in Go's format: `1m30s`, `1.5s`, `500ms` (package time, `ParseDuration`).
 fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut millis = 0.0;
@@ -466,12 +466,12 @@ fn duration(text: &str) -> Option<Duration> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a duration is not negative, and whole milliseconds are meant"
+        reason = "a duration is not negative, and fractions of milliseconds are dropped on purpose"
     )]
     Some(Duration(millis as u64))
 }
 
-/// A source as a step has it: `..` stops at the top of the context, as at the top of a tree; what `/./` marks stays.
+/// A source in the form of a step: `..` stops at the top of the context, as at the root; the mark `/./` is kept.
 fn source(word: &str, of_image: bool) -> String {
     let cleaned: Vec<String> = word.split("/./").map(|part| clean("", part).trim_start_matches('/').to_owned()).collect();
     let slash = if word.ends_with('/') && word.len() > 1 { "/" } else { "" };
