@@ -1,16 +1,16 @@
-//! Ctrl-C: what is under way ends by itself, within a second, whatever it waits for.
+//! Ctrl-C: work in progress ends by itself within a second, whatever it waits for.
 
 use super::ui::Ui;
 use crate::sys;
 use std::time::{Duration, Instant};
 
-/// How long what is under way has to come to an end by itself.
+/// How long work in progress has to end by itself.
 const GRACE: Duration = Duration::from_millis(700);
-/// How long telling of it takes, then.
+/// How long the caller then has to report it.
 const LAST_WORDS: Duration = Duration::from_millis(150);
 
-/// From now on an interruption lets what is under way end; what does not, or waits for a person, is cut off. That is
-/// never worse than being killed, which loses nothing.
+/// From now on, an interruption gives work in progress the time to end. Work that does not end, or that waits for a
+/// person, is cut off: that is never worse than being killed, which loses nothing.
 pub fn watch_over(ui: &Ui) {
     let (true, Some(interruption)) = (sys::note_interrupts().is_ok(), sys::interruption()) else { return };
     let ui = ui.clone();
@@ -24,7 +24,7 @@ pub fn watch_over(ui: &Ui) {
             std::thread::sleep(Duration::from_millis(10));
         }
         if was_under_way && !sys::UnderWay::any() {
-            // Who called it tells of it, and ends.
+            // Its caller reports the interruption and ends the process.
             std::thread::sleep(LAST_WORDS);
         }
         ui.clear_line();

@@ -1,8 +1,8 @@
 //! The command line: global options, one file per command, exit codes.
 //!
 //! Exit codes: 0 done; 1 failed; 2 the command line is wrong, or (`plan --check`) there is something
-//! to do; a command run in a container gives its own, with Docker's 125 (could not start), 126 (not
-//! executable), 127 (not found).
+//! to do; for a command that runs in a container, the command's own, with Docker's 125 (could not start),
+//! 126 (not executable), 127 (not found).
 
 mod commands;
 mod interrupt;
@@ -27,44 +27,44 @@ use ui::Ui;
 #[derive(Parser, Debug)]
 #[command(name = "stead", version, propagate_version = true, disable_help_subcommand = true, infer_long_args = true)]
 struct Arguments {
-    /// The project's directory; else the current one, or the nearest above it with a project file.
+    /// The project's directory; by default the current one, or the nearest one above it with a project file.
     #[arg(short = 'C', value_name = "DIR", global = true, display_order = 900)]
     folder: Option<PathBuf>,
-    /// The project file.
+    /// The project file, or a bundle; `stead.kdl` if not given.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: Option<String>,
-    /// Apply a profile; may be given often.
+    /// Apply a profile; may be repeated.
     #[arg(long = "profile", value_name = "NAME", global = true, display_order = 901)]
     profiles: Vec<String>,
-    /// Set a parameter; may be given often.
+    /// Set a parameter; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", global = true, display_order = 902)]
     set: Vec<String>,
     #[command(subcommand)]
     command: Command,
 }
 
-/// What every command is given.
+/// What every command gets.
 pub struct Context {
     pub ui: Ui,
     pub options: Options,
-    /// The files of a bundle that is only looked into.
+    /// The unpacked files of a bundle that is only read.
     _looked_into: Option<Scratch>,
 }
 
 impl Context {
-    /// The project, which must be right; findings are shown and end the command.
+    /// Loads the project, and shows what was found in its files.
     ///
     /// # Errors
-    /// A missing file; anything wrong in it.
+    /// Fails when the project file is missing or has errors.
     pub fn project(&self) -> Result<LoadedProject> {
         self.load(true)
     }
 
-    /// As [`project`](Self::project); images of elsewhere that its Dockerfiles start from are locked first,
-    /// for what they say is part of what these mean.
+    /// As [`project`](Self::project), but first locks the images from elsewhere that its Dockerfiles start from,
+    /// because their configuration is part of what the Dockerfiles mean.
     ///
     /// # Errors
-    /// A missing file; anything wrong in it; what cannot be locked.
+    /// Fails when the project file is missing or has errors, or when an image cannot be locked.
     pub fn settled(&self, options: &UpOptions) -> Result<LoadedProject> {
         let loaded = self.project()?;
         if loaded.unsettled.is_empty() {
@@ -82,17 +82,17 @@ impl Context {
         self.options.folder.join(&self.options.file).is_file()
     }
 
-    /// The same for the project of another directory.
+    /// The same for the project in another directory.
     pub fn at(&self, folder: PathBuf) -> Self {
         let (home, file, chosen) = (self.options.home.clone(), "stead.kdl".into(), Chosen::ByFolder);
         let options = Options { home, folder, file, chosen, choices: Choices::default() };
         Self { ui: self.ui.clone(), options, _looked_into: None }
     }
 
-    /// As [`project`](Self::project), writing nothing anywhere.
+    /// As [`project`](Self::project), but writes nothing anywhere.
     ///
     /// # Errors
-    /// A missing file; anything wrong in it.
+    /// Fails when the project file is missing or has errors.
     pub fn project_dry(&self) -> Result<LoadedProject> {
         self.load(false)
     }
@@ -113,17 +113,17 @@ impl Context {
         }
     }
 
-    /// Shows what failed, and what else was found on the same way: in the project's text, where it stands there.
+    /// Shows what failed, and everything else that was found on the way: in the project's text, if it has a place there.
     pub fn tell(&self, error: &Error) {
         let mut files = BTreeMap::new();
         if let Ok(folder) = ProjectFiles::at(&self.options.folder) {
             for file in error.each().filter_map(|error| error.location()).map(|place| &place.file) {
-                // One that cannot be shown is told by its place, below.
+                // If a file cannot be shown, the error is shown with its place only, below.
                 let bytes = folder.own(file, bounds::CONTENT).ok();
                 files.extend(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(|text| (file.clone(), text)));
             }
         }
-        // What has no text to be shown in is told by its place alone.
+        // Errors without a text to show them in are shown with their place only.
         let (found, rest): (Vec<&Error>, Vec<&Error>) =
             error.each().partition(|error| error.location().is_some_and(|place| files.contains_key(&place.file)));
         let found: Vec<Diagnostic> = found.into_iter().filter_map(Diagnostic::of_error).collect();
@@ -134,7 +134,7 @@ impl Context {
     /// The instance, for commands that need no project file.
     ///
     /// # Errors
-    /// A record that cannot be read.
+    /// Fails when the record cannot be read.
     pub fn instance(&self) -> Result<Instance> {
         let mut instance = Instance::new(&self.options.home, &self.options.folder, &self.options.file);
         instance.project = instance.record()?.project;
@@ -144,9 +144,9 @@ impl Context {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    // What goes on from a protected file does so before the command line is taken apart, not after.
+    // Protecting our own file means executing it again, so this comes before the command line is parsed, not after.
     if std::env::args_os().any(|word| word == "run" || word == "create") {
-        // If it cannot, nothing is lost: what enters a container protects itself again, and fails if that fails.
+        // A failure here is harmless: whatever enters a container protects itself again, and fails if that fails.
         let _ = crate::sys::protect();
     }
     let mut words = std::env::args_os();
@@ -162,9 +162,9 @@ pub fn main() -> ExitCode {
         Some("build-step") => return internal(crate::build::helper()),
         _ => {}
     }
-    // What is built must not depend on the caller's umask; private files say so themselves.
+    // What is built must not depend on the caller's umask; private files set their own permissions.
     crate::sys::set_umask(0o022);
-    // What commands say of themselves is built only for who asks for the list of them.
+    // The descriptions of all commands are built only when they are listed.
     let lists = std::env::args_os().len() < 2 || std::env::args_os().any(|word| word == "--help" || word == "-h");
     let command = if lists { whole_command() } else { command() };
     let matches = match command.try_get_matches() {
@@ -201,12 +201,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The whole command line, as clap knows it.
+/// The command line, as clap knows it.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// As [`command`], each of its commands built, too.
+/// As [`command`], with each of its commands built, too.
 pub fn whole_command() -> clap::Command {
     let mut command = command();
     command.build();
@@ -280,7 +280,7 @@ fn nearest_project(file: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    /// The arguments of a command and its subcommands that say nothing of themselves.
+    /// The arguments of a command and its subcommands that have no help text.
     fn silent(command: &clap::Command, found: &mut Vec<String>) {
         let shown = command.get_arguments().filter(|argument| !argument.is_hide_set() && argument.get_help().is_none());
         found.extend(shown.map(|argument| format!("{} {}", command.get_name(), argument.get_id())));

@@ -1,4 +1,4 @@
-//! Moments as people type them: a time ago, a date, or seconds since 1970.
+//! Points in time as people type them: how long ago, a date, or seconds since 1970.
 
 use crate::model::{Duration, Error, Result};
 use crate::monitor::now_ms;
@@ -6,10 +6,10 @@ use crate::monitor::now_ms;
 /// Milliseconds since 1970 of `10m` (that long ago), `2026-08-01T12:00:00Z`, `2026-08-01`, or seconds.
 ///
 /// # Errors
-/// Text that is none of them.
+/// Fails on any other text.
 pub fn parse(option: &str, text: &str) -> Result<u64> {
     let wrong = || {
-        Error::new(format!("--{option} {text}: this is no time"))
+        Error::new(format!("--{option} {text}: not a time"))
             .hint("write how long ago, as in 10m or 2h, or a date, as in 2026-08-01T12:00:00Z")
             .usage()
     };
@@ -25,7 +25,7 @@ pub fn parse(option: &str, text: &str) -> Result<u64> {
     crate::model::parse_time(text).ok_or_else(wrong)
 }
 
-/// As log lines tell time, so that both can be compared as text.
+/// Formats a time as in log lines, so that both can be compared as text.
 pub fn stamp(millis: u64) -> String {
     let mut text = crate::model::time_text(i64::try_from(millis / 1000).unwrap_or(0));
     text.pop();

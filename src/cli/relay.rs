@@ -1,4 +1,4 @@
-//! This terminal and a container's: bytes both ways, sizes, and the keys that let go.
+//! Connects this terminal with a container's: bytes in both directions, window sizes, and the keys to detach.
 
 use crate::model::{Context, Error, Result};
 use crate::runtime::Running;
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Docker's keys for leaving a container running.
 pub const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 
-/// A sequence of keys that is looked for in what is typed.
+/// A sequence of keys that is looked for in the input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Keys {
     wanted: Vec<u8>,
@@ -18,10 +18,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads keys as Docker writes them: single characters and `ctrl-X`, with commas between.
+    /// Parses keys as Docker writes them: single characters and `ctrl-X`, separated by commas.
     ///
     /// # Errors
-    /// A word that is no key.
+    /// Fails when a word is not a key.
     pub fn parse(text: &str) -> Result<Self> {
         let key = |word: &str| match word.strip_prefix("ctrl-").map(str::as_bytes) {
             Some([letter @ (b'a'..=b'z' | b'@' | b'[' | b'\\' | b']' | b'^' | b'_')]) => Some(letter & 0x1f),
@@ -29,12 +29,12 @@ impl Keys {
             None => word.bytes().next().filter(|_| word.len() == 1),
         };
         let wanted = text.split(',').filter(|word| !word.is_empty()).map(|word| {
-            key(word).ok_or_else(|| Error::new(format!("\"{word}\" is no key")).hint("for example: ctrl-p,ctrl-q").usage())
+            key(word).ok_or_else(|| Error::new(format!("\"{word}\" is not a key")).hint("for example: ctrl-p,ctrl-q").usage())
         });
         Ok(Self { wanted: wanted.collect::<Result<_>>()?, seen: 0 })
     }
 
-    /// Takes what was typed: what goes to the container, and whether the keys were among it.
+    /// Takes input, and returns what goes to the container and whether the keys were typed.
     fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut out = Vec::new();
         for byte in typed {
@@ -56,12 +56,12 @@ impl Keys {
     }
 }
 
-/// Passes bytes until the other side ends, or the keys are typed; tells whether it ended.
+/// Passes bytes on until the other side ends or the keys are typed; returns whether it ended.
 ///
 /// Output comes from `output`: the terminal itself, or the stream of a container whose log is kept.
 ///
 /// # Errors
-/// Those of waiting.
+/// Fails when the terminal is gone or waiting for it fails.
 pub fn relay(terminal: &OwnedFd, output: impl AsFd, running: Option<&Running>, keys: &Keys) -> Result<bool> {
     let mut keys = keys.clone();
     let stdin = std::io::stdin();
@@ -89,7 +89,7 @@ pub fn relay(terminal: &OwnedFd, output: impl AsFd, running: Option<&Running>, k
         }
         if ready.first() == Some(&true) {
             match output.read(&mut buffer) {
-                // The last holder of the other side is gone: EIO.
+                // EIO: no process has the other side open any more.
                 Ok(0) | Err(_) => break,
                 Ok(length) => {
                     let _ = out.write_all(&buffer[..length]).and_then(|()| out.flush());

@@ -1,7 +1,7 @@
 //! The standard streams that a command in a container gets: this process's own, but never a file of the host.
 //!
-//! Through `/proc/self/fd` a container opens anew what it was given, with its own root's rights: a log that it may only
-//! append to it could read and empty. So what is redirected to a file or a disk is passed on by a pipe.
+//! Through `/proc/self/fd`, a container can open its streams again with the rights of its own root: it could read and
+//! truncate a log that it may only append to. So a stream that is redirected to a file or a disk goes through a pipe.
 
 use crate::model::{Context, Result};
 use crate::sys;
@@ -14,21 +14,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often a stream that something left behind still holds is looked at for the end of the command.
+/// How often we check whether the command has ended, because processes that it left behind may keep a stream open.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A file of the host, and the pipe that stands for it.
+/// A file of the host, and the pipe that is used in its place.
 struct Relay {
     from: OwnedFd,
     to: OwnedFd,
-    /// Whether it carries what the command says.
+    /// Whether it carries output of the command.
     is_output: bool,
 }
 
-/// What must be passed on for a command.
+/// The streams that must be passed on for a command.
 pub struct Relays(Vec<Relay>);
 
-/// What is passed on while the command runs.
+/// The streams that are passed on while the command runs.
 pub struct Relaying {
     ended: Arc<AtomicBool>,
     outputs: Vec<JoinHandle<()>>,
@@ -44,10 +44,10 @@ fn same_file(a: &OwnedFd, b: &OwnedFd) -> bool {
     matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
-/// This process's standard streams for a command: its input, output and errors, and what must be passed on.
+/// This process's standard streams for a command: its input, output and errors, and the streams that must be passed on.
 ///
 /// # Errors
-/// A stream that is closed; those of making pipes.
+/// Fails when a stream is closed or a pipe cannot be made.
 pub fn own() -> Result<([OwnedFd; 3], Relays)> {
     let duplicate = |fd: std::os::fd::BorrowedFd| fd.try_clone_to_owned().context(|| "a standard stream is closed".into());
     let pipe = || sys::pipe().context(|| "cannot make a pipe".into());
@@ -69,13 +69,13 @@ pub fn own() -> Result<([OwnedFd; 3], Relays)> {
         Ok(write)
     };
     let out = output(out)?;
-    // Both in one file: what is said first stands first.
+    // Both go to one file, so they share one pipe: that keeps the order of the output.
     let errors = if both { out.try_clone().context(|| "cannot share a stream".into())? } else { output(errors)? };
     Ok(([input, out, errors], Relays(relays)))
 }
 
 impl Relays {
-    /// Passes on, once the command has its ends and this process has none of them any more.
+    /// Starts to pass bytes on. By now, the command must have its ends of the pipes, and this process must have closed them.
     pub fn begin(self) -> Relaying {
         let ended = Arc::new(AtomicBool::new(false));
         let mut outputs = Vec::new();
@@ -91,17 +91,17 @@ impl Relays {
 }
 
 impl Relaying {
-    /// The command has ended: what it said is written to its end; what it left behind is not waited for.
+    /// Writes the rest of the output after the command has ended. Processes that it left behind are not waited for.
     pub fn finish(self) {
         self.ended.store(true, Ordering::Release);
         for output in self.outputs {
-            // A thread that broke has nothing more to say.
+            // A thread that panicked has nothing more to write.
             let _ = output.join();
         }
     }
 }
 
-/// Passes bytes on until their source ends or nobody takes them; output also until the command has ended and is silent.
+/// Passes bytes on until their source ends or nobody reads them; output only until the command has ended and no more comes.
 fn pass(mut from: File, mut to: File, ended: Option<&AtomicBool>) {
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -1,6 +1,6 @@
 //! Containers of images without a project: `stead run IMAGE` anywhere.
 //!
-//! Each image has a small project of its own among the state, whose lock says what the image's name means.
+//! Each image has a small project of its own in the state directory; its lock says what the image's name means.
 
 use crate::image;
 use crate::instance::{Instance, Reporter};
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// The directory of a project that holds nothing but an image, which is pulled if the store does not have it.
 ///
 /// # Errors
-/// What is no name of an image; what [`pull`] says; a directory that cannot be written.
+/// Fails when the text is not the name of an image, when [`pull`] fails, and when the directory cannot be written.
 pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Result<(PathBuf, String)> {
     let store = Store::at(&home.store);
     let whole = |digest: &Digest| image::load(&store, digest).is_some();
@@ -42,10 +42,10 @@ pub fn loose(home: &Home, text: &str, reporter: &dyn Reporter) -> Result<(PathBu
     Ok((folder, "main".into()))
 }
 
-/// Lets go of an image that no container uses any more; its name still holds it.
+/// Removes the store's root for an image that no container uses any more; its name still keeps it in the store.
 ///
 /// # Errors
-/// Those of looking for its containers.
+/// Fails when its containers cannot be listed.
 pub fn forget_loose(instance: &Instance) -> Result<()> {
     if instance.container_folders()?.is_empty() {
         Store::at(&instance.home.store).remove_root(&instance.id);

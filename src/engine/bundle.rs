@@ -1,7 +1,7 @@
-//! A sealed environment: project, lock and all bytes that it needs, in one file.
+//! A bundle: a sealed environment, with the project, its lock and all bytes that it needs in one file.
 //!
-//! It is an OCI layout of the project's images, which any tool of the field can read, with the project's
-//! files and the results of its steps beside them. Results of a bundle are believed for its own project only.
+//! It is an OCI layout of the project's images, which other tools can read, with the project's files and the
+//! results of its build steps beside them. The results in a bundle are trusted for its own project only.
 
 use super::verify::Scratch;
 use crate::build::{Ground, sealed_place};
@@ -25,10 +25,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Where a bundle says what it is.
+/// The entry in which a bundle describes itself.
 const LABEL: &str = "stead/bundle.json";
 
-/// What a bundle holds beside images.
+/// A bundle's description of itself.
 #[derive(Clone, Serialize, Deserialize)]
 struct Label {
     version: u32,
@@ -37,7 +37,7 @@ struct Label {
     file: String,
     /// The images, by their names in the bundle.
     images: BTreeMap<String, Digest>,
-    /// Files that must be there where it is used.
+    /// Files that must exist where the bundle is used.
     secrets: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ pub struct Bundled {
 /// Writes a project, built and locked, into one file.
 ///
 /// # Errors
-/// What cannot be locked or built; files that cannot be read; a full disk.
+/// Fails when something cannot be locked or built, when a file cannot be read, and when the disk is full.
 pub fn bundle(
     loaded: &LoadedProject,
     whole: &Options,
@@ -94,7 +94,7 @@ pub fn bundle(
             add(builder, ground, file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
         })
     };
-    // Whole or not at all.
+    // The bundle appears under its name only when it is complete.
     let partial = path.with_file_name(format!(".{}", crate::sys::unique()));
     let write = || {
         let out = File::create(&partial).map_err(|error| disk_error(&format!("cannot write {}", path.display()), error))?;
@@ -105,7 +105,7 @@ pub fn bundle(
     Ok(Bundled { images: images.len(), files: files.len(), secrets })
 }
 
-/// The results of steps that came to what images are made of, as they are kept.
+/// The stored results of build steps, as far as the images contain what they refer to.
 fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Result<BTreeMap<Digest, Vec<u8>>> {
     let held: BTreeSet<Digest> = images.flat_map(|image| image.parts().copied()).collect();
     let fits = |refers: &Refers| refers.to.is_none_or(|to| held.contains(&to));
@@ -113,7 +113,7 @@ fn results<'i>(store: &Store, images: impl Iterator<Item = &'i Image>) -> Result
     Ok(kept.map(|(key, _, bytes)| (key, bytes)).collect())
 }
 
-/// Paths of the project's directory that it is made of; secrets are not among them.
+/// The paths in the project's directory that make up the project, without its secrets.
 fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<Item = String>) -> Result<BTreeSet<PathBuf>> {
     let folder = &loaded.instance.folder;
     let mut found: BTreeSet<PathBuf> = read.map(PathBuf::from).collect();
@@ -134,19 +134,19 @@ fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<
             _ => None,
         }));
     }
-    // A directory that is named for itself stands for all in it: an image's layout, what is mounted.
+    // A directory that is named itself stands for everything in it: for example, an image's layout or a mounted directory.
     let whole: Vec<PathBuf> =
         found.iter().filter(|path| is_inside(path) && !sources.contains(&folder.join(path))).cloned().collect();
     let archives = observation.scanner.archives().map(PathBuf::from);
     for path in whole.into_iter().chain(archives) {
-        below(folder, &path, &mut found).context(|| "cannot tell what the project is made of".into())?;
+        below(folder, &path, &mut found).context(|| "cannot list the project's files".into())?;
     }
     let secret = |path: &PathBuf| project.secrets.values().any(|secret| Path::new(secret) == path);
     found.retain(|path| !secret(path) && is_inside(path) && folder.join(path).symlink_metadata().is_ok());
     Ok(found)
 }
 
-/// Adds a file, directory or link of the project; by descriptor, since a container may exchange them meanwhile.
+/// Adds a file, directory or link of the project. It is reached by descriptor, because a container may replace it meanwhile.
 fn add(builder: &mut tar::Builder<&mut dyn io::Write>, ground: &Ground, path: &Path) -> io::Result<()> {
     let real = path.to_str().map_or(Cow::Borrowed(path), |path| ground.real(path));
     let (Some(name), Some(above)) = (real.file_name(), real.parent()) else { return Ok(()) };
@@ -172,12 +172,12 @@ fn add(builder: &mut tar::Builder<&mut dyn io::Write>, ground: &Ground, path: &P
             let size = stat.st_size.unsigned_abs();
             builder.append_data(&mut header(&stat, tar::EntryType::Regular, size), to, file.chain(Short).take(size))
         }
-        // What is no file is nothing for another machine.
+        // Devices, sockets and pipes are of no use on another machine.
         _ => Ok(()),
     }
 }
 
-/// What stands behind a file's end: whoever needs more bytes than there are was promised more.
+/// Follows the end of a file. Reading it fails, because the file has become shorter than its header says.
 struct Short;
 
 impl Read for Short {
@@ -186,16 +186,16 @@ impl Read for Short {
     }
 }
 
-/// Whether a path stays in the directory that it starts from.
+/// Whether a path is relative and stays inside the directory that it starts from.
 fn is_inside(path: &Path) -> bool {
     path.file_name().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// All that is in a directory.
+/// Adds a path and, if it is a directory, everything in it.
 fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     found.insert(path.to_owned());
     let whole = folder.join(path);
-    // What is named and not there is told where it is used.
+    // A path that does not exist is reported where it is used.
     if whole.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         for name in sys::entries(&whole)? {
             below(folder, &path.join(name), found)?;
@@ -204,7 +204,7 @@ fn below(folder: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) -> io::Resul
     Ok(())
 }
 
-/// Whether a file is a bundle; what cannot be read as one is none, and whoever reads it as something else says why.
+/// Whether a file is a bundle. A file that cannot be read is not; whoever then reads it as something else reports why.
 pub fn is_bundle(path: &Path) -> bool {
     let label = || {
         let first = image::Entries::new(crate::sys::open_regular(path).ok()?).next_entry().ok()??;
@@ -213,21 +213,21 @@ pub fn is_bundle(path: &Path) -> bool {
     label().unwrap_or(false)
 }
 
-/// A bundle, and where what is in it belongs on this machine.
+/// A bundle, and where it is unpacked on this machine.
 struct Bundle<'b> {
     path: &'b Path,
     whole: PathBuf,
     label: Label,
-    /// Tells it from others in its place.
+    /// Distinguishes it from other bundles at the same path.
     identity: Digest,
-    /// Names its directory.
+    /// The name of its directory.
     key: String,
     folder: PathBuf,
 }
 
 impl<'b> Bundle<'b> {
     fn read(home: &Home, path: &'b Path) -> Result<Self> {
-        let failed = || format!("cannot take in {}", path.display());
+        let failed = || format!("cannot unpack {}", path.display());
         let label: Label = serde_json::from_slice(&first(path).context(failed)?).context(failed)?;
         if label.version != 1 {
             return Err(Error::new(format!("{} was written by a newer stead", path.display())).hint("update stead"));
@@ -243,47 +243,47 @@ impl<'b> Bundle<'b> {
         Ok(Self { path, whole, label, identity, key, folder })
     }
 
-    /// Whether all of it was taken in.
+    /// Whether all of it was unpacked.
     fn is_here(&self, store: &Store) -> bool {
         read_json(&sealed_place(&self.folder).join("identity")) == Some(self.identity)
             && self.label.images.values().all(|digest| image::load(store, digest).is_some())
     }
 }
 
-/// The directory and the project file of a bundle that was taken in, without taking it in.
+/// The directory and the project file of a bundle that was unpacked before; it is not unpacked here.
 ///
 /// # Errors
-/// What is no bundle; one that was not taken in.
+/// Fails when the file is not a bundle or was not unpacked before.
 pub fn taken_in(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
     let bundle = Bundle::read(home, path)?;
     if bundle.is_here(&Store::at(&home.store)) {
         return Ok((bundle.folder, bundle.label.file));
     }
-    Err(Error::new(format!("{} is not taken in yet, and this command writes nothing", path.display()))
-        .hint(format!("`stead -f {} build` takes it in and starts nothing", path.display())))
+    Err(Error::new(format!("{} is not unpacked yet, and this command writes nothing", path.display()))
+        .hint(format!("`stead -f {} build` unpacks it and starts nothing", path.display())))
 }
 
-/// The project's files of a bundle, for as long as somebody looks at them; nothing else of it is taken in.
+/// Unpacks only the project's files of a bundle, into a directory that is removed when it is dropped.
 ///
 /// # Errors
-/// What is no bundle, damaged parts, a full disk.
+/// Fails when the file is not a bundle, when a part is damaged, and when the disk is full.
 pub fn look_into(home: &Home, path: &Path) -> Result<(Scratch, String)> {
     let bundle = Bundle::read(home, path)?;
     let scratch = Scratch::new(&std::env::temp_dir())?;
     let aside = scratch.path().join(".sealed");
     private_folder(&aside.join(RESULTS))?;
-    take(path, scratch.path(), &aside).context(|| format!("cannot take in {}", path.display()))?;
+    take(path, scratch.path(), &aside).context(|| format!("cannot unpack {}", path.display()))?;
     Ok((scratch, bundle.label.file))
 }
 
-/// Takes a bundle in, unless it is; the directory of its project and the project file come back.
+/// Unpacks a bundle, unless that was done already; returns the directory of its project and the project file.
 ///
-/// The directory belongs to the bundle's path and project: a newer bundle in the same place is the same environment.
+/// The directory depends on the bundle's path and project: a newer bundle at the same path is the same environment.
 ///
 /// # Errors
-/// What is no bundle, damaged parts, a full disk.
+/// Fails when the file is not a bundle, when a part is damaged, and when the disk is full.
 pub fn unbundle(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
-    let failed = || format!("cannot take in {}", path.display());
+    let failed = || format!("cannot unpack {}", path.display());
     let bundle = Bundle::read(home, path)?;
     let store = Store::at(&home.store);
     store.prepare()?;
@@ -300,12 +300,12 @@ pub fn unbundle(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
         for (name, digest) in &label.images {
             let taken = archive.image(Some(name))?.import(&store, &pin).context(failed)?;
             if taken.digest != *digest {
-                return Err(Error::new(format!("{} holds another image \"{name}\" than it says", path.display())));
+                return Err(Error::new(format!("{} is damaged: it has another image \"{name}\" than it says", path.display())));
             }
         }
         let making = folder.with_extension(crate::sys::unique());
         let (project, beside) = (making.join("project"), making.join("sealed"));
-        // Containers may have it mounted: its own permissions are ordinary, those above it are not.
+        // Containers may mount it, so its own permissions are ordinary; the directories above it are private.
         fs::create_dir_all(&project).context(failed)?;
         private_folder(&beside.join(RESULTS))?;
         let write =
@@ -314,7 +314,7 @@ pub fn unbundle(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
             take(path, &project, &beside).context(failed)?;
             write("bundle.json", serde_json::to_vec(&label))?;
             write("identity", serde_json::to_vec(&identity))?;
-            // What says that it is whole goes first and comes last.
+            // The directory that says that the bundle is complete is removed first and created last.
             let _ = fs::remove_dir_all(&sealed);
             let _ = fs::remove_dir_all(&folder);
             fs::rename(&project, &folder).and_then(|()| fs::rename(&beside, &sealed)).context(failed)
@@ -329,19 +329,19 @@ pub fn unbundle(home: &Home, path: &Path) -> Result<(PathBuf, String)> {
     Ok((folder, label.file))
 }
 
-/// Secrets are read from where the bundle lies.
+/// Copies the secrets from the directory of the bundle.
 fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Result<()> {
     let beside = bundle.parent().unwrap_or(Path::new("/"));
     let files = ProjectFiles::at(beside).context(|| format!("cannot open the directory {}", beside.display()))?;
     for secret in label.secrets.iter().filter(|secret| is_inside(Path::new(secret))) {
         let (from, to) = (beside.join(secret), folder.join(secret));
-        let failed = || format!("cannot take the secret {}", from.display());
+        let failed = || format!("cannot copy the secret {}", from.display());
         let bytes = match files.own(secret, bounds::CONTENT) {
             Ok(bytes) => bytes,
             Err(Unread::Absent) => continue,
             Err(why) => return Err(Error::caused(failed(), why)),
         };
-        // The project's own links lead nowhere but into it.
+        // Links of the project are resolved inside its directory.
         let root = File::open(folder).context(failed)?;
         let parent = to.parent().and_then(|parent| parent.strip_prefix(folder).ok()).unwrap_or(Path::new(""));
         let parent = crate::sys::make_folders_in_root(&root, parent, 0o755).context(failed)?;
@@ -352,20 +352,20 @@ fn secrets(label: &Label, bundle: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first file of a tar.
+/// The content of the first file in a tar archive.
 fn first(path: &Path) -> Result<Vec<u8>> {
     let mut entries = image::Entries::new(File::open(path).context(|| "cannot open it".into())?);
-    let first = entries.next_entry().context(|| "it is no tar".into())?.ok_or_else(|| Error::new("it is empty"))?;
+    let first = entries.next_entry().context(|| "it is not a tar archive".into())?.ok_or_else(|| Error::new("it is empty"))?;
     if first.size > bounds::image::LONGEST {
-        return Err(Error::new(format!("its label has {} bytes, and {} are the most", first.size, bounds::image::LONGEST)));
+        return Err(Error::new(format!("its label has {} bytes, and {} are allowed", first.size, bounds::image::LONGEST)));
     }
     let mut bytes = Vec::new();
     entries.read_to_end(&mut bytes).context(|| "it cannot be read".into())?;
     Ok(bytes)
 }
 
-/// Takes the project's files and the results of its steps. Links come last, and none stands behind another:
-/// nothing is written through them.
+/// Unpacks the project's files and the results of its steps. Links are created last, and never behind another link,
+/// so nothing is written through them.
 fn take(path: &Path, folder: &Path, sealed: &Path) -> Result<()> {
     let damaged = || "it is damaged".to_owned();
     let file = File::open(path).context(damaged)?;

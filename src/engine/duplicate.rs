@@ -1,10 +1,10 @@
-//! A private copy of a project for a second build: all that a build reads of it, so that nothing but names and
-//! contents is the same.
+//! Makes a private copy of a project for a second build: everything that a build reads, in such a way that only names
+//! and contents are the same.
 //!
-//! Everything is written by descriptor beneath one private directory, so nothing of the host's can be meant: not by an
-//! absolute path, nor by `..`, nor by a link. What the project names by an absolute path is not copied: the second
-//! build finds it where it is. What it names by `..` is copied beside the project's copy, as it stands beside the
-//! project.
+//! Everything is written by descriptor beneath one private directory, so no other file of the host can be written,
+//! whether by an absolute path, by `..` or by a link. What the project names by an absolute path is not copied: the
+//! second build finds it where it is. What it names by `..` is copied so that it lies in the same place relative to the
+//! copy as it does relative to the project.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use crate::build::Ground;
@@ -20,14 +20,14 @@ use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Whose everything is in the copy, and when it was changed.
+/// The owner of everything in the copy, and its modification time.
 const OWNER: (u32, u32) = (1234, 4321);
 const TIME: (i64, i64) = (1_000_000_000, 0);
 
-/// Copies a project to a new place; tells where its directory is there.
+/// Copies a project to a new place; returns its directory there.
 ///
 /// # Errors
-/// Those of reading the project and of writing.
+/// Fails when the project cannot be read or the copy cannot be written.
 pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, place: &Path) -> Result<PathBuf> {
     let paths: BTreeSet<PathBuf> = files.chain(named(loaded)).collect();
     let paths: Vec<Outside> = paths.iter().filter_map(|path| Outside::of(path)).collect();
@@ -37,7 +37,7 @@ pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, p
     let project = root.make_folders(&inside, 0o755).context(|| "cannot copy the project".into())?;
     let observation = observe(loaded)?;
     let scanner = &observation.scanner;
-    // A directory shows its entries in the order they were made, on many file systems.
+    // On many file systems, a directory lists its entries in the order in which they were created: here it is the reverse.
     for (path, entry) in scanner.entries().into_iter().rev() {
         let copied = match &entry.kind {
             TreeKind::Folder => folder(scanner.ground(), path, &project),
@@ -52,13 +52,13 @@ pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, p
     for path in &paths {
         let from = match sys::open_plain(&loaded.instance.folder.join(path.written)) {
             Ok(from) => from,
-            // Whoever needs it says so better.
+            // The build step that needs the file gives a better error.
             Err(error) if is_absent(&error) => continue,
             Err(error) => return Err(error).context(|| format!("cannot copy {}", path.written.display())),
         };
         let to: PathBuf = above.iter().take(above.len() - path.up).collect();
         match file(&from, &to.join(&path.rest), &root) {
-            // A link that the project has is in the way: the second build follows it, as the first one did.
+            // A link of the project is in the way: the second build follows it, as the first one did.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)) => {}
             done => done.context(|| format!("cannot copy {}", path.written.display()))?,
         }
@@ -70,7 +70,7 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
 }
 
-/// Paths of files that a project names beside what it copies into images.
+/// The paths of files that a project names, apart from those that it copies into images.
 fn named(loaded: &LoadedProject) -> Vec<PathBuf> {
     let project = &loaded.project;
     let mut found: Vec<PathBuf> = ["stead.lock", ".dockerignore", ".steadignore"].map(PathBuf::from).to_vec();
@@ -107,7 +107,7 @@ fn named(loaded: &LoadedProject) -> Vec<PathBuf> {
     found
 }
 
-/// A path as it is written, and what it means as text: so many directories up from the project's, then down.
+/// A path as it is written, and what it means as text: how many directories up from the project's, and the path from there.
 struct Outside<'p> {
     written: &'p Path,
     up: usize,
@@ -115,7 +115,7 @@ struct Outside<'p> {
 }
 
 impl<'p> Outside<'p> {
-    /// Nothing for an absolute path.
+    /// Returns `None` for an absolute path.
     fn of(written: &'p Path) -> Option<Self> {
         let (mut up, mut rest) = (0, PathBuf::new());
         for part in written.components() {
@@ -130,10 +130,10 @@ impl<'p> Outside<'p> {
     }
 }
 
-/// The names of the project's directory and of so many above it: paths that go up meet the same names on their way down.
+/// The names of the last `up` directories in the project's path: paths that go up meet the same names on the way down.
 fn above(folder: &Path, up: usize) -> Vec<OsString> {
     let names: Vec<OsString> = folder.iter().filter(|name| *name != "/").map(OsStr::to_owned).collect();
-    // Above the root there is the root.
+    // The parent of the root is the root itself.
     let missing = std::iter::repeat_n(OsString::from("above"), up.saturating_sub(names.len()));
     missing.chain(names[names.len().saturating_sub(up)..].iter().cloned()).collect()
 }
@@ -142,13 +142,13 @@ fn facts(mode: u32) -> Facts {
     Facts { owner: OWNER, mode: mode & 0o7777, time: TIME }
 }
 
-/// The directory that a path's name stands in, made if need be.
+/// The parent directory of a path, which is made if it does not exist, and the path's last name.
 fn room<'p>(path: &'p Path, tree: &Tree) -> io::Result<(Tree, &'p OsStr)> {
     let name = path.file_name().ok_or_else(|| io::Error::from_raw_os_error(libc::EISDIR))?;
     Ok((tree.make_folders(path.parent().unwrap_or(Path::new("")), 0o755)?, name))
 }
 
-/// A directory with its permissions: a Dockerfile's copies keep them.
+/// Makes a directory with the original's permissions, because copies in Dockerfiles keep them.
 fn folder(ground: &Ground, path: &str, tree: &Tree) -> io::Result<()> {
     let mode = ground.tree()?.folder(ground.real(path))?.facts()?.st_mode;
     tree.make_folders(Path::new(path), 0o755)?.become_like(facts(mode))
@@ -163,7 +163,7 @@ fn link_to(link: &str, path: &Path, tree: &Tree) -> io::Result<()> {
     Ok(())
 }
 
-/// A file, unless it was copied before.
+/// Copies a file, unless it was copied before.
 fn file(from: &File, path: &Path, tree: &Tree) -> io::Result<()> {
     let (above, name) = room(path, tree)?;
     let copy = match above.make_file(name, 0o600) {
@@ -174,7 +174,7 @@ fn file(from: &File, path: &Path, tree: &Tree) -> io::Result<()> {
     sys::become_like(&copy, facts(nix::sys::stat::fstat(from)?.st_mode))
 }
 
-/// An archive that an image starts from: a file, or a directory with all that is in it.
+/// Copies an archive that an image starts from: a file, or a directory with everything in it.
 fn archive(ground: &Ground, path: &str, tree: &Tree) -> io::Result<()> {
     let real = ground.real(path);
     match ground.tree()?.folder(&real) {

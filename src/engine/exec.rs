@@ -1,29 +1,29 @@
-//! A further command in a running container.
+//! Runs another command in a running container.
 
 use crate::instance::Instance;
 use crate::model::{Context, Error, Result};
 use crate::monitor::{self, Remote};
 use std::os::fd::RawFd;
 
-/// What is run, and as whom.
+/// What to run, and as which user.
 #[derive(Debug)]
 pub struct Exec<'a> {
     pub command: &'a [String],
     pub user: Option<&'a str>,
     pub workdir: Option<&'a str>,
     pub env: &'a [(String, String)],
-    /// Whether it has a terminal of its own, and of how many rows and columns, if that is known.
+    /// Whether it gets a terminal of its own, and with how many rows and columns, if that is known.
     pub terminal: Option<Option<(u16, u16)>>,
 }
 
-/// Runs a command in a container that some name means; without a terminal its streams are `streams`.
+/// Runs a command in the container that a name refers to; without a terminal, its standard streams are `streams`.
 ///
 /// # Errors
-/// A container that does not run; what its monitor refuses.
+/// Fails when the container is not running or its monitor refuses.
 pub fn exec(instance: &Instance, name: &str, wish: &Exec, streams: &[RawFd]) -> Result<Remote> {
     let name = instance.find(name)?;
     let folder = instance.container(&name);
-    // Without its description a process would be root's, with nothing of the container's environment.
+    // Without the container's spec, the process would run as root and without the container's environment.
     let spec = folder.spec()?.ok_or_else(|| {
         Error::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
     })?;

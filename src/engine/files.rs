@@ -1,9 +1,9 @@
-//! A container's files, running or not: what changed, copies in and out, export, commit.
+//! The files of a container, running or not: what changed, copies in and out, export, commit.
 //!
 //! Everything beneath its root is hostile, and so is what an earlier copy brought to the host: paths are resolved
 //! beneath the root's descriptor (`openat2`, `RESOLVE_IN_ROOT`), and from there on no link is followed on either
-//! side (CVE-2018-15664). What is read as a whole (`changes`, `export`, `commit`) is held still meanwhile, as
-//! Docker does, so that it is of one moment; that nothing of the host comes along does not depend on that.
+//! side (CVE-2018-15664). While the container is read as a whole (`changes`, `export`, `commit`), it is held still, as
+//! in Docker, so that the result is consistent; that no file of the host gets into it does not depend on that.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use crate::build::View;
@@ -30,7 +30,7 @@ pub enum Difference {
     Deleted,
 }
 
-/// One container's layers: what it wrote, above those of its image, topmost first.
+/// One container's layers: the one that it writes to, and those of its image, topmost first.
 struct Layers {
     upper: PathBuf,
     work: PathBuf,
@@ -45,26 +45,26 @@ fn layers(instance: &Instance, name: &str) -> Result<Layers> {
     Ok(Layers { upper: layers.upper, work: layers.work, lower: layers.trees, scratch: folder.join("root") })
 }
 
-/// Whether a path is there only because the runtime mounts something on it.
+/// Whether a path exists only because the runtime mounts something on it.
 fn is_target(path: &Path) -> bool {
     TARGETS.iter().any(|target| path == Path::new("/").join(target))
 }
 
-/// Holds a running container still, if that can be had: the host may lack a freezer, the monitor may be an older
-/// one. What is read then is not of one moment, and safe all the same.
+/// Holds a running container still, if possible: the host may lack a freezer, or the monitor may be an older one.
+/// Then what is read may be inconsistent, but reading it is just as safe.
 fn still(instance: &Instance, name: &str) -> Option<Held> {
     let folder = instance.container(name);
     folder.alive().then(|| monitor::hold(&folder).ok()).flatten()
 }
 
 fn open(path: &Path) -> Result<Tree> {
-    Tree::open(path).context(|| "cannot look into the container".into())
+    Tree::open(path).context(|| "cannot open the container's file system".into())
 }
 
 /// What differs from the image, sorted by path.
 ///
 /// # Errors
-/// A container that was never started; those of reading.
+/// Fails when the container was never started or its files cannot be read.
 pub fn changes(instance: &Instance, name: &str) -> Result<Vec<(PathBuf, Difference)>> {
     let layers = layers(instance, name)?;
     let below = View::new(layers.lower.iter().rev().cloned().collect());
@@ -73,7 +73,7 @@ pub fn changes(instance: &Instance, name: &str) -> Result<Vec<(PathBuf, Differen
     let upper = open(&layers.upper)?;
     compare(&upper, Path::new("/"), &below, &mut found).context(|| "cannot read what the container wrote".into())?;
     found.retain(|(path, _)| !is_target(path));
-    // A directory above a change is one itself only if it was there to be changed.
+    // A directory above a change counts as changed only if the image has it.
     found.sort();
     Ok(found)
 }
@@ -81,7 +81,7 @@ pub fn changes(instance: &Instance, name: &str) -> Result<Vec<(PathBuf, Differen
 fn compare(upper: &Tree, folder: &Path, below: &View, found: &mut Vec<(PathBuf, Difference)>) -> io::Result<()> {
     for listed in upper.list()? {
         let path = folder.join(&listed.name);
-        // What the container has removed by now is not there.
+        // The container may have removed it meanwhile.
         let Some(stat) = upper.look(&listed.name)? else { continue };
         let difference = match (below.entry(&path), image::is_mark(&stat)) {
             (_, true) => Difference::Deleted,
@@ -104,10 +104,10 @@ fn compare(upper: &Tree, folder: &Path, below: &View, found: &mut Vec<(PathBuf, 
     Ok(())
 }
 
-/// Writes the whole tree as a canonical tar, without what is mounted into it.
+/// Writes the whole tree as a canonical tar archive, without its mounts.
 ///
 /// # Errors
-/// A container that was never started; those of mounting, reading and writing.
+/// Fails when the container was never started, or when mounting, reading or writing fails.
 pub fn export(instance: &Instance, name: &str, out: &mut (impl Write + Send)) -> Result<u64> {
     let layers = layers(instance, name)?;
     let mut lower = vec![layers.upper];
@@ -117,27 +117,27 @@ pub fn export(instance: &Instance, name: &str, out: &mut (impl Write + Send)) ->
     image::write_tar(&merged, out).context(|| "cannot export the container".into())
 }
 
-/// Mounts layers where nobody else sees it: in a mount namespace of this process's own.
+/// Mounts layers where no other process sees them: in a mount namespace of this process's own.
 fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>, place: &Path) -> Result<PathBuf> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
         .and_then(|()| {
             sys::remount(Path::new("/"), nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE)?;
-            // An overlay without an upper layer needs two below.
+            // An overlay without an upper layer needs two lower layers.
             let mut lower = lower.to_vec();
             if upper.is_none() && lower.len() == 1 {
                 lower.push(place.with_file_name("scratch"));
             }
             sys::mount_overlay(&lower, upper, place)
         })
-        .context(|| "cannot look into the container".into())?;
+        .context(|| "cannot open the container's file system".into())?;
     Ok(place.to_owned())
 }
 
-/// Makes an image of a container: its image's layers, and one of what it wrote.
+/// Creates an image from a container: the layers of its image, and a layer with what it wrote.
 ///
 /// # Errors
-/// A container that was never started; those of copying.
+/// Fails when the container was never started or copying fails.
 pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[String]) -> Result<Image> {
     let layers = layers(instance, name)?;
     let store = Store::at(&instance.home.store);
@@ -158,7 +158,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     let below = View::new(layers.lower.iter().rev().cloned().collect());
     for target in TARGETS {
         if below.entry(&Path::new("/").join(target)).is_none() {
-            // The container may have put a link in the place of any directory on the way.
+            // The container may have replaced any directory on the way by a link.
             sys::remove_if_empty(&copy, Path::new(target)).context(|| format!("cannot remove /{target}"))?;
         }
     }
@@ -178,7 +178,7 @@ pub fn commit(instance: &Instance, name: &str, image_name: &Name, changes: &[Str
     Ok(made)
 }
 
-/// A container's root, opened: with its mounts while it runs, without them else.
+/// Opens a container's root: with its mounts while the container is running, otherwise without them.
 fn open_root(instance: &Instance, name: &str) -> Result<OwnedFd> {
     let folder = instance.container(name);
     let path = match folder.status().filter(|status| status.pid > 0 && folder.alive()) {
@@ -193,18 +193,18 @@ fn open_root(instance: &Instance, name: &str) -> Result<OwnedFd> {
         .context(|| format!("cannot open the root of container {name}"))
 }
 
-/// Copies a path of a container to the host, as `cp -r` would; owners become this process's.
+/// Copies a path of a container to the host, as `cp -r` would; the copies belong to the user of this process.
 ///
-/// What a person types as the target is taken at its word, links and all; what is below it may come from an earlier
-/// copy, and a link there is replaced, never followed.
+/// Links in the target path itself are followed, because a person typed it. What is below the target may come from an
+/// earlier copy, so a link there is replaced, never followed.
 ///
 /// # Errors
-/// Paths that are not there; those of reading and writing.
+/// Fails when a path does not exist, and when reading or writing fails.
 pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Result<()> {
     let root = open_root(instance, name)?;
     let contents_only = from.ends_with("/.");
     let inside = Path::new(from.trim_start_matches('/'));
-    // The link itself is resolved here, inside the root; below it none is followed.
+    // If the path is a link, it is resolved here, inside the root; below it, no link is followed.
     let source = sys::open_in_root(&root, inside, OFlag::O_PATH)
         .map_err(|error| Error::caused(format!("container {name} has no {from}"), error))?;
     let cannot = || format!("cannot copy {name}:{from} to {}", to.display());
@@ -230,7 +230,7 @@ pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Resul
     match folder {
         Some(folder) => room_for_folder(&above, own).and_then(|target| folder_out(&folder, &target)).context(cannot),
         None if kind == Kind::File => sys::read_plain(&source).and_then(|file| file_out(&file, &above, own)).context(cannot),
-        // Hiding, sockets and pipes are the container's own.
+        // Whiteouts, devices, sockets and pipes mean something only in the container.
         None => Ok(()),
     }
 }
@@ -238,7 +238,7 @@ pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Resul
 /// Copies what is in a directory, then its permissions.
 fn folder_out(source: &Tree, target: &Tree) -> io::Result<()> {
     for listed in source.list()? {
-        // What the container has removed by now is not there.
+        // The container may have removed it meanwhile.
         let Some(stat) = source.look(&listed.name)? else { continue };
         one_out(source, &listed.name, &stat, target)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", listed.name.display())))?;
@@ -255,7 +255,7 @@ fn one_out(source: &Tree, name: &OsStr, stat: &FileStat, target: &Tree) -> io::R
             target.make_link(name, &link)
         }
         Kind::File => file_out(&source.file(name)?, target, name),
-        // Hiding, sockets and pipes are the container's own.
+        // Whiteouts, devices, sockets and pipes mean something only in the container.
         _ => Ok(()),
     }
 }
@@ -268,37 +268,37 @@ fn file_out(file: &std::fs::File, target: &Tree, name: &OsStr) -> io::Result<()>
     Ok(nix::sys::stat::fchmod(&copy, Mode::from_bits_truncate(mode))?)
 }
 
-/// The directory of a name in the target: the one that is there, or a new one, also in the place of a link.
+/// A directory in the target: the existing one, or a new one, which also replaces a link.
 fn room_for_folder(target: &Tree, name: &OsStr) -> io::Result<Tree> {
     match target.look(name)?.map(|stat| Kind::of(&stat)) {
         Some(Kind::Folder) => return target.folder(name),
         Some(Kind::Link) => target.remove_file(name)?,
-        Some(_) => return Err(io::Error::other("it is a directory, and a file is in its place")),
+        Some(_) => return Err(io::Error::other("it is a directory, but the target has a file with its name")),
         None => {}
     }
     target.make_folder(name, 0o700)
 }
 
-/// Takes a file or link away, so that what is written follows no link.
+/// Removes a file or link, so that nothing is written through a link.
 fn make_room(target: &Tree, name: &OsStr) -> io::Result<()> {
     match target.look(name)?.map(|stat| Kind::of(&stat)) {
-        Some(Kind::Folder) => Err(io::Error::other("a directory is in its place")),
+        Some(Kind::Folder) => Err(io::Error::other("the target has a directory with its name")),
         Some(_) => target.remove_file(name),
         None => Ok(()),
     }
 }
 
-/// Copies a path of the host into a container, as `cp -r` would; everything becomes root's.
+/// Copies a path of the host into a container, as `cp -r` would; the copies belong to root.
 ///
-/// The container goes on meanwhile, as Docker's does: what is written follows no link of its.
+/// The container keeps running meanwhile, as in Docker: nothing is written through a link of the container.
 ///
 /// # Errors
-/// Paths that are not there; those of reading and writing.
+/// Fails when a path does not exist, and when reading or writing fails.
 pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Result<()> {
     let cannot = || format!("cannot read {}", from.display());
     let contents_only = from.as_os_str().as_encoded_bytes().ends_with(b"/.");
     let whole = Tree::open(from);
-    // Whatever it is: one that is not there is told before anything is opened.
+    // Whatever its kind, a missing source is reported before anything is opened.
     nix::sys::stat::stat(from).map_err(io::Error::from).context(cannot)?;
     let root = open_root(instance, name)?;
     let inside = Path::new(to.trim_start_matches('/'));
@@ -325,7 +325,7 @@ pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Result
     }
 }
 
-/// Puts what is in a directory of the host into one of a container.
+/// Copies what is in a directory of the host into a directory of a container.
 fn into(from: &Tree, folder: &Tree) -> io::Result<()> {
     from.list()?.iter().try_for_each(|listed| put((from, &listed.name), folder, &listed.name))
 }
@@ -351,7 +351,7 @@ fn put((from, own): (&Tree, &OsStr), folder: &Tree, name: &OsStr) -> io::Result<
     }
 }
 
-/// A directory of a container: the one that is there, or a new one.
+/// A directory of a container: the existing one, or a new one.
 fn room_inside(folder: &Tree, name: &OsStr, mode: u32) -> io::Result<Tree> {
     match folder.make_folder(name, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => folder.folder(name),

@@ -1,15 +1,18 @@
-//! Every operation that a person or a program can ask for: the face of all rooms below.
+//! Every operation that a user or a program can ask for: the interface of all rooms below.
 //!
-//! What changes a project's containers is [`reconcile`](crate::reconcile)'s, what names images is
-//! [`library`](crate::library)'s; what is made of both stands here.
+//! Operations that change a project's containers are in [`reconcile`](crate::reconcile), operations on images by
+//! their names in [`library`](crate::library); operations that combine both are here.
 
 mod ad_hoc;
+mod boot;
 mod bundle;
 mod collect;
 mod containers;
 mod duplicate;
+mod examine;
 mod exec;
 mod files;
+mod listing;
 mod one_off;
 mod rescue;
 mod specification;
@@ -29,11 +32,14 @@ pub use crate::reconcile::{
     update_lock,
 };
 pub use ad_hoc::{forget_loose, loose};
+pub use boot::{BootUnit, boot, comes_up_at_boot};
 pub use bundle::{bundle, is_bundle, look_into, taken_in, unbundle};
 pub use collect::collect;
 pub use containers::{Published, Stop, freeze, kill, logged, published, remove, replicas, restart, scale, start, stop, wait};
+pub use examine::examine;
 pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
+pub use listing::{Row, Which, inspection, listing};
 pub use one_off::{Wish, one_off};
 pub use rescue::rescue;
 pub use specification::specification;

@@ -1,4 +1,4 @@
-//! A container for one command: `stead run`. It is not on record and leaves nothing behind.
+//! A container for one command (`stead run`). It is not recorded and leaves nothing behind.
 
 use crate::build::StoreFacts;
 use crate::instance::{Instance, LoadedProject, Observation, Reporter, UpOptions, consent, observe, read_and_keep_lock};
@@ -15,7 +15,7 @@ use crate::sys;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-/// A container that is prepared and not started, with what holds its place.
+/// A container that is prepared but not started, with the lock and the lease that protect it.
 pub struct OneOff {
     pub spec: MonitorSpec,
     pub contents: Vec<Vec<u8>>,
@@ -27,7 +27,7 @@ pub struct OneOff {
 }
 
 impl OneOff {
-    /// Tells others that it runs.
+    /// Tells other processes that it is running.
     pub fn running(&self, running: &Running) {
         let status = Status {
             state: State::Running,
@@ -40,7 +40,7 @@ impl OneOff {
         self.folder.tell(&status);
     }
 
-    /// Removes the container's files; the root, once `ended` has seen the end of its processes.
+    /// Removes the container's files. Its root is removed after `ended` returns, when its processes have ended.
     pub fn clean(&self, ended: impl FnOnce() + Send) {
         std::thread::scope(|scope| {
             let ended = scope.spawn(ended);
@@ -51,12 +51,12 @@ impl OneOff {
     }
 }
 
-/// What a command's container is to have that the container or image of that name has otherwise.
+/// How a command's container should differ from the container or image of that name.
 #[derive(Clone, Default, Debug)]
 pub struct Wish {
     /// The command, if it is not the container's or the image's own.
     pub command: Vec<String>,
-    /// One word in the place of the entrypoint and its command; an empty one takes both away.
+    /// A program in place of the entrypoint and its command; an empty string removes both.
     pub entrypoint: Option<String>,
     pub env: Vec<(String, String)>,
     pub user: Option<String>,
@@ -64,10 +64,10 @@ pub struct Wish {
     pub tty: bool,
 }
 
-/// Prepares a container for one command, building its image first if need be.
+/// Prepares a container for one command, and builds its image first if necessary.
 ///
 /// # Errors
-/// An unknown name; what makes the plan impossible; a build that fails.
+/// Fails when the name is unknown, when the plan is impossible, and when a build fails.
 pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptions, reporter: &dyn Reporter) -> Result<OneOff> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
@@ -81,7 +81,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     if !planned.0.built.contains_key(&image) {
         build_only(loaded, &BTreeSet::from([image]), options, reporter)?;
         planned = plan_with(loaded, &project, &store)?;
-        // While it was built, a link may have been made to lead elsewhere.
+        // During the build, a link may have been changed to lead elsewhere.
         consent::require(instance, &marks(loaded, name, &planned, &full)?, options, reporter)?;
     }
     let (mut planned, mut observation) = planned;
@@ -94,7 +94,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     preflight::check(&one, &loaded.places, &instance.folder, runtime::host(), &mut errors);
     Error::all(errors)?;
     let _queue = instance.lock()?;
-    // Nobody takes a subnet between the look and the record; what is on record is taken.
+    // The lock keeps others from taking a subnet between this check and our record; recorded subnets count as taken.
     let ledger = network::lock_ledger(&instance.home)?;
     let record = instance.record()?;
     let new = one.networks.iter().any(|attached| record.networks.get(&attached.network) != Some(&attached.record));
@@ -113,7 +113,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     let lock = sys::Lock::attempt(&folder.join("lock"))
         .ok()
         .flatten()
-        .ok_or_else(|| Error::new("another command has this container"))?;
+        .ok_or_else(|| Error::new("another command is using this container"))?;
     Ok(OneOff {
         spec,
         contents: maker.file_contents(&one),
@@ -125,20 +125,20 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     })
 }
 
-/// What the container is trusted with, told as of the one that it is like: who allowed that allowed this.
+/// The container's marks, under the name of the one that it is modelled on: consent to those is consent to these.
 fn marks(loaded: &LoadedProject, name: &str, (planned, observation): &WithObservation, full: &str) -> Result<Vec<Mark>> {
     let name = Name::parse(name).map_err(Error::new)?;
     let one = planned.desired.get(full).ok_or_else(|| Error::new("the container was not planned"))?;
     Ok(plan::of_container(&loaded.project, &loaded.places, &observation.observed, &name, &one.spec, &one.ports))
 }
 
-/// The project with one container more, and the image that it runs.
+/// The project with one more container, and the image of that container.
 fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result<(Project, Name)> {
     let mut container = match (project.containers.get(name), project.images.get_key_value(name)) {
         (Some(container), _) => container.clone(),
         (None, Some((image, _))) => {
             let container = spec::container_of(image.clone());
-            container.ok_or_else(|| Error::new("the language does not say what a container is by itself"))?
+            container.ok_or_else(|| Error::new("the language lacks a default that a container needs"))?
         }
         (None, None) => {
             let known = project.containers.keys().chain(project.images.keys()).map(Name::as_str);
@@ -183,7 +183,7 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Result
     Ok((planned, observation))
 }
 
-/// Makes its networks, if they are not there, and gives it addresses from their upper ends.
+/// Creates its networks, if they do not exist, and gives it addresses from the upper ends of their subnets.
 fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Result<()> {
     let others = instance.container_folders()?.into_iter().filter(|name| crate::instance::is_one_off_replica(name));
     let specs = others.map(|name| instance.container(&name).spec()).collect::<Result<Vec<_>>>()?;

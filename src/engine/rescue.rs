@@ -9,10 +9,10 @@ use crate::reconcile::trusted;
 use crate::store::{Lease, Store};
 use std::sync::{Arc, Mutex};
 
-/// A shell in the state before the next command that an image would run; nothing where it is no command that comes next.
+/// Prepares a shell in the state before the next command that an image would run; `None` if its next step is not a command.
 ///
 /// # Errors
-/// Those of preparing it.
+/// Fails when the container cannot be prepared.
 pub fn rescue(loaded: &LoadedProject, name: &Name, epoch: Option<i64>) -> Result<Option<Rescue>> {
     let store = Store::at(&loaded.instance.home.store);
     let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;

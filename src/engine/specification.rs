@@ -1,21 +1,21 @@
-//! A container as an OCI runtime specification, for whoever wants to read what it may do.
+//! Describes a container as an OCI runtime specification, which shows what the container may do.
 
 use crate::build::View;
 use crate::instance::Instance;
 use crate::model::{Context, Error, Result};
 use crate::runtime::identity_in;
 
-/// The specification that a container was started from: its user in numbers, by the image's own files, and its system call
-/// filter written out.
+/// The specification that a container was started from, with the numbers of its user from the container's own files, and
+/// with its system call filter written out.
 ///
 /// # Errors
-/// A container that was never started; files that cannot be read; a user that the image does not know.
+/// Fails when the container was never started, when a file cannot be read, and when the container does not know the user.
 pub fn specification(instance: &Instance, name: &str) -> Result<serde_json::Value> {
     let spec = instance.container(name).spec()?;
     let blueprint = spec.ok_or_else(|| Error::new(format!("container {name} was never started")))?.blueprint;
     let mut value = blueprint.specification();
     if let (Some(user), Some(layers)) = (&blueprint.beyond.user, &blueprint.beyond.layers) {
-        // What it wrote itself counts, too.
+        // Files that the container wrote itself count, too.
         let view = View::new(layers.trees.iter().rev().chain([&layers.upper]).cloned().collect());
         let database = |path: &str| view.user_database(path).context(|| format!("cannot read {path} of {name}"));
         let found = identity_in(&database("/etc/passwd")?, &database("/etc/group")?, &user.user, &user.groups);

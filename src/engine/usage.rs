@@ -1,4 +1,4 @@
-//! What containers use, and the processes that use it.
+//! The resource usage of containers, and their processes.
 
 use super::containers::replicas;
 use crate::instance::Instance;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// A reading, and what follows from it and the one before.
+/// A reading, and what is computed from it and the previous one.
 #[derive(Serialize)]
 pub struct Reading {
     pub name: String,
@@ -20,7 +20,7 @@ pub struct Reading {
     pub usage: Usage,
 }
 
-/// Reads again and again what containers use.
+/// Reads the resource usage of containers repeatedly.
 pub struct Meter {
     instance: Instance,
     names: Vec<String>,
@@ -29,19 +29,19 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Of some containers or replicas; of all that run if there are none.
+    /// A meter for containers or replicas; for all running ones if there are no names.
     ///
     /// # Errors
-    /// A name that means nothing.
+    /// Fails when a name is unknown.
     pub fn of(instance: Instance, names: &[String]) -> Result<Self> {
         let before = read(&instance, runtime::host(), names)?;
         Ok(Self { instance, names: names.to_vec(), before, at: Instant::now() })
     }
 
-    /// What they use now, with shares since the last reading.
+    /// Reads what they use now, with percentages since the last reading.
     ///
     /// # Errors
-    /// A name that means nothing any more.
+    /// Fails when a name is not known any more.
     pub fn read(&mut self) -> Result<Vec<Reading>> {
         let now = read(&self.instance, runtime::host(), &self.names)?;
         let wall = self.at.elapsed();
@@ -65,7 +65,7 @@ fn read(instance: &Instance, host: &Host, names: &[String]) -> Result<Vec<(Strin
     Ok(running.collect())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shares, to be shown with two digits")]
+#[expect(clippy::cast_precision_loss, reason = "percentages are only shown, with two digits")]
 fn reading(name: &str, old: &Usage, new: &Usage, wall: Duration) -> Reading {
     let share = |part: u64, whole: f64| if whole > 0.0 { part as f64 / whole * 100.0 } else { 0.0 };
     let memory = new.working_set();
@@ -83,14 +83,14 @@ fn reading(name: &str, old: &Usage, new: &Usage, wall: Duration) -> Reading {
     }
 }
 
-/// All memory of this machine, in bytes: the limit of a container without one.
+/// The memory of this machine, in bytes: the limit of a container that has no other.
 pub fn host_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// A process of a container, in words.
+/// A process of a container, as it is shown.
 pub struct Process {
     pub pid: i32,
     /// Its number in the container.
@@ -104,10 +104,10 @@ pub struct Process {
     pub command: String,
 }
 
-/// The processes of containers, by replicas.
+/// The processes of containers, for each replica.
 ///
 /// # Errors
-/// A name that means nothing.
+/// Fails when a name is unknown.
 pub fn processes(instance: &Instance, names: &[String]) -> Result<Vec<(String, Vec<Process>)>> {
     let of = |name: String| {
         let mut pids = Cgroup::open(runtime::host(), &instance.cgroup(&name)).processes();
@@ -117,12 +117,12 @@ pub fn processes(instance: &Instance, names: &[String]) -> Result<Vec<(String, V
     Ok(replicas(instance, names)?.into_iter().map(of).collect())
 }
 
-/// A process; nothing if it is gone, or is the container's init that is not its own.
+/// A process; `None` if it has ended, or if it is the init process that stead adds to a container.
 pub fn process(pid: i32) -> Option<Process> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned();
     let inside: Vec<String> = value("NSpid:").split_whitespace().map(str::to_owned).collect();
-    // The guard has no number in the container's own namespace, or is its init.
+    // The guard has no number in the container's own PID namespace, or is the init process of it.
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
     if command == "stead init" && inside.len() < 3 && inside.len() > 1 {

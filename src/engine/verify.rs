@@ -1,8 +1,8 @@
-//! `build --verify`: builds twice from nothing, under circumstances that must not matter, and compares.
+//! `build --verify`: builds twice from scratch, under different conditions that must not matter, and compares.
 //!
-//! The first build has the project as it is. The second has a copy of it elsewhere, on a file system in
-//! memory where there is one, made in another order, with other owners, times and permissions of
-//! directories, and runs on one core with another locale, time zone and umask.
+//! The first build uses the project as it is. The second uses a copy of it elsewhere, on a file system in
+//! memory if there is one, which was made in another order, with other owners, times and permissions of
+//! directories. The second build runs on one core, with another locale, time zone and umask.
 
 use super::duplicate::duplicate;
 use crate::image;
@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How one image came out.
+/// The result for one image.
 #[derive(Debug)]
 pub struct Verdict {
     pub image: Name,
@@ -26,7 +26,7 @@ pub struct Verdict {
     pub differences: Vec<String>,
 }
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when this is dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
@@ -44,24 +44,24 @@ impl Scratch {
 
     pub(super) fn new(parent: &Path) -> Result<Self> {
         let path = parent.join(format!("stead-verify-{}", sys::unique()));
-        // Nobody else reads what is copied here, and nobody has put anything here before.
+        // Nobody else can read what is copied here, and nobody can have put anything here before.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
 }
 
-/// Makes an installation that shares only the packages that were fetched.
+/// Makes an installation that shares only the downloaded packages with ours.
 fn installation(root: PathBuf, store: &Store) -> Result<PathBuf> {
     fs::create_dir_all(root.join("store")).context(|| format!("cannot make {}", root.display()))?;
     symlink(store.root().join("downloads"), root.join("store/downloads")).context(|| "cannot share the packages".into())?;
     Ok(root)
 }
 
-/// Builds images twice from nothing and compares them.
+/// Builds images twice from scratch and compares them.
 ///
 /// # Errors
-/// A build that fails; a project that cannot be copied.
+/// Fails when a build fails or the project cannot be copied.
 pub fn verify(
     loaded: &LoadedProject,
     options: &Options,
@@ -72,13 +72,13 @@ pub fn verify(
     consent::agree_images(loaded, names, how, reporter)?;
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
-    // Locked: a collection that comes in between leaves it alone.
+    // This directory is locked, so a garbage collection leaves it alone.
     let first = store.staging()?;
     let memory = Path::new("/dev/shm");
     let elsewhere = if memory.is_dir() { memory } else { Path::new("/tmp") };
     let second = Scratch::new(elsewhere)?;
     let (one, two) = (installation(first.join("root"), &store)?, installation(second.0.join("root"), &store)?);
-    // The decoded project that is kept for short commands does not hold the files it was read from.
+    // The cached project, which short commands use, does not tell which files it was read from.
     let files = findings(options)?.files;
     let copied = duplicate(loaded, files.keys().map(PathBuf::from), &second.0.join("another place"))?;
     let words: Vec<&str> = names.iter().map(Name::as_str).collect();
@@ -91,14 +91,14 @@ pub fn verify(
         let differences = match after.get(&name) {
             Some(other) if *other == digest => Vec::new(),
             Some(other) => differences(&stores, &digest, other),
-            None => vec!["the second build did not make it".into()],
+            None => vec!["the second build did not produce it".into()],
         };
         verdicts.push(Verdict { image: name, digest, differences });
     }
     Ok(verdicts)
 }
 
-/// Runs a build of its own and reads what it prints.
+/// Runs a build as a separate process, and parses its output.
 fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &str)]) -> Result<BTreeMap<Name, Digest>> {
     let program = sys::own_program().context(|| "cannot find this program".into())?;
     let output = Command::new(program)
@@ -107,7 +107,7 @@ fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &
         .args(["-f", file, "build", "--frozen"])
         .args(names)
         .env("STEAD_ROOT", root)
-        // It was asked for before the first of the two.
+        // We asked for consent before the first of the two builds.
         .env("STEAD_ALLOW", "all")
         .envs(env.iter().copied())
         .output()
@@ -124,7 +124,7 @@ fn build(root: &Path, folder: &Path, file: &str, names: &[&str], env: &[(&str, &
     Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(line).collect())
 }
 
-/// Children of this thread see one core only.
+/// Does work in a thread whose child processes see only one core.
 fn on_one_core<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
@@ -132,14 +132,14 @@ fn on_one_core<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
             let _ = cores.set(0).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cores));
             work()
         });
-        worker.join().unwrap_or_else(|_| Err(Error::new("the second build broke")))
+        worker.join().unwrap_or_else(|_| Err(Error::new("the second build panicked")))
     })
 }
 
-/// What is not the same: the first paths, the first byte of each.
+/// What differs: the paths, each with its first differing byte.
 fn differences(stores: &(Store, Store), before: &Digest, after: &Digest) -> Vec<String> {
     let (Some(old), Some(new)) = (image::load(&stores.0, before), image::load(&stores.1, after)) else {
-        return vec!["one of the two is not whole".into()];
+        return vec!["one of the two images is not whole".into()];
     };
     let (changes, views) = match compare_in((&stores.0, &old), (&stores.1, &new)) {
         Ok(found) => found,
@@ -156,11 +156,11 @@ fn differences(stores: &(Store, Store), before: &Digest, after: &Digest) -> Vec<
                 let shown = |bytes: &[u8]| bytes.get(at).map_or("the end".to_owned(), |byte| format!("{byte:#04x}"));
                 format!("{path}: byte {at} is {} and {}", shown(&a), shown(&b))
             }
-            _ => format!("{path}: its owner, permissions or kind"),
+            _ => format!("{path}: its owner, permissions or kind differ"),
         }
     };
     if changes.paths.is_empty() {
-        return vec!["the configuration or the times of files".into()];
+        return vec!["the configuration or the times of files differ".into()];
     }
     changes.paths.iter().map(told).collect()
 }

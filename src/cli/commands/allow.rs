@@ -5,38 +5,38 @@ use crate::model::{Error, Result};
 use crate::plan::MarkKind;
 use std::collections::BTreeSet;
 
-/// Allows, for this directory from now on, what the project file asks for beyond its directory and containers.
+/// Allows what the project file asks for beyond its directory and containers, for this directory from now on.
 ///
-/// Files of the host, privileges, the host's network: `stead plan` marks them with `!`, and commands that
-/// would act on them ask, or are refused where there is no terminal. What is allowed is exactly what is shown;
-/// anything else that the file asks for later is asked for again.
+/// That is files of the host, privileges and the host's network: `stead plan` marks them with `!`. Commands that would
+/// use them ask you first, or fail if there is no terminal. Exactly what is shown is allowed; if the file later asks
+/// for anything else, you are asked again.
 ///
 /// Example: stead plan && stead allow && stead up
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Show what was allowed, for all directories, and allow nothing.
+    /// List what was allowed in all directories, and allow nothing.
     #[arg(long)]
     list: bool,
-    /// Forget what was allowed for this directory. What runs stays.
+    /// Forget what was allowed for this directory. Running containers are left alone.
     #[arg(long, conflicts_with = "list")]
     revoke: bool,
 }
 
-/// What is allowed for one command.
+/// What one command is allowed to do.
 #[derive(clap::Args, Debug, Default)]
 pub struct Allow {
     /// Allow, this time, what the project asks for beyond its directory and containers: `files`, `privileges`,
-    /// `network` or `all`, with commas between. `STEAD_ALLOW` says the same for all commands; `stead allow`
-    /// allows it from now on.
+    /// `network` or `all`, separated by commas. The environment variable `STEAD_ALLOW` does the same for all commands;
+    /// `stead allow` allows it from now on.
     #[arg(long = "allow", value_name = "KINDS", value_delimiter = ',')]
     kinds: Vec<String>,
 }
 
 impl Allow {
-    /// The kinds, with those of the environment.
+    /// The allowed kinds, from the command line and the environment.
     ///
     /// # Errors
-    /// A word that is no kind: a misspelt one must not pass for less, or for more.
+    /// Fails when a word is not a kind: a misspelt word must not silently allow less, or more.
     pub fn kinds(&self) -> Result<BTreeSet<MarkKind>> {
         let environment = std::env::var("STEAD_ALLOW").unwrap_or_default();
         let given = self.kinds.iter().map(|word| ("--allow", word.trim()));
@@ -47,7 +47,7 @@ impl Allow {
                 Some(kind) => drop(found.insert(kind)),
                 None if word == "all" => found.extend(MarkKind::ALL),
                 None => {
-                    let error = Error::new(format!("{option}: \"{word}\" is nothing that can be allowed"));
+                    let error = Error::new(format!("{option}: \"{word}\" is not a kind that can be allowed"));
                     return Err(error.hint("write files, privileges, network or all").usage());
                 }
             }
@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project()?;
     let marks = engine::allow(&loaded)?;
     if !loaded.unsettled.is_empty() {
-        context.ui.warn("what a Dockerfile starts from is not locked yet; what it asks for once it is, is asked for then");
+        context.ui.warn("the base image of a Dockerfile is not locked yet; once it is, you may be asked to allow more");
     }
     if marks.is_empty() {
         context.ui.say("the project asks for nothing beyond its directory and containers: nothing needs to be allowed");
@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
-/// Everything that was allowed in this installation; damaged records are told, and make it fail.
+/// Lists everything that was allowed in this installation. Damaged records are reported, and the exit code is then 1.
 fn list(context: &Context) -> Result<u8> {
     let mut code = 0;
     for found in engine::allowed(&context.options.home)? {

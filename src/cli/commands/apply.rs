@@ -7,12 +7,12 @@ use crate::plan::Plan;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Carries out a saved plan exactly, or refuses because the world moved.
+/// Carries out a saved plan exactly, or refuses if the project or this machine has changed since.
 ///
 /// Example: stead apply plan.json
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// A plan made by `stead plan --json`.
+    /// A file with the output of `stead plan --json`.
     plan: PathBuf,
     #[command(flatten)]
     allow: Allow,

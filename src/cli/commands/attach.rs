@@ -6,18 +6,18 @@ use crate::sys;
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
 
-/// Connects this terminal to a container's: its output comes here, and what is typed goes there.
+/// Connects this terminal to a container's: shows its output, and sends it what you type.
 ///
-/// A container without a terminal (`tty #true`) only shows its output. Signals of this process are
-/// passed on to it. Ctrl-P Ctrl-Q leaves it running; when it ends, its exit status becomes this command's.
+/// If the container has no terminal (`tty #true`), only its output is shown, and signals to this process are
+/// passed on to it. Ctrl-P Ctrl-Q detaches and leaves it running; when it ends, its exit status becomes this command's.
 ///
 /// Example: stead attach web
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// The keys that leave it running.
+    /// The keys that detach and leave the container running.
     #[arg(long, default_value = DETACH_KEYS, value_name = "KEYS")]
     detach_keys: String,
-    /// Pass no signals on.
+    /// Do not pass signals on to the container.
     #[arg(long)]
     no_signals: bool,
     /// The container or replica.
@@ -39,12 +39,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     } else {
         follow(&attached, &folder, !arguments.no_signals, context)?;
     }
-    // Its end is told by the status file, which stands before the stream closes.
+    // The exit status is in the status file, which is written before the stream closes.
     let status = folder.status().and_then(|status| status.exit_code).unwrap_or(0);
     Ok(u8::try_from(status).unwrap_or(1))
 }
 
-/// Shows output until it ends; signals are passed on.
+/// Shows the output until it ends, and passes signals on if wanted.
 fn follow(attached: &monitor::Attached, folder: &monitor::Folder, pass: bool, context: &Context) -> Result<()> {
     let wanted = if pass { &[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT][..] } else { &[] };
     let signals = sys::signal_descriptor(wanted).context(|| "cannot wait for signals".into())?;

@@ -7,39 +7,39 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Instant;
 
-/// Builds images of the project.
+/// Builds the images of the project.
 ///
 /// Example: stead build app
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Images; all if none is given.
+    /// The images to build; all if none is given.
     names: Vec<String>,
-    /// Refuse to resolve what stead.lock does not answer.
+    /// Fail if something is not in stead.lock, instead of resolving it.
     #[arg(long)]
     frozen: bool,
-    /// Refuse the network.
+    /// Do not use the network; fail if it would be needed.
     #[arg(long)]
     offline: bool,
-    /// Build twice from nothing, under other circumstances, and compare the bytes; the lock must be whole.
+    /// Build twice from scratch, under different conditions, and compare the bytes; the lock must be complete.
     #[arg(long)]
     verify: bool,
-    /// Tell why each step runs that does.
+    /// Show for each step that runs why it does.
     #[arg(long)]
     why: bool,
-    /// The latest time in what is built, instead of the lock's: seconds since 1970, or a date.
+    /// The latest timestamp in what is built, instead of the lock's: seconds since 1970, or a date.
     #[arg(long, value_name = "TIME")]
     epoch: Option<String>,
     /// Let commands that ask for it use your ssh agent.
     #[arg(long)]
     ssh: bool,
-    /// When a command fails, open a shell in the state before it.
+    /// If a command fails, open a shell in the state before it.
     #[arg(long)]
     shell_on_failure: bool,
     #[command(flatten)]
     allow: Allow,
 }
 
-/// Reads the latest time in what is built.
+/// Parses the value of `--epoch`: the latest timestamp in what is built.
 pub fn epoch(text: &str) -> Result<i64> {
     let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
     let date = || crate::model::parse_time(text).and_then(|millis| i64::try_from(millis / 1000).ok());
@@ -51,7 +51,7 @@ pub fn epoch(text: &str) -> Result<i64> {
 }
 
 impl Arguments {
-    /// Whether it may become a shell.
+    /// Whether the command may open a shell.
     pub fn opens_a_shell(&self) -> bool {
         self.shell_on_failure
     }
@@ -116,7 +116,7 @@ fn shell(loaded: &LoadedProject, failed: Option<Name>, epoch: Option<i64>, conte
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(Error::new("--shell-on-failure needs a terminal"));
     }
-    context.ui.say(format!("{name}: before `{}`; what is changed here is forgotten", rescue.step));
+    context.ui.say(format!("{name}: before `{}`; changes made here are discarded", rescue.step));
     super::run::attend(&rescue.blueprint, &rescue.contents, true).map(drop)
 }
 
@@ -139,6 +139,6 @@ fn verify(loaded: &LoadedProject, names: &BTreeSet<Name>, how: &UpOptions, conte
         return Ok(0);
     }
     let what = if differing == 1 { "an image is".to_owned() } else { format!("{differing} images are") };
-    Err(Error::new(format!("{what} not the same twice"))
-        .hint("a `run` is as exact as its command: look for times, random numbers, caches"))
+    Err(Error::new(format!("{what} not the same in both builds"))
+        .hint("a `run` step is only as reproducible as its command: look for times, random numbers, caches"))
 }

@@ -5,16 +5,17 @@ use crate::engine::{self, UpOptions};
 use crate::model::{Result, Size};
 use std::path::PathBuf;
 
-/// Writes project, lock and all bytes that they need into one file, for machines without a network.
+/// Writes the project, its lock and everything that they need into one file, for machines without a network.
 ///
-/// Secrets are left out, and read there from beside the file. There: stead -f shop.stead up --offline --frozen
+/// Secrets are left out: on the other machine, they are read from the directory of the bundle.
+/// Type there: stead -f shop.stead up --offline --frozen
 ///
 /// Example: stead bundle shop.stead
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Where to write it.
+    /// The file to write.
     file: PathBuf,
-    /// Refuse to resolve what is not locked.
+    /// Fail if something is not in stead.lock, instead of resolving it.
     #[arg(long)]
     frozen: bool,
     #[command(flatten)]
@@ -32,7 +33,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let size = std::fs::metadata(&arguments.file).map_or(0, |metadata| metadata.len());
     context.ui.say(format!("{}: {} images, {} files, {}", arguments.file.display(), done.images, done.files, Size(size)));
     for secret in done.secrets {
-        context.ui.say(format!("left out: the secret {secret}; it must be there where the bundle is used"));
+        context.ui.say(format!("left out: the secret {secret}; put it beside the bundle where the bundle is used"));
     }
     Ok(0)
 }

@@ -4,12 +4,12 @@ use crate::model::Result;
 use crate::spec::has_errors;
 use serde_json::json;
 
-/// Checks the project file and all that it includes; every error at once.
+/// Checks the project file and all files that it includes, and shows every error at once.
 ///
 /// Example: stead check --json
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Print the findings for programs.
+    /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -19,7 +19,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let diagnostics = &found.diagnostics;
     let failed = has_errors(diagnostics);
     if context.options.folder.join(".stead").symlink_metadata().is_ok() {
-        context.ui.warn("the directory .stead is ignored: results of builds are kept by the installation, not by a project");
+        context.ui.warn("the directory .stead is ignored: build results are kept by the installation, not by the project");
     }
     if arguments.json {
         context.ui.json(&json!({ "version": 1, "ok": !failed, "diagnostics": diagnostics, "unsupported": found.unsupported }));
@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             } else {
                 format!(" ({later} node{} not supported by `up` yet)", if later == 1 { "" } else { "s" })
             };
-            context.ui.say(format!("{} is right{note}", context.options.file));
+            context.ui.say(format!("{} is valid{note}", context.options.file));
         }
     }
     Ok(u8::from(failed))

@@ -2,7 +2,7 @@ use super::super::{Context, command};
 use crate::model::Result;
 use clap_complete::Shell;
 
-/// Prints completions for a shell.
+/// Prints the completion script for a shell.
 ///
 /// Example: stead completions bash > /etc/bash_completion.d/stead
 #[derive(clap::Args, Debug)]

@@ -1,4 +1,4 @@
-//! What `up` and its relatives show while they work, and at the end.
+//! What `up` and similar commands show while they work, and at the end.
 
 use super::super::Context;
 use super::super::ui::{Shown, Style};
@@ -7,7 +7,7 @@ use crate::engine::{self, Converged, Instance, Reporter};
 use crate::model::{Error, Result};
 use std::time::Instant;
 
-/// Runs an operation that makes containers, with progress, and shows what it came to.
+/// Runs an operation that creates containers, and shows its progress and its outcome.
 pub fn converge(
     instance: &Instance,
     context: &Context,
@@ -20,7 +20,7 @@ pub fn converge(
     conclude(&outcome?, instance, context, started)
 }
 
-/// Tells an outcome: failures with their last lines, then the table of what runs.
+/// Shows an outcome: failures with their last lines of output, then the table of running containers.
 pub fn conclude(outcome: &Converged, instance: &Instance, context: &Context, started: Instant) -> Result<u8> {
     for failure in &outcome.failures {
         let color = context.ui.color_err;
@@ -30,7 +30,7 @@ pub fn conclude(outcome: &Converged, instance: &Instance, context: &Context, sta
             context.ui.say(format!("    {line}"));
         }
     }
-    let table = ps::table(&ps::rows(instance, ps::Which::Running)?, context.ui.color_out);
+    let table = ps::table(&engine::listing(instance, engine::Which::Running)?, context.ui.color_out);
     if !table.is_empty() {
         context.ui.result(table);
     }
@@ -39,7 +39,7 @@ pub fn conclude(outcome: &Converged, instance: &Instance, context: &Context, sta
         let error = Error::new(format!("not everything is up: {}", names.join(", ")));
         let spoke = outcome.failures.iter().find(|failure| !failure.last.is_empty());
         return Err(match spoke {
-            Some(failure) => error.hint(format!("`stead logs {}` shows all it said", failure.container)),
+            Some(failure) => error.hint(format!("`stead logs {}` shows all of its output", failure.container)),
             None => error,
         });
     }

@@ -4,7 +4,7 @@ use crate::spec::{self, Choices, Sources};
 use crate::sys::ProjectFiles;
 use clap::Subcommand;
 
-/// Prints what another tool's file says in the language of project files.
+/// Converts a file of another tool to the language of project files, and prints the result.
 ///
 /// Example: stead convert dockerfile Dockerfile >> stead.kdl
 #[derive(clap::Args, Debug)]
@@ -15,31 +15,32 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// A Dockerfile: each stage that is needed becomes an image, with arguments and variables replaced.
+    /// Converts a Dockerfile: each stage that is needed becomes an image; arguments and variables are expanded.
     Dockerfile {
+        /// The path of the Dockerfile.
         path: String,
         /// The name of the image; `app` if not given.
         #[arg(long, default_value = "app")]
         name: String,
-        /// The build context; the Dockerfile's directory if not given.
+        /// The directory of the build context; the Dockerfile's directory if not given.
         #[arg(long)]
         context: Option<String>,
         /// The stage to build; the last if not given.
         #[arg(long)]
         target: Option<String>,
-        /// A build argument; may be given often.
+        /// A build argument; may be repeated.
         #[arg(long = "arg", value_name = "NAME=VALUE")]
         arguments: Vec<String>,
     },
 }
 
-/// The files of a directory, and a project file that stands nowhere.
+/// The files of a directory, and a project file that exists only in memory.
 struct Around {
     files: ProjectFiles,
     project: String,
 }
 
-/// The name of the project file that stands nowhere: no file has it.
+/// The name of the project file in memory; no real file has it.
 const NOWHERE: &str = "\u{1}";
 
 impl Sources for Around {
@@ -75,7 +76,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let folder = std::env::current_dir().context(|| "there is no current directory".into())?;
     let files = ProjectFiles::at(&folder).context(|| "cannot open the current directory".into())?;
     let loaded = spec::load(NOWHERE, &Choices::default(), &Around { files, project: node });
-    // What stands nowhere cannot be shown: its findings are about the command line.
+    // The project file in memory cannot be shown: findings in it are about the command line.
     let (own, shown): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(|one| one.place.file == NOWHERE);
     let shown: Vec<_> = shown.into_iter().filter(|one| one.code != "unknown-name").collect();
     context.ui.diagnostics(&shown, &loaded.files);
@@ -87,7 +88,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         });
     }
     let Ok(project) = loaded.project else {
-        return Err(Error::new(format!("{path} is not right")));
+        return Err(Error::new(format!("{path} is not valid")));
     };
     context.ui.result(spec::kdl(&project.images).trim_end());
     Ok(0)

@@ -4,19 +4,19 @@ use crate::engine::{self, DownOptions};
 use crate::model::Result;
 use std::time::Instant;
 
-/// Ends the environment: containers, networks and their records. Logs, history, images and volumes stay.
+/// Removes the environment: containers, networks and their records. Logs, history, images and volumes stay.
 ///
 /// Example: stead down
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Delete the volumes, too, with all data in them.
+    /// Delete the volumes, too, with all the data in them.
     #[arg(short, long)]
     volumes: bool,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
-    // A project file that is broken, or gone, must not keep its containers alive.
+    // Containers must be removable even if the project file is broken or missing.
     let loaded = engine::load(&context.options, false).ok();
     let instance = match &loaded {
         Some(loaded) => loaded.instance.clone(),

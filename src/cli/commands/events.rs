@@ -6,21 +6,21 @@ use crate::project::ReplicaId;
 use std::path::Path;
 use std::time::Duration;
 
-/// Shows what happens to containers, as it happens; with --since also what has happened.
+/// Shows what happens to containers, as it happens; with --since, also what happened before.
 ///
 /// Example: stead events --since 1h --json
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// From this time on: how long ago (10m), or a date.
+    /// Show events from this time on: how long ago (10m), or a date.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Up to this time, then end.
+    /// Show events up to this time, then end.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Print a JSON object a line.
+    /// Print each event as one line of JSON.
     #[arg(long)]
     json: bool,
-    /// Only of these containers or replicas.
+    /// Show only events of these containers or replicas.
     names: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let mut events = Events::all(&path);
     let mut writes = Writes::to(path.parent().map(Path::to_owned).into_iter().collect());
     loop {
-        // Looked at first, so that nothing that came before the end is missed.
+        // This is checked before reading, so that no event before the end is missed.
         let over = until.is_some_and(|until| now_ms() > until);
         for event in events.read() {
             let meant = arguments.names.is_empty() || arguments.names.iter().any(|name| ReplicaId::is_of(&event.name, name));

@@ -12,29 +12,29 @@ use std::os::fd::AsRawFd;
 /// Example: stead exec web sh
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Without a terminal, even if this one is one.
+    /// Do not give the command a terminal, even if this is one.
     #[arg(short = 'T', long)]
     no_tty: bool,
-    /// As another user.
+    /// Run the command as this user.
     #[arg(short, long)]
     user: Option<String>,
-    /// In another working directory.
+    /// Run the command in this working directory.
     #[arg(short, long)]
     workdir: Option<String>,
-    /// A terminal is the default where there is one; taken for the sake of Docker's habits.
+    /// Accepted for compatibility with Docker: a terminal is the default if there is one.
     #[arg(short, long, hide = true)]
     interactive: bool,
     #[arg(short, long, hide = true)]
     tty: bool,
-    /// With another environment variable, this process's own if it has no value here; may be given often.
+    /// Set an environment variable; without a value, pass on this process's own; may be repeated.
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// The keys that leave the command running.
+    /// The keys that detach and leave the command running.
     #[arg(long, default_value = DETACH_KEYS, value_name = "KEYS")]
     detach_keys: String,
     /// The container or replica.
     container: String,
-    /// The command.
+    /// The command and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<String>,
 }
@@ -69,10 +69,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     Ok(u8::try_from(remote.wait()?).unwrap_or(1))
 }
 
-/// Variables as they are given; a name alone means this process's own value, if it has one, as in Docker.
+/// Parses variables. A name alone stands for this process's own value, if it has one, as in Docker.
 ///
 /// # Errors
-/// A value that is no text.
+/// Fails when a value is not UTF-8 text.
 pub fn variables(given: &[String]) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for pair in given {

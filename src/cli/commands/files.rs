@@ -1,4 +1,4 @@
-//! `cp`, `changes`, `export`, `commit`: a container's files.
+//! The commands for a container's files: `cp`, `changes`, `export`, `commit`.
 
 use super::super::Context;
 use crate::engine::{self, Difference};
@@ -7,17 +7,17 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-/// Copies files between a container and the host, running or not.
+/// Copies files between the host and a container, running or not.
 ///
-/// A directory is copied whole; `FOLDER/.` means what is in it. Links of the container lead nowhere but
-/// into it. What is copied in becomes root's, what is copied out yours.
+/// A directory is copied with its contents; `DIR/.` copies only the contents. Links in the container are resolved
+/// inside the container. Files that are copied in belong to root, files that are copied out to you.
 ///
 /// Example: stead cp web:/var/log/app.log .
 #[derive(clap::Args, Debug)]
 pub struct Copy {
-    /// From: a path, or CONTAINER:PATH.
+    /// The source: a path, or CONTAINER:PATH.
     from: String,
-    /// To: a path, or CONTAINER:PATH.
+    /// The destination: a path, or CONTAINER:PATH.
     to: String,
 }
 
@@ -28,40 +28,40 @@ pub struct Copy {
 pub struct Changes {
     /// The container or replica.
     name: String,
-    /// Print a list for programs.
+    /// Print the list as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Writes a container's file system as a tar archive, without what is mounted into it.
+/// Writes a container's file system as a tar archive, without its mounts.
 ///
 /// Example: stead export web -o web.tar
 #[derive(clap::Args, Debug)]
 pub struct Export {
-    /// The file; standard output if not given.
+    /// The file to write; standard output if not given.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The container or replica.
     name: String,
 }
 
-/// Makes an image of a container: its image, and what it wrote since.
+/// Creates an image from a container: its image, plus what the container wrote since.
 ///
-/// The image is kept until the project's `down` is followed by `gc`; `stead images` lists it.
+/// The image is kept until `gc` is run after the project's `down`; `stead images` lists it.
 ///
 /// Example: stead commit web web-patched --change 'CMD ["nginx"]'
 #[derive(clap::Args, Debug)]
 pub struct Commit {
     /// The container or replica.
     name: String,
-    /// The image's name; the container's if not given.
+    /// The name of the image; the container's name if not given.
     image: Option<String>,
-    /// Change its configuration with an instruction of Dockerfiles; may be given often.
+    /// Change the image's configuration with a Dockerfile instruction; may be repeated.
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     changes: Vec<String>,
 }
 
-/// A path of a container, if the text names one; paths with a colon are written `./a:b`.
+/// The container and the path in it, if the text names them; a path on the host with a colon is written `./a:b`.
 fn inside(text: &str) -> Option<(&str, &str)> {
     let (name, path) = text.split_once(':')?;
     (!name.is_empty() && !name.contains('/') && !name.starts_with('.')).then_some((name, path))
@@ -75,7 +75,7 @@ pub fn copy(arguments: &Copy, context: &Context) -> Result<u8> {
         }
         (None, Some((name, path))) => {
             let from = std::path::absolute(&arguments.from).context(|| format!("cannot read {}", arguments.from))?;
-            // `absolute` takes the dot off that means "what is in it".
+            // `absolute` removes the final dot, which means "only the contents".
             let from = if arguments.from.ends_with("/.") { PathBuf::from(format!("{}/.", from.display())) } else { from };
             engine::copy_in(&instance, &instance.find(name)?, &from, path)?;
         }
@@ -85,7 +85,7 @@ pub fn copy(arguments: &Copy, context: &Context) -> Result<u8> {
                 .usage());
         }
         (None, None) => {
-            return Err(Error::new("neither path is a container's").hint("for example: stead cp web:/etc/hosts .").usage());
+            return Err(Error::new("neither path is in a container").hint("for example: stead cp web:/etc/hosts .").usage());
         }
     }
     Ok(0)
@@ -129,7 +129,9 @@ pub fn export(arguments: &Export, context: &Context) -> Result<u8> {
             }
         }
         None if std::io::stdout().is_terminal() => {
-            return Err(Error::new("an archive is nothing for a terminal").hint("type `stead export NAME -o FILE`").usage());
+            return Err(Error::new("an archive cannot be written to a terminal")
+                .hint("type `stead export NAME -o FILE`")
+                .usage());
         }
         None => {
             let mut out = BufWriter::new(std::io::stdout());

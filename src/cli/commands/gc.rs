@@ -2,20 +2,20 @@ use super::super::Context;
 use crate::engine;
 use crate::model::{Error, Result, Size};
 
-/// Frees what no project uses: layers, packages, results of steps.
+/// Frees what no project uses: layers, packages and results of build steps.
 ///
-/// A project keeps what it uses as long as its directory is there.
+/// What a project uses is kept as long as the project's directory exists.
 ///
 /// Example: stead gc --dry-run
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Only tell what would be freed.
+    /// Only show what would be freed.
     #[arg(long)]
     dry_run: bool,
-    /// What caches of `run` steps may hold together; the longest unused go first.
+    /// The total size that caches of `run` steps may have; the least recently used are removed first.
     #[arg(long, value_name = "SIZE", default_value = "10GiB")]
     caches: String,
-    /// Print the numbers for programs.
+    /// Print the numbers as JSON.
     #[arg(long)]
     json: bool,
 }

@@ -1,7 +1,7 @@
 use super::super::{Context, whole_command};
 use crate::model::{Error, ErrorKind, Result, nearest};
 
-/// Explains a command, or what exit codes mean.
+/// Explains a command, or the exit codes.
 ///
 /// Example: stead help exit-codes
 #[derive(clap::Args, Debug)]
@@ -15,14 +15,14 @@ const EXIT_CODES: &str = "exit-codes";
 /// Each exit code, and when a command ends with it.
 fn exit_codes() -> String {
     let kinds = [
-        (0, "it is done"),
-        (ErrorKind::Failed.code(), "it failed; what and why stands on standard error"),
-        (ErrorKind::Usage.code(), "the command line is wrong; or, of `plan --check`, there is something to do"),
+        (0, "the command succeeded"),
+        (ErrorKind::Failed.code(), "the command failed; standard error says what failed and why"),
+        (ErrorKind::Usage.code(), "the command line is wrong; or, with `plan --check`, there is something to do"),
         (ErrorKind::Absent.code(), "the registry does not have the image"),
-        (125, "of `run`: the container could not be started"),
-        (126, "of `run` and `exec`: the program cannot be executed"),
-        (127, "of `run` and `exec`: there is no such program"),
-        (137, "of `run` and `exec`: SIGKILL ended the program (128 and the signal's number)"),
+        (125, "with `run`: the container could not be started"),
+        (126, "with `run` and `exec`: the program cannot be executed"),
+        (127, "with `run` and `exec`: there is no such program"),
+        (137, "with `run` and `exec`: SIGKILL ended the program (128 plus the signal's number)"),
     ];
     let lines = kinds.iter().map(|(code, when)| format!("{code:>5}  {when}\n"));
     lines.collect::<String>() + "\n`run`, `exec`, `attach` and `wait` end with the status of the program.\n"

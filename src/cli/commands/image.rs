@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::path::PathBuf;
 
-/// Looks at images: an `image` of the project, a digest's beginning, or PROJECT/IMAGE.
+/// Inspects images, each given as an `image` of the project, the beginning of a digest, or PROJECT/IMAGE.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -25,7 +25,7 @@ enum What {
     /// Lists an image's layers, each with the step that made it.
     History {
         image: String,
-        /// Print the list for programs.
+        /// Print the list as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -35,29 +35,29 @@ enum What {
         #[arg(long, default_value = "spdx", value_parser = ["spdx", "cyclonedx"])]
         format: String,
     },
-    /// Prints what an image was made of, as an in-toto statement with SLSA provenance.
+    /// Prints what an image was built from, as an in-toto statement with SLSA provenance.
     Provenance { image: String },
     /// Lists what differs between two images: files, with their sizes, and packages.
     Diff {
         before: String,
         after: String,
-        /// Print the list for programs.
+        /// Print the list as JSON.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// Writes an image for other tools: an OCI layout, or what `docker load` reads.
+/// Writes an image for other tools, as an OCI layout or in the format that `docker load` reads.
 ///
 /// Example: stead save app -o app.tar && skopeo copy oci-archive:app.tar containers-storage:app
 #[derive(clap::Args, Debug)]
 pub struct Save {
-    /// An `image` of the project, a digest's beginning, or PROJECT/IMAGE.
+    /// An `image` of the project, the beginning of a digest, or PROJECT/IMAGE.
     image: String,
-    /// The file or directory; standard output if not given.
+    /// The file or directory to write; standard output if not given.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// An OCI layout in one tar, what `docker save` writes, or an OCI layout in a directory.
+    /// `oci` is an OCI layout in a tar archive, `docker` is what `docker save` writes, `folder` is an OCI layout in a directory.
     #[arg(long, default_value = "oci", value_parser = ["oci", "docker", "folder"])]
     format: String,
 }
@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         What::Provenance { image } => {
             let found = find(image, context)?;
             let kept = image::kept_provenance(&Store::at(&context.options.home.store), &found.digest);
-            let none = || Error::new(format!("nothing is known of how {image} came about: it was not built here"));
+            let none = || Error::new(format!("there is no provenance of {image}: it was not built here"));
             context.ui.json(&kept.ok_or_else(none)?);
             Ok(0)
         }
@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     }
 }
 
-/// The project, if there is one here: images of the store can be looked at from everywhere.
+/// The project, if there is one here: images in the store can be inspected from any directory.
 pub fn project(context: &Context) -> Result<Option<LoadedProject>> {
     if context.has_project() { context.project_dry().map(Some) } else { Ok(None) }
 }
@@ -92,7 +92,7 @@ pub fn find(text: &str, context: &Context) -> Result<Image> {
     engine::find_image(&context.options.home, project(context)?.as_ref(), text)
 }
 
-/// An image's name, itself, and the packages in it.
+/// An image's name, the image, and the packages in it.
 pub fn contents(text: &str, context: &Context) -> Result<(String, Image, Vec<image::Component>)> {
     let loaded = project(context)?;
     let found = engine::find_image(&context.options.home, loaded.as_ref(), text)?;
@@ -194,12 +194,12 @@ pub fn save(arguments: &Save, context: &Context) -> Result<u8> {
     let reference = arguments.image.rsplit('/').next().unwrap_or_default().to_owned();
     let Some(path) = &arguments.output else {
         if arguments.format == "folder" || std::io::stdout().is_terminal() {
-            return Err(Error::new("an archive is nothing for a terminal").hint("type `stead save IMAGE -o FILE`").usage());
+            return Err(Error::new("an archive cannot be written to a terminal").hint("type `stead save IMAGE -o FILE`").usage());
         }
         arguments.archive(&store, &image, &reference, &mut BufWriter::new(std::io::stdout()))?;
         return Ok(0);
     };
-    // Whole or not at all.
+    // The output appears under its name only when it is complete.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", crate::sys::unique()));
     let partial = path.with_file_name(name);

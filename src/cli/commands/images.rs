@@ -7,15 +7,15 @@ use crate::plan::Image;
 use crate::store::Store;
 use std::collections::BTreeMap;
 
-/// Lists the images in the store and whose they are.
+/// Lists the images in the store, with their names.
 ///
 /// Example: stead images --json
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Print the list for programs.
+    /// Print the list as JSON.
     #[arg(long)]
     json: bool,
-    /// Show which image stands on which.
+    /// Show which image is based on which.
     #[arg(long, conflicts_with = "json")]
     tree: bool,
 }
@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
-/// Images below those whose layers they have, with what each adds.
+/// The images as a tree: each is below the image that it is based on, with what it adds.
 fn tree(all: &[Image], names: &BTreeMap<Digest, Vec<String>>, color: bool) -> Text {
     let stands_on = |upper: &Image, lower: &Image| {
         upper.layers.len() > lower.layers.len()

@@ -2,7 +2,7 @@ use super::super::Context;
 use crate::engine;
 use crate::model::Result;
 
-/// Sends a signal to containers' first process.
+/// Sends a signal to the first process of containers.
 ///
 /// Example: stead kill -s HUP web
 #[derive(clap::Args, Debug)]

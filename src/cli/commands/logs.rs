@@ -4,52 +4,52 @@ use crate::engine;
 use crate::model::{Digest, Error, Result};
 use crate::monitor::{Line, Tail, Writes};
 
-/// Shows what containers said, oldest first, across restarts.
+/// Shows the output of containers, oldest first, across restarts.
 ///
 /// Example: stead logs -f --since 10m web
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Containers or replicas; all if none is given.
     names: Vec<String>,
-    /// Go on as new lines come.
+    /// Keep showing new lines as they come.
     #[arg(short, long)]
     follow: bool,
-    /// Only so many last lines of each, or "all".
+    /// Show only this many of the last lines of each container, or "all".
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<String>,
-    /// Only from this time on: how long ago (10m), or a date (2026-08-01T12:00:00Z).
+    /// Show only lines from this time on: how long ago (10m), or a date (2026-08-01T12:00:00Z).
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only up to this time.
+    /// Show only lines up to this time.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// With the time of each line.
+    /// Show the time of each line.
     #[arg(short, long)]
     timestamps: bool,
-    /// Without the containers' names.
+    /// Do not show the containers' names.
     #[arg(long)]
     no_log_prefix: bool,
 }
 
-/// One container's lines, the next one looked at already.
+/// One container's log, with its next line already read.
 struct Source {
     prefix: Text,
     tail: Tail,
     next: Option<Line>,
-    /// The last piece printed ended no line.
+    /// Whether the last printed piece did not end its line.
     open: bool,
 }
 
-/// How many last lines are meant; `None` for all of them.
+/// Parses the value of `--tail`: how many of the last lines to show, `None` for all.
 fn count(text: &str) -> Result<Option<usize>> {
     if text == "all" {
         return Ok(None);
     }
-    let wrong = || Error::new(format!("--tail {text}: this is no number of lines")).hint("write a number, or \"all\"").usage();
+    let wrong = || Error::new(format!("--tail {text}: not a number of lines")).hint("write a number, or \"all\"").usage();
     text.parse().map(Some).map_err(|_| wrong())
 }
 
-/// How much is gathered before it is printed.
+/// How many bytes are gathered before they are printed.
 const CHUNK: usize = 64 << 10;
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     }
 }
 
-/// The oldest line of all that have come.
+/// The oldest of the lines that are available.
 fn next(sources: &mut [Source]) -> Option<(&mut Source, Line)> {
     for source in sources.iter_mut().filter(|source| source.next.is_none()) {
         source.next = source.tail.next_line();

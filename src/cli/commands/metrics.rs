@@ -4,7 +4,7 @@ use crate::model::Result;
 use crate::runtime::{self, Usage};
 use std::fmt::Write;
 
-/// Prints what the containers of all projects use, for Prometheus: text, with cAdvisor's names.
+/// Prints the resource usage of all projects' containers in Prometheus' text format, with cAdvisor's names.
 ///
 /// Example: stead metrics > /var/lib/node_exporter/stead.prom
 #[derive(clap::Args, Debug)]
@@ -27,24 +27,24 @@ const fn number(value: u64) -> f64 {
 /// Name, kind, help and value; times are in seconds.
 const METRICS: [(&str, &str, &str, Value); 24] = [
     ("container_cpu_usage_seconds_total", "counter", "Processor time.", |usage| number(usage.cpu) / 1e6),
-    ("container_cpu_user_seconds_total", "counter", "Processor time of programs.", |usage| number(usage.cpu_user) / 1e6),
-    ("container_cpu_system_seconds_total", "counter", "Processor time of the kernel.", |usage| number(usage.cpu_system) / 1e6),
+    ("container_cpu_user_seconds_total", "counter", "Processor time in user mode.", |usage| number(usage.cpu_user) / 1e6),
+    ("container_cpu_system_seconds_total", "counter", "Processor time in kernel mode.", |usage| number(usage.cpu_system) / 1e6),
     ("container_cpu_cfs_periods_total", "counter", "Scheduling periods.", |usage| number(usage.periods)),
-    ("container_cpu_cfs_throttled_periods_total", "counter", "Periods in which it was held back.", |usage| {
+    ("container_cpu_cfs_throttled_periods_total", "counter", "Periods in which it was throttled.", |usage| {
         number(usage.throttled_periods)
     }),
-    ("container_cpu_cfs_throttled_seconds_total", "counter", "Time in which it was held back.", |usage| {
+    ("container_cpu_cfs_throttled_seconds_total", "counter", "Time in which it was throttled.", |usage| {
         number(usage.throttled) / 1e6
     }),
     ("container_memory_usage_bytes", "gauge", "Memory, page cache included.", |usage| number(usage.memory)),
-    ("container_memory_working_set_bytes", "gauge", "Memory without page cache that was not used lately.", |usage| {
+    ("container_memory_working_set_bytes", "gauge", "Memory without page cache that was not used recently.", |usage| {
         number(usage.working_set())
     }),
     ("container_memory_cache", "gauge", "Page cache.", |usage| number(usage.cache)),
     ("container_memory_rss", "gauge", "Memory of processes.", |usage| number(usage.rss)),
     ("container_memory_swap", "gauge", "Swap space.", |usage| number(usage.swap)),
     ("container_memory_failcnt", "counter", "How often the limit was hit.", |usage| number(usage.memory_failures)),
-    ("container_oom_events_total", "counter", "Processes killed for want of memory.", |usage| number(usage.oom_kills)),
+    ("container_oom_events_total", "counter", "Processes killed for lack of memory.", |usage| number(usage.oom_kills)),
     ("container_spec_memory_limit_bytes", "gauge", "The limit; 0 for none.", |usage| number(usage.memory_limit.unwrap_or(0))),
     ("container_processes", "gauge", "Processes and threads.", |usage| number(usage.pids)),
     ("container_threads_max", "gauge", "The limit of processes and threads; 0 for none.", |usage| {

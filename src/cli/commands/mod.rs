@@ -1,4 +1,4 @@
-//! One file per command: its arguments, whose comments are the help text, then its function.
+//! One file per command: its arguments, whose doc comments are the help text, then its function.
 
 mod allow;
 mod apply;
@@ -50,7 +50,7 @@ use super::Context;
 use crate::model::{Error, Result};
 use clap::Subcommand;
 
-/// The commands; the arguments of each are built when it is asked for, which halves the time of a short one.
+/// The commands. The arguments of a command are built only when it is used, which halves the time of a short command.
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
 pub enum Command {
@@ -111,19 +111,19 @@ pub enum Command {
     Help(help::Arguments),
 }
 
-/// What a command does with a bundle that is named in place of a project file.
+/// What a command does with a bundle that is given instead of a project file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bundles {
-    /// Takes it in.
+    /// It unpacks the bundle.
     TakeIn,
-    /// Wants one that was taken in, for it writes nothing.
+    /// It needs a bundle that was unpacked before, because the command itself writes nothing.
     TakenIn,
-    /// Reads the project's files in it.
+    /// It only reads the project's files in the bundle.
     LookInto,
 }
 
 impl Command {
-    /// What it does with a bundle.
+    /// What the command does with a bundle.
     pub fn bundles(&self) -> Bundles {
         match self {
             Self::Check(_) => Bundles::LookInto,
@@ -132,10 +132,10 @@ impl Command {
         }
     }
 
-    /// Whether an interruption lets it come to an end by itself: the others die of it, or pass it on.
+    /// Whether the command ends by itself after an interruption; the others are killed by it, or pass it on.
     pub fn ends_by_itself(&self) -> bool {
         match self {
-            // It may start a container itself, which no program with threads can.
+            // It may start a container itself, which is impossible in a program with threads.
             Self::Build(arguments) => !arguments.opens_a_shell(),
             _ => self.changes_things(),
         }
@@ -159,7 +159,7 @@ impl Command {
         )
     }
 
-    /// Whether it is about more than files and words: that is root's, and needs a home.
+    /// Whether the command does more than read project files and print text: then it needs root, and a home.
     fn touches_the_machine(&self) -> bool {
         !matches!(
             self,
@@ -174,12 +174,12 @@ impl Command {
         )
     }
 
-    /// Whether it only says what it would do.
+    /// Whether the command only shows what it would do.
     fn is_dry(&self) -> bool {
         matches!(self, Self::Up(arguments) if arguments.is_dry())
     }
 
-    /// Runs the command; its exit code comes back.
+    /// Runs the command and returns its exit code.
     pub fn run(self, context: &Context) -> Result<u8> {
         if self.touches_the_machine() {
             ordinary_user()?;
@@ -247,11 +247,11 @@ impl Command {
     }
 }
 
-/// Refuses what only root can do, until containers of ordinary users arrive.
+/// Refuses ordinary users: containers without root are not supported yet.
 fn ordinary_user() -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     Err(Error::new("stead runs containers as root only, for now")
-        .hint("type it again behind `sudo`; containers of ordinary users, without root, come with a later version. `stead check` and `stead plan` work as you are"))
+        .hint("use `sudo`; a later version will run containers without root. `stead check` and `stead plan` need no root"))
 }

@@ -8,28 +8,28 @@ use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
-/// Gives an image a further name.
+/// Gives an image another name.
 ///
 /// Example: stead tag app ghcr.io/o/app:1
 #[derive(clap::Args, Debug)]
 pub struct Tag {
-    /// An `image` of the project, a name, a digest's beginning, or PROJECT/IMAGE.
+    /// An `image` of the project, a name, the beginning of a digest, or PROJECT/IMAGE.
     image: String,
-    /// The further name, as Docker's users write it.
+    /// The new name, written as in Docker.
     name: String,
 }
 
-/// Takes names of images away; `stead gc` frees what nothing names.
+/// Removes names of images; `stead gc` frees images that nothing names any more.
 ///
 /// Example: stead rmi redis:7
 #[derive(clap::Args, Debug)]
 pub struct Remove {
-    /// Names, or beginnings of digests.
+    /// Names, or the beginnings of digests.
     #[arg(required = true)]
     images: Vec<String>,
 }
 
-/// Takes images in from an archive: an OCI layout (a tar or a directory), or what `docker save` wrote.
+/// Loads images from an archive: an OCI layout (a tar archive or a directory), or the output of `docker save`.
 ///
 /// Example: stead load -i app.tar
 #[derive(clap::Args, Debug)]
@@ -37,21 +37,21 @@ pub struct Load {
     /// The archive; standard input if not given.
     #[arg(short, long, value_name = "PATH")]
     input: Option<PathBuf>,
-    /// Only the image of this name.
+    /// Load only the image with this name.
     #[arg(long)]
     name: Option<String>,
 }
 
-/// Makes an image of a root file system in a tar.
+/// Creates an image from a tar archive of a root file system.
 ///
 /// Example: stead import rootfs.tar.xz mine:1 --change 'CMD ["/bin/sh"]'
 #[derive(clap::Args, Debug)]
 pub struct Import {
-    /// The tar, plain or compressed; `-` is standard input.
+    /// The tar archive, plain or compressed; `-` is standard input.
     file: PathBuf,
-    /// The image's name, as Docker's users write it.
+    /// The name of the image, written as in Docker.
     name: String,
-    /// Change its configuration with an instruction of Dockerfiles; may be given often.
+    /// Change the image's configuration with a Dockerfile instruction; may be repeated.
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     changes: Vec<String>,
 }
@@ -76,9 +76,9 @@ pub fn load(arguments: &Load, context: &Context) -> Result<u8> {
             return Err(Error::new("no archive is given").hint("type `stead load -i FILE`").usage());
         }
         None => {
-            // Its parts are read in any order, so it must be a file.
+            // The archive's parts are read in any order, so it must be a file.
             let mut file = engine::scratch_file(&context.options.home)?;
-            std::io::copy(&mut std::io::stdin().lock(), &mut file.1).context(|| "cannot keep the archive".into())?;
+            std::io::copy(&mut std::io::stdin().lock(), &mut file.1).context(|| "cannot store the archive".into())?;
             (file.0.join("archive"), Some(file))
         }
     };

@@ -1,10 +1,10 @@
-//! `pause` and `unpause`, which undoes it.
+//! `pause`, and `unpause`, which undoes it.
 
 use super::super::Context;
 use crate::engine;
 use crate::model::Result;
 
-/// Stops every process of containers where it is, until `unpause`.
+/// Suspends all processes of containers, until `unpause`.
 ///
 /// Example: stead pause web
 #[derive(clap::Args, Debug)]
@@ -14,7 +14,7 @@ pub struct Pause {
     names: Vec<String>,
 }
 
-/// Lets paused containers go on.
+/// Resumes paused containers.
 ///
 /// Example: stead unpause web
 #[derive(clap::Args, Debug)]

@@ -5,15 +5,15 @@ use crate::model::Result;
 use crate::spec::Diagnostic;
 use serde_json::json;
 
-/// Shows what `up` would do and why. Writes nothing, uses no network.
+/// Shows what `up` would do, and why. It writes nothing and does not use the network.
 ///
 /// Example: stead plan --json > plan.json; stead apply plan.json
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Print the plan for programs; `stead apply` takes it.
+    /// Print the plan as JSON, which `stead apply` can carry out.
     #[arg(long)]
     json: bool,
-    /// Exit with 2 when there is something to do.
+    /// Exit with code 2 if there is something to do.
     #[arg(long)]
     check: bool,
 }
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     Ok(if arguments.check && !planned.plan.tasks.is_empty() { 2 } else { 0 })
 }
 
-/// Shows a project's plan to people.
+/// Shows a project's plan as text.
 pub fn show(loaded: &LoadedProject, context: &Context) -> Result<u8> {
     print(&engine::plan_only(loaded)?.plan, context);
     Ok(0)

@@ -2,14 +2,14 @@ use super::super::Context;
 use crate::engine::{self, Published};
 use crate::model::Result;
 
-/// Lists published ports, or where one port of a container is published.
+/// Lists the published ports of a container, or where one of its ports is published.
 ///
 /// Example: stead port web 5000
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// The container or replica.
     name: String,
-    /// A port of the container, with `/udp` if it is one.
+    /// A port of the container; a UDP port is written as in 53/udp.
     port: Option<String>,
 }
 

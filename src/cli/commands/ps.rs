@@ -1,76 +1,32 @@
 use super::super::Context;
 use super::super::ui::{Style, Table, Text};
-use crate::engine::{Instance, all_instances};
+use crate::engine::{Row, Which, all_instances, listing};
 use crate::model::Result;
-use crate::monitor::{Health, State, Status, now_ms};
-use crate::plan::ContainerRecord;
-use serde::Serialize;
-use std::collections::BTreeMap;
+use crate::monitor::{Health, State, now_ms};
 
 /// Lists containers.
 ///
 /// Example: stead ps --all
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Stopped ones, too.
+    /// List stopped containers, too.
     #[arg(short, long)]
     all: bool,
-    /// Those of all projects of this installation.
+    /// List the containers of all projects of this installation.
     #[arg(long)]
     projects: bool,
-    /// Print an object with `containers`, for programs.
+    /// Print a JSON object with the list `containers`.
     #[arg(long)]
     json: bool,
-}
-
-/// Which containers are listed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Which {
-    Running,
-    All,
-}
-
-/// A container as it is listed.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    pub project: String,
-    pub instance: String,
-    pub folder: String,
-    pub name: String,
-    pub container: String,
-    pub replica: u32,
-    pub state: State,
-    pub health: Health,
-    pub image: String,
-    pub image_digest: String,
-    pub pid: i32,
-    pub ports: Vec<PortRow>,
-    pub addresses: BTreeMap<String, String>,
-    pub restarts: u32,
-    pub started_at: Option<String>,
-    pub exit_code: Option<i32>,
-    pub out_of_memory: bool,
-    pub error: Option<String>,
-    #[serde(skip)]
-    status: Status,
-}
-
-/// A published port as it is listed.
-#[derive(Clone, Debug, Serialize)]
-pub struct PortRow {
-    pub address: String,
-    pub port: u16,
-    pub to: u16,
-    pub protocol: crate::project::Protocol,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let which = if arguments.all { Which::All } else { Which::Running };
     let listed: Vec<Row> = if arguments.projects {
         let all = all_instances(&context.options.home)?;
-        all.iter().map(|(instance, _)| rows(instance, which)).collect::<Result<Vec<_>>>()?.concat()
+        all.iter().map(|(instance, _)| listing(instance, which)).collect::<Result<Vec<_>>>()?.concat()
     } else {
-        rows(&context.instance()?, which)?
+        listing(&context.instance()?, which)?
     };
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "containers": listed }));
@@ -80,61 +36,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         context.ui.result(text);
     }
     Ok(0)
-}
-
-/// An instance's containers.
-///
-/// # Errors
-/// A record that cannot be read.
-pub fn rows(instance: &Instance, which: Which) -> Result<Vec<Row>> {
-    let record = instance.record()?;
-    let mut found: Vec<Row> =
-        record.containers.iter().map(|(name, container)| row(instance, &record.project, name, Some(container))).collect();
-    for name in instance.container_folders()?.iter().filter(|name| !record.containers.contains_key(*name)) {
-        found.push(row(instance, &record.project, name, None));
-    }
-    found.retain(|row| which == Which::All || matches!(row.state, State::Running | State::Restarting | State::Paused));
-    Ok(found)
-}
-
-fn row(instance: &Instance, project: &str, name: &str, record: Option<&ContainerRecord>) -> Row {
-    let status = instance.container(name).status().unwrap_or_default();
-    Row {
-        project: project.to_owned(),
-        instance: instance.id.clone(),
-        folder: instance.folder.display().to_string(),
-        name: name.to_owned(),
-        container: record.map_or_else(|| name.to_owned(), |record| record.container.to_string()),
-        replica: record.map_or(1, |record| record.replica),
-        state: status.state,
-        health: status.health,
-        image: record.map_or_else(String::new, |record| record.image_name.clone()),
-        image_digest: record.map_or_else(String::new, |record| record.image.to_string()),
-        pid: status.pid,
-        ports: record
-            .map(|record| {
-                record
-                    .ports
-                    .iter()
-                    .map(|port| PortRow {
-                        address: port.address.to_string(),
-                        port: port.port,
-                        to: port.to,
-                        protocol: port.protocol,
-                    })
-                    .collect()
-            })
-            .unwrap_or_default(),
-        addresses: record
-            .map(|record| record.addresses.iter().map(|(network, address)| (network.to_string(), address.to_string())).collect())
-            .unwrap_or_default(),
-        restarts: status.restarts,
-        started_at: status.started_at.map(|at| crate::model::time_text(i64::try_from(at / 1000).unwrap_or(0))),
-        exit_code: status.exit_code,
-        out_of_memory: status.out_of_memory,
-        error: status.error.clone(),
-        status,
-    }
 }
 
 /// The table of one project's containers.
@@ -153,7 +54,7 @@ pub fn table(rows: &[Row], color: bool) -> Text {
 }
 
 fn projects(rows: &[Row], color: bool) -> Text {
-    let mut table = Table::new(&["PROJECT", "NAME", "STATE", "HEALTH", "PORTS", "FOLDER"]);
+    let mut table = Table::new(&["PROJECT", "NAME", "STATE", "HEALTH", "PORTS", "DIRECTORY"]);
     for row in rows {
         table.row([
             (row.project.clone(), Some(Style::Bold)),
@@ -208,7 +109,7 @@ fn ports(row: &Row) -> String {
             let suffix = if port.protocol == crate::project::Protocol::Udp { "/udp" } else { "" };
             let scheme = if suffix.is_empty() { "http://" } else { "" };
             let address = if port.address == "0.0.0.0" { "127.0.0.1" } else { &port.address };
-            // A web page is what most ports are; the address is what to type in any case.
+            // These ports mostly serve web pages, so a URL is shown; for anything else, the address in it is right, too.
             if matches!(port.to, 80 | 8080 | 5000 | 8000 | 3000) && !scheme.is_empty() {
                 format!("{scheme}{address}:{}/", port.port)
             } else {

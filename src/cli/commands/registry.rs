@@ -10,14 +10,14 @@ use crate::store::Store;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 
-/// Pulls images of registries into the store.
+/// Pulls images from registries into the store.
 ///
-/// Without names: what the project's file names, as its lock says.
+/// Without names, it pulls the images that the project file names, as the project's lock says.
 ///
 /// Example: stead pull redis:7 ghcr.io/o/n@sha256:…
 #[derive(clap::Args, Debug)]
 pub struct Pull {
-    /// Names of images, as Docker's users write them.
+    /// Names of images, written as in Docker.
     names: Vec<String>,
     #[command(flatten)]
     allow: Allow,
@@ -28,35 +28,35 @@ pub struct Pull {
 /// Example: stead push app ghcr.io/o/app:1 ghcr.io/o/app:latest
 #[derive(clap::Args, Debug)]
 pub struct Push {
-    /// An `image` of the project, a name, a digest's beginning, or PROJECT/IMAGE; with --all what names begin with.
+    /// An `image` of the project, a name, the beginning of a digest, or PROJECT/IMAGE; with --all, the prefix of the names.
     image: String,
     /// Names to push it under; its own name if none is given.
     names: Vec<String>,
-    /// Push all images of the project, each as IMAGE/NAME:TAG of this prefix.
+    /// Push all images of the project, each as IMAGE/NAME:TAG, with IMAGE as the prefix.
     #[arg(long, conflicts_with = "names")]
     all: bool,
     /// The tag of images pushed with --all.
     #[arg(long, default_value = "latest", requires = "all")]
     tag: String,
-    /// How layers made here are compressed.
+    /// How to compress layers that were built here.
     #[arg(long, default_value = "gzip", value_parser = ["gzip", "zstd", "none"])]
     compression: String,
-    /// Write this into the manifest.
+    /// Add this annotation to the manifest; may be repeated.
     #[arg(long, value_name = "NAME=TEXT")]
     annotation: Vec<String>,
-    /// Attach the bill of materials (SPDX) and the provenance.
+    /// Attach the bill of materials (SPDX) and the provenance to the image.
     #[arg(long)]
     attach: bool,
 }
 
-/// Logs in at a registry; the password is kept by a credential helper, or else in a file.
+/// Logs in to a registry; the password is stored by a credential helper, or else in a file.
 ///
 /// Example: echo $TOKEN | stead login ghcr.io -u me --password-stdin
 #[derive(clap::Args, Debug)]
 pub struct Login {
     /// The registry; the default one if not given.
     registry: Option<String>,
-    /// The user's name; asked for if not given.
+    /// The user name; you are asked for it if it is not given.
     #[arg(short, long)]
     username: Option<String>,
     /// Read the password from standard input.
@@ -71,17 +71,17 @@ pub struct Logout {
     registry: Option<String>,
 }
 
-/// Searches a registry, where it offers that.
+/// Searches a registry, if it supports that.
 ///
 /// Example: stead search redis
 #[derive(clap::Args, Debug)]
 pub struct Search {
-    /// A word of names or descriptions; HOST/WORD searches another registry.
+    /// A word in names or descriptions; HOST/WORD searches another registry.
     word: String,
-    /// The most that are listed.
+    /// The maximum number of results.
     #[arg(long, default_value_t = 25)]
     limit: usize,
-    /// Print the list for programs.
+    /// Print the list as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -121,7 +121,7 @@ pub fn push(arguments: &Push, context: &Context) -> Result<u8> {
         annotations.insert(name.to_owned(), value.to_owned());
     }
     let work: Vec<(String, Vec<String>)> = if arguments.all {
-        let loaded = project(context)?.ok_or_else(|| Error::new("there is no project here whose images --all could mean"))?;
+        let loaded = project(context)?.ok_or_else(|| Error::new("--all needs a project, and there is none here"))?;
         let own = loaded.project.images.iter().filter(|(name, _)| crate::model::Name::parse(name.as_str()).is_ok());
         let prefix = arguments.image.trim_end_matches('/');
         own.map(|(name, _)| (name.to_string(), vec![format!("{prefix}/{name}:{}", arguments.tag)])).collect()
@@ -145,7 +145,7 @@ fn one(name: &str, names: &[String], annotations: BTreeMap<String, String>, argu
     };
     let about = if arguments.attach { Some(super::image::contents(name, context)?) } else { None };
     let kept = image::kept_provenance(&Store::at(&context.options.home.store), &found.digest);
-    // They are about what the registry has: there layers are compressed, and so the digest is another.
+    // They describe the image in the registry, which has another digest, because its layers are compressed.
     let attachments = |digest: &Digest| {
         let Some((shown, _, components)) = &about else { return Vec::new() };
         let mut all = vec![("application/spdx+json", image::spdx(shown, digest, components).to_string().into_bytes())];
@@ -177,7 +177,7 @@ pub fn login(arguments: &Login, context: &Context) -> Result<u8> {
     let user = match &arguments.username {
         Some(user) => user.clone(),
         None if terminal && !arguments.password_stdin => ask("Username: ", context, false)?,
-        None => return Err(Error::new("nobody says who logs in").hint("write --username NAME").usage()),
+        None => return Err(Error::new("no user name is given").hint("write --username NAME").usage()),
     };
     let password = if arguments.password_stdin {
         let mut text = String::new();
@@ -189,17 +189,17 @@ pub fn login(arguments: &Login, context: &Context) -> Result<u8> {
         return Err(Error::new("there is no terminal to ask for the password").hint("write --password-stdin").usage());
     };
     if user.is_empty() || password.is_empty() {
-        return Err(Error::new("name or password is empty").usage());
+        return Err(Error::new("the user name or the password is empty").usage());
     }
     let shown = Shown::new(&context.ui, false);
     let done = engine::login(arguments.registry.as_deref(), &Credentials::Basic { user, password }, &shown);
     shown.clear();
     let (host, kept) = done?;
     match kept {
-        Kept::Helper(name) => context.ui.say(format!("logged in at {host}; docker-credential-{name} keeps the password")),
+        Kept::Helper(name) => context.ui.say(format!("logged in to {host}; docker-credential-{name} stores the password")),
         Kept::File(path) => {
-            context.ui.say(format!("logged in at {host}"));
-            let text = format!("the password stands unencrypted in {}; a credential helper would keep it better", path.display());
+            context.ui.say(format!("logged in to {host}"));
+            let text = format!("the password is stored unencrypted in {}; a credential helper would be safer", path.display());
             context.ui.warn(&text);
         }
     }
@@ -211,7 +211,7 @@ fn ask(what: &str, context: &Context, hidden: bool) -> Result<String> {
     context.ui.say(what.trim_end());
     let silence = if hidden { Some(crate::sys::Silence::begin().context(|| "cannot hide the password".into())?) } else { None };
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).context(|| "cannot read it".into())?;
+    std::io::stdin().read_line(&mut line).context(|| "cannot read the answer".into())?;
     drop(silence);
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
@@ -219,9 +219,9 @@ fn ask(what: &str, context: &Context, hidden: bool) -> Result<String> {
 pub fn logout(arguments: &Logout, context: &Context) -> Result<u8> {
     let (host, gone) = engine::logout(arguments.registry.as_deref())?;
     if gone.is_empty() {
-        return Err(Error::new(format!("nobody is logged in at {host}")));
+        return Err(Error::new(format!("not logged in to {host}")));
     }
-    context.ui.say(format!("logged out at {host} ({})", gone.join(", ")));
+    context.ui.say(format!("logged out of {host} ({})", gone.join(", ")));
     Ok(0)
 }
 
@@ -247,7 +247,7 @@ pub fn search(arguments: &Search, context: &Context) -> Result<u8> {
         table.row([(hit.name, Some(Style::Bold)), (hit.stars.to_string(), None), (hit.description, None)]);
     }
     if table.is_empty() {
-        context.ui.say("nothing has that in its name")
+        context.ui.say("no image was found")
     } else {
         context.ui.result(table.text(context.ui.color_out))
     }

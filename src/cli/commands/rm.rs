@@ -2,15 +2,15 @@ use super::super::Context;
 use crate::engine;
 use crate::model::Result;
 
-/// Removes containers and what they wrote; `up` makes those of the project file again.
+/// Removes containers and what they wrote; `up` creates those of the project file again.
 ///
 /// Example: stead rm --force web-2
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Also those that run: they are stopped first.
+    /// Also remove running containers; they are stopped first.
     #[arg(short, long)]
     force: bool,
-    /// Stop those that run; the same as --force.
+    /// Stop running containers first; the same as --force.
     #[arg(short, long)]
     stop: bool,
     /// Containers or replicas.

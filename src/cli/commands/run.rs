@@ -10,50 +10,50 @@ use crate::sys;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Runs a command in a new container that is gone afterwards.
+/// Runs a command in a new container, which is removed afterwards.
 ///
 /// NAME is a container of the project (its environment, networks and mounts are used, its ports are
-/// not published), an image of it, or anywhere an image of a registry or of the store.
+/// not published) or an image of the project. It may also be an image in a registry or in the store; that needs no project.
 ///
 /// Example: stead run web python3 manage.py shell
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Without a terminal, even if this one is one.
+    /// Do not give the command a terminal, even if this is one.
     #[arg(short = 'T', long)]
     no_tty: bool,
-    /// The container is always removed, and a terminal the default; taken for the sake of Docker's habits.
+    /// Accepted for compatibility with Docker: the container is always removed, and a terminal is the default.
     #[arg(long, hide = true)]
     rm: bool,
     #[arg(short, long, hide = true)]
     interactive: bool,
     #[arg(short, long, hide = true)]
     tty: bool,
-    /// With another environment variable, this process's own if it has no value here; may be given often.
+    /// Set an environment variable; without a value, pass on this process's own; may be repeated.
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// As another user.
+    /// Run the command as this user.
     #[arg(short, long)]
     user: Option<String>,
-    /// In another working directory.
+    /// Run the command in this working directory.
     #[arg(short, long)]
     workdir: Option<String>,
-    /// In the place of the entrypoint and of the command that goes with it; "" for none.
+    /// Use this program instead of the entrypoint and the command that goes with it; "" for none.
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Say how long each phase took.
+    /// Show how long each phase took.
     #[arg(long)]
     timings: bool,
     #[command(flatten)]
     allow: Allow,
-    /// A container or an image of the project; else an image by its name.
+    /// A container or an image of the project, or else the name of an image.
     name: String,
-    /// The command; else the container's or image's own.
+    /// The command and its arguments; by default the container's or image's own.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
-    // This process stays with the container as its monitor does.
+    // This process stays with the container, as a monitor does.
     sys::protect().context(|| "cannot protect this program's file".into())?;
     let mut timings = Timings::begin();
     let options = UpOptions { command: "run".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
@@ -92,7 +92,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let parts = (&*one_off.spec.blueprint, one_off.contents.as_slice());
     let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, &mut timings);
     one_off.clean(|| rest.end());
-    // Nobody types `down` for what is no project.
+    // Nobody would type `down` for an image that runs without a project.
     if loose {
         engine::down(&loaded.instance, None, engine::DownOptions { if_unused: true, ..engine::DownOptions::default() })?;
         engine::forget_loose(&loaded.instance)?;
@@ -135,7 +135,7 @@ impl Timings {
 struct Rest {
     guard: Option<i32>,
     cgroup: Option<Cgroup>,
-    /// Whether the guard has told the command's end, and so is ending itself.
+    /// Whether the guard has reported the end of the command, and so is ending itself.
     ended: bool,
 }
 
@@ -145,7 +145,7 @@ impl Rest {
         if self.ended {
             let _ = wait();
         }
-        // What was never told to end is killed here.
+        // Whatever is still running is killed here.
         let _ = self.cgroup.map(|cgroup| cgroup.empty());
         if !self.ended {
             let _ = wait();
@@ -153,7 +153,7 @@ impl Rest {
     }
 }
 
-/// Runs a container here, in this process's terminal, and takes it away.
+/// Runs a container here, in this process's terminal, and ends whatever is left of it.
 pub fn attend(blueprint: &Blueprint, contents: &[Vec<u8>], tty: bool) -> Result<u8> {
     let (mut rest, mut timings) = (Rest::default(), Timings::begin());
     let status = stay((blueprint, contents), tty, &|_| {}, &mut rest, &mut timings);
@@ -161,7 +161,7 @@ pub fn attend(blueprint: &Blueprint, contents: &[Vec<u8>], tty: bool) -> Result<
     status
 }
 
-/// Starts the container as its own monitor, and stays until its command ends.
+/// Starts the container, with this process as its monitor, and stays until its command ends.
 fn stay(
     (blueprint, contents): (&Blueprint, &[Vec<u8>]),
     tty: bool,
@@ -204,11 +204,11 @@ fn stay(
     Ok(u8::try_from(status.unwrap_or(137)).unwrap_or(1))
 }
 
-/// How long a command that was told to end may take, as Docker's `stop` has it.
+/// How long a command may take to end after a signal that asks it to, as in Docker's `stop`.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Waits for the end, passing signals of this process on. Process 1 of a namespace ignores what it does not handle
-/// (pid_namespaces(7)): whoever told it to end is not kept waiting for ever.
+/// Waits for the end, and passes signals to this process on. Process 1 of a PID namespace ignores signals that it does not
+/// handle (pid_namespaces(7)), so a command that does not end in time after SIGTERM or SIGHUP is killed.
 fn forward(running: &Running) -> Result<Option<i32>> {
     let signals = sys::signal_descriptor(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
         .context(|| "cannot wait for signals".into())?;

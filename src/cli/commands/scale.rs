@@ -5,12 +5,12 @@ use crate::model::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Runs another number of replicas than the project file says, until the next `up`.
+/// Runs a different number of replicas than the project file says, until the next `up`.
 ///
 /// Example: stead scale web=3
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Containers with their numbers.
+    /// Containers, each with its number of replicas.
     #[arg(required = true, value_name = "NAME=NUMBER")]
     wishes: Vec<String>,
     #[command(flatten)]

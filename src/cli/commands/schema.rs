@@ -2,12 +2,12 @@ use super::super::Context;
 use crate::model::Result;
 use crate::spec;
 
-/// Prints the language of project files, for programs or people.
+/// Prints the language of project files: as a schema for programs, or as a manual for people.
 ///
 /// Example: stead schema --reference
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// The reference manual in Markdown instead of the schema in JSON.
+    /// Print the reference manual in Markdown instead of the schema in JSON.
     #[arg(long)]
     reference: bool,
 }

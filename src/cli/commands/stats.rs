@@ -5,21 +5,21 @@ use crate::model::{Result, Size};
 use crate::runtime;
 use std::time::Duration;
 
-/// Shows what containers use: processors, memory, network, disks, and for how long they wait.
+/// Shows the resource usage of containers: processors, memory, network, disks, and how long they wait.
 ///
-/// Percentages of processors are of one processor, as in Docker; memory is without page cache that
-/// was not used lately. PRESSURE is the share of the last ten seconds in which something waited for
-/// processors, memory or disks; THROTTLED that of scheduling periods in which `cpus` held it back.
+/// CPU is in percent of one processor, as in Docker; memory does not include page cache that was not used
+/// recently. PRESSURE is the share of the last ten seconds in which some process waited for processors,
+/// memory or disks; THROTTLED is the share of scheduling periods in which the limit `cpus` throttled the container.
 ///
 /// Example: stead stats --no-stream
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Containers or replicas; all that run if none is given.
+    /// Containers or replicas; all running ones if none is given.
     names: Vec<String>,
-    /// Print once instead of going on.
+    /// Print once and exit.
     #[arg(long)]
     no_stream: bool,
-    /// Print a JSON object a line for each reading.
+    /// Print each reading as one line of JSON.
     #[arg(long)]
     json: bool,
 }
@@ -30,7 +30,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let mut meter = Meter::of(context.instance()?, &arguments.names)?;
     loop {
-        // The first reading needs a second one to tell shares; a short wait will do.
+        // Percentages need two readings; for a single result, a short wait between them is enough.
         std::thread::sleep(if arguments.no_stream { INTERVAL / 4 } else { INTERVAL });
         let readings = meter.read()?;
         if arguments.json {
@@ -85,11 +85,11 @@ fn table(readings: &[Reading], color: bool) -> Text {
     table.text(color)
 }
 
-/// An amount with three digits or so.
+/// A size with about three digits.
 fn short(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
-    #[expect(clippy::cast_precision_loss, reason = "to be shown with three digits")]
+    #[expect(clippy::cast_precision_loss, reason = "it is only shown, with three digits")]
     let mut value = bytes as f64;
     while value >= 1000.0 && unit + 1 < UNITS.len() {
         value /= 1024.0;

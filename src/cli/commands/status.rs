@@ -1,4 +1,5 @@
 use super::super::Context;
+use crate::engine;
 use crate::model::Result;
 
 /// Shows how this machine differs from the project file.
@@ -9,7 +10,7 @@ pub struct Arguments {}
 
 pub fn run(_: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
-    let rows = super::ps::rows(&loaded.instance, super::ps::Which::All)?;
+    let rows = engine::listing(&loaded.instance, engine::Which::All)?;
     context.ui.result(super::ps::table(&rows, context.ui.color_out));
     super::plan::show(&loaded, context)
 }

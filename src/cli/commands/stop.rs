@@ -9,10 +9,10 @@ use crate::model::{Duration, Error, Result};
 pub struct Arguments {
     /// Containers or replicas; all if none is given.
     names: Vec<String>,
-    /// How long they may take before they are killed; else what the project file says.
+    /// How long the containers may take to end before they are killed; by default as the project file says.
     #[arg(short, long, value_name = "TIME")]
     time: Option<String>,
-    /// Do not remember it as a wish: they come up again at the next boot.
+    /// Do not record that they were stopped: they come up again at the next boot.
     #[arg(long, hide = true)]
     keep: bool,
 }
@@ -25,7 +25,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     });
     let how = Stop { grace: grace.transpose()?, forgotten: arguments.keep };
     let instance = context.instance()?;
-    // A file that is broken, or gone, keeps nothing alive.
+    // Containers can be stopped even if the project file is broken or missing.
     let loaded = engine::load(&context.options, false).ok();
     engine::stop(&instance, loaded.as_ref(), &arguments.names, how, &|name| context.ui.say(format!("stopped {name}")))?;
     Ok(0)

@@ -5,7 +5,7 @@ use crate::model::Result;
 
 /// Lists the processes in containers.
 ///
-/// PID is the number on the host, INSIDE that in the container.
+/// PID is the process ID on the host, INSIDE is the process ID in the container.
 ///
 /// Example: stead top web
 #[derive(clap::Args, Debug)]

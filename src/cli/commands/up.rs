@@ -4,24 +4,24 @@ use crate::engine::{self, UpOptions};
 use crate::model::Result;
 use std::time::Instant;
 
-/// Makes this machine match the project file: resolves, locks, builds, starts, waits for health.
+/// Makes this machine match the project file: resolves, locks, builds, starts, and waits until containers are healthy.
 ///
 /// Example: stead up
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Refuse to resolve what stead.lock does not answer.
+    /// Fail if something is not in stead.lock, instead of resolving it.
     #[arg(long)]
     frozen: bool,
-    /// Refuse the network.
+    /// Do not use the network; fail if it would be needed.
     #[arg(long)]
     offline: bool,
     /// Show what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// `up` always returns; taken for the sake of Docker's habits.
+    /// Accepted for compatibility with Docker: `up` always returns.
     #[arg(short = 'd', long, hide = true)]
     detach: bool,
-    /// Stay, and apply every change of files.
+    /// Keep running, and apply every change of the files.
     #[arg(long)]
     watch: bool,
     #[command(flatten)]

@@ -7,17 +7,17 @@ use crate::lock::Lock;
 use crate::model::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Moves the lock to what archives, registries and the web offer now.
+/// Updates the lock to what archives, registries and the web offer now.
 ///
 /// Example: stead update nginx
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Packages, images or URLs to move; all if none is given.
+    /// Packages, images or URLs to update; all if none is given.
     names: Vec<String>,
-    /// Set the latest time in everything that is built: seconds since 1970, or a date.
+    /// Set the latest timestamp in everything that is built: seconds since 1970, or a date.
     #[arg(long, value_name = "TIME")]
     epoch: Option<String>,
-    /// Accept older releases, older versions, and archives that are not there any more.
+    /// Accept older releases, older versions, and archives that no longer exist.
     #[arg(long)]
     allow_downgrade: bool,
     /// Write nothing: verify the lock against its signed indexes, and fail if it would change.
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     if let Some(text) = &arguments.epoch {
         engine::set_epoch(&loaded, super::build::epoch(text)?)?;
         if arguments.names.is_empty() {
-            context.ui.say("set; packages stay as they are locked");
+            context.ui.say("the time is set; packages stay as they are locked");
             return Ok(0);
         }
     }
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
-/// Tells whether the lock is what its archives vouch for, and what is offered now.
+/// Reports whether the lock matches its signed indexes, and what `update` would change in it.
 fn check(loaded: &engine::LoadedProject, downgrade: Downgrade, options: &UpOptions, context: &Context) -> Result<u8> {
     let shown = Shown::new(&context.ui, false);
     let checked = engine::check_lock(loaded, downgrade, options, &shown);
@@ -67,7 +67,7 @@ fn check(loaded: &engine::LoadedProject, downgrade: Downgrade, options: &UpOptio
     let engine::CheckedLock { packages, old, new } = checked?;
     packages.unverified.iter().for_each(|text| context.ui.warn(text));
     packages.wrong.iter().for_each(|text| context.ui.error(&Error::new(text)));
-    // Archives sign their indexes anew all the time: that alone moves nothing.
+    // Archives sign their indexes again all the time; that alone is not a change.
     let pinned = |lock: &Lock| {
         let mut lock = lock.clone();
         lock.suites.values_mut().for_each(|suite| suite.indexes.clear());
@@ -76,15 +76,15 @@ fn check(loaded: &engine::LoadedProject, downgrade: Downgrade, options: &UpOptio
     let changes = pinned(&old) != pinned(&new);
     let mut text = moves(&old, &new, context.ui.color_out);
     text += match packages.verified {
-        1 => Text::from("1 package is as its signed index has it\n"),
-        count => Text::line(&format!("{count} packages are as their signed indexes have them")) + "\n",
+        1 => Text::from("1 package matches its signed index\n"),
+        count => Text::line(&format!("{count} packages match their signed indexes")) + "\n",
     };
     text += Text::from(if changes { "stead.lock would change: type `stead update`\n" } else { "stead.lock would not change\n" });
     context.ui.result(text);
     Ok(u8::from(changes || !packages.wrong.is_empty()))
 }
 
-/// What moves from one lock to another, a line each.
+/// The differences between two locks, one per line.
 fn moves(old: &Lock, new: &Lock, color: bool) -> Text {
     let (old, new) = (versions(old), versions(new));
     let mut text = Text::default();

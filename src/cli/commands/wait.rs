@@ -2,7 +2,7 @@ use super::super::Context;
 use crate::engine;
 use crate::model::Result;
 
-/// Waits until containers' commands end, and prints their exit statuses.
+/// Waits until the commands of containers end, and prints their exit statuses.
 ///
 /// Example: stead wait migrate
 #[derive(clap::Args, Debug)]

@@ -6,8 +6,8 @@ use crate::model::Result;
 use crate::watch::{Watcher, sources};
 use std::time::Instant;
 
-/// Brings the environment up and keeps it so: every change of the project file, the lock, or what
-/// images copy is applied.
+/// Brings the environment up, and applies every change of the project file, the lock, and the files
+/// that images copy.
 ///
 /// Example: stead watch
 #[derive(clap::Args, Debug)]
@@ -19,7 +19,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let options = UpOptions { command: "watch".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
     let loaded = context.settled(&options)?;
-    // What fails at first may be mended by the next save.
+    // If this fails, the next change of a file may fix it.
     if let Err(error) =
         super::converge::converge(&loaded.instance, context, Instant::now(), |reporter| engine::up(&loaded, &options, reporter))
     {

@@ -4,7 +4,7 @@ use crate::model::{Error, Result, visible_line};
 use crate::plan::Change;
 use crate::project::ReplicaId;
 
-/// Tells why something would be changed, or was changed last.
+/// Explains why something would be changed, or why it was last changed.
 ///
 /// Example: stead why web
 #[derive(clap::Args, Debug)]
@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             return Ok(0);
         }
     }
-    Err(Error::new(format!("nothing is known of \"{}\"", arguments.name)).hint("`stead status` lists what there is"))
+    Err(Error::new(format!("nothing is known about \"{}\"", arguments.name)).hint("`stead status` lists what there is"))
 }
 
 fn causes(changes: &[&Change]) -> String {

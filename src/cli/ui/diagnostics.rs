@@ -1,4 +1,4 @@
-//! How findings in project files look: miette's frames, one below the other.
+//! How findings in project files are shown: miette's frames, one below the other.
 
 use super::Text;
 use crate::model::{Location, visible, visible_line};
@@ -42,7 +42,7 @@ impl Report for Shown<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = |place: &Location, text: Option<String>| LabeledSpan::new(text, place.offset, place.length);
         let here = span(&self.found.place, Some("here".into()));
-        // A second place in another file is told in words.
+        // A second place in another file is shown as text.
         let other = self
             .found
             .other
@@ -53,7 +53,7 @@ impl Report for Shown<'_> {
     }
 }
 
-/// A finding as it may be shown: nothing in it is obeyed by a terminal, and its places are those of the shown text.
+/// A finding that is safe to show: a terminal obeys nothing in it, and its places are those in the text as it is shown.
 fn shown(found: &Diagnostic, files: &BTreeMap<String, String>) -> Diagnostic {
     let place = |place: &Location| {
         let before = |end: usize| {
@@ -74,7 +74,7 @@ fn shown(found: &Diagnostic, files: &BTreeMap<String, String>) -> Diagnostic {
     }
 }
 
-/// All findings as one text. For a terminal lines are wrapped; elsewhere they are whole, so that they can be searched.
+/// All findings as one text. For a terminal, lines are wrapped; elsewhere they are not, so that they can be searched.
 pub fn render(found: &[Diagnostic], files: &BTreeMap<String, String>, color: bool, wrap: bool) -> Text {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler =

@@ -1,7 +1,7 @@
 //! The one object through which all output goes: results to standard output, the rest to standard error.
 //!
-//! Whatever others wrote (a project file, an image, a server, a container's last words) is made visible when
-//! it becomes [`Text`]; only a container's own output, by [`Ui::raw`], goes out as it is.
+//! In text by others (a project file, an image, a server, a container's last words), control characters are made visible
+//! when it becomes [`Text`]; only a container's own output is printed as it is, by [`Ui::raw`].
 
 mod diagnostics;
 mod plan;
@@ -29,12 +29,12 @@ pub struct Ui {
     pub color_out: bool,
     pub color_err: bool,
     pub terminal_err: bool,
-    /// Values of the caller's environment that a plan does not repeat, with their variables.
+    /// Variables of the caller's environment whose values a plan must not show.
     private: Arc<RwLock<BTreeMap<String, Option<String>>>>,
 }
 
 impl Ui {
-    /// The ui of this process: colours on terminals, unless `NO_COLOR` is set.
+    /// The user interface of this process: colours on terminals, unless `NO_COLOR` is set.
     pub fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -48,12 +48,12 @@ impl Ui {
         }
     }
 
-    /// Has the values of these variables kept out of plans and of what steps are called.
+    /// Keeps the values of these variables out of plans and out of the names of steps.
     pub fn keep_private(&self, variables: &BTreeMap<String, Option<String>>) {
         self.private.write().unwrap_or_else(PoisonError::into_inner).clone_from(variables);
     }
 
-    /// Text with the variable's name where its value stands.
+    /// The text, with the names of these variables in place of their values.
     fn without_private(&self, text: &str) -> String {
         without_values(&self.private.read().unwrap_or_else(PoisonError::into_inner), text)
     }
@@ -65,7 +65,7 @@ impl Ui {
 
     fn line_out(&self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
-        // A reader that has seen enough closes the pipe: that is no error.
+        // A reader that has seen enough closes the pipe; that is not an error.
         let _ = out.write_all(bytes);
         if !bytes.ends_with(b"\n") && !bytes.is_empty() {
             let _ = out.write_all(b"\n");
@@ -73,7 +73,7 @@ impl Ui {
         let _ = out.flush();
     }
 
-    /// Prints a result over the one before, on a terminal; one after the other elsewhere.
+    /// Prints a result in place of the previous one on a terminal; elsewhere, prints one after the other.
     pub fn screen(&self, text: impl Into<Text>) {
         if std::io::stdout().is_terminal() {
             self.raw(b"\x1b[H\x1b[J");
@@ -94,34 +94,34 @@ impl Ui {
         self.line_out(text.as_bytes());
     }
 
-    /// Prints a result for programs.
+    /// Prints a result as JSON.
     pub fn json(&self, value: &impl Serialize) {
         self.json_text(serde_json::to_string_pretty(value).unwrap_or_default());
     }
 
-    /// Prints a result for programs on one line.
+    /// Prints a result as JSON on one line.
     pub fn json_line(&self, value: &impl Serialize) {
         self.json_text(serde_json::to_string(value).unwrap_or_default());
     }
 
-    /// Prints what is JSON already.
+    /// Prints text that is JSON already.
     pub fn json_text(&self, text: String) {
         self.line_out(visible_json(text).as_bytes());
     }
 
-    /// Says something that is no result. Nobody there to read it is no reason to stop half-way.
+    /// Prints a message that is not a result. If nobody can read it, that is no reason to stop half-way.
     pub fn say(&self, text: impl Into<Text>) {
         let _ = writeln!(std::io::stderr(), "{}", text.into().as_safe());
     }
 
-    /// Takes a changing line away, if there may be one.
+    /// Clears the progress line, if there may be one.
     pub fn clear_line(&self) {
         if self.terminal_err {
             let _ = write!(std::io::stderr(), "\r\u{1b}[2K");
         }
     }
 
-    /// Warns.
+    /// Prints a warning.
     pub fn warn(&self, text: &str) {
         self.say(Style::Change.paint("warning:", self.color_err) + " " + text);
     }
@@ -145,7 +145,7 @@ impl Ui {
     /// Shows findings in project files, all in one report.
     pub fn diagnostics(&self, found: &[Diagnostic], files: &BTreeMap<String, String>) {
         if !found.is_empty() {
-            // Nobody there to read them is no reason to stop half-way.
+            // If nobody can read them, that is no reason to stop half-way.
             let _ = write!(
                 std::io::stderr(),
                 "{}",

@@ -1,4 +1,4 @@
-//! How a plan looks: a line for each change, its causes behind it.
+//! How a plan is shown: a line for each change, followed by its causes.
 
 use super::{Style, Text, Ui};
 use crate::plan::{Cause, Change, Mark, Object, Plan, Symbol};
@@ -65,7 +65,7 @@ fn line(change: &Change, title: Text, causes: Vec<Text>, width: usize, color: bo
     out
 }
 
-/// A mark as it stands in a plan. What it says is never shortened: it is what somebody says yes to.
+/// A mark as it is shown in a plan. It is never shortened: it is what somebody consents to.
 pub fn mark_text(mark: &Mark, color: bool) -> Text {
     let place = mark.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
     Style::Trust.paint(Text::from("! ") + Text::line(&format!("{}{place}", mark.text)), color)

@@ -1,4 +1,4 @@
-//! Progress: one line that changes on a terminal (after 250 ms), finished steps as lines of their own.
+//! Progress: one line that changes on a terminal (after 250 ms), and finished steps as lines of their own.
 
 use super::{Style, Text, Ui, mark_text, plan_text};
 use crate::build::Event;
@@ -36,7 +36,7 @@ impl Shown {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 
-    /// Shows everything, the plan before it if wanted.
+    /// A reporter that shows everything, and the plan first if wanted.
     pub fn new(ui: &Ui, plan: bool) -> Self {
         let now = Instant::now();
         let state = State {
@@ -49,7 +49,7 @@ impl Shown {
         Self { ui: ui.clone(), plan, state: Mutex::new(state) }
     }
 
-    /// Takes the changing line away.
+    /// Clears the progress line.
     pub fn clear(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -60,7 +60,7 @@ impl Shown {
         self.ui.say(text);
     }
 
-    /// Text of others for a line, without the caller's own values.
+    /// One line of text by others, without the values of the caller's environment.
     fn private(&self, text: &str) -> Text {
         Text::line(&self.ui.without_private(text))
     }
@@ -131,7 +131,7 @@ impl Reporter for Shown {
             }
             Progress::Build(Event::Output { image, line }) => self.passing(&format!("{image}: {line}")),
             Progress::Build(Event::Skipped { image, packages }) => {
-                let text = format!("{image}: scripts not run, nothing stands in for them: {}", packages.join(" "));
+                let text = format!("{image}: package scripts that were neither run nor replaced: {}", packages.join(" "));
                 self.lasting(Style::Dim.paint(text, color));
             }
             Progress::Container { name, what } => {

@@ -6,7 +6,7 @@ use crate::sys;
 use std::io::{IsTerminal, Write};
 
 impl Ui {
-    /// Asks on the terminal; where there is none, nobody is asked.
+    /// Asks on the terminal; if there is none, nobody is asked.
     pub fn consent(&self, question: &Question) -> Answer {
         if !(std::io::stdin().is_terminal() && self.terminal_err) {
             return Answer::Nobody;
@@ -24,11 +24,11 @@ impl Ui {
             self.say(Text::from("  ") + Text::line(&mark.holder) + " " + mark_text(mark, color));
         }
         let _ = write!(std::io::stderr(), "Allow this for this directory from now on? [y/N] ");
-        // What was typed before the question is no answer to it.
+        // What was typed before the question is not an answer to it.
         sys::forget_typed(std::io::stdin());
         let mut line = String::new();
         let read = std::io::stdin().read_line(&mut line);
-        // Without an answer the cursor is still behind the question.
+        // Without an answer, the cursor is still on the line of the question.
         if !matches!(read, Ok(length) if length > 0) {
             self.say("");
         }

@@ -18,7 +18,7 @@ impl Table {
         self.rows.push(cells.map(|(text, style)| (Text::line(&text.replace(['\n', '\t'], " ")), style)).into());
     }
 
-    /// Whether only headings are there.
+    /// Whether the table has only headings.
     pub fn is_empty(&self) -> bool {
         self.rows.len() < 2
     }

@@ -1,17 +1,17 @@
 //! What may be printed: text that is safe on a terminal, and its styles.
 //!
-//! Text of others becomes [`Text`] only by being made visible; styles are added after that. Nothing turns a
-//! `Text` back into a string outside of this room, so what is printed went through here exactly once.
+//! Text by others becomes [`Text`] only after its control characters were made visible; styles are added after that.
+//! Nothing outside of this module turns a `Text` back into a string, so what is printed went through here exactly once.
 
 use crate::model::{visible, visible_line};
 use std::borrow::Cow;
 use std::ops::{Add, AddAssign};
 
-/// Text that a terminal shows and does not obey, but for the styles that this program gave it.
+/// Text that a terminal shows and does not obey, except for the styles that this program added.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Text(String);
 
-/// A colour; its meaning is always in the words, too.
+/// A colour. The text always says the same without it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Style {
     Good,
@@ -19,7 +19,7 @@ pub enum Style {
     Bad,
     Dim,
     Bold,
-    /// What widens trust.
+    /// For what widens what a project is trusted with.
     Trust,
     Cyan,
     Blue,
@@ -46,12 +46,12 @@ impl Style {
 }
 
 impl Text {
-    /// Text of others that must not begin a line of its own: a name, a path, a command.
+    /// Text by others that must stay on one line: a name, a path, a command.
     pub fn line(text: &str) -> Self {
         Self(visible_line(text).into_owned())
     }
 
-    /// What was made safe already, piece by piece.
+    /// Text that was already made safe, piece by piece.
     pub(super) const fn safe(text: String) -> Self {
         Self(text)
     }
@@ -64,7 +64,7 @@ impl Text {
         &self.0
     }
 
-    /// Adds it to a container's own output, which goes out as it is.
+    /// Appends the text to a container's own output, which is printed as it is.
     pub fn push_to(&self, output: &mut String) {
         output.push_str(&self.0);
     }
@@ -73,17 +73,17 @@ impl Text {
         self.0.is_empty()
     }
 
-    /// The same without what is white at its end.
+    /// The same without white space at its end.
     pub fn trimmed(self) -> Self {
         Self(self.0.trim_end().to_owned())
     }
 
-    /// Columns that it takes, if it has no style.
+    /// The number of columns that the text takes, if it has no style.
     pub fn width(&self) -> usize {
         self.0.chars().count()
     }
 
-    /// No more than so many characters of a text without style.
+    /// At most `width` characters of a text without style.
     pub fn cut(self, width: usize) -> Self {
         if self.width() <= width { self } else { Self(self.0.chars().take(width).collect()) }
     }

@@ -1,4 +1,4 @@
-//! `stead oci events`: what a container uses.
+//! `stead oci events`: the resource usage of a container.
 
 use crate::cli::ui::Ui;
 use crate::model::{self, Error, Result};
@@ -6,7 +6,7 @@ use crate::oci::{self, Container, Status};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Prints usage once, or until the container stops.
+/// Prints the usage once, or repeatedly until the container stops.
 pub fn run(container: &Container, once: bool, interval: &str, ui: &Ui) -> Result<u8> {
     let interval = model::Duration::parse(interval).map_err(|why| Error::new(format!("--interval {interval}: {why}")))?;
     if !once {
@@ -19,7 +19,7 @@ pub fn run(container: &Container, once: bool, interval: &str, ui: &Ui) -> Result
     Ok(0)
 }
 
-/// Prints usage at an interval, and each kill for want of memory, until the container stops.
+/// Prints the usage at an interval, and an event for each out-of-memory kill, until the container stops.
 fn watch(container: &Container, interval: Duration, ui: &Ui) -> Result<u8> {
     let kills = || container.cgroup().out_of_memory_kills();
     let (mut known, mut next) = (kills(), Instant::now());

@@ -1,4 +1,4 @@
-//! `stead oci exec`: a further process in a container.
+//! `stead oci exec`: runs another process in a container.
 
 use super::run::{arrived, attend, connect};
 use crate::model::{Context, Error, Result};
@@ -23,7 +23,7 @@ pub struct Arguments {
     user: Option<String>,
     #[arg(short = 'g', long)]
     additional_gids: Vec<u32>,
-    /// A process in the specification's form.
+    /// A JSON file with the process, as in the OCI runtime specification.
     #[arg(short, long)]
     process: Option<PathBuf>,
     #[arg(short, long)]
@@ -40,10 +40,10 @@ pub struct Arguments {
     cap: Vec<String>,
     #[arg(long, default_value_t = 0)]
     preserve_fds: u32,
-    /// Also in a paused container: the process waits with the others.
+    /// Allow a paused container: the new process is paused like the others.
     #[arg(long)]
     ignore_paused: bool,
-    /// In a cgroup below the container's: [CONTROLLERS:]PATH.
+    /// Run the process in a cgroup below the container's: [CONTROLLERS:]PATH.
     #[arg(long)]
     cgroup: Vec<String>,
     id: String,
@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, root: &Path) -> Result<u8> {
     if arguments.detach { Ok(0) } else { attend(pid, near.as_ref().map(arrived).transpose()?) }
 }
 
-/// The process as a file has it, or the container's own with another command; and what the arguments change in it.
+/// The process from the file, or the container's own with another command; the other arguments are applied to it.
 fn wanted(arguments: &Arguments, container: &Container) -> Result<Process> {
     let mut wanted = match &arguments.process {
         Some(path) => read(path)?,
@@ -100,9 +100,9 @@ fn wanted(arguments: &Arguments, container: &Container) -> Result<Process> {
     }
     if let Some(text) = &arguments.user {
         let (uid, gid) = text.split_once(':').map_or((text.as_str(), None), |(uid, gid)| (uid, Some(gid)));
-        // Strictly numbers, never looked up as names (CVE-2026-30892).
+        // Only numbers are accepted; they are never looked up as names (CVE-2026-30892).
         let number =
-            |text: &str| text.parse::<u32>().map_err(|_| Error::new(format!("{text:?} is no number of a user or group")));
+            |text: &str| text.parse::<u32>().map_err(|_| Error::new(format!("{text:?} is not the number of a user or group")));
         let mut user = wanted.user().clone();
         user.set_uid(number(uid)?);
         if let Some(gid) = gid {
@@ -140,13 +140,13 @@ fn wanted(arguments: &Arguments, container: &Container) -> Result<Process> {
     Ok(wanted)
 }
 
-/// A process in the specification's form.
+/// Reads a process that is written as in the OCI runtime specification.
 fn read(path: &Path) -> Result<Process> {
     let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-    let wrong = || format!("{} is no process", path.display());
+    let wrong = || format!("{} does not describe a process", path.display());
     let mut value: serde_json::Value = serde_json::from_str(&text).context(wrong)?;
     oci::rename_flags(&mut value);
-    // Root, as runc has it.
+    // The default is root, as in runc.
     if value.get("user").is_none() {
         value["user"] = json!({ "uid": 0, "gid": 0 });
     }

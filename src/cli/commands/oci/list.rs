@@ -1,10 +1,10 @@
-//! `stead oci list` and `ps`: containers, and the processes of one.
+//! `stead oci list` and `stead oci ps`: containers, and the processes of a container.
 
 use crate::cli::ui::{Table, Ui};
 use crate::model::{Error, Result};
 use crate::oci::{Container, Status};
 
-/// Prints containers.
+/// Prints the containers.
 pub fn containers(all: &[Container], format: &str, quiet: bool, ui: &Ui) {
     if quiet {
         ui.result(all.iter().map(|container| container.id.as_str()).collect::<Vec<_>>().join("\n"));
@@ -30,7 +30,7 @@ pub fn containers(all: &[Container], format: &str, quiet: bool, ui: &Ui) {
     }
 }
 
-/// What the host's ps(1) says of processes, as runc has it; without that program a list of our own.
+/// The lines of the host's ps(1) about these processes, as in runc; if there is no ps, a list of our own.
 pub fn processes(pids: &[i32], options: &[String]) -> Result<String> {
     let options = if options.is_empty() { vec!["-ef".to_owned()] } else { options.to_vec() };
     let Ok(output) = std::process::Command::new("ps").args(&options).output() else {

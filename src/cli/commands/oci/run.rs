@@ -1,4 +1,4 @@
-//! `stead oci run`: create, start, wait, delete; and what goes between a container and whoever waits for it.
+//! `stead oci run`: create, start, wait, delete; also relays the terminal and signals while it waits.
 
 use super::{Arguments, Make};
 use crate::cli::relay::{Keys, relay};
@@ -34,7 +34,7 @@ pub fn creation<'a>(
     }
 }
 
-/// `run`: create, start, and unless detached wait, pass signals and the terminal, delete.
+/// `run`: creates and starts a container. Unless detached, it also waits, relays the terminal or signals, and deletes.
 pub fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep: bool) -> Result<u8> {
     let bundle = Bundle::read(&make.bundle, make.config.as_deref())?;
     let terminal = bundle.blueprint.has_terminal();
@@ -63,19 +63,19 @@ pub fn whole(arguments: &Arguments, root: &Path, make: &Make, detach: bool, keep
     Ok(status)
 }
 
-/// The terminal that the container's process sends.
+/// Receives the terminal from the container's process.
 pub fn arrived(console: &UnixStream) -> Result<OwnedFd> {
     let mut name = [0; 256];
-    let (_, mut fds) = sys::receive_with(console, &mut name).context(|| "the terminal did not come".into())?;
-    let terminal: OwnedFd = fds.pop().ok_or_else(|| Error::new("the terminal did not come"))?;
+    let (_, mut fds) = sys::receive_with(console, &mut name).context(|| "the terminal was not received".into())?;
+    let terminal: OwnedFd = fds.pop().ok_or_else(|| Error::new("the terminal was not received"))?;
     if !std::io::stdout().is_terminal() {
-        // A program that reads wants lines, not a screen: as runc does, no carriage returns.
+        // A program that reads the output wants plain lines: as in runc, no carriage returns are added.
         sys::plain_newlines(&terminal);
     }
     Ok(terminal)
 }
 
-/// Waits for a child of this process, with its terminal or passing signals on.
+/// Waits for a child of this process, and relays its terminal or passes signals on.
 pub fn attend(pid: i32, terminal: Option<OwnedFd>) -> Result<u8> {
     if let Some(terminal) = terminal {
         relay(&terminal, &terminal, None, &Keys::parse("")?)?;

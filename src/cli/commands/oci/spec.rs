@@ -1,4 +1,4 @@
-//! `stead oci spec`: a configuration to begin with.
+//! `stead oci spec`: an example configuration to start from.
 
 use super::SPECIFICATION;
 use crate::model::{Context, Result};
@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a bundle's configuration, where there is none.
+/// Writes a bundle's configuration, if there is none.
 pub fn run(bundle: &Path, rootless: bool) -> Result<u8> {
     let path = bundle.join("config.json");
     let failed = || format!("cannot write {}", path.display());
@@ -19,7 +19,7 @@ pub fn run(bundle: &Path, rootless: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// A configuration to begin with: a shell with a terminal on a read-only root.
+/// The example configuration: a shell with a terminal on a read-only root.
 fn example() -> serde_json::Value {
     let mut value = serde_json::to_value(Spec::default()).unwrap_or_default();
     value["ociVersion"] = json!(SPECIFICATION);
@@ -28,7 +28,7 @@ fn example() -> serde_json::Value {
     value["process"]["args"] = json!(["sh"]);
     value["process"]["noNewPrivileges"] = json!(true);
     value["root"] = json!({ "path": "rootfs", "readonly": true });
-    // As runc has it: in v1 a cgroup namespace is not the habit.
+    // As in runc: with cgroup v1, there is no cgroup namespace by default.
     if let (false, Some(namespaces)) = (crate::runtime::host().v1.is_empty(), value["linux"]["namespaces"].as_array_mut()) {
         namespaces.retain(|namespace| namespace["type"] != "cgroup");
     }
@@ -36,7 +36,7 @@ fn example() -> serde_json::Value {
     value
 }
 
-/// The same for a user who is not root: in a user namespace where they are, with the host's network, without limits.
+/// The same for a user who is not root: in a user namespace where that user is root, with the host's network, without limits.
 fn for_user(mut value: serde_json::Value) -> serde_json::Value {
     let linux = &mut value["linux"];
     if let Some(namespaces) = linux["namespaces"].as_array_mut() {
@@ -50,12 +50,12 @@ fn for_user(mut value: serde_json::Value) -> serde_json::Value {
     }
     for mount in value["mounts"].as_array_mut().into_iter().flatten() {
         if mount["type"] == "sysfs" {
-            // A new one takes a network namespace of one's own.
+            // Mounting a new sysfs is possible only with a network namespace of its own.
             let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
             *mount = json!({ "destination": mount["destination"], "type": "none", "source": "/sys", "options": options });
         }
         if let Some(options) = mount["options"].as_array_mut() {
-            // Groups that the namespace does not have.
+            // The user namespace does not have these users and groups.
             options.retain(|option| !option.as_str().is_some_and(|text| text.starts_with("gid=") || text.starts_with("uid=")));
         }
     }

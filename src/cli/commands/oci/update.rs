@@ -1,4 +1,4 @@
-//! `stead oci update`: other limits for a container that runs.
+//! `stead oci update`: changes the limits of a running container.
 
 use crate::model::{Context, Error, Result};
 use crate::oci::{self, Container, Status};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Resources in the specification's form; - for standard input.
+    /// A JSON file with resources, as in the OCI runtime specification; - is standard input.
     #[arg(short, long)]
     resources: Option<String>,
     #[arg(long)]
@@ -30,7 +30,7 @@ pub struct Arguments {
     cpuset_cpus: Option<String>,
     #[arg(long)]
     cpuset_mems: Option<String>,
-    /// Bytes, or with a suffix as 50M; -1 for no limit.
+    /// In bytes, or with a suffix as in 50M; -1 means no limit.
     #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     memory: Option<i64>,
     #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
@@ -42,7 +42,7 @@ pub struct Arguments {
     id: String,
 }
 
-/// A size as runc takes it: bytes, or with one of the suffixes k, m, g, t (of 1024), a `b` behind them or not.
+/// Parses a size as runc does: bytes, or with one of the suffixes k, m, g, t (powers of 1024), optionally followed by `b`.
 fn bytes(text: &str) -> Result<i64, String> {
     let lower = text.to_ascii_lowercase();
     let plain = lower.trim_end_matches('b').trim_end_matches('i');
@@ -77,7 +77,7 @@ fn resources(update: &Arguments) -> Result<LinuxResources> {
             } else {
                 text = std::fs::read_to_string(source).context(|| format!("cannot read {source}"))?;
             }
-            serde_json::from_str(&text).context(|| "the resources are not right".into())?
+            serde_json::from_str(&text).context(|| "the resources are not valid".into())?
         }
     };
     let mut set = |group: &str, name: &str, wish: Option<serde_json::Value>| {
@@ -98,5 +98,5 @@ fn resources(update: &Arguments) -> Result<LinuxResources> {
     set("memory", "swap", update.memory_swap.map(|value| json!(value)));
     set("pids", "limit", update.pids_limit.map(|value| json!(value)));
     set("blockIO", "weight", update.blkio_weight.map(|value| json!(value)));
-    serde_json::from_value(value).context(|| "the resources are not right".into())
+    serde_json::from_value(value).context(|| "the resources are not valid".into())
 }

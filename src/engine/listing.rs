@@ -1,0 +1,131 @@
+//! Lists containers, and tells everything that is known about one.
+
+use crate::instance::Instance;
+use crate::model::{Error, Result, time_text};
+use crate::monitor::{Health, State, Status};
+use crate::plan::ContainerRecord;
+use crate::project::Protocol;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Which containers are listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    Running,
+    All,
+}
+
+/// A container as it is listed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub project: String,
+    pub instance: String,
+    pub folder: String,
+    pub name: String,
+    pub container: String,
+    pub replica: u32,
+    pub state: State,
+    pub health: Health,
+    pub image: String,
+    pub image_digest: String,
+    pub pid: i32,
+    pub ports: Vec<PortRow>,
+    pub addresses: BTreeMap<String, String>,
+    pub restarts: u32,
+    pub started_at: Option<String>,
+    pub exit_code: Option<i32>,
+    pub out_of_memory: bool,
+    pub error: Option<String>,
+    /// Everything that its monitor reports.
+    #[serde(skip)]
+    pub status: Status,
+}
+
+/// A published port as it is listed.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortRow {
+    pub address: String,
+    pub port: u16,
+    pub to: u16,
+    pub protocol: Protocol,
+}
+
+/// Lists the containers of an instance.
+///
+/// # Errors
+/// Fails when the record or the containers' directories cannot be read.
+pub fn listing(instance: &Instance, which: Which) -> Result<Vec<Row>> {
+    let record = instance.record()?;
+    let mut found: Vec<Row> =
+        record.containers.iter().map(|(name, container)| row(instance, &record.project, name, Some(container))).collect();
+    for name in instance.container_folders()?.iter().filter(|name| !record.containers.contains_key(*name)) {
+        found.push(row(instance, &record.project, name, None));
+    }
+    found.retain(|row| which == Which::All || matches!(row.state, State::Running | State::Restarting | State::Paused));
+    Ok(found)
+}
+
+fn row(instance: &Instance, project: &str, name: &str, record: Option<&ContainerRecord>) -> Row {
+    let status = instance.container(name).status().unwrap_or_default();
+    Row {
+        project: project.to_owned(),
+        instance: instance.id.clone(),
+        folder: instance.folder.display().to_string(),
+        name: name.to_owned(),
+        container: record.map_or_else(|| name.to_owned(), |record| record.container.to_string()),
+        replica: record.map_or(1, |record| record.replica),
+        state: status.state,
+        health: status.health,
+        image: record.map_or_else(String::new, |record| record.image_name.clone()),
+        image_digest: record.map_or_else(String::new, |record| record.image.to_string()),
+        pid: status.pid,
+        ports: record
+            .map(|record| {
+                record
+                    .ports
+                    .iter()
+                    .map(|port| PortRow {
+                        address: port.address.to_string(),
+                        port: port.port,
+                        to: port.to,
+                        protocol: port.protocol,
+                    })
+                    .collect()
+            })
+            .unwrap_or_default(),
+        addresses: record
+            .map(|record| record.addresses.iter().map(|(network, address)| (network.to_string(), address.to_string())).collect())
+            .unwrap_or_default(),
+        restarts: status.restarts,
+        started_at: status.started_at.map(|at| time_text(i64::try_from(at / 1000).unwrap_or(0))),
+        exit_code: status.exit_code,
+        out_of_memory: status.out_of_memory,
+        error: status.error.clone(),
+        status,
+    }
+}
+
+/// Everything that is known about containers: how they are listed, what was recorded, what their monitors were told and
+/// what they report. Secrets are not included.
+///
+/// # Errors
+/// Fails when a container no longer exists or something cannot be read.
+pub fn inspection(instance: &Instance, names: &[String]) -> Result<Vec<Value>> {
+    let record = instance.record()?;
+    let rows = listing(instance, Which::All)?;
+    let one = |name: String| {
+        let row = rows.iter().find(|row| row.name == name).ok_or_else(|| Error::new(format!("container {name} is gone")))?;
+        let spec = instance.container(&name).spec()?;
+        let mut value = serde_json::to_value(row).unwrap_or_default();
+        value["record"] = serde_json::to_value(record.containers.get(&name)).unwrap_or_default();
+        value["status"] = serde_json::to_value(&row.status).unwrap_or_default();
+        value["logs"] = instance.logs(&name).display().to_string().into();
+        value["monitor"] = serde_json::to_value(&spec).unwrap_or_default();
+        let blueprint = value["monitor"].as_object_mut().and_then(|monitor| monitor.remove("blueprint"));
+        value["beyond"] = blueprint.map(|mut blueprint| blueprint["beyond"].take()).unwrap_or_default();
+        value["spec"] = spec.map(|spec| spec.blueprint.specification()).unwrap_or_default();
+        Ok(value)
+    };
+    super::replicas(instance, names)?.into_iter().map(one).collect()
+}
