@@ -1,11 +1,11 @@
-//! A corpus of broken project files: what `stead check` prints of each stands beside it.
+//! A corpus of broken project files; beside each is what `stead check` prints for it.
 //!
-//! `UPDATE=1 cargo test --test broken` writes what is printed now; read the difference before keeping it.
+//! `UPDATE=1 cargo test --test broken` writes the current output; review the difference before you keep it.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests make files, tell why they skip, and fail by panicking"
+    reason = "tests create files, print why they skip, and fail by panicking"
 )]
 
 use std::fs;

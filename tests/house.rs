@@ -1,9 +1,9 @@
-//! The house stands as `src/lib.rs` draws it: no room imports from a higher floor.
+//! The modules are as `src/lib.rs` describes them: no room imports from a higher floor.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests make files, tell why they skip, and fail by panicking"
+    reason = "tests create files, print why they skip, and fail by panicking"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ fn visit(folder: &Path, files: &mut Vec<(String, String)>) {
     }
 }
 
-/// What strangers look for is where the crate's documentation says, in at most three files each.
+/// What a newcomer looks for is where the crate's documentation says, in at most three files each.
 #[test]
 fn what_strangers_look_for_is_there() {
     let text = fs::read_to_string("src/lib.rs").unwrap();
@@ -73,12 +73,12 @@ fn no_room_imports_from_a_higher_floor() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a text names behind a path, in braces or not: `a` and `b` of `crate::a::X` and `crate::{a::X, b}`.
+/// What a text names after a path, with or without braces: `a` and `b` of `crate::a::X` and `crate::{a::X, b}`.
 fn named(text: &str, path: &str) -> BTreeSet<String> {
     let word = |text: &str| text.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
     let mut found = BTreeSet::new();
     for (at, _) in text.match_indices(path) {
-        // `super::super::x` is no `super::x`.
+        // `super::super::x` is not `super::x`.
         if text[..at].ends_with("::") || text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
             continue;
         }
@@ -105,7 +105,7 @@ fn named(text: &str, path: &str) -> BTreeSet<String> {
     found
 }
 
-/// What uses what, and is used by it in the end.
+/// The names that use themselves, directly or through others.
 fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let reached = |from: &String| {
         let (mut found, mut left) = (BTreeSet::new(), vec![from.clone()]);
@@ -121,7 +121,7 @@ fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     uses.keys().filter(|name| reached(name).contains(*name)).cloned().collect()
 }
 
-/// A file's own text: its tests may use whatever they like.
+/// A file's text without its tests, which may use whatever they like.
 fn own(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default()
 }
@@ -150,7 +150,8 @@ fn there_are_no_circles() {
                 files.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
             }
             for (file, text) in files.iter().filter(|(file, _)| file.ends_with(".rs") && !file.ends_with("tests.rs")) {
-                // From here to the directory: one step for each directory between, and for a file that is none's `mod.rs`.
+                // The steps from this file to the directory: one for each directory in between, and one more unless it
+                // is a `mod.rs`.
                 let depth = Path::new(file).components().count() - folder.components().count() - 1;
                 let steps = depth + usize::from(!file.ends_with("mod.rs"));
                 let all = uses.entry(name.clone()).or_default();
@@ -168,8 +169,9 @@ fn there_are_no_circles() {
     assert!(wrong.is_empty(), "these use each other:\n{}", wrong.join("\n"));
 }
 
-/// Files that handle roots, layers, volumes, contexts and targets of copies: what a container or a cloned directory can
-/// change under us. They reach all of it by descriptor (`sys::Tree`); clippy bans the functions that take paths.
+/// Files that handle roots, layers, volumes, build contexts and targets of copies, which a container or a cloned
+/// directory can change while we use them. They reach all of it by descriptor (`sys::Tree`); clippy bans the functions
+/// that take paths.
 const BY_DESCRIPTOR: [&str; 14] = [
     "src/engine/duplicate.rs",
     "src/engine/files.rs",
@@ -195,7 +197,7 @@ fn what_others_can_change_is_reached_by_descriptor() {
         assert!(text.contains(ban), "{path} must have {ban}");
         assert!(!text.contains("allow(clippy::disallowed_methods"), "{path} takes the ban off");
     }
-    // This room is under the ban as a whole.
+    // The ban covers this room as a whole.
     let rooms = fs::read_to_string("src/lib.rs").unwrap();
     assert!(rooms.contains(")]\nmod sys;\nmod volume;\n"), "the room `volume` is allowed what it must not do");
     let banned = fs::read_to_string("clippy.toml").unwrap();
@@ -215,12 +217,12 @@ fn every_room_is_in_the_table_and_every_file_says_what_it_owns() {
     }
     let mut files = Vec::new();
     visit(Path::new("src"), &mut files);
-    // A command's file opens with its arguments: their documentation is its help text.
+    // The file of a command begins with its arguments: their documentation is its help text.
     let silent = files.iter().filter(|(path, text)| !path.contains("cli/commands/") && !text.starts_with("//!"));
     assert_eq!(silent.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
-/// The `kdl` crate recurses on what others write: what it is given is bounded, and nobody else calls it.
+/// The `kdl` crate recurses on untrusted input, so what it gets is bounded first, and nothing else may call it.
 #[test]
 fn there_is_one_door_to_the_kdl_crate() {
     let mut files = Vec::new();
@@ -243,7 +245,7 @@ fn generated_files_are_up_to_date() {
 
 #[test]
 fn only_the_ui_writes_to_the_standard_streams() {
-    // Terminals and archives, which are no text of ours; a warning without the ui is made visible there.
+    // These write terminal data and archives, which are not our text. A warning that bypasses the ui escapes control characters.
     let others = [
         "src/cli/relay.rs",
         "src/cli/streams.rs",
@@ -271,13 +273,13 @@ fn only_the_ui_writes_to_the_standard_streams() {
 fn there_is_one_reader_of_tars() {
     let mut files = Vec::new();
     visit(Path::new("src"), &mut files);
-    // Two readers of one archive can be told two different things; tests read what was written.
+    // Two readers of one archive may understand it differently. Tests may use another one to check what was written.
     let own = |text: &str| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
     let others = files.iter().filter(|(path, text)| !path.ends_with("tests.rs") && own(text).contains("tar::Archive"));
     assert_eq!(others.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new(), "use image::Entries");
 }
 
-/// A directory that cannot be read is not an empty one, and one entry that cannot is not absent.
+/// A directory that cannot be read does not count as empty, and an entry that cannot be read does not count as absent.
 #[test]
 fn folders_are_listed_whole() {
     let mut files = Vec::new();

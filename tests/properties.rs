@@ -1,5 +1,5 @@
-//! What holds for all inputs, not only for those that somebody thought of. What fails is made small by the library.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests make files, and fail by panicking")]
+//! Properties that hold for all inputs, not only for those that somebody thought of. The library shrinks a failing input.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests create files, and fail by panicking")]
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -17,12 +17,12 @@ use stead::tested::sys::Tree;
 
 // Globs.
 
-/// The same question answered the slow way: every way to take the pattern is tried (moby/patternmatcher's rules).
+/// A slow answer to the same question: it tries every way to match the pattern (moby/patternmatcher's rules).
 fn matches_slowly(pattern: &[char], path: &[char]) -> bool {
     match pattern {
         [] => path.is_empty(),
         ['*', '*', '/'] | ['*', '*'] => true,
-        // Also before what is no slash it means directories.
+        // Even when no slash follows, it means directories.
         ['*', '*', '/', rest @ ..] | ['*', '*', rest @ ..] => {
             let folders = |at: &usize| *at == 0 || path[at - 1] == '/';
             (0..=path.len()).filter(folders).any(|at| matches_slowly(rest, &path[at..]))
@@ -49,7 +49,7 @@ fn glob() -> impl Strategy<Value = String> {
         if all {
             pattern.push_str("/**");
         }
-        // Three stars in a row mean what nobody can say.
+        // It is not defined what three stars in a row mean.
         while pattern.contains("***") {
             pattern = pattern.replace("***", "**");
         }
@@ -60,7 +60,7 @@ fn glob() -> impl Strategy<Value = String> {
 // Locks.
 
 fn text() -> impl Strategy<Value = String> {
-    // What a registry, a mirror or a person may have called something: quotes, backslashes, controls, other scripts.
+    // Names that a registry, a mirror or a person may have chosen: quotes, backslashes, control characters, other scripts.
     prop_oneof![4 => "[a-z0-9.+:/-]{1,20}", 1 => "\\PC{1,12}", 1 => "[\"\\\\\\n\\t\\r\\x00\\x1b'{};=# a]{1,8}", 1 => any::<String>()]
 }
 
@@ -69,7 +69,7 @@ fn digest() -> impl Strategy<Value = Digest> {
 }
 
 fn package() -> impl Strategy<Value = LockedPackage> {
-    // Of a package only what an archive may say is taken back.
+    // The lock's parser accepts only what an archive may say about a package.
     let (name, version) = ("[a-z0-9][a-z0-9+.-]{1,8}", "[0-9][0-9a-z.+~]{0,6}(-[0-9a-z.+~]{1,4})?");
     let path = "pool/[a-z0-9]{1,9}/x\\.deb";
     (name, version, "amd64|all", digest(), 0..u64::MAX / 2, path, option::of("https?://[a-z]{1,8}/[a-z]{0,8}")).prop_map(
@@ -166,13 +166,13 @@ fn read(text: &str, profiles: &[&str]) -> Loaded {
     load("stead.kdl", &choices, &Files([("stead.kdl", text.to_owned())].into()))
 }
 
-/// A project as JSON, which is all of it but the places.
+/// A project as JSON, which has everything except the places.
 fn value(loaded: &Loaded) -> serde_json::Value {
     assert!(loaded.project.is_ok(), "{:?}", loaded.diagnostics);
     serde_json::to_value(loaded.project.as_ref().ok()).unwrap()
 }
 
-/// Lines of a container's block, each of another kind.
+/// Lines for a container's block, each of a different kind.
 fn lines() -> impl Strategy<Value = Vec<String>> {
     let number = 1..1000u32;
     let line = prop_oneof![
@@ -184,7 +184,7 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
         number.prop_map(|value| format!("label \"l{value}\"=\"x\"")),
         Just("init #true".to_owned()),
     ];
-    // Of each kind one, for most may stand once only.
+    // One of each kind, because most may appear only once.
     vec(line, 0..6).prop_map(|lines| {
         let by_word = lines.into_iter().map(|line| (line.split(' ').next().unwrap_or_default().to_owned(), line));
         by_word.collect::<BTreeMap<_, _>>().into_values().collect()
@@ -201,7 +201,7 @@ fn project(lines: &[String], between: &str) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is typed into a line, the nodes of the others are understood.
+    /// Whatever stands in one line, the nodes on the other lines are understood.
     #[test]
     fn a_wrong_line_hides_no_other(
         before in 0..4usize, after in 0..4usize, block: bool, wrong in "[a-z0-9 {}=(),:;!<>\\[\\]#\u{1}]{0,14}",
@@ -271,7 +271,7 @@ proptest! {
         let text = format!("{}{profile}", project(&base, ""));
         let once = value(&read(&text, &["e"]));
         prop_assert_eq!(&value(&read(&text, &["e", "e"])), &once);
-        // A line of the profile stands for the file's of the same word; names among properties are added.
+        // A line of the profile replaces the file's line with the same word; variables and labels are added.
         let single = |line: &&String| !line.starts_with("env") && !line.starts_with("label");
         let said: BTreeMap<&str, &String> =
             base.iter().chain(&over).filter(single).map(|line| (line.split(' ').next().unwrap_or_default(), line)).collect();
@@ -283,7 +283,7 @@ proptest! {
     }
 }
 
-/// Whether both name other variables and labels: one name in two lines of a file is an error.
+/// Whether the two lists name different variables and labels: the same name in two lines of a file is an error.
 fn clean(base: &[String], over: &[String]) -> bool {
     let names = |lines: &[String]| -> Vec<String> {
         let several = lines.iter().filter(|line| line.starts_with("env") || line.starts_with("label"));
@@ -311,7 +311,7 @@ proptest! {
         let (first, second) = (digest(one.path()), digest(two.path()));
         prop_assert_eq!(first.diff_id, second.diff_id);
         prop_assert_eq!((first.size, first.files), (second.size, second.files));
-        // What it says twice is the same, though the times of its files were set by then.
+        // A second digest is the same, although the first one has set the times of the files.
         prop_assert_eq!(digest(one.path()).diff_id, first.diff_id);
     }
 }

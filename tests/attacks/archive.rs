@@ -1,4 +1,4 @@
-//! Package archives that are made here, byte by byte; `gpg` signs them, with whatever clock is wanted.
+//! Package archives that these tests make byte by byte; `gpg` signs them, with any system time that a test asks for.
 
 use crate::world::{Ran, World};
 use std::fs;
@@ -22,7 +22,7 @@ image "a" {
 }
 "#;
 
-/// A moment as gpg takes it, with the date that a release then has.
+/// A time as gpg takes it, with the date of a release made at that time.
 pub const YEAR_2020: (&str, &str) = ("20200601T000000", "Mon, 01 Jun 2020 00:00:00 UTC");
 pub const YEAR_2024: (&str, &str) = ("20240601T000000", "Sat, 01 Jun 2024 00:00:00 UTC");
 pub const YEAR_2025: (&str, &str) = ("20250601T000000", "Sun, 01 Jun 2025 00:00:00 UTC");
@@ -35,7 +35,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// One whose key was made in 2020, and ends as gpg says it: `never`, `1y`.
+    /// An archive whose key was made in 2020 and expires after `end`, in gpg's notation: `never`, `1y`.
     pub fn new(world: &World, end: &str) -> Option<Self> {
         let archive =
             Self { folder: world.folder.join("vendor"), gpg: world.folder.with_file_name(format!("gpg-{}", std::process::id())) };
@@ -60,7 +60,7 @@ impl Archive {
     }
 
     fn gpg(&self, time: &str, arguments: &[&str]) -> Vec<u8> {
-        // Its agent may be coming or going: then the next try succeeds.
+        // gpg's agent may be starting or ending; then the next try succeeds.
         for tries in 0.. {
             let mut command = Command::new("gpg");
             command.args(["--batch", "--yes", "--quiet", "--no-tty", "--passphrase", "", "--pinentry-mode", "loopback"]);
@@ -75,7 +75,7 @@ impl Archive {
         Vec::new()
     }
 
-    /// Puts a package into the pool, and gives its stanza for an index.
+    /// Puts a package into the pool, and returns its stanza for an index.
     pub fn package(&self, name: &str, version: &str, bytes: &[u8]) -> String {
         let path = format!("pool/{name}_{version}_all.deb");
         fs::write(self.folder.join(&path), bytes).unwrap();
@@ -83,12 +83,12 @@ impl Archive {
         format!("Package: {name}\nVersion: {version}\nArchitecture: all\nFilename: {path}\nSize: {size}\nSHA256: {sha256}\n\n")
     }
 
-    /// A release of a suite with this index, made and signed at a moment.
+    /// Publishes a release of a suite with this index, dated and signed at the given time.
     pub fn publish(&self, suite: &str, index: &str, when: (&str, &str)) {
         self.publish_as(suite, index, when.0, &format!("Suite: {suite}\nDate: {}\n", when.1), &[]);
     }
 
-    /// A release with these fields and further arguments for gpg.
+    /// Publishes a release with these fields; `more` holds further arguments for gpg.
     pub fn publish_as(&self, suite: &str, index: &str, time: &str, fields: &str, more: &[&str]) {
         let dists = self.folder.join("dists").join(suite);
         let path = "main/binary-amd64/Packages";
@@ -105,7 +105,7 @@ impl Archive {
 
 impl Drop for Archive {
     fn drop(&mut self) {
-        // The agent that gpg started for this directory ends with it.
+        // Ends the agent that gpg started for this directory.
         let _ = Command::new("gpgconf").arg("--homedir").arg(&self.gpg).args(["--kill", "all"]).status();
     }
 }
@@ -121,10 +121,10 @@ pub fn world(name: &str, end: &str) -> Option<(World, Archive)> {
     Some((world, archive))
 }
 
-/// An entry of a package: its path, kind, content (for a link: where it leads), and zeros behind that.
+/// An entry of a package: its path, kind, content (for a link: the target), and how many zero bytes follow the content.
 pub type Entry<'a> = (&'a str, EntryType, &'a str, u64);
 
-/// A package of these entries.
+/// A package with these entries.
 pub fn deb(name: &str, version: &str, entries: &[Entry]) -> Vec<u8> {
     let control = format!("Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: x\nDescription: x\n");
     let mut out = b"!<arch>\n".to_vec();
@@ -168,12 +168,12 @@ fn tar(entries: &[Entry]) -> Vec<u8> {
     data.into_inner().unwrap().finish().unwrap()
 }
 
-/// A plain package of a file that tells its version.
+/// A plain package with one file, which holds the package's version.
 pub fn plain(name: &str, version: &str) -> Vec<u8> {
     deb(name, version, &[(&format!("./usr/share/{name}/version"), EntryType::Regular, version, 0)])
 }
 
-/// Runs, but not for ever: what hangs is ended, and says so.
+/// Runs `stead` with a time limit; a command that hangs is killed and fails the test.
 pub fn run_for(world: &World, arguments: &[&str], patience: Duration) -> Ran {
     let mut child = world.spawn(arguments);
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -199,19 +199,19 @@ pub fn run_for(world: &World, arguments: &[&str], patience: Duration) -> Ran {
     Ran { code, out: String::from_utf8_lossy(&out).into_owned(), err: String::from_utf8_lossy(&err).into_owned() }
 }
 
-/// What a web server does with a path.
+/// How the web server answers a request for a path.
 #[derive(Clone)]
 pub enum Act {
-    /// Gives the file of a directory, or answers 404.
+    /// Serves the file from a directory, or answers 404.
     File(PathBuf),
     Status(u16),
-    /// Gives this much, without saying before how much it is.
+    /// Sends this many bytes, without announcing the length.
     Flood(u64),
 }
 
 type Rule = dyn Fn(&str) -> Act + Send + Sync;
 
-/// A web server; tells how much it could send for each path.
+/// A web server that records how many bytes it could send for each path.
 pub struct Web {
     pub address: String,
     pub sent: Arc<Mutex<Vec<(String, u64)>>>,
@@ -232,7 +232,7 @@ impl Web {
         Self { address, sent }
     }
 
-    /// The most that was sent of a path that ends so.
+    /// The largest number of bytes that were sent for a path with this ending.
     pub fn sent(&self, ending: &str) -> u64 {
         let sent = self.sent.lock().unwrap();
         sent.iter().filter(|(path, _)| path.ends_with(ending)).map(|(_, length)| *length).max().unwrap_or(0)
@@ -266,7 +266,7 @@ fn answer(mut stream: TcpStream, rule: &Rule, known: &Mutex<Vec<(String, u64)>>)
     }
 }
 
-/// What is in a world's store, in bytes.
+/// The size of a world's store, in bytes.
 pub fn stored(world: &World) -> u64 {
     fn size(folder: &Path) -> u64 {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,7 +1,7 @@
-//! Directories that somebody cloned: whatever is in them, `check`, `plan`, `status`, `why` and `up` end by themselves,
-//! soon, with an error, and print nothing of this machine's files.
+//! Cloned directories with hostile content: `check`, `plan`, `status`, `why` and `up` soon end by themselves with an
+//! error, and print nothing from this machine's files.
 //!
-//! Every command runs with a limit of memory and time; a command that such a limit ends has failed the test.
+//! Every command runs with limits on memory and time; a command that a limit kills fails the test.
 
 use crate::ground::{SLEEP, canary, ground, is_root};
 use crate::world::{Ran, World, scratch, stead};
@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-/// A world whose project is replaced by a harmless one before it is taken down, which has no limits.
+/// A world whose project is replaced by a harmless one before it is taken down, because `down` runs without limits.
 struct Hostile(World);
 
 impl std::ops::Deref for Hostile {
@@ -31,7 +31,7 @@ impl Drop for Hostile {
 }
 
 fn hostile(name: &str, project: &str) -> Hostile {
-    // What an earlier run was ended with may be there.
+    // An earlier run that was killed may have left its hostile project, which the new world would take down first.
     let left = scratch().join(format!("attack-{name}/project/stead.kdl"));
     if left.exists() {
         fs::write(left, "project \"harmless\"\n").unwrap();
@@ -39,7 +39,7 @@ fn hostile(name: &str, project: &str) -> Hostile {
     Hostile(ground(name, &[], project))
 }
 
-/// Runs a command that has 1.5 GB and 30 seconds, or as many as an emulated machine needs.
+/// Runs a command with 1.5 GB of memory and 30 seconds (`STEAD_ATTACK_SECONDS` gives an emulated machine more time).
 fn bounded(world: &World, arguments: &[&str]) -> Ran {
     with(world, arguments, &[])
 }
@@ -52,7 +52,7 @@ fn with(world: &World, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
     Ran::from(command.output().unwrap())
 }
 
-/// Runs, and fails the test unless the command ends by itself with an error that says this.
+/// Runs a command, and fails the test unless it ends by itself with an error that contains `says`.
 fn refused(world: &World, arguments: &[&str], says: &str) -> String {
     let ran = bounded(world, arguments);
     let told = format!("{}{}", ran.out, ran.err);
@@ -64,7 +64,7 @@ fn refused(world: &World, arguments: &[&str], says: &str) -> String {
 }
 
 const ALL: [&[&str]; 5] = [&["check"], &["plan"], &["status"], &["why", "web"], &["up"]];
-/// What also looks at the files that a project hands on.
+/// The commands that also look at the files that a project passes on.
 const OBSERVING: [&[&str]; 4] = [&["plan"], &["status"], &["why", "web"], &["up"]];
 
 fn fifo(world: &World, path: &str) {
@@ -72,7 +72,7 @@ fn fifo(world: &World, path: &str) {
     assert!(made.success());
 }
 
-/// A project whose container uses something.
+/// A project whose container has the nodes `uses`; `more` follows the container.
 fn project(name: &str, uses: &str, more: &str) -> Hostile {
     hostile(name, &format!("container \"web\" {{ image \"box\"; {SLEEP}; {uses} }}\n{more}"))
 }
@@ -108,7 +108,7 @@ fn files_that_are_none_are_refused_by_all() {
             _ => {}
         }
     }
-    // A file that a person names may be elsewhere, and must be one all the same.
+    // A file that the user names may be outside the project, but it must still be a regular file.
     fifo(&world, "named.kdl");
     refused(&world, &["-f", "named.kdl", "check"], "it is a FIFO");
     fs::remove_file(world.folder.join("named.kdl")).unwrap();
@@ -155,10 +155,10 @@ fn files_that_are_handed_on_are_looked_at_first() {
         fifo(&world, "hostile");
         assert_eq!(bounded(&world, &["check"]).code, 0, "the files are not looked at by check");
     }
-    // An absolute path says where it leads, and is held to be a file.
+    // An absolute path is explicit about where it leads, but it must still name a regular file.
     let world = project("bounds-absolute", "secret \"it\"", "secret \"it\" file=\"/dev/zero\"\n");
     refused(&world, &["plan"], "it is a device");
-    // A build's secrets go the same way.
+    // The same holds for the secrets of a build.
     let run =
         "image \"made\" { from \"box\"; run \"true\" { mount secret=\"it\" to=\"/it\" } }\nsecret \"it\" file=\"hostile\"\n";
     let world = project("bounds-build", "", run);
@@ -223,7 +223,7 @@ fn includes_end() {
     fs::create_dir(world.folder.join("x")).unwrap();
     refused(&world, &["check"], "includes itself");
     refused(&world, &["plan"], "errors");
-    // Each in the next, by links of other names, and too many.
+    // Cycles through a link with another name, and chains that are too long or too large.
     world.write("f0.kdl", "include \"l1.kdl\"\n");
     symlink("f0.kdl", world.folder.join("l1.kdl")).unwrap();
     refused(&world, &["check"], "includes itself");
@@ -236,7 +236,7 @@ fn includes_end() {
         world.write(&format!("f{file}.kdl"), &format!("include \"f{}.kdl\"\n{long}", file + 1));
     }
     refused(&world, &["check"], "at most 4 MiB together");
-    // One that is included twice is read once.
+    // A file that is included twice is read once.
     world.write("f0.kdl", "include \"f1.kdl\"\ninclude \"./f1.kdl\"\n");
     world.write("f1.kdl", "volume \"data\"\n");
     assert_eq!(bounded(&world, &["check"]).code, 0);
@@ -280,7 +280,7 @@ fn nesting_is_counted_before_anything_recurses() {
             ran.err
         );
     }
-    // What else makes a reader recurse, or tell the same for ever.
+    // Other input that could make a parser recurse, or report the same error without end.
     let comment = format!("/*{}*/", "* / ".repeat(200_000));
     world.write("stead.kdl", &format!("{good}\n{comment}"));
     assert_eq!(bounded(&world, &["check"]).code, 0, "a long comment is one");
@@ -322,7 +322,7 @@ fn parameters_and_arguments_do_not_swell() {
         world.write("Dockerfile", &format!("FROM scratch\n{text}"));
         refused(&world, &["check"], says);
     }
-    // One that is as large as may be, and what it makes of long values.
+    // A Dockerfile that is as large as allowed, with long values and expansions, is accepted.
     let text = format!("FROM scratch\nENV A={long}\nENV B=${{A#{}b}} C=${{A%%{}}}\n", "?".repeat(3000), "*a".repeat(2000));
     world.write("Dockerfile", &format!("{text}{}", many(4000, &|n| format!("ENV A{n}={short}\nRUN x\n"))));
     assert_eq!(bounded(&world, &["check"]).code, 0);
@@ -331,7 +331,7 @@ fn parameters_and_arguments_do_not_swell() {
     refused(&world, &["check", "--profile", "p"], "20000 nodes and values");
 }
 
-/// A world that copies its directory, in which one file has a long name of one letter.
+/// A world with an image that copies from its directory, where one file has a long name of a single repeated letter.
 fn copying(name: &str, image: &str) -> Hostile {
     let world = hostile(
         name,
@@ -400,13 +400,13 @@ fn an_ignore_file_that_cannot_be_read_lets_nothing_through() {
         refused(&world, arguments, "leads out of the project's directory");
         fs::remove_file(world.folder.join(".dockerignore")).unwrap();
     }
-    // A byte order mark is no part of the first pattern, and é is one character.
+    // A byte order mark is not part of the first pattern, and é counts as one character.
     world.write("src/caf\u{e9}", "");
     ignore("\u{feff}**/.env\n**/caf?\n".as_bytes());
     let listed = bounded(&world, &["run", "web"]);
     assert!(listed.code == 0 && listed.out.contains("kept"), "{}{}", listed.out, listed.err);
     assert!(!listed.out.contains(".env") && !listed.out.contains("caf"), "{}", listed.out);
-    // The file beside a Dockerfile, and the one of its context.
+    // The ignore file of a Dockerfile's context, and the one beside the Dockerfile.
     world.write("build/Dockerfile", "FROM scratch\nCOPY . /\n");
     world.write("build/.env", "PASSWORD=x\n");
     world.write(
@@ -446,7 +446,7 @@ fn a_plan_takes_no_bundle_in() {
     fs::rename(world.folder.join("made.stead"), there.folder.join("made.stead")).unwrap();
     for arguments in [&["plan"][..], &["why", "web"], &["status"]] {
         let arguments = [&["-f", "made.stead"], arguments].concat();
-        refused(&there, &arguments, "is not taken in yet");
+        refused(&there, &arguments, "is not unpacked yet");
         assert!(!fresh.exists(), "stead {arguments:?} wrote something");
     }
     assert_eq!(bounded(&there, &["-f", "made.stead", "check"]).code, 0);

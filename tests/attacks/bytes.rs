@@ -1,4 +1,5 @@
-//! Bytes: archives, images, repositories and user lists made to fill disks and memory, or to be read as something else.
+//! Hostile bytes: archives, images, repositories and user lists that are made to fill the disk or the memory, or to be
+//! read as something else.
 
 use crate::ground::{SLEEP, ground, is_root};
 use crate::world::{World, stead};
@@ -11,17 +12,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What the program may hold in memory while it refuses a bomb, and what may stand on the disk then.
+/// How much memory the program may use while it refuses a bomb, and how much it may leave on the disk.
 const MEMORY: u64 = 256 << 20;
 const DISK: u64 = 300 << 20;
-/// Where the program is stopped.
+/// The program is killed when it has written this much to the disk.
 const MOST_DISK: u64 = 2 << 30;
 
 fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A header of a tar, and content in whole blocks.
+/// A tar header, followed by content that is padded to whole blocks.
 fn entry(kind: u8, name: &str, size: u64, content: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
@@ -38,7 +39,7 @@ fn entry(kind: u8, name: &str, size: u64, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A sparse file of which the last byte is there.
+/// A tar entry for a sparse file of this size, of which only the last byte is stored.
 fn sparse(size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_mut_bytes()[..4].copy_from_slice(b"disk");
@@ -49,7 +50,7 @@ fn sparse(size: u64) -> Vec<u8> {
     header.set_mode(0o644);
     header.set_size(1);
     if let Some(gnu) = header.as_gnu_mut() {
-        // Twelve octal digits end at 64 GiB: base 256, as GNU tar writes it.
+        // Twelve octal digits end at 64 GiB, so this is base 256, as GNU tar writes it.
         gnu.realsize.copy_from_slice(&base_256(size));
         gnu.sparse[0].offset.copy_from_slice(&base_256(size - 1));
         gnu.sparse[0].numbytes.copy_from_slice(&base_256(1));
@@ -73,7 +74,7 @@ fn gzip(write: impl FnOnce(&mut dyn Write)) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// An OCI layout of one layer in a directory; the manifest may lie about its length.
+/// Writes an OCI layout with one layer into a directory; the manifest may lie about the layer's length.
 fn layout(folder: &Path, layer: &[u8], diff_id: &str, announced: u64, more: &serde_json::Value) {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
@@ -105,14 +106,14 @@ fn layout(folder: &Path, layer: &[u8], diff_id: &str, announced: u64, more: &ser
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
-/// What a command said, and how much memory it held at most; it may have so much, and a minute.
+/// A command's exit code, its errors, and its peak memory.
 struct Held {
     code: i32,
     err: String,
     memory: u64,
 }
 
-/// Runs the program with limits of memory and of files' lengths; its peak is what the kernel counted.
+/// Runs the program for at most 100 seconds, with limits on memory and file sizes; the kernel counts the peak memory.
 fn held(world: &World, words: &[&str]) -> Held {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v 6000000; ulimit -f 2500000; exec \"$0\" \"$@\""]);
@@ -133,7 +134,7 @@ fn held(world: &World, words: &[&str]) -> Held {
         if let Some(status) = child.try_wait().unwrap() {
             break status.code().unwrap_or(-1);
         }
-        // A bomb that goes off must not take this machine's disk.
+        // A bomb that works must not fill this machine's disk.
         if begun.elapsed() > Duration::from_secs(100) || (ticks % 250 == 249 && on_disk(&world.root) > MOST_DISK) {
             child.kill().unwrap();
         }
@@ -143,18 +144,18 @@ fn held(world: &World, words: &[&str]) -> Held {
     Held { code, err: reader.join().unwrap(), memory }
 }
 
-/// A world with a store of its own, which goes with it.
+/// A world with a store of its own, instead of the one that tests share.
 fn alone(name: &str, project: &str) -> World {
     let world = World::bare(&format!("attack-bytes-{name}"), project);
     fs::remove_file(world.root.join("store")).unwrap();
     world
 }
 
-/// The bytes that a directory takes on the disk.
+/// The number of bytes that a directory takes on the disk.
 fn on_disk(folder: &Path) -> u64 {
     let mut sum = 0;
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        // While the program runs, things come and go.
+        // While the program runs, files appear and disappear.
         let Ok(metadata) = entry.metadata() else { continue };
         sum += metadata.blocks() * 512;
         if metadata.is_dir() {
@@ -164,14 +165,14 @@ fn on_disk(folder: &Path) -> u64 {
     sum
 }
 
-/// What is left on the disk, which is then freed: an attack that succeeds leaves much.
+/// Measures what is left on the disk, then removes the store, because a successful attack leaves a lot.
 fn emptied(world: &World) -> u64 {
     let left = on_disk(&world.root);
     let _ = fs::remove_dir_all(world.root.join("store"));
     left
 }
 
-/// Takes a layer in; it must be refused for its size, and cost neither memory nor disk.
+/// Loads an image with this layer; it must be refused for its size, and use little memory and disk space.
 fn is_cut_off(name: &str, layer: &[u8], announced: u64, says: &[&str]) {
     if !is_root() {
         return;
@@ -192,7 +193,7 @@ fn is_cut_off(name: &str, layer: &[u8], announced: u64, says: &[&str]) {
 fn a_sparse_file_of_a_layer_is_as_long_as_its_holes_whatever_the_manifest_says() {
     let layer = sparse(5 << 30);
     is_cut_off("sparse", &layer, layer.len() as u64, &["times its size"]);
-    // One kilobyte; the manifest says a terabyte.
+    // The layer has one kilobyte; the manifest claims a terabyte.
     is_cut_off("sparse-false", &layer, 1 << 40, &["times its size", "what came has 1024 bytes"]);
 }
 
@@ -223,7 +224,7 @@ fn zeros_that_compress_well_fill_no_disk() {
 
 #[test]
 fn a_size_inside_another_record_moves_no_entry() {
-    // What a second reader would take for a file's content is a name of 700 MB to the first.
+    // A second reader would see the content of a file where the first one sees a name of 700 MB.
     let layer = gzip(|out| {
         let record = b"30 comment=x size=99999999999\n";
         out.write_all(&entry(b'x', "r", record.len() as u64, record)).unwrap();
@@ -269,7 +270,7 @@ fn a_path_that_no_kernel_takes_is_refused_with_its_number() {
     is_cut_off("path", &layer, layer.len() as u64, &["entry 2: a path in it has 5000 bytes"]);
 }
 
-/// A git object as it is stored in a pack, and its id.
+/// Appends a git object to a pack, in the form that packs use, and returns its ID.
 fn object(pack: &mut Vec<u8>, kind: (u8, &str), content: &[u8]) -> [u8; 20] {
     let mut size = content.len();
     let mut byte = kind.0 << 4 | u8::try_from(size & 15).unwrap();
@@ -290,7 +291,7 @@ fn object(pack: &mut Vec<u8>, kind: (u8, &str), content: &[u8]) -> [u8; 20] {
     hasher.finalize().into()
 }
 
-/// A commit whose tree names trees, and those the same trees, and so on; at the end a file.
+/// A pack with a commit whose tree names one tree many times, which does the same, and so on, down to a file.
 fn tree_of_trees(wide: usize, deep: usize, file: &[u8]) -> (Vec<u8>, String) {
     let mut pack = Vec::new();
     let mut named = object(&mut pack, (3, "blob"), file);
@@ -308,7 +309,7 @@ fn tree_of_trees(wide: usize, deep: usize, file: &[u8]) -> (Vec<u8>, String) {
     (whole, commit.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A server that has one commit, and gives its pack to whoever asks for anything (gitprotocol-v2).
+/// A server that has one commit, and sends its pack to every client that fetches (gitprotocol-v2).
 fn git_server(pack: Vec<u8>, commit: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/bomb.git", listener.local_addr().unwrap());
@@ -356,7 +357,7 @@ fn git_server(pack: Vec<u8>, commit: &str) -> String {
                 "HTTP/1.1 200 OK\r\ncontent-type: application/x-git-upload-pack-{kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                 bytes.len()
             );
-            // Whoever has enough goes away.
+            // A client that has seen enough closes the connection.
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(bytes));
         }
     });
@@ -381,7 +382,7 @@ fn git_is_cut_off(name: &str, (pack, commit): (Vec<u8>, String), says: &str) {
 
 #[test]
 fn a_tree_of_trees_is_cut_off_by_its_bytes() {
-    // A file of 200 KB, ten thousand times and more.
+    // A file of 200 KB, more than ten thousand times.
     let noise: Vec<u8> = (0..50_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     git_is_cut_off("git-bytes", tree_of_trees(60, 3, &noise), "times its size");
 }
@@ -397,7 +398,7 @@ fn numbers_of_a_health_check_do_not_end_the_monitor() {
         return;
     }
     let world = ground("bytes-health", &[], "container \"a\" { image \"box\"; cmd \"sleep\" \"1000\" }\n");
-    // What another program took in is in no store of its own.
+    // This world needs a store of its own, instead of the one that tests share.
     fs::remove_file(world.root.join("store")).unwrap();
     let check = serde_json::json!({
         "Test": ["CMD", "false"], "Interval": 18_446_744_073_709_551_615u64, "Timeout": 9_223_372_036_854_775_807u64,
@@ -418,7 +419,7 @@ fn numbers_of_a_health_check_do_not_end_the_monitor() {
         "stead.kdl",
         &format!("project \"bytes-health\"\nimage \"wild\" {{ from archive=\"layout\" }}\ncontainer \"a\" {{ image \"wild\"; {SLEEP} }}\n"),
     );
-    // The first look comes at once, and fails; `up` waits for a better one.
+    // The first health check runs at once and fails; `up` waits for one that succeeds.
     let mut up = world.spawn(&["up"]);
     std::thread::sleep(Duration::from_secs(3));
     let ended = up.try_wait().unwrap();
@@ -430,7 +431,7 @@ fn numbers_of_a_health_check_do_not_end_the_monitor() {
     world.ok(&["exec", "-T", "a", "true"]);
 }
 
-/// Gives the image of a layout a health check.
+/// Adds a health check to the image of a layout.
 fn rewrite(layout: &Path, check: &serde_json::Value) {
     let read = |digest: &str| -> serde_json::Value {
         serde_json::from_slice(&fs::read(layout.join("blobs/sha256").join(digest.trim_start_matches("sha256:"))).unwrap())
@@ -487,7 +488,7 @@ fn a_user_list_that_cannot_be_read_is_not_an_empty_one() {
         world.ok(&["exec", "-T", "a", "sh", "-c", &format!("rm -rf /etc/passwd; {make} 2>/dev/null")]);
         let failed = world.fails(&["exec", "-T", "--user", "1500", "a", "true"]).err;
         assert!(failed.contains("etc/passwd"), "{make}: {failed}");
-        // What is made anew has the image's own list.
+        // A new container has the image's own user list again.
         world.ok(&["down"]);
         world.ok(&["up"]);
     }

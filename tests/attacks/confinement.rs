@@ -1,4 +1,4 @@
-//! The OCI face: what a configuration asks for is given or refused, never passed over.
+//! The OCI runtime: what a configuration asks for is applied or refused, never ignored silently.
 
 use crate::ground::{ground, is_root};
 use crate::world::{World, stead};
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// A bundle of the world's image, with a configuration changed by a script of `sed`.
+/// A bundle with the world's image; `change` edits its configuration.
 fn bundle(world: &World, change: impl Fn(&mut serde_json::Value)) -> PathBuf {
     let folder = world.folder.with_file_name("bundle");
     if !folder.exists() {
@@ -64,7 +64,7 @@ fn labels_are_applied_or_refused() {
         assert!(!output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("RAN"), "{key}: {output:?}");
         assert!(errors.contains(key) || apparmor && errors.contains("AppArmor"), "{key}: {errors}");
     }
-    // Without a label, or with the word for none, it runs.
+    // Without a label, or with `unconfined`, the container runs.
     let bundle = bundle(&world, |config| {
         config["process"]["args"] = say.clone();
         config["process"]["apparmorProfile"] = "unconfined".into();
@@ -86,7 +86,7 @@ fn interfaces_that_a_profile_does_not_name_end_the_process() {
         });
         String::from_utf8_lossy(&run(&world, &bundle).stdout).into_owned()
     };
-    // By i386's numbers the profile's own rules would not hold.
+    // With i386's system call numbers, the profile's own rules would not apply.
     assert_eq!(attack(serde_json::json!(["SCMP_ARCH_X86_64"])), "");
     assert_eq!(attack(serde_json::json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"])).lines().count(), 2);
 }
@@ -109,7 +109,7 @@ fn the_kernels_folders_of_a_bundle_are_no_links() {
     }
 }
 
-/// Callers take "does not exist" for an end: they would forget a container that runs.
+/// Callers take "does not exist" to mean that the container has ended, so they would forget a running one.
 #[test]
 fn a_container_whose_state_is_damaged_does_exist() {
     if !is_root() {
@@ -121,7 +121,7 @@ fn a_container_whose_state_is_damaged_does_exist() {
     let oci = |words: &[&str]| {
         let mut command = Command::new(stead());
         command.args(["oci", "--root"]).arg(&root).args(words).stdin(std::process::Stdio::null());
-        // What it starts keeps its streams.
+        // The started container keeps these streams open.
         let file = fs::File::create(world.folder.join("said")).unwrap();
         let status = command.stdout(file.try_clone().unwrap()).stderr(file).status().unwrap();
         (status.success(), fs::read_to_string(world.folder.join("said")).unwrap())
@@ -129,7 +129,7 @@ fn a_container_whose_state_is_damaged_does_exist() {
     let made = oci(&["create", "--bundle", bundle.to_str().unwrap(), "damaged"]);
     assert!(made.0, "{}", made.1);
     let state = root.join("damaged/state.json");
-    // Whatever fails here, nothing goes on running.
+    // If the test fails below, the container must not keep running.
     let pid = fs::read(&state)
         .map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["content"]["pid"].clone())
         .unwrap();
@@ -145,7 +145,7 @@ fn a_container_whose_state_is_damaged_does_exist() {
         }
         assert!(state.exists());
     }
-    // Nor is an ID a way out of the directory.
+    // A container ID cannot lead out of the runtime's directory either.
     let bystander = world.folder.with_file_name("bystander");
     fs::create_dir_all(&bystander).unwrap();
     for words in [&["delete", "../bystander"][..], &["delete", "--force", "../bystander"], &["delete", "."], &["state", ".."]] {
@@ -168,7 +168,7 @@ impl Drop for Ending {
     }
 }
 
-/// What a tmpfs copies of what it covers may be a volume that somebody else has, too.
+/// The directory that a tmpfs covers and copies may be a volume that another container has, too.
 #[test]
 fn a_tmpfs_copies_nothing_behind_a_link() {
     if !is_root() {
@@ -189,7 +189,7 @@ fn a_tmpfs_copies_nothing_behind_a_link() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Files that become links and files again, as fast as can be.
+            // This replaces files by links and links by files, as fast as possible.
             for round in 0usize.. {
                 if stop.load(std::sync::atomic::Ordering::Relaxed) {
                     break;
@@ -210,7 +210,7 @@ fn a_tmpfs_copies_nothing_behind_a_link() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(!said.contains("SECRET"), "a file of the host was copied");
     });
-    // And what does not change is there.
+    // A file that does not change is copied.
     for entry in fs::read_dir(&shared).unwrap().flatten() {
         fs::remove_file(entry.path()).unwrap();
     }
@@ -218,7 +218,7 @@ fn a_tmpfs_copies_nothing_behind_a_link() {
     assert_eq!(String::from_utf8_lossy(&run(&world, &bundle).stdout), "plain RAN\n");
 }
 
-/// Found by reading what passes over an absence: a bundle that said nothing of capabilities had all.
+/// Found in a review of how missing fields are handled: a bundle without `process.capabilities` used to get all of them.
 #[test]
 fn what_is_said_of_no_capability_has_none() {
     if !is_root() {

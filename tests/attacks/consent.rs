@@ -1,5 +1,6 @@
-//! What a cloned directory asks for without saying so: files of the host through links and paths, privileges while
-//! it is built, log files, keys and variables of the caller; what it hides on the screen; results it brings along.
+//! Things that a cloned directory asks for silently: files of the host through links and paths, privileges during a
+//! build, log files, the caller's keys and variables. Also what it hides on the screen, and build results that it
+//! brings along.
 
 use crate::ground::{SLEEP, canary, ground, is_root};
 use crate::world::{Ran, World, copy_folder, eventually};
@@ -9,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// As a stranger's directory is used: nothing is allowed beforehand.
+/// A command in a stranger's directory: nothing is allowed beforehand.
 fn cold(world: &World, arguments: &[&str]) -> Command {
     let mut command = world.command(arguments);
     command.env_remove("STEAD_ALLOW");
@@ -20,19 +21,20 @@ fn run(world: &World, arguments: &[&str]) -> Ran {
     Ran::from(cold(world, arguments).output().unwrap())
 }
 
-/// Gives a world a store of its own: what another one built is built there, and what is there needs no consent.
+/// Gives a world a store of its own. In a shared store, another world may have built an image already, and an image
+/// that is built needs no consent.
 fn own_store(world: &World) {
     fs::remove_file(world.root.join("store")).unwrap();
 }
 
-/// The marks of a plan.
+/// The lines of a plan that are marked with `!`.
 fn marks(world: &World) -> String {
     let plan = run(world, &["plan"]);
     assert_eq!(plan.code, 0, "{}{}", plan.out, plan.err);
     plan.out.lines().filter(|line| line.trim_start().starts_with("! ")).collect::<Vec<_>>().join("\n")
 }
 
-/// Fails unless a command is refused, names what it would reach, and says what to type.
+/// Fails the test unless the command is refused, with an error that names what it would reach and says what to type.
 fn refused(world: &World, arguments: &[&str], mark: &str) {
     let ran = run(world, arguments);
     assert_eq!(ran.code, 1, "stead {arguments:?}\n{}{}", ran.out, ran.err);
@@ -40,13 +42,13 @@ fn refused(world: &World, arguments: &[&str], mark: &str) {
     assert!(ran.err.contains("`stead allow`") && ran.err.contains("--allow "), "{}", ran.err);
 }
 
-/// Runs on a terminal of its own and gives an answer to the question, if one comes.
+/// Runs a command on a terminal of its own, and answers the question if one is asked.
 fn on_terminal(world: &World, arguments: &[&str], answer: &str) -> (String, i32) {
     let (master, slave) = stead::tested::sys::open_terminal(Path::new("/dev/pts")).unwrap();
     let (input, error) = (slave.try_clone().unwrap(), slave.try_clone().unwrap());
     let mut command = cold(world, arguments);
     let mut child = command.stdin(input).stderr(error).stdout(slave).spawn().unwrap();
-    // What is left of the other side is the child's alone.
+    // From here on, only the child holds the other side of the terminal.
     drop(command);
     let mut terminal = fs::File::from(master);
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
@@ -55,7 +57,7 @@ fn on_terminal(world: &World, arguments: &[&str], answer: &str) -> (String, i32)
         let before = asked(&seen);
         seen.extend(&buffer[..length]);
         if !before && asked(&seen) {
-            // The answer must come behind the question, as a person's would.
+            // The answer must come after the question, as a person's would.
             std::thread::sleep(std::time::Duration::from_millis(100));
             terminal.write_all(format!("{answer}\n").as_bytes()).unwrap();
         }
@@ -82,12 +84,12 @@ fn a_link_out_of_the_project_is_not_mounted_unasked() {
             refused(&world, command, &mark);
         }
     }
-    // It is for this time only.
+    // This consent is for one command only.
     world.ok(&["up", "--allow", "files"]);
     assert_eq!(world.exec("c", "cat /data/secret"), "the host's secret");
     world.ok(&["down"]);
     refused(&world, &["up"], &mark);
-    // Another kind is not this one, and a word that is none allows nothing.
+    // Consent of another kind does not count, and an unknown word allows nothing.
     refused(&world, &["up", "--allow", "network,privileges"], &mark);
     assert_eq!(run(&world, &["up", "--allow", "file"]).code, 2);
     let mut misspelt = cold(&world, &["up"]);
@@ -149,7 +151,7 @@ fn all_that_reaches_out_is_marked_and_asked_for() {
         );
     }
     assert!(world.ps().is_empty(), "nothing was made");
-    // What stays inside is shown, or nothing at all, and nobody is asked.
+    // What stays inside the project is shown at most, without a question.
     world.write("stead.kdl", &format!("{base}\ncontainer \"c\" {{ image \"box\"; {SLEEP}; mount bind=\"box\" to=\"/b\"; }}\n"));
     assert!(marks(&world).contains("writes box of the host"), "{}", marks(&world));
     let up = run(&world, &["up"]);
@@ -174,13 +176,13 @@ fn a_privileged_step_of_a_clone_is_not_run_unasked() {
         refused(&world, &["run", "-T", name, "true"], "is privileged while it is built");
         refused(&world, &["build", "--verify", name], "is privileged while it is built");
     }
-    // Of an image with nothing to allow, nobody is asked; the marks of one that is allowed are shown.
+    // An image that needs no consent is built without a question; the marks of an allowed image are shown.
     assert_eq!(run(&world, &["build", "box"]).code, 0);
     let built = run(&world, &["build", "--allow", "privileges"]);
     assert!(built.code == 0 && built.err.contains("! is privileged while it is built"), "{}", built.err);
-    // What is there is not done again.
+    // Images that are built are not built again.
     assert_eq!(run(&world, &["build"]).code, 0);
-    // Another command is another one.
+    // A changed command needs consent again.
     world.edit("/caps", "/capabilities");
     refused(&world, &["build", "tool"], "is privileged while it is built");
 }
@@ -202,7 +204,7 @@ fn a_log_file_is_no_way_to_write_on_the_host() {
     std::thread::sleep(std::time::Duration::from_millis(600));
     assert!(!first.exists(), "it was written through the link");
     refused(&world, &["up"], &format!("appends its output to logs.json of the host (it leads to {})", first.display()));
-    // As a file of the project it is nobody's business; a link that comes later leads nowhere.
+    // A log file inside the project needs no consent; a link that appears later is not followed.
     fs::remove_file(world.folder.join("logs.json")).unwrap();
     let up = run(&world, &["up"]);
     assert_eq!(up.code, 0, "{}", up.err);
@@ -212,7 +214,7 @@ fn a_log_file_is_no_way_to_write_on_the_host() {
     symlink(&second, world.folder.join("logs.json")).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(800));
     assert!(!second.exists(), "it was written through the later link");
-    // Nor does another command take the new place over without a word.
+    // Other commands do not silently accept the new path either.
     run(&world, &["up"]);
     run(&world, &["restart", "c"]);
     std::thread::sleep(std::time::Duration::from_millis(600));
@@ -264,7 +266,7 @@ fn consent_is_given_once_for_exactly_what_was_shown() {
     assert_eq!(run(&world, &["up"]).code, 1, "no is not remembered as yes");
     let (seen, code) = on_terminal(&world, &["up"], "y");
     assert_eq!(code, 0, "{seen}");
-    // From now on nobody is asked, on a terminal or not, also for less.
+    // From now on nothing is asked, on a terminal or not, and also not for fewer permissions.
     world.ok(&["down"]);
     assert_eq!(run(&world, &["up"]).code, 0);
     world.edit("security { capability add=\"SYS_NICE\"; }", "");
@@ -275,7 +277,7 @@ fn consent_is_given_once_for_exactly_what_was_shown() {
     let (seen, code) = on_terminal(&world, &["up"], "n");
     assert!(code == 1 && seen.contains("SYS_PTRACE") && !seen.contains("! capability SYS_NICE"), "{seen}");
     world.edit(" capability add=\"SYS_PTRACE\";", "");
-    // A link that leads elsewhere is another path.
+    // A link with another target counts as another path.
     fs::remove_file(world.folder.join("data")).unwrap();
     symlink("/", world.folder.join("data")).unwrap();
     refused(&world, &["up"], "reads data of the host (it leads to /)");
@@ -284,7 +286,7 @@ fn consent_is_given_once_for_exactly_what_was_shown() {
     fs::remove_file(world.folder.join("data")).unwrap();
     symlink(&canary, world.folder.join("data")).unwrap();
     assert_eq!(run(&world, &["up"]).code, 0);
-    // Another checkout is another directory; what never begins anything never asks.
+    // Another checkout is another directory, and needs its own consent. Commands that start nothing never ask.
     let other = world.folder.with_file_name("other");
     copy_folder(&world.folder.join("box"), &other.join("box"));
     fs::copy(world.folder.join("stead.kdl"), other.join("stead.kdl")).unwrap();
@@ -292,7 +294,7 @@ fn consent_is_given_once_for_exactly_what_was_shown() {
     refused(&world, &["-C", other.to_str().unwrap(), "up"], "reads data of the host");
     let mut never = cold(&world, &["-C", other.to_str().unwrap(), "status"]);
     assert_eq!(never.output().unwrap().status.code(), Some(0));
-    // The list, a damaged record, and taking it back.
+    // The list of consents, a damaged record, and revoking consent.
     let list = run(&world, &["allow", "--list"]);
     assert!(list.out.contains(world.folder.to_str().unwrap()) && list.out.contains("SYS_NICE"), "{}", list.out);
     let records =
@@ -372,7 +374,7 @@ fn variables_that_are_read_are_told_and_their_values_are_not() {
     }
 }
 
-/// What no terminal may get of others.
+/// Finds a character in foreign text that must not reach a terminal.
 fn obeyed(text: &str) -> Option<char> {
     text.chars().find(|c| {
         c.is_control() && !matches!(c, '\n' | '\t')
@@ -426,15 +428,15 @@ fn what_others_wrote_is_shown_and_not_obeyed() {
     ] {
         clean(arguments);
     }
-    // A container's own output is its own.
+    // A container's own output is passed through unchanged.
     assert!(world.run(&["logs", "c"]).out.contains("\u{1b}[2Klast words"));
-    // Findings show lines of files, and point at the right place in them.
+    // Diagnostics quote lines of files, and point at the right place in them.
     world.write("stead.kdl", "project \"p\"\ncontainer \"\u{1b}[2Kx\u{202e}\" { imag \"a\u{1b}[8m\"; }\n");
     assert_ne!(clean(&["check"]).0, 0);
     clean(&["check", "--json"]);
     world.write("stead.kdl", &format!("project \"p\"\nnode-{} \"x\"\nsecret \"s\" fil=\"x\"\n", "\u{1b}[2K"));
     assert_ne!(clean(&["plan"]).0, 0);
-    // Paths with what nobody sees are refused where they stand.
+    // Paths with invisible characters are refused, with their location.
     for node in [
         r#"mount bind="../\u{1b}[1A\u{1b}[2K" to="/x""#,
         r#"device "/dev/\u{202e}llun""#,
@@ -446,7 +448,7 @@ fn what_others_wrote_is_shown_and_not_obeyed() {
             &format!("project \"p\"\nsecret \"s\" file=\"s\"\ncontainer \"c\" {{\n    image \"x.example/y:1\"\n    {node}\n}}\n"),
         );
         let (code, told) = clean(&["plan"]);
-        assert!(code == 1 && told.contains("characters that nobody sees") && told.contains("stead.kdl:5:"), "{node}: {told}");
+        assert!(code == 1 && told.contains("invisible characters") && told.contains("stead.kdl:5:"), "{node}: {told}");
     }
 }
 
@@ -473,7 +475,7 @@ fn results_that_a_clone_brings_along_are_not_believed() {
     build("", "");
     let private = build(image, "private key of project one");
     let public = build(image, "public");
-    // The clone claims that its step and its image came to those of the other project.
+    // The clone claims that its step and its image have the results of the other project's.
     let is_layer = |text: &str| text.contains("diff_id");
     let of = |layer: bool| private.iter().find(|(_, text)| is_layer(text) == layer).unwrap().1.clone();
     for (key, text) in &public {
@@ -512,7 +514,7 @@ fn a_bundle_is_believed_for_what_it_names() {
     there.ok(&["-f", bundle, "down"]);
     let state = there.root.join("state/bundles");
     assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
-    // Nothing that a container of it could write is believed, and a label that is gone is no label.
+    // Nothing that a container of the bundle could write is trusted, and neither is a bundle without its label.
     let sealed = fs::read_dir(&state)
         .unwrap()
         .flatten()

@@ -1,4 +1,4 @@
-//! The ground that attacks stand on: a world whose image `box` is a static busybox with small static programs.
+//! The common setup of the attacks: a world whose image `box` is a static busybox with small static programs.
 
 use crate::world::{World, scratch};
 use std::fs;
@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A container's last words when it only has to be there.
+/// The last nodes of a container that only has to run.
 pub const SLEEP: &str = r#"stop-grace "50ms"; cmd "sleep" "1000""#;
 
-/// A world in which `image "box"` is declared: busybox, and these programs of `tools/` in its `/bin`.
+/// A world that declares `image "box"`: busybox, and these programs from `tools/` in its `/bin`.
 pub fn ground(name: &str, tools: &[&str], project: &str) -> World {
     let text = format!("project \"{name}\"\nimage \"box\" {{ copy \"box/\" to=\"/\"; env PATH=\"/bin\"; }}\n{project}");
     let world = World::bare(&format!("attack-{name}"), &text);
@@ -31,7 +31,7 @@ pub fn ground(name: &str, tools: &[&str], project: &str) -> World {
     world
 }
 
-/// A static program made of `tools/NAME.c`; `STEAD_ATTACK_TOOLS` names a directory of ready ones.
+/// A static program made from `tools/NAME.c`; `STEAD_ATTACK_TOOLS` names a directory with ready-made ones.
 pub fn tool(name: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("STEAD_ATTACK_TOOLS") {
         return PathBuf::from(folder).join(name);
@@ -50,7 +50,7 @@ pub fn tool(name: &str) -> PathBuf {
     made
 }
 
-/// A directory of the host beside the project that no container may touch, with one file only root reads.
+/// A directory of the host beside the project that no container may touch, with one file that only root can read.
 pub fn canary(world: &World) -> PathBuf {
     let folder = world.folder.with_file_name("canary");
     fs::create_dir_all(&folder).unwrap();
@@ -60,7 +60,8 @@ pub fn canary(world: &World) -> PathBuf {
     folder
 }
 
-/// Everything below a directory: kind, mode, owner, size, content's digest. Two equal listings are an untouched directory.
+/// Lists everything below a directory: kind, mode, owner, size, digest of the content. If two listings are equal,
+/// nothing was touched in between.
 pub fn listing(folder: &std::path::Path) -> String {
     let script = "find . -printf '%p %y %m %U:%G %s %l\\n' | sort; find . -type f -print0 | sort -z | xargs -0r sha256sum";
     let out = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();

@@ -1,4 +1,4 @@
-//! Our own hands: what runs keeps what it runs from, and nothing of the host or of another project is touched.
+//! Mistakes of our own: what runs keeps the files that it runs from, and nothing of the host or of another project is touched.
 
 use crate::ground::{SLEEP, ground, is_root};
 use std::fs;
@@ -25,11 +25,11 @@ container "c" {{ image "box"; mount image="other" to="/other"; {SLEEP}; }}
     fs::rename(&here, &away).unwrap();
     fs::create_dir(&here).unwrap();
     for _ in 0..2 {
-        // From anywhere: an empty directory in its place is no project.
+        // An empty directory in the project's place is not a project, and `gc` runs in it.
         world.run(&["gc"]);
     }
     fs::remove_dir(&here).unwrap();
-    // Also while nothing at all stands in its place.
+    // Now there is nothing at all in the project's place.
     let gone = std::process::Command::new(crate::world::stead())
         .arg("gc")
         .current_dir("/")
@@ -47,7 +47,7 @@ fn a_damaged_root_or_lease_collects_nothing() {
         return;
     }
     let world = ground("damaged-root", &[], &format!(r#"container "c" {{ image "box"; {SLEEP}; }}"#));
-    // A store of its own: damage is for everybody who uses it.
+    // This world has a store of its own, because damage affects everybody who uses the store.
     fs::remove_file(world.root.join("store")).unwrap();
     world.ok(&["up"]);
     let root = fs::read_dir(world.root.join("store/roots")).unwrap().flatten().next().unwrap().path();
@@ -83,7 +83,7 @@ container "s" { image "s"; init #true; stop-grace "50ms"; cmd "sh" "-c" "cat /g 
     world.write("g", &format!("{nonce} g1 "));
     world.ok(&["up"]);
     for round in 2..4 {
-        // Once before it is copied, once after.
+        // The file is saved once before it is copied, and once after.
         world.write("g", &format!("{nonce} g{round} "));
         let up = world.spawn(&["up"]);
         std::thread::sleep(std::time::Duration::from_millis(if round == 2 { 900 } else { 2600 }));
@@ -100,7 +100,7 @@ container "s" { image "s"; init #true; stop-grace "50ms"; cmd "sh" "-c" "cat /g 
     }
 }
 
-/// The installation's own file of an instance.
+/// The path of an instance's file in the installation's state.
 fn own_file(world: &crate::world::World, name: &str) -> std::path::PathBuf {
     let instance = fs::read_dir(world.root.join("state/instances")).unwrap().flatten().next().unwrap().path();
     instance.join(name)
@@ -148,7 +148,7 @@ fn a_damaged_description_gives_no_more_rights() {
     }
     fs::write(&spec, &whole).unwrap();
     assert_eq!(world.exec("c", "id -u"), "65534");
-    // Nor is what runs replaced because its status cannot be read.
+    // A running container is not replaced because its status cannot be read.
     let pid = world.pid("c-1");
     fs::write(folder.join("status.json"), "{").unwrap();
     let ran = world.run(&["up"]);
@@ -171,7 +171,7 @@ fn damaged_names_are_not_written_back_as_none() {
     assert_eq!(fs::read(&names).unwrap(), &whole[..whole.len() / 2]);
 }
 
-/// What another project built is not looked for in a registry because that project's record is damaged.
+/// When another project's record is damaged, its images are not looked up in a registry instead.
 #[test]
 fn what_cannot_be_read_is_not_looked_for_elsewhere() {
     if !is_root() {
@@ -202,7 +202,7 @@ fn what_cannot_be_read_is_not_looked_for_elsewhere() {
     }
     fs::write(&record, &whole).unwrap();
     assert!(build().status.success());
-    // Nor because the image itself is damaged.
+    // The same holds when the image itself is damaged.
     fs::remove_file(other.join("stead.lock")).unwrap();
     let images = fs::read_dir(world.root.join("store/images")).unwrap().map(|entry| entry.unwrap().path());
     let images: Vec<_> = images.map(|path| (fs::read(&path).unwrap(), path)).collect();
@@ -218,7 +218,7 @@ fn what_cannot_be_read_is_not_looked_for_elsewhere() {
     fs::remove_file(&names).unwrap();
 }
 
-/// A directory that cannot be listed is not one in which nothing runs.
+/// A directory that cannot be listed does not count as one in which nothing runs.
 #[test]
 fn a_folder_that_cannot_be_listed_is_not_empty() {
     if !is_root() {
@@ -241,7 +241,7 @@ fn a_folder_that_cannot_be_listed_is_not_empty() {
     assert_eq!(world.exec("c", "echo here"), "here");
 }
 
-/// A lock that was emptied or cut off is no lock that pins nothing: versions would move.
+/// A lock file that was emptied or truncated is refused. As a lock that pins nothing, it would let versions move.
 #[test]
 fn an_empty_lock_moves_nothing() {
     if !is_root() {

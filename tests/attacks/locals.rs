@@ -1,5 +1,5 @@
-//! Other users of the machine, and whoever types the command: what is kept is closed to the first, and nothing of the
-//! second reaches a monitor or a container.
+//! Other users of the machine cannot reach what we store, and nothing of the user who types a command reaches a monitor
+//! or a container.
 
 use crate::ground::{SLEEP, ground, is_root, tool};
 use crate::world::{World, stead};
@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Whether another user of the machine can do something with a path.
+/// Whether another user of the machine can run a program on a path.
 fn nobody_can(program: &str, path: &Path) -> bool {
     let mut command = Command::new(program);
     command.arg(path).uid(65534).gid(65534).stdout(Stdio::null()).stderr(Stdio::null());
@@ -20,7 +20,8 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// A home that is copied without its permissions, and whoever is root for a moment, find no disk in a layer.
+/// Nobody finds a device node for a disk in a layer: not in a copy of our directories that lost its permissions, and
+/// not as somebody who is root for a moment.
 #[test]
 fn no_layer_has_device_nodes() {
     if !is_root() {
@@ -36,7 +37,7 @@ container "c" {{ image "box"; {SLEEP}; }}
 "#
         ),
     );
-    // A store of its own, which tells of no other test.
+    // This world has a store of its own, so that layers of other tests are not searched.
     fs::remove_file(world.root.join("store")).unwrap();
     world.write("box/etc/hidden", "the image's");
     let (folder, tar) = (world.folder.with_file_name("nodes"), world.folder.with_file_name("nodes.tar"));
@@ -55,7 +56,7 @@ container "c" {{ image "box"; {SLEEP}; }}
             let (path, found) = (entry.as_ref().unwrap().path(), entry.unwrap().metadata().unwrap());
             let kind = found.file_type();
             fifos += u32::from(kind.is_fifo());
-            // The device 0:0 is overlayfs' mark for what is gone.
+            // Device 0:0 is how overlayfs marks a deleted file (a whiteout).
             if kind.is_block_device() || kind.is_char_device() && found.rdev() != 0 {
                 devices.push(path.clone());
             }
@@ -65,7 +66,7 @@ container "c" {{ image "box"; {SLEEP}; }}
         }
     }
     assert!(devices.is_empty() && fifos == 3, "{devices:?}; FIFOs stand, and there are {fifos}");
-    // What a device stood in front of stays hidden.
+    // The file that the device node replaced stays hidden.
     let shown = world.ok(&["run", "step", "ls", "/etc"]);
     assert!(!shown.contains("hidden"), "{shown}");
 }
@@ -106,7 +107,7 @@ container "c" {{ image "i"; mount volume="data" to="/data"; {SLEEP}; }}
     for folder in ["store", "state", "run"] {
         assert_eq!(mode(&world.root.join(folder)), 0o700, "{folder}");
     }
-    // What an earlier version left open is closed by the next command, whichever it is.
+    // Directories that an earlier version left open are closed by the next command, whichever it is.
     for folder in ["store", "state", "run"] {
         fs::set_permissions(world.root.join(folder), fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -114,7 +115,7 @@ container "c" {{ image "i"; mount volume="data" to="/data"; {SLEEP}; }}
     for folder in ["store", "state", "run"] {
         assert_eq!(mode(&world.root.join(folder)), 0o700, "{folder}");
     }
-    // A home that somebody else made is not ours to keep things in.
+    // We keep nothing in a directory that somebody else made.
     let theirs = world.folder.with_file_name("theirs");
     fs::create_dir_all(theirs.join("state")).unwrap();
     std::os::unix::fs::chown(theirs.join("state"), Some(65534), Some(65534)).unwrap();
@@ -124,7 +125,7 @@ container "c" {{ image "i"; mount volume="data" to="/data"; {SLEEP}; }}
     assert_eq!(fs::metadata(theirs.join("state")).unwrap().uid(), 65534);
 }
 
-/// Runs `stead` from a process with habits.
+/// Runs `stead` from a process with unusual settings (`tools/caller.c`).
 fn with_habits(world: &World, secret: &Path, arguments: &[&str]) -> std::process::Output {
     let mut command = Command::new(tool("caller"));
     command.arg(secret).arg(stead()).args(arguments).current_dir(&world.folder);
@@ -172,11 +173,11 @@ container "open" {{ image "box"; security {{ seccomp "unconfined"; }}; {SLEEP}; 
         let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
         assert_eq!(files.split_whitespace().nth(3), Some("1024"), "{files}");
         assert_eq!(fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim(), "0", "{name}: score");
-        // In no hierarchy is it where its caller is.
+        // Its cgroup is not its caller's, in any hierarchy.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         assert!(groups.lines().all(|line| line.ends_with(&format!("/{name}"))), "{groups}");
     }
-    // Keys of the host's root, where no filter forbids to ask for them; by the command and by exec.
+    // The keys of the host's root are out of reach, even where no filter forbids asking for them, by `exec` and by `run`.
     assert_eq!(world.exec("open", "keys"), "");
     let output = with_habits(&world, &secret, &["exec", "-T", "open", "keys"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
@@ -201,7 +202,7 @@ fn a_container_opens_no_file_of_the_host_anew() {
         command.stdin(fs::File::open(&log).unwrap()).stdout(open()).stderr(open());
         let started = std::time::Instant::now();
         let mut child = command.spawn().unwrap();
-        // What reads its own output would never end.
+        // A command that reads its own output would never end.
         while child.try_wait().unwrap().is_none() {
             if started.elapsed().as_secs() > 5 {
                 child.kill().unwrap();
@@ -212,7 +213,7 @@ fn a_container_opens_no_file_of_the_host_anew() {
         let text = fs::read_to_string(&log).unwrap();
         assert!(text.starts_with("the host's log\n") && !text.contains("THE HOST"), "{words:?}: {text}");
     }
-    // What is said still arrives, in order, and input too.
+    // Output still arrives in order, and so does input.
     fs::write(&log, "").unwrap();
     let open = || fs::OpenOptions::new().append(true).open(&log).unwrap();
     let input = world.folder.with_file_name("input");
@@ -256,7 +257,7 @@ fn caches_belong_to_their_project() {
     one.ok(&["build"]);
     let two = ground("cache-two", &[], &step("test ! -e /cache/x", ""));
     two.ok(&["build"]);
-    // On purpose it works, on both sides.
+    // Sharing works if both projects ask for it.
     let three = ground("cache-one", &[], &step("echo shared > /cache/y", "shared=#true"));
     three.ok(&["build"]);
     let four = ground("cache-two", &[], &step("grep shared /cache/y", "shared=#true"));
@@ -282,7 +283,8 @@ fn a_run_that_was_told_to_end_does() {
     }
 }
 
-/// What is in a container stops what comes in before its program is executed: its monitor waits for nobody then.
+/// A process in the container stops every process that enters it before its program is executed. The monitor must not
+/// wait for those.
 #[test]
 fn a_container_holds_no_monitor() {
     if !is_root() {
@@ -291,7 +293,7 @@ fn a_container_holds_no_monitor() {
     let stopper = r#"cmd "sh" "-c" "trap '' TERM; while :; do kill -STOP -1; done"; stop-grace "200ms""#;
     let world = ground("stopper", &[], &format!(r#"container "c" {{ image "box"; {stopper}; }}"#));
     world.ok(&["up"]);
-    // One of them is caught; how soon is chance.
+    // One of these is stopped on its way in; when that happens is a matter of chance.
     let mut all: Vec<std::process::Child> = (0..20).map(|_| world.spawn(&["exec", "-T", "c", "true"])).collect();
     std::thread::sleep(std::time::Duration::from_millis(500));
     let held = all.iter_mut().map(std::process::Child::try_wait).filter(|ended| matches!(ended, Ok(None))).count();
@@ -314,7 +316,7 @@ fn a_container_holds_no_monitor() {
     }
 }
 
-/// A process that a container stopped on its way in does not outlive the refusal.
+/// A process that a container stopped on its way in is ended when its request is refused.
 #[test]
 fn what_a_container_stopped_on_its_way_in_is_ended() {
     if !is_root() {
@@ -328,7 +330,7 @@ fn what_a_container_stopped_on_its_way_in_is_ended() {
     up.kill().unwrap();
     up.wait().unwrap();
     let inside = world.ok(&["top", "c"]).lines().count();
-    // The header, the loop, the check that is on its way, and one that may be ending.
+    // The header, the loop, the current check, and one that may just be ending.
     assert!(inside <= 4, "{}", world.ok(&["top", "c"]));
     world.ok(&["down"]);
     world.assert_nothing_left();
@@ -343,7 +345,7 @@ fn a_container_may_what_dockers_may_and_no_more() {
     world.ok(&["up"]);
     let facts = include_str!("../docker/defaults.txt");
     let of = |kind: &str| facts.lines().filter_map(|line| line.strip_prefix(kind)).map(str::to_owned).collect::<Vec<_>>();
-    // Bits of linux/capability.h.
+    // Bit numbers from linux/capability.h.
     let numbers = [
         ("CHOWN", 0),
         ("DAC_OVERRIDE", 1),
@@ -367,7 +369,7 @@ fn a_container_may_what_dockers_may_and_no_more() {
     let mounts = world.exec("c", "cat /proc/self/mountinfo");
     let covered = |path: &str| mounts.lines().any(|line| line.split(' ').nth(4) == Some(path));
     for path in of("masked ") {
-        // What this kernel does not have needs no mask.
+        // A path that this kernel does not have needs no mask.
         let there = fs::exists(&path).unwrap();
         assert_eq!(covered(&path), there, "{path}");
     }

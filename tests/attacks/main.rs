@@ -1,13 +1,13 @@
 //! Attacks: what hostile images, containers, directories, mirrors, networks and users try, one file for each kind.
 //!
-//! Every test here succeeded as an attack before its defence was there. Containers run an image of one
-//! static busybox and small static programs (`tools/`), so that all of it also runs without a network:
-//! `tests/vm` repeats it on pure cgroup v2. `STEAD_BINARY` names another program to attack.
+//! Every test here succeeded as an attack before its defence existed. Containers run an image with one static busybox
+//! and small static programs (`tools/`), so everything also runs without a network: `tests/vm` repeats it on pure
+//! cgroup v2. `STEAD_BINARY` names another program to attack.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests make files, tell why they skip, and fail by panicking"
+    reason = "tests create files, print why they skip, and fail by panicking"
 )]
 
 mod archive;

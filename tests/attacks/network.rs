@@ -1,7 +1,7 @@
-//! Networks: what containers and builds reach of the host, whom a published port leads to, who has it, and
-//! what is left of all that.
+//! Networks: what containers and builds can reach on the host, where a published port leads, who owns it, and what is
+//! left of it all.
 //!
-//! What changes the whole host (forwarding, a flush) runs in a network namespace of its own.
+//! Tests that change the whole host (forwarding, a flush) run in a network namespace of their own.
 
 use crate::ground::{SLEEP, ground, is_root, tool};
 use crate::world::{Ran, World, eventually};
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What answers a connection with its host name.
+/// The last nodes of a container that answers each connection with its host name.
 const SERVER: &str = r#"stop-grace "50ms"; cmd "port" "tcp" "0.0.0.0" "80""#;
 
-/// A network namespace with loopback up, as a host of its own; it ends with all that is in it.
+/// A network namespace with loopback up that plays a host of its own; it ends with everything in it.
 struct Host(Child);
 
 impl Host {
@@ -27,7 +27,7 @@ impl Host {
             let name = fs::read_to_string(format!("/proc/{}/comm", host.0.id())).unwrap_or_default();
             name.trim() == "sleep" && of(host.0.id()) != of(std::process::id())
         });
-        // A new namespace has what the machine has.
+        // A new namespace inherits the machine's setting.
         host.ok("ip link set lo up && echo 0 > /proc/sys/net/ipv4/ip_forward");
         host
     }
@@ -48,7 +48,7 @@ impl Host {
         ran.out
     }
 
-    /// `stead` on this host.
+    /// Runs `stead` on this host.
     fn stead(&self, world: &World, args: &[&str]) -> Ran {
         let plain = world.command(args);
         let mut command = self.enter(plain.get_program());
@@ -83,12 +83,12 @@ impl Drop for Background {
     }
 }
 
-/// What a server says to a connection, or the error; both with how long that took.
+/// What a server sends on a connection, or the error; and how long it took.
 fn ask(address: &str) -> (Result<String, std::io::ErrorKind>, Duration) {
     let start = Instant::now();
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2))?;
-        // Who has connected reached somebody; an emulated machine may stand still for seconds.
+        // A connection that stands was accepted by a server; an emulated machine may pause for seconds.
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut text = String::new();
         stream.read_to_string(&mut text).map(|_| text)
@@ -96,7 +96,7 @@ fn ask(address: &str) -> (Result<String, std::io::ErrorKind>, Duration) {
     (ask().map_err(|error: std::io::Error| error.kind()), start.elapsed())
 }
 
-/// Fails unless a connection is refused: what is sent to nobody runs out of time.
+/// Fails the test unless a connection is refused; packets that reach nobody would end in a timeout.
 fn refused(address: &str, when: &str) {
     assert_eq!(ask(address).0, Err(std::io::ErrorKind::ConnectionRefused), "{when}");
 }
@@ -105,7 +105,7 @@ fn answers(address: &str, name: &str) {
     eventually(&format!("{name} answers"), || ask(address).0.as_deref() == Ok(name));
 }
 
-/// A further checkout of a world's project; it ends with the test, like the world.
+/// Another checkout of a world's project; it ends with the test, like the world.
 struct Checkout<'a> {
     world: &'a World,
     folder: PathBuf,
@@ -147,11 +147,11 @@ fn there_is_no_ipv6_between_containers_and_the_host() {
         crate::world::tell_skipped("this kernel has no IPv6");
         return;
     }
-    // What /sys shows is another namespace's.
+    // /sys shows the links of another namespace, so this lists /proc.
     let links = host.ok("ls /proc/sys/net/ipv4/conf");
     let ours: Vec<&str> = links.split_whitespace().filter(|link| link.starts_with("br-st") || link.starts_with("vst")).collect();
     assert_eq!(ours.len(), 2, "{links}");
-    // What arrives at a port of the bridge goes to the bridge.
+    // Packets that arrive at a port of the bridge belong to the bridge, so only its settings count.
     for link in ours.iter().filter(|link| link.starts_with("br-st")) {
         for (setting, wanted) in [
             ("ipv6/conf", [("disable_ipv6", "1"), ("accept_ra", "0"), ("accept_redirects", "0")].as_slice()),
@@ -169,8 +169,8 @@ fn there_is_no_ipv6_between_containers_and_the_host() {
     assert!(!inside.contains("eth0"), "{inside}");
     let all = host.stead_ok(&world, &["exec", "-T", "c", "cat", "/proc/sys/net/ipv6/conf/all/disable_ipv6"]);
     assert_eq!(all.trim(), "1");
-    // A router advertisement is not believed, not even where somebody switches IPv6 on again (the second wall),
-    // and after a flush.
+    // A router advertisement is ignored, even after somebody enables IPv6 again and flushes the rules (the second line
+    // of defence).
     let gateway = host.ok("ip -4 -o addr show | sed -n 's/.* inet \\(10[^/]*\\).*/\\1/p'");
     let advertise = || {
         assert!(host.stead_ok(&world, &["exec", "-T", "c", "frame", "ra", gateway.trim()]).contains("sent"));
@@ -211,7 +211,7 @@ fn the_host_is_no_router_for_others_and_is_as_before_at_the_end() {
     assert_eq!(forward(), "1");
     assert!(out(&world), "a container reaches others");
     assert!(!through(), "and the host forwards for nobody else");
-    // Another installation does not fight with this one: the last puts things back.
+    // Two installations do not interfere; the last one restores the setting.
     host.stead_ok(&twin, &["up"]);
     host.stead_ok(&world, &["down"]);
     assert_eq!(forward(), "1");
@@ -219,14 +219,14 @@ fn the_host_is_no_router_for_others_and_is_as_before_at_the_end() {
     host.stead_ok(&twin, &["down"]);
     assert_eq!(forward(), "0");
     assert_eq!(host.ok("nft list tables").trim(), "", "nothing is left");
-    // Killed before the end: the next `down` does what is left to do.
+    // When `down` is killed before its end, the next `down` does the rest.
     host.stead_ok(&world, &["up"]);
     let mut command = host.enter("timeout");
     command.args(["-s", "KILL", "0.06"]).arg(crate::world::stead()).arg("down").current_dir(&world.folder);
     let _ = command.env("STEAD_ROOT", &world.root).output();
     host.stead_ok(&world, &["down"]);
     assert_eq!(forward(), "0");
-    // Where somebody had it on before, all of it stays as it was.
+    // If forwarding was on before, everything stays as it was.
     host.ok("echo 1 > /proc/sys/net/ipv4/ip_forward");
     assert!(through());
     host.stead_ok(&world, &["up"]);
@@ -272,7 +272,7 @@ container "d" {{ image "box"; network "plain"; {SLEEP}; }}
     attack("before the flush");
     host.ok("nft flush ruleset");
     attack("after the flush");
-    // It is open only where a port is published on loopback, and only as long.
+    // `route_localnet` is on only where a port is published on loopback, and only for as long.
     let open = || {
         let values = host.ok("for f in /proc/sys/net/ipv4/conf/br-st*/route_localnet; do cat $f; done");
         values.split_whitespace().filter(|value| *value == "1").count()
@@ -307,7 +307,7 @@ container "again" {{ image "box"; publish 23975 to=80; restart "always"; {SERVER
     answers("127.0.0.1:23975", "again-1");
     world.ok(&["stop", "a"]);
     refused(a, "stopped");
-    // The port is the host's again, and so is its traffic.
+    // The host has the port again, and the port's traffic.
     let listener = TcpListener::bind(a).unwrap();
     let stranger = TcpStream::connect_timeout(&a.parse().unwrap(), Duration::from_secs(2)).unwrap();
     assert_eq!(listener.accept().unwrap().1, stranger.local_addr().unwrap());
@@ -326,7 +326,7 @@ container "again" {{ image "box"; publish 23975 to=80; restart "always"; {SERVER
     eventually("the program ends by itself", || world.container("b-1")["state"] == "exited");
     std::thread::sleep(Duration::from_millis(100));
     refused("127.0.0.1:23974", "ended by itself");
-    // What is started again by its policy answers again.
+    // A container that its restart policy starts again answers again.
     world.ok(&["kill", "again"]);
     answers("127.0.0.1:23975", "again-1");
     world.ok(&["down"]);
@@ -349,7 +349,7 @@ container "n" {{ image "box"; {SLEEP}; }}
         ),
     );
     let w = "127.0.0.1:23979";
-    // No command helps: what is looked at are files.
+    // Only files are read here: any `stead` command could repair something.
     let file = |path: &str| {
         let instance = fs::read_dir(world.root.join("run")).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap();
         fs::read_to_string(instance.path().join(path)).unwrap()
@@ -393,8 +393,8 @@ container "n" {{ image "box"; {SLEEP}; }}
     assert_eq!(all.len(), 2, "{all:?}");
     assert_eq!(named(), "w-1 w-2");
     world.ok(&["stop", "w-2"]);
-    // Half of them would be sent to nobody first, and come through when they are sent again, a second later. (A server
-    // that is slow to accept does that to one, too.)
+    // If packets still went to the stopped replica, half of the connections would stand only after a retransmission, a
+    // second later. (A server that is slow to accept can cause that once, too.)
     let asked: Vec<_> = (0..16).map(|_| ask(w)).collect();
     assert!(asked.iter().all(|(answer, _)| answer.as_deref() == Ok("w-1")), "{asked:?}");
     assert!(asked.iter().filter(|(_, took)| *took >= Duration::from_secs(1)).count() < 4, "{asked:?}");
@@ -408,7 +408,7 @@ container "n" {{ image "box"; {SLEEP}; }}
     let all: std::collections::BTreeSet<_> = (0..20).filter_map(|_| ask(w).0.ok()).collect();
     assert_eq!(all.len(), 2, "{all:?}");
     assert_eq!(named(), "w-1 w-2");
-    // A further replica takes the same reservation.
+    // Another replica uses the same reservation.
     world.ok(&["scale", "w=3"]);
     let all: std::collections::BTreeSet<_> = (0..30).filter_map(|_| ask(w).0.ok()).collect();
     assert_eq!(all.len(), 3, "{all:?}");
@@ -420,13 +420,9 @@ fn a_gateway_is_where_its_neighbours_remember_it() {
     if !is_root() {
         return;
     }
-    // Left to itself, a bridge takes the least of its ports' hardware addresses, and changes with them: what the others
-    // send to the one that they remember is lost, an answer that is under way, too.
-    let world = ground(
-        "gateway",
-        &[],
-        &format!(r#"container "c" {{ image "box"; replicas 5; {SLEEP}; }}"#),
-    );
+    // By default, a bridge takes the lowest hardware address of its ports, and changes it as they come and go. Packets
+    // that neighbours send to the address that they remember are then lost, even an answer that is on its way.
+    let world = ground("gateway", &[], &format!(r#"container "c" {{ image "box"; replicas 5; {SLEEP}; }}"#));
     world.ok(&["up"]);
     let gateway = world.exec("c-5", "ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'").trim().to_owned();
     let links = Ran::from(Command::new("ip").args(["-o", "-4", "addr"]).output().unwrap()).out;
@@ -444,7 +440,7 @@ fn a_gateway_is_where_its_neighbours_remember_it() {
     assert_eq!(address(), first, "with nobody on it");
     world.ok(&["up"]);
     assert_eq!(address(), first);
-    // One that an earlier version made has what it has, and keeps it from now on.
+    // A bridge that an earlier version made keeps the address that it has.
     let set = |address: &str| {
         assert!(Command::new("ip").args(["link", "set", bridge, "address", address]).status().unwrap().success());
     };
@@ -470,7 +466,7 @@ container "c" {{ image "box"; replicas 4; network "theirs"; {SLEEP}; }}
         ),
     );
     let host = Host::new();
-    // Nothing is higher than the address of its one port but what never counts, fe.
+    // The only port has a high address. Ours begin with fe, which is higher, and a bridge takes the lowest one.
     host.ok("ip link add theirs type bridge && ip link add port type veth peer name far");
     host.ok("ip link set port address fa:ff:ff:ff:ff:ff && ip link set port master theirs");
     host.ok("ip addr add 10.214.9.1/24 dev theirs && ip link set theirs up && ip link set port up && ip link set far up");
@@ -500,7 +496,7 @@ fn a_port_has_one_owner() {
         let bound = child.stdout.take().unwrap().read(&mut said).unwrap() == 5 && &said == b"bound";
         (Background(child), bound)
     };
-    // A program of the host that would share with anybody.
+    // A program on the host that would share the port with anybody.
     let (stranger, bound) = share();
     assert!(bound);
     let ran = world.fails(&["up"]);
@@ -509,7 +505,7 @@ fn a_port_has_one_owner() {
     world.ok(&["up"]);
     answers("127.0.0.1:23977", "c-1");
     assert!(!share().1, "and nobody shares with a container");
-    // Another installation.
+    // Another installation is refused, too.
     let ran = twin.fails(&["up"]);
     assert!(ran.err.contains("another program has this port (the container owner/c-1 of stead"), "{}", ran.err);
     answers("127.0.0.1:23977", "c-1");
@@ -544,7 +540,7 @@ fn two_at_once_never_share_a_port_or_a_subnet() {
         for folder in [&world.folder, &checkout] {
             assert_eq!(in_folder(&world, folder, &["down"]).code, 0);
         }
-        // Of different projects one is refused, and says by whom.
+        // Of two different projects one is refused, and its error names the other.
         let both = [up(&world.folder), up(&other)];
         let outputs: Vec<_> = both.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
         let won = outputs.iter().filter(|output| output.status.success()).count();
@@ -604,7 +600,7 @@ container "r" {{ image "box"; replicas 2; publish 23981 to=53 protocol="udp"; {s
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         socket
     };
-    // A refusal comes back as an error of the next call.
+    // When a datagram is refused, the next call fails.
     let ask = |socket: &UdpSocket, to: &str| {
         let mut buffer = [0; 64];
         let _ = socket.send_to(b"x", to);
@@ -618,13 +614,13 @@ container "r" {{ image "box"; replicas 2; publish 23981 to=53 protocol="udp"; {s
     }
     world.ok(&["up"]);
     eventually("a client that was there before is answered", || ask(&early, a).as_deref() == Some("a-1"));
-    // Moved: the old client goes along.
+    // The port moves to another container, and the old client follows.
     world.edit(r#"container "a" { image "box"; publish 23980 to=53 protocol="udp";"#, r#"container "a" { image "box";"#);
     world.edit(r#"container "b" { image "box";"#, r#"container "b" { image "box"; publish 23980 to=53 protocol="udp";"#);
     world.ok(&["up"]);
     eventually("the moved port is b's", || ask(&early, a).as_deref() == Some("b-1"));
     assert_eq!(ask(&early, a).as_deref(), Some("b-1"));
-    // A replica ends: its clients come to the other, and the others stay.
+    // A replica ends: its clients reach the other replica, and the other clients stay with theirs.
     let clients: Vec<UdpSocket> = (0..6).map(|_| client()).collect();
     let before: Vec<Option<String>> = clients.iter().map(|client| ask(client, r)).collect();
     assert!(before.contains(&Some("r-1".into())) && before.contains(&Some("r-2".into())), "{before:?}");
@@ -632,7 +628,7 @@ container "r" {{ image "box"; replicas 2; publish 23981 to=53 protocol="udp"; {s
     for client in &clients {
         eventually("the other replica answers", || ask(client, r).as_deref() == Some("r-1"));
     }
-    // Withdrawn: nobody answers.
+    // The port is withdrawn: nobody answers.
     world.ok(&["stop", "b"]);
     assert_eq!(ask(&early, a), None);
     assert_eq!(ask(&early, a), None);
@@ -687,7 +683,7 @@ container "own" {{ image "own"; {SLEEP}; }}
     assert!(told.contains("no packet socket"), "raw packets: {told}");
     assert!(told.contains("OUT"), "and out it comes: {told}");
     world.ok(&["down"]);
-    // The host's network is there where it is written, and marked.
+    // The host's network is used where the project asks for it, and the plan marks it.
     world.edit("network=#true", r#"network="host""#);
     let plan = world.ok(&["plan"]);
     assert!(plan.contains("is on the host's network while it is built"), "{plan}");
@@ -708,16 +704,15 @@ fn what_a_killed_build_leaves_is_swept() {
         let names = fs::read_dir("/sys/class/net").unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
         names.filter(|name| name.starts_with(&format!("br-st{tag}"))).count()
     };
-    // Killed in any case: it has the instance's lock.
+    // The build is killed in any case, because it holds the instance's lock.
     let mut build = Background(world.spawn(&["build", "slow"]));
     eventually("the build has its network", || bridges() == 1);
-    std::thread::sleep(Duration::from_millis(200));
     let ours = format!("*/stead-build/{}-*", build.0.id());
     let cgroups = || {
         let found = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &ours]).output().unwrap();
         String::from_utf8(found.stdout).unwrap()
     };
-    assert_ne!(cgroups(), "");
+    eventually("the step has its cgroup", || !cgroups().is_empty());
     build.0.kill().unwrap();
     build.0.wait().unwrap();
     assert_eq!(bridges(), 1);

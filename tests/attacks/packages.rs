@@ -1,4 +1,4 @@
-//! Packages and archives that are bombs, and packages that bring what the host must not open.
+//! Packages and archives that are bombs, and packages with files that the host must not open.
 
 use crate::archive::{Act, Archive, Entry, Web, YEAR_2024, deb, plain, run_for, stored, world};
 use crate::world::World;
@@ -9,7 +9,7 @@ use tar::EntryType::{Char, Fifo, Regular, Symlink};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A world whose archive has one package, made of these entries.
+/// A world whose archive has one package with these entries.
 fn with(name: &str, entries: &[Entry]) -> Option<(World, Archive)> {
     let (world, archive) = world(name, "never")?;
     let index = archive.package("app", "1", &deb("app", "1", entries));
@@ -67,9 +67,9 @@ fn whoever_gives_more_than_was_said_is_cut_off() {
     let web =
         Web::new(move |path| if path.ends_with(*asked.lock().unwrap()) { Act::Flood(flood) } else { Act::File(folder.clone()) });
     world.edit("mirror \"vendor\"", &format!("mirror \"{}\"", web.address));
-    // What was sent and not taken stands in the buffers of both ends.
+    // Bytes that were sent but not read stay in the buffers of both ends.
     let cut = |ending: &str, bound: u64| {
-        // The server learns a little later that nobody listens any more.
+        // The server notices a little later that nobody reads any more.
         crate::world::eventually("the flood ends", || web.sent(ending) > 0);
         let sent = web.sent(ending);
         assert!(sent < bound + (16 << 20), "{sent} bytes of {ending}");
@@ -92,7 +92,7 @@ fn whoever_gives_more_than_was_said_is_cut_off() {
     assert!(stored(&world) < 16 << 20);
 }
 
-/// `openssl s_server` on a port of its own; it gives files as they are, heads included.
+/// `openssl s_server` on a port of its own; it serves files as they are, so they contain the HTTP headers.
 struct Tls {
     child: Child,
     port: u16,
@@ -164,7 +164,7 @@ fn https_is_not_left_for_what_nothing_vouches_for() {
     let (code, err) = run(format!("FROM scratch\nADD {address} /tool\n"));
     assert!(code != Some(0) && err.contains("redirects from https to http://127.0.0.1"), "{err}");
     assert!(!world.folder.join("stead.lock").exists());
-    // By its digest it is what it is, wherever it comes from.
+    // With a digest, it does not matter where the file comes from.
     let digest = stead::tested::model::Digest::of("of whoever is on the way");
     let (code, err) = run(format!("FROM scratch\nADD --checksum={digest} {address} /tool\n"));
     assert_eq!(code, Some(0), "{err}");

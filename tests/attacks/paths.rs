@@ -1,7 +1,8 @@
-//! Paths that somebody else changes under us: volumes, copies in and out, commits, exports, contexts, second builds.
+//! Paths that somebody else changes while we use them: volumes, copies in and out, commits, exports, build contexts,
+//! second builds.
 //!
-//! The containers exchange names as fast as they can. That they do is looked at from outside each time: a race that
-//! does not run shows nothing.
+//! The containers exchange names as fast as they can. Each test checks from outside that they do, because a race that
+//! does not run proves nothing.
 
 use crate::ground::{SLEEP, canary, ground, is_root, listing};
 use crate::world::{World, eventually};
@@ -12,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often a race is tried; the old program lost each of them within a few dozen.
+/// How often a race is tried; the old program lost each of them within a few dozen tries.
 const TRIES: usize = 60;
 
-/// Where a container keeps what it writes, as the host sees it.
+/// The host's path of the directory to which a container writes (the upper directory of its overlay).
 fn upper(world: &World, container: &str) -> PathBuf {
     let instance = fs::read_dir(world.root.join("state/instances")).unwrap().flatten().next().unwrap();
     let roots = instance.path().join("roots").join(container);
@@ -36,7 +37,7 @@ fn own_canary(world: &World) -> (PathBuf, String) {
     (folder, text)
 }
 
-/// Fails unless a path is one thing and another in turn: the race runs.
+/// Fails the test unless a path is now one thing and now another, which shows that the race runs.
 fn assert_changes(path: &Path) {
     let start = Instant::now();
     let (mut links, mut others) = (0, 0);
@@ -50,7 +51,7 @@ fn assert_changes(path: &Path) {
     }
 }
 
-/// A layer that was made since a moment and holds a text.
+/// A file with this text, in a layer that was made after the given time.
 fn layer_with(world: &World, since: SystemTime, text: &str) -> Option<PathBuf> {
     let records = fs::read_dir(world.root.join("store/layers")).unwrap().flatten();
     let new = records.filter(|entry| {
@@ -73,7 +74,7 @@ fn file_with(folder: &Path, text: &str) -> Option<PathBuf> {
     })
 }
 
-/// Runs for twenty seconds at most; its exit status, if it ended by itself.
+/// Runs a command for at most twenty seconds; returns its exit status if it ended by itself.
 fn ends(world: &World, args: &[&str]) -> Option<i32> {
     let mut child = world.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
@@ -88,7 +89,7 @@ fn ends(world: &World, args: &[&str]) -> Option<i32> {
     None
 }
 
-/// C1: the container empties its volume and puts a link in the way of whoever fills it again.
+/// C1: the container empties its volume, and puts a link where the next fill would write.
 #[test]
 fn a_volume_is_never_filled_while_a_container_has_it() {
     if !is_root() {
@@ -114,11 +115,11 @@ container "a" { image "seed"; mount volume="data" to="/data"; stop-grace "50ms";
     world.edit("volume \"data\"", &format!("volume \"data\"\ncontainer \"b\" {{ image \"box\"; {SLEEP} }}"));
     world.ok(&["up"]);
     assert_eq!(listing(&canary), before, "the image was unpacked where the container's link led");
-    // The race runs: a directory that comes is a link at once.
+    // The race runs: a new directory is replaced by a link at once.
     world.exec("b", "true");
     fs::create_dir(data.join("a")).unwrap();
     eventually("the link is there", || fs::symlink_metadata(data.join("a")).is_ok_and(|metadata| metadata.is_symlink()));
-    // Without a container that has it, an empty volume takes after the image.
+    // An empty volume that no container has is filled from the image.
     world.ok(&["down"]);
     for name in ["a", ".gone"] {
         let path = data.join(name);
@@ -130,7 +131,7 @@ container "a" { image "seed"; mount volume="data" to="/data"; stop-grace "50ms";
     assert_eq!(listing(&canary), before);
 }
 
-/// Volumes are filled by the first image that has something there, with all that it has.
+/// A volume is filled from the first image that has something at its path, with all of that.
 #[test]
 fn a_volume_has_what_the_image_has() {
     if !is_root() {
@@ -161,7 +162,7 @@ container "web" { image "site"; mount volume="site" to="/var/www"; SLEEP }
     assert_eq!(world.exec("backup", "cat /backup/sub/g"), "text");
 }
 
-/// H6: links that an earlier copy brought lead nowhere.
+/// H6: links that an earlier copy brought are not followed.
 #[test]
 fn cp_goes_through_no_link_that_it_made_before() {
     if !is_root() {
@@ -188,12 +189,12 @@ fn cp_goes_through_no_link_that_it_made_before() {
     let read = |path: &str| fs::read_to_string(world.folder.join("backup").join(path)).unwrap();
     assert_eq!((read("x/authorized_keys"), read("e/y/keys"), read("f")), ("key\n".into(), "key\n".into(), "key\n".into()));
     assert_eq!(fs::symlink_metadata(world.folder.join("backup/x")).unwrap().mode() & 0o7777, 0o700);
-    // One file, to a directory in which a link of that name stands.
+    // Copies one file to a directory that has a link with that name.
     fs::remove_file(world.folder.join("backup/f")).unwrap();
     symlink(canary.join("secret"), world.folder.join("backup/f")).unwrap();
     world.ok(&["cp", "x:/srv/d/f", "backup"]);
     assert_eq!((listing(&canary), read("f")), (before.clone(), "key\n".into()));
-    // What a person types is taken at its word (moby#52653).
+    // A link that the user types as the target is followed (moby#52653).
     fs::create_dir(world.folder.join("real")).unwrap();
     symlink("real", world.folder.join("typed")).unwrap();
     world.ok(&["cp", "x:/srv/d/.", "typed"]);
@@ -216,7 +217,7 @@ fn exchanging(name: &str) -> (World, PathBuf, String) {
     (world, canary, secret)
 }
 
-/// H9: what is exported of a running container is the container's.
+/// H9: an export of a running container contains only what the container has.
 #[test]
 fn export_and_changes_follow_no_link_of_a_running_container() {
     if !is_root() {
@@ -225,7 +226,7 @@ fn export_and_changes_follow_no_link_of_a_running_container() {
     let (world, canary, secret) = exchanging("export");
     let before = listing(&canary);
     for _ in 0..TRIES {
-        // A directory that is gone may make it fail; it must not make it tell.
+        // A directory that disappears may make it fail, but it must not reveal anything.
         world.run(&["export", "x", "-o", "x.tar"]);
         let tar = fs::read(world.folder.join("x.tar")).unwrap_or_default();
         assert!(!tar.windows(secret.len()).any(|window| window == secret.as_bytes()), "the host's secret is in the tar");
@@ -237,7 +238,7 @@ fn export_and_changes_follow_no_link_of_a_running_container() {
     assert!(world.ok(&["changes", "x"]).contains("/srv/d"), "it told nothing at all");
 }
 
-/// H9: what is committed of a running container is the container's.
+/// H9: a commit of a running container contains only what the container has.
 #[test]
 fn commit_follows_no_link_of_a_running_container() {
     if !is_root() {
@@ -256,7 +257,7 @@ fn commit_follows_no_link_of_a_running_container() {
     assert_eq!(listing(&canary), before);
 }
 
-/// A neighbour: what `commit` removes of the mount points is in the copy, not behind a link in it.
+/// Related: `commit` removes the mount points in its copy, not behind a link in it.
 #[test]
 fn commit_removes_nothing_behind_a_link() {
     if !is_root() {
@@ -279,7 +280,7 @@ fn commit_removes_nothing_behind_a_link() {
     assert_eq!(committed.code, 0, "{}", committed.err);
 }
 
-/// What is read as a whole is read of a container that stands still, and that goes on whatever becomes of the reader.
+/// A container is held still while it is read as a whole, and it continues whatever happens to the reader.
 #[test]
 fn a_container_goes_on_when_its_reader_is_killed() {
     if !is_root() {
@@ -295,7 +296,7 @@ fn a_container_goes_on_when_its_reader_is_killed() {
         before.is_some() && count() != before
     };
     eventually("it counts", advances);
-    // Nobody reads on: the reader stays in the middle of it.
+    // Nothing reads the rest, so the export stays in the middle.
     let mut export = world.spawn(&["export", "x"]);
     let mut out = export.stdout.take().unwrap();
     out.read_exact(&mut [0; 1000]).unwrap();
@@ -305,13 +306,13 @@ fn a_container_goes_on_when_its_reader_is_killed() {
     export.kill().unwrap();
     export.wait().unwrap();
     eventually("it goes on", advances);
-    // Somebody's pause stays a pause.
+    // A container that the user paused stays paused.
     world.ok(&["pause", "x"]);
     world.ok(&["export", "x", "-o", "x.tar"]);
     assert!(!advances());
     world.ok(&["unpause", "x"]);
     eventually("it goes on", advances);
-    // What is to end ends, whoever reads.
+    // A container can be stopped while somebody reads it.
     let mut export = world.spawn(&["export", "x"]);
     export.stdout.as_mut().unwrap().read_exact(&mut [0; 1000]).unwrap();
     assert!(ends(&world, &["stop", "x"]).is_some(), "a reader kept the container from ending");
@@ -319,7 +320,7 @@ fn a_container_goes_on_when_its_reader_is_killed() {
     export.wait().unwrap();
 }
 
-/// A world that copies `app/` into images while a container that has it, writable, runs a script.
+/// A world that copies `app/` into images, while a container that can write to `app/` runs a script.
 fn sharing(name: &str, script: &str) -> (World, PathBuf, String) {
     let project = r#"
 image "app" { copy "app/" to="/app" }
@@ -334,7 +335,7 @@ container "w" { image "box"; mount bind="app" to="/app"; stop-grace "50ms"; cmd 
     (world, canary, secret)
 }
 
-/// M10: a directory that is copied into an image is bound, writable, into a container that exchanges what is in it.
+/// M10: a directory that is copied into an image is also a writable bind mount of a container, which exchanges what is in it.
 #[test]
 fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
     if !is_root() {
@@ -345,7 +346,7 @@ fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
                 exchange /app/d /app/l & exchange /app/f /app/k & exec exchange /app/q /app/p";
     let (world, canary, secret) = sharing("contexts", race);
     let before = listing(&canary);
-    // Of the project, but not of the directory that the container has.
+    // This file belongs to the project, but the container does not have its directory.
     let private = format!("private {secret}");
     world.write("private/secret", &private);
     let start = SystemTime::now() - Duration::from_secs(1);
@@ -354,7 +355,7 @@ fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
     assert_race();
     let mut made = 0;
     for number in 0..TRIES {
-        // A new name makes each build one that copies.
+        // The new content makes each build copy again.
         world.write("app/one", &number.to_string());
         for image in ["app", "docker"] {
             made += usize::from(ends(&world, &["build", image]) == Some(0));
@@ -366,12 +367,12 @@ fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
     println!("{made} of {} builds came about", 2 * TRIES);
     assert_race();
     assert_eq!(listing(&canary), before);
-    // What nobody exchanges any more is built as it is.
+    // When nothing exchanges the names any more, the build works.
     world.ok(&["down"]);
     world.ok(&["build", "app"]);
 }
 
-/// A neighbour: nothing waits for what a container has put in a file's place.
+/// Related: nothing waits for a file that a container has replaced by something else.
 #[test]
 fn copies_of_a_shared_folder_wait_for_no_fifo_of_a_container() {
     if !is_root() {
@@ -385,7 +386,7 @@ fn copies_of_a_shared_folder_wait_for_no_fifo_of_a_container() {
     for number in 0..TRIES {
         world.write("app/one", &number.to_string());
         if ends(&world, &["build", "app"]).is_none() {
-            // Else the world cannot be cleaned up.
+            // Otherwise the world could not be cleaned up.
             drop(world.command(&["kill", "w"]).output());
             for name in ["g", "fifo"] {
                 let _ = fs::remove_file(world.folder.join("app").join(name));
@@ -395,7 +396,7 @@ fn copies_of_a_shared_folder_wait_for_no_fifo_of_a_container() {
     }
 }
 
-/// A neighbour: a bundle is read from the same directory.
+/// Related: a bundle is read from the same directory.
 #[test]
 fn bundles_of_a_shared_folder_hold_nothing_behind_a_link() {
     if !is_root() {
@@ -417,7 +418,7 @@ fn bundles_of_a_shared_folder_hold_nothing_behind_a_link() {
     assert_eq!(listing(&canary), before);
 }
 
-/// Links that a step names are followed, inside the project and no further.
+/// Links that a step names are followed inside the project, and never out of it.
 #[test]
 fn links_that_a_step_names_are_followed_inside_the_project() {
     if !is_root() {
@@ -447,7 +448,7 @@ image "out" { copy "away/secret" to="/x" }
     assert!(world.fails(&["build", "out"]).err.contains("leads out"));
 }
 
-/// B1: a second build writes to its private copy, whatever the project names.
+/// B1: a second build writes only to its private copy, whatever the project names.
 #[test]
 fn build_verify_touches_nothing_but_its_copy() {
     if !is_root() {
@@ -513,7 +514,7 @@ container "a" {
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
 
-/// A neighbour: a file that the project names through a link of a directory that is copied, too.
+/// Related: a file that the project names through a link in a directory that is also copied.
 #[test]
 fn build_verify_writes_through_no_link_of_the_project() {
     if !is_root() {

@@ -1,5 +1,6 @@
-//! Ways out through the root file system: links in place of the kernel's directories, read-only that holds for the top
-//! only, the host's own /sys and /proc, sources that change between two starts, process 1's working directory.
+//! Ways out through the root file system: links in place of the kernel's directories, read-only binds with writable
+//! submounts, the host's own /sys and /proc, bind sources that change between two starts, the working directory of
+//! process 1.
 
 use crate::ground::{SLEEP, canary, ground, is_root};
 use crate::world::{World, eventually};
@@ -61,7 +62,7 @@ fn the_kernels_folders_are_no_links() {
     if !is_root() {
         return;
     }
-    // CVE-2019-19921: /proc is a link into a volume that a neighbour changes; what is masked would be looked for elsewhere.
+    // CVE-2019-19921: /proc is a link into a volume that a neighbour changes, so the masks would be applied elsewhere.
     for name in ["proc", "sys", "dev"] {
         let world = ground(
             "kernel-links",
@@ -86,7 +87,7 @@ fn a_race_for_proc_leaves_nothing_unmasked() {
     if !is_root() {
         return;
     }
-    // The image's /proc leads into the volume, and the neighbour flips what it leads to for ever.
+    // The image's /proc links into the volume, and the neighbour swaps the link's target for ever.
     let world = ground(
         "proc-race",
         &["exchange"],
@@ -112,7 +113,7 @@ container "c" {
         let logs = world.run(&["logs", "c"]);
         assert!(!logs.out.contains("WRITABLE"), "{}", logs.out);
     }
-    // The neighbour did flip: a race that never ran would prove nothing.
+    // The neighbour did swap it: a race that never ran would prove nothing.
     assert_eq!(world.container("flip-1")["state"], "running");
 }
 
@@ -143,7 +144,7 @@ container "c" {{
         let ran = world.run(&["exec", "-T", "c", "touch", &format!("{place}/new")]);
         assert!(ran.code != 0 && ran.err.contains("Read-only"), "{place}: {ran:?}");
     }
-    // Of the whole host: not one mount that can be written, /proc/sys and cgroups and /dev/shm among them.
+    // No mount of the whole host is writable. That includes /proc/sys, cgroups and /dev/shm.
     let writable = world.exec("c", "awk '$5 ~ \"^/(host|src|slave)(/|$)\" && $6 !~ /^ro/ {print $5}' /proc/self/mountinfo");
     assert_eq!(writable, "");
 }
@@ -176,7 +177,7 @@ fn the_hosts_network_brings_no_mounts_of_the_hosts_sys() {
         return;
     }
     let world = ground("host-sys", &[], &format!(r#"container "c" {{ image "box"; namespace network="host"; {SLEEP}; }}"#));
-    // As on every systemd host: something that can be written is mounted below /sys.
+    // As on every systemd host, something writable is mounted below /sys.
     let output = apart(
         &world,
         "for d in kernel/debug kernel/tracing kernel/security fs/bpf fs/fuse/connections; do [ ! -d /sys/$d ] || mount -t tmpfs hostmark /sys/$d; done; \
@@ -281,7 +282,7 @@ container "b" {{ image "box"; mount bind="app/sub" to="/sub"; restart "always"; 
     world.write("app/sub/file", "the project's");
     world.ok(&["up"]);
     world.exec("a", &format!("mv /app/sub /app/gone; ln -s {} /app/sub", host.display()));
-    // Started again by its monitor, it must not come to where the link leads now.
+    // When its monitor starts it again, it must not get what the link leads to now.
     nix_kill(world.pid("b-1"));
     std::thread::sleep(std::time::Duration::from_millis(500));
     let ran = world.run(&["exec", "-T", "b", "cat", "/sub/secret"]);
@@ -309,10 +310,10 @@ container "d" {{ image "box"; init #true; user "nobody"; security {{ no-new-priv
     );
     canary(&world);
     world.ok(&["up"]);
-    // Every process of its namespace stands at, or below, its own root.
+    // Every process in its namespace has its root and its working directory inside the container.
     let look = "for p in /proc/[0-9]*; do echo $(readlink $p/cwd) $(readlink $p/root) $(sed -n 's/^Seccomp:.//p' $p/status); done | sort -u";
     for line in world.exec("c", look).lines() {
-        // (The shell's own children may be gone again.)
+        // (The shell's own children may have ended already.)
         assert!(line.is_empty() || line == "/ / 2", "{line}");
     }
     for climb in ["/proc/1/cwd/../canary/secret", "/proc/1/cwd/../../../../../canary/secret", "/proc/1/root/../canary/secret"] {
@@ -323,20 +324,20 @@ container "d" {{ image "box"; init #true; user "nobody"; security {{ no-new-priv
     for name in ["c", "d"] {
         assert_eq!(world.exec(name, "sed -n 's/^NoNewPrivs:.//p; s/^Seccomp:.//p' /proc/1/status"), "1\n2");
     }
-    // It still does its work: signals arrive, and what is orphaned is reaped.
+    // Process 1 still does its work: signals arrive, and orphans are reaped.
     world.exec("c", "(sleep 0.1 &) ; sleep 0.3");
     eventually("nothing is left unreaped", || !world.exec("c", "cat /proc/[0-9]*/stat 2>/dev/null").contains(") Z "));
     world.ok(&["stop", "c"]);
 }
 
-/// Found when there became one runtime: a device was the host's own node, bound, and its permissions were the host's.
+/// Found when the two runtimes became one: a device was a bind mount of the host's node, so its permissions were the host's.
 #[test]
 fn a_device_is_a_node_of_its_own() {
     if !is_root() {
         return;
     }
     let world = ground("own-node", &[], "");
-    // A node of the test's own: those of the machine are none of its business.
+    // The test makes its own node, because it must not touch those of the machine.
     let node = world.folder.with_file_name("node");
     let made = Command::new("mknod").arg("-m").arg("640").arg(&node).args(["c", "1", "3"]).status().unwrap();
     assert!(made.success());

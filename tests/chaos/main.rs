@@ -1,14 +1,14 @@
-//! Chaos: for a while random commands in two checkouts of one project, and in between kills of anything of ours, a full
-//! disk, renamed directories, flushed packet filters. At the end `up` converges, `down` leaves nothing, and nothing of the
-//! host has changed.
+//! Chaos: for a while this runs random commands in two checkouts of one project. In between it kills our processes,
+//! fills the disk, renames directories and flushes the packet filter. At the end `up` converges, `down` leaves nothing,
+//! and nothing on the host has changed.
 //!
-//! `STEAD_CHAOS_SECONDS` says for how long (20 if not given), `STEAD_CHAOS_SEED` repeats a run. All of it happens in
-//! namespaces of its own for mounts and networks, on a small file system in a file, with an image of one busybox.
+//! `STEAD_CHAOS_SECONDS` sets the time (20 by default), `STEAD_CHAOS_SEED` repeats a run. Everything happens in mount
+//! and network namespaces of its own, on a small file system in a file, with an image that holds one busybox.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests make files, tell why they skip, and fail by panicking"
+    reason = "tests create files, print why they skip, and fail by panicking"
 )]
 
 #[path = "../real/world.rs"]
@@ -42,7 +42,7 @@ container "web" {
 container "base" { image "box"; init #true; stop-grace "100ms"; cmd "sleep" "100000"; }
 "#;
 
-/// A generator of numbers that look random (xorshift64*).
+/// A pseudorandom number generator (xorshift64*).
 struct Dice(u64);
 
 impl Dice {
@@ -74,12 +74,12 @@ impl Ground {
         command
     }
 
-    /// Runs a command to its end, a minute at most; its exit code and what it said.
+    /// Runs a command to its end, for at most a minute; returns its exit code and its output.
     fn run(&self, checkout: usize, words: &[&str]) -> (i32, String) {
         finish(self.stead(checkout, words).spawn().unwrap(), words, Duration::from_secs(60))
     }
 
-    /// Processes of this installation.
+    /// The processes of this installation.
     fn processes(&self) -> Vec<i32> {
         let all = world::processes().into_iter();
         let ours = all.filter(|(_, folder, line)| line.starts_with("stead ") && folder.starts_with(&self.root));
@@ -88,7 +88,7 @@ impl Ground {
 }
 
 fn finish(mut child: Child, words: &[&str], patience: Duration) -> (i32, String) {
-    // What it says is read while it runs: a full pipe would stop it.
+    // The output is read while the command runs, because a full pipe would block it.
     let read = |from: Option<Box<dyn std::io::Read + Send>>| {
         std::thread::spawn(move || {
             let mut text = Vec::new();
@@ -127,7 +127,7 @@ fn prepare() -> Ground {
     let image = base.join("image");
     fs::File::create(&image).unwrap().set_len(160 << 20).unwrap();
     sh(&format!("mkfs.ext4 -qF {0}; mount -o loop {0} {1}; ip link set lo up", image.display(), disk.display()));
-    // A /sys that shows this namespace's network, with the cgroups of the one before.
+    // A new /sys that shows this namespace's network, with the cgroups of the old one.
     let sys = base.join("sys");
     fs::create_dir_all(&sys).unwrap();
     sh(&format!("mount -t sysfs sys {0}; mount --rbind /sys/fs/cgroup {0}/fs/cgroup; mount --move {0} /sys", sys.display()));
@@ -151,7 +151,7 @@ fn prepare() -> Ground {
     Ground { root: disk.join("stead"), disk, checkouts, canary }
 }
 
-/// One thing that goes well or wrong.
+/// Does one random thing, which may go well or wrong.
 fn act(ground: &Ground, dice: &mut Dice, told: &mut Vec<String>) {
     let at = usize::try_from(dice.below(2)).unwrap();
     let commands: [&[&str]; 22] = [
@@ -188,7 +188,7 @@ fn act(ground: &Ground, dice: &mut Dice, told: &mut Vec<String>) {
             assert!(!text.contains("panicked") && code != 134, "{words:?}: {text}");
         }
         55..=69 => {
-            // Killed in the middle.
+            // A command is killed in the middle.
             let words = *dice.one(&commands[..8]);
             let mut child = ground.stead(at, words).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(dice.below(150)));
@@ -209,7 +209,7 @@ fn act(ground: &Ground, dice: &mut Dice, told: &mut Vec<String>) {
             tell(format!("{at} edited"));
         }
         85..=88 => {
-            // Both at once.
+            // Both checkouts run `up` at once.
             let children: Vec<Child> = (0..2).map(|at| ground.stead(at, &["up"]).spawn().unwrap()).collect();
             for child in children {
                 finish(child, &["up", "(both)"], Duration::from_secs(60));
@@ -242,10 +242,10 @@ fn act(ground: &Ground, dice: &mut Dice, told: &mut Vec<String>) {
     }
 }
 
-/// All that must hold when the chaos is over.
+/// Checks everything that must hold when the chaos is over.
 fn calm(ground: &Ground) {
     for at in 0..2 {
-        // What was paused or stopped by hand is so until somebody says otherwise.
+        // A container that was paused or stopped by hand stays so until a command changes that.
         ground.run(at, &["unpause", "web"]);
         let mut said = String::new();
         let up = (0..3).any(|_| {
@@ -287,7 +287,7 @@ fn whatever_happens_up_converges_and_down_leaves_nothing() {
         return;
     }
     if std::env::var_os("STEAD_CHAOS_INSIDE").is_none() {
-        // In namespaces of its own: a flushed packet filter is nobody else's, and mounts go with the process.
+        // The test runs in namespaces of its own: only its own packet filter is flushed, and its mounts end with the process.
         let mut command = Command::new("unshare");
         command.args(["--net", "--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", "whatever_happens_up_converges_and_down_leaves_nothing", "--nocapture"]);

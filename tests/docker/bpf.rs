@@ -1,4 +1,4 @@
-/// A filter's answer to one call, as the kernel finds it: classic BPF over `struct seccomp_data` (seccomp(2)).
+/// Runs a filter on one system call, as the kernel does: classic BPF over `struct seccomp_data` (seccomp(2)).
 pub fn run(program: &[u8], interface: u32, number: u32, arguments: [u64; 6]) -> u32 {
     let mut data = Vec::new();
     data.extend(number.to_ne_bytes());
@@ -12,7 +12,7 @@ pub fn run(program: &[u8], interface: u32, number: u32, arguments: [u64; 6]) -> 
         let value = u32::from_ne_bytes([one[4], one[5], one[6], one[7]]);
         at += 1;
         let holds = match code {
-            // Load, and, jump, return; then the conditional jumps (include/uapi/linux/bpf_common.h).
+            // Load, AND, jump, return; then the conditional jumps (include/uapi/linux/bpf_common.h).
             0x20 => {
                 let place = value as usize;
                 register = u32::from_ne_bytes(data[place..place + 4].try_into().unwrap());

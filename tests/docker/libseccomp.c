@@ -1,5 +1,5 @@
-// A profile as plain lines → the filter that libseccomp makes of it, on standard output. Added as runc adds: rules whose
-// action is the default one are left out, and so are calls that the library does not know.
+// Reads a profile as plain lines, and writes the filter that libseccomp makes of it to standard output. It adds rules as
+// runc does: those with the default action are left out, and so are calls that the library does not know.
 //   default ACTION | arch x86 | arch x32 | rule ACTION NAME COUNT [INDEX OPERATOR VALUE SECOND]...
 #include <seccomp.h>
 #include <stdint.h>

@@ -1,20 +1,20 @@
-//! A fuzzer over every parser of foreign bytes, on the stable toolchain.
+//! A fuzzer for every parser of untrusted bytes, on the stable toolchain.
 //!
-//! Seeds (files of `tests/`, and made ones) are mutated with dictionaries and pieces of one another. Without
-//! coverage, what is new is told by the words of the answer: an input that is refused in a new way is kept and
-//! mutated further. `fastrand` gives the chances: small, seedable, and in the tree already; bolero and cargo-fuzz
-//! want plugins or a nightly compiler, and arbitrary makes inputs but does not change them.
+//! Seeds (files of `tests/` and generated ones) are mutated with dictionaries and with pieces of each other. There is
+//! no coverage, so the words of the answer tell what is new: an input that is refused in a new way is kept and mutated
+//! further. `fastrand` gives the random numbers: it is small, seedable, and already a dependency. bolero and cargo-fuzz
+//! need plugins or a nightly compiler; arbitrary generates inputs but does not mutate them.
 //!
-//! `STEAD_FUZZ_SECONDS` says how long in all, `STEAD_FUZZ_SEED` which chances, `STEAD_FUZZ_TARGET` which parser only.
-//! Without a time it is 60 s of always the same chances, so that a change is judged and not luck; with one the chances
-//! are new. A panic, a hang (20 s) and 256 MiB for one input are findings; the input lies in the target directory's
-//! `tmp/fuzz`, and `STEAD_FUZZ_INPUT` runs one again.
+//! `STEAD_FUZZ_SECONDS` sets the total time, `STEAD_FUZZ_SEED` the random seed, and `STEAD_FUZZ_TARGET` selects one
+//! parser. Without a time it runs for 60 s with a fixed seed, so that the result depends on the change and not on luck;
+//! with a time the seed is random. A panic, a hang (20 s) and 256 MiB for one input are findings. The input is in the
+//! target directory's `tmp/fuzz`, and `STEAD_FUZZ_INPUT` runs one again.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "tests make files, tell what they did, and fail by panicking"
+    reason = "tests create files, print what they did, and fail by panicking"
 )]
 
 mod memory;
@@ -36,14 +36,14 @@ use targets::Target;
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
 
-/// What one input may take.
+/// How much time and memory one input may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const MEMORY: usize = 256 << 20;
-/// How many inputs are kept of those that were refused in a new way, and how long they may be.
+/// How many of the inputs that were refused in a new way are kept, and how long they may be.
 const KEPT: usize = 1000;
 const LONG: usize = 64 << 10;
 
-/// When the running input began, in milliseconds from the start, and one; zero is nothing.
+/// When the current input began: milliseconds since the start, plus one. Zero means that no input is running.
 static BEGAN: AtomicU64 = AtomicU64::new(0);
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
@@ -57,7 +57,7 @@ fn variable<N: std::str::FromStr>(name: &str) -> Option<N> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// What fuzzing one parser came to.
+/// The result of fuzzing one parser.
 #[derive(Default)]
 struct Tally {
     executions: u64,
@@ -68,7 +68,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Gives the parser one input; whether it answered in a new way.
+    /// Runs the parser on one input; returns whether it answered in a new way.
     fn run(&mut self, target: &Target, bytes: &[u8], start: Instant) -> bool {
         let (meter, begun) = (Meter::start(), Instant::now());
         BEGAN.store(u64::try_from(start.elapsed().as_millis()).unwrap() + 1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Tally {
             error = Some(format!("{} MiB of memory", memory >> 20));
         }
         if let Some(error) = error {
-            // One place that panics is one finding.
+            // Panics at the same place are one finding.
             if self.answers.insert(error.clone()) {
                 let place = folder().join(format!("{}-{}", target.name.replace(' ', "-"), self.findings.len()));
                 fs::write(&place, bytes).unwrap();
@@ -102,7 +102,7 @@ impl Tally {
 fn fuzz(target: &Target, time: Duration, random: &mut fastrand::Rng, start: Instant) -> Tally {
     let mut tally = Tally::default();
     let mut corpus = target.seeds.clone();
-    // What runs lies here, for whoever finds the process dead.
+    // This file holds the current input, in case the process dies.
     let running = File::create(folder().join(format!("{}.running", target.name.replace(' ', "-")))).unwrap();
     let give = |bytes: &[u8], tally: &mut Tally| {
         running.write_all_at(bytes, 0).unwrap();
@@ -123,7 +123,7 @@ fn fuzz(target: &Target, time: Duration, random: &mut fastrand::Rng, start: Inst
     tally
 }
 
-/// Ends the process when an input takes too long: a loop cannot be left otherwise.
+/// Ends the process when an input takes too long, because there is no other way out of an endless loop.
 fn watch(start: Instant) {
     std::thread::spawn(move || {
         loop {
@@ -146,7 +146,7 @@ fn all() {
     watch(start);
     std::panic::set_hook(Box::new(|info| *LAST_PANIC.lock().unwrap() = info.to_string()));
     let only: Option<String> = variable("STEAD_FUZZ_TARGET");
-    // Files that live for one input are quickest in memory.
+    // Files that exist for one input only are fastest in memory.
     let memory = PathBuf::from("/dev/shm");
     let scratch = tempfile::tempdir_in(if memory.is_dir() { memory } else { folder() }).unwrap();
     let mut targets = targets::all(scratch.path());
@@ -186,7 +186,7 @@ fn all() {
 
 #[test]
 fn every_parser_of_foreign_bytes_stands() {
-    // As much stack as a program's first thread has, in which projects are read.
+    // This thread has as much stack as a program's main thread, in which projects are read.
     let worker = std::thread::Builder::new().stack_size(8 << 20).spawn(all).unwrap();
     let ended = worker.join();
     drop(std::panic::take_hook());

@@ -1,4 +1,4 @@
-//! An allocator that counts: how much is held now, and how much was at most.
+//! An allocator that counts how many bytes are allocated, and the peak.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,31 +8,31 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 pub struct Counting;
 
-// SAFETY: all is the system's allocator's; only lengths are added up beside it.
-#[expect(unsafe_code, reason = "an allocator is unsafe by its trait")]
+// SAFETY: every call goes to the system's allocator; only the sizes are counted as well.
+#[expect(unsafe_code, reason = "implementing `GlobalAlloc` is unsafe")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract, which is the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract, which is the same.
         unsafe { System.dealloc(at, layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         NOW.fetch_sub(layout.size(), Ordering::Relaxed);
         grow(size);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract, which is the same.
         unsafe { System.realloc(at, layout, size) }
     }
 }
@@ -42,7 +42,7 @@ fn grow(size: usize) {
     PEAK.fetch_max(now, Ordering::Relaxed);
 }
 
-/// What an input costs, from here on.
+/// Measures how much memory an input takes, from here on.
 pub struct Meter(usize);
 
 impl Meter {
@@ -52,7 +52,7 @@ impl Meter {
         Self(now)
     }
 
-    /// The most that was held beyond what was held before.
+    /// The peak of the memory in use, less what was in use at the start.
     pub fn peak(&self) -> usize {
         PEAK.load(Ordering::Relaxed).saturating_sub(self.0)
     }

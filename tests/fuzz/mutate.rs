@@ -1,11 +1,11 @@
-//! How an input becomes another: bytes, numbers, words of a dictionary, pieces of others.
+//! How one input is turned into another: with bytes, numbers, words of a dictionary, pieces of other inputs.
 
 use fastrand::Rng;
 
-/// The longest input.
+/// The maximum length of an input.
 const LONGEST: usize = 1 << 18;
 
-/// Numbers at which arithmetic ends.
+/// Numbers at the limits of integers and floating point.
 const NUMBERS: [&str; 16] = [
     "0",
     "1",
@@ -25,10 +25,10 @@ const NUMBERS: [&str; 16] = [
     "1e309",
 ];
 
-/// An input made of one of the others.
+/// Makes an input from one of the corpus.
 pub fn mutate(random: &mut Rng, corpus: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     let mut bytes = pick(random, corpus).clone();
-    // Most are near what is good: there the deep places are.
+    // Most mutants stay near a valid input, because those reach deep into the parser.
     let steps = 1 << random.u32(0..5);
     for _ in 0..steps {
         step(random, corpus, words, &mut bytes);
@@ -41,7 +41,7 @@ fn pick<'a, T>(random: &mut Rng, from: &'a [T]) -> &'a T {
     &from[random.usize(0..from.len())]
 }
 
-/// Some place, and some length from there.
+/// A random range: some position, and some length from there.
 fn piece(random: &mut Rng, length: usize) -> std::ops::Range<usize> {
     let at = random.usize(0..=length);
     let short = random.usize(0..=16);
@@ -67,7 +67,7 @@ fn large_step(kind: u32, at: usize, random: &mut Rng, corpus: &[Vec<u8>], words:
             bytes.splice(at..at, copied);
         }
         6 => {
-            // A piece of another, in place of one of its own.
+            // Replaces a piece of the input with a piece of another.
             let other = pick(random, corpus);
             let taken = other[piece(random, other.len())].to_vec();
             let place = piece(random, bytes.len());
@@ -87,14 +87,14 @@ fn large_step(kind: u32, at: usize, random: &mut Rng, corpus: &[Vec<u8>], words:
             bytes[at..end].copy_from_slice(&raw[..end - at]);
         }
         11 => {
-            // The same many times over.
+            // Repeats a piece many times.
             let times = 1 << random.u32(1..10);
             let place = piece(random, bytes.len());
             let repeated = bytes[place.start..place.end.min(place.start + 64)].repeat(times);
             bytes.splice(at..at, repeated);
         }
         12 => {
-            // Something that opens and does not close.
+            // Inserts something that opens and does not close.
             let opening = *pick(random, &["[", "{", "(", "{\"a\":", "a{", "/-", "\"", "<", "${", "a {\n"]);
             let deep = opening.repeat(1 << random.u32(1..14));
             bytes.splice(at..at, deep.into_bytes());
@@ -104,7 +104,7 @@ fn large_step(kind: u32, at: usize, random: &mut Rng, corpus: &[Vec<u8>], words:
     }
 }
 
-/// Puts another number in the place of one in digits.
+/// Replaces a decimal number with another.
 fn number(random: &mut Rng, bytes: &mut Vec<u8>) {
     let from = random.usize(0..=bytes.len());
     let Some(start) = bytes[from..].iter().position(u8::is_ascii_digit).map(|at| at + from) else { return };

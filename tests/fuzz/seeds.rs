@@ -1,11 +1,11 @@
-//! Inputs to begin with: files of this tree, and what is made here: archives, packs, images, messages.
+//! The initial inputs: files of this repository, and archives, packs, images and messages that are made here.
 
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// The content of all files with an ending, below a directory.
+/// The content of all files below a directory whose names end in `ending`.
 pub fn files(folder: &str, ending: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), ending, &mut found);
@@ -29,7 +29,7 @@ pub fn texts(all: &[&str]) -> Vec<Vec<u8>> {
     all.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
-/// The Dockerfiles of the tests' cases, which stand behind `=== NAME` and before `---`.
+/// The Dockerfiles of the test cases: the text after `=== NAME` and before `---`.
 pub fn dockerfiles() -> Vec<Vec<u8>> {
     let all = files("tests/dockerfiles", ".txt");
     let cases = all.iter().flat_map(|file| {
@@ -47,7 +47,7 @@ pub fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An entry of a tar, with its content in whole blocks.
+/// A tar entry, with its content in whole blocks.
 pub fn entry(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
     let mut header = if name.len().is_multiple_of(2) { tar::Header::new_gnu() } else { tar::Header::new_ustar() };
     let raw = header.as_mut_bytes();
@@ -66,7 +66,7 @@ pub fn entry(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A sparse file with two parts.
+/// A tar entry for a sparse file with two parts.
 fn sparse() -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_mut_bytes()[..6].copy_from_slice(b"sparse");
@@ -154,7 +154,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// Gives every header of a tar its right sum again, wherever it stands: most of them would be refused otherwise.
+/// Corrects the checksum of every tar header, wherever it is; most headers would be refused otherwise.
 pub fn repair_sums(bytes: &mut [u8]) {
     let marks: Vec<usize> = bytes.windows(5).enumerate().filter(|(_, five)| *five == b"ustar").map(|(at, _)| at).collect();
     for at in marks {
@@ -241,7 +241,7 @@ pub fn bundles() -> Vec<Vec<u8>> {
     vec![whole.concat()]
 }
 
-/// A package: an ar archive of two tars.
+/// A Debian package: an ar archive with two tars.
 pub fn debs() -> Vec<Vec<u8>> {
     let control = b"Package: a\nVersion: 1.0-1\nArchitecture: amd64\nEssential: yes\nDepends: b (>= 1) | c, d:any\nPre-Depends: e\nProvides: f (= 2)\n";
     let control = [entry(b'0', "./control", "", control), entry(b'0', "./conffiles", "", b"/etc/a\n"), vec![0; 1024]].concat();
@@ -262,8 +262,9 @@ pub fn debs() -> Vec<Vec<u8>> {
     vec![whole("", &control, &data.concat()), whole(".gz", &gzip(&control), &gzip(&data.concat()))]
 }
 
-/// A pack: each object is a byte for its kind, two for its length, and its content, in which `@` and a digit stand for
-/// the names of those before it. So mutations meet what is inside, not only the compression around it.
+/// Makes a pack. Each object is given as a byte for its kind, two for its length, and its content, in which `@` and a
+/// digit stand for the ID of an earlier object (and `#` for its hex form). So mutations change what is inside, not only
+/// the compression.
 pub fn pack(objects: &[u8]) -> Vec<u8> {
     use sha1_checked::Digest;
     let (mut rest, mut body, mut names, mut places, mut count) = (objects, Vec::new(), Vec::<[u8; 20]>::new(), Vec::new(), 0u32);
@@ -349,7 +350,7 @@ pub fn objects() -> Vec<Vec<u8>> {
     vec![simple.concat(), deltas.concat()]
 }
 
-/// Messages signed in clear text, with nobody's signature, and the same in pieces.
+/// Messages signed in clear text; their signatures are taken from keys, so nobody made them for these messages.
 pub fn signed(keys: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let text = "Suite: stable\nCodename: bookworm\nDate: Sat, 10 Jun 2023 08:53:33 UTC\nValid-Until: Sat, 17 Jun 2033 08:53:33 UTC\nAcquire-By-Hash: yes\nSHA256:\n e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-amd64/Packages\n";
     let armored = |packets: &[u8]| {
@@ -357,7 +358,7 @@ pub fn signed(keys: &[Vec<u8>]) -> Vec<Vec<u8>> {
             base64(packets).as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
         format!("-----BEGIN PGP SIGNATURE-----\n\n{}\n-----END PGP SIGNATURE-----\n", lines.join("\n"))
     };
-    // A key's own signature is one, too.
+    // The end of a key is its own signature, which has the right form.
     let packets = keys.iter().map(|key| key.get(key.len().saturating_sub(600)..).unwrap_or_default().to_vec());
     packets
         .map(|packets| format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{text}{}", armored(&packets)).into_bytes())
@@ -369,7 +370,7 @@ pub fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Public keys of three kinds, as far as their form goes.
+/// Public keys of three kinds, valid only in form.
 pub fn keys() -> Vec<Vec<u8>> {
     let pem = |der: &[u8]| format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(der)).into_bytes();
     let curve = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04";

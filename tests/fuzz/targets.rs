@@ -1,4 +1,4 @@
-//! The parsers: what each is given, and through which face. Each answers in words, by which new ways are told.
+//! The parsers: what each is given, and which function it calls. Each answers in words; new words mean a new behaviour.
 
 use crate::seeds;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use stead::tested::model::{Budget, Digest, Duration, Error, Floor, GitRepository
 use stead::tested::spec::{Choices, Loaded, Sources};
 use stead::tested::{build, debian, engine, git, image, lock, monitor, registry, runtime, spec, store};
 
-/// Parses, and answers in words.
+/// Parses an input, and returns the answer in words.
 type Run = Box<dyn Fn(&[u8]) -> String>;
 
 pub struct Target {
     pub name: &'static str,
     pub seeds: Vec<Vec<u8>>,
     pub words: &'static [&'static str],
-    /// Mends what was mutated, where a sum would stop it at the door.
+    /// Repairs checksums after a mutation, where the input would be refused at once otherwise.
     pub repair: fn(&mut [u8]),
     pub run: Run,
 }
@@ -40,7 +40,7 @@ fn tars(
     Target { repair: seeds::repair_sums, ..target(name, seeds, words, run) }
 }
 
-/// What an outcome says, in words.
+/// An outcome, in words.
 fn said<T>(outcome: Result<T, Error>) -> String {
     outcome.map_or_else(|error| error.chain(), |_| "good".into())
 }
@@ -213,7 +213,7 @@ const PROFILE: &[&str] = &[
     "\"SCMP_ARCH_X86_64\"",
 ];
 
-/// A project in one text; whatever else it asks for is a Dockerfile or itself.
+/// A project in one text; every other file that it asks for has the text `other`, a Dockerfile or the project itself.
 struct Texts<'t> {
     project: &'t str,
     other: &'t str,
@@ -244,7 +244,7 @@ fn findings(loaded: &Loaded) -> String {
     format!("{} {}", words.join(" "), if kdl + json > 4 { "good" } else { "" })
 }
 
-/// An empty directory below the scratch one, for one input.
+/// Makes an empty directory for one input.
 fn fresh(folder: &Path) -> PathBuf {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).unwrap();
@@ -258,10 +258,10 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-/// Less than an archive may come to: what is allowed at most is another test's.
+/// Less than the program allows for an archive; another test checks the real limits.
 const FLOOR: Floor = Floor { bytes: 4 << 20, entries: 2000, names: 1 << 20 };
 
-/// All parsers of foreign bytes.
+/// All parsers of untrusted bytes.
 pub fn all(scratch: &Path) -> Vec<Target> {
     let mut all = languages(scratch);
     all.extend(archives(scratch));
@@ -271,11 +271,11 @@ pub fn all(scratch: &Path) -> Vec<Target> {
 }
 
 fn languages(scratch: &Path) -> Vec<Target> {
-    // Every file of these projects has the same text: paths grow with each include.
+    // Every file of these projects has the same text, so paths grow with each include.
     let nested = seeds::texts(&["include \"d/-/-/-/b.kdl\"\nvolume \"v\"\n", "include \"../a.kdl\"\ninclude \"./b/c.kdl\"\n"]);
     let projects = [seeds::files("tests/broken", ".kdl"), seeds::files("examples", ".kdl"), nested].concat();
     let locks = seeds::files("examples", "stead.lock");
-    // Long ones only make each turn slow.
+    // Long lock files would only make each run slow.
     let locks = locks.into_iter().map(|lock| lock.into_iter().take(3000).collect()).collect();
     let context = scratch.join("context");
     fs::create_dir_all(context.join("dir/deep")).unwrap();
@@ -337,7 +337,7 @@ fn languages(scratch: &Path) -> Vec<Target> {
     ]
 }
 
-/// Small values, by their first letter.
+/// Parses a small value; its first letter selects the kind.
 fn values(text: &str) -> String {
     let mut characters = text.chars();
     let kind = characters.next();
@@ -413,7 +413,7 @@ fn archives(scratch: &Path) -> Vec<Target> {
                 loop {
                     match entries.next_entry() {
                         Ok(Some(entry)) => {
-                            // Whatever records say, no more is there than came.
+                            // Whatever the records say, an entry's content is as long as its size, or it is an error.
                             let mut content = Vec::new();
                             let read = entries.read_to_end(&mut content);
                             assert!(read.is_err() || content.len() as u64 == entry.size);
@@ -589,7 +589,7 @@ fn messages(scratch: &Path) -> Vec<Target> {
             match runtime::seccomp::Profile::parse(&text(bytes), 0) {
                 Ok(profile) => {
                     let filter = runtime::seccomp::compile(&profile);
-                    // A filter's instruction has eight bytes, and the kernel takes 4096.
+                    // An instruction of a filter has eight bytes, and the kernel takes 4096 of them.
                     format!("good {} {} {:?}", filter.len() % 8, profile.notifies(), runtime::seccomp::keep(&filters, Some(&text(bytes)), 0).is_ok())
                 }
                 Err(why) => why,

@@ -1,11 +1,11 @@
-//! Builds: steps, rules of `copy`, what is cached, the same bytes everywhere.
+//! Builds: steps, the rules of `copy`, caching, and the same bytes everywhere.
 
 use crate::world::{World, copy_folder, is_root};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-/// Text that no earlier run of a test had: the store that they share knows what it built.
+/// Text that no earlier test run had, because the shared store remembers what it built.
 fn unlike(text: &str) -> String {
     static START: std::sync::LazyLock<std::time::SystemTime> = std::sync::LazyLock::new(std::time::SystemTime::now);
     format!("{text} {:?}\n", START.duration_since(std::time::UNIX_EPOCH).unwrap())
@@ -93,7 +93,7 @@ fn what_scripts_would_have_made_is_there() {
     }
     let world = World::new("scripts", "");
     let shell = |script: &str| world.ok(&["run", "-T", "base", "sh", "-c", script]);
-    // The judges are the image's own tools.
+    // The image's own tools check the result.
     assert_eq!(shell("dpkg --audit; dpkg --verify 2>&1 | grep -v ' c /' | head -3; dpkg -l | grep -c ^ii | grep -q .."), "");
     assert_eq!(
         shell(
@@ -122,7 +122,7 @@ image "made" { from "base"; copy "src/" to="/src"; run "mkdir /out && cp -r /src
         world.write(&format!("src/{name}"), name);
     }
     let first = digests(&world);
-    // Another directory, umask, locale, user of the files, order of creation, store.
+    // The second build has another directory, umask, locale, file owner, creation order and store.
     let other = world.folder.with_file_name("elsewhere");
     fs::create_dir_all(other.join("src/c")).unwrap();
     for name in ["c/d", "a", "b"] {
@@ -164,7 +164,7 @@ image "user" { from "made"; run "cat /proc/sys/kernel/random/uuid > /uuid"; }
     let first = digests(&world);
     assert_eq!(digests(&world), first, "nothing is built twice");
     world.write("input", "axx");
-    // The layer of `copy` differs, so `run` runs again; removing /input makes the result differ only there.
+    // The layer of `copy` differs, so `run` runs again. It removes /input, so that the result differs only there.
     let second = digests(&world);
     assert_ne!(first, second);
     world.write("input", "abc");
@@ -212,7 +212,7 @@ fn collection_keeps_what_projects_use() {
     if !is_root() {
         return;
     }
-    // An installation with a store of its own: what others build must not be collected here.
+    // This installation has a store of its own, so that nothing that other tests build is collected here.
     let world = World::bare("gc", "project \"gc\"\nimage \"a\" { copy \"a\" to=\"/a\" }\nimage \"b\" { copy \"b\" to=\"/b\" }\n");
     fs::remove_file(world.root.join("store")).unwrap();
     world.write("a", "1");
@@ -243,7 +243,7 @@ fn layers_made_ahead_are_those_made_one_by_one() {
     }
     let copies = [
         r#"copy "first/" to="/""#,
-        // Into a directory that the first copy makes, through a link that it makes, over a file of its.
+        // These go into a directory that the first copy makes, through a link that it makes, and over one of its files.
         r#"copy "second.txt" to="/deep/in/it""#,
         r#"copy "second.txt" to="/way/in/there""#,
         r#"copy "second.txt" to="/deep/file""#,
@@ -258,7 +258,7 @@ fn layers_made_ahead_are_those_made_one_by_one() {
     }
     let built = [("at-once", at_once), ("one-by-one", one_by_one)].map(|(name, text)| {
         let world = World::bare(name, &text);
-        // A store of its own: results are not to be found there.
+        // Each world has a store of its own, so that no results are found there.
         fs::remove_file(world.root.join("store")).unwrap();
         fs::create_dir(world.root.join("store")).unwrap();
         world.write("first/deep/file", "1");
@@ -310,18 +310,18 @@ fn what_is_below_changes_and_what_does_not_depend_on_it_stays() {
     world.write("large/x/y", &unlike("y"));
     world.ok(&["build", "a"]);
     world.write("first", &unlike("2"));
-    // Only the first step runs: the others were made of other things, and go where nothing changed.
+    // Only the first step runs: the inputs of the others did not change, and neither did the paths that they write to.
     let ran = world.run(&["build", "a"]).err;
     assert!(
         ran.contains("copy first") && !ran.contains("large") && !ran.contains("debian") && !ran.contains("python3 to"),
         "{ran}"
     );
-    // A directory on the way that is now somebody else's is something else.
+    // If a directory on the way to the target gets another owner, the step runs again.
     world.edit("copy \"first\" to=\"/one/\"", "copy \"first\" to=\"/two/\" owner=\"7:7\"");
     let ran = world.run(&["build", "a"]).err;
     assert!(ran.contains("copy large/ to /two") && !ran.contains("debian"), "{ran}");
     assert_eq!(world.ok(&["run", "-T", "a", "cat", "/two/first", "/two/x/y"]), unlike("2") + &unlike("y"));
-    // What comes from another image counts by its own bytes, not by what else that image holds.
+    // A copy from another image depends on the copied bytes, not on what else that image holds.
     world.edit("image \"base\" { debian", "image \"base\" { copy \"first\" to=\"/else\"; debian");
     let ran = world.run(&["build", "a"]).err;
     assert!(ran.contains("base: copy first") && !ran.contains("a: copy /usr/bin/python3"), "{ran}");
@@ -364,9 +364,9 @@ fn why_when_and_what_for() {
     assert!(ran.contains("← the image is not built yet (stead.kdl:4)"), "{ran}");
     world.write("one", &unlike("2"));
     let ran = world.run(&["build", "a", "--why"]).err;
-    assert!(ran.contains("← one changed") && ran.contains("← a step below it came to something else (stead.kdl:4)"), "{ran}");
+    assert!(ran.contains("← one changed") && ran.contains("← an earlier step gave a different result (stead.kdl:4)"), "{ran}");
     assert!(!world.run(&["build", "a", "--why"]).err.contains("←"));
-    // The latest time: as the lock has it, as the command line has it, as the lock was told.
+    // The latest file time comes from the lock, from the command line, and then from the updated lock.
     let first = world.ok(&["build", "a"]);
     let when = |world: &World| world.ok(&["run", "-T", "a", "sh", "-c", "stat -c %Y /one /two; cat /when"]);
     assert_eq!(when(&world), "1735689600\n1735689600\n1735689600\n");
@@ -379,7 +379,7 @@ fn why_when_and_what_for() {
     assert_eq!(world.ok(&["build", "a"]), other);
     assert_eq!(when(&world), "1577836800\n1577836800\n1577836800\n");
     assert!(world.fails(&["build", "--epoch", "soon"]).err.contains("for example: --epoch"));
-    // How it came about stands beside it.
+    // The provenance says how the image came about.
     let statement: serde_json::Value = serde_json::from_str(&world.ok(&["image", "provenance", "a"])).unwrap();
     let definition = &statement["predicate"]["buildDefinition"];
     assert!(definition["externalParameters"]["steps"][0].as_str().unwrap().starts_with("copy one"));
@@ -397,7 +397,7 @@ fn a_command_for_one_step_and_the_state_before_it() {
          image \"b\" {\n    from \"base\"\n    run \"echo before > /state\"\n    run \"echo after > /state; echo why >&2; exit 3\"\n}\n\
          image \"aa\" {\n    from \"base\"\n    run \"sleep 2; exit 1\"\n}\n",
     );
-    // The root is root's: nobody cannot write there.
+    // The root directory belongs to root, so the user nobody cannot write there.
     assert!(world.fails(&["build", "a"]).err.contains("Permission denied"));
     world.edit("id -un > /who; echo $ONLY > /only", "id -un > /tmp/who; echo $ONLY > /tmp/only");
     world.ok(&["build", "a"]);
@@ -416,7 +416,7 @@ fn a_command_for_one_step_and_the_state_before_it() {
     let mut child = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     std::thread::sleep(std::time::Duration::from_secs(4));
-    // What ended too early says why in what it wrote.
+    // If the command ended too early, its output says why, so this result is checked after the output.
     let sent = std::io::Write::write_all(&mut stdin, b"cat /state; echo $((6*7)); exit\n");
     std::thread::sleep(std::time::Duration::from_secs(1));
     drop(stdin);
@@ -458,7 +458,8 @@ fn what_commands_and_archives_may_not_do() {
     let world = World::new("review", "");
     let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
     let write = |images: &str| world.write("stead.kdl", &format!("{text}{images}"));
-    // A link in place of a mount's directory leads nowhere when what was mounted is taken away (class of CVE-2024-23652).
+    // When a command replaces a directory above a mount point by a link, removing the mount point does not follow that
+    // link (class of CVE-2024-23652).
     let victim = world.root.join("victim");
     fs::create_dir_all(victim.join("folder")).unwrap();
     fs::write(victim.join("file"), "").unwrap();
@@ -468,10 +469,10 @@ fn what_commands_and_archives_may_not_do() {
     ));
     let _ = world.run(&["build", "a"]);
     assert!(victim.join("folder").is_dir() && victim.join("file").exists(), "the host's files are gone");
-    // Names that mean something else in a layer.
+    // File names with a special meaning in a layer are refused.
     write("image \"a\" { from \"base\"; run \": > /etc/.wh.issue\"; }\n");
     assert!(world.fails(&["build", "a"]).err.contains("begin with .wh."));
-    // What an edit in place made of a copied file is not what is copied.
+    // A later step that edits a copied file in place does not change what is copied.
     write("image \"a\" { from \"base\"; copy \"two/\" to=\"/srv\"; run \"echo edited >> /srv/x\"; }\n");
     world.write("two/x", "x\n");
     world.write("two/other", "1");
@@ -479,18 +480,18 @@ fn what_commands_and_archives_may_not_do() {
     world.write("two/other", "2");
     world.ok(&["build", "a"]);
     assert_eq!(world.ok(&["run", "-T", "a", "cat", "/srv/x", "/srv/other"]), "x\nedited\n2");
-    // A step that changes nothing is not run again after a collection.
+    // A step that changes nothing is not run again after a garbage collection.
     write("image \"a\" { from \"base\"; run \"true\"; env A=\"1\"; }\n");
     world.ok(&["build", "a"]);
     world.ok(&["gc"]);
     assert!(!world.run(&["build", "a"]).err.contains("run true"));
-    // What is hidden stays hidden for a copy from there.
+    // A file that a later layer deletes is also absent for a copy from that image.
     write(
         "image \"f\" { from \"base\"; run \"mkdir /d; touch /d/old\"; run \"rm -r /d; mkdir /d; touch /d/new\" }\nimage \"a\" { from \"base\"; copy \"/d/*\" from=\"f\" to=\"/out/\"; }\n",
     );
     world.ok(&["build", "a"]);
     assert_eq!(world.ok(&["run", "-T", "a", "ls", "/out"]), "new\n");
-    // What a build reads of the host is marked, and an agent is nobody's without a word.
+    // The plan marks what a build reads from the host, and an ssh agent is used only when the user asks for it.
     world.write("Dockerfile", "FROM base\nRUN --mount=type=ssh true\n");
     write(
         "secret \"k\" file=\"../outside\"\nimage \"a\" { from \"base\"; run \"true\" { mount secret=\"k\" to=\"/k\" } }\nimage \"s\" { dockerfile \"Dockerfile\" }\ncontainer \"c\" { image \"a\"; }\ncontainer \"d\" { image \"s\"; }\n",
@@ -511,7 +512,7 @@ fn files_that_did_not_change_are_not_copied_again() {
         world.write(&format!("tree/d{}/f{index}", index % 10), &unlike(&format!("relinked {index}")));
     }
     world.ok(&["build"]);
-    // Where `made` has a file, and which inode it is.
+    // The inode of a file in the image `made`.
     let inode = |path: &str| {
         let images: serde_json::Value = serde_json::from_str(&world.ok(&["images", "--json"])).unwrap();
         let digest = digests(&world).split_whitespace().nth(1).unwrap().to_owned();
@@ -527,7 +528,7 @@ fn files_that_did_not_change_are_not_copied_again() {
     assert_eq!(inode("t/d0/f0"), kept);
     assert_ne!(inode("t/d1/f1"), gone);
     assert_ne!(inode("t/d2/f2"), moded, "permissions changed");
-    // What is made from nothing is the same.
+    // A build from scratch gives the same result.
     let fresh = |expected: &str| {
         let root = tempfile::tempdir().unwrap();
         let made = world.command(&["build"]).env("STEAD_ROOT", root.path()).output().unwrap();

@@ -39,7 +39,7 @@ fn a_bundle_comes_up_without_a_network() {
         command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         crate::world::Ran::from(command.output().unwrap())
     };
-    // Secrets come from beside it.
+    // Secrets are read from files beside the bundle.
     let beside = file.path().join("token");
     std::fs::write(&beside, "told here").unwrap();
     let built = unshared(&["-f", bundle, "build", "--offline", "--frozen"]);
@@ -49,7 +49,7 @@ fn a_bundle_comes_up_without_a_network() {
     assert_eq!(up.code, 0, "{}", up.err);
     let read = ["-f", bundle, "exec", "app", "cat", "/made", "/motd", "/tree/link", "/run/secrets/token"];
     assert_eq!(there.ok(&read), "sealedhellofartold here");
-    // Results that came with it are for its own project.
+    // Results that came with the bundle are used only for its own project.
     let own = std::fs::read_dir(there.root.join("store/results-2")).unwrap().count();
     assert!(own < 8, "{own} results in the store");
     there.ok(&["-f", bundle, "down"]);
@@ -98,7 +98,7 @@ fn a_hostile_bundle_writes_nothing_outside() {
     let deep = [through[0], ("stead/project/a/new/evil", link, Path::new("x"))];
     make(&[], &deep);
     assert!(check().err.contains("leads through the link"));
-    // A secret goes where the file says, as if the project were the whole file system.
+    // The path of a secret is resolved as if the project were the whole file system.
     std::fs::create_dir(folder.path().join("a")).unwrap();
     std::fs::write(folder.path().join("a/key"), "taken").unwrap();
     make(&["a/key"], &through[..1]);

@@ -1,4 +1,4 @@
-//! Life of containers: exit codes, limits, restarts, health, logs, exec, run, stop and start.
+//! The life of containers: exit codes, limits, restarts, health, logs, exec, run, stop and start.
 
 use crate::world::{World, eventually, is_root};
 use std::process::Command;
@@ -75,7 +75,7 @@ fn the_sandbox_is_as_docker_makes_it() {
         world.ok(&["exec", "-T", "-u", "nobody", "c", "sh", "-c", "echo x > /dev/null && ls -l /dev/null | cut -c1-10"]),
         "crw-rw-rw-\n"
     );
-    // Nodes can be made, as in Docker; the host's devices stay closed.
+    // Device nodes can be made, as in Docker, but the host's devices cannot be opened.
     for (kind, number) in [("c", "1 11"), ("c", "10 237"), ("b", "7 0")] {
         let script = format!("rm -f /tmp/node; mknod /tmp/node {kind} {number} && exec 3< /tmp/node");
         let opened = world.run(&["exec", "-T", "c", "sh", "-c", &script]);
@@ -83,7 +83,7 @@ fn the_sandbox_is_as_docker_makes_it() {
     }
     assert_eq!(world.exec("c", "stat -L -c %t:%T /proc/interrupts /proc/keys /proc/timer_list"), "1:3\n1:3\n1:3", "masked");
     assert_eq!(world.exec("c", "ls -A /sys/firmware /proc/scsi 2>/dev/null | grep -v : | tr -d '\\n' | wc -c"), "0", "masked");
-    // Nothing of the host's file system, network, processes or System V shared memory is in sight.
+    // Nothing of the host's file system, network, processes or System V shared memory is visible.
     assert_eq!(world.exec("c", "ls /proc | grep -c '^[0-9]'"), "4", "sleep, sh, ls and grep");
     assert_eq!(world.exec("c", "ls /sys/class/net | tr '\\n' ' '"), "eth0 lo");
     world.ok(&["down"]);
@@ -99,13 +99,13 @@ fn limits_hold() {
         r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; limits { cpus 0.5; memory "48MiB"; pids 20; }; }
 container "eater" { image "base"; cmd "python3" "-c" "x = bytearray(200 << 20)"; limits { memory "48MiB"; }; }"#,
     );
-    // It may die while `up` still looks, or a moment later.
+    // The container may die while `up` is still watching, or a moment later.
     let _ = world.run(&["up"]);
     eventually("the kernel ends it", || world.container("eater-1")["state"] == "exited");
     let eater = world.container("eater-1");
     assert_eq!((eater["out_of_memory"].as_bool(), eater["exit_code"].as_i64()), (Some(true), Some(137)));
     assert!(world.ok(&["ps", "--all"]).contains("out of memory"));
-    assert!(world.ok(&["logs", "eater"]).contains("for want of memory"));
+    assert!(world.ok(&["logs", "eater"]).contains("because memory ran out"));
     let quota = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us";
     let read = format!("cat {quota} 2>/dev/null || cut -d' ' -f1 /sys/fs/cgroup/cpu.max");
     assert_eq!(world.exec("c", &read), "50000");
@@ -163,7 +163,7 @@ fn stop_start_kill_and_drift() {
     let before = world.pid("c-1");
     world.ok(&["restart", "c"]);
     assert_ne!(world.pid("c-1"), before);
-    // Killed, it comes back by its policy.
+    // When the container is killed, its restart policy starts it again.
     world.ok(&["kill", "c"]);
     eventually("it is restarted", || {
         world.container("c-1")["restarts"].as_i64() >= Some(1) && world.container("c-1")["state"] == "running"
@@ -191,7 +191,7 @@ fn logs_of_replicas_are_told_apart() {
     assert_eq!(world.ok(&["logs", "c-1", "-n", "1"]), "err\n");
     assert_eq!(world.ok(&["logs", "-n", "all"]), all);
     let many = world.fails(&["logs", "-n", "many"]);
-    assert!(many.code == 2 && many.err.contains("no number of lines"), "{}", many.err);
+    assert!(many.code == 2 && many.err.contains("not a number of lines"), "{}", many.err);
     assert!(world.ok(&["logs", "-t", "c-1"]).starts_with("20"), "with its time");
     world.ok(&["down"]);
     assert!(world.ok(&["logs", "c-1"]).contains("part"), "an unfinished last line is kept");
@@ -252,7 +252,7 @@ fn monitors_of_another_release_are_commanded() {
     world.ok(&["up"]);
     let run = std::fs::read_dir(world.root.join("run")).unwrap().flatten().map(|entry| entry.path());
     let folder = run.map(|instance| instance.join("c-1")).find(|folder| folder.join("control").exists()).unwrap();
-    // A socket's path is short; the directory of a test need not be.
+    // The path of a socket must be short, but a test's directory may have a long path.
     let opened = std::fs::File::open(&folder).unwrap();
     let ask = |request: &str| {
         let mut stream =
@@ -262,11 +262,11 @@ fn monitors_of_another_release_are_commanded() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    // What a newer stead adds to a request is passed over; what an older monitor cannot do, it names.
+    // A monitor ignores fields that a newer stead adds to a request, and names an operation that it does not know.
     assert!(ask(r#"{"op":"signal","signal":0,"colour":"green"}"#).contains("\"done\":true"));
     let refused = ask(r#"{"op":"dance"}"#);
     assert!(refused.contains("dance") && refused.contains("`stead restart`"), "{refused}");
-    // What a newer monitor adds to its status does not keep an older stead from reading it.
+    // An older stead can read a status with fields that a newer monitor added.
     let status = std::fs::read_to_string(folder.join("status.json")).unwrap();
     std::fs::write(folder.join("status.json"), status.replacen("\"content\":{", "\"content\":{\"colour\":\"green\",", 1))
         .unwrap();

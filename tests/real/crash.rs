@@ -19,7 +19,7 @@ fn killed_at_every_boundary_the_next_up_converges() {
             break;
         }
         boundaries = at;
-        // Alternately: the next `up` repairs, or `down` cleans at once.
+        // The two cases alternate: the next `up` repairs, or `down` cleans up at once.
         if at % 2 == 0 {
             let up = world.run(&["up"]);
             assert_eq!(up.code, 0, "after a kill at boundary {at}:\n{}", up.err);

@@ -1,4 +1,4 @@
-//! If a monitor dies, its container dies: with other users, setuid and file-capability programs.
+//! If a monitor dies, its container dies, also with other users, setuid programs and programs with file capabilities.
 
 use crate::world::{World, alive, eventually, is_root};
 
@@ -10,7 +10,7 @@ fn dies_with_its_monitor(name: &str, container: &str, comm: &str) {
     let world = World::new(name, container);
     world.ok(&["up"]);
     let pid = world.pid("c-1");
-    // It must be well into its program, as the user that it changes to.
+    // The container must be running its program by now, as the user that it changes to.
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert!(alive(pid), "{}", world.ok(&["logs"]));
     assert!(world.ok(&["exec", "-T", "c", "sh", "-c", "cat /proc/*/comm"]).contains(comm));

@@ -42,7 +42,7 @@ impl Drop for Buildah {
     }
 }
 
-/// The cases of the data file, by name.
+/// The cases of the data files, by name.
 fn cases() -> Vec<(String, String)> {
     let texts = [include_str!("../dockerfiles/cases.txt"), include_str!("../dockerfiles/more.txt")];
     let cases = texts.into_iter().flat_map(|text| text.split("=== ").skip(1)).filter_map(|case| case.split_once('\n'));
@@ -74,7 +74,7 @@ fn context(world: &World) {
     world.write("token", "s3cret");
 }
 
-/// Every path of a tree with kind, mode, owner and size or target; files outside /usr with their digest.
+/// All paths of a tree with kind, mode, owner, and size or target; files outside /usr also with their digest.
 fn listing(root: &Path) -> BTreeMap<String, String> {
     let script = "find . -mindepth 1 \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run \\) -prune -o -printf '%P\\t%y %m %U:%G %l ' -a \\( -type f -printf '%s' -o -true \\) -printf '\\n'; \
                   find . -path ./usr -prune -o -type f -links -9 -exec sha256sum {} +";
@@ -91,16 +91,16 @@ fn listing(root: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// What matters of a configuration, in one form for both.
+/// The parts of a configuration that matter, in the same form for both tools.
 fn normal(config: &serde_json::Value) -> BTreeMap<&'static str, String> {
     let mut found = BTreeMap::new();
     for key in ["Cmd", "Entrypoint", "WorkingDir", "User", "ExposedPorts", "Volumes", "StopSignal", "Healthcheck", "OnBuild"] {
         let value = &config[key];
         let mut value = value.clone();
         if let Some(health) = value.as_object_mut().filter(|_| key == "Healthcheck") {
-            // Defaults that one writes and the other leaves out.
+            // One tool writes these defaults, and the other leaves them out.
             health.retain(|name, _| !name.starts_with("Start"));
-            // Two ways to write the same.
+            // The tools write the same test in two ways.
             let words: Vec<String> = serde_json::from_value(health["Test"].clone()).unwrap_or_default();
             if let [kind, shell, flag, line] = words.as_slice()
                 && (kind.as_str(), shell.as_str(), flag.as_str()) == ("CMD", "/bin/sh", "-c")
@@ -118,7 +118,7 @@ fn normal(config: &serde_json::Value) -> BTreeMap<&'static str, String> {
         }
     }
     let mut env: Vec<&str> = config["Env"].as_array().into_iter().flatten().filter_map(|pair| pair.as_str()).collect();
-    // Docker's PATH is there whether it is written or not.
+    // Docker's PATH applies whether it is written or not.
     env.retain(|pair| *pair != "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     env.sort_unstable();
     found.insert("Env", format!("{env:?}"));
@@ -142,7 +142,7 @@ fn dockerfiles_build_as_buildah_builds_them() {
         skip("buildah is not installed");
         return;
     }
-    // Buildah takes a second for each: every fourth, and in CI all.
+    // Buildah takes a second for each case, so this tests every fourth one; in CI it tests all.
     let step = if std::env::var_os("CI").is_some() { 1 } else { 4 };
     let cases: Vec<(String, String)> = cases().into_iter().step_by(step).collect();
     let images: String = cases
@@ -217,13 +217,13 @@ fn dockerfiles_build_as_buildah_builds_them() {
 
 type Listing = BTreeMap<String, String>;
 
-/// What we made of a case, and whether it is for us alone; else what it lacks.
+/// The files that we built for a case, and whether buildah cannot build it; or the files that are not as expected.
 fn ours(folder: &Path, name: &str, mut layers: Vec<PathBuf>, text: &str) -> Result<(Listing, bool), Vec<String>> {
     let (merged, empty) = (folder.join(format!("merged-{name}")), folder.join("empty"));
     fs::create_dir_all(&merged).unwrap();
     fs::create_dir_all(&empty).unwrap();
     layers.reverse();
-    // One directory alone is no overlay.
+    // A single lower directory does not make an overlay.
     layers.push(empty);
     let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
     let mount = ["-t", "overlay", "-o", &format!("lowerdir={}", lower.join(":")), "x", merged.to_str().unwrap()];
@@ -240,7 +240,7 @@ fn ours(folder: &Path, name: &str, mut layers: Vec<PathBuf>, text: &str) -> Resu
     if wrong.is_empty() { Ok((found, !wanted.is_empty())) } else { Err(wrong) }
 }
 
-/// What buildah makes of a case, and its configuration.
+/// The files that buildah built for a case, and the image's configuration.
 fn theirs(buildah: &Buildah, world: &World, name: &str) -> Result<(Listing, serde_json::Value), String> {
     let tag = format!("localhost/x-{name}");
     let args = ["bud", "-q", "--isolation", "chroot", "--layers=false", "--pull-never", "--format", "docker", "--secret"];
@@ -248,7 +248,7 @@ fn theirs(buildah: &Buildah, world: &World, name: &str) -> Result<(Listing, serd
     let (secret, file, context) = (format!("id=token,src={}", at("token")), at(&format!("cases/{name}/Dockerfile")), at("ctx"));
     let build = || buildah.run(&[&args[..], &[&secret, "-f", &file, "-t", &tag, &context]].concat());
     let mut made = build();
-    // Its copy of itself in memory cannot always be sealed at the first try.
+    // buildah cannot always seal the copy of itself in memory at the first try.
     if String::from_utf8_lossy(&made.stderr).contains("sealing memfd") {
         made = build();
     }
@@ -262,9 +262,9 @@ fn theirs(buildah: &Buildah, world: &World, name: &str) -> Result<(Listing, serd
     Ok((files, inspected))
 }
 
-/// Differences that are buildah's own.
+/// Differences that only buildah causes.
 fn expected(path: &str, before: Option<&String>, ours: Option<&String>, theirs: Option<&String>) -> bool {
-    // It leaves what it mounts files on, and makes the directories of volumes.
+    // buildah leaves the files that it mounts over, and makes the directories of volumes.
     let mounted = ["etc/hosts", "etc/resolv.conf", "etc/hostname"].iter().any(|own| path.starts_with(own)) && ours == before;
     let volume =
         ["data", "x", "one", "two"].contains(&path) && ours.is_none() && theirs.is_some_and(|found| found == "d 755 0:0");
@@ -319,7 +319,7 @@ fn umoci_and_diffoscope_see_no_difference() {
         &at("ctx"),
     ]);
     buildah.ok(&["push", "-q", "localhost/x", &format!("oci-archive:{}:app", at("theirs.tar"))]);
-    // buildah leaves the files that it mounts on.
+    // buildah leaves the files that it mounts over.
     let script = "set -e; for w in ours theirs; do mkdir $w; tar -xf $w.tar -C $w; umoci unpack --image $w:app $w.bundle; rmdir $w.bundle/rootfs/proc $w.bundle/rootfs/sys $w.bundle/rootfs/dev $w.bundle/rootfs/run 2>/dev/null || true; done; \
                   cd theirs.bundle/rootfs/etc && rm hosts hostname resolv.conf && cd ../../.. && rmdir theirs.bundle/rootfs/etc; test ! -e ours.bundle/rootfs/etc; \
                   diffoscope --no-progress --exclude-directory-metadata=yes ours.bundle/rootfs theirs.bundle/rootfs";

@@ -3,7 +3,7 @@
 use crate::world::{World, copy_folder, get, is_root};
 use std::path::Path;
 
-/// A world with a copy of an example, its published port moved so that tests do not meet.
+/// A world with a copy of an example; its published port is changed, so that tests do not collide.
 pub fn example(name: &str, world: &str, from: &str, to: &str) -> World {
     let it = World::bare(world, "");
     copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name), &it.folder);
@@ -60,11 +60,11 @@ fn shop_counts_across_replicas_and_replaces_only_what_changed() {
     assert_eq!(before[2..], after[2..], "and no other");
     let page = get("127.0.0.1:18081", "/").unwrap();
     assert!(page.contains("Another shop"), "{page}");
-    // A comment, a touched file: nothing.
+    // A comment or a touched file changes nothing.
     world.edit("project \"shop\"", "project \"shop\" // a comment");
     world.write("app/app.py", &std::fs::read_to_string(world.folder.join("app/app.py")).unwrap());
     assert!(world.run(&["up"]).err.contains("nothing to do"));
-    // A removed container is removed; what depended on it alone goes on.
+    // A container that is deleted from the file is removed; those that only it depended on keep running.
     let text = std::fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
     let (kept, _) = text.split_once("container \"front\"").unwrap();
     world.write("stead.kdl", kept);

@@ -54,7 +54,7 @@ fn a_saved_plan_is_applied_exactly_or_refused() {
     assert!(world.fails(&["apply", "stead.kdl"]).err.contains("is not a plan"));
 }
 
-/// The plan says what it wants: a file that was changed behind it makes it another plan, also where its words stay.
+/// A saved plan states what it wants: if a file changes afterwards, it is out of date, even where its wording is the same.
 #[test]
 fn a_saved_plan_is_refused_when_what_it_wants_changed() {
     if !is_root() {
@@ -88,7 +88,7 @@ container "c" { image "own"; secret "s"; network "n"; mount volume="v" to="/v"; 
         ("label a=\"1\"; }\nsecret", "label a=\"2\"; }\nsecret"),
         ("stop-grace \"100ms\"", "stop-grace \"200ms\""),
     ];
-    // Before the image is built, and when it is.
+    // This holds before the image is built, and after.
     for built in [false, true] {
         if built {
             world.ok(&["build"]);
@@ -106,20 +106,20 @@ container "c" { image "own"; secret "s"; network "n"; mount volume="v" to="/v"; 
             world.write(file, "one");
         }
     }
-    // What no step reads may change.
+    // Files that no step reads may change.
     world.write("data/x", "two");
     world.write("stead.kdl", &format!("// a comment\n{plain}"));
     world.write("plan.json", &world.ok(&["plan", "--json"]));
     world.ok(&["apply", "plan.json"]);
     assert_eq!(world.exec("c", "cat /one /file /data/x"), "one\nonetwo");
-    // A plan of another version is none that can be compared.
+    // A plan of another version cannot be compared.
     let older = world.ok(&["plan", "--json"]).replace("\"version\": 3", "\"version\": 2");
     world.write("plan.json", &older);
     assert!(world.fails(&["apply", "plan.json"]).err.contains("out of date"));
 }
 
-/// What is read is read once: files that are saved while images are built are the next plan's. What must be looked at
-/// again (where a link leads) may do nothing that the saved plan did not say.
+/// Everything is read once: files that are saved while images are built belong to the next plan. What must be looked up
+/// again (where a link leads) may cause nothing that the saved plan did not state.
 #[test]
 fn a_saved_plan_is_applied_exactly_whatever_is_saved_while_it_builds() {
     if !is_root() {
@@ -136,7 +136,7 @@ container "c" { image "own"; secret "s"; mount bind="data" to="/data" read-only=
     world.write("data/x", "one");
     world.write("other/x", "two");
     world.ok(&["build", "base"]);
-    // The store is there for all tests, and for the next run of them.
+    // All tests share the store, and so does the next test run.
     let once = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
     world.edit("sleep 2", &format!("sleep 2; : {once}"));
     let apply_and = |change: &dyn Fn()| {
@@ -200,7 +200,7 @@ fn what_is_not_supported_yet_is_refused_by_up_and_not_by_check() {
         World::new("later", r#"container "c" { image "docker.io/library/redis:7"; dns "10.0.0.1"; limits { egress "1MiB" }; }"#);
     assert_eq!(world.run(&["check"]).code, 0);
     let ran = world.fails(&["up"]);
-    assert_eq!(ran.err.matches("help: the file is right").count(), 2, "{}", ran.err);
+    assert_eq!(ran.err.matches("help: the file is valid").count(), 2, "{}", ran.err);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_reader_that_leaves_does_not_stop_an_up_half_way() {
     assert_eq!(world.ok(&["plan"]), "nothing to do\n");
 }
 
-/// Everything that planning has against a project is told in one go, in its text, and to programs.
+/// All errors that planning finds in a project are reported at once, with their place in its text, and also as JSON.
 #[test]
 fn what_planning_finds_is_told_at_once() {
     if !is_root() {

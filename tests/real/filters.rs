@@ -1,4 +1,4 @@
-//! Our filters of system calls beside those that libseccomp, which runc uses, makes of the same profiles.
+//! Compares our system call filters with those that libseccomp, which runc uses, makes of the same profiles.
 
 use super::world::{scratch, skip};
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use stead::tested::runtime::seccomp::{Profile, compile};
 
 include!("../docker/bpf.rs");
 
-/// `AUDIT_ARCH_*`, and the bit of calls of x32.
+/// Values of `AUDIT_ARCH_*`, and the bit that marks x32 calls.
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
 const X32: u32 = 0x4000_0000;
@@ -39,7 +39,8 @@ const CALLS: [&str; 22] = [
     "ipc",
     "stat64",
 ];
-/// How many of them every interface has. The rest is of i386 alone; beside x32, libseccomp forgets other rules over them.
+/// How many of these calls every interface has. The others exist only on i386; together with x32, libseccomp drops
+/// other rules because of them.
 const COMMON: usize = 19;
 const ACTIONS: [(&str, u32); 5] = [
     ("SCMP_ACT_ALLOW", 0x7fff_0000),
@@ -53,7 +54,7 @@ const OPERATORS: [&str; 7] =
     ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 const VALUES: [u64; 9] = [0, 1, 2, 7, 0xffff, 0x7fff_ffff, 0xffff_ffff, 7 << 32 | 9, u64::MAX];
 
-/// The same profile for both.
+/// One profile, in the form for us and in the form for libseccomp.
 struct Both {
     json: String,
     lines: String,
@@ -78,7 +79,7 @@ fn profile(random: &mut fastrand::Rng) -> Both {
     let mut names = BTreeSet::new();
     let mut rules = Vec::new();
     for _ in 0..random.usize(1..6) {
-        // Each call once: which of several answers to one call comes first, libseccomp leaves open. The default is none.
+        // Each call gets one action, because libseccomp does not define which of several comes first. The default does not count.
         let known = if interfaces.len() == 2 && interfaces[1].0 == I386 { CALLS.len() } else { COMMON };
         let (name, (action, answer)) = (CALLS[random.usize(..known)], ACTIONS[random.usize(..ACTIONS.len())]);
         if answer != code && !names.insert(name) {
@@ -109,7 +110,7 @@ fn profile(random: &mut fastrand::Rng) -> Both {
     Both { json, lines, interfaces }
 }
 
-/// The kernel's order of answers.
+/// The place of an action in the kernel's order of precedence.
 fn strictness(code: u32) -> usize {
     [0x7fff_0000, 0x7ffc_0000, 0x0005_0001, 0x0003_0000, 0x8000_0000].iter().position(|known| *known == code).unwrap()
 }
@@ -149,11 +150,11 @@ fn filters_decide_as_libseccomps_do() {
                     let number = number | bit;
                     compared += 1;
                     let (our, their) = (run(&ours, *interface, number, arguments), run(&theirs, *interface, number, arguments));
-                    // Calls younger than all that are named: runc says so, libseccomp does not.
+                    // Calls newer than all that the profile names get ENOSYS here, as in runc; libseccomp does not do that.
                     if our == their || our == 0x0005_0026 {
                         continue;
                     }
-                    // Calls by `socketcall` and `ipc`: libseccomp compares what is no argument of theirs.
+                    // For calls through `socketcall` and `ipc`, libseccomp compares values that are not their arguments.
                     let through = *interface == I386 && matches!(number, 102 | 117);
                     if !(through && strictness(our) > strictness(their)) {
                         wrong.insert(format!("{interface:x} {number}: {our:x}, theirs {their:x}"));

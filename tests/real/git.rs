@@ -10,15 +10,16 @@ use stead::tested::git::{Wanted, checkout};
 use stead::tested::model::{Error, GitRepository};
 use tempfile::TempDir;
 
-/// Serves the bare repositories below a directory through `git http-backend`, until the test's process ends.
-/// Without `modern`, only the protocol's older version is spoken, in which a server may refuse commits without a name.
+/// Serves the bare repositories below a directory through `git http-backend`, until the test's process ends. Without
+/// `modern` it speaks only the older version of the protocol, in which a server may refuse commits that no branch or
+/// tag names.
 pub fn serve(root: &Path, modern: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let root = root.to_owned();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // One that went away in the middle is of no interest.
+            // A client that closes the connection early does not matter.
             let _ = answer(stream.unwrap(), &root, modern);
         }
     });
@@ -106,7 +107,7 @@ fn noise(length: usize, mut seed: u64) -> Vec<u8> {
 
 struct World {
     folder: TempDir,
-    /// A commit in the middle, which no branch and no tag names.
+    /// A commit in the middle of the history, which no branch and no tag names.
     old: String,
 }
 
@@ -129,7 +130,7 @@ impl World {
         fs::write(work.join("sub/empty"), "").unwrap();
         std::os::unix::fs::symlink("sub/deep", work.join("link")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", work.join("sub/out")).unwrap();
-        // Like each other, so that packs hold them as deltas.
+        // These files are similar, so that packs hold them as deltas.
         let lines: Vec<String> = (0..4000).map(|line| format!("line {line} {}\n", line * 7919 % 1000)).collect();
         for number in 0..30 {
             let mut lines = lines.clone();
@@ -171,7 +172,7 @@ impl World {
     }
 }
 
-/// All paths of a tree with what they are, as git or as the file system tells it.
+/// All paths of a tree, each with its kind or mode, and its content.
 fn listing(folder: &Path) -> Vec<(String, String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -258,13 +259,13 @@ fn a_repository_is_read_as_git_reads_it() {
             .collect();
         assert!(fetched(&url, &world.old, Some("./sub/")).unwrap() == sub);
         for (commit, folder, text) in [
-            (head.as_str(), Some("sub/nothing"), "has no folder \"sub/nothing\""),
-            (&head, Some("run.sh"), "has no folder \"run.sh\""),
-            (&head, Some("link"), "has no folder \"link\""),
-            (&head, Some("../work"), "has no folder \"../work\""),
+            (head.as_str(), Some("sub/nothing"), "has no directory \"sub/nothing\""),
+            (&head, Some("run.sh"), "has no directory \"run.sh\""),
+            (&head, Some("link"), "has no directory \"link\""),
+            (&head, Some("../work"), "has no directory \"../work\""),
             ("1234567890123456789012345678901234567890", None, "has no commit 1234567890123456789012345678901234567890"),
             (&git(&world.work(), &["rev-parse", "heavy"]), None, "is a tag, not a commit"),
-            ("main", None, "is no commit's id"),
+            ("main", None, "is not a commit id"),
         ] {
             let said = fetched(&url, commit, folder).unwrap_err();
             assert!(said.contains(text), "{said}");
@@ -294,7 +295,7 @@ fn what_git_keeps_beside_the_files_is_a_repository_of_one_commit() {
         assert_eq!(git(here, &["log", "--format=%H"]), commit);
         assert_eq!(git(here, &["ls-tree", "-r", "HEAD"]), git(&world.work(), &["ls-tree", "-r", &commit]));
         assert_eq!(git(here, &["remote", "get-url", "origin"]), url);
-        // One may go on from there.
+        // It is possible to continue working from there.
         fs::write(here.join("run.sh"), "other").unwrap();
         assert_eq!(git(here, &["status", "--porcelain"]), "M run.sh");
         git(here, &["commit", "-qam", "next"]);
@@ -315,7 +316,7 @@ fn submodules_are_fetched_at_their_commits() {
     checkout(&place(&format!("{serve}/repo.git")), wanted, into.path(), scratch.path()).unwrap();
     assert_eq!(fs::read_to_string(into.path().join("vendored/inside")).unwrap(), "inside\n");
     assert_eq!(git(into.path(), &["status", "--porcelain"]), "");
-    // One that nobody says the place of, or that is no place on the web.
+    // A submodule without a URL, or with one that is not a remote repository, is refused.
     for (text, why) in [
         ("", "does not say where vendored is"),
         ("[submodule \"v\"]\npath = vendored\nurl = /etc\n", "neither on the web nor behind ssh"),
@@ -329,7 +330,7 @@ fn submodules_are_fetched_at_their_commits() {
     }
 }
 
-/// Stores a tree whose only entry has a name that git itself would refuse, and tells a commit of it.
+/// Stores a tree whose entries git itself would refuse, and returns a commit of it.
 fn evil(work: &Path, mode: &str, name: &[u8], twice: bool) -> String {
     let write = |kind: &str, content: &[u8]| {
         let mut command = Command::new("git");
@@ -367,7 +368,7 @@ fn nothing_leads_out_of_a_checkout() {
         ("100644", b"/tmp/x"),
     ] {
         let said = fetched(&url, &evil(&bare, mode, name, false), None).unwrap_err();
-        assert!(said.contains("is no name for a file"), "{said}");
+        assert!(said.contains("is not a valid file name"), "{said}");
     }
     let said = fetched(&url, &evil(&bare, "", b"", true), None).unwrap_err();
     assert!(said.contains("cannot write a: File exists"), "{said}");

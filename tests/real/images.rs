@@ -1,4 +1,4 @@
-//! Images as others see them: archives that other tools read, what steps made, how two differ.
+//! Images as others see them: archives that other tools read, what the steps made, how two images differ.
 
 use crate::world::{World, is_root, skip};
 use std::fs;
@@ -61,7 +61,7 @@ fn history_and_differences_are_told() {
     if !is_root() {
         return;
     }
-    // The store that tests share may know what an earlier run built.
+    // The shared store may already have what an earlier run built.
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     let world = World::new(
         "look",

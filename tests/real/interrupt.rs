@@ -1,10 +1,10 @@
-//! Ctrl-C: whatever is waited for, the command ends soon, tells how to go on, and what was done stays.
+//! Ctrl-C: whatever a command waits for, it ends soon, says how to continue, and keeps what was done.
 
 use crate::world::{World, eventually, is_root, processes};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// Interrupts a command once something holds. Each of these waits for longer than a test may take.
+/// Interrupts a command once a condition holds. Without that, each of these commands would wait longer than a test may take.
 fn interrupt_once(mut child: Child, holds: impl FnMut() -> bool) -> (ExitStatus, String) {
     eventually("the command is where it waits", holds);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -77,7 +77,7 @@ fn an_end_is_interrupted_and_goes_on_by_itself() {
     std::thread::sleep(Duration::from_millis(300));
     let (status, told) = interrupt_once(child, || true);
     assert_eq!(status.code(), Some(130), "{told}");
-    // It has been asked to end; who cannot wait kills it.
+    // The container has been asked to stop; a user who cannot wait kills it.
     assert!(world.pid("c-1") > 0);
     world.ok(&["kill", "c"]);
     world.ok(&["down"]);

@@ -1,4 +1,4 @@
-//! The verbs that Docker's users know, each on real containers.
+//! The commands that Docker's users know, each on real containers.
 
 use crate::world::{World, alive, eventually, is_root};
 use std::fs;
@@ -47,7 +47,7 @@ fn every_limit_is_applied_told_and_changed_while_it_runs() {
     let plan = world.ok(&["plan"]);
     assert!(plan.contains("(replace)") && plan.contains("limits.ulimit changed"), "{plan}");
     world.edit("soft=90 hard=200", "soft=100 hard=200");
-    // Changed while it runs: the same process, no restart.
+    // These limits change while the container runs: the process is the same, without a restart.
     let pid = world.pid("c-1");
     world.edit("memory \"64MiB\"", "memory \"96MiB\"");
     world.edit("cpus 0.5", "cpus 1");
@@ -60,10 +60,10 @@ fn every_limit_is_applied_told_and_changed_while_it_runs() {
     assert!(["100000", "100000 100000"].contains(&read("cpu/cpu.cfs_quota_us", "cpu.max").as_str()));
     assert_eq!(read("pids/pids.max", "pids.max"), "max");
     assert_eq!(world.ok(&["plan"]), "nothing to do\n");
-    // And held across a restart.
+    // The changed limits also survive a restart.
     world.ok(&["restart", "c"]);
     assert_eq!(read("memory/memory.limit_in_bytes", "memory.max"), "100663296");
-    // Others replace it.
+    // A change of other limits replaces the container.
     world.edit("oom-score 500", "oom-score 600");
     assert!(world.ok(&["plan"]).contains("(replace)"));
     world.ok(&["down"]);
@@ -145,7 +145,7 @@ container "c" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "trap 'exit 5' T
 container "eater" { image "base"; cmd "sh" "-c" "sleep 0.5; exec python3 -c 'x = bytearray(200 << 20)'"; limits { memory "32MiB"; swap "0B"; }; }
 "#,
     );
-    // Where swap is not accounted, the limit of memory alone must do.
+    // Without swap accounting, the limit on memory alone must do.
     if !world.run(&["up"]).err.is_empty() && world.ps().is_empty() {
         world.edit("swap \"0B\";", "");
         let _ = world.run(&["up"]);
@@ -190,7 +190,7 @@ fn a_container_that_turns_unhealthy_is_started_again_if_asked() {
         let now = world.container("c-1");
         now["restarts"] == 1 && now["health"] == "healthy"
     });
-    assert!(world.ok(&["logs", "c"]).contains("it is unhealthy, and is started again"));
+    assert!(world.ok(&["logs", "c"]).contains("the container is unhealthy and is restarted"));
 }
 
 #[test]
@@ -206,7 +206,7 @@ container "c" { image "base"; stop-grace "100ms"; publish 18800 to=80; publish 1
     );
     world.write("s", "TOP-SECRET");
     world.ok(&["up"]);
-    // A process that is being started is there twice for a moment.
+    // A process that is just being started appears twice for a moment.
     eventually("top shows one process", || {
         let top = world.ok(&["top", "c"]);
         top.contains("while :; do :; done") && top.lines().count() == 2
@@ -242,7 +242,7 @@ container "c" { image "base"; stop-grace "100ms"; publish 18800 to=80; publish 1
     let value: serde_json::Value = serde_json::from_str(&inspect).unwrap();
     assert_eq!(value[0]["spec"]["linux"]["resources"]["memory"]["limit"], 64 << 20);
     assert!(!inspect.contains("TOP-SECRET"));
-    // Docker's own client of the text format, if it is here, reads what we print.
+    // Prometheus's own checker, if it is installed, accepts what we print.
     if let Ok(mut checker) = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn() {
         use std::io::Write;
         checker.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
@@ -281,11 +281,11 @@ fn files_go_in_and_out_and_links_lead_nowhere() {
     world.fails(&["cp", "tree/a/b.txt", "c:/leak/x"]);
     let _ = world.run(&["cp", "tree/a/b.txt", "c:/leak"]);
     assert_eq!(fs::read_to_string(&secret).unwrap(), "the host's");
-    // A link on the host in place of what is written is replaced, not followed.
+    // A link on the host at the target's path is replaced, not followed.
     std::os::unix::fs::symlink(&secret, folder.join("here")).unwrap();
     world.ok(&["cp", "c:/out/file", "here"]);
     assert_eq!(fs::read_to_string(&secret).unwrap(), "the host's");
-    // Changes, export and commit, also of what is stopped.
+    // Changes, export and commit; they also work on a stopped container.
     world.exec("c", "rm /bin/bash; echo more >> /etc/profile; touch /new");
     let changes = world.ok(&["changes", "c"]);
     for line in ["A /new", "C /etc/profile", "D /usr/bin/bash", "A /out/file"] {
@@ -343,7 +343,7 @@ container "plain" { image "base"; cmd "sh" "-c" "trap 'echo caught; exit 3' INT;
     let ended = script("end\\n", "sleep 0.6");
     assert!(ended.contains("got end"), "{ended}");
     eventually("it ended", || world.container("term-1")["exit_code"] == 4);
-    // What was shown is in the log, too.
+    // What was shown on the terminal is in the log, too.
     assert!(world.ok(&["logs", "term"]).contains("got one"));
     let attached = world.spawn(&["attach", "plain"]);
     std::thread::sleep(std::time::Duration::from_millis(400));
@@ -403,7 +403,7 @@ fn exec_carries_everything_and_leaks_nothing() {
         fs::read_to_string(entry.path().join("cgroup")).is_ok_and(|text| text.contains(&format!("stead-{}", world.tag())))
     });
     assert_eq!(group.count(), 2, "the guard and the command");
-    // A gigabyte passes whole, and input ends where it ends.
+    // A gigabyte passes through completely, and the command sees the end of its input.
     let line = format!("{} exec -T c head -c 1073741824 /dev/zero | wc -c", env!("CARGO_BIN_EXE_stead"));
     let out = Command::new("sh").args(["-c", &line]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "1073741824");
@@ -443,7 +443,7 @@ container "no" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
         let said = String::from_utf8_lossy(&verified.stderr).into_owned();
         assert!(!said.contains("stead-"), "{said}");
     }
-    // A reboot: no process, no cgroup, no link, no table; what was on the memory file system is old.
+    // A simulated reboot: no process, cgroup, link or table is left, and the files on the memory file system are outdated.
     let pids: Vec<i32> =
         world.ps().iter().map(|row| i32::try_from(row["pid"].as_i64().unwrap()).unwrap()).filter(|pid| *pid > 0).collect();
     for row in world.ps().iter().filter(|row| row["state"] == "running") {
@@ -473,7 +473,7 @@ container "no" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
     assert!(["always-1", "base-1", "kept-1", "no-1"].iter().all(|name| state(name) == "running"));
     world.ok(&["boot", "disable", "--units", &at]);
     assert!(!unit.exists());
-    // What cannot be removed was not "not enabled".
+    // A unit that cannot be removed is an error, not "not enabled".
     fs::create_dir(&unit).unwrap();
     let kept = world.fails(&["boot", "disable", "--units", &at]);
     assert!(kept.err.contains("cannot remove"), "{}{}", kept.out, kept.err);
@@ -481,7 +481,7 @@ container "no" { image "base"; stop-grace "50ms"; cmd "sleep" "1000"; }
     world.assert_nothing_left();
 }
 
-/// A loop device whose scheduler is BFQ, put back when it is dropped.
+/// A loop device with the BFQ scheduler; both are undone when it is dropped.
 struct Loop(String);
 
 impl Loop {
@@ -534,7 +534,7 @@ fn a_weight_is_applied_where_bfq_is_active() {
     assert!(world.fails(&["up"]).err.contains("BFQ"), "where nothing would obey, nothing is said to");
 }
 
-/// While a hook runs, output is read and requests are answered: it may wait for what the container says.
+/// While a hook runs, output is read and requests are answered, because the hook may wait for the container's output.
 #[test]
 fn hooks_run_beside_everything_else() {
     if !is_root() {
@@ -552,7 +552,7 @@ fn hooks_run_beside_everything_else() {
     );
     let world = World::new("hooks", &text);
     world.ok(&["up"]);
-    // `up` returns when they are done, as they may prepare what others wait for.
+    // `up` returns when the hooks are done, because they may prepare what others wait for.
     assert_eq!(world.exec("c", "ls /started"), "/started");
     let log = world.ok(&["logs", "c"]);
     assert!(log.contains("start hook [\"sh\", \"-c\", \"exit 3\"] failed: exit status 3"), "{log}");
@@ -563,12 +563,12 @@ fn hooks_run_beside_everything_else() {
     assert_eq!(world.exec("c", "echo here"), "here");
     assert!(stop.wait().unwrap().success());
     assert!(world.ok(&["logs", "-n", "1", "c"]).contains("300000"));
-    // What is started again has its hooks, also when nothing else happens.
+    // A container that is started again runs its hooks, even when nothing else happens.
     let again = r#"container "again" { image "base"; restart "always"; stop-grace "200ms"; cmd "sh" "-c" "sleep 1"; on "start" { exec "sh" "-c" "echo x >> /begun"; } }"#;
     world.write("stead.kdl", &format!("{}\n{again}", std::fs::read_to_string(world.folder.join("stead.kdl")).unwrap()));
     world.ok(&["up"]);
     eventually("its hook runs each time", || world.run(&["exec", "-T", "again", "cat", "/begun"]).out.matches('x').count() >= 3);
-    // A stop while hooks of the start still run does not wait for them.
+    // A stop does not wait for start hooks that are still running.
     world.edit("sleep 0.5;", "sleep 1000;");
     let mut up = world.spawn(&["up"]);
     eventually("it runs", || world.container("c-1")["state"] == "running");

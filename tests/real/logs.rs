@@ -1,4 +1,4 @@
-//! Logs: nothing lost, nothing torn, never more than the quota, nobody waits for a reader.
+//! Logs: no line is lost or torn, they never exceed the quota, and nobody waits for a reader.
 
 use crate::world::{World, eventually, is_root};
 use std::fs;
@@ -57,12 +57,12 @@ container "none" { image "base"; log { driver "none" }; cmd "echo" "nothing of t
     let numbers: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
     let notes: Vec<&str> = text.lines().filter(|line| line.starts_with("stead: ")).collect();
     let dropped: u64 = notes.last().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    // Every line is there or counted; our own notes that were dropped with them are counted, too.
+    // Every line is there or counted as dropped; our own notes that were dropped with them are counted, too.
     assert_eq!(*numbers.last().unwrap(), 1_000_000);
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
     let gone = numbers[0] - 1;
     assert!(dropped >= gone && dropped - gone < 100, "{dropped} told, {gone} gone");
-    assert!(notes.last().unwrap().contains("to keep within 4 MiB"), "{notes:?}");
+    assert!(notes.last().unwrap().contains("to stay within 4 MiB"), "{notes:?}");
     assert_eq!(world.ok(&["logs", "none"]), "");
 }
 
@@ -109,7 +109,7 @@ fn a_slow_reader_keeps_no_container_waiting() {
     }
     let world = World::new("slow", r#"container "c" { image "base"; cmd "sh" "-c" "sleep 0.5; seq 300000; sleep 0.1"; }"#);
     world.ok(&["up"]);
-    // Both readers never read on.
+    // Neither of these readers reads anything.
     let mut attached = world.command(&["attach", "c"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut follower = world.command(&["logs", "-f", "c"]).stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(world.run(&["wait", "c"]).out, "0\n");
@@ -157,7 +157,7 @@ container "plain" {{ image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }}
     let mut datagram = [0; 2048];
     let length = syslog.recv(&mut datagram).unwrap();
     let message = String::from_utf8_lossy(&datagram[..length]).into_owned();
-    // RFC 5424: priority of a daemon's information, version, time, host, application.
+    // RFC 5424: priority (daemon, informational), version, time, host, application.
     assert!(message.starts_with("<30>1 ") && message.contains(" ship/sys-1 ") && message.ends_with("to syslog"), "{message}");
     collector.set_nonblocking(true).unwrap();
     let mut accepted = None;
@@ -183,7 +183,7 @@ container "plain" {{ image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }}
         request.starts_with("POST /v1/logs HTTP/1.1") && request.contains("resourceLogs") && request.contains("\"otel\""),
         "{request}"
     );
-    // Killed and started anew by the next `up`, it goes on where it was: no line twice, none lost.
+    // When the shipper is killed, the next `up` starts it again, and it continues where it was: no line twice, none lost.
     for pid in shippers() {
         Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
     }

@@ -1,13 +1,13 @@
 //! Real containers: namespaces, cgroups, networks, packages. Needs root and a package mirror.
 //!
-//! Each test has a project directory and an installation (`STEAD_ROOT`) of its own, and shares the store
-//! with the others, so that the base image is built once. What a test leaves is ended when its
-//! `World` is dropped, also when it fails.
+//! Each test has a project directory and an installation (`STEAD_ROOT`) of its own, and shares the store with the
+//! others, so that the base image is built once. Everything that a test leaves is taken down when its `World` is
+//! dropped, also when the test fails.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests make files, tell why they skip, and fail by panicking"
+    reason = "tests create files, print why they skip, and fail by panicking"
 )]
 
 mod build;

@@ -1,4 +1,4 @@
-//! Package archives: signed, damaged, vanished, vendored. They are made here, from packages made here.
+//! Package archives: signed, damaged, missing, vendored. The tests make them, from packages that they make as well.
 
 use crate::world::{World, is_root, skip};
 use std::fs;
@@ -77,7 +77,7 @@ fn vendored(name: &str) -> Option<(World, Archive)> {
         return None;
     }
     let world = World::bare(name, PROJECT);
-    // A store of its own: what is gone must be gone.
+    // The world has a store of its own, so that files that are gone are gone everywhere.
     fs::remove_file(world.root.join("store")).unwrap();
     let archive = Archive::new(&world)?;
     archive.package("app", "1", "Depends: lib (>= 2)\\n");
@@ -101,7 +101,7 @@ fn a_vendored_archive_is_resolved_locked_and_moved() {
     world.ok(&["build"]);
     assert_eq!(locked(&world), "\"app=1\" \"lib=2\"");
     let lock = fs::read_to_string(world.folder.join("stead.lock")).unwrap();
-    // A new version moves nothing until it is asked for.
+    // A new version changes nothing until the user asks for it.
     archive.package("lib", "3", "");
     archive.package("app", "2", "Depends: lib (>= 2)\\n");
     archive.publish();
@@ -129,7 +129,7 @@ fn what_cannot_be_trusted_or_had_is_told() {
     refused("the signature of");
     fs::write(&release, &good).unwrap();
     world.edit(" key=\"key.gpg\"", "");
-    refused("no key that may sign it did");
+    refused("no accepted key signed it");
     world.edit("debian \"test\"", "debian \"test\" key=\"key.gpg\"");
     let index = archive.folder.join("dists/test/main/binary-amd64/Packages");
     let packages = fs::read_to_string(&index).unwrap();
@@ -154,7 +154,7 @@ fn what_cannot_be_trusted_or_had_is_told() {
     world.edit(" \"other\"", "");
     world.ok(&["build"]);
     assert_eq!(locked(&world), "\"app=1\" \"lib=2\"", "a version that cannot be had is passed over");
-    // Superseded and dropped by the mirror.
+    // The mirror has dropped a locked version.
     fs::remove_dir_all(world.root.join("store")).unwrap();
     fs::remove_file(archive.folder.join("pool/lib_2_all.deb")).unwrap();
     let ran = world.fails(&["build"]);
@@ -221,7 +221,7 @@ fn a_mirror_that_breaks_off_is_resumed() {
 #[test]
 fn suites_repositories_and_pins() {
     let Some((world, archive)) = vendored("pins") else { return };
-    // What is not automatic comes only where a version asks for it, with what it needs from there.
+    // A suite with `NotAutomatic` is used only where a version asks for it, and for what that version needs from there.
     let backports = archive.beside("vendor");
     let other = archive.beside("other");
     other.package("lib", "2.5", "");
@@ -237,7 +237,7 @@ fn suites_repositories_and_pins() {
     world.ok(&["build"]);
     assert_eq!(locked(&world), "\"app=1\" \"lib=2\"", "backports stay where they are");
     write("package \"app\" version=\"*~bpo\"; suite \"test-backports\"");
-    // Their files are gone from the pool, so they can be locked and not built.
+    // Their files are gone from the pool, so they can be locked but not built.
     assert!(world.fails(&["build"]).err.contains("no mirror has these locked packages any more: app, lib"));
     assert_eq!(locked(&world), "\"app=9~bpo\" \"lib=3~bpo\"");
     write("package \"app\" \"tool\"; repository \"other\" suite=\"extra\" key=\"key.gpg\"");
@@ -256,7 +256,7 @@ fn suites_repositories_and_pins() {
     );
     write("package \"app\"; repository \"other\" suite=\"none\" key=\"key.gpg\"");
     assert!(world.fails(&["build"]).err.contains("other has no suite \"none\""));
-    // Somebody else's key signs nothing here.
+    // A signature by another key is refused.
     assert!(sh(
         &archive.folder,
         "mkdir -m 700 ../gpg2 && gpg --batch --quiet --homedir ../gpg2 --passphrase '' --quick-generate-key 'B <b@example.org>' ed25519 sign never && gpg --homedir ../gpg2 --export > ../other.gpg"

@@ -1,10 +1,10 @@
-//! Networks: names, isolation, published ports, neighbours that have them already.
+//! Networks: names, isolation, published ports, and ports that other programs already have.
 
 use crate::world::{World, eventually, get, is_root};
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 
-/// A page server and a way to ask for pages.
+/// The last nodes of a container that serves pages.
 const SERVER: &str = r#"cmd "python3" "-m" "http.server" "-d" "/srv" "80"; init #true; healthcheck { tcp 80 }"#;
 
 fn fetch(world: &World, from: &str, url: &str) -> bool {
@@ -39,7 +39,7 @@ container "e" {{ image "base"; network "inner" "two"; network "one" alias="other
     assert!(!fetch(&world, "c", &format!("http://{}/", address("a-1", "one"))), "networks are apart");
     assert!(!fetch(&world, "d", &format!("http://{}/", address("c-1", "two"))), "internal ones, too");
     assert!(fetch(&world, "d", "http://e/"), "and connected where somebody is on both");
-    // The way out: an address of this host that is not the gateway's.
+    // Outgoing connections go to an address of this host that is not the gateway's.
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let own = own_address();
@@ -55,7 +55,7 @@ container "e" {{ image "base"; network "inner" "two"; network "one" alias="other
     world.assert_nothing_left();
 }
 
-/// The host's address on its way to others.
+/// The address that the host uses to reach others.
 fn own_address() -> String {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("192.0.2.1:9").unwrap();
@@ -151,7 +151,7 @@ fn a_flushed_ruleset_is_mended_and_a_foreign_drop_is_named() {
     assert!(world.ok(&["status"]).contains("packet filter changed"));
     world.ok(&["up"]);
     assert!(get("127.0.0.1:18130", "/").is_ok());
-    // What dockerd leaves: a forward policy of drop.
+    // dockerd leaves a forward policy of drop.
     nft(
         "add table ip stead_test_foreign; add chain ip stead_test_foreign FORWARD { type filter hook forward priority 0; policy drop; }",
     );
@@ -159,7 +159,7 @@ fn a_flushed_ruleset_is_mended_and_a_foreign_drop_is_named() {
     nft("delete table ip stead_test_foreign");
     assert!(up.err.contains("table ip stead_test_foreign, chain FORWARD: policy drop"), "{}", up.err);
     assert_eq!(up.code, 0, "published ports of loopback work all the same");
-    // What firewalld leaves: a policy of accept, and a last rule that rejects what no zone let through.
+    // firewalld leaves a policy of accept, and a last rule that rejects what no zone accepted.
     nft("add table inet stead_test_foreign");
     nft("add chain inet stead_test_foreign zones");
     nft("add rule inet stead_test_foreign zones iifname \"eth7\" accept");
@@ -201,7 +201,7 @@ fn a_subnet_that_the_host_routes_is_refused() {
     assert!(ran.err.contains("stead.kdl:4") && ran.err.contains("already routes") && ran.err.contains(route[0]), "{}", ran.err);
 }
 
-/// A dockerd on a socket of its own; what it leaves in the kernel goes with it.
+/// A dockerd on a socket of its own; what it leaves in the kernel is removed with it.
 struct Dockerd {
     process: std::process::Child,
     folder: std::path::PathBuf,
@@ -271,7 +271,7 @@ fn beside_dockerd_the_rule_that_blocks_is_named() {
         "{}",
         up.err
     );
-    // An address that is only reached by forwarding: a neighbour in a network namespace of its own.
+    // An address that is reached only by forwarding: a neighbour in a network namespace of its own.
     let sh = |line: &str| Command::new("sh").args(["-c", line]).status().unwrap().success();
     assert!(sh(
         "ip netns add stead-test-far && ip link add stest0 type veth peer name stest1 netns stead-test-far && ip addr add 198.51.100.1/24 dev stest0 && ip link set stest0 up && ip -n stead-test-far addr add 198.51.100.2/24 dev stest1 && ip -n stead-test-far link set stest1 up"

@@ -1,4 +1,4 @@
-//! `stead oci` under other tools: by hand as runc is used, under podman, under dockerd.
+//! `stead oci`, called by hand as runc is, and called by podman and by dockerd.
 
 use crate::peers::{Dockerd, podman};
 use crate::world::{World, alive, eventually, is_root, skip};
@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A bundle made of the base image, and a root for the runtime.
+/// A bundle made of the base image, and a state directory for the runtime.
 struct Bundles {
     world: World,
     bundle: PathBuf,
     root: PathBuf,
-    /// The program under the name that makes it a runtime.
+    /// The program under the name that makes it act as a runtime.
     program: PathBuf,
 }
 
@@ -65,7 +65,7 @@ impl Bundles {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
-    /// `create` leaves its streams to the container, so nothing may wait for their end.
+    /// `create` passes its streams on to the container, so nothing may wait for their end.
     fn create(&self, id: &str) {
         let status = Command::new(&self.program)
             .args(["--root", self.root.to_str().unwrap(), "create", id])
@@ -184,7 +184,8 @@ fn a_filter_may_ask_a_program_beside_the_container() {
     let listener = std::os::unix::net::UnixListener::bind(&place).unwrap();
     let agent = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        // The descriptor in the message is not taken: it closes, and the calls fail with ENOSYS (seccomp_unotify(2)).
+        // The agent does not take the descriptor in the message, so it is closed, and the calls fail with ENOSYS
+        // (seccomp_unotify(2)).
         let mut said = vec![0; 4096];
         let length = std::io::Read::read(&mut stream, &mut said).unwrap();
         serde_json::from_slice::<serde_json::Value>(&said[..length]).unwrap()
@@ -194,7 +195,7 @@ fn a_filter_may_ask_a_program_beside_the_container() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("Function not implemented"), "{out:?}");
     assert_eq!((told["metadata"].as_str(), told["state"]["id"].as_str()), (Some("bar"), Some("one")));
     assert_eq!(told["fds"], serde_json::json!(["seccompFd"]));
-    // Who creates it hears of it before anybody starts it, with its promise or without.
+    // The agent is asked while the container is created, before it is started, with `noNewPrivileges` or without.
     for promise in [false, true] {
         bundles.config(|config| config["process"]["noNewPrivileges"] = promise.into());
         fs::remove_file(&place).unwrap();
@@ -220,7 +221,7 @@ fn what_runc_does_beside_the_specification_is_done() {
     let said = |args: &[&str]| bundles.ok(args).trim().to_owned();
     let fresh = fs::read(bundles.bundle.join("config.json")).unwrap();
     let again = || fs::write(bundles.bundle.join("config.json"), &fresh).unwrap();
-    // The loopback is up; a working directory that is missing is made, though the root is read-only.
+    // The loopback is up, and a missing working directory is made although the root is read-only.
     bundles.args(&["sh", "-c", "cat /sys/class/net/lo/flags; pwd"]);
     bundles.config(|config| {
         config["root"]["readonly"] = true.into();
@@ -228,7 +229,7 @@ fn what_runc_does_beside_the_specification_is_done() {
     });
     assert_eq!(said(&["run", "one"]), "0x9\n/made/deep");
     again();
-    // What is permitted beyond the bounds is gone once the program runs; what is inheritable beyond them is refused.
+    // Permitted capabilities outside the bounding set are gone once the program runs; inheritable ones outside it are refused.
     bundles.args(&["grep", "CapPrm", "/proc/self/status"]);
     let sets = |inheritable: &[&str]| serde_json::json!({ "bounding": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN", "CAP_KILL"], "effective": [], "inheritable": inheritable, "ambient": [] });
     bundles.config(|config| config["process"]["capabilities"] = sets(&[]));
@@ -237,7 +238,7 @@ fn what_runc_does_beside_the_specification_is_done() {
     assert!(String::from_utf8_lossy(&bundles.run(&["create", "one"]).stderr).contains("EPERM"), "before anything is made");
     assert!(!bundles.run(&["state", "one"]).status.success());
     again();
-    // Flags of the scheduler by their names; a share of real time beneath the root; a filter that is in the way of umask.
+    // The scheduler's flags by their names, a real-time share in a nested cgroup, and a filter that forbids umask.
     bundles.args(&["cut", "-d", " ", "-f19,41", "/proc/self/stat"]);
     bundles.config(|config| {
         config["process"]["scheduler"] = serde_json::json!({ "policy": "SCHED_BATCH", "nice": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
@@ -248,7 +249,7 @@ fn what_runc_does_beside_the_specification_is_done() {
     });
     assert_eq!(said(&["run", "one"]), "5 3", "its nice value and policy (proc_pid_stat(5))");
     again();
-    // Hooks have our environment if they have none; the last ones all run, whatever becomes of them.
+    // Hooks without an environment get ours; all poststop hooks run, whatever becomes of each.
     bundles.args(&["true"]);
     bundles.config(|config| {
         config["hooks"] = serde_json::json!({
@@ -268,7 +269,7 @@ fn what_runc_does_beside_the_specification_is_done() {
     assert!(!bundles.run(&["start", "two"]).status.success());
     assert_eq!(bundles.ok(&["list", "-q"]), "", "what follows its start failed: it is undone");
     again();
-    // Limits that nothing holds, and a log that cannot be written.
+    // Limits that cannot be enforced are refused, and so is a log that cannot be written.
     for (kind, value, word) in [
         ("rdma", serde_json::json!({ "mlx5_1": { "hcaHandles": 3 } }), "rdma"),
         ("network", serde_json::json!({ "classID": 7 }), "network"),
@@ -331,7 +332,7 @@ fn without_pivot_the_root_is_a_wall_too() {
         return;
     }
     let bundles = Bundles::new("oci-moved");
-    // Whoever may change the root again climbs out of one that is only that (chroot(2), NOTES).
+    // A process that may call chroot climbs out of a root that is only a chroot (chroot(2), NOTES).
     let attack = "import os\nos.makedirs('/deep', exist_ok=True)\nos.chroot('/deep')\nfor _ in range(64): os.chdir('..')\nos.chroot('.')\nprint(sorted(os.listdir('/')))";
     bundles.args(&["python3", "-c", attack]);
     bundles.config(|config| {
@@ -342,7 +343,7 @@ fn without_pivot_the_root_is_a_wall_too() {
     let plain = bundles.ok(&["run", "one"]);
     assert!(plain.contains("'deep'"), "{plain}");
     assert_eq!(bundles.ok(&["run", "--no-pivot", "one"]), plain);
-    // And of the host's /proc nothing is left from which a whole new one would follow.
+    // And nothing of the host's /proc is left that would allow mounting a complete new one.
     let attack = "busybox mount -t proc none /proc 2>&1 && echo whole; true";
     bundles.args(&["busybox", "unshare", "-mrpf", "sh", "-c", attack]);
     bundles.config(|config| {
@@ -412,7 +413,7 @@ fn hostile_and_wrong_bundles_are_refused_and_leave_nothing() {
     let good = fs::read_to_string(bundles.bundle.join("config.json")).unwrap();
     type Change = fn(&mut serde_json::Value);
     let cases: [(&str, Change); 7] = [
-        ("climbs", |config| config["linux"]["cgroupsPath"] = "../../escape".into()),
+        ("contains `..`", |config| config["linux"]["cgroupsPath"] = "../../escape".into()),
         ("setting of the host", |config| config["linux"]["sysctl"] = serde_json::json!({ "kernel.panic": "1" })),
         ("executable file not found", |config| config["process"]["args"] = serde_json::json!(["nosuch"])),
         ("named twice", |config| {
@@ -421,7 +422,7 @@ fn hostile_and_wrong_bundles_are_refused_and_leave_nothing() {
         }),
         ("not an absolute path", |config| config["process"]["cwd"] = "tmp".into()),
         ("cannot read the root file system|no root file system", |config| config["root"]["path"] = "nosuch".into()),
-        ("is not right", |config| config["mounts"] = "none".into()),
+        ("is not valid", |config| config["mounts"] = "none".into()),
     ];
     for (says, change) in cases {
         fs::write(bundles.bundle.join("config.json"), &good).unwrap();
@@ -434,7 +435,7 @@ fn hostile_and_wrong_bundles_are_refused_and_leave_nothing() {
     for id in ["..", "a/b", "", "a b"] {
         assert!(!bundles.run(&["state", id]).status.success(), "{id:?}");
     }
-    // Links in the root file system where the runtime mounts and makes devices.
+    // The root file system has links where the runtime mounts and makes devices.
     fs::write(bundles.bundle.join("config.json"), &good).unwrap();
     bundles.args(&["sh", "-c", "test -c /dev/null"]);
     let host = bundles.world.folder.join("host");
@@ -458,7 +459,7 @@ fn podman_runs_on_it() {
         return;
     }
     let bundles = Bundles::new("oci-podman");
-    // podman refuses a run root of more than 50 characters, and a checkout may lie deep.
+    // podman refuses a run root of more than 50 characters, and the path of a checkout may be long.
     let folder = Path::new("/tmp").join(format!("stead-podman-{}", std::process::id()));
     let base = podman(&folder, &bundles.program);
     let run = |args: &[&str]| Command::new("podman").args(&base).args(args).stdin(Stdio::null()).output().unwrap();
@@ -557,7 +558,7 @@ fn dockerd_runs_on_it() {
     assert!(String::from_utf8_lossy(&out.stdout).contains("/dev/console"), "{out:?}");
 }
 
-/// What a process can see of how it is held.
+/// Prints what a process can see of its confinement.
 const FACTS: &str = r#"grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Gid|Groups|Umask)' /proc/self/status
 ulimit -n; pwd; hostname; env | sort | grep -v ^_; cat /proc/sys/net/core/somaxconn
 stat -c "%n %F %a %u %g %t:%T" /dev/* /tmp | grep -v "^/dev/core "; ls -l /proc/self/fd/../fd >/dev/null

@@ -1,11 +1,11 @@
-//! Other tools of the field, each with directories of its own.
+//! Other container tools, each with directories of its own.
 
 use crate::world::{eventually, skip};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// Arguments for podman: everything below a directory, cgroups by files, limits that this process may give.
+/// Arguments for podman: it keeps everything below a directory, uses cgroupfs, and calls this program as its runtime.
 pub fn podman(folder: &Path, program: &Path) -> Vec<String> {
     let at = |name: &str| folder.join(name).display().to_string();
     ["--root", &at("root"), "--runroot", &at("run"), "--tmpdir", &at("tmp"), "--storage-driver", "overlay"]
@@ -23,7 +23,7 @@ pub struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts it; nothing where it is not installed.
+    /// Starts it; returns `None` where it is not installed.
     pub fn start(folder: &Path, more: &[&str]) -> Option<Self> {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
@@ -52,7 +52,7 @@ impl Dockerd {
         Command::new("docker").args(["-H", &self.socket]).args(args).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Runs, and fails the test unless it succeeds.
+    /// Runs a command, fails the test unless it succeeds, and returns its output.
     pub fn ok(&self, args: &[&str]) -> String {
         let out = self.run(args);
         let log = || fs::read_to_string(self.folder.join("log")).unwrap();

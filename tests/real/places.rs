@@ -1,4 +1,4 @@
-//! The places that images come from: mirrors, certificates, lists of platforms.
+//! Where images come from: mirrors, certificates, lists of platforms.
 
 use crate::registries::{configured, possible, publish, sample, skopeo};
 use crate::registry::{Act, Certificates, Error, Options, Proxy, Registry};
@@ -22,7 +22,7 @@ fn certificates_mirrors_and_short_names() {
     let late = Registry::with(Options { tls: Some(expired), ..Options::default() });
     let name = format!("{}/team/app:1", safe.address);
     skopeo(&["copy", "--dest-tls-verify=false", &format!("oci:{}:latest", made.display()), &format!("docker://{name}")]);
-    // Nobody vouches for it.
+    // No known authority signed the certificate.
     let (_world, stead) = configured("nobody-vouches", "");
     let ran = stead(&["pull", &name]);
     assert!(ran.code == 1 && ran.err.contains("ca=\"FILE.pem\""), "{}", ran.err);
@@ -124,7 +124,7 @@ fn lists_may_stand_in_lists() {
     let (world, stead) = configured("nested", "");
     let ran = stead(&["pull", &format!("{}/app:nested", registry.address)]);
     assert!(ran.code == 0 && ran.out.contains(&digest), "{}", ran.err);
-    // One that leads to itself would never end.
+    // A list that names itself would never end.
     let circle = format!("sha256:{}", "0".repeat(64));
     let body = json!({"schemaVersion": 2, "mediaType": kind, "manifests": [{"mediaType": kind, "digest": circle, "size": 1}]});
     assert_ne!(Digest::of(body.to_string()).to_string(), circle);

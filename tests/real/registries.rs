@@ -1,4 +1,4 @@
-//! Pulling from and pushing to real registries, whole and with errors in between.
+//! Pulling from and pushing to real registries, with and without errors on the way.
 
 use crate::peers::{Dockerd, podman};
 use crate::registry::{Act, Error, Options, Proxy, Registry, TokenServer, available, image};
@@ -24,14 +24,14 @@ pub fn skopeo(arguments: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// Puts an image into a registry; the digest of its manifest comes back.
+/// Puts an image into a registry, and returns the digest of its manifest.
 pub fn publish(made: &Path, registry: &Registry, name: &str) -> String {
     let target = format!("docker://{}/{name}", registry.address);
     skopeo(&["copy", "--dest-tls-verify=false", &format!("oci:{}:latest", made.display()), &target]);
     skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &target]).trim().to_owned()
 }
 
-/// A world whose user has files of its own, and a store that nobody shares.
+/// A world with a fresh home directory and a store that no other test shares.
 pub fn world(name: &str, project: &str) -> World {
     let world = World::bare(name, &format!("project \"{name}\"\n{project}"));
     let _ = std::fs::remove_dir_all(world.root.join("store"));
@@ -57,7 +57,7 @@ fn what_is_pulled_keeps_its_digest_and_is_not_asked_for_again() {
     world.ok(&["pull", &name]);
     assert_eq!(proxy.requests().len(), 1, "only what the tag means is asked");
     proxy.forget();
-    // A project's reference is locked, and asks nothing once it is.
+    // A project's reference is locked; after that, the registry is not asked again.
     world.write("stead.kdl", &format!("project \"pulled\"\nimage \"app\" {{ from \"{name}\"; cmd \"/bin/hello\"; }}\n"));
     world.ok(&["build"]);
     let lock = std::fs::read_to_string(world.folder.join("stead.lock")).unwrap();
@@ -67,7 +67,7 @@ fn what_is_pulled_keeps_its_digest_and_is_not_asked_for_again() {
     world.ok(&["gc"]);
     assert!(world.ok(&["run", "-T", "app"]).contains("hello"));
     assert_eq!(proxy.requests(), Vec::<String>::new());
-    // A moved tag changes nothing until it is asked for.
+    // A moved tag changes nothing until the user asks for it.
     let (_other, other) = sample(&[1000]);
     let moved = publish(&other, &registry, "team/app:1");
     world.ok(&["build"]);
@@ -113,7 +113,7 @@ fn faults_on_the_way_are_overcome_or_told() {
             Some(words) => {
                 assert!(ran.code != 0 && ran.err.contains(words), "{what}: {}", ran.err);
                 assert!(!world.ok(&["images", "--json"]).contains(&digest), "{what}");
-                // Nothing half-written has a name, and the next try takes what is whole.
+                // Nothing incomplete has a valid name, and the next try uses what is complete.
                 let proxy = Proxy::before(&registry.address, Vec::new());
                 world.ok(&["pull", &format!("{}/app:1", proxy.address)]);
             }
@@ -140,11 +140,11 @@ fn what_is_pushed_is_the_same_each_time_and_others_take_it() {
     proxy.forget();
     assert_eq!(world.ok(&["push", "app", &first]), format!("{first} {digest}\n"));
     assert!(!proxy.requests().iter().any(|request| request.starts_with("POST")), "{:?}", proxy.requests());
-    // Another repository of the same registry mounts what this one has.
+    // In another repository of the same registry, the blobs of this one are mounted.
     proxy.forget();
     world.ok(&["push", "app", &format!("{}/other/app:1", proxy.address)]);
     assert!(!proxy.requests().iter().any(|request| request.starts_with("PATCH")), "{:?}", proxy.requests());
-    // The attached documents are listed under the tag that stands for a list.
+    // The attached documents are listed under the tag that replaces the list of referrers.
     let listed = skopeo(&[
         "inspect",
         "--raw",
@@ -152,7 +152,7 @@ fn what_is_pushed_is_the_same_each_time_and_others_take_it() {
         &format!("docker://{}/team/app:sha256-{}", registry.address, &digest[7..]),
     ]);
     assert!(listed.contains("application/spdx+json") && listed.contains("application/vnd.in-toto+json"), "{listed}");
-    // Others read it, and what they give back is what it was.
+    // Other tools read the image, and what they give back is unchanged.
     let folder = tempfile::tempdir().unwrap();
     let layout = format!("oci:{}:app", folder.path().join("copied").display());
     skopeo(&["copy", "--src-tls-verify=false", &format!("docker://{first}"), &layout]);
@@ -222,7 +222,7 @@ fn whoever_asks_is_told_apart() {
         assert_eq!(code, Some(0), "{text}");
         assert!(!std::fs::read_to_string(&file).unwrap().contains(host));
         assert_eq!(stead(&["pull", &name], "").0, Some(1));
-        // A helper that Docker's file names keeps it, and nothing stands in a file.
+        // A credential helper that Docker's file names keeps the password, and no file has it.
         let helper = home.join("docker-credential-vault");
         std::fs::write(&helper, HELPER).unwrap();
         std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -239,7 +239,7 @@ fn whoever_asks_is_told_apart() {
     }
 }
 
-/// A credential helper that has a file beside it (docker-credential-helpers, "Development").
+/// A credential helper that keeps the password in a file beside it (docker-credential-helpers, "Development").
 const HELPER: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
 case "$1" in
@@ -249,7 +249,7 @@ erase) cat > /dev/null; rm -f vault ;;
 esac
 "#;
 
-/// A world whose user has a configuration of her own.
+/// A world whose user has this configuration.
 pub fn configured(name: &str, config: &str) -> (World, impl Fn(&[&str]) -> crate::world::Ran + use<>) {
     let world = world(name, "");
     let home = scratch().join(name).join("home");
@@ -272,7 +272,7 @@ fn passwords_stay_with_the_host_they_are_for() {
     let (_folder, made) = sample(&[500_000]);
     let elsewhere = Registry::plain();
     publish(&made, &elsewhere, "app:1");
-    // The second place sends on to itself: what it was not told the first time it is not told then.
+    // The second host redirects once more, to another proxy of the same registry. Neither may get the password.
     let again = Proxy::before(&elsewhere.address, Vec::new());
     let further = Error { method: "GET", path: "/blobs/", times: 2, act: Act::Redirect(format!("http://{}", again.address)) };
     let ask = Act::Answer(401, vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())], String::new());
@@ -287,7 +287,7 @@ fn passwords_stay_with_the_host_they_are_for() {
     let auth = scratch().join("redirected/home/stead/auth.json");
     std::fs::write(&auth, format!("{{\"auths\": {{\"{}\": {{\"auth\": \"YWRhOnNlY3JldA==\"}}}}}}", proxy.address)).unwrap();
     let name = format!("{}/app:1", proxy.address);
-    // Config and layer are redirected twice; what is asked for a password somewhere else gets none.
+    // The configuration and the layer are redirected twice; a host elsewhere that asks for a password gets none.
     let ran = stead(&["pull", &name]);
     if ran.code != 0 {
         assert!(ran.err.contains("does not allow it"), "{}", ran.err);
@@ -385,7 +385,7 @@ fn what_a_registry_has_is_found() {
     let world = world("searched", "");
     let found = world.ok(&["search", &format!("{}/shop", registry.address)]);
     assert!(found.contains(&format!("{}/team/shop", registry.address)) && !found.contains("other"), "{found}");
-    // Docker's own search, which says more; what others write is no command for a terminal.
+    // Docker's own search returns more; foreign text must not control the terminal.
     let hits = r#"{"results": [{"name": "shop", "description": "sells\u001b[2J", "star_count": 7}]}"#;
     let answer = Act::Answer(200, Vec::new(), hits.into());
     let proxy = Proxy::before(&registry.address, vec![Error { method: "GET", path: "/v1/search", times: 9, act: answer }]);
@@ -402,7 +402,7 @@ fn registries_that_take_no_chunks_are_sent_all_at_once() {
     let registry = Registry::plain();
     let (_folder, made) = sample(&[9_000_000, 1000]);
     let no = |status| Act::Answer(status, Vec::new(), String::new());
-    // One refuses the first chunk; the other takes them, and refuses what they make.
+    // One registry refuses the first chunk; the other takes the chunks, and refuses the result.
     let patch = || Error { method: "PATCH", path: "/uploads/", times: 99, act: no(405) };
     let put = || Error { method: "PUT", path: "digest=", times: 1, act: no(400) };
     for (what, errors) in [("chunks", vec![patch()]), ("the end", vec![put()])] {
@@ -426,7 +426,7 @@ fn what_was_compressed_is_not_lost_with_the_push() {
     let refuse = |times| Error { method: "POST", path: "/uploads/", times, act: Act::Answer(403, Vec::new(), String::new()) };
     let proxy = Proxy::before(&registry.address, vec![refuse(99)]);
     let world = World::new("refused-push", "image \"app\" { copy \"numbers\" to=\"/numbers\"; }\n");
-    // Nobody compressed it before.
+    // This content is new, so nothing has compressed it before.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
     world.write("numbers", &format!("{now}"));
     world.ok(&["build"]);
@@ -506,7 +506,7 @@ fn archives_with_compressed_layers_and_like_names_are_taken_as_they_are() {
     let world = world("their-archive", "");
     let loaded = world.ok(&["load", "-i", archive.to_str().unwrap()]);
     assert!(loaded.contains("docker.io/library/app:1 ") && loaded.contains("ghcr.io/o/app:1 "), "{loaded}");
-    // What is in it is told as what it is: other tools believe that.
+    // The manifest states the layer's real media type, because other tools rely on it.
     let registry = Registry::plain();
     world.ok(&["push", "app:1", &format!("{}/app:1", registry.address)]);
     let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{}/app:1", registry.address)]);
@@ -529,7 +529,7 @@ fn names_archives_and_root_file_systems() {
     skopeo(&["copy", &format!("oci:{}:latest", made.display()), &format!("docker-archive:{}:other:2", archive.display())]);
     let loaded = world.ok(&["load", "-i", archive.to_str().unwrap()]);
     assert!(loaded.starts_with("docker.io/library/other:2 sha256:"), "{loaded}");
-    // As `docker save | gzip` and its like leave them.
+    // Compressed archives, as `docker save | gzip` and similar commands make them.
     for (program, ending) in [("gzip", "gz"), ("zstd", "zst"), ("xz", "xz"), ("bzip2", "bz2")] {
         assert!(Command::new(program).args(["-kf", archive.to_str().unwrap()]).status().unwrap().success());
         let packed = archive.with_added_extension(ending);
@@ -567,7 +567,7 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
     world.ok(&["build"]);
     let name = format!("{}/team/base:1", registry.address);
     world.ok(&["push", "app", &name]);
-    // Without a project, in a store that has never seen it.
+    // The image runs without a project, in a store that has never seen it.
     let fresh = crate::registries::world("anywhere-else", "");
     let empty = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
@@ -579,7 +579,7 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
     let (code, out, _) = run(&["run", "-T", &name, "sh", "-c", "exit 7"]);
     assert_eq!((code, out.as_str()), (Some(7), ""));
     fresh.assert_nothing_left();
-    // A Dockerfile that starts from it is read on with what it says.
+    // A Dockerfile that starts from the image continues with its settings.
     let other = crate::registries::world("anywhere-docker", "image \"app\" { dockerfile \"Dockerfile\" }\n");
     other.write(
         "Dockerfile",
@@ -589,7 +589,7 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
     assert_eq!(other.ok(&["run", "-T", "app"]), "from-the-base\n");
     assert!(other.ok(&["image", "inspect", "app"]).contains("AGAIN=from-the-base"));
     other.ok(&["down"]);
-    // What others are given.
+    // Others can read what we save.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (loader, archive) = (crate::registries::world("anywhere-loaded", ""), at("again"));
@@ -603,7 +603,7 @@ fn images_run_and_dockerfiles_start_from_them_anywhere() {
     }
 }
 
-/// The directories of podman and of dockerd, which go away however the test ends.
+/// The directories of podman and of dockerd, which are removed however the test ends.
 struct Apart(PathBuf, PathBuf);
 
 impl Drop for Apart {
@@ -629,7 +629,7 @@ fn podman_and_docker_run_what_we_push_and_we_run_theirs() {
         let fresh = crate::registries::world("others-fresh", "");
         assert_eq!(fresh.ok(&["run", "-T", &at(&format!("app:{compression}"))]), "ours\n", "{compression}");
     }
-    // podman refuses a run root of more than 50 characters, and a checkout may lie deep.
+    // podman refuses a run root of more than 50 characters, and the path of a checkout may be long.
     let apart = PathBuf::from(format!("/tmp/stead-others-{}", std::process::id()));
     let _clean = Apart(apart.clone(), folder.clone());
     let base = podman(&apart, Path::new("runc"));
@@ -643,7 +643,7 @@ fn podman_and_docker_run_what_we_push_and_we_run_theirs() {
     let name = at("app:gzip");
     let run = [&["run", "--rm"][..], &limits, &[&name]].concat();
     assert_eq!(podman(&run), "ours\n");
-    // Made by others, from ours, with their kinds of manifests.
+    // Other tools build on our image, and push it with their kinds of manifests.
     std::fs::create_dir_all(folder.join("context")).unwrap();
     let context = folder.join("context").display().to_string();
     std::fs::write(folder.join("context/Dockerfile"), format!("FROM {}\nCOPY Dockerfile /theirs\n", at("app:gzip"))).unwrap();
@@ -651,7 +651,8 @@ fn podman_and_docker_run_what_we_push_and_we_run_theirs() {
     for (format, name) in [("oci", "podman:oci"), ("v2s2", "podman:docker")] {
         podman(&["push", "-q", "--tls-verify=false", "--format", format, &at("podman:1"), &at(name)]);
     }
-    // Last: once it knows zstd's bytes of a layer, podman offers them for a kind of manifest that has no name for them.
+    // This comes last: once podman knows the zstd form of a layer, it also offers it for a kind of manifest without a
+    // name for zstd.
     podman(&["pull", "-q", "--tls-verify=false", &at("app:zstd")]);
     let mut theirs = vec!["podman:oci", "podman:docker"];
     let daemon = Dockerd::start(&folder.join("docker"), &[]);
@@ -705,10 +706,10 @@ fn what_is_no_image_for_us_is_told() {
         let world = world("strange", &format!("image \"a\" {{ from \"{}/app:1\" }}\n", proxy.address));
         let ran = world.fails(&["build"]);
         assert!(ran.err.contains(says) && ran.err.contains("stead.kdl:2"), "{says}: {}", ran.err);
-        // What has a manifest of this platform has a digest; that its parts are not there is found out later.
+        // A manifest for this platform is enough for a digest in the lock; that its parts are missing is found out later.
         assert_eq!(world.folder.join("stead.lock").exists(), says == "configuration", "{says}");
     }
-    // Nobody is there.
+    // Nobody listens there.
     let world = world("nobody", "");
     let ran = world.fails(&["pull", "127.0.0.1:9/app:1"]);
     assert!(ran.err.contains("cannot reach 127.0.0.1:9"), "{}", ran.err);

@@ -1,4 +1,4 @@
-//! Attacks: hostile images and racing processes against each class of bug that broke other runtimes.
+//! Attacks: hostile images and racing processes, for each class of bug that broke other runtimes.
 
 use crate::world::{World, eventually, is_root};
 use std::fs;
@@ -50,7 +50,8 @@ container "c" {{
     );
     fs::create_dir_all(&host).unwrap();
     world.write("secret", "s");
-    // The same directories stand in the image: resolved in the root the links work, and on the host they would, too.
+    // The image has the same directories, so that the links work when they are resolved in its root, and would work on
+    // the host, too.
     for folder in ["job", "volume", "bind", "memory", "secret", "config"] {
         world.write(&format!("same/{folder}/keep"), "");
         fs::create_dir_all(host.join(folder)).unwrap();
@@ -80,7 +81,7 @@ container "c" {{
         String::from_utf8_lossy(&out.stdout).into_owned()
     };
     let before = listing();
-    // Everything is where it should be inside, and nothing was done to the same paths of the host.
+    // Inside, everything is where it should be, and nothing was done to the same paths of the host.
     let check = format!(
         "test -c /dev/null && cat /mnt/secret/file /mnt/config/file && pwd -P && grep -c c-1 /etc/hosts && grep -cE ' {inside}/(memory|volume|bind) ' /proc/mounts"
     );
@@ -99,7 +100,7 @@ fn proc_and_sys_as_links_are_refused() {
     if !is_root() {
         return;
     }
-    // A directory that is there on the host, too: who follows the link outside the image mounts over that.
+    // This directory exists on the host, too: a runtime that follows the link outside the image mounts over it.
     let host = crate::world::scratch().join("faces").join("host");
     fs::create_dir_all(&host).unwrap();
     let outside = host.to_str().unwrap();
@@ -206,7 +207,7 @@ container "c" {{ image "evil"; {SLEEP}; }}
     let size = fs::metadata(binary).unwrap().len().to_string();
     let mut attacker = world.spawn(&["exec", "-T", "c", "python3", "/attack.py", &size]);
     std::thread::sleep(std::time::Duration::from_millis(300));
-    // The bait soon ends, each time: a container does not let it do its work.
+    // The bait ends soon each time, because it cannot do its work in a container.
     while attacker.try_wait().unwrap().is_none() {
         let bait = world.run(&["exec", "-T", "c", "/shebang"]);
         assert!(bait.err.contains("cannot let go of the caller"), "{}", bait.err);
@@ -225,7 +226,7 @@ fn nothing_of_the_host_leaks_by_descriptor_or_folder() {
     let world = World::new("leaks", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));
     world.ok(&["up"]);
     assert_eq!(world.exec("c", "ls /proc/1/fd | tr '\\n' ' '"), "0 1 2");
-    // A working directory by way of an inherited descriptor (CVE-2024-21626).
+    // A working directory through an inherited descriptor (CVE-2024-21626).
     for number in 3..12 {
         for script in [&["exec", "-T", "-w"][..], &["run", "-T"]] {
             let folder = format!("/proc/self/fd/{number}");
@@ -238,7 +239,7 @@ fn nothing_of_the_host_leaks_by_descriptor_or_folder() {
             assert!(ran.code != 0 || !ran.out.contains(fs::read_to_string("/etc/hostname").unwrap().trim()), "{args:?} {ran:?}");
         }
     }
-    // The command line of the caller's descriptors does not reach the container either.
+    // Descriptors that the caller has open do not reach the container either.
     let fd = fs::File::open("/etc/shadow").unwrap();
     let line = format!("exec 9</etc/shadow; exec {} run -T base sh -c 'ls /proc/self/fd | wc -l'", env!("CARGO_BIN_EXE_stead"));
     let out = Command::new("sh").args(["-c", &line]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).output().unwrap();
@@ -299,7 +300,7 @@ fn cgroups_are_no_way_out() {
     ] {
         assert_ne!(world.run(&["exec", "-T", "c", "sh", "-c", script]).code, 0, "{script}");
     }
-    // What it sees as the root is its own cgroup.
+    // The container sees its own cgroup as the root.
     assert!(
         world.exec("c", "cat /proc/self/cgroup").lines().all(|line| line.ends_with(":/")),
         "{}",
@@ -312,7 +313,7 @@ fn logs_follow_no_link() {
     if !is_root() {
         return;
     }
-    // Links stand where the log's next files will be (CVE-2026-53489).
+    // There are links where the log's next files will be (CVE-2026-53489).
     let world = World::new(
         "loglink",
         r#"container "c" { image "base"; log size="64KiB" files=9; stop-grace "50ms"; cmd "sh" "-c" "echo first; until [ -e /tmp/go ]; do sleep 0.02; done; seq 100000; touch /tmp/done; sleep 1000"; }"#,
@@ -362,7 +363,7 @@ container "admin" {{ image "base"; security {{ capability add="SYS_ADMIN" drop="
             "import ctypes; l = ctypes.CDLL(None, use_errno=True); r = l.syscall({number}, 0, 0, 0, 0, 0, 0); print(r, ctypes.get_errno())"
         )
     };
-    // AF_ALG and AF_VSOCK; keyctl, bpf, userfaultfd, io_uring_setup, clone3; a new user namespace.
+    // The filter forbids AF_ALG and AF_VSOCK; keyctl, bpf, userfaultfd, io_uring_setup, clone3; a new user namespace.
     assert_eq!(
         python(
             "c",
@@ -380,7 +381,7 @@ container "admin" {{ image "base"; security {{ capability add="SYS_ADMIN" drop="
         python("own", "import os\ntry: os.chmod('/tmp', 0o777); print('done')\nexcept OSError as e: print(e.errno)"),
         "99\n"
     );
-    // Privileges: none gained by setuid, none left, nothing written; one more and one less.
+    // Privileges: setuid gives none, none are left, and nothing can be written; one capability more and one less.
     let tight = |script: &str| world.run(&["exec", "-T", "tight", "sh", "-c", script]);
     assert!(tight("grep NoNewPrivs /proc/self/status").out.trim().ends_with('1'));
     assert!(tight("grep CapBnd /proc/self/status").out.trim().ends_with("0000000000000000"));
@@ -396,8 +397,8 @@ fn terminals_take_no_typed_commands() {
         return;
     }
     let world = World::new("tiocsti", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));
-    // Typing into the caller's terminal (CVE-2017-5226): even of the terminal that everything was started from the
-    // container is another session.
+    // Typing into the caller's terminal (CVE-2017-5226) fails: even on the terminal from which everything was started,
+    // the container has a session of its own.
     world.write("type.py", "import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSTI, b'x')\nprint('typed')\n");
     let stead = env!("CARGO_BIN_EXE_stead");
     let typed = |line: &str| {
@@ -466,7 +467,7 @@ fn what_cannot_be_given_is_refused_before_anything_starts() {
         (r#"security { seccomp "absent.json" }"#, "cannot read the system call filter"),
         (r#"device "/dev/nosuch""#, "container c: no device /dev/nosuch"),
         (r#"limits { cpuset "0-999" }"#, "container c: cpuset \"0-999\": there is no processor"),
-        (r#"limits { io "/dev/null" read="1MiB" }"#, "it is no block device"),
+        (r#"limits { io "/dev/null" read="1MiB" }"#, "it is not a block device"),
         (r#"mount bind="nosuch" to="/x""#, "container c: there is no "),
         (r#"limits { memory "1MiB" }"#, "nothing starts with 1 MiB of memory"),
         (r#"security { capability add="NET_ADMN" }"#, "write \"NET_ADMIN\""),
@@ -481,7 +482,7 @@ fn what_cannot_be_given_is_refused_before_anything_starts() {
         world.write("broken.json", "{ \"defaultAction\": \"SCMP_ACT_ALOW\" }");
         let ran = world.fails(&["up"]);
         assert!(ran.err.contains(says), "{node}: {}", ran.err);
-        // The line of the project is shown.
+        // The error shows the line of the project file.
         assert!(ran.err.contains("[stead.kdl:5:") && ran.err.contains(&format!("{node};")), "{node}: {}", ran.err);
         assert!(world.ps().iter().all(|container| container["state"] != "running"), "{node}: something started");
     }

@@ -57,7 +57,7 @@ fn services_start_and_serve() {
         world.exec("mariadb", "mariadb -Ne 'create database d; create table d.t select 42 as n; select n from d.t'"),
         "42"
     );
-    // Scripts made users, and what dpkg knows is true.
+    // The scripts made users, and dpkg's records are right.
     assert_eq!(
         world.exec("nginx", "dpkg --audit; dpkg -V 2>&1 | grep -v conf; dpkg -s nginx | grep ^Status"),
         "Status: install ok installed"

@@ -1,4 +1,4 @@
-//! Images that are used only if a key signed them: signatures as cosign lays them down, by openssl.
+//! Images that are used only if a key signed them: openssl makes the signatures here, in the form that cosign stores.
 
 use crate::registries::{possible, publish, sample, world};
 use crate::registry::{Act, Error, Proxy, Registry, run};
@@ -12,7 +12,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// Makes a pair of keys with this name.
+/// Makes a key pair with this name.
 fn make_key(folder: &Path, name: &str) {
     let openssl = |line: String| run("openssl", &line.split(' ').collect::<Vec<_>>(), folder, b"");
     openssl(format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {name}.key"));
@@ -47,7 +47,7 @@ fn only_what_is_signed_is_used_where_that_is_asked() {
     std::fs::copy(folder.path().join("ours.pub"), world.folder.join("key.pub")).unwrap();
     let ran = world.fails(&["build"]);
     assert!(ran.err.contains("has no signature"), "{}", ran.err);
-    // As cosign lays it down: a manifest under a tag that names the image.
+    // As cosign stores it: a manifest under a tag that names the image.
     let sign = |key: &str, signed: &str| {
         let payload = json!({ "critical": { "identity": { "docker-reference": name }, "image": { "docker-manifest-digest": signed },
             "type": "cosign container image signature" }, "optional": null });
@@ -68,7 +68,7 @@ fn only_what_is_signed_is_used_where_that_is_asked() {
     let lock = std::fs::read_to_string(world.folder.join("stead.lock")).unwrap();
     assert!(lock.contains("signed-by=\"sha256:"), "{lock}");
     world.ok(&["build", "--frozen"]);
-    // Another key is another question, for `up`, too.
+    // With another key, the signature is checked again, also by `up`.
     std::fs::copy(folder.path().join("theirs.pub"), world.folder.join("key.pub")).unwrap();
     for command in ["build", "up"] {
         let ran = world.fails(&[command, "--frozen"]);
@@ -88,7 +88,7 @@ fn bundles_that_are_attached_count_as_signatures() {
     for key in ["ours", "theirs"] {
         make_key(folder.path(), key);
     }
-    // As cosign 3 lays it down (its specs/BUNDLE_SPEC.md): a statement in an envelope, attached to the image.
+    // As cosign 3 stores it (its specs/BUNDLE_SPEC.md): a statement in an envelope, attached to the image.
     let attach = |key: &str, image: &str, kind: &str| -> Value {
         let statement = json!({ "_type": "https://in-toto.io/Statement/v1", "predicateType": kind, "predicate": {},
             "subject": [{ "digest": { "sha256": &image[7..] }, "annotations": {} }] });
@@ -128,7 +128,7 @@ fn bundles_that_are_attached_count_as_signatures() {
     list(&[&attestation, &theirs, &other, &ours]);
     world.ok(&["build"]);
     assert!(std::fs::read_to_string(world.folder.join("stead.lock")).unwrap().contains("signed-by=\"sha256:"));
-    // A registry that keeps the list itself gives it in pages.
+    // A registry that keeps the list itself returns it in pages.
     registry.put_manifest("app", Some(&format!("sha256-{}", &digest[7..])), &index(&[]));
     let kind = || ("Content-Type".to_owned(), INDEX.to_owned());
     let further = ("Link".to_owned(), format!("</v2/app/referrers/{digest}?page=2>; rel=\"next\""));
@@ -145,7 +145,7 @@ fn bundles_that_are_attached_count_as_signatures() {
     std::fs::copy(folder.path().join("ours.pub"), paged.folder.join("key.pub")).unwrap();
     paged.ok(&["build"]);
     assert!(proxy.requests().iter().any(|request| request.ends_with("page=2")), "{:?}", proxy.requests());
-    // One that has no such list, or leads to where none is, keeps it under the tag.
+    // If a registry has no such list, or answers with something else, the list under the tag is used.
     list(&[&ours]);
     for answer in [Act::Answer(500, Vec::new(), String::new()), Act::Answer(200, Vec::new(), "<html>".into())] {
         let proxy = Proxy::before(&registry.address, vec![Error { method: "GET", path: "/referrers/", times: 99, act: answer }]);

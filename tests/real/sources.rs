@@ -1,4 +1,4 @@
-//! What images are made of beside the project's own files: archives, the web, other images, other tools' images.
+//! What images are made of besides the project's own files: archives, the web, other images, other tools' images.
 
 use crate::world::{World, is_root, skip};
 use std::fs;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 type Files = Vec<(String, Vec<u8>)>;
 
-/// A web server of some files; tells how often it was asked.
+/// A web server with a few files, which counts the requests.
 struct Web {
     address: String,
     files: Arc<Mutex<Files>>,
@@ -52,7 +52,7 @@ fn sha256(bytes: &[u8]) -> String {
     stead::tested::model::Digest::of(bytes).hex()
 }
 
-/// A gzipped tar of a script's making.
+/// A gzipped tar of the files that a script makes.
 fn archive(folder: &Path, script: &str) -> Vec<u8> {
     let place = folder.join("archive-in-the-making");
     fs::create_dir_all(&place).unwrap();
@@ -73,7 +73,7 @@ fn what_the_web_gives_is_checked_and_unpacked() {
     }
     let web = Web::new();
     let world = World::new("web", "");
-    // Other bytes in every run: the store that tests share would have them already.
+    // The bytes are new in every run, because the shared store would have them already.
     let own = web.address.clone();
     let script = format!(
         "mkdir -p tool/bin bin && printf '#!/bin/sh\\necho runs' > tool/bin/run && chmod 755 tool/bin/run && echo {own} > bin/extra"
@@ -95,16 +95,16 @@ fn what_the_web_gives_is_checked_and_unpacked() {
         shell(&world, "made", "/opt/tool/bin/run; stat -c '%u:%g' /opt/tool/bin/run; stat -c '%a %U' /etc/plain.txt"),
         "runs\n7:8\n600 root"
     );
-    // Links of the image below are followed: /bin stays one.
+    // Links of the image below are followed: /bin stays a link.
     assert_eq!(shell(&world, "made", "readlink /bin; stat -c %U /usr/bin/extra"), "usr/bin\nwww-data");
-    // With all of it in the store nothing is asked for again.
+    // When everything is in the store, nothing is fetched again.
     let before = web.asked.load(Ordering::Relaxed);
     assert_eq!(before, 2);
     world.ok(&["build", "made", "--offline"]);
     world.edit("mode=\"u=rw,go=\"", "mode=\"0644\"");
     world.ok(&["build", "made", "--offline"]);
     assert_eq!(web.asked.load(Ordering::Relaxed), before);
-    // Other bytes under the same name, and a file that is gone.
+    // The bytes do not have the given digest, and then the file is missing.
     web.put("/other.txt", b"other\n");
     world.edit("/plain.txt\" to=\"/etc/\"", "/other.txt\" to=\"/etc/\"");
     world.edit(&plain, &sha256(b"what was meant\n"));
@@ -143,7 +143,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         let failed = world.fails(&["build", "a"]).err;
         assert!(failed.contains(says) && failed.contains("stead.kdl:") && failed.contains("x.tar.gz"), "{body}: {failed}");
     }
-    // A sparse file whose holes are larger than anybody's disk, and a name that fills the memory.
+    // A sparse file with huge holes, and a name that would fill the memory.
     python(
         "i = tarfile.TarInfo('s'); i.size = 0\nb = bytearray(i.tobuf(tarfile.GNU_FORMAT)); b[156:157] = b'S'; b[483:495] = b'%011o\\0' % (7 << 30)\nb[386:398] = b'%011o\\0' % (7 << 30); b[398:410] = b'%011o\\0' % 0\nb[148:156] = b'        '; b[148:156] = b'%06o\\0 ' % sum(b)\nt.fileobj.write(bytes(b))",
     );
@@ -154,11 +154,11 @@ fn hostile_archives_are_refused_and_leave_nothing() {
     );
     let refused = world.run(&["build", "a"]);
     assert!(refused.code == 0 || refused.err.contains("a name or record in it"), "{}", refused.err);
-    // A link that leads out is followed inside the tree, an absolute name lands inside.
+    // A link that leads out is followed inside the tree, and an absolute name ends up inside.
     python(&format!("add('l', tarfile.SYMTYPE, '{to}')\nadd('l/new')\nadd('/abs/file')"));
     let _ = world.run(&["build", "a"]);
     assert!(!outside.join("new").exists() && !Path::new("/abs/file").exists());
-    // A hundred kilobytes that come to more than a gigabyte.
+    // A small archive that unpacks to more than a gigabyte.
     let bomb = "head -c 1200M /dev/zero | gzip -9 > x.tar.gz.body; python3 - <<'P'\nimport tarfile, gzip, zlib, struct\n\
                 i = tarfile.TarInfo('big'); i.size = 5 << 30\nopen('x.tar.gz', 'wb').write(gzip.compress(i.tobuf()) + open('x.tar.gz.body', 'rb').read())\nP\nrm x.tar.gz.body";
     assert!(Command::new("sh").args(["-c", bomb]).current_dir(&world.folder).status().unwrap().success());
@@ -183,7 +183,7 @@ fn urls_of_dockerfiles_are_locked() {
     assert_eq!(shell(&world, "app", "cat /a.txt; stat -c %a /a.txt"), "one\n600");
     let lock = fs::read_to_string(world.folder.join("stead.lock")).unwrap();
     assert!(lock.contains(&format!("is=\"{}\"", sha256(b"one\n"))), "{lock}");
-    // What the URL gives now is of no interest until somebody asks for it.
+    // What the URL returns now does not matter until the user asks for it.
     web.put("/a.txt", b"two\n");
     world.ok(&["build", "app"]);
     assert_eq!(shell(&world, "app", "cat /a.txt"), "one");
@@ -193,7 +193,7 @@ fn urls_of_dockerfiles_are_locked() {
     assert_eq!(shell(&world, "app", "cat /a.txt"), "two");
 }
 
-/// A new machine knows no certificate authority: what needs none works there, and what needs one says what is missing.
+/// A new machine has no CA certificates: what needs none works there, and what needs them says what is missing.
 #[test]
 fn a_busy_server_is_asked_again_and_no_certificates_are_needed_for_plain_http() {
     if !is_root() {
@@ -204,7 +204,7 @@ fn a_busy_server_is_asked_again_and_no_certificates_are_needed_for_plain_http() 
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().enumerate() {
             let mut stream = stream.unwrap();
-            // Of TLS it is no text.
+            // A TLS request is not text, so errors are ignored.
             let _ = BufReader::new(stream.try_clone().unwrap()).read_until(b'\n', &mut Vec::new());
             let answer = match number {
                 0 => "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -225,7 +225,7 @@ fn a_busy_server_is_asked_again_and_no_certificates_are_needed_for_plain_http() 
     let (ok, told) = bare(&["build", "app"]);
     assert!(ok, "{told}");
     assert_eq!(shell(&world, "app", "cat /file"), "here");
-    // Whoever speaks no TLS is told apart from a machine without authorities.
+    // A server that speaks no TLS is told apart from a machine without CA certificates.
     world.write("Dockerfile", &format!("FROM base\nADD https://{address}/busy /file\n"));
     let (ok, told) = bare(&["build", "app"]);
     assert!(!ok && told.contains("it speaks no TLS"), "{told}");
@@ -245,8 +245,8 @@ fn images_of_other_tools_are_taken_in_and_given_back() {
     world.write("old/kept", "1");
     world.ok(&["build", "plain"]);
     world.ok(&["save", "plain", "-o", "plain.tar"]);
-    // buildah makes a layer upon it that deletes and replaces, compressed.
-    // Where the next run finds it: one that was killed leaves a mount in it.
+    // buildah adds a layer that deletes and replaces files, compressed. The next run finds its storage here, because a
+    // run that was killed leaves a mount in it.
     let storage = world.folder.with_file_name("buildah");
     let clean = format!("umount -R {0}/root/overlay 2>/dev/null; rm -rf {0}", storage.display());
     let clean = || Command::new("sh").args(["-c", &clean]).status().unwrap();
@@ -274,10 +274,10 @@ fn images_of_other_tools_are_taken_in_and_given_back() {
     assert_eq!(shell(&world, "docker", look), "kept new twin new\n33 2\nbuildah\n/opt");
     assert_eq!(shell(&world, "folder", look), "again kept new twin new\n33 2\nbuildah yes\n/opt");
     assert_eq!(world.ok(&["run", "-T", "oci"]), "new\n");
-    // A Dockerfile that starts from it knows its environment and carries out its triggers.
+    // A Dockerfile that starts from the image knows its environment and runs its triggers (ONBUILD).
     assert_eq!(shell(&world, "upon", "cat /triggered /where; echo $SEEN"), "triggered\n/opt\nbuildah");
     assert_eq!(shell(&world, "stored", "echo $S; cat /opt/gone"), "1\n1");
-    // What was taken in and changed in nothing is given back to the byte.
+    // An image that was imported and not changed is saved to the same bytes.
     let digest = |archive: &str| {
         let out = Command::new("skopeo")
             .args(["inspect", "--format", "{{.Digest}}", archive])
@@ -289,7 +289,7 @@ fn images_of_other_tools_are_taken_in_and_given_back() {
     };
     world.ok(&["save", "oci", "-o", "back.tar"]);
     assert_eq!(digest("oci-archive:back.tar"), digest("oci-archive:theirs.tar"));
-    // And what stands upon it is whole for others.
+    // An image that was built on it is complete for others.
     world.ok(&["save", "folder", "-o", "folder.tar"]);
     let unpacked = "mkdir out && tar -xf folder.tar -C out && umoci unpack --image out:folder bundle && cat bundle/rootfs/opt/again && test ! -e bundle/rootfs/opt/gone";
     let unpacked = Command::new("sh").args(["-c", unpacked]).current_dir(&world.folder).output().unwrap();
@@ -298,8 +298,8 @@ fn images_of_other_tools_are_taken_in_and_given_back() {
     for (from, says) in [
         ("archive=\"theirs.ta\"", "\"theirs.tar\" is there"),
         ("archive=\"theirs.tar\" name=\"their\"", "it holds no image \"their\""),
-        ("archive=\"old\"", "no OCI layout"),
-        ("archive=\"Dockerfile\"", "no archive of an image"),
+        ("archive=\"old\"", "not an OCI layout"),
+        ("archive=\"Dockerfile\"", "is not an image archive"),
         ("\"archives/plan\"", "perhaps \"archives/plain\""),
     ] {
         world.write("bad.kdl", &format!("project \"bad\"\nimage \"a\" {{ from {from} }}\n"));
@@ -314,7 +314,7 @@ fn images_of_other_tools_are_taken_in_and_given_back() {
     ] {
         fs::write(world.folder.join(name), bytes).unwrap();
         world.write("bad.kdl", &format!("project \"bad\"\nimage \"a\" {{ from archive=\"{name}\" }}\n"));
-        // The store has its layers already: in a store of its own, they must be read.
+        // The shared store has the layers already; in a store of its own, they must be read.
         let own = world.root.join(name);
         let ran = world.command(&["-f", "bad.kdl", "build"]).env("STEAD_ROOT", &own).output().unwrap();
         assert!(!ran.status.success(), "{name}");

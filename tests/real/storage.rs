@@ -1,4 +1,4 @@
-//! Volumes, mounts, tmpfs, secrets, configs, files of variables.
+//! Volumes, mounts, tmpfs, secrets, configs, env files.
 
 use crate::world::{World, is_root};
 use std::fs;
@@ -67,7 +67,7 @@ container "other" { image "seeded"; stop-grace "100ms"; cmd "sleep" "1000"; }
         world.exec("c", "cat /proc/sys/net/core/somaxconn; grep db /etc/hosts; test -c /dev/nothing && cat /cache/hook"),
         "77\n10.1.2.3\tdb\nstarted"
     );
-    // A secret is nowhere but in memory.
+    // The secret is only in memory.
     let state = std::process::Command::new("grep")
         .args(["-rl", "s3cret"])
         .arg(world.root.join("state"))

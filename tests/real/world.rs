@@ -1,4 +1,4 @@
-//! A project directory with an installation of its own, and `stead` run in it.
+//! A project directory with an installation of its own, in which `stead` runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub struct World {
     pub folder: PathBuf,
 }
 
-/// What a run of `stead` gave.
+/// The result of running `stead`.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -23,7 +23,7 @@ pub struct Ran {
     pub err: String,
 }
 
-/// The program that is tested: this build's, unless `STEAD_BINARY` names another.
+/// The program under test: this build's, unless `STEAD_BINARY` names another.
 pub fn stead() -> PathBuf {
     std::env::var_os("STEAD_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_stead").into(), PathBuf::from)
 }
@@ -32,15 +32,15 @@ pub fn scratch() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("real")
 }
 
-/// Tells why a test cannot run here; in CI that is a failure.
+/// Reports why a test cannot run here; in CI that is a failure.
 pub fn skip(reason: &str) -> bool {
     assert!(std::env::var_os("CI").is_none(), "skipped in CI: {reason}");
     tell_skipped(reason);
     true
 }
 
-/// Tells why a test does not run where that is no failure in CI either. What passes says nothing, so it is written
-/// down for `tests/run` to tell at the end.
+/// Reports why a test does not run, where that is no failure in CI either. The output of a passing test is not shown,
+/// so the reason is written to a file, which `tests/run` prints at the end.
 pub fn tell_skipped(reason: &str) {
     println!("skipped: {reason}");
     let list = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("skipped");
@@ -66,7 +66,7 @@ impl World {
         world
     }
 
-    /// A world with exactly this project file and a store that others share.
+    /// A world with exactly this project file, and the store that tests share.
     pub fn bare(name: &str, text: &str) -> Self {
         let base = scratch().join(name);
         let (root, folder) = (base.join("root"), base.join("project"));
@@ -121,14 +121,14 @@ impl World {
         Ran::from(self.command(args).output().unwrap())
     }
 
-    /// Runs, and fails the test unless it succeeds; standard output comes back.
+    /// Runs a command, fails the test unless it succeeds, and returns its standard output.
     pub fn ok(&self, args: &[&str]) -> String {
         let ran = self.run(args);
         assert_eq!(ran.code, 0, "stead {args:?}\n{}{}", ran.out, ran.err);
         ran.out
     }
 
-    /// Runs, and fails the test unless it fails; both outputs come back.
+    /// Runs a command, fails the test unless it fails, and returns both outputs.
     pub fn fails(&self, args: &[&str]) -> Ran {
         let ran = self.run(args);
         assert_ne!(ran.code, 0, "stead {args:?}\n{}{}", ran.out, ran.err);
@@ -144,7 +144,7 @@ impl World {
         self.ok(&["exec", "-T", container, "sh", "-c", script]).trim().to_owned()
     }
 
-    /// The containers, as `ps --all --json` tells them.
+    /// The containers, as `ps --all --json` lists them.
     pub fn ps(&self) -> Vec<serde_json::Value> {
         let value: serde_json::Value = serde_json::from_str(&self.ok(&["ps", "--all", "--json"])).unwrap();
         value["containers"].as_array().unwrap().clone()
@@ -158,7 +158,7 @@ impl World {
         i32::try_from(self.container(name)["pid"].as_i64().unwrap()).unwrap()
     }
 
-    /// A short hash of the installation, as kernel objects carry it.
+    /// A short hash of the installation, which the names of its kernel objects contain.
     pub fn tag(&self) -> String {
         let digest = stead::tested::model::Digest::of(self.root.join("store").as_os_str().as_encoded_bytes());
         digest.short(4)
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// Fails unless nothing of this installation is left in the kernel.
+    /// Fails the test if anything of this installation is left in the kernel.
     pub fn assert_nothing_left(&self) {
         let tag = self.tag();
         let links: Vec<String> =
@@ -207,7 +207,7 @@ impl From<Output> for Ran {
     }
 }
 
-/// All processes: number, working directory, command line.
+/// All processes: PID, working directory, command line.
 pub fn processes() -> Vec<(i32, PathBuf, String)> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries
@@ -221,11 +221,11 @@ pub fn processes() -> Vec<(i32, PathBuf, String)> {
 }
 
 pub fn alive(pid: i32) -> bool {
-    // A zombie that nobody reaps yet is not alive.
+    // A zombie that is not reaped yet does not count as alive.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Waits until something holds, ten seconds at most.
+/// Waits until a condition holds, for at most ten seconds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -234,13 +234,13 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A page over HTTP/1.0 from an address, or why there is none.
+/// The body of a page, fetched over HTTP/1.0, or an error.
 pub fn get(address: &str, path: &str) -> Result<String, String> {
     use std::io::{Read, Write};
     let address: std::net::SocketAddr = address.parse().unwrap();
     let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    // At once: a simple server answers, and closes, after the first part.
+    // The request is sent in one piece: a simple server answers, and closes, after the first part.
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
     let mut text = String::new();

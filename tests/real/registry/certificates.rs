@@ -1,4 +1,4 @@
-//! Certificates and keys, by openssl.
+//! Certificates and keys, made with openssl.
 
 use super::run;
 use std::fs;
@@ -39,7 +39,8 @@ x509_extensions = server
 ";
 
 impl Certificates {
-    /// Makes them in this directory. The server's is valid for so many days from now; `-1` gives one that ended yesterday.
+    /// Makes them in this directory. The server's certificate is valid for `days` days from now; `-1` makes one that
+    /// expired yesterday.
     pub fn make(folder: &Path, days: i32) -> Self {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("openssl.cnf"), OPENSSL).unwrap();
@@ -50,7 +51,7 @@ impl Certificates {
             "req -x509 {key} -extensions authority -subj /CN=authority -days 3650 -keyout authority.key -out authority.pem"
         ));
         run(&format!("req -new {key} -subj /CN=localhost -keyout server.key -out server.csr"));
-        // In OpenSSL 3.0 only `ca` can sign for times that have passed.
+        // In OpenSSL 3.0 only `ca` can sign with dates in the past.
         let (from, to) = (date(days.min(0) - 1), date(days));
         run(&format!(
             "ca -batch -notext -rand_serial -config openssl.cnf -name issue -cert authority.pem -keyfile authority.key \
@@ -61,7 +62,7 @@ impl Certificates {
     }
 }
 
-/// The time so many days from now, as OpenSSL reads it.
+/// The time `days` days from now, in OpenSSL's format.
 fn date(days: i32) -> String {
     let text = run("date", &["-u", "-d", &format!("{days:+} days"), "+%Y%m%d%H%M%SZ"], Path::new("/"), b"");
     String::from_utf8(text).unwrap().trim().to_owned()

@@ -1,4 +1,4 @@
-//! As much of HTTP as a server for tests needs.
+//! The parts of HTTP that a server for tests needs.
 
 use std::io::{self, BufRead, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -23,7 +23,7 @@ impl Listener {
                     return;
                 }
                 let answer = Arc::clone(&answer);
-                // One that went away in the middle is of no interest.
+                // A client that closes the connection early does not matter.
                 std::thread::spawn(move || answer(stream).ok());
             }
         });
@@ -46,7 +46,7 @@ pub struct Head {
 
 impl Head {
     pub fn read(reader: &mut impl BufRead) -> io::Result<Self> {
-        // A client that tries TLS first waits for us.
+        // A client that tries TLS first waits for us, so it is turned away at once.
         if reader.fill_buf()?.first() == Some(&0x16) {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -89,7 +89,7 @@ impl Head {
         to.write_all(format!("{}\r\n{lines}\r\n", self.first).as_bytes())
     }
 
-    /// How long the body is that follows; this is told when neither header tells it.
+    /// How long the body is that follows; `otherwise` applies when neither header says it.
     pub fn length(&self, otherwise: Length) -> Length {
         if self.get("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
             return Length::Chunked;
@@ -105,11 +105,11 @@ pub enum Length {
     UntilClose,
 }
 
-/// A body, out of whatever encoding it comes in.
+/// A body, decoded from the encoding in which it comes.
 pub struct Body<R> {
     reader: R,
     pub length: Length,
-    /// How much is left of it, or of its chunk.
+    /// How much is left of the body, or of its current chunk.
     pub left: u64,
     pub ended: bool,
 }
@@ -124,7 +124,7 @@ impl<R: BufRead> Body<R> {
         Self { reader, length, left, ended: length == Length::Known(0) }
     }
 
-    /// The next bytes; none at the end.
+    /// Reads the next bytes; returns 0 at the end.
     pub fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut line = String::new();
         if self.length == Length::Chunked && self.left == 0 && !self.ended {
@@ -133,7 +133,7 @@ impl<R: BufRead> Body<R> {
             self.left = u64::from_str_radix(size, 16).map_err(|_| io::ErrorKind::InvalidData)?;
             self.ended = self.left == 0;
             while self.ended && !line.trim_end().is_empty() {
-                // Trailers, and the empty line after them.
+                // This skips the trailers and the empty line after them.
                 line.clear();
                 self.reader.read_line(&mut line)?;
             }
@@ -154,7 +154,7 @@ impl<R: BufRead> Body<R> {
         Ok(got)
     }
 
-    /// Reads what is left, for nobody.
+    /// Reads and discards what is left.
     pub fn drain(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 64 << 10];
         while self.next(&mut buffer)? > 0 {}
@@ -162,7 +162,7 @@ impl<R: BufRead> Body<R> {
     }
 }
 
-/// Answers a request, and tells that the connection ends.
+/// Answers a request, and announces that the connection ends.
 pub fn answer(to: &mut TcpStream, method: &str, status: u16, headers: &[(String, String)], body: &str) -> io::Result<()> {
     let mut head = Head { first: format!("HTTP/1.1 {status} Test"), headers: headers.to_vec() };
     if head.get("content-length").is_none() {

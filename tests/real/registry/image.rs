@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use stead::tested::model::Digest;
 
-/// Makes an image in this directory, as an OCI layout whose only name is `latest`; the directory comes back. Each layer has
-/// so many bytes, which do not compress, spread over four files. The first also has the program `/bin/hello`, which is
-/// all that the image can run. The same layers always make the same image.
+/// Makes an image in this directory, as an OCI layout whose only name is `latest`, and returns the directory. Each
+/// layer has the given number of incompressible bytes, spread over four files. The first layer also has the program
+/// `/bin/hello`, the only one that the image can run. The same layers always make the same image.
 pub fn image(folder: &Path, layers: &[usize]) -> PathBuf {
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     let store = |kind: &str, content: &[u8]| {
@@ -41,7 +41,7 @@ pub fn image(folder: &Path, layers: &[usize]) -> PathBuf {
     folder.to_owned()
 }
 
-/// A layer's archive.
+/// The tar archive of a layer.
 fn layer(number: usize, length: usize) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, mode: u32, content: &[u8]| {
@@ -69,7 +69,7 @@ fn layer(number: usize, length: usize) -> Vec<u8> {
 
 /// Bytes that do not compress.
 fn noise(length: usize, seed: u64) -> Vec<u8> {
-    // Small seeds would begin with many zeros.
+    // A small seed would make many zeros at first.
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -86,7 +86,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 fn hello() -> Vec<u8> {
     let code = [
         &[0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0][..],          // write to 1
-        &[0x48, 0x8d, 0x35, 16, 0, 0, 0, 0xba, 6, 0, 0, 0], // the text behind the code, six bytes
+        &[0x48, 0x8d, 0x35, 16, 0, 0, 0, 0xba, 6, 0, 0, 0], // the text after the code, six bytes
         &[0x0f, 0x05, 0xb8, 60, 0, 0, 0, 0x31, 0xff],       // exit with 0
         &[0x0f, 0x05],
         b"hello\n",
@@ -95,11 +95,11 @@ fn hello() -> Vec<u8> {
     let base: u64 = 0x40_0000;
     let size = (120 + code.len()) as u64;
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
-    // Where it begins, where the program headers are, and that there are no section headers.
+    // The entry point, the offset of the program headers, and no section headers.
     [base + 120, 64, 0].iter().for_each(|value: &u64| file.extend(value.to_le_bytes()));
     // Flags; sizes of headers; one program header.
     [0_u16, 0, 64, 56, 1, 0, 0, 0].iter().for_each(|value| file.extend(value.to_le_bytes()));
-    // All of it is loaded, to be read and executed.
+    // The whole file is loaded, readable and executable.
     [1_u32, 5].iter().for_each(|value| file.extend(value.to_le_bytes()));
     [0, base, base, size, size, 0x1000].iter().for_each(|value: &u64| file.extend(value.to_le_bytes()));
     file.extend(code);

@@ -1,5 +1,5 @@
-//! Registries to pull from and to push to: Debian's own `docker-registry`, certificates and a token server for it,
-//! a proxy that makes errors, and images to put in. What is tested with them stands in other files.
+//! Registries to pull from and to push to: Debian's own `docker-registry`, certificates and a token server for it, a
+//! proxy that injects errors, and images to put in. The tests that use them are in other files.
 
 mod certificates;
 mod http;
@@ -24,10 +24,10 @@ use std::time::{Duration, Instant};
 use stead::tested::model::Digest;
 use tempfile::TempDir;
 
-/// What the questions call themselves that a registry is asked until it answers.
+/// The user agent of the requests that check whether a registry answers.
 const PROBE: &str = "is-it-there";
 
-/// True when the programs are there that registries, certificates and passwords are made with.
+/// Whether the programs that make registries, certificates and passwords are installed.
 pub fn available() -> bool {
     let there = |program: &&str| ["/usr/bin", "/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(program).exists());
     match ["docker-registry", "openssl", "htpasswd", "skopeo"].iter().find(|program| !there(program)) {
@@ -36,19 +36,19 @@ pub fn available() -> bool {
     }
 }
 
-/// Runs a program with this input, and fails the test unless it succeeds; its output comes back.
+/// Runs a program with this input, fails the test unless it succeeds, and returns its output.
 pub fn run(program: &str, arguments: &[&str], folder: &Path, input: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
-    // One that does not read its input may have ended.
+    // A program that does not read its input may have ended.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
-/// A registry with a data directory of its own; ended when it is dropped.
+/// A registry with a data directory of its own; it is ended when it is dropped.
 pub struct Registry {
     /// The host and the port.
     pub address: String,
@@ -56,16 +56,16 @@ pub struct Registry {
     child: Child,
 }
 
-/// How a registry is to be; by default it is open to all, and speaks plain HTTP.
+/// The configuration of a registry; by default it is open to all, and speaks plain HTTP.
 #[derive(Default)]
 pub struct Options<'a> {
     pub tls: Option<Certificates>,
-    /// Names and passwords, asked for by basic authentication.
+    /// Names and passwords for basic authentication.
     pub users: Option<&'a [(&'a str, &'a str)]>,
     pub token: Option<&'a TokenServer>,
-    /// The address, with its scheme, of a registry that this one mirrors. It must be there already.
+    /// The address, with its scheme, of a registry that this one mirrors. That one must already run.
     pub proxy_of: Option<String>,
-    /// Who signs the certificates of those that may ask, with TLS.
+    /// The authority that signs the certificates of the clients that may ask; needs TLS.
     pub clients: Option<PathBuf>,
 }
 
@@ -75,11 +75,11 @@ impl Registry {
     }
 
     pub fn with(options: Options) -> Self {
-        // Between the search for a port and its use, another may have taken it.
+        // Another process may take the port between the search for it and its use.
         (0..5).find_map(|_| Self::start(&options)).expect("five registries in a row ended at once")
     }
 
-    /// Starts a registry and waits for its answer; none if it ends instead.
+    /// Starts a registry, and waits until it answers; returns `None` if it ends instead.
     fn start(options: &Options) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -88,7 +88,7 @@ impl Registry {
         fs::write(&path, config(options, &address, folder.path()).to_string()).unwrap();
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&path).current_dir(folder.path()).stdin(Stdio::null());
-        // Neither a proxy nor settings in REGISTRY_… variables.
+        // The registry gets no proxy and no settings in REGISTRY_… variables.
         command.env_clear().env("PATH", "/usr/bin:/bin");
         command.stdout(fs::File::create(folder.path().join("access.log")).unwrap());
         command.stderr(fs::File::create(folder.path().join("error.log")).unwrap());
@@ -108,21 +108,21 @@ impl Registry {
         }
     }
 
-    /// Whether it is this one that has the port, and not another that took it before.
+    /// Whether this registry has the port, and not another process that took it before.
     fn listens(&self) -> bool {
         let folder = PathBuf::from(format!("/proc/{}/fd", self.child.id()));
         let Ok(entries) = fs::read_dir(folder) else { return false };
         let files: Vec<_> = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
         let (_, port) = self.address.split_once(':').unwrap();
         let port = format!(":{:04X}", port.parse::<u16>().unwrap());
-        // Of each socket: number, local address, other address, state, …, inode.
+        // The words of each socket: number, local address, remote address, state, …, inode.
         let table = fs::read_to_string("/proc/net/tcp").unwrap();
         table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
             words[1].ends_with(&port) && words[3] == "0A" && files.contains(&PathBuf::from(format!("socket:[{}]", words[9])))
         })
     }
 
-    /// Whether it answers. One with TLS complains that it is asked without.
+    /// Whether it answers. A registry with TLS answers, too: it complains that it was asked without TLS.
     fn answers(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(&self.address) else { return false };
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -131,7 +131,7 @@ impl Registry {
         stream.write_all(request.as_bytes()).is_ok() && stream.read_to_end(&mut text).is_ok() && text.starts_with(b"HTTP/1.")
     }
 
-    /// Asks it for something, without TLS; the answer's head comes back.
+    /// Sends it a request, without TLS, and returns the answer's head.
     fn ask(&self, request: &str, kind: &str, body: &[u8]) -> Head {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let (host, length) = (&self.address, body.len());
@@ -143,7 +143,7 @@ impl Registry {
         Head::read(&mut BufReader::new(stream)).unwrap()
     }
 
-    /// Puts bytes into a repository; their descriptor comes back.
+    /// Puts bytes into a repository, and returns their descriptor.
     pub fn put(&self, repository: &str, kind: &str, bytes: &[u8]) -> Value {
         let digest = Digest::of(bytes);
         let begun = self.ask(&format!("POST /v2/{repository}/blobs/uploads/"), "text/plain", b"");
@@ -153,7 +153,7 @@ impl Registry {
         json!({"mediaType": kind, "digest": digest.to_string(), "size": bytes.len()})
     }
 
-    /// Puts a manifest into a repository, under a tag or its digest; its descriptor comes back.
+    /// Puts a manifest into a repository, under a tag or its digest, and returns its descriptor.
     pub fn put_manifest(&self, repository: &str, tag: Option<&str>, manifest: &Value) -> Value {
         let bytes = manifest.to_string();
         let (digest, kind) = (Digest::of(&bytes).to_string(), manifest["mediaType"].as_str().unwrap());
@@ -162,7 +162,7 @@ impl Registry {
         json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
     }
 
-    /// What it complains about.
+    /// The errors that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("error.log")).unwrap()
     }

@@ -1,4 +1,4 @@
-//! A proxy that stands before a registry and makes errors.
+//! A proxy in front of a registry, which injects errors.
 
 use super::http::{Body, Head, Length, Listener, answer, value};
 use std::io::{self, BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Stands before a registry, records what it is asked, and makes errors. It ends when it is dropped.
+/// A proxy in front of a registry: it records the requests, and injects errors. It ends when it is dropped.
 pub struct Proxy {
     /// The host and the port.
     pub address: String,
@@ -14,32 +14,32 @@ pub struct Proxy {
     _listener: Listener,
 }
 
-/// A rule. A request takes at most one error: the first that fits it and is not used up.
+/// A rule for an error. A request gets at most one error: the first that fits it and is not used up.
 pub struct Error {
     /// The method, or any when this is empty.
     pub method: &'static str,
-    /// What the path, with its query, has in it.
+    /// A text that the path, with its query, contains.
     pub path: &'static str,
-    /// For how many requests it acts.
+    /// How many requests get the error.
     pub times: usize,
     pub act: Act,
 }
 
-/// What a error does. Where a request has a body, what is said of bodies is done to that one on its way to the
-/// registry. Otherwise it is done to the answer's, and an answer that is an error or has no body does not count.
+/// What an error does. If a request has a body, the acts on bodies change that one, on its way to the registry.
+/// Otherwise they change the answer's body; an answer that is an error or has no body does not count.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Answers this status with these headers and this body, and does not ask the registry.
+    /// Answers with this status, these headers and this body, and does not ask the registry.
     Answer(u16, Vec<(String, String)>, String),
-    /// Cuts the connection after so many bytes of the body, although more were promised.
+    /// Cuts the connection after this many bytes of the body, although more were announced.
     CutAfter(usize),
-    /// Drops the header Range of the request, so that all of it comes.
+    /// Removes the Range header from the request, so that the whole body comes.
     NoRange,
-    /// Flips the bits of the byte in the middle of the body, or of its first where the length is not told.
+    /// Flips the bits of the byte in the middle of the body, or of its first byte if the length is unknown.
     Damage,
     /// Passes this many small pieces of the body on, with a pause after each, and the rest at full speed.
     Drip { piece: usize, pause: Duration, pieces: usize },
-    /// Redirects, by status 307, to this base URL with the path behind it.
+    /// Redirects, with status 307, to this base URL followed by the path.
     Redirect(String),
     /// Closes without an answer.
     Close,
@@ -53,7 +53,7 @@ impl Act {
     }
 }
 
-/// A request that the proxy was asked; recorded when its answer begins.
+/// A request that the proxy received; it is recorded when its answer begins.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: String,
@@ -61,7 +61,7 @@ pub struct Seen {
     pub path: String,
     /// The names are in lower case.
     pub headers: Vec<(String, String)>,
-    /// What was answered; 0 when nothing was.
+    /// The status of the answer; 0 if there was none.
     pub status: u16,
 }
 
@@ -72,7 +72,7 @@ impl Seen {
     }
 }
 
-/// What the proxy's connections share.
+/// The state that the proxy's connections share.
 struct State {
     registry: String,
     errors: Mutex<Vec<Error>>,
@@ -80,7 +80,7 @@ struct State {
 }
 
 impl Proxy {
-    /// Stands before the registry with this host and port, which speaks plain HTTP.
+    /// Starts a proxy for the registry with this host and port, which speaks plain HTTP.
     pub fn before(registry: &str, errors: Vec<Error>) -> Self {
         let state = Arc::new(State { registry: registry.to_owned(), errors: Mutex::new(errors), seen: Mutex::new(Vec::new()) });
         let shared = Arc::clone(&state);
@@ -93,7 +93,7 @@ impl Proxy {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// The same as `METHOD path`.
+    /// The same requests, as `METHOD path`.
     pub fn requests(&self) -> Vec<String> {
         self.seen().into_iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
     }
@@ -121,7 +121,7 @@ impl State {
         self.seen.lock().unwrap().push(Seen { method, path, headers, status });
     }
 
-    /// One request and its answer, after which the connection ends.
+    /// Handles one request and its answer, after which the connection ends.
     fn exchange(&self, mut client: TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         let mut reader = BufReader::new(client.try_clone()?);
@@ -131,7 +131,7 @@ impl State {
         let act = self.take(method, path, |act| !act.is_of_bodies() || !body.ended);
         let mut refuse = |status, headers: &[(String, String)], text: &str| {
             self.saw(&request, status);
-            // One that waits to be told to go on sends nothing.
+            // A client that waits for "100 Continue" sends no body.
             if request.get("expect").is_none() {
                 body.drain()?;
             }
@@ -171,7 +171,7 @@ impl State {
         head.write(&mut registry)?;
         match pass(body, &mut registry, act) {
             Err(error) if matches!(act, Some(Act::CutAfter(_))) => Err(error),
-            // It may have answered without reading all of it.
+            // The registry may have answered without reading the whole body.
             Err(_) => body.drain(),
             Ok(()) => Ok(()),
         }
@@ -207,7 +207,7 @@ impl State {
     }
 }
 
-/// Passes a body on, in the encoding in which it comes, with what a error does to it.
+/// Passes a body on, in the encoding in which it comes, and applies the error to it.
 fn pass(from: &mut Body<impl BufRead>, to: &mut impl Write, act: Option<&Act>) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     let (mut at, mut count) = (0, 0);
@@ -232,7 +232,7 @@ fn pass(from: &mut Body<impl BufRead>, to: &mut impl Write, act: Option<&Act>) -
             bytes[usize::try_from(middle - at).unwrap()] ^= 0xff;
         }
         if from.length == Length::Chunked {
-            // The last chunk is the empty one.
+            // The last chunk is empty.
             write!(to, "{got:x}\r\n")?;
             to.write_all(bytes)?;
             to.write_all(b"\r\n")?;

@@ -20,15 +20,15 @@ use tempfile::TempDir;
 pub const SERVICE: &str = "test registry";
 pub const ISSUER: &str = "test issuer";
 
-/// Gives tokens for a registry, by the token protocol of the distribution project. It ends when it is dropped.
+/// A server that issues tokens for a registry, by the token protocol of the distribution project. It ends when it is dropped.
 pub struct TokenServer {
-    /// Where tokens are asked for.
+    /// The URL that issues tokens.
     pub url: String,
     tokens: Arc<Tokens>,
     _listener: Listener,
 }
 
-/// What the token server knows.
+/// The state of the token server.
 struct Tokens {
     folder: TempDir,
     users: Vec<(String, String)>,
@@ -38,12 +38,12 @@ struct Tokens {
 }
 
 impl TokenServer {
-    /// One that gives these users whatever they ask for, and others nothing.
+    /// Starts a server that grants these users whatever they ask for, and others nothing.
     pub fn new(users: &[(&str, &str)]) -> Self {
         Self::start(users, false)
     }
 
-    /// One that also lets those pull who do not say who they are.
+    /// Starts a server that also lets anonymous clients pull.
     pub fn open(users: &[(&str, &str)]) -> Self {
         Self::start(users, true)
     }
@@ -67,13 +67,13 @@ impl TokenServer {
         Self { url: format!("http://{}/token", listener.address), tokens, _listener: listener }
     }
 
-    /// For how many seconds tokens last from now on; the registry gives them 60 more. Less than -60: they are out of
-    /// date when they come, although they are said to last for a minute.
+    /// Sets for how many seconds tokens last from now on; the registry allows 60 more. With less than -60, tokens have
+    /// expired when they arrive, although they claim to last for a minute.
     pub fn lifetime(&self, seconds: i64) {
         self.tokens.lifetime.store(seconds, Ordering::SeqCst);
     }
 
-    /// The requests, as `METHOD user parameters`, where the user is `-` when nobody or nobody known asked.
+    /// The requests, as `METHOD user parameters`; the user is `-` if the client is anonymous or unknown.
     pub fn requests(&self) -> Vec<String> {
         self.tokens.requests.lock().unwrap().clone()
     }
@@ -117,7 +117,7 @@ impl Tokens {
         }
     }
 
-    /// Who asks: a user, the empty name where nobody may ask too, or none.
+    /// Who asks: a user, the empty name for an anonymous client where those may ask, or `None`.
     fn user(&self, head: &Head, parameters: &[(String, String)]) -> Option<String> {
         let known = |name: &str, password: &str| self.users.iter().find(|user| user.0 == name && user.1 == password);
         let user = if head.word(0) == "POST" {
@@ -138,7 +138,7 @@ impl Tokens {
         user.map(|(name, _)| name.clone())
     }
 
-    /// The answer for a user that is known.
+    /// The answer for a known user.
     fn tell(&self, user: &str, parameters: &[(String, String)]) -> Value {
         let scopes = parameters.iter().filter(|(name, _)| name == "scope").flat_map(|(_, value)| value.split(' '));
         let access: Vec<_> = scopes.filter_map(|scope| granted(scope, user)).collect();
@@ -168,7 +168,7 @@ impl Tokens {
     }
 }
 
-/// What is granted of a scope such as `repository:name:pull,push`. A name may have colons in it.
+/// What is granted for a scope such as `repository:name:pull,push`. A name may contain colons.
 fn granted(scope: &str, user: &str) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;

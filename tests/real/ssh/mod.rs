@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A server, until it is dropped.
+/// A server that runs until it is dropped.
 struct Server {
     process: Child,
     port: u16,
@@ -14,7 +14,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves a directory to a key that is made here.
+    /// Serves a directory to clients that have a key made here.
     fn start(folder: &Path, keys: &Path, variables: &str) -> Self {
         fs::create_dir_all(keys).unwrap();
         for name in ["host", "mine", "other"] {
@@ -41,7 +41,7 @@ impl Server {
         format!("ssh://git@127.0.0.1:{}{}", self.port, path.display())
     }
 
-    /// What `GIT_SSH_COMMAND` says.
+    /// The value of `GIT_SSH_COMMAND`.
     fn client(&self, key: &str, known: &str) -> String {
         let file = |name: &str| self.keys.join(name).display().to_string();
         format!("ssh -F none -i '{}' -o IdentitiesOnly=yes -o UserKnownHostsFile='{}'", file(key), file(known))
@@ -90,7 +90,7 @@ fn repositories_behind_ssh_are_fetched_with_the_users_keys() {
             let ran = command.env("GIT_SSH_COMMAND", server.client(key, known)).output().unwrap();
             (ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned())
         };
-        // At a commit that is not the newest, and by the short name of a tag with the commit's first digits.
+        // One image uses a commit that is not the newest; the other uses the short name of a tag, with the commit's first digits.
         let steps = format!(
             "image \"at-{variables}\" {{ from \"base\"; add git=\"{address}\" commit=\"{commit}\" to=\"/src\"; label run=\"{}\"; }}\n\
              image \"tag-{variables}\" {{ dockerfile \"{variables}\" }}\n\
@@ -117,7 +117,7 @@ fn repositories_behind_ssh_are_fetched_with_the_users_keys() {
         assert_eq!(see(images[0], "cat /src/file /src/inner/file"), "one\ninner");
         assert_eq!(see(images[1], "cat /src/file /src/.git/HEAD; ls -A /src/inner"), format!("one\n{commit}"));
 
-        // What is not there; what is no repository; a reference that is another commit.
+        // Errors: a missing path, a path that is not a repository, and a reference to another commit.
         for (path, why) in [("none.git", "does not appear to be a git repository"), ("app.git/objects", "not appear to be a git")]
         {
             world.write(variables, &format!("FROM base\nADD \"{}#v1\" /src/\n", server.address(&served.join(path))));
