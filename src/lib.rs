@@ -199,7 +199,7 @@ pub mod tested {
     pub mod model {
         pub use crate::model::{
             Budget, Digest, Duration, Error, Floor, GitRepository, Mode, Name, Reference, Size, Subnet, capability, parse_time,
-            pattern_matches,
+            pattern_matches, signal_number,
         };
     }
     pub mod monitor {
@@ -219,6 +219,6 @@ pub mod tested {
         pub use crate::store::Home;
     }
     pub mod sys {
-        pub use crate::sys::{Tree, get_attribute, open_terminal, signal_number};
+        pub use crate::sys::{Tree, get_attribute, open_terminal};
     }
 }

@@ -1,16 +1,16 @@
-//! What is done to some containers, not to the project: start, stop, restart, signal, pause, wait, remove, scale.
+//! Operations on some containers instead of the whole project: start, stop, restart, signal, pause, wait, remove, scale.
 
 use crate::instance::{Instance, LoadedProject, Reporter, UpOptions, agree};
-use crate::model::{Duration, Error, Name, Result, nearest};
+use crate::model::{Duration, Error, Name, Result, nearest, signal_number};
 use crate::monitor::{self, Event, Request, State};
 use crate::project::{Protocol, ReplicaId};
 use crate::reconcile::{self, Converged, end, forget};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The replicas that some names mean; all if there are none.
+/// The replicas that names refer to; all replicas if there are no names.
 ///
 /// # Errors
-/// A name that means nothing; a record that cannot be read.
+/// Fails when a name is unknown or the record cannot be read.
 pub fn replicas(instance: &Instance, names: &[String]) -> Result<Vec<String>> {
     if names.is_empty() {
         return Ok(instance.record()?.containers.keys().cloned().collect());
@@ -26,7 +26,7 @@ pub fn replicas(instance: &Instance, names: &[String]) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The containers of the project that some names mean.
+/// The containers of the project that names refer to.
 fn meant(loaded: &LoadedProject, names: &[String]) -> Result<BTreeSet<Name>> {
     let record = loaded.instance.record()?;
     let names = replicas(&loaded.instance, names)?;
@@ -36,11 +36,11 @@ fn meant(loaded: &LoadedProject, names: &[String]) -> Result<BTreeSet<Name>> {
 /// Starts containers that were stopped, as the project file now says.
 ///
 /// # Errors
-/// Names that mean nothing; then as [`up`](reconcile::up).
+/// Fails when a name is unknown, and as [`up`](reconcile::up) does.
 pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     let only = meant(loaded, names)?;
     if only.is_empty() {
-        return Err(Error::new("there is nothing to start").hint("`stead up` makes the containers of the project"));
+        return Err(Error::new("there is nothing to start").hint("`stead up` creates the containers of the project"));
     }
     reconcile::up(loaded, &UpOptions { only, ..options }, reporter)
 }
@@ -48,16 +48,16 @@ pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, repor
 /// How containers are stopped.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Stop {
-    /// How long they may take before they are killed; else what the project file says.
+    /// How long they may take to end before they are killed; by default as the project file says.
     pub grace: Option<Duration>,
-    /// Whether it is no wish: they come up again at the next boot.
+    /// Whether the stop is not recorded, so that they come up again at the next boot.
     pub forgotten: bool,
 }
 
-/// Stops containers; `project` says, if it can be read, what depends on others and ends first.
+/// Stops containers. The `project`, if it can be read, tells which of them depend on others and are stopped first.
 ///
 /// # Errors
-/// The first of them that could not be stopped; the others are.
+/// Returns the error of the first container that could not be stopped; the others are stopped.
 pub fn stop(
     instance: &Instance,
     project: Option<&LoadedProject>,
@@ -85,7 +85,7 @@ fn end_all(
 ) -> Result<()> {
     let running: Vec<String> = names.iter().filter(|name| instance.container(name).alive()).cloned().collect();
     if grace.is_none() {
-        // A file that is broken, or gone, keeps nothing alive.
+        // Containers can be stopped even if the project file is broken or missing.
         reconcile::stop(instance, project.map(|loaded| &loaded.project), &running)?;
         running.iter().for_each(|name| stopped(name));
         return Ok(());
@@ -111,10 +111,10 @@ fn end_all(
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// Stops containers and starts them again, as the project file now says. What may not be started again is not stopped.
+/// Stops containers and starts them again, as the project file now says. Without consent to start them, none is stopped.
 ///
 /// # Errors
-/// As [`stop`] and [`start`].
+/// Fails as [`stop`] and [`start`] do.
 pub fn restart(
     loaded: &LoadedProject,
     names: &[String],
@@ -130,23 +130,23 @@ pub fn restart(
     start(loaded, names, options, reporter)
 }
 
-/// Sends a signal, by name or number, to containers' first process.
+/// Sends a signal, by name or number, to the first process of containers.
 ///
 /// # Errors
-/// What is no signal; containers that do not run.
+/// Fails when the signal is unknown or a container is not running.
 pub fn kill(instance: &Instance, names: &[String], signal: &str) -> Result<()> {
-    let wrong = || Error::new(format!("\"{signal}\" is not a signal")).hint("for example: KILL, TERM, HUP").usage();
-    let signal = crate::sys::signal_number(signal).ok_or_else(wrong)?;
+    let wrong = || Error::new(format!("\"{signal}\" is not a signal")).hint("for example: KILL, TERM, HUP, RTMIN+3").usage();
+    let signal = signal_number(signal).ok_or_else(wrong)?;
     for name in replicas(instance, names)? {
         monitor::call(&instance.container(&name), &Request::Signal { signal }, None)?;
     }
     Ok(())
 }
 
-/// Stops every process of containers where it is, or lets it go on.
+/// Suspends all processes of containers, or resumes them.
 ///
 /// # Errors
-/// The first container that cannot be paused or resumed.
+/// Fails at the first container that cannot be paused or resumed.
 pub fn freeze(instance: &Instance, names: &[String], frozen: bool, done: &dyn Fn(&str)) -> Result<()> {
     for name in replicas(instance, names)? {
         monitor::call(&instance.container(&name), &Request::Freeze { frozen }, None)
@@ -156,28 +156,29 @@ pub fn freeze(instance: &Instance, names: &[String], frozen: bool, done: &dyn Fn
     Ok(())
 }
 
-/// Waits until containers' commands end, one after the other; tells each exit status, and the last one.
+/// Waits until the commands of containers end, one container after the other. Reports each exit status, and returns the
+/// last one.
 ///
 /// # Errors
-/// One that never ran to an end.
+/// Fails when a container never ran to its end.
 pub fn wait(instance: &Instance, names: &[String], ended: &dyn Fn(i32)) -> Result<i32> {
     let mut last = 0;
     for name in replicas(instance, names)? {
         let folder = instance.container(&name);
         let told =
             if folder.alive() { monitor::call(&folder, &Request::Wait, None).ok().and_then(|reply| reply.exit) } else { None };
-        // It may have ended before it was asked.
+        // It may have ended before we asked.
         let status = told.or_else(|| folder.status().and_then(|status| status.exit_code));
-        last = status.ok_or_else(|| Error::new(format!("container {name} never ran to an end")))?;
+        last = status.ok_or_else(|| Error::new(format!("container {name} never ran to its end")))?;
         ended(last);
     }
     Ok(last)
 }
 
-/// Removes containers and what they wrote; `force` says whether those that run are ended first.
+/// Removes containers and what they wrote; with `force`, running containers are stopped first.
 ///
 /// # Errors
-/// One that runs; what cannot be removed.
+/// Fails when a container is running and `force` is not set, and when a container cannot be removed.
 pub fn remove(instance: &Instance, names: &[String], force: bool, removed: &dyn Fn(&str)) -> Result<()> {
     let names = replicas(instance, names)?;
     let running = |name: &String| {
@@ -201,10 +202,10 @@ pub fn remove(instance: &Instance, names: &[String], force: bool, removed: &dyn 
     Ok(())
 }
 
-/// Runs other numbers of replicas than the project file says, until the next `up`.
+/// Runs different numbers of replicas than the project file says, until the next `up`.
 ///
 /// # Errors
-/// Containers that are not there, or of which there can be one only; then as [`up`](reconcile::up).
+/// Fails when a container does not exist or can have only one replica, and as [`up`](reconcile::up) does.
 pub fn scale(
     loaded: &mut LoadedProject,
     wishes: &BTreeMap<String, u32>,
@@ -222,7 +223,7 @@ pub fn scale(
             });
         };
         if *number > 1 && container.networks.iter().any(|attachment| attachment.address.is_some()) {
-            return Err(Error::new(format!("container {name} has a fixed address, so there can be one of it only")));
+            return Err(Error::new(format!("container {name} has a fixed address, so there can be only one of it")));
         }
         container.replicas = *number;
         only.insert(key.clone());
@@ -233,17 +234,17 @@ pub fn scale(
     reconcile::up(loaded, &UpOptions { only, ..options }, reporter)
 }
 
-/// A published port: what it leads to (`80/tcp`), and where (`127.0.0.1:8080`).
+/// A published port: the port in the container (`80/tcp`), and the address on the host (`127.0.0.1:8080`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Published {
     pub inner: String,
     pub outer: String,
 }
 
-/// The published ports of a container or replica, or those that lead to one of its ports.
+/// The published ports of a container or replica, or only those that lead to one of its ports.
 ///
 /// # Errors
-/// A name that means nothing; nothing that is published.
+/// Fails when the name is unknown or nothing is published.
 pub fn published(instance: &Instance, name: &str, port: Option<&str>) -> Result<BTreeSet<Published>> {
     let record = instance.record()?;
     let wanted = port.map(|port| if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") });
@@ -264,14 +265,14 @@ pub fn published(instance: &Instance, name: &str, port: Option<&str>) -> Result<
     Ok(found)
 }
 
-/// The replicas that are meant and have logs, running or not.
+/// The replicas that names refer to and that have logs, running or not.
 ///
 /// # Errors
-/// A name that means nothing; what cannot be read.
+/// Fails when a name is unknown, and when the record or the logs cannot be read.
 pub fn logged(instance: &Instance, typed: &[String]) -> Result<Vec<String>> {
     use crate::model::Context;
     let record = instance.record()?;
-    let logged = crate::sys::names(&instance.state().join("logs")).context(|| "cannot tell what has logs".into())?;
+    let logged = crate::sys::names(&instance.state().join("logs")).context(|| "cannot list the logs".into())?;
     let mut all: Vec<String> = record.containers.keys().cloned().collect();
     if all.is_empty() {
         all.extend(logged.iter().cloned());

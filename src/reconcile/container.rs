@@ -3,7 +3,7 @@
 use super::{hosts, preflight};
 use crate::build::View;
 use crate::instance::{Instance, Observation, private_folder};
-use crate::model::{Context, Digest, Error, Name, Result, Size};
+use crate::model::{Context, Digest, Error, Name, Result, Size, signal_number};
 use crate::monitor::{self, Folder, MonitorSpec, Needs};
 use crate::network;
 use crate::plan::{Desired, Image};
@@ -162,13 +162,13 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         processors: runtime::possible_processors().context(|| "cannot count the processors".into())?,
     };
     let blueprint = runtime::compile(described).context(|| format!("container {}", one.name))?;
-    let signal = one
-        .spec
-        .stop_signal
-        .as_ref()
-        .or(image.config.stop_signal.as_ref())
-        .and_then(|name| sys::signal_number(name))
-        .unwrap_or(libc::SIGTERM);
+    let signal = match one.spec.stop_signal.as_ref().or(image.config.stop_signal.as_ref()) {
+        None => libc::SIGTERM,
+        Some(name) => signal_number(name).ok_or_else(|| {
+            Error::new(format!("container {}: the image's stop signal {name:?} is not a signal", one.name))
+                .hint("write `stop-signal` in the container, for example \"TERM\"")
+        })?,
+    };
     let health = one.spec.healthcheck.as_ref().or(image.config.health.as_ref()).filter(|health| health.probe != Probe::None);
     Ok(MonitorSpec {
         title: format!("{}/{}", instance.project, one.name),

@@ -506,17 +506,6 @@ pub fn enter_namespace(namespace: impl AsFd, kind: nix::sched::CloneFlags) -> io
     Ok(nix::sched::setns(namespace, kind)?)
 }
 
-/// The number of a signal, given by name (with or without `SIG`) or by number.
-pub fn signal_number(name: &str) -> Option<i32> {
-    use std::str::FromStr;
-    if let Ok(number) = name.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let name = name.to_uppercase();
-    let full = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    nix::sys::signal::Signal::from_str(&full).ok().map(|signal| signal as i32)
-}
-
 /// Blocks signals and returns a descriptor from which they can be read.
 ///
 /// # Errors

@@ -364,7 +364,7 @@ fn values(text: &str) -> String {
         Some('a') => told(Name::parse(rest).map(|name| format!("good {name}"))),
         Some('t') => format!("time {:?}", stead::tested::model::parse_time(rest).is_some()),
         Some('c') => format!("capability {:?}", stead::tested::model::capability::number(rest)),
-        _ => format!("signal {:?} {:?}", stead::tested::sys::signal_number(rest).is_some(), Digest::parse(rest).is_some()),
+        _ => format!("signal {:?} {:?}", stead::tested::model::signal_number(rest).is_some(), Digest::parse(rest).is_some()),
     }
 }
 

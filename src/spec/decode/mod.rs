@@ -16,7 +16,7 @@ use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::tree::{Entry, Tree, Value};
-use crate::model::{Location, Name, Size, Subnet, capability, nearest};
+use crate::model::{Location, Name, Size, Subnet, capability, nearest, nearest_signal, signal_number};
 use crate::project::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -211,13 +211,11 @@ impl Decoder<'_> {
 
     fn signal(&mut self, node: &Tree) -> Option<String> {
         let text = node.text()?;
-        let short = text.to_uppercase();
-        let short = short.strip_prefix("SIG").unwrap_or(&short);
-        if SIGNALS.contains(&short) || short.parse().is_ok_and(|number: u8| (1..=64).contains(&number)) {
-            return Some(short.to_owned());
+        if signal_number(&text).is_some() {
+            let upper = text.to_uppercase();
+            return Some(upper.strip_prefix("SIG").unwrap_or(&upper).to_owned());
         }
-        let near = nearest(&short.to_lowercase(), LOWER_SIGNALS.iter().copied())
-            .map(|near| format!("write \"{}\"", near.to_uppercase()));
+        let near = nearest_signal(&text).map(|near| format!("write \"{near}\""));
         self.sink
             .push(Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a signal")).maybe_help(near));
         None
@@ -295,10 +293,3 @@ impl Decoder<'_> {
 fn free(node: &Tree, name: &str) -> BTreeMap<String, String> {
     node.all(name).flat_map(|child| &child.props).map(|(key, entry)| (key.clone(), entry.text())).collect()
 }
-
-const SIGNALS: &[&str] = &[
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "CHLD",
-    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
-const LOWER_SIGNALS: &[&str] =
-    &["hup", "int", "quit", "abrt", "kill", "usr1", "usr2", "pipe", "alrm", "term", "cont", "stop", "winch"];

@@ -1,4 +1,4 @@
-//! `stead oci`: runc's commands and arguments, for other tools. Also the program's own name `stead-oci`.
+//! `stead oci`: runc's commands and arguments, for other tools. The name `stead-oci` for this program means the same.
 
 mod events;
 mod exec;
@@ -9,7 +9,7 @@ mod spec;
 mod update;
 
 use super::super::ui::Ui;
-use crate::model::{Context as _, Error, Result};
+use crate::model::{Context as _, Error, Result, signal_number};
 use crate::oci::{self, Bundle, Container};
 use crate::runtime::SPECIFICATION;
 use crate::sys;
@@ -24,18 +24,18 @@ use std::process::ExitCode;
 #[derive(Parser, Debug)]
 #[command(name = "stead oci", disable_version_flag = true)]
 pub struct Arguments {
-    /// Where containers are kept.
+    /// The directory of the state of containers.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Write errors to a file, too.
+    /// Also write errors to this file.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
-    /// Read `cgroupsPath` as systemd's slice:prefix:name.
+    /// Interpret `cgroupsPath` as systemd's slice:prefix:name.
     #[arg(long)]
     systemd_cgroup: bool,
-    /// Accepted for runc's sake.
+    /// Accepted for compatibility with runc.
     #[arg(long, hide = true)]
     debug: bool,
     #[arg(long, hide = true)]
@@ -56,10 +56,10 @@ struct Make {
     /// The bundle's directory.
     #[arg(short, long, default_value = ".")]
     bundle: PathBuf,
-    /// The configuration, if it is not the bundle's config.json; crun has it, too.
+    /// The configuration file, if it is not the bundle's config.json; crun has this option, too.
     #[arg(short = 'f', long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A socket that the terminal's master is sent to.
+    /// A socket to which the master of the terminal is sent.
     #[arg(long)]
     console_socket: Option<PathBuf>,
     #[arg(long)]
@@ -78,11 +78,11 @@ struct Make {
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
 enum Command {
-    /// Makes a container up to where it waits for `start`.
+    /// Creates a container, which then waits for `start`.
     Create(Make),
-    /// Lets a container's program begin.
+    /// Starts the program of a created container.
     Start { id: String },
-    /// Makes a container, starts it and waits for it.
+    /// Creates a container, starts it and waits for it.
     Run {
         #[arg(short, long)]
         detach: bool,
@@ -101,13 +101,13 @@ enum Command {
         #[arg(default_value = "TERM")]
         signal: String,
     },
-    /// Removes what a stopped container left.
+    /// Removes what a stopped container left behind.
     Delete {
         #[arg(short, long)]
         force: bool,
         id: String,
     },
-    /// Runs a further process in a container.
+    /// Runs another process in a container.
     Exec(exec::Arguments),
     /// Lists the processes of a container.
     Ps {
@@ -117,9 +117,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         options: Vec<String>,
     },
-    /// Stops every process of a container where it is.
+    /// Suspends all processes of a container.
     Pause { id: String },
-    /// Lets a paused container go on.
+    /// Resumes a paused container.
     Resume { id: String },
     /// Lists containers.
     List {
@@ -128,7 +128,7 @@ enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
-    /// Prints what a container uses, again and again.
+    /// Prints a container's resource usage at intervals.
     Events {
         #[arg(long)]
         stats: bool,
@@ -138,11 +138,11 @@ enum Command {
     },
     /// Prints what this runtime can do, as JSON.
     Features,
-    /// Writes a configuration to begin with.
+    /// Writes an example configuration to start from.
     Spec {
         #[arg(short, long, default_value = ".")]
         bundle: PathBuf,
-        /// For a user who is not root.
+        /// Write a configuration for a user who is not root.
         #[arg(long)]
         rootless: bool,
     },
@@ -150,7 +150,7 @@ enum Command {
     Update(update::Arguments),
 }
 
-/// Runs the command line behind `stead oci`.
+/// Runs the command line that follows `stead oci`.
 pub fn main(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let name = std::ffi::OsString::from("stead oci");
     let arguments = match Arguments::try_parse_from(std::iter::once(name).chain(words)) {
@@ -174,7 +174,7 @@ pub fn main(words: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     }
 }
 
-/// Adds an error to the file that whoever called us reads.
+/// Appends an error to the log file, which our caller reads.
 fn log(path: &Path, format: &str, message: &str) {
     let time = crate::model::time_text(i64::try_from(crate::monitor::now_ms() / 1000).unwrap_or(0));
     let line = match format {
@@ -215,8 +215,8 @@ fn command(arguments: &Arguments, ui: &Ui) -> Result<u8> {
             Ok(0)
         }
         Command::Kill { all, id, signal } => {
-            // 0 only asks whether it is there (kill(2)).
-            let number = if signal == "0" { Some(0) } else { sys::signal_number(signal) };
+            // Signal 0 only checks whether the process exists (kill(2)).
+            let number = if signal == "0" { Some(0) } else { signal_number(signal) };
             let number = number.ok_or_else(|| Error::new(format!("unknown signal {signal:?}")))?;
             oci::kill(&load(id)?, number, *all).map(|()| 0)
         }
@@ -224,12 +224,12 @@ fn command(arguments: &Arguments, ui: &Ui) -> Result<u8> {
             Some(container) => oci::delete(&container, *force).map(|()| 0),
             None if *force => Ok(0),
             None => {
-                // What a create that was killed left behind has no state.
+                // What a killed `create` left behind has no state.
                 oci::forget_remains(&root, id)?;
                 load(id).map(|_| 0)
             }
         },
-        // runc tells its own failures apart from the command's by this status.
+        // As in runc, this status distinguishes our own failures from the command's.
         Command::Exec(arguments) => exec::run(arguments, &root).map_err(|error| error.status(255)),
         Command::Ps { format, id, options } => {
             let pids = load(id)?.processes();
