@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The version of what steps produce: it is raised whenever the same inputs give different bytes.
-const ENGINE: u32 = 13;
+const ENGINE: u32 = 14;
 
 /// A step that has to be run.
 #[derive(Clone, Debug)]
@@ -208,6 +208,10 @@ impl Road<'_, '_> {
         let keys = match step {
             Step::Env(_) | Step::Workdir(_) | Step::User(_) | Step::Shell(_) => {
                 set(&mut self.config, step);
+                // Of an argument and a variable with the same name, the later one is seen.
+                if let Step::Env(values) = step {
+                    self.args.retain(|name, _| !values.contains_key(name));
+                }
                 return Ok(());
             }
             Step::Arg(values) => {
@@ -269,7 +273,9 @@ impl Road<'_, '_> {
                 let Keys { key, narrow, from, mounted } = keys;
                 let (layers, config, mut args) = (self.layers.clone(), self.config.clone(), self.args.clone());
                 // Tools that support this variable write its time instead of the current one (reproducible-builds.org).
-                args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| self.lock.epoch.to_string());
+                if !config.env.contains_key("SOURCE_DATE_EPOCH") {
+                    args.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| self.lock.epoch.to_string());
+                }
                 Err(Box::new(Walk::Step(Pending { index, key, narrow, layers, config, args, from, mounted })))
             }
         }

@@ -1,10 +1,10 @@
 //! The stages that a target needs → images, in order.
 
 use super::Request;
-use super::stage::{Given, Made, PREDEFINED, Stages, Surroundings, find, sources_of};
+use super::stage::{Given, Made, PREDEFINED, Stages, Surroundings, find, find_named, sources_of};
 use super::syntax::{Instruction, parse};
 use super::write::Writer;
-use crate::model::Name;
+use crate::model::{Name, PLATFORM};
 use crate::project::Base;
 use crate::spec::diagnose::{Diagnostic, Sink};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,9 @@ impl Stages {
         while let Some(index) = queue.pop() {
             let stage = &self.stages[index];
             let held = self.triggered(index, around);
-            let from = stage.instructions.iter().chain(&held).flat_map(sources_of).chain([stage.from.clone()]);
-            for other in from.filter_map(|name| find(&self.stages, &name, index)) {
+            let copied = stage.instructions.iter().chain(&held).flat_map(sources_of);
+            let copied = copied.filter_map(|name| find(&self.stages, &name, index));
+            for other in copied.chain(find_named(&self.stages, &stage.from, index)) {
                 if needed.insert(other) {
                     queue.push(other);
                 }
@@ -29,8 +30,12 @@ impl Stages {
         let mut made = Vec::new();
         for index in needed {
             let stage = &self.stages[index];
+            if let Some(foreign) = &stage.foreign {
+                let message = format!("the platform {foreign} is not this machine's, {PLATFORM}");
+                sink.push(Diagnostic::error("dockerfile", stage.place.clone(), message));
+            }
             let mut outside = Vec::new();
-            let (base, given) = match find(&self.stages, &stage.from, index) {
+            let (base, given) = match find_named(&self.stages, &stage.from, index) {
                 Some(other) => (Base::Image(self.image_of(other, request)), ends.get(&other).cloned().unwrap_or_default()),
                 None if stage.from == "scratch" => (Base::Scratch, Given::default()),
                 None => {
@@ -63,7 +68,7 @@ impl Stages {
     /// The ONBUILD instructions of a stage's base: they may name stages of this file.
     fn triggered(&self, index: usize, around: &dyn Surroundings) -> Vec<Instruction> {
         let stage = &self.stages[index];
-        let texts: Vec<String> = match find(&self.stages, &stage.from, index) {
+        let texts: Vec<String> = match find_named(&self.stages, &stage.from, index) {
             Some(other) => {
                 let held = self.stages[other].instructions.iter().filter(|one| one.name == "ONBUILD");
                 held.map(|one| one.rest.clone()).collect()

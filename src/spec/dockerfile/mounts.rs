@@ -69,18 +69,25 @@ impl Writer<'_> {
     /// A sentence saying what is wrong with it.
     pub fn mount(&mut self, text: &str, place: &Location) -> Result<RunMount, String> {
         let fields = Fields::read(text)?;
-        let kind = fields.get(&["type"]).unwrap_or("bind");
+        let kind = fields.get(&["type"]).unwrap_or("bind").to_ascii_lowercase();
+        let kind = kind.as_str();
         let target = fields.get(&["target", "dst", "destination"]);
         let owner = (fields.number("uid")?, fields.number("gid")?);
         let workdir = self.given.workdir.clone();
         let absolute = |target: &str| clean(&workdir, target);
-        let wanted = || target.map(absolute).ok_or_else(|| format!("a mount of type {kind} needs a target"));
+        // Without a target it is at the working directory.
+        let at = absolute(target.unwrap_or_default());
+        let wanted = || match at.as_str() {
+            "/" => Err(format!("a mount of type {kind} cannot cover the root; give it a target")),
+            _ => Ok(at.clone()),
+        };
         match kind {
             "cache" => {
                 let target = wanted()?;
                 let path = clean("", fields.get(&["source", "src"]).unwrap_or("/"));
                 let from = fields.get(&["from"]).map(|from| (self.other(from, place), path));
-                let sharing = match fields.get(&["sharing"]) {
+                let sharing = fields.get(&["sharing"]).map(str::to_ascii_lowercase);
+                let sharing = match sharing.as_deref() {
                     None | Some("shared") => Sharing::Shared,
                     Some("locked") => Sharing::Locked,
                     Some("private") => Sharing::Private,
@@ -91,8 +98,8 @@ impl Writer<'_> {
                 Ok(RunMount { to: target, read_only: fields.flag(&["ro", "readonly"])?.unwrap_or(false), source })
             }
             "tmpfs" => {
-                let number = |size: &str| size.parse().map(Size).map_err(|_| format!("size={size} is no number of bytes"));
-                let size = fields.get(&["size"]).map(number).transpose()?;
+                let wrong = |text: &str| format!("size={text} is not a size; write 100m or 1GiB");
+                let size = fields.get(&["size"]).map(|text| size(text).ok_or_else(|| wrong(text))).transpose()?;
                 Ok(RunMount { to: wanted()?, read_only: false, source: RunSource::Tmpfs { size } })
             }
             "secret" => self.secret(&fields, target.map(absolute), owner),
@@ -116,7 +123,8 @@ impl Writer<'_> {
     fn secret(&self, fields: &Fields, target: Option<String>, owner: (u32, u32)) -> Result<RunMount, String> {
         let last = || target.as_deref().and_then(|path| path.rsplit('/').next());
         let id = fields.get(&["id"]).or_else(last).ok_or("a secret needs an id")?;
-        let name = Name::parse(id).map_err(|why| format!("the secret {id}: {why}"))?;
+        let name = Name::parse(&id.to_ascii_lowercase().replace(['_', '.'], "-"));
+        let name = name.map_err(|why| format!("the secret {id}: {why}"))?;
         let env = fields.get(&["env"]).map(str::to_owned);
         // With a variable, it is also a file only if a target is given.
         let file = env.is_none() || target.is_some();
@@ -133,4 +141,26 @@ impl Writer<'_> {
             },
         })
     }
+}
+
+/// A size as Docker's tools write it: a number of bytes, or with b, k, m, g, t or p, kb, KiB and so on, in powers of 1024
+/// (docker/go-units, `RAMInBytes`).
+fn size(text: &str) -> Option<Size> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let power = match unit.trim() {
+        "" | "b" => 0,
+        unit => {
+            let letter = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
+            1 + "kmgtp".find(letter).filter(|_| letter.len() == 1)?
+        }
+    };
+    let factor = 1u64 << (10 * power);
+    if let Ok(number) = number.parse::<u64>() {
+        return number.checked_mul(factor).map(Size);
+    }
+    let bytes = number.parse::<f64>().ok()? * factor as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a whole number of bytes at most")]
+    (bytes.is_finite() && bytes < 9e18).then_some(Size(bytes as u64))
 }

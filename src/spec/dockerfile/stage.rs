@@ -73,6 +73,8 @@ pub struct Stage {
     pub(super) from: String,
     pub place: Location,
     pub instructions: Vec<Instruction>,
+    /// Another kind of machine that it is for, as it is written: an error only where the stage is needed.
+    pub(super) foreign: Option<String>,
 }
 
 /// A Dockerfile split into its stages.
@@ -153,10 +155,6 @@ impl Stages {
                 }
                 ("FROM", _) => match stage(&one, &global, effort, escape) {
                     Ok(stage) => {
-                        if let Some(twice) = stages.iter().find(|other| other.name.is_some() && other.name == stage.name) {
-                            let message = format!("there are two stages named {}", stage.name.as_deref().unwrap_or_default());
-                            sink.push(wrong(message).other(twice.place.clone(), "first here"));
-                        }
                         stages.push(stage);
                     }
                     Err(message) => sink.push(wrong(message)),
@@ -200,8 +198,9 @@ impl Stages {
         };
         let outside = |(index, stage): (usize, &Stage)| {
             let copied = stage.instructions.iter().flat_map(sources_of);
-            let all: Vec<String> = copied.chain([stage.from.clone()]).collect();
-            all.into_iter().filter(|name| find(&stages, name, index).is_none()).collect::<Vec<_>>()
+            let copied = copied.filter(|name| find(&stages, name, index).is_none());
+            let from = Some(stage.from.clone()).filter(|name| find_named(&stages, name, index).is_none());
+            copied.chain(from).collect::<Vec<_>>()
         };
         let outside = stages.iter().enumerate().flat_map(outside).filter_map(|name| Name::parse(&name).ok()).collect();
         Some(Self { escape, global, stages, target, outside, effort: effort.clone() })
@@ -216,16 +215,22 @@ impl Stages {
         if index == self.target {
             return request.image.clone();
         }
-        let stage = self.stages[index].name.clone().unwrap_or_else(|| index.to_string());
-        request.image.inner(&stage)
+        // Of two stages with one name, the name is that of the later one.
+        let stage = self.stages[index].name.clone();
+        let hidden = |name: &String| self.stages[index + 1..].iter().any(|later| later.name.as_ref() == Some(name));
+        request.image.inner(&stage.filter(|name| !hidden(name)).unwrap_or_else(|| index.to_string()))
     }
 }
 
 /// The stage with this name or number, among those before a stage.
 pub fn find(stages: &[Stage], name: &str, before: usize) -> Option<usize> {
+    find_named(stages, name, before).or_else(|| name.parse().ok().filter(|index| *index < before))
+}
+
+/// The stage with this name. FROM takes a number for the name of an image.
+pub fn find_named(stages: &[Stage], name: &str, before: usize) -> Option<usize> {
     let lower = name.to_lowercase();
-    let named = stages[..before].iter().rposition(|stage| stage.name.as_deref() == Some(&lower));
-    named.or_else(|| name.parse().ok().filter(|index| *index < before))
+    stages[..before].iter().rposition(|stage| stage.name.as_deref() == Some(&lower))
 }
 
 /// The images or stages that an instruction takes files from.
@@ -238,15 +243,16 @@ pub(super) fn sources_of(one: &Instruction) -> Vec<String> {
 
 fn stage(one: &Instruction, values: &Values, effort: &Effort, escape: char) -> Result<Stage, String> {
     let seen = Seen { values, over: &Values::new(), path: None, effort };
+    let mut foreign = None;
     for (flag, value) in &one.flags {
         let value = expand(value, &seen, escape)?;
         if flag != "platform" {
             return Err(format!("FROM has no --{flag}"));
         }
-        let own = &values["TARGETPLATFORM"];
-        if value != *own && !value.is_empty() {
-            return Err(format!("the platform {value} is not this machine's, {own}"));
+        if value.is_empty() {
+            return Err("the platform is empty once its variables are replaced".into());
         }
+        foreign = (!is_own_platform(&value)).then_some(value);
     }
     let words = raw_words(&one.rest, escape);
     let name = match words.as_slice() {
@@ -266,7 +272,27 @@ fn stage(one: &Instruction, values: &Values, effort: &Effort, escape: char) -> R
     if from.is_empty() {
         return Err(format!("the image {} is empty once its variables are replaced", words[0]));
     }
-    Ok(Stage { name, from, place: one.place.clone(), instructions: Vec::new() })
+    Ok(Stage { name, from, place: one.place.clone(), instructions: Vec::new(), foreign })
+}
+
+/// Whether a platform is this machine's, however it is spelt: `linux/amd64`, `amd64`, `linux`, `Linux/x86_64`
+/// (containerd's platforms, `Parse` and `Normalize`).
+fn is_own_platform(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let parts: Vec<&str> = lower.split('/').collect();
+    let machine = |name: &str| match name {
+        "x86_64" | "x86-64" | "amd64" => "amd64",
+        "aarch64" | "arm64" => "arm64",
+        _ => "another",
+    };
+    // Every variant of these that there are images for runs on them.
+    let variant = |name: &str| matches!((ARCHITECTURE, name), ("amd64", "v1" | "v2") | ("arm64", "v8" | "8"));
+    match parts.as_slice() {
+        ["linux"] => true,
+        [one] | ["linux", one] => machine(one) == ARCHITECTURE,
+        ["linux", one, kind] => machine(one) == ARCHITECTURE && variant(kind),
+        _ => false,
+    }
 }
 
 /// The declarations of an ARG, with their defaults.

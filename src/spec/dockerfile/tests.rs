@@ -176,11 +176,18 @@ fn what_is_wrong_is_told_with_its_line() {
     for (text, line, says) in [
         ("FROM base\nRUM x\n", 2, "there is no instruction RUM"),
         ("RUN x\nFROM base\n", 1, "before the first FROM"),
-        ("FROM base AS a\nFROM base AS a\n", 2, "two stages named a"),
         ("FROM base\nCOPY a\n", 2, "sources and a target"),
-        ("FROM base\nCOPY a b c\n", 2, "must be a directory"),
         ("FROM base\nCOPY --form=x a b\n", 2, "no --form"),
         ("FROM base\nSHELL bash\n", 2, "JSON"),
+        ("FROM base\nCMD [\"sleep\", 10]\n", 2, "holds only texts"),
+        ("FROM base\nENV --x=1 A=b\n", 2, "no --x"),
+        ("FROM base\nCOPY --chown=1 --chown=2 a b\n", 2, "given twice"),
+        ("FROM base\nSTOPSIGNAL FOO\n", 2, "not a signal"),
+        ("FROM base\nSTOPSIGNAL TEMR\n", 2, "not a signal"),
+        ("FROM --platform=linux/arm64/v9 base\n", 1, "not this machine's"),
+        ("ARG P\nFROM --platform=$P base\n", 2, "is empty"),
+        ("FROM base\nRUN --mount=type=bind,target=/ x\n", 2, "cover the root"),
+        ("FROM base\nRUN --mount=type=tmpfs,target=/x,size=1q x\n", 2, "not a size"),
         ("FROM base\nEXPOSE nine\n", 2, "no port"),
         ("FROM base\nENV A=\"${B:?no B}\"\n", 2, "no B"),
         ("FROM base\nADD git://host/x.git /z\n", 2, "on the web or behind ssh"),
@@ -426,4 +433,90 @@ fn triggers_may_name_stages_of_whoever_starts_from_their_image() {
     let tools = Name::parse("app").unwrap().inner("tools");
     assert!(images.contains_key(&tools));
     assert!(app.steps.iter().any(|step| matches!(step, Step::Copy(copy) if copy.from.as_ref() == Some(&tools))));
+}
+
+/// The steps of the target, as text.
+fn steps(text: &str) -> Vec<Step> {
+    app(text).0.steps
+}
+
+fn one<T>(text: &str, pick: impl Fn(&Step) -> Option<T>) -> T {
+    let steps = steps(text);
+    steps.iter().find_map(pick).unwrap_or_else(|| panic!("{text}: {steps:?}"))
+}
+
+#[test]
+fn a_here_document_is_a_script_only_if_it_stands_alone() {
+    let words =
+        |text: &str| one(text, |step| if let Step::Run(run) = step { Some((run.words.clone(), run.shell)) } else { None });
+    let shell = |text: &str| (vec![text.to_owned()], true);
+    assert_eq!(words("FROM base\nRUN <<EOT\necho 1\nEOT\n"), shell("echo 1\n"));
+    assert_eq!(words("FROM base\nRUN <<\"EOT\"\necho 1\nEOT\n"), shell("echo 1\n"));
+    for line in ["<<EOT bash -e", "<<EOT bash", "<<EOT && b", "<<'EOT' tee x", "<<EOT python3", "cat <<EOT"] {
+        assert_eq!(words(&format!("FROM base\nRUN {line}\nx\nEOT\n")), shell(&format!("{line}\nx\nEOT")), "{line}");
+    }
+}
+
+#[test]
+fn what_buildkit_accepts_is_accepted() {
+    let copied = |text: &str| one(text, |step| if let Step::Copy(copy) = step { Some(copy.to.clone()) } else { None });
+    for (line, to) in [
+        ("COPY a b .", "./"),
+        ("COPY a b /opt", "/opt/"),
+        ("COPY a b c/", "c/"),
+        ("ADD a b .", "./"),
+        ("COPY a ${none}", "."),
+        ("COPY a b ${none}", "./"),
+        ("COPY a /x", "/x"),
+    ] {
+        assert_eq!(copied(&format!("FROM base\n{line}\n")), to, "{line}");
+    }
+    let mounted = |line: &str| {
+        let text = format!("FROM base\nWORKDIR /w\nRUN --mount={line} x\n");
+        one(&text, |step| if let Step::Run(run) = step { Some(run.mounts[0].clone()) } else { None })
+    };
+    for line in ["type=bind", "type=BIND", "type=cache", "type=CACHE,sharing=LOCKED", "type=tmpfs,size=100m"] {
+        assert_eq!(mounted(line).to, "/w", "{line}");
+    }
+    for (text, bytes) in [("100m", 100 << 20), ("1GiB", 1 << 30), ("5", 5), ("2kb", 2048), ("1.5k", 1536), ("7B", 7)] {
+        let mount = mounted(&format!("type=tmpfs,target=/t,size={text}"));
+        assert_eq!(mount.source, RunSource::Tmpfs { size: Some(crate::model::Size(bytes)) }, "{text}");
+    }
+    for (id, name) in [("token", "token"), ("TOKEN", "token")] {
+        let mount = mounted(&format!("type=secret,id={id}"));
+        assert_eq!(mount.to, format!("/run/secrets/{id}"));
+        assert!(matches!(mount.source, RunSource::Secret { name: found, .. } if found.as_str() == name));
+    }
+    let architecture = crate::model::ARCHITECTURE;
+    let other = if architecture == "amd64" { "arm64" } else { "amd64" };
+    for platform in [&format!("linux/{architecture}"), architecture, "linux", &format!("Linux/{}", architecture.to_uppercase())] {
+        assert_eq!(app(&format!("FROM --platform={platform} base\n")).1.len(), 2, "{platform}");
+    }
+    let text = format!(
+        "FROM --platform=linux/{other} base AS base-{other}\nRUN no\nFROM base AS base-{architecture}\nRUN yes\nFROM base-${{TARGETARCH}}\n"
+    );
+    assert!(app(&text).1.contains_key(format!("app.base-{architecture}").as_str()));
+    // Of two stages with one name, the later one has it from then on; FROM takes a number for an image.
+    let (last, images) = app("FROM base AS a\nRUN 1\nFROM a AS a\nRUN 2\nFROM a\nRUN 3\n");
+    assert_eq!((last.from, images.len()), (Base::Image(Name::parse("app").unwrap().inner("a")), 4));
+    assert_eq!(app("FROM base\nEXPOSE 8080:80 9090:90/udp\n").0.expose, [(80, 80)]);
+    assert_eq!(app("FROM base\nSTOPSIGNAL SIGRTMIN+3\n").0.stop_signal.as_deref(), Some("RTMIN+3"));
+}
+
+#[test]
+fn of_an_argument_and_a_variable_the_later_one_is_seen() {
+    let env = |text: &str| {
+        let mut env = BTreeMap::new();
+        for step in steps(text) {
+            if let Step::Env(values) = step {
+                env.extend(values);
+            }
+        }
+        (env.get("X").cloned().unwrap_or_default(), env["Y"].clone())
+    };
+    let of = |x: &str, y: &str| (x.to_owned(), y.to_owned());
+    assert_eq!(env("FROM base\nENV X=env\nARG X=arg\nENV Y=$X\n"), of("env", "arg"));
+    assert_eq!(env("FROM base\nARG X=arg\nENV X=env\nENV Y=$X\n"), of("env", "env"));
+    assert_eq!(env("FROM base\nENV X=env\nARG X\nENV Y=$X\n"), of("env", "env"));
+    assert_eq!(env("FROM base AS b\nENV X=env\nARG X=arg\nFROM b\nENV Y=$X\n"), of("", "arg"));
 }

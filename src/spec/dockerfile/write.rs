@@ -5,7 +5,7 @@ use super::syntax::{Document, Instruction, is_heredoc, parse, raw_words};
 use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
 use crate::model::bounds::PATTERN;
-use crate::model::{Duration, Location, Mode, Name, PATH, nearest};
+use crate::model::{Duration, Location, Mode, Name, PATH, nearest, nearest_signal, signal_number};
 use crate::project::{Add, Base, BuildContext, Copy, Health, Image, NodePath, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use crate::spec::diagnose::{Diagnostic, Sink};
 use crate::spec::secret::looks_secret;
@@ -43,14 +43,13 @@ impl<'a> Writer<'a> {
         given: Given,
         around: &'a dyn Surroundings,
     ) -> Self {
-        let predefined = |name: &&str| request.arguments.get(*name).map(|value| ((*name).to_owned(), value.clone()));
         Self {
             escape,
             request,
             stages,
             index,
             around,
-            arguments: PREDEFINED.iter().filter_map(predefined).chain(given.arguments.clone()).collect(),
+            arguments: given.arguments.clone(),
             given,
             used: BTreeSet::new(),
             places: Vec::new(),
@@ -66,8 +65,11 @@ impl<'a> Writer<'a> {
         if self.given.shell != default_shell() {
             self.image.steps.push(Step::Shell(self.given.shell.clone()));
         }
-        if !self.arguments.is_empty() {
-            self.image.steps.push(Step::Arg(self.arguments.clone()));
+        // Those that are predefined are there for commands, but are not replaced in instructions unless they are declared.
+        let predefined = |name: &&str| self.request.arguments.get(*name).map(|value| ((*name).to_owned(), value.clone()));
+        let arguments: Values = PREDEFINED.iter().filter_map(predefined).chain(self.arguments.clone()).collect();
+        if !arguments.is_empty() {
+            self.image.steps.push(Step::Arg(arguments));
         }
         let triggers = std::mem::take(&mut self.given.triggers);
         let mut held = Vec::new();
@@ -105,9 +107,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The variables that instructions see: arguments, and the environment, which takes precedence.
+    /// The variables that instructions see. Of an argument and a variable with the same name, the later one is seen: ENV
+    /// removes the argument.
     fn values(&self) -> Seen<'_> {
-        Seen { values: &self.arguments, over: &self.given.env, path: Some(PATH), effort: &self.stages.effort }
+        Seen { values: &self.given.env, over: &self.arguments, path: Some(PATH), effort: &self.stages.effort }
     }
 
     pub fn text(&self, text: &str) -> Result<String, String> {
@@ -143,6 +146,20 @@ impl<'a> Writer<'a> {
 
     fn one(&mut self, one: &Instruction) -> Result<(), String> {
         let rest = one.rest.as_str();
+        if !["RUN", "COPY", "ADD", "HEALTHCHECK"].contains(&one.name.as_str()) {
+            Self::only(one, &[])?;
+        }
+        for (index, (flag, _)) in one.flags.iter().enumerate() {
+            if !["mount", "exclude"].contains(&flag.as_str()) && one.flags[..index].iter().any(|(other, _)| other == flag) {
+                return Err(format!("--{flag} is given twice"));
+            }
+        }
+        if ["RUN", "CMD", "ENTRYPOINT", "VOLUME", "COPY", "ADD"].contains(&one.name.as_str()) && json(rest).is_none() {
+            let array: Option<Vec<serde_json::Value>> = serde_json::from_str(rest.trim()).ok();
+            if array.is_some() {
+                return Err("a JSON array of words holds only texts\nput quotes around each word".into());
+            }
+        }
         match one.name.as_str() {
             "ARG" => {
                 for (name, default) in arguments(one, &self.values(), self.escape)? {
@@ -162,6 +179,7 @@ impl<'a> Writer<'a> {
                     self.places.push((NodePath::default().named("env", name), one.place.clone()));
                 }
                 let pairs: Values = pairs.into_iter().collect();
+                self.arguments.retain(|name, _| !pairs.contains_key(name));
                 self.given.env.extend(pairs.clone());
                 self.image.steps.push(Step::Env(pairs));
                 fit(&[&self.arguments, &self.given.env])?;
@@ -203,6 +221,8 @@ impl<'a> Writer<'a> {
             "EXPOSE" => {
                 for word in self.words(rest)? {
                     let (ports, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
+                    // A port of the host in front of it, as `docker run -p` has it, means nothing here.
+                    let ports = ports.rsplit_once(':').map_or(ports, |(_, own)| own);
                     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
                     let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{word} is no port"));
                     let range = (number(first)?, number(last)?);
@@ -219,6 +239,10 @@ impl<'a> Writer<'a> {
             }
             "STOPSIGNAL" => {
                 let text = self.text(rest)?;
+                if signal_number(&text).is_none() {
+                    let near = nearest_signal(&text).map_or_else(String::new, |near| format!("\nwrite {near}"));
+                    return Err(format!("{text} is not a signal{near}"));
+                }
                 let short = text.to_ascii_uppercase();
                 self.image.stop_signal = Some(short.strip_prefix("SIG").unwrap_or(&short).to_owned());
             }
@@ -316,17 +340,18 @@ impl<'a> Writer<'a> {
                 _ => return Err(format!("RUN does not support --{flag}={value}")),
             }
         }
+        let alone = matches!(raw_words(&one.rest, self.escape).as_slice(), [word] if is_heredoc(word));
         let (words, shell) = match (json(&one.rest), one.documents.as_slice()) {
             (Some(words), []) if words.is_empty() => return Err("RUN needs a command".into()),
             (Some(words), []) => (words, false),
             // A script with its own interpreter becomes a file, at the same path as in BuildKit.
-            (_, [only]) if is_heredoc(one.rest.trim()) && only.content.starts_with("#!") => {
+            (_, [only]) if alone && only.content.starts_with("#!") => {
                 let to = format!("/dev/pipes/{}", only.name);
                 mounts.push(RunMount { to: to.clone(), read_only: true, source: RunSource::Script(only.content.clone()) });
                 (vec![to], false)
             }
             // A here-document alone is a script; otherwise the shell gets the command with it, unchanged.
-            (_, [only]) if is_heredoc(one.rest.trim()) => (vec![only.content.clone()], true),
+            (_, [only]) if alone => (vec![only.content.clone()], true),
             (_, documents) => {
                 let mut text = one.rest.clone();
                 for document in documents {
@@ -379,11 +404,9 @@ impl<'a> Writer<'a> {
             return Err(format!("a path has at most {PATTERN} bytes, and one here has {}", long.len()));
         }
         let to = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| format!("{} needs sources and a target", one.name))?;
-        if to.is_empty() {
-            return Err(format!("the target of {} is empty", one.name));
-        }
         copy.unpack = unpack.unwrap_or(copy.unpack);
-        copy.to = to;
+        // An empty target is the working directory.
+        copy.to = if to.is_empty() { ".".into() } else { to };
         let mut fetched = Vec::new();
         let mut documents = one.documents.iter();
         for word in words {
@@ -398,7 +421,7 @@ impl<'a> Writer<'a> {
         }
         let all = copy.sources.len() + copy.inline.len() + fetched.len();
         if all > 1 && !copy.to.ends_with('/') {
-            return Err(format!("with more than one source the target must be a directory\nwrite {}/", copy.to));
+            copy.to.push('/');
         }
         if flags.checksum.is_some() && fetched.len() != 1 {
             return Err("--checksum needs exactly one URL".into());
