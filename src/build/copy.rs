@@ -58,7 +58,13 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
             TreeKind::Folder => {
                 // Directories that a copy only makes on the way have default permissions.
                 let mode = entry.mode.map_or(0o755, |mode| target.mode(mode, copy.as_docker));
-                target.folder(&to, if copy.as_docker { mode } else { 0o755 })?;
+                if !copy.as_docker {
+                    target.folder(&to, 0o755)?;
+                } else if entry.to.is_empty() {
+                    target.folder(&to, mode)?;
+                } else {
+                    target.brought(&to, mode)?;
+                }
             }
             TreeKind::Link(link) => target.link(&to, OsStr::new(link))?,
             TreeKind::File { digest, executable } => {
@@ -256,7 +262,7 @@ fn taken(copy: &Copy, from: &View, below: &View, workdir: &str) -> Result<Vec<(P
         } else {
             vec![PathBuf::from(&plain)]
         };
-        if found.is_empty() {
+        if found.is_empty() && !copy.as_docker {
             return Err(Error::new(format!("nothing in the image it copies from matches \"{source}\"")));
         }
         sources.extend(found.into_iter().map(|path| (pivot.to_owned(), path)));
@@ -366,6 +372,7 @@ pub fn destination(copy: &Copy, files: Option<&FileTree>, below: &View, workdir:
     let mut base = base(copy, below, workdir);
     if let (Some([only]), true) = (files.map(|files| files.entries.as_slice()), copy.as_docker && !copy.unpack)
         && only.to.is_empty()
+        && only.is_file()
         && (base == Path::new("/") || below.entry(&base).is_some_and(|(_, metadata)| metadata.is_dir()))
     {
         base.push(Path::new(&only.from).file_name().unwrap_or_default());

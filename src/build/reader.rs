@@ -74,13 +74,25 @@ impl<'a> Reader<'a> {
         let mut tree = FileTree::default();
         self.exclude.clone_from(&copy.exclude);
         self.modes = copy.as_docker;
+        let mut named = Vec::new();
+        let mut some_pattern = false;
         for source in &copy.sources {
             // With `parents`, the part before `/./` is dropped.
             let (pivot, _) = source.split_once("/./").unwrap_or_default();
             let source = source.replacen("/./", "/", 1);
             let is_pattern = source.contains(['*', '?', '[']);
+            some_pattern |= is_pattern;
             let matches = if is_pattern { self.glob(&source)? } else { vec![source.trim_end_matches('/').to_owned()] };
-            let into_folder = copy.to.ends_with('/') || is_pattern || copy.sources.len() > 1 || copy.parents;
+            // In a Dockerfile, patterns are how optional files are written.
+            if matches.is_empty() && !copy.as_docker {
+                return Err(format!("nothing matches \"{}\"", source.trim_start_matches("./").trim_end_matches('/')));
+            }
+            named.push((pivot, matches));
+        }
+        let several = copy.sources.len() > 1 || named.iter().map(|(_, matches)| matches.len()).sum::<usize>() > 1;
+        // In a Dockerfile, a pattern that matches one file means that file, and the target can be its new name.
+        let into_folder = copy.to.ends_with('/') || several || copy.parents || some_pattern && !copy.as_docker;
+        for (pivot, matches) in named {
             for path in matches {
                 let mut one = FileTree::default();
                 let kind = self.source(&path, into_folder, &mut one)?;
@@ -143,7 +155,9 @@ impl<'a> Reader<'a> {
             Kind::Folder => {
                 let mut all = self.folder_contents(path)?;
                 let (to, from) = (String::new(), path.to_owned());
-                all.push(TreeEntry { to, from, kind: TreeKind::Folder, mode: None, whole: false });
+                // The target is a directory of the step: with the usual permissions, or those that the step gives.
+                let mode = self.modes.then_some(0o755);
+                all.push(TreeEntry { to, from, kind: TreeKind::Folder, mode, whole: false });
                 join(&mut tree.entries, all);
             }
             Kind::File => {
@@ -248,7 +262,7 @@ impl<'a> Reader<'a> {
         TreeEntry { to, from, kind, mode: self.modes.then_some(0), whole }
     }
 
-    /// Paths that match a pattern, sorted.
+    /// Paths that match a pattern, sorted; there may be none.
     fn glob(&mut self, pattern: &str) -> Result<Vec<String>, String> {
         let pattern = pattern.trim_start_matches("./").trim_end_matches('/');
         let fixed: Vec<&str> = pattern.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect();
@@ -282,7 +296,7 @@ impl<'a> Reader<'a> {
             }
         }
         found.sort();
-        if found.is_empty() { Err(format!("nothing matches \"{pattern}\"")) } else { Ok(found) }
+        Ok(found)
     }
 }
 

@@ -184,8 +184,8 @@ pub fn spec(
     tree: &Path,
 ) -> Result<ContainerSpec> {
     let words = if run.shell { [pending.config.shell(), run.words.clone()].concat() } else { run.words.clone() };
-    let mut env = pending.args.clone();
-    for more in [&pending.config.env, &run.env, &around.env] {
+    let mut env = pending.config.env.clone();
+    for more in [&pending.args, &run.env, &around.env] {
         env.extend(more.clone());
     }
     let mut lower: Vec<PathBuf> = layers.iter().rev().cloned().collect();
@@ -193,6 +193,7 @@ pub fn spec(
         lower.push(staging.join("empty"));
     }
     let resolver = resolver(run.network, staging)?;
+    let names = names(staging)?;
     let security = if run.privileged {
         SecuritySpec { capabilities: capability::ALL, privileged: true, ..SecuritySpec::default() }
     } else {
@@ -208,7 +209,7 @@ pub fn spec(
     };
     let devices = if run.privileged { runtime::all_devices(Path::new("/dev")) } else { Ok(Vec::new()) };
     Ok(ContainerSpec {
-        hostname: "build".into(),
+        hostname: HOSTNAME.into(),
         layers: Layers { trees: lower, upper: tree.to_owned(), work: staging.join("work") },
         root: staging.join("root"),
         scratch: staging.join("scratch"),
@@ -219,7 +220,7 @@ pub fn spec(
             user: UserSpec { user: run.user.clone().unwrap_or_else(|| pending.config.user.clone()), groups: Vec::new() },
             tty: false,
         },
-        mounts: resolver.into_iter().chain(around.mounts).collect(),
+        mounts: resolver.into_iter().chain(names).chain(around.mounts).collect(),
         files: around.files,
         devices: devices.context(|| "cannot list the devices".into())?,
         sysctls: BTreeMap::new(),
@@ -257,6 +258,9 @@ pub fn sweep() {
     }
 }
 
+/// The name of the machine that a command runs on.
+const HOSTNAME: &str = "build";
+
 /// Makes the mount of `/etc/resolv.conf` for a command.
 fn resolver(network: RunNetwork, staging: &Staging) -> Result<Option<MountSpec>> {
     let servers = match network {
@@ -264,14 +268,25 @@ fn resolver(network: RunNetwork, staging: &Staging) -> Result<Option<MountSpec>>
         RunNetwork::Own => Servers::Reachable,
         RunNetwork::Host => Servers::All,
     };
-    let (path, text) = (staging.join("resolv.conf"), crate::network::resolver(servers)?);
+    mounted("resolv.conf", &crate::network::resolver(servers)?, staging).map(Some)
+}
+
+/// Makes the mounts by which a command finds itself and `localhost`, as a container does.
+fn names(staging: &Staging) -> Result<Vec<MountSpec>> {
+    let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    Ok(vec![mounted("hosts", &hosts, staging)?, mounted("hostname", &format!("{HOSTNAME}\n"), staging)?])
+}
+
+/// Writes a file of /etc for a command, and makes its mount.
+fn mounted(name: &str, text: &str, staging: &Staging) -> Result<MountSpec> {
+    let path = staging.join(name);
     let kept = || {
         fs::write(&path, text)?;
         fs::set_permissions(&path, Permissions::from_mode(0o644))?;
         MountKind::bind(&path, None, Propagation::Private)
     };
-    let kind = kept().context(|| "cannot write the command's name servers".into())?;
-    Ok(Some(MountSpec { kind, to: "/etc/resolv.conf".into(), read_only: true }))
+    let kind = kept().context(|| format!("cannot write the command's /etc/{name}"))?;
+    Ok(MountSpec { kind, to: format!("/etc/{name}").into(), read_only: true })
 }
 
 /// The helper's `main`: reads a description, runs it, and returns the command's exit status.

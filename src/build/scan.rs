@@ -229,6 +229,36 @@ mod tests {
     }
 
     #[test]
+    fn patterns_of_a_dockerfile_mean_files_and_may_match_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("target")).unwrap();
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        for path in ["target/foo-1.jar", "package.json", "b1", "b2"] {
+            fs::write(folder.path().join(path), path).unwrap();
+        }
+        let docker = |sources: &[&str], to: &str| {
+            scan(folder.path(), &Copy { as_docker: true, ..copy(sources, to) })
+                .map(|tree| tree.entries.iter().map(|entry| entry.to.clone()).collect::<Vec<_>>())
+        };
+        let none: [&str; 0] = [];
+        for (sources, to, wanted) in [
+            (&["target/*.jar"][..], "app.jar", &[""][..]),
+            (&["target/foo-[0-9].jar"], "app.jar", &[""]),
+            (&["target/*.jar"], "lib/", &["", "foo-1.jar"]),
+            (&["b?"], "x", &["", "b1", "b2"]),
+            (&["package.json", "yarn.lock*"], "./", &["", "package.json"]),
+            (&["yarn.lock*"], "./", &none),
+            (&["empty"], "/x", &[""]),
+        ] {
+            assert_eq!(docker(sources, to).unwrap(), wanted, "{sources:?} {to}");
+        }
+        assert!(docker(&["yarn.lock"], "./").is_err(), "a name is not a pattern");
+        let native = scan(folder.path(), &copy(&["target/*.jar"], "/x")).unwrap();
+        assert_eq!(names(&native), ["", "foo-1.jar"], "a pattern of the project file means a directory");
+        assert!(scan(folder.path(), &copy(&["yarn.lock*"], "/x")).unwrap_err().contains("nothing matches"));
+    }
+
+    #[test]
     fn touching_changes_nothing_and_editing_does() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), "1").unwrap();

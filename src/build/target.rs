@@ -10,11 +10,11 @@ use crate::project::Copy;
 use crate::runtime::{Identity, identity_in};
 use crate::store::disk_error;
 use crate::sys::{self, Facts, Kind, Nearby, Tree};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,6 +51,10 @@ pub struct Target<'a> {
     staging: &'a Path,
     pub epoch: i64,
     pub owner: (u32, u32),
+    /// The owner that the step gives to everything, else root: directories on the way are theirs, too.
+    given_owner: (u32, u32),
+    /// Files of another image that have several names there, each with its first path here.
+    twins: HashMap<(u64, u64), PathBuf>,
     mode: Option<&'a Mode>,
     pub as_docker: bool,
     /// Patterns of paths that are left out.
@@ -92,6 +96,9 @@ pub fn inside(path: &Path) -> &Path {
 /// # Errors
 /// Fails when the image does not know the name, or its users and groups cannot be read.
 pub fn owner_in(below: &View, owner: &str) -> io::Result<Identity> {
+    // A number alone is the group's, too (Dockerfile reference, "COPY --chown").
+    let both = format!("{owner}:{owner}");
+    let owner = if owner.bytes().all(|byte| byte.is_ascii_digit()) { &both } else { owner };
     identity_in(&below.user_database("/etc/passwd")?, &below.user_database("/etc/group")?, owner, &[])
 }
 
@@ -116,6 +123,8 @@ impl<'a> Target<'a> {
             staging: onto.beside,
             epoch: onto.epoch,
             owner,
+            given_owner: owner,
+            twins: HashMap::new(),
             mode: copy.mode.as_ref(),
             as_docker: copy.as_docker,
             exclude: &copy.exclude,
@@ -153,7 +162,7 @@ impl<'a> Target<'a> {
         let Some(parent) = path.parent().filter(|parent| self.beside.as_os_str() != parent.as_os_str()) else { return Ok(()) };
         if !self.folders.contains_key(parent) {
             self.parents(parent)?;
-            self.make_folder(parent, Folder { owner: (0, 0), mode: 0o755, exact: None })?;
+            self.make_folder(parent, Folder { owner: self.given_owner, mode: 0o755, exact: None })?;
         }
         parent.clone_into(&mut self.beside);
         Ok(())
@@ -197,6 +206,15 @@ impl<'a> Target<'a> {
         }
         self.parents(path)?;
         self.make_folder(path, Folder { owner: self.owner, mode, exact: None })
+    }
+
+    /// Makes a directory that a source brings: it has the source's permissions even where it exists already.
+    ///
+    /// # Errors
+    /// As for [`Self::folder`].
+    pub fn brought(&mut self, path: &Path, mode: u32) -> Result<()> {
+        self.parents(path)?;
+        self.make_folder(path, Folder { owner: self.owner, mode, exact: Some(self.epoch) })
     }
 
     /// Makes a file with this content.
@@ -313,11 +331,20 @@ impl<'a> Target<'a> {
         }
         let Some((_, metadata)) = from.entry(path) else { return Ok(()) };
         let failed = || format!("cannot read {}", path.display());
+        let is_top = inside.as_os_str().is_empty();
         if self.keeps_owners {
             self.owner = (metadata.uid(), metadata.gid());
         }
         if metadata.is_dir() {
-            self.folder(to, if self.as_docker { self.mode(metadata.mode() & 0o7777, true) } else { 0o755 })?;
+            if !self.as_docker {
+                self.folder(to, 0o755)?;
+            } else if is_top {
+                // The target is a directory of the step; the source's attributes are those of another place.
+                self.owner = self.given_owner;
+                self.folder(to, self.mode(0o755, true))?;
+            } else {
+                self.brought(to, self.mode(metadata.mode() & 0o7777, true))?;
+            }
             for name in from.list(path).context(failed)? {
                 inside.push(&name);
                 self.tree_of(from, &path.join(&name), &to.join(&name), inside)?;
@@ -328,18 +355,41 @@ impl<'a> Target<'a> {
             let link = from.link(path).context(failed)?;
             self.link(to, &link)
         } else if metadata.is_file() {
+            let twin = (metadata.dev(), metadata.ino());
+            if metadata.nlink() > 1
+                && let Some(first) = self.twins.get(&twin).cloned()
+            {
+                return self.hard_link(to, &first);
+            }
             let mode = self.mode(metadata.mode() & 0o7777, false);
             let file = from.file(path).context(failed)?;
             let made = self.file(to, &file, mode)?;
+            if metadata.nlink() > 1 {
+                self.twins.insert(twin, to.to_owned());
+            }
             // The change of owner removed the capabilities, so they are set again.
             match sys::get_file_attribute(&file, CAPABILITY).context(failed)? {
                 Some(value) => sys::set_attribute_of(&made, CAPABILITY, &value)
                     .context(|| format!("cannot set {}'s capabilities", to.display())),
                 None => Ok(()),
             }
+        } else if metadata.file_type().is_fifo() {
+            let facts = Facts { owner: self.owner, mode: self.mode(metadata.mode() & 0o7777, false), time: (self.epoch, 0) };
+            self.parents(to)?;
+            let made = self.room(to).and_then(|(folder, name)| folder.make_fifo(name).and_then(|()| folder.set(name, facts)));
+            made.map_err(|error| disk_error(&format!("cannot make {}", to.display()), error))
         } else {
             Ok(())
         }
+    }
+
+    /// Gives a file of this step a second name.
+    fn hard_link(&mut self, path: &Path, first: &Path) -> Result<()> {
+        self.parents(path)?;
+        let cannot = |error| disk_error(&format!("cannot make {}", path.display()), error);
+        let (above, old) = (first.parent().unwrap_or(Path::new("/")), first.file_name().unwrap_or_default());
+        let from = self.root.folder(inside(above)).map_err(cannot)?;
+        self.room(path).and_then(|(folder, name)| folder.hard_link(name, &from, old)).map_err(cannot)
     }
 }
 

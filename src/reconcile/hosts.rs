@@ -22,6 +22,10 @@ pub fn hosts(one: &Desired, all: &BTreeMap<String, Desired>) -> Vec<HostLine> {
     for attached in &one.networks {
         lines.push(always(format!("{}\t{hostname} {} {}", attached.address, one.name, one.container)));
     }
+    if one.networks.is_empty() {
+        // Without an address of its own it finds itself on loopback, as a Debian host does.
+        lines.push(always(format!("127.0.1.1\t{hostname}")));
+    }
     for attached in &one.networks {
         for other in all.values().filter(|other| other.name != one.name) {
             for there in other.networks.iter().filter(|there| there.network == attached.network) {

@@ -347,6 +347,48 @@ pub fn make_folders_in_root(root: impl AsFd, path: &Path, mode: u32) -> io::Resu
     Ok(at)
 }
 
+/// Resolves a path beneath a root to one without symbolic links, as if the root were `/`; parts that do not exist stay as
+/// they are. So a target can be created where a dangling link leads (as runc and Go's `securejoin` do).
+///
+/// # Errors
+/// Fails when `openat2(2)` or `readlinkat(2)` fails, and with `ELOOP` after 255 links.
+pub fn without_links_in_root(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
+    let mut found = PathBuf::new();
+    let parts = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
+    let (mut left, mut links) = (parts(path), 0);
+    while let Some(part) = left.pop() {
+        if part == "/" || part == "." {
+            continue;
+        }
+        if part == ".." {
+            found.pop();
+            continue;
+        }
+        let here = found.join(&part);
+        match open_in_root(&root, &here, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => found = here,
+            Err(error) => return Err(error),
+            Ok(place) => match nix::fcntl::readlinkat(&place, "") {
+                // It is not a link.
+                Err(nix::errno::Errno::ENOENT | nix::errno::Errno::EINVAL) => found = here,
+                Err(error) => return Err(error.into()),
+                Ok(target) => {
+                    links += 1;
+                    if links > 255 {
+                        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                    }
+                    let target = PathBuf::from(target);
+                    if target.is_absolute() {
+                        found = PathBuf::new();
+                    }
+                    left.extend(parts(&target));
+                }
+            },
+        }
+    }
+    Ok(found)
+}
+
 /// Reads an extended attribute of the path itself, not of what it links to. Returns `None` if there is none, or if the file
 /// system does not support attributes.
 ///

@@ -5,6 +5,7 @@ use super::detached::Detached;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::Mode;
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
@@ -68,6 +69,7 @@ fn overlay_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> io::Res
 /// Fails when one of the mount calls fails. On kernels without `lowerdir+` it also fails when the names of all layers
 /// do not fit into one page.
 pub fn mount_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {
+    let lower = &topmost(lower);
     match overlay_detached(lower, upper) {
         Ok(mount) => {
             let place = nix::fcntl::open(target, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -76,6 +78,13 @@ pub fn mount_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => overlay_by_page(lower, upper, target),
         Err(error) => Err(error),
     }
+}
+
+/// The layers without those that appear again further up. Images often have a layer twice, such as the empty one, and the
+/// kernel refuses a directory that is given twice (`ELOOP`); everything in the lower one is hidden by the upper one anyway.
+fn topmost(lower: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    lower.iter().filter(|layer| seen.insert(layer.as_path())).cloned().collect()
 }
 
 fn overlay_by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>, target: &Path) -> io::Result<()> {

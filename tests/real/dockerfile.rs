@@ -44,7 +44,11 @@ impl Drop for Buildah {
 
 /// The cases of the data files, by name.
 fn cases() -> Vec<(String, String)> {
-    let texts = [include_str!("../dockerfiles/cases.txt"), include_str!("../dockerfiles/more.txt")];
+    let texts = [
+        include_str!("../dockerfiles/cases.txt"),
+        include_str!("../dockerfiles/more.txt"),
+        include_str!("../dockerfiles/buildkit.txt"),
+    ];
     let cases = texts.into_iter().flat_map(|text| text.split("=== ").skip(1)).filter_map(|case| case.split_once('\n'));
     cases.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
@@ -64,6 +68,7 @@ fn context(world: &World) {
         fs::set_permissions(world.folder.join("ctx").join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
     symlink("a.txt", world.folder.join("ctx/link")).unwrap();
+    fs::create_dir(world.folder.join("ctx/empty")).unwrap();
     world.write("ctx/not-archive.tar.gz", "this is no archive\n");
     let script = "umask 022; mkdir -p t/app/bin t/app/etc t/data/y && cd t && printf '#!/bin/sh\\necho tool\\n' > app/bin/tool && chmod 755 app/bin/tool && \
                   echo conf > app/etc/conf && ln -s etc/conf app/link && echo x > data/x.txt && echo z > data/y/z.txt && \
@@ -223,6 +228,9 @@ fn ours(folder: &Path, name: &str, mut layers: Vec<PathBuf>, text: &str) -> Resu
     fs::create_dir_all(&merged).unwrap();
     fs::create_dir_all(&empty).unwrap();
     layers.reverse();
+    // The kernel refuses a layer that is given twice; the upper one hides the lower one.
+    let mut seen = std::collections::BTreeSet::new();
+    layers.retain(|layer| seen.insert(layer.clone()));
     // A single lower directory does not make an overlay.
     layers.push(empty);
     let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();

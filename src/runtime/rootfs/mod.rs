@@ -129,7 +129,13 @@ impl Root {
     /// # Errors
     /// Fails when `openat2(2)` or `mkdirat(2)` fails.
     pub fn folder(&self, path: &str) -> io::Result<OwnedFd> {
-        sys::make_folders_in_root(&self.fd, Path::new(path), 0o755)
+        match sys::make_folders_in_root(&self.fd, Path::new(path), 0o755) {
+            // A dangling link is on the way: what it leads to is created inside the root, as runc does.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                sys::make_folders_in_root(&self.fd, &sys::without_links_in_root(&self.fd, Path::new(path))?, 0o755)
+            }
+            made => made,
+        }
     }
 
     /// Opens a file to mount on, and creates it if it does not exist.
@@ -139,6 +145,7 @@ impl Root {
     pub fn file(&self, path: &Path) -> io::Result<OwnedFd> {
         match sys::open_in_root(&self.fd, path, OFlag::O_PATH) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let path = &sys::without_links_in_root(&self.fd, path)?;
                 let parent = sys::make_folders_in_root(&self.fd, path.parent().unwrap_or(Path::new("")), 0o755)?;
                 let name = path.file_name().ok_or_else(|| io::Error::other("not a file's path"))?;
                 let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
