@@ -279,12 +279,16 @@ fn room_for_folder(target: &Tree, name: &OsStr) -> io::Result<Tree> {
     target.make_folder(name, 0o700)
 }
 
-/// Removes a file or link, so that nothing is written through a link.
+/// Removes a file or link, so that nothing is written through a link. Anything else stays: a copy that replaced a device
+/// such as /dev/null would break every program that uses it.
 fn make_room(target: &Tree, name: &OsStr) -> io::Result<()> {
     match target.look(name)?.map(|stat| Kind::of(&stat)) {
-        Some(Kind::Folder) => Err(io::Error::other("the target has a directory with its name")),
-        Some(_) => target.remove_file(name),
         None => Ok(()),
+        Some(Kind::File | Kind::Link) => target.remove_file(name),
+        Some(Kind::Folder) => Err(io::Error::other("the target has a directory with its name")),
+        Some(Kind::Fifo | Kind::Socket | Kind::Character | Kind::Block) => {
+            Err(io::Error::other("the target is a device, a FIFO or a socket, which a copy does not replace"))
+        }
     }
 }
 
@@ -336,10 +340,7 @@ fn put((from, own): (&Tree, &OsStr), folder: &Tree, name: &OsStr) -> io::Result<
     if Kind::of(&stat) == Kind::Folder {
         return into(&from.folder(own)?, &room_inside(folder, name, mode)?);
     }
-    match folder.remove_file(name) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    make_room(folder, name)?;
     match Kind::of(&stat) {
         Kind::Link => folder.make_link(name, &from.link(own)?),
         Kind::File => {

@@ -17,8 +17,8 @@ use std::time::Duration;
 /// How much longer than the grace period a monitor may take on a busy machine.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// How many containers are ended at the same time.
-pub const ENDS: usize = 16;
+/// How many containers are ended at the same time: ending one is almost only waiting for it, so all are asked at once.
+pub const ENDS: usize = 1024;
 
 /// Options of `down`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

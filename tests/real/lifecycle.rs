@@ -575,3 +575,52 @@ fn hooks_run_beside_everything_else() {
     world.ok(&["stop", "c"]);
     assert!(up.wait().is_ok());
 }
+
+#[test]
+fn clients_that_leave_are_dropped() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("leave", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    let monitor = {
+        let inspected: serde_json::Value = serde_json::from_str(&world.ok(&["inspect", "c"])).unwrap();
+        inspected[0]["status"]["monitor"].as_u64().unwrap()
+    };
+    let open = || fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count();
+    let before = open();
+    for command in ["wait", "attach"] {
+        let mut clients: Vec<_> = (0..10).map(|_| world.spawn(&[command, "c"])).collect();
+        eventually(&format!("all {command}"), || open() >= before + 10);
+        for client in &mut clients {
+            client.kill().unwrap();
+            client.wait().unwrap();
+        }
+        eventually(&format!("nobody of {command} is kept"), || open() <= before);
+    }
+    world.ok(&["down"]);
+}
+
+#[test]
+fn a_copy_replaces_no_device_and_no_fifo() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("cp-device", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    world.exec("c", "echo text > /f; mkfifo /pipe");
+    world.write("f", "text");
+    // A device like the one that every program writes to, but not that one.
+    for made in [&["mknod", "null", "c", "1", "3"][..], &["mkfifo", "pipe"]] {
+        assert!(Command::new(made[0]).args(&made[1..]).current_dir(&world.folder).status().unwrap().success());
+        let ran = world.fails(&["cp", "c:/f", made[1]]);
+        assert!(ran.err.contains("a copy does not replace"), "{}", ran.err);
+        assert!(!fs::symlink_metadata(world.folder.join(made[1])).unwrap().is_file());
+    }
+    for to in ["c:/dev/null", "c:/pipe"] {
+        assert!(world.fails(&["cp", "f", to]).err.contains("a copy does not replace"));
+    }
+    assert_eq!(world.exec("c", "test -c /dev/null && test -p /pipe && echo kept"), "kept");
+    world.ok(&["cp", "c:/f", "f"]);
+    world.ok(&["down"]);
+}

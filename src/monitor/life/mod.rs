@@ -34,6 +34,9 @@ const FOLLOW: Duration = Duration::from_secs(5);
 /// How long to wait before trying to get the lock of ports and names again.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long no client is accepted after all descriptors were in use.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// A stop that is under way.
 struct Stopping {
     deadline: Instant,
@@ -57,6 +60,8 @@ pub struct Monitor {
     sessions: Sessions,
     clients: Vec<UnixStream>,
     waiting_for_end: Vec<UnixStream>,
+    /// When clients are accepted again, after all descriptors were in use.
+    accept_at: Option<Instant>,
     /// The clients that asked to be told when the command ends, whether it is restarted or not.
     waiting_for_exit: Vec<UnixStream>,
     attached: Vec<UnixStream>,
@@ -126,6 +131,7 @@ impl Monitor {
             sessions: Sessions::default(),
             clients: Vec::new(),
             waiting_for_end: Vec::new(),
+            accept_at: None,
             waiting_for_exit: Vec::new(),
             attached: Vec::new(),
             holders: Vec::new(),
@@ -313,7 +319,10 @@ impl Monitor {
                 return self.finish();
             }
             let timeout = self.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-            let mut waiting: Vec<&dyn AsFd> = vec![&signals, &self.listener];
+            self.accept_at = self.accept_at.filter(|at| Instant::now() < *at);
+            let accepts = self.accept_at.is_none();
+            // Without free descriptors nothing can be accepted, and the listener would stay readable.
+            let mut waiting: Vec<&dyn AsFd> = vec![&signals, if accepts { &self.listener } else { &signals }];
             let line = self.running.as_ref().map(|running| &running.line);
             if let Some(line) = line {
                 waiting.push(line);
@@ -331,9 +340,17 @@ impl Monitor {
             let before_holders = waiting.len();
             waiting.extend(self.holders.iter().map(|holder| holder as &dyn AsFd));
             waiting.extend(self.sessions.opening().map(|told| told as &dyn AsFd));
+            let before_idle = waiting.len();
+            let idle = [&self.waiting_for_end, &self.waiting_for_exit, &self.attached];
+            waiting.extend(idle.into_iter().flatten().map(|client| client as &dyn AsFd));
             let ready = sys::wait_readable(&waiting, timeout.map(|time| time.saturating_add(Duration::from_millis(1))))
                 .context(|| "cannot wait".into())?;
             drop(waiting);
+            // These clients have nothing more to say: one that can be read has hung up.
+            let mut said = ready.iter().skip(before_idle);
+            for idle in [&mut self.waiting_for_end, &mut self.waiting_for_exit, &mut self.attached] {
+                idle.retain(|_| said.next() != Some(&true));
+            }
             if let Some(checker) = self.checker.as_mut().filter(|_| checking && ready.get(check_at) == Some(&true)) {
                 checker.drain();
             }
@@ -359,16 +376,25 @@ impl Monitor {
             self.sessions.answer(self.is_still());
             self.check_end(&mut buffer);
             self.serve(&readable);
-            if ready.get(1) == Some(&true) {
-                while let Ok((client, _)) = self.listener.accept() {
-                    // A client that sends only half a request must not block the reading of the container's output.
-                    if client.set_read_timeout(Some(Duration::from_secs(1))).is_ok() {
-                        self.clients.push(client);
-                    }
-                }
+            if accepts && ready.get(1) == Some(&true) {
+                self.accept();
             }
             self.tick();
         }
+    }
+
+    fn accept(&mut self) {
+        self.accept_at = loop {
+            match self.listener.accept() {
+                // A client that sends only half a request must not block the reading of the container's output.
+                Ok((client, _)) if client.set_read_timeout(Some(Duration::from_secs(1))).is_ok() => self.clients.push(client),
+                Ok(_) => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    break Some(Instant::now() + ACCEPT_AGAIN);
+                }
+                Err(_) => break None,
+            }
+        };
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -379,6 +405,7 @@ impl Monitor {
             checker,
             stopping,
             self.restart_at,
+            self.accept_at,
             following,
             self.sessions.due().filter(|_| !self.is_still()),
             self.hooks.as_ref().filter(|_| !self.is_still()).map(Hooks::due),
