@@ -193,7 +193,7 @@ pub fn spec(
         lower.push(staging.join("empty"));
     }
     let resolver = resolver(run.network, staging)?;
-    let names = names(staging)?;
+    let hosts = hosts(staging)?;
     let security = if run.privileged {
         SecuritySpec { capabilities: capability::ALL, privileged: true, ..SecuritySpec::default() }
     } else {
@@ -220,7 +220,7 @@ pub fn spec(
             user: UserSpec { user: run.user.clone().unwrap_or_else(|| pending.config.user.clone()), groups: Vec::new() },
             tty: false,
         },
-        mounts: resolver.into_iter().chain(names).chain(around.mounts).collect(),
+        mounts: resolver.into_iter().chain([hosts]).chain(around.mounts).collect(),
         files: around.files,
         devices: devices.context(|| "cannot list the devices".into())?,
         sysctls: BTreeMap::new(),
@@ -271,10 +271,10 @@ fn resolver(network: RunNetwork, staging: &Staging) -> Result<Option<MountSpec>>
     mounted("resolv.conf", &crate::network::resolver(servers)?, staging).map(Some)
 }
 
-/// Makes the mounts by which a command finds itself and `localhost`, as a container does.
-fn names(staging: &Staging) -> Result<Vec<MountSpec>> {
-    let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    Ok(vec![mounted("hosts", &hosts, staging)?, mounted("hostname", &format!("{HOSTNAME}\n"), staging)?])
+/// Makes the mount of `/etc/hosts`, by which a command finds itself and `localhost`. As in BuildKit, `/etc/hostname` is the
+/// image's own.
+fn hosts(staging: &Staging) -> Result<MountSpec> {
+    mounted("hosts", &format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"), staging)
 }
 
 /// Writes a file of /etc for a command, and makes its mount.

@@ -273,7 +273,7 @@ fn what_runc_does_beside_the_specification_is_done() {
     for (kind, value, word) in [
         ("rdma", serde_json::json!({ "mlx5_1": { "hcaHandles": 3 } }), "rdma"),
         ("network", serde_json::json!({ "classID": 7 }), "network"),
-        ("hugepageLimits", serde_json::json!([{ "pageSize": "", "limit": 0 }]), "size of pages"),
+        ("hugepageLimits", serde_json::json!([{ "pageSize": "", "limit": 0 }]), "not a page size"),
     ] {
         bundles.config(|config| config["linux"]["resources"][kind] = value);
         let out = bundles.run(&["run", "one"]);

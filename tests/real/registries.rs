@@ -229,7 +229,7 @@ fn whoever_asks_is_told_apart() {
         std::fs::create_dir_all(home.join(".docker")).unwrap();
         std::fs::write(home.join(".docker/config.json"), format!("{{\"credHelpers\": {{\"{host}\": \"vault\"}}}}")).unwrap();
         let (code, text) = stead(&["login", host, "-u", "ada", "--password-stdin"], "secret\n");
-        assert!(code == Some(0) && text.contains("docker-credential-vault keeps"), "{text}");
+        assert!(code == Some(0) && text.contains("docker-credential-vault stores"), "{text}");
         assert!(!std::fs::read_to_string(&file).unwrap().contains(host));
         let (code, text) = stead(&["pull", &name], "");
         assert_eq!(code, Some(0), "{text}");

@@ -30,7 +30,7 @@ fn links_in_an_image_lead_nowhere_but_into_it() {
         "links",
         &format!(
             r#"
-image "evil" {{ from "base"; run "rm -rf /opt; rm -f /etc/hosts /etc/hostname /etc/resolv.conf"; copy "same/" to="{inside}"; copy "evil/" to="/"; }}
+image "evil" {{ from "base"; run "rm -rf /opt; rm -f /etc/hostname /etc/resolv.conf"; copy "same/" to="{inside}"; copy "evil/" to="/"; }}
 secret "s" file="secret"
 config "k" {{ content "k" }}
 volume "v"
