@@ -59,3 +59,17 @@ fn programs_get_the_findings_as_json() {
     assert_eq!((found["code"].as_str(), found["place"]["line"].as_u64()), (Some("port-clash"), Some(4)));
     assert!(found["other"][0]["line"].is_u64() && found["help"].is_string(), "{found}");
 }
+
+#[test]
+fn the_readme_has_project_files_that_are_valid() {
+    let readme = include_str!("../README.md");
+    let blocks = readme.split("```kdl\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let whole: Vec<&str> = blocks.map(|(block, _)| block).filter(|block| block.starts_with("project ")).collect();
+    assert!(!whole.is_empty());
+    for text in whole {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("stead.kdl"), text).unwrap();
+        let ran = Command::new(env!("CARGO_BIN_EXE_stead")).arg("-C").arg(folder.path()).arg("check").output().unwrap();
+        assert!(ran.status.success(), "{}\n{text}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
