@@ -3,7 +3,7 @@
 //!
 //! Every command runs with limits on memory and time; a command that a limit kills fails the test.
 
-use crate::ground::{SLEEP, canary, ground, is_root};
+use crate::ground::{SLEEP, canary, ground, is_root, tries};
 use crate::world::{Ran, World, scratch, stead};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -287,10 +287,10 @@ fn nesting_is_counted_before_anything_recurses() {
     for part in
         ["a)", "}", "a=", "a {}b ", "/-", "a;", "\"", "/*", "true\n", "a \"\n", "contaner \"x\"\n", "#", "(", "// \u{b}a {"]
     {
-        world.write("stead.kdl", &format!("{good}\n{}", part.repeat(900_000 / part.len())));
+        world.write("stead.kdl", &format!("{good}\n{}", part.repeat(tries() * 15_000 / part.len())));
         refused(&world, &["check"], "×");
         world.write("stead.kdl", &good);
-        world.write("stead.lock", &format!("lock version=1\n{}", part.repeat(900_000 / part.len())));
+        world.write("stead.lock", &format!("lock version=1\n{}", part.repeat(tries() * 15_000 / part.len())));
         refused(&world, &["plan"], "stead.lock:");
         fs::remove_file(world.folder.join("stead.lock")).unwrap();
     }

@@ -68,6 +68,11 @@ pub fn listing(folder: &std::path::Path) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
+/// How often a race is tried. `STEAD_ATTACK_TRIES` gives a slow machine fewer tries, of the same kind.
+pub fn tries() -> usize {
+    std::env::var("STEAD_ATTACK_TRIES").ok().map_or(60, |text| text.parse().unwrap())
+}
+
 /// Whether attacks that need root can run.
 pub fn is_root() -> bool {
     crate::world::is_root()

@@ -4,7 +4,7 @@
 //! The containers exchange names as fast as they can. Each test checks from outside that they do, because a race that
 //! does not run proves nothing.
 
-use crate::ground::{SLEEP, canary, ground, is_root, listing};
+use crate::ground::{SLEEP, canary, ground, is_root, listing, tries};
 use crate::world::{World, eventually};
 use std::fs;
 use std::io::Read;
@@ -12,9 +12,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
-
-/// How often a race is tried; the old program lost each of them within a few dozen tries.
-const TRIES: usize = 60;
 
 /// The host's path of the directory to which a container writes (the upper directory of its overlay).
 fn upper(world: &World, container: &str) -> PathBuf {
@@ -225,7 +222,7 @@ fn export_and_changes_follow_no_link_of_a_running_container() {
     }
     let (world, canary, secret) = exchanging("export");
     let before = listing(&canary);
-    for _ in 0..TRIES {
+    for _ in 0..tries() {
         // A directory that disappears may make it fail, but it must not reveal anything.
         world.run(&["export", "x", "-o", "x.tar"]);
         let tar = fs::read(world.folder.join("x.tar")).unwrap_or_default();
@@ -248,11 +245,11 @@ fn commit_follows_no_link_of_a_running_container() {
     let (world, canary, secret) = exchanging("commit");
     let before = listing(&canary);
     let mut made = 0;
-    for _ in 0..TRIES {
+    for _ in 0..tries() {
         made += usize::from(world.run(&["commit", "x", "stolen"]).code == 0);
         assert_eq!(layer_with(&world, start, &secret), None, "the host's secret is in the image");
     }
-    assert!(made > TRIES / 2, "only {made} commits came about");
+    assert!(made > tries() / 2, "only {made} commits came about");
     assert_changes(&upper(&world, "x-1").join("srv/d"));
     assert_eq!(listing(&canary), before);
 }
@@ -354,7 +351,7 @@ fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
     let assert_race = || ["d", "f", "q"].iter().for_each(|name| assert_changes(&world.folder.join("app").join(name)));
     assert_race();
     let mut made = 0;
-    for number in 0..TRIES {
+    for number in 0..tries() {
         // The new content makes each build copy again.
         world.write("app/one", &number.to_string());
         for image in ["app", "docker"] {
@@ -364,7 +361,7 @@ fn copies_of_a_shared_folder_follow_no_link_of_a_container() {
             assert_eq!(layer_with(&world, start, text), None, "what no step names is in the image");
         }
     }
-    println!("{made} of {} builds came about", 2 * TRIES);
+    println!("{made} of {} builds came about", 2 * tries());
     assert_race();
     assert_eq!(listing(&canary), before);
     // When nothing exchanges the names any more, the build works.
@@ -383,7 +380,7 @@ fn copies_of_a_shared_folder_wait_for_no_fifo_of_a_container() {
     world.ok(&["up"]);
     let file = world.folder.join("app/g");
     eventually("it is exchanged", || fs::symlink_metadata(&file).is_ok_and(|metadata| metadata.file_type().is_fifo()));
-    for number in 0..TRIES {
+    for number in 0..tries() {
         world.write("app/one", &number.to_string());
         if ends(&world, &["build", "app"]).is_none() {
             // Otherwise the world could not be cleaned up.
@@ -408,12 +405,12 @@ fn bundles_of_a_shared_folder_hold_nothing_behind_a_link() {
     world.ok(&["up"]);
     assert_changes(&world.folder.join("app/f"));
     let mut made = 0;
-    for _ in 0..TRIES {
+    for _ in 0..tries() {
         made += usize::from(ends(&world, &["bundle", "../x.stead"]) == Some(0));
         let bytes = fs::read(world.folder.join("../x.stead")).unwrap_or_default();
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the host's secret is in the bundle");
     }
-    println!("{made} of {TRIES} bundles came about");
+    println!("{made} of {} bundles came about", tries());
     assert_changes(&world.folder.join("app/f"));
     assert_eq!(listing(&canary), before);
 }

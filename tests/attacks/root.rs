@@ -2,7 +2,7 @@
 //! submounts, the host's own /sys and /proc, bind sources that change between two starts, the working directory of
 //! process 1.
 
-use crate::ground::{SLEEP, canary, ground, is_root};
+use crate::ground::{SLEEP, canary, ground, is_root, tries};
 use crate::world::{World, eventually};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -107,7 +107,7 @@ container "c" {
     fs::create_dir_all(world.folder.join("evil")).unwrap();
     symlink("/data/l", world.folder.join("evil/proc")).unwrap();
     let _ = world.run(&["up"]);
-    for _ in 0..15 {
+    for _ in 0..tries() / 4 {
         let _ = world.run(&["restart", "c"]);
         std::thread::sleep(std::time::Duration::from_millis(120));
         let logs = world.run(&["logs", "c"]);
@@ -250,7 +250,7 @@ container "c" {
     world.write("hostdir/file", "the host's");
     let _ = world.run(&["up"]);
     let mut seen = 0;
-    for _ in 0..25 {
+    for _ in 0..tries() / 2 {
         let _ = world.run(&["restart", "c"]);
         std::thread::sleep(std::time::Duration::from_millis(60));
         let found = world.run(&["exec", "-T", "c", "sh", "-c", "grep hostdir /proc/self/mountinfo"]);
