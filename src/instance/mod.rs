@@ -5,6 +5,7 @@
 //! builds or ends anything.
 
 pub mod consent;
+mod env_file;
 mod history;
 mod identity;
 mod observe;

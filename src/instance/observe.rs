@@ -1,5 +1,6 @@
 //! Observes the machine: gathers what planning must know, and changes nothing.
 
+use super::env_file;
 use super::identity::Instance;
 use super::paths::leads;
 use super::project::{LoadedProject, project_files};
@@ -149,7 +150,7 @@ fn profiles(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
     Ok(found)
 }
 
-/// Reads files of `NAME=value` lines; `#` begins a comment line, and quotes around a value are removed.
+/// Reads the containers' `env-file`s.
 fn env_files(project: &Project, files: &ProjectFiles) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
     let mut found = BTreeMap::new();
     for file in project.containers.values().flat_map(|container| &container.env_files) {
@@ -158,20 +159,8 @@ fn env_files(project: &Project, files: &ProjectFiles) -> Result<BTreeMap<String,
             Err(Unread::Absent) => continue,
             Err(why) => return Err(Error::caused(format!("cannot read the env-file {}", file.path), why)),
         };
-        let mut variables = BTreeMap::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            let line = line.strip_prefix("export ").unwrap_or(line);
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let Some((name, value)) = line.split_once('=') else {
-                return Err(Error::new(format!("{}:{}: this is not a NAME=value line", file.path, number + 1)));
-            };
-            let value = value.trim();
-            let quoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-            variables.insert(name.trim().to_owned(), quoted.unwrap_or(value).to_owned());
-        }
+        let variables =
+            env_file::parse(&text).map_err(|wrong| Error::new(format!("{}:{}: {}", file.path, wrong.line, wrong.why)))?;
         found.insert(file.path.clone(), variables);
     }
     Ok(found)
