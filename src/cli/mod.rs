@@ -162,6 +162,8 @@ pub fn main() -> ExitCode {
         Some("build-step") => return internal(crate::build::helper()),
         _ => {}
     }
+    // Each published port takes a descriptor, and a login shell allows a thousand. It is no error if no more are to be had.
+    let _ = crate::sys::raise_descriptors();
     // What is built must not depend on the caller's umask; private files set their own permissions.
     crate::sys::set_umask(0o022);
     // The descriptions of all commands are built only when they are listed.

@@ -10,6 +10,10 @@ use std::fs;
 use std::io;
 
 const NEWLINK: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const INFO_SLAVE_KIND: u16 = 4;
+const INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_AF_SPEC: u16 = 26;
 const AF_INET6: u16 = 10;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
@@ -51,6 +55,16 @@ pub fn without_address(batch: &mut Batch, header: &[u8]) {
     batch.begin(NEWLINK, ACK, header);
     batch.nested(IFLA_AF_SPEC, |batch| {
         batch.nested(AF_INET6, |batch| batch.attribute(IFLA_INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE]));
+    });
+}
+
+/// Adds the message that lets a bridge send what came from a container back to it. Otherwise the container could not reach
+/// itself through its own published port where bridged packets pass the packet filter (br_netfilter, which dockerd loads).
+pub fn hairpin(batch: &mut Batch, header: &[u8]) {
+    batch.begin(NEWLINK, ACK, header);
+    batch.nested(IFLA_LINKINFO, |batch| {
+        batch.text(INFO_SLAVE_KIND, "bridge");
+        batch.nested(INFO_SLAVE_DATA, |batch| batch.attribute(IFLA_BRPORT_MODE, &[1]));
     });
 }
 

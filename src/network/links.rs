@@ -378,6 +378,7 @@ fn open_ends(socket: &Netlink, interfaces: &[Interface]) -> io::Result<()> {
         // Traffic on foreign bridges is not filtered: that is up to their owners.
         if interface.bridge.starts_with(BRIDGES) {
             link_settings::filter(&mut filters, index);
+            link_settings::hairpin(&mut up, &link_header(i32::try_from(index).unwrap_or(0), false));
         }
         up.begin(NEWLINK, ACK, &link_header(i32::try_from(index).unwrap_or(0), true));
     }

@@ -42,9 +42,7 @@ pub fn start_anew() -> io::Result<()> {
     sys::set_personality(0)?;
     sys::plain_scheduling();
     // The monitor of a busy container needs more descriptors than a shell may usually open.
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok(())
+    sys::raise_descriptors()
 }
 
 /// Sets the default limits and the OOM score adjustment for the processes of a container. The limits that the project itself

@@ -211,6 +211,16 @@ pub fn set_name(name: &CStr) {
     let _ = nix::sys::prctl::set_name(name);
 }
 
+/// Lets this process open as many descriptors as its hard limit allows.
+///
+/// # Errors
+/// Fails when `setrlimit(2)` fails.
+pub fn raise_descriptors() -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
 /// Closes every descriptor from `first` up.
 ///
 /// # Errors

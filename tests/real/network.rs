@@ -1,6 +1,7 @@
 //! Networks: names, isolation, published ports, and ports that other programs already have.
 
 use crate::world::{World, eventually, get, is_root};
+use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 
@@ -315,4 +316,55 @@ fn beside_dockerd_the_rule_that_blocks_is_named() {
     assert!(blocked, "docker's policy drops what is forwarded");
     assert!(open, "the advice helps");
     assert!(!world.run(&["up"]).err.contains("chain FORWARD"), "and then nothing is left to say");
+}
+
+/// Where bridged packets pass the packet filter (br_netfilter, which dockerd loads), a container reaches itself as others do.
+#[test]
+fn a_container_reaches_its_own_published_port() {
+    if !is_root() {
+        return;
+    }
+    if fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").map(|text| text.trim() == "1").unwrap_or(false) {
+        let serve = "cd /etc && exec python3 -m http.server 80";
+        let world = World::new(
+            "hairpin",
+            &format!(
+                r#"container "web" {{ image "base"; replicas 2; init #true; publish 18190 to=80 address="0.0.0.0"; cmd "sh" "-c" "{serve}"; healthcheck {{ tcp 80 }} }}"#
+            ),
+        );
+        world.ok(&["up"]);
+        let ask = "import urllib.request, sys, subprocess; gateway = subprocess.check_output(['sh', '-c', \"awk '$2==\\\"00000000\\\" {print $3}' /proc/net/route\"]).decode().strip(); gateway = '.'.join(str(int(gateway[i:i + 2], 16)) for i in (6, 4, 2, 0)); print({urllib.request.urlopen('http://' + gateway + ':18190/hostname', timeout=3).read() for _ in range(8)}.__len__())";
+        world.write("ask.py", ask);
+        world.ok(&["cp", "ask.py", "web-1:/ask.py"]);
+        assert_eq!(world.ok(&["exec", "-T", "web-1", "python3", "/ask.py"]), "2\n", "it reaches both replicas, itself included");
+        world.ok(&["down"]);
+    } else {
+        crate::world::tell_skipped("br_netfilter is not in use: bridged packets do not pass the packet filter");
+    }
+}
+
+/// A login shell allows a thousand descriptors; each published port takes one.
+#[test]
+fn thousands_of_ports_are_published_from_a_login_shell() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "many-ports",
+        r#"container "c" { image "base"; publish "30000-31499"; publish "30000-31499" protocol="udp"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
+    );
+    let limited = |args: &str| {
+        let stead = crate::world::stead();
+        let line = format!("ulimit -Sn 1024 && exec {} {args}", stead.display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).current_dir(&world.folder).env("STEAD_ROOT", &world.root).env("STEAD_ALLOW", "all");
+        command.output().unwrap()
+    };
+    let up = limited("up");
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let mut running: Vec<_> = (0..20).map(|_| world.spawn(&["exec", "-T", "c", "sleep", "1"])).collect();
+    assert_eq!(world.exec("c", "ulimit -Sn"), "1024", "the container has the limit that every container has");
+    assert!(running.iter_mut().all(|exec| exec.wait().unwrap().success()));
+    assert!(limited("down").status.success());
+    world.assert_nothing_left();
 }
