@@ -71,9 +71,14 @@ impl Instance {
         self.state().join("roots").join(name).join(generation.to_string())
     }
 
+    /// The directory with the logs of all containers.
+    pub fn all_logs(&self) -> PathBuf {
+        self.state().join("logs")
+    }
+
     /// The logs of a container, with a directory for each generation.
     pub fn logs(&self, name: &str) -> PathBuf {
-        self.state().join("logs").join(name)
+        self.all_logs().join(name)
     }
 
     /// The file of its events.
@@ -104,11 +109,16 @@ impl Instance {
     /// Writes the record atomically.
     ///
     /// # Errors
-    /// Fails when the record cannot be written.
+    /// Fails when the record cannot be written. Room for one that is no longer is kept, so that what is up can be stopped
+    /// and taken down on a full disk.
     pub fn save(&self, record: &InstanceRecord) -> Result<()> {
         let path = self.state().join("record.json");
-        sys::write_lasting(&path, &state_bytes(record)?, 0o600)
-            .map_err(|error| crate::store::disk_error(&format!("cannot write {}", path.display()), error))
+        let bytes = state_bytes(record)?;
+        sys::write_reserved(&path, &bytes, 0o600, true)
+            .map_err(|error| crate::store::disk_error(&format!("cannot write {}", path.display()), error))?;
+        // There may be none now, but the record is written.
+        let _ = sys::reserve(&path, bytes.len());
+        Ok(())
     }
 
     /// Waits until no other process changes this instance, and locks it.

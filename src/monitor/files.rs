@@ -168,10 +168,16 @@ impl Folder {
         Some(status)
     }
 
+    /// Keeps room for the container's status, so that a full disk hides neither how it ended nor its health.
+    pub fn reserve(&self) {
+        // On a disk that is full already there is none.
+        let _ = sys::reserve(&self.join("status.json"), STATUS);
+    }
+
     /// Writes the container's status atomically. Errors are ignored: a full disk must not end the container.
     pub fn tell(&self, status: &Status) {
         if let Ok(bytes) = state_bytes(status) {
-            let _ = sys::write_atomic(&self.join("status.json"), &bytes, 0o600);
+            let _ = sys::write_reserved(&self.join("status.json"), &bytes, 0o600, false);
         }
     }
 
@@ -184,6 +190,9 @@ impl Folder {
             .context(|| format!("cannot write {}", self.join("spec.json").display()))
     }
 }
+
+/// How long a status may be with the output of a health check and an error.
+const STATUS: usize = 8 << 10;
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> u64 {

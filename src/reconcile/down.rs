@@ -155,7 +155,8 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
         volume::delete_all(&instance.home, &instance.id)?;
     }
     if !changes.is_empty() {
-        Entry { at: now_ms(), command: "down".into(), ok: true, changes: changes.clone() }.add(instance)?;
+        // On a full disk the history misses that everything has ended.
+        let _ = Entry { at: now_ms(), command: "down".into(), ok: true, changes: changes.clone() }.add(instance);
     }
     Ok(changes)
 }

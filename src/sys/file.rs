@@ -66,6 +66,45 @@ fn replace(path: &Path, bytes: &[u8], mode: u32, lasting: bool) -> io::Result<()
     write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
+fn spare(path: &Path) -> PathBuf {
+    path.with_extension("spare")
+}
+
+/// Keeps room on the disk for this many bytes of a file's content, for [`write_reserved`].
+///
+/// # Errors
+/// Fails when the room is not there.
+pub fn reserve(path: &Path, size: usize) -> io::Result<()> {
+    let spare = spare(path);
+    match std::fs::metadata(&spare) {
+        Ok(found) if found.len() >= size as u64 => Ok(()),
+        _ => replace(&spare, &vec![b'\n'; size], 0o600, false),
+    }
+}
+
+/// Like [`write_lasting`] or, if it need not be `lasting`, [`write_atomic`]. On a full disk it uses the room that
+/// [`reserve`] keeps; what was there before is the room for the next time.
+///
+/// # Errors
+/// Fails as those do. If the content does not fit into the room either, the error is that of the full disk.
+pub fn write_reserved(path: &Path, bytes: &[u8], mode: u32, lasting: bool) -> io::Result<()> {
+    let written = if lasting { write_lasting(path, bytes, mode) } else { write_atomic(path, bytes, mode) };
+    let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let Some(error) = written.as_ref().err().filter(|error| full(error)) else { return written };
+    let in_spare = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).open(spare(path))?;
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        if lasting {
+            file.sync_all()?;
+        }
+        let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &spare(path), nix::fcntl::AT_FDCWD, path, exchange)?;
+        if lasting { File::open(parent(path))?.sync_all() } else { Ok(()) }
+    };
+    in_spare().map_err(|_| io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::ENOSPC)))
+}
+
 /// Makes everything durable that was written to the file system of a path.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Volumes, mounts, tmpfs, secrets, configs, env files.
 
-use crate::world::{World, is_root};
+use crate::world::{SmallDisk, World, eventually, is_root};
 use std::fs;
 
 #[test]
@@ -90,4 +90,32 @@ container "other" { image "seeded"; stop-grace "100ms"; cmd "sleep" "1000"; }
     world.ok(&["down", "--volumes"]);
     world.ok(&["build"]);
     assert!(!world.root.join("state/volumes").read_dir().unwrap().any(|entry| entry.unwrap().path().join("data").exists()));
+}
+
+/// On a full disk a container's end and its health are still told, and it can be stopped and taken down.
+#[test]
+fn what_is_up_ends_in_order_on_a_full_disk() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "full-disk",
+        r#"container "ends" { image "base"; restart "no"; cmd "sh" "-c" "until [ -e /tmp/go ]; do sleep 0.05; done; exit 5"; tmpfs "/tmp"; }
+container "turns" { image "base"; restart "no"; stop-grace "100ms"; cmd "sleep" "1000"; tmpfs "/tmp"; healthcheck interval="100ms" retries=2 { exec "sh" "-c" "[ ! -e /tmp/go ]" } }
+container "stays" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }
+network "net"
+"#,
+    );
+    let disk = SmallDisk::below(&world.root, &["state", "run"]);
+    world.ok(&["up"]);
+    disk.fill();
+    world.ok(&["exec", "-T", "turns", "touch", "/tmp/go"]);
+    world.ok(&["exec", "-T", "ends", "touch", "/tmp/go"]);
+    eventually("how it ended is told", || world.container("ends-1")["exit_code"] == 5);
+    eventually("its health is told", || world.container("turns-1")["health"] == "unhealthy");
+    world.ok(&["stop", "stays"]);
+    assert_eq!(world.container("stays-1")["state"], "exited");
+    world.ok(&["down"]);
+    drop(disk);
+    world.assert_nothing_left();
 }

@@ -256,3 +256,43 @@ pub fn copy_folder(from: &Path, to: &Path) {
         if entry.path().is_dir() { copy_folder(&entry.path(), &target) } else { assert!(fs::copy(entry.path(), target).is_ok()) }
     }
 }
+
+/// A small file system that holds some of an installation's directories. It ends with the test.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts a disk of 24 MiB, and binds directories of it below `root`.
+    pub fn below(root: &Path, folders: &[&str]) -> Self {
+        let (image, place) = (root.join("disk"), root.join("mount"));
+        fs::create_dir_all(&place).unwrap();
+        fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
+        let sh = |line: &str| assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
+        sh(&format!("mkfs.ext4 -q -N 4096 {0} && mount -o loop {0} {1}", image.display(), place.display()));
+        let disk = Self(root.to_owned());
+        for folder in folders {
+            for made in [root.join(folder), place.join(folder)] {
+                fs::create_dir_all(made).unwrap();
+            }
+            sh(&format!("mount --bind {} {}", place.join(folder).display(), root.join(folder).display()));
+        }
+        disk
+    }
+
+    /// Takes all the room that is left, and returns the file that does.
+    pub fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("mount/ballast");
+        let mut file = fs::File::options().append(true).create(true).open(&ballast).unwrap();
+        for size in [1 << 20, 4096, 1] {
+            while std::io::Write::write_all(&mut file, &vec![b'x'; size]).is_ok() {}
+        }
+        ballast
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let root = self.0.display();
+        let line = format!("for place in {root}/state {root}/run {root}/mount; do umount -l $place 2>/dev/null; done");
+        let _ = Command::new("sh").args(["-c", &line]).status();
+    }
+}
