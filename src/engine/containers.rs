@@ -272,7 +272,7 @@ pub fn published(instance: &Instance, name: &str, port: Option<&str>) -> Result<
 pub fn logged(instance: &Instance, typed: &[String]) -> Result<Vec<String>> {
     use crate::model::Context;
     let record = instance.record()?;
-    let logged = crate::sys::names(&instance.state().join("logs")).context(|| "cannot list the logs".into())?;
+    let logged = crate::sys::names(&instance.all_logs()).context(|| "cannot list the logs".into())?;
     let mut all: Vec<String> = record.containers.keys().cloned().collect();
     if all.is_empty() {
         all.extend(logged.iter().cloned());

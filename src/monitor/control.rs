@@ -101,11 +101,17 @@ pub fn understood(bytes: &[u8]) -> Result<Request, String> {
 }
 
 fn ask(stream: &UnixStream, request: &Request, fds: &[RawFd]) -> io::Result<()> {
-    send(stream, &Asked { version: VERSION, request }, fds)
+    let bytes = serde_json::to_vec(&Asked { version: VERSION, request })?;
+    if bytes.len() >= LONGEST {
+        // The monitor would hang up before it has read all of it.
+        let most = model::Size(LONGEST as u64);
+        return Err(io::Error::other(format!("the request is longer than {most}: its arguments or variables are too long")));
+    }
+    send_line(stream, bytes, fds)
 }
 
-/// The longest message, in bytes.
-pub const LONGEST: usize = 256 << 10;
+/// The longest request, in bytes. The kernel takes at most 6 MiB of arguments and variables (execve(2)), and JSON may double them.
+pub const LONGEST: usize = 16 << 20;
 
 fn connect(folder: &Folder) -> Result<UnixStream> {
     sys::connect_in(folder.path(), "control").map_err(|error| {
@@ -119,11 +125,11 @@ fn connect(folder: &Folder) -> Result<UnixStream> {
 
 /// Receives one reply, with a descriptor if one was sent with it.
 pub fn receive(stream: &UnixStream) -> Result<(Reply, Option<OwnedFd>)> {
-    let mut buffer = vec![0; LONGEST];
+    let mut buffer = [0];
     let mut bytes = Vec::new();
     let mut descriptor = None;
     loop {
-        let (length, mut fds) = sys::receive_with(stream, &mut buffer[..1]).context(|| "the monitor does not answer".into())?;
+        let (length, mut fds) = sys::receive_with(stream, &mut buffer).context(|| "the monitor does not answer".into())?;
         descriptor = descriptor.or(fds.pop());
         match buffer[..length] {
             [] => return Err(Error::new("the container's monitor is gone")),
@@ -138,7 +144,10 @@ pub fn receive(stream: &UnixStream) -> Result<(Reply, Option<OwnedFd>)> {
 
 /// Sends a value as a line of JSON.
 pub fn send(stream: &UnixStream, value: &impl Serialize, fds: &[RawFd]) -> std::io::Result<()> {
-    let mut bytes = serde_json::to_vec(value)?;
+    send_line(stream, serde_json::to_vec(value)?, fds)
+}
+
+fn send_line(stream: &UnixStream, mut bytes: Vec<u8>, fds: &[RawFd]) -> io::Result<()> {
     bytes.push(b'\n');
     let mut sent = sys::send_with(stream, &bytes, fds)?;
     while sent < bytes.len() {

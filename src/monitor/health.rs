@@ -119,6 +119,7 @@ impl Checker {
         }
         self.drain();
         if let Some(check) = self.running.take() {
+            check.session.iter().for_each(Session::end_rest);
             let mut output = String::from_utf8_lossy(&check.said).trim().to_owned();
             if let Some(Some(Err(error))) = check.session.as_ref().map(Session::settled) {
                 output = error.message;
@@ -188,7 +189,7 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, Ow
         let twin = write.try_clone().map_err(|error| error.to_string())?;
         let spec = target.blueprint.like_process(words).map_err(|error| error.to_string())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout: twin, stderr: write };
-        let session = exec(target.command, &spec, target.blueprint, stdio, target.host).map_err(|error| error.message)?;
+        let session = exec(target.command, &spec, target.blueprint, stdio, target.host, true).map_err(|error| error.message)?;
         return Ok((session.pid, Some(session), read));
     }
     let timeout = Duration::from(spec.timeout);

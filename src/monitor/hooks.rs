@@ -78,6 +78,7 @@ impl Hooks {
                     Err("it took longer than the grace period".to_owned())
                 }
             };
+            current.session.end_rest();
             failed = outcome.err().map(|why| self.failure(&current.words, &why));
             self.current = None;
         }

@@ -96,6 +96,8 @@ fn receive_over(stream: &UnixStream) -> io::Result<Given> {
 pub fn main() -> Result<()> {
     sys::set_name(c"stead-monitor");
     runtime::start_anew().context(|| "cannot let go of the caller".into())?;
+    // A process in the container whose parent outside was killed becomes a child of this one, and is reaped by it.
+    nix::sys::prctl::set_child_subreaper(true).map_err(io::Error::from).context(|| "cannot become a subreaper".into())?;
     let folder = Folder::at(std::env::current_dir().context(|| "the container's directory is gone".into())?);
     #[expect(unsafe_code, reason = "this process may take standard input")]
     // SAFETY: the parent has placed the line there, and nothing else here owns it.

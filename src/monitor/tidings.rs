@@ -130,8 +130,15 @@ impl Writes {
         }
     }
 
-    /// Waits until something may have been written, or for some time.
-    pub fn wait(&mut self, limit: Option<Duration>) {
+    /// Watches a further directory.
+    pub fn also(&mut self, directory: PathBuf) {
+        let told = Told::Of([directory.clone()].into());
+        self.directories.push(directory);
+        self.watch(&told);
+    }
+
+    /// Waits until something may have been written, or for some time; returns in which of the directories.
+    pub fn wait(&mut self, limit: Option<Duration>) -> Told {
         let timeout = self.tidings.timeout().min(limit.unwrap_or(Duration::MAX));
         // If waiting fails, the reader looks again, as after the timeout.
         let _ = match self.tidings.descriptor() {
@@ -140,5 +147,6 @@ impl Writes {
         };
         let told = self.tidings.take();
         self.watch(&told);
+        told
     }
 }

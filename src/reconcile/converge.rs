@@ -566,6 +566,7 @@ fn reached(folder: &Folder, until: Until) -> Look {
         (_, State::Exited) if status.exit_code == Some(0) && until == Until::Started => Look::Yes,
         (_, State::Exited | State::Dead) => never(status.error.clone().unwrap_or_else(ended)),
         (_, State::Restarting) => never(format!("{} and is being restarted", ended())),
+        (_, State::Paused) => never("is paused (`stead unpause` resumes it)"),
         (Until::Started, State::Running) => Look::Yes,
         (Until::Healthy, State::Running) if status.health == Health::Healthy => Look::Yes,
         (Until::Healthy, State::Running) if status.health == Health::Unhealthy => never(unhealthy(&status.health_output)),
@@ -607,8 +608,8 @@ fn settled(folder: &Folder) -> Look {
 fn last_lines(instance: &Instance, name: &str) -> Vec<String> {
     // If the logs cannot be read, no lines are shown.
     let Ok(generation) = newest_generation(instance, name) else { return Vec::new() };
-    let lines = crate::monitor::last_lines(&instance.logs(name).join(generation.to_string()), 10);
-    lines.into_iter().map(|line| line.text).collect()
+    let lines = crate::monitor::last_lines(&instance.logs(name), generation, 10);
+    lines.iter().map(|line| line.text().into_owned()).collect()
 }
 
 /// The newest generation for which a container has logs, or 0.

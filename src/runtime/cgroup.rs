@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The devices that every container may open, in the syntax of cgroup v1: those of Docker (null zero full random urandom tty
@@ -32,6 +33,9 @@ const DEVICES: [&str; 10] = [
     "c 5:2 rwm",
     "c 136:* rwm",
 ];
+
+/// How the names of cgroups begin that are for one process of a container and what it starts.
+const PART: &str = "stead-part-";
 
 /// Converts a rule of the specification: whether it allows access, and its text in the syntax of cgroup v1.
 fn written(rule: &LinuxDeviceCgroup) -> (bool, String) {
@@ -269,6 +273,44 @@ impl Cgroup {
             }
         }
         Ok(group)
+    }
+
+    /// The same cgroup, except that one hierarchy uses a new cgroup below it. What a process in it starts stays in it, so that
+    /// all of that can be ended together, by [`kill`](Self::kill). Earlier parts that are empty by now are removed.
+    ///
+    /// # Errors
+    /// Fails when the directory cannot be made.
+    pub fn part(&self) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut part = Self { v1: self.v1.clone(), v2: self.v2.clone() };
+        if let Some(folder) = part.v2.as_mut().or(part.v1.first_mut()) {
+            // Those that cannot be removed yet are removed next time, or with the container.
+            for old in sys::names(folder)?.iter().filter(|name| name.starts_with(PART)) {
+                let _ = fs::remove_dir(folder.join(old));
+            }
+            // A name is not used twice: what is cloned into a cgroup that was killed once is killed (Linux 6.18).
+            folder.push(format!("{PART}{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+            fs::create_dir(&folder)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
+        }
+        Ok(part)
+    }
+
+    /// Kills every process inside, without waiting until they are gone.
+    pub fn kill(&self) {
+        if self.v2.as_ref().is_some_and(|folder| fs::write(folder.join("cgroup.kill"), "1").is_ok()) {
+            return;
+        }
+        // What is started while the list is read is in the next one.
+        for _ in 0..100 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
     }
 
     /// Opens the v2 directory so that a process can be cloned into it.

@@ -27,6 +27,8 @@ pub struct Session {
     process: OwnedFd,
     line: UnixStream,
     errors: OwnedFd,
+    /// The part of the container's cgroup in which everything is that it started.
+    part: Option<Cgroup>,
 }
 
 impl Session {
@@ -51,8 +53,14 @@ impl Session {
         Some(Ok(self.sent(b'T')))
     }
 
-    /// Kills the process, even if the container has stopped it.
+    /// Kills what the process has started and left behind, if it has a part of the cgroup for itself.
+    pub fn end_rest(&self) {
+        self.part.iter().for_each(Cgroup::kill);
+    }
+
+    /// Kills the process, even if the container has stopped it, and what it has started.
     pub fn end(&self) {
+        self.end_rest();
         let inside = self.sent(b'P');
         // It may have ended already. Descriptors are used because its number may belong to another process by now.
         for process in inside.iter().chain([&self.process]) {
@@ -73,7 +81,8 @@ impl Session {
     }
 }
 
-/// Sends a process into the namespaces and the cgroup of a container's command. The session tells what becomes of it.
+/// Sends a process into the namespaces and the cgroup of a container's command. The session tells what becomes of it. If it is
+/// `apart`, it gets a cgroup of its own below the container's, so that what it starts can be ended with it.
 ///
 /// # Errors
 /// Fails when something goes wrong before the process is created.
@@ -83,12 +92,15 @@ pub fn exec(
     container: &Blueprint,
     stdio: Stdio,
     host: &Host,
+    apart: bool,
 ) -> Result<Session, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
     line.set_nonblocking(true)?;
     fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
-    let cgroup = Cgroup::open(host, &container.cgroup());
+    let whole = Cgroup::open(host, &container.cgroup());
+    let part = apart.then(|| whole.part()).transpose()?;
+    let cgroup = part.as_ref().unwrap_or(&whole);
     let entrance = cgroup.entrance()?;
     let (pid, process) = match sys::clone_process(0, entrance.as_ref())? {
         Side::Child => {
@@ -113,7 +125,7 @@ pub fn exec(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    Ok(Session { pid, process, line, errors })
+    Ok(Session { pid, process, line, errors, part })
 }
 
 /// Joins the container, starts the process in its pid namespace, and ends with the status of that process.

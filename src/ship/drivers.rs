@@ -97,7 +97,7 @@ impl Driver {
                     .iter()
                     .map(|line| {
                         let end = if line.full { "\n" } else { "" };
-                        let value = json!({ "log": format!("{}{end}", line.text), "stream": line.stream, "time": line.time });
+                        let value = json!({ "log": format!("{}{end}", line.text()), "stream": line.stream, "time": line.time });
                         format!("{value}\n")
                     })
                     .collect();
@@ -134,23 +134,25 @@ fn syslog(address: &str) -> Result<Syslog> {
 }
 
 /// A line as an RFC 5424 message: the facility is daemon, the severity depends on the stream.
-fn message(line: &Line, name: &str) -> String {
+fn message(line: &Line, name: &str) -> Vec<u8> {
     let severity = if line.stream == "stderr" { 3 } else { 6 };
     let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok()).unwrap_or_else(|| "-".into());
     // A fraction of a second has at most six digits (RFC 5424, 6.2.3).
     let time = line.time.get(..26).map_or_else(|| "-".to_owned(), |time| format!("{time}Z"));
     let name: String = name.chars().filter(char::is_ascii_graphic).take(48).collect();
-    format!("<{}>1 {time} {host} {name} - - - {}", 3 * 8 + severity, line.text)
+    let mut message = format!("<{}>1 {time} {host} {name} - - - ", 3 * 8 + severity).into_bytes();
+    message.extend_from_slice(&line.text);
+    message
 }
 
 impl Syslog {
-    fn send(&self, messages: impl Iterator<Item = String>) -> std::io::Result<()> {
+    fn send(&self, messages: impl Iterator<Item = Vec<u8>>) -> std::io::Result<()> {
         match self {
             Self::Udp(place) => {
                 let socket = UdpSocket::bind("0.0.0.0:0")?;
                 socket.connect(place)?;
                 for message in messages {
-                    socket.send(message.as_bytes())?;
+                    socket.send(&message)?;
                 }
             }
             Self::Own => datagrams(Path::new(SYSLOG), messages)?,
@@ -162,8 +164,9 @@ impl Syslog {
                 let mut stream = TcpStream::connect(place)?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 // Octet counting (RFC 6587, 3.4.1), because lines may hold anything.
-                let framed: String = messages.map(|message| format!("{} {message}", message.len())).collect();
-                stream.write_all(framed.as_bytes())?;
+                let framed: Vec<u8> =
+                    messages.flat_map(|message| [format!("{} ", message.len()).into_bytes(), message].concat()).collect();
+                stream.write_all(&framed)?;
             }
         }
         Ok(())
@@ -181,12 +184,12 @@ fn append(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)
 }
 
-fn datagrams(path: &Path, messages: impl Iterator<Item = String>) -> std::io::Result<()> {
+fn datagrams(path: &Path, messages: impl Iterator<Item = Vec<u8>>) -> std::io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.connect(path)?;
     for message in messages {
-        socket.send(message.as_bytes())?;
+        socket.send(&message)?;
     }
     Ok(())
 }
@@ -200,13 +203,14 @@ fn journal(socket: &Path, fields: &[(&str, String)], lines: &[Line]) -> std::io:
         let mut bytes = Vec::new();
         let priority = if line.stream == "stderr" { "3" } else { "6" };
         let partial = if line.full { None } else { Some(("CONTAINER_PARTIAL_MESSAGE", "true")) };
-        let own = [("MESSAGE", line.text.as_str()), ("PRIORITY", priority)];
-        for (name, value) in own.into_iter().chain(partial).chain(fields.iter().map(|(name, value)| (*name, value.as_str()))) {
+        let own = [("MESSAGE", line.text.as_slice()), ("PRIORITY", priority.as_bytes())];
+        let fields = partial.into_iter().chain(fields.iter().map(|(name, value)| (*name, value.as_str())));
+        for (name, value) in own.into_iter().chain(fields.map(|(name, value)| (name, value.as_bytes()))) {
             bytes.extend(name.bytes());
             // A value that is sent with its length may hold anything.
             bytes.push(b'\n');
             bytes.extend((value.len() as u64).to_le_bytes());
-            bytes.extend(value.bytes());
+            bytes.extend_from_slice(value);
             bytes.push(b'\n');
         }
         out.send(&bytes)?;
@@ -226,7 +230,7 @@ fn otlp(resource: &serde_json::Value, lines: &[Line]) -> serde_json::Value {
                 "timeUnixNano": time.to_string(),
                 "severityNumber": number,
                 "severityText": text,
-                "body": { "stringValue": line.text },
+                "body": { "stringValue": line.text() },
                 "attributes": [{ "key": "log.iostream", "value": { "stringValue": line.stream } }],
             })
         })
@@ -244,7 +248,7 @@ mod tests {
 
     #[test]
     fn messages_are_as_their_standards_say() {
-        let text = message(&line("stderr", "oh no"), "shop/web-1");
+        let text = String::from_utf8(message(&line("stderr", "oh no"), "shop/web-1")).unwrap();
         assert!(text.starts_with("<27>1 2023-11-14T22:13:20.123456Z ") && text.ends_with(" shop/web-1 - - - oh no"), "{text}");
         let value = otlp(&json!({}), &[line("stdout", "hi")]);
         let record = &value["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];

@@ -613,7 +613,8 @@ fn messages(scratch: &Path) -> Vec<Target> {
             format!("{asked} {:?} {:?}", folder.status().is_some(), folder.spec().is_ok_and(|spec| spec.is_some()))
         }),
         target("log lines", seeds::texts(&[line, "", "2025-01-01T00:00:00Z stdout"]), &["stdout ", "stderr ", " F ", " P ", "\n", "Z", "2025-01-01T00:00:00.000000000Z"], move |bytes| {
-            fs::write(logs.join("1.log"), bytes).unwrap();
+            fs::create_dir_all(logs.join("1")).unwrap();
+            fs::write(logs.join("1/1.log"), bytes).unwrap();
             let mut tail = monitor::Tail::new(&logs);
             let mut count = 0;
             while tail.next_line().is_some() {
@@ -621,7 +622,7 @@ fn messages(scratch: &Path) -> Vec<Target> {
             }
             let mut last = monitor::Tail::new(&logs);
             last.skip_to_last(3);
-            format!("good {} {}", "x".repeat(count.min(20)), monitor::last_lines(&logs, 2).len())
+            format!("good {} {}", "x".repeat(count.min(20)), monitor::last_lines(&logs, 0, 2).len())
         }),
     ]
 }

@@ -624,3 +624,117 @@ fn a_copy_replaces_no_device_and_no_fifo() {
     world.ok(&["cp", "c:/f", "f"]);
     world.ok(&["down"]);
 }
+
+/// What a check or a hook has started ends with it, whether it is done or has taken too long; what it says is in the log.
+#[test]
+fn what_checks_and_hooks_start_ends_with_them() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "leavings",
+        r#"container "slow" { image "base"; init #true; stop-grace "300ms"; cmd "sleep" "1000"
+    healthcheck interval="300ms" timeout="200ms" retries=2 { exec "sh" "-c" "sleep 3000 & setsid sleep 4000 & (setsid sleep 5000 &); sleep 6000; true" }
+}
+container "quick" { image "base"; stop-grace "300ms"; cmd "sleep" "1000"
+    healthcheck interval="200ms" { exec "sh" "-c" "setsid sleep 3000 > /dev/null 2>&1 & true" }
+    on "start" { exec "sh" "-c" "echo step 1; setsid sleep 4000 & echo REASON >&2; printf 'no end'; exit 7"; }
+    on "start" { exec "sh" "-c" "sleep 5000 & sleep 6000"; }
+}"#,
+    );
+    let mut up = world.spawn(&["up"]);
+    let sleeping = |container: &str| -> usize {
+        let script = "for p in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $p; echo; done 2>/dev/null | grep -c '^sleep [2-9]'";
+        world.run(&["exec", "-T", container, "sh", "-c", script]).out.trim().parse().unwrap_or(0)
+    };
+    eventually("it is unhealthy", || world.ps().iter().any(|found| found["name"] == "slow-1" && found["health"] == "unhealthy"));
+    let mut most = 0;
+    for _ in 0..20 {
+        most = most.max(sleeping("slow"));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(most > 0 && most <= 8, "{most} processes are left of checks that took too long");
+    up.kill().unwrap();
+    up.wait().unwrap();
+    eventually("the hooks are over", || world.run(&["logs", "quick"]).out.contains("longer than the grace period"));
+    eventually("nothing is left of checks and hooks", || sleeping("quick") == 0);
+    let log = world.ok(&["logs", "quick"]);
+    for wanted in ["step 1\n", "REASON\n", "no end\n", "failed: exit status 7\n"] {
+        assert!(log.contains(wanted), "{wanted:?} is not in {log}");
+    }
+    // The monitor reaps what they leave, not the host's first process, which may not expect that. (Within the container that
+    // is up to its own first process.)
+    let zombies = Command::new("sh").args(["-c", "ps -eo stat,ppid,comm | grep -c '^Z *1 sleep'"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&zombies.stdout).trim(), "0");
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+/// What the kernel takes, a container can be asked to run.
+#[test]
+fn long_arguments_and_variables_are_passed_on() {
+    if !is_root() {
+        return;
+    }
+    let big = "x".repeat(100_000);
+    let world = World::new(
+        "long-arguments",
+        &format!(r#"container "c" {{ image "base"; env A="{big}" B="{big}" C="{big}"; {SLEEP}; }}"#),
+    );
+    world.ok(&["up"]);
+    let script = "echo $# ${#A} ${#3}";
+    assert_eq!(
+        world.ok(&["exec", "-T", "c", "sh", "-c", script, "x", &big, &big, &"\u{1}\"\\".repeat(30_000)]),
+        "3 100000 90000\n"
+    );
+    // Half a request keeps nobody waiting.
+    let control = fs::canonicalize(
+        fs::read_dir(world.root.join("run"))
+            .unwrap()
+            .flatten()
+            .find(|entry| entry.path().join("c-1").exists())
+            .unwrap()
+            .path()
+            .join("c-1/control"),
+    )
+    .unwrap();
+    let short = scratch_link(&control);
+    let mut half = std::os::unix::net::UnixStream::connect(&short).unwrap();
+    std::io::Write::write_all(&mut half, b"{\"op\":").unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(world.exec("c", "echo here"), "here");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+    fs::remove_file(short).unwrap();
+    world.ok(&["down"]);
+}
+
+/// A short name for a socket: the address of one has at most 107 bytes (unix(7)).
+fn scratch_link(socket: &std::path::Path) -> std::path::PathBuf {
+    let link = std::env::temp_dir().join(format!("stead-test-{}", std::process::id()));
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(socket, &link).unwrap();
+    link
+}
+
+#[test]
+fn nobody_waits_for_a_container_that_is_paused() {
+    if !is_root() {
+        return;
+    }
+    let world =
+        World::new("waits-paused", &format!(r#"container "db" {{ image "base"; {SLEEP}; healthcheck {{ exec "true" }} }}"#));
+    world.ok(&["up"]);
+    world.ok(&["pause", "db"]);
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    for until in ["healthy", "started"] {
+        world.write(
+            "stead.kdl",
+            &format!("{text}\ncontainer \"web\" {{ image \"base\"; {SLEEP}; depends-on \"db\" until=\"{until}\" }}\n"),
+        );
+        let failed = world.fails(&["up"]).err;
+        assert!(failed.contains("db-1, which is paused (`stead unpause` resumes it)"), "{failed}");
+    }
+    world.ok(&["unpause", "db"]);
+    world.ok(&["up"]);
+    world.ok(&["down"]);
+}

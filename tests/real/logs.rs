@@ -1,6 +1,6 @@
 //! Logs: no line is lost or torn, they never exceed the quota, and nobody waits for a reader.
 
-use crate::world::{World, eventually, is_root};
+use crate::world::{SmallDisk, World, eventually, is_root};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -100,6 +100,100 @@ container "bee" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "sleep 0.1; ec
     let _ = follow.kill();
     let _ = follow.wait();
     assert_eq!(said, ["a1", "a2", "a1", "a2", "new", "a2"].map(String::from).to_vec().as_slice(), "{said:?}");
+}
+
+#[test]
+fn long_lines_stay_whole_beside_others_and_bytes_stay_what_they_are() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "long-lines",
+        r#"container "a" { image "base"; cmd "sh" "-c" "head -c 40000 /dev/zero | tr '\\0' A; sleep 0.6; echo an error >&2; sleep 0.6; echo end; python3 -c 'print(\"€\" * 100000)'; printf 'bytes \\377\\376\\n'; sleep 1000"; stop-grace "100ms" }
+container "b" { image "base"; cmd "sh" "-c" "sleep 0.3; echo b line 0; sleep 1000"; stop-grace "100ms" }"#,
+    );
+    world.ok(&["up"]);
+    let shown = |args: &[&str]| world.command(args).output().unwrap().stdout;
+    eventually("all is said", || shown(&["logs", "-n", "1", "a"]) == b"bytes \xff\xfe\n");
+    let all = shown(&["logs"]);
+    let lines: Vec<&[u8]> = all.split(|byte| *byte == b'\n').collect();
+    let euros = format!("a-1 | {}", "€".repeat(100_000));
+    let whole = format!("a-1 | {}end", "A".repeat(40_000));
+    for wanted in [&b"b-1 | b line 0"[..], b"a-1 | an error", whole.as_bytes(), euros.as_bytes(), b"a-1 | bytes \xff\xfe"] {
+        let brief = String::from_utf8_lossy(&wanted[..wanted.len().min(40)]);
+        assert!(lines.contains(&wanted), "{brief} is not a line of {} lines", lines.len());
+    }
+    assert_eq!(lines.len(), 6, "and there are no others");
+    assert_eq!(
+        shown(&["logs", "-n", "3", "a"]),
+        [&whole.as_bytes()[6..], b"\n", &euros.as_bytes()[6..], b"\nbytes \xff\xfe\n"].concat()
+    );
+    world.ok(&["down"]);
+}
+
+#[test]
+fn followers_see_containers_that_come_later() {
+    if !is_root() {
+        return;
+    }
+    let say = |word: &str| format!(r#"image "base"; cmd "sh" "-c" "echo {word}; sleep 1000"; stop-grace "100ms""#);
+    let world = World::new("later", &format!("container \"a\" {{ {} }}\n", say("from a")));
+    world.ok(&["up"]);
+    let mut all = world.command(&["logs", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut of_a = world.command(&["logs", "-f", "a"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = |child: &mut std::process::Child| BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (mut all_lines, mut lines_of_a) = (lines(&mut all), lines(&mut of_a));
+    assert_eq!((all_lines.next().unwrap(), lines_of_a.next().unwrap()), ("from a".into(), "from a".into()));
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    world.write("stead.kdl", &format!("{text}container \"b\" {{ {} }}\n", say("from b")));
+    world.ok(&["up"]);
+    assert_eq!(all_lines.next().unwrap(), "b-1 | from b");
+    world.ok(&["scale", "a=2"]);
+    assert_eq!((all_lines.next().unwrap(), lines_of_a.next().unwrap()), ("a-2 | from a".into(), "a-2 | from a".into()));
+    for child in [&mut all, &mut of_a] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    world.ok(&["down"]);
+}
+
+/// A store on a small file system fills up while a container speaks. Afterwards the log says how much is missing, and where.
+#[test]
+fn what_a_full_disk_took_is_told_in_its_place() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "full-log",
+        r#"container "c" { image "base"; log size="64MiB"; stop-grace "100ms"; cmd "sh" "-c" "i=0; while :; do i=$((i + 1)); echo line $i with some words behind it; done"; }"#,
+    );
+    let disk = SmallDisk::below(&world.root, &["state"]);
+    let early = world.root.join("mount/early");
+    fs::write(&early, vec![b'x'; 8 << 20]).unwrap();
+    world.ok(&["up"]);
+    let ballast = disk.fill();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for file in [early, ballast] {
+        fs::remove_file(file).unwrap();
+    }
+    eventually("the log goes on", || world.ok(&["logs", "c"]).contains("could not be written here"));
+    world.ok(&["kill", "-s", "STOP", "c"]);
+    let text = world.ok(&["logs", "c"]);
+    let lines: Vec<&str> = text.lines().collect();
+    let number = |line: &str| -> u64 {
+        line.strip_prefix("line ").unwrap().strip_suffix(" with some words behind it").unwrap().parse().unwrap()
+    };
+    let mut told = 0;
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("stead: ")) {
+        let lost: u64 = line.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!(line.contains("No space left on device"), "{line}");
+        if at > 0 && !lines[at - 1].starts_with("stead: ") {
+            assert_eq!(number(lines[at + 1]) - number(lines[at - 1]) - 1, lost, "{line}");
+            told += 1;
+        }
+    }
+    assert!(told > 0, "{} lines", lines.len());
+    world.ok(&["down", "--volumes"]);
 }
 
 #[test]

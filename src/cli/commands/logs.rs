@@ -1,8 +1,10 @@
 use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::engine;
+use crate::instance::Instance;
 use crate::model::{Digest, Error, Result};
 use crate::monitor::{Line, Tail, Writes};
+use std::collections::BTreeSet;
 
 /// Shows the output of containers, oldest first, across restarts.
 ///
@@ -33,11 +35,16 @@ pub struct Arguments {
 
 /// One container's log, with its next line already read.
 struct Source {
+    name: String,
     prefix: Text,
     tail: Tail,
     next: Option<Line>,
-    /// Whether the last printed piece did not end its line.
-    open: bool,
+}
+
+impl Source {
+    fn new(instance: &Instance, name: String) -> Self {
+        Self { prefix: Text::default(), tail: Tail::new(&instance.logs(&name)), next: None, name }
+    }
 }
 
 /// Parses the value of `--tail`: how many of the last lines to show, `None` for all.
@@ -58,70 +65,106 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     };
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let instance = context.instance()?;
-    let names = engine::logged(&instance, &arguments.names)?;
     let last = arguments.tail.as_deref().map(count).transpose()?.flatten();
-    let width = if names.len() > 1 && !arguments.no_log_prefix { names.iter().map(String::len).max() } else { None };
-    let mut sources: Vec<Source> = names
-        .iter()
-        .map(|name| {
-            let mut tail = Tail::new(&instance.logs(name));
-            if let Some(count) = last {
-                tail.skip_to_last(count);
-            }
-            let paint = |width| color(name).paint(Text::line(&format!("{name:width$} | ")), context.ui.color_out);
-            let prefix = width.map_or_else(Text::default, paint);
-            Source { prefix, tail, next: None, open: false }
-        })
-        .collect();
-    let mut writes = arguments.follow.then(|| Writes::to(names.iter().map(|name| instance.logs(name)).collect()));
-    let mut text = String::new();
+    let mut sources: Vec<Source> =
+        engine::logged(&instance, &arguments.names)?.into_iter().map(|name| Source::new(&instance, name)).collect();
+    if let Some(count) = last {
+        sources.iter_mut().for_each(|source| source.tail.skip_to_last(count));
+    }
+    let prefixed = !arguments.no_log_prefix;
+    prefix(&mut sources, prefixed, context.ui.color_out);
+    let all = instance.all_logs();
+    let mut writes = arguments.follow.then(|| {
+        let folders = sources.iter().map(|source| instance.logs(&source.name));
+        Writes::to(folders.chain([all.clone()]).collect())
+    });
+    let mut out = Output { bytes: Vec::new(), open: None, timestamps: arguments.timestamps };
     loop {
-        while let Some((source, line)) = next(&mut sources) {
+        while let Some((at, line)) = next(&mut sources) {
             if since.as_ref().is_some_and(|since| line.time < *since) {
                 continue;
             }
             if until.as_ref().is_some_and(|until| line.time > *until) {
-                context.ui.logged(&text);
+                context.ui.logged(&out.bytes);
                 return Ok(0);
             }
-            if !source.open {
-                source.prefix.push_to(&mut text);
-                if arguments.timestamps {
-                    text.push_str(&line.time);
-                    text.push(' ');
-                }
-            }
-            text.push_str(&line.text);
-            source.open = !line.full;
-            if line.full {
-                text.push('\n');
-            }
-            if text.len() > CHUNK {
-                context.ui.raw(text.as_bytes());
-                text.clear();
+            out.add(&sources[at], &line);
+            if out.bytes.len() > CHUNK {
+                context.ui.raw(&out.bytes);
+                out.bytes.clear();
             }
         }
         let Some(writes) = &mut writes else {
-            context.ui.logged(&text);
+            for source in &mut sources {
+                let left: Vec<Line> = source.tail.unfinished().collect();
+                left.iter().for_each(|line| out.add(source, line));
+            }
+            context.ui.logged(&out.bytes);
             return Ok(0);
         };
-        context.ui.raw(text.as_bytes());
-        text.clear();
-        writes.wait(None);
+        context.ui.raw(&out.bytes);
+        out.bytes.clear();
+        if writes.wait(None).of(&all) {
+            // A container may have got its first log.
+            let known: BTreeSet<&String> = sources.iter().map(|source| &source.name).collect();
+            let mut names = engine::logged(&instance, &arguments.names)?;
+            names.retain(|name| !known.contains(name));
+            for name in names {
+                writes.also(instance.logs(&name));
+                sources.push(Source::new(&instance, name));
+            }
+            prefix(&mut sources, prefixed, context.ui.color_out);
+        }
     }
 }
 
-/// The oldest of the lines that are available.
-fn next(sources: &mut [Source]) -> Option<(&mut Source, Line)> {
-    for source in sources.iter_mut().filter(|source| source.next.is_none()) {
-        source.next = source.tail.next_line();
+/// Gives each container the same width for its name; a single one needs no name.
+fn prefix(sources: &mut [Source], wanted: bool, color_out: bool) {
+    let width = sources.iter().map(|source| source.name.len()).max().filter(|_| wanted && sources.len() > 1);
+    for source in sources {
+        let name = &source.name;
+        let paint = |width| color(name).paint(Text::line(&format!("{name:width$} | ")), color_out);
+        source.prefix = width.map_or_else(Text::default, paint);
     }
-    let source = sources.iter_mut().filter(|source| source.next.is_some()).min_by(|a, b| {
-        let time = |source: &Source| source.next.as_ref().map(|line| line.time.clone());
-        time(a).cmp(&time(b))
-    })?;
-    let line = source.next.take()?;
-    Some((source, line))
+}
+
+/// What is printed next.
+struct Output {
+    bytes: Vec<u8>,
+    /// The container and the stream whose last piece did not end its line.
+    open: Option<(String, String)>,
+    timestamps: bool,
+}
+
+impl Output {
+    fn add(&mut self, source: &Source, line: &Line) {
+        let from = (source.name.clone(), line.stream.clone());
+        if self.open.as_ref() != Some(&from) {
+            if self.open.is_some() {
+                self.bytes.push(b'\n');
+            }
+            source.prefix.push_to(&mut self.bytes);
+            if self.timestamps {
+                self.bytes.extend_from_slice(line.time.as_bytes());
+                self.bytes.push(b' ');
+            }
+        }
+        self.bytes.extend_from_slice(&line.text);
+        if line.full {
+            self.bytes.push(b'\n');
+        }
+        self.open = (!line.full).then_some(from);
+    }
+}
+
+/// The oldest of the lines that are available, and whose it is.
+fn next(sources: &mut [Source]) -> Option<(usize, Line)> {
+    for source in sources.iter_mut().filter(|source| source.next.is_none()) {
+        source.next = source.tail.next_whole();
+    }
+    let times = sources.iter().enumerate().filter_map(|(at, source)| Some((at, &source.next.as_ref()?.time)));
+    let (at, _) = times.min_by(|a, b| a.1.cmp(b.1))?;
+    Some((at, sources[at].next.take()?))
 }
 
 /// A container's colour: the same every time.

@@ -90,8 +90,8 @@ impl Ui {
     }
 
     /// Prints the end of a container's own output, as it is.
-    pub fn logged(&self, text: &str) {
-        self.line_out(text.as_bytes());
+    pub fn logged(&self, bytes: &[u8]) {
+        self.line_out(bytes);
     }
 
     /// Prints a result as JSON.

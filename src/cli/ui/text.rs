@@ -65,8 +65,8 @@ impl Text {
     }
 
     /// Appends the text to a container's own output, which is printed as it is.
-    pub fn push_to(&self, output: &mut String) {
-        output.push_str(&self.0);
+    pub fn push_to(&self, output: &mut Vec<u8>) {
+        output.extend_from_slice(self.0.as_bytes());
     }
 
     pub fn is_empty(&self) -> bool {

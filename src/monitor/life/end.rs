@@ -1,6 +1,6 @@
 //! How a container ends, whether it is stopped or ends by itself, and whether it is restarted.
 
-use super::{FIRST_BACKOFF, FOLLOW, LAST_BACKOFF, Monitor, SETTLED, Stopping, show};
+use super::{FIRST_BACKOFF, FOLLOW, LAST_BACKOFF, Monitor, SETTLED, Stopping};
 use crate::model::{Context, Result};
 use crate::monitor::control::{self, Reply};
 use crate::monitor::files::{Health, State, now_ms};
@@ -45,17 +45,14 @@ impl Monitor {
         let Some(status) = self.running.as_ref().and_then(Running::ended) else { return };
         // Its pid namespace ended with it, so nothing writes to the pipes any more: read what is left.
         let deadline = Instant::now() + Duration::from_secs(2);
-        while !self.captures.is_empty() && Instant::now() < deadline {
-            let waiting: Vec<&dyn AsFd> = self.captures.iter().map(|capture| capture as &dyn AsFd).collect();
+        while self.streams().next().is_some() && Instant::now() < deadline {
+            let waiting: Vec<&dyn AsFd> = self.streams().collect();
             let ready = sys::wait_readable(&waiting, Some(Duration::from_millis(200))).unwrap_or_default();
-            let mut index = 0;
-            let (log, attached) = (&mut self.log, &mut self.attached);
-            self.captures.retain_mut(|capture| {
-                index += 1;
-                ready.get(index - 1) != Some(&true) || capture.read(log, buffer, |bytes| show(attached, bytes))
-            });
+            self.read_streams(&ready, buffer);
         }
-        self.captures.clear();
+        let streams = self.captures.drain(..).chain(self.hook_output.drain(..));
+        streams.for_each(|mut capture| capture.end(&mut self.log));
+        let _ = self.log.flush();
         self.running = None;
         self.ended(status);
     }

@@ -14,7 +14,7 @@ use crate::network;
 use crate::runtime::{self, Cgroup, ExecSpec, Host, Running, StartError, Stdio};
 use crate::store::{Lease, Store};
 use crate::sys;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 mod end;
 mod requests;
 mod still;
+
+use requests::Client;
 
 /// The delay before the first restart. It doubles each time, up to a minute, as with Docker.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -56,9 +58,11 @@ pub struct Monitor {
     status: Status,
     running: Option<Running>,
     captures: Vec<Capture>,
+    /// What hooks say.
+    hook_output: Vec<Capture>,
     checker: Option<Checker>,
     sessions: Sessions,
-    clients: Vec<UnixStream>,
+    clients: Vec<Client>,
     waiting_for_end: Vec<UnixStream>,
     /// When clients are accepted again, after all descriptors were in use.
     accept_at: Option<Instant>,
@@ -109,6 +113,7 @@ impl Monitor {
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
         // The status of an earlier monitor must not be mistaken for this one's.
         folder.tell(&status);
+        folder.reserve();
         let _ = std::fs::remove_file(folder.join("control"));
         let listener =
             sys::listen_in(folder.path(), "control").context(|| "cannot listen in the container's directory".into())?;
@@ -127,6 +132,7 @@ impl Monitor {
             status,
             running: None,
             captures: Vec::new(),
+            hook_output: Vec::new(),
             checker: None,
             sessions: Sessions::default(),
             clients: Vec::new(),
@@ -185,8 +191,8 @@ impl Monitor {
         } else {
             let (out_read, out_write) = sys::pipe()?;
             let (err_read, err_write) = sys::pipe()?;
-            captures.push(Capture::new(out_read, "stdout")?);
-            captures.push(Capture::new(err_read, "stderr")?);
+            captures.push(Capture::of_output(out_read)?);
+            captures.push(Capture::of_errors(err_read)?);
             Stdio::Files { stdin: File::open("/dev/null")?.into(), stdout: out_write, stderr: err_write }
         };
         let mut running = runtime::start(blueprint, &self.contents, stdio, &self.host, &self.cgroup, |pid, process| {
@@ -195,7 +201,7 @@ impl Monitor {
         self.terminal = None;
         if let Some(terminal) = running.terminal.take() {
             self.terminal = terminal.try_clone().ok();
-            captures.push(Capture::new(terminal, "stdout")?);
+            captures.push(Capture::of_output(terminal)?);
         }
         self.captures = captures;
         self.started = Instant::now();
@@ -285,16 +291,21 @@ impl Monitor {
         }
     }
 
-    fn spawn(&self, words: &[String]) -> Result<runtime::Session, StartError> {
-        let open = || OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    /// Starts a hook. What it says comes into the log.
+    fn spawn(&mut self, words: &[String]) -> Result<runtime::Session, StartError> {
         let spec = self.spec.blueprint.like_process(words)?;
-        self.exec(&spec, Stdio::Files { stdin: open()?, stdout: open()?, stderr: open()? })
+        let ((out, stdout), (errors, stderr)) = (sys::pipe()?, sys::pipe()?);
+        let said = [Capture::of_output(out)?.apart(), Capture::of_errors(errors)?.apart()];
+        let stdio = Stdio::Files { stdin: File::open("/dev/null")?.into(), stdout, stderr };
+        let session = self.exec(&spec, stdio, true)?;
+        self.hook_output.extend(said);
+        Ok(session)
     }
 
-    fn exec(&self, spec: &ExecSpec, stdio: Stdio) -> Result<runtime::Session, StartError> {
+    fn exec(&self, spec: &ExecSpec, stdio: Stdio, apart: bool) -> Result<runtime::Session, StartError> {
         let running =
             self.running.as_ref().ok_or_else(|| StartError { message: "the container is not running".into(), status: 126 })?;
-        runtime::exec(&running.command, spec, &self.spec.blueprint, stdio, &self.host)
+        runtime::exec(&running.command, spec, &self.spec.blueprint, stdio, &self.host, apart)
     }
 
     /// Sets the process that waits until the container is up.
@@ -334,7 +345,7 @@ impl Monitor {
             }
             let checking = check.is_some();
             let before_captures = waiting.len();
-            waiting.extend(self.captures.iter().map(|capture| capture as &dyn AsFd));
+            waiting.extend(self.streams());
             let before_clients = waiting.len();
             waiting.extend(self.clients.iter().map(|client| client as &dyn AsFd));
             let before_holders = waiting.len();
@@ -354,13 +365,7 @@ impl Monitor {
             if let Some(checker) = self.checker.as_mut().filter(|_| checking && ready.get(check_at) == Some(&true)) {
                 checker.drain();
             }
-            let mut index = before_captures;
-            let (log, attached) = (&mut self.log, &mut self.attached);
-            self.captures.retain_mut(|capture| {
-                let readable = ready.get(index) == Some(&true);
-                index += 1;
-                !readable || capture.read(log, &mut buffer, |bytes| show(attached, bytes))
-            });
+            self.read_streams(ready.get(before_captures..).unwrap_or_default(), &mut buffer);
             if ready.first() == Some(&true) {
                 while let Ok(Some(signal)) = signals.read_signal() {
                     if signal.ssi_signo != u32::try_from(libc::SIGCHLD).unwrap_or(0) {
@@ -383,11 +388,26 @@ impl Monitor {
         }
     }
 
+    /// The streams whose output comes into the log.
+    fn streams(&self) -> impl Iterator<Item = &dyn AsFd> {
+        self.captures.iter().chain(&self.hook_output).map(|capture| capture as &dyn AsFd)
+    }
+
+    /// Reads those of the [`streams`](Self::streams) that are ready, and forgets those that have ended.
+    fn read_streams(&mut self, ready: &[bool], buffer: &mut [u8]) {
+        let mut ready = ready.iter();
+        let (log, attached) = (&mut self.log, &mut self.attached);
+        let own = |capture: &mut Capture| ready.next() != Some(&true) || capture.read(log, buffer, |bytes| show(attached, bytes));
+        self.captures.retain_mut(own);
+        let log = &mut self.log;
+        self.hook_output.retain_mut(|capture| ready.next() != Some(&true) || capture.read(log, buffer, |_| {}));
+    }
+
     fn accept(&mut self) {
         self.accept_at = loop {
             match self.listener.accept() {
-                // A client that sends only half a request must not block the reading of the container's output.
-                Ok((client, _)) if client.set_read_timeout(Some(Duration::from_secs(1))).is_ok() => self.clients.push(client),
+                // No client can make the monitor wait, neither by half a request nor by not reading its answer.
+                Ok((client, _)) if client.set_nonblocking(true).is_ok() => self.clients.push(Client::new(client)),
                 Ok(_) => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                     break Some(Instant::now() + ACCEPT_AGAIN);

@@ -1,48 +1,91 @@
 //! Requests of clients to a monitor. Each is answered at once, or noted so that the loop answers it later.
 
 use super::Monitor;
+use crate::model::Size;
 use crate::monitor::control::{self, Reply, Request};
 use crate::monitor::files::State;
 use crate::project::Limits;
 use crate::runtime::Stdio;
 use crate::sys;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+/// A client that has not sent its whole request yet.
+pub(super) struct Client {
+    stream: UnixStream,
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
+/// What has come from a client so far.
+enum Received {
+    Part,
+    /// A whole request, or more than any request has.
+    Whole,
+    /// It is gone.
+    Nothing,
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Client {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self { stream, bytes: Vec::new(), fds: Vec::new() }
+    }
+
+    fn receive(&mut self) -> Received {
+        let mut buffer = [0; 64 << 10];
+        loop {
+            match sys::receive_with(&self.stream, &mut buffer) {
+                Ok((0, _)) => return Received::Nothing,
+                Ok((length, fds)) => {
+                    self.bytes.extend_from_slice(&buffer[..length]);
+                    self.fds.extend(fds);
+                    // A request is one line.
+                    if self.bytes.ends_with(b"\n") || self.bytes.len() > control::LONGEST {
+                        return Received::Whole;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Part,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Received::Nothing,
+            }
+        }
+    }
+}
+
 impl Monitor {
-    /// Reads requests of the clients that have sent something.
+    /// Reads from the clients that have sent something, and carries out the requests that are complete.
     pub(super) fn serve(&mut self, readable: &[bool]) {
-        for (index, client) in std::mem::take(&mut self.clients).into_iter().enumerate() {
-            if readable.get(index) == Some(&true) {
-                self.request(client);
-            } else {
+        for (index, mut client) in std::mem::take(&mut self.clients).into_iter().enumerate() {
+            if readable.get(index) != Some(&true) {
                 self.clients.push(client);
+                continue;
+            }
+            match client.receive() {
+                Received::Part => self.clients.push(client),
+                Received::Whole => self.request(client),
+                Received::Nothing => {}
             }
         }
     }
 
-    pub(super) fn request(&mut self, client: UnixStream) {
-        let mut buffer = vec![0; control::LONGEST];
-        let mut used = 0;
-        let mut fds = Vec::new();
-        while used == 0 || buffer[used - 1] != b'\n' {
-            match sys::receive_with(&client, &mut buffer[used..]) {
-                Ok((0, _)) | Err(_) => return,
-                Ok((length, received)) => {
-                    used += length;
-                    fds.extend(received);
-                }
-            }
-            if used == buffer.len() {
-                return;
-            }
-        }
+    fn request(&mut self, client: Client) {
+        let Client { stream: client, bytes, fds } = client;
         let refuse = |error: String, exit: Option<i32>| {
             let _ = control::send(&client, &Reply { error: Some(error), exit, ..Reply::default() }, &[]);
         };
-        match control::understood(&buffer[..used]) {
+        if bytes.len() > control::LONGEST {
+            let most = Size(control::LONGEST as u64);
+            return refuse(format!("the request is longer than {most}: too many or too long arguments or variables"), Some(126));
+        }
+        match control::understood(&bytes) {
             Err(error) => refuse(error, None),
             Ok(Request::Ports) => {
                 let fds: Vec<RawFd> = self.ports.iter().map(AsRawFd::as_raw_fd).collect();
@@ -60,9 +103,7 @@ impl Monitor {
                 let terminal: Vec<RawFd> = self.terminal.iter().map(AsRawFd::as_raw_fd).collect();
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &terminal);
                 // A client that reads slowly misses output; the container never waits for a reader.
-                if client.set_nonblocking(true).is_ok() {
-                    self.attached.push(client);
-                }
+                self.attached.push(client);
             }
             Ok(Request::Signal { signal }) => {
                 self.event("kill", &[("signal", signal.to_string())]);
@@ -109,7 +150,7 @@ impl Monitor {
                     (false, Some(stdin), Some(stdout), Some(stderr)) => Stdio::Files { stdin, stdout, stderr },
                     _ => return refuse("the standard streams were not sent with the request".into(), None),
                 };
-                match self.exec(&spec, stdio) {
+                match self.exec(&spec, stdio, false) {
                     Err(error) => refuse(error.message, Some(error.status)),
                     Ok(session) => self.sessions.add(session, client),
                 }
