@@ -1,7 +1,7 @@
 //! A plan as a graph: which tasks there are, and what each waits for.
 
 use super::desired::Desired;
-use super::observed::InstanceRecord;
+use super::observed::{ContainerRecord, InstanceRecord};
 use super::task::{Action, Change, Deed, Object, Task};
 use crate::model::Name;
 use crate::project::{Project, ReplicaId};
@@ -72,13 +72,21 @@ pub fn graph(parts: Parts) -> Vec<Task> {
     let gone = |name: &&String| deeds.get(*name) == Some(&Deed::End);
     let old = |name: &&String| record.containers.contains_key(*name) && matches!(deeds.get(*name), Some(Deed::Start(_)));
     let leaving: Vec<String> = record.containers.keys().filter(|name| gone(name) || old(name)).cloned().collect();
+    let moved = take(&|change| matches!(change.object, Object::Setting | Object::Network));
+    let stays = |name: &&String| {
+        let wish = desired.get(*name).zip(record.containers.get(*name)).filter(|_| moved.is_empty());
+        wish.is_some_and(|(wish, known)| keeps_its_place(wish, known, desired.values(), deeds))
+    };
+    let late: BTreeSet<String> = leaving.iter().filter(old).filter(stays).cloned().collect();
     let mut ends = ending(Some(project), &leaving);
     for task in &mut ends {
         task.after.insert(Action::Prepare.name());
+        task.whatever.retain(|user| !late.iter().any(|name| Action::End { container: name.clone() }.name() == *user));
     }
-    let mut connect = Task::new(Action::Connect, names(&ends).into_iter().chain(one(&Action::Prepare)).collect());
-    connect.changes = take(&|change| matches!(change.object, Object::Setting | Object::Network));
-    tasks.push(connect);
+    let is_late = |task: &Task| matches!(&task.action, Action::End { container } if late.contains(container));
+    let (mut late_ends, mut ends): (Vec<Task>, Vec<Task>) = ends.into_iter().partition(is_late);
+    let connect = Task::new(Action::Connect, names(&ends).into_iter().chain(one(&Action::Prepare)).collect());
+    tasks.push(Task { changes: moved, ..connect });
     let fill = |volume: &Name| {
         let changes = changes.iter().filter(|change| change.object == Object::Volume && change.name == volume.as_str());
         let after = one(&Action::Connect);
@@ -108,6 +116,7 @@ pub fn graph(parts: Parts) -> Vec<Task> {
             Some(Deed::End) | None => continue,
         };
         let mut after = one(&Action::Admit);
+        let end = Action::End { container: name.clone() }.name();
         if start(name).is_some() {
             for (needed, until) in &wish.spec.depends_on {
                 for other in desired.values().filter(|other| other.container == *needed) {
@@ -116,6 +125,11 @@ pub fn graph(parts: Parts) -> Vec<Task> {
                     waits.entry(wait.name()).or_insert_with(|| Task::new(wait, begun(&other.name)));
                 }
             }
+        }
+        // It is ended as late as it can be: what it waits for may fail, and then it goes on.
+        if let Some(end) = late_ends.iter_mut().find(|task| task.name == end) {
+            end.after.extend(after.clone());
+            after.insert(end.name.clone());
         }
         starts.push(Task { changes: said(name), ..Task::new(action, after) });
     }
@@ -137,7 +151,22 @@ pub fn graph(parts: Parts) -> Vec<Task> {
     tasks.extend(waits.into_values());
     tasks.extend(starts);
     tasks.extend(ends);
+    tasks.extend(late_ends);
     tasks.push(publish);
     tasks.extend(settles);
     tasks
+}
+
+/// Whether a container that is replaced can go on until what it waits for is there: it waits for something, its addresses stay,
+/// and nobody else gets a port of its.
+fn keeps_its_place<'a>(
+    wish: &Desired,
+    known: &ContainerRecord,
+    mut all: impl Iterator<Item = &'a Desired>,
+    deeds: &BTreeMap<String, Deed>,
+) -> bool {
+    let addresses: BTreeMap<_, _> = wish.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect();
+    let starts = |other: &Desired| other.name != wish.name && matches!(deeds.get(&other.name), Some(Deed::Start(_)));
+    let takes = |other: &Desired| other.ports.iter().any(|port| known.ports.contains(port));
+    !wish.spec.depends_on.is_empty() && addresses == known.addresses && !all.any(|other| starts(other) && takes(other))
 }

@@ -39,6 +39,8 @@ pub struct Executor<'a> {
     resolved: OnceLock<Lock>,
     record: Mutex<InstanceRecord>,
     certain: OnceLock<Certain>,
+    /// The containers that go on until what their replacements wait for is there.
+    late: BTreeSet<String>,
     /// Whether something has started since published ports and names were last updated.
     news: AtomicBool,
 }
@@ -70,6 +72,7 @@ impl<'a> Executor<'a> {
             resolved: OnceLock::new(),
             record: Mutex::new(record),
             certain: OnceLock::new(),
+            late: late(&planned.plan.tasks),
             news: AtomicBool::new(false),
         }
     }
@@ -204,6 +207,7 @@ impl<'a> Executor<'a> {
         Error::all(errors)
     }
 
+    /// Ends a container. One that goes on until its replacement can start is not on record as that one before.
     fn end(&self, name: &str) -> Result<Came> {
         if !matches!(self.certain()?.deeds.get(name), Some(Deed::End | Deed::Start(_))) {
             return Ok(Came::Unneeded);
@@ -213,6 +217,12 @@ impl<'a> Executor<'a> {
         }
         down::end(self.instance(), name)?;
         boundary();
+        if self.late.contains(name) {
+            let mut record = self.record();
+            if self.begin_record(name, &mut record)? {
+                self.save(&mut record)?;
+            }
+        }
         Ok(Came::Done)
     }
 
@@ -265,35 +275,43 @@ impl<'a> Executor<'a> {
     fn put_on_record(&self) -> Result<()> {
         let certain = self.certain()?;
         let mut record = self.record();
-        for name in &certain.starting {
-            let (Some(one), Some(Deed::Start(how))) = (certain.desired.get(name), certain.deeds.get(name)) else { continue };
-            let Some(image) = &one.image else { continue };
-            let known = match record.containers.get(name) {
-                Some(record) => record.generation,
-                None => newest_generation(self.instance(), name)?,
-            };
-            let generation = if *how == How::Again { known.max(1) } else { known + 1 };
-            record.containers.insert(
-                name.clone(),
-                ContainerRecord {
-                    container: one.container.clone(),
-                    replica: one.replica,
-                    image_name: one.image_name.to_string(),
-                    image: image.digest,
-                    aspects: one.aspects.clone(),
-                    addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
-                    ports: one.ports.clone(),
-                    generation,
-                },
-            );
-            record.stopped.remove(name);
+        let mut new = false;
+        for name in certain.starting.iter().filter(|name| !self.late.contains(*name)) {
+            new |= self.begin_record(name, &mut record)?;
         }
-        if !certain.starting.is_empty() {
+        if new {
             self.save(&mut record)?;
         }
         Reservation::end(&self.instance().home, &self.instance().id)?;
         boundary();
         Ok(())
+    }
+
+    /// Puts a container that starts into the record; returns whether it does start.
+    fn begin_record(&self, name: &str, record: &mut InstanceRecord) -> Result<bool> {
+        let certain = self.certain()?;
+        let (Some(one), Some(Deed::Start(how))) = (certain.desired.get(name), certain.deeds.get(name)) else { return Ok(false) };
+        let Some(image) = &one.image else { return Ok(false) };
+        let known = match record.containers.get(name) {
+            Some(record) => record.generation,
+            None => newest_generation(self.instance(), name)?,
+        };
+        let generation = if *how == How::Again { known.max(1) } else { known + 1 };
+        record.containers.insert(
+            name.to_owned(),
+            ContainerRecord {
+                container: one.container.clone(),
+                replica: one.replica,
+                image_name: one.image_name.to_string(),
+                image: image.digest,
+                aspects: one.aspects.clone(),
+                addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
+                ports: one.ports.clone(),
+                generation,
+            },
+        );
+        record.stopped.remove(name);
+        Ok(true)
     }
 
     /// Makes networks ready before a container is attached to them: its very first packets must be translated.
@@ -466,10 +484,22 @@ impl<'a> Executor<'a> {
     }
 }
 
+/// The containers whose ends wait for what their replacements wait for.
+fn late(tasks: &[Task]) -> BTreeSet<String> {
+    let admitted = Action::Admit.name();
+    let ends = tasks.iter().filter(|task| task.after.contains(&admitted));
+    let names = ends.filter_map(|task| if let Action::End { container } = &task.action { Some(container.clone()) } else { None });
+    names.collect()
+}
+
 /// Why a container was not started because another one failed; `None` if what failed is not a container.
 fn why_follows(tasks: &[Task], states: &[Far], at: usize) -> Option<String> {
     let Far::Follows(first) = &states[at] else { return None };
-    let Action::Await { container, .. } = &tasks[*first].action else { return None };
+    let container = match &tasks[*first].action {
+        Action::Await { container, .. } => container,
+        Action::End { .. } => return why_follows(tasks, states, *first),
+        _ => return None,
+    };
     match &states[*first] {
         Far::Failed(error, _) => Some(format!("it depends on {container}, which {}", error.message())),
         Far::Follows(start) => {
