@@ -219,6 +219,11 @@ impl Cross<'_> {
                 Diagnostic::error("replicas", place, message).other(self.place(&NodePath::container(other)), "that one");
             self.sink.push(diagnostic.help("give one of the two another name"));
         }
+        if let Some(name) = project.containers.keys().find(|name| name.as_str() == "localhost") {
+            let place = self.place(&NodePath::container(name));
+            let message = "every container is \"localhost\" to itself".to_owned();
+            self.sink.push(Diagnostic::error("replicas", place, message).help("give it another name"));
+        }
         for name in project.containers.keys().filter(|name| is_one_off(name.as_str())) {
             let place = self.place(&NodePath::container(name));
             let message = format!("names such as \"{name}\" are reserved for `stead run`");

@@ -73,7 +73,7 @@ impl Decoder<'_> {
             restart: node.child("restart").map(|child| self.restart(child))?,
             restart_unhealthy: node.child("restart").and_then(|child| child.flag("unhealthy"))?,
             limits: node.child("limits").map(|child| self.limits(child))?,
-            shm: node.child("limits").and_then(|child| child.first("shm")).and_then(as_size)?,
+            shm: self.shm(node)?,
             security: node.child("security").and_then(|child| self.security(child))?,
             devices: node
                 .all("device")
@@ -85,10 +85,7 @@ impl Decoder<'_> {
             init: flag("init")?,
             tty: flag("tty")?,
             log: node.child("log").and_then(log)?,
-            extra_hosts: node
-                .all("extra-host")
-                .filter_map(|child| Some((child.text()?, child.arg(1).and_then(as_text)?)))
-                .collect(),
+            extra_hosts: node.all("extra-host").filter_map(|child| self.extra_host(child)).collect(),
             labels: free(node, "label"),
             namespaces: node.child("namespace").map(namespaces).unwrap_or_default(),
             on_start: hooks("start"),
@@ -180,9 +177,46 @@ impl Decoder<'_> {
         })
     }
 
+    /// A line of /etc/hosts: what is no host name or no address would be read as something else, or not at all.
+    fn extra_host(&mut self, node: &Tree) -> Option<(String, String)> {
+        let (name, address) = (node.text()?, node.arg(1).and_then(as_text)?);
+        let legal = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+        let wrong = if name.is_empty() || !name.chars().all(legal) {
+            Some((format!("{name:?} is not a host name"), "a host name has letters, digits, hyphens and dots"))
+        } else if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
+            Some((format!("{address:?} is not an IP address"), "write an address, or \"host-gateway\" for the host's"))
+        } else {
+            None
+        };
+        if let Some((message, help)) = wrong {
+            self.sink.push(Diagnostic::error("wrong-value", node.place.clone(), message).help(help));
+            return None;
+        }
+        Some((name, address))
+    }
+
+    fn shm(&mut self, node: &Tree) -> Option<Size> {
+        let limits = node.child("limits");
+        let size = limits.and_then(|limits| limits.first("shm")).and_then(as_size);
+        match limits.and_then(|limits| limits.child("shm")) {
+            Some(child) => self.tmpfs_size(size, &child.place),
+            None => size,
+        }
+    }
+
+    /// The size of a tmpfs. To the kernel, no size at all would be none that limits (tmpfs(5)).
+    pub(super) fn tmpfs_size(&mut self, size: Option<Size>, place: &Location) -> Option<Size> {
+        if size == Some(Size(0)) {
+            let diagnostic = Diagnostic::error("wrong-value", place.clone(), "a tmpfs of no size would have no limit".to_owned());
+            self.sink.push(diagnostic.help("write how much it may hold, for example \"64MiB\""));
+        }
+        size
+    }
+
     pub(super) fn tmpfs(&mut self, node: &Tree) -> Option<Tmpfs> {
         let path = self.absolute(node)?;
-        Some(Tmpfs { path, size: node.prop("size").and_then(as_size), mode: node.prop("mode").and_then(as_mode)? })
+        let size = self.tmpfs_size(node.prop("size").and_then(as_size), &node.prop_place("size"));
+        Some(Tmpfs { path, size, mode: node.prop("mode").and_then(as_mode)? })
     }
 
     pub(super) fn file_use(&mut self, node: &Tree, folder: &str) -> Option<FileUse> {

@@ -4,6 +4,8 @@ use super::*;
 
 /// Docker's own minimum: no container starts with less.
 const LEAST_MEMORY: Size = Size::mib(6);
+/// The least quota of the kernel (1 ms) for each of our periods (100 ms).
+const LEAST_CPUS: f64 = 0.01;
 
 impl Decoder<'_> {
     /// Decodes limits, and refuses those that no host could apply.
@@ -16,6 +18,13 @@ impl Decoder<'_> {
         };
         if let Some(memory) = found.memory.filter(|memory| memory.0 < LEAST_MEMORY.0) {
             refuse(node.child("memory"), format!("nothing starts with {memory} of memory"), "write \"6MiB\" or more");
+        }
+        if let Some(cpus) = found.cpus.filter(|cpus| *cpus > 0.0 && *cpus < LEAST_CPUS) {
+            refuse(
+                node.child("cpus"),
+                format!("the kernel gives out no less than {LEAST_CPUS} of a processor, not {cpus}"),
+                "write 0.01 or more",
+            );
         }
         if let (Some(reservation), Some(memory)) = (found.memory_reservation, found.memory)
             && reservation.0 > memory.0
