@@ -5,11 +5,13 @@
 //! 126 (not executable), 127 (not found).
 
 mod commands;
+mod foreign;
 mod interrupt;
 mod moment;
 mod relay;
 mod streams;
 mod ui;
+mod waiting;
 
 use crate::engine::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
 use crate::model::{Error, Result, bounds};
@@ -21,7 +23,7 @@ use commands::{Bundles, Command};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use ui::Ui;
+use ui::{Style, Text, Ui};
 
 /// Declarative, reproducible container environments: one KDL file in, running containers out.
 #[derive(Parser, Debug)]
@@ -134,9 +136,14 @@ impl Context {
     /// The instance, for commands that need no project file.
     ///
     /// # Errors
-    /// Fails when the record cannot be read.
+    /// Fails when the record cannot be read, and when there is neither a project file nor anything that was ever up.
     pub fn instance(&self) -> Result<Instance> {
         let mut instance = Instance::new(&self.options.home, &self.options.folder, &self.options.file);
+        if !self.has_project() && !instance.state().exists() {
+            let Options { file, .. } = &self.options;
+            let error = Error::new(format!("there is no {file} in {}, and nothing of it is up", instance.folder.display()));
+            return Err(error.hint("`stead ps --projects` lists what is up elsewhere; -C DIRECTORY names a project's directory"));
+        }
         instance.project = instance.record()?.project;
         Ok(instance)
     }
@@ -173,6 +180,11 @@ pub fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => {
             let _ = error.print();
+            let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+            if let Some(advice) = foreign::advice(error.kind(), &words) {
+                let ui = Ui::new();
+                ui.say(Text::from("\n  ") + Style::Good.paint("help:", ui.color_err) + " " + advice);
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -247,12 +259,10 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
         (Some(folder), None) => folder.clone(),
         (None, None) => nearest_project(&file),
     };
-    if !folder.is_dir() {
-        return Err(Error::new(format!("there is no directory {}", folder.display())).usage());
-    }
     let root = std::env::var_os("STEAD_ROOT").map(PathBuf::from).filter(|root| !root.as_os_str().is_empty());
     let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));
     let home = Home::find(root.as_deref());
+    let folder = if folder.is_dir() { folder } else { deleted(&home, &folder, &file)? };
     let choices = Choices { profiles: arguments.profiles.clone(), set };
     let named = folder.join(&file);
     if arguments.file.is_none() || !engine::is_bundle(&named) {
@@ -272,6 +282,19 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
     };
     let options = Options { home, folder, file, chosen: Chosen::ByFolder, choices };
     Ok(Context { ui, options, _looked_into: looked_into })
+}
+
+/// A directory that is gone, if something of it is still there: that must be possible to list and to end.
+fn deleted(home: &Home, folder: &Path, file: &str) -> Result<PathBuf> {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    // The instance is known by the real path, of which only the last part is gone.
+    let parent = absolute.parent().and_then(|parent| parent.canonicalize().ok());
+    let real = parent.zip(absolute.file_name()).map(|(parent, name)| parent.join(name)).unwrap_or(absolute);
+    if engine::Instance::new(home, &real, file).state().exists() {
+        return Ok(real);
+    }
+    let error = Error::new(format!("there is no directory {}", folder.display())).usage();
+    Err(error.hint("`stead ps --projects` lists what is up, with its directories"))
 }
 
 /// The current directory, or the nearest above it that has a project file.

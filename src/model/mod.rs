@@ -42,7 +42,7 @@ pub use pattern::{Pattern, pattern_matches};
 pub use platform::{ARCHITECTURE, LIBRARIES, PLATFORM};
 pub use reference::{DOCKER_HUB, Reference};
 pub use shown::shown;
-pub use signal::{nearest_signal, signal_number};
+pub use signal::{nearest_signal, signal_name, signal_number};
 pub use size::Size;
 pub use subnet::Subnet;
 pub use text::text_of;

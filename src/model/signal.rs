@@ -36,6 +36,16 @@ pub fn signal_number(text: &str) -> Option<i32> {
     standard.or_else(|| OTHERS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number))
 }
 
+/// The name of a signal, such as `SIGTERM` or `SIGRTMIN+3`.
+pub fn signal_name(number: i32) -> String {
+    let name = usize::try_from(number - 1).ok().and_then(|at| NAMES.get(at));
+    match name {
+        Some(name) => format!("SIG{name}"),
+        None if (RTMIN..=RTMAX).contains(&number) => format!("SIGRTMIN+{}", number - RTMIN),
+        None => format!("signal {number}"),
+    }
+}
+
 /// The signal that was probably meant.
 pub fn nearest_signal(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
@@ -50,6 +60,7 @@ mod tests {
 
     #[test]
     fn signals_have_the_numbers_of_the_kernel() {
+        assert_eq!([15, 37, 34, 99].map(signal_name), ["SIGTERM", "SIGRTMIN+3", "SIGRTMIN+0", "signal 99"]);
         for number in 1..=31 {
             let signal = nix::sys::signal::Signal::try_from(number).unwrap();
             assert_eq!(signal_number(signal.as_str()), Some(number), "{signal}");

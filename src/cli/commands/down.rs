@@ -1,5 +1,6 @@
 use super::super::Context;
 use super::super::ui::Style;
+use super::super::waiting::while_ending;
 use crate::engine::{self, DownOptions};
 use crate::model::Result;
 use std::time::Instant;
@@ -22,11 +23,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         Some(loaded) => loaded.instance.clone(),
         None => context.instance()?,
     };
-    let changes = engine::down(
-        &instance,
-        loaded.as_ref().map(|loaded| &loaded.project),
-        DownOptions { volumes: arguments.volumes, ..DownOptions::default() },
-    )?;
+    let options = DownOptions { volumes: arguments.volumes, ..DownOptions::default() };
+    let names = instance.container_folders()?;
+    let changes = while_ending(context, &instance, &names, || {
+        engine::down(&instance, loaded.as_ref().map(|loaded| &loaded.project), options)
+    })?;
     let text = match changes.len() {
         0 => "nothing is up".to_owned(),
         count => format!("down: {count} removed ({})", engine::since(started)),

@@ -69,6 +69,10 @@ fn inside(text: &str) -> Option<(&str, &str)> {
 
 pub fn copy(arguments: &Copy, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
+    if arguments.from == "-" || arguments.to == "-" {
+        let error = Error::new("`-` is not taken as a stream").usage();
+        return Err(error.hint("for a tar: stead exec -T web tar -c -C / srv; for a file of that name: ./-"));
+    }
     match (inside(&arguments.from), inside(&arguments.to)) {
         (Some((name, path)), None) => {
             engine::copy_out(&instance, &instance.find(name)?, path, Path::new(&arguments.to))?;

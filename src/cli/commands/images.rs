@@ -36,7 +36,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     }
     let mut table = Table::new(&["NAME", "IMAGE", "LAYERS", "SIZE"]);
     let mut list = Vec::new();
-    for digest in store.list("images")? {
+    // By name, and those without one last.
+    let mut digests = store.list("images")?;
+    digests.sort_by_cached_key(|digest| {
+        (!names.contains_key(digest), names.get(digest).and_then(|names| names.iter().min()).cloned())
+    });
+    for digest in digests {
         let Some(image) = image::load(&store, &digest) else { continue };
         let size: u64 = image.layers.iter().map(|layer| layer.size).sum();
         let mut name = names.get(&digest).cloned().unwrap_or_default();

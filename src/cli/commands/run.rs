@@ -7,6 +7,7 @@ use crate::engine::{self, LoadedProject, UpOptions, Wish};
 use crate::model::{Context as _, Error, Result};
 use crate::runtime::{self, Blueprint, Cgroup, Running, Stdio};
 use crate::sys;
+use nix::sys::signalfd::SignalFd;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -188,13 +189,17 @@ fn stay(
     rest.guard = Some(running.guard);
     timings.mark("root and start");
     begun(&running);
+    // The threads that pass bytes on must not be the ones that a signal ends.
+    let signals = running.terminal.is_none().then(|| sys::signal_descriptor(&forwarded()));
+    let signals = signals.transpose().context(|| "cannot wait for signals".into())?;
     let relaying = relays.map(Relays::begin);
-    let status = match &running.terminal {
-        Some(terminal) => {
+    let status = match (&running.terminal, &signals) {
+        (Some(terminal), _) => {
             relay(terminal, terminal, Some(&running), &Keys::parse("")?)?;
             running.ended()
         }
-        None => forward(&running)?,
+        (None, Some(signals)) => forward(&running, signals)?,
+        (None, None) => running.ended(),
     };
     if let Some(relaying) = relaying {
         relaying.finish();
@@ -207,15 +212,24 @@ fn stay(
 /// How long a command may take to end after a signal that asks it to, as in Docker's `stop`.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// The signals that are passed on: all but those that cannot be caught, those of this process's own faults and children, and
+/// those by which a shell stops and continues its jobs.
+fn forwarded() -> Vec<i32> {
+    let own =
+        [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP]
+            .into_iter()
+            .chain([libc::SIGABRT, libc::SIGSYS, libc::SIGPIPE, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCONT]);
+    let own: Vec<i32> = own.collect();
+    (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()).filter(|signal| !own.contains(signal)).collect()
+}
+
 /// Waits for the end, and passes signals to this process on. Process 1 of a PID namespace ignores signals that it does not
 /// handle (pid_namespaces(7)), so a command that does not end in time after SIGTERM or SIGHUP is killed.
-fn forward(running: &Running) -> Result<Option<i32>> {
-    let signals = sys::signal_descriptor(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
-        .context(|| "cannot wait for signals".into())?;
+fn forward(running: &Running, signals: &SignalFd) -> Result<Option<i32>> {
     let mut deadline: Option<Instant> = None;
     loop {
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        sys::wait_readable(&[&running.line, &signals], timeout).context(|| "cannot wait".into())?;
+        sys::wait_readable(&[&running.line, signals], timeout).context(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             // It may have ended just now.

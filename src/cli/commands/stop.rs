@@ -1,6 +1,8 @@
 use super::super::Context;
+use super::super::waiting::while_ending;
 use crate::engine::{self, Stop};
 use crate::model::{Duration, Error, Result};
+use std::cell::RefCell;
 
 /// Stops containers; `up` or `start` starts them again.
 ///
@@ -27,6 +29,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     // Containers can be stopped even if the project file is broken or missing.
     let loaded = engine::load(&context.options, false).ok();
-    engine::stop(&instance, loaded.as_ref(), &arguments.names, how, &|name| context.ui.say(format!("stopped {name}")))?;
-    Ok(0)
+    let names = engine::replicas(&instance, &arguments.names)?;
+    let stopped = RefCell::new(Vec::new());
+    let note = |name: &str| stopped.borrow_mut().push(name.to_owned());
+    let ended =
+        while_ending(context, &instance, &names, || engine::stop(&instance, loaded.as_ref(), &arguments.names, how, &note));
+    for name in stopped.into_inner() {
+        context.ui.say(format!("stopped {name}"));
+    }
+    ended.map(|()| 0)
 }

@@ -1,31 +1,48 @@
-//! Progress: one line that changes on a terminal (after 250 ms), and finished steps as lines of their own.
+//! Progress: on a terminal, a line for each image or container at work (after 250 ms) with its time, and finished steps as
+//! lines of their own.
 
 use super::{Style, Text, Ui, mark_text, plan_text};
 use crate::build::Event;
 use crate::engine::{Answer, Progress, Question, Reporter};
 use crate::model::{Name, Size};
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use crate::sys;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Nothing is shown before work has taken this long.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// The changing line changes at most this often.
-const RATE: Duration = Duration::from_millis(50);
+/// How often what is shown changes.
+const RATE: Duration = Duration::from_millis(100);
+/// The most lines that are shown.
+const MOST: usize = 8;
 
 /// Shows what is reported.
 pub struct Shown {
     ui: Ui,
     plan: bool,
+    board: Arc<Board>,
+    /// Draws while something is at work. Without a terminal there is none.
+    drawing: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the drawing thread shares with those that report.
+struct Board {
+    ui: Ui,
     state: Mutex<State>,
+    /// Tells the drawing thread that it is over.
+    told: Condvar,
 }
 
 struct State {
     started: Instant,
-    last: Instant,
-    line: bool,
-    running: BTreeMap<String, &'static str>,
+    over: bool,
+    /// How many lines are on the screen.
+    lines: usize,
+    /// What is at work: its name, what it does, and since when.
+    works: Vec<(String, String, Instant)>,
     /// The first image that could not be built.
     failed: Option<Name>,
 }
@@ -33,30 +50,31 @@ struct State {
 impl Shown {
     /// The first image that could not be built.
     pub fn failed(&self) -> Option<Name> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
+        self.board.lock().failed.clone()
     }
 
     /// A reporter that shows everything, and the plan first if wanted.
     pub fn new(ui: &Ui, plan: bool) -> Self {
-        let now = Instant::now();
-        let state = State {
-            started: now,
-            last: now.checked_sub(RATE).unwrap_or(now),
-            line: false,
-            running: BTreeMap::new(),
-            failed: None,
-        };
-        Self { ui: ui.clone(), plan, state: Mutex::new(state) }
+        let state = State { started: Instant::now(), over: false, lines: 0, works: Vec::new(), failed: None };
+        let board = Arc::new(Board { ui: ui.clone(), state: Mutex::new(state), told: Condvar::new() });
+        Self { ui: ui.clone(), plan, board, drawing: Mutex::default() }
     }
 
-    /// Clears the progress line.
+    /// Clears what is shown of work. Afterwards this process has no thread for it.
     pub fn clear(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut state = self.board.lock();
+        state.works.clear();
+        state.over = true;
+        drop(state);
+        self.board.told.notify_all();
+        // A thread that panicked draws nothing more.
+        let _ = self.drawing.lock().unwrap_or_else(PoisonError::into_inner).take().map(JoinHandle::join);
+        self.board.lock().erase();
     }
 
     fn lasting(&self, text: impl Into<Text>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.clear();
+        let mut state = self.board.lock();
+        state.erase();
         self.ui.say(text);
     }
 
@@ -65,24 +83,101 @@ impl Shown {
         Text::line(&self.ui.without_private(text))
     }
 
-    fn passing(&self, text: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if !self.ui.terminal_err || now - state.started < PATIENCE || now - state.last < RATE {
+    /// Says what something does from now on.
+    fn at_work(&self, name: &str, what: &str) {
+        if !self.ui.terminal_err {
             return;
         }
-        state.last = now;
-        state.line = true;
-        let text = Style::Dim.paint(Text::line(&self.ui.without_private(text)).cut(100), self.ui.color_err);
-        let _ = write!(std::io::stderr(), "\r\u{1b}[2K{}", text.as_safe());
+        let mut state = self.board.lock();
+        match state.works.iter_mut().find(|(known, ..)| known == name) {
+            Some((_, known, _)) => what.clone_into(known),
+            None => state.works.push((name.to_owned(), what.to_owned(), Instant::now())),
+        }
+        state.over = false;
+        drop(state);
+        let mut drawing = self.drawing.lock().unwrap_or_else(PoisonError::into_inner);
+        if drawing.is_none() {
+            let board = self.board.clone();
+            *drawing = Some(std::thread::spawn(move || board.draw()));
+        }
+    }
+
+    fn done(&self, name: &str) {
+        self.board.lock().works.retain(|(known, ..)| known != name);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Draws until it is over.
+    fn draw(&self) {
+        let mut state = self.lock();
+        while !state.over {
+            let early = PATIENCE.saturating_sub(state.started.elapsed());
+            state = self.told.wait_timeout(state, RATE.max(early)).unwrap_or_else(PoisonError::into_inner).0;
+            if !state.over && state.started.elapsed() >= PATIENCE {
+                state.show(&self.ui);
+            }
+        }
     }
 }
 
 impl State {
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.line) {
-            let _ = write!(std::io::stderr(), "\r\u{1b}[2K");
+    /// Removes what is on the screen.
+    fn erase(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        if lines > 0 {
+            let _ = write!(std::io::stderr(), "{}", above(lines));
         }
+    }
+
+    /// Puts what is at work on the screen, in place of what was there.
+    fn show(&mut self, ui: &Ui) {
+        let (rows, columns) = sys::window_size(std::io::stderr()).unwrap_or((24, 80));
+        let most = MOST.min(usize::from(rows).saturating_sub(1)).max(1);
+        // A line of the whole width would be continued on the next one.
+        let width = usize::from(columns).saturating_sub(1);
+        let mut screen = above(self.lines);
+        let left = self.works.len().saturating_sub(most);
+        let shown = self.works.iter().take(self.works.len() - left);
+        let mut lines: Vec<String> = shown.map(|(name, what, since)| line(ui, name, what, since.elapsed(), width)).collect();
+        if let (true, Some(last)) = (left > 0, lines.last_mut()) {
+            *last = format!("… and {} more", left + 1);
+        }
+        for (at, text) in lines.iter().enumerate() {
+            let end = if at + 1 < lines.len() { "\n" } else { "" };
+            let text = Style::Dim.paint(Text::line(text).cut(width), ui.color_err);
+            let _ = write!(screen, "{}{end}", text.as_safe());
+        }
+        self.lines = lines.len();
+        let _ = std::io::stderr().write_all(screen.as_bytes());
+    }
+}
+
+/// One line: what is at work, and for how long. The time is always seen, however long the text is.
+fn line(ui: &Ui, name: &str, what: &str, since: Duration, width: usize) -> String {
+    let text = if name.is_empty() { what.to_owned() } else { format!("{name}: {what}") };
+    let time = format!(" {:.1} s", since.as_secs_f64());
+    let room = width.saturating_sub(time.chars().count());
+    let text: String = ui.without_private(&text).chars().take(room).collect();
+    format!("{text}{time}")
+}
+
+/// What moves to the first of some lines, the last of which the cursor is in, and clears them.
+fn above(lines: usize) -> String {
+    match lines {
+        0 => String::new(),
+        1 => "\r\u{1b}[J".to_owned(),
+        lines => format!("\r\u{1b}[{}A\u{1b}[J", lines - 1),
     }
 }
 
@@ -102,8 +197,9 @@ impl Reporter for Shown {
                     self.lasting(Text::line(&mark.holder) + " " + mark_text(mark, color));
                 }
             }
-            Progress::Resolving => self.passing("resolving …"),
+            Progress::Resolving => self.at_work("", "resolving …"),
             Progress::Resolved { packages, images, remotes } => {
+                self.done("");
                 let kinds = [(packages, "package"), (images, "image"), (remotes, "download")];
                 let counted = |(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
                 let parts: Vec<String> = kinds.into_iter().filter(|(count, _)| *count > 0).map(counted).collect();
@@ -112,45 +208,59 @@ impl Reporter for Shown {
                 }
             }
             Progress::Download { done, total } if done < total => {
-                self.passing(&format!("fetching {} of {}", Size(done), Size(total)))
+                self.at_work("", &format!("fetching {} of {} …", Size(done), Size(total)))
             }
-            Progress::Download { .. } => {}
-            Progress::Build(Event::Started { image, step, .. }) => self.passing(&format!("{image}: {step} …")),
+            Progress::Download { .. } => self.done(""),
+            Progress::Build(Event::Started { image, step, .. }) => self.at_work(image.as_str(), &format!("{step} …")),
             Progress::Why { image, step, cause } => {
                 let place = cause.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
                 let cause = Style::Dim.paint(self.private(&format!("← {}{place}", cause.text)), color);
                 self.lasting(self.private(&format!("{image}: {step}")) + "\n    " + cause);
             }
             Progress::Build(Event::Finished { image, step, millis }) => {
-                let what = self.private(&format!(" {image}: {step} "));
-                self.lasting(Style::Good.paint("built", color) + what + Style::Dim.paint(format!("{millis} ms"), color));
+                self.done(image.as_str());
+                let time = format!(" {millis} ms");
+                let mut what = self.private(&format!(" {image}: {step}"));
+                if self.ui.terminal_err {
+                    // A step may be a long script; one line is enough to know it.
+                    let columns = usize::from(sys::window_size(std::io::stderr()).map_or(80, |(_, columns)| columns));
+                    what = what.cut(columns.saturating_sub("built".len() + time.len()));
+                }
+                self.lasting(Style::Good.paint("built", color) + what + Style::Dim.paint(time, color));
             }
             Progress::Build(Event::Failed { image }) => {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.failed.get_or_insert(image);
+                self.done(image.as_str());
+                self.board.lock().failed.get_or_insert(image);
             }
-            Progress::Build(Event::Output { image, line }) => self.passing(&format!("{image}: {line}")),
+            Progress::Build(Event::Output { image, line }) => self.at_work(image.as_str(), &line),
             Progress::Build(Event::Skipped { image, packages }) => {
                 let text = format!("{image}: package scripts that were neither run nor replaced: {}", packages.join(" "));
                 self.lasting(Style::Dim.paint(text, color));
             }
             Progress::Container { name, what } => {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 if matches!(what, "starting" | "stopping") {
-                    state.running.insert(name, what);
+                    self.at_work(&name, &format!("{what} …"));
                 } else {
-                    state.running.remove(&name);
-                }
-                let text: Vec<String> = state.running.iter().map(|(name, what)| format!("{what} {name}")).collect();
-                drop(state);
-                if !text.is_empty() {
-                    self.passing(&text.join(", "));
+                    self.done(&name);
                 }
             }
             Progress::Warning(text) => {
-                self.clear();
+                self.board.lock().erase();
                 self.ui.warn(&text);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_its_time_however_narrow_the_terminal_is() {
+        let ui = Ui::new();
+        let shown = line(&ui, "python", &"Installing collected packages, ".repeat(9), Duration::from_millis(1234), 79);
+        assert!(shown.chars().count() == 79 && shown.starts_with("python: Installing") && shown.ends_with(" 1.2 s"), "{shown}");
+        assert_eq!(line(&ui, "", "resolving …", Duration::from_millis(300), 79), "resolving … 0.3 s");
     }
 }

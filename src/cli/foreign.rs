@@ -1,0 +1,106 @@
+//! What people type who know docker or compose, and what it is called here.
+
+use clap::error::ErrorKind;
+
+/// Commands of other tools.
+const COMMANDS: [(&str, &str); 18] = [
+    ("compose", "stead has no `compose` in front: stead up, stead down, stead logs"),
+    ("prune", "`stead gc` deletes what no project uses"),
+    ("system", "`stead gc` deletes what no project uses; `stead doctor` looks at this host"),
+    ("destroy", "`stead down` ends everything; `stead down --volumes` deletes the volumes, too"),
+    ("delete", "`stead down` ends everything; `stead down --volumes` deletes the volumes, too"),
+    ("validate", "`stead check` checks the project file"),
+    ("config", "`stead check` checks the project file; `stead plan` shows what `up` would do"),
+    ("lint", "`stead check` checks the project file"),
+    ("fmt", "`stead check` checks the project file"),
+    ("ls", "`stead ps --projects` lists the containers of all projects"),
+    ("list", "`stead ps` lists containers, `stead images` images"),
+    ("volume", "volumes are nodes of stead.kdl: `stead plan` shows them; `stead down --volumes` deletes them"),
+    ("network", "networks are nodes of stead.kdl: `stead plan` shows them; `stead inspect` shows addresses"),
+    ("container", "stead has no `container` in front: stead ps, stead logs, stead rm"),
+    ("version", "stead --version"),
+    ("info", "`stead doctor` looks at this host"),
+    ("init", "write a stead.kdl: `stead schema --reference` prints every word of it; `stead convert` translates a Dockerfile"),
+    ("create", "`stead up` creates and starts what stead.kdl describes"),
+];
+
+/// Options and arguments of other tools, with their command.
+const OPTIONS: [(&str, &[&str], &str); 12] = [
+    ("build", &["-t", "--tag"], "images are named in stead.kdl; `stead tag` gives one a further name"),
+    (
+        "build",
+        &["--no-cache", "--pull"],
+        "a step is built again when something that it uses changes; `stead update` moves stead.lock",
+    ),
+    ("build", &["--build-arg"], "stead --set NAME=VALUE sets a `param` of stead.kdl"),
+    (
+        "run",
+        &["-d", "--detach", "-p", "--publish", "-v", "--volume", "--network", "--name", "--restart"],
+        "write a `container` with `publish`, `mount`, `network` into stead.kdl; `stead up` starts it in the background",
+    ),
+    ("up", &["--build", "--wait"], "`stead up` always builds what has changed, and waits until all is up"),
+    ("up", &["--force-recreate", "--no-deps"], "`stead restart NAME` starts one anew; `up` replaces what has changed"),
+    ("up", &["--scale"], "stead scale NAME=3"),
+    ("ps", &["-q", "--quiet"], "`stead ps --json` is for programs"),
+    ("images", &["-q", "--quiet"], "`stead images --json` is for programs"),
+    ("update", &["--dry-run"], "`stead plan` shows what `up` would do; stead.lock is in git, so `git diff` shows what moved"),
+    ("down", &["--dry-run"], "`stead ps --all` lists what `down` would end"),
+    ("status", &["--json"], "`stead plan --json` and `stead ps --json` are for programs"),
+];
+
+/// What to type instead, if the words are another tool's.
+pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
+    let command = words.iter().find(|word| !word.starts_with('-'))?;
+    match kind {
+        ErrorKind::InvalidSubcommand => COMMANDS.iter().find(|(word, _)| word == command).map(|(_, advice)| *advice),
+        ErrorKind::UnknownArgument => {
+            let typed = |option: &&str| words.iter().any(|word| word.split('=').next() == Some(option));
+            let known = OPTIONS.iter().find(|(of, options, _)| of == command && options.iter().any(typed));
+            let name = words.iter().skip_while(|word| *word != command).nth(1).filter(|word| !word.starts_with('-'));
+            let part = (command == "up" && name.is_some())
+                .then_some("`stead up` brings up the whole project; `stead start NAME` starts what was stopped");
+            known.map(|(_, _, advice)| *advice).or(part)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command;
+    use super::advice;
+
+    fn told(line: &str) -> Option<&'static str> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let error = command().try_get_matches_from(["stead".to_owned()].iter().chain(&words)).unwrap_err();
+        advice(error.kind(), &words)
+    }
+
+    #[test]
+    fn words_of_other_tools_are_known() {
+        for (line, wanted) in [
+            ("compose up", "stead up"),
+            ("prune", "stead gc"),
+            ("validate", "stead check"),
+            ("build -t foo .", "stead tag"),
+            ("run -d -p 80:80 nginx", "`publish`"),
+            ("up --build", "always builds"),
+            ("up --scale=app=3", "stead scale"),
+            ("up app", "stead start NAME"),
+            ("ps -q", "--json"),
+        ] {
+            assert!(told(line).is_some_and(|advice| advice.contains(wanted)), "{line}: {:?}", told(line));
+        }
+        assert_eq!(told("nonsense"), None);
+        assert_eq!(told("up --nonsense"), None);
+    }
+
+    /// No entry hides a word that is one of ours.
+    #[test]
+    fn no_word_of_ours_is_called_foreign() {
+        let ours = command();
+        for (word, _) in super::COMMANDS {
+            assert!(ours.find_subcommand(word).is_none(), "{word}");
+        }
+    }
+}
