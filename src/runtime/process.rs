@@ -11,6 +11,7 @@ use super::stdio::{StartError, Stdio};
 use crate::model::capability;
 use crate::sys::{self, Depth, Detached, doing};
 use nix::errno::Errno;
+use nix::sys::resource::{getrlimit, setrlimit};
 use nix::unistd::AccessFlags;
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Process};
 use std::ffi::CString;
@@ -84,13 +85,7 @@ pub fn take_streams(slave: &OwnedFd) -> io::Result<()> {
 /// # Errors
 /// Names the setting that the kernel refuses.
 pub fn prepare(process: &Process) -> io::Result<()> {
-    for limit in process.rlimits().iter().flatten() {
-        let name = limit.typ().to_string().to_lowercase();
-        let name = name.trim_start_matches("rlimit_").to_owned();
-        let Some(resource) = resource(&name) else { return Err(io::Error::other(format!("there is no resource limit {name}"))) };
-        let set = nix::sys::resource::setrlimit(resource, limit.soft(), limit.hard()).map_err(io::Error::from);
-        doing(&format!("cannot set the ulimit \"{name}\" (RLIMIT_{})", name.to_uppercase()), set)?;
-    }
+    limit(process, |wanted, now| (wanted.0.max(now.0), wanted.1.max(now.1)))?;
     if let Some(priority) = process.io_priority() {
         let class = match format!("{:?}", priority.class()).as_str() {
             name if name.ends_with("Rt") => 1,
@@ -132,6 +127,30 @@ pub fn prepare(process: &Process) -> io::Result<()> {
             times: ["runtime", "deadline", "period"].map(time),
         };
         doing("cannot set the scheduler", sys::set_scheduler(&scheduler))?;
+    }
+    Ok(())
+}
+
+/// Applies the limits that this process itself could not bear, such as one of four descriptors. They were made possible by
+/// [`prepare`], so this needs no rights; it comes right before the program is executed.
+///
+/// # Errors
+/// Names the limit that the kernel refuses.
+pub fn limit_at_last(process: &Process) -> io::Result<()> {
+    limit(process, |wanted, _| wanted)
+}
+
+/// Sets each limit of a process to what `choose` makes of the wanted and the present one, both soft and hard.
+fn limit(process: &Process, choose: impl Fn((u64, u64), (u64, u64)) -> (u64, u64)) -> io::Result<()> {
+    for limit in process.rlimits().iter().flatten() {
+        let name = limit.typ().to_string().to_lowercase();
+        let name = name.trim_start_matches("rlimit_").to_owned();
+        let Some(resource) = resource(&name) else { return Err(io::Error::other(format!("there is no resource limit {name}"))) };
+        let set = || -> nix::Result<()> {
+            let (soft, hard) = choose((limit.soft(), limit.hard()), getrlimit(resource)?);
+            setrlimit(resource, soft, hard)
+        };
+        doing(&format!("cannot set the ulimit \"{name}\" (RLIMIT_{})", name.to_uppercase()), set().map_err(io::Error::from))?;
     }
     Ok(())
 }
@@ -275,6 +294,7 @@ pub fn arrive(
     sys::die_with_parent()?;
     let ready = find(process)?;
     sys::close_on_exec_from(3)?;
+    limit_at_last(process)?;
     Ok(ready)
 }
 

@@ -521,11 +521,14 @@ pub fn enter_namespace(namespace: impl AsFd, kind: nix::sched::CloneFlags) -> io
 /// # Errors
 /// Fails when `sigprocmask(2)` or `signalfd(2)` fails.
 pub fn signal_descriptor(signals: &[i32]) -> io::Result<nix::sys::signalfd::SignalFd> {
-    use nix::sys::signal::{SigSet, Signal};
-    let mut set = SigSet::empty();
+    use nix::sys::signal::SigSet;
+    let mut raw = *SigSet::empty().as_ref();
     for signal in signals {
-        set.add(Signal::try_from(*signal)?);
+        // SAFETY: the set is initialised. Real-time signals have no names in `nix`.
+        check(libc::c_long::from(unsafe { libc::sigaddset(&raw mut raw, *signal) }))?;
     }
+    // SAFETY: the set was made by the functions for sets.
+    let set = unsafe { SigSet::from_sigset_t_unchecked(raw) };
     set.thread_block()?;
     let flags = nix::sys::signalfd::SfdFlags::SFD_CLOEXEC | nix::sys::signalfd::SfdFlags::SFD_NONBLOCK;
     Ok(nix::sys::signalfd::SignalFd::with_flags(&set, flags)?)

@@ -738,3 +738,83 @@ fn nobody_waits_for_a_container_that_is_paused() {
     world.ok(&["up"]);
     world.ok(&["down"]);
 }
+
+/// A container whose replacement waits for a migration goes on until that is done, and after it if it fails.
+#[test]
+fn what_waits_for_another_goes_on_until_its_turn() {
+    if !is_root() {
+        return;
+    }
+    let text = |version: &str, migrate: &str| {
+        format!(
+            r#"container "migrate" {{ image "base"; restart "no"; env V="{version}"; cmd "sh" "-c" "{migrate}"; }}
+container "app" {{ image "base"; {SLEEP}; env V="{version}"; depends-on "migrate" until="completed" }}
+container "web" {{ image "base"; {SLEEP}; env V="{version}"; depends-on "app" }}"#
+        )
+    };
+    let world = World::new("order", &text("1", "true"));
+    world.ok(&["up"]);
+    let base = fs::read_to_string(world.folder.join("stead.kdl")).unwrap().replace(&text("1", "true"), "");
+    let change = |version: &str, migrate: &str| world.write("stead.kdl", &format!("{base}\n{}", text(version, migrate)));
+    let pids = || (world.pid("app-1"), world.pid("web-1"));
+    let before = pids();
+    // It fails: the old ones go on, and the next plan still wants to replace them.
+    change("2", "sleep 1; exit 3");
+    let mut up = world.spawn(&["up"]);
+    eventually("the migration runs", || world.container("migrate-1")["state"] == "running");
+    assert_eq!(pids(), before, "nothing is stopped before its turn");
+    assert!(!up.wait().unwrap().success());
+    assert_eq!(pids(), before, "the old ones go on");
+    let plan = world.ok(&["plan"]);
+    for wanted in ["container app-1 (replace)", "container web-1 (replace)", "env.V \"1\" → \"2\""] {
+        assert!(plan.contains(wanted), "{wanted:?} is not in {plan}");
+    }
+    let again = world.fails(&["up"]).err;
+    assert!(again.contains("app-1: it depends on migrate-1, which ended with exit status 3"), "{again}");
+    assert!(again.contains("web-1: it depends on app-1, which failed: it depends on migrate-1"), "{again}");
+    assert_eq!(pids(), before);
+    // It works: both are replaced.
+    change("3", "sleep 0.3");
+    world.ok(&["up"]);
+    assert_eq!((world.exec("app", "echo $V"), world.exec("web", "echo $V")), ("3".into(), "3".into()));
+    assert!(world.ok(&["plan"]).contains("nothing to do"));
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn signals_are_passed_on_and_kill_is_an_end() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "signals",
+        &format!(
+            r#"container "c" {{ image "base"; {SLEEP}; restart "always" }}
+container "few" {{ image "base"; {SLEEP}; limits {{ ulimit "nofile" soft=4 hard=4; }} }}"#
+        ),
+    );
+    // Redirected to a file, the output goes through threads, which a signal must not end.
+    let out = fs::File::create(world.folder.join("out")).unwrap();
+    let script = "import signal, sys; names = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGHUP, signal.SIGRTMIN + 3]; [signal.signal(name, lambda number, frame: print(number, flush=True)) for name in names]; signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7)); print('ready', flush=True)\nwhile True: signal.pause()";
+    let mut run = world.command(&["run", "-T", "base", "python3", "-c", script]).stdout(out).spawn().unwrap();
+    let said = || fs::read_to_string(world.folder.join("out")).unwrap();
+    eventually("it is ready", || said().contains("ready"));
+    for signal in [10, 12, 14, 28, 1, 37] {
+        assert!(Command::new("kill").args([format!("-{signal}"), run.id().to_string()]).status().unwrap().success());
+        eventually("the signal has come", || said().lines().any(|line| line == signal.to_string()));
+    }
+    assert!(Command::new("kill").arg(run.id().to_string()).status().unwrap().success());
+    assert_eq!(run.wait().unwrap().code(), Some(7));
+    world.ok(&["up"]);
+    // The runtime itself needs more descriptors than this container may have.
+    assert_eq!(world.container("few-1")["state"], "running");
+    assert_eq!(world.exec("few", "ulimit -n"), "4");
+    world.ok(&["kill", "c"]);
+    eventually("it has ended", || world.container("c-1")["state"] == "exited");
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    assert_eq!(world.container("c-1")["state"], "exited", "it is not started again");
+    world.ok(&["up"]);
+    assert_eq!(world.container("c-1")["state"], "running");
+    world.ok(&["down"]);
+}

@@ -85,14 +85,16 @@ impl Monitor {
         }
         if self.started.elapsed() >= SETTLED {
             self.backoff = FIRST_BACKOFF;
+            self.in_a_row = 0;
         }
+        self.status.stopped |= std::mem::take(&mut self.ended_by_hand);
         let recycled = std::mem::take(&mut self.recycling);
         let again = !self.status.stopped
             && (recycled
                 || match self.spec.restart {
                     Restart::No => false,
                     Restart::Always | Restart::UnlessStopped => true,
-                    Restart::OnFailure(max) => code != 0 && max.is_none_or(|max| self.status.restarts < max),
+                    Restart::OnFailure(max) => code != 0 && max.is_none_or(|max| self.in_a_row < max),
                 });
         if again {
             self.status.state = State::Restarting;

@@ -15,15 +15,16 @@ use crate::runtime::{self, Cgroup, ExecSpec, Host, Running, StartError, Stdio};
 use crate::store::{Lease, Store};
 use crate::sys;
 use std::fs::File;
-use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
+mod attached;
 mod end;
 mod requests;
 mod still;
 
+use attached::Attached;
 use requests::Client;
 
 /// The delay before the first restart. It doubles each time, up to a minute, as with Docker.
@@ -68,7 +69,7 @@ pub struct Monitor {
     accept_at: Option<Instant>,
     /// The clients that asked to be told when the command ends, whether it is restarted or not.
     waiting_for_exit: Vec<UnixStream>,
-    attached: Vec<UnixStream>,
+    attached: Vec<Attached>,
     /// The clients for which the container is held still until they hang up.
     holders: Vec<UnixStream>,
     terminal: Option<OwnedFd>,
@@ -84,6 +85,10 @@ pub struct Monitor {
     starter: Option<UnixStream>,
     restart_at: Option<Instant>,
     backoff: Duration,
+    /// How often in a row it was started again without having lived for long.
+    in_a_row: u32,
+    /// Whether somebody sent it a signal that ends it, so that it is not started again.
+    ended_by_hand: bool,
     started: Instant,
     oom_before: u64,
     /// Keeps what the container needs in the store.
@@ -150,6 +155,8 @@ impl Monitor {
             starter: None,
             restart_at: None,
             backoff: FIRST_BACKOFF,
+            in_a_row: 0,
+            ended_by_hand: false,
             started: Instant::now(),
             oom_before: 0,
             _lease: lease,
@@ -352,16 +359,18 @@ impl Monitor {
             waiting.extend(self.holders.iter().map(|holder| holder as &dyn AsFd));
             waiting.extend(self.sessions.opening().map(|told| told as &dyn AsFd));
             let before_idle = waiting.len();
-            let idle = [&self.waiting_for_end, &self.waiting_for_exit, &self.attached];
+            let idle = [&self.waiting_for_end, &self.waiting_for_exit];
             waiting.extend(idle.into_iter().flatten().map(|client| client as &dyn AsFd));
+            waiting.extend(self.attached.iter().map(|client| client as &dyn AsFd));
             let ready = sys::wait_readable(&waiting, timeout.map(|time| time.saturating_add(Duration::from_millis(1))))
                 .context(|| "cannot wait".into())?;
             drop(waiting);
             // These clients have nothing more to say: one that can be read has hung up.
             let mut said = ready.iter().skip(before_idle);
-            for idle in [&mut self.waiting_for_end, &mut self.waiting_for_exit, &mut self.attached] {
+            for idle in [&mut self.waiting_for_end, &mut self.waiting_for_exit] {
                 idle.retain(|_| said.next() != Some(&true));
             }
+            self.attached.retain(|_| said.next() != Some(&true));
             if let Some(checker) = self.checker.as_mut().filter(|_| checking && ready.get(check_at) == Some(&true)) {
                 checker.drain();
             }
@@ -397,7 +406,9 @@ impl Monitor {
     fn read_streams(&mut self, ready: &[bool], buffer: &mut [u8]) {
         let mut ready = ready.iter();
         let (log, attached) = (&mut self.log, &mut self.attached);
-        let own = |capture: &mut Capture| ready.next() != Some(&true) || capture.read(log, buffer, |bytes| show(attached, bytes));
+        let own = |capture: &mut Capture| {
+            ready.next() != Some(&true) || capture.read(log, buffer, |bytes| attached.retain_mut(|client| client.show(bytes)))
+        };
         self.captures.retain_mut(own);
         let log = &mut self.log;
         self.hook_output.retain_mut(|capture| ready.next() != Some(&true) || capture.read(log, buffer, |_| {}));
@@ -459,6 +470,7 @@ impl Monitor {
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
             self.status.restarts += 1;
+            self.in_a_row += 1;
             self.event("restart", &[("count", self.status.restarts.to_string())]);
             if let Err(error) = self.start() {
                 self.note(&format!("stead: cannot restart the container: {}", error.message));
@@ -509,12 +521,4 @@ impl Monitor {
             }
         }
     }
-}
-
-/// Passes output to the attached clients, as much as each can take without blocking.
-fn show(attached: &mut Vec<UnixStream>, bytes: &[u8]) {
-    attached.retain_mut(|client| match client.write(bytes) {
-        Ok(_) => true,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    });
 }

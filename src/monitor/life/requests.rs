@@ -1,6 +1,7 @@
 //! Requests of clients to a monitor. Each is answered at once, or noted so that the loop answers it later.
 
 use super::Monitor;
+use super::attached::Attached;
 use crate::model::Size;
 use crate::monitor::control::{self, Reply, Request};
 use crate::monitor::files::State;
@@ -103,7 +104,7 @@ impl Monitor {
                 let terminal: Vec<RawFd> = self.terminal.iter().map(AsRawFd::as_raw_fd).collect();
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &terminal);
                 // A client that reads slowly misses output; the container never waits for a reader.
-                self.attached.push(client);
+                self.attached.push(Attached::new(client));
             }
             Ok(Request::Signal { signal }) => {
                 self.event("kill", &[("signal", signal.to_string())]);
@@ -111,6 +112,8 @@ impl Monitor {
                 if signal == libc::SIGKILL {
                     self.thaw();
                 }
+                // As in Docker, it is an end by hand, whatever the restart policy says.
+                self.ended_by_hand |= signal == libc::SIGKILL || signal == self.spec.stop_signal;
                 self.signal(signal);
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);
             }
