@@ -3,13 +3,29 @@
 use crate::model::{Pattern, bounds, text_of};
 use crate::project::BuildContext;
 use crate::sys::{ProjectFiles, Unread};
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Patterns of `.steadignore` and `.dockerignore`, in order; the last pattern that matches decides.
 #[derive(Debug, Default)]
 pub struct Ignore {
+    /// Whether each hides what it matches, and the pattern.
     patterns: Vec<(bool, Pattern)>,
+    /// The patterns that match only one path, by that path.
+    literals: HashMap<String, Vec<usize>>,
+    others: Vec<usize>,
     pub has_exceptions: bool,
+    /// What is known of directories.
+    folders: Mutex<HashMap<String, Arc<Matched>>>,
+}
+
+/// The result for one path.
+#[derive(Debug, Default)]
+struct Matched {
+    hidden: bool,
+    /// The patterns that matched, in order. They match all that is below, too.
+    by: Vec<usize>,
 }
 
 impl Ignore {
@@ -53,37 +69,140 @@ impl Ignore {
     pub(super) fn add(&mut self, name: &str, text: &str) -> Result<(), String> {
         let before = self.patterns.len();
         for (number, line) in text.lines().enumerate() {
+            // Only a `#` at the very beginning makes a comment.
+            let comment = line.starts_with('#');
             let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
+            if line.is_empty() || comment {
                 continue;
             }
+            let wrong = |why: String| Err(format!("{name}:{}: {why}", number + 1));
             if line.len() > bounds::PATTERN {
-                return Err(format!("{name}:{}: a pattern has at most {} bytes", number + 1, bounds::PATTERN));
+                return wrong(format!("a pattern has at most {} bytes", bounds::PATTERN));
             }
             if self.patterns.len() - before >= bounds::IGNORE_PATTERNS {
-                let most = bounds::IGNORE_PATTERNS;
-                return Err(format!("{name}:{}: an ignore file has at most {most} patterns", number + 1));
+                return wrong(format!("an ignore file has at most {} patterns", bounds::IGNORE_PATTERNS));
             }
-            let (hides, pattern) = line.strip_prefix('!').map_or((true, line), |pattern| (false, pattern.trim_start()));
+            let (hides, text) = line.strip_prefix('!').map_or((true, line), |text| (false, text.trim()));
+            if text.is_empty() {
+                return wrong("`!` needs a pattern behind it".into());
+            }
+            let Some(pattern) = Pattern::parse(&clean(text)) else {
+                return wrong(format!("{text:?} is not a pattern: it has a class without end or content, or a \\ at its end"));
+            };
             self.has_exceptions |= !hides;
-            self.patterns.push((hides, Pattern::new(pattern.trim_matches('/').trim_start_matches("./"))));
+            let at = self.patterns.len();
+            match pattern.literal() {
+                Some(path) => self.literals.entry(path.to_owned()).or_default().push(at),
+                None => self.others.push(at),
+            }
+            self.patterns.push((hides, pattern));
         }
         Ok(())
     }
 
     /// Whether a path is ignored, itself or by one of its parent directories.
     pub fn hides(&self, path: &str) -> bool {
-        if self.patterns.is_empty() {
-            return false;
+        !self.patterns.is_empty() && self.matched(path, &self.above(path)).hidden
+    }
+
+    /// The result for the directory that a path is in.
+    fn above(&self, path: &str) -> Arc<Matched> {
+        let Some((folder, _)) = path.rsplit_once('/') else { return Arc::default() };
+        let known = |folders: MutexGuard<'_, HashMap<String, Arc<Matched>>>| folders.get(folder).cloned();
+        if let Some(found) = known(self.folders()) {
+            return found;
         }
-        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-        let prefixes: Vec<&str> = ends.map(|end| &path[..end]).collect();
-        let mut hidden = false;
-        for (hides, pattern) in &self.patterns {
-            if prefixes.iter().any(|prefix| pattern.matches(prefix)) {
-                hidden = *hides;
+        let found = Arc::new(self.matched(folder, &self.above(folder)));
+        self.folders().insert(folder.to_owned(), found.clone());
+        found
+    }
+
+    fn folders(&self) -> MutexGuard<'_, HashMap<String, Arc<Matched>>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The result for a path, as BuildKit finds it (moby/patternmatcher, `MatchesUsingParentResults`): a pattern that cannot
+    /// change the result is not looked at, and so does not count for what is below either.
+    fn matched(&self, path: &str, above: &Matched) -> Matched {
+        let own = self.literals.get(path).into_iter().flatten().copied();
+        let others = self.others.iter().copied().filter(|at| self.patterns[*at].1.matches(path));
+        let mut candidates: Vec<usize> = own.chain(others).chain(above.by.iter().copied()).collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        let mut result = Matched::default();
+        for at in candidates {
+            let hides = self.patterns[at].0;
+            if hides != result.hidden || above.by.binary_search(&at).is_ok() {
+                result.by.push(at);
+                result.hidden = hides;
             }
         }
-        hidden
+        result
+    }
+}
+
+/// The path of a pattern as Go's `filepath.Clean` gives it, without a slash in front.
+fn clean(text: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in text.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        match (part, parts.last()) {
+            // Nothing is above the top of an absolute path; a relative one keeps what leads out of it.
+            ("..", None) if text.starts_with('/') => {}
+            ("..", Some(last)) if *last != ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hides(lines: &str, path: &str) -> bool {
+        let mut ignore = Ignore::default();
+        ignore.add(".dockerignore", lines).unwrap();
+        ignore.hides(path)
+    }
+
+    #[test]
+    fn the_last_pattern_that_matches_decides_as_for_docker() {
+        for (lines, path, wanted) in [
+            ("**\n!util/docker/web", "util/docker/web/foo", false),
+            ("**\n!util/docker/web\nutil/docker/web/foo", "util/docker/web/foo", true),
+            ("**\n!dist/*.whl", "dist/proxy.py-2.4.0rc3.dev36+g08acad9-py3-none-any.whl", false),
+            ("dir", "dir/below/file", true),
+            ("dir\n!dir/below", "dir/below/file", false),
+            ("!dir/below\ndir", "dir/below/file", true),
+            // The second `foo` cannot change the result for the directory, so it does not count for the file.
+            ("foo\n!foo/bar\nfoo", "foo/bar", false),
+            ("foo\n!foo/bar\nfoo/*", "foo/bar", true),
+            ("./a/../b//c/", "b/c", true),
+            ("/b", "b", true),
+            ("/../b", "b", true),
+            ("../b", "b", false),
+            ("b/", "b", true),
+            (" b \r\n", "b", true),
+            ("#b", "#b", false),
+            (" #b", "#b", true),
+            ("*\n! b", "b", false),
+            (".", "b", false),
+            ("a\\*", "a*", true),
+            ("**/*.py\n!keep.py", "x/keep.py", true),
+        ] {
+            assert_eq!(hides(lines, path), wanted, "{lines:?} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_has_a_line() {
+        for (lines, told) in [
+            ("a\n!\n", ".dockerignore:2: `!` needs a pattern behind it"),
+            ("# b\n[a", ".dockerignore:2: \"[a\" is not a pattern"),
+            ("a[]b", ".dockerignore:1: \"a[]b\" is not a pattern"),
+        ] {
+            let error = Ignore::default().add(".dockerignore", lines).unwrap_err();
+            assert!(error.starts_with(told), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Patterns of paths, as in Docker's ignore files: Go's `path/filepath.Match` plus `**`.
+//! Patterns of paths, as in Docker's ignore files: Go's `path/filepath.Match` plus `**` (moby/patternmatcher).
 //!
 //! The author of a pattern may be hostile, and others wait for the match. So matching never backtracks more
 //! than one step and does not recurse: its time is at most proportional to the product of both lengths.
@@ -10,12 +10,15 @@ pub fn pattern_matches(pattern: &str, path: &str) -> bool {
     Pattern::new(pattern).matches(path)
 }
 
-/// A pattern of `*` (no slash), `**` (any directories), `?` and `[a-z]`; `?` and classes match one character, however
-/// many bytes it has.
+/// A pattern of `*` (no slash), `**` (any directories), `?` (no slash) and `[a-z]`; `?` and classes match one character,
+/// however many bytes it has. A class may match a slash.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     pieces: Vec<Piece>,
     how: How,
+    /// What every path that matches begins and ends with: most paths are told apart by that.
+    head: String,
+    tail: String,
 }
 
 /// How a pattern is best matched.
@@ -55,49 +58,83 @@ impl Piece {
         match self {
             Self::One(one) => *one == c,
             Self::Any => c != '/',
-            Self::Class { ranges, negated } => {
-                c != '/' && ranges.iter().any(|(first, last)| (*first..=*last).contains(&c)) != *negated
-            }
+            Self::Class { ranges, negated } => ranges.iter().any(|(first, last)| (*first..=*last).contains(&c)) != *negated,
             Self::Name | Self::Folders => false,
         }
     }
 
-    fn class(text: &str) -> Self {
+    /// Parses a class behind its `[`, and returns it with what follows it; `None` if it is not a class of Go's.
+    fn class(text: &str) -> Option<(Self, &str)> {
         let (text, negated) = text.strip_prefix('^').map_or((text, false), |text| (text, true));
         let mut ranges = Vec::new();
         let mut left = text.chars();
-        while let Some(first) = left.next() {
+        loop {
             let mut ahead = left.clone();
-            match (ahead.next(), ahead.next()) {
-                (Some('-'), Some(last)) => {
-                    ranges.push((first, last));
-                    left = ahead;
-                }
-                _ => ranges.push((first, first)),
+            if ahead.next() == Some(']') && !ranges.is_empty() {
+                return Some((Self::Class { ranges, negated }, ahead.as_str()));
             }
+            let first = in_class(&mut left)?;
+            let mut ahead = left.clone();
+            let last = if ahead.next() == Some('-') {
+                left = ahead;
+                in_class(&mut left)?
+            } else {
+                first
+            };
+            ranges.push((first, last));
         }
-        Self::Class { ranges, negated }
+    }
+}
+
+/// One character of a class, which `\` may stand in front of.
+fn in_class(left: &mut Chars) -> Option<char> {
+    match left.next()? {
+        '-' | ']' => None,
+        '\\' => left.next(),
+        c => Some(c),
     }
 }
 
 impl Pattern {
-    /// Parses a pattern.
+    /// Parses a pattern. One that is not well formed matches nothing; see [`Pattern::parse`].
     pub fn new(pattern: &str) -> Self {
+        let never = Self { pieces: Vec::new(), how: How::Never, head: String::new(), tail: String::new() };
+        Self::parse(pattern).unwrap_or(never)
+    }
+
+    /// Parses a pattern. It returns `None` for what Go calls a bad pattern: a class that is empty, has no end, or has `-` in a
+    /// place where it means nothing, and a `\\` at the end.
+    pub fn parse(pattern: &str) -> Option<Self> {
         if !pattern.contains(['*', '?', '[', '\\']) {
-            return Self { pieces: Vec::new(), how: How::Exactly(pattern.to_owned()) };
+            let how = How::Exactly(pattern.to_owned());
+            return Some(Self { pieces: Vec::new(), how, head: String::new(), tail: String::new() });
         }
-        let Some(pieces) = pieces(pattern) else { return Self { pieces: Vec::new(), how: How::Never } };
+        let pieces = pieces(pattern)?;
         let mut folders = pieces.iter().enumerate().filter(|(_, piece)| matches!(piece, Piece::Folders));
+        // What a `*` leaves to a class may be a slash, and then the last `*` cannot take what an earlier one could.
+        let slashes = pieces.iter().any(|piece| matches!(piece, Piece::Class { .. }) && piece.is('/'));
         let how = match (folders.next(), folders.next()) {
+            _ if slashes => How::Anyhow,
             (None, _) => How::Plain,
             (Some((at, _)), None) if !pieces[..at].iter().any(|piece| matches!(piece, Piece::Name)) => How::Once(at),
             _ => How::Anyhow,
         };
-        Self { pieces, how }
+        let letter = |piece: &Piece| if let Piece::One(letter) = piece { Some(*letter) } else { None };
+        let head = pieces.iter().map_while(letter).collect();
+        let tail: Vec<char> = pieces.iter().rev().map_while(letter).collect();
+        Some(Self { how, head, tail: tail.into_iter().rev().collect(), pieces })
+    }
+
+    /// The path, if the pattern matches only one.
+    pub fn literal(&self) -> Option<&str> {
+        if let How::Exactly(path) = &self.how { Some(path) } else { None }
     }
 
     /// Whether the pattern matches a path.
     pub fn matches(&self, path: &str) -> bool {
+        if !path.starts_with(&self.head) || !path.ends_with(&self.tail) {
+            return false;
+        }
         match &self.how {
             How::Exactly(text) => text == path,
             How::Plain => plain(&self.pieces, path),
@@ -108,7 +145,7 @@ impl Pattern {
     }
 }
 
-/// Splits a pattern into pieces; `None` if a class is unterminated, because such a pattern matches nothing.
+/// Splits a pattern into pieces; `None` if it is not well formed.
 fn pieces(pattern: &str) -> Option<Vec<Piece>> {
     let mut found = Vec::new();
     let mut rest = pattern;
@@ -128,17 +165,15 @@ fn pieces(pattern: &str) -> Option<Vec<Piece>> {
             },
             '?' => Piece::Any,
             '[' => {
-                let (class, behind) = rest.split_once(']')?;
+                let (class, behind) = Piece::class(rest)?;
                 rest = behind;
-                Piece::class(class)
+                class
             }
-            '\\' => match rest.chars().next() {
-                Some(escaped) => {
-                    rest = &rest[escaped.len_utf8()..];
-                    Piece::One(escaped)
-                }
-                None => Piece::One('\\'),
-            },
+            '\\' => {
+                let escaped = rest.chars().next()?;
+                rest = &rest[escaped.len_utf8()..];
+                Piece::One(escaped)
+            }
             c => Piece::One(c),
         });
     }
@@ -269,12 +304,14 @@ mod tests {
             ("[é-ü]x", "öx", true),
             ("[a-c]x", "bx", true),
             ("[^a-c]x", "bx", false),
-            ("[^a]", "/", false),
+            ("[^a]", "/", true),
+            ("*[^x]*c", "a/bc", true),
             ("[a", "[a", false),
-            ("[a-]", "-", true),
+            ("[a-]", "-", false),
+            ("[\\]a]b", "]b", true),
+            ("[a\\-c]", "b", false),
             ("a\\*", "a*", true),
             ("a\\*", "ab", false),
-            ("a\\", "a\\", true),
             ("**/node_modules", "a/node_modules", true),
             ("**/node_modules", "a/xnode_modules", false),
             ("a/**/b", "a/b", true),
@@ -289,6 +326,33 @@ mod tests {
             ("*", "", true),
         ] {
             assert_eq!(pattern_matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    /// The facts of moby/patternmatcher's own table.
+    #[test]
+    fn patterns_mean_what_they_mean_to_docker() {
+        let yes = "** file; ** file/; **/ file; **/ file/; ** /; **/ /; ** dir/file; **/ dir/file; ** dir/file/; **/ dir/file/; \
+                   **/** dir/file; **/** dir/file/; dir/** dir/file; dir/** dir/file/; dir/** dir/dir2/file; \
+                   dir/** dir/dir2/file/; **/dir dir; **/dir2/* dir/dir2/file; \
+                   **/dir2/** dir/dir2/dir3/file; **/dir2/** dir/dir2/dir3/file/; **file file; **file dir/file; \
+                   **/file dir/file; **file dir/dir/file; **/file dir/dir/file; **/file* dir/dir/file; \
+                   **/file* dir/dir/file.txt; **/file*txt dir/dir/file.txt; **/file*.txt dir/dir/file.txt; \
+                   **/file*.txt* dir/dir/file.txt; **/**/*.txt dir/dir/file.txt; **/*.txt file.txt; **/**/*.txt file.txt; \
+                   a**/*.txt a/file.txt; a**/*.txt a/dir/file.txt; a**/*.txt a/dir/dir/file.txt; a/*.txt a/file.txt; \
+                   a/*.txt** a/file.txt; a[b-d]e ace; a[^b-d]e aze; .* .foo; abc.def abc.def; abc?def abcZdef; a\\\\ a\\; \
+                   **/foo/bar foo/bar; **/foo/bar dir/foo/bar; **/foo/bar dir/dir2/foo/bar; abc/** abc/def; \
+                   abc/** abc/def/ghi; **/.foo .foo; a(b)c/def a(b)c/def; a.|)$(}+{bc a.|)$(}+{bc; \
+                   dist/*.whl dist/proxy.py-2.4.0rc3.dev36+g08acad9-py3-none-any.whl";
+        let no = "**/**/*.txt2 dir/dir/file.txt; a/*.txt a/dir/file.txt; a[b-d]e ae; a[b-d]e aae; .* foo; abc.def abcdef; \
+                  abc.def abcZdef; abc?def abcdef; abc/** abc; **/.foo bar.foo; a(b)c/def a(b)c/xyz";
+        for (table, wanted) in [(yes, true), (no, false)] {
+            for (pattern, path) in table.split("; ").map(|pair| pair.split_once(' ').unwrap()) {
+                assert_eq!(Pattern::parse(pattern).unwrap().matches(path), wanted, "{pattern} {path}");
+            }
+        }
+        for bad in ["[", "[^", "[^bc", "a[", "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[]", "[\\", "a\\"] {
+            assert!(Pattern::parse(bad).is_none(), "{bad}");
         }
     }
 
