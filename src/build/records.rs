@@ -77,7 +77,7 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
         }
         steps.push(step);
     }
-    let settings = project.images.get(name).map(settings).unwrap_or_default();
+    let settings = project.images.get(name).map(|image| settings(image, lock)).unwrap_or_default();
     Ok(ImageRecord { digest: image.digest, steps, settings })
 }
 

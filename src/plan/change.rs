@@ -6,7 +6,7 @@ use super::desired::{Desired, desired};
 use super::graph::{Parts, graph};
 use super::image::{Image, StepInputs};
 use super::images::{Walk, settings, step_records, walk};
-use super::observed::{ContainerRecord, Down, Facts, ImageRecord, NetworkRecord, Observed, Seen};
+use super::observed::{ContainerRecord, Down, Facts, ImageRecord, NetworkRecord, Observed, Seen, TreeKind};
 use super::task::{Change, Deed, How, Object, Plan, Planned, Symbol};
 use super::trust::{self, widenings};
 use super::wants;
@@ -343,7 +343,7 @@ impl Planner<'_> {
 
     /// Changes of nodes that only affect an image's configuration, or what its commands see.
     fn setting_causes(&self, name: &Name, record: &ImageRecord) -> Vec<Cause> {
-        let now = self.project.images.get(name).map(settings).unwrap_or_default();
+        let now = self.project.images.get(name).map(|image| settings(image, self.lock)).unwrap_or_default();
         let paths: BTreeSet<&String> = record.settings.keys().chain(now.keys()).collect();
         let changed = paths.into_iter().filter(|path| record.settings.get(*path) != now.get(*path));
         changed
@@ -375,14 +375,15 @@ impl Planner<'_> {
                 if new.is_empty() {
                     return Vec::new();
                 }
-                let gone: BTreeMap<&str, &str> = old.difference(&new).filter_map(|key| key.split_once('=')).collect();
-                let come: BTreeMap<&str, &str> = new.difference(&old).filter_map(|key| key.split_once('=')).collect();
+                let gone: BTreeMap<&str, &str> = old.difference(&new).filter_map(|key| key.rsplit_once('=')).collect();
+                let come: BTreeMap<&str, &str> = new.difference(&old).filter_map(|key| key.rsplit_once('=')).collect();
                 let names: BTreeSet<&str> = gone.keys().chain(come.keys()).copied().collect();
                 names
                     .into_iter()
-                    .map(|name| match (gone.get(name), come.get(name)) {
-                        (Some(old), Some(new)) => cause(format!("stead.lock: {name} {old} → {new}")),
-                        (None, Some(new)) => cause(format!("stead.lock: {name} {new} is new")),
+                    .map(|name| match (gone.get(name).map(locked), come.get(name).map(locked)) {
+                        (Some((old, _)), Some((new, _))) if old != new => cause(format!("stead.lock: {name} {old} → {new}")),
+                        (Some(_), Some((_, sha256))) => cause(format!("stead.lock: {name}: its sha256 is {sha256} now")),
+                        (None, Some((new, _))) => cause(format!("stead.lock: {name} {new} is new")),
                         _ => cause(format!("stead.lock: {name} is gone")),
                     })
                     .collect()
@@ -393,7 +394,10 @@ impl Planner<'_> {
                     return vec![self.at(path, "its files changed")];
                 };
                 let index = |tree: &super::observed::FileTree| {
-                    tree.entries.iter().map(|entry| (entry.from.clone(), entry.kind.clone())).collect::<BTreeMap<_, _>>()
+                    tree.entries
+                        .iter()
+                        .map(|entry| (entry.from.clone(), (entry.kind.clone(), entry.mode)))
+                        .collect::<BTreeMap<_, _>>()
                 };
                 let (old, new) = (index(&old), index(new));
                 let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
@@ -401,6 +405,9 @@ impl Planner<'_> {
                     .into_iter()
                     .filter_map(|path| match (old.get(path), new.get(path)) {
                         (Some(old), Some(new)) if old == new => None,
+                        (Some(old), Some(new)) if content(&old.0) == content(&new.0) => {
+                            Some(cause(format!("{path}: permissions changed")))
+                        }
                         (Some(_), Some(_)) => Some(cause(format!("{path} changed"))),
                         (None, _) => Some(cause(format!("{path} is new"))),
                         (_, None) => Some(cause(format!("{path} is gone"))),
@@ -578,6 +585,20 @@ impl Planner<'_> {
             Some(deeper) => deeper.under(text),
             None => cause(text),
         }
+    }
+}
+
+/// The two parts of what the lock says of a package: its version and, in short, its sha256.
+fn locked<'k>(key: &&'k str) -> (&'k str, &'k str) {
+    let (version, sha256) = key.split_once('#').unwrap_or((key, ""));
+    (version, sha256.get(..12).unwrap_or(sha256))
+}
+
+/// What an entry of a tree is, apart from its permissions.
+fn content(kind: &TreeKind) -> TreeKind {
+    match kind {
+        TreeKind::File { digest, .. } => TreeKind::File { digest: *digest, executable: false },
+        other => other.clone(),
     }
 }
 

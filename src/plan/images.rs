@@ -8,7 +8,7 @@ use super::image::{Config, Image, StepInputs};
 use super::observed::{Facts, StepRecord};
 use crate::lock::Lock;
 use crate::model::{Digest, LayerInfo, Name};
-use crate::project::{AddSource, Base, Copy, Outside, Project, Run, RunMount, RunSource, Step};
+use crate::project::{Add, AddSource, Base, Copy, Outside, Project, Run, RunMount, RunSource, Step};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -233,15 +233,7 @@ impl Road<'_, '_> {
             }
             Step::Copy(copy) => self.copy(index, copy)?,
             Step::Add(add) => {
-                let known = match (&add.source, add.unknown()) {
-                    (AddSource::Url { sha256: Some(digest), .. }, _) => digest.hex(),
-                    (AddSource::Git(git), None) => git.pinned().unwrap_or_default().to_owned(),
-                    (_, Some(unknown)) => match self.lock.remotes.get(&unknown) {
-                        Some(known) => known.clone(),
-                        None => return Err(Box::new(Walk::Unlocked)),
-                    },
-                    _ => return Err(Box::new(Walk::Unlocked)),
-                };
+                let Some(known) = fetched(add, self.lock) else { return Err(Box::new(Walk::Unlocked)) };
                 let (folder, kept) = match &add.source {
                     AddSource::Git(git) => (git.folder.as_ref(), git.dot_git.then(|| git.place.shown())),
                     AddSource::Url { .. } => (None, None),
@@ -428,12 +420,26 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
             Step::Debian(debian) => {
                 let packages = lock.packages(&(name.clone(), debians), debian).unwrap_or_default();
                 debians += 1;
-                StepInputs::Packages(packages.iter().map(|package| package.key()).collect())
+                StepInputs::Packages(
+                    packages.iter().map(|package| format!("{}#{}", package.key(), package.sha256.hex())).collect(),
+                )
             }
             Step::Copy(copy) if copy.from.is_none() => {
                 facts.tree(name, index).map_or(StepInputs::Below, |tree| StepInputs::Files(tree.digest()))
             }
-            Step::Copy(_) | Step::Add(_) | Step::Run(_) | Step::Folder(_) => StepInputs::Below,
+            // The directories of a context that a command mounts.
+            Step::Run(_) => match facts.tree(name, index) {
+                Ok(tree) if !tree.entries.is_empty() => StepInputs::Files(tree.digest()),
+                _ => StepInputs::Below,
+            },
+            Step::Add(add) => {
+                let place = match &add.source {
+                    AddSource::Url { url, .. } => url.clone(),
+                    AddSource::Git(git) => git.place.shown(),
+                };
+                StepInputs::Packages(fetched(add, lock).map(|known| format!("{place}={known}")).into_iter().collect())
+            }
+            Step::Copy(_) | Step::Folder(_) => StepInputs::Below,
             _ => continue,
         };
         found.push((index, StepRecord { definition: Digest::of_json(step), inputs, listing: None }));
@@ -441,9 +447,24 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
     found
 }
 
-/// The settings of an image's own nodes for its configuration, as text by the node's path.
-pub fn settings(image: &crate::project::Image) -> BTreeMap<String, String> {
+/// What identifies what an `add` fetches, if it is known.
+fn fetched(add: &Add, lock: &Lock) -> Option<String> {
+    match (&add.source, add.unknown()) {
+        (AddSource::Url { sha256: Some(digest), .. }, _) => Some(digest.hex()),
+        (AddSource::Git(git), None) => Some(git.pinned().unwrap_or_default().to_owned()),
+        (_, Some(unknown)) => lock.remotes.get(&unknown).cloned(),
+        _ => None,
+    }
+}
+
+/// The settings of an image's own nodes for its configuration, as text by the node's path, and what it is based on elsewhere.
+pub fn settings(image: &crate::project::Image, lock: &Lock) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
+    if let Base::Outside(Outside::Reference(text)) = &image.from
+        && let Some(digest) = lock.image(text)
+    {
+        found.insert("from".to_owned(), digest.to_string());
+    }
     let mut say = |path: String, value: String| drop(found.insert(path, value));
     for step in &image.steps {
         match step {

@@ -174,7 +174,7 @@ impl Host {
                         }
                         self.observed.record.images.insert(
                             name.clone(),
-                            ImageRecord { digest: image.digest, steps, settings: settings(&project.images[name]) },
+                            ImageRecord { digest: image.digest, steps, settings: settings(&project.images[name], &self.lock) },
                         );
                         break;
                     }
