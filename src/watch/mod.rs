@@ -115,6 +115,38 @@ impl Watcher {
         // Relevant paths are wanted themselves, or are new in a directory that is copied.
         let matters =
             |path: &&PathBuf| self.wanted.contains(*path) || path.parent().is_some_and(|parent| self.wanted.contains(parent));
-        event.paths.iter().filter(matters).map(|path| path.strip_prefix(&self.folder).unwrap_or(path).to_owned()).collect()
+        let noise = |path: &&PathBuf| !is_noise(path.strip_prefix(&self.folder).unwrap_or(path));
+        event
+            .paths
+            .iter()
+            .filter(matters)
+            .filter(noise)
+            .map(|path| path.strip_prefix(&self.folder).unwrap_or(path).to_owned())
+            .collect()
+    }
+}
+
+/// Whether a path, relative to the project's directory, is one that tools write beside what people write: a repository's own
+/// files, Python's caches, and the temporary files of editors (vim, emacs). A change of it alone is no reason to look.
+fn is_noise(path: &Path) -> bool {
+    let mut parts = path.iter().map(|part| part.to_string_lossy());
+    let tools = parts.clone().any(|part| part == ".git" || part == "__pycache__");
+    let last = parts.next_back().unwrap_or_default();
+    let swap = last.starts_with('.') && [".swp", ".swo", ".swx"].iter().any(|end| last.ends_with(end));
+    tools || swap || last.ends_with('~') || last.starts_with(".#") || last == "4913"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tools_write_is_no_reason_to_look() {
+        for path in [".git/index", "app/__pycache__/a.pyc", "app/.main.py.swp", "a/b~", ".#a", "4913"] {
+            assert!(is_noise(Path::new(path)), "{path}");
+        }
+        for path in [".gitignore", "app/main.py", "swap.swp", "a~b", "app", ""] {
+            assert!(!is_noise(Path::new(path)), "{path}");
+        }
     }
 }
