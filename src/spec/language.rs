@@ -359,7 +359,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
     CMD,
     ENTRYPOINT,
     ENV,
-    Node::new("env-file", "A file of NAME=value lines.", "env-file \"settings.env\"")
+    Node::new("env-file", "A file of NAME=value lines, by Compose's rules; but `$` stands for itself, and a name needs a value.", "env-file \"settings.env\"")
         .args(&[arg("path", Path)])
         .props(&[prop("required", Flag, "whether the file must be there").or(Default::Flag(true))])
         .many(),
@@ -498,7 +498,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
             Node::new("restart", "Restarts the container.", "restart \"app/settings.py\"").args(&[arg("path", Path)]).many(),
         ])
         .later(),
-    Node::new("on", "A command to run in the container after its start or before its stop.", "on \"start\" { exec \"warm-up\" }")
+    Node::new("on", "A command to run in the container after its start or before its stop. What it starts ends with it, and what it says is in the log.", "on \"start\" { exec \"warm-up\" }")
         .args(&[arg("event", Choice(&["start", "stop"]))])
         .children(&[EXEC])
         .many(),
