@@ -141,7 +141,7 @@ fn events_wait_and_exit_codes_tell_what_happened() {
     let world = World::new(
         "events",
         r#"
-container "c" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "trap 'exit 5' TERM; while :; do sleep 0.02; done"; restart "always"; healthcheck interval="50ms" { exec "test" "!" "-e" "/sick" }; }
+container "c" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "trap 'exit 5' TERM USR1; while :; do sleep 0.02; done"; restart "always"; healthcheck interval="50ms" { exec "test" "!" "-e" "/sick" }; }
 container "eater" { image "base"; cmd "sh" "-c" "sleep 0.5; exec python3 -c 'x = bytearray(200 << 20)'"; limits { memory "32MiB"; swap "0B"; }; }
 "#,
     );
@@ -158,7 +158,7 @@ container "eater" { image "base"; cmd "sh" "-c" "sleep 0.5; exec python3 -c 'x =
     eventually("it turns unhealthy", || world.container("c-1")["health"] == "unhealthy");
     world.ok(&["pause", "c"]);
     world.ok(&["unpause", "c"]);
-    world.ok(&["kill", "-s", "TERM", "c"]);
+    world.ok(&["kill", "-s", "USR1", "c"]);
     eventually("it is started again", || world.container("c-1")["restarts"] == 1 && world.container("c-1")["state"] == "running");
     world.ok(&["stop", "c"]);
     let text = world.ok(&["events", "--since", "1h", "--until", "0s", "--json", "c"]);
