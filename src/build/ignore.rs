@@ -14,7 +14,9 @@ pub struct Ignore {
     patterns: Vec<(bool, Pattern)>,
     /// The patterns that match only one path, by that path.
     literals: HashMap<String, Vec<usize>>,
-    others: Vec<usize>,
+    /// The others by the last byte of what they match, and those that have none in common under `None`: most paths are told
+    /// apart by it.
+    others: HashMap<Option<u8>, Vec<usize>>,
     pub has_exceptions: bool,
     /// What is known of directories.
     folders: Mutex<HashMap<String, Arc<Matched>>>,
@@ -93,7 +95,7 @@ impl Ignore {
             let at = self.patterns.len();
             match pattern.literal() {
                 Some(path) => self.literals.entry(path.to_owned()).or_default().push(at),
-                None => self.others.push(at),
+                None => self.others.entry(pattern.last_byte()).or_default().push(at),
             }
             self.patterns.push((hides, pattern));
         }
@@ -125,7 +127,9 @@ impl Ignore {
     /// change the result is not looked at, and so does not count for what is below either.
     fn matched(&self, path: &str, above: &Matched) -> Matched {
         let own = self.literals.get(path).into_iter().flatten().copied();
-        let others = self.others.iter().copied().filter(|at| self.patterns[*at].1.matches(path));
+        let ends = [None, path.bytes().last()];
+        let others = ends.iter().filter_map(|end| self.others.get(end)).flatten().copied();
+        let others = others.filter(|at| self.patterns[*at].1.matches(path));
         let mut candidates: Vec<usize> = own.chain(others).chain(above.by.iter().copied()).collect();
         candidates.sort_unstable();
         candidates.dedup();

@@ -130,6 +130,11 @@ impl Pattern {
         if let How::Exactly(path) = &self.how { Some(path) } else { None }
     }
 
+    /// The last byte of every path that matches, if they have one in common.
+    pub fn last_byte(&self) -> Option<u8> {
+        self.tail.as_bytes().last().copied()
+    }
+
     /// Whether the pattern matches a path.
     pub fn matches(&self, path: &str) -> bool {
         if !path.starts_with(&self.head) || !path.ends_with(&self.tail) {
