@@ -567,3 +567,41 @@ fn a_privileged_command_is_held_back_by_nothing_and_leaves_what_it_wrote() {
     let ran = world.fails(&["build", "held"]);
     assert!(ran.err.contains("permission denied") || ran.err.contains("not permitted"), "{}", ran.err);
 }
+
+/// Whatever an image is built again for is named: permissions, what a command mounts, what the lock says.
+#[test]
+fn the_cause_of_a_step_is_named_whatever_it_is() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "whatever",
+        "image \"made\" { dockerfile \"d/Dockerfile\" }\ncontainer \"c\" { image \"made\"; cmd \"true\" }\n",
+    );
+    world.write("d/Dockerfile", "FROM base\nCOPY a /a\nRUN --mount=type=bind,source=m,target=/m cat /m/b > /c\n");
+    // The store that tests share must not have any of it.
+    let unique = format!("{:?}", std::time::SystemTime::now());
+    for file in ["d/a", "d/m/b"] {
+        world.write(file, &unique);
+    }
+    let why = || world.run(&["build", "made", "--why"]).err;
+    why();
+    std::fs::set_permissions(world.folder.join("d/a"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let told = why();
+    assert!(told.contains("← d/a: permissions changed"), "{told}");
+    world.write("d/m/b", &format!("{unique} again"));
+    let told = why();
+    assert!(told.contains("← d/m/b changed"), "{told}");
+    std::fs::set_permissions(world.folder.join("d/m/b"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let told = why();
+    assert!(told.contains("← d/m/b: permissions changed"), "{told}");
+    // Another file than the one that is locked: `plan` names it, whether it can be had or not.
+    let lock = std::fs::read_to_string(world.folder.join("stead.lock")).unwrap();
+    let at = lock.find("sha256=").or_else(|| lock.find("sha256 ")).unwrap();
+    let first = at + lock[at..].find('"').unwrap() + 1;
+    let mut changed = lock.clone();
+    changed.replace_range(first..first + 4, if &lock[first..first + 4] == "0000" { "1111" } else { "0000" });
+    world.write("stead.lock", &changed);
+    let plan = world.ok(&["plan"]);
+    assert!(plan.contains("image base (build)") && plan.contains("stead.lock: base-files: its sha256 is 0000"), "{plan}");
+}
