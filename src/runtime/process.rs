@@ -131,12 +131,9 @@ pub fn prepare(process: &Process) -> io::Result<()> {
     Ok(())
 }
 
-/// Applies the limits that this process itself could not bear, such as one of four descriptors. They were made possible by
-/// [`prepare`], so this needs no rights; it comes right before the program is executed.
-///
-/// # Errors
-/// Names the limit that the kernel refuses.
-pub fn limit_at_last(process: &Process) -> io::Result<()> {
+/// Applies the limits that this process itself could not bear before, such as one of four descriptors. They were made possible
+/// by [`prepare`], so this needs no rights.
+fn limit_at_last(process: &Process) -> io::Result<()> {
     limit(process, |wanted, _| wanted)
 }
 
@@ -221,6 +218,8 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
     let promised = process.no_new_privileges() == Some(true);
     check_capabilities(process)?;
     confine::confine(process, proc)?;
+    // From here on nothing is opened. A filter may forbid this call, so it comes before that.
+    limit_at_last(process)?;
     if promised {
         sys::forbid_new_privileges()?;
     } else if let Some(filter) = filter {
@@ -294,7 +293,6 @@ pub fn arrive(
     sys::die_with_parent()?;
     let ready = find(process)?;
     sys::close_on_exec_from(3)?;
-    limit_at_last(process)?;
     Ok(ready)
 }
 
