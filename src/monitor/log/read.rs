@@ -66,26 +66,38 @@ impl Tail {
         let mut left = count as u64;
         let mut files = self.files();
         self.open = None;
-        let newest = files.last().copied();
-        let mut seen = [false; 2];
+        // Streams that must be looked for in earlier files: those of lines that have no end yet, and those seen from here on.
+        let mut seen = self.open_at_the_end(&files);
+        left = left.saturating_sub(seen.into_iter().filter(|open| *open).count() as u64);
         while let Some(file) = files.pop() {
-            let (mut ends, mut open) = (0, [false; 2]);
+            let mut ends = 0;
             // What cannot be read is not shown.
             let _ = records(&self.path(file), |record| {
                 ends += u64::from(record.full);
-                open[record.stream as usize] = !record.full;
                 seen[record.stream as usize] = true;
                 true
             });
-            if Some(file) == newest {
-                left = left.saturating_sub(open.into_iter().filter(|open| *open).count() as u64);
-            }
             if ends >= left {
                 return self.skip_in(file, ends - left, &files, seen);
             }
             self.at = (file.0, file.1, 0);
             left -= ends;
         }
+    }
+
+    /// The streams whose last line has no end yet. The newest file may have been begun just now, so the one before it counts, too.
+    fn open_at_the_end(&self, files: &[(u64, u64)]) -> [bool; 2] {
+        let mut last: [Option<bool>; 2] = [None; 2];
+        let newest = files.last().map(|file| file.0);
+        for file in files.iter().rev().take(2).take_while(|file| Some(file.0) == newest) {
+            let mut found = [None; 2];
+            let _ = records(&self.path(*file), |record| {
+                found[record.stream as usize] = Some(!record.full);
+                true
+            });
+            last = [0, 1].map(|stream| last[stream].or(found[stream]));
+        }
+        last.map(|open| open == Some(true))
     }
 
     /// Skips some lines of a file. `earlier` are the files before it, and `used` are the streams with records from it on.

@@ -89,20 +89,21 @@ impl LogFiles {
     /// Fails when the file cannot be created; a link in its place is refused (CVE-2026-53489).
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         crate::sys::make_private(folder)?;
-        let mut kept = Vec::new();
+        let (mut kept, mut open) = (Vec::new(), [false; 2]);
         for (number, path) in log_files(folder)? {
             let (mut size, mut lines) = (0, 0);
             // What cannot be read counts as empty: it must not keep the container from starting.
             let _ = records(&path, |record| {
                 size = record.end;
                 lines += u64::from(record.full);
+                open[record.stream as usize] = !record.full;
                 true
             });
             kept.push((number, size, lines));
         }
         let number = kept.last().map_or(1, |(number, ..)| number + 1);
         let file = create(folder, number)?;
-        Ok(Self {
+        let mut log = Self {
             folder: folder.to_owned(),
             limits,
             number,
@@ -116,7 +117,12 @@ impl LogFiles {
             kept,
             dropped: 0,
             lost: Lost::default(),
-        })
+        };
+        // The lines of a monitor that was killed end here: nothing that comes now belongs to them.
+        for stream in Stream::BOTH.into_iter().filter(|stream| open[*stream as usize]) {
+            log.add(stream, true, &head(stream, true), b"");
+        }
+        Ok(log)
     }
 
     /// Adds a line, or a part of one, after its head (time, stream and tag).
@@ -472,6 +478,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_an_end_counts_even_if_a_new_file_was_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut both = Both::new(folder.path(), limits(20_000, 1_000_000));
+        both.says(0, b"one\ntwo\n");
+        both.says(0, &[b'a'; 24_000]);
+        assert!(shown(folder.path(), 2) == [("stdout".to_owned(), b"two".to_vec()), ("stdout".to_owned(), vec![b'a'; 20_000])]);
+        both.says(0, b"end\n");
+        assert!(shown(folder.path(), 1) == [("stdout".to_owned(), [&[b'a'; 24_000][..], b"end"].concat())]);
+    }
+
+    #[test]
     fn a_stream_that_ends_ends_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let mut both = Both::new(folder.path(), limits(1 << 20, 1 << 21));
@@ -479,6 +496,19 @@ mod tests {
         both.captures[0].end(&mut both.log);
         both.says(0, b"of the next process\n");
         assert_eq!(shown(folder.path(), 1), [("stdout".into(), b"of the next process".to_vec())]);
+    }
+
+    #[test]
+    fn what_a_killed_monitor_left_is_not_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut both = Both::new(folder.path(), limits(1 << 20, 1 << 21));
+        both.says(0, &[b'a'; 20_000]);
+        drop(both);
+        let mut both = Both::new(folder.path(), limits(1 << 20, 1 << 21));
+        both.says(0, b"another\n");
+        assert!(
+            shown(folder.path(), 9) == [("stdout".to_owned(), vec![b'a'; 20_000]), ("stdout".to_owned(), b"another".to_vec())]
+        );
     }
 
     #[test]
