@@ -1,10 +1,10 @@
 //! A plan as a graph: which tasks there are, and what each waits for.
 
 use super::desired::Desired;
-use super::observed::{ContainerRecord, InstanceRecord};
+use super::observed::{ContainerRecord, InstanceRecord, Port};
 use super::task::{Action, Change, Deed, Object, Task};
 use crate::model::Name;
-use crate::project::{Project, ReplicaId};
+use crate::project::{MountSource, Project, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The tasks that end replicas: containers end before those that they depend on. If one fails to end, the others are
@@ -75,7 +75,7 @@ pub fn graph(parts: Parts) -> Vec<Task> {
     let moved = take(&|change| matches!(change.object, Object::Setting | Object::Network));
     let stays = |name: &&String| {
         let wish = desired.get(*name).zip(record.containers.get(*name)).filter(|_| moved.is_empty());
-        wish.is_some_and(|(wish, known)| keeps_its_place(wish, known, desired.values(), deeds))
+        wish.is_some_and(|(wish, known)| keeps_its_place(wish, known, volumes, desired.values(), deeds))
     };
     let late: BTreeSet<String> = leaving.iter().filter(old).filter(stays).cloned().collect();
     let mut ends = ending(Some(project), &leaving);
@@ -158,15 +158,23 @@ pub fn graph(parts: Parts) -> Vec<Task> {
 }
 
 /// Whether a container that is replaced can go on until what it waits for is there: it waits for something, its addresses stay,
-/// and nobody else gets a port of its.
+/// it has no volume that is filled, and nobody else gets a port of its.
 fn keeps_its_place<'a>(
     wish: &Desired,
     known: &ContainerRecord,
+    fills: &BTreeSet<Name>,
     mut all: impl Iterator<Item = &'a Desired>,
     deeds: &BTreeMap<String, Deed>,
 ) -> bool {
     let addresses: BTreeMap<_, _> = wish.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect();
     let starts = |other: &Desired| other.name != wish.name && matches!(deeds.get(&other.name), Some(Deed::Start(_)));
-    let takes = |other: &Desired| other.ports.iter().any(|port| known.ports.contains(port));
-    !wish.spec.depends_on.is_empty() && addresses == known.addresses && !all.any(|other| starts(other) && takes(other))
+    let same = |a: &Port, b: &Port| {
+        let anywhere = a.address.is_unspecified() || b.address.is_unspecified();
+        (a.port, a.protocol) == (b.port, b.protocol) && (anywhere || a.address == b.address)
+    };
+    let takes = |other: &Desired| other.ports.iter().any(|port| known.ports.iter().any(|old| same(port, old)));
+    // A volume is filled only while nobody has it.
+    let fills = wish.spec.mounts.iter().any(|mount| matches!(&mount.source, MountSource::Volume(name) if fills.contains(name)));
+    let stays = !fills && addresses == known.addresses && !all.any(|other| starts(other) && takes(other));
+    stays && !wish.spec.depends_on.is_empty()
 }
