@@ -33,7 +33,7 @@ fn matches_slowly(pattern: &[char], path: &[char]) -> bool {
         }
         ['?', rest @ ..] => matches!(path, [c, behind @ ..] if *c != '/' && matches_slowly(rest, behind)),
         ['[', '^', first, '-', last, ']', rest @ ..] => {
-            matches!(path, [c, behind @ ..] if *c != '/' && !(*first..=*last).contains(c) && matches_slowly(rest, behind))
+            matches!(path, [c, behind @ ..] if !(*first..=*last).contains(c) && matches_slowly(rest, behind))
         }
         ['[', first, '-', last, ']', rest @ ..] => {
             matches!(path, [c, behind @ ..] if (*first..=*last).contains(c) && matches_slowly(rest, behind))
