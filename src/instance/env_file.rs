@@ -17,9 +17,10 @@ pub struct Wrong {
 pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Wrong> {
     let mut found = BTreeMap::new();
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let whole = rest;
+    let (mut number, mut counted) = (1, rest);
     while !rest.is_empty() {
-        let number = 1 + whole[..whole.len() - rest.len()].matches('\n').count();
+        number += counted[..counted.len() - rest.len()].matches('\n').count();
+        counted = rest;
         let wrong = |why: String| Wrong { line: number, why };
         let line = rest.lines().next().unwrap_or_default();
         let begun = line.trim_start();

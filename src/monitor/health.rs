@@ -189,7 +189,8 @@ fn start(spec: &HealthSpec, target: &Target) -> Result<(i32, Option<Session>, Ow
         let twin = write.try_clone().map_err(|error| error.to_string())?;
         let spec = target.blueprint.like_process(words).map_err(|error| error.to_string())?;
         let stdio = Stdio::Files { stdin: null.into(), stdout: twin, stderr: write };
-        let session = exec(target.command, &spec, target.blueprint, stdio, target.host, true).map_err(|error| error.message)?;
+        let session =
+            exec(target.command, &spec, target.blueprint, stdio, target.host, Some("check")).map_err(|error| error.message)?;
         return Ok((session.pid, Some(session), read));
     }
     let timeout = Duration::from(spec.timeout);

@@ -276,24 +276,38 @@ impl Cgroup {
     }
 
     /// The same cgroup, except that one hierarchy uses a new cgroup below it. What a process in it starts stays in it, so that
-    /// all of that can be ended together, by [`kill`](Self::kill). Earlier parts that are empty by now are removed.
+    /// all of that can be ended together, by [`kill`](Self::kill). There is one process of a `kind` at a time.
     ///
     /// # Errors
     /// Fails when the directory cannot be made.
-    pub fn part(&self) -> io::Result<Self> {
+    pub fn part(&self, kind: &str) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut part = Self { v1: self.v1.clone(), v2: self.v2.clone() };
-        if let Some(folder) = part.v2.as_mut().or(part.v1.first_mut()) {
-            // Those that cannot be removed yet are removed next time, or with the container.
-            for old in sys::names(folder)?.iter().filter(|name| name.starts_with(PART)) {
+        let prefix = format!("{PART}{kind}-");
+        let folder = if let Some(folder) = &mut part.v2 {
+            // Earlier ones that cannot be removed yet are removed next time, or with the container.
+            for old in sys::names(folder)?.iter().filter(|name| name.starts_with(&prefix)) {
                 let _ = fs::remove_dir(folder.join(old));
             }
             // A name is not used twice: what is cloned into a cgroup that was killed once is killed (Linux 6.18).
-            folder.push(format!("{PART}{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-            fs::create_dir(&folder)
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))?;
+            folder.push(format!("{prefix}{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+            folder
+        } else {
+            // Of the hierarchies of v1, not all pass limits on to cgroups below. The first is the one whose processes are killed.
+            let passes_on =
+                |folder: &PathBuf| folder.components().any(|part| part.as_os_str() == "pids" || part.as_os_str() == "freezer");
+            let at = part.v1.iter().position(passes_on).unwrap_or(0);
+            let Some(folder) = part.v1.get_mut(at) else { return Ok(part) };
+            folder.push(&prefix);
+            part.v1.swap(0, at);
+            &mut part.v1[0]
+        };
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(io::Error::new(error.kind(), format!("cannot make the cgroup {}: {error}", folder.display())))
+            }
+            _ => Ok(part),
         }
-        Ok(part)
     }
 
     /// Kills every process inside, without waiting until they are gone.

@@ -81,8 +81,8 @@ impl Session {
     }
 }
 
-/// Sends a process into the namespaces and the cgroup of a container's command. The session tells what becomes of it. If it is
-/// `apart`, it gets a cgroup of its own below the container's, so that what it starts can be ended with it.
+/// Sends a process into the namespaces and the cgroup of a container's command. The session tells what becomes of it. With a
+/// kind of `part`, it gets a cgroup of its own below the container's, so that what it starts can be ended with it.
 ///
 /// # Errors
 /// Fails when something goes wrong before the process is created.
@@ -92,14 +92,14 @@ pub fn exec(
     container: &Blueprint,
     stdio: Stdio,
     host: &Host,
-    apart: bool,
+    part: Option<&str>,
 ) -> Result<Session, StartError> {
     let (line, far_line) = sys::message_pair()?;
     let (errors, far_errors) = sys::pipe()?;
     line.set_nonblocking(true)?;
     fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
     let whole = Cgroup::open(host, &container.cgroup());
-    let part = apart.then(|| whole.part()).transpose()?;
+    let part = part.map(|kind| whole.part(kind)).transpose()?;
     let cgroup = part.as_ref().unwrap_or(&whole);
     let entrance = cgroup.entrance()?;
     let (pid, process) = match sys::clone_process(0, entrance.as_ref())? {

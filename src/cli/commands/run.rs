@@ -232,6 +232,11 @@ fn forward(running: &Running, signals: &SignalFd) -> Result<Option<i32>> {
         sys::wait_readable(&[&running.line, signals], timeout).context(|| "cannot wait".into())?;
         while let Ok(Some(signal)) = signals.read_signal() {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            // Those two come from the kernel whenever a window changes its size or a socket has urgent data; to some servers
+            // they mean something else. What somebody sends is passed on (sigaction(2), `si_code`).
+            if matches!(number, libc::SIGWINCH | libc::SIGURG) && signal.ssi_code > 0 {
+                continue;
+            }
             // It may have ended just now.
             let _ = sys::signal_process(&running.command, number);
             if matches!(number, libc::SIGTERM | libc::SIGHUP) {

@@ -67,8 +67,9 @@ impl Shown {
         state.over = true;
         drop(state);
         self.board.told.notify_all();
+        let drawing = self.drawing.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A thread that panicked draws nothing more.
-        let _ = self.drawing.lock().unwrap_or_else(PoisonError::into_inner).take().map(JoinHandle::join);
+        let _ = drawing.map(JoinHandle::join);
         self.board.lock().erase();
     }
 
@@ -245,7 +246,9 @@ impl Reporter for Shown {
                 }
             }
             Progress::Warning(text) => {
-                self.board.lock().erase();
+                // Nothing is drawn between the two.
+                let mut state = self.board.lock();
+                state.erase();
                 self.ui.warn(&text);
             }
         }

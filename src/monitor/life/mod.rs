@@ -191,6 +191,9 @@ impl Monitor {
     }
 
     fn start(&mut self) -> Result<(), StartError> {
+        // Also a start that fails counts from here: it must not look like a long life.
+        self.started = Instant::now();
+        self.ended_by_hand = false;
         let blueprint = &self.spec.blueprint;
         let mut captures = Vec::new();
         let stdio = if blueprint.has_terminal() {
@@ -211,7 +214,6 @@ impl Monitor {
             captures.push(Capture::of_output(terminal)?);
         }
         self.captures = captures;
-        self.started = Instant::now();
         self.oom_before = self.cgroup.out_of_memory_kills();
         self.checker = self.spec.health.as_ref().and_then(Checker::new);
         self.status.state = State::Running;
@@ -304,15 +306,15 @@ impl Monitor {
         let ((out, stdout), (errors, stderr)) = (sys::pipe()?, sys::pipe()?);
         let said = [Capture::of_output(out)?.apart(), Capture::of_errors(errors)?.apart()];
         let stdio = Stdio::Files { stdin: File::open("/dev/null")?.into(), stdout, stderr };
-        let session = self.exec(&spec, stdio, true)?;
+        let session = self.exec(&spec, stdio, Some("hook"))?;
         self.hook_output.extend(said);
         Ok(session)
     }
 
-    fn exec(&self, spec: &ExecSpec, stdio: Stdio, apart: bool) -> Result<runtime::Session, StartError> {
+    fn exec(&self, spec: &ExecSpec, stdio: Stdio, part: Option<&str>) -> Result<runtime::Session, StartError> {
         let running =
             self.running.as_ref().ok_or_else(|| StartError { message: "the container is not running".into(), status: 126 })?;
-        runtime::exec(&running.command, spec, &self.spec.blueprint, stdio, &self.host, apart)
+        runtime::exec(&running.command, spec, &self.spec.blueprint, stdio, &self.host, part)
     }
 
     /// Sets the process that waits until the container is up.

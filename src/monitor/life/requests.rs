@@ -113,8 +113,14 @@ impl Monitor {
                     self.thaw();
                 }
                 // As in Docker, it is an end by hand, whatever the restart policy says.
-                self.ended_by_hand |= signal == libc::SIGKILL || signal == self.spec.stop_signal;
-                self.signal(signal);
+                let ends = signal == libc::SIGKILL || signal == self.spec.stop_signal;
+                if ends && self.running.is_none() {
+                    // It is between two starts: there is nothing to signal, and no next start.
+                    self.stop(None, None);
+                } else {
+                    self.ended_by_hand |= ends;
+                    self.signal(signal);
+                }
                 let _ = control::send(&client, &Reply { done: true, ..Reply::default() }, &[]);
             }
             Ok(Request::Hold) => {
@@ -153,7 +159,7 @@ impl Monitor {
                     (false, Some(stdin), Some(stdout), Some(stderr)) => Stdio::Files { stdin, stdout, stderr },
                     _ => return refuse("the standard streams were not sent with the request".into(), None),
                 };
-                match self.exec(&spec, stdio, false) {
+                match self.exec(&spec, stdio, None) {
                     Err(error) => refuse(error.message, Some(error.status)),
                     Ok(session) => self.sessions.add(session, client),
                 }
