@@ -76,9 +76,12 @@ fn spare(path: &Path) -> PathBuf {
 /// Fails when the room is not there.
 pub fn reserve(path: &Path, size: usize) -> io::Result<()> {
     let spare = spare(path);
-    match std::fs::metadata(&spare) {
-        Ok(found) if found.len() >= size as u64 => Ok(()),
-        _ => replace(&spare, &vec![b'\n'; size], 0o600, false),
+    // What is in it does not matter, so it need not appear at once; a rename would wake who watches the directory.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&spare) {
+        Ok(mut file) => file.write_all(&vec![b'\n'; size]),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) if std::fs::metadata(&spare)?.len() >= size as u64 => Ok(()),
+        Err(_) => replace(&spare, &vec![b'\n'; size], 0o600, false),
     }
 }
 
