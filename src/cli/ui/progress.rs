@@ -160,6 +160,7 @@ impl State {
             let _ = write!(screen, "{}{end}", text.as_safe());
         }
         self.lines = lines.len();
+        // If nobody can see it, that is no reason to stop half-way.
         let _ = std::io::stderr().write_all(screen.as_bytes());
     }
 }
