@@ -69,6 +69,29 @@ impl Borrow<str> for Name {
     }
 }
 
+/// Checks a host name: labels of letters, digits, hyphens and underscores with dots between them, and no more than the 64
+/// bytes that the kernel keeps (uname(2)).
+///
+/// # Errors
+/// A sentence saying which rule it breaks.
+pub fn check_host_name(text: &str) -> Result<(), String> {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    let whole = |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.chars().all(legal);
+    if text.is_empty() {
+        return Err("a host name cannot be empty".into());
+    }
+    if text.len() > 64 {
+        return Err("a host name has at most 64 characters".into());
+    }
+    if text.eq_ignore_ascii_case("localhost") {
+        return Err("every container is \"localhost\" to itself".into());
+    }
+    if !text.split('.').all(whole) {
+        return Err(format!("{text:?} is not a host name: it has letters, digits, hyphens and underscores, and dots between them"));
+    }
+    Ok(())
+}
+
 /// The candidate that was most likely meant, if any is near enough.
 pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = typed.to_lowercase().replace('_', "-");
@@ -88,6 +111,16 @@ pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn host_names_may_have_dots() {
+        for name in ["web", "mail.example.com", "Web_1.internal", "0a"] {
+            assert_eq!(check_host_name(name), Ok(()), "{name}");
+        }
+        for name in ["", ".", "a.", ".a", "a..b", "-a", "a-.b", "a b", "a/b", "localhost", "é", &"a".repeat(65)] {
+            assert!(check_host_name(name).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn names_follow_the_dns_rule() {

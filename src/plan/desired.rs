@@ -4,7 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Error, Name};
-use crate::project::{Container, Limits, Locations, NodePath, Project, ReplicaId};
+use crate::project::{Container, Health, Limits, Locations, NodePath, Probe, Project, ReplicaId};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -32,7 +32,7 @@ pub struct Attached {
     pub network: Name,
     pub record: NetworkRecord,
     pub address: Ipv4Addr,
-    pub alias: Option<Name>,
+    pub alias: Option<String>,
 }
 
 /// The desired state of all replicas of a project, by name.
@@ -170,6 +170,19 @@ fn ports(
         }));
     }
     found
+}
+
+impl Desired {
+    /// Its health check: its own, or else the image's.
+    pub fn health(&self) -> Option<&Health> {
+        let image = self.image.as_ref().and_then(|image| image.config.health.as_ref());
+        self.spec.healthcheck.as_ref().or(image).filter(|health| health.probe != Probe::None)
+    }
+
+    /// The port that the health check requests a page from.
+    pub fn web(&self) -> Option<u16> {
+        self.health().and_then(|health| if let Probe::Http { port, .. } = health.probe { Some(port) } else { None })
+    }
 }
 
 /// Everything whose change requires a new or adjusted container, by the path of its node.

@@ -23,7 +23,7 @@ pub struct Container {
     pub workdir: Option<String>,
     pub user: Option<String>,
     pub groups: Vec<String>,
-    pub hostname: Option<Name>,
+    pub hostname: Option<String>,
     pub replicas: u32,
     pub networks: Vec<Attachment>,
     pub publish: Vec<Publish>,
@@ -64,7 +64,7 @@ pub struct EnvFile {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Attachment {
     pub network: Name,
-    pub alias: Option<Name>,
+    pub alias: Option<String>,
     pub address: Option<Ipv4Addr>,
 }
 

@@ -10,6 +10,7 @@ mod image;
 mod limits;
 mod locations;
 mod replica;
+mod secret;
 mod step;
 
 pub use confine::{Namespaces, NetworkMode, Security, is_namespaced};
@@ -21,6 +22,7 @@ pub use image::{Base, Image, Mirror, Outside};
 pub use limits::{IoLimit, Limits, Ulimit};
 pub use locations::{Locations, NodePath};
 pub use replica::ReplicaId;
+pub use secret::looks_secret;
 pub use step::{
     Add, AddSource, BuildContext, Copy, Debian, GitSource, Repository, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
     is_commit,
@@ -28,7 +30,7 @@ pub use step::{
 
 use crate::model::{Name, Subnet};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// A project, as defined by its files, parameters and profiles.
@@ -45,9 +47,27 @@ pub struct Project {
     /// The variables of the caller's environment that parameters read, with their values.
     #[serde(default)]
     pub variables: BTreeMap<String, Option<String>>,
+    /// The values that the command line gives to parameters.
+    #[serde(default)]
+    pub given: BTreeMap<String, String>,
 }
 
 impl Project {
+    /// The values that did not come from the project's files, each with the name of its variable or parameter.
+    pub fn private(&self) -> BTreeMap<String, Option<String>> {
+        let given = self.given.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+        self.variables.clone().into_iter().chain(given).collect()
+    }
+
+    /// The keys of those values that are never shown: they are not from the project's files, or their names are those of secrets.
+    pub fn private_of(&self, values: &BTreeMap<String, String>) -> BTreeSet<String> {
+        let private = self.private();
+        let secret = |key: &str| looks_secret(key.rsplit('.').next().unwrap_or(key));
+        let outside = |text: &str| private.values().flatten().any(|value| value == text) || without_values(&private, text) != text;
+        let hidden = values.iter().filter(|(key, value)| secret(key) || !private.is_empty() && outside(value));
+        hidden.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Adds an image from elsewhere, under its own name.
     pub fn add_outside(&mut self, reference: &str) -> Name {
         let name = Name::of_reference(reference);

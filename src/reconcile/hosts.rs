@@ -20,7 +20,8 @@ pub fn hosts(one: &Desired, all: &BTreeMap<String, Desired>) -> Vec<HostLine> {
     let mut lines = vec![always("127.0.0.1\tlocalhost".into()), always("::1\tlocalhost ip6-localhost ip6-loopback".into())];
     let hostname = hostname(one);
     for attached in &one.networks {
-        lines.push(always(format!("{}\t{hostname} {} {}", attached.address, one.name, one.container)));
+        let alias = attached.alias.as_ref().map_or_else(String::new, |alias| format!(" {alias}"));
+        lines.push(always(format!("{}\t{hostname} {} {}{alias}", attached.address, one.name, one.container)));
     }
     if one.networks.is_empty() {
         // Without an address of its own it finds itself on loopback, as a Debian host does.
@@ -51,7 +52,7 @@ pub fn text(lines: &[HostLine], there: impl Fn(&str) -> bool) -> String {
 
 /// A container's host name.
 pub fn hostname(one: &Desired) -> String {
-    one.spec.hostname.as_ref().map_or_else(|| one.name.clone(), ToString::to_string)
+    one.spec.hostname.clone().unwrap_or_else(|| one.name.clone())
 }
 
 /// The host's name servers, without those that a container cannot reach.

@@ -18,6 +18,8 @@ pub struct Assembled {
     pub nodes: Vec<Tree>,
     pub files: BTreeMap<String, String>,
     pub env: BTreeMap<String, Option<String>>,
+    /// The values that the command line gives to parameters.
+    pub given: BTreeMap<String, String>,
     /// Whether there are inactive profiles: images that only they use need no warning.
     pub unused_profiles: bool,
 }
@@ -55,7 +57,7 @@ pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut
         substitute(node, TOP, &mut parameters, sink);
         grammar::complete(node, TOP);
     }
-    Assembled { nodes, files, env, unused_profiles }
+    Assembled { nodes, files, env, given: choices.set.clone(), unused_profiles }
 }
 
 /// The state while the files of a project are read.
@@ -228,8 +230,8 @@ fn parameters(
     values
 }
 
-/// Overlays the project's nodes with a profile's: a node with the same name and first argument is merged,
-/// any other is added.
+/// Overlays the project's nodes with a profile's: a node with the same name and first argument is merged, variables and labels
+/// are replaced one by one, and anything else is added.
 fn overlay(base: &mut Vec<Tree>, over: Vec<Tree>, rows: &'static [Node]) {
     let key = |tree: &Tree, row: &Node| (tree.name.clone(), if row.many { identity(tree) } else { None });
     let mut known = BTreeMap::new();
@@ -238,12 +240,23 @@ fn overlay(base: &mut Vec<Tree>, over: Vec<Tree>, rows: &'static [Node]) {
             known.entry(key(tree, row)).or_insert(at);
         }
     }
-    for tree in over {
+    for mut tree in over {
         let Some(row) = row(rows, &tree.name) else { continue };
+        if row.free.is_some() {
+            replace_values(base, &mut tree);
+            if !tree.props.is_empty() {
+                base.push(tree);
+            }
+            continue;
+        }
         let at = *known.entry(key(&tree, row)).or_insert(base.len());
         match base.get_mut(at) {
             Some(target) if row.children.is_empty() => *target = tree,
             Some(target) => {
+                if row.one_of.iter().any(|name| says(&tree, row, name)) {
+                    let others: Vec<&str> = row.one_of.iter().copied().filter(|name| !says(&tree, row, name)).collect();
+                    forget(target, row, &others);
+                }
                 target.props.retain(|(name, _)| !tree.props.iter().any(|(other, _)| other == name));
                 target.props.extend(tree.props);
                 if !tree.args.is_empty() {
@@ -254,6 +267,35 @@ fn overlay(base: &mut Vec<Tree>, over: Vec<Tree>, rows: &'static [Node]) {
             None => base.push(tree),
         }
     }
+}
+
+/// Puts the values of an `env`, `label` or the like where their names stand already, and leaves the others in the node.
+fn replace_values(base: &mut [Tree], over: &mut Tree) {
+    over.props.retain(|(name, value)| {
+        let mut there = base.iter_mut().filter(|tree| tree.name == over.name).flat_map(|tree| &mut tree.props);
+        match there.find(|(known, _)| known == name) {
+            Some((_, known)) => {
+                *known = value.clone();
+                false
+            }
+            None => true,
+        }
+    });
+}
+
+/// Whether a node has this argument, property or child.
+fn says(tree: &Tree, row: &Node, name: &str) -> bool {
+    let has_argument = row.args.iter().zip(&tree.args).any(|(arg, _)| arg.name == name);
+    has_argument || tree.props.iter().any(|(known, _)| known == name) || tree.children.iter().any(|child| child.name == name)
+}
+
+/// Takes the arguments, properties and children of these names out of a node.
+fn forget(tree: &mut Tree, row: &Node, names: &[&str]) {
+    if let Some(at) = row.args.iter().position(|arg| names.contains(&arg.name)) {
+        tree.args.truncate(at);
+    }
+    tree.props.retain(|(name, _)| !names.contains(&name.as_str()));
+    tree.children.retain(|child| !names.contains(&child.name.as_str()));
 }
 
 /// What makes two nodes that may be repeated "the same" for a profile.

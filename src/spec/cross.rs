@@ -1,6 +1,8 @@
 //! Checks that span several nodes: names that must exist, cycles, clashes, unused images.
 
 use super::diagnose::{Diagnostic, Sink};
+use super::grammar::is_command_line;
+use crate::model::kdl_text::quoted;
 use crate::model::{Location, Name, nearest};
 use crate::project::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ pub fn check(project: &Project, places: &Locations, unused_profiles: &bool, sink
     cross.dependencies();
     cross.subnets();
     cross.sysctls();
+    cross.commands();
     if !unused_profiles && !project.containers.is_empty() {
         cross.unused();
     }
@@ -43,6 +46,40 @@ impl Cross<'_> {
         let help = near.map_or_else(|| format!("declare it: {kind} \"{name}\""), |near| format!("write \"{near}\""));
         let message = format!("there is no {kind} \"{name}\"");
         self.sink.push(Diagnostic::error("unknown-name", self.place(path), message).help(help));
+    }
+
+    /// Reports a whole command in the place of a program's name, where no entrypoint can take it as an argument.
+    fn commands(&mut self) {
+        for (name, container) in &self.project.containers {
+            let own = container.entrypoint.as_deref().filter(|words| !words.is_empty());
+            let (node, words) = match (own, &container.cmd) {
+                (Some(words), _) => ("entrypoint", words),
+                (None, Some(words)) if self.has_no_entrypoint(&container.image, container.entrypoint.is_some()) => ("cmd", &**words),
+                _ => continue,
+            };
+            if let Some(program) = words.first().filter(|program| is_command_line(program)) {
+                let place = self.place(&NodePath::container(name).node(node));
+                let message = format!("`{node}` begins with the name of a program, and this is a whole command");
+                let parts: Vec<String> = program.split_whitespace().map(quoted).collect();
+                let help = format!("write {node} {}; or {node} \"sh\" \"-c\" {}", parts.join(" "), quoted(program));
+                self.sink.push(Diagnostic::error("command-line", place, message).help(help));
+            }
+        }
+    }
+
+    /// Whether an image surely has no entrypoint: the project says everything about it.
+    fn has_no_entrypoint(&self, name: &Name, cleared: bool) -> bool {
+        let mut name = name;
+        for _ in 0..self.project.images.len() {
+            let Some(image) = self.project.images.get(name) else { return false };
+            match (&image.entrypoint, &image.from) {
+                _ if cleared => return true,
+                (Some(words), _) => return words.is_empty(),
+                (None, Base::Image(base)) => name = base,
+                (None, base) => return *base == Base::Scratch,
+            }
+        }
+        cleared
     }
 
     /// Checks that kernel settings belong to a namespace that the container has for itself.
@@ -128,7 +165,7 @@ impl Cross<'_> {
                         &path.clone().named("depends-on", needed),
                         "container",
                         needed,
-                        project.containers.keys().cloned(),
+                        project.containers.keys().filter(|other| *other != name).cloned(),
                     );
                 }
             }

@@ -6,7 +6,7 @@
 use super::diagnose::{Diagnostic, Sink};
 use super::tree::{Entry, Tree, Value};
 use crate::model::bounds::PATTERN;
-use crate::model::{Duration, Location, Name, Size, Subnet, is_unseen, nearest, visible_line};
+use crate::model::{Duration, Location, Name, Size, Subnet, check_host_name, is_unseen, nearest, visible_line};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -15,8 +15,12 @@ use std::net::Ipv4Addr;
 pub enum Kind {
     /// Any string.
     Text,
+    /// The name or path of a program, without its arguments.
+    Program,
     /// A name that follows the rule for names.
     Name,
+    /// A host name, with or without a domain.
+    Host,
     /// A path; the documentation says what it is relative to.
     Path,
     /// A pattern of paths.
@@ -121,6 +125,8 @@ pub struct Node {
     /// Properties with names of the user's choosing.
     pub free: Option<Kind>,
     pub children: &'static [Node],
+    /// Arguments, properties and children of which it has at most one: a profile's takes the place of the others.
+    pub one_of: &'static [&'static str],
     /// Whether it may be repeated among its siblings.
     pub many: bool,
     /// The version of the language that introduced it.
@@ -143,6 +149,7 @@ impl Node {
             props: &[],
             free: None,
             children: &[],
+            one_of: &[],
             many: false,
             since: "0.1",
             later: false,
@@ -172,6 +179,11 @@ impl Node {
 
     pub const fn children(mut self, children: &'static [Self]) -> Self {
         self.children = children;
+        self
+    }
+
+    pub const fn one_of(mut self, names: &'static [&'static str]) -> Self {
+        self.one_of = names;
         self
     }
 
@@ -261,13 +273,23 @@ pub fn complete(tree: &mut Tree, rows: &'static [Node]) {
     }
 }
 
-/// Checks siblings against their rows and drops those that break them.
-pub fn check(trees: Vec<Tree>, rows: &'static [Node], parent: &str, sink: &mut Sink) -> Vec<Tree> {
+/// Checks top-level nodes against their rows and drops those that break them.
+pub fn check(trees: Vec<Tree>, top: &'static [Node], parent: &str, sink: &mut Sink) -> Vec<Tree> {
+    check_siblings(trees, (top, top), parent, sink)
+}
+
+/// Checks siblings against their rows; the other rows are those of the top level.
+fn check_siblings(
+    trees: Vec<Tree>,
+    (rows, top): (&'static [Node], &'static [Node]),
+    parent: &str,
+    sink: &mut Sink,
+) -> Vec<Tree> {
     let mut kept: Vec<Tree> = Vec::new();
     let mut once: BTreeMap<&'static str, Location> = BTreeMap::new();
     for tree in trees {
         let Some(row) = row(rows, &tree.name) else {
-            sink.push(unknown_node(&tree, rows, parent));
+            sink.push(unknown_node(&tree, (rows, top), parent));
             continue;
         };
         if let Some(first) = once.get(row.name) {
@@ -281,22 +303,36 @@ pub fn check(trees: Vec<Tree>, rows: &'static [Node], parent: &str, sink: &mut S
         if !row.many {
             once.insert(row.name, tree.place.clone());
         }
-        kept.push(check_one(tree, row, sink));
+        kept.push(check_one(tree, row, top, sink));
     }
     kept
 }
 
-fn unknown_node(tree: &Tree, rows: &'static [Node], parent: &str) -> Diagnostic {
+fn unknown_node(tree: &Tree, (rows, top): (&'static [Node], &'static [Node]), parent: &str) -> Diagnostic {
     let yaml = tree.name.ends_with(':');
     let help = match nearest(&tree.name, rows.iter().map(|row| row.name)) {
         _ if yaml => "this looks like YAML; a project file is KDL, as in: container \"web\" { image \"app\" }".to_owned(),
+        _ if let Some((above, row)) = rows.iter().find_map(|above| row(above.children, &tree.name).map(|row| (above, row))) => {
+            format!("it belongs in a block: {} {{ {} }}", opening(above), first_line(row.example))
+        }
         Some(near) => format!("write `{near}`"),
-        None => match habit(&tree.name).filter(|word| row(rows, word).is_some()) {
-            Some(word) => format!("this is called `{word}` here"),
-            None => format!("{parent} takes: {}", rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")),
+        None => match (habit(&tree.name).filter(|word| row(rows, word).is_some()), elsewhere(&tree.name, top)) {
+            (Some(word), _) => format!("this is called `{word}` here"),
+            (None, Some(whose)) => format!("`{}` belongs in `{whose}`", tree.name),
+            (None, None) => format!("{parent} takes: {}", rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")),
         },
     };
     Diagnostic::error("unknown-node", tree.place.clone(), format!("`{}` is not known in {parent}", tree.name)).help(help)
+}
+
+/// The beginning of a node's example, up to its block.
+fn opening(row: &Node) -> &str {
+    first_line(row.example).split(" {").next().unwrap_or(row.name)
+}
+
+/// The top-level node that takes a node of this name.
+fn elsewhere(name: &str, top: &'static [Node]) -> Option<&'static str> {
+    top.iter().find(|above| above.name != "profile" && row(above.children, name).is_some()).map(|above| above.name)
 }
 
 /// What Compose and Dockerfiles call things.
@@ -320,10 +356,15 @@ fn habit(word: &str) -> Option<&'static str> {
     })
 }
 
-fn check_one(mut tree: Tree, row: &'static Node, sink: &mut Sink) -> Tree {
+fn check_one(mut tree: Tree, row: &'static Node, top: &'static [Node], sink: &mut Sink) -> Tree {
     let what = format!("`{}`", row.name);
     for (index, expected) in row.args.iter().enumerate() {
         match tree.args.get(index) {
+            Some(Entry { value: Value::Text(text), place, .. }) if matches!(expected.kind, Kind::Choice([only]) if only != text && !text.contains("${")) => {
+                let message = format!("{what} takes a block, or the word \"{}\"", expected.name);
+                let help = format!("for example: {}", first_line(row.example));
+                sink.push(Diagnostic::error("wrong-value", place.clone(), message).help(help));
+            }
             Some(entry) => check_value(entry, expected.kind, &format!("{what}'s {}", expected.name), sink),
             None if expected.required => {
                 let message = format!("{what} needs its {}", expected.name);
@@ -352,7 +393,7 @@ fn check_one(mut tree: Tree, row: &'static Node, sink: &mut Sink) -> Tree {
         );
         tree.children.clear();
     } else {
-        tree.children = check(std::mem::take(&mut tree.children), row.children, &what, sink);
+        tree.children = check_siblings(std::mem::take(&mut tree.children), (row.children, top), &what, sink);
     }
     tree
 }
@@ -412,7 +453,7 @@ type Misfit = (String, Option<String>);
 /// Whether an entry's value is of a kind.
 pub fn fits(entry: &Entry, kind: Kind) -> Result<(), Misfit> {
     match (kind, &entry.value) {
-        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Name, other) if !matches!(other, Value::Text(_)) => {
+        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Name | Kind::Host, other) if !matches!(other, Value::Text(_)) => {
             // Suggest it as it was written: 1.10 is not the same text as 1.1.
             Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", entry.text()))))
         }
@@ -427,17 +468,23 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             let message = format!("a path cannot have invisible characters: \"{}\"", visible_line(text));
             Err((message, Some("write it without them".into())))
         }
-        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
+        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Plain, Value::Text(text)) if text.contains('\0') => {
             Err(("a NUL byte is not allowed".into(), None))
         }
         (Kind::Path | Kind::Pattern, Value::Text(text)) if text.len() > PATTERN => {
             Err((format!("a path has at most {PATTERN} bytes, and this has {}", text.len()), None))
         }
         (Kind::Path, Value::Text(text)) if text.is_empty() => Err(("a path cannot be empty".into(), None)),
-        (Kind::Text | Kind::Path | Kind::Pattern, Value::Text(_)) => Ok(()),
+        (Kind::Program, Value::Text(text)) if is_command_line(text) => {
+            let words: Vec<String> = text.split_whitespace().map(|word| Value::Text(word.to_owned()).written()).collect();
+            let help = format!("write {}; or \"sh\" \"-c\" {}", words.join(" "), value.written());
+            Err(("the name of a program was expected, and this is a whole command".into(), Some(help)))
+        }
+        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern, Value::Text(_)) => Ok(()),
         (Kind::Plain, Value::Null) => Err(("a value was expected".into(), Some("write \"\" for an empty one".into()))),
         (Kind::Plain, _) => Ok(()),
         (Kind::Name, Value::Text(text)) => said(Name::parse(text).map(drop)),
+        (Kind::Host, Value::Text(text)) => said(check_host_name(text)),
         (Kind::Integer(low, high), Value::Integer(number)) if (low..=high).contains(number) => Ok(()),
         (Kind::Integer(low, high), Value::Integer(_)) => Err((format!("a whole number from {low} to {high} was expected"), None)),
         (Kind::Integer(..), Value::Text(text)) if text.parse::<i128>().is_ok() => {
@@ -487,8 +534,13 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             let near = nearest(text.trim_matches(['"', '#']), words.iter().copied()).map(|near| format!("write \"{near}\""));
             Err((format!("one of {} was expected", quoted(words)), near))
         }
-        (Kind::Text | Kind::Path | Kind::Pattern | Kind::Name, _) => Ok(()),
+        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Name | Kind::Host, _) => Ok(()),
     }
+}
+
+/// Whether a text that should name a program has arguments in it. A path may have spaces.
+pub fn is_command_line(text: &str) -> bool {
+    text.trim().contains(char::is_whitespace) && !text.starts_with(['/', '.'])
 }
 
 fn quoted(words: &[&str]) -> String {

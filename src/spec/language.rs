@@ -1,8 +1,8 @@
 //! The rows of the grammar table: every node of the language, with its documentation.
 
 use super::grammar::Kind::{
-    Address, Choice, Duration, Flag, FlagOr, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports, Size, Subnet,
-    Text,
+    Address, Choice, Duration, Flag, FlagOr, Host, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports, Program, Size,
+    Subnet, Text,
 };
 use super::grammar::{Default, Node, arg, needed, optional, prop, switch};
 
@@ -34,7 +34,7 @@ const STOP_SIGNAL: Node = Node::new("stop-signal", "The signal that asks the pro
     .or(Default::Follows("the image's, else TERM"));
 const EXEC: Node =
     Node::new("exec", "Runs a command in the container; exit status 0 means healthy.", "exec \"redis-cli\" \"ping\"")
-        .args(&[arg("word", Text)])
+        .args(&[arg("word", Program)])
         .rest("words", Text);
 const HEALTHCHECK: Node = Node::new(
     "healthcheck",
@@ -55,7 +55,8 @@ const HEALTHCHECK: Node = Node::new(
         .args(&[arg("port", Integer(1, 65535))])
         .props(&[prop("path", Text, "the page").or(Default::Text("/"))]),
     Node::new("tcp", "Connects to a port; a connection means healthy.", "tcp 6379").args(&[arg("port", Integer(1, 65535))]),
-]);
+])
+.one_of(&["none", "exec", "http", "tcp"]);
 
 const DEBIAN: Node = Node::new(
     "debian",
@@ -135,6 +136,7 @@ const IMAGE: Node = Node::new(
         prop("archive", Path, "an OCI layout (a directory or a tar of one), or what `docker save` wrote"),
         prop("name", Text, "the image's name in the archive, if there are several"),
     ])
+    .one_of(&["image", "archive"])
     .children(&[Node::new("signed-by", "The public key (PEM) that must have signed it, as cosign does; an unsigned image is refused.", "signed-by \"keys/vendor.pub\"").args(&[arg("key", Path)])]),
     DEBIAN,
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
@@ -369,13 +371,13 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .args(&[arg("group", Text)])
         .rest("groups", Text)
         .many(),
-    Node::new("hostname", "The host name.", "hostname \"web\"").args(&[arg("name", Name)]).or(Default::Follows("the container's name")),
+    Node::new("hostname", "The host name.", "hostname \"web.example.com\"").args(&[arg("name", Host)]).or(Default::Follows("the container's name")),
     Node::new("replicas", "Number of replicas.", "replicas 2").args(&[arg("count", Integer(0, 1000))]).or(Default::Integer(1)),
     Node::new("network", "The networks that it is on.", "network \"front\" \"back\"")
         .args(&[arg("name", Name)]).or(Default::Follows("the project's network `default`"))
         .rest("names", Name)
         .props(&[
-            prop("alias", Name, "a further name for it there"),
+            prop("alias", Host, "a further name for it there"),
             prop("address", Address, "its address there (one replica only)"),
         ])
         .many(),
@@ -570,6 +572,7 @@ const CONFIG: Node =
         .args(&[arg("name", Name)])
         .props(&[prop("file", Path, "the file, relative to the project file")])
         .children(&[Node::new("content", "Its content.", "content \"hello\"").args(&[arg("text", Text)])])
+        .one_of(&["file", "content"])
         .many();
 
 /// The top-level nodes of a project file.

@@ -14,7 +14,6 @@ mod dockerfile;
 mod grammar;
 mod language;
 mod reference;
-mod secret;
 mod tree;
 
 pub use assemble::tidy;

@@ -86,7 +86,9 @@ fn section(node: &Node, level: usize, path: &str, out: &mut String) {
 fn kind(kind: Kind) -> String {
     match kind {
         Kind::Text => "text".into(),
+        Kind::Program => "program".into(),
         Kind::Name => "name".into(),
+        Kind::Host => "host name".into(),
         Kind::Path => "path".into(),
         Kind::Pattern => "pattern of paths".into(),
         Kind::Integer(low, high) if high >= i128::from(i64::MAX) => format!("whole number from {low}"),

@@ -62,6 +62,31 @@ fn profiles_replace_and_add() {
 }
 
 #[test]
+fn a_profile_changes_one_variable_and_the_way_of_a_check() {
+    let base = "project \"p\"\nimage \"a\" { }\ncontainer \"web\" { image \"a\"; env X=1 Z=9; label a=1 b=2; CHECK }\n";
+    let with = |check: &str, over: &str| {
+        let text = format!("{}profile \"ci\" {{ container \"web\" {{ {over} }} }}", base.replace("CHECK", check));
+        let choices = Choices { profiles: vec!["ci".into()], ..Choices::default() };
+        let loaded = load("stead.kdl", &choices, &Files([("stead.kdl", &*text.leak())].into()));
+        assert!(loaded.diagnostics.iter().all(|found| found.severity != Severity::Error), "{over}: {:?}", loaded.diagnostics);
+        loaded.project.unwrap().containers.remove("web").unwrap()
+    };
+    let web = with("", "env X=2; label b=3 c=4");
+    assert_eq!((web.env["X"].as_str(), web.env["Z"].as_str(), web.labels.len()), ("2", "9", 3));
+    let check = "healthcheck interval=\"7s\" { exec \"true\" }";
+    for (check, over, wanted) in [
+        (check, "healthcheck { tcp 80 }", "Tcp"),
+        (check, "healthcheck { http 80 }", "Http"),
+        (check, "healthcheck \"none\"", "None"),
+        ("healthcheck \"none\"", "healthcheck { tcp 80 }", "Tcp"),
+        (check, "healthcheck interval=\"9s\"", "Exec"),
+    ] {
+        let found = format!("{:?}", with(check, over).healthcheck);
+        assert!(found.contains(wanted), "{over}: {found}");
+    }
+}
+
+#[test]
 fn includes_are_read_and_circles_are_told() {
     let files = Files([("stead.kdl", "project \"p\"\ninclude \"d/b.kdl\""), ("d/b.kdl", "include \"../stead.kdl\"")].into());
     let loaded = load("stead.kdl", &Choices::default(), &files);

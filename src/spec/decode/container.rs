@@ -60,7 +60,7 @@ impl Decoder<'_> {
             workdir: node.child("workdir").and_then(|child| self.absolute(child)),
             user: node.child("user").and_then(|child| self.user(child)),
             groups: node.all("group-add").flat_map(Tree::words).collect(),
-            hostname: node.child("hostname").and_then(Tree::name),
+            hostname: node.child("hostname").and_then(Tree::text),
             replicas: node.first("replicas").and_then(as_u32)?,
             networks: self.attachments(node),
             publish: node.all("publish").filter_map(|child| self.publish(child)).collect(),
@@ -111,7 +111,7 @@ impl Decoder<'_> {
     pub(super) fn attachments(&mut self, node: &Tree) -> Vec<Attachment> {
         let mut found: Vec<Attachment> = Vec::new();
         for child in node.all("network") {
-            let alias = child.prop_text("alias").and_then(|text| Name::parse(&text).ok());
+            let alias = child.prop_text("alias");
             let address = child.prop("address").and_then(as_address);
             for network in child.words().iter().filter_map(|text| Name::parse(text).ok()) {
                 if found.iter().any(|other| other.network == network) {

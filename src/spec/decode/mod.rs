@@ -30,6 +30,7 @@ pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut S
         Decoder { sink, places: Locations::default(), images: Vec::new(), dockerfiles: Vec::new(), outside: Vec::new() };
     let mut project = decoder.project(file, &assembled.nodes);
     project.variables.clone_from(&assembled.env);
+    project.given.clone_from(&assembled.given);
     (project, decoder.places, decoder.dockerfiles)
 }
 
@@ -112,6 +113,7 @@ impl Decoder<'_> {
             configs: self.named(nodes, "config", Self::config),
             mirrors,
             variables: BTreeMap::new(),
+            given: BTreeMap::new(),
             name: head.and_then(Tree::name).unwrap_or_else(Name::none),
         };
         for reference in &self.outside {
@@ -226,6 +228,8 @@ impl Decoder<'_> {
         let probes: Vec<&Tree> = node.children.iter().collect();
         let probe = match (node.text().as_deref(), probes.as_slice()) {
             (Some("none"), []) => Probe::None,
+            // It has been reported.
+            (Some(word), []) if word != "none" => return None,
             (None, [probe]) => match probe.name.as_str() {
                 "exec" => Probe::Exec(probe.words()),
                 "http" => Probe::Http {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{ARCHITECTURE, Digest, GitRepository, Mode};
-use crate::spec::secret::looks_secret;
+use crate::project::looks_secret;
 
 impl Decoder<'_> {
     pub(super) fn step(&mut self, node: &Tree) -> Option<Step> {

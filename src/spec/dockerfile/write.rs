@@ -8,7 +8,7 @@ use crate::model::bounds::PATTERN;
 use crate::model::{Duration, Location, Mode, Name, PATH, nearest, nearest_signal, signal_number};
 use crate::project::{Add, Base, BuildContext, Copy, Health, Image, NodePath, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use crate::spec::diagnose::{Diagnostic, Sink};
-use crate::spec::secret::looks_secret;
+use crate::project::looks_secret;
 use std::collections::BTreeSet;
 
 /// The words of a JSON array, if the text is one.
