@@ -78,7 +78,8 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
         steps.push(step);
     }
     let settings = project.images.get(name).map(|image| settings(image, lock)).unwrap_or_default();
-    Ok(ImageRecord { digest: image.digest, steps, settings })
+    let private = project.private_of(&settings);
+    Ok(ImageRecord { digest: image.digest, steps, settings, private })
 }
 
 /// Stores the list of the files that a copy took.

@@ -102,7 +102,7 @@ impl Context {
     fn load(&self, remember: bool) -> Result<LoadedProject> {
         match engine::load(&self.options, remember) {
             Ok(loaded) => {
-                self.ui.keep_private(&loaded.project.variables);
+                self.ui.keep_private(loaded.project.private());
                 self.ui.diagnostics(&loaded.warnings, &loaded.files);
                 Ok(loaded)
             }

@@ -10,6 +10,9 @@ use std::net::Ipv4Addr;
 /// The pool of planned subnets: the upper half of 10/8, which few VPNs and no default of Docker uses.
 const POOL: Subnet24 = Subnet24 { first: 10 << 24 | 128 << 16, count: 1 << 15 };
 
+/// The pool's own prefix.
+const POOL_PREFIX: u8 = 9;
+
 struct Subnet24 {
     first: u32,
     count: u32,
@@ -56,7 +59,7 @@ pub fn networks(
                 }
                 subnet
             }
-            None => match choose(&name, &bridge, observed, &planned) {
+            None => match choose(&name, &bridge, members(project, &name), observed, &planned) {
                 Ok(subnet) => subnet,
                 Err(error) => {
                     errors.push(error.at(places.of(&at)));
@@ -110,24 +113,41 @@ fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, observed: &Observed) -
     Some(Error::new(why).hint(ADVICE))
 }
 
-/// The subnet on record if it is still free, else the first free one after the network's own position in the pool.
-fn choose(name: &Name, bridge: &str, observed: &Observed, planned: &BTreeMap<Name, NetworkRecord>) -> Result<Subnet> {
+/// How many addresses the containers of a network need.
+fn members(project: &Project, network: &Name) -> u32 {
+    let on_it = |container: &&crate::project::Container| attachments(container).iter().any(|one| one.network == *network);
+    project.containers.values().filter(on_it).map(|container| container.replicas).sum()
+}
+
+/// The subnet on record if it is still free and large enough, else the first free one after the network's own position in the
+/// pool.
+fn choose(
+    name: &Name,
+    bridge: &str,
+    members: u32,
+    observed: &Observed,
+    planned: &BTreeMap<Name, NetworkRecord>,
+) -> Result<Subnet> {
+    // One more for the gateway.
+    let fits = |subnet: &Subnet| subnet.hosts() > members;
     let free = |subnet: &Subnet| {
         !observed.routes.iter().any(|(route, link)| link != bridge && route.overlaps(subnet))
             && !observed.taken.subnets.iter().any(|other| other.overlaps(subnet))
             && !planned.values().any(|other| other.subnet.overlaps(subnet))
     };
-    if let Some(record) = observed.record.networks.get(name).filter(|record| free(&record.subnet) && record.bridge == bridge) {
+    if let Some(record) = observed.record.networks.get(name).filter(|record| free(&record.subnet) && fits(&record.subnet) && record.bridge == bridge) {
         return Ok(record.subnet);
     }
-    free_subnet(&format!("{}/{name}", observed.instance), free)
+    let prefix = (POOL_PREFIX..=24).rev().find(|prefix| fits(&Subnet::new(Ipv4Addr::UNSPECIFIED, *prefix))).unwrap_or(POOL_PREFIX);
+    free_subnet(&format!("{}/{name}", observed.instance), prefix, free)
         .ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
 }
 
-/// The first free subnet of the pool, starting at a position that is derived from an identity.
-pub fn free_subnet(identity: &str, free: impl Fn(&Subnet) -> bool) -> Option<Subnet> {
-    let start = u32::try_from(Digest::of(identity).number() % u64::from(POOL.count)).unwrap_or(0);
-    (0..POOL.count).map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + (((start + offset) % POOL.count) << 8)), 24)).find(free)
+/// The first free subnet of the pool with a prefix of at most 24 bits, starting at a position that is derived from an identity.
+pub fn free_subnet(identity: &str, prefix: u8, free: impl Fn(&Subnet) -> bool) -> Option<Subnet> {
+    let (shift, count) = (32 - prefix, POOL.count >> (24 - prefix));
+    let start = u32::try_from(Digest::of(identity).number() % u64::from(count)).unwrap_or(0);
+    (0..count).map(|offset| Subnet::new(Ipv4Addr::from(POOL.first + (((start + offset) % count) << shift)), prefix)).find(free)
 }
 
 /// Assigns the addresses of all replicas on a network: fixed ones, then those on record, then the lowest free ones.

@@ -13,7 +13,7 @@ use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
 use crate::model::{Digest, Error, Name, Result};
-use crate::project::{Locations, MountSource, NodePath, Project, Step, without_values};
+use crate::project::{Base, Locations, MountSource, NodePath, Outside, Project, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The aspects that can be changed while a container runs.
@@ -180,10 +180,6 @@ impl Planner<'_> {
     }
 
     /// Whether a text contains a value from the caller's environment: it may be a password.
-    fn is_private(&self, text: &str) -> bool {
-        without_values(&self.project.variables, text) != text
-    }
-
     fn at(&self, path: &NodePath, text: impl Into<String>) -> Cause {
         Cause { text: text.into(), place: self.places.of(path).cloned() }
     }
@@ -217,7 +213,8 @@ impl Planner<'_> {
             let causes = self.image_causes(&name, record, &pending);
             let first = causes.first().cloned().unwrap_or_else(|| cause("its inputs changed"));
             let symbol = if record.is_some() { Symbol::Change } else { Symbol::Create };
-            self.add(symbol, Object::Image, name.as_str(), "build", causes);
+            let verb = self.project.images.get(&name).map_or("build", how_made);
+            self.add(symbol, Object::Image, name.as_str(), verb, causes);
             let marks = trust::of_image(self.project, self.places, self.observed, &name);
             let wants = wants::image((self.project, self.lock, self.observed), self.facts, &name);
             if let Some(change) = self.changes.last_mut() {
@@ -344,14 +341,14 @@ impl Planner<'_> {
     /// Changes of nodes that only affect an image's configuration, or what its commands see.
     fn setting_causes(&self, name: &Name, record: &ImageRecord) -> Vec<Cause> {
         let now = self.project.images.get(name).map(|image| settings(image, self.lock)).unwrap_or_default();
+        let private = self.project.private_of(&now);
+        let is_shown = |path: &str| path != "healthcheck" && !private.contains(path) && !record.private.contains(path);
         let paths: BTreeSet<&String> = record.settings.keys().chain(now.keys()).collect();
         let changed = paths.into_iter().filter(|path| record.settings.get(*path) != now.get(*path));
         changed
             .map(|path| {
                 let text = match (record.settings.get(path), now.get(path)) {
-                    (Some(old), Some(new)) if path != "healthcheck" && !self.is_private(new) => {
-                        format!("{path} {:?} → {:?}", shown(old), shown(new))
-                    }
+                    (Some(old), Some(new)) if is_shown(path) => format!("{path} {}", difference(old, new)),
                     (None, _) => format!("{path} is new"),
                     (_, None) => format!("{path} is gone"),
                     _ => format!("{path} changed"),
@@ -556,11 +553,15 @@ impl Planner<'_> {
         let plain = key.starts_with("env.")
             || key.starts_with("limits.")
             || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
+        let record = self.observed.record.containers.get(&wish.name);
+        let is_private = || {
+            record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key)
+        };
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
             // Lists and tables are too long to show.
-            (_, Some(old), Some(new)) if plain && !new.starts_with(['[', '{']) && !self.is_private(new) => {
-                format!("{key} {:?} → {:?}", shown(old), shown(new))
+            (_, Some(old), Some(new)) if plain && !new.starts_with(['[', '{']) && !is_private() => {
+                format!("{key} {}", difference(old, new))
             }
             (_, None, Some(_)) => format!("{key} is new"),
             (_, Some(_), None) => format!("{key} is gone"),
@@ -602,9 +603,30 @@ fn content(kind: &TreeKind) -> TreeKind {
     }
 }
 
-/// A value for a cause; a long one is shortened.
-fn shown(value: &str) -> String {
-    if value.chars().count() > 40 { format!("{}…", value.chars().take(40).collect::<String>()) } else { value.to_owned() }
+/// How many characters of a value are shown, and how many of them are before the first that differs.
+const SHOWN: usize = 40;
+const BEFORE: usize = 12;
+
+/// Two values for a cause; long ones are cut around their first difference.
+fn difference(old: &str, new: &str) -> String {
+    let same = old.chars().zip(new.chars()).take_while(|(old, new)| old == new).count();
+    let cut = |value: &str| {
+        let length = value.chars().count();
+        let from = if length <= SHOWN || same < SHOWN - BEFORE { 0 } else { same.saturating_sub(BEFORE) };
+        let part: String = value.chars().skip(from).take(SHOWN).collect();
+        let (before, after) = (if from > 0 { "…" } else { "" }, if length > from + SHOWN { "…" } else { "" });
+        format!("{:?}", format!("{before}{part}{after}"))
+    };
+    format!("{} → {}", cut(old), cut(new))
+}
+
+/// What is done to have an image: one from elsewhere that gets no steps of its own is not built.
+fn how_made(image: &crate::project::Image) -> &'static str {
+    match &image.from {
+        Base::Outside(Outside::Reference(_)) if image.steps.is_empty() => "pull",
+        Base::Outside(Outside::Archive { .. }) if image.steps.is_empty() => "import",
+        _ => "build",
+    }
 }
 
 /// The images that an image needs.

@@ -1,7 +1,7 @@
 //! What planning knows of the machine: plain data, gathered by `instance` or made up by a test.
 
 use super::image::{Image, StepInputs, StepOutput};
-use crate::model::{Digest, LayerInfo, Name, Subnet};
+use crate::model::{Digest, LayerInfo, Name, Subnet, unspelled};
 use crate::project::{Copy, Outside, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,9 +69,9 @@ impl From<Vec<TreeEntry>> for FileTree {
 /// A file, directory or link about to be copied.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TreeEntry {
-    /// Its target, below the step's `to`; empty for `to` itself.
+    /// Its target, below the step's `to`, as it is spelled; empty for `to` itself.
     pub to: String,
-    /// Its source, relative to the project's directory.
+    /// Its source, relative to the project's directory, as it is spelled.
     pub from: String,
     pub kind: TreeKind,
     /// The permissions, if a Dockerfile keeps them.
@@ -89,7 +89,7 @@ impl TreeEntry {
 
     /// Its target in a copy to this path.
     pub fn place(&self, base: &Path) -> PathBuf {
-        if self.to.is_empty() { base.to_owned() } else { base.join(&self.to) }
+        if self.to.is_empty() { base.to_owned() } else { base.join(unspelled(&self.to)) }
     }
 }
 
@@ -98,7 +98,14 @@ impl TreeEntry {
 pub enum TreeKind {
     Folder,
     File { digest: Digest, executable: bool },
+    /// A symbolic link, and how its target is spelled.
     Link(String),
+    Fifo,
+    /// A further name of another file of the same copy: of the one that goes to `of` and comes from `from`.
+    Twin {
+        of: String,
+        from: String,
+    },
 }
 
 impl FileTree {
@@ -159,6 +166,11 @@ impl FileTree {
                     out.push(2);
                     text(&mut out, to);
                 }
+                TreeKind::Fifo => out.push(3),
+                TreeKind::Twin { of, from: _ } => {
+                    out.push(4);
+                    text(&mut out, of);
+                }
             }
             // No mode has all bits set, so this value means "none".
             out.extend(mode.unwrap_or(u32::MAX).to_le_bytes());
@@ -211,8 +223,14 @@ pub struct ContainerRecord {
     pub image: Digest,
     /// Every aspect that matters, as text; a difference from the desired state causes a change.
     pub aspects: BTreeMap<String, String>,
+    /// The keys of the aspects whose values are never shown.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub private: BTreeSet<String>,
     pub addresses: BTreeMap<Name, Ipv4Addr>,
     pub ports: Vec<Port>,
+    /// The container's port that its health check requests a page from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<u16>,
     pub generation: u64,
 }
 
@@ -224,6 +242,9 @@ pub struct ImageRecord {
     /// The settings of its own nodes, so that a plan can name the one that changed.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
+    /// The keys of the settings whose values are never shown.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub private: BTreeSet<String>,
 }
 
 /// A step that was run: its definition and what it depended on.

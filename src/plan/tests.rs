@@ -38,6 +38,8 @@ network "front"
 #[derive(Default)]
 struct Host {
     text: String,
+    env: BTreeMap<String, String>,
+    choices: Choices,
     files: BTreeMap<String, String>,
     results: RefCell<BTreeMap<Digest, StepOutput>>,
     images: RefCell<BTreeMap<Digest, Image>>,
@@ -52,8 +54,8 @@ impl Sources for Host {
         Ok(self.text.clone())
     }
 
-    fn env(&self, _: &str) -> Option<std::ffi::OsString> {
-        None
+    fn env(&self, name: &str) -> Option<std::ffi::OsString> {
+        self.env.get(name).map(Into::into)
     }
 }
 
@@ -106,7 +108,7 @@ impl Host {
     }
 
     fn load(&mut self) -> Loaded {
-        let loaded = spec::load("stead.kdl", &Choices::default(), self);
+        let loaded = spec::load("stead.kdl", &self.choices, self);
         let project = loaded.project.as_ref().expect("a right file");
         let entries = self.files.iter().map(|(path, text)| TreeEntry {
             to: path.trim_start_matches("app/").into(),
@@ -174,7 +176,12 @@ impl Host {
                         }
                         self.observed.record.images.insert(
                             name.clone(),
-                            ImageRecord { digest: image.digest, steps, settings: settings(&project.images[name], &self.lock) },
+                            ImageRecord {
+                                digest: image.digest,
+                                steps,
+                                settings: settings(&project.images[name], &self.lock),
+                                private: BTreeSet::new(),
+                            },
                         );
                         break;
                     }
@@ -207,6 +214,7 @@ impl Host {
         self.build(false);
         let planned = self.planned();
         assert!(!planned.builds());
+        let project = self.load().project.unwrap();
         for (name, one) in &planned.desired {
             let record = ContainerRecord {
                 container: one.container.clone(),
@@ -214,8 +222,10 @@ impl Host {
                 image_name: one.image_name.to_string(),
                 image: one.image.as_ref().unwrap().digest,
                 aspects: one.aspects.clone(),
+                private: project.private_of(&one.aspects),
                 addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
                 ports: one.ports.clone(),
+                web: one.web(),
                 generation: 1,
             };
             self.observed.record.containers.insert(name.clone(), record);
@@ -428,6 +438,61 @@ fn addresses_are_planned_and_stay() {
     host.observed.routes.push((Subnet::new(subnet.host(0), 16), "tun0".into()));
     let moved = host.planned().desired["web-2"].networks[0].record.subnet;
     assert!(!moved.overlaps(&Subnet::new(subnet.host(0), 16)));
+}
+
+#[test]
+fn a_network_is_as_large_as_its_containers_need() {
+    let mut host = converged();
+    let subnet = |host: &mut Host| host.planned().desired["web-1"].networks[0].record.subnet;
+    let before = subnet(&mut host);
+    host.text = SHOP.replace("replicas 2", "replicas 252");
+    assert_eq!((subnet(&mut host), before.prefix()), (before, 24), "with the gateway and `cache`, 254 addresses are enough");
+    for (replicas, prefix) in [(253, 23), (1000, 22)] {
+        host.text = SHOP.replace("replicas 2", &format!("replicas {replicas}"));
+        assert_eq!(subnet(&mut host).prefix(), prefix, "{replicas}");
+    }
+}
+
+/// A value that was once private stays so: the one on record is not shown when the next one comes from the project file.
+#[test]
+fn values_from_outside_are_never_shown() {
+    let text = format!("param \"pw\" default=\"fromfile\" env=\"PW\"\n{}", SHOP.replace("LEVEL=\"info\"", "LEVEL=\"${pw}\""));
+    let changes = [
+        (("hunter2!", ""), ("other-one", "")),
+        (("hunter2!", ""), ("", "")),
+        (("", ""), ("hunter2!", "")),
+        (("", "hunter2!"), ("", "")),
+        (("x", ""), ("y", "")),
+    ];
+    for (before, after) in changes {
+        let mut host = Host::new(&text);
+        let give = |host: &mut Host, (env, set): (&str, &str)| {
+            host.env = [("PW".to_owned(), env.to_owned())].into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            host.choices.set = [("pw".to_owned(), set.to_owned())].into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        };
+        give(&mut host, before);
+        host.resolve("1");
+        host.converge();
+        give(&mut host, after);
+        let lines = host.lines();
+        assert!(lines.contains("env.LEVEL changed"), "{before:?} {after:?}: {lines}");
+    }
+    let mut host = Host::new(&SHOP.replace("LEVEL=", "API_TOKEN="));
+    host.resolve("1");
+    host.converge();
+    host.text = host.text.replace("info", "warn");
+    assert!(host.lines().contains("env.API_TOKEN changed"), "{}", host.lines());
+}
+
+#[test]
+fn long_values_are_cut_around_their_difference() {
+    let config = "/usr/bin/prometheus --config.file=/etc/prometheus/";
+    let mut host = Host::new(&SHOP.replace("info", &format!("{config}one.yml")));
+    host.resolve("1");
+    host.converge();
+    host.text = host.text.replace("one.yml", "two.yml");
+    let lines = host.lines();
+    assert!(lines.contains("env.LEVEL \"…/prometheus/one.yml\" → \"…/prometheus/two.yml\""), "{lines}");
 }
 
 #[test]

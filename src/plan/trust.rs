@@ -115,7 +115,7 @@ impl Marks<'_> {
     }
 
     fn command(&mut self, at: &NodePath, run: &Run) {
-        let words: Vec<String> = run.words.iter().map(|word| without_values(&self.project.variables, word)).collect();
+        let words: Vec<String> = run.words.iter().map(|word| without_values(&self.project.private(), word)).collect();
         let text = words.join(" ");
         let line = text.lines().next().unwrap_or_default();
         let shown: String = line.chars().take(50).collect();

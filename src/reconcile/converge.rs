@@ -305,8 +305,10 @@ impl<'a> Executor<'a> {
                 image_name: one.image_name.to_string(),
                 image: image.digest,
                 aspects: one.aspects.clone(),
+                private: self.forge.loaded.project.private_of(&one.aspects),
                 addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
                 ports: one.ports.clone(),
+                web: one.web(),
                 generation,
             },
         );
