@@ -10,14 +10,13 @@ pub use super::target::{Folders, Onto, settle};
 use super::target::{Target, Whole, inside, owner_in};
 use super::view::View;
 use crate::image::{CAPABILITY, Entries, decompressed, is_archive};
-use crate::model::{Context, Digest, Error, Result};
+use crate::model::{Context, Digest, Error, Result, unspelled};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::Copy;
 use crate::store::disk_error;
 use crate::sys::{self, Nearby, Tree};
 use nix::sys::stat::{FileStat, fstat};
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -51,7 +50,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
         let mode = target.mode(0o644, false);
         target.content(&to, content.as_bytes(), mode)?;
     }
-    let mut later = Vec::new();
+    let (mut later, mut twins) = (Vec::new(), Vec::new());
     for entry in &files.entries {
         let to = entry.place(&base);
         match &entry.kind {
@@ -66,7 +65,9 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                     target.brought(&to, mode)?;
                 }
             }
-            TreeKind::Link(link) => target.link(&to, OsStr::new(link))?,
+            TreeKind::Link(link) => target.link(&to, &unspelled(link))?,
+            TreeKind::Fifo => target.fifo(&to, entry.mode.map_or(0o644, |mode| target.mode(mode, false)))?,
+            TreeKind::Twin { .. } => twins.push((to, entry)),
             TreeKind::File { digest, executable } => {
                 let usual = if *executable { 0o755 } else { 0o644 };
                 if !copy.unpack && copy.inline.is_empty() {
@@ -114,6 +115,16 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
             check(fstat(&file), (tree, place), *digest, known, &entry.from)
         })
     })?;
+    for (to, entry) in twins {
+        let TreeKind::Twin { of, from } = &entry.kind else { continue };
+        // The two names must still be of one file.
+        let file_of = |path: &str| ground.file(path).context(|| format!("cannot read \"{path}\""));
+        let ((_, one), (_, other)) = (file_of(&entry.from)?, file_of(from)?);
+        if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino) {
+            return Err(changed(&entry.from));
+        }
+        target.hard_link(&to, &if of.is_empty() { base.clone() } else { base.join(unspelled(of)) })?;
+    }
     Ok(target.folders)
 }
 

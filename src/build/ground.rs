@@ -5,6 +5,7 @@
 //! on their targets are reached without links.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+use crate::model::{spelled, unspelled};
 use crate::sys::{Kind, Nearby, Tree};
 use nix::sys::stat::FileStat;
 use std::borrow::Cow;
@@ -42,12 +43,11 @@ impl Ground {
     /// Fails when the path cannot be looked up, and with `EXDEV` when it leads out of the directory.
     pub fn resolve(&mut self, path: &str) -> io::Result<Kind> {
         let tree = self.tree()?;
-        let real = tree.follow(Path::new(path))?;
+        let real = tree.follow(Path::new(&unspelled(path)))?;
         let kind = Kind::of(&look(tree, &real)?);
-        let text = real.to_str().ok_or_else(|| io::Error::other("it leads to a name that is not UTF-8"))?;
+        let text = spelled(real.as_os_str());
         if text != path {
-            let text = text.to_owned();
-            self.links.insert(path.to_owned(), text);
+            self.links.insert(path.to_owned(), text.into_owned());
         }
         Ok(kind)
     }
@@ -60,10 +60,11 @@ impl Ground {
             (named.is_empty() || rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
         };
         let found = self.links.iter().filter_map(|(named, real)| Some((named, real, below(named)?)));
-        match found.max_by_key(|(named, ..)| named.len()) {
-            None => Cow::Borrowed(Path::new(path)),
-            Some((_, real, "")) => Cow::Owned(real.into()),
-            Some((_, real, rest)) => Cow::Owned(Path::new(real).join(rest)),
+        match (found.max_by_key(|(named, ..)| named.len()), unspelled(path)) {
+            (None, Cow::Borrowed(path)) => Cow::Borrowed(Path::new(path)),
+            (None, Cow::Owned(path)) => Cow::Owned(path.into()),
+            (Some((_, real, "")), _) => Cow::Owned(unspelled(real).into_owned().into()),
+            (Some((_, real, rest)), _) => Cow::Owned(Path::new(&unspelled(real)).join(unspelled(rest))),
         }
     }
 

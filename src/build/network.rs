@@ -36,7 +36,8 @@ impl Network {
         let free = |subnet: &crate::model::Subnet| {
             !routes.iter().any(|(route, _)| route.overlaps(subnet)) && !taken.subnets.iter().any(|other| other.overlaps(subnet))
         };
-        let subnet = free_subnet(&identity, 24, free).ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free for the build"))?;
+        let subnet =
+            free_subnet(&identity, 24, free).ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free for the build"))?;
         let bridge = format!("{BRIDGES}{}{}", home.tag(), Digest::of(&identity).short(6));
         let made = BuildNetwork { bridge, subnet };
         // The record is written first: if the build is killed after this, the next `up` or `gc` still knows what to remove.

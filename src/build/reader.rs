@@ -6,12 +6,12 @@
 use super::ground::Ground;
 use super::ignore::Ignore;
 use super::scan_cache::{Identity, ScanCache};
-use crate::model::{Digest, Name, pattern_matches};
+use crate::model::{Digest, Name, pattern_matches, spelled};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::{BuildContext, Copy};
 use crate::sys::{self, Kind, Nearby, Opened, ProjectFiles, Tree, Unread};
 use nix::sys::stat::FileStat;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
@@ -48,6 +48,16 @@ impl<'a> Reader<'a> {
     /// Opens a directory that was resolved or listed before, and lists its entries.
     fn folder(&self, path: &str) -> io::Result<(Tree, Vec<sys::Listed>)> {
         self.ground.tree()?.read(self.ground.real(&self.whole(path)))
+    }
+
+    /// The attributes of something that was resolved before.
+    fn stat(&self, path: &str) -> Result<FileStat, String> {
+        let real = self.ground.real(&self.whole(path)).into_owned();
+        let stat = self.ground.tree().and_then(|tree| {
+            let (folder, name) = (real.parent().unwrap_or(Path::new("")), real.file_name().unwrap_or_default());
+            tree.folder(folder)?.stat(name)
+        });
+        stat.map_err(|error| format!("cannot read \"{path}\": {error}"))
     }
 
     /// Resolves a path that the step names, and returns its kind.
@@ -177,6 +187,16 @@ impl<'a> Reader<'a> {
                     tree.entries.push(entry);
                 }
             }
+            Kind::Fifo => {
+                let mode = if self.modes { Some(self.stat(path)?.st_mode & 0o7777) } else { None };
+                let name = path.rsplit('/').next().unwrap_or(path);
+                let to = if into_folder { name.to_owned() } else { String::new() };
+                if into_folder {
+                    let from = parent(path);
+                    tree.entries.push(TreeEntry { to: String::new(), from, kind: TreeKind::Folder, mode: None, whole: false });
+                }
+                tree.entries.push(TreeEntry { to, from: path.to_owned(), kind: TreeKind::Fifo, mode, whole: true });
+            }
             _ => return Err(format!("\"{path}\" is neither a file nor a directory")),
         }
         Ok(kind)
@@ -228,8 +248,8 @@ impl<'a> Reader<'a> {
         let (folder, mut listed) = self.folder(path).map_err(|error| format!("cannot read \"{path}\": {error}"))?;
         listed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         for sys::Listed { name: own, kind, .. } in listed {
-            let Some(name) = own.to_str() else { return Err(format!("a name in \"{path}\" is not UTF-8")) };
-            let joined = |above: &str| if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") };
+            let name = spelled(&own);
+            let joined = |above: &str| if above.is_empty() { name.clone().into_owned() } else { format!("{above}/{name}") };
             let (from, to) = (joined(path), joined(to));
             if self.leaves_out(&to) {
                 continue;
@@ -247,8 +267,13 @@ impl<'a> Reader<'a> {
             } else if ignored {
             } else if kind == Kind::Link {
                 let link = folder.link(&own).map_err(cannot)?;
-                let Some(link) = link.to_str() else { return Err(format!("the target of the link \"{from}\" is not UTF-8")) };
-                inside.push(TreeEntry { kind: TreeKind::Link(link.to_owned()), to, from, mode: None, whole: false });
+                let kind = TreeKind::Link(spelled(&link).into_owned());
+                inside.push(TreeEntry { kind, to, from, mode: None, whole: false });
+            } else if kind == Kind::Fifo {
+                let mode = if self.modes { Some(folder.stat(&own).map_err(cannot)?.st_mode & 0o7777) } else { None };
+                inside.push(TreeEntry { kind: TreeKind::Fifo, to, from, mode, whole: false });
+            } else if matches!(kind, Kind::Character | Kind::Block) && self.modes {
+                return Err(format!("\"{from}\" is a device, and images have none: leave it out by an ignore file"));
             } else if kind == Kind::File {
                 inside.push(self.file(to, from, false));
             }
@@ -282,8 +307,8 @@ impl<'a> Reader<'a> {
                 Err(error) => return Err(format!("cannot read \"{folder}\": {error}")),
             };
             for entry in listed {
-                let Some(name) = entry.name.to_str() else { continue };
-                let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+                let name = spelled(&entry.name);
+                let path = if folder.is_empty() { name.into_owned() } else { format!("{folder}/{name}") };
                 let hidden = self.ignore.hides(&path);
                 if hidden && !self.ignore.has_exceptions {
                     continue;
@@ -328,12 +353,19 @@ const UNSEEN: Digest = Digest::from_bytes([0; 32]);
 /// What is known of a file after it was examined.
 struct Seen {
     identity: Identity,
+    /// What the file is known by if it has several names.
+    twin: Option<(u64, u64)>,
     digest: Digest,
     mode: u32,
     /// Whether the digest came from the cache.
     known: bool,
     /// Whether the digest may be put into the cache.
     trusted: bool,
+}
+
+/// Identifies a file that has several names.
+fn twin_of(stat: &FileStat) -> Option<(u64, u64)> {
+    (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino))
 }
 
 /// How many files a thread takes at a time. It is a small number because files that must be read tend to be neighbours.
@@ -359,14 +391,15 @@ pub fn look(
         let mode = |stat: &FileStat| stat.st_mode & 0o7777;
         let stat = folder.stat(name)?;
         if let Some(digest) = old.get_after(next, key, &Identity::of(&stat)) {
-            return Ok(Seen { identity: Identity::of(&stat), digest, mode: mode(&stat), known: true, trusted: true });
+            let (identity, twin, mode) = (Identity::of(&stat), twin_of(&stat), mode(&stat));
+            return Ok(Seen { identity, twin, digest, mode, known: true, trusted: true });
         }
         // Identity and digest must be of the same open file: another one may have been there a moment ago.
         let (file, stat) = folders.open(&path)?;
-        let (identity, mode) = (Identity::of(&stat), mode(&stat));
+        let (identity, twin, mode) = (Identity::of(&stat), twin_of(&stat), mode(&stat));
         let digest = Digest::of_stream(file)?;
         // This checks the clock after reading, because reading takes time.
-        Ok(Seen { identity, digest, mode, known: false, trusted: identity.is_settled() })
+        Ok(Seen { identity, twin, digest, mode, known: false, trusted: identity.is_settled() })
     };
     let seen = Mutex::new(Vec::new());
     let Ok(()) = sys::on_all_cores(&unseen, PART, |index, part| {
@@ -406,10 +439,20 @@ pub fn look(
     for tree in trees.values_mut() {
         let Ok(files) = tree else { continue };
         let mut failed = None;
+        let mut first: HashMap<(u64, u64), (String, String)> = HashMap::new();
         for entry in files.entries.iter_mut().filter(|entry| entry.is_file()) {
             let place = places.next().unwrap_or_default();
             match &seen[place / PART].1[place % PART] {
+                // In a Dockerfile, names of one file stay that.
+                Ok(Seen { twin: Some(twin), .. }) if entry.mode.is_some() && !entry.whole && first.contains_key(twin) => {
+                    let (of, from) = first[twin].clone();
+                    entry.kind = TreeKind::Twin { of, from };
+                    entry.mode = None;
+                }
                 Ok(seen) => {
+                    if let (Some(twin), false) = (seen.twin, entry.whole) {
+                        first.insert(twin, (entry.to.clone(), entry.from.clone()));
+                    }
                     entry.kind = TreeKind::File { digest: seen.digest, executable: seen.mode & 0o100 != 0 };
                     entry.mode = entry.mode.map(|_| seen.mode);
                 }

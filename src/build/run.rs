@@ -132,12 +132,32 @@ fn command(described: &(Blueprint, Vec<Vec<u8>>), report: &dyn Fn(String)) -> Re
         let shown: String = last.iter().map(|line| format!("\n    {line}")).collect();
         let code = status.code().map_or_else(|| "was killed".to_owned(), |code| format!("ended with exit status {code}"));
         let error = Error::new(format!("the command {code}{shown}"));
-        if last.iter().any(|line| line.contains("apt-get: not found") || line.contains("apt: not found")) {
-            return Err(error.hint("packages are named in the image: debian \"bookworm\" { package \"vim\" }"));
-        }
-        return Err(error);
+        return Err(match way_out(&last) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        });
     }
     Ok(())
+}
+
+/// What to do about a failed command, judged by its last lines.
+fn way_out(lines: &[String]) -> Option<String> {
+    let lines = || lines.iter().rev();
+    // dash says "sh: 1: curl: not found", bash "bash: line 1: curl: command not found".
+    let absent = lines().find_map(|line| {
+        let said = line.strip_suffix(": command not found").or_else(|| line.strip_suffix(": not found"))?;
+        said.rsplit(": ").next().filter(|program| !program.is_empty() && !program.contains(char::is_whitespace))
+    });
+    match absent {
+        Some("apt-get" | "apt") => Some("packages are named in the image: debian \"bookworm\" { package \"vim\" }".into()),
+        Some(program) => Some(format!(
+            "the image has no `{program}`: name the package that has it, debian \"bookworm\" {{ package \"{program}\" }}, or copy it in"
+        )),
+        None if lines().any(|line| ["invalid user", "invalid group", "unknown user"].iter().any(|said| line.contains(said))) => {
+            Some("users and groups that a package's own scripts make are there with `configure #true` in `debian`".into())
+        }
+        None => None,
+    }
 }
 
 /// Passes every line on until the end of the stream; returns false on an interruption.

@@ -7,7 +7,7 @@ use super::ground::Ground;
 use super::ignore::Ignore;
 use super::reader::{Reader, look};
 use super::scan_cache::ScanCache;
-use crate::model::{Digest, Name};
+use crate::model::{Digest, Name, unspelled};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
 use std::collections::BTreeMap;
@@ -139,17 +139,21 @@ impl Scanner {
         for entry in trees.flat_map(|tree| &tree.entries) {
             let known = found.entry(&entry.from).or_insert(entry);
             // A link that a step names counts as its target.
-            if matches!(known.kind, TreeKind::Link(_)) {
+            if matches!(known.kind, TreeKind::Link(_)) || matches!(entry.kind, TreeKind::Twin { .. }) {
                 *known = entry;
             }
         }
         found
     }
 
-    /// Directories and files to watch: everything that a `copy` names, and archives.
-    pub fn sources(&self) -> Vec<PathBuf> {
-        let trees = self.trees.values().filter_map(|tree| tree.as_ref().ok());
-        let mut all: Vec<PathBuf> = trees.flat_map(|tree| &tree.entries).map(|entry| self.folder.join(&entry.from)).collect();
+    /// Directories and files that images are made of: what a `copy` names, unless it is left out here, and archives.
+    pub fn sources(&self, leave_out: impl Fn(&Name, usize, &TreeEntry) -> bool) -> Vec<PathBuf> {
+        let entries = self
+            .trees
+            .iter()
+            .flat_map(|((image, step), tree)| tree.iter().flat_map(|tree| &tree.entries).map(move |entry| (image, *step, entry)));
+        let kept = entries.filter(|(image, step, entry)| !leave_out(image, *step, entry));
+        let mut all: Vec<PathBuf> = kept.map(|(_, _, entry)| self.folder.join(unspelled(&entry.from))).collect();
         all.extend(self.archives.keys().filter_map(|outside| match outside {
             Outside::Archive { path, .. } => Some(self.folder.join(path)),
             Outside::Reference(_) => None,

@@ -374,17 +374,28 @@ impl<'a> Target<'a> {
                 None => Ok(()),
             }
         } else if metadata.file_type().is_fifo() {
-            let facts = Facts { owner: self.owner, mode: self.mode(metadata.mode() & 0o7777, false), time: (self.epoch, 0) };
-            self.parents(to)?;
-            let made = self.room(to).and_then(|(folder, name)| folder.make_fifo(name).and_then(|()| folder.set(name, facts)));
-            made.map_err(|error| disk_error(&format!("cannot make {}", to.display()), error))
+            self.fifo(to, self.mode(metadata.mode() & 0o7777, false))
         } else {
             Ok(())
         }
     }
 
+    /// Makes a FIFO.
+    ///
+    /// # Errors
+    /// Fails when it cannot be made.
+    pub fn fifo(&mut self, path: &Path, mode: u32) -> Result<()> {
+        let facts = Facts { owner: self.owner, mode, time: (self.epoch, 0) };
+        self.parents(path)?;
+        let made = self.room(path).and_then(|(folder, name)| folder.make_fifo(name).and_then(|()| folder.set(name, facts)));
+        made.map_err(|error| disk_error(&format!("cannot make {}", path.display()), error))
+    }
+
     /// Gives a file of this step a second name.
-    fn hard_link(&mut self, path: &Path, first: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails when the link cannot be made.
+    pub fn hard_link(&mut self, path: &Path, first: &Path) -> Result<()> {
         self.parents(path)?;
         let cannot = |error| disk_error(&format!("cannot make {}", path.display()), error);
         let (above, old) = (first.parent().unwrap_or(Path::new("/")), first.file_name().unwrap_or_default());

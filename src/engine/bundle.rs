@@ -118,7 +118,7 @@ fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<
     let folder = &loaded.instance.folder;
     let mut found: BTreeSet<PathBuf> = read.map(PathBuf::from).collect();
     found.extend([loaded.instance.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].map(PathBuf::from));
-    let sources = observation.scanner.sources();
+    let sources = observation.scanner.sources(|_, _, _| false);
     found.extend(sources.iter().filter_map(|path| path.strip_prefix(folder).ok().map(Path::to_owned)));
     let project = &loaded.project;
     found.extend(project.configs.values().filter_map(|config| match config {

@@ -10,7 +10,7 @@
 use crate::build::Ground;
 use crate::image::{Hiding, Twin};
 use crate::instance::{LoadedProject, observe};
-use crate::model::{Context, Result};
+use crate::model::{Context, Result, unspelled};
 use crate::plan::TreeKind;
 use crate::project::{ConfigSource, RunSource, Step};
 use crate::sys::{self, Facts, Tree};
@@ -38,13 +38,23 @@ pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, p
     let observation = observe(loaded)?;
     let scanner = &observation.scanner;
     // On many file systems, a directory lists its entries in the order in which they were created: here it is the reverse.
-    for (path, entry) in scanner.entries().into_iter().rev() {
+    let entries = scanner.entries();
+    for (path, entry) in entries.iter().rev() {
+        let place = unspelled(path);
+        let place = Path::new(&place);
         let copied = match &entry.kind {
             TreeKind::Folder => folder(scanner.ground(), path, &project),
-            TreeKind::Link(link) => link_to(link, Path::new(path), &project),
-            TreeKind::File { .. } => scanner.ground().file(path).and_then(|(from, _)| file(&from, Path::new(path), &project)),
+            TreeKind::Link(link) => link_to(&unspelled(link), place, &project),
+            TreeKind::File { .. } => scanner.ground().file(path).and_then(|(from, _)| file(&from, place, &project)),
+            TreeKind::Fifo => fifo(entry.mode, place, &project),
+            TreeKind::Twin { .. } => Ok(()),
         };
         copied.context(|| format!("cannot copy {path}"))?;
+    }
+    for (path, entry) in &entries {
+        if let TreeKind::Twin { from, .. } = &entry.kind {
+            twin(Path::new(&unspelled(path)), Path::new(&unspelled(from)), &project).context(|| format!("cannot copy {path}"))?;
+        }
     }
     for path in scanner.archives() {
         archive(scanner.ground(), path, &project).context(|| format!("cannot copy {path}"))?;
@@ -151,13 +161,31 @@ fn room<'p>(path: &'p Path, tree: &Tree) -> io::Result<(Tree, &'p OsStr)> {
 /// Makes a directory with the original's permissions, because copies in Dockerfiles keep them.
 fn folder(ground: &Ground, path: &str, tree: &Tree) -> io::Result<()> {
     let mode = ground.tree()?.folder(ground.real(path))?.facts()?.st_mode;
-    tree.make_folders(Path::new(path), 0o755)?.become_like(facts(mode))
+    tree.make_folders(Path::new(&unspelled(path)), 0o755)?.become_like(facts(mode))
 }
 
-fn link_to(link: &str, path: &Path, tree: &Tree) -> io::Result<()> {
+fn fifo(mode: Option<u32>, path: &Path, tree: &Tree) -> io::Result<()> {
     let (above, name) = room(path, tree)?;
     if above.look(name)?.is_none() {
-        above.make_link(name, OsStr::new(link))?;
+        above.make_fifo(name)?;
+        above.set(name, facts(mode.unwrap_or(0o644)))?;
+    }
+    Ok(())
+}
+
+/// Gives a file that was copied its further name.
+fn twin(path: &Path, of: &Path, tree: &Tree) -> io::Result<()> {
+    let ((above, name), (beside, first)) = (room(path, tree)?, room(of, tree)?);
+    match above.hard_link(name, &beside, first) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    }
+}
+
+fn link_to(link: &OsStr, path: &Path, tree: &Tree) -> io::Result<()> {
+    let (above, name) = room(path, tree)?;
+    if above.look(name)?.is_none() {
+        above.make_link(name, link)?;
         above.set(name, facts(0o777))?;
     }
     Ok(())

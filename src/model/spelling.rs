@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn every_name_has_a_spelling_of_its_own() {
-        let names: [&[u8]; 8] = [b"plain", "é€\u{10ffff}".as_bytes(), b"caf\xe9", b"\xff\xfe", b"\xf4\x8f\xbd", b"\xc3", b"", b"a\xf4b"];
+        let names: [&[u8]; 8] =
+            [b"plain", "é€\u{10ffff}".as_bytes(), b"caf\xe9", b"\xff\xfe", b"\xf4\x8f\xbd", b"\xc3", b"", b"a\xf4b"];
         let mut seen = std::collections::BTreeSet::new();
         for name in names {
             let name = OsStr::from_bytes(name);

@@ -97,7 +97,10 @@ impl TreeEntry {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum TreeKind {
     Folder,
-    File { digest: Digest, executable: bool },
+    File {
+        digest: Digest,
+        executable: bool,
+    },
     /// A symbolic link, and how its target is spelled.
     Link(String),
     Fifo,

@@ -3,6 +3,8 @@
 //! This room owns which directories are watched and when a burst of events is over. A new plan decides what follows
 //! from a change: an event never says more than "look".
 
+mod hidden;
+
 use crate::build::{ScanCache, Scanner};
 use crate::instance::{LoadedProject, Options};
 use crate::model::{Context, Result};
@@ -43,7 +45,8 @@ pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
         }),
     );
     all.extend(project.containers.values().flat_map(|container| &container.env_files).map(|file| folder.join(&file.path)));
-    all.extend(Scanner::scan(folder, project, ScanCache::default).sources());
+    let scanner = Scanner::scan(folder, project, ScanCache::default);
+    all.extend(scanner.sources(|image, step, entry| hidden::is_hidden(project, image, step, entry)));
     all
 }
 
