@@ -49,7 +49,12 @@ pub struct PortRow {
     pub port: u16,
     pub to: u16,
     pub protocol: Protocol,
+    /// Whether it serves web pages, as far as is known.
+    pub web: bool,
 }
+
+/// The container's ports that mostly serve web pages.
+const WEB: [u16; 5] = [80, 8080, 5000, 8000, 3000];
 
 /// Lists the containers of an instance.
 ///
@@ -90,6 +95,7 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
                         port: port.port,
                         to: port.to,
                         protocol: port.protocol,
+                        web: port.protocol == Protocol::Tcp && (record.web == Some(port.to) || WEB.contains(&port.to)),
                     })
                     .collect()
             })

@@ -1,6 +1,7 @@
 //! Errors at runtime: what failed, why, and what to do about it.
 
 use super::Location;
+use std::borrow::Cow;
 use std::{error, fmt};
 
 /// The kind of an error: callers match on it, and never on the message. An outer layer has the kind of its cause.
@@ -148,10 +149,21 @@ impl Error {
         let mut source = error::Error::source(self);
         while let Some(error) = source {
             text.push_str(": ");
-            text.push_str(&error.to_string());
+            text.push_str(&in_words(&error.to_string()));
             source = error.source();
         }
         text
+    }
+}
+
+/// A message without the numbers that the standard library adds to those of the system: "(os error 2)" helps nobody.
+pub fn in_words(message: &str) -> Cow<'_, str> {
+    let Some((before, after)) = message.split_once(" (os error ") else { return Cow::Borrowed(message) };
+    match after.split_once(')') {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Cow::Owned(format!("{before}{}", in_words(rest)))
+        }
+        _ => Cow::Borrowed(message),
     }
 }
 
@@ -160,7 +172,7 @@ impl fmt::Display for Error {
         if let Some(location) = &self.location {
             write!(f, "{location}: ")?;
         }
-        f.write_str(&self.message)
+        f.write_str(&in_words(&self.message))
     }
 }
 

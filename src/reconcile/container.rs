@@ -7,7 +7,7 @@ use crate::model::{Context, Digest, Error, Name, Result, Size, signal_number};
 use crate::monitor::{self, Folder, MonitorSpec, Needs};
 use crate::network;
 use crate::plan::{Desired, Image};
-use crate::project::{Mount, MountSource, NetworkMode, Probe, Propagation};
+use crate::project::{Mount, MountSource, NetworkMode, Propagation};
 use crate::runtime::{
     self, ContainerSpec, FileSpec, ImageSpec, Interface, Layers, MountKind, MountSpec, NetSpec, ProcessSpec, UserSpec,
 };
@@ -169,7 +169,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
                 .hint("write `stop-signal` in the container, for example \"TERM\"")
         })?,
     };
-    let health = one.spec.healthcheck.as_ref().or(image.config.health.as_ref()).filter(|health| health.probe != Probe::None);
+    let health = one.health();
     Ok(MonitorSpec {
         title: format!("{}/{}", instance.project, one.name),
         blueprint: Box::new(blueprint),

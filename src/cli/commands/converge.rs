@@ -30,7 +30,7 @@ pub fn conclude(outcome: &Converged, instance: &Instance, context: &Context, sta
             context.ui.say(format!("    {line}"));
         }
     }
-    let table = ps::table(&engine::listing(instance, engine::Which::Running)?, context.ui.color_out);
+    let table = ps::table(&engine::listing(instance, engine::Which::Running)?, &context.ui);
     if !table.is_empty() {
         context.ui.result(table);
     }

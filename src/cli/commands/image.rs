@@ -123,7 +123,7 @@ fn history(text: &str, json: bool, context: &Context) -> Result<u8> {
     };
     let step = |index: usize| own.map(|(loaded, name)| describe(&loaded.project.images[name].steps[index]));
     let base = |_: &Name| "of its base".to_owned();
-    let mut table = Table::new(&["LAYER", "FILES", "SIZE", "STEP"]);
+    let mut table = Table::new(&["LAYER", "FILES", "SIZE", "STEP"], &["FILES"]);
     let mut list = Vec::new();
     for (index, layer) in &layers {
         let made = index.and_then(step).or_else(|| own.map(|(_, name)| base(name))).unwrap_or_else(|| "-".into());
@@ -138,7 +138,7 @@ fn history(text: &str, json: bool, context: &Context) -> Result<u8> {
     if json {
         context.ui.json(&serde_json::json!({ "version": 1, "layers": list }));
     } else {
-        context.ui.result(table.text(context.ui.color_out));
+        context.ui.result(table.text(&context.ui));
     }
     Ok(0)
 }

@@ -34,31 +34,31 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         context.ui.result(tree(&all, &names, context.ui.color_out));
         return Ok(0);
     }
-    let mut table = Table::new(&["NAME", "IMAGE", "LAYERS", "SIZE"]);
+    let mut table = Table::new(&["NAME", "IMAGE", "LAYERS", "SIZE"], &["LAYERS"]);
     let mut list = Vec::new();
-    // By name, and those without one last.
-    let mut digests = store.list("images")?;
-    digests.sort_by_cached_key(|digest| {
-        (!names.contains_key(digest), names.get(digest).and_then(|names| names.iter().min()).cloned())
-    });
-    for digest in digests {
+    let mut rows = Vec::new();
+    for digest in store.list("images")? {
         let Some(image) = image::load(&store, &digest) else { continue };
         let size: u64 = image.layers.iter().map(|layer| layer.size).sum();
         let mut name = names.get(&digest).cloned().unwrap_or_default();
         name.dedup();
         list.push(serde_json::json!({ "names": name, "digest": digest, "layers": image.layers, "size": size }));
-        let shown = if name.is_empty() { "-".to_owned() } else { name.join(", ") };
-        table.row([
-            (shown, Some(Style::Bold)),
-            (digest.short(12), None),
-            (image.layers.len().to_string(), None),
-            (Size(size).to_string(), None),
-        ]);
+        let cells = [digest.short(12), image.layers.len().to_string(), Size(size).to_string()];
+        if name.is_empty() {
+            rows.push((None, cells));
+        } else {
+            rows.extend(name.into_iter().map(|name| (Some(name), cells.clone())));
+        }
+    }
+    // By name, and those without one last.
+    rows.sort_by(|(one, _), (other, _)| (one.is_none(), one).cmp(&(other.is_none(), other)));
+    for (name, [digest, layers, size]) in rows {
+        table.row([(name.unwrap_or_else(|| "-".into()), Some(Style::Bold)), (digest, None), (layers, None), (size, None)]);
     }
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "images": list }));
     } else if !table.is_empty() {
-        context.ui.result(table.text(context.ui.color_out));
+        context.ui.result(table.text(&context.ui));
     }
     Ok(0)
 }

@@ -43,6 +43,6 @@ pub fn show(loaded: &LoadedProject, context: &Context) -> Result<u8> {
 }
 
 fn print(plan: &crate::plan::Plan, context: &Context) {
-    let text = plan_text(plan, &context.ui, context.ui.color_out);
+    let text = plan_text(plan, &context.ui, context.ui.color_out, context.ui.columns_out());
     context.ui.result(if text.is_empty() { "nothing to do\n".into() } else { text });
 }

@@ -1,8 +1,9 @@
 use super::super::Context;
-use super::super::ui::{Style, Table, Text};
+use super::super::ui::{Style, Table, Text, Ui};
 use crate::engine::{Row, Which, all_instances, listing};
 use crate::model::Result;
 use crate::monitor::{Health, State, now_ms};
+use crate::project::Protocol;
 
 /// Lists containers.
 ///
@@ -31,16 +32,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "containers": listed }));
     } else {
-        let text =
-            if arguments.projects { projects(&listed, context.ui.color_out) } else { table(&listed, context.ui.color_out) };
+        let text = if arguments.projects { projects(&listed, &context.ui) } else { table(&listed, &context.ui) };
         context.ui.result(text);
     }
     Ok(0)
 }
 
 /// The table of one project's containers.
-pub fn table(rows: &[Row], color: bool) -> Text {
-    let mut table = Table::new(&["NAME", "IMAGE", "STATE", "HEALTH", "PORTS"]);
+pub fn table(rows: &[Row], ui: &Ui) -> Text {
+    let mut table = Table::new(&["NAME", "IMAGE", "STATE", "HEALTH", "PORTS"], &["IMAGE", "HEALTH"]);
     for row in rows {
         table.row([
             (row.name.clone(), Some(Style::Bold)),
@@ -50,11 +50,11 @@ pub fn table(rows: &[Row], color: bool) -> Text {
             (ports(row), None),
         ]);
     }
-    if table.is_empty() { Text::default() } else { table.text(color) }
+    if table.is_empty() { Text::default() } else { table.text(ui) }
 }
 
-fn projects(rows: &[Row], color: bool) -> Text {
-    let mut table = Table::new(&["PROJECT", "NAME", "STATE", "HEALTH", "PORTS", "DIRECTORY"]);
+fn projects(rows: &[Row], ui: &Ui) -> Text {
+    let mut table = Table::new(&["PROJECT", "NAME", "STATE", "HEALTH", "PORTS", "DIRECTORY"], &["HEALTH", "PORTS"]);
     for row in rows {
         table.row([
             (row.project.clone(), Some(Style::Bold)),
@@ -65,7 +65,7 @@ fn projects(rows: &[Row], color: bool) -> Text {
             (row.folder.clone(), Some(Style::Dim)),
         ]);
     }
-    if table.is_empty() { Text::default() } else { table.text(color) }
+    if table.is_empty() { Text::default() } else { table.text(ui) }
 }
 
 fn state(row: &Row) -> (String, Option<Style>) {
@@ -106,14 +106,11 @@ fn ports(row: &Row) -> String {
         .ports
         .iter()
         .map(|port| {
-            let suffix = if port.protocol == crate::project::Protocol::Udp { "/udp" } else { "" };
-            let scheme = if suffix.is_empty() { "http://" } else { "" };
-            let address = if port.address == "0.0.0.0" { "127.0.0.1" } else { &port.address };
-            // These ports mostly serve web pages, so a URL is shown; for anything else, the address in it is right, too.
-            if matches!(port.to, 80 | 8080 | 5000 | 8000 | 3000) && !scheme.is_empty() {
-                format!("{scheme}{address}:{}/", port.port)
-            } else {
-                format!("{}:{}{suffix}", port.address, port.port)
+            let (address, number) = (&port.address, port.port);
+            match port.protocol {
+                _ if port.web => format!("http://{address}:{number}/"),
+                Protocol::Tcp => format!("{address}:{number}"),
+                Protocol::Udp => format!("{address}:{number}/udp"),
             }
         })
         .collect();

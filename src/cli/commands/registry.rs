@@ -242,14 +242,14 @@ pub fn search(arguments: &Search, context: &Context) -> Result<u8> {
         context.ui.json(&serde_json::json!({ "version": 1, "images": list }));
         return Ok(0);
     }
-    let mut table = Table::new(&["NAME", "STARS", "DESCRIPTION"]);
+    let mut table = Table::new(&["NAME", "STARS", "DESCRIPTION"], &[]);
     for hit in hits {
         table.row([(hit.name, Some(Style::Bold)), (hit.stars.to_string(), None), (hit.description, None)]);
     }
     if table.is_empty() {
         context.ui.say("no image was found")
     } else {
-        context.ui.result(table.text(context.ui.color_out))
+        context.ui.result(table.text(&context.ui))
     }
     Ok(0)
 }

@@ -1,5 +1,5 @@
 use super::super::Context;
-use super::super::ui::{Style, Table, Text};
+use super::super::ui::{Style, Table, Text, Ui};
 use crate::engine::{Meter, Reading, host_memory};
 use crate::model::{Result, Size};
 use crate::runtime;
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             let line = serde_json::json!({ "version": 1, "time": crate::monitor::now_ms(), "containers": readings });
             context.ui.json_line(&line);
         } else {
-            let text = table(&readings, context.ui.color_out);
+            let text = table(&readings, &context.ui);
             if arguments.no_stream {
                 context.ui.result(text);
             } else {
@@ -50,19 +50,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     }
 }
 
-fn table(readings: &[Reading], color: bool) -> Text {
-    let mut table = Table::new(&[
-        "NAME",
-        "CPU",
-        "MEMORY",
-        "LIMIT",
-        "MEM",
-        "NET IN / OUT",
-        "DISK READ / WRITE",
-        "PIDS",
-        "THROTTLED",
-        "PRESSURE",
-    ]);
+fn table(readings: &[Reading], ui: &Ui) -> Text {
+    let headings =
+        ["NAME", "CPU", "MEMORY", "LIMIT", "MEM", "NET IN / OUT", "DISK READ / WRITE", "PIDS", "THROTTLED", "PRESSURE"];
+    let mut table = Table::new(&headings, &["PRESSURE", "THROTTLED", "MEM", "DISK READ / WRITE", "NET IN / OUT", "LIMIT"]);
     for reading in readings {
         let usage = &reading.usage;
         let net = |pick: fn(&runtime::Network) -> u64| usage.networks.values().map(pick).sum::<u64>();
@@ -82,7 +73,7 @@ fn table(readings: &[Reading], color: bool) -> Text {
             (format!("{:.0} {:.0} {:.0}", pressure("cpu"), pressure("memory"), pressure("io")), None),
         ]);
     }
-    table.text(color)
+    table.text(ui)
 }
 
 /// A size with about three digits.

@@ -11,6 +11,6 @@ pub struct Arguments {}
 pub fn run(_: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
     let rows = engine::listing(&loaded.instance, engine::Which::All)?;
-    context.ui.result(super::ps::table(&rows, context.ui.color_out));
+    context.ui.result(super::ps::table(&rows, &context.ui));
     super::plan::show(&loaded, context)
 }

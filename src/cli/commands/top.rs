@@ -16,7 +16,10 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
-    let mut table = Table::new(&["CONTAINER", "PID", "INSIDE", "USER", "STATE", "TIME", "RSS", "COMMAND"]);
+    let mut table = Table::new(
+        &["CONTAINER", "PID", "INSIDE", "USER", "STATE", "TIME", "RSS", "COMMAND"],
+        &["INSIDE", "TIME", "STATE", "RSS"],
+    );
     for (name, processes) in engine::processes(&instance, &arguments.names)? {
         for process in processes {
             table.row([
@@ -31,7 +34,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             ]);
         }
     }
-    context.ui.result(table.text(context.ui.color_out));
+    context.ui.result(table.text(&context.ui));
     Ok(0)
 }
 

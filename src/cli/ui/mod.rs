@@ -15,9 +15,10 @@ pub use progress::Shown;
 pub use table::Table;
 pub use text::{Style, Text};
 
-use crate::model::{Error, visible_json};
+use crate::model::{Error, in_words, visible_json};
 use crate::project::without_values;
 use crate::spec::Diagnostic;
+use crate::sys;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -49,13 +50,24 @@ impl Ui {
     }
 
     /// Keeps the values of these variables out of plans and out of the names of steps.
-    pub fn keep_private(&self, variables: &BTreeMap<String, Option<String>>) {
-        self.private.write().unwrap_or_else(PoisonError::into_inner).clone_from(variables);
+    pub fn keep_private(&self, variables: BTreeMap<String, Option<String>>) {
+        self.private.write().unwrap_or_else(PoisonError::into_inner).clone_from(&variables);
     }
 
     /// The text, with the names of these variables in place of their values.
     fn without_private(&self, text: &str) -> String {
         without_values(&self.private.read().unwrap_or_else(PoisonError::into_inner), text)
+    }
+
+    /// The width of the terminal that results go to, if they go to one.
+    pub fn columns_out(&self) -> Option<usize> {
+        let out = std::io::stdout();
+        out.is_terminal().then(|| sys::window_size(out).map_or(80, |(_, columns)| usize::from(columns).max(1)))
+    }
+
+    /// The width of the terminal that everything else goes to, if it goes to one.
+    pub fn columns_err(&self) -> Option<usize> {
+        self.terminal_err.then(|| sys::window_size(std::io::stderr()).map_or(80, |(_, columns)| usize::from(columns).max(1)))
     }
 
     /// Prints a result.
@@ -132,6 +144,7 @@ impl Ui {
         self.say(Style::Bad.paint("error:", self.color_err) + " " + error.to_string());
         while let Some(cause) = source {
             let text = cause.to_string();
+            let text = in_words(&text);
             let mut lines = text.lines();
             self.say(Text::from("  ") + Style::Dim.paint("because:", self.color_err) + " " + lines.next().unwrap_or_default());
             lines.for_each(|line| self.say(format!("    {line}")));

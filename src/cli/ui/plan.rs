@@ -3,8 +3,11 @@
 use super::{Style, Text, Ui};
 use crate::plan::{Cause, Change, Mark, Object, Plan, Symbol};
 
-/// A plan as text; empty when there is nothing to do.
-pub fn plan_text(plan: &Plan, ui: &Ui, color: bool) -> Text {
+/// The least room for a cause beside its change; with less, it is on a line of its own.
+const LEAST: usize = 24;
+
+/// A plan as text, in lines of at most so many columns; empty when there is nothing to do.
+pub fn plan_text(plan: &Plan, ui: &Ui, color: bool, columns: Option<usize>) -> Text {
     let changes: Vec<&Change> = plan.changes().collect();
     if changes.is_empty() {
         return Text::default();
@@ -16,10 +19,12 @@ pub fn plan_text(plan: &Plan, ui: &Ui, color: bool) -> Text {
         out += Text::from("  ") + mark_text(mark, color) + "\n";
     }
     let titles: Vec<Text> = changes.iter().map(|change| private(&title(change))).collect();
-    let width = titles.iter().map(Text::width).max().unwrap_or(0);
+    let widest = titles.iter().map(Text::width).max().unwrap_or(0);
+    // Where the titles leave no room for causes, only the short ones are padded.
+    let width = columns.map_or(widest, |columns| widest.min(columns.saturating_sub(LEAST + 8)));
     for (change, title) in changes.iter().zip(titles) {
         let causes: Vec<Text> = change.causes.iter().map(|cause| private(&self::cause(cause))).collect();
-        out += line(change, title, causes, width, color);
+        out += line(change, title, causes, (width, columns), color);
     }
     let count = |symbol| changes.iter().filter(|change| change.symbol == symbol).count();
     let (new, other, gone) = (count(Symbol::Create), count(Symbol::Change), count(Symbol::Remove));
@@ -41,24 +46,31 @@ fn title(change: &Change) -> String {
     format!("{kind}{gap}{}{detail}", change.name)
 }
 
-fn line(change: &Change, title: Text, causes: Vec<Text>, width: usize, color: bool) -> Text {
+fn line(change: &Change, title: Text, causes: Vec<Text>, (width, columns): (usize, Option<usize>), color: bool) -> Text {
     let (symbol, style) = match change.symbol {
         Symbol::Create => ("+", Style::Good),
         Symbol::Change => ("~", Style::Change),
         Symbol::Remove => ("-", Style::Bad),
     };
-    let padding = " ".repeat(width - title.width());
     let (shown, all) = (5, causes.len());
-    let mut causes = causes.into_iter().take(shown);
-    let first = causes.next().map_or_else(Text::default, |text| Text::from(padding) + "  ← " + text);
-    let mut out = Text::from("  ") + style.paint(symbol, color) + " " + title + Style::Dim.paint(first, color) + "\n";
-    let margin = format!("    {}  ", " ".repeat(width));
-    for text in causes {
-        out += Text::from(&margin) + Style::Dim.paint(Text::from("← ") + text, color) + "\n";
-    }
+    let mut causes: Vec<Text> = causes.into_iter().take(shown).collect();
     if all > shown {
-        out += Text::from(&margin) + Style::Dim.paint(format!("← and {} more", all - shown), color) + "\n";
+        causes.push(format!("and {} more", all - shown).into());
     }
+    let margin = " ".repeat(width + 6);
+    let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(width + 8).max(LEAST));
+    // The first cause is beside a title that leaves room for it.
+    let mut gap = width.checked_sub(title.width()).map(|padding| " ".repeat(padding + 2));
+    let mut out = Text::from("  ") + style.paint(symbol, color) + " " + title;
+    for cause in causes {
+        let mut arrow = "← ";
+        for part in cause.wrapped(room) {
+            out += gap.take().unwrap_or_else(|| format!("\n{margin}"));
+            out += Style::Dim.paint(Text::from(arrow) + part, color);
+            arrow = "  ";
+        }
+    }
+    out += "\n";
     for mark in &change.trust {
         out += Text::from("    ") + mark_text(mark, color) + "\n";
     }

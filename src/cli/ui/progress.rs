@@ -192,7 +192,9 @@ impl Reporter for Shown {
     fn report(&self, progress: Progress) {
         let color = self.ui.color_err;
         match progress {
-            Progress::Planned(plan) if self.plan => self.lasting(plan_text(&plan, &self.ui, color).trimmed()),
+            Progress::Planned(plan) if self.plan => {
+                self.lasting(plan_text(&plan, &self.ui, color, self.ui.columns_err()).trimmed())
+            }
             Progress::Planned(_) => {}
             Progress::Marked(marks) => {
                 for mark in &marks {

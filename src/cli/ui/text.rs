@@ -87,6 +87,23 @@ impl Text {
     pub fn cut(self, width: usize) -> Self {
         if self.width() <= width { self } else { Self(self.0.chars().take(width).collect()) }
     }
+
+    /// As [`Self::cut`], with a mark where something is missing.
+    pub fn shortened(self, width: usize) -> Self {
+        if self.width() <= width { self } else { Self(self.0.chars().take(width.saturating_sub(1)).chain(['…']).collect()) }
+    }
+
+    /// A text without style in lines of at most `width` characters, broken between words where there are any.
+    pub fn wrapped(self, width: usize) -> Vec<Self> {
+        let (mut lines, mut rest) = (Vec::new(), self.0.as_str());
+        while let Some((end, _)) = rest.char_indices().nth(width.max(1)) {
+            let at = if rest[end..].starts_with(' ') { Some(end) } else { rest[..end].rfind(' ').filter(|at| *at > 0) };
+            lines.push(Self(rest[..at.unwrap_or(end)].to_owned()));
+            rest = rest[at.unwrap_or(end)..].trim_start_matches(' ');
+        }
+        lines.push(Self(rest.to_owned()));
+        lines
+    }
 }
 
 impl From<&str> for Text {
@@ -136,5 +153,9 @@ mod tests {
         assert_eq!(text.as_safe(), "\u{1b}[31mx\\u{1b}[2K\u{1b}[0m a\\nbx\\u{1b}[2K");
         assert_eq!(Style::Bad.paint("x", false).as_safe(), "x");
         assert_eq!(Text::from("abc").cut(2).as_safe(), "ab");
+        assert_eq!(Text::from("abc").shortened(2).as_safe(), "a…");
+        let lines = |width| Text::from("one two three").wrapped(width).into_iter().map(|line| line.0).collect::<Vec<_>>();
+        assert_eq!((lines(7), lines(80)), (vec!["one two".into(), "three".into()], vec!["one two three".into()]));
+        assert_eq!(lines(4), ["one", "two", "thre", "e"]);
     }
 }

@@ -12,7 +12,7 @@ pub fn containers(all: &[Container], format: &str, quiet: bool, ui: &Ui) {
         let states: Vec<_> = all.iter().map(|container| container.state(container.status())).collect();
         ui.json_text(if states.is_empty() { "null".into() } else { serde_json::to_string(&states).unwrap_or_default() });
     } else {
-        let mut table = Table::new(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+        let mut table = Table::new(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &[]);
         for container in all {
             let status = container.status();
             let pid = if status == Status::Stopped { 0 } else { container.pid };
@@ -26,7 +26,7 @@ pub fn containers(all: &[Container], format: &str, quiet: bool, ui: &Ui) {
                 ("root".into(), None),
             ]);
         }
-        ui.result(table.text(false));
+        ui.result(table.plain());
     }
 }
 
