@@ -193,7 +193,8 @@ fn open_root(instance: &Instance, name: &str) -> Result<OwnedFd> {
         .context(|| format!("cannot open the root of container {name}"))
 }
 
-/// Copies a path of a container to the host, as `cp -r` would; the copies belong to the user of this process.
+/// Copies a path of a container to the host, as `cp -r` would; the copies belong to the user of this process, so they lose
+/// their setuid and setgid bits. A link is copied as a link, unless a `/` follows its name.
 ///
 /// Links in the target path itself are followed, because a person typed it. What is below the target may come from an
 /// earlier copy, so a link there is replaced, never followed.
@@ -204,11 +205,13 @@ pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Resul
     let root = open_root(instance, name)?;
     let contents_only = from.ends_with("/.");
     let inside = Path::new(from.trim_start_matches('/'));
-    // If the path is a link, it is resolved here, inside the root; below it, no link is followed.
-    let source = sys::open_in_root(&root, inside, OFlag::O_PATH)
+    // Links on the way are resolved here, inside the root; below the path, no link is followed.
+    let last = if from.ends_with('/') || contents_only { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+    let source = sys::open_in_root(&root, inside, OFlag::O_PATH | last)
         .map_err(|error| Error::caused(format!("container {name} has no {from}"), error))?;
     let cannot = || format!("cannot copy {name}:{from} to {}", to.display());
-    let kind = Kind::of(&nix::sys::stat::fstat(&source).map_err(io::Error::from).context(cannot)?);
+    let stat = nix::sys::stat::fstat(&source).map_err(io::Error::from).context(cannot)?;
+    let kind = Kind::of(&stat);
     let folder = (kind == Kind::Folder).then(|| Tree::in_root(&root, inside)).transpose().context(cannot)?;
     let (above, own) = match (Tree::open(to), inside.file_name(), &folder) {
         (Ok(target), own, Some(folder)) if contents_only || own.is_none() => return folder_out(folder, &target).context(cannot),
@@ -230,9 +233,15 @@ pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Resul
     match folder {
         Some(folder) => room_for_folder(&above, own).and_then(|target| folder_out(&folder, &target)).context(cannot),
         None if kind == Kind::File => sys::read_plain(&source).and_then(|file| file_out(&file, &above, own)).context(cannot),
-        // Whiteouts, devices, sockets and pipes mean something only in the container.
-        None => Ok(()),
+        None if kind == Kind::Link => Tree::in_root(&root, inside.parent().unwrap_or(Path::new("")))
+            .and_then(|source| one_out(&source, inside.file_name().unwrap_or_default(), &stat, &above, own))
+            .context(cannot),
+        None => Err(only_plain(from)),
     }
+}
+
+fn only_plain(path: &str) -> Error {
+    Error::new(format!("{path} is a device, a FIFO or a socket: only files, directories and links are copied"))
 }
 
 /// Copies what is in a directory, then its permissions.
@@ -240,21 +249,21 @@ fn folder_out(source: &Tree, target: &Tree) -> io::Result<()> {
     for listed in source.list()? {
         // The container may have removed it meanwhile.
         let Some(stat) = source.look(&listed.name)? else { continue };
-        one_out(source, &listed.name, &stat, target)
+        one_out(source, &listed.name, &stat, target, &listed.name)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", listed.name.display())))?;
     }
     target.set_mode(source.facts()?.st_mode & 0o777)
 }
 
-fn one_out(source: &Tree, name: &OsStr, stat: &FileStat, target: &Tree) -> io::Result<()> {
+fn one_out(source: &Tree, name: &OsStr, stat: &FileStat, target: &Tree, own: &OsStr) -> io::Result<()> {
     match Kind::of(stat) {
-        Kind::Folder => folder_out(&source.folder(name)?, &room_for_folder(target, name)?),
+        Kind::Folder => folder_out(&source.folder(name)?, &room_for_folder(target, own)?),
         Kind::Link => {
             let link = source.link(name)?;
-            make_room(target, name)?;
-            target.make_link(name, &link)
+            make_room(target, own)?;
+            target.make_link(own, &link)
         }
-        Kind::File => file_out(&source.file(name)?, target, name),
+        Kind::File => file_out(&source.file(name)?, target, own),
         // Whiteouts, devices, sockets and pipes mean something only in the container.
         _ => Ok(()),
     }
@@ -292,7 +301,7 @@ fn make_room(target: &Tree, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Copies a path of the host into a container, as `cp -r` would; the copies belong to root.
+/// Copies a path of the host into a container, as `cp -r` would; the copies belong to root. A link is copied as a link.
 ///
 /// The container keeps running meanwhile, as in Docker: nothing is written through a link of the container.
 ///
@@ -303,7 +312,10 @@ pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Result
     let contents_only = from.as_os_str().as_encoded_bytes().ends_with(b"/.");
     let whole = Tree::open(from);
     // Whatever its kind, a missing source is reported before anything is opened.
-    nix::sys::stat::stat(from).map_err(io::Error::from).context(cannot)?;
+    let stat = nix::sys::stat::lstat(from).map_err(io::Error::from).context(cannot)?;
+    if !matches!(Kind::of(&stat), Kind::File | Kind::Folder | Kind::Link) {
+        return Err(only_plain(&from.display().to_string()));
+    }
     let root = open_root(instance, name)?;
     let inside = Path::new(to.trim_start_matches('/'));
     let done = || format!("cannot copy {} to {name}:{to}", from.display());
@@ -336,7 +348,7 @@ fn into(from: &Tree, folder: &Tree) -> io::Result<()> {
 
 fn put((from, own): (&Tree, &OsStr), folder: &Tree, name: &OsStr) -> io::Result<()> {
     let stat = from.stat(own)?;
-    let mode = stat.st_mode & 0o777;
+    let mode = stat.st_mode & 0o7777;
     if Kind::of(&stat) == Kind::Folder {
         return into(&from.folder(own)?, &room_inside(folder, name, mode)?);
     }

@@ -625,6 +625,41 @@ fn a_copy_replaces_no_device_and_no_fifo() {
     world.ok(&["down"]);
 }
 
+#[test]
+fn a_copy_of_a_link_is_a_link() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("cp-link", &format!(r#"container "c" {{ image "base"; {SLEEP}; }}"#));
+    world.ok(&["up"]);
+    world.exec(
+        "c",
+        "mkdir /d && echo text > /d/f && ln -s d/f /link && ln -s nowhere /dangling && ln -s d /to-d && chmod 4755 /d/f",
+    );
+    for (from, leads) in [("c:/link", "d/f"), ("c:/dangling", "nowhere"), ("c:/to-d", "d")] {
+        world.ok(&["cp", from, "out"]);
+        assert_eq!(fs::read_link(world.folder.join("out")).unwrap().to_str(), Some(leads), "{from}");
+        fs::remove_file(world.folder.join("out")).unwrap();
+    }
+    world.ok(&["cp", "c:/to-d/", "whole"]);
+    // What comes from a container belongs to somebody else here, so it gains nothing.
+    let mode = fs::metadata(world.folder.join("whole/f")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777, 0o755);
+    for name in ["here", "dangling"] {
+        std::os::unix::fs::symlink("somewhere", world.folder.join(name)).unwrap();
+        world.ok(&["cp", name, "c:/in"]);
+        assert_eq!(world.exec("c", "readlink /in && rm /in"), "somewhere");
+    }
+    world.write("tool", "#!/bin/sh\n");
+    fs::set_permissions(world.folder.join("tool"), std::os::unix::fs::PermissionsExt::from_mode(0o6755)).unwrap();
+    world.ok(&["cp", "tool", "c:/tool"]);
+    assert_eq!(world.exec("c", "stat -c %a /tool"), "6755");
+    for (from, to) in [("c:/dev/null", "null"), ("/dev/null", "c:/null")] {
+        assert!(world.fails(&["cp", from, to]).err.contains("is a device, a FIFO or a socket"), "{from}");
+    }
+    world.ok(&["down"]);
+}
+
 /// What a check or a hook has started ends with it, whether it is done or has taken too long; what it says is in the log.
 #[test]
 fn what_checks_and_hooks_start_ends_with_them() {

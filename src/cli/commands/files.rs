@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Copies files between the host and a container, running or not.
 ///
-/// A directory is copied with its contents; `DIR/.` copies only the contents. Links in the container are resolved
-/// inside the container. Files that are copied in belong to root, files that are copied out to you.
+/// A directory is copied with its contents; `DIR/.` copies only the contents. A link is copied as a link; with a `/` behind
+/// its name, what it leads to is copied. Files that are copied in belong to root; files that are copied out belong to you,
+/// and are never setuid.
 ///
 /// Example: stead cp web:/var/log/app.log .
 #[derive(clap::Args, Debug)]
