@@ -8,6 +8,7 @@ use super::controls::Setting;
 use super::host::Host;
 use super::limits;
 use super::spec::Blueprint;
+use crate::model::Size;
 use crate::project::Limits;
 use crate::sys::{self, DeviceRule};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
@@ -125,9 +126,42 @@ impl Cgroup {
         if let Some(refusal) = limits::refusal(host, new) {
             return Err(io::Error::other(refusal.why));
         }
+        // The container started without this controller, which costs time in every cgroup; it can be switched on later.
+        if let (Some(root), false) = (&host.v2, new.hugepages.is_empty()) {
+            enable(root, path, &host.v2_controllers, true)?;
+        }
+        self.make_room(host, path, new)?;
         let mut settings = limits::resets(host, old, new);
         settings.extend(limits::settings(host, new).map_err(|refusal| io::Error::other(refusal.why))?);
         self.apply(host, path, &settings)
+    }
+
+    /// Checks that what the cgroup uses is within its new limit on memory, after the kernel has freed what it can: on v2 it
+    /// would otherwise kill processes to keep to the limit.
+    fn make_room(&self, host: &Host, path: &str, new: &Limits) -> io::Result<()> {
+        let (Some(limit), Some(place)) = (new.memory, host.place("memory").or(host.v2.as_deref())) else { return Ok(()) };
+        let folder = place.join(path);
+        let used = || -> io::Result<Option<u64>> {
+            for name in ["memory.current", "memory.usage_in_bytes"] {
+                match fs::read_to_string(folder.join(name)) {
+                    Ok(text) => return text.trim().parse().map(Some).map_err(io::Error::other),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(None)
+        };
+        let Some(excess) = used()?.and_then(|used| used.checked_sub(limit.0)).filter(|excess| *excess > 0) else { return Ok(()) };
+        // The kernel says that it could not free all of it; how much it did is read afterwards. v1 frees on a write of the limit.
+        let reclaim = fs::write(folder.join("memory.reclaim"), excess.to_string());
+        let left = used()?.unwrap_or(0);
+        let is_v1 = reclaim.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let fits = left <= limit.0 || is_v1 && fs::write(folder.join("memory.limit_in_bytes"), limit.0.to_string()).is_ok();
+        if fits {
+            return Ok(());
+        }
+        let used = Size(left);
+        Err(io::Error::other(format!("memory \"{limit}\": it uses {used} now, and cannot do with less")))
     }
 
     /// Writes settings and checks that the kernel accepted them.
