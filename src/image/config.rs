@@ -81,14 +81,19 @@ pub fn parse(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
         value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
     };
     let keys = |key: &str| -> Vec<String> { inner[key].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect() };
-    let (mut expose, mut expose_udp) = (Vec::new(), Vec::new());
+    let (mut expose, mut expose_udp, mut expose_sctp) = (Vec::new(), Vec::new(), Vec::new());
     for text in keys("ExposedPorts") {
         let (port, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
         let Ok(port) = port.parse::<u16>() else { continue };
-        if protocol == "udp" { expose_udp.push((port, port)) } else { expose.push((port, port)) }
+        match protocol {
+            "udp" => expose_udp.push((port, port)),
+            "sctp" => expose_sctp.push((port, port)),
+            _ => expose.push((port, port)),
+        }
     }
     expose.sort_unstable();
     expose_udp.sort_unstable();
+    expose_sctp.sort_unstable();
     let signal = text("StopSignal");
     let config = Config {
         env: words(&inner["Env"])
@@ -102,6 +107,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
         entrypoint: words(&inner["Entrypoint"]),
         expose,
         expose_udp,
+        expose_sctp,
         onbuild: words(&inner["OnBuild"]),
         labels: inner["Labels"]
             .as_object()
@@ -183,7 +189,7 @@ fn document(
     let named = |ports: &[(u16, u16)], protocol: &str| -> Vec<String> {
         ports.iter().flat_map(|(first, last)| *first..=*last).map(|port| format!("{port}/{protocol}")).collect()
     };
-    let ports = [named(&config.expose, "tcp"), named(&config.expose_udp, "udp")].concat();
+    let ports = [named(&config.expose, "tcp"), named(&config.expose_udp, "udp"), named(&config.expose_sctp, "sctp")].concat();
     if !ports.is_empty() {
         inner = inner.exposed_ports(ports);
     }

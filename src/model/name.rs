@@ -87,7 +87,9 @@ pub fn check_host_name(text: &str) -> Result<(), String> {
         return Err("every container is \"localhost\" to itself".into());
     }
     if !text.split('.').all(whole) {
-        return Err(format!("{text:?} is not a host name: it has letters, digits, hyphens and underscores, and dots between them"));
+        return Err(format!(
+            "{text:?} is not a host name: it has letters, digits, hyphens and underscores, and dots between them"
+        ));
     }
     Ok(())
 }

@@ -135,10 +135,16 @@ fn choose(
             && !observed.taken.subnets.iter().any(|other| other.overlaps(subnet))
             && !planned.values().any(|other| other.subnet.overlaps(subnet))
     };
-    if let Some(record) = observed.record.networks.get(name).filter(|record| free(&record.subnet) && fits(&record.subnet) && record.bridge == bridge) {
+    if let Some(record) = observed
+        .record
+        .networks
+        .get(name)
+        .filter(|record| free(&record.subnet) && fits(&record.subnet) && record.bridge == bridge)
+    {
         return Ok(record.subnet);
     }
-    let prefix = (POOL_PREFIX..=24).rev().find(|prefix| fits(&Subnet::new(Ipv4Addr::UNSPECIFIED, *prefix))).unwrap_or(POOL_PREFIX);
+    let prefix =
+        (POOL_PREFIX..=24).rev().find(|prefix| fits(&Subnet::new(Ipv4Addr::UNSPECIFIED, *prefix))).unwrap_or(POOL_PREFIX);
     free_subnet(&format!("{}/{name}", observed.instance), prefix, free)
         .ok_or_else(|| Error::new("no subnet of 10.128.0.0/9 is free on this host").hint("write `subnet=` at the network"))
 }

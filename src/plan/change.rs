@@ -554,9 +554,8 @@ impl Planner<'_> {
             || key.starts_with("limits.")
             || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
         let record = self.observed.record.containers.get(&wish.name);
-        let is_private = || {
-            record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key)
-        };
+        let is_private =
+            || record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key);
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
             // Lists and tables are too long to show.

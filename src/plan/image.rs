@@ -17,6 +17,8 @@ pub struct Config {
     #[serde(default)]
     pub expose_udp: Vec<(u16, u16)>,
     #[serde(default)]
+    pub expose_sctp: Vec<(u16, u16)>,
+    #[serde(default)]
     pub onbuild: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub volumes: Vec<String>,

@@ -8,7 +8,7 @@ use super::image::{Config, Image, StepInputs};
 use super::observed::{Facts, StepRecord};
 use crate::lock::Lock;
 use crate::model::{Digest, LayerInfo, Name};
-use crate::project::{Add, AddSource, Base, Copy, Outside, Project, Run, RunMount, RunSource, Step};
+use crate::project::{Add, AddSource, Base, Copy, Health, Outside, Probe, Project, Run, RunMount, RunSource, Step};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -362,7 +362,17 @@ fn set(config: &mut Config, step: &Step) {
         Step::Env(values) => config.env.extend(values.clone()),
         Step::Workdir(path) => config.workdir.clone_from(path),
         Step::User(user) => config.user.clone_from(user),
-        Step::Shell(words) => config.shell.clone_from(words),
+        Step::Shell(words) => {
+            // A check that is a text runs in the shell of the image that is run, also when it was inherited.
+            let old = config.shell();
+            if let Some(Health { probe: Probe::Exec(command), .. }) = &mut config.health
+                && command.len() == old.len() + 1
+                && command.starts_with(&old)
+            {
+                command.splice(..old.len(), words.iter().cloned());
+            }
+            config.shell.clone_from(words);
+        }
         _ => {}
     }
 }
@@ -383,16 +393,15 @@ fn finish(image: &crate::project::Image, mut config: Config) -> Config {
     if let Some(cmd) = &image.cmd {
         config.cmd.clone_from(cmd);
     }
-    for port in &image.expose {
-        if !config.expose.contains(port) {
-            config.expose.push(*port);
-        }
+    for (known, more) in [
+        (&mut config.expose, &image.expose),
+        (&mut config.expose_udp, &image.expose_udp),
+        (&mut config.expose_sctp, &image.expose_sctp),
+    ] {
+        known.extend(more);
+        known.sort_unstable();
+        known.dedup();
     }
-    config.expose.sort_unstable();
-    config
-        .expose_udp
-        .extend(image.expose_udp.iter().filter(|port| !config.expose_udp.contains(port)).copied().collect::<Vec<_>>());
-    config.expose_udp.sort_unstable();
     // The ONBUILD instructions of the base have been executed by now.
     config.onbuild.clone_from(&image.onbuild);
     config.labels.extend(image.labels.clone());

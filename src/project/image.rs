@@ -25,6 +25,8 @@ pub struct Image {
     pub entrypoint: Option<Vec<String>>,
     pub expose: Vec<(u16, u16)>,
     pub expose_udp: Vec<(u16, u16)>,
+    #[serde(default)]
+    pub expose_sctp: Vec<(u16, u16)>,
     pub labels: BTreeMap<String, String>,
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,

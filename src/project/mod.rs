@@ -63,7 +63,8 @@ impl Project {
     pub fn private_of(&self, values: &BTreeMap<String, String>) -> BTreeSet<String> {
         let private = self.private();
         let secret = |key: &str| looks_secret(key.rsplit('.').next().unwrap_or(key));
-        let outside = |text: &str| private.values().flatten().any(|value| value == text) || without_values(&private, text) != text;
+        let outside =
+            |text: &str| private.values().flatten().any(|value| value == text) || without_values(&private, text) != text;
         let hidden = values.iter().filter(|(key, value)| secret(key) || !private.is_empty() && outside(value));
         hidden.map(|(key, _)| key.clone()).collect()
     }

@@ -5,10 +5,11 @@ use crate::model::{Duration, Mode, Name};
 use crate::project::{
     AddSource, Base, BuildContext, Copy, Health, Image, Outside, Probe, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// The images of a project as text, each after those that it needs; images from elsewhere need no nodes.
+/// The images of a project as text, each after those that it needs, and the secrets that must be there for them; images from
+/// elsewhere need no nodes.
 pub fn kdl(images: &BTreeMap<Name, Image>) -> String {
     let names: BTreeMap<&Name, String> = images.keys().map(|name| (name, legal(name, images))).collect();
     let mut order = Vec::new();
@@ -17,7 +18,21 @@ pub fn kdl(images: &BTreeMap<Name, Image>) -> String {
     }
     let writer = Writer { names };
     let written = order.into_iter().filter(|name| !matches!(images[*name].from, Base::Outside(Outside::Reference(_))));
-    written.map(|name| writer.image(name, &images[name])).collect::<Vec<_>>().join("\n")
+    let secrets = secrets(images).into_iter().map(|name| Node::new("secret").arg(name.as_str()).prop("file", name.as_str()));
+    let secrets = secrets.map(|node| node.finish(0)).collect::<String>();
+    let images = written.map(|name| writer.image(name, &images[name]));
+    Some(secrets).filter(|secrets| !secrets.is_empty()).into_iter().chain(images).collect::<Vec<_>>().join("\n")
+}
+
+/// The secrets that commands cannot do without.
+fn secrets(images: &BTreeMap<Name, Image>) -> BTreeSet<&Name> {
+    let steps = images.values().flat_map(|image| &image.steps);
+    let runs = steps.filter_map(|step| if let Step::Run(run) = step { Some(run) } else { None });
+    let needed = runs.flat_map(|run| &run.mounts).filter_map(|mount| match &mount.source {
+        RunSource::Secret { name, required: true, .. } => Some(name),
+        _ => None,
+    });
+    needed.collect()
 }
 
 fn collect<'a>(name: &'a Name, images: &'a BTreeMap<Name, Image>, order: &mut Vec<&'a Name>) {
@@ -28,9 +43,13 @@ fn collect<'a>(name: &'a Name, images: &'a BTreeMap<Name, Image>, order: &mut Ve
     order.push(name);
 }
 
-/// A name that can be written in a project file: the names of stages have a dot.
+/// A name that can be written in a project file: the names of stages have a dot, and one word would be an image of the project.
 fn legal(name: &Name, images: &BTreeMap<Name, Image>) -> String {
-    if matches!(images[name].from, Base::Outside(Outside::Reference(_))) || Name::parse(name.as_str()).is_ok() {
+    if matches!(images[name].from, Base::Outside(Outside::Reference(_))) {
+        let is_plain = !name.as_str().contains(['/', ':', '.', '@']);
+        return if is_plain { format!("{name}:latest") } else { name.to_string() };
+    }
+    if Name::parse(name.as_str()).is_ok() {
         return name.to_string();
     }
     let plain: String =
@@ -164,14 +183,14 @@ impl Writer<'_> {
         if let Some(words) = &image.cmd {
             say(Node::new("cmd").args(words));
         }
-        for (ports, protocol) in [(&image.expose, "tcp"), (&image.expose_udp, "udp")] {
+        for (ports, protocol) in [(&image.expose, "tcp"), (&image.expose_udp, "udp"), (&image.expose_sctp, "sctp")] {
             if ports.is_empty() {
                 continue;
             }
             let range =
                 |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("\"{first}-{last}\"") };
             let node = ports.iter().fold(Node::new("expose"), |node, ports| node.raw(&range(ports)));
-            say(if protocol == "udp" { node.prop("protocol", protocol) } else { node });
+            say(if protocol == "tcp" { node } else { node.prop("protocol", protocol) });
         }
         if !image.labels.is_empty() {
             say(image.labels.iter().fold(Node::new("label"), |node, (name, value)| node.prop(name, value)));
@@ -210,18 +229,17 @@ impl Writer<'_> {
             Step::Add(add) => {
                 let node = match &add.source {
                     AddSource::Url { url, sha256 } => {
-                        let digest = sha256.map(|digest| digest.hex()).unwrap_or_else(|| "…".into());
-                        Node::new("add").arg(url).prop("sha256", digest)
+                        Node::new("add").arg(url).maybe("sha256", sha256.map(|digest| digest.hex()).as_ref())
                     }
                     AddSource::Git(git) => {
-                        let node =
-                            Node::new("add").prop("git", git.place.to_string()).prop("commit", git.pinned().unwrap_or("…"));
+                        let commit = git.pinned().map(str::to_owned);
+                        let node = Node::new("add").prop("git", git.place.to_string()).maybe("commit", commit.as_ref());
                         let node = node.maybe("folder", git.folder.as_ref()).flag("keep-git", git.dot_git);
                         if git.submodules { node } else { node.raw("submodules=#false") }
                     }
                 };
                 let node = node.prop("to", &add.to).maybe("owner", add.owner.as_ref()).maybe("mode", mode(&add.mode).as_ref());
-                excludes(node.flag("unpack", add.unpack), &add.exclude)
+                excludes(node.flag("unpack", add.unpack).flag("docker", add.as_docker), &add.exclude)
             }
             // Images from Dockerfiles never have this step.
             Step::Debian(debian) => Node::new("debian").arg(&debian.suite).child(Node::new("package").args(&debian.packages)),

@@ -54,7 +54,9 @@ impl Cross<'_> {
             let own = container.entrypoint.as_deref().filter(|words| !words.is_empty());
             let (node, words) = match (own, &container.cmd) {
                 (Some(words), _) => ("entrypoint", words),
-                (None, Some(words)) if self.has_no_entrypoint(&container.image, container.entrypoint.is_some()) => ("cmd", &**words),
+                (None, Some(words)) if self.has_no_entrypoint(&container.image, container.entrypoint.is_some()) => {
+                    ("cmd", &**words)
+                }
                 _ => continue,
             };
             if let Some(program) = words.first().filter(|program| is_command_line(program)) {

@@ -279,12 +279,7 @@ pub fn check(trees: Vec<Tree>, top: &'static [Node], parent: &str, sink: &mut Si
 }
 
 /// Checks siblings against their rows; the other rows are those of the top level.
-fn check_siblings(
-    trees: Vec<Tree>,
-    (rows, top): (&'static [Node], &'static [Node]),
-    parent: &str,
-    sink: &mut Sink,
-) -> Vec<Tree> {
+fn check_siblings(trees: Vec<Tree>, (rows, top): (&'static [Node], &'static [Node]), parent: &str, sink: &mut Sink) -> Vec<Tree> {
     let mut kept: Vec<Tree> = Vec::new();
     let mut once: BTreeMap<&'static str, Location> = BTreeMap::new();
     for tree in trees {
@@ -360,7 +355,8 @@ fn check_one(mut tree: Tree, row: &'static Node, top: &'static [Node], sink: &mu
     let what = format!("`{}`", row.name);
     for (index, expected) in row.args.iter().enumerate() {
         match tree.args.get(index) {
-            Some(Entry { value: Value::Text(text), place, .. }) if matches!(expected.kind, Kind::Choice([only]) if only != text && !text.contains("${")) => {
+            Some(Entry { value: Value::Text(text), place, .. }) if matches!(expected.kind, Kind::Choice([only]) if only != text && !text.contains("${")) =>
+            {
                 let message = format!("{what} takes a block, or the word \"{}\"", expected.name);
                 let help = format!("for example: {}", first_line(row.example));
                 sink.push(Diagnostic::error("wrong-value", place.clone(), message).help(help));
@@ -453,7 +449,9 @@ type Misfit = (String, Option<String>);
 /// Whether an entry's value is of a kind.
 pub fn fits(entry: &Entry, kind: Kind) -> Result<(), Misfit> {
     match (kind, &entry.value) {
-        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Name | Kind::Host, other) if !matches!(other, Value::Text(_)) => {
+        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Name | Kind::Host, other)
+            if !matches!(other, Value::Text(_)) =>
+        {
             // Suggest it as it was written: 1.10 is not the same text as 1.1.
             Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", entry.text()))))
         }

@@ -1,8 +1,8 @@
 //! The rows of the grammar table: every node of the language, with its documentation.
 
 use super::grammar::Kind::{
-    Address, Choice, Duration, Flag, FlagOr, Host, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports, Program, Size,
-    Subnet, Text,
+    Address, Choice, Duration, Flag, FlagOr, Host, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports,
+    Program, Size, Subnet, Text,
 };
 use super::grammar::{Default, Node, arg, needed, optional, prop, switch};
 
@@ -27,7 +27,7 @@ const ENTRYPOINT: Node =
         .rest("words", Text);
 const EXPOSE: Node = Node::new("expose", "Ports that the program listens on; documentation, opens nothing.", "expose 5000")
     .rest("ports", Ports)
-    .props(&[prop("protocol", Choice(PROTOCOLS), "the protocol").or(Default::Text("tcp"))])
+    .props(&[prop("protocol", Choice(&["tcp", "udp", "sctp"]), "the protocol").or(Default::Text("tcp"))])
     .many();
 const STOP_SIGNAL: Node = Node::new("stop-signal", "The signal that asks the program to end.", "stop-signal \"QUIT\"")
     .args(&[arg("signal", Text)])
@@ -182,6 +182,7 @@ const IMAGE: Node = Node::new(
         prop("submodules", Flag, "fetch its submodules, too").or(Default::Flag(true)),
         prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
         prop("mode", Permissions, "permissions of the files"),
+        switch("docker", "behave like ADD: the file's mode is 0600, and it goes into an existing directory"),
     ])
     .children(&[Node::new("exclude", "Patterns of files to leave out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many()])
     .many(),

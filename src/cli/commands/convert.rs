@@ -1,8 +1,11 @@
 use super::super::Context;
-use crate::model::{Context as _, Error, Name, Result, bounds};
-use crate::spec::{self, Choices, Sources};
-use crate::sys::ProjectFiles;
+use crate::lock;
+use crate::model::{Context as _, Digest, Error, Name, Result, bounds};
+use crate::project::{Add, AddSource, Locations, NodePath, Project, Step};
+use crate::spec::{self, Choices, Diagnostic, Severity, Sources};
+use crate::sys::{ProjectFiles, Unread};
 use clap::Subcommand;
+use std::collections::BTreeMap;
 
 /// Converts a file of another tool to the language of project files, and prints the result.
 ///
@@ -75,21 +78,74 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     node.push_str("} }\n");
     let folder = std::env::current_dir().context(|| "there is no current directory".into())?;
     let files = ProjectFiles::at(&folder).context(|| "cannot open the current directory".into())?;
-    let loaded = spec::load(NOWHERE, &Choices::default(), &Around { files, project: node });
+    let mut around = Around { files, project: node };
+    let loaded = spec::load(NOWHERE, &Choices::default(), &around);
     // The project file in memory cannot be shown: findings in it are about the command line.
     let (own, shown): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(|one| one.place.file == NOWHERE);
+    // Secrets that are not declared yet are declared in what is printed.
     let shown: Vec<_> = shown.into_iter().filter(|one| one.code != "unknown-name").collect();
     context.ui.diagnostics(&shown, &loaded.files);
-    if let Some(found) = own.into_iter().find(|one| one.severity == spec::Severity::Error) {
-        let error = Error::new(found.message);
-        return Err(match found.help {
-            Some(help) => error.hint(help),
-            None => error,
-        });
+    if let Some(found) = own.into_iter().find(is_error) {
+        return Err(told(found));
     }
-    let Ok(project) = loaded.project else {
-        return Err(Error::new(format!("{path} is not valid")));
+    let mut project = match loaded.project {
+        Err(_) if shown.iter().any(is_error) => return Err(Error::new(format!("{path} is not valid"))),
+        Ok(project) | Err(project) => project,
     };
-    context.ui.result(spec::kdl(&project.images).trim_end());
+    pin(&mut project, &loaded.places, &around.files)?;
+    let text = spec::kdl(&project.images);
+    // What is printed is right; a Dockerfile may have something that the language cannot say.
+    around.project = format!("project \"p\"\n{text}");
+    if let Some(found) = spec::load(NOWHERE, &Choices::default(), &around).diagnostics.into_iter().find(is_error) {
+        return Err(Error::caused(format!("{path} cannot be converted"), told(found)));
+    }
+    context.ui.result(text.trim_end());
     Ok(0)
+}
+
+fn is_error(found: &Diagnostic) -> bool {
+    found.severity == Severity::Error
+}
+
+fn told(found: Diagnostic) -> Error {
+    let error = Error::new(found.message);
+    match found.help {
+        Some(help) => error.hint(help),
+        None => error,
+    }
+}
+
+/// Gives each `add` the digest or commit that a project file must have: the one that stead.lock has for it.
+fn pin(project: &mut Project, places: &Locations, files: &ProjectFiles) -> Result<()> {
+    let wanted: Vec<(Name, usize, String)> =
+        lock::remotes(project).map(|(image, step, _, what)| (image.clone(), step, what)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let known = match files.own("stead.lock", bounds::LOCK_FILE) {
+        Ok(bytes) => {
+            let text = String::from_utf8(bytes).context(|| "stead.lock is damaged".into())?;
+            lock::parse(&text).map_err(|error| Error::new(format!("stead.lock:{}: {}", error.line, error.message)))?.remotes
+        }
+        Err(Unread::Absent) => BTreeMap::new(),
+        Err(why) => return Err(Error::new(format!("cannot read stead.lock: {why}"))),
+    };
+    for (image, index, what) in wanted {
+        let place = NodePath::image(&image).step(index);
+        let unknown = || {
+            Error::new(format!("a project file needs the digest of what it adds, and that of {what} is not known"))
+                .at(places.of(&place))
+                .hint("write --checksum= in the Dockerfile; or build it: then it is in stead.lock")
+        };
+        let found = known.get(&what).ok_or_else(unknown)?;
+        let step = project.images.get_mut(&image).and_then(|image| image.steps.get_mut(index));
+        match step {
+            Some(Step::Add(Add { source: AddSource::Url { sha256, .. }, .. })) => {
+                *sha256 = Some(Digest::parse(found).ok_or_else(unknown)?);
+            }
+            Some(Step::Add(Add { source: AddSource::Git(git), .. })) => git.commit = Some(found.clone()),
+            _ => {}
+        }
+    }
+    Ok(())
 }

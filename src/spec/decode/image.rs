@@ -51,6 +51,7 @@ impl Decoder<'_> {
             entrypoint: words("entrypoint"),
             expose: exposed(node, "tcp"),
             expose_udp: exposed(node, "udp"),
+            expose_sctp: exposed(node, "sctp"),
             labels: free(node, "label"),
             onbuild: node.all("onbuild").filter_map(Tree::text).collect(),
             volumes: node.all("volume").flat_map(Tree::words).collect(),

@@ -140,7 +140,7 @@ impl Decoder<'_> {
             mode: permissions(node),
             exclude: node.all("exclude").flat_map(Tree::words).collect(),
             unpack: node.flag("unpack")?,
-            as_docker: false,
+            as_docker: node.flag("docker")?,
         })
     }
 

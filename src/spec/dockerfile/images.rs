@@ -3,7 +3,7 @@
 use super::Request;
 use super::stage::{Given, Made, PREDEFINED, Stages, Surroundings, find, find_named, sources_of};
 use super::syntax::{Instruction, parse};
-use super::write::Writer;
+use super::write::{Writer, check_reference};
 use crate::model::{Name, PLATFORM};
 use crate::project::Base;
 use crate::spec::diagnose::{Diagnostic, Sink};
@@ -40,6 +40,9 @@ impl Stages {
                 None if stage.from == "scratch" => (Base::Scratch, Given::default()),
                 None => {
                     let name = around.image(&stage.from).unwrap_or_else(|| {
+                        if let Err(why) = check_reference(&stage.from) {
+                            sink.push(Diagnostic::error("dockerfile", stage.place.clone(), why));
+                        }
                         outside.push((stage.from.clone(), stage.place.clone()));
                         Name::of_reference(&stage.from)
                     });

@@ -6,6 +6,7 @@
 
 mod images;
 mod mounts;
+mod path;
 mod remote;
 mod stage;
 mod syntax;

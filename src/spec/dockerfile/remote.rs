@@ -1,6 +1,7 @@
 //! Sources of ADD that are fetched: files from the web, and git repositories (reference, "Adding files from a URL",
 //! "… from a Git repository"; Docker's build contexts, "URL queries").
 
+use super::path::clean;
 use crate::model::{Digest, GitRepository};
 use crate::project::{AddSource, GitSource, is_commit};
 use reqwest::Url;
@@ -37,6 +38,11 @@ pub fn parse(word: &str, flags: &Flags) -> Result<Option<AddSource>, String> {
     Ok(Some(AddSource::Url { url: word.to_owned(), sha256 }))
 }
 
+/// Whether a source is fetched from elsewhere.
+pub fn is_remote(word: &str) -> bool {
+    word.starts_with("http://") || word.starts_with("https://") || GitRepository::is_other(word)
+}
+
 fn git(place: &str, query: &str, fragment: &str, flags: &Flags) -> Result<GitSource, String> {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
@@ -44,7 +50,7 @@ fn git(place: &str, query: &str, fragment: &str, flags: &Flags) -> Result<GitSou
         place: GitRepository::parse(place).map_err(|why| format!("{}; {}", why.message, why.help))?,
         reference: text(reference),
         commit: flags.checksum.clone(),
-        folder: text(folder.trim_matches('/')),
+        folder: text(clean("", folder).trim_matches('/')),
         dot_git: flags.keep_git,
         submodules: true,
     };

@@ -3,7 +3,7 @@
 //! What the instructions of a stage mean is up to `write`.
 
 use super::Request;
-use super::syntax::{Instruction, Syntax, raw_words};
+use super::syntax::{Instruction, Syntax, plain_words, raw_words};
 use super::words::{Effort, Lookup, expand};
 use crate::model::{ARCHITECTURE, Amount, Location, Name, PLATFORM, bounds, nearest};
 use crate::project::Image;
@@ -144,6 +144,7 @@ impl Stages {
     pub fn split(syntax: Syntax, request: &Request, effort: &Rc<Effort>, sink: &mut Sink) -> Option<Self> {
         let escape = syntax.escape;
         let mut global = platform();
+        global.insert("TARGETSTAGE".into(), request.target.clone().unwrap_or_else(|| "default".into()));
         let mut stages: Vec<Stage> = Vec::new();
         for one in syntax.instructions {
             let wrong = |message: String| Diagnostic::error("dockerfile", one.place.clone(), message);
@@ -235,26 +236,37 @@ pub fn find_named(stages: &[Stage], name: &str, before: usize) -> Option<usize> 
 
 /// The images or stages that an instruction takes files from.
 pub(super) fn sources_of(one: &Instruction) -> Vec<String> {
-    let mounts = one.flags.iter().filter(|(name, _)| name == "mount").flat_map(|(_, value)| value.split(','));
+    let mounts = one
+        .flags
+        .iter()
+        .filter(|(name, _)| name == "mount")
+        .flat_map(|(_, value)| value.iter())
+        .flat_map(|value| value.split(','));
     let mounted = mounts.filter_map(|part| part.strip_prefix("from="));
-    let copied = one.flags.iter().filter(|(name, _)| name == "from" && one.name != "RUN").map(|(_, value)| value.as_str());
-    mounted.chain(copied).map(str::to_owned).collect()
+    let copied =
+        one.flags.iter().filter(|(name, _)| name == "from" && one.name != "RUN").filter_map(|(_, value)| value.as_deref());
+    mounted.chain(copied).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn stage(one: &Instruction, values: &Values, effort: &Effort, escape: char) -> Result<Stage, String> {
     let seen = Seen { values, over: &Values::new(), path: None, effort };
     let mut foreign = None;
+    if one.flags.len() > 1 {
+        return Err("FROM has at most one --platform".into());
+    }
     for (flag, value) in &one.flags {
-        let value = expand(value, &seen, escape)?;
         if flag != "platform" {
             return Err(format!("FROM has no --{flag}"));
         }
+        // One that is empty as it is written is as none.
+        let Some(written) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
+        let value = expand(written, &seen, escape)?;
         if value.is_empty() {
             return Err("the platform is empty once its variables are replaced".into());
         }
         foreign = (!is_own_platform(&value)).then_some(value);
     }
-    let words = raw_words(&one.rest, escape);
+    let words = plain_words(&one.rest);
     let name = match words.as_slice() {
         [_] => None,
         [_, word, name] if word.eq_ignore_ascii_case("as") => {

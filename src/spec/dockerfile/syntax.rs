@@ -10,8 +10,8 @@ pub struct Instruction {
     /// The name in capitals.
     pub name: String,
     pub place: Location,
-    /// Its `--name=value` flags, in order; the value is empty if there is none.
-    pub flags: Vec<(String, String)>,
+    /// Its `--name=value` flags, in order; some have no value.
+    pub flags: Vec<(String, Option<String>)>,
     /// The rest of the instruction, with continued lines joined.
     pub rest: String,
     pub documents: Vec<Document>,
@@ -38,6 +38,8 @@ struct Line<'a> {
     number: usize,
     offset: usize,
     text: &'a str,
+    /// How it ends; the last line ends, too.
+    end: &'a str,
 }
 
 fn lines(text: &str) -> Vec<Line<'_>> {
@@ -45,7 +47,9 @@ fn lines(text: &str) -> Vec<Line<'_>> {
     text.split_inclusive('\n')
         .enumerate()
         .map(|(index, raw)| {
-            let line = Line { number: index + 1, offset, text: raw.trim_end_matches('\n').trim_end_matches('\r') };
+            let text = raw.trim_end_matches('\n').trim_end_matches('\r');
+            let end = Some(&raw[text.len()..]).filter(|end| end.ends_with('\n')).unwrap_or("\n");
+            let line = Line { number: index + 1, offset, text, end };
             offset += raw.len();
             line
         })
@@ -167,37 +171,46 @@ pub fn instruction(line: &str, place: &Location, escape: char, sink: &mut Sink) 
     let mut rest = rest.trim_start();
     let mut flags = Vec::new();
     // The flags of an instruction behind ONBUILD stay in its text.
-    while name != "CMD" && name != "ENTRYPOINT" && name != "ONBUILD" && rest.starts_with("--") {
+    while rest.starts_with("--") {
         let (word, after) = raw_word(rest, escape);
         if word == "--" {
             rest = after.trim_start();
             break;
         }
-        let (flag, value) = word[2..].split_once('=').unwrap_or((&word[2..], ""));
-        flags.push((flag.to_owned(), unquote(value, escape)));
+        let (flag, value) = word[2..].split_once('=').map_or((&word[2..], None), |(flag, value)| (flag, Some(value)));
+        flags.push((flag.to_owned(), value.map(|value| unquote(value, escape, true))));
         rest = after.trim_start();
     }
-    if rest.is_empty() {
+    // A command may be nothing at all: then the shell runs nothing.
+    if rest.is_empty() && !["RUN", "CMD", "ENTRYPOINT"].contains(&name.as_str()) {
         sink.push(Diagnostic::error("dockerfile", place.clone(), format!("{name} needs at least one argument")));
         return None;
     }
     Some(Instruction { name, place: place.clone(), flags, rest: rest.to_owned(), documents: Vec::new() })
 }
 
-/// What separates words; a no-break space does not.
+/// What separates an instruction, its flags and most words; a no-break space does not.
 fn blank(c: char) -> bool {
     c.is_ascii_whitespace() || c == '\u{b}'
 }
 
+/// The words between white space; quotes and escapes keep nothing together.
+pub fn plain_words(text: &str) -> Vec<&str> {
+    text.split(blank).filter(|word| !word.is_empty()).collect()
+}
+
 /// Text without its quotes, wherever they are, and with escapes resolved.
-fn unquote(text: &str, escape: char) -> String {
+///
+/// In the flags of an instruction, an escape character is always removed; elsewhere it stays in double quotes, unless what it
+/// is before has a meaning there.
+fn unquote(text: &str, escape: char, of_flag: bool) -> String {
     let mut found = String::new();
     let mut quote = None;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         if c == escape && quote != Some('\'') {
             match chars.next() {
-                Some(next) if quote.is_none() || next == '"' || next == escape || next == '$' => found.push(next),
+                Some(next) if of_flag || quote.is_none() || next == '"' || next == escape || next == '$' => found.push(next),
                 Some(next) => found.extend([c, next]),
                 None => found.push(c),
             }
@@ -213,7 +226,12 @@ fn unquote(text: &str, escape: char) -> String {
 }
 
 /// The first word as it is written, including quotes, and what follows it.
-pub fn raw_word(text: &str, escape: char) -> (&str, &str) {
+fn raw_word(text: &str, escape: char) -> (&str, &str) {
+    word_before(text, escape, blank)
+}
+
+/// The text before the first character that separates words, unless it is quoted or escaped, and the rest.
+fn word_before(text: &str, escape: char, separates: impl Fn(char) -> bool) -> (&str, &str) {
     let mut quote = None;
     let mut escaped = false;
     for (at, c) in text.char_indices() {
@@ -225,22 +243,22 @@ pub fn raw_word(text: &str, escape: char) -> (&str, &str) {
             quote = None;
         } else if quote.is_none() && (c == '"' || c == '\'') {
             quote = Some(c);
-        } else if quote.is_none() && blank(c) {
+        } else if quote.is_none() && separates(c) {
             return text.split_at(at);
         }
     }
     (text, "")
 }
 
-/// All words as they are written.
+/// All words as they are written, with white space of any kind between them.
 pub fn raw_words(mut text: &str, escape: char) -> Vec<&str> {
     let mut found = Vec::new();
     loop {
-        text = text.trim_start_matches(blank);
+        text = text.trim_start();
         if text.is_empty() {
             return found;
         }
-        let (word, rest) = raw_word(text, escape);
+        let (word, rest) = word_before(text, escape, char::is_whitespace);
         found.push(word);
         text = rest;
     }
@@ -268,7 +286,7 @@ fn documents(found: &mut Instruction, all: &[Line<'_>], at: &mut usize, escape: 
                 break;
             }
             content.push_str(text);
-            content.push('\n');
+            content.push_str(line.end);
         }
         found.documents.push(Document { name, content, expand });
     }
@@ -304,10 +322,19 @@ fn mark(word: &str) -> Option<(bool, &str)> {
 }
 
 fn named(strip: bool, raw: &str, escape: char) -> Option<Heredoc> {
-    let name = unquote(raw, escape);
+    let name = unquote(raw, escape, false);
     // The name becomes a file name.
     let legal = !name.contains(['/', '\0', '<', '\n']) && !name.trim_matches('.').is_empty();
     legal.then(|| Heredoc { strip, expand: !raw.contains(['"', '\'']), name })
+}
+
+/// Whether a text is the name of one here-document and nothing else.
+pub fn is_one_heredoc(text: &str, escape: char) -> bool {
+    match raw_words(text, escape).as_slice() {
+        [word] => is_heredoc(word),
+        ["<<", name] => named(false, name, escape).is_some(),
+        _ => false,
+    }
 }
 
 /// Whether a word names a here-document.

@@ -1,6 +1,6 @@
 //! Tests with Dockerfiles as data: what each means, and which errors it has.
 
-use super::super::{Choices, Loaded, Sources, load};
+use super::super::{Choices, Loaded, Severity, Sources, load};
 use super::syntax::parse;
 use super::words::{expand, expand_words};
 use super::*;
@@ -44,7 +44,7 @@ fn variables_are_replaced_as_a_shell_does() {
         assert!(expand(text, &values(), '\\').is_err_and(|why| why.contains(says)), "{text}");
     }
     assert_eq!(expand("`$foo", &values(), '`').as_deref(), Ok("$foo"));
-    assert_eq!(expand_words("a \"b c\" $two \"$two\"", &values(), '\\').unwrap(), ["a", "b c", "x", "y", "x y"]);
+    assert_eq!(expand_words("a b $two \"$two\"", &values(), '\\').unwrap(), ["a", "b", "x", "y", "x y"]);
 }
 
 fn names(text: &str) -> Vec<(String, String, usize)> {
@@ -331,7 +331,7 @@ fn texts_are_taken_apart_as_buildkit_does() {
         for one in &syntax.instructions {
             found.push_str(&format!("{} {}", one.place.line, one.name));
             for (flag, value) in &one.flags {
-                found.push_str(&if value.is_empty() { format!(" --{flag}") } else { format!(" --{flag}={value}") });
+                found.push_str(&value.as_ref().map_or_else(|| format!(" --{flag}"), |value| format!(" --{flag}={value}")));
             }
             found.push_str(&format!(" | {}\n", one.rest));
             for document in &one.documents {
@@ -518,5 +518,82 @@ fn of_an_argument_and_a_variable_the_later_one_is_seen() {
     assert_eq!(env("FROM base\nENV X=env\nARG X=arg\nENV Y=$X\n"), of("env", "arg"));
     assert_eq!(env("FROM base\nARG X=arg\nENV X=env\nENV Y=$X\n"), of("env", "env"));
     assert_eq!(env("FROM base\nENV X=env\nARG X\nENV Y=$X\n"), of("env", "env"));
-    assert_eq!(env("FROM base AS b\nENV X=env\nARG X=arg\nFROM b\nENV Y=$X\n"), of("", "arg"));
+    assert_eq!(env("FROM base AS b\nENV X=env\nARG X=arg\nFROM b\nENV Y=$X\n"), of("", "env"));
+}
+
+/// What `convert` prints of a Dockerfile says what it means; these are BuildKit's answers.
+#[test]
+fn instructions_mean_what_buildkit_makes_of_them() {
+    let kdl = |lines: &str| crate::spec::kdl(&app(&format!("FROM base\n{lines}\n")).1);
+    let mut wrong = Vec::new();
+    for (lines, wanted) in [
+        ("RUN", "run \"\""),
+        ("CMD", "cmd \"/bin/bash\" \"-c\" \"\""),
+        ("CMD -- a", "cmd \"/bin/bash\" \"-c\" \"a\""),
+        ("RUN << E\na\nE", "run \"\"\"\n        a\n"),
+        ("COPY --chmod= --chown=$NONE a /d/", "copy \"a\" to=\"/d/\" context"),
+        ("COPY --exclude=$X a /d/", "exclude \"$X\""),
+        ("COPY a\\ b /d/", "copy \"a\" \"b\" to=\"/d/\""),
+        ("ARG X=1\nCOPY <<E /d\n\\a \\$X $X\nE", "text \"E\" \"\"\"\n        a $X 1\n"),
+        ("COPY <<E /d\r\na\r\nE", "text \"E\" \"a\\r\\n\""),
+        ("ENV V=\"/a /b\"\nVOLUME $V", "volume \"/a /b\""),
+        (
+            "ENV P=\"1 2/udp\"\nEXPOSE $P 3/sctp 8080:80",
+            "expose 1 80\n    expose 2 protocol=\"udp\"\n    expose 3 protocol=\"sctp\"",
+        ),
+        ("HEALTHCHECK --interval= --retries=0 CMD x\nSHELL [\"s\"]", "exec \"s\" \"x\""),
+        ("LABEL maintainer=b\nMAINTAINER a", "label maintainer=\"b\""),
+        ("ENV A=1\u{a0}B=2", "env A=\"1\" B=\"2\""),
+        ("ARG BUILDKIT_SBOM_SCAN_STAGE=1\nENV X=x$BUILDKIT_SBOM_SCAN_STAGE", "env X=\"x\""),
+        ("ARG TARGETSTAGE\nENV X=$TARGETSTAGE", "env X=\"default\""),
+        ("WORKDIR /w\nRUN --mount=type=cache,target=./c/ true", "mount to=\"/w/c\" cache=\"c\""),
+        ("RUN --mount=type=cache,TARGET=/t,target=/u,ro,rw=0 true", "mount to=\"/u\" cache=\"/u\" writable=#false"),
+        (
+            "RUN --mount=target=/t,ro=false,from= true",
+            "mount to=\"/t\" context=\"d\" ignore=\"d/Dockerfile.dockerignore\" writable=#true",
+        ),
+        ("WORKDIR /w\nRUN --mount=type=secret,source=a/b,target=t true", "mount to=\"/t\" secret=\"a-b\" required=#false"),
+        ("RUN --mount=type=bind,\\\"source=a,b\\\",target=/t true", "subpath=\"a,b\""),
+        ("USER $NONE", "user \"\""),
+    ] {
+        if !kdl(lines).contains(wanted) {
+            wrong.push(format!("{lines}: {}", kdl(lines)));
+        }
+    }
+    for (lines, why) in [
+        ("RUN []", "needs a command"),
+        ("CMD --x a", "has no --x"),
+        ("COPY --from a /d", "needs a value"),
+        ("COPY --link=0 a /d", "true or false"),
+        ("COPY --from=$X a /d", "names a stage or an image as it is"),
+        ("COPY --from=7 a /d", "has the number 7"),
+        ("COPY --from=A/B a /d", "is not an image name"),
+        ("COPY https://e.org/x /d", "COPY does not fetch"),
+        ("COPY a 'b c' /d", "a single quote is not closed"),
+        ("VOLUME []", "needs a path"),
+        ("VOLUME $NONE", "is empty"),
+        ("EXPOSE ip:80", "is no port"),
+        ("HEALTHCHECK CMD []", "NONE, or CMD"),
+        ("HEALTHCHECK NONE x", "takes no command"),
+        ("HEALTHCHECK --interval=1us CMD x", "less than 1ms"),
+        ("RUN --mount=type=bind,size=1,target=/t true", "has no size"),
+        ("RUN --mount=type=cache,required,target=/t true", "has no required"),
+        ("RUN --mount=type=tmpfs,uid=1,target=/t true", "has no uid"),
+        ("RUN --mount=type=secret,sharing=locked,id=a true", "has no sharing"),
+        ("RUN --mount=type=secret,id=a,source=b true", "not both"),
+        ("RUN --mount=type=ssh,source=b true", "has no source"),
+        ("RUN --mount=target true", "needs a value"),
+    ] {
+        let found = read(&format!("FROM base\n{lines}\n")).diagnostics;
+        if !found.iter().any(|found| found.message.contains(why)) {
+            wrong.push(format!("{lines}: {found:?}"));
+        }
+    }
+    for from in ["base:", "/base", "--platform=linux --platform=linux base", "\"a b\""] {
+        let found = read(&format!("FROM {from}\n")).diagnostics;
+        if !found.iter().any(|found| found.severity == Severity::Error) {
+            wrong.push(from.to_owned());
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

@@ -55,13 +55,13 @@ pub fn expand(text: &str, values: &dyn Lookup, escape: char) -> Result<String, S
     if found.len() > LONGEST { Err("a value is longer than 1 MiB".into()) } else { Ok(found) }
 }
 
-/// Like [`expand`], but splits the text into words at white space outside quotes.
+/// Like [`expand`], but splits the text into words at white space, also that of values outside quotes.
 ///
 /// # Errors
 /// Fails as [`expand`] does.
 pub fn expand_words(text: &str, values: &dyn Lookup, escape: char) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
-    for raw in super::syntax::raw_words(text, escape) {
+    for raw in super::syntax::plain_words(text) {
         found.extend(
             Reader { text: raw.chars().collect(), at: 0, values, escape, keep: false, depth: 0, length: 0 }.all(Some(()))?,
         );
@@ -69,12 +69,13 @@ pub fn expand_words(text: &str, values: &dyn Lookup, escape: char) -> Result<Vec
     Ok(found)
 }
 
-/// Like [`expand`], but quotes stay: they mean nothing in here-documents.
+/// Like [`expand`], but quotes stay: they mean nothing in here-documents. These have an escape character of their own.
 ///
 /// # Errors
 /// Fails as [`expand`] does.
-pub fn expand_document(text: &str, values: &dyn Lookup, escape: char) -> Result<String, String> {
-    Ok(Reader { text: text.chars().collect(), at: 0, values, escape, keep: true, depth: 0, length: 0 }.all(None)?.concat())
+pub fn expand_document(text: &str, values: &dyn Lookup) -> Result<String, String> {
+    let reader = Reader { text: text.chars().collect(), at: 0, values, escape: '\\', keep: true, depth: 0, length: 0 };
+    Ok({ reader }.all(None)?.concat())
 }
 
 /// How deep `${a:-${b:-…}}` may be nested, and how long a value may be: a Dockerfile may be hostile.
@@ -155,8 +156,6 @@ impl Reader<'_> {
                     }
                 }
                 c if c == self.escape => match self.next() {
-                    // In a here-document, only characters that would start a replacement can be escaped.
-                    Some(next) if self.keep && next != '$' && next != self.escape => word.extend([c, next]),
                     Some(next) => word.push(next),
                     None if self.keep => word.push(c),
                     None => {}

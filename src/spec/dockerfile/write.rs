@@ -1,20 +1,43 @@
 //! One stage's instructions → an image's steps and configuration (Dockerfile reference).
 
-use super::stage::{Given, PREDEFINED, Seen, Stage, Stages, Surroundings, Values, arguments, default_shell, find, fit};
-use super::syntax::{Document, Instruction, is_heredoc, parse, raw_words};
+use super::path::{clean, source};
+use super::stage::{
+    Given, PREDEFINED, Seen, Stage, Stages, Surroundings, Values, arguments, default_shell, find, find_named, fit,
+};
+use super::syntax::{Document, Instruction, is_heredoc, is_one_heredoc, parse, plain_words, raw_words};
 use super::words::{expand, expand_document, expand_words};
 use super::{Request, remote};
 use crate::model::bounds::PATTERN;
-use crate::model::{Duration, Location, Mode, Name, PATH, nearest, nearest_signal, signal_number};
+use crate::model::{DOCKER_HUB, Duration, Location, Mode, Name, PATH, Reference, nearest, nearest_signal, signal_number};
+use crate::project::looks_secret;
 use crate::project::{Add, Base, BuildContext, Copy, Health, Image, NodePath, Probe, Run, RunMount, RunNetwork, RunSource, Step};
 use crate::spec::diagnose::{Diagnostic, Sink};
-use crate::project::looks_secret;
 use std::collections::BTreeSet;
 
 /// The words of a JSON array, if the text is one.
 fn json(rest: &str) -> Option<Vec<String>> {
     if rest.trim_start().starts_with('[') { serde_json::from_str(rest.trim()).ok() } else { None }
 }
+
+/// Refuses a JSON array that holds anything but texts.
+fn only_texts(rest: &str) -> Result<(), String> {
+    let array = || serde_json::from_str::<Vec<serde_json::Value>>(rest.trim()).is_ok();
+    if json(rest).is_none() && array() {
+        return Err("a JSON array of words holds only texts\nput quotes around each word".into());
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be the name of an image.
+///
+/// # Errors
+/// A sentence saying why.
+pub fn check_reference(name: &str) -> Result<(), String> {
+    Reference::parse(name, DOCKER_HUB).map(drop)
+}
+
+/// Arguments for tools that look at builds: neither instructions nor commands see them.
+const UNSEEN: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// Writes one stage as an image.
 pub struct Writer<'a> {
@@ -32,6 +55,8 @@ pub struct Writer<'a> {
     pub outside: Vec<(String, Location)>,
     image: Image,
     has_cmd: bool,
+    /// The health check's command, if it is a text for the shell that the stage has at its end.
+    checked: Option<String>,
 }
 
 impl<'a> Writer<'a> {
@@ -49,13 +74,15 @@ impl<'a> Writer<'a> {
             stages,
             index,
             around,
-            arguments: given.arguments.clone(),
+            // A variable of the base takes precedence over an argument of the stage that made it.
+            arguments: given.arguments.clone().into_iter().filter(|(name, _)| !given.env.contains_key(name)).collect(),
             given,
             used: BTreeSet::new(),
             places: Vec::new(),
             outside: Vec::new(),
             image: Image::default(),
             has_cmd: false,
+            checked: None,
         }
     }
 
@@ -90,6 +117,9 @@ impl<'a> Writer<'a> {
                 sink.push(Diagnostic::error("dockerfile", one.place.clone(), message).maybe_help(help));
             }
         }
+        if let (Some(line), Some(health)) = (self.checked.take(), &mut self.image.healthcheck) {
+            health.probe = Probe::Exec(self.given.shell.iter().cloned().chain([line]).collect());
+        }
         self.image.clone()
     }
 
@@ -118,10 +148,7 @@ impl<'a> Writer<'a> {
     }
 
     fn words(&self, text: &str) -> Result<Vec<String>, String> {
-        match json(text) {
-            Some(words) => words.iter().map(|word| self.text(word)).collect(),
-            None => expand_words(text, &self.values(), self.escape),
-        }
+        expand_words(text, &self.values(), self.escape)
     }
 
     /// A command: a JSON array as it is, otherwise the text as an argument of the shell.
@@ -149,16 +176,16 @@ impl<'a> Writer<'a> {
         if !["RUN", "COPY", "ADD", "HEALTHCHECK"].contains(&one.name.as_str()) {
             Self::only(one, &[])?;
         }
-        for (index, (flag, _)) in one.flags.iter().enumerate() {
+        for (index, (flag, value)) in one.flags.iter().enumerate() {
+            if value.is_none() && !["link", "parents", "keep-git-dir", "unpack"].contains(&flag.as_str()) {
+                return Err(format!("--{flag} needs a value\nwrite --{flag}=…"));
+            }
             if !["mount", "exclude"].contains(&flag.as_str()) && one.flags[..index].iter().any(|(other, _)| other == flag) {
                 return Err(format!("--{flag} is given twice"));
             }
         }
-        if ["RUN", "CMD", "ENTRYPOINT", "VOLUME", "COPY", "ADD"].contains(&one.name.as_str()) && json(rest).is_none() {
-            let array: Option<Vec<serde_json::Value>> = serde_json::from_str(rest.trim()).ok();
-            if array.is_some() {
-                return Err("a JSON array of words holds only texts\nput quotes around each word".into());
-            }
+        if ["RUN", "CMD", "ENTRYPOINT", "VOLUME", "COPY", "ADD"].contains(&one.name.as_str()) {
+            only_texts(rest)?;
         }
         match one.name.as_str() {
             "ARG" => {
@@ -166,7 +193,7 @@ impl<'a> Writer<'a> {
                     let outer = || default.clone().or_else(|| self.stages.global.get(&name).cloned());
                     let value = self.request.arguments.get(&name).cloned().or_else(outer);
                     self.used.insert(name.clone());
-                    if let Some(value) = value {
+                    if let Some(value) = value.filter(|_| !UNSEEN.contains(&name.as_str())) {
                         self.arguments.insert(name.clone(), value.clone());
                         self.image.steps.push(Step::Arg(Values::from([(name, value)])));
                     }
@@ -188,7 +215,7 @@ impl<'a> Writer<'a> {
                 let pairs = self.pairs(rest)?;
                 self.image.labels.extend(pairs);
             }
-            "MAINTAINER" => drop(self.image.labels.insert("maintainer".into(), rest.to_owned())),
+            "MAINTAINER" => drop(self.image.labels.entry("maintainer".into()).or_insert_with(|| rest.to_owned())),
             "WORKDIR" => {
                 let wanted = self.text(rest)?;
                 let workdir = clean(&self.given.workdir, &wanted);
@@ -221,21 +248,38 @@ impl<'a> Writer<'a> {
             "EXPOSE" => {
                 for word in self.words(rest)? {
                     let (ports, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
+                    let range = |ports: &str| {
+                        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+                        let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{word} is no port"));
+                        Ok::<_, String>((number(first)?, number(last)?))
+                    };
                     // A port of the host in front of it, as `docker run -p` has it, means nothing here.
-                    let ports = ports.rsplit_once(':').map_or(ports, |(_, own)| own);
-                    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-                    let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{word} is no port"));
-                    let range = (number(first)?, number(last)?);
+                    let (host, ports) = ports.rsplit_once(':').unwrap_or(("", ports));
+                    let (_, host) = host.rsplit_once(':').unwrap_or(("", host));
+                    if !host.is_empty() {
+                        range(host)?;
+                    }
+                    let range = range(ports)?;
                     match protocol.to_ascii_lowercase().as_str() {
-                        "tcp" => self.image.expose.push(range),
+                        "tcp" | "" => self.image.expose.push(range),
                         "udp" => self.image.expose_udp.push(range),
-                        other => return Err(format!("EXPOSE supports tcp and udp, not {other}")),
+                        "sctp" => self.image.expose_sctp.push(range),
+                        other => return Err(format!("EXPOSE knows tcp, udp and sctp, not {other}")),
                     }
                 }
             }
             "VOLUME" => {
-                let words = self.words(rest)?;
-                self.image.volumes.extend(words);
+                let words = json(rest).unwrap_or_else(|| plain_words(rest).into_iter().map(str::to_owned).collect());
+                if words.is_empty() {
+                    return Err("VOLUME needs a path".into());
+                }
+                for word in words {
+                    let path = self.text(word.trim())?;
+                    if path.is_empty() {
+                        return Err("a path of VOLUME is empty".into());
+                    }
+                    self.image.volumes.push(path);
+                }
             }
             "STOPSIGNAL" => {
                 let text = self.text(rest)?;
@@ -246,7 +290,10 @@ impl<'a> Writer<'a> {
                 let short = text.to_ascii_uppercase();
                 self.image.stop_signal = Some(short.strip_prefix("SIG").unwrap_or(&short).to_owned());
             }
-            "HEALTHCHECK" => self.image.healthcheck = Some(self.health(one)?),
+            "HEALTHCHECK" => {
+                self.checked = None;
+                self.image.healthcheck = Some(self.health(one)?);
+            }
             "ONBUILD" => {
                 let word = rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
                 if ["ONBUILD", "FROM", "MAINTAINER"].contains(&word.as_str()) {
@@ -282,21 +329,41 @@ impl<'a> Writer<'a> {
         Ok(found)
     }
 
-    fn health(&self, one: &Instruction) -> Result<Health, String> {
+    fn health(&mut self, one: &Instruction) -> Result<Health, String> {
         Self::only(one, &["interval", "timeout", "start-period", "start-interval", "retries"])?;
-        let span = |name: &str, default: Duration| match one.flags.iter().find(|(flag, _)| flag == name) {
-            None => Ok(default),
-            Some((_, value)) => {
-                duration(value).ok_or_else(|| format!("--{name}={value} is no duration\nwrite 30s, 1m30s or 500ms"))
-            }
+        let flag = |name: &str| one.flags.iter().find(|(flag, _)| flag == name).and_then(|(_, value)| value.as_deref());
+        let span = |name: &str, default: Duration| match flag(name) {
+            None | Some("" | "0") => Ok(default),
+            Some(value) => match duration(value) {
+                Some(Duration(0)) if value.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) => {
+                    Err(format!("--{name}={value} is less than 1ms"))
+                }
+                Some(Duration(0)) => Ok(default),
+                Some(span) => Ok(span),
+                None => Err(format!("--{name}={value} is no duration\nwrite 30s, 1m30s or 500ms")),
+            },
         };
         let (kind, rest) = one.rest.split_once(char::is_whitespace).unwrap_or((&one.rest, ""));
         let probe = match kind.to_ascii_uppercase().as_str() {
-            "NONE" => return Ok(Health::none()),
-            "CMD" if !rest.trim().is_empty() => Probe::Exec(self.command(rest.trim())),
+            "NONE" if rest.trim().is_empty() => return Ok(Health::none()),
+            "NONE" => return Err("HEALTHCHECK NONE takes no command".into()),
+            "CMD" if !rest.trim().is_empty() => {
+                only_texts(rest)?;
+                match json(rest) {
+                    Some(words) if words.is_empty() => return Err("HEALTHCHECK needs NONE, or CMD and a command".into()),
+                    Some(words) => Probe::Exec(words),
+                    None => {
+                        self.checked = Some(rest.trim().to_owned());
+                        Probe::Exec(Vec::new())
+                    }
+                }
+            }
             _ => return Err("HEALTHCHECK needs NONE, or CMD and a command".into()),
         };
-        let retries = one.flags.iter().find(|(flag, _)| flag == "retries").map_or(Ok(3), |(_, value)| value.parse());
+        let retries = match flag("retries") {
+            None | Some("" | "0") => Ok(3),
+            Some(value) => value.parse(),
+        };
         Ok(Health {
             probe,
             interval: span("interval", Duration::seconds(30))?,
@@ -313,15 +380,24 @@ impl<'a> Writer<'a> {
         BuildContext { folder: folder.trim_matches('/').to_owned(), ignore: format!("{}.dockerignore", self.request.path) }
     }
 
-    /// The image that is named by a stage's name or number, an image's name or a reference.
-    pub fn other(&mut self, name: &str, place: &Location) -> Name {
-        if let Some(other) = find(&self.stages.stages, name, self.index) {
-            return self.stages.image_of(other, self.request);
+    /// The image that is named by a stage's name or number, an image's name or a reference; a mount's `from` is no number.
+    ///
+    /// # Errors
+    /// Fails for the number of a stage that does not come before, and for what is no reference.
+    pub fn other(&mut self, name: &str, numbers: bool, place: &Location) -> Result<Name, String> {
+        let look = if numbers { find } else { find_named };
+        if let Some(other) = look(&self.stages.stages, name, self.index) {
+            return Ok(self.stages.image_of(other, self.request));
         }
-        self.around.image(name).unwrap_or_else(|| {
-            self.outside.push((name.to_owned(), place.clone()));
-            Name::of_reference(name)
-        })
+        if let Some(image) = self.around.image(name) {
+            return Ok(image);
+        }
+        if numbers && name.parse::<usize>().is_ok() {
+            return Err(format!("no stage before this one has the number {name}"));
+        }
+        check_reference(name)?;
+        self.outside.push((name.to_owned(), place.clone()));
+        Ok(Name::of_reference(name))
     }
 
     fn run(&mut self, one: &Instruction) -> Result<(), String> {
@@ -329,18 +405,22 @@ impl<'a> Writer<'a> {
         let (mut network, mut privileged) = (RunNetwork::Own, false);
         let mut mounts = Vec::new();
         for (flag, value) in &one.flags {
-            let value = self.text(value)?;
+            let written = value.as_deref().unwrap_or_default();
+            if flag == "mount" {
+                mounts.push(self.mount(written, &one.place)?);
+                continue;
+            }
+            let value = self.text(written)?;
             match (flag.as_str(), value.as_str()) {
                 ("network", "none") => network = RunNetwork::None,
                 ("network", "host") => network = RunNetwork::Host,
                 ("network", "default") => network = RunNetwork::Own,
                 ("security", "insecure") => privileged = true,
                 ("security", "sandbox") => {}
-                ("mount", _) => mounts.push(self.mount(&value, &one.place)?),
                 _ => return Err(format!("RUN does not support --{flag}={value}")),
             }
         }
-        let alone = matches!(raw_words(&one.rest, self.escape).as_slice(), [word] if is_heredoc(word));
+        let alone = is_one_heredoc(&one.rest, self.escape);
         let (words, shell) = match (json(&one.rest), one.documents.as_slice()) {
             (Some(words), []) if words.is_empty() => return Err("RUN needs a command".into()),
             (Some(words), []) => (words, false),
@@ -373,28 +453,43 @@ impl<'a> Writer<'a> {
         };
         Self::only(one, allowed)?;
         let mut copy = Copy { as_docker: true, unpack: !copies, ..Copy::default() };
-        let on = |value: &str| value.is_empty() || value == "true" || value == "1";
         let (mut unpack, mut flags) = (None, remote::Flags::default());
-        for (flag, value) in &one.flags {
-            let value = self.text(value)?;
+        for (flag, written) in &one.flags {
+            let on = || match written.as_ref().map(|value| value.to_ascii_lowercase()).as_deref() {
+                None | Some("true") => Ok(true),
+                Some("false") => Ok(false),
+                Some(other) => Err(format!("--{flag}={other}: true or false was expected")),
+            };
+            let written = written.as_deref().unwrap_or_default();
+            let value = || self.text(written);
+            // What is empty is as if it were not there.
+            let some = || value().map(|value| Some(value).filter(|value| !value.is_empty()));
             match flag.as_str() {
-                "from" => copy.from = Some(self.other(&value, &one.place)),
-                "chown" => copy.owner = Some(value),
-                "chmod" => copy.mode = Some(Mode::parse(&value).map_err(|why| format!("--chmod: {why}"))?),
-                "parents" => copy.parents = on(&value),
-                "exclude" => copy.exclude.push(value),
-                "checksum" => flags.checksum = Some(value),
-                "unpack" => unpack = Some(on(&value)),
-                "keep-git-dir" => flags.keep_git = on(&value),
+                "from" if value()? != written => {
+                    return Err("--from names a stage or an image as it is\nname a stage in front: FROM … AS name".into());
+                }
+                "from" if written.is_empty() => {}
+                "from" => copy.from = Some(self.other(written, true, &one.place)?),
+                "chown" => copy.owner = some()?,
+                "chmod" => {
+                    let parse = |mode: String| Mode::parse(&mode).map_err(|why| format!("--chmod: {why}"));
+                    copy.mode = some()?.map(parse).transpose()?;
+                }
+                "parents" => copy.parents = on()?,
+                // Variables are not replaced in patterns.
+                "exclude" => copy.exclude.push(written.to_owned()),
+                "checksum" => flags.checksum = some()?,
+                "unpack" => unpack = Some(on()?),
+                "keep-git-dir" => flags.keep_git = on()?,
                 // `--link` needs nothing: layers are independent of each other anyway.
-                _ => {}
+                _ => drop(on()?),
             }
         }
         let mut words: Vec<String> = match json(&one.rest) {
             Some(words) => words.iter().map(|word| self.text(word)).collect::<Result<_, _>>()?,
             None => {
                 let mut found = Vec::new();
-                for raw in raw_words(&one.rest, self.escape) {
+                for raw in plain_words(&one.rest) {
                     if is_heredoc(raw) { found.push(raw.to_owned()) } else { found.push(self.text(raw)?) }
                 }
                 found
@@ -413,6 +508,8 @@ impl<'a> Writer<'a> {
             if is_heredoc(&word) {
                 let Some(document) = documents.next() else { continue };
                 copy.inline.push((document.name.clone(), self.document(document)?));
+            } else if copies && remote::is_remote(&word) {
+                return Err(format!("COPY does not fetch {word}\nwrite ADD"));
             } else if let Some(source) = if copies { None } else { remote::parse(&word, &flags)? } {
                 fetched.push(source);
             } else {
@@ -454,11 +551,7 @@ impl<'a> Writer<'a> {
     }
 
     fn document(&self, document: &Document) -> Result<String, String> {
-        if document.expand {
-            expand_document(&document.content, &self.values(), self.escape)
-        } else {
-            Ok(document.content.clone())
-        }
+        if document.expand { expand_document(&document.content, &self.values()) } else { Ok(document.content.clone()) }
     }
 }
 
@@ -492,31 +585,4 @@ fn duration(text: &str) -> Option<Duration> {
         reason = "a duration is not negative, and fractions of milliseconds are dropped on purpose"
     )]
     Some(Duration(millis as u64))
-}
-
-/// A source in the form of a step: `..` stops at the top of the context, as at the root; the mark `/./` is kept.
-fn source(word: &str, of_image: bool) -> String {
-    let cleaned: Vec<String> = word.split("/./").map(|part| clean("", part).trim_start_matches('/').to_owned()).collect();
-    let slash = if word.ends_with('/') && word.len() > 1 { "/" } else { "" };
-    let word = format!("{}{slash}", cleaned.join("/./"));
-    match (word.is_empty(), of_image) {
-        (true, true) => "/".into(),
-        (true, false) => ".".into(),
-        (false, true) => format!("/{word}"),
-        (false, false) => word,
-    }
-}
-
-/// A path made absolute from a working directory, without `.` and `..`.
-pub fn clean(workdir: &str, path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{workdir}/{path}") };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in whole.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
