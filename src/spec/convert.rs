@@ -1,7 +1,7 @@
 //! Images → the equivalent nodes: what `convert dockerfile` prints.
 
 use crate::model::kdl_text::quoted as quoted_text;
-use crate::model::{Duration, Mode, Name};
+use crate::model::{Duration, Mode, Name, nearest};
 use crate::project::{
     AddSource, Base, BuildContext, Copy, Health, Image, Outside, Probe, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
 };
@@ -43,11 +43,16 @@ fn collect<'a>(name: &'a Name, images: &'a BTreeMap<Name, Image>, order: &mut Ve
     order.push(name);
 }
 
-/// A name that can be written in a project file: the names of stages have a dot, and one word would be an image of the project.
+/// A name that can be written in a project file: the names of stages have a dot.
 fn legal(name: &Name, images: &BTreeMap<Name, Image>) -> String {
-    if matches!(images[name].from, Base::Outside(Outside::Reference(_))) {
+    let is_outside = |image: &Image| matches!(image.from, Base::Outside(Outside::Reference(_)));
+    if is_outside(&images[name]) {
+        // What looks like a slip in the name of another image needs its tag.
         let is_plain = !name.as_str().contains(['/', ':', '.', '@']);
-        return if is_plain { format!("{name}:latest") } else { name.to_string() };
+        let others = images.iter().filter(|(_, image)| !is_outside(image)).map(|(other, _)| other.as_str().replace('.', "-"));
+        let others: Vec<String> = others.collect();
+        let is_near = is_plain && nearest(name.as_str(), others.iter().map(String::as_str)).is_some();
+        return if is_near { format!("{name}:latest") } else { name.to_string() };
     }
     if Name::parse(name.as_str()).is_ok() {
         return name.to_string();

@@ -2,6 +2,7 @@
 
 use crate::world::{World, copy_folder, is_root};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
@@ -448,6 +449,46 @@ fn a_dockerfile_is_converted_to_what_builds_the_same() {
     world.write("d/bad", "FROM base\nRUM x\n");
     let failed = world.fails(&["convert", "dockerfile", "d/bad"]).err;
     assert!(failed.contains("there is no instruction RUM") && failed.contains("d/bad:2"), "{failed}");
+}
+
+/// As with BuildKit; the project's own steps take names as they come, too.
+#[test]
+fn a_context_keeps_names_of_one_file_fifos_and_any_bytes() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "context",
+        "image \"app\" { dockerfile \"d/Dockerfile\" }\nimage \"own\" { from \"base\"; copy \"d\" to=\"/d\" }\n",
+    );
+    world.write(
+        "d/Dockerfile",
+        "FROM base\nCOPY . /d\nRUN cd /d && stat -c '%n %h %F' a b pipe sub/c > /told && ls > /names && readlink to >> /names\n",
+    );
+    world.write("d/a", "file\n");
+    world.write("d/sub/x", "");
+    let at = |name: &[u8]| world.folder.join("d").join(std::ffi::OsStr::from_bytes(name));
+    fs::hard_link(at(b"a"), at(b"b")).unwrap();
+    fs::hard_link(at(b"a"), at(b"sub/c")).unwrap();
+    fs::write(at(b"caf\xe9"), "latin").unwrap();
+    std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(b"caf\xe9"), at(b"to")).unwrap();
+    assert!(Command::new("mkfifo").arg(at(b"pipe")).status().unwrap().success());
+    world.ok(&["build", "app", "own"]);
+    let told = world.ok(&["run", "-T", "app", "sh", "-c", "cat /told /d/caf*; od -An -tx1 /names | tr -d ' \\n'"]);
+    assert!(told.starts_with("a 3 regular file\nb 3 regular file\npipe 1 fifo\nsub/c 3 regular file\nlatin"), "{told}");
+    assert!(told.contains("636166e90a") && told.trim_end().ends_with("636166e90a"), "{told}");
+    assert_eq!(
+        world.ok(&["run", "-T", "own", "sh", "-c", "cat /d/caf*; stat -c %h /d/a; test -p /d/pipe && echo fifo"]),
+        "latin1\nfifo\n"
+    );
+    assert!(world.ok(&["build", "app", "--verify"]).contains("same"));
+    // A link that is broken up is another content; the time of a file is not.
+    assert!(!world.ok(&["build", "app", "--why"]).contains("changed"));
+    fs::remove_file(at(b"b")).unwrap();
+    fs::write(at(b"b"), "file\n").unwrap();
+    let why = world.run(&["build", "app", "--why"]);
+    assert!(format!("{}{}", why.out, why.err).contains("d/b"), "{why:?}");
+    world.ok(&["down"]);
 }
 
 #[test]

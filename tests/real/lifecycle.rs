@@ -625,6 +625,57 @@ fn a_copy_replaces_no_device_and_no_fifo() {
     world.ok(&["down"]);
 }
 
+/// Whatever controllers its cgroup had at the start; and less memory than is used is refused, not enforced by a kill.
+#[test]
+fn limits_that_were_not_there_apply_while_it_runs() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "late-limits",
+        r#"container "c" { image "base"; stop-grace "100ms"; cmd "python3" "-c" "import time; x = bytearray(60 << 20); time.sleep(1000)" }"#,
+    );
+    world.ok(&["up"]);
+    let pid = world.pid("c-1");
+    let pages = std::path::Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists();
+    let huge = if pages { "hugepages \"2MiB\" limit=\"4MiB\";" } else { "" };
+    let limits = format!("limits {{ cpus 0.5; cpu-weight 200; cpuset \"0\"; pids 100; {huge} }}");
+    world.edit("stop-grace", &format!("{limits}; stop-grace"));
+    let up = world.run(&["up"]);
+    assert!(up.code == 0 && up.err.contains("while it runs"), "{up:?}");
+    assert_eq!(
+        world
+            .exec("c", "grep -c ^processor /proc/cpuinfo; grep Cpus_allowed_list /proc/self/status | tr -dc 0-9 | tail -c 2")
+            .lines()
+            .last(),
+        Some("0")
+    );
+    if pages {
+        let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let of = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
+        let paths = group.lines().filter_map(of).flat_map(|path| {
+            ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/hugetlb"].map(|root| format!("{root}{path}"))
+        });
+        let read = |path: String| {
+            ["hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes"]
+                .iter()
+                .find_map(|name| fs::read_to_string(format!("{path}/{name}")).ok())
+        };
+        assert!(paths.filter_map(read).any(|text| text.trim() == "4194304"), "{group}");
+    }
+    eventually("its memory is in use", || {
+        let stats = world.ok(&["stats", "--no-stream", "--json", "c"]);
+        let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+        stats["containers"][0]["memory"].as_u64().is_some_and(|used| used > 60 << 20)
+    });
+    world.edit("cpus 0.5", "cpus 0.5; memory \"16MiB\"; swap \"0B\"");
+    let refused = world.fails(&["up"]);
+    assert!(refused.err.contains("memory \"16 MiB\": it uses ") && refused.err.contains("MiB now"), "{}", refused.err);
+    assert_eq!(world.pid("c-1"), pid);
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_copy_of_a_link_is_a_link() {
     if !is_root() {

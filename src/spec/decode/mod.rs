@@ -151,19 +151,23 @@ impl Decoder<'_> {
 
     /// The image that a node names: one of the project, or one from elsewhere.
     fn image_ref(&mut self, node: &Tree) -> Option<Name> {
-        let text = node.text()?;
-        if self.images.contains(&text) {
-            return Name::parse(&text).ok();
+        self.image_named(&node.text()?, &node.first_place())
+    }
+
+    /// The image of this name: one of the project, or one from elsewhere, unless it looks like one of the project.
+    fn image_named(&mut self, text: &str, place: &Location) -> Option<Name> {
+        if self.images.iter().any(|image| image == text) {
+            return Name::parse(text).ok();
         }
         let plain = !text.contains(['/', ':', '.', '@']);
-        if let Some(near) = nearest(&text, self.images.iter().map(String::as_str)).filter(|_| plain && !self.sink.is_partial()) {
+        if let Some(near) = nearest(text, self.images.iter().map(String::as_str)).filter(|_| plain && !self.sink.is_partial()) {
             self.sink.push(
-                Diagnostic::error("unknown-image", node.first_place(), format!("there is no image \"{text}\""))
+                Diagnostic::error("unknown-image", place.clone(), format!("there is no image \"{text}\""))
                     .help(format!("write \"{near}\"; for an image of a registry, write its tag too: \"{text}:latest\"")),
             );
             return None;
         }
-        Some(self.outside(&text, &node.first_place()))
+        Some(self.outside(text, place))
     }
 
     /// Notes an image from elsewhere, with the first place that names it.

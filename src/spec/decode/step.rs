@@ -38,7 +38,7 @@ impl Decoder<'_> {
 
     fn copy(&mut self, node: &Tree) -> Option<Copy> {
         let from = match node.prop_text("from") {
-            Some(text) => Some(self.image_named(&text, &node.prop_place("from"), "copy from")?),
+            Some(text) => Some(self.image_named(&text, &node.prop_place("from"))?),
             None => None,
         };
         let inline: Vec<(String, String)> =
@@ -187,7 +187,7 @@ impl Decoder<'_> {
         let mode = |default| node.prop("mode").and_then(as_mode).unwrap_or(default);
         let image = match node.prop_text("image") {
             Some(text) => {
-                let name = self.image_named(&text, &node.prop_place("image"), "mount")?;
+                let name = self.image_named(&text, &node.prop_place("image"))?;
                 Some((name, node.prop_text("subpath").unwrap_or_else(|| "/".into())))
             }
             None => None,
@@ -238,20 +238,6 @@ impl Decoder<'_> {
                 None
             }
         }
-    }
-
-    /// An image that a step uses: one of the project, or one from elsewhere.
-    fn image_named(&mut self, text: &str, place: &Location, what: &str) -> Option<Name> {
-        if self.images.iter().any(|image| image == text) {
-            return Name::parse(text).ok();
-        }
-        if !text.contains(['/', ':', '.', '@']) {
-            let near = nearest(text, self.images.iter().map(String::as_str)).map(|near| format!("write \"{near}\""));
-            let message = format!("there is no image \"{text}\" to {what}");
-            self.sink.push(Diagnostic::error("unknown-image", place.clone(), message).maybe_help(near));
-            return None;
-        }
-        Some(self.outside(text, place))
     }
 
     fn debian(&mut self, node: &Tree) -> Option<Debian> {
