@@ -10,7 +10,7 @@ pub use super::target::{Folders, Onto, settle};
 use super::target::{Target, Whole, inside, owner_in};
 use super::view::View;
 use crate::image::{CAPABILITY, Entries, decompressed, is_archive};
-use crate::model::{Context, Digest, Error, Result, unspelled};
+use crate::model::{Context, Digest, Error, Mode, Result, unspelled};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::Copy;
 use crate::store::disk_error;
@@ -56,7 +56,11 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
         match &entry.kind {
             TreeKind::Folder => {
                 // Directories that a copy only makes on the way have default permissions.
-                let mode = entry.mode.map_or(0o755, |mode| target.mode(mode, copy.as_docker));
+                let mode = match (entry.mode, &copy.mode) {
+                    // Symbols change what a source has, and the target is none.
+                    (Some(mode), Some(Mode::Symbols(_))) if entry.to.is_empty() => mode,
+                    (mode, _) => mode.map_or(0o755, |mode| target.mode(mode, copy.as_docker)),
+                };
                 if !copy.as_docker {
                     target.folder(&to, 0o755)?;
                 } else if entry.to.is_empty() {

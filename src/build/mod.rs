@@ -257,6 +257,19 @@ impl Builder<'_> {
         layers.iter().map(|layer| self.store.layer_path(&layer.diff_id)).collect()
     }
 
+    /// The directories of an image that something is copied from or that is mounted. One without layers is an empty directory.
+    fn parts(&self, layers: &[LayerInfo], staging: &Staging) -> Result<Vec<PathBuf>> {
+        if !layers.is_empty() {
+            return Ok(self.paths(layers));
+        }
+        let nothing = staging.join("nothing");
+        match std::fs::create_dir(&nothing) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.context(|| "cannot make a staging directory".into())?,
+        }
+        Ok(vec![nothing])
+    }
+
     fn view(&self, layers: &[LayerInfo]) -> View {
         View::new(self.paths(layers))
     }

@@ -54,7 +54,7 @@ impl Builder<'_> {
                 }
                 RunSource::Tmpfs { size } => MountKind::Tmpfs { size: *size, mode: 0o1777 },
                 RunSource::Image { name, path } => {
-                    let layers = pending.mounted.get(name).map(|layers| self.paths(layers)).unwrap_or_default();
+                    let layers = self.parts(pending.mounted.get(name).map_or(&[], Vec::as_slice), staging)?;
                     let subpath = Some(PathBuf::from(path.trim_matches('/'))).filter(|path| !path.as_os_str().is_empty());
                     let writes = if mount.read_only { None } else { Some(forgotten(staging, number)?) };
                     MountKind::Image(ImageSpec { layers: layers.into_iter().rev().collect(), subpath, writes })
@@ -113,7 +113,11 @@ impl Builder<'_> {
         let files = ProjectFiles::at(self.scanner.folder()).context(|| "cannot open the project's directory".into())?;
         let content = match self.project.secrets.get(name).map(|file| files.named(file, bounds::CONTENT)) {
             Some(Ok(content)) => content,
-            None if !required => return Ok(()),
+            None if !required => {
+                // As in BuildKit, the variable is there, and empty.
+                around.env.extend(env.iter().map(|variable| (variable.clone(), String::new())));
+                return Ok(());
+            }
             None => {
                 return Err(Error::new(format!("the project has no secret \"{name}\""))
                     .hint(format!("declare it: secret \"{name}\" file=\"…\"")));

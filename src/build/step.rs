@@ -113,7 +113,10 @@ impl Builder<'_> {
         let onto = Onto { below: &view, workdir: &early.workdir, tree: &opened, beside: &beside, epoch: self.lock.epoch };
         match &self.project.images[name].steps[early.index] {
             Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
-            Step::Copy(copy) if copy.from.is_some() => made.folders = copy::from_image(copy, &self.view(&early.from), onto)?,
+            Step::Copy(copy) if copy.from.is_some() => {
+                let from = super::View::new(self.parts(&early.from, &made.staging)?);
+                made.folders = copy::from_image(copy, &from, onto)?;
+            }
             Step::Folder(path) => made.folders = copy::folder(path, &early.user, onto)?,
             Step::Copy(copy) => {
                 let files = self.scanner.tree(name, early.index).map_err(Error::new)?;

@@ -99,6 +99,9 @@ pub fn owner_in(below: &View, owner: &str) -> io::Result<Identity> {
     // A number alone is the group's, too (Dockerfile reference, "COPY --chown").
     let both = format!("{owner}:{owner}");
     let owner = if owner.bytes().all(|byte| byte.is_ascii_digit()) { &both } else { owner };
+    // As for BuildKit, root needs no file that names it.
+    let by_number = owner.split(':').map(|part| if part == "root" { "0" } else { part }).collect::<Vec<_>>().join(":");
+    let owner = if by_number == "0" { "0:0" } else { &by_number };
     identity_in(&below.user_database("/etc/passwd")?, &below.user_database("/etc/group")?, owner, &[])
 }
 
@@ -341,7 +344,8 @@ impl<'a> Target<'a> {
             } else if is_top {
                 // The target is a directory of the step; the source's attributes are those of another place.
                 self.owner = self.given_owner;
-                self.folder(to, self.mode(0o755, true))?;
+                let mode = if matches!(self.mode, Some(Mode::Symbols(_))) { 0o755 } else { self.mode(0o755, true) };
+                self.folder(to, mode)?;
             } else {
                 self.brought(to, self.mode(metadata.mode() & 0o7777, true))?;
             }

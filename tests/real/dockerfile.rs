@@ -147,9 +147,11 @@ fn dockerfiles_build_as_buildah_builds_them() {
         skip("buildah is not installed");
         return;
     }
-    // Buildah takes a second for each case, so this tests every fourth one; in CI it tests all.
-    let step = if std::env::var_os("CI").is_some() { 1 } else { 4 };
-    let cases: Vec<(String, String)> = cases().into_iter().step_by(step).collect();
+    // Buildah takes a second for each case, so this compares every fourth one with it, in CI every second one.
+    let step = if std::env::var_os("CI").is_some() { 2 } else { 4 };
+    let cases = cases().into_iter().enumerate();
+    let cases = cases.filter(|(number, (_, text))| number % step == 0 || text.starts_with("#="));
+    let cases: Vec<(String, String)> = cases.map(|(_, case)| case).collect();
     let images: String = cases
         .iter()
         .map(|(name, _)| format!("image \"x-{name}\" {{ dockerfile \"cases/{name}/Dockerfile\" context=\"ctx\" }}\n"))

@@ -1,11 +1,12 @@
 use super::super::Context;
-use crate::lock;
+use crate::image;
+use crate::lock::{self, Lock};
 use crate::model::{Context as _, Digest, Error, Name, Result, bounds};
-use crate::project::{Add, AddSource, Locations, NodePath, Project, Step};
-use crate::spec::{self, Choices, Diagnostic, Severity, Sources};
+use crate::project::{Add, AddSource, Locations, NodePath, Outside, Project, Step};
+use crate::spec::{self, Choices, Diagnostic, Inherited, Severity, Sources};
+use crate::store::Store;
 use crate::sys::{ProjectFiles, Unread};
 use clap::Subcommand;
-use std::collections::BTreeMap;
 
 /// Converts a file of another tool to the language of project files, and prints the result.
 ///
@@ -37,10 +38,12 @@ enum What {
     },
 }
 
-/// The files of a directory, and a project file that exists only in memory.
+/// The files of a directory with their lock, and a project file that exists only in memory.
 struct Around {
     files: ProjectFiles,
     project: String,
+    lock: Lock,
+    store: Store,
 }
 
 /// The name of the project file in memory; no real file has it.
@@ -57,6 +60,12 @@ impl Sources for Around {
 
     fn env(&self, _: &str) -> Option<std::ffi::OsString> {
         None
+    }
+
+    fn outside(&self, outside: &Outside) -> Option<Inherited> {
+        let Outside::Reference(text) = outside else { return None };
+        let config = image::load(&self.store, &self.lock.image(text)?)?.config;
+        Some(Inherited { env: config.env, workdir: config.workdir, shell: config.shell, onbuild: config.onbuild })
     }
 }
 
@@ -78,7 +87,8 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     node.push_str("} }\n");
     let folder = std::env::current_dir().context(|| "there is no current directory".into())?;
     let files = ProjectFiles::at(&folder).context(|| "cannot open the current directory".into())?;
-    let mut around = Around { files, project: node };
+    let lock = lock_of(&files)?;
+    let mut around = Around { files, project: node, lock, store: Store::at(&context.options.home.store) };
     let loaded = spec::load(NOWHERE, &Choices::default(), &around);
     // The project file in memory cannot be shown: findings in it are about the command line.
     let (own, shown): (Vec<_>, Vec<_>) = loaded.diagnostics.into_iter().partition(|one| one.place.file == NOWHERE);
@@ -92,7 +102,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         Err(_) if shown.iter().any(is_error) => return Err(Error::new(format!("{path} is not valid"))),
         Ok(project) | Err(project) => project,
     };
-    pin(&mut project, &loaded.places, &around.files)?;
+    pin(&mut project, &loaded.places, &around.lock)?;
+    for (outside, _) in loaded.outside.iter().filter(|(_, known)| known.is_none()) {
+        if let Outside::Reference(name) = outside {
+            context.ui.warn(&format!(
+                "{name} is not known here: the variables that it sets count as unset, and its shell and ONBUILD are left out; \
+                 after `stead build` of the Dockerfile they are known"
+            ));
+        }
+    }
     let text = spec::kdl(&project.images);
     // What is printed is right; a Dockerfile may have something that the language cannot say.
     around.project = format!("project \"p\"\n{text}");
@@ -115,21 +133,22 @@ fn told(found: Diagnostic) -> Error {
     }
 }
 
-/// Gives each `add` the digest or commit that a project file must have: the one that stead.lock has for it.
-fn pin(project: &mut Project, places: &Locations, files: &ProjectFiles) -> Result<()> {
-    let wanted: Vec<(Name, usize, String)> =
-        lock::remotes(project).map(|(image, step, _, what)| (image.clone(), step, what)).collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let known = match files.own("stead.lock", bounds::LOCK_FILE) {
+/// The lock of a directory; it may have none.
+fn lock_of(files: &ProjectFiles) -> Result<Lock> {
+    match files.own("stead.lock", bounds::LOCK_FILE) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes).context(|| "stead.lock is damaged".into())?;
-            lock::parse(&text).map_err(|error| Error::new(format!("stead.lock:{}: {}", error.line, error.message)))?.remotes
+            lock::parse(&text).map_err(|error| Error::new(format!("stead.lock:{}: {}", error.line, error.message)))
         }
-        Err(Unread::Absent) => BTreeMap::new(),
-        Err(why) => return Err(Error::new(format!("cannot read stead.lock: {why}"))),
-    };
+        Err(Unread::Absent) => Ok(Lock::default()),
+        Err(why) => Err(Error::new(format!("cannot read stead.lock: {why}"))),
+    }
+}
+
+/// Gives each `add` the digest or commit that a project file must have: the one that stead.lock has for it.
+fn pin(project: &mut Project, places: &Locations, lock: &Lock) -> Result<()> {
+    let wanted: Vec<(Name, usize, String)> =
+        lock::remotes(project).map(|(image, step, _, what)| (image.clone(), step, what)).collect();
     for (image, index, what) in wanted {
         let place = NodePath::image(&image).step(index);
         let unknown = || {
@@ -137,7 +156,7 @@ fn pin(project: &mut Project, places: &Locations, files: &ProjectFiles) -> Resul
                 .at(places.of(&place))
                 .hint("write --checksum= in the Dockerfile; or build it: then it is in stead.lock")
         };
-        let found = known.get(&what).ok_or_else(unknown)?;
+        let found = lock.remotes.get(&what).ok_or_else(unknown)?;
         let step = project.images.get_mut(&image).and_then(|image| image.steps.get_mut(index));
         match step {
             Some(Step::Add(Add { source: AddSource::Url { sha256, .. }, .. })) => {

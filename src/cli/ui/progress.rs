@@ -238,7 +238,10 @@ impl Reporter for Shown {
             }
             Progress::Build(Event::Output { image, line }) => self.at_work(image.as_str(), &line),
             Progress::Build(Event::Skipped { image, packages }) => {
-                let text = format!("{image}: package scripts that were neither run nor replaced: {}", packages.join(" "));
+                let text = format!(
+                    "{image}: scripts that make users or permissions did not run: {}; if they are missed: configure #true",
+                    packages.join(" ")
+                );
                 self.lasting(Style::Dim.paint(text, color));
             }
             Progress::Container { name, what } => {

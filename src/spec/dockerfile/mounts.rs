@@ -5,6 +5,9 @@ use super::write::Writer;
 use crate::model::{Location, Name, Size, nearest};
 use crate::project::{RunMount, RunSource, Sharing};
 
+/// Where the socket of an agent is, if nothing else is said.
+pub const AGENT: &str = "/run/buildkit/ssh_agent.0";
+
 const KNOWN: [&str; 19] = [
     "type",
     "target",
@@ -178,7 +181,7 @@ impl Writer<'_> {
             }
             "ssh" => {
                 fields.only(kind, &["from", "required", "mode", "uid", "gid", "env"])?;
-                let to = target.map_or_else(|| "/run/buildkit/ssh_agent.0".into(), |target| clean("", target));
+                let to = target.map_or_else(|| AGENT.into(), |target| clean("", target));
                 Ok(RunMount { to, read_only: true, source: RunSource::Ssh { required: fields.required()? } })
             }
             other => Err(format!("there is no mount of type {other}")),

@@ -162,7 +162,8 @@ impl Stages {
                 },
                 (_, Some(last)) => last.instructions.push(one),
                 ("ARG", None) => {
-                    match arguments(&one, &Seen { values: &global, over: &Values::new(), path: None, effort }, escape) {
+                    let seen = Seen { values: &global, over: &Values::new(), path: None, effort };
+                    match arguments(&one, &seen, &|name| request.arguments.contains_key(name), escape) {
                         Ok(declared) => {
                             for (name, value) in declared {
                                 let value = request.arguments.get(&name).cloned().or(value);
@@ -177,6 +178,12 @@ impl Stages {
                     }
                 }
                 (name, None) => sink.push(wrong(format!("{name} comes before the first FROM")).help("only ARG may")),
+            }
+        }
+        for index in 0..stages.len() {
+            // An image cannot start from itself, so its own name is that of another one.
+            if stages[index].from == request.image.as_str() && find_named(&stages, &stages[index].from, index).is_none() {
+                stages[index].from.push_str(":latest");
             }
         }
         if stages.is_empty() {
@@ -203,7 +210,8 @@ impl Stages {
             let from = Some(stage.from.clone()).filter(|name| find_named(&stages, name, index).is_none());
             copied.chain(from).collect::<Vec<_>>()
         };
-        let outside = stages.iter().enumerate().flat_map(outside).filter_map(|name| Name::parse(&name).ok()).collect();
+        let outside = stages.iter().enumerate().flat_map(outside).filter_map(|name| Name::parse(&name).ok());
+        let outside = outside.filter(|name| *name != request.image).collect();
         Some(Self { escape, global, stages, target, outside, effort: effort.clone() })
     }
 
@@ -308,12 +316,20 @@ fn is_own_platform(text: &str) -> bool {
 }
 
 /// The declarations of an ARG, with their defaults.
-pub fn arguments(one: &Instruction, below: &Seen, escape: char) -> Result<Vec<(String, Option<String>)>, String> {
+///
+/// The default of an argument that is given a value is not looked at.
+pub fn arguments(
+    one: &Instruction,
+    below: &Seen,
+    is_given: &dyn Fn(&str) -> bool,
+    escape: char,
+) -> Result<Vec<(String, Option<String>)>, String> {
     // Earlier declarations of the same instruction take precedence over other variables.
     let mut own = Values::new();
     let mut found = Vec::new();
     for word in raw_words(&one.rest, escape) {
         let (name, default) = match word.split_once('=') {
+            Some((name, _)) if is_given(name) => (name, None),
             Some((name, default)) => (name, Some(expand(default, &Declared { own: &own, below }, escape)?)),
             None => (word, None),
         };

@@ -555,6 +555,11 @@ fn instructions_mean_what_buildkit_makes_of_them() {
         ("WORKDIR /w\nRUN --mount=type=secret,source=a/b,target=t true", "mount to=\"/t\" secret=\"a-b\" required=#false"),
         ("RUN --mount=type=bind,\\\"source=a,b\\\",target=/t true", "subpath=\"a,b\""),
         ("USER $NONE", "user \"\""),
+        ("COPY f /a/.", "copy \"f\" to=\"/a/\""),
+        ("RUN --mount=type=ssh --mount=type=ssh,id=b true", "to=\"/run/buildkit/ssh_agent.1\""),
+        // The fixture gives V a value, so its default does not matter.
+        ("ARG V=${NONE:?no}\nENV X=$V", "env X=\""),
+        ("COPY --from=app /a /b", "from=\"app:latest\""),
     ] {
         if !kdl(lines).contains(wanted) {
             wrong.push(format!("{lines}: {}", kdl(lines)));

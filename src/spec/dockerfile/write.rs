@@ -1,5 +1,6 @@
 //! One stage's instructions → an image's steps and configuration (Dockerfile reference).
 
+use super::mounts::AGENT;
 use super::path::{clean, source};
 use super::stage::{
     Given, PREDEFINED, Seen, Stage, Stages, Surroundings, Values, arguments, default_shell, find, find_named, fit,
@@ -189,7 +190,8 @@ impl<'a> Writer<'a> {
         }
         match one.name.as_str() {
             "ARG" => {
-                for (name, default) in arguments(one, &self.values(), self.escape)? {
+                let is_given = |name: &str| self.request.arguments.contains_key(name);
+                for (name, default) in arguments(one, &self.values(), &is_given, self.escape)? {
                     let outer = || default.clone().or_else(|| self.stages.global.get(&name).cloned());
                     let value = self.request.arguments.get(&name).cloned().or_else(outer);
                     self.used.insert(name.clone());
@@ -389,15 +391,18 @@ impl<'a> Writer<'a> {
         if let Some(other) = look(&self.stages.stages, name, self.index) {
             return Ok(self.stages.image_of(other, self.request));
         }
-        if let Some(image) = self.around.image(name) {
+        let is_own = name == self.request.image.as_str();
+        if let Some(image) = self.around.image(name).filter(|_| !is_own) {
             return Ok(image);
         }
         if numbers && name.parse::<usize>().is_ok() {
             return Err(format!("no stage before this one has the number {name}"));
         }
         check_reference(name)?;
-        self.outside.push((name.to_owned(), place.clone()));
-        Ok(Name::of_reference(name))
+        // An image has nothing of itself: its own name is that of another one.
+        let reference = if is_own { format!("{name}:latest") } else { name.to_owned() };
+        self.outside.push((reference.clone(), place.clone()));
+        Ok(Name::of_reference(&reference))
     }
 
     fn run(&mut self, one: &Instruction) -> Result<(), String> {
@@ -419,6 +424,11 @@ impl<'a> Writer<'a> {
                 ("security", "sandbox") => {}
                 _ => return Err(format!("RUN does not support --{flag}={value}")),
             }
+        }
+        // Each agent has a socket of its own.
+        let agents = mounts.iter_mut().filter(|mount| matches!(mount.source, RunSource::Ssh { .. }));
+        for (number, mount) in agents.enumerate().filter(|(_, mount)| mount.to == AGENT) {
+            mount.to = format!("{}{number}", AGENT.trim_end_matches('0'));
         }
         let alone = is_one_heredoc(&one.rest, self.escape);
         let (words, shell) = match (json(&one.rest), one.documents.as_slice()) {
@@ -500,8 +510,10 @@ impl<'a> Writer<'a> {
         }
         let to = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| format!("{} needs sources and a target", one.name))?;
         copy.unpack = unpack.unwrap_or(copy.unpack);
-        // An empty target is the working directory.
+        // An empty target is the working directory, and what ends in `/.` a directory.
+        let to = to.strip_suffix("/.").map_or_else(|| to.clone(), |folder| format!("{folder}/"));
         copy.to = if to.is_empty() { ".".into() } else { to };
+        // What is fetched is a step of its own; all are in the order of the sources.
         let mut fetched = Vec::new();
         let mut documents = one.documents.iter();
         for word in words {
@@ -511,7 +523,7 @@ impl<'a> Writer<'a> {
             } else if copies && remote::is_remote(&word) {
                 return Err(format!("COPY does not fetch {word}\nwrite ADD"));
             } else if let Some(source) = if copies { None } else { remote::parse(&word, &flags)? } {
-                fetched.push(source);
+                fetched.push((source, copy.sources.len()));
             } else {
                 copy.sources.push(source(&word, copy.from.is_some()));
             }
@@ -526,7 +538,13 @@ impl<'a> Writer<'a> {
         if copy.from.is_none() {
             copy.context = Some(self.context());
         }
-        for source in fetched {
+        let mut taken = 0;
+        for (source, after) in fetched {
+            if after > taken {
+                let part = Copy { sources: copy.sources[taken..after].to_vec(), inline: Vec::new(), ..copy.clone() };
+                self.copy_step(part, &one.place);
+                taken = after;
+            }
             // A file from the web is unpacked only on request (reference, "ADD --unpack").
             let add = Add {
                 source,
@@ -539,15 +557,19 @@ impl<'a> Writer<'a> {
             };
             self.step(Step::Add(add), &one.place);
         }
-        if copy.sources.is_empty() && copy.inline.is_empty() {
-            return Ok(());
+        copy.sources.drain(..taken);
+        if !copy.sources.is_empty() || !copy.inline.is_empty() {
+            self.copy_step(copy, &one.place);
         }
+        Ok(())
+    }
+
+    fn copy_step(&mut self, copy: Copy, place: &Location) {
         let index = self.image.steps.len();
         for source in 0..copy.sources.len() {
-            self.places.push((NodePath::default().step(index).source(source), one.place.clone()));
+            self.places.push((NodePath::default().step(index).source(source), place.clone()));
         }
-        self.step(Step::Copy(copy), &one.place);
-        Ok(())
+        self.step(Step::Copy(copy), place);
     }
 
     fn document(&self, document: &Document) -> Result<String, String> {
