@@ -75,6 +75,19 @@ struct Records {
     group: Option<u32>,
     time: Option<i64>,
     capability: Option<Vec<u8>>,
+    sparse: Option<SparseRecords>,
+}
+
+/// What PAX records say of a sparse file.
+#[derive(Default)]
+struct SparseRecords {
+    major: u64,
+    minor: u64,
+    path: Option<Vec<u8>>,
+    /// Its length including holes.
+    size: Option<u64>,
+    /// Where each part begins, and its length.
+    map: Vec<u64>,
 }
 
 impl<R: Read> Entries<R> {
@@ -193,9 +206,12 @@ impl<R: Read> Entries<R> {
         records: Records,
         (path, link): (Option<Vec<u8>>, Option<Vec<u8>>),
     ) -> io::Result<Entry> {
-        let path = path.or(records.path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let sparse = records.sparse.filter(|_| matches!(kind, 0 | b'0'));
+        let named = sparse.as_ref().and_then(|sparse| sparse.path.clone());
+        let path = named.or(path).or(records.path).unwrap_or_else(|| header.path_bytes().into_owned());
         let link = link.or(records.link).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let kind = match kind {
+            _ if sparse.is_some() => Kind::Sparse,
             // In old archives, which have no type for directories, a file whose name ends in `/` is one.
             0 if path.ends_with(b"/") => Kind::Folder,
             0 | b'0' | b'7' => Kind::File,
@@ -213,8 +229,14 @@ impl<R: Read> Entries<R> {
             // Some writers give a link the size of its target, but no content follows. Docker's reader ignores the size, too.
             _ => 0,
         };
-        let (parts, size) = if kind == Kind::Sparse { self.parts(header, stored)? } else { (Vec::new(), stored) };
-        self.begin(stored)?;
+        let (parts, size) = match sparse {
+            Some(sparse) => self.parts_in_records(&sparse, stored)?,
+            None => {
+                let found = if kind == Kind::Sparse { self.parts(header, stored)? } else { (Vec::new(), stored) };
+                self.begin(stored)?;
+                found
+            }
+        };
         // An empty field counts as 0, as in Docker's reader.
         let fields = header.as_old();
         let is_blank = |field: &[u8]| field.iter().all(|byte| matches!(byte, 0 | b' '));
@@ -276,6 +298,58 @@ impl<R: Read> Entries<R> {
         }
         if end > size || sum != stored { Err(wrong()) } else { Ok((parts, size)) }
     }
+
+    /// The parts of a sparse file that PAX records describe, and its length including holes; its content begins.
+    fn parts_in_records(&mut self, records: &SparseRecords, stored: u64) -> io::Result<(Vec<(u64, u64)>, u64)> {
+        let wrong = || damaged("the parts of a sparse file do not fit together");
+        self.begin(stored)?;
+        let map = match (records.major, records.minor) {
+            (0, _) => records.map.clone(),
+            (1, 0) => self.map_in_content()?,
+            _ => return Err(damaged("it is a sparse file in a form that is not known")),
+        };
+        let size = records.size.ok_or_else(wrong)?;
+        if map.len() % 2 != 0 || map.len() / 2 > PARTS {
+            return Err(wrong());
+        }
+        let parts: Vec<(u64, u64)> = map.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        let (mut end, mut sum) = (0, 0u64);
+        for (at, length) in &parts {
+            if *at < end {
+                return Err(wrong());
+            }
+            end = at.checked_add(*length).ok_or_else(wrong)?;
+            sum = sum.checked_add(*length).ok_or_else(wrong)?;
+        }
+        if end > size || sum != self.left { Err(wrong()) } else { Ok((parts, size)) }
+    }
+
+    /// The numbers in front of a sparse file's content: how many parts there are, then where each begins and its length, one
+    /// number on a line, in whole blocks.
+    fn map_in_content(&mut self) -> io::Result<Vec<u64>> {
+        let wrong = || damaged("the map of a sparse file's parts is damaged");
+        let (mut numbers, mut line) = (Vec::new(), Vec::new());
+        loop {
+            let mut block = [0; BLOCK as usize];
+            self.read_exact(&mut block)?;
+            for byte in block {
+                match byte {
+                    b'\n' => numbers.push(number::<u64>(&std::mem::take(&mut line)).map_err(|_| wrong())?),
+                    _ if line.len() < 20 => line.push(byte),
+                    _ => return Err(wrong()),
+                }
+                let count = numbers.first().map_or(Some(u64::MAX), |count| count.checked_mul(2)).ok_or_else(wrong)?;
+                if count != u64::MAX && count / 2 > PARTS as u64 {
+                    return Err(wrong());
+                }
+                if numbers.len() as u64 == count.saturating_add(1) {
+                    // The rest of the block is filling.
+                    numbers.remove(0);
+                    return Ok(numbers);
+                }
+            }
+        }
+    }
 }
 
 impl<R: Read> Read for Entries<R> {
@@ -292,6 +366,10 @@ impl<R: Read> Read for Entries<R> {
 }
 
 impl Records {
+    fn sparse(&mut self) -> &mut SparseRecords {
+        self.sparse.get_or_insert_default()
+    }
+
     /// Reads PAX records. Of several with one key the last counts; one with an empty value removes what came before.
     fn read(bytes: &[u8]) -> io::Result<Self> {
         let mut found = Self::default();
@@ -305,12 +383,19 @@ impl Records {
                 b"gid" => found.group = given.map(number).transpose()?,
                 b"mtime" => found.time = given.map(seconds).transpose()?,
                 b"SCHILY.xattr.security.capability" => found.capability = given.map(<[u8]>::to_vec),
-                // A reader that does not know these records would take the map of parts for content.
-                _ if key.starts_with(b"GNU.sparse.") => {
-                    return Err(damaged(
-                        "it is a sparse file in the PAX format, which is not supported; `tar --format=gnu` writes another",
-                    ));
+                // The three forms in which GNU tar writes sparse files with PAX records ("Storing Sparse Files").
+                b"GNU.sparse.major" => found.sparse().major = number(value)?,
+                b"GNU.sparse.minor" => found.sparse().minor = number(value)?,
+                b"GNU.sparse.name" => found.sparse().path = given.map(<[u8]>::to_vec),
+                b"GNU.sparse.size" | b"GNU.sparse.realsize" => found.sparse().size = Some(number(value)?),
+                b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => found.sparse().map.push(number(value)?),
+                b"GNU.sparse.map" => {
+                    let numbers = value.split(|byte| *byte == b',').map(number);
+                    found.sparse().map = if value.is_empty() { Vec::new() } else { numbers.collect::<io::Result<_>>()? };
                 }
+                b"GNU.sparse.numblocks" => {}
+                // A reader that does not know a form would take its map of parts for content.
+                _ if key.starts_with(b"GNU.sparse.") => return Err(damaged("it is a sparse file in a form that is not known")),
                 _ => {}
             }
         }
@@ -341,7 +426,7 @@ fn records(mut rest: &[u8]) -> io::Result<Vec<(&[u8], &[u8])>> {
 /// (`git archive` writes a commit) are ignored.
 fn refuse_for_all(bytes: &[u8]) -> io::Result<()> {
     let given = Records::read(bytes)?;
-    if given.size.is_some() || given.path.is_some() || given.link.is_some() {
+    if given.size.is_some() || given.path.is_some() || given.link.is_some() || given.sparse.is_some() {
         return Err(damaged("records for all its entries give a name or a size"));
     }
     Ok(())

@@ -126,3 +126,35 @@ fn sparse_files_tell_their_real_size() {
     sparse.set_cksum();
     assert!(all(sparse.as_bytes()).is_err());
 }
+
+/// All forms in which GNU tar writes files with holes, as the first entry and with more parts than fit into one block of a map.
+#[test]
+fn sparse_files_of_every_form_are_read() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("s")).unwrap();
+    file.set_len(40 << 20).unwrap();
+    for part in 0..100u64 {
+        file.write_all_at(format!("part {part}").as_bytes(), part * 300_000 + 5).unwrap();
+    }
+    let wanted = std::fs::read(folder.path().join("s")).unwrap();
+    for form in [
+        &["--format=gnu"][..],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ] {
+        let tar =
+            std::process::Command::new("tar").args(["-cS"]).args(form).arg("-C").arg(folder.path()).arg("s").output().unwrap();
+        assert!(tar.status.success() && tar.stdout.len() < 4 << 20, "{form:?}: {} bytes", tar.stdout.len());
+        let mut entries = Entries::new(tar.stdout.as_slice());
+        let entry = entries.next_entry().unwrap().unwrap();
+        assert_eq!((entry.kind, entry.path.to_str(), entry.size), (Kind::Sparse, Some("s"), 40 << 20), "{form:?}");
+        let mut content = vec![0; wanted.len()];
+        for (at, length) in &entry.parts {
+            entries.read_exact(&mut content[*at as usize..(at + length) as usize]).unwrap();
+        }
+        assert!(content == wanted, "{form:?}");
+        assert!(entries.next_entry().unwrap().is_none(), "{form:?}");
+    }
+}
