@@ -58,7 +58,7 @@ pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
             let known = OPTIONS.iter().find(|(of, options, _)| of == command && options.iter().any(typed));
             let name = words.iter().skip_while(|word| *word != command).nth(1).filter(|word| !word.starts_with('-'));
             let part = (command == "up" && name.is_some())
-                .then_some("`stead up` brings up the whole project; `stead start NAME` starts what was stopped");
+                .then_some("`stead up` brings up the whole project; `stead start NAME` one container with what it depends on");
             known.map(|(_, _, advice)| *advice).or(part)
         }
         _ => None,

@@ -27,7 +27,7 @@ use ui::{Style, Text, Ui};
 
 /// Declarative, reproducible container environments: one KDL file in, running containers out.
 #[derive(Parser, Debug)]
-#[command(name = "stead", version, propagate_version = true, disable_help_subcommand = true, infer_long_args = true)]
+#[command(name = "stead", version, disable_help_subcommand = true, infer_long_args = true)]
 struct Arguments {
     /// The project's directory; by default the current one, or the nearest one above it with a project file.
     #[arg(short = 'C', value_name = "DIR", global = true, display_order = 900)]

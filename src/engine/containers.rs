@@ -33,12 +33,25 @@ fn meant(loaded: &LoadedProject, names: &[String]) -> Result<BTreeSet<Name>> {
     Ok(names.iter().filter_map(|name| record.containers.get(name)).map(|record| record.container.clone()).collect())
 }
 
-/// Starts containers that were stopped, as the project file now says.
+/// Starts containers that were stopped, as the project file now says; those that are named and were never up, with all that
+/// they depend on.
 ///
 /// # Errors
 /// Fails when a name is unknown, and as [`up`](reconcile::up) does.
 pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
-    let only = meant(loaded, names)?;
+    let record = loaded.instance.record()?;
+    let is_new = |name: &Name| !record.containers.values().any(|known| known.container == *name);
+    let named = |name: &String| loaded.project.containers.get_key_value(name.as_str()).filter(|(name, _)| is_new(name));
+    let (new, known): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| named(name).is_some());
+    let known: Vec<String> = known.into_iter().cloned().collect();
+    let mut only = if names.is_empty() || !known.is_empty() { meant(loaded, &known)? } else { BTreeSet::new() };
+    let mut queue: Vec<&Name> = new.into_iter().filter_map(named).map(|(name, _)| name).collect();
+    while let Some(name) = queue.pop() {
+        if only.insert(name.clone()) {
+            let needs = loaded.project.containers.get(name).into_iter().flat_map(|container| container.depends_on.keys());
+            queue.extend(needs.filter(|needed| is_new(needed)));
+        }
+    }
     if only.is_empty() {
         return Err(Error::new("there is nothing to start").hint("`stead up` creates the containers of the project"));
     }

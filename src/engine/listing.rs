@@ -32,6 +32,7 @@ pub struct Row {
     pub pid: i32,
     pub ports: Vec<PortRow>,
     pub addresses: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     pub restarts: u32,
     pub started_at: Option<String>,
     pub exit_code: Option<i32>,
@@ -103,6 +104,7 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
         addresses: record
             .map(|record| record.addresses.iter().map(|(network, address)| (network.to_string(), address.to_string())).collect())
             .unwrap_or_default(),
+        labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
         restarts: status.restarts,
         started_at: status.started_at.map(|at| time_text(i64::try_from(at / 1000).unwrap_or(0))),
         exit_code: status.exit_code,

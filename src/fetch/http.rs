@@ -127,7 +127,16 @@ pub fn unreachable(what: &str, error: reqwest::Error) -> Error {
         None => "check the address and the network",
     };
     let kind = if nobody(&error) { ErrorKind::Unreachable } else { ErrorKind::Failed };
-    Error::caused(format!("cannot reach {what}"), error.without_url()).hint(hint).of(kind)
+    Error::caused(format!("cannot reach {what}"), root(&error)).hint(hint).of(kind)
+}
+
+/// The innermost cause: what is around it only says that a request needs a connection.
+fn root(error: &reqwest::Error) -> String {
+    let mut last: &(dyn error::Error + 'static) = error;
+    while let Some(inner) = last.source() {
+        last = inner;
+    }
+    if last.is::<reqwest::Error>() { "the request was not answered".into() } else { last.to_string() }
 }
 
 /// Finds the TLS error in the chain of an error; I/O errors on the way may wrap it.

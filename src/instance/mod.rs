@@ -4,6 +4,7 @@
 //! Reading is done here, so that it is decided once what absent, damaged and unreadable files mean. Nothing here starts,
 //! builds or ends anything.
 
+mod absent;
 pub mod consent;
 mod env_file;
 mod history;

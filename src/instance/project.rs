@@ -3,6 +3,7 @@
 //! Decoding KDL takes about a millisecond for two kilobytes. The decoded project is kept next to the
 //! instance's record, and used as long as every file that it was read from has the same digest.
 
+use super::absent::absent;
 use super::identity::Instance;
 use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
@@ -131,7 +132,10 @@ pub fn findings(options: &Options) -> Result<Loaded> {
             .hint("go to the project's directory, or name it with -C DIR; a first file needs: project \"NAME\""));
     }
     let instance = Instance::new(&options.home, &options.folder, &options.file);
-    let loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);
+    let mut loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);
+    if let Ok(project) = &loaded.project {
+        loaded.diagnostics.extend(absent(project, &loaded.places, &options.folder));
+    }
     Ok(loaded)
 }
 

@@ -15,6 +15,7 @@ use crate::lock::remotes;
 use crate::model::{Digest, Error, Name, Result};
 use crate::project::{Base, Locations, MountSource, NodePath, Outside, Project, Step};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// The aspects that can be changed while a container runs.
 const LIVE: [&str; 9] = [
@@ -485,8 +486,9 @@ impl Planner<'_> {
             let Some(deed) = deed_of(self.observed, wish, rebuilt.is_some()) else { continue };
             self.deeds.insert(name.clone(), deed);
             let Some(record) = self.observed.record.containers.get(name) else {
-                let reason = self.creation(wish);
-                self.add(Symbol::Create, Object::Container, name, &format!("image {}", wish.image_name), vec![reason]);
+                let mut causes = vec![self.creation(wish)];
+                causes.extend(self.not_kept(wish));
+                self.add(Symbol::Create, Object::Container, name, &format!("image {}", wish.image_name), causes);
                 self.mark(wish);
                 continue;
             };
@@ -514,7 +516,10 @@ impl Planner<'_> {
                     "start"
                 }
                 Deed::Start(How::Again) => "restart",
-                Deed::Start(How::Fresh) | Deed::End => "replace",
+                Deed::Start(How::Fresh) | Deed::End => {
+                    causes.extend(self.not_kept(wish));
+                    "replace"
+                }
             };
             self.add(Symbol::Change, Object::Container, name, detail, causes);
             self.mark(wish);
@@ -537,6 +542,17 @@ impl Planner<'_> {
             self.add(Symbol::Remove, Object::Container, &name, "", vec![reason]);
             self.deeds.insert(name, Deed::End);
         }
+    }
+
+    /// What the image says is data, and what no mount keeps: there are no anonymous volumes here.
+    fn not_kept(&self, wish: &Desired) -> Vec<Cause> {
+        let is_kept = |path: &str| {
+            let mounts = wish.spec.mounts.iter().map(|mount| &mount.to).chain(wish.spec.tmpfs.iter().map(|tmpfs| &tmpfs.path));
+            mounts.into_iter().any(|to| Path::new(path).starts_with(to))
+        };
+        let volumes = wish.image.iter().flat_map(|image| &image.config.volumes).filter(|path| !is_kept(path));
+        let text = |path: &String| format!("what it keeps in {path} is lost when it is replaced: mount a volume there");
+        volumes.map(|path| self.at(&NodePath::container(&wish.container), text(path))).collect()
     }
 
     /// Why a container that does not exist is created.

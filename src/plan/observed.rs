@@ -231,6 +231,9 @@ pub struct ContainerRecord {
     pub private: BTreeSet<String>,
     pub addresses: BTreeMap<Name, Ipv4Addr>,
     pub ports: Vec<Port>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The container's port that its health check requests a page from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<u16>,

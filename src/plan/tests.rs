@@ -225,6 +225,7 @@ impl Host {
                 private: project.private_of(&one.aspects),
                 addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
                 ports: one.ports.clone(),
+                labels: one.spec.labels.clone(),
                 web: one.web(),
                 generation: 1,
             };
@@ -482,6 +483,18 @@ fn values_from_outside_are_never_shown() {
     host.converge();
     host.text = host.text.replace("info", "warn");
     assert!(host.lines().contains("env.API_TOKEN changed"), "{}", host.lines());
+}
+
+#[test]
+fn data_that_nothing_keeps_is_told() {
+    let mut host = Host::new(&SHOP.replace("run \"make\"", "run \"make\"; volume \"/srv/data\" \"/var/lib/x\""));
+    host.text = host.text.replace("publish 8080", "mount volume=\"data\" to=\"/srv\"; publish 8080");
+    host.resolve("1");
+    host.converge();
+    host.text = host.text.replace("info", "warn");
+    let lines = host.lines();
+    assert!(lines.contains("what it keeps in /var/lib/x is lost when it is replaced"), "{lines}");
+    assert!(!lines.contains("/srv/data"), "{lines}");
 }
 
 #[test]

@@ -308,6 +308,7 @@ impl<'a> Executor<'a> {
                 private: self.forge.loaded.project.private_of(&one.aspects),
                 addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
                 ports: one.ports.clone(),
+                labels: one.spec.labels.clone(),
                 web: one.web(),
                 generation,
             },

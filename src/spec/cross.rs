@@ -43,7 +43,12 @@ impl Cross<'_> {
         }
         let known: Vec<Name> = known.collect();
         let near = nearest(name.as_str(), known.iter().map(Name::as_str));
-        let help = near.map_or_else(|| format!("declare it: {kind} \"{name}\""), |near| format!("write \"{near}\""));
+        let needs = match kind {
+            "secret" => " file=\"…\"",
+            "config" => " { content \"…\" }",
+            _ => "",
+        };
+        let help = near.map_or_else(|| format!("declare it: {kind} \"{name}\"{needs}"), |near| format!("write \"{near}\""));
         let message = format!("there is no {kind} \"{name}\"");
         self.sink.push(Diagnostic::error("unknown-name", self.place(path), message).help(help));
     }

@@ -473,6 +473,10 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             Err((format!("a path has at most {PATTERN} bytes, and this has {}", text.len()), None))
         }
         (Kind::Path, Value::Text(text)) if text.is_empty() => Err(("a path cannot be empty".into(), None)),
+        (Kind::Path, Value::Text(text)) if text == "~" || text.starts_with("~/") => {
+            let help = format!("write the whole path; for a file of that name: \"./{text}\"");
+            Err(("`~` is not replaced here".into(), Some(help)))
+        }
         (Kind::Program, Value::Text(text)) if is_command_line(text) => {
             let words: Vec<String> = text.split_whitespace().map(|word| Value::Text(word.to_owned()).written()).collect();
             let help = format!("write {}; or \"sh\" \"-c\" {}", words.join(" "), value.written());

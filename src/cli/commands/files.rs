@@ -152,6 +152,7 @@ pub fn commit(arguments: &Commit, context: &Context) -> Result<u8> {
     let name = instance.find(&arguments.name)?;
     let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Error::new(why).usage())?;
     let made = engine::commit(&instance, &name, &image, &arguments.changes)?;
-    context.ui.result(format!("{image} {}", made.digest));
+    // By this name other commands find it: `run`, `image`, `push`, `from`.
+    context.ui.result(format!("{}/{image} {}", instance.record()?.project, made.digest));
     Ok(0)
 }

@@ -16,6 +16,9 @@ pub struct Arguments {
     /// List the containers of all projects of this installation.
     #[arg(long)]
     projects: bool,
+    /// List only containers with this label; may be repeated.
+    #[arg(long = "label", value_name = "NAME[=VALUE]")]
+    labels: Vec<String>,
     /// Print a JSON object with the list `containers`.
     #[arg(long)]
     json: bool,
@@ -23,12 +26,17 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let which = if arguments.all { Which::All } else { Which::Running };
-    let listed: Vec<Row> = if arguments.projects {
+    let has = |row: &Row, label: &String| match label.split_once('=') {
+        Some((name, value)) => row.labels.get(name).is_some_and(|known| known == value),
+        None => row.labels.contains_key(label),
+    };
+    let mut listed: Vec<Row> = if arguments.projects {
         let all = all_instances(&context.options.home)?;
         all.iter().map(|(instance, _)| listing(instance, which)).collect::<Result<Vec<_>>>()?.concat()
     } else {
         listing(&context.instance()?, which)?
     };
+    listed.retain(|row| arguments.labels.iter().all(|label| has(row, label)));
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "containers": listed }));
     } else {

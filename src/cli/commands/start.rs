@@ -4,7 +4,7 @@ use crate::engine::{self, UpOptions};
 use crate::model::Result;
 use std::time::Instant;
 
-/// Starts containers that were stopped, as the project file now says.
+/// Starts containers that were stopped, as the project file now says; or some that were never up, with what they depend on.
 ///
 /// Example: stead start web
 #[derive(clap::Args, Debug)]

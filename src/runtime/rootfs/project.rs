@@ -12,6 +12,9 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+/// The size of a page of memory, or a multiple of it.
+const PAGE: usize = 65536;
+
 impl Root {
     /// Mounts secrets and configs: files of a tmpfs that is not visible in the container; each file is bind-mounted on its own.
     pub(super) fn files(&self, blueprint: &Blueprint, contents: &[Vec<u8>]) -> io::Result<()> {
@@ -19,7 +22,9 @@ impl Root {
         if beyond.files.is_empty() {
             return Ok(());
         }
-        let memory = Detached::new("tmpfs", "mode=700", Attributes::QUIET)
+        // As large as its files, in whole pages: root of the container could otherwise fill the memory through them.
+        let pages = contents.iter().map(|content| content.len().div_ceil(PAGE).max(1)).sum::<usize>() + 1;
+        let memory = Detached::new("tmpfs", &format!("mode=700,size={}", pages * PAGE), Attributes::QUIET)
             .and_then(|memory| memory.attach(sys::open_folder(&beyond.scratch)?));
         let memory = doing("cannot mount a file system for secrets", memory)?;
         let user = beyond.user.as_ref().map_or("", |user| &user.user);

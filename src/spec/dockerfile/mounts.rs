@@ -1,12 +1,9 @@
 //! `RUN --mount`: what a command sees in addition to the image (Dockerfile reference, "RUN --mount").
 
-use super::path::{clean, relative};
+use super::path::{AGENT, clean, relative};
 use super::write::Writer;
 use crate::model::{Location, Name, Size, nearest};
 use crate::project::{RunMount, RunSource, Sharing};
-
-/// Where the socket of an agent is, if nothing else is said.
-pub const AGENT: &str = "/run/buildkit/ssh_agent.0";
 
 const KNOWN: [&str; 19] = [
     "type",

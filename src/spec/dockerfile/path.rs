@@ -1,5 +1,8 @@
 //! Paths as instructions write them, judged by their text alone.
 
+/// Where the socket of an agent is, if nothing else is said.
+pub const AGENT: &str = "/run/buildkit/ssh_agent.0";
+
 /// A source in the form of a step: `..` stops at the top of the context, as at the root; the mark `/./` is kept.
 pub fn source(word: &str, of_image: bool) -> String {
     let cleaned: Vec<String> = word.split("/./").map(|part| clean("", part).trim_start_matches('/').to_owned()).collect();

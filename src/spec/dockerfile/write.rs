@@ -1,7 +1,6 @@
 //! One stage's instructions → an image's steps and configuration (Dockerfile reference).
 
-use super::mounts::AGENT;
-use super::path::{clean, source};
+use super::path::{AGENT, clean, source};
 use super::stage::{
     Given, PREDEFINED, Seen, Stage, Stages, Surroundings, Values, arguments, default_shell, find, find_named, fit,
 };
