@@ -70,7 +70,7 @@ pub fn from_folder(copy: &Copy, files: &FileTree, source: Source, onto: Onto) ->
                 }
             }
             TreeKind::Link(link) => target.link(&to, &unspelled(link))?,
-            TreeKind::Fifo => target.fifo(&to, entry.mode.map_or(0o644, |mode| target.mode(mode, false)))?,
+            TreeKind::Fifo => target.fifo(&to, target.mode(entry.mode.unwrap_or(0o644), false))?,
             TreeKind::Twin { .. } => twins.push((to, entry)),
             TreeKind::File { digest, executable } => {
                 let usual = if *executable { 0o755 } else { 0o644 };

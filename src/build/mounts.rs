@@ -54,7 +54,8 @@ impl Builder<'_> {
                 }
                 RunSource::Tmpfs { size } => MountKind::Tmpfs { size: *size, mode: 0o1777 },
                 RunSource::Image { name, path } => {
-                    let layers = self.parts(pending.mounted.get(name).map_or(&[], Vec::as_slice), staging)?;
+                    let layers = pending.mounted.get(name).ok_or_else(|| Error::new(format!("the image {name} is not built")))?;
+                    let layers = self.parts(layers, staging)?;
                     let subpath = Some(PathBuf::from(path.trim_matches('/'))).filter(|path| !path.as_os_str().is_empty());
                     let writes = if mount.read_only { None } else { Some(forgotten(staging, number)?) };
                     MountKind::Image(ImageSpec { layers: layers.into_iter().rev().collect(), subpath, writes })

@@ -13,6 +13,7 @@ use crate::sys::{self, Kind, Nearby, Opened, ProjectFiles, Tree, Unread};
 use nix::sys::stat::FileStat;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -89,7 +90,7 @@ impl<'a> Reader<'a> {
         for source in &copy.sources {
             // With `parents`, the part before `/./` is dropped.
             let (pivot, _) = source.split_once("/./").unwrap_or_default();
-            let source = source.replacen("/./", "/", 1);
+            let source = spelled(OsStr::new(source)).replacen("/./", "/", 1);
             let is_pattern = source.contains(['*', '?', '[']);
             some_pattern |= is_pattern;
             let matches = if is_pattern { self.glob(&source)? } else { vec![source.trim_end_matches('/').to_owned()] };
@@ -195,7 +196,9 @@ impl<'a> Reader<'a> {
                     let from = parent(path);
                     tree.entries.push(TreeEntry { to: String::new(), from, kind: TreeKind::Folder, mode: None, whole: false });
                 }
-                tree.entries.push(TreeEntry { to, from: path.to_owned(), kind: TreeKind::Fifo, mode, whole: true });
+                if !self.leaves_out(name) {
+                    tree.entries.push(TreeEntry { to, from: path.to_owned(), kind: TreeKind::Fifo, mode, whole: true });
+                }
             }
             _ => return Err(format!("\"{path}\" is neither a file nor a directory")),
         }

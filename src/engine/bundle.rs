@@ -8,7 +8,7 @@ use crate::build::{Ground, sealed_place};
 use crate::image;
 use crate::instance::{LoadedProject, Observation, Options, Reporter, UpOptions, findings, observe, private_folder};
 use crate::library::parts;
-use crate::model::{Budget, Context, Digest, Error, Name, Result, bounds};
+use crate::model::{Budget, Context, Digest, Error, Name, Result, bounds, spelled};
 use crate::plan::Image;
 use crate::project::{ConfigSource, MountSource};
 use crate::reconcile::build_only;
@@ -16,8 +16,7 @@ use crate::store::{Home, Lease, Pin, RESULTS, Refers, Store, disk_error, read_js
 use crate::sys::{self, Kind, ProjectFiles, Unread};
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read};
 use std::os::fd::AsRawFd;
@@ -90,8 +89,10 @@ pub fn bundle(
             header.set_mtime(0);
             builder.append_data(&mut header, format!("stead/{RESULTS}/{}", key.hex()), &bytes[..])?;
         }
+        let mut twins = HashMap::new();
         files.iter().try_for_each(|file| {
-            add(builder, ground, file).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+            add(builder, ground, file, &mut twins)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
         })
     };
     // The bundle appears under its name only when it is complete.
@@ -147,8 +148,16 @@ fn files(loaded: &LoadedProject, observation: &Observation, read: impl Iterator<
 }
 
 /// Adds a file, directory or link of the project. It is reached by descriptor, because a container may replace it meanwhile.
-fn add(builder: &mut tar::Builder<&mut dyn io::Write>, ground: &Ground, path: &Path) -> io::Result<()> {
-    let real = path.to_str().map_or(Cow::Borrowed(path), |path| ground.real(path));
+///
+/// Names of one file stay that: what a Dockerfile copies depends on it.
+fn add(
+    builder: &mut tar::Builder<&mut dyn io::Write>,
+    ground: &Ground,
+    path: &Path,
+    twins: &mut HashMap<(u64, u64), PathBuf>,
+) -> io::Result<()> {
+    let path_text = spelled(path.as_os_str());
+    let real = ground.real(&path_text);
     let (Some(name), Some(above)) = (real.file_name(), real.parent()) else { return Ok(()) };
     let above = ground.tree()?.folder(above)?;
     let stat = above.stat(name)?;
@@ -169,10 +178,18 @@ fn add(builder: &mut tar::Builder<&mut dyn io::Write>, ground: &Ground, path: &P
         Kind::File => {
             let file = above.file(name)?;
             let stat = nix::sys::stat::fstat(&file)?;
+            let twin = (stat.st_dev, stat.st_ino);
+            if stat.st_nlink > 1 {
+                if let Some(first) = twins.get(&twin) {
+                    return builder.append_link(&mut header(&stat, tar::EntryType::Link, 0), to, first);
+                }
+                twins.insert(twin, to.clone());
+            }
             let size = stat.st_size.unsigned_abs();
             builder.append_data(&mut header(&stat, tar::EntryType::Regular, size), to, file.chain(Short).take(size))
         }
-        // Devices, sockets and pipes are of no use on another machine.
+        Kind::Fifo => builder.append_data(&mut header(&stat, tar::EntryType::Fifo, 0), to, io::empty()),
+        // Devices and sockets are of no use on another machine.
         _ => Ok(()),
     }
 }
@@ -393,6 +410,19 @@ fn take(path: &Path, folder: &Path, sealed: &Path) -> Result<()> {
         match entry.kind {
             kind if kind != image::Kind::File && name.starts_with(&results) => return Err(Error::new(damaged())),
             image::Kind::Folder => fs::create_dir_all(&target).context(failed)?,
+            // Nothing in the directory is a symbolic link yet.
+            image::Kind::HardLink => {
+                let first = entry.link.as_deref().and_then(|link| link.strip_prefix("stead/project").ok());
+                let first = first.filter(|first| is_inside(first)).ok_or_else(|| Error::new(damaged()))?;
+                fs::create_dir_all(target.parent().unwrap_or(folder)).context(failed)?;
+                fs::hard_link(folder.join(first), &target).context(failed)?;
+            }
+            image::Kind::Fifo => {
+                fs::create_dir_all(target.parent().unwrap_or(folder)).context(failed)?;
+                let mode = nix::sys::stat::Mode::from_bits_truncate(entry.mode & 0o777);
+                nix::unistd::mkfifo(&target, mode).map_err(io::Error::from).context(failed)?;
+                fs::set_permissions(&target, fs::Permissions::from_mode(entry.mode & 0o777)).context(failed)?;
+            }
             image::Kind::SymbolicLink => links.push((target, entry.link.clone().ok_or_else(|| Error::new(damaged()))?)),
             image::Kind::File => {
                 fs::create_dir_all(target.parent().unwrap_or(folder)).context(failed)?;

@@ -41,6 +41,8 @@ fn meant(loaded: &LoadedProject, names: &[String]) -> Result<BTreeSet<Name>> {
 pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     let record = loaded.instance.record()?;
     let is_new = |name: &Name| !record.containers.values().any(|known| known.container == *name);
+    let running = super::listing(&loaded.instance, super::Which::Running)?;
+    let runs = |name: &Name| running.iter().any(|row| row.container == name.as_str());
     let named = |name: &String| loaded.project.containers.get_key_value(name.as_str()).filter(|(name, _)| is_new(name));
     let (new, known): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| named(name).is_some());
     let known: Vec<String> = known.into_iter().cloned().collect();
@@ -49,7 +51,7 @@ pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, repor
     while let Some(name) = queue.pop() {
         if only.insert(name.clone()) {
             let needs = loaded.project.containers.get(name).into_iter().flat_map(|container| container.depends_on.keys());
-            queue.extend(needs.filter(|needed| is_new(needed)));
+            queue.extend(needs.filter(|needed| !runs(needed)));
         }
     }
     if only.is_empty() {

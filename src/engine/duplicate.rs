@@ -53,7 +53,15 @@ pub fn duplicate(loaded: &LoadedProject, files: impl Iterator<Item = PathBuf>, p
     }
     for (path, entry) in &entries {
         if let TreeKind::Twin { from, .. } = &entry.kind {
-            twin(Path::new(&unspelled(path)), Path::new(&unspelled(from)), &project).context(|| format!("cannot copy {path}"))?;
+            let place = unspelled(path);
+            let linked = match twin(Path::new(&place), Path::new(&unspelled(from)), &project) {
+                // In the copy of another step, that one is the further name.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    scanner.ground().file(path).and_then(|(file, _)| self::file(&file, Path::new(&place), &project))
+                }
+                linked => linked,
+            };
+            linked.context(|| format!("cannot copy {path}"))?;
         }
     }
     for path in scanner.archives() {

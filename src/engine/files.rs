@@ -204,7 +204,7 @@ fn open_root(instance: &Instance, name: &str) -> Result<OwnedFd> {
 pub fn copy_out(instance: &Instance, name: &str, from: &str, to: &Path) -> Result<()> {
     let root = open_root(instance, name)?;
     let contents_only = from.ends_with("/.");
-    let inside = Path::new(from.trim_start_matches('/'));
+    let inside = Path::new(from.trim_matches('/'));
     // Links on the way are resolved here, inside the root; below the path, no link is followed.
     let last = if from.ends_with('/') || contents_only { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     let source = sys::open_in_root(&root, inside, OFlag::O_PATH | last)
@@ -333,6 +333,12 @@ pub fn copy_in(instance: &Instance, name: &str, from: &Path, to: &str) -> Result
         }
     };
     match (from.file_name(), from.parent()) {
+        // With a `/` behind its name, a link is followed.
+        _ if whole.is_ok() && from.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+            let whole = whole.context(cannot)?;
+            let mode = whole.facts().context(cannot)?.st_mode & 0o7777;
+            room_inside(&folder, &base, mode).and_then(|folder| into(&whole, &folder)).context(done)
+        }
         (Some(own), Some(above)) => {
             let above = Tree::open(above).context(cannot)?;
             put((&above, own), &folder, &base).context(done)

@@ -206,7 +206,10 @@ impl<R: Read> Entries<R> {
         records: Records,
         (path, link): (Option<Vec<u8>>, Option<Vec<u8>>),
     ) -> io::Result<Entry> {
-        let sparse = records.sparse.filter(|_| matches!(kind, 0 | b'0'));
+        let sparse = records.sparse;
+        if sparse.is_some() && !matches!(kind, 0 | b'0') {
+            return Err(damaged("it is a sparse file of another kind than a file"));
+        }
         let named = sparse.as_ref().and_then(|sparse| sparse.path.clone());
         let path = named.or(path).or(records.path).unwrap_or_else(|| header.path_bytes().into_owned());
         let link = link.or(records.link).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));

@@ -158,13 +158,23 @@ impl Error {
 
 /// A message without the numbers that the standard library adds to those of the system: "(os error 2)" helps nobody.
 pub fn in_words(message: &str) -> Cow<'_, str> {
-    let Some((before, after)) = message.split_once(" (os error ") else { return Cow::Borrowed(message) };
-    match after.split_once(')') {
-        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Cow::Owned(format!("{before}{}", in_words(rest)))
-        }
-        _ => Cow::Borrowed(message),
+    const MARK: &str = " (os error ";
+    if !message.contains(MARK) {
+        return Cow::Borrowed(message);
     }
+    let mut out = String::with_capacity(message.len());
+    let mut parts = message.split(MARK);
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => out.push_str(rest),
+            _ => {
+                out.push_str(MARK);
+                out.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(out)
 }
 
 impl fmt::Display for Error {
@@ -194,5 +204,23 @@ pub trait Context<T> {
 impl<T, E: Into<Box<dyn error::Error + Send + Sync>>> Context<T> for Result<T, E> {
     fn context(self, message: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| Error::caused(message(), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        for (text, wanted) in [
+            ("No such file (os error 2)", "No such file"),
+            ("a (os error 2): b (os error 13) c", "a: b c"),
+            ("plain", "plain"),
+            ("x (os error two) (os error 1", "x (os error two) (os error 1"),
+        ] {
+            assert_eq!(in_words(text), wanted);
+        }
+        assert_eq!(in_words(&" (os error 1)".repeat(1_000_000)), "", "however many there are");
     }
 }

@@ -115,8 +115,9 @@ impl Marks<'_> {
     }
 
     fn command(&mut self, at: &NodePath, run: &Run) {
-        let words: Vec<String> = run.words.iter().map(|word| without_values(&self.project.private(), word)).collect();
-        let text = words.join(" ");
+        let words = &run.words;
+        let private = self.project.private();
+        let text = words.iter().map(|word| without_values(&private, word)).collect::<Vec<_>>().join(" ");
         let line = text.lines().next().unwrap_or_default();
         let shown: String = line.chars().take(50).collect();
         let more = if shown.len() < text.len() { " …" } else { "" };
@@ -126,11 +127,11 @@ impl Marks<'_> {
             RunNetwork::Host => (Grade::Asks, Some("is on the host's network while it is built, with every service of it")),
         };
         if let Some(text) = text {
-            self.add_exact(grade, MarkKind::Network, at, format!("{text}: {shown}{more}"), &words);
+            self.add_exact(grade, MarkKind::Network, at, format!("{text}: {shown}{more}"), words);
         }
         if run.privileged {
             let text = format!("is privileged while it is built, nothing masked and no filter: {shown}{more}");
-            self.add_exact(Grade::Asks, MarkKind::Privileges, at, text, &words);
+            self.add_exact(Grade::Asks, MarkKind::Privileges, at, text, words);
         }
         for mount in &run.mounts {
             match &mount.source {

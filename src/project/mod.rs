@@ -54,17 +54,16 @@ pub struct Project {
 
 impl Project {
     /// The values that did not come from the project's files, each with the name of its variable or parameter.
-    pub fn private(&self) -> BTreeMap<String, Option<String>> {
-        let given = self.given.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
-        self.variables.clone().into_iter().chain(given).collect()
+    pub fn private(&self) -> Vec<(String, String)> {
+        let variables = self.variables.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+        variables.chain(self.given.clone()).collect()
     }
 
     /// The keys of those values that are never shown: they are not from the project's files, or their names are those of secrets.
     pub fn private_of(&self, values: &BTreeMap<String, String>) -> BTreeSet<String> {
         let private = self.private();
         let secret = |key: &str| looks_secret(key.rsplit('.').next().unwrap_or(key));
-        let outside =
-            |text: &str| private.values().flatten().any(|value| value == text) || without_values(&private, text) != text;
+        let outside = |text: &str| private.iter().any(|(_, value)| value == text) || without_values(&private, text) != text;
         let hidden = values.iter().filter(|(key, value)| secret(key) || !private.is_empty() && outside(value));
         hidden.map(|(key, _)| key.clone()).collect()
     }
@@ -111,8 +110,8 @@ const PRIVATE: usize = 4;
 
 /// Replaces the values of variables in a text by their names: a value from the caller's environment may be a
 /// password, and plans end up in logs.
-pub fn without_values(variables: &BTreeMap<String, Option<String>>, text: &str) -> String {
-    let known = variables.iter().filter_map(|(name, value)| Some((value.as_deref()?, name)));
+pub fn without_values(values: &[(String, String)], text: &str) -> String {
+    let known = values.iter().map(|(name, value)| (value.as_str(), name));
     let mut all: Vec<(&str, &String)> = known.filter(|(value, _)| value.chars().count() >= PRIVATE).collect();
     // Longer values first: one may be part of another.
     all.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));

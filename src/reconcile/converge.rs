@@ -345,6 +345,7 @@ impl<'a> Executor<'a> {
         let mut record = self.record();
         if let Some(record) = record.containers.get_mut(name) {
             record.aspects.clone_from(&one.aspects);
+            record.private = self.forge.loaded.project.private_of(&one.aspects);
         }
         self.tell(name, "adjusted");
         self.save(&mut record)?;

@@ -152,14 +152,30 @@ impl Cgroup {
             Ok(None)
         };
         let Some(excess) = used()?.and_then(|used| used.checked_sub(limit.0)).filter(|excess| *excess > 0) else { return Ok(()) };
-        // The kernel says that it could not free all of it; how much it did is read afterwards. v1 frees on a write of the limit.
-        let reclaim = fs::write(folder.join("memory.reclaim"), excess.to_string());
-        let left = used()?.unwrap_or(0);
-        let is_v1 = reclaim.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        let fits = left <= limit.0 || is_v1 && fs::write(folder.join("memory.limit_in_bytes"), limit.0.to_string()).is_ok();
-        if fits {
-            return Ok(());
+        if host.place("memory").is_some() {
+            // v1 frees what it can on a write of the limit, and refuses the limit if that is not enough.
+            if fs::write(folder.join("memory.limit_in_bytes"), limit.0.to_string()).is_ok() {
+                return Ok(());
+            }
+        } else {
+            // v2 would kill. A process may take some of what was freed meanwhile, so there are several attempts, each with a
+            // little more. Kernels before 5.19 free on a write of `memory.high`.
+            for attempt in 1..=5 {
+                let more = excess + (attempt << 20);
+                let high = |value: &str| fs::write(folder.join("memory.high"), value);
+                if fs::write(folder.join("memory.reclaim"), more.to_string())
+                    .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                {
+                    high(&limit.0.to_string())?;
+                    std::thread::sleep(Duration::from_millis(20));
+                    high("max")?;
+                }
+                if used()?.is_none_or(|used| used <= limit.0) {
+                    return Ok(());
+                }
+            }
         }
+        let left = used()?.unwrap_or(0);
         let used = Size(left);
         Err(io::Error::other(format!("memory \"{limit}\": it uses {used} now, and cannot do with less")))
     }

@@ -20,12 +20,19 @@ pub fn is_hidden(project: &Project, image: &Name, step: usize, entry: &TreeEntry
         container.mounts.iter().any(|mount| matches!(&mount.source, MountSource::Image(mounted) if mounted == image))
     };
     let workdir = steps[..step].iter().filter_map(|step| if let Step::Workdir(path) = step { Some(path) } else { None });
+    // A path from the working directory of another image is not known here.
+    let is_known = copy.to.starts_with('/') || workdir.clone().any(|path| path.starts_with('/'));
     let base = workdir.fold(PathBuf::from("/"), |base, path| base.join(path)).join(&copy.to);
     let to = tidy(&entry.place(&base));
     let mut users =
         project.containers.values().filter(|container| container.image == *image && container.replicas > 0).peekable();
     let is_covered = |container: &Container| container.mounts.iter().any(|mount| shows(&mount.source, &mount.to, &to, entry));
-    !later && !is_used && !project.containers.values().any(is_mounted) && users.peek().is_some() && users.all(is_covered)
+    is_known
+        && !later
+        && !is_used
+        && !project.containers.values().any(is_mounted)
+        && users.peek().is_some()
+        && users.all(is_covered)
 }
 
 /// Whether a mount shows the file of the entry itself at this path.

@@ -275,8 +275,8 @@ fn files_go_in_and_out_and_links_lead_nowhere() {
     let secret = folder.with_file_name("host-secret");
     fs::write(&secret, "the host's").unwrap();
     world.exec("c", &format!("ln -s {} /leak; ln -s ../../../../../../.. /up", secret.display()));
-    let leak = world.fails(&["cp", "c:/leak", "leaked"]);
-    assert!(leak.err.contains("container c-1 has no /leak"), "{}", leak.err);
+    let leak = world.fails(&["cp", "c:/leak/", "leaked"]);
+    assert!(leak.err.contains("container c-1 has no /leak/"), "{}", leak.err);
     assert!(world.run(&["cp", &format!("c:/up{}", secret.display()), "leaked"]).code != 0 && !folder.join("leaked").exists());
     world.fails(&["cp", "tree/a/b.txt", "c:/leak/x"]);
     let _ = world.run(&["cp", "tree/a/b.txt", "c:/leak"]);
@@ -298,7 +298,7 @@ fn files_go_in_and_out_and_links_lead_nowhere() {
     assert!(list.contains("new\n") && list.contains("usr/bin/busybox\n") && !list.contains("usr/bin/bash\n"), "{}", list.len());
     world.ok(&["stop", "c"]);
     let made = world.ok(&["commit", "c", "patched"]);
-    assert!(made.starts_with("patched sha256:"), "{made}");
+    assert!(made.starts_with("files/patched sha256:"), "{made}");
     assert_eq!(world.ok(&["commit", "c", "patched"]), made, "the same bytes again");
     world.ok(&["commit", "c", "changed", "--change", "ENV GREETING=hi", "-c", "CMD [\"sh\", \"-c\", \"echo $GREETING\"]"]);
     assert_eq!(world.ok(&["run", "-T", "files/changed"]), "hi\n");
@@ -693,6 +693,12 @@ fn a_copy_of_a_link_is_a_link() {
         fs::remove_file(world.folder.join("out")).unwrap();
     }
     world.ok(&["cp", "c:/to-d/", "whole"]);
+    world.ok(&["cp", "c:/link/", "file"]);
+    assert_eq!(fs::read_to_string(world.folder.join("file")).unwrap(), "text\n");
+    world.write("there/x", "x");
+    std::os::unix::fs::symlink("there", world.folder.join("to-there")).unwrap();
+    world.ok(&["cp", "to-there/", "c:/followed"]);
+    assert_eq!(world.exec("c", "cat /followed/x"), "x");
     // What comes from a container belongs to somebody else here, so it gains nothing.
     let mode = fs::metadata(world.folder.join("whole/f")).unwrap().permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777, 0o755);

@@ -50,6 +50,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             rows.extend(name.into_iter().map(|name| (Some(name), cells.clone())));
         }
     }
+    list.sort_by_key(|image| (image["names"][0].is_null(), image["names"][0].to_string()));
     // By name, and those without one last.
     rows.sort_by(|(one, _), (other, _)| (one.is_none(), one).cmp(&(other.is_none(), other)));
     for (name, [digest, layers, size]) in rows {

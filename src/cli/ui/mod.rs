@@ -31,7 +31,7 @@ pub struct Ui {
     pub color_err: bool,
     pub terminal_err: bool,
     /// Variables of the caller's environment whose values a plan must not show.
-    private: Arc<RwLock<BTreeMap<String, Option<String>>>>,
+    private: Arc<RwLock<Vec<(String, String)>>>,
 }
 
 impl Ui {
@@ -50,8 +50,8 @@ impl Ui {
     }
 
     /// Keeps the values of these variables out of plans and out of the names of steps.
-    pub fn keep_private(&self, variables: BTreeMap<String, Option<String>>) {
-        self.private.write().unwrap_or_else(PoisonError::into_inner).clone_from(&variables);
+    pub fn keep_private(&self, values: Vec<(String, String)>) {
+        self.private.write().unwrap_or_else(PoisonError::into_inner).clone_from(&values);
     }
 
     /// The text, with the names of these variables in place of their values.

@@ -184,12 +184,9 @@ impl Decoder<'_> {
     }
 
     fn user_text(&mut self, text: String, place: Location) -> Option<String> {
-        // As in a Dockerfile, no user is root.
-        if text.is_empty() {
-            return Some(text);
-        }
         let bad = text.split(':').any(|part| {
-            part.chars().any(|c| c.is_control() || c == '/')
+            part.is_empty()
+                || part.chars().any(|c| c.is_control() || c == '/')
                 || (part.starts_with(|c: char| c.is_ascii_digit()) && part.parse::<u32>().is_err_and(|_| true))
         });
         if bad || text.matches(':').count() > 1 {

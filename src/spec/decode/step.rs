@@ -17,6 +17,8 @@ impl Decoder<'_> {
             }
             "arg" => Step::Arg(values(node)),
             "workdir" => Step::Workdir(self.absolute(node)?),
+            // As in a Dockerfile, no user is root again.
+            "user" if node.text().as_deref() == Some("") => Step::User(String::new()),
             "user" => Step::User(self.user(node)?),
             "shell" => Step::Shell(node.words()),
             "folder" => Step::Folder(self.absolute(node)?),

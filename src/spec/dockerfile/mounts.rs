@@ -1,6 +1,7 @@
 //! `RUN --mount`: what a command sees in addition to the image (Dockerfile reference, "RUN --mount").
 
 use super::path::{AGENT, clean, relative};
+use super::words::separated;
 use super::write::Writer;
 use crate::model::{Location, Name, Size, nearest};
 use crate::project::{RunMount, RunSource, Sharing};
@@ -34,6 +35,10 @@ impl Fields {
     /// Reads the fields; variables are replaced in each value by itself.
     fn read(text: &str, expand: impl Fn(&str) -> Result<String, String>) -> Result<Self, String> {
         let field = |part: String| match part.split_once('=') {
+            // Which stages are needed must be known before there are variables.
+            Some((name, value)) if name.eq_ignore_ascii_case("from") && value.contains('$') => {
+                Err(format!("from={value}: variables are not replaced there\nname a stage in front: FROM … AS name"))
+            }
             Some((name, value)) => Ok((name.to_ascii_lowercase(), Some(expand(value)?))),
             None => Ok((part.to_ascii_lowercase(), None)),
         };
@@ -101,22 +106,6 @@ fn truth(name: &str, value: Option<&str>) -> Result<bool, String> {
         Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some(other) => Err(format!("{name}={other}: true or false was expected")),
     }
-}
-
-/// The parts of a text between commas; a part in double quotes may have commas (RFC 4180).
-fn separated(text: &str) -> Vec<String> {
-    let (mut found, mut part, mut quoted) = (Vec::new(), String::new(), false);
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => part.extend(letters.next()),
-            '"' if quoted || part.is_empty() => quoted = !quoted,
-            ',' if !quoted => found.push(std::mem::take(&mut part)),
-            letter => part.push(letter),
-        }
-    }
-    found.push(part);
-    found
 }
 
 impl Writer<'_> {

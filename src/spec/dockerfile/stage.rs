@@ -4,7 +4,7 @@
 
 use super::Request;
 use super::syntax::{Instruction, Syntax, plain_words, raw_words};
-use super::words::{Effort, Lookup, expand};
+use super::words::{Effort, Lookup, expand, separated};
 use crate::model::{ARCHITECTURE, Amount, Location, Name, PLATFORM, bounds, nearest};
 use crate::project::Image;
 use crate::spec::diagnose::{Diagnostic, Sink};
@@ -163,12 +163,9 @@ impl Stages {
                 (_, Some(last)) => last.instructions.push(one),
                 ("ARG", None) => {
                     let seen = Seen { values: &global, over: &Values::new(), path: None, effort };
-                    match arguments(&one, &seen, &|name| request.arguments.contains_key(name), escape) {
+                    match arguments(&one, &seen, (&request.arguments, &Values::new()), escape) {
                         Ok(declared) => {
-                            for (name, value) in declared {
-                                let value = request.arguments.get(&name).cloned().or(value);
-                                global.extend(value.map(|value| (name, value)));
-                            }
+                            global.extend(declared.into_iter().filter_map(|(name, value)| Some((name, value?))));
                             if let Err(message) = fit(&[&global]) {
                                 sink.push(wrong(message));
                                 return None;
@@ -244,16 +241,13 @@ pub fn find_named(stages: &[Stage], name: &str, before: usize) -> Option<usize> 
 
 /// The images or stages that an instruction takes files from.
 pub(super) fn sources_of(one: &Instruction) -> Vec<String> {
-    let mounts = one
-        .flags
-        .iter()
-        .filter(|(name, _)| name == "mount")
-        .flat_map(|(_, value)| value.iter())
-        .flat_map(|value| value.split(','));
-    let mounted = mounts.filter_map(|part| part.strip_prefix("from="));
-    let copied =
-        one.flags.iter().filter(|(name, _)| name == "from" && one.name != "RUN").filter_map(|(_, value)| value.as_deref());
-    mounted.chain(copied).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    let mounts = one.flags.iter().filter(|(name, _)| name == "mount").flat_map(|(_, value)| value.iter());
+    let mounted = mounts.flat_map(|value| separated(value)).filter_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.eq_ignore_ascii_case("from").then(|| value.to_owned())
+    });
+    let copied = one.flags.iter().filter(|(name, _)| name == "from" && one.name != "RUN").filter_map(|(_, value)| value.clone());
+    mounted.chain(copied).filter(|name| !name.is_empty()).collect()
 }
 
 fn stage(one: &Instruction, values: &Values, effort: &Effort, escape: char) -> Result<Stage, String> {
@@ -315,29 +309,29 @@ fn is_own_platform(text: &str) -> bool {
     }
 }
 
-/// The declarations of an ARG, with their defaults.
-///
-/// The default of an argument that is given a value is not looked at.
+/// The arguments that an ARG declares, with their values: the one that is given, else the default, else the outer one. The
+/// default of an argument that is given a value is not looked at.
 pub fn arguments(
     one: &Instruction,
     below: &Seen,
-    is_given: &dyn Fn(&str) -> bool,
+    (given, outer): (&Values, &Values),
     escape: char,
 ) -> Result<Vec<(String, Option<String>)>, String> {
     // Earlier declarations of the same instruction take precedence over other variables.
     let mut own = Values::new();
     let mut found = Vec::new();
     for word in raw_words(&one.rest, escape) {
-        let (name, default) = match word.split_once('=') {
-            Some((name, _)) if is_given(name) => (name, None),
-            Some((name, default)) => (name, Some(expand(default, &Declared { own: &own, below }, escape)?)),
-            None => (word, None),
-        };
+        let (name, default) = word.split_once('=').map_or((word, None), |(name, default)| (name, Some(default)));
         if name.is_empty() {
             return Err("ARG needs a name".into());
         }
-        own.extend(default.clone().map(|value| (name.to_owned(), value)));
-        found.push((name.to_owned(), default));
+        let value = match (given.get(name), default) {
+            (Some(value), _) => Some(value.clone()),
+            (None, Some(default)) => Some(expand(default, &Declared { own: &own, below }, escape)?),
+            (None, None) => outer.get(name).cloned(),
+        };
+        own.extend(value.clone().map(|value| (name.to_owned(), value)));
+        found.push((name.to_owned(), value));
     }
     Ok(found)
 }

@@ -560,6 +560,8 @@ fn instructions_mean_what_buildkit_makes_of_them() {
         // The fixture gives V a value, so its default does not matter.
         ("ARG V=${NONE:?no}\nENV X=$V", "env X=\""),
         ("COPY --from=app /a /b", "from=\"app:latest\""),
+        // A value that is given is seen by what is declared behind it.
+        ("ARG V=1 W=$V\nENV X=w$W", "env X=\"w2\""),
     ] {
         if !kdl(lines).contains(wanted) {
             wrong.push(format!("{lines}: {}", kdl(lines)));
@@ -588,12 +590,16 @@ fn instructions_mean_what_buildkit_makes_of_them() {
         ("RUN --mount=type=secret,id=a,source=b true", "not both"),
         ("RUN --mount=type=ssh,source=b true", "has no source"),
         ("RUN --mount=target true", "needs a value"),
+        ("RUN --mount=from=$X,target=/t true", "variables are not replaced there"),
+        ("EXPOSE 80-70", "no range of ports"),
     ] {
         let found = read(&format!("FROM base\n{lines}\n")).diagnostics;
         if !found.iter().any(|found| found.message.contains(why)) {
             wrong.push(format!("{lines}: {found:?}"));
         }
     }
+    let text = "FROM base AS b\nRUN make\nFROM base\nRUN --mount=type=bind,FROM=b,target=/t true\n";
+    assert!(app(text).1.contains_key("app.b"), "the stage is needed, however the key is written");
     for from in ["base:", "/base", "--platform=linux --platform=linux base", "\"a b\""] {
         let found = read(&format!("FROM {from}\n")).diagnostics;
         if !found.iter().any(|found| found.severity == Severity::Error) {

@@ -299,6 +299,22 @@ impl Reader<'_> {
     }
 }
 
+/// The parts of a text between commas; a part in double quotes may have commas (RFC 4180).
+pub fn separated(text: &str) -> Vec<String> {
+    let (mut found, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => part.extend(letters.next()),
+            '"' if quoted || part.is_empty() => quoted = !quoted,
+            ',' if !quoted => found.push(std::mem::take(&mut part)),
+            letter => part.push(letter),
+        }
+    }
+    found.push(part);
+    found
+}
+
 fn choose(operator: char, name: &str, value: Option<String>, given: bool, word: String) -> Result<String, String> {
     match operator {
         '-' => Ok(if given { value.unwrap_or_default() } else { word }),

@@ -189,10 +189,8 @@ impl<'a> Writer<'a> {
         }
         match one.name.as_str() {
             "ARG" => {
-                let is_given = |name: &str| self.request.arguments.contains_key(name);
-                for (name, default) in arguments(one, &self.values(), &is_given, self.escape)? {
-                    let outer = || default.clone().or_else(|| self.stages.global.get(&name).cloned());
-                    let value = self.request.arguments.get(&name).cloned().or_else(outer);
+                let declared = arguments(one, &self.values(), (&self.request.arguments, &self.stages.global), self.escape)?;
+                for (name, value) in declared {
                     self.used.insert(name.clone());
                     if let Some(value) = value.filter(|_| !UNSEEN.contains(&name.as_str())) {
                         self.arguments.insert(name.clone(), value.clone());
@@ -252,7 +250,8 @@ impl<'a> Writer<'a> {
                     let range = |ports: &str| {
                         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
                         let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{word} is no port"));
-                        Ok::<_, String>((number(first)?, number(last)?))
+                        let (first, last) = (number(first)?, number(last)?);
+                        if first > last { Err(format!("{word} is no range of ports")) } else { Ok((first, last)) }
                     };
                     // A port of the host in front of it, as `docker run -p` has it, means nothing here.
                     let (host, ports) = ports.rsplit_once(':').unwrap_or(("", ports));
