@@ -99,7 +99,9 @@ fn repositories_behind_ssh_are_fetched_with_the_users_keys() {
         );
         world.write("stead.kdl", &format!("{text}{steps}"));
         let ask = format!("{address}?tag=v1&submodules=false&checksum={}", &commit[..7]);
-        world.write(variables, &format!("FROM base\nADD --keep-git-dir \"{ask}\" /src/\n"));
+        // A quote in the path would begin a quoted part, and a space another word.
+        let word = |text: &str| text.replace('\'', r"\\'");
+        world.write(variables, &format!("FROM base\nADD --keep-git-dir [\"{}\", \"/src/\"]\n", word(&ask)));
         let images = [&*format!("at-{variables}"), &*format!("tag-{variables}")];
 
         let (done, said) = build("mine", "nobody", &images);
@@ -120,11 +122,15 @@ fn repositories_behind_ssh_are_fetched_with_the_users_keys() {
         // Errors: a missing path, a path that is not a repository, and a reference to another commit.
         for (path, why) in [("none.git", "does not appear to be a git repository"), ("app.git/objects", "not appear to be a git")]
         {
-            world.write(variables, &format!("FROM base\nADD \"{}#v1\" /src/\n", server.address(&served.join(path))));
+            world
+                .write(variables, &format!("FROM base\nADD [\"{}#v1\", \"/src/\"]\n", word(&server.address(&served.join(path)))));
             let (done, said) = build("mine", "known", &images[1..]);
             assert!(!done && said.contains(why), "{said}");
         }
-        world.write(variables, &format!("FROM base\nADD \"{address}?branch=main&checksum={}\" /src/\n", &commit[..7]));
+        world.write(
+            variables,
+            &format!("FROM base\nADD [\"{}?branch=main&checksum={}\", \"/src/\"]\n", word(&address), &commit[..7]),
+        );
         let (done, said) = build("mine", "known", &images[1..]);
         assert!(!done && said.contains("does not begin with"), "{said}");
     }
