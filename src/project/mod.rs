@@ -62,7 +62,7 @@ impl Project {
     /// The keys of those values that are never shown: they are not from the project's files, or their names are those of secrets.
     pub fn private_of(&self, values: &BTreeMap<String, String>) -> BTreeSet<String> {
         let private = self.private();
-        let secret = |key: &str| looks_secret(key.rsplit('.').next().unwrap_or(key));
+        let secret = |key: &str| key.strip_prefix("env.").is_some_and(looks_secret);
         let outside = |text: &str| private.iter().any(|(_, value)| value == text) || without_values(&private, text) != text;
         let hidden = values.iter().filter(|(key, value)| secret(key) || !private.is_empty() && outside(value));
         hidden.map(|(key, _)| key.clone()).collect()

@@ -13,8 +13,14 @@ fn a_bundle_comes_up_without_a_network() {
     }
     let world = World::new(
         "sealed",
-        "image \"app\" { from \"base\"; copy \"text\" to=\"/text\"; copy \"tree/\" to=\"/tree\"; run \"cat /text > /made\"; cmd \"sleep\" \"1000\"; }\nconfig \"motd\" file=\"motd\"\nsecret \"token\" file=\"token\"\ncontainer \"app\" { image \"app\"; config \"motd\" to=\"/motd\"; secret \"token\"; }\n",
+        "image \"app\" { from \"base\"; copy \"text\" to=\"/text\"; copy \"tree/\" to=\"/tree\"; run \"cat /text > /made\"; cmd \"sleep\" \"1000\"; }\nconfig \"motd\" file=\"motd\"\nsecret \"token\" file=\"token\"\ncontainer \"app\" { image \"app\"; config \"motd\" to=\"/motd\"; secret \"token\"; }\nimage \"docked\" { dockerfile \"ctx/Dockerfile\" }\ncontainer \"docked\" { image \"docked\"; cmd \"sleep\" \"1000\" }\n",
     );
+    // Names of one file, and a FIFO: what a Dockerfile copies depends on them.
+    world.write("ctx/Dockerfile", "FROM base\nCOPY . /d\nRUN stat -c '%h %F' /d/a /d/sub/b /d/pipe > /told\n");
+    world.write("ctx/a", "one file");
+    world.write("ctx/sub/x", "");
+    std::fs::hard_link(world.folder.join("ctx/a"), world.folder.join("ctx/sub/b")).unwrap();
+    assert!(Command::new("mkfifo").arg(world.folder.join("ctx/pipe")).status().unwrap().success());
     world.write("text", "sealed");
     world.write("motd", "hello");
     world.write("token", "never to be seen");
@@ -45,10 +51,13 @@ fn a_bundle_comes_up_without_a_network() {
     let built = unshared(&["-f", bundle, "build", "--offline", "--frozen"]);
     assert_eq!(built.code, 0, "{}", built.err);
     assert!(!built.err.contains("built app"), "nothing is built again: {}", built.err);
+    assert!(!built.err.contains("RUN stat") && !built.err.contains("docked:"), "nothing is built again: {}", built.err);
     let up = there.run(&["-f", bundle, "up", "--offline", "--frozen"]);
     assert_eq!(up.code, 0, "{}", up.err);
     let read = ["-f", bundle, "exec", "app", "cat", "/made", "/motd", "/tree/link", "/run/secrets/token"];
     assert_eq!(there.ok(&read), "sealedhellofartold here");
+    let told = there.ok(&["-f", bundle, "exec", "docked", "cat", "/told"]);
+    assert_eq!(told, "2 regular file\n2 regular file\n1 fifo\n");
     // Results that came with the bundle are used only for its own project.
     let own = std::fs::read_dir(there.root.join("store/results-2")).unwrap().count();
     assert!(own < 8, "{own} results in the store");
