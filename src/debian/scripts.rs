@@ -48,11 +48,10 @@ fn does_something(script: &str) -> bool {
     false
 }
 
-/// Whether a line makes a user, gives something to one, or adds privileges: programs fail without these. What else scripts
-/// do (links, caches, moves of old files) is done in their place, or not missed in a new tree.
+/// Whether a line makes a user or a locale, or gives a program privileges: what fails without these fails late. What else
+/// scripts do (owners of logs, links, caches, moves of old files) is done in their place, or not missed in a new tree.
 fn acts(line: &str) -> bool {
-    const VERBS: &[&str] =
-        &["adduser", "addgroup", "useradd", "groupadd", "chown", "install", "setcap", "locale-gen", "dpkg-statoverride"];
+    const VERBS: &[&str] = &["adduser", "addgroup", "useradd", "groupadd", "setcap", "locale-gen", "dpkg-statoverride"];
     let first =
         line.split([' ', '\t']).find(|word| !word.is_empty() && !matches!(*word, "if" | "!" | "then" | "&&")).unwrap_or_default();
     VERBS.contains(&first)

@@ -239,7 +239,7 @@ impl Reporter for Shown {
             Progress::Build(Event::Output { image, line }) => self.at_work(image.as_str(), &line),
             Progress::Build(Event::Skipped { image, packages }) => {
                 let text = format!(
-                    "{image}: scripts that make users or permissions did not run: {}; if they are missed: configure #true",
+                    "{image}: scripts that make users or give privileges did not run: {}; if that is missed: configure #true",
                     packages.join(" ")
                 );
                 self.lasting(Style::Dim.paint(text, color));
