@@ -1,10 +1,11 @@
 //! `RUN --mount`: what a command sees in addition to the image (Dockerfile reference, "RUN --mount").
 
-use super::path::{AGENT, clean, relative};
+use super::path::{AGENT, clean};
 use super::words::separated;
 use super::write::Writer;
 use crate::model::{Location, Name, Size, nearest};
 use crate::project::{RunMount, RunSource, Sharing};
+use crate::spec::assemble::tidy;
 
 const KNOWN: [&str; 19] = [
     "type",
@@ -141,8 +142,13 @@ impl Writer<'_> {
                     Some(other) => return Err(format!("a cache is shared, locked or private, not {other}")),
                 };
                 // Its name is the target as it is written, also where that is relative.
-                let written = || target.map(|target| if target.starts_with('/') { clean("", target) } else { relative(target) });
-                let id = fields.some(&["id"]).map(str::to_owned).or_else(written).unwrap_or_else(|| ".".into());
+                let written = || target.map(|target| if target.starts_with('/') { clean("", target) } else { tidy(target) });
+                let id = fields
+                    .some(&["id"])
+                    .map(str::to_owned)
+                    .or_else(written)
+                    .filter(|id| !id.is_empty())
+                    .unwrap_or_else(|| ".".into());
                 let source = RunSource::Cache { id, mode: fields.mode()?.unwrap_or(0o755), owner, sharing, shared: false, from };
                 Ok(RunMount { to, read_only: fields.read_only(false)?, source })
             }

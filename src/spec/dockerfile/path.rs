@@ -29,15 +29,3 @@ pub fn clean(workdir: &str, path: &str) -> String {
     }
     format!("/{}", parts.join("/"))
 }
-
-/// A relative path without `.` and `NAME/..`.
-pub fn relative(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        match parts.last() {
-            Some(last) if part == ".." && *last != ".." => drop(parts.pop()),
-            _ => parts.push(part),
-        }
-    }
-    if parts.is_empty() { ".".into() } else { parts.join("/") }
-}
