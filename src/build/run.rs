@@ -355,3 +355,21 @@ fn missing_targets(layers: &[PathBuf], around: &Around) -> Vec<PathBuf> {
     missing.dedup();
     missing
 }
+
+#[cfg(test)]
+mod tests {
+    use super::way_out;
+
+    #[test]
+    fn a_missing_program_or_user_has_a_way_out() {
+        let told = |line: &str| way_out(&["first".into(), line.to_owned()]).unwrap_or_default();
+        for line in ["/bin/sh: 1: curl: not found", "bash: line 1: curl: command not found"] {
+            assert!(told(line).contains("package \"curl\""), "{line}: {}", told(line));
+        }
+        assert!(told("sh: 1: apt-get: not found").contains("named in the image"));
+        assert!(told("install: invalid user 'postgres'").contains("configure #true"));
+        for line in ["", "all is well", "page: not found here", ": not found"] {
+            assert_eq!(told(line), "", "{line}");
+        }
+    }
+}

@@ -676,6 +676,28 @@ fn limits_that_were_not_there_apply_while_it_runs() {
     world.assert_nothing_left();
 }
 
+/// What was never up is started with what it depends on, also where that was stopped; the rest of the project is not.
+#[test]
+fn one_container_starts_with_what_it_needs() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "start-one",
+        &format!(
+            "container \"db\" {{ image \"base\"; {SLEEP} }}\ncontainer \"app\" {{ image \"base\"; depends-on \"db\"; {SLEEP} }}\n\
+             container \"other\" {{ image \"base\"; {SLEEP} }}\n"
+        ),
+    );
+    let running = || world.ps().iter().map(|found| found["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    world.ok(&["start", "db"]);
+    assert_eq!(running(), ["db-1"]);
+    world.ok(&["stop", "db"]);
+    world.ok(&["start", "app"]);
+    assert_eq!(running(), ["app-1", "db-1"]);
+    world.ok(&["down"]);
+}
+
 #[test]
 fn a_copy_of_a_link_is_a_link() {
     if !is_root() {
