@@ -17,6 +17,8 @@ const DONE: &[&str] = &[
     "login",
     "passwd",
     "libpam-runtime",
+    // It gives `ip` privileges only if debconf is told to.
+    "iproute2",
 ];
 
 /// Lists packages with script lines that are neither boilerplate nor replaced by `synthesise`.
@@ -51,7 +53,7 @@ fn does_something(script: &str) -> bool {
 /// Whether a line makes a user or a locale, or gives a program privileges: what fails without these fails late. What else
 /// scripts do (owners of logs, links, caches, moves of old files) is done in their place, or not missed in a new tree.
 fn acts(line: &str) -> bool {
-    const VERBS: &[&str] = &["adduser", "addgroup", "useradd", "groupadd", "setcap", "locale-gen", "dpkg-statoverride"];
+    const VERBS: &[&str] = &["adduser", "addgroup", "useradd", "groupadd", "setcap", "locale-gen"];
     let first =
         line.split([' ', '\t']).find(|word| !word.is_empty() && !matches!(*word, "if" | "!" | "then" | "&&")).unwrap_or_default();
     VERBS.contains(&first)
