@@ -168,10 +168,14 @@ impl Folder {
         Some(status)
     }
 
-    /// Keeps room for the container's status, so that a full disk hides neither how it ended nor its health.
-    pub fn reserve(&self) {
-        // On a disk that is full already there is none.
-        let _ = sys::reserve(&self.join("status.json"), STATUS);
+    /// Writes the first status of a monitor. It is as long as one can be: what the second one replaces is room on the disk,
+    /// so that a full one hides neither how the container ended nor its health.
+    pub fn begin(&self, status: &Status) {
+        if let Ok(mut bytes) = state_bytes(status) {
+            bytes.resize(bytes.len().max(STATUS), b'\n');
+            // On a disk that is full already there is no room.
+            let _ = sys::write_reserved(&self.join("status.json"), &bytes, 0o600, false);
+        }
     }
 
     /// Writes the container's status atomically. Errors are ignored: a full disk must not end the container.

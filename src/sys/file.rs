@@ -76,36 +76,50 @@ fn spare(path: &Path) -> PathBuf {
 /// Fails when the room is not there.
 pub fn reserve(path: &Path, size: usize) -> io::Result<()> {
     let spare = spare(path);
-    // What is in it does not matter, so it need not appear at once; a rename would wake who watches the directory.
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&spare) {
-        Ok(mut file) => file.write_all(&vec![b'\n'; size]),
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        Err(_) if std::fs::metadata(&spare)?.len() >= size as u64 => Ok(()),
-        Err(_) => replace(&spare, &vec![b'\n'; size], 0o600, false),
+    if std::fs::metadata(&spare).is_ok_and(|found| found.len() >= size as u64) {
+        return Ok(());
     }
+    // What is in it does not matter.
+    replace(&spare, &vec![b'\n'; size], 0o600, false)
 }
 
 /// Like [`write_lasting`] or, if it need not be `lasting`, [`write_atomic`]. On a full disk it uses the room that
-/// [`reserve`] keeps; what was there before is the room for the next time.
+/// [`reserve`] keeps; without a reservation, the file that is replaced first stays as that room. What was there before a
+/// write into the room is the room for the next time.
 ///
 /// # Errors
 /// Fails as those do. If the content does not fit into the room either, the error is that of the full disk.
 pub fn write_reserved(path: &Path, bytes: &[u8], mode: u32, lasting: bool) -> io::Result<()> {
+    let spare = spare(path);
+    if let Ok(file) = OpenOptions::new().write(true).create_new(true).mode(mode).open(&spare) {
+        match exchange(file, &spare, path, bytes, lasting) {
+            Ok(()) => return Ok(()),
+            // There may be no room: then it is written as if nothing had been tried.
+            Err(_) => std::fs::remove_file(&spare)?,
+        }
+    }
     let written = if lasting { write_lasting(path, bytes, mode) } else { write_atomic(path, bytes, mode) };
     let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let Some(error) = written.as_ref().err().filter(|error| full(error)) else { return written };
-    let in_spare = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).open(spare(path))?;
-        file.write_all(bytes)?;
-        file.set_len(bytes.len() as u64)?;
-        if lasting {
-            file.sync_all()?;
-        }
-        let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
-        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &spare(path), nix::fcntl::AT_FDCWD, path, exchange)?;
-        if lasting { File::open(parent(path))?.sync_all() } else { Ok(()) }
-    };
-    in_spare().map_err(|_| io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::ENOSPC)))
+    let reserved = OpenOptions::new().write(true).open(&spare);
+    reserved
+        .and_then(|file| exchange(file, &spare, path, bytes, lasting))
+        .map_err(|_| io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::ENOSPC)))
+}
+
+/// Writes into the room, which becomes the file; the file, if there is one, becomes the room.
+fn exchange(mut room: File, spare: &Path, path: &Path, bytes: &[u8], lasting: bool) -> io::Result<()> {
+    room.write_all(bytes)?;
+    room.set_len(bytes.len() as u64)?;
+    if lasting {
+        room.sync_all()?;
+    }
+    let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+    match nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, spare, nix::fcntl::AT_FDCWD, path, exchange) {
+        Err(nix::Error::ENOENT) => std::fs::rename(spare, path)?,
+        exchanged => exchanged?,
+    }
+    if lasting { File::open(parent(path))?.sync_all() } else { Ok(()) }
 }
 
 /// Makes everything durable that was written to the file system of a path.

@@ -117,8 +117,7 @@ impl Monitor {
         let cgroup = Cgroup::create(host, &spec.blueprint).context(|| "cannot limit the container".into())?;
         let status = Status { boot: boot_id(), monitor: std::process::id(), ..Status::default() };
         // The status of an earlier monitor must not be mistaken for this one's.
-        folder.tell(&status);
-        folder.reserve();
+        folder.begin(&status);
         let _ = std::fs::remove_file(folder.join("control"));
         let listener =
             sys::listen_in(folder.path(), "control").context(|| "cannot listen in the container's directory".into())?;
