@@ -10,7 +10,7 @@ pub use super::target::{Folders, Onto, settle};
 use super::target::{Target, Whole, inside, owner_in};
 use super::view::View;
 use crate::image::{CAPABILITY, Entries, decompressed, is_archive};
-use crate::model::{Context, Digest, Error, Mode, Result, unspelled};
+use crate::model::{Context, Digest, Error, Mode, Result, spelled, unspelled};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
 use crate::project::Copy;
 use crate::store::disk_error;
@@ -162,7 +162,7 @@ pub struct Last {
 pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Result<Digest> {
     let target = Target::new(copy, onto)?;
     let base = destination(copy, Some(files), onto.below, onto.workdir);
-    Ok(Digest::of_json(&(base, target.owner, target.given_mode(), target.as_docker, target.epoch)))
+    Ok(Digest::of_json(&(spelled(base.as_os_str()), target.owner, target.given_mode(), target.as_docker, target.epoch)))
 }
 
 /// Checks that what was copied is what was scanned: either the source is unchanged, or the copy has the right content.
@@ -351,7 +351,8 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
             (found.uid, found.gid)
         }
     };
-    Some(Digest::of_json(&(base, owner, folders.into_iter().collect::<Vec<_>>(), contents)))
+    let folders: Vec<_> = folders.iter().map(|(path, state)| (spelled(path.as_os_str()), state)).collect();
+    Some(Digest::of_json(&(spelled(base.as_os_str()), owner, folders, contents)))
 }
 
 /// Describes as text what is at a path of a view, and below it.

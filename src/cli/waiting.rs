@@ -64,7 +64,12 @@ pub fn while_ending<T>(context: &Context, instance: &Instance, names: &[String],
 /// The stop signal of a container whose first process does not handle it, and so does not get it (pid_namespaces(7)).
 fn unheard(folder: &Folder) -> Option<String> {
     // It is only an explanation: where something cannot be read, there is none.
-    let signal = folder.spec().ok().flatten()?.stop_signal;
+    let spec = folder.spec().ok().flatten()?;
+    // With an init of ours, or while a hook runs, something else takes long.
+    if spec.blueprint.beyond.init || !spec.on_stop.is_empty() {
+        return None;
+    }
+    let signal = spec.stop_signal;
     let text = std::fs::read_to_string(format!("/proc/{}/status", folder.status()?.pid)).ok()?;
     let caught = text.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok())?;
     let bit = u32::try_from(signal).ok()?.checked_sub(1)?;

@@ -6,7 +6,7 @@
 
 use super::duplicate::duplicate;
 use crate::image;
-use crate::instance::{LoadedProject, Options, Reporter, UpOptions, consent, findings};
+use crate::instance::{LoadedProject, Options, Reporter, UpOptions, consent, findings, read_lock};
 use crate::library::{PathChange, compare_in};
 use crate::model::{Context, Digest, Error, Name, Result};
 use crate::store::Store;
@@ -51,11 +51,33 @@ impl Scratch {
     }
 }
 
-/// Makes an installation that shares only the downloaded packages with ours.
+/// Makes an installation that shares the downloaded packages with ours.
 fn installation(root: PathBuf, store: &Store) -> Result<PathBuf> {
     fs::create_dir_all(root.join("store")).context(|| format!("cannot make {}", root.display()))?;
     symlink(store.root().join("downloads"), root.join("store/downloads")).context(|| "cannot share the packages".into())?;
     Ok(root)
+}
+
+/// Gives an installation the images from elsewhere that a project starts from and that are in our store: what they are is
+/// locked, and some cannot be pulled, because they are of another project of this machine.
+fn share(loaded: &LoadedProject, store: &Store, root: &Path) -> Result<()> {
+    let lock = read_lock(&loaded.instance)?;
+    let other = Store::at(root.join("store"));
+    other.prepare()?;
+    let locked = loaded.project.references().filter_map(|(_, reference)| lock.image(reference));
+    for image in locked.filter_map(|digest| image::load(store, &digest)) {
+        for blob in image.parts().filter_map(|part| store.blob(part)) {
+            other.put_blob(&blob)?;
+        }
+        for layer in image.layers.iter().filter(|layer| other.layer(&layer.diff_id).is_none()) {
+            let link = root.join(sys::unique());
+            symlink(store.layer_path(&layer.diff_id), &link).context(|| "cannot share the images".into())?;
+            other.name_layer(&link, layer)?;
+        }
+        let record = Path::new("images").join(image.digest.hex());
+        fs::copy(store.root().join(&record), other.root().join(&record)).context(|| "cannot share the images".into())?;
+    }
+    Ok(())
 }
 
 /// Builds images twice from scratch and compares them.
@@ -78,6 +100,8 @@ pub fn verify(
     let elsewhere = if memory.is_dir() { memory } else { Path::new("/tmp") };
     let second = Scratch::new(elsewhere)?;
     let (one, two) = (installation(first.join("root"), &store)?, installation(second.0.join("root"), &store)?);
+    share(loaded, &store, &one)?;
+    share(loaded, &store, &two)?;
     // The cached project, which short commands use, does not tell which files it was read from.
     let files = findings(options)?.files;
     let copied = duplicate(loaded, files.keys().map(PathBuf::from), &second.0.join("another place"))?;

@@ -4,7 +4,7 @@
 //! meanwhile: then the copy fails or has what was there, but never anything from outside the tree.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-use super::layer::{CAPABILITY, OPAQUE};
+use super::layer::{CAPABILITY, OPAQUE, is_mark};
 use crate::sys::{self, Facts, Kind, Tree};
 use nix::sys::stat::FileStat;
 use std::collections::HashMap;
@@ -12,7 +12,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether whiteouts and opaque marks are copied. Device nodes never are: with `Kept`, a whiteout takes their place.
+/// Whether whiteouts and opaque marks are copied. Device nodes never are: with `Kept`, one is an error, because what it hides
+/// would come back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hiding {
     Kept,
@@ -86,7 +87,11 @@ impl<'t> Twin<'t> {
                 into.make_fifo(as_name)?;
                 into.set(as_name, Facts::of(stat))?;
             }
-            Kind::Character | Kind::Block if self.hiding == Hiding::Kept => return into.make_whiteout(as_name),
+            Kind::Character if self.hiding == Hiding::Kept && is_mark(stat) => return into.make_whiteout(as_name),
+            Kind::Character | Kind::Block if self.hiding == Hiding::Kept => {
+                let why = format!("/{} is a device, and images have none: remove it, or put it on a tmpfs", to.display());
+                return Err(io::Error::other(why));
+            }
             Kind::Folder => return Err(io::Error::from_raw_os_error(libc::EISDIR)),
             Kind::Character | Kind::Block | Kind::Socket => return Ok(()),
         }

@@ -96,17 +96,7 @@ pub fn known(home: &Home) -> Result<Vec<Known>> {
 /// Fails when a record exists but cannot be read.
 pub fn taken(home: &Home, own: &str) -> Result<Taken> {
     let mut taken = Taken::default();
-    for known in known(home)?.into_iter().filter(|known| known.id != own).map(|known| known.record) {
-        taken.subnets.extend(known.networks.values().map(|network| network.subnet));
-        for container in known.containers.values() {
-            taken.ports.extend(container.ports.iter().map(|port| taken_port(port, &known.project, &known.folder)));
-            let outside = container.addresses.iter().filter_map(|(name, address)| {
-                let network = known.networks.get(name).filter(|network| network.external)?;
-                Some((network.bridge.clone(), *address))
-            });
-            taken.outside.extend(outside);
-        }
-    }
+    // Reservations come first: one that ends meanwhile is in a record that is read after it.
     let instances = home.state.join("instances");
     for id in listed(&instances)?.into_iter().filter(|id| id != own) {
         let folder = instances.join(&id);
@@ -118,6 +108,17 @@ pub fn taken(home: &Home, own: &str) -> Result<Taken> {
             taken.ports.extend(reserved.ports.iter().map(|port| taken_port(port, &reserved.project, &reserved.folder)));
             taken.subnets.extend(reserved.subnets);
             taken.outside.extend(reserved.outside);
+        }
+    }
+    for known in known(home)?.into_iter().filter(|known| known.id != own).map(|known| known.record) {
+        taken.subnets.extend(known.networks.values().map(|network| network.subnet));
+        for container in known.containers.values() {
+            taken.ports.extend(container.ports.iter().map(|port| taken_port(port, &known.project, &known.folder)));
+            let outside = container.addresses.iter().filter_map(|(name, address)| {
+                let network = known.networks.get(name).filter(|network| network.external)?;
+                Some((network.bridge.clone(), *address))
+            });
+            taken.outside.extend(outside);
         }
     }
     taken.subnets.extend(build_networks(home)?.into_iter().filter(|(_, live)| *live).map(|(network, _)| network.subnet));

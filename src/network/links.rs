@@ -311,7 +311,7 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
     let mut batch = Batch::default();
     for interface in interfaces {
         let master = index_of(&interface.bridge)
-            .map_err(|_| io::Error::other(format!("the bridge {} does not exist; `stead up` creates it", interface.bridge)))?;
+            .map_err(|_| io::Error::other(format!("the bridge {} does not exist (one of stead's own is created by `stead up`)", interface.bridge)))?;
         batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
         batch.text(IFLA_IFNAME, &interface.host);
         batch.number(IFLA_MTU, interface.mtu);

@@ -52,7 +52,21 @@ pub fn networks(
     for (name, network) in fixed.into_iter().chain(free) {
         let at = NodePath::network(&name);
         let bridge = network.external.clone().unwrap_or_else(|| bridge_name(observed, &name));
+        if let Some(why) = network.external.as_ref().and_then(|bridge| observed.no_bridges.get(bridge)) {
+            let advice = "`external=` names a bridge of this host, which stead neither creates nor removes";
+            errors.push(Error::new(format!("network \"{name}\": {why}")).hint(advice).at(places.of(&at)));
+            continue;
+        }
+        let of_bridge = || observed.routes.iter().find(|(_, link)| *link == bridge).map(|(subnet, _)| *subnet);
         let subnet = match network.subnet {
+            None if network.external.is_some() => match of_bridge() {
+                Some(subnet) => subnet,
+                None => {
+                    let why = format!("network \"{name}\": the bridge {bridge} has no address, so its subnet is not known");
+                    errors.push(Error::new(why).hint("write `subnet=`").at(places.of(&at)));
+                    continue;
+                }
+            },
             Some(subnet) => {
                 if network.external.is_none() {
                     errors.extend(check_fixed(&name, subnet, &bridge, observed).map(|error| error.at(places.of(&at))));

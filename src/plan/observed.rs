@@ -315,6 +315,8 @@ pub struct Observed {
     pub containers: BTreeMap<String, Seen>,
     /// The bridges that exist.
     pub bridges: BTreeSet<String>,
+    /// The names of external bridges that are none, each with why.
+    pub no_bridges: BTreeMap<String, String>,
     /// The subnets that the host routes, each with its link.
     pub routes: Vec<(Subnet, String)>,
     /// What other instances have taken, or are about to take.

@@ -49,6 +49,21 @@ impl Attached {
         self.miss(&bytes[from..])
     }
 
+    /// Ends the output. A client that has missed something is told so, in room that its stream gets for that.
+    pub(super) fn end(mut self) {
+        if self.missed == 0 {
+            return;
+        }
+        let note = format!("\nstead: {} bytes are missing here: they were not read in time\n", self.missed);
+        let room = nix::sys::socket::getsockopt(&self.stream, nix::sys::socket::sockopt::SndBuf);
+        if let Ok(room) = room {
+            // If it gets none, the client is as before.
+            let _ = nix::sys::socket::setsockopt(&self.stream, nix::sys::socket::sockopt::SndBuf, &room);
+        }
+        // If it is gone, it does not need to know.
+        let _ = self.stream.write(note.as_bytes());
+    }
+
     fn miss(&mut self, bytes: &[u8]) -> bool {
         self.missed += bytes.len() as u64;
         self.line_ended = bytes.last().map_or(self.line_ended, |last| *last == b'\n');
@@ -60,6 +75,21 @@ impl Attached {
 mod tests {
     use super::*;
     use std::io::Read;
+
+    #[test]
+    fn a_slow_reader_is_told_what_it_missed_at_the_end() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        let mut client = Attached::new(writer);
+        while client.missed == 0 {
+            assert!(client.show(&[b'x'; 50_000]));
+        }
+        let missed = client.missed;
+        client.end();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert!(text.ends_with(&format!("x\nstead: {missed} bytes are missing here: they were not read in time\n")));
+    }
 
     #[test]
     fn a_slow_reader_is_told_what_it_missed() {

@@ -1,5 +1,6 @@
 //! How a container ends, whether it is stopped or ends by itself, and whether it is restarted.
 
+use super::attached::Attached;
 use super::{FIRST_BACKOFF, FOLLOW, LAST_BACKOFF, Monitor, SETTLED, Stopping};
 use crate::model::{Context, Result};
 use crate::monitor::control::{self, Reply};
@@ -108,7 +109,7 @@ impl Monitor {
             self.follow(Duration::ZERO);
         }
         // When the stream ends, the exit status is already recorded for the attached clients.
-        self.attached.clear();
+        self.attached.drain(..).for_each(Attached::end);
     }
 
     /// Ends the monitor: removes what is left of the container, and tells every client that waits.
