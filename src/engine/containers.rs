@@ -209,6 +209,7 @@ pub fn remove(instance: &Instance, names: &[String], force: bool, removed: &dyn 
         end(instance, &name)?;
         forget(instance, &name);
         record.containers.remove(&name);
+        record.stopped.insert(name.clone());
         record.serial += 1;
         instance.save(&record)?;
         monitor::add_event(&instance.events(), &Event::now("container", "destroy", &name, &[]));

@@ -29,7 +29,7 @@ pub use crate::library::{
 };
 pub use crate::reconcile::{
     CheckedLock, Converged, DownOptions, apply_saved, build_only, check_lock, down, plan_only, set_epoch, settle, since, up,
-    update_lock,
+    update_lock, vanished,
 };
 pub use ad_hoc::{forget_loose, loose};
 pub use boot::{BootUnit, boot, comes_up_at_boot};

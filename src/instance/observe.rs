@@ -61,7 +61,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
         tag: instance.home.tag(),
         containers,
         bridges: if wants_networks { network::bridges(instance.link_group())?.into_iter().collect() } else { BTreeSet::new() },
-        no_bridges: project.networks.values().filter_map(|network| no_bridge(network.external.as_deref()?)).collect(),
+        no_bridges: network::no_bridges(project.networks.values().filter_map(|network| network.external.as_deref()))?,
         routes: if wants_networks { network::routes()? } else { Vec::new() },
         taken: network::taken(&instance.home, &instance.id)?,
         settings: network::HOST_SETTINGS
@@ -77,16 +77,6 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
         record,
     };
     Ok(Observation { observed, scanner, contents, profiles })
-}
-
-/// Why a link of this host is not a bridge, if it is none.
-fn no_bridge(name: &str) -> Option<(String, String)> {
-    let link = std::path::Path::new("/sys/class/net").join(name);
-    if link.join("bridge").is_dir() {
-        return None;
-    }
-    let why = if link.exists() { "is not a bridge" } else { "is not there" };
-    Some((name.to_owned(), format!("{name} {why} on this host")))
 }
 
 fn seen(instance: &Instance, name: &str) -> Seen {

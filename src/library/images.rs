@@ -54,7 +54,9 @@ pub fn find_image(home: &Home, project: Option<&LoadedProject>, text: &str) -> R
         known.entry(text.to_owned()).or_insert(digest);
     }
     known.extend(named);
-    if let Some(digest) = known.get(text) {
+    // In its project, an image that was committed needs no more than its own name.
+    let whole = project.map(|loaded| format!("{}/{text}", loaded.project.name));
+    if let Some(digest) = known.get(text).or_else(|| known.get(&whole?)) {
         return image::load(&store, digest).ok_or_else(|| not_whole(text));
     }
     let own = project.iter().flat_map(|loaded| loaded.project.images.keys()).map(Name::as_str);

@@ -85,7 +85,11 @@ impl Error {
     /// # Errors
     /// Fails if the list is not empty.
     pub fn all(errors: Vec<Self>) -> Result<()> {
-        let mut errors = errors.into_iter();
+        // Each may have others attached already.
+        let mut errors = errors.into_iter().flat_map(|mut error| {
+            let beside = std::mem::take(&mut error.beside);
+            std::iter::once(error).chain(beside)
+        });
         match errors.next() {
             None => Ok(()),
             Some(first) => Err(Self { beside: errors.collect(), ..first }),

@@ -3,7 +3,7 @@
 //! The protocol is versioned so that a newer stead can control an older monitor: unknown fields are
 //! ignored, and unknown requests are refused by name.
 
-use super::files::Folder;
+use super::files::{Folder, State, Status};
 use crate::model::{self, Context, Error, Result};
 use crate::project::Limits;
 use crate::runtime::ExecSpec;
@@ -115,12 +115,24 @@ pub const LONGEST: usize = 16 << 20;
 
 fn connect(folder: &Folder) -> Result<UnixStream> {
     sys::connect_in(folder.path(), "control").map_err(|error| {
-        let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
         let ended = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-        let what = format!("{name} is not running");
-        let error = if ended { Error::new(what) } else { Error::caused(what, error) };
-        error.hint("`stead ps --all` shows how it ended; `stead up` starts it")
+        if ended { not_running(folder) } else { Error::caused("cannot reach the container's monitor", error) }
     })
+}
+
+fn not_running(folder: &Folder) -> Error {
+    let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
+    Error::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
+}
+
+/// The error of a request, unless the container has ended since it was connected to: then that is the reason.
+fn or_ended<T>(folder: &Folder, result: Result<T>) -> Result<T> {
+    let ended = || {
+        // A monitor that has just gone may still hold its lock for a moment.
+        let over = |status: Status| matches!(status.state, State::Exited | State::Dead) || status.pid == 0;
+        folder.status().is_none_or(over)
+    };
+    result.map_err(|error| if ended() { not_running(folder).status(error.code()) } else { error })
 }
 
 /// Receives one reply, with a descriptor if one was sent with it.
@@ -162,13 +174,16 @@ fn send_line(stream: &UnixStream, mut bytes: Vec<u8>, fds: &[RawFd]) -> io::Resu
 /// Fails when the container has no monitor or the monitor refuses.
 pub fn call(folder: &Folder, request: &Request, timeout: Option<Duration>) -> Result<Reply> {
     let stream = connect(folder)?;
-    stream.set_read_timeout(timeout).context(|| "cannot reach the container's monitor".into())?;
-    ask(&stream, request, &[]).context(|| "cannot reach the container's monitor".into())?;
-    let (reply, _) = receive(&stream)?;
-    match reply.error {
-        Some(error) => Err(Error::new(error)),
-        None => Ok(reply),
-    }
+    let answer = || {
+        stream.set_read_timeout(timeout).context(|| "cannot reach the container's monitor".into())?;
+        ask(&stream, request, &[]).context(|| "cannot reach the container's monitor".into())?;
+        let (reply, _) = receive(&stream)?;
+        match reply.error {
+            Some(error) => Err(Error::new(error)),
+            None => Ok(reply),
+        }
+    };
+    or_ended(folder, answer())
 }
 
 /// A container that is held still. It is resumed when this is dropped, and when this process ends in whatever way.
@@ -221,8 +236,8 @@ pub struct Attached {
 /// Fails when the container has no monitor.
 pub fn attach(folder: &Folder) -> Result<Attached> {
     let stream = connect(folder)?;
-    ask(&stream, &Request::Attach, &[]).context(|| "cannot reach the container's monitor".into())?;
-    let (reply, terminal) = receive(&stream)?;
+    let asked = ask(&stream, &Request::Attach, &[]).context(|| "cannot reach the container's monitor".into());
+    let (reply, terminal) = or_ended(folder, asked.and_then(|()| receive(&stream)))?;
     match reply.error {
         Some(error) => Err(Error::new(error)),
         None => Ok(Attached { stream, terminal }),
@@ -241,11 +256,13 @@ pub struct Remote {
 /// Fails when the container has no monitor or the process cannot be started. The error has the exit code for that.
 pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Result<Remote> {
     let stream = connect(folder)?;
-    ask(&stream, &Request::Exec { spec: Box::new(spec.clone()) }, streams)
-        .context(|| "cannot reach the container's monitor".into())?;
-    let (reply, terminal) = receive(&stream)?;
+    let asked = ask(&stream, &Request::Exec { spec: Box::new(spec.clone()) }, streams);
+    let asked = asked.context(|| "cannot reach the container's monitor".into());
+    let (reply, terminal) = or_ended(folder, asked.and_then(|()| receive(&stream)))?;
     match reply {
-        Reply { error: Some(error), exit, .. } => Err(Error::new(error).status(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))),
+        Reply { error: Some(error), exit, .. } => {
+            or_ended(folder, Err(Error::new(error).status(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))))
+        }
         _ => Ok(Remote { stream, terminal }),
     }
 }

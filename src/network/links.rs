@@ -6,7 +6,7 @@ use crate::model::{Context, Error, Result, Subnet};
 use crate::runtime::{Blueprint, Interface};
 use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Family, Netlink, attributes};
 use oci_spec::runtime::LinuxNamespaceType;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -145,6 +145,25 @@ pub fn bridges(group: u32) -> Result<Vec<String>> {
     let links =
         Netlink::open(Family::Route).and_then(|socket| all_bridges(&socket)).context(|| "cannot read the links".into())?;
     Ok(links.into_iter().filter(|link| link.group == group).map(|link| link.name).collect())
+}
+
+/// Those names that no bridge of this network namespace has, each with why.
+///
+/// # Errors
+/// Fails when the netlink request fails.
+pub fn no_bridges<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<BTreeMap<String, String>> {
+    let mut names = names.into_iter().peekable();
+    if names.peek().is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let links =
+        Netlink::open(Family::Route).and_then(|socket| all_bridges(&socket)).context(|| "cannot read the links".into())?;
+    let others = names.filter(|name| !links.iter().any(|link| link.name == *name));
+    let why = |name: &str| {
+        let what = if index_of(name).is_ok() { "is not a bridge" } else { "is not there" };
+        (name.to_owned(), format!("{name} {what} on this host"))
+    };
+    Ok(others.map(why).collect())
 }
 
 /// Writes a link's alias.
@@ -310,8 +329,12 @@ pub fn connect(pid: i32, process: &OwnedFd, blueprint: &Blueprint) -> io::Result
     let socket = Netlink::open(Family::Route)?;
     let mut batch = Batch::default();
     for interface in interfaces {
-        let master = index_of(&interface.bridge)
-            .map_err(|_| io::Error::other(format!("the bridge {} does not exist (one of stead's own is created by `stead up`)", interface.bridge)))?;
+        let master = index_of(&interface.bridge).map_err(|_| {
+            io::Error::other(format!(
+                "the bridge {} does not exist (one of stead's own is created by `stead up`)",
+                interface.bridge
+            ))
+        })?;
         batch.begin(NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(0, false));
         batch.text(IFLA_IFNAME, &interface.host);
         batch.number(IFLA_MTU, interface.mtu);

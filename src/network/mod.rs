@@ -20,7 +20,7 @@ pub use foreign::blockers;
 pub use forwarding::{Forwarding, seen_bridges};
 pub use ledger::{BuildNetwork, Known, Reservation, build_networks, known, lock_ledger, taken};
 pub use link_settings::Loopback;
-pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, open_loopback, routes};
+pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, no_bridges, open_loopback, routes};
 pub use owner::{borrow_sockets, port_owner};
 pub use resolver::{Servers, resolver};
 

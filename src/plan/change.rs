@@ -349,6 +349,7 @@ impl Planner<'_> {
         changed
             .map(|path| {
                 let text = match (record.settings.get(path), now.get(path)) {
+                    (Some(_), None) if path == "from" && self.is_unlocked(name) => "not in stead.lock".to_owned(),
                     (Some(old), Some(new)) if is_shown(path) => format!("{path} {}", difference(old, new)),
                     (None, _) => format!("{path} is new"),
                     (_, None) => format!("{path} is gone"),
@@ -357,6 +358,12 @@ impl Planner<'_> {
                 self.at(&NodePath::image(name).aspect(path), text)
             })
             .collect()
+    }
+
+    /// Whether an image starts from one that the lock does not name.
+    fn is_unlocked(&self, name: &Name) -> bool {
+        let from = self.project.images.get(name).map(|image| &image.from);
+        matches!(from, Some(Base::Outside(Outside::Reference(reference))) if self.lock.image(reference).is_none())
     }
 
     fn input_causes(
@@ -558,6 +565,9 @@ impl Planner<'_> {
     /// Why a container that does not exist is created.
     fn creation(&self, wish: &Desired) -> Cause {
         let path = NodePath::container(&wish.container);
+        if self.observed.record.stopped.contains(&wish.name) {
+            return cause("somebody removed it");
+        }
         match self.observed.record.containers.values().filter(|record| record.container == wish.container).count() {
             0 => self.at(&path, "not there yet"),
             before => self.at(&path.node("replicas"), format!("replicas {before} → {}", wish.spec.replicas)),

@@ -9,8 +9,8 @@ use super::resolve::{complete_lock, trusted};
 use super::schedule::{self, State};
 use crate::build::StoreFacts;
 use crate::instance::{
-    Entry, Failure, Instance, LoadedProject, Observation, Progress, Reporter, UpOptions, consent, is_one_off_replica, keep_lock,
-    observe, private_folder, read_lock,
+    Entry, Failure, Instance, LoadedProject, Observation, Progress, Reporter, UpOptions, all_instances, consent,
+    is_one_off_replica, keep_lock, observe, private_folder, read_lock,
 };
 use crate::library::watched;
 use crate::lock::Lock;
@@ -19,6 +19,7 @@ use crate::monitor::{self, now_ms};
 use crate::network::{self, Reservation};
 use crate::plan::{self, Change, Image, InstanceRecord, Mark, Plan, Planned};
 use crate::store::{Lease, Store};
+use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -146,6 +147,9 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         (observation, lock, planned) = look()?;
     }
     sweep(instance, &observation.observed.record)?;
+    if let Some(warning) = vanished(loaded)? {
+        reporter.report(Progress::Warning(warning));
+    }
     if planned.plan.tasks.is_empty() {
         observation.scanner.keep(&instance.scan_cache());
         keep_lock(instance, &lock);
@@ -176,6 +180,32 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     stopped.and(kept)?;
     executor.warn_of_blockers();
     Ok(Converged { changes, failures })
+}
+
+/// Says so if this project was up in another directory that is gone: its containers run on and keep their ports, and its
+/// volumes stay there.
+///
+/// # Errors
+/// Fails when the records of other projects cannot be read.
+pub fn vanished(loaded: &LoadedProject) -> Result<Option<String>> {
+    let own = &loaded.instance;
+    let left = |(instance, record): &(Instance, InstanceRecord)| {
+        let same = instance.id != own.id && record.project == loaded.project.name.as_str();
+        let has =
+            !record.containers.is_empty() || volume::existing(&instance.home, &instance.id).is_ok_and(|all| !all.is_empty());
+        same && has && instance.folder.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    if own.state().join("record.json").exists() {
+        return Ok(None);
+    }
+    Ok(all_instances(&own.home)?.into_iter().find(left).map(|(instance, _)| {
+        let folder = instance.folder.display();
+        format!(
+            "the project \"{}\" was up in {folder}, which is gone: what it has there stays there, volumes too; move the directory \
+             back, or take it down with `stead -C {folder} down`",
+            loaded.project.name
+        )
+    }))
 }
 
 /// The error for a saved plan that is out of date.

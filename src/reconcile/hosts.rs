@@ -17,6 +17,16 @@ use std::path::Path;
 /// The lines of a container's /etc/hosts. The lines of neighbours are valid only while these run.
 pub fn hosts(one: &Desired, all: &BTreeMap<String, Desired>) -> Vec<HostLine> {
     let always = |text: String| HostLine { while_runs: None, text };
+    if one.spec.namespaces.network == NetworkMode::Host {
+        // It is on the host's network, so names mean what they mean there. A host may have no such file.
+        let text = String::from_utf8_lossy(&fs::read("/etc/hosts").unwrap_or_default()).into_owned();
+        let own = text.lines().map(|line| always(line.to_owned()));
+        let extra =
+            one.spec.extra_hosts.iter().map(|(name, address)| {
+                always(format!("{}\t{name}", if address == "host-gateway" { "127.0.0.1" } else { address }))
+            });
+        return own.chain(extra).collect();
+    }
     let mut lines = vec![always("127.0.0.1\tlocalhost".into()), always("::1\tlocalhost ip6-localhost ip6-loopback".into())];
     let hostname = hostname(one);
     for attached in &one.networks {
@@ -52,7 +62,11 @@ pub fn text(lines: &[HostLine], there: impl Fn(&str) -> bool) -> String {
 
 /// A container's host name.
 pub fn hostname(one: &Desired) -> String {
-    one.spec.hostname.clone().unwrap_or_else(|| one.name.clone())
+    let of_host = || {
+        let host = (one.spec.namespaces.network == NetworkMode::Host).then(nix::unistd::gethostname)?;
+        host.ok()?.into_string().ok()
+    };
+    one.spec.hostname.clone().or_else(of_host).unwrap_or_else(|| one.name.clone())
 }
 
 /// The host's name servers, without those that a container cannot reach.

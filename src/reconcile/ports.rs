@@ -51,13 +51,18 @@ impl Held {
             }
         }
         held.0.retain(|port, _| wanted.contains(port));
+        let mut errors = Vec::new();
         for one in wishes {
             for port in &one.ports {
                 if let Entry::Vacant(free) = held.0.entry(key(port)) {
-                    free.insert(bind(one, port)?);
+                    match bind(one, port) {
+                        Ok(socket) => drop(free.insert(socket)),
+                        Err(error) => errors.push(error),
+                    }
                 }
             }
         }
+        Error::all(errors)?;
         Ok(held)
     }
 

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// A container that has started.
 #[derive(Debug)]
@@ -94,6 +95,12 @@ fn read_error(errors: &OwnedFd) -> Option<StartError> {
 }
 
 impl Running {
+    /// Whether the command has ended, perhaps before the guard has sent its status.
+    pub fn is_over(&self) -> bool {
+        // If that cannot be found out, the guard will tell.
+        sys::wait_readable(&[&self.command], Some(Duration::ZERO)).is_ok_and(|ready| ready == [true])
+    }
+
     /// Reads the command's exit status from the guard, if it has been sent.
     pub fn ended(&self) -> Option<i32> {
         let mut message = [0; 5];

@@ -459,6 +459,12 @@ pub fn fits(entry: &Entry, kind: Kind) -> Result<(), Misfit> {
     }
 }
 
+/// Whether a path begins with what a shell would replace.
+fn is_shell_variable(path: &str) -> bool {
+    path.strip_prefix('$')
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_alphabetic() || "_{(".contains(first)))
+}
+
 fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
     match (kind, value) {
@@ -476,6 +482,10 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
         (Kind::Path, Value::Text(text)) if text == "~" || text.starts_with("~/") => {
             let help = format!("write the whole path; for a file of that name: \"./{text}\"");
             Err(("`~` is not replaced here".into(), Some(help)))
+        }
+        (Kind::Path, Value::Text(text)) if is_shell_variable(text) => {
+            let help = format!("write the whole path, or a `param` as ${{name}}; for a file of that name: \"./{text}\"");
+            Err(("variables of the shell are not replaced here".into(), Some(help)))
         }
         (Kind::Program, Value::Text(text)) if is_command_line(text) => {
             let words: Vec<String> = text.split_whitespace().map(|word| Value::Text(word.to_owned()).written()).collect();

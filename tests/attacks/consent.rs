@@ -96,12 +96,35 @@ fn a_link_out_of_the_project_is_not_mounted_unasked() {
     assert_eq!(Ran::from(misspelt.env("STEAD_ALLOW", "yes").output().unwrap()).code, 2);
 }
 
+/// A bridge that is deleted when this is dropped.
+struct Bridge(&'static str);
+
+impl Bridge {
+    fn new(name: &'static str) -> Self {
+        let bridge = Self(name);
+        bridge.delete();
+        assert!(std::process::Command::new("ip").args(["link", "add", name, "type", "bridge"]).status().unwrap().success());
+        bridge
+    }
+
+    fn delete(&self) {
+        let _ = std::process::Command::new("ip").args(["link", "delete", self.0]).output();
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.delete();
+    }
+}
+
 #[test]
 fn all_that_reaches_out_is_marked_and_asked_for() {
     if !is_root() {
         return;
     }
     let world = ground("reaches", &[], "");
+    let _bridge = Bridge::new("stconsent");
     let canary = canary(&world);
     fs::write(canary.join("env"), "A=b\n").unwrap();
     fs::write(canary.join("profile.json"), r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#).unwrap();
@@ -123,7 +146,11 @@ fn all_that_reaches_out_is_marked_and_asked_for() {
         (String::new(), "log { driver \"syslog\" address=\"udp://127.0.0.1:9\"; }", "from the host to udp://127.0.0.1:9".into()),
         (String::new(), "log { driver \"otlp\" address=\"http://127.0.0.1:9\"; }", "from the host to http://127.0.0.1:9".into()),
         (String::new(), "limits { oom-score -500; }", "others of the host are killed before it (score -500)".into()),
-        ("network \"n\" external=\"lo\" subnet=\"10.99.0.0/24\"".into(), "network \"n\"", "the host's bridge lo".into()),
+        (
+            "network \"n\" external=\"stconsent\" subnet=\"10.99.0.0/24\"".into(),
+            "network \"n\"",
+            "the host's bridge stconsent".into(),
+        ),
         (String::new(), "security { privileged #true; }", "privileged: every capability".into()),
         (String::new(), "security { capability add=\"SYS_PTRACE\"; }", "capability SYS_PTRACE".into()),
         (String::new(), "security { seccomp \"unconfined\"; }", "no system call filter".into()),

@@ -482,6 +482,42 @@ container "c" {{ image "box"; replicas 4; network "theirs"; {SLEEP}; }}
     assert_eq!(shown(), "fa:ff:ff:ff:ff:ff");
 }
 
+/// An external bridge gives its own subnet, and two projects that go up on it at once get different addresses.
+#[test]
+fn a_bridge_of_others_gives_its_subnet_and_each_address_once() {
+    if !is_root() {
+        return;
+    }
+    let world = ground(
+        "shared-bridge",
+        &[],
+        &format!("network \"theirs\" external=\"shared\"\ncontainer \"c\" {{ image \"box\"; network \"theirs\"; {SLEEP}; }}\n"),
+    );
+    let second = Checkout::of(&world, "checkout");
+    let host = Host::new();
+    let missing = host.stead(&world, &["plan"]);
+    assert!(missing.err.contains("shared is not there on this host"), "{}", missing.err);
+    host.ok("ip link add shared type bridge && ip link set shared up");
+    let bare = host.stead(&world, &["plan"]);
+    assert!(bare.err.contains("has no address, so its subnet is not known"), "{}", bare.err);
+    host.ok("ip addr add 10.214.11.1/24 dev shared");
+    let address = |folder: &Path| {
+        let found = in_folder(&world, folder, &["ps", "--json"]).out;
+        let rows: serde_json::Value = serde_json::from_str(&found).unwrap();
+        rows["containers"][0]["addresses"]["theirs"].as_str().unwrap_or_else(|| panic!("{found}")).to_owned()
+    };
+    for round in 0..3 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| host.stead_ok(&world, &["up"]));
+            scope.spawn(|| host.stead_ok(&world, &["-C", second.folder.to_str().unwrap(), "up"]));
+        });
+        let both = [address(&world.folder), address(&second.folder)];
+        assert!(both[0] != both[1] && both.iter().all(|address| address.starts_with("10.214.11.")), "round {round}: {both:?}");
+        host.stead_ok(&world, &["-C", second.folder.to_str().unwrap(), "down"]);
+        host.stead_ok(&world, &["down"]);
+    }
+}
+
 #[test]
 fn a_port_has_one_owner() {
     if !is_root() {

@@ -473,10 +473,13 @@ fn a_context_keeps_names_of_one_file_fifos_and_any_bytes() {
     fs::hard_link(at(b"a"), at(b"sub/c")).unwrap();
     fs::write(at(b"caf\xe9"), "latin").unwrap();
     std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(b"caf\xe9"), at(b"to")).unwrap();
+    fs::create_dir_all(at(b"sub/d\xe9/e\xff")).unwrap();
+    fs::write(at(b"sub/d\xe9/e\xff/f"), "deep").unwrap();
     assert!(Command::new("mkfifo").arg(at(b"pipe")).status().unwrap().success());
     world.ok(&["build", "app", "own"]);
-    let told = world.ok(&["run", "-T", "app", "sh", "-c", "cat /told /d/caf*; od -An -tx1 /names | tr -d ' \\n'"]);
-    assert!(told.starts_with("a 3 regular file\nb 3 regular file\npipe 1 fifo\nsub/c 3 regular file\nlatin"), "{told}");
+    let told =
+        world.ok(&["run", "-T", "app", "sh", "-c", "cat /told /d/caf*; cat /d/sub/d*/e*/f; od -An -tx1 /names | tr -d ' \\n'"]);
+    assert!(told.starts_with("a 3 regular file\nb 3 regular file\npipe 1 fifo\nsub/c 3 regular file\nlatindeep"), "{told}");
     assert!(told.contains("636166e90a") && told.trim_end().ends_with("636166e90a"), "{told}");
     assert_eq!(
         world.ok(&["run", "-T", "own", "sh", "-c", "cat /d/caf*; stat -c %h /d/a; test -p /d/pipe && echo fifo"]),
@@ -490,6 +493,23 @@ fn a_context_keeps_names_of_one_file_fifos_and_any_bytes() {
     let why = world.run(&["build", "app", "--why"]);
     assert!(format!("{}{}", why.out, why.err).contains("d/b"), "{why:?}");
     world.ok(&["down"]);
+}
+
+/// What is built from another project's image of this machine is verified with that image: it can be had from nowhere else.
+#[test]
+fn an_image_of_another_project_is_there_when_it_is_verified() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("verify-other", "");
+    world.ok(&["build"]);
+    let other = world.folder.join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("stead.kdl"), "project \"other\"\nimage \"m\" { from \"verify-other/base\"; run \"echo 1 > /one\" }\n")
+        .unwrap();
+    let there = other.display().to_string();
+    world.ok(&["-C", &there, "build", "m"]);
+    assert!(world.ok(&["-C", &there, "build", "m", "--verify"]).contains("same"));
 }
 
 #[test]

@@ -698,6 +698,84 @@ fn one_container_starts_with_what_it_needs() {
     world.ok(&["down"]);
 }
 
+/// Whatever a command meets of a container that is ending, it says that it is not running.
+#[test]
+fn who_comes_as_a_container_ends_is_told_that_it_does_not_run() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("races-end", &format!("container \"c\" {{ image \"base\"; {SLEEP} }}\n"));
+    for round in 0..8 {
+        world.ok(&["up"]);
+        let mut killer = world.spawn(&["kill", "c"]);
+        let mut others: Vec<_> = [&["exec", "-T", "c", "true"][..], &["pause", "c"], &["exec", "-T", "c", "true"]]
+            .map(|words| world.command(words).output().unwrap())
+            .into();
+        assert!(killer.wait().unwrap().success());
+        others.push(world.command(&["exec", "-T", "c", "true"]).output().unwrap());
+        for other in others.iter().filter(|other| !other.status.success()) {
+            let said = String::from_utf8_lossy(&other.stderr);
+            // What was running already is killed with the container.
+            let killed = other.status.code() == Some(137) && said.is_empty();
+            assert!(killed || said.contains("c-1 is not running"), "round {round}: {said}");
+        }
+        world.run(&["unpause", "c"]);
+    }
+    world.ok(&["down"]);
+}
+
+/// The plan says what somebody did by hand, and who has a port, all of them at once.
+#[test]
+fn plans_and_errors_say_what_happened() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "told-why",
+        &format!(
+            "container \"a\" {{ image \"base\"; replicas 3; {SLEEP} }}\nimage \"spare\" {{ from \"base\"; copy \"stead.kdl\" to=\"/x\" }}\n"
+        ),
+    );
+    world.ok(&["up"]);
+    world.ok(&["rm", "--force", "a-2"]);
+    assert!(world.ok(&["plan"]).contains("+ container a-2 (image base)  ← somebody removed it"), "{}", world.ok(&["plan"]));
+    world.ok(&["up"]);
+    assert!(world.ok(&["why", "spare"]).contains("no container uses it"));
+    let taken: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<u16> = taken.iter().map(|port| port.local_addr().unwrap().port()).collect();
+    let nodes: String = ports.iter().map(|port| format!("publish {port} to=80; ")).collect();
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    world.write("stead.kdl", &format!("{text}container \"b\" {{ image \"base\"; {nodes}{SLEEP} }}\n"));
+    let refused = world.fails(&["up"]).err;
+    assert!(ports.iter().all(|port| refused.contains(&format!("cannot publish 127.0.0.1:{port}"))), "{refused}");
+    world.ok(&["down"]);
+}
+
+/// A directory that was moved keeps what it had where it was: who goes up in the new place is told.
+#[test]
+fn who_goes_up_in_a_moved_directory_is_told_what_stayed() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "moved-away",
+        &format!("container \"a\" {{ image \"base\"; mount volume=\"v\" to=\"/v\"; {SLEEP} }}\nvolume \"v\"\n"),
+    );
+    world.ok(&["up"]);
+    let moved = world.folder.with_file_name("moved");
+    fs::rename(&world.folder, &moved).unwrap();
+    let there = |words: &[&str]| world.command(words).current_dir(&moved).output().unwrap();
+    for words in [&["plan"][..], &["up"]] {
+        let said = String::from_utf8_lossy(&there(words).stderr).into_owned();
+        let way = format!("stead -C {} down", world.folder.display());
+        assert!(said.contains("which is gone") && said.contains(&way), "{words:?}: {said}");
+    }
+    assert!(there(&["down", "-v"]).status.success());
+    fs::rename(&moved, &world.folder).unwrap();
+    world.ok(&["down", "-v"]);
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_copy_of_a_link_is_a_link() {
     if !is_root() {
@@ -839,6 +917,8 @@ fn nobody_waits_for_a_container_that_is_paused() {
         World::new("waits-paused", &format!(r#"container "db" {{ image "base"; {SLEEP}; healthcheck {{ exec "true" }} }}"#));
     world.ok(&["up"]);
     world.ok(&["pause", "db"]);
+    let attached = world.fails(&["attach", "db"]).err;
+    assert!(attached.contains("paused; `stead unpause` resumes it"), "{attached}");
     let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
     for until in ["healthy", "started"] {
         world.write(

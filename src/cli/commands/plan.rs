@@ -32,6 +32,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         context.ui.json(&planned.plan);
     } else {
         print(&planned.plan, context);
+        warn_of_vanished(&loaded, context)?;
     }
     Ok(if arguments.check && !planned.plan.tasks.is_empty() { 2 } else { 0 })
 }
@@ -39,7 +40,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
 /// Shows a project's plan as text.
 pub fn show(loaded: &LoadedProject, context: &Context) -> Result<u8> {
     print(&engine::plan_only(loaded)?.plan, context);
+    warn_of_vanished(loaded, context)?;
     Ok(0)
+}
+
+fn warn_of_vanished(loaded: &LoadedProject, context: &Context) -> Result<()> {
+    if let Some(warning) = engine::vanished(loaded)? {
+        context.ui.warn(&warning);
+    }
+    Ok(())
 }
 
 fn print(plan: &crate::plan::Plan, context: &Context) {

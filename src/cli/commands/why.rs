@@ -1,6 +1,6 @@
 use super::super::Context;
 use crate::engine::{self, read_history};
-use crate::model::{Error, Result, visible_line};
+use crate::model::{Error, Name, Result, visible_line};
 use crate::plan::Change;
 use crate::project::ReplicaId;
 
@@ -29,6 +29,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             context.ui.result(format!("`{}` at {at} changed {}:\n{}", entry.command, arguments.name, causes(&changes)));
             return Ok(0);
         }
+    }
+    let unused = |name: &&Name| !loaded.project.containers.values().any(|container| container.image == **name);
+    if let Some(name) = loaded.project.images.keys().find(|name| name.as_str() == arguments.name).filter(unused) {
+        context.ui.result(format!("`up` would not change {name}: no container uses it; `stead build {name}` makes it\n"));
+        return Ok(0);
     }
     Err(Error::new(format!("nothing is known about \"{}\"", arguments.name)).hint("`stead status` lists what there is"))
 }

@@ -97,6 +97,7 @@ impl Decoder<'_> {
         let mut all: BTreeMap<String, String> = BTreeMap::new();
         let mut places: BTreeMap<&str, &Location> = BTreeMap::new();
         for (name, entry) in node.all("env").flat_map(|child| &child.props) {
+            self.is_variable(name, entry);
             if let Some(first) = places.insert(name, &entry.place) {
                 self.sink.push(
                     Diagnostic::error("duplicate", entry.place.clone(), format!("`{name}` is set twice"))

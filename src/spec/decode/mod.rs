@@ -215,6 +215,19 @@ impl Decoder<'_> {
         fine
     }
 
+    /// Checks the name of a variable: with others, the environment would be read as something else.
+    fn is_variable(&mut self, name: &str, entry: &Entry) {
+        let wrong = if name.is_empty() {
+            "a variable has a name".to_owned()
+        } else if name.contains(['=', '\0']) || name.contains(char::is_whitespace) {
+            format!("{name:?} is not the name of a variable")
+        } else {
+            return;
+        };
+        let help = "a name has neither `=` nor white space: env NAME=\"value\"";
+        self.sink.push(Diagnostic::error("wrong-value", entry.name_place(), wrong).help(help));
+    }
+
     fn signal(&mut self, node: &Tree) -> Option<String> {
         let text = node.text()?;
         if signal_number(&text).is_some() {

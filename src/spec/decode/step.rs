@@ -13,6 +13,7 @@ impl Decoder<'_> {
             "run" => Step::Run(self.run(node)?),
             "env" => {
                 self.secrets_in(node);
+                node.props.iter().for_each(|(name, entry)| self.is_variable(name, entry));
                 Step::Env(values(node))
             }
             "arg" => Step::Arg(values(node)),

@@ -574,6 +574,7 @@ fn instructions_mean_what_buildkit_makes_of_them() {
         ("COPY --link=0 a /d", "true or false"),
         ("COPY --from=$X a /d", "names a stage or an image as it is"),
         ("COPY --from=7 a /d", "has the number 7"),
+        ("FROM base AS me\nCOPY --from=ME a /d", "cannot take files from itself"),
         ("COPY --from=A/B a /d", "is not an image name"),
         ("COPY https://e.org/x /d", "COPY does not fetch"),
         ("COPY a 'b c' /d", "a single quote is not closed"),

@@ -389,6 +389,9 @@ impl<'a> Writer<'a> {
         if let Some(other) = look(&self.stages.stages, name, self.index) {
             return Ok(self.stages.image_of(other, self.request));
         }
+        if self.stages.stages[self.index].name.as_ref().is_some_and(|own| *own == name.to_lowercase()) {
+            return Err(format!("the stage {name} cannot take files from itself"));
+        }
         let is_own = name == self.request.image.as_str();
         if let Some(image) = self.around.image(name).filter(|_| !is_own) {
             return Ok(image);
