@@ -223,6 +223,7 @@ impl<'a> Reader<'a> {
         let names: Vec<String> = listed.into_iter().filter_map(|listed| listed.name.into_string().ok()).collect();
         let name = path.rsplit('/').next().unwrap_or(path);
         match crate::model::nearest(name, names.iter().map(String::as_str)) {
+            Some(near) if near == name => format!("\"{path}\" is a link to something that is not there"),
             Some(near) => {
                 format!("there is no \"{path}\" {doing}; \"{}\" is there", Path::new(&parent(path)).join(near).display())
             }

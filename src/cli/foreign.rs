@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 
 /// Commands of other tools.
-const COMMANDS: [(&str, &str); 18] = [
+const COMMANDS: [(&str, &str); 27] = [
     ("compose", "stead has no `compose` in front: stead up, stead down, stead logs"),
     ("prune", "`stead gc` deletes what no project uses"),
     ("system", "`stead gc` deletes what no project uses; `stead doctor` looks at this host"),
@@ -21,11 +21,20 @@ const COMMANDS: [(&str, &str); 18] = [
     ("version", "stead --version"),
     ("info", "`stead doctor` looks at this host"),
     ("init", "write a stead.kdl: `stead schema --reference` prints every word of it; `stead convert` translates a Dockerfile"),
+    ("docker", "stead has no `docker` in front: stead up, stead ps, stead exec"),
+    ("docker-compose", "stead has no `docker-compose` in front: stead up, stead down, stead logs"),
+    ("diff", "`stead changes` shows what a container wrote; `stead plan` what `up` would do"),
+    ("history", "`stead image history` shows an image's layers; `stead why` what `up` did last"),
+    ("remove", "`stead rm` removes a container; `stead down` ends everything"),
+    ("ssh", "`stead exec NAME sh` opens a shell in a container"),
+    ("shell", "`stead exec NAME sh` opens a shell in a container"),
+    ("bash", "`stead exec NAME bash` opens a shell in a container"),
+    ("rename", "a container has the name that stead.kdl gives it"),
     ("create", "`stead up` creates and starts what stead.kdl describes"),
 ];
 
 /// Options and arguments of other tools, with their command.
-const OPTIONS: [(&str, &[&str], &str); 12] = [
+const OPTIONS: [(&str, &[&str], &str); 20] = [
     ("build", &["-t", "--tag"], "images are named in stead.kdl; `stead tag` gives one a further name"),
     (
         "build",
@@ -41,6 +50,14 @@ const OPTIONS: [(&str, &[&str], &str); 12] = [
     ("up", &["--build", "--wait"], "`stead up` always builds what has changed, and waits until all is up"),
     ("up", &["--force-recreate", "--no-deps"], "`stead restart NAME` starts one anew; `up` replaces what has changed"),
     ("up", &["--scale"], "stead scale NAME=3"),
+    ("up", &["--remove-orphans"], "`stead up` always ends what is no longer in stead.kdl"),
+    ("up", &["--pull"], "`stead update` moves what stead.lock pins"),
+    ("up", &["--abort-on-container-exit", "--exit-code-from"], "`stead run NAME` runs one, and ends with its exit status"),
+    ("up", &["-V", "--renew-anon-volumes"], "`stead down --volumes` deletes the volumes"),
+    ("ps", &["--format", "--filter"], "`stead ps --json` is for programs; `--label` selects"),
+    ("restart", &["-t", "--time", "--timeout"], "`stop-grace` in stead.kdl says how long a container may take to end"),
+    ("inspect", &["-f", "--format"], "it prints JSON, of which `jq` takes parts"),
+    ("login", &["-p", "--password"], "`--password-stdin` reads it, so that no list of processes shows it"),
     ("ps", &["-q", "--quiet"], "`stead ps --json` is for programs"),
     ("images", &["-q", "--quiet"], "`stead images --json` is for programs"),
     ("update", &["--dry-run"], "`stead plan` shows what `up` would do; stead.lock is in git, so `git diff` shows what moved"),
@@ -88,6 +105,10 @@ mod tests {
             ("up --scale=app=3", "stead scale"),
             ("up app", "stead start NAME"),
             ("ps -q", "--json"),
+            ("up --remove-orphans", "always ends"),
+            ("docker compose up", "stead up"),
+            ("history", "stead image history"),
+            ("restart -t 3", "stop-grace"),
         ] {
             assert!(told(line).is_some_and(|advice| advice.contains(wanted)), "{line}: {:?}", told(line));
         }

@@ -103,7 +103,9 @@ impl Context {
         match engine::load(&self.options, remember) {
             Ok(loaded) => {
                 self.ui.keep_private(loaded.project.private());
-                self.ui.diagnostics(&loaded.warnings, &loaded.files);
+                // What nothing uses is no matter of whoever does something else: `check` tells it.
+                let meant = loaded.warnings.iter().filter(|warning| warning.code != "unused-image").cloned();
+                self.ui.diagnostics(&meant.collect::<Vec<_>>(), &loaded.files);
                 Ok(loaded)
             }
             Err(LoadError::Error(error)) => Err(error),
@@ -179,10 +181,17 @@ pub fn main() -> ExitCode {
     let matches = match command.try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
-            let _ = error.print();
             let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-            if let Some(advice) = foreign::advice(error.kind(), &words) {
+            let advice = foreign::advice(error.kind(), &words);
+            if advice.is_none() {
+                let _ = error.print();
+            }
+            if let Some(advice) = advice {
                 let ui = Ui::new();
+                // Words that are spelled alike are no help to who means something else.
+                let said = error.render().to_string();
+                let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("  tip:")).collect();
+                ui.say(Text::line(said[0]));
                 ui.say(Text::from("\n  ") + Style::Good.paint("help:", ui.color_err) + " " + advice);
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));

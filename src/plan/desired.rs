@@ -4,7 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Error, Name};
-use crate::project::{Container, Health, Limits, Locations, NodePath, Probe, Project, ReplicaId};
+use crate::project::{Container, Health, Limits, Locations, NodePath, Probe, Project, ReplicaId, is_command_line};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -67,6 +67,15 @@ pub fn desired(
         }
         env.extend(file_env.clone());
         env.extend(container.env.clone());
+        // Whether an entrypoint takes it as an argument is known only now, if the image is from elsewhere.
+        let bare = container.entrypoint.is_none() && image.is_some_and(|image| image.config.entrypoint.is_empty());
+        let program = container.cmd.as_ref().and_then(|words| words.first()).filter(|word| bare && is_command_line(word));
+        if let Some(program) = program {
+            let why = format!("container {name}: `cmd` begins with the name of a program, and \"{program}\" is a whole command");
+            let words = program.split_whitespace().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" ");
+            let place = places.of(&NodePath::container(name).node("cmd"));
+            errors.push(Error::new(why).hint(format!("write cmd {words}; or cmd \"sh\" \"-c\" \"…\"")).at(place));
+        }
         for replica in ReplicaId::all(name, container.replicas) {
             let full = replica.to_string();
             let attached: Vec<Attached> = attachments(container)

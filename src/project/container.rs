@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+/// Whether a text that should name a program has arguments in it. A path may have spaces.
+pub fn is_command_line(text: &str) -> bool {
+    text.trim().contains(char::is_whitespace) && !text.starts_with(['/', '.'])
+}
+
 /// Whether a container's name has the form that `stead run` uses.
 pub fn is_one_off(name: &str) -> bool {
     name.strip_prefix("run-").is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))

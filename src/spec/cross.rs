@@ -1,7 +1,6 @@
 //! Checks that span several nodes: names that must exist, cycles, clashes, unused images.
 
 use super::diagnose::{Diagnostic, Sink};
-use super::grammar::is_command_line;
 use crate::model::kdl_text::quoted;
 use crate::model::{Location, Name, nearest};
 use crate::project::*;

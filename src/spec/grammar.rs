@@ -7,6 +7,7 @@ use super::diagnose::{Diagnostic, Sink};
 use super::tree::{Entry, Tree, Value};
 use crate::model::bounds::PATTERN;
 use crate::model::{Duration, Location, Name, Size, Subnet, check_host_name, is_unseen, nearest, visible_line};
+use crate::project::is_command_line;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -307,6 +308,7 @@ fn unknown_node(tree: &Tree, (rows, top): (&'static [Node], &'static [Node]), pa
     let yaml = tree.name.ends_with(':');
     let help = match nearest(&tree.name, rows.iter().map(|row| row.name)) {
         _ if yaml => "this looks like YAML; a project file is KDL, as in: container \"web\" { image \"app\" }".to_owned(),
+        _ if let Some(advice) = advice(&tree.name) => advice.to_owned(),
         _ if let Some((above, row)) = rows.iter().find_map(|above| row(above.children, &tree.name).map(|row| (above, row))) => {
             format!("it belongs in a block: {} {{ {} }}", opening(above), first_line(row.example))
         }
@@ -328,6 +330,21 @@ fn opening(row: &Node) -> &str {
 /// The top-level node that takes a node of this name.
 fn elsewhere(name: &str, top: &'static [Node]) -> Option<&'static str> {
     top.iter().find(|above| above.name != "profile" && row(above.children, name).is_some()).map(|above| above.name)
+}
+
+/// What to write for words of Compose that are not one word here.
+fn advice(word: &str) -> Option<&'static str> {
+    Some(match word.to_lowercase().replace('_', "-").as_str() {
+        "cap-add" | "cap-drop" => "capabilities are in `security`: security { capability add=\"NET_ADMIN\" }",
+        "network-mode" => "the host's network is a namespace: namespace network=\"host\"",
+        "pids-limit" => "limits are in `limits`: limits { pids 100 }",
+        "ulimits" => "limits are in `limits`: limits { ulimit nofile=1024 }",
+        "shm-size" => "limits are in `limits`: limits { shm \"64MiB\" }",
+        "links" | "external-links" => "containers on one network find each other by name; `depends-on` gives an order",
+        "userns-mode" | "user-ns" | "userns" => "there are no user namespaces here: leave it out",
+        "version" => "a project file has no version: leave it out",
+        _ => return None,
+    })
 }
 
 /// What Compose and Dockerfiles call things.
@@ -374,8 +391,13 @@ fn check_one(mut tree: Tree, row: &'static Node, top: &'static [Node], sink: &mu
         match row.rest {
             Some(rest) => check_value(entry, rest.kind, &format!("{what}'s {}", rest.name), sink),
             None => sink.push(
-                Diagnostic::error("extra-argument", entry.place.clone(), format!("{what} does not take this argument"))
-                    .help(format!("for example: {}", first_line(row.example))),
+                Diagnostic::error("extra-argument", entry.place.clone(), format!("{what} does not take this argument")).help(
+                    if row.many {
+                        format!("write one {what} for each; for example: {}", first_line(row.example))
+                    } else {
+                        format!("for example: {}", first_line(row.example))
+                    },
+                ),
             ),
         }
     }
@@ -548,11 +570,6 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
         }
         (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Name | Kind::Host, _) => Ok(()),
     }
-}
-
-/// Whether a text that should name a program has arguments in it. A path may have spaces.
-pub fn is_command_line(text: &str) -> bool {
-    text.trim().contains(char::is_whitespace) && !text.starts_with(['/', '.'])
 }
 
 fn quoted(words: &[&str]) -> String {

@@ -54,7 +54,12 @@ impl Scanner<'_> {
         if is_disallowed(c) {
             return Wrong::new(self.at, c.len_utf8(), format!("the character U+{:04X} is not allowed", u32::from(c)));
         }
-        Wrong::new(self.at, c.len_utf8(), format!("`{c}` is not allowed here")).help("put text with such characters in quotes")
+        let help = match c {
+            '=' => "values have no `=` in front: image \"app\"; a property has one, without spaces: to=\"/x\"",
+            '[' | ']' => "there are no lists: give several values, or write the line several times",
+            _ => "put text with such characters in quotes",
+        };
+        Wrong::new(self.at, c.len_utf8(), format!("`{c}` is not allowed here")).help(help)
     }
 
     /// Reads a name or a number. Returns whether it is a name.
@@ -74,12 +79,30 @@ impl Scanner<'_> {
         if is_number(unsigned) {
             return Ok(false);
         }
-        Err(Wrong::new(from, length, "this begins like a number, but is not one").help("put it in quotes if it is text"))
+        let wrong = Wrong::new(from, length, "this begins like a number, but is not one");
+        let unit = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let number = &word[..word.len() - unit.len()];
+        Err(wrong.help(match unit.to_ascii_lowercase().as_str() {
+            "k" | "kb" | "kib" => format!("a size is text: \"{number}KiB\""),
+            "m" | "mb" | "mib" => format!("a size is text: \"{number}MiB\"; so is a time: \"{number}m\""),
+            "g" | "gb" | "gib" => format!("a size is text: \"{number}GiB\""),
+            _ => match word.rsplit_once(':') {
+                Some((host, to)) if is_number(to) => match host.rsplit_once(':') {
+                    Some((address, host)) => format!("a port is published by: publish {host} to={to} address=\"{address}\""),
+                    None => format!("a port is published by: publish {host} to={to}"),
+                },
+                _ => format!("put it in quotes if it is text: \"{word}\""),
+            },
+        }))
     }
 
     fn keyword(&mut self) -> Step {
         let length = self.rest()[1..].find(|c| !is_word(c)).map_or(self.rest().len(), |length| length + 1);
         let word = &self.rest()[1..length];
+        if word.is_empty() {
+            let wrong = Wrong::new(self.at, 1, "`#` begins a keyword, and none follows");
+            return Err(wrong.help("a comment begins with `//`"));
+        }
         if !RESERVED.contains(&word) {
             let wrong = Wrong::new(self.at, length, "there is no such keyword");
             return Err(wrong.help("there are #true, #false, #null, #inf, #-inf and #nan; text needs quotes"));

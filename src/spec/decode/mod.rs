@@ -234,9 +234,9 @@ impl Decoder<'_> {
             let upper = text.to_uppercase();
             return Some(upper.strip_prefix("SIG").unwrap_or(&upper).to_owned());
         }
-        let near = nearest_signal(&text).map(|near| format!("write \"{near}\""));
-        self.sink
-            .push(Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a signal")).maybe_help(near));
+        let near = nearest_signal(&text)
+            .map_or("for example: \"TERM\", \"HUP\", \"RTMIN+3\"".into(), |near| format!("write \"{near}\""));
+        self.sink.push(Diagnostic::error("wrong-value", node.first_place(), format!("{text:?} is not a signal")).help(near));
         None
     }
 
