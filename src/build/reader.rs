@@ -214,16 +214,26 @@ impl<'a> Reader<'a> {
         prefixes.any(|prefix| self.exclude.iter().any(|pattern| pattern_matches(pattern.trim_matches('/'), prefix)))
     }
 
+    /// What a path leads to, if it is a link.
+    fn link(&self, path: &str) -> Option<String> {
+        let whole = self.whole(path);
+        let real = self.ground.real(&whole);
+        let folder = self.ground.tree().ok()?.folder(real.parent()?).ok()?;
+        folder.link(real.file_name()?).ok().map(|target| spelled(&target).into_owned())
+    }
+
     fn missing(&self, path: &str, doing: &str, error: &io::Error) -> String {
         if error.kind() != io::ErrorKind::NotFound {
             return format!("cannot read \"{path}\": {error}");
+        }
+        if let Some(target) = self.link(path) {
+            return format!("\"{path}\" is a link to \"{target}\", which is not there");
         }
         // This is only advice: if the directory cannot be read, there is none.
         let listed = self.folder(&parent(path)).map(|(_, listed)| listed).unwrap_or_default();
         let names: Vec<String> = listed.into_iter().filter_map(|listed| listed.name.into_string().ok()).collect();
         let name = path.rsplit('/').next().unwrap_or(path);
         match crate::model::nearest(name, names.iter().map(String::as_str)) {
-            Some(near) if near == name => format!("\"{path}\" is a link to something that is not there"),
             Some(near) => {
                 format!("there is no \"{path}\" {doing}; \"{}\" is there", Path::new(&parent(path)).join(near).display())
             }

@@ -151,12 +151,37 @@ fn way_out(lines: &[String]) -> Option<String> {
     match absent {
         Some("apt-get" | "apt") => Some("packages are named in the image: debian \"bookworm\" { package \"vim\" }".into()),
         Some(program) => Some(format!(
-            "the image has no `{program}`: name the package that has it, debian \"bookworm\" {{ package \"{program}\" }}, or copy it in"
+            "the image has no `{program}`: name the package that has it, debian \"bookworm\" {{ package \"{}\" }}, or copy it in",
+            package_of(program)
         )),
         None if lines().any(|line| ["invalid user", "invalid group", "unknown user"].iter().any(|said| line.contains(said))) => {
             Some("users and groups that a package's own scripts make are there with `configure #true` in `debian`".into())
         }
         None => None,
+    }
+}
+
+/// The Debian package that has a program, where it has another name.
+fn package_of(program: &str) -> &str {
+    match program {
+        "node" => "nodejs",
+        "python" => "python3",
+        "pip" | "pip3" => "python3-pip",
+        "ps" | "top" => "procps",
+        "ping" => "iputils-ping",
+        "vi" => "vim",
+        "nc" => "netcat-openbsd",
+        "dig" => "bind9-dnsutils",
+        "ip" => "iproute2",
+        "ifconfig" => "net-tools",
+        "ssh" => "openssh-client",
+        "psql" => "postgresql-client",
+        "mysql" => "default-mysql-client",
+        "redis-cli" => "redis-tools",
+        "java" => "default-jre-headless",
+        "go" => "golang-go",
+        "docker" => "docker.io",
+        other => other,
     }
 }
 
@@ -367,6 +392,7 @@ mod tests {
             assert!(told(line).contains("package \"curl\""), "{line}: {}", told(line));
         }
         assert!(told("sh: 1: apt-get: not found").contains("named in the image"));
+        assert!(told("sh: 1: node: not found").contains("package \"nodejs\""));
         assert!(told("install: invalid user 'postgres'").contains("configure #true"));
         for line in ["", "all is well", "page: not found here", ": not found"] {
             assert_eq!(told(line), "", "{line}");

@@ -218,7 +218,7 @@ mod tests {
         assert!(scan(folder.path(), &copy(&["out"], "/d")).unwrap_err().contains("leads out"));
         assert!(scan(folder.path(), &copy(&["../x"], "/d")).is_err());
         std::os::unix::fs::symlink("nowhere", at("dang")).unwrap();
-        assert!(scan(folder.path(), &copy(&["dang"], "/d")).unwrap_err().contains("a link to something that is not there"));
+        assert!(scan(folder.path(), &copy(&["dang"], "/d")).unwrap_err().contains("a link to \"nowhere\", which is not there"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ const COMMANDS: [(&str, &str); 27] = [
 ];
 
 /// Options and arguments of other tools, with their command.
-const OPTIONS: [(&str, &[&str], &str); 20] = [
+const OPTIONS: [(&str, &[&str], &str); 21] = [
     ("build", &["-t", "--tag"], "images are named in stead.kdl; `stead tag` gives one a further name"),
     (
         "build",
@@ -57,7 +57,8 @@ const OPTIONS: [(&str, &[&str], &str); 20] = [
     ("ps", &["--format", "--filter"], "`stead ps --json` is for programs; `--label` selects"),
     ("restart", &["-t", "--time", "--timeout"], "`stop-grace` in stead.kdl says how long a container may take to end"),
     ("inspect", &["-f", "--format"], "it prints JSON, of which `jq` takes parts"),
-    ("login", &["-p", "--password"], "`--password-stdin` reads it, so that no list of processes shows it"),
+    ("login", &["-p"], "`--password-stdin` reads it, so that no list of processes shows it"),
+    ("down", &["-t", "--timeout"], "`stop-grace` in stead.kdl says how long a container may take to end"),
     ("ps", &["-q", "--quiet"], "`stead ps --json` is for programs"),
     ("images", &["-q", "--quiet"], "`stead images --json` is for programs"),
     ("update", &["--dry-run"], "`stead plan` shows what `up` would do; stead.lock is in git, so `git diff` shows what moved"),
@@ -67,11 +68,15 @@ const OPTIONS: [(&str, &[&str], &str); 20] = [
 
 /// What to type instead, if the words are another tool's.
 pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
-    let command = words.iter().find(|word| !word.starts_with('-'))?;
+    let command = command_of(words)?;
     match kind {
         ErrorKind::InvalidSubcommand => COMMANDS.iter().find(|(word, _)| word == command).map(|(_, advice)| *advice),
         ErrorKind::UnknownArgument => {
-            let typed = |option: &&str| words.iter().any(|word| word.split('=').next() == Some(option));
+            // A short option may have its value attached.
+            let is_short = |option: &str| option.len() == 2;
+            let typed = |option: &&str| {
+                words.iter().any(|word| word.split('=').next() == Some(option) || is_short(option) && word.starts_with(option))
+            };
             let known = OPTIONS.iter().find(|(of, options, _)| of == command && options.iter().any(typed));
             let name = words.iter().skip_while(|word| *word != command).nth(1).filter(|word| !word.starts_with('-'));
             let part = (command == "up" && name.is_some())
@@ -80,6 +85,16 @@ pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// The first word that is neither an option nor the value of one.
+fn command_of(words: &[String]) -> Option<&String> {
+    let mut value = false;
+    words.iter().find(|word| {
+        let of_option =
+            std::mem::replace(&mut value, matches!(word.as_str(), "-C" | "-f" | "-p" | "--file" | "--profile" | "--set"));
+        !of_option && !word.starts_with('-')
+    })
 }
 
 #[cfg(test)]
@@ -109,6 +124,8 @@ mod tests {
             ("docker compose up", "stead up"),
             ("history", "stead image history"),
             ("restart -t 3", "stop-grace"),
+            ("-C /tmp ps -q", "--json"),
+            ("run -p80:80 nginx", "`publish`"),
         ] {
             assert!(told(line).is_some_and(|advice| advice.contains(wanted)), "{line}: {:?}", told(line));
         }

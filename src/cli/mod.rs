@@ -18,6 +18,7 @@ use crate::model::{Error, Result, bounds};
 use crate::spec::{Choices, Diagnostic};
 use crate::store::Home;
 use crate::sys::ProjectFiles;
+use clap::error::ContextKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use commands::{Bundles, Command};
 use std::collections::BTreeMap;
@@ -103,9 +104,7 @@ impl Context {
         match engine::load(&self.options, remember) {
             Ok(loaded) => {
                 self.ui.keep_private(loaded.project.private());
-                // What nothing uses is no matter of whoever does something else: `check` tells it.
-                let meant = loaded.warnings.iter().filter(|warning| warning.code != "unused-image").cloned();
-                self.ui.diagnostics(&meant.collect::<Vec<_>>(), &loaded.files);
+                self.ui.diagnostics(&loaded.warnings, &loaded.files);
                 Ok(loaded)
             }
             Err(LoadError::Error(error)) => Err(error),
@@ -180,18 +179,18 @@ pub fn main() -> ExitCode {
     let command = if lists { whole_command() } else { command() };
     let matches = match command.try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => {
+        Err(mut error) => {
             let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
             let advice = foreign::advice(error.kind(), &words);
-            if advice.is_none() {
-                let _ = error.print();
+            if advice.is_some() {
+                // Words that are spelled alike are no help to who means something else.
+                for tip in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::Suggested] {
+                    error.remove(tip);
+                }
             }
+            let _ = error.print();
             if let Some(advice) = advice {
                 let ui = Ui::new();
-                // Words that are spelled alike are no help to who means something else.
-                let said = error.render().to_string();
-                let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("  tip:")).collect();
-                ui.say(Text::line(said[0]));
                 ui.say(Text::from("\n  ") + Style::Good.paint("help:", ui.color_err) + " " + advice);
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));

@@ -105,7 +105,11 @@ fn contents(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
         Ok(content) => drop(found.insert(name.clone(), content)),
         Err(error) => {
             let why = format!("cannot read \"{file}\", the file of the {kind} \"{name}\"");
-            errors.push(Error::caused(why, error).at(places.of(&NodePath::declared(kind, name))));
+            let leads_out = matches!(error, Unread::LeadsOut);
+            let error = Error::caused(why, error).at(places.of(&NodePath::declared(kind, name)));
+            let help =
+                "name a file inside the directory, or the absolute path of the one outside, which needs consent (--allow files)";
+            errors.push(if leads_out { error.hint(help) } else { error });
         }
     };
     for (name, file) in project.secrets.iter().filter(|(name, _)| used.contains(name)) {

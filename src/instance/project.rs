@@ -173,7 +173,9 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             unsettled: unsettled(kept.outside.iter().map(|(outside, known)| (outside, known))),
         });
     }
-    let loaded = findings(options)?;
+    let mut loaded = findings(options)?;
+    // What nothing uses is no matter of whoever does something else: `check` tells it.
+    loaded.diagnostics.retain(|found| found.code != "unused-image");
     let Ok(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
     if !loaded.unsupported.is_empty() {
         let all = loaded.diagnostics.into_iter().chain(loaded.unsupported).collect();

@@ -76,12 +76,15 @@ fn bind(one: &Desired, port: &Port) -> Result<OwnedFd> {
     let (address, protocol) = key(port);
     let udp = protocol == Protocol::Udp;
     sys::hold_port(address, udp).map_err(|error| {
-        let taken = error.raw_os_error() == Some(libc::EADDRINUSE);
+        let code = error.raw_os_error();
         let error = Error::caused(format!("container {}: cannot publish {address}", one.container), error);
-        if !taken {
-            return error;
+        match code {
+            Some(libc::EADDRINUSE) => {
+                let owner = network::port_owner(address, udp).map_or_else(String::new, |owner| format!(" ({owner})"));
+                error.hint(format!("another program has this port{owner}: stop it, or publish another one"))
+            }
+            Some(libc::EMFILE) => error.hint("each published port takes an open file: raise the limit with `ulimit -Hn NUMBER`"),
+            _ => error,
         }
-        let owner = network::port_owner(address, udp).map_or_else(String::new, |owner| format!(" ({owner})"));
-        error.hint(format!("another program has this port{owner}: stop it, or publish another one"))
     })
 }

@@ -308,7 +308,7 @@ fn unknown_node(tree: &Tree, (rows, top): (&'static [Node], &'static [Node]), pa
     let yaml = tree.name.ends_with(':');
     let help = match nearest(&tree.name, rows.iter().map(|row| row.name)) {
         _ if yaml => "this looks like YAML; a project file is KDL, as in: container \"web\" { image \"app\" }".to_owned(),
-        _ if let Some(advice) = advice(&tree.name) => advice.to_owned(),
+        _ if let Some(advice) = advice(&tree.name, parent) => advice.to_owned(),
         _ if let Some((above, row)) = rows.iter().find_map(|above| row(above.children, &tree.name).map(|row| (above, row))) => {
             format!("it belongs in a block: {} {{ {} }}", opening(above), first_line(row.example))
         }
@@ -333,16 +333,18 @@ fn elsewhere(name: &str, top: &'static [Node]) -> Option<&'static str> {
 }
 
 /// What to write for words of Compose that are not one word here.
-fn advice(word: &str) -> Option<&'static str> {
+fn advice(word: &str, parent: &str) -> Option<&'static str> {
+    let top = parent == "a project";
     Some(match word.to_lowercase().replace('_', "-").as_str() {
+        "version" if top => "a project file has no version: leave it out",
+        _ if top => return None,
         "cap-add" | "cap-drop" => "capabilities are in `security`: security { capability add=\"NET_ADMIN\" }",
         "network-mode" => "the host's network is a namespace: namespace network=\"host\"",
         "pids-limit" => "limits are in `limits`: limits { pids 100 }",
-        "ulimits" => "limits are in `limits`: limits { ulimit nofile=1024 }",
+        "ulimits" => "limits are in `limits`: limits { ulimit \"nofile\" soft=1024 hard=2048 }",
         "shm-size" => "limits are in `limits`: limits { shm \"64MiB\" }",
         "links" | "external-links" => "containers on one network find each other by name; `depends-on` gives an order",
         "userns-mode" | "user-ns" | "userns" => "there are no user namespaces here: leave it out",
-        "version" => "a project file has no version: leave it out",
         _ => return None,
     })
 }
@@ -392,7 +394,8 @@ fn check_one(mut tree: Tree, row: &'static Node, top: &'static [Node], sink: &mu
             Some(rest) => check_value(entry, rest.kind, &format!("{what}'s {}", rest.name), sink),
             None => sink.push(
                 Diagnostic::error("extra-argument", entry.place.clone(), format!("{what} does not take this argument")).help(
-                    if row.many {
+                    // Of those that take one argument and no block, several are written one after the other.
+                    if row.many && row.children.is_empty() && !row.props.iter().any(|prop| prop.name == "to") {
                         format!("write one {what} for each; for example: {}", first_line(row.example))
                     } else {
                         format!("for example: {}", first_line(row.example))
@@ -585,7 +588,7 @@ pub fn mode(text: &str) -> Option<u32> {
 /// Parses a port or a range of ports.
 pub fn ports(value: &Value) -> Result<(u16, u16), Misfit> {
     let port = |number: i128| u16::try_from(number).ok().filter(|port| *port > 0);
-    let out_of_range = || ("a port from 1 to 65535 was expected".to_owned(), None);
+    let out_of_range = || ("a port from 1 to 65535 was expected".to_owned(), Some("for example 8080".to_owned()));
     match value {
         Value::Integer(number) => port(*number).map(|port| (port, port)).ok_or_else(out_of_range),
         Value::Text(text) => {
@@ -593,8 +596,15 @@ pub fn ports(value: &Value) -> Result<(u16, u16), Misfit> {
                 return Err((
                     "host and container port are written separately".into(),
                     Some(text.rsplit_once(':').map_or_else(String::new, |(host, to)| {
-                        let host = host.rsplit(':').next().unwrap_or(host);
-                        format!("write `publish {host} to={to}`")
+                        let (address, host) = host.rsplit_once(':').map_or((None, host), |(address, host)| (Some(address), host));
+                        let (to, protocol) = to.split_once('/').map_or((to, None), |(to, protocol)| (to, Some(protocol)));
+                        let value = |text: &str| {
+                            if text.bytes().all(|byte| byte.is_ascii_digit()) { text.to_owned() } else { format!("\"{text}\"") }
+                        };
+                        let host = if host.is_empty() { to } else { host };
+                        let address = address.map_or_else(String::new, |address| format!(" address=\"{address}\""));
+                        let protocol = protocol.map_or_else(String::new, |protocol| format!(" protocol=\"{protocol}\""));
+                        format!("write `publish {} to={}{address}{protocol}`", value(host), value(to))
                     })),
                 ));
             }

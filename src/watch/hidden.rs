@@ -1,11 +1,11 @@
-//! What bind mounts hide: a changed file that all its containers see through a bind mount needs no new image.
+//! What mounts hide: a changed file that none of its containers sees, because something is mounted over it, needs no new image.
 
-use crate::model::{Name, unspelled};
+use crate::model::Name;
 use crate::plan::TreeEntry;
 use crate::project::{Container, MountSource, Project, Step};
 use std::path::{Component, Path, PathBuf};
 
-/// Whether every container that could see what this copy puts there sees the project's own file in its place.
+/// Whether every container that could see what this copy puts there has something mounted over it.
 pub fn is_hidden(project: &Project, image: &Name, step: usize, entry: &TreeEntry) -> bool {
     let Some(steps) = project.images.get(image).map(|image| &image.steps) else { return false };
     let Some(Step::Copy(copy)) = steps.get(step) else { return false };
@@ -26,19 +26,18 @@ pub fn is_hidden(project: &Project, image: &Name, step: usize, entry: &TreeEntry
     let to = tidy(&entry.place(&base));
     let mut users =
         project.containers.values().filter(|container| container.image == *image && container.replicas > 0).peekable();
-    let is_covered = |container: &Container| container.mounts.iter().any(|mount| shows(&mount.source, &mount.to, &to, entry));
+    // What a volume is filled with once is the image's file, so a volume hides nothing for certain.
+    let is_covered = |container: &Container| {
+        let mounts = container.mounts.iter().filter(|mount| !matches!(mount.source, MountSource::Volume(_)));
+        let places = mounts.map(|mount| &mount.to).chain(container.tmpfs.iter().map(|tmpfs| &tmpfs.path));
+        places.into_iter().any(|at| to.starts_with(tidy(Path::new(at))))
+    };
     is_known
         && !later
         && !is_used
         && !project.containers.values().any(is_mounted)
         && users.peek().is_some()
         && users.all(is_covered)
-}
-
-/// Whether a mount shows the file of the entry itself at this path.
-fn shows(source: &MountSource, at: &str, to: &Path, entry: &TreeEntry) -> bool {
-    let MountSource::Bind(from) = source else { return false };
-    to.strip_prefix(at).is_ok_and(|inside| tidy(&Path::new(from).join(inside)) == tidy(Path::new(&unspelled(&entry.from))))
 }
 
 /// A path without `.` and a `/` at its end.
@@ -79,16 +78,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_hidden_when_all_its_containers_bind_it() {
+    fn a_file_is_hidden_when_all_its_containers_mount_something_over_it() {
         let copy = "copy \"app/\" to=\"/srv/app\"";
         let bound = "container \"c\" { image \"a\"; mount bind=\"./app\" to=\"/srv/app\" }";
         let file = ("app/main.py", "main.py");
         assert!(hidden(copy, bound, file.0, file.1));
         assert!(hidden("workdir \"/srv\"; copy \"app\" to=\"app\"", bound, file.0, file.1), "from the workdir");
         assert!(hidden("copy \".\" to=\"/srv\"", &bound.replace("/app\" }", "\" }").replace("./app", "."), "x/y", "x/y"));
+        assert!(hidden(copy, &bound.replace("./app", "other"), file.0, file.1), "another directory hides it as well");
+        assert!(hidden(copy, &bound.replace("/srv/app", "/srv"), file.0, file.1), "so does one above");
+        assert!(hidden(copy, "container \"c\" { image \"a\"; tmpfs \"/srv\" }", file.0, file.1), "and one in memory");
         for (image, rest, why) in [
             (copy, "container \"c\" { image \"a\" }".to_owned(), "nothing is bound"),
-            (copy, bound.replace("./app", "other"), "another directory is bound"),
+            (
+                copy,
+                "volume \"v\"\ncontainer \"c\" { image \"a\"; mount volume=\"v\" to=\"/srv\" }".to_owned(),
+                "it may fill the volume",
+            ),
             (copy, bound.replace("/srv/app", "/srv/app/deeper"), "only a part is bound"),
             (copy, format!("{bound}\ncontainer \"d\" {{ image \"a\" }}"), "one container does not bind it"),
             (copy, format!("{bound}\nimage \"b\" {{ from \"a\" }}"), "another image has it"),

@@ -82,12 +82,15 @@ impl Scanner<'_> {
         let wrong = Wrong::new(from, length, "this begins like a number, but is not one");
         let unit = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         let number = &word[..word.len() - unit.len()];
+        let fraction = number.contains('.');
+        let line = self.text[..from].rsplit(is_newline).next().unwrap_or_default();
+        let publishes = line.trim_end().ends_with("publish");
         Err(wrong.help(match unit.to_ascii_lowercase().as_str() {
-            "k" | "kb" | "kib" => format!("a size is text: \"{number}KiB\""),
-            "m" | "mb" | "mib" => format!("a size is text: \"{number}MiB\"; so is a time: \"{number}m\""),
-            "g" | "gb" | "gib" => format!("a size is text: \"{number}GiB\""),
+            "k" | "kb" | "kib" if !fraction => format!("a size is text: \"{number}KiB\""),
+            "m" | "mb" | "mib" if !fraction => format!("a size is text: \"{number}MiB\""),
+            "g" | "gb" | "gib" if !fraction => format!("a size is text: \"{number}GiB\""),
             _ => match word.rsplit_once(':') {
-                Some((host, to)) if is_number(to) => match host.rsplit_once(':') {
+                Some((host, to)) if publishes && is_number(to) => match host.rsplit_once(':') {
                     Some((address, host)) => format!("a port is published by: publish {host} to={to} address=\"{address}\""),
                     None => format!("a port is published by: publish {host} to={to}"),
                 },
@@ -99,8 +102,9 @@ impl Scanner<'_> {
     fn keyword(&mut self) -> Step {
         let length = self.rest()[1..].find(|c| !is_word(c)).map_or(self.rest().len(), |length| length + 1);
         let word = &self.rest()[1..length];
-        if word.is_empty() {
-            let wrong = Wrong::new(self.at, 1, "`#` begins a keyword, and none follows");
+        let line = self.text[..self.at].rsplit(is_newline).next().unwrap_or_default();
+        if word.is_empty() || !RESERVED.contains(&word) && line.trim().is_empty() {
+            let wrong = Wrong::new(self.at, 1, "`#` begins a keyword, and there is none of that name");
             return Err(wrong.help("a comment begins with `//`"));
         }
         if !RESERVED.contains(&word) {

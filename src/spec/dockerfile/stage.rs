@@ -146,6 +146,8 @@ impl Stages {
         let mut global = platform();
         global.insert("TARGETSTAGE".into(), request.target.clone().unwrap_or_else(|| "default".into()));
         let mut stages: Vec<Stage> = Vec::new();
+        // A FROM that is wrong is told once: what follows from it is not another error.
+        let mut failed = false;
         for one in syntax.instructions {
             let wrong = |message: String| Diagnostic::error("dockerfile", one.place.clone(), message);
             let full = stages.len() >= bounds::STAGES;
@@ -158,8 +160,12 @@ impl Stages {
                     Ok(stage) => {
                         stages.push(stage);
                     }
-                    Err(message) => sink.push(wrong(message)),
+                    Err(message) => {
+                        failed = true;
+                        sink.push(wrong(message));
+                    }
                 },
+                (_, None) if failed => {}
                 (_, Some(last)) => last.instructions.push(one),
                 ("ARG", None) => {
                     let seen = Seen { values: &global, over: &Values::new(), path: None, effort };
@@ -185,13 +191,15 @@ impl Stages {
         }
         if stages.is_empty() {
             let message = format!("`{}` has no FROM", request.path);
-            sink.push(Diagnostic::error("dockerfile", request.place.clone(), message));
+            let none = Diagnostic::error("dockerfile", request.place.clone(), message);
+            Some(none).filter(|_| !failed).into_iter().for_each(|none| sink.push(none));
             return None;
         }
         let target = match &request.target {
             None => stages.len() - 1,
             Some(target) => match find(&stages, target, stages.len()) {
                 Some(found) => found,
+                None if failed => return None,
                 None => {
                     let names = stages.iter().filter_map(|stage| stage.name.as_deref());
                     let near = nearest(target, names).map(|near| format!("write target=\"{near}\""));
