@@ -137,21 +137,30 @@ fn or_ended<T>(folder: &Folder, result: Result<T>) -> Result<T> {
 
 /// Receives one reply, with a descriptor if one was sent with it.
 pub fn receive(stream: &UnixStream) -> Result<(Reply, Option<OwnedFd>)> {
+    receive_or_end(stream)?.ok_or_else(|| Error::new("the container's monitor is gone"))
+}
+
+/// Like [`receive`], but gives `None` if the monitor has ended.
+fn receive_or_end(stream: &UnixStream) -> Result<Option<(Reply, Option<OwnedFd>)>> {
     let mut buffer = [0];
     let mut bytes = Vec::new();
     let mut descriptor = None;
     loop {
-        let (length, mut fds) = sys::receive_with(stream, &mut buffer).context(|| "the monitor does not answer".into())?;
+        let (length, mut fds) = match sys::receive_with(stream, &mut buffer) {
+            // Its end was closed before it had read all that was sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            received => received.context(|| "the monitor does not answer".into())?,
+        };
         descriptor = descriptor.or(fds.pop());
         match buffer[..length] {
-            [] => return Err(Error::new("the container's monitor is gone")),
+            [] => return Ok(None),
             [b'\n'] => break,
             [byte] => bytes.push(byte),
             _ => {}
         }
     }
     let reply = serde_json::from_slice(&bytes).context(|| "cannot understand the monitor's answer".into())?;
-    Ok((reply, descriptor))
+    Ok(Some((reply, descriptor)))
 }
 
 /// Sends a value as a line of JSON.
@@ -268,13 +277,13 @@ pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Result<Re
 }
 
 impl Remote {
-    /// Waits for the process's exit status.
+    /// Waits for the process's exit status. If the container has ended before, the process was killed with it.
     ///
     /// # Errors
-    /// Fails when the monitor is gone.
+    /// Fails when what the monitor says cannot be understood.
     pub fn wait(&self) -> Result<i32> {
         loop {
-            let (reply, _) = receive(&self.stream)?;
+            let Some((reply, _)) = receive_or_end(&self.stream)? else { return Ok(128 + libc::SIGKILL) };
             if let Some(status) = reply.exit {
                 return Ok(status);
             }

@@ -48,6 +48,9 @@ container "c" {{ image "box"; {SLEEP}; }}
     world.ok(&["import", tar.to_str().unwrap(), "nodes:1"]);
     world.ok(&["up"]);
     world.exec("c", "mknod -m 666 /disk b 7 0; mkfifo /pipe");
+    let refused = world.fails(&["commit", "c", "nodes-2"]).err;
+    assert!(refused.contains("/disk is a device, and images have none"), "{refused}");
+    world.exec("c", "rm /disk");
     world.ok(&["commit", "c", "nodes-2"]);
     let (mut devices, mut fifos) = (Vec::new(), 0);
     let mut folders = vec![world.root.join("store/layers")];
