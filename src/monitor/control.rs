@@ -125,6 +125,9 @@ fn not_running(folder: &Folder) -> Error {
     Error::new(format!("{name} is not running")).hint("`stead ps --all` shows how it ended; `stead up` starts it")
 }
 
+/// How often, and after what time, a container that could not be entered is looked at again.
+const ENDING: (u32, Duration) = (10, Duration::from_millis(20));
+
 /// The error of a request, unless the container has ended since it was connected to: then that is the reason.
 fn or_ended<T>(folder: &Folder, result: Result<T>) -> Result<T> {
     let ended = || {
@@ -270,6 +273,14 @@ pub fn session(folder: &Folder, spec: &ExecSpec, streams: &[RawFd]) -> Result<Re
     let (reply, terminal) = or_ended(folder, asked.and_then(|()| receive(&stream)))?;
     match reply {
         Reply { error: Some(error), exit, .. } => {
+            // A container that is ending can be entered no more a moment before its status says so.
+            let ending = || exit != Some(127) && folder.status().is_some_and(|status| status.state == State::Running);
+            for _ in 0..ENDING.0 {
+                if !ending() {
+                    break;
+                }
+                std::thread::sleep(ENDING.1);
+            }
             or_ended(folder, Err(Error::new(error).status(u8::try_from(exit.unwrap_or(126)).unwrap_or(126))))
         }
         _ => Ok(Remote { stream, terminal }),

@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 /// A container that has started.
 #[derive(Debug)]
@@ -95,18 +94,6 @@ fn read_error(errors: &OwnedFd) -> Option<StartError> {
 }
 
 impl Running {
-    /// Whether the command has ended or is about to, perhaps before the guard has sent its status.
-    pub fn is_over(&self) -> bool {
-        // In a pid namespace whose first process ends nothing can be started any more, but it is readable only once it has
-        // ended. The seventh field behind its name has its flags (proc_pid_stat(5)).
-        const EXITING: u64 = 4;
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        let flags = stat.as_deref().ok().and_then(|stat| stat.rsplit_once(')')?.1.split_whitespace().nth(6)?.parse::<u64>().ok());
-        // If that cannot be found out, the guard will tell.
-        let ended = sys::wait_readable(&[&self.command], Some(Duration::ZERO)).is_ok_and(|ready| ready == [true]);
-        ended || flags.is_some_and(|flags| flags & EXITING != 0)
-    }
-
     /// Reads the command's exit status from the guard, if it has been sent.
     pub fn ended(&self) -> Option<i32> {
         let mut message = [0; 5];

@@ -6,7 +6,7 @@ use crate::model::Size;
 use crate::monitor::control::{self, Reply, Request};
 use crate::monitor::files::State;
 use crate::project::Limits;
-use crate::runtime::{Running, Stdio};
+use crate::runtime::Stdio;
 use crate::sys;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -163,10 +163,6 @@ impl Monitor {
                     _ => return refuse("the standard streams were not sent with the request".into(), None),
                 };
                 match self.exec(&spec, stdio, None) {
-                    Err(_) if self.running.as_ref().is_none_or(Running::is_over) => {
-                        let name = self.spec.title.rsplit('/').next().unwrap_or_default();
-                        refuse(format!("{name} is not running"), Some(126));
-                    }
                     Err(error) => refuse(error.message, Some(error.status)),
                     Ok(session) => self.sessions.add(session, client),
                 }
