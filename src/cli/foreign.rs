@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 
 /// Commands of other tools.
-const COMMANDS: [(&str, &str); 27] = [
+const COMMANDS: [(&str, &str); 31] = [
     ("compose", "stead has no `compose` in front: stead up, stead down, stead logs"),
     ("prune", "`stead gc` deletes what no project uses"),
     ("system", "`stead gc` deletes what no project uses; `stead doctor` looks at this host"),
@@ -31,10 +31,14 @@ const COMMANDS: [(&str, &str); 27] = [
     ("bash", "`stead exec NAME bash` opens a shell in a container"),
     ("rename", "a container has the name that stead.kdl gives it"),
     ("create", "`stead up` creates and starts what stead.kdl describes"),
+    ("deploy", "`stead up` on the machine makes it as stead.kdl says; `stead bundle` packs all that it needs"),
+    ("new", "write a stead.kdl: `stead schema --reference` prints every word of it; `stead convert` translates a Dockerfile"),
+    ("image prune", "`stead gc` deletes what no project uses"),
+    ("image ls", "`stead images` lists images"),
 ];
 
 /// Options and arguments of other tools, with their command.
-const OPTIONS: [(&str, &[&str], &str); 21] = [
+const OPTIONS: [(&str, &[&str], &str); 25] = [
     ("build", &["-t", "--tag"], "images are named in stead.kdl; `stead tag` gives one a further name"),
     (
         "build",
@@ -63,6 +67,14 @@ const OPTIONS: [(&str, &[&str], &str); 21] = [
     ("images", &["-q", "--quiet"], "`stead images --json` is for programs"),
     ("update", &["--dry-run"], "`stead plan` shows what `up` would do; stead.lock is in git, so `git diff` shows what moved"),
     ("down", &["--dry-run"], "`stead ps --all` lists what `down` would end"),
+    ("cp", &["-L", "--follow-link"], "a link is copied as a link; name what it leads to"),
+    ("cp", &["-a", "--archive"], "owners and modes are always kept"),
+    ("top", &["-e", "-o", "-f", "aux", "-a"], "the columns are fixed; `stead exec NAME ps -ef` runs the container's own ps"),
+    (
+        "-p",
+        &["-p", "--project-name"],
+        "a project's name stands in its stead.kdl; -C DIRECTORY names its directory, `stead ps --projects` lists all",
+    ),
     ("status", &["--json"], "`stead plan --json` and `stead ps --json` are for programs"),
 ];
 
@@ -70,7 +82,14 @@ const OPTIONS: [(&str, &[&str], &str); 21] = [
 pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
     let command = command_of(words)?;
     match kind {
-        ErrorKind::InvalidSubcommand => COMMANDS.iter().find(|(word, _)| word == command).map(|(_, advice)| *advice),
+        ErrorKind::InvalidSubcommand => {
+            let typed = |known: &str| {
+                let (first, second) = known.split_once(' ').map_or((known, None), |(first, second)| (first, Some(second)));
+                let next = words.iter().skip_while(|word| *word != command).nth(1);
+                first == command && second.is_none_or(|second| next.is_some_and(|next| next == second))
+            };
+            COMMANDS.iter().find(|(known, _)| typed(known)).map(|(_, advice)| *advice)
+        }
         ErrorKind::UnknownArgument => {
             // A short option may have its value attached.
             let is_short = |option: &str| option.len() == 2;
@@ -126,6 +145,12 @@ mod tests {
             ("restart -t 3", "stop-grace"),
             ("-C /tmp ps -q", "--json"),
             ("run -p80:80 nginx", "`publish`"),
+            ("image ls", "stead images"),
+            ("image prune -f", "stead gc"),
+            ("top -ef", "ps -ef"),
+            ("cp -L web:/a .", "as a link"),
+            ("-p shop ps", "-C DIRECTORY"),
+            ("deploy", "stead up"),
         ] {
             assert!(told(line).is_some_and(|advice| advice.contains(wanted)), "{line}: {:?}", told(line));
         }
@@ -137,8 +162,9 @@ mod tests {
     #[test]
     fn no_word_of_ours_is_called_foreign() {
         let ours = command();
-        for (word, _) in super::COMMANDS {
-            assert!(ours.find_subcommand(word).is_none(), "{word}");
+        for (words, _) in super::COMMANDS {
+            let known = words.split(' ').try_fold(&ours, |command, word| command.find_subcommand(word));
+            assert!(known.is_none(), "{words}");
         }
     }
 }
