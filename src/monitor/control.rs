@@ -36,6 +36,8 @@ pub enum Request {
     Limits {
         limits: Box<Limits>,
     },
+    /// Ends the command and starts it again, with the same files and limits. It is answered when it has started.
+    Restart,
     /// Waits until the container's command ends, and reports the exit status.
     Wait,
     /// Asks for the container's output as it comes, and for its terminal if it has one.
@@ -61,6 +63,9 @@ pub struct Reply {
     pub exit: Option<i32>,
     #[serde(default)]
     pub done: bool,
+    /// What failed although the container has started: its start hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The version of the requests. A monitor refuses requests of a newer version: a field that it does not know could be one

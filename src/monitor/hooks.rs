@@ -59,7 +59,7 @@ impl Hooks {
         }
     }
 
-    /// Returns what must be done now and, if a hook has failed, a line for the log.
+    /// Returns what must be done now and, if a hook has failed, why.
     pub fn next(&mut self, now: Instant) -> (Step, Option<String>) {
         let mut failed = None;
         if let (Some(held), Some(current)) = (self.held.take(), &mut self.current) {
@@ -85,7 +85,7 @@ impl Hooks {
         (self.left.pop_front().map_or(Step::Done, Step::Start), failed)
     }
 
-    /// Takes the result of starting a command. If that failed, it returns a line for the log.
+    /// Takes the result of starting a command. If that failed, it returns why.
     pub fn begun(&mut self, words: Vec<String>, started: Result<Session, StartError>, deadline: Instant) -> Option<String> {
         match started {
             Ok(session) => {
@@ -97,6 +97,6 @@ impl Hooks {
     }
 
     fn failure(&self, words: &[String], why: &str) -> String {
-        format!("stead: the {} hook {words:?} failed: {why}", self.event)
+        format!("the {} hook {words:?} failed: {why}", self.event)
     }
 }

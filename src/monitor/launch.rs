@@ -17,11 +17,12 @@ use std::time::Duration;
 /// Starts a monitor for a prepared directory and waits until its container runs. `title` is what the list of processes
 /// shows for it.
 ///
-/// `contents` are those of secrets and configs; `ports` are the sockets that hold published ports.
+/// `contents` are those of secrets and configs; `ports` are the sockets that hold published ports. Returns what failed
+/// although the container runs: start hooks.
 ///
 /// # Errors
 /// Says why the container could not be started.
-pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd]) -> Result<()> {
+pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd]) -> Result<Vec<String>> {
     let (near, far) = UnixStream::pair().context(|| "cannot make a socket".into())?;
     let mut child = Command::new(sys::own_program().context(|| "cannot protect this program's file".into())?)
         .arg0("stead")
@@ -39,7 +40,7 @@ pub fn launch(folder: &Folder, title: &str, contents: &[Vec<u8>], ports: &[RawFd
     let _ = (&near).read_to_string(&mut answer);
     let reply: Option<Reply> = serde_json::from_str(&answer).ok();
     match (handed, reply) {
-        (Ok(()), Some(Reply { error: None, .. })) => Ok(()),
+        (Ok(()), Some(Reply { error: None, warnings, .. })) => Ok(warnings),
         (_, Some(Reply { error: Some(error), exit, .. })) => {
             let _ = child.wait();
             Err(Error::new(error).status(u8::try_from(exit.unwrap_or(1)).unwrap_or(1)))

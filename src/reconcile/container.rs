@@ -28,11 +28,11 @@ pub struct Maker<'a> {
     pub starting: &'a BTreeSet<String>,
 }
 
-/// Prepares a container's directory and starts it.
+/// Prepares a container's directory and starts it. Returns what failed although it runs: start hooks.
 ///
 /// # Errors
 /// Returns the reason why it could not be started.
-pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]) -> Result<()> {
+pub fn launch_one(maker: &Maker, one: &Desired, generation: u64, ports: &[RawFd]) -> Result<Vec<String>> {
     let folder = maker.instance.container(&one.name);
     let spec = prepare(maker, one, generation, &folder)?;
     folder.write_spec(&spec)?;

@@ -378,7 +378,9 @@ impl<'a> Executor<'a> {
         if let Err(error) = &started {
             monitor::note_failure(&self.instance().container(name), &error.chain());
         }
-        started?;
+        for why in started? {
+            self.forge.reporter.report(Progress::Warning(format!("{name}: {why}")));
+        }
         self.news.store(true, Ordering::Relaxed);
         self.tell(name, "started");
         Ok(Came::Done)

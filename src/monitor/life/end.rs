@@ -11,6 +11,7 @@ use crate::project::Restart;
 use crate::runtime::Running;
 use crate::sys;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 impl Monitor {
@@ -29,11 +30,37 @@ impl Monitor {
         if self.stopping.is_some() {
             return self.signal_to_stop(signal, grace);
         }
+        self.begin_to_stop(signal, grace);
+    }
+
+    fn begin_to_stop(&mut self, signal: i32, grace: Duration) {
         if self.stop_after_hooks.replace((signal, grace)).is_none() {
             // Start hooks that have not finished are ended: it is too late for them.
             self.hooks.replace(Hooks::of("stop", &self.spec.on_stop)).into_iter().for_each(Hooks::end);
         }
         self.follow_hooks();
+    }
+
+    /// Ends the command to start it again, and answers the client when it has started.
+    pub(super) fn restart(&mut self, client: UnixStream) {
+        self.restarters.push(client);
+        if self.running.is_none() {
+            self.restart_at = Some(Instant::now());
+        } else if !self.recycling {
+            self.thaw();
+            self.recycling = true;
+            if self.stopping.is_none() {
+                self.begin_to_stop(self.spec.stop_signal, self.spec.stop_grace.into());
+            }
+        }
+    }
+
+    /// Tells those who asked for a restart that it is done, or why it is not.
+    pub(super) fn answer_restarters(&mut self, error: Option<String>) {
+        for client in std::mem::take(&mut self.restarters) {
+            // A client that is gone does not need to know.
+            let _ = control::send(&client, &Reply { done: error.is_none(), error: error.clone(), ..Reply::default() }, &[]);
+        }
     }
 
     pub(super) fn signal_to_stop(&mut self, signal: i32, grace: Duration) {
@@ -99,10 +126,12 @@ impl Monitor {
                 });
         if again {
             self.status.state = State::Restarting;
-            self.restart_at = Some(Instant::now() + self.backoff);
-            self.backoff = (self.backoff * 2).min(LAST_BACKOFF);
+            let asked = !self.restarters.is_empty();
+            self.restart_at = Some(Instant::now() + if asked { Duration::ZERO } else { self.backoff });
+            self.backoff = if asked { FIRST_BACKOFF } else { (self.backoff * 2).min(LAST_BACKOFF) };
         } else {
             self.status.state = State::Exited;
+            self.answer_restarters(Some("the container was stopped meanwhile".into()));
         }
         self.tell();
         if again {

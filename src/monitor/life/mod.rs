@@ -75,6 +75,8 @@ pub struct Monitor {
     terminal: Option<OwnedFd>,
     /// Whether the container is being stopped because it is unhealthy, so that it is restarted.
     recycling: bool,
+    /// The clients that asked for a restart, until it has started again.
+    restarters: Vec<UnixStream>,
     told_health: Health,
     stopping: Option<Stopping>,
     /// The hooks that run after the start, or those before the stop.
@@ -83,6 +85,8 @@ pub struct Monitor {
     stop_after_hooks: Option<(i32, Duration)>,
     /// The process that started this monitor, until the container is up.
     starter: Option<UnixStream>,
+    /// The start hooks that failed, for the starter.
+    failed_hooks: Vec<String>,
     restart_at: Option<Instant>,
     backoff: Duration,
     /// How often in a row it was started again without having lived for long.
@@ -147,11 +151,13 @@ impl Monitor {
             holders: Vec::new(),
             terminal: None,
             recycling: false,
+            restarters: Vec::new(),
             told_health: Health::None,
             stopping: None,
             hooks: None,
             stop_after_hooks: None,
             starter: None,
+            failed_hooks: Vec::new(),
             restart_at: None,
             backoff: FIRST_BACKOFF,
             in_a_row: 0,
@@ -236,7 +242,7 @@ impl Monitor {
         }
         while let Some(mut hooks) = self.hooks.take() {
             let (step, failed) = hooks.next(Instant::now());
-            failed.iter().for_each(|line| self.note(line));
+            failed.into_iter().for_each(|why| self.hook_failed(why));
             match step {
                 Step::Wait => {
                     self.hooks = Some(hooks);
@@ -246,7 +252,7 @@ impl Monitor {
                     let started = self.spawn(&words);
                     let deadline = Instant::now() + self.spec.stop_grace.into();
                     let failed = hooks.begun(words, started, deadline);
-                    failed.iter().for_each(|line| self.note(line));
+                    failed.into_iter().for_each(|why| self.hook_failed(why));
                     self.hooks = Some(hooks);
                 }
                 Step::Done => {}
@@ -258,11 +264,20 @@ impl Monitor {
         }
     }
 
+    /// A hook has failed: the log has it, and whoever waits for the container is told.
+    fn hook_failed(&mut self, why: String) {
+        self.note(&format!("stead: {why}"));
+        if self.starter.is_some() {
+            self.failed_hooks.push(why);
+        }
+    }
+
     /// Tells whoever started this monitor that the container is up, its hooks included.
     fn tell_starter(&mut self) {
         if let Some(starter) = self.starter.take() {
+            let warnings = std::mem::take(&mut self.failed_hooks);
             // A process that is gone does not need to know.
-            let _ = control::send(&starter, &Reply { done: true, ..Reply::default() }, &[]);
+            let _ = control::send(&starter, &Reply { done: true, warnings, ..Reply::default() }, &[]);
         }
     }
 
@@ -470,14 +485,20 @@ impl Monitor {
         }
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
-            self.status.restarts += 1;
-            self.in_a_row += 1;
+            // One that somebody asked for is none that the container needed.
+            if self.restarters.is_empty() {
+                self.status.restarts += 1;
+                self.in_a_row += 1;
+            }
             self.event("restart", &[("count", self.status.restarts.to_string())]);
             if let Err(error) = self.start() {
-                self.note(&format!("stead: cannot restart the container: {}", error.message));
+                let why = format!("cannot restart the container: {}", error.message);
+                self.note(&format!("stead: {why}"));
+                self.answer_restarters(Some(why));
                 self.status.error = Some(error.message);
                 self.ended(error.status);
             } else {
+                self.answer_restarters(None);
                 self.follow(Duration::ZERO);
             }
         }

@@ -149,6 +149,7 @@ impl Monitor {
                 self.stop(signal, grace.map(Duration::from));
                 self.waiting_for_end.push(client);
             }
+            Ok(Request::Restart) => self.restart(client),
             Ok(Request::Exec { .. }) if self.status.state == State::Paused => {
                 refuse("the container is paused; `stead unpause` resumes it".into(), Some(126));
             }
