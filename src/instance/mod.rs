@@ -6,6 +6,7 @@
 
 mod absent;
 pub mod consent;
+mod drift;
 mod env_file;
 mod history;
 mod identity;
@@ -13,9 +14,11 @@ mod observe;
 mod paths;
 mod project;
 mod report;
+mod watcher;
 
 pub use consent::{agree, allow, allowed, revoke};
 pub use history::{Entry, read as read_history};
+pub use drift::Drift;
 pub use identity::{Instance, all_instances, is_one_off_replica, private_folder};
 pub use observe::{Observation, observe};
 pub use paths::leads;
@@ -23,3 +26,4 @@ pub use project::{
     Chosen, LoadError, LoadedProject, Options, findings, keep_lock, load, project_files, read_and_keep_lock, read_lock,
 };
 pub use report::{Answer, Failure, Progress, Question, Reporter, UpOptions};
+pub use watcher::{claim_watch, end_watcher, watch_log, watcher};

@@ -1,5 +1,6 @@
 //! Observes the machine: gathers what planning must know, and changes nothing.
 
+use super::drift::Drift;
 use super::env_file;
 use super::identity::Instance;
 use super::paths::leads;
@@ -8,7 +9,7 @@ use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
 use crate::monitor::{self, State};
 use crate::network;
-use crate::plan::{Down, Observed, Seen};
+use crate::plan::{Down, Drifted, Observed, Seen};
 use crate::project::{ConfigSource, Locations, NodePath, Project};
 use crate::runtime::seccomp::Profile;
 use crate::sys::{ProjectFiles, Unread};
@@ -54,12 +55,20 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
     let mut record = instance.record()?;
     record.volumes = volume::existing(&instance.home, &instance.id)?;
     let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
+    let mut drift = BTreeMap::new();
+    for (name, container) in &record.containers {
+        let found = Drift::read(instance, name, container.generation)?;
+        if !found.files.is_empty() {
+            drift.insert(name.clone(), Drifted { files: found.files.len(), digest: found.digest() });
+        }
+    }
     let wants_networks =
         project.containers.values().any(|container| container.namespaces.network == crate::project::NetworkMode::Own);
     let observed = Observed {
         instance: instance.id.clone(),
         tag: instance.home.tag(),
         containers,
+        drift,
         bridges: if wants_networks { network::bridges(instance.link_group())?.into_iter().collect() } else { BTreeSet::new() },
         no_bridges: network::no_bridges(project.networks.values().filter_map(|network| network.external.as_deref()))?,
         routes: if wants_networks { network::routes()? } else { Vec::new() },

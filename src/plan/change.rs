@@ -6,7 +6,7 @@ use super::desired::{Desired, desired};
 use super::graph::{Parts, graph};
 use super::image::{Image, StepInputs};
 use super::images::{Walk, settings, step_records, walk};
-use super::observed::{ContainerRecord, Down, Facts, ImageRecord, NetworkRecord, Observed, Seen, TreeKind};
+use super::observed::{ContainerRecord, Down, Drifted, Facts, ImageRecord, NetworkRecord, Observed, Port, Seen, TreeKind};
 use super::task::{Change, Deed, How, Object, Plan, Planned, Symbol};
 use super::trust::{self, widenings};
 use super::wants;
@@ -105,8 +105,11 @@ fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
     let differing = differing(record, wish, unbuilt);
     let are = |fits: &dyn Fn(&str) -> bool| !differing.is_empty() && differing.iter().all(|key| fits(key));
     let seen = observed.containers.get(&wish.name).copied().unwrap_or(Seen::Down(Down::Lost));
-    if seen == Seen::Running && !unbuilt && are(&|key| LIVE.contains(&key)) {
+    if seen == Seen::Running && !unbuilt && !observed.drift.contains_key(&wish.name) && are(&|key| LIVE.contains(&key)) {
         return Some(Deed::Adjust);
+    }
+    if observed.drift.contains_key(&wish.name) {
+        return Some(Deed::Start(How::Fresh));
     }
     let only_files = are(&|key| key.starts_with("secret.") || key.starts_with("config."));
     match seen {
@@ -503,6 +506,10 @@ impl Planner<'_> {
                 .into_iter()
                 .map(|key| self.aspect_cause(wish, key, record.aspects.get(key), wish.aspects.get(key)))
                 .collect();
+            if let Some(Drifted { files, digest }) = self.observed.drift.get(name) {
+                let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+                causes.push(cause(format!("`watch` has synced {files} that its image does not have (drift {})", digest.short(12))));
+            }
             let detail = match deed {
                 Deed::Adjust => {
                     self.add(Symbol::Change, Object::Container, name, "while it runs", causes);
@@ -576,17 +583,13 @@ impl Planner<'_> {
 
     fn aspect_cause(&self, wish: &Desired, key: &str, old: Option<&String>, new: Option<&String>) -> Cause {
         let path = NodePath::container(&wish.container).aspect(key);
-        let plain = key.starts_with("env.")
-            || key.starts_with("limits.")
-            || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty");
         let record = self.observed.record.containers.get(&wish.name);
         let is_private =
             || record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key);
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
-            // Lists and tables are too long to show.
-            (_, Some(old), Some(new)) if plain && !new.starts_with(['[', '{']) && !is_private() => {
-                format!("{key} {}", difference(old, new))
+            (_, Some(old), Some(new)) if !is_private() => {
+                change_of(key, old, new).unwrap_or_else(|| format!("{key} changed"))
             }
             (_, None, Some(_)) => format!("{key} is new"),
             (_, Some(_), None) => format!("{key} is gone"),
@@ -625,6 +628,38 @@ fn content(kind: &TreeKind) -> TreeKind {
     match kind {
         TreeKind::File { digest, .. } => TreeKind::File { digest: *digest, executable: false },
         other => other.clone(),
+    }
+}
+
+/// What a change of an aspect is, if it can be said in a few words: a value, a list of words, a table's entry, ports.
+fn change_of(key: &str, old: &str, new: &str) -> Option<String> {
+    let is_value = key.starts_with("env.")
+        || key.starts_with("limits.")
+        || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty" | "stop-signal");
+    if is_value && !new.starts_with(['[', '{']) {
+        return Some(format!("{key} {}", difference(old, new)));
+    }
+    let words = |text: &str| serde_json::from_str::<Vec<String>>(text).ok().map(|words| words.join(" "));
+    let ports = |text: &str| {
+        let one = |port: Port| format!("{}:{} → {}/{:?}", port.address, port.port, port.to, port.protocol).to_lowercase();
+        let ports: Vec<String> = serde_json::from_str::<Vec<Port>>(text).ok()?.into_iter().map(one).collect();
+        Some(ports.join(", "))
+    };
+    let table = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).ok();
+    match key {
+        "cmd" | "entrypoint" | "group-add" => Some(format!("{key} {}", difference(&words(old)?, &words(new)?))),
+        "publish" => Some(format!("{key} {}", difference(&ports(old)?, &ports(new)?))),
+        "label" | "sysctl" => {
+            let (old, new) = (table(old)?, table(new)?);
+            let names: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|name| old.get(*name) != new.get(*name)).collect();
+            let one = |name: &String| match (old.get(name), new.get(name)) {
+                (Some(old), Some(new)) => format!("{key} {name} {}", difference(old, new)),
+                (None, _) => format!("{key} {name} is new"),
+                (_, None) => format!("{key} {name} is gone"),
+            };
+            Some(names.into_iter().map(one).collect::<Vec<_>>().join("; "))
+        }
+        _ => None,
     }
 }
 

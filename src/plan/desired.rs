@@ -244,6 +244,8 @@ fn aspects(
         namespaces,
         on_start,
         on_stop,
+        // It only says what `watch` does.
+        watch: _,
     } = &one.spec;
     let mut all = BTreeMap::new();
     let mut put = |key: String, value: serde_json::Value| {

@@ -27,7 +27,7 @@ pub use images::{Import, Pending, Squash, Walk, configure, copy_is_known, image_
 pub use mark::Grade;
 pub use mark::{Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Port, Seen, Taken,
+    ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Port, Seen, Taken,
     TakenPort, TreeEntry, TreeKind,
 };
 pub use task::{Action, Change, Deed, How, Object, Plan, Planned, Symbol, Task};

@@ -284,6 +284,13 @@ pub enum Down {
     Lost,
 }
 
+/// How far a container is from its image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drifted {
+    pub files: usize,
+    pub digest: Digest,
+}
+
 /// What other instances of this installation have taken, or are about to take.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Taken {
@@ -313,6 +320,8 @@ pub struct Observed {
     pub record: InstanceRecord,
     /// The current state of the containers on record.
     pub containers: BTreeMap<String, Seen>,
+    /// The containers that live syncs have made different from their image.
+    pub drift: BTreeMap<String, Drifted>,
     /// The bridges that exist.
     pub bridges: BTreeSet<String>,
     /// The names of external bridges that are none, each with why.
