@@ -57,6 +57,22 @@ impl Ignore {
         Ok(ignore)
     }
 
+    /// Takes patterns as in a `.gitignore`: one without a `/` in it matches at any depth, others from the top.
+    ///
+    /// # Errors
+    /// Fails at a text that is no pattern.
+    pub fn like_git(patterns: &[String]) -> Result<Self, String> {
+        let mut ignore = Self::default();
+        for pattern in patterns {
+            let (sign, text) = pattern.strip_prefix('!').map_or(("", pattern.as_str()), |text| ("!", text));
+            let is_anchored = text.trim_end_matches('/').contains('/');
+            let text = text.trim_start_matches('/');
+            let whole = if is_anchored { format!("{sign}{text}") } else { format!("{sign}**/{text}") };
+            ignore.add("the pattern", &whole)?;
+        }
+        Ok(ignore)
+    }
+
     /// Adds the patterns of a file; returns whether the file exists.
     fn file(&mut self, files: &ProjectFiles, name: &str) -> Result<bool, String> {
         let bytes = match files.own(name, bounds::IGNORE_FILE) {
@@ -196,6 +212,22 @@ mod tests {
         ] {
             assert_eq!(hides(lines, path), wanted, "{lines:?} {path}");
         }
+    }
+
+    #[test]
+    fn patterns_like_gits_match_at_any_depth_or_from_the_top() {
+        for (patterns, path, wanted) in [
+            (&["*.log"][..], "a/b/c.log", true),
+            (&["node_modules/"], "x/node_modules/y", true),
+            (&["/dist"], "dist/a", true),
+            (&["/dist"], "x/dist", false),
+            (&["a/b"], "x/a/b", false),
+            (&["*.log", "!keep.log"], "a/keep.log", false),
+        ] {
+            let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
+            assert_eq!(Ignore::like_git(&patterns).unwrap().hides(path), wanted, "{patterns:?} {path}");
+        }
+        assert!(Ignore::like_git(&["[".to_owned()]).is_err());
     }
 
     #[test]

@@ -25,11 +25,12 @@ mod view;
 
 pub use facts::{Sealed, StoreFacts, sealed_place};
 pub use ground::Ground;
+pub use ignore::Ignore;
 pub use records::{describe, record};
 pub use rescue::Rescue;
 pub use run::{helper, sweep};
 pub use scan::Scanner;
-pub use scan_cache::ScanCache;
+pub use scan_cache::{Identity, ScanCache};
 pub use view::View;
 
 pub use self::network::Network;

@@ -21,7 +21,7 @@ mod verify;
 
 pub use crate::instance::{
     Answer, Chosen, Instance, LoadError, LoadedProject, Options, Progress, Question, Reporter, UpOptions, agree, all_instances,
-    allow, allowed, findings, load, read_history, read_lock, revoke,
+    allow, allowed, claim_watch, end_watcher, findings, load, read_history, read_lock, revoke, watch_log, watcher,
 };
 pub use crate::library::{
     change, compare, components, find_image, full_name, history, import, known_images, load_archive, login, logout, names, pull,

@@ -2,6 +2,7 @@
 
 use super::confine::{Namespaces, Security};
 use super::limits::Limits;
+use super::watch::Watch;
 use crate::model::{Duration, Name, Size};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ pub struct Container {
     pub namespaces: Namespaces,
     pub on_start: Vec<Vec<String>>,
     pub on_stop: Vec<Vec<String>>,
+    #[serde(default)]
+    pub watch: Option<Watch>,
 }
 
 /// A file of environment variables.

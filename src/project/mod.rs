@@ -12,6 +12,7 @@ mod locations;
 mod replica;
 mod secret;
 mod step;
+mod watch;
 
 pub use confine::{Namespaces, NetworkMode, Security, is_namespaced};
 pub use container::{
@@ -27,6 +28,7 @@ pub use step::{
     Add, AddSource, BuildContext, Copy, Debian, GitSource, Repository, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
     is_commit,
 };
+pub use watch::{Then, Watch, WatchRule};
 
 use crate::model::{Name, Subnet};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! `down`: ends everything that belongs to an instance, and leaves only logs, history, images and volumes.
 
 use super::schedule::{self, Came, Lane, Work};
-use crate::instance::{Entry, Instance};
+use crate::instance::{Entry, Instance, end_watcher};
 use crate::model::{Error, Name, Result};
 use crate::monitor::{self, Request, now_ms};
 use crate::network;
@@ -109,6 +109,10 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
     let known = instance.state().exists() || instance.home.run.join(&instance.id).exists();
     if !known && !options.volumes {
         return Ok(Vec::new());
+    }
+    if !options.if_unused {
+        // It would bring everything up again at the next change.
+        end_watcher(instance);
     }
     let _queue = instance.lock()?;
     if options.if_unused && !instance.container_folders()?.is_empty() {

@@ -491,16 +491,45 @@ const CONTAINER_CHILDREN: &[Node] = &[
         prop("pid", Choice(&["host"]), "\"host\" to see the host's processes"),
         prop("ipc", Choice(&["host"]), "\"host\" for the host's shared memory"),
     ]),
-    Node::new("watch", "What to do when files change.", "watch { sync \"app/\" to=\"/srv/app\" }")
-        .children(&[
-            Node::new("sync", "Copies the file in.", "sync \"app/\" to=\"/srv/app\"")
-                .args(&[arg("path", Path)])
-                .props(&[needed("to", Path, "where to")])
-                .many(),
-            Node::new("rebuild", "Rebuilds the image.", "rebuild \"requirements.txt\"").args(&[arg("path", Path)]).many(),
-            Node::new("restart", "Restarts the container.", "restart \"app/settings.py\"").args(&[arg("path", Path)]).many(),
-        ])
-        .later(),
+    Node::new(
+        "watch",
+        "What `stead watch` does when files change: every rule that matches applies. Paths are relative to the project file. What the image copies is watched without a rule; \"none\" switches that off.",
+        "watch { sync \"app/\" to=\"/srv/app\"; restart \"app/settings.py\" }",
+    )
+    .args(&[optional("automatic", Choice(&["none"]))])
+    .children(&[
+        Node::new("sync", "Keeps a path in the container equal to a file or directory.", "sync \"app/\" to=\"/srv/app\"")
+            .args(&[arg("path", Path)])
+            .props(&[needed("to", Path, "the path in the container")])
+            .many(),
+        Node::new("restart", "Starts the container's process again, with the same files.", "restart \"app/settings.py\"")
+            .args(&[arg("path", Path)])
+            .many(),
+        Node::new("sync-restart", "`sync`, then `restart`.", "sync-restart \"settings/\" to=\"/etc/app\"")
+            .args(&[arg("path", Path)])
+            .props(&[needed("to", Path, "the path in the container")])
+            .many(),
+        Node::new(
+            "sync-exec",
+            "`sync`, then a command in the container.",
+            "sync-exec \"nginx.conf\" to=\"/etc/nginx/nginx.conf\" { exec \"nginx\" \"-s\" \"reload\" }",
+        )
+        .args(&[arg("path", Path)])
+        .props(&[needed("to", Path, "the path in the container")])
+        .children(&[EXEC])
+        .many(),
+        Node::new("rebuild", "Builds the image, and replaces the container if it is another one.", "rebuild \"requirements.txt\"")
+            .args(&[arg("path", Path)])
+            .many(),
+        Node::new("ignore", "Patterns of files that its rules do not see, as in a .gitignore.", "ignore \"*.log\" \"node_modules/\"")
+            .args(&[arg("pattern", Pattern)])
+            .rest("patterns", Pattern)
+            .many(),
+        Node::new("include", "Patterns of the only files that its rules see.", "include \"*.py\"")
+            .args(&[arg("pattern", Pattern)])
+            .rest("patterns", Pattern)
+            .many(),
+    ]),
     Node::new("on", "A command to run in the container after its start or before its stop. What it starts ends with it, and what it says is in the log.", "on \"start\" { exec \"warm-up\" }")
         .args(&[arg("event", Choice(&["start", "stop"]))])
         .children(&[EXEC])

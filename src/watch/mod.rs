@@ -1,155 +1,558 @@
-//! Turns file events into signals to plan again.
+//! Files that change while people work: the smallest thing that makes the environment follow.
 //!
-//! This room owns which directories are watched and when a burst of events is over. A new plan decides what follows
-//! from a change: an event never says more than "look".
+//! An event says where to look; the content decides what has changed ([`mirror`]); the flows say which containers it
+//! concerns ([`flows`]). Then it is written into them ([`deliver`]), or their process is started again, or the caller is told
+//! to bring the environment up anew, because an image or a definition has changed.
 
-mod hidden;
+mod deliver;
+mod events;
+mod flows;
+mod mirror;
 
-use crate::build::{ScanCache, Scanner};
-use crate::instance::{LoadedProject, Options};
-use crate::model::{Context, Result};
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use std::collections::BTreeSet;
+use crate::build::{ScanCache, Scanner, View};
+use crate::instance::{Drift, Instance, LoadedProject, Options};
+use crate::model::{Context, Digest, Error, Name, Result, spelled};
+use crate::monitor::{self, Request};
+use crate::plan::InstanceRecord;
+use crate::project::{Base, ConfigSource, Container, Copy, Image, Project, Step, Then};
+use deliver::Root;
+use events::Events;
+use flows::{Cover, Flow, Flows, cover, tidy};
+use mirror::{Change, Mirror, Now};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// A burst is over after this much quiet …
-const QUIET: Duration = Duration::from_millis(20);
-/// … or after this much time, even if events still come.
-const CEILING: Duration = Duration::from_millis(500);
+/// How long a restart may take beyond the grace period before we stop waiting for it.
+const RESTART: Duration = Duration::from_secs(30);
+/// How much of a failed command's output is shown.
+const OUTPUT: usize = 2000;
 
-/// Watches the directories of a project's sources.
-pub struct Watcher {
-    folder: PathBuf,
-    inner: RecommendedWatcher,
-    events: Receiver<notify::Result<Event>>,
-    watched: BTreeSet<PathBuf>,
-    wanted: BTreeSet<PathBuf>,
+/// Something that a session has done, or that is to be known.
+#[derive(Debug)]
+pub enum Happened {
+    /// Files were made equal in containers.
+    Synced { paths: Vec<PathBuf>, replicas: BTreeSet<String>, took: Duration },
+    Restarted { replica: String, took: Duration },
+    Ran { replica: String, words: Vec<String>, took: Duration },
+    Failed(Error),
+    Note(String),
 }
 
-/// Every path whose change matters: project files, the lock, ignore files, what images copy, and the files
-/// of secrets, configs and environment variables.
-pub fn sources(loaded: &LoadedProject, options: &Options) -> BTreeSet<PathBuf> {
-    let folder = &loaded.instance.folder;
-    let project = &loaded.project;
-    let mut all: BTreeSet<PathBuf> =
-        [options.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].iter().map(|name| folder.join(name)).collect();
-    all.extend(loaded.files.keys().map(|path| folder.join(path)));
-    all.extend(loaded.places.all().map(|place| folder.join(&place.file)));
-    all.extend(project.secrets.values().map(|path| folder.join(path)));
-    all.extend(
-        project.configs.values().filter_map(|source| {
-            if let crate::project::ConfigSource::File(path) = source { Some(folder.join(path)) } else { None }
-        }),
-    );
-    all.extend(project.containers.values().flat_map(|container| &container.env_files).map(|file| folder.join(&file.path)));
-    let scanner = Scanner::scan(folder, project, ScanCache::default);
-    all.extend(scanner.sources(|image, step, entry| hidden::is_hidden(project, image, step, entry)));
-    all
+/// What is next.
+#[derive(Debug)]
+pub enum Next {
+    /// Load the project, [`aim`](Session::aim) at it, bring up these containers (all if there are none), and
+    /// [`settle`](Session::settle).
+    Converge { changed: Vec<PathBuf>, only: BTreeSet<Name>, since: Instant },
+    Did(Vec<Happened>),
 }
 
-impl Watcher {
-    /// A watcher that watches nothing yet.
+/// A session of watching one project.
+pub struct Session {
+    instance: Instance,
+    events: Events,
+    mirror: Option<Mirror>,
+    flows: Flows,
+    containers: BTreeMap<Name, Container>,
+    /// The replicas on record with their generation.
+    replicas: BTreeMap<String, (Name, u64)>,
+    /// The process of each replica that has everything.
+    met: BTreeMap<String, i32>,
+    /// What replicas have missed.
+    behind: BTreeMap<String, BTreeSet<PathBuf>>,
+    /// Whether the files have been looked at since their directories are watched.
+    is_sure: bool,
+}
+
+/// What changes mean, container by container.
+#[derive(Default)]
+struct Meaning {
+    /// The files of each container: the target, and the change.
+    files: BTreeMap<Name, BTreeMap<PathBuf, Delivery>>,
+    restart: BTreeSet<Name>,
+    run: BTreeSet<(Name, Vec<String>)>,
+    /// The containers that need a build or another definition.
+    rebuild: BTreeSet<Name>,
+    everything: bool,
+}
+
+/// A file on its way.
+#[derive(Clone)]
+struct Delivery {
+    path: PathBuf,
+    now: Now,
+    new: u32,
+    in_volume: bool,
+}
+
+impl Session {
+    /// Begins to watch; nothing is aimed at yet.
     ///
     /// # Errors
-    /// Fails when inotify cannot be set up.
-    pub fn new(folder: &Path) -> Result<Self> {
-        let (sender, events) = channel();
-        let inner = notify::recommended_watcher(sender).context(|| "cannot watch files".into())?;
-        Ok(Self { folder: folder.to_owned(), inner, events, watched: BTreeSet::new(), wanted: BTreeSet::new() })
+    /// Fails when files cannot be watched.
+    pub fn begin(instance: &Instance) -> Result<Self> {
+        Ok(Self {
+            instance: instance.clone(),
+            events: Events::new(&instance.folder, &instance.events())?,
+            mirror: None,
+            flows: Flows::default(),
+            containers: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            met: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            is_sure: false,
+        })
     }
 
-    /// Watches the directories of some paths: editors replace files, so the files themselves cannot be watched.
-    pub fn watch(&mut self, wanted: &BTreeSet<PathBuf>) {
-        let folders: BTreeSet<PathBuf> = wanted
-            .iter()
-            .flat_map(
-                |path| if path.is_dir() { vec![path.clone()] } else { path.parent().map(Path::to_owned).into_iter().collect() },
-            )
-            .filter(|path| path.is_dir())
-            .collect();
-        for gone in self.watched.difference(&folders) {
-            // The directory may be gone already.
-            let _ = self.inner.unwatch(gone);
-        }
-        for new in folders.difference(&self.watched) {
-            let _ = self.inner.watch(new, RecursiveMode::NonRecursive);
-        }
-        self.watched = folders;
-        self.wanted.clone_from(wanted);
+    /// How many files and directories are watched.
+    pub fn size(&self) -> (usize, usize) {
+        (self.mirror.as_ref().map_or(0, Mirror::files), self.events.directories())
     }
 
-    /// Waits for a burst of relevant events; returns the changed paths, relative to the project's directory.
+    /// Watches only what could make a project readable that is not.
     ///
     /// # Errors
-    /// Fails when the watch has ended.
-    pub fn wait(&self) -> Result<Vec<PathBuf>> {
-        let mut changed = BTreeSet::new();
-        let mut since: Option<Instant> = None;
+    /// Fails when the project's directory cannot be opened.
+    pub fn aim_at_files(&mut self, options: &Options) -> Result<Vec<Happened>> {
+        let files = [options.file.as_str(), "stead.lock"].map(PathBuf::from);
+        if self.mirror.is_some() {
+            // Whatever was known before may be what is mended.
+            self.flows.inputs.extend(files.map(|file| (file, BTreeSet::new())));
+            return Ok(Vec::new());
+        }
+        let flows = Flows { inputs: files.map(|file| (file, BTreeSet::new())).into(), ..Flows::default() };
+        self.take(flows, None)
+    }
+
+    /// Watches everything that a project is made of, from now on.
+    ///
+    /// # Errors
+    /// Fails when the project's directory cannot be opened.
+    pub fn aim(&mut self, loaded: &LoadedProject, options: &Options) -> Result<Vec<Happened>> {
+        let folder = self.instance.folder.clone();
+        let mut flows = Flows::of(&loaded.project, &loaded.places, &folder);
+        flows.inputs = inputs(loaded, options);
+        self.containers = loaded.project.containers.clone();
+        let problems = std::mem::take(&mut flows.problems);
+        let mut told = self.take(flows, Some(&with_rules(&loaded.project)))?;
+        told.extend(problems.into_iter().map(Happened::Failed));
+        for rule in loaded.project.watch_rules() {
+            let from = tidy(Path::new(&rule.rule.path));
+            if self.mirror.as_ref().is_some_and(|mirror| mirror.now(&from) == Now::Gone) && !folder.join(&from).exists() {
+                let why = format!("`{} \"{}\"` of container {}: there is no such path yet", rule.rule.word(), rule.rule.path, rule.container);
+                told.push(Happened::Note(why));
+            }
+        }
+        Ok(told)
+    }
+
+    fn take(&mut self, flows: Flows, project: Option<&Project>) -> Result<Vec<Happened>> {
+        let folder = &self.instance.folder;
+        let cache = self.instance.scan_cache();
+        let scanner = project.map(|project| Scanner::scan(folder, project, || ScanCache::read(&cache)));
+        let mut mirror = Mirror::new(folder, scanner).context(|| format!("cannot open {}", folder.display()))?;
+        // What is known of the inputs is what the project was just loaded from, or older: then it is loaded again.
+        let _ = mirror.look(&flows.inputs.keys().cloned().collect(), &flows);
+        let above = |path: &PathBuf| path.ancestors().skip(1).find(|above| folder.join(above).is_dir()).map(Path::to_owned);
+        let mut directories: BTreeSet<PathBuf> = flows.inputs.keys().filter_map(above).collect();
+        directories.extend(flows.all.iter().filter_map(|flow| above(&flow.from)));
+        directories.extend(mirror.directories().filter(|path| flows.enters(path)).cloned());
+        directories.insert(PathBuf::new());
+        let known: BTreeSet<PathBuf> = directories.iter().filter(|path| self.events.is_watched(path)).cloned().collect();
+        self.is_sure &= known.len() == directories.len();
+        let blind = self.events.watch(directories);
+        self.flows = flows;
+        self.mirror = Some(mirror);
+        Ok(blind.map(Happened::Note).into_iter().collect())
+    }
+
+    /// Makes all running containers equal to the disk, after they were brought up.
+    ///
+    /// # Errors
+    /// Fails when the record cannot be read.
+    pub fn settle(&mut self) -> Result<Vec<Happened>> {
+        self.meet(self.instance.record()?);
+        let mut told = Vec::new();
+        if !std::mem::replace(&mut self.is_sure, true) {
+            // Something may have changed before its directory was watched.
+            let changes = self.mirror.as_mut().map(|mirror| mirror.look_at_all(&self.flows)).unwrap_or_default();
+            let (meaning, _) = self.meaning(&changes);
+            self.deliver_all(&meaning.files, Instant::now(), &mut told)?;
+        }
+        self.met.clear();
+        self.equalise(&mut told)?;
+        self.events.acted();
+        Ok(told)
+    }
+
+    fn meet(&mut self, record: InstanceRecord) {
+        let of = |(name, record): (String, crate::plan::ContainerRecord)| (name, (record.container, record.generation));
+        self.replicas = record.containers.into_iter().map(of).collect();
+    }
+
+    /// Waits for the next change that means something, and does what follows from it.
+    ///
+    /// # Errors
+    /// Fails when the watch has ended, or when a record cannot be read or written.
+    pub fn next(&mut self) -> Result<Next> {
         loop {
-            let event = match since {
-                None => self.events.recv().context(|| "the watch has ended".into())?,
-                Some(start) => {
-                    let left = CEILING.saturating_sub(start.elapsed()).min(QUIET);
-                    match self.events.recv_timeout(left) {
-                        Ok(event) => event,
-                        Err(_) => return Ok(changed.into_iter().collect()),
-                    }
-                }
+            let batch = self.events.wait()?;
+            let mut told: Vec<Happened> =
+                batch.everything.filter(|why| !why.is_empty()).map(|why| Happened::Note(why.to_owned())).into_iter().collect();
+            if batch.containers {
+                self.meet(self.instance.record()?);
+                self.equalise(&mut told)?;
+            }
+            let Some(mirror) = &mut self.mirror else { continue };
+            let changes = match batch.everything {
+                Some(_) => mirror.look_at_all(&self.flows),
+                None => mirror.look(&batch.paths, &self.flows),
             };
-            let paths = event.map(|event| self.relevant(&event)).unwrap_or_default();
-            if !paths.is_empty() {
-                since.get_or_insert_with(Instant::now);
-                changed.extend(paths);
+            self.follow_directories(&changes);
+            let (meaning, relevant) = self.meaning(&changes);
+            self.deliver_all(&meaning.files, batch.since, &mut told)?;
+            self.carry_out(&meaning, &mut told);
+            if !relevant.is_empty() || !told.is_empty() {
+                self.events.acted();
+            }
+            if meaning.everything || !meaning.rebuild.is_empty() {
+                let only = if meaning.everything { BTreeSet::new() } else { meaning.rebuild };
+                return Ok(Next::Converge { changed: relevant, only, since: batch.since });
+            }
+            if !told.is_empty() {
+                return Ok(Next::Did(told));
             }
         }
     }
 
-    fn relevant(&self, event: &Event) -> Vec<PathBuf> {
-        let reading = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
-        if reading {
-            return Vec::new();
+    /// Watches directories that are new, and what came into them before that.
+    fn follow_directories(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change.now {
+                Now::Folder { .. } => self.events.also(change.path.clone()),
+                Now::Gone => self.events.forget(&change.path),
+                _ => {}
+            }
         }
-        if event.need_rescan() {
-            return vec![self.folder.clone()];
+    }
+
+    /// What changes mean, and which of them mean anything.
+    fn meaning(&mut self, changes: &[Change]) -> (Meaning, Vec<PathBuf>) {
+        let (mut meaning, mut relevant) = (Meaning::default(), Vec::new());
+        for change in changes {
+            let mut matters = false;
+            if let Some(names) = self.flows.inputs.get(&change.path) {
+                matters = true;
+                meaning.everything |= names.is_empty();
+                meaning.rebuild.extend(names.iter().cloned());
+            }
+            // What is gone was a file or a directory: either is taken by the same flows.
+            let is_folder = matches!(change.now, Now::Folder { .. });
+            for flow in self.flows.of_path(&change.path, is_folder) {
+                matters |= meaning.add(flow, change, self.containers.get(&flow.container));
+            }
+            if matters {
+                relevant.push(change.path.clone());
+            }
         }
-        // Relevant paths are wanted themselves, or are new in a directory that is copied.
-        let matters =
-            |path: &&PathBuf| self.wanted.contains(*path) || path.parent().is_some_and(|parent| self.wanted.contains(parent));
-        let noise = |path: &&PathBuf| !is_noise(path.strip_prefix(&self.folder).unwrap_or(path));
-        event
-            .paths
-            .iter()
-            .filter(matters)
-            .filter(noise)
-            .map(|path| path.strip_prefix(&self.folder).unwrap_or(path).to_owned())
-            .collect()
+        // A container that is built anew gets everything by that; if it is not, it is behind.
+        for name in &meaning.rebuild {
+            if let Some(files) = meaning.files.remove(name) {
+                for replica in replicas_of(&self.replicas, name) {
+                    self.behind.entry(replica).or_default().extend(files.values().map(|file| file.path.clone()));
+                }
+            }
+            meaning.restart.remove(name);
+        }
+        let rebuild = &meaning.rebuild;
+        meaning.run.retain(|(name, _)| !rebuild.contains(name));
+        (meaning, relevant)
+    }
+
+    fn deliver_all(
+        &mut self,
+        files: &BTreeMap<Name, BTreeMap<PathBuf, Delivery>>,
+        since: Instant,
+        told: &mut Vec<Happened>,
+    ) -> Result<()> {
+        let (mut paths, mut reached) = (BTreeSet::new(), BTreeSet::new());
+        for (name, files) in files {
+            for replica in replicas_of(&self.replicas, name) {
+                let Some(mut root) = Root::of(&self.instance, &replica)? else {
+                    self.behind.entry(replica).or_default().extend(files.values().map(|file| file.path.clone()));
+                    continue;
+                };
+                let written = self.deliver(&replica, &mut root, files, told)?;
+                if !written.is_empty() {
+                    reached.insert(replica);
+                    paths.extend(written);
+                }
+            }
+        }
+        if !paths.is_empty() {
+            told.insert(0, Happened::Synced { paths: paths.into_iter().collect(), replicas: reached, took: since.elapsed() });
+        }
+        Ok(())
+    }
+
+    /// Writes files into one replica; returns those that it did not have.
+    fn deliver(
+        &self,
+        replica: &str,
+        root: &mut Root,
+        files: &BTreeMap<PathBuf, Delivery>,
+        told: &mut Vec<Happened>,
+    ) -> Result<BTreeSet<PathBuf>> {
+        let (Some(mirror), Some((_, generation))) = (&self.mirror, self.replicas.get(replica)) else { return Ok(BTreeSet::new()) };
+        let mut drift = Drift::read(&self.instance, replica, *generation)?;
+        let before = drift.clone();
+        let mut back = Vec::new();
+        let mut view = None;
+        for (to, file) in files.iter().filter(|(_, file)| !file.in_volume) {
+            let key = spelled(to.as_os_str()).into_owned();
+            // What has drifted before may be as in the image again.
+            if before.files.contains_key(&key) && has(view.get_or_insert_with(|| self.image_of(replica)), to, &file.now) {
+                back.push(key);
+            } else if !matches!(file.now, Now::Folder { .. }) {
+                drift.files.insert(key, digest_of(&file.now));
+            }
+        }
+        if drift != before {
+            drift.save(&self.instance, replica, *generation)?;
+        }
+        let mut written = BTreeSet::new();
+        // What is gone goes from the inside out; the rest comes from the outside in.
+        let (gone, there): (Vec<_>, Vec<_>) = files.iter().partition(|(_, file)| file.now == Now::Gone);
+        for (to, file) in gone.into_iter().rev().chain(there) {
+            let source = match &file.now {
+                Now::File { .. } => match mirror.open(&file.path) {
+                    Ok(source) => Some(source),
+                    // It has changed again, so another event follows.
+                    Err(_) => continue,
+                },
+                _ => None,
+            };
+            match root.put(to, &file.now, source.as_ref(), file.new) {
+                Ok(true) => drop(written.insert(file.path.clone())),
+                Ok(false) => {}
+                Err(error) => told.push(Happened::Failed(deliver::failed(replica, to, &error))),
+            }
+        }
+        if !back.is_empty() {
+            for key in back {
+                drift.files.remove(&key);
+            }
+            drift.save(&self.instance, replica, *generation)?;
+        }
+        Ok(written)
+    }
+
+    /// The image that a replica was started from.
+    fn image_of(&self, replica: &str) -> Option<View> {
+        let spec = self.instance.container(replica).spec().ok().flatten()?;
+        Some(View::new(spec.blueprint.beyond.layers?.trees.into_iter().rev().collect()))
+    }
+
+    /// Makes replicas that have started since equal to the disk: with what they missed, and with what rules keep equal.
+    fn equalise(&mut self, told: &mut Vec<Happened>) -> Result<()> {
+        let replicas = self.replicas.clone();
+        self.met.retain(|replica, _| replicas.contains_key(replica));
+        for (replica, (name, _)) in &replicas {
+            let Some(mut root) = Root::of(&self.instance, replica)? else { continue };
+            if self.met.insert(replica.clone(), root.pid) == Some(root.pid) {
+                continue;
+            }
+            let Some(mirror) = &self.mirror else { continue };
+            let mut paths = self.behind.remove(replica).unwrap_or_default();
+            for flow in self.flows.all.iter().filter(|flow| flow.is_rule && flow.container == *name && flow.to.is_some()) {
+                // What its image has is equal already.
+                let is_copied = |other: &Flow| !other.is_rule && other.container == *name && (&other.from, &other.to) == (&flow.from, &flow.to);
+                if !self.flows.all.iter().any(is_copied) {
+                    paths.extend(mirror.below(&flow.from));
+                }
+            }
+            let changes: Vec<Change> = paths.into_iter().map(|path| Change { now: mirror.now(&path), path }).collect();
+            let (since, (meaning, _)) = (Instant::now(), self.meaning(&changes));
+            let Some(files) = meaning.files.get(name) else { continue };
+            let written = self.deliver(replica, &mut root, files, told)?;
+            if !written.is_empty() {
+                let (paths, replicas) = (written.into_iter().collect(), [replica.clone()].into());
+                told.push(Happened::Synced { paths, replicas, took: since.elapsed() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Restarts processes and runs commands, as rules say.
+    fn carry_out(&self, meaning: &Meaning, told: &mut Vec<Happened>) {
+        let instance = &self.instance;
+        let done = std::thread::scope(|scope| {
+            let mut jobs = Vec::new();
+            for name in &meaning.restart {
+                for replica in replicas_of(&self.replicas, name) {
+                    jobs.push(scope.spawn(move || restart(instance, replica)));
+                }
+            }
+            for (name, words) in &meaning.run {
+                for replica in replicas_of(&self.replicas, name) {
+                    jobs.push(scope.spawn(move || run(instance, replica, words)));
+                }
+            }
+            jobs.into_iter().map(|job| job.join().unwrap_or_else(|_| Happened::Failed(Error::new("a rule could not be carried out")))).collect::<Vec<_>>()
+        });
+        told.extend(done);
     }
 }
 
-/// Whether a path, relative to the project's directory, is one that tools write beside what people write: a repository's own
-/// files, Python's caches, and the temporary files of editors (vim, emacs). A change of it alone is no reason to look.
-fn is_noise(path: &Path) -> bool {
-    let mut parts = path.iter().map(|part| part.to_string_lossy());
-    let tools = parts.clone().any(|part| part == ".git" || part == "__pycache__");
-    let last = parts.next_back().unwrap_or_default();
-    let swap = last.starts_with('.') && [".swp", ".swo", ".swx"].iter().any(|end| last.ends_with(end));
-    tools || swap || last.ends_with('~') || last.starts_with(".#") || last == "4913"
+impl Meaning {
+    /// Adds what a change means by one flow; returns whether it means anything.
+    fn add(&mut self, flow: &Flow, change: &Change, container: Option<&Container>) -> bool {
+        let Some(container) = container else { return false };
+        let name = &flow.container;
+        if let Some(to) = flow.target(&change.path) {
+            match cover(container, &to) {
+                Cover::Hidden(_) => return false,
+                // What the image has there came into the volume once, when it was made.
+                Cover::Volume if !flow.is_rule => {
+                    self.rebuild.insert(name.clone());
+                    return true;
+                }
+                covered => {
+                    let new = match change.now {
+                        Now::File { mode, .. } => flow.modes.of(mode),
+                        _ => 0o755,
+                    };
+                    let (path, now) = (change.path.clone(), change.now.clone());
+                    let delivery = Delivery { path, now, new, in_volume: covered == Cover::Volume };
+                    self.files.entry(name.clone()).or_default().insert(to, delivery);
+                }
+            }
+        }
+        match &flow.then {
+            Then::Nothing => {}
+            Then::Restart => drop(self.restart.insert(name.clone())),
+            Then::Run(words) => drop(self.run.insert((name.clone(), words.clone()))),
+            Then::Rebuild => drop(self.rebuild.insert(name.clone())),
+        }
+        true
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn replicas_of(replicas: &BTreeMap<String, (Name, u64)>, container: &Name) -> Vec<String> {
+    replicas.iter().filter(|(_, (name, _))| name == container).map(|(replica, _)| replica.clone()).collect()
+}
 
-    #[test]
-    fn what_tools_write_is_no_reason_to_look() {
-        for path in [".git/index", "app/__pycache__/a.pyc", "app/.main.py.swp", "a/b~", ".#a", "4913"] {
-            assert!(is_noise(Path::new(path)), "{path}");
+fn digest_of(now: &Now) -> Option<Digest> {
+    match now {
+        Now::File { digest, .. } => Some(*digest),
+        Now::Link(to) => Some(Digest::of(spelled(to).as_bytes())),
+        Now::Folder { .. } | Now::Gone => None,
+    }
+}
+
+/// Whether an image has this at a path.
+fn has(image: &Option<View>, to: &Path, now: &Now) -> bool {
+    let Some(image) = image else { return false };
+    let at = image.resolve(to.parent().unwrap_or(Path::new("/"))).join(to.file_name().unwrap_or_default());
+    match now {
+        Now::Gone => image.entry(&at).is_none(),
+        Now::Folder { .. } => image.entry(&at).is_some_and(|(_, found)| found.is_dir()),
+        Now::Link(target) => image.link(&at).is_ok_and(|found| found == *target),
+        Now::File { digest, .. } => image.file(&at).and_then(Digest::of_stream).is_ok_and(|found| found == *digest),
+    }
+}
+
+fn restart(instance: &Instance, replica: String) -> Happened {
+    let (folder, since) = (instance.container(&replica), Instant::now());
+    let grace = folder.spec().ok().flatten().map_or(Duration::ZERO, |spec| spec.stop_grace.into());
+    match monitor::call(&folder, &Request::Restart, Some(grace + RESTART)) {
+        Ok(_) => Happened::Restarted { replica, took: since.elapsed() },
+        Err(error) => Happened::Failed(Error::caused(format!("cannot restart {replica}"), error)),
+    }
+}
+
+/// Runs a command in a replica. What it says is shown if it fails.
+fn run(instance: &Instance, replica: String, words: &[String]) -> Happened {
+    let (folder, since) = (instance.container(&replica), Instant::now());
+    let what = format!("{} in {replica}", words.join(" "));
+    let ran = || -> Result<(i32, String)> {
+        let spec = folder.spec()?.ok_or_else(|| Error::new(format!("{replica} is not running")))?;
+        let process = spec.blueprint.like_process(words).context(|| format!("{replica} has no process"))?;
+        let none = File::open("/dev/null").context(|| "cannot open /dev/null".into())?;
+        let memory = memfd_create(c"said", MFdFlags::MFD_CLOEXEC).map_err(std::io::Error::from);
+        let mut said = File::from(memory.context(|| "cannot keep what it says".into())?);
+        let session = monitor::session(&folder, &process, &[none.as_raw_fd(), said.as_raw_fd(), said.as_raw_fd()])?;
+        let status = session.wait()?;
+        let mut text = Vec::new();
+        said.rewind().and_then(|()| said.read_to_end(&mut text)).context(|| "cannot read what it said".into())?;
+        let from = text.len().saturating_sub(OUTPUT);
+        Ok((status, String::from_utf8_lossy(&text[from..]).trim().to_owned()))
+    };
+    match ran() {
+        Ok((0, _)) => Happened::Ran { replica, words: words.to_vec(), took: since.elapsed() },
+        Ok((status, said)) => {
+            let error = Error::new(format!("{what} ended with exit status {status}"));
+            Happened::Failed(if said.is_empty() { error } else { error.hint(said) })
         }
-        for path in [".gitignore", "app/main.py", "swap.swp", "a~b", "app", ""] {
-            assert!(!is_noise(Path::new(path)), "{path}");
+        Err(error) => Happened::Failed(Error::caused(format!("cannot run {what}"), error)),
+    }
+}
+
+/// A project with its rules as further steps, so that one scan reads what either takes.
+fn with_rules(project: &Project) -> Project {
+    let mut all = project.clone();
+    let copy = |path: &str| Step::Copy(Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() });
+    let steps: Vec<Step> = project.watch_rules().map(|rule| copy(&rule.rule.path)).collect();
+    if !steps.is_empty() {
+        all.images.insert(Name::of_reference("rules of watch"), Image { from: Base::default(), steps, ..Image::default() });
+    }
+    all
+}
+
+/// Files whose change means another project, or another content for some of its containers.
+fn inputs(loaded: &LoadedProject, options: &Options) -> BTreeMap<PathBuf, BTreeSet<Name>> {
+    let project = &loaded.project;
+    let inside = |path: &str| {
+        let path = tidy(Path::new(path));
+        path.strip_prefix(&loaded.instance.folder).map_or(path.clone(), Path::to_owned)
+    };
+    let mut all: BTreeMap<PathBuf, BTreeSet<Name>> = BTreeMap::new();
+    let users = |uses: &dyn Fn(&Container) -> bool| -> BTreeSet<Name> {
+        project.containers.iter().filter(|(_, container)| uses(container)).map(|(name, _)| name.clone()).collect()
+    };
+    let mut some = |path: &str, names: BTreeSet<Name>| {
+        if !names.is_empty() {
+            all.entry(inside(path)).or_default().extend(names);
+        }
+    };
+    for (name, path) in &project.secrets {
+        some(path, users(&|container| container.secrets.iter().any(|used| used.name == *name)));
+    }
+    for (name, source) in &project.configs {
+        if let ConfigSource::File(path) = source {
+            some(path, users(&|container| container.configs.iter().any(|used| used.name == *name)));
         }
     }
+    for (name, container) in &project.containers {
+        for file in &container.env_files {
+            some(&file.path, [name.clone()].into());
+        }
+        if let Some(profile) = container.security.seccomp.as_ref().filter(|profile| *profile != "unconfined") {
+            some(profile, [name.clone()].into());
+        }
+    }
+    // These may change anything.
+    let mut files: BTreeSet<&str> = [options.file.as_str(), "stead.lock", ".steadignore", ".dockerignore"].into();
+    files.extend(loaded.files.keys().map(String::as_str));
+    files.extend(loaded.places.all().map(|place| place.file.as_str()).filter(|file| !file.is_empty()));
+    for file in files {
+        all.insert(inside(file), BTreeSet::new());
+    }
+    all.retain(|path, _| path.is_relative() && !path.as_os_str().is_empty());
+    all
 }

@@ -37,4 +37,5 @@ mod signatures;
 mod sources;
 mod ssh;
 mod storage;
+mod watch;
 mod world;

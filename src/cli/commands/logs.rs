@@ -2,9 +2,12 @@ use super::super::ui::{Style, Text};
 use super::super::{Context, moment};
 use crate::engine;
 use crate::instance::Instance;
-use crate::model::{Digest, Error, Result};
+use crate::model::{Context as _, Digest, Error, Result};
 use crate::monitor::{Line, Tail, Writes};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
 
 /// Shows the output of containers, oldest first, across restarts.
 ///
@@ -31,6 +34,9 @@ pub struct Arguments {
     /// Do not show the containers' names.
     #[arg(long)]
     no_log_prefix: bool,
+    /// Show what the detached `stead watch` has done, instead of containers' output.
+    #[arg(long, conflicts_with_all = ["names", "since", "until", "timestamps"])]
+    watch: bool,
 }
 
 /// One container's log, with its next line already read.
@@ -65,6 +71,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     };
     let (since, until) = (moment("since", &arguments.since)?, moment("until", &arguments.until)?);
     let instance = context.instance()?;
+    if arguments.watch {
+        return of_watch(&instance, arguments, context);
+    }
     let last = arguments.tail.as_deref().map(count).transpose()?.flatten();
     let mut sources: Vec<Source> =
         engine::logged(&instance, &arguments.names)?.into_iter().map(|name| Source::new(&instance, name)).collect();
@@ -171,4 +180,30 @@ fn next(sources: &mut [Source]) -> Option<(usize, Line)> {
 fn color(name: &str) -> Style {
     let styles = [Style::Cyan, Style::Good, Style::Change, Style::Blue, Style::Magenta];
     styles[usize::try_from(Digest::of(name).number() % styles.len() as u64).unwrap_or(0)]
+}
+
+/// Shows the output of a detached `stead watch`.
+fn of_watch(instance: &Instance, arguments: &Arguments, context: &Context) -> Result<u8> {
+    let path = engine::watch_log(instance);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::new("nothing was watched in the background here").hint("`stead watch --detach` does"));
+        }
+        Err(error) => return Err(error).context(|| format!("cannot read {}", path.display())),
+    };
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).context(|| format!("cannot read {}", path.display()))?;
+    let last = arguments.tail.as_deref().map(count).transpose()?.flatten();
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    let from = last.map_or(0, |last| lines.len().saturating_sub(last));
+    context.ui.logged(&lines[from..].concat());
+    let mut writes = Writes::to(path.parent().map(Path::to_owned).into_iter().collect());
+    while arguments.follow && engine::watcher(instance).is_some() {
+        writes.wait(None);
+        text.clear();
+        file.read_to_end(&mut text).context(|| format!("cannot read {}", path.display()))?;
+        context.ui.raw(&text);
+    }
+    Ok(0)
 }

@@ -12,5 +12,8 @@ pub fn run(_: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
     let rows = engine::listing(&loaded.instance, engine::Which::All)?;
     context.ui.result(super::ps::table(&rows, &context.ui));
+    if let Some(pid) = engine::watcher(&loaded.instance) {
+        context.ui.result(format!("its files are watched by process {pid}\n"));
+    }
     super::plan::show(&loaded, context)
 }

@@ -48,11 +48,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         command: "up".into(),
         ..UpOptions::default()
     };
+    if watch {
+        return super::watch::follow(&options, context);
+    }
     let loaded = context.settled(&options)?;
     let up = |reporter: &dyn engine::Reporter| engine::up(&loaded, &options, reporter);
-    let code = super::converge::converge(&loaded.instance, context, started, up)?;
-    if watch {
-        return super::watch::follow(loaded, &options, context);
-    }
-    Ok(code)
+    super::converge::converge(&loaded.instance, context, started, up)
 }

@@ -2,6 +2,7 @@
 
 use super::limits::log;
 use super::*;
+use std::path::Component;
 
 impl Decoder<'_> {
     pub(super) fn container(&mut self, node: &Tree, path: &NodePath) -> Option<Container> {
@@ -10,6 +11,12 @@ impl Decoder<'_> {
             if matches!(child.name.as_str(), "limits" | "security") {
                 for inner in child.children.iter().filter(|inner| inner.is_given()) {
                     self.places.insert_first(path.clone().named(child.name.clone(), &inner.name), &inner.place);
+                }
+            }
+            if child.name == "watch" {
+                for rule in child.children.iter().filter(|rule| rule.is_given()) {
+                    let key = rule.args.first().map(|arg| arg.text()).unwrap_or_default();
+                    self.places.insert(path.clone().node("watch").named(rule.name.clone(), key), rule.place.clone());
                 }
             }
             if child.name == "env" {
@@ -90,7 +97,52 @@ impl Decoder<'_> {
             namespaces: node.child("namespace").map(namespaces).unwrap_or_default(),
             on_start: hooks("start"),
             on_stop: hooks("stop"),
+            watch: node.child("watch").map(|child| self.watch(child)),
         })
+    }
+
+    fn watch(&mut self, node: &Tree) -> Watch {
+        let rules = node.children.iter().filter_map(|child| self.watch_rule(child)).collect();
+        let patterns = |name: &str| node.all(name).flat_map(Tree::words).collect();
+        Watch { only_rules: node.text().is_some(), rules, ignore: patterns("ignore"), include: patterns("include") }
+    }
+
+    fn watch_rule(&mut self, node: &Tree) -> Option<WatchRule> {
+        let then = match node.name.as_str() {
+            "sync" => Then::Nothing,
+            "restart" | "sync-restart" => Then::Restart,
+            "rebuild" => Then::Rebuild,
+            "sync-exec" => {
+                let Some(exec) = node.child("exec") else {
+                    let missing = Diagnostic::error("no-exec", node.place.clone(), "this rule has no command to run");
+                    node.lacks(missing.help("for example: sync-exec \"a.conf\" to=\"/etc/a.conf\" { exec \"reload\" }"), self.sink);
+                    return None;
+                };
+                Then::Run(exec.words())
+            }
+            _ => return None,
+        };
+        let path = node.text()?;
+        let inside = Path::new(&path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            let message = format!("{path:?} is not a path in the project's directory");
+            let help = "only what is beside the project file, or below, is watched";
+            self.sink.push(Diagnostic::error("wrong-value", node.first_place(), message).help(help));
+            return None;
+        }
+        if path.contains(['*', '?', '[']) {
+            let message = format!("{path:?} is a pattern: a rule names a file or a directory");
+            let help = "name the directory, and write `include` with the pattern beside the rule";
+            self.sink.push(Diagnostic::error("wrong-value", node.first_place(), message).help(help));
+            return None;
+        }
+        let to = node.prop_text("to");
+        if let Some(to) = &to
+            && !self.must_be_absolute(to, &node.prop_place("to"))
+        {
+            return None;
+        }
+        Some(WatchRule { path, to, then })
     }
 
     pub(super) fn environment(&mut self, node: &Tree) -> BTreeMap<String, String> {

@@ -1,0 +1,231 @@
+//! Writes into a running container, from the host's side: through the root that its process has, so that nothing is needed in
+//! the image, mounts are where the container has them, and no link leads out.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+use super::mirror::Now;
+use crate::instance::Instance;
+use crate::model::{Context, Error, Result};
+use crate::monitor::State;
+use crate::sys::{self, Kind, Tree};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode};
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Seek};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// The root of a running container.
+#[derive(Debug)]
+pub struct Root {
+    /// The process that it was opened by: another one may have another root.
+    pub pid: i32,
+    root: OwnedFd,
+    /// The directory that was written to last.
+    near: Option<(PathBuf, Tree)>,
+}
+
+impl Root {
+    /// Opens the root of a replica; `None` if it does not run.
+    ///
+    /// # Errors
+    /// Fails when it runs and its root cannot be opened.
+    pub fn of(instance: &Instance, replica: &str) -> Result<Option<Self>> {
+        let folder = instance.container(replica);
+        let pid = || {
+            let status = folder.status().filter(|status| matches!(status.state, State::Running | State::Paused));
+            status.map(|status| status.pid).filter(|pid| *pid > 0 && folder.alive())
+        };
+        let Some(found) = pid() else { return Ok(None) };
+        let root = nix::fcntl::open(
+            &PathBuf::from(format!("/proc/{found}/root")),
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        );
+        // If it has ended meanwhile, the number may be another process's by now.
+        match root {
+            Ok(root) if pid() == Some(found) => Ok(Some(Self { pid: found, root, near: None })),
+            _ if pid() != Some(found) => Ok(None),
+            failed => failed.map_err(io::Error::from).context(|| format!("cannot open the root of {replica}")).map(|_| None),
+        }
+    }
+
+    /// The directory of a path, made if it is not there.
+    fn directory(&mut self, path: &Path, make: bool) -> io::Result<&Tree> {
+        if self.near.as_ref().is_none_or(|(known, _)| known != path) {
+            let inside = path.strip_prefix("/").unwrap_or(path);
+            let opened = match Tree::in_root(&self.root, inside) {
+                Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
+                    self.make(inside)?;
+                    Tree::in_root(&self.root, inside)?
+                }
+                opened => opened?,
+            };
+            self.near = Some((path.to_owned(), opened));
+        }
+        match &self.near {
+            Some((_, tree)) => Ok(tree),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Makes the missing directories of a path; each belongs to whom the one above belongs to.
+    fn make(&self, inside: &Path) -> io::Result<()> {
+        let mut at = PathBuf::new();
+        for part in inside {
+            let above = Tree::in_root(&self.root, &at)?;
+            at.push(part);
+            match Tree::in_root(&self.root, &at) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let made = above.make_folder(part, 0o755)?;
+                    own(&above, &made)?;
+                }
+                there => drop(there?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a path in the container what a source has become. `new` are the permissions of what is not there yet; a file that is
+    /// there keeps its owner, and its permissions but for being executable. Returns whether anything was written.
+    ///
+    /// # Errors
+    /// Fails when something cannot be read or written; what was there is whole then.
+    pub fn put(&mut self, to: &Path, now: &Now, source: Option<&File>, new: u32) -> io::Result<bool> {
+        let (Some(above), Some(name)) = (to.parent(), to.file_name()) else { return Ok(false) };
+        let make = *now != Now::Gone;
+        let directory = match self.directory(above, make) {
+            // Nothing is there that could go.
+            Err(error) if !make && matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(false),
+            directory => directory?,
+        };
+        let there = directory.look(name)?;
+        let kind = there.as_ref().map(Kind::of);
+        let done = match (now, source) {
+            (Now::Gone, _) => match kind {
+                None => false,
+                Some(Kind::Folder) => match directory.remove_folder(name) {
+                    // The container has put something of its own there.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => false,
+                    removed => removed.map(|()| true)?,
+                },
+                Some(_) => directory.remove_file(name).map(|()| true)?,
+            },
+            (Now::Folder { .. }, _) => match kind {
+                Some(Kind::Folder) => false,
+                _ => {
+                    clear(directory, name, kind)?;
+                    own(directory, &directory.make_folder(name, 0o755)?)?;
+                    true
+                }
+            },
+            (Now::Link(target), _) => {
+                if kind == Some(Kind::Link) && directory.link(name)? == *target {
+                    return Ok(false);
+                }
+                clear(directory, name, kind.filter(|kind| *kind == Kind::Folder))?;
+                replace(directory, name, |temporary| directory.make_link(temporary, target))?;
+                true
+            }
+            (Now::File { .. }, None) => false,
+            (Now::File { mode, .. }, Some(source)) => {
+                if let (Some(Kind::File), Some(there)) = (kind, &there)
+                    && is_equal(directory, name, there, source, *mode)?
+                {
+                    return Ok(false);
+                }
+                clear(directory, name, kind.filter(|kind| *kind == Kind::Folder))?;
+                let before = there.filter(|there| Kind::of(there) == Kind::File);
+                replace(directory, name, |temporary| write(directory, temporary, source, before.as_ref(), (*mode, new)))?;
+                true
+            }
+        };
+        if self.near.as_ref().is_some_and(|(near, _)| near.starts_with(to)) {
+            self.near = None;
+        }
+        Ok(done)
+    }
+}
+
+/// Gives a new directory the owner of the one above.
+fn own(above: &Tree, made: &Tree) -> io::Result<()> {
+    let facts = sys::Facts::of(&above.facts()?);
+    let new = sys::Facts::of(&made.facts()?);
+    made.become_like(sys::Facts { owner: facts.owner, ..new })
+}
+
+/// Makes room for something of another kind. A directory goes only if it is empty.
+fn clear(directory: &Tree, name: &OsStr, kind: Option<Kind>) -> io::Result<()> {
+    match kind {
+        None => Ok(()),
+        Some(Kind::Folder) => directory.remove_folder(name),
+        Some(_) => directory.remove_file(name),
+    }
+}
+
+/// Makes something under a temporary name, and renames it: whoever looks sees the old one or the new one.
+fn replace(directory: &Tree, name: &OsStr, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
+    let temporary = format!(".stead-{}", sys::unique());
+    let temporary = OsStr::new(&temporary);
+    let done = make(temporary).and_then(|()| directory.rename(name, directory, temporary));
+    if done.is_err() {
+        // It may not have been made at all.
+        let _ = directory.remove_file(temporary);
+    }
+    done
+}
+
+fn write(directory: &Tree, name: &OsStr, mut source: &File, before: Option<&FileStat>, (mode, new): (u32, u32)) -> io::Result<()> {
+    let mut file = directory.make_file(name, 0o600)?;
+    source.rewind()?;
+    io::copy(&mut source, &mut file)?;
+    let (owner, mode) = match before {
+        Some(before) => ((before.st_uid, before.st_gid), executable_like(before.st_mode & 0o777, mode)),
+        None => {
+            let above = directory.facts()?;
+            ((above.st_uid, above.st_gid), new)
+        }
+    };
+    fchown(&file, Some(owner.0), Some(owner.1))?;
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Permissions, but executable for those who can read if the source is, and else for nobody.
+fn executable_like(mode: u32, source: u32) -> u32 {
+    if source & 0o100 != 0 { mode | (mode & 0o444) >> 2 } else { mode & !0o111 }
+}
+
+/// Whether a file has the source's content already.
+fn is_equal(directory: &Tree, name: &OsStr, there: &FileStat, mut source: &File, mode: u32) -> io::Result<bool> {
+    let size = source.metadata()?.len();
+    if there.st_size.unsigned_abs() != size || (there.st_mode & 0o100 != 0) != (mode & 0o100 != 0) {
+        return Ok(false);
+    }
+    let mut other = directory.file(name)?;
+    source.rewind()?;
+    let (mut one, mut two) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let length = source.read(&mut one)?;
+        if length == 0 {
+            return Ok(true);
+        }
+        if other.read_exact(&mut two[..length]).is_err() || one[..length] != two[..length] {
+            return Ok(false);
+        }
+    }
+}
+
+/// The error of a delivery, in the user's terms.
+pub fn failed(replica: &str, to: &Path, error: &io::Error) -> Error {
+    let what = format!("cannot write {} in {replica}", to.display());
+    match error.raw_os_error() {
+        Some(libc::EROFS) => Error::new(format!("{what}: it is on a read-only file system"))
+            .hint("mount a volume there, or let the change rebuild the image: rebuild \"PATH\""),
+        Some(libc::EBUSY) => Error::new(format!("{what}: something is mounted on it")),
+        Some(libc::ENOTEMPTY) => Error::new(format!("{what}: there is a directory with files of the container's own")),
+        Some(libc::ENOSPC) => Error::new(format!("{what}: the disk is full")),
+        Some(libc::EXDEV) => Error::new(format!("{what}: a mount lies in between")),
+        _ => Error::caused(what, io::Error::new(error.kind(), error.to_string())),
+    }
+}
