@@ -80,6 +80,7 @@
 //! | replica | one of the copies of a container: `web-2` ([`project::ReplicaId`]) |
 //! | generation | the lifetime of a replica with one root; a new root begins the next one, and logs are kept per generation |
 //! | task | a unit of a plan: an action, what it waits for, and the changes that users see ([`plan::Task`]) |
+//! | named command | a `task` of the project file: what `stead run NAME` runs ([`project::NamedCommand`]) |
 //! | deed | what a plan decides about one replica: start, adjust, end |
 //! | aspect | one part of a replica's identity, named by the path of its node; the one that differs is the cause of a change |
 //! | cause | the input that changed, with its place |

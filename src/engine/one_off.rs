@@ -6,7 +6,7 @@ use crate::model::{Error, Name, Result, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, Mark, Planned};
-use crate::project::Project;
+use crate::project::{NamedCommand, Project};
 use crate::reconcile::{Maker, bridges, build_only, down, preflight, prepare, prepare_folders, trusted};
 use crate::runtime::{self, Running};
 use crate::spec;
@@ -64,6 +64,19 @@ pub struct Wish {
     pub tty: bool,
 }
 
+impl Wish {
+    /// What a task asks for: further words follow its own; what is said here comes before what the task says.
+    fn of_task(self, task: &NamedCommand) -> Self {
+        Self {
+            command: task.cmd.iter().cloned().chain(self.command).collect(),
+            env: task.env.clone().into_iter().chain(self.env).collect(),
+            user: self.user.or_else(|| task.user.clone()),
+            workdir: self.workdir.or_else(|| task.workdir.clone()),
+            ..self
+        }
+    }
+}
+
 /// Prepares a container for one command, and builds its image first if necessary.
 ///
 /// # Errors
@@ -73,6 +86,10 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     let store = Store::at(&instance.home.store);
     store.prepare()?;
     prepare_folders(instance)?;
+    let (name, wish) = match loaded.project.tasks.get(name) {
+        Some(task) => (task.container.as_str(), wish.of_task(task)),
+        None => (name, wish),
+    };
     let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Error::new)?;
     let (project, image) = with_one_off(&loaded.project, name, wish, &own)?;
     let full = format!("{own}-1");
@@ -141,8 +158,8 @@ fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result
             container.ok_or_else(|| Error::new("the language lacks a default that a container needs"))?
         }
         (None, None) => {
-            let known = project.containers.keys().chain(project.images.keys()).map(Name::as_str);
-            let error = Error::new(format!("the project has no container and no image \"{name}\""));
+            let known = project.containers.keys().chain(project.images.keys()).chain(project.tasks.keys()).map(Name::as_str);
+            let error = Error::new(format!("the project has no container, no image and no task \"{name}\""));
             return Err(match nearest(name, known) {
                 Some(near) => error.hint(format!("perhaps \"{near}\"")),
                 None => error,

@@ -4,6 +4,7 @@
 //! part was written. `spec` creates a project from KDL and Dockerfiles; other input languages would produce the same
 //! types.
 
+mod command;
 mod confine;
 mod container;
 mod image;
@@ -14,6 +15,7 @@ mod secret;
 mod step;
 mod watch;
 
+pub use command::NamedCommand;
 pub use confine::{Namespaces, NetworkMode, Security, is_namespaced};
 pub use container::{
     Attachment, Container, EnvFile, FileUse, Health, Log, LogDriver, Mount, MountSource, Probe, Propagation, Protocol, Publish,
@@ -46,6 +48,9 @@ pub struct Project {
     pub volumes: BTreeMap<Name, Volume>,
     pub secrets: BTreeMap<Name, String>,
     pub configs: BTreeMap<Name, ConfigSource>,
+    /// The commands that have names; they affect no container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<Name, NamedCommand>,
     /// The variables of the caller's environment that parameters read, with their values.
     #[serde(default)]
     pub variables: BTreeMap<String, Option<String>>,

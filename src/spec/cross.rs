@@ -19,6 +19,7 @@ pub fn check(project: &Project, places: &Locations, unused_profiles: &bool, sink
     cross.subnets();
     cross.sysctls();
     cross.commands();
+    cross.tasks();
     if !unused_profiles && !project.containers.is_empty() {
         cross.unused();
     }
@@ -54,7 +55,8 @@ impl Cross<'_> {
 
     /// Reports a whole command in the place of a program's name, where no entrypoint can take it as an argument.
     fn commands(&mut self) {
-        for (name, container) in &self.project.containers {
+        let project = self.project;
+        for (name, container) in &project.containers {
             let own = container.entrypoint.as_deref().filter(|words| !words.is_empty());
             let (node, words) = match (own, &container.cmd) {
                 (Some(words), _) => ("entrypoint", words),
@@ -63,12 +65,53 @@ impl Cross<'_> {
                 }
                 _ => continue,
             };
-            if let Some(program) = words.first().filter(|program| is_command_line(program)) {
-                let place = self.place(&NodePath::container(name).node(node));
-                let message = format!("`{node}` begins with the name of a program, and this is a whole command");
-                let parts: Vec<String> = program.split_whitespace().map(quoted).collect();
-                let help = format!("write {node} {}; or {node} \"sh\" \"-c\" {}", parts.join(" "), quoted(program));
-                self.sink.push(Diagnostic::error("command-line", place, message).help(help));
+            self.program(&NodePath::container(name), node, words);
+        }
+    }
+
+    /// Reports words that should begin with the name of a program, and begin with a whole command.
+    fn program(&mut self, of: &NodePath, node: &'static str, words: &[String]) {
+        if let Some(program) = words.first().filter(|program| is_command_line(program)) {
+            let place = self.place(&of.clone().node(node));
+            let message = format!("`{node}` begins with the name of a program, and this is a whole command");
+            let parts: Vec<String> = program.split_whitespace().map(quoted).collect();
+            let help = format!("write {node} {}; or {node} \"sh\" \"-c\" {}", parts.join(" "), quoted(program));
+            self.sink.push(Diagnostic::error("command-line", place, message).help(help));
+        }
+    }
+
+    /// Checks that each task has a container, a name of its own, and a program to run.
+    fn tasks(&mut self) {
+        let project = self.project;
+        for (name, task) in &project.tasks {
+            let path = NodePath::declared("task", name);
+            match project.containers.get(&task.container) {
+                None => {
+                    self.missing(
+                        &path.clone().node("container"),
+                        "container",
+                        &task.container,
+                        project.containers.keys().cloned(),
+                    );
+                }
+                Some(container)
+                    if container.entrypoint.as_ref().is_none_or(Vec::is_empty)
+                        && self.has_no_entrypoint(&container.image, container.entrypoint.is_some()) =>
+                {
+                    self.program(&path, "cmd", &task.cmd);
+                }
+                Some(_) => {}
+            }
+            // What `stead run` would run must be clear.
+            for kind in ["container", "image"] {
+                if let Some(first) = self.places.exactly(&NodePath::declared(kind, name)) {
+                    let message =
+                        format!("the task \"{name}\" has the name of a{} {kind}", if kind == "image" { "n" } else { "" });
+                    let diagnostic = Diagnostic::error("duplicate", self.place(&path), message)
+                        .other(first.clone(), "that one")
+                        .help(format!("give the task another name: `stead run {name}` could mean both"));
+                    self.sink.push(diagnostic);
+                }
             }
         }
     }

@@ -327,9 +327,10 @@ fn opening(row: &Node) -> &str {
     first_line(row.example).split(" {").next().unwrap_or(row.name)
 }
 
-/// The top-level node that takes a node of this name.
+/// The top-level node that takes a node of this name. Profiles and tasks take what others take, too.
 fn elsewhere(name: &str, top: &'static [Node]) -> Option<&'static str> {
-    top.iter().find(|above| above.name != "profile" && row(above.children, name).is_some()).map(|above| above.name)
+    let own = |above: &&Node| !matches!(above.name, "profile" | "task");
+    top.iter().filter(own).find(|above| row(above.children, name).is_some()).map(|above| above.name)
 }
 
 /// What to write for words of Compose that are not one word here.

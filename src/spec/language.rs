@@ -570,6 +570,21 @@ const JOB: Node = Node::new(
 .many()
 .later();
 
+const TASK: Node = Node::new(
+    "task",
+    "A command with a name: `stead run NAME` runs it in a new container with another container's definition.",
+    "task \"migrate\" { container \"web\"; cmd \"flask\" \"db\" \"upgrade\"; }",
+)
+.args(&[arg("name", Name)])
+.children(&[
+    Node::new("container", "The container whose definition it runs with.", "container \"web\"").args(&[arg("name", Name)]),
+    CMD,
+    ENV,
+    WORKDIR,
+    USER,
+])
+.many();
+
 const NETWORK: Node = Node::new("network", "A network of the project.", "network \"back\" internal=#true")
     .args(&[arg("name", Name)])
     .props(&[
@@ -636,12 +651,13 @@ pub const TOP: &[Node] = &[
     VOLUME,
     SECRET,
     CONFIG,
+    TASK,
     Node::new(
         "profile",
         "Changes that apply with `--profile NAME`: nodes override matching ones, or are added.",
         "profile \"ci\" { container \"web\" { replicas 1 } }",
     )
     .args(&[arg("name", Name)])
-    .children(&[IMAGE, CONTAINER, JOB, NETWORK, VOLUME, SECRET, CONFIG])
+    .children(&[IMAGE, CONTAINER, JOB, NETWORK, VOLUME, SECRET, CONFIG, TASK])
     .many(),
 ];

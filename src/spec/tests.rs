@@ -87,6 +87,58 @@ fn a_profile_changes_one_variable_and_the_way_of_a_check() {
 }
 
 #[test]
+fn tasks_are_commands_with_names_and_profiles_change_them() {
+    let text = r#"project "p"
+image "a" { }
+container "web" { image "a"; }
+task "migrate" { container "web"; cmd "flask" "db"; env A=1 B=2; workdir "/srv"; user "app"; }
+profile "ci" {
+    task "migrate" { cmd "true"; env B=3; }
+    task "test" { container "web"; cmd "pytest"; }
+}"#;
+    let with = |profiles: &[&str]| {
+        let choices = Choices { profiles: profiles.iter().map(|name| (*name).to_owned()).collect(), ..Choices::default() };
+        let loaded = load("stead.kdl", &choices, &Files([("stead.kdl", text)].into()));
+        loaded.project.unwrap_or_else(|_| panic!("{:?}", loaded.diagnostics)).tasks
+    };
+    let plain = with(&[]);
+    let migrate = &plain["migrate"];
+    assert_eq!((plain.len(), migrate.container.as_str(), migrate.cmd.join(" ").as_str()), (1, "web", "flask db"));
+    assert_eq!((migrate.workdir.as_deref(), migrate.user.as_deref()), (Some("/srv"), Some("app")));
+    let changed = with(&["ci"]);
+    let migrate = &changed["migrate"];
+    assert_eq!((migrate.cmd.join(" ").as_str(), migrate.env["A"].as_str(), migrate.env["B"].as_str()), ("true", "1", "3"));
+    assert_eq!((migrate.container.as_str(), changed["test"].cmd.join(" ").as_str()), ("web", "pytest"));
+}
+
+#[test]
+fn a_task_needs_a_container_a_command_and_a_name_of_its_own() {
+    let found = |task: &str| {
+        let base = r#"project "p"
+image "a" { }
+container "web" { image "a"; entrypoint "tini"; }
+container "db" { image "a"; }
+"#;
+        errors(format!("{base}{task}").leak())
+    };
+    for (task, wanted) in [
+        (r#"task "t" { container "wbe"; cmd "x"; }"#, r#"unknown-name: there is no container "wbe""#),
+        (r#"task "t" { cmd "x"; }"#, "task: this task has no container"),
+        (r#"task "t" { container "web"; }"#, "task: this task has no command"),
+        (r#"task "t" { container "web"; cmd; }"#, "task: this task has no command"),
+        (r#"task "web" { container "web"; cmd "x"; }"#, r#"duplicate: the task "web" has the name of a container"#),
+        (r#"task "a" { container "web"; cmd "x"; }"#, r#"duplicate: the task "a" has the name of an image"#),
+        (&*"task \"t\" { container \"web\"; cmd \"x\"; }\n".repeat(2).leak(), "duplicate: there are two tasks"),
+        (r#"task "t" { container "db"; cmd "make test"; }"#, "command-line: `cmd` begins with the name of a program"),
+    ] {
+        let found = found(task);
+        assert!(found.len() == 1 && found[0].starts_with(wanted), "{task}: {found:?}");
+    }
+    // With an entrypoint, its words are arguments.
+    assert_eq!(found(r#"task "t" { container "web"; cmd "make test"; }"#), Vec::<String>::new());
+}
+
+#[test]
 fn includes_are_read_and_circles_are_told() {
     let files = Files([("stead.kdl", "project \"p\"\ninclude \"d/b.kdl\""), ("d/b.kdl", "include \"../stead.kdl\"")].into());
     let loaded = load("stead.kdl", &Choices::default(), &files);

@@ -33,6 +33,7 @@ mod registries;
 mod registry;
 mod security;
 mod services;
+mod shell;
 mod signatures;
 mod sources;
 mod ssh;

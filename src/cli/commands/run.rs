@@ -1,9 +1,10 @@
 use super::super::Context;
 use super::super::relay::{Keys, relay};
 use super::super::streams::{self, Relays};
-use super::super::ui::Shown;
+use super::super::ui::{Shown, Style, Table};
 use super::allow::Allow;
 use crate::engine::{self, LoadedProject, UpOptions, Wish};
+use crate::model::kdl_text::quoted;
 use crate::model::{Context as _, Error, Result};
 use crate::runtime::{self, Blueprint, Cgroup, Running, Stdio};
 use crate::sys;
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Runs a command in a new container, which is removed afterwards.
 ///
-/// NAME is a container of the project (its environment, networks and mounts are used, its ports are
+/// NAME is a task of the project, a container of the project (its environment, networks and mounts are used, its ports are
 /// not published) or an image of the project. It may also be an image in a registry or in the store; that needs no project.
+/// Words after the name of a task are added to its command. Without a name, the tasks are listed.
 ///
 /// Example: stead run web python3 manage.py shell
 #[derive(clap::Args, Debug)]
@@ -46,14 +48,15 @@ pub struct Arguments {
     timings: bool,
     #[command(flatten)]
     allow: Allow,
-    /// A container or an image of the project, or else the name of an image.
-    name: String,
-    /// The command and its arguments; by default the container's or image's own.
+    /// A task, a container or an image of the project, or else the name of an image.
+    name: Option<String>,
+    /// The command and its arguments; by default the container's or image's own. For a task, further arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
+    let Some(name) = arguments.name.as_deref() else { return tasks(context) };
     // This process stays with the container, as a monitor does.
     sys::protect().context(|| "cannot protect this program's file".into())?;
     let mut timings = Timings::begin();
@@ -61,14 +64,14 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let shown = Shown::new(&context.ui, false);
     let own = if context.has_project() { Some(context.settled(&options)?) } else { None };
     let is_own = |loaded: &LoadedProject| {
-        loaded.project.containers.contains_key(arguments.name.as_str())
-            || loaded.project.images.contains_key(arguments.name.as_str())
-            || !arguments.name.contains([':', '/', '@'])
+        loaded.project.containers.contains_key(name)
+            || loaded.project.images.contains_key(name)
+            || !name.contains([':', '/', '@'])
     };
     let (loaded, name, loose) = match own.filter(is_own) {
-        Some(loaded) => (loaded, arguments.name.clone(), false),
+        Some(loaded) => (loaded, name.to_owned(), false),
         None => {
-            let place = engine::loose(&context.options.home, &arguments.name, &shown);
+            let place = engine::loose(&context.options.home, name, &shown);
             shown.clear();
             let (folder, name) = place?;
             (context.at(folder).settled(&options)?, name, true)
@@ -103,6 +106,31 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         context.ui.say(timings.text());
     }
     status
+}
+
+/// Lists the tasks of the project.
+fn tasks(context: &Context) -> Result<u8> {
+    let error = Error::new("`stead run` needs the name of a task, a container or an image").usage();
+    if !context.has_project() {
+        return Err(error.hint("for example: stead run debian:12 cat /etc/os-release"));
+    }
+    let loaded = context.project()?;
+    let mut table = Table::new(&["TASK", "CONTAINER", "COMMAND"], &[]);
+    for (name, task) in &loaded.project.tasks {
+        let words: Vec<String> = task.cmd.iter().map(|word| shown_word(word)).collect();
+        table.row([(name.to_string(), Some(Style::Bold)), (task.container.to_string(), None), (words.join(" "), None)]);
+    }
+    if table.is_empty() {
+        return Err(error.hint("the project has no tasks; a `task` of the project file gives a command a name"));
+    }
+    context.ui.result(table.text(&context.ui));
+    Ok(0)
+}
+
+/// A word of a command as it is shown: in quotes if it would not look like one word.
+fn shown_word(word: &str) -> String {
+    let plain = !word.is_empty() && !word.contains(|letter: char| letter.is_whitespace() || letter == '"' || letter.is_control());
+    if plain { word.to_owned() } else { quoted(word) }
 }
 
 /// How long the phases of a run took.

@@ -111,6 +111,7 @@ impl Decoder<'_> {
             volumes: self.named(nodes, "volume", |_, node, _| Some(Volume { labels: free(node, "label") })),
             secrets: self.named(nodes, "secret", |_, node, _| node.prop_text("file")),
             configs: self.named(nodes, "config", Self::config),
+            tasks: self.named(nodes, "task", Self::task),
             mirrors,
             variables: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -295,6 +296,30 @@ impl Decoder<'_> {
             external: node.prop_text("external"),
             labels: free(node, "label"),
         })
+    }
+
+    fn task(&mut self, node: &Tree, path: &NodePath) -> Option<NamedCommand> {
+        for child in &node.children {
+            self.places.insert_first(path.clone().node(child.name.clone()), &child.place);
+        }
+        let mut lacking = |what: &str, example: &str| {
+            let missing = Diagnostic::error("task", node.place.clone(), format!("this task has no {what}"));
+            node.lacks(missing.help(format!("for example: {example}")), self.sink);
+        };
+        let container = node.child("container");
+        if container.is_none() {
+            lacking("container", "container \"web\"");
+        }
+        let cmd = node.child("cmd").map(Tree::words).unwrap_or_default();
+        if node.child("cmd").is_none_or(|child| child.args.is_empty()) {
+            lacking("command", "cmd \"flask\" \"db\" \"upgrade\"");
+        }
+        let (env, workdir, user) = (
+            self.environment(node),
+            node.child("workdir").and_then(|child| self.absolute(child)),
+            node.child("user").and_then(|child| self.user(child)),
+        );
+        Some(NamedCommand { container: container.and_then(Tree::name)?, cmd, env, workdir, user })
     }
 
     fn config(&mut self, node: &Tree, _: &NodePath) -> Option<ConfigSource> {
