@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 
 /// Commands of other tools.
-const COMMANDS: [(&str, &str); 31] = [
+const COMMANDS: &[(&str, &str)] = &[
     ("compose", "stead has no `compose` in front: stead up, stead down, stead logs"),
     ("prune", "`stead gc` deletes what no project uses"),
     ("system", "`stead gc` deletes what no project uses; `stead doctor` looks at this host"),
@@ -26,9 +26,8 @@ const COMMANDS: [(&str, &str); 31] = [
     ("diff", "`stead changes` shows what a container wrote; `stead plan` what `up` would do"),
     ("history", "`stead image history` shows an image's layers; `stead why` what `up` did last"),
     ("remove", "`stead rm` removes a container; `stead down` ends everything"),
-    ("ssh", "`stead exec NAME sh` opens a shell in a container"),
-    ("shell", "`stead exec NAME sh` opens a shell in a container"),
-    ("bash", "`stead exec NAME bash` opens a shell in a container"),
+    ("ssh", "`stead exec NAME sh` opens a shell in a container that runs; `stead shell NAME` in a new one"),
+    ("bash", "`stead exec NAME bash` opens a shell in a container that runs; `stead shell NAME` in a new one"),
     ("rename", "a container has the name that stead.kdl gives it"),
     ("create", "`stead up` creates and starts what stead.kdl describes"),
     ("deploy", "`stead up` on the machine makes it as stead.kdl says; `stead bundle` packs all that it needs"),
@@ -38,7 +37,7 @@ const COMMANDS: [(&str, &str); 31] = [
 ];
 
 /// Options and arguments of other tools, with their command.
-const OPTIONS: [(&str, &[&str], &str); 25] = [
+const OPTIONS: &[(&str, &[&str], &str)] = &[
     ("build", &["-t", "--tag"], "images are named in stead.kdl; `stead tag` gives one a further name"),
     (
         "build",

@@ -153,7 +153,7 @@ impl Context {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     // Protecting our own file means executing it again, so this comes before the command line is parsed, not after.
-    if std::env::args_os().any(|word| word == "run" || word == "create") {
+    if std::env::args_os().any(|word| word == "run" || word == "shell" || word == "create") {
         // A failure here is harmless: whatever enters a container protects itself again, and fails if that fails.
         let _ = crate::sys::protect();
     }

@@ -1,19 +1,21 @@
-//! A container for one command (`stead run`). It is not recorded and leaves nothing behind.
+//! A container for one command (`stead run`, `stead shell`). It is not recorded and leaves nothing behind.
 
-use crate::build::StoreFacts;
+use crate::build::{StoreFacts, View};
 use crate::instance::{Instance, LoadedProject, Observation, Reporter, UpOptions, consent, observe, read_and_keep_lock};
-use crate::model::{Error, Name, Result, nearest};
+use crate::model::{Error, Name, PATH, Result, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, Mark, Planned};
-use crate::project::{NamedCommand, Project};
+use crate::project::{Container, Mount, NamedCommand, Project};
 use crate::reconcile::{Maker, bridges, build_only, down, preflight, prepare, prepare_folders, trusted};
 use crate::runtime::{self, Running};
 use crate::spec;
 use crate::store::{Lease, Store};
 use crate::sys;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// A container that is prepared but not started, with the lock and the lease that protect it.
 pub struct OneOff {
@@ -62,6 +64,14 @@ pub struct Wish {
     pub user: Option<String>,
     pub workdir: Option<String>,
     pub tty: bool,
+    /// Instead of a command: the first of these programs that the image has.
+    pub shells: Vec<String>,
+    /// Supplementary groups in place of the container's.
+    pub groups: Option<Vec<String>>,
+    /// Further mounts. They are the wish of whoever typed the command, so they need no consent.
+    pub mounts: Vec<Mount>,
+    /// Whether process 1 is one of ours: signals then have their usual effect on the command, and orphans are reaped.
+    pub init: bool,
 }
 
 impl Wish {
@@ -84,25 +94,9 @@ impl Wish {
 pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptions, reporter: &dyn Reporter) -> Result<OneOff> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
-    store.prepare()?;
-    prepare_folders(instance)?;
-    let (name, wish) = match loaded.project.tasks.get(name) {
-        Some(task) => (task.container.as_str(), wish.of_task(task)),
-        None => (name, wish),
-    };
-    let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Error::new)?;
-    let (project, image) = with_one_off(&loaded.project, name, wish, &own)?;
-    let full = format!("{own}-1");
-    let mut planned = plan_with(loaded, &project, &store)?;
-    consent::require(instance, &marks(loaded, name, &planned, &full)?, options, reporter)?;
-    if !planned.0.built.contains_key(&image) {
-        build_only(loaded, &BTreeSet::from([image]), options, reporter)?;
-        planned = plan_with(loaded, &project, &store)?;
-        // During the build, a link may have been changed to lead elsewhere.
-        consent::require(instance, &marks(loaded, name, &planned, &full)?, options, reporter)?;
-    }
-    let (mut planned, mut observation) = planned;
-    let mut one = planned.desired.get(&full).cloned().ok_or_else(|| Error::new("the container was not planned"))?;
+    let shells = wish.shells.clone();
+    let Ready { project, full, mut planned, mut observation } = ready(loaded, &store, name, wish, options, reporter)?;
+    let mut one = planned.desired.get(&full).cloned().ok_or_else(unplanned)?;
     let mut lease = Lease::open(&store)?;
     if let Some(image) = &one.image {
         lease.pin(image.parts())?;
@@ -117,7 +111,12 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     let new = one.networks.iter().any(|attached| record.networks.get(&attached.network) != Some(&attached.record));
     if new && network::taken(&instance.home, &instance.id)? != observation.observed.taken {
         (planned, observation) = plan_with(loaded, &project, &store)?;
-        one = planned.desired.get(&full).cloned().ok_or_else(|| Error::new("the container was not planned"))?;
+        one = planned.desired.get(&full).cloned().ok_or_else(unplanned)?;
+    }
+    if !shells.is_empty() {
+        let shell = find_shell(&store, &one, &shells)?;
+        one.env.insert("SHELL".into(), shell.clone());
+        one.spec.cmd = Some(vec![shell]);
     }
     connect(instance, &planned, &mut one)?;
     let starting = BTreeSet::new();
@@ -142,11 +141,98 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     })
 }
 
-/// The container's marks, under the name of the one that it is modelled on: consent to those is consent to these.
-fn marks(loaded: &LoadedProject, name: &str, (planned, observation): &WithObservation, full: &str) -> Result<Vec<Mark>> {
+/// The environment that a container, or a container of an image, has; its image is built first if necessary.
+///
+/// # Errors
+/// Fails as [`one_off`] does.
+pub fn environment(
+    loaded: &LoadedProject,
+    name: &str,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Result<BTreeMap<String, String>> {
+    let store = Store::at(&loaded.instance.home.store);
+    let mut ready = ready(loaded, &store, name, Wish::default(), options, reporter)?;
+    Ok(ready.planned.desired.remove(&ready.full).ok_or_else(unplanned)?.env)
+}
+
+/// A container for one command that is planned, and whose image is built.
+struct Ready {
+    /// The project with this container.
+    project: Project,
+    /// The container's full name.
+    full: String,
+    planned: Planned,
+    observation: Observation,
+}
+
+fn ready(
+    loaded: &LoadedProject,
+    store: &Store,
+    name: &str,
+    wish: Wish,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Result<Ready> {
+    let instance = &loaded.instance;
+    store.prepare()?;
+    prepare_folders(instance)?;
+    let (name, wish) = match loaded.project.tasks.get(name) {
+        Some(task) => (task.container.as_str(), wish.of_task(task)),
+        None => (name, wish),
+    };
+    let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Error::new)?;
+    let asked = wish.mounts.clone();
+    let (project, image) = with_one_off(&loaded.project, name, wish, &own)?;
+    let full = format!("{own}-1");
+    let mut planned = plan_with(loaded, &project, store)?;
+    consent::require(instance, &marks(loaded, name, &planned, &full, &asked)?, options, reporter)?;
+    if !planned.0.built.contains_key(&image) {
+        build_only(loaded, &BTreeSet::from([image]), options, reporter)?;
+        planned = plan_with(loaded, &project, store)?;
+        // During the build, a link may have been changed to lead elsewhere.
+        consent::require(instance, &marks(loaded, name, &planned, &full, &asked)?, options, reporter)?;
+    }
+    let (planned, observation) = planned;
+    Ok(Ready { project, full, planned, observation })
+}
+
+fn unplanned() -> Error {
+    Error::new("the container was not planned")
+}
+
+/// The path of the first of these shells that the container's image has, in the directories of its `PATH`.
+fn find_shell(store: &Store, one: &Desired, shells: &[String]) -> Result<String> {
+    let layers = one.image.iter().flat_map(|image| &image.layers);
+    let view = View::new(layers.map(|layer| store.layer_path(&layer.diff_id)).collect());
+    let path = one.env.get("PATH").map_or(PATH, String::as_str);
+    let folders = || path.split(':').filter(|folder| folder.starts_with('/'));
+    let is_program = |path: &String| {
+        let found = view.entry(&view.resolve(Path::new(path)));
+        found.is_some_and(|(_, metadata)| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    let mut all =
+        shells.iter().flat_map(|shell| folders().map(move |folder| format!("{}/{shell}", folder.trim_end_matches('/'))));
+    all.find(is_program).ok_or_else(|| {
+        let error = Error::new(format!("the image {} has no shell: it has none of {}", one.image_name, shells.join(", ")));
+        error.hint("`stead shell NAME -- COMMAND` runs a program of the image without one")
+    })
+}
+
+/// The container's marks, under the name of the one that it is modelled on: consent to those is consent to these. The mounts
+/// that whoever typed the command asked for have none.
+fn marks(
+    loaded: &LoadedProject,
+    name: &str,
+    (planned, observation): &WithObservation,
+    full: &str,
+    asked: &[Mount],
+) -> Result<Vec<Mark>> {
     let name = Name::parse(name).map_err(Error::new)?;
-    let one = planned.desired.get(full).ok_or_else(|| Error::new("the container was not planned"))?;
-    Ok(plan::of_container(&loaded.project, &loaded.places, &observation.observed, &name, &one.spec, &one.ports))
+    let one = planned.desired.get(full).ok_or_else(unplanned)?;
+    let mounts = one.spec.mounts.iter().filter(|mount| !asked.contains(mount)).cloned().collect();
+    let spec = Container { mounts, ..one.spec.clone() };
+    Ok(plan::of_container(&loaded.project, &loaded.places, &observation.observed, &name, &spec, &one.ports))
 }
 
 /// The project with one more container, and the image of that container.
@@ -176,6 +262,9 @@ fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result
     container.env.extend(wish.env);
     container.user = wish.user.or(container.user);
     container.workdir = wish.workdir.or(container.workdir);
+    container.groups = wish.groups.unwrap_or(container.groups);
+    container.mounts.extend(wish.mounts);
+    container.init |= wish.init;
     container.tty = wish.tty;
     container.replicas = 1;
     container.publish.clear();

@@ -19,13 +19,13 @@ fn exit_codes() -> String {
         (ErrorKind::Failed.code(), "the command failed; standard error says what failed and why"),
         (ErrorKind::Usage.code(), "the command line is wrong; or, with `plan --check`, there is something to do"),
         (ErrorKind::Absent.code(), "the registry does not have the image"),
-        (125, "with `run`: the container could not be started"),
-        (126, "with `run` and `exec`: the program cannot be executed"),
-        (127, "with `run` and `exec`: there is no such program"),
-        (137, "with `run` and `exec`: SIGKILL ended the program (128 plus the signal's number)"),
+        (125, "with `run` and `shell`: the container could not be started"),
+        (126, "with `run`, `shell` and `exec`: the program cannot be executed"),
+        (127, "with `run`, `shell` and `exec`: there is no such program"),
+        (137, "with `run`, `shell` and `exec`: SIGKILL ended the program (128 plus the signal's number)"),
     ];
     let lines = kinds.iter().map(|(code, when)| format!("{code:>5}  {when}\n"));
-    lines.collect::<String>() + "\n`run`, `exec`, `attach` and `wait` end with the status of the program.\n"
+    lines.collect::<String>() + "\n`run`, `shell`, `exec`, `attach` and `wait` end with the status of the program.\n"
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {

@@ -35,6 +35,7 @@ mod rm;
 mod run;
 mod scale;
 mod schema;
+mod shell;
 mod start;
 mod stats;
 mod status;
@@ -66,6 +67,7 @@ pub enum Command {
     Logs(logs::Arguments),
     Exec(exec::Arguments),
     Run(run::Arguments),
+    Shell(shell::Arguments),
     Start(start::Arguments),
     Stop(stop::Arguments),
     Restart(restart::Arguments),
@@ -206,6 +208,7 @@ impl Command {
             Self::Logs(arguments) => logs::run(&arguments, context),
             Self::Exec(arguments) => exec::run(&arguments, context),
             Self::Run(arguments) => run::run(&arguments, context),
+            Self::Shell(arguments) => shell::run(&arguments, context),
             Self::Start(arguments) => start::run(&arguments, context),
             Self::Stop(arguments) => stop::run(&arguments, context),
             Self::Restart(arguments) => restart::run(&arguments, context),

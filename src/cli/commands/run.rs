@@ -3,7 +3,7 @@ use super::super::relay::{Keys, relay};
 use super::super::streams::{self, Relays};
 use super::super::ui::{Shown, Style, Table};
 use super::allow::Allow;
-use crate::engine::{self, LoadedProject, UpOptions, Wish};
+use crate::engine::{self, LoadedProject, OneOff, UpOptions, Wish};
 use crate::model::kdl_text::quoted;
 use crate::model::{Context as _, Error, Result};
 use crate::runtime::{self, Blueprint, Cgroup, Running, Stdio};
@@ -78,8 +78,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         }
     };
     timings.mark("project");
-    let wanted = !arguments.no_tty || arguments.tty || arguments.interactive;
-    let tty = wanted && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let tty = (!arguments.no_tty || arguments.tty || arguments.interactive) && has_terminal();
     let wish = Wish {
         command: arguments.command.clone(),
         entrypoint: arguments.entrypoint.clone(),
@@ -87,15 +86,13 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         user: arguments.user.clone(),
         workdir: arguments.workdir.clone(),
         tty,
+        ..Wish::default()
     };
     let one_off = engine::one_off(&loaded, &name, wish, &options, &shown);
     shown.clear();
     let one_off = one_off?;
     timings.mark("plan and prepare");
-    let mut rest = Rest::default();
-    let parts = (&*one_off.spec.blueprint, one_off.contents.as_slice());
-    let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, &mut timings);
-    one_off.clean(|| rest.end());
+    let status = until_its_end(&one_off, tty, &mut timings);
     // Nobody would type `down` for an image that runs without a project.
     if loose {
         engine::down(&loaded.instance, None, engine::DownOptions { if_unused: true, ..engine::DownOptions::default() })?;
@@ -131,6 +128,24 @@ fn tasks(context: &Context) -> Result<u8> {
 fn shown_word(word: &str) -> String {
     let plain = !word.is_empty() && !word.contains(|letter: char| letter.is_whitespace() || letter == '"' || letter.is_control());
     if plain { word.to_owned() } else { quoted(word) }
+}
+
+/// Whether this process has a terminal that a command can use.
+pub fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Runs a container for one command here, in this process's terminal, and removes it when the command has ended.
+pub fn see_through(one_off: &OneOff, tty: bool) -> Result<u8> {
+    until_its_end(one_off, tty, &mut Timings::begin())
+}
+
+fn until_its_end(one_off: &OneOff, tty: bool, timings: &mut Timings) -> Result<u8> {
+    let mut rest = Rest::default();
+    let parts = (&*one_off.spec.blueprint, one_off.contents.as_slice());
+    let status = stay(parts, tty, &|running| one_off.running(running), &mut rest, timings);
+    one_off.clean(|| rest.end());
+    status
 }
 
 /// How long the phases of a run took.

@@ -1,0 +1,99 @@
+use super::super::Context;
+use super::super::ui::Shown;
+use super::allow::Allow;
+use super::run::{has_terminal, see_through};
+use crate::engine::{self, UpOptions};
+use crate::model::{Context as _, Result};
+use crate::sys;
+
+/// Opens a shell for working on the project, in a new container, which is removed afterwards.
+///
+/// The container is like the one of that name (its environment, networks, mounts and secrets are used, its ports are not
+/// published), or it is one of an image. The project's directory is at its own path in it and can be written to. The shell
+/// runs as you, so your files stay yours, and it keeps its home directory, with the history, for the project. It takes along
+/// your terminal's type, your language, and your name and address for git.
+///
+/// With --print-env nothing is started: the variables of the container are printed for a shell of the host, as direnv does
+/// it. PATH, HOME and what the loader reads (LD_…) are left out, because the programs and files are the host's.
+///
+/// Example: stead shell web -- make test
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// A container or an image of the project; the only one if not given.
+    name: Option<String>,
+    /// Print the variables of the container as `export NAME='value'`, and start nothing.
+    #[arg(long, conflicts_with_all = ["command", "no_tty"])]
+    print_env: bool,
+    /// Do not use a terminal, even if this is one.
+    #[arg(short = 'T', long)]
+    no_tty: bool,
+    #[command(flatten)]
+    allow: Allow,
+    /// Run this command instead of a shell; its exit status becomes this command's.
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
+    // This process stays with the container, as a monitor does.
+    sys::protect().context(|| "cannot protect this program's file".into())?;
+    let options = UpOptions { command: "shell".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
+    let loaded = context.settled(&options)?;
+    let name = match &arguments.name {
+        Some(name) => name.as_str(),
+        None => engine::only_one(&loaded.project)?.as_str(),
+    };
+    let shown = Shown::new(&context.ui, false);
+    if arguments.print_env {
+        let variables = engine::environment(&loaded, name, &options, &shown);
+        shown.clear();
+        let lines: String = variables?.iter().filter(|(name, _)| is_for_the_host(name)).map(exported).collect();
+        // A terminal shows control characters, and a program gets every value as it is.
+        if context.ui.columns_out().is_some() {
+            context.ui.result(lines);
+        } else {
+            context.ui.logged(lines.as_bytes());
+        }
+        return Ok(0);
+    }
+    let tty = !arguments.no_tty && has_terminal();
+    let one_off = engine::shell(&loaded, name, &arguments.command, tty, &options, &shown);
+    shown.clear();
+    see_through(&one_off?, tty)
+}
+
+/// Whether a variable is printed: a shell can have it, and it is not about the programs and files of the image.
+fn is_for_the_host(name: &str) -> bool {
+    let mut letters = name.chars();
+    let is_name = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    is_name && !matches!(name, "PATH" | "HOME") && !name.starts_with("LD_")
+}
+
+/// A line that sets a variable in a shell (POSIX, Shell Command Language, 2.2.2): only a single quote ends the quotes.
+fn exported((name, value): (&String, &String)) -> String {
+    format!("export {name}='{}'\n", value.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_for_a_shell() {
+        let line = |value: &str| exported((&"A".to_owned(), &value.to_owned()));
+        assert_eq!(line("it's"), "export A='it'\\''s'\n");
+        assert_eq!(line("$HOME `x` \"y\" \\"), "export A='$HOME `x` \"y\" \\'\n");
+        assert_eq!(line(""), "export A=''\n");
+    }
+
+    #[test]
+    fn names_that_a_shell_would_execute_or_that_are_of_the_image_are_left_out() {
+        for name in ["LANG", "_a9", "LDFLAGS"] {
+            assert!(is_for_the_host(name), "{name}");
+        }
+        for name in ["", "9a", "a;b", "a$(b)", "a.b", "é", "PATH", "HOME", "LD_PRELOAD"] {
+            assert!(!is_for_the_host(name), "{name}");
+        }
+    }
+}
