@@ -31,7 +31,7 @@
 //! | 4 | [`reconcile`] | runs a plan's tasks, by one scheduler; keeps the record |
 //! | 4 | [`library`] | images by their names: tags, pull, push, load, import |
 //! | 3 | [`instance`] | one project's directory on this machine: identity, records, the loaded project, observations, consent |
-//! | 3 | [`volume`] | volumes: directories that outlive containers |
+//! | 3 | [`volume`] | volumes: directories that outlive containers; their snapshots |
 //! | 3 | [`build`] | runs build steps, makes layers |
 //! | 3 | [`debian`] | mirrors, signatures, packages → trees |
 //! | 3 | [`monitor`] | the small process that stays with each container of a project |

@@ -15,7 +15,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("fmt", "`stead check` checks the project file"),
     ("ls", "`stead ps --projects` lists the containers of all projects"),
     ("list", "`stead ps` lists containers, `stead images` images"),
-    ("volume", "volumes are nodes of stead.kdl: `stead plan` shows them; `stead down --volumes` deletes them"),
     ("network", "networks are nodes of stead.kdl: `stead plan` shows them; `stead inspect` shows addresses"),
     ("container", "stead has no `container` in front: stead ps, stead logs, stead rm"),
     ("version", "stead --version"),
@@ -74,6 +73,7 @@ const OPTIONS: &[(&str, &[&str], &str)] = &[
         &["-p", "--project-name"],
         "a project's name stands in its stead.kdl; -C DIRECTORY names its directory, `stead ps --projects` lists all",
     ),
+    ("volume", &["-f", "--force"], "`stead volume prune --yes` does not ask; `stead down` removes what uses a volume"),
     ("status", &["--json"], "`stead plan --json` and `stead ps --json` are for programs"),
 ];
 
@@ -140,6 +140,7 @@ mod tests {
             ("ps -q", "--json"),
             ("up --remove-orphans", "always ends"),
             ("docker compose up", "stead up"),
+            ("volume prune -f", "--yes"),
             ("history", "stead image history"),
             ("restart -t 3", "stop-grace"),
             ("-C /tmp ps -q", "--json"),

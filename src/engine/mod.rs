@@ -20,6 +20,7 @@ mod shell;
 mod specification;
 mod usage;
 mod verify;
+mod volumes;
 
 pub use crate::instance::{
     Answer, Chosen, Instance, LoadError, LoadedProject, Options, Progress, Question, Reporter, UpOptions, agree, all_instances,
@@ -48,3 +49,7 @@ pub use shell::{only_one, shell};
 pub use specification::specification;
 pub use usage::{Meter, Reading, host_memory, process, processes};
 pub use verify::{Scratch, verify};
+pub use volumes::{
+    InUse, SnapshotRow, Snapshots, VolumeCopy, VolumeRow, clone_volume, delete_snapshot, export_volume, import_volume,
+    inspect_volume, remove_volumes, restore_volume, snapshot_volume, unused_volumes, volume_snapshots, volumes,
+};

@@ -147,19 +147,24 @@ impl Instance {
     /// Whether any running container has a volume mounted; if that cannot be determined, the answer is yes. It
     /// stays true while the instance is locked.
     pub fn runs_with_volume(&self, name: &Name) -> bool {
-        let place = crate::volume::folder(&self.home, &self.id).join(name.as_str());
         let folders = match sys::Tree::open(&self.home.run.join(&self.id)).and_then(|run| run.list()) {
             Ok(folders) => folders,
             Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
         };
-        folders.into_iter().filter(|listed| listed.kind == sys::Kind::Folder).any(|listed| {
-            let folder = Folder::at(self.home.run.join(&self.id).join(listed.name));
-            let mounts = |spec: &MonitorSpec| {
-                let sources = spec.blueprint.oci.mounts().iter().flatten().filter_map(|mount| mount.source().as_ref());
-                sources.into_iter().any(|source| source.starts_with(&place))
-            };
-            folder.alive() && folder.spec().ok().flatten().is_none_or(|spec| mounts(&spec))
-        })
+        folders
+            .into_iter()
+            .filter(|listed| listed.kind == sys::Kind::Folder)
+            .any(|listed| self.has_volume(&Folder::at(self.home.run.join(&self.id).join(listed.name)), name))
+    }
+
+    /// Whether a container is running and has a volume mounted; if that cannot be determined, the answer is yes.
+    pub fn has_volume(&self, container: &Folder, name: &Name) -> bool {
+        let place = crate::volume::folder(&self.home, &self.id).join(name.as_str());
+        let mounts = |spec: &MonitorSpec| {
+            let sources = spec.blueprint.oci.mounts().iter().flatten().filter_map(|mount| mount.source().as_ref());
+            sources.into_iter().any(|source| source.starts_with(&place))
+        };
+        container.alive() && container.spec().ok().flatten().is_none_or(|spec| mounts(&spec))
     }
 
     /// The full name of the replica that a user means by `web` or `web-2`.

@@ -2,7 +2,7 @@
 
 use super::image::{Image, StepInputs, StepOutput};
 use crate::model::{Digest, LayerInfo, Name, Subnet, unspelled};
-use crate::project::{Copy, Outside, Protocol};
+use crate::project::{Copy, MountSource, Outside, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -238,6 +238,28 @@ pub struct ContainerRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<u16>,
     pub generation: u64,
+}
+
+impl ContainerRecord {
+    /// The volumes that it mounts.
+    pub fn volumes(&self) -> BTreeSet<Name> {
+        /// The part of a mount that tells what is mounted.
+        #[derive(Deserialize)]
+        struct Mounted {
+            source: MountSource,
+        }
+        let mounts = self.aspects.iter().filter(|(path, _)| path.starts_with("mount."));
+        let sources = mounts.filter_map(|(_, text)| {
+            // The mount itself comes first; what follows depends on its kind.
+            let parts: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
+            serde_json::from_value::<Mounted>(parts.into_iter().next()?).ok()
+        });
+        let names = sources.filter_map(|mount| match mount.source {
+            MountSource::Volume(name) => Some(name),
+            MountSource::Bind(_) | MountSource::Image(_) => None,
+        });
+        names.collect()
+    }
 }
 
 /// An image that was built, and its inputs.

@@ -309,6 +309,14 @@ fn a_second_plan_is_empty() {
 }
 
 #[test]
+fn a_record_tells_the_volumes_that_a_container_mounts() {
+    let host = converged();
+    let of = |name: &str| host.observed.record.containers[name].volumes();
+    assert_eq!(of("cache-1"), BTreeSet::from([Name::parse("data").unwrap()]));
+    assert_eq!(of("web-1"), BTreeSet::new());
+}
+
+#[test]
 fn comments_and_order_change_nothing() {
     let mut host = converged();
     host.text = format!("// hello\n{}", SHOP.replace("volume \"data\"\n", ""))

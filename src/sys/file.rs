@@ -3,6 +3,7 @@
 use super::{c_path, check};
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
+use nix::unistd::Whence;
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -475,6 +476,54 @@ pub(super) fn attribute(get: impl FnOnce(&mut [u8]) -> libc::ssize_t) -> io::Res
     }
 }
 
+/// Gives an open file or directory all extended attributes of another one. Those that its file system does not have are left
+/// out.
+///
+/// # Errors
+/// Fails when `flistxattr(2)`, `fgetxattr(2)` or `fsetxattr(2)` fails.
+pub fn copy_attributes(from: &impl AsRawFd, to: &impl AsRawFd) -> io::Result<()> {
+    let from = from.as_raw_fd();
+    // SAFETY: the descriptor is open and the buffer has the length that is passed.
+    let names = whole_attribute(|buffer| unsafe { libc::flistxattr(from, buffer.as_mut_ptr().cast(), buffer.len()) })?;
+    for name in names.unwrap_or_default().split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        // SAFETY: as above, and the name ends in NUL.
+        let get = |buffer: &mut [u8]| unsafe { libc::fgetxattr(from, name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        let Some(value) = whole_attribute(get)? else { continue };
+        match set_attribute_of(to, name, &value) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => {}
+            set => set?,
+        }
+    }
+    Ok(())
+}
+
+/// Reads an attribute, or the list of them, of whatever length; `None` if there is none.
+fn whole_attribute(get: impl Fn(&mut [u8]) -> libc::ssize_t) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        // With an empty buffer the kernel only tells the length.
+        let length = match check(get(&mut []) as libc::c_long) {
+            Ok(length) => usize::try_from(length).unwrap_or(0),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if length == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let mut buffer = vec![0; length];
+        match check(get(&mut buffer) as libc::c_long) {
+            Ok(length) => {
+                buffer.truncate(usize::try_from(length).unwrap_or(0));
+                return Ok(Some(buffer));
+            }
+            // It has become longer.
+            Err(error) if error.raw_os_error() == Some(libc::ERANGE) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENODATA) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Sets an extended attribute of an open file or directory.
 ///
 /// # Errors
@@ -544,9 +593,42 @@ pub fn copy_file(from: &File, to: &File) -> io::Result<u64> {
         (&mut &*to).write_all(&content)?;
         return Ok(content.len() as u64);
     }
+    if share_blocks(from, to) { Ok(length) } else { io::copy(&mut &*from, &mut &*to) }
+}
+
+/// Makes an empty file share all blocks of another one, if their file system can do that; returns whether it did.
+pub fn share_blocks(from: &File, to: &File) -> bool {
     // SAFETY: both descriptors are open for the whole call.
-    if unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) } == 0 {
-        return Ok(length);
+    unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) == 0 }
+}
+
+/// Copies the data of a file to an empty one: what is a hole in it stays one. Returns how many bytes were copied.
+///
+/// # Errors
+/// Fails when `lseek(2)`, reading or writing fails.
+pub fn copy_data(from: &File, to: &File) -> io::Result<u64> {
+    let length = from.metadata()?.len();
+    let (mut at, mut copied) = (0, 0);
+    while at < length {
+        let data = match seek(from, at, Whence::SeekData) {
+            // Only a hole follows.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => break,
+            found => found?,
+        };
+        let end = seek(from, data, Whence::SeekHole)?.min(length);
+        if end <= data {
+            break;
+        }
+        seek(from, data, Whence::SeekSet)?;
+        seek(to, data, Whence::SeekSet)?;
+        copied += io::copy(&mut from.take(end - data), &mut &*to)?;
+        at = end;
     }
-    io::copy(&mut &*from, &mut &*to)
+    to.set_len(length)?;
+    Ok(copied)
+}
+
+fn seek(file: &File, at: u64, whence: Whence) -> io::Result<u64> {
+    let at = i64::try_from(at).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    Ok(nix::unistd::lseek(file, at, whence)?.unsigned_abs())
 }

@@ -155,6 +155,15 @@ pub fn move_root(root: &Path) -> io::Result<()> {
     Ok(nix::unistd::chdir("/")?)
 }
 
+/// The paths on which something is mounted in this mount namespace.
+///
+/// # Errors
+/// Fails when `/proc/self/mountinfo` cannot be read.
+pub fn mount_points() -> io::Result<Vec<PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect())
+}
+
 /// Decodes a path from /proc/PID/mountinfo, where blanks and some other characters are written as octal numbers.
 fn unescaped(text: &str) -> PathBuf {
     let mut parts = text.split('\\');

@@ -301,6 +301,23 @@ impl Tree {
         Ok(nix::fcntl::renameat2(&from.0, one(old)?, &self.0, one(name)?, RenameFlags::empty())?)
     }
 
+    /// Exchanges two entries in one step: each has the other's name afterwards.
+    ///
+    /// # Errors
+    /// Fails when `renameat2(2)` fails: with `EINVAL` if the file system cannot do this.
+    pub fn exchange(&self, one_name: &OsStr, other: &OsStr) -> io::Result<()> {
+        Ok(nix::fcntl::renameat2(&self.0, one(one_name)?, &self.0, one(other)?, RenameFlags::RENAME_EXCHANGE)?)
+    }
+
+    /// Whether a file system is mounted on an entry, or on something in it.
+    ///
+    /// # Errors
+    /// Fails when the list of mounts cannot be read.
+    pub fn has_mounts(&self, name: &OsStr) -> io::Result<bool> {
+        let place = std::fs::read_link(magic(&self.0))?.join(one(name)?);
+        Ok(super::mount_points()?.iter().any(|point| point.starts_with(&place)))
+    }
+
     /// Sets this directory's own owner, permissions and time.
     ///
     /// # Errors
@@ -365,6 +382,15 @@ impl Tree {
     pub fn set_attribute(&self, attribute: &CStr, value: &[u8]) -> io::Result<()> {
         // Extended attributes cannot be set through an `O_PATH` descriptor.
         set_attribute_of(&self.beneath(Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, attribute, value)
+    }
+
+    /// Gives this directory all extended attributes of another one.
+    ///
+    /// # Errors
+    /// Fails when they cannot be read or set.
+    pub fn take_attributes(&self, from: &Self) -> io::Result<()> {
+        let open = |tree: &Self| tree.beneath(Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+        super::copy_attributes(&open(from)?, &open(self)?)
     }
 
     /// The path of an entry for calls that have no `*at` form. Its only link is that of the descriptor in /proc.
@@ -600,6 +626,20 @@ mod tests {
         assert_eq!(Facts::of(&tree.folder("a").unwrap().stat(name("b")).unwrap()), Facts { mode: 0o2750, ..facts });
         deep.hard_link(name("twin"), &tree, name("file")).unwrap();
         assert_eq!(deep.stat(name("twin")).unwrap().st_nlink, 2);
+    }
+
+    #[test]
+    fn two_entries_are_exchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        tree.make_folder(name("one"), 0o755).unwrap().make_file(name("x"), 0o600).unwrap();
+        tree.make_file(name("other"), 0o600).unwrap();
+        tree.exchange(name("one"), name("other")).unwrap();
+        assert!(folder.path().join("other/x").exists() && folder.path().join("one").is_file());
+        assert!(tree.exchange(name("one"), name("absent")).is_err());
+        assert!(!tree.has_mounts(name("other")).unwrap());
+        let root = Tree::open(Path::new("/")).unwrap();
+        assert!(root.has_mounts(name("proc")).unwrap());
     }
 
     #[test]

@@ -4,18 +4,24 @@
 //! renamed. The content of a volume belongs to the containers that use it. Nothing is ever written into an existing
 //! volume, because a container could put a link in the way (the class of CVE-2018-15664).
 
+mod copy;
+mod replace;
+mod snapshot;
+mod staging;
+
+pub use copy::{Copied, How};
+pub use replace::{Content, duplicate, export, import, remove, restore};
+pub use snapshot::{Snapshot, SnapshotName, delete as delete_snapshot, open as open_snapshot, snapshots, take, with_snapshots};
+
 use crate::build::View;
 use crate::image::{Hiding, Twin};
 use crate::model::{Context, Name, Result};
 use crate::store::{Home, disk_error};
-use crate::sys::{self, Facts, Kind, Listed, Tree};
+use crate::sys::{Facts, Kind, Listed, Tree};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// The prefix of directories that will become volumes; no volume's name begins with it.
-const NEW: &str = ".new-";
 
 /// The directory of an instance's volumes.
 pub fn folder(home: &Home, instance: &str) -> PathBuf {
@@ -38,6 +44,31 @@ pub fn existing(home: &Home, instance: &str) -> Result<BTreeSet<Name>> {
     };
     // Other names belong to directories that are not volumes yet.
     Ok(listed.into_iter().filter_map(|Listed { name, .. }| Name::parse(name.to_str()?).ok()).collect())
+}
+
+/// Opens a volume for reading. An administrator may have put a link to another disk in its place, which is followed; a container
+/// cannot change that name.
+///
+/// # Errors
+/// Fails when it does not exist or cannot be opened.
+pub fn open(home: &Home, instance: &str, name: &Name) -> Result<Tree> {
+    Tree::open(&folder(home, instance).join(name.as_str())).context(|| format!("cannot open the volume {name}"))
+}
+
+/// How many bytes a volume takes on its disk.
+///
+/// # Errors
+/// Fails when it cannot be read.
+pub fn size(home: &Home, instance: &str, name: &Name) -> Result<u64> {
+    size_of(&open(home, instance, name)?).context(|| format!("cannot read the volume {name}"))
+}
+
+/// How many bytes a volume or a snapshot takes on its disk.
+///
+/// # Errors
+/// Fails when it cannot be read.
+pub fn size_of(tree: &Tree) -> io::Result<u64> {
+    copy::size(tree)
 }
 
 /// The image of a container, and the path where the container mounts a volume.
@@ -85,45 +116,28 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
             }
         }
     };
-    sweep(&all).map_err(failed)?;
-    let staging = format!("{NEW}{}", sys::unique());
-    let staging = OsStr::new(&staging);
-    let done = fill(&all, staging, source).and_then(|()| place(&all, staging, own));
-    done.map_err(|error| {
-        // If this cannot be removed now, the creation of the next volume removes it.
-        let _ = all.remove(staging);
-        disk_error(&format!("cannot fill the volume {name}"), error)
-    })
+    let done = staging::make(&all, |tree, _| fill(tree, source), |made| place(&all, made, own));
+    done.map_err(|error| disk_error(&format!("cannot fill the volume {name}"), error))
 }
 
-/// Removes what killed processes left behind.
-fn sweep(all: &Tree) -> io::Result<()> {
-    let left = all.list()?.into_iter().filter(|listed| listed.name.as_encoded_bytes().starts_with(NEW.as_bytes()));
-    left.into_iter().try_for_each(|listed| all.remove(&listed.name))
-}
-
-/// Makes the directory that will become a volume.
-fn fill(all: &Tree, staging: &OsStr, source: Option<&(&View, PathBuf)>) -> io::Result<()> {
-    let tree = all.make_folder(staging, 0o700)?;
+/// Fills the directory that will become a volume.
+fn fill(tree: &Tree, source: Option<&(&View, PathBuf)>) -> io::Result<()> {
     match source {
-        Some((image, path)) => {
-            // Devices of the image are left out.
-            copy(image, path, &tree, &mut PathBuf::new(), &mut Twin::new(&tree, Hiding::LeftOut))?;
-        }
-        None => tree.set_mode(0o755)?,
+        // Devices of the image are left out.
+        Some((image, path)) => from_view(image, path, tree, &mut PathBuf::new(), &mut Twin::new(tree, Hiding::LeftOut)),
+        None => tree.set_mode(0o755),
     }
-    tree.sync()
 }
 
 /// Copies the content of a directory of a view, and then the attributes of the directory itself.
-fn copy(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<()> {
+fn from_view(image: &View, from: &Path, into: &Tree, at: &mut PathBuf, twin: &mut Twin) -> io::Result<()> {
     for name in image.list(from)? {
         let path = from.join(&name);
         let above = image.above(&path)?;
         let stat = above.stat(&name)?;
         at.push(&name);
         if Kind::of(&stat) == Kind::Folder {
-            copy(image, &path, &into.make_folder(&name, 0o700)?, at, twin)?;
+            from_view(image, &path, &into.make_folder(&name, 0o700)?, at, twin)?;
         } else {
             twin.entry((&above, &name), &stat, (into, at))?;
         }
@@ -148,7 +162,7 @@ fn place(all: &Tree, staging: &OsStr, own: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Deletes all volumes of an instance.
+/// Deletes all volumes of an instance, and their snapshots.
 ///
 /// # Errors
 /// Fails when something cannot be deleted, for example because a file system is mounted in a volume: that is not ours to
@@ -158,12 +172,14 @@ pub fn delete_all(home: &Home, instance: &str) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         opened => opened.and_then(|all| all.remove(OsStr::new(instance))),
     };
-    removed.context(|| format!("cannot delete {}", folder(home, instance).display()))
+    removed.context(|| format!("cannot delete {}", folder(home, instance).display()))?;
+    snapshot::delete_all(home, instance)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys;
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 
@@ -228,5 +244,67 @@ mod tests {
         std::os::unix::fs::symlink(elsewhere.path(), place.at("data")).unwrap();
         place.make(vec![(place.image(&[("d/a", "1")]), "/d")], false);
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_is_whole_and_gives_back_what_was_there() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (home, data) = (place.home(), name("data"));
+        place.make(vec![(place.image(&[("d/a", "1"), ("d/sub/b", "2")]), "/d")], false);
+        let first = SnapshotName::parse("first").unwrap();
+        take(&home, "i", &data, &first, ()).unwrap();
+        assert!(take(&home, "i", &data, &first, ()).unwrap_err().to_string().contains("already"));
+        fs::write(place.at("data/a"), "changed").unwrap();
+        fs::remove_dir_all(place.at("data/sub")).unwrap();
+        fs::create_dir_all(place.at(".new-left")).unwrap();
+        restore(&home, "i", &data, &first).unwrap();
+        assert_eq!(fs::read_to_string(place.at("data/a")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(place.at("data/sub/b")).unwrap(), "2");
+        assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 1, "something is left");
+        let other = name("other");
+        duplicate(&home, "i", &data, &other, ()).unwrap();
+        assert!(duplicate(&home, "i", &data, &other, ()).is_err());
+        assert_eq!(fs::read_to_string(place.at("other/sub/b")).unwrap(), "2");
+        remove(&home, "i", &data).unwrap();
+        assert_eq!(existing(&home, "i").unwrap(), BTreeSet::from([other]));
+        assert_eq!(with_snapshots(&home, "i").unwrap(), BTreeSet::from([data.clone()]));
+        restore(&home, "i", &data, &first).unwrap();
+        assert_eq!(fs::read_to_string(place.at("data/a")).unwrap(), "1", "a volume that was gone");
+        delete_snapshot(&home, "i", &data, &first).unwrap();
+        assert!(snapshots(&home, "i", &data).unwrap().is_empty() && !home.state.join("snapshots/i").exists());
+        take(&home, "i", &data, &first, ()).unwrap();
+        delete_all(&home, "i").unwrap();
+        assert!(!home.state.join("snapshots/i").exists());
+    }
+
+    #[test]
+    fn an_import_replaces_all_or_nothing() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (home, data) = (place.home(), name("data"));
+        place.make(vec![(place.image(&[("d/a", "1"), ("d/sub/b", "2")]), "/d")], false);
+        let mut archive = Vec::new();
+        export(&open(&home, "i", &data).unwrap(), &data, &mut archive).unwrap();
+        assert!(import(&home, "i", &data, &archive[..], Content::Refused).unwrap_err().to_string().contains("not empty"));
+        import(&home, "i", &name("new"), &archive[..], Content::Refused).unwrap();
+        assert_eq!(fs::read_to_string(place.at("new/sub/b")).unwrap(), "2");
+        fs::write(place.at("data/c"), "3").unwrap();
+        let wrong: [&[u8]; 3] = [&archive[..archive.len() / 2], b"", &[b'x'; 2048]];
+        for wrong in wrong {
+            assert!(import(&home, "i", &data, wrong, Content::Replaced).is_err());
+            assert_eq!(fs::read_to_string(place.at("data/c")).unwrap(), "3");
+        }
+        import(&home, "i", &data, &archive[..], Content::Replaced).unwrap();
+        assert!(place.at("data/a").exists() && !place.at("data/c").exists());
+        assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 2, "something is left");
+        // A link that an administrator put there is read through, and neither replaced nor emptied.
+        std::os::unix::fs::symlink(place.at("data"), place.at("link")).unwrap();
+        assert!(import(&home, "i", &name("link"), &archive[..], Content::Replaced).is_err());
+        assert!(size(&home, "i", &name("link")).unwrap() > 0);
+        remove(&home, "i", &name("link")).unwrap();
+        assert!(place.at("data/a").exists());
     }
 }

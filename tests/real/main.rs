@@ -38,5 +38,6 @@ mod signatures;
 mod sources;
 mod ssh;
 mod storage;
+mod volumes;
 mod watch;
 mod world;

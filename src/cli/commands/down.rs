@@ -10,7 +10,7 @@ use std::time::Instant;
 /// Example: stead down
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Delete the volumes, too, with all the data in them.
+    /// Delete the volumes, too, with all the data in them and their snapshots.
     #[arg(short, long)]
     volumes: bool,
 }

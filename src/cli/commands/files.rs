@@ -123,28 +123,33 @@ pub fn changes(arguments: &Changes, context: &Context) -> Result<u8> {
 pub fn export(arguments: &Export, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
-    match &arguments.output {
-        Some(path) => {
-            let file = File::create(path).context(|| format!("cannot write {}", path.display()))?;
-            let mut out = BufWriter::new(file);
-            let written = engine::export(&instance, &name, &mut out).and_then(|_| out.flush().context(|| "cannot write".into()));
-            if let Err(error) = written {
-                let _ = std::fs::remove_file(path);
-                return Err(error);
-            }
-        }
-        None if std::io::stdout().is_terminal() => {
-            return Err(Error::new("an archive cannot be written to a terminal")
-                .hint("type `stead export NAME -o FILE`")
-                .usage());
-        }
-        None => {
-            let mut out = BufWriter::new(std::io::stdout());
-            engine::export(&instance, &name, &mut out)?;
-            out.flush().context(|| "cannot write".into())?;
-        }
-    }
+    write_archive(arguments.output.as_deref(), "stead export NAME -o FILE", |mut out| {
+        engine::export(&instance, &name, &mut out).map(drop)
+    })?;
     Ok(0)
+}
+
+/// Writes an archive to a file, which is removed again after a failure, or to standard output if that is no terminal.
+/// `with_file` is what to type instead on a terminal.
+pub fn write_archive<T>(
+    output: Option<&Path>,
+    with_file: &str,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<T>,
+) -> Result<T> {
+    let Some(path) = output else {
+        if std::io::stdout().is_terminal() {
+            let error = Error::new("an archive cannot be written to a terminal");
+            return Err(error.hint(format!("type `{with_file}`")).usage());
+        }
+        let mut out = BufWriter::new(std::io::stdout());
+        let done = write(&mut out)?;
+        out.flush().context(|| "cannot write".into())?;
+        return Ok(done);
+    };
+    let file = File::create(path).context(|| format!("cannot write {}", path.display()))?;
+    let mut out = BufWriter::new(file);
+    let written = write(&mut out).and_then(|done| out.flush().context(|| "cannot write".into()).map(|()| done));
+    written.inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
 pub fn commit(arguments: &Commit, context: &Context) -> Result<u8> {

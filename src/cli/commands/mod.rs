@@ -43,6 +43,7 @@ mod stop;
 mod top;
 mod up;
 mod update;
+mod volume;
 mod wait;
 mod watch;
 mod why;
@@ -88,6 +89,7 @@ pub enum Command {
     Changes(files::Changes),
     Export(files::Export),
     Commit(files::Commit),
+    Volume(volume::Arguments),
     Boot(boot::Arguments),
     Build(build::Arguments),
     Convert(convert::Arguments),
@@ -229,6 +231,7 @@ impl Command {
             Self::Changes(arguments) => files::changes(&arguments, context),
             Self::Export(arguments) => files::export(&arguments, context),
             Self::Commit(arguments) => files::commit(&arguments, context),
+            Self::Volume(arguments) => volume::run(&arguments, context),
             Self::Boot(arguments) => boot::run(&arguments, context),
             Self::Build(arguments) => build::run(&arguments, context),
             Self::Images(arguments) => images::run(&arguments, context),

@@ -128,7 +128,8 @@ fn ports(row: &Row) -> String {
     }
 }
 
-fn age(millis: u64) -> String {
+/// A span of time in its largest unit.
+pub fn age(millis: u64) -> String {
     match millis / 1000 {
         0 => format!("{millis} ms"),
         seconds @ 1..=99 => format!("{seconds} s"),

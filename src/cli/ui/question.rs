@@ -1,4 +1,4 @@
-//! The question for consent: what is new, where it is written, and a plain yes or no.
+//! Questions: for consent with what is new and where it is written, and others; the answer is a plain yes or no.
 
 use super::{Style, Text, Ui, mark_text};
 use crate::engine::{Answer, Question};
@@ -8,7 +8,7 @@ use std::io::{IsTerminal, Write};
 impl Ui {
     /// Asks on the terminal; if there is none, nobody is asked.
     pub fn consent(&self, question: &Question) -> Answer {
-        if !(std::io::stdin().is_terminal() && self.terminal_err) {
+        if !self.can_ask() {
             return Answer::Nobody;
         }
         let color = self.color_err;
@@ -23,7 +23,20 @@ impl Ui {
         for mark in question.marks {
             self.say(Text::from("  ") + Text::line(&mark.holder) + " " + mark_text(mark, color));
         }
-        let _ = write!(std::io::stderr(), "Allow this for this directory from now on? [y/N] ");
+        self.ask("Allow this for this directory from now on?")
+    }
+
+    /// Asks a plain question on the terminal; if there is none, nobody is asked.
+    pub fn confirm(&self, question: &str) -> Answer {
+        if self.can_ask() { self.ask(question) } else { Answer::Nobody }
+    }
+
+    fn can_ask(&self) -> bool {
+        std::io::stdin().is_terminal() && self.terminal_err
+    }
+
+    fn ask(&self, question: &str) -> Answer {
+        let _ = write!(std::io::stderr(), "{question} [y/N] ");
         // What was typed before the question is not an answer to it.
         sys::forget_typed(std::io::stdin());
         let mut line = String::new();

@@ -1,0 +1,169 @@
+//! Whole volumes: restored from a snapshot, duplicated, imported, exported, removed.
+//!
+//! New content is made ready beside a volume and takes its place in one step, so a volume is always the old one or the new
+//! one. The callers hold the instance's lock, and see to it that no running container has the volume: it would keep the old
+//! content.
+
+use super::copy::{Copied, copy};
+use super::snapshot::{self, SnapshotName};
+use super::staging;
+use crate::image::{self, Rules};
+use crate::model::bounds::image::ARCHIVE;
+use crate::model::{Budget, Error, Name, Result};
+use crate::store::{Home, disk_error};
+use crate::sys::{self, Facts, Kind, Tree};
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What an import does with the content that a volume has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// A volume that has any is refused.
+    Refused,
+    Replaced,
+}
+
+fn on_disk(volume: &Name) -> &OsStr {
+    OsStr::new(volume.as_str())
+}
+
+fn elsewhere(volume: &Name) -> Error {
+    Error::new(format!("the volume {volume} is no directory: somebody put a link or a file in its place"))
+        .hint("what a link leads to is not touched; change it there, or remove the link")
+}
+
+/// Refuses a volume on which, or in which, something is mounted: that is not ours to replace or delete.
+fn refuse_mounts(all: &Tree, volume: &Name) -> Result<()> {
+    match all.has_mounts(on_disk(volume)) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::new(format!("a file system is mounted in the volume {volume}"))
+            .hint("unmount it first: what is mounted there is not deleted with the volume")),
+        Err(error) => Err(Error::caused(format!("cannot look for mounts in the volume {volume}"), error)),
+    }
+}
+
+/// Gives a volume new content, or makes the volume.
+fn replace<T>(
+    (home, instance, volume): (&Home, &str, &Name),
+    doing: &str,
+    fill: impl FnOnce(&Tree, &OsStr) -> io::Result<T>,
+) -> Result<T> {
+    let failed = |error| disk_error(doing, error);
+    let all = Tree::private(&super::folder(home, instance)).map_err(failed)?;
+    let own = on_disk(volume);
+    match all.look(own).map_err(failed)?.map(|there| Kind::of(&there)) {
+        None => staging::make(&all, fill, |made| all.rename(own, &all, made)).map_err(failed),
+        Some(Kind::Folder) => {
+            refuse_mounts(&all, volume)?;
+            let place = |made: &OsStr| {
+                all.exchange(own, made).map_err(|error| match error.raw_os_error() {
+                    Some(libc::EINVAL) => sys::in_words("the file system cannot exchange two directories", error),
+                    _ => error,
+                })?;
+                // From here on it is the old content that has the private name. If it cannot be removed now, the next sweep
+                // removes it.
+                let _ = all.remove(made);
+                Ok(())
+            };
+            staging::make(&all, fill, place).map_err(failed)
+        }
+        Some(_) => Err(elsewhere(volume)),
+    }
+}
+
+/// Gives a volume the content of a snapshot; a volume that is gone is made again.
+///
+/// # Errors
+/// Fails when there is no such snapshot, when something is mounted in the volume, and when something cannot be read or
+/// written. The volume then has its old content.
+pub fn restore(home: &Home, instance: &str, volume: &Name, name: &SnapshotName) -> Result<Copied> {
+    let source = snapshot::open(home, instance, volume, name)?;
+    let doing = format!("cannot restore the volume {volume} from the snapshot {name}");
+    replace((home, instance, volume), &doing, |tree, _| copy(&source, tree))
+}
+
+/// Copies a volume to a new one. What is `held` is dropped as soon as everything is copied.
+///
+/// # Errors
+/// Fails when the new one exists already, and when something cannot be read or written; nothing is left then.
+pub fn duplicate<H>(home: &Home, instance: &str, volume: &Name, new: &Name, held: H) -> Result<Copied> {
+    let failed = |error| disk_error(&format!("cannot copy the volume {volume} to {new}"), error);
+    let source = super::open(home, instance, volume)?;
+    let all = Tree::private(&super::folder(home, instance)).map_err(failed)?;
+    if all.look(on_disk(new)).map_err(failed)?.is_some() {
+        return Err(Error::new(format!("there is a volume \"{new}\" already"))
+            .hint(format!("choose another name; `stead volume rm {new}` deletes that one")));
+    }
+    let fill = |tree: &Tree, _: &OsStr| {
+        let copied = copy(&source, tree);
+        drop(held);
+        copied
+    };
+    staging::make(&all, fill, |made| all.rename(on_disk(new), &all, made)).map_err(failed)
+}
+
+/// Writes a volume or a snapshot as a canonical tar archive, and returns the number of entries.
+///
+/// # Errors
+/// Fails when something cannot be read, and when writing fails.
+pub fn export(tree: &Tree, volume: &Name, out: &mut (impl Write + Send)) -> Result<u64> {
+    image::write_tar(tree, out).map_err(|error| disk_error(&format!("cannot export the volume {volume}"), error))
+}
+
+/// Gives a volume the content of a tar archive, plain or compressed, and makes the volume if it does not exist; returns the
+/// number of entries.
+///
+/// # Errors
+/// Fails when the volume has content that may not be replaced, when the archive is damaged or empty, and when something cannot
+/// be written. The volume is then as it was.
+pub fn import(home: &Home, instance: &str, volume: &Name, from: impl Read + Send, content: Content) -> Result<u64> {
+    let doing = format!("cannot import the volume {volume}");
+    let failed = |error| disk_error(&doing, error);
+    let place = super::folder(home, instance);
+    let all = Tree::private(&place).map_err(failed)?;
+    let before = match all.look(on_disk(volume)).map_err(failed)? {
+        Some(there) if Kind::of(&there) != Kind::Folder => return Err(elsewhere(volume)),
+        there => there,
+    };
+    if before.is_some() && content == Content::Refused && !all.read(on_disk(volume)).map_err(failed)?.1.is_empty() {
+        return Err(Error::new(format!("the volume {volume} is not empty"))
+            .hint("`--replace` deletes what is in it; `stead volume snapshot` keeps that"));
+    }
+    replace((home, instance, volume), &doing, |tree, made| {
+        // An archive need not have an entry for its top.
+        match &before {
+            Some(before) => tree.become_like(Facts::of(before))?,
+            None => tree.set_mode(0o755)?,
+        }
+        unpack(from, &place.join(made))
+    })
+}
+
+fn unpack(from: impl Read + Send, root: &Path) -> io::Result<u64> {
+    // `export` writes whiteouts, which a container engine in a container keeps in its volumes, as layers have them.
+    let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, rootfs: true, folder_times: true };
+    let budget = Arc::new(Budget::new(ARCHIVE));
+    let mut content = image::budgeted(from, &budget)?;
+    let mut tree = image::Tree::new(root, rules, budget)?;
+    let entries = tree.write(&mut content)?;
+    tree.finish()?;
+    if entries == 0 {
+        return Err(io::Error::other("there is nothing in the archive"));
+    }
+    // Whoever writes the archive may not have come to its end yet.
+    io::copy(&mut content, &mut io::sink())?;
+    Ok(entries)
+}
+
+/// Deletes a volume; its snapshots stay.
+///
+/// # Errors
+/// Fails when it does not exist, when something is mounted in it, and when something cannot be deleted.
+pub fn remove(home: &Home, instance: &str, volume: &Name) -> Result<()> {
+    let failed = |error: io::Error| Error::caused(format!("cannot delete the volume {volume}"), error);
+    let all = Tree::open(&super::folder(home, instance)).map_err(failed)?;
+    refuse_mounts(&all, volume)?;
+    staging::sweep(&all).and_then(|()| staging::remove(&all, on_disk(volume))).map_err(failed)
+}
