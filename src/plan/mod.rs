@@ -16,7 +16,7 @@ mod task;
 mod trust;
 mod wants;
 
-pub use address::free_subnet;
+pub use address::{attachments, free_subnet};
 pub use cause::Cause;
 pub use change::{plan, settle, step_cause};
 pub use desired::Desired;

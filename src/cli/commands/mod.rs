@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod files;
 mod gc;
+mod graph;
 mod help;
 mod image;
 mod images;
@@ -108,6 +109,7 @@ pub enum Command {
     Search(registry::Search),
     Update(update::Arguments),
     Why(why::Arguments),
+    Graph(graph::Arguments),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -130,7 +132,7 @@ impl Command {
     /// What the command does with a bundle.
     pub fn bundles(&self) -> Bundles {
         match self {
-            Self::Check(_) => Bundles::LookInto,
+            Self::Check(_) | Self::Graph(_) => Bundles::LookInto,
             Self::Plan(_) | Self::Status(_) | Self::Why(_) => Bundles::TakenIn,
             _ => Bundles::TakeIn,
         }
@@ -175,6 +177,7 @@ impl Command {
                 | Self::Convert(_)
                 | Self::Doctor(_)
                 | Self::Why(_)
+                | Self::Graph(_)
         )
     }
 
@@ -200,6 +203,7 @@ impl Command {
             Self::Convert(arguments) => convert::run(&arguments, context),
             Self::Doctor(arguments) => doctor::run(&arguments, context),
             Self::Why(arguments) => why::run(&arguments, context),
+            Self::Graph(arguments) => graph::run(&arguments, context),
             Self::Up(arguments) => up::run(&arguments, context),
             Self::Down(arguments) => down::run(&arguments, context),
             Self::Allow(arguments) => allow::run(&arguments, context),

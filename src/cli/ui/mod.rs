@@ -4,12 +4,14 @@
 //! when it becomes [`Text`]; only a container's own output is printed as it is, by [`Ui::raw`].
 
 mod diagnostics;
+mod graph;
 mod plan;
 mod progress;
 mod question;
 mod table;
 mod text;
 
+pub use graph::{dot, mermaid, svg};
 pub use plan::{mark_text, plan_text};
 pub use progress::Shown;
 pub use table::Table;
