@@ -62,7 +62,8 @@ pub enum Event {
     Finished {
         image: Name,
         step: String,
-        millis: u128,
+        index: Option<usize>,
+        millis: u64,
     },
     Failed {
         image: Name,
@@ -163,7 +164,7 @@ impl Builder<'_> {
         squash::squash(&self.paths(&squash.own), &open(&tree)?)?;
         let output = StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() };
         self.store.put_result(&squash.key, step::refers(&output), &output)?;
-        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
+        (self.report)(Event::Finished { image: name.clone(), step: shown, index: None, millis: millis(started) });
         Ok(())
     }
 
@@ -199,7 +200,7 @@ impl Builder<'_> {
         })?;
         self.pin(image.parts())?;
         self.store.put_result(&import.key, Refers::to(image.digest), &image.digest)?;
-        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
+        (self.report)(Event::Finished { image: name.clone(), step: shown, index: None, millis: millis(started) });
         Ok(())
     }
 
@@ -274,6 +275,11 @@ impl Builder<'_> {
     fn view(&self, layers: &[LayerInfo]) -> View {
         View::new(self.paths(layers))
     }
+}
+
+/// The time since `started`, in milliseconds.
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Opens a tree that this build is making.

@@ -51,7 +51,8 @@ impl Builder<'_> {
             self.pin([narrow])?;
             self.store.put_result(narrow, refers(&output), &output)?;
         }
-        (self.report)(Event::Finished { image: name.clone(), step: shown, millis: started.elapsed().as_millis() });
+        let (index, millis) = (Some(pending.index), super::millis(started));
+        (self.report)(Event::Finished { image: name.clone(), step: shown, index, millis });
         Ok(())
     }
 

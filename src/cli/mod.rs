@@ -10,6 +10,7 @@ mod interrupt;
 mod moment;
 mod relay;
 mod streams;
+mod trace;
 mod ui;
 mod waiting;
 

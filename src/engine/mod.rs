@@ -24,8 +24,8 @@ mod verify;
 mod volumes;
 
 pub use crate::instance::{
-    Answer, Chosen, Instance, LoadError, LoadedProject, Options, Progress, Question, Reporter, UpOptions, agree, all_instances,
-    allow, allowed, claim_watch, end_watcher, findings, load, read_history, read_lock, revoke, watch_log, watcher,
+    Answer, Chosen, Instance, LoadError, LoadedProject, Options, Outcome, Progress, Question, Reporter, UpOptions, agree,
+    all_instances, allow, allowed, claim_watch, end_watcher, findings, load, read_history, read_lock, revoke, watch_log, watcher,
 };
 pub use crate::library::{
     change, compare, components, find_image, full_name, history, import, known_images, load_archive, login, logout, names, pull,

@@ -25,5 +25,5 @@ pub use paths::leads;
 pub use project::{
     Chosen, LoadError, LoadedProject, Options, findings, keep_lock, load, project_files, read_and_keep_lock, read_lock,
 };
-pub use report::{Answer, Failure, Progress, Question, Reporter, UpOptions};
+pub use report::{Answer, Failure, Outcome, Progress, Question, Reporter, UpOptions};
 pub use watcher::{claim_watch, end_watcher, watch_log, watcher};

@@ -56,7 +56,28 @@ pub enum Progress {
         name: String,
         what: &'static str,
     },
+    /// A task of the plan begins: in which lane, and what it has waited for.
+    Begins {
+        task: String,
+        lane: &'static str,
+        after: Vec<String>,
+    },
+    /// A task of the plan is over.
+    Ends {
+        task: String,
+        outcome: Outcome,
+    },
     Warning(String),
+}
+
+/// How a task of the plan ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Done,
+    /// It turned out that there was nothing to do.
+    Unneeded,
+    /// Why it failed.
+    Failed(String),
 }
 
 /// Where progress goes.

@@ -587,6 +587,14 @@ impl Work for Executor<'_> {
             self.forge.reporter.report(Progress::Warning(error.chain()));
         }
     }
+
+    fn begins(&self, task: &Task) {
+        self.forge.begins(task, self.lane(task));
+    }
+
+    fn ends(&self, task: &Task, came: &Result<Came>) {
+        self.forge.ends(task, came);
+    }
 }
 
 fn never(why: impl Into<String>) -> Look {

@@ -4,7 +4,7 @@ use super::schedule::{Came, Lane, Work};
 use crate::build::{Builder, Event, Network, StoreFacts};
 use crate::debian::Settings;
 use crate::fetch;
-use crate::instance::{LoadedProject, Observation, Progress, Reporter, UpOptions};
+use crate::instance::{LoadedProject, Observation, Outcome, Progress, Reporter, UpOptions};
 use crate::lock::Lock;
 use crate::model::{Error, Name, Result};
 use crate::plan::{self, Action, Image, InstanceRecord, Task};
@@ -94,6 +94,22 @@ impl<'a> Forge<'a> {
         self.reporter.report(Progress::Build(event));
     }
 
+    /// Reports that a task begins.
+    pub fn begins(&self, task: &Task, lane: Lane) {
+        let after = task.after.iter().chain(&task.whatever).cloned().collect();
+        self.reporter.report(Progress::Begins { task: task.name.clone(), lane: lane.name(), after });
+    }
+
+    /// Reports that a task is over.
+    pub fn ends(&self, task: &Task, came: &Result<Came, Error>) {
+        let outcome = match came {
+            Ok(Came::Done) => Outcome::Done,
+            Ok(Came::Unneeded) => Outcome::Unneeded,
+            Err(error) => Outcome::Failed(error.chain()),
+        };
+        self.reporter.report(Progress::Ends { task: task.name.clone(), outcome });
+    }
+
     /// Removes the network of builds, and returns the images that were built.
     pub fn finish(&self) -> BTreeMap<Name, Image> {
         drop(self.network.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -135,5 +151,13 @@ impl Work for Building<'_> {
 
     fn stops(&self, _: &Task) -> bool {
         true
+    }
+
+    fn begins(&self, task: &Task) {
+        self.forge.begins(task, self.lane(task));
+    }
+
+    fn ends(&self, task: &Task, came: &Result<Came, Error>) {
+        self.forge.ends(task, came);
     }
 }

@@ -24,6 +24,17 @@ pub enum Lane {
     Looks,
 }
 
+impl Lane {
+    /// What it is called where somebody looks at how long tasks took.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Here => "main",
+            Self::Threads(name, _) => name,
+            Self::Looks => "wait",
+        }
+    }
+}
+
 /// The result of a task that did not fail.
 #[derive(Debug)]
 pub enum Came {
@@ -67,6 +78,12 @@ pub trait Work: Sync {
 
     /// Called before the scheduler waits, when nothing runs and the remaining tasks wait for conditions.
     fn rest(&self) {}
+
+    /// Called as a task begins.
+    fn begins(&self, _: &Task) {}
+
+    /// Called when a task that has begun is over.
+    fn ends(&self, _: &Task, _: &Result<Came, Error>) {}
 }
 
 /// The state of a task.
@@ -112,11 +129,17 @@ pub fn run(tasks: &[Task], work: &dyn Work) -> Vec<State> {
         stopped: false,
     });
     let held = || schedule.lock().unwrap_or_else(PoisonError::into_inner);
+    let perform = |at: usize| {
+        work.begins(&tasks[at]);
+        let came = work.run(&tasks[at]);
+        work.ends(&tasks[at], &came);
+        came
+    };
     // A thread continues with the next task that is ready: on a busy machine the scheduler may be late.
     let thread = |first: usize| {
         let mut next = Some(first);
         while let Some(at) = next {
-            let came = work.run(&tasks[at]);
+            let came = perform(at);
             let mut schedule = held();
             schedule.over(at, came);
             next = schedule.next(true).map(|(at, lane)| schedule.begin(at, lane));
@@ -141,14 +164,18 @@ pub fn run(tasks: &[Task], work: &dyn Work) -> Vec<State> {
                 moved = true;
                 match lane {
                     Lane::Here => {
-                        let came = work.run(&tasks[at]);
+                        let came = perform(at);
                         held().over(at, came);
                     }
-                    Lane::Looks => eyes.begin(at),
+                    Lane::Looks => {
+                        work.begins(&tasks[at]);
+                        eyes.begin(at);
+                    }
                     Lane::Threads(..) => drop(scope.spawn(move || thread(at))),
                 }
             }
             for (at, came) in eyes.look() {
+                work.ends(&tasks[at], &came);
                 held().over(at, came);
                 moved = true;
             }
@@ -356,6 +383,8 @@ mod tests {
         at_once: AtomicUsize,
         most: AtomicUsize,
         looks: AtomicUsize,
+        /// What was told of tasks, each with whether it is the end.
+        told: Mutex<Vec<(String, bool)>>,
     }
 
     impl Work for Notes {
@@ -389,6 +418,14 @@ mod tests {
 
         fn stops(&self, task: &Task) -> bool {
             matches!(task.action, Action::Build { .. })
+        }
+
+        fn begins(&self, task: &Task) {
+            self.told.lock().unwrap().push((task.name.clone(), false));
+        }
+
+        fn ends(&self, task: &Task, _: &Result<Came, Error>) {
+            self.told.lock().unwrap().push((task.name.clone(), true));
         }
     }
 
@@ -448,5 +485,11 @@ mod tests {
         let notes = Notes::default();
         assert!(run(&tasks, &notes).iter().all(State::is_good));
         assert_eq!((order(&notes), notes.looks.load(Ordering::SeqCst)), (vec!["start a".into(), "start b".into()], 4));
+        // Each beginning is told, and each end.
+        let names = ["start a", "start a", after.as_str(), after.as_str(), "start b", "start b"]
+            .into_iter()
+            .zip([false, true].into_iter().cycle());
+        let told: Vec<(String, bool)> = names.map(|(name, end)| (name.to_owned(), end)).collect();
+        assert_eq!(*notes.told.lock().unwrap(), told);
     }
 }

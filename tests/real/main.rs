@@ -21,6 +21,7 @@ mod faults;
 mod filters;
 mod git;
 mod images;
+mod insight;
 mod interrupt;
 mod lifecycle;
 mod logs;

@@ -1,10 +1,12 @@
 use super::super::Context;
+use super::super::trace::Trace;
 use super::super::ui::Shown;
 use super::allow::Allow;
 use crate::engine::{self, LoadedProject, UpOptions};
 use crate::model::{Error, Name, Result, nearest};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Builds the images of the project.
@@ -35,6 +37,9 @@ pub struct Arguments {
     /// If a command fails, open a shell in the state before it.
     #[arg(long)]
     shell_on_failure: bool,
+    /// Write when each image and step was built, in the format of Chrome's traces, which ui.perfetto.dev opens.
+    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     allow: Allow,
 }
@@ -70,6 +75,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         command: "build".into(),
         ..UpOptions::default()
     };
+    let trace = arguments.trace.as_deref().map(|path| Trace::begin(path, "build", &context.ui)).transpose()?;
     let loaded = context.settled(&options)?;
     let known = &loaded.project.images;
     let mut names: BTreeSet<Name> = BTreeSet::new();
@@ -90,8 +96,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         return verify(&loaded, &names, &options, context, started);
     }
     let shown = Shown::new(&context.ui, false);
-    let built = engine::build_only(&loaded, &names, &options, &shown);
+    let built = match &trace {
+        Some(trace) => engine::build_only(&loaded, &names, &options, &trace.beside(&shown)),
+        None => engine::build_only(&loaded, &names, &options, &shown),
+    };
     shown.clear();
+    let built = match &trace {
+        Some(trace) => trace.end(built),
+        None => built,
+    };
     let built = match built {
         Err(error) if arguments.shell_on_failure => {
             context.tell(&error);

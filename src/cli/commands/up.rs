@@ -1,7 +1,9 @@
 use super::super::Context;
+use super::super::trace::Trace;
 use super::allow::Allow;
 use crate::engine::{self, UpOptions};
 use crate::model::Result;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Makes this machine match the project file: resolves, locks, builds, starts, and waits until containers are healthy.
@@ -24,6 +26,9 @@ pub struct Arguments {
     /// Keep running, and apply every change of the files.
     #[arg(long)]
     watch: bool,
+    /// Write when each task waited and ran, in the format of Chrome's traces, which ui.perfetto.dev opens.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     allow: Allow,
 }
@@ -51,7 +56,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     if watch {
         return super::watch::follow(&options, context);
     }
+    let trace = arguments.trace.as_deref().map(|path| Trace::begin(path, "up", &context.ui)).transpose()?;
     let loaded = context.settled(&options)?;
-    let up = |reporter: &dyn engine::Reporter| engine::up(&loaded, &options, reporter);
-    super::converge::converge(&loaded.instance, context, started, up)
+    let up = |reporter: &dyn engine::Reporter| match &trace {
+        Some(trace) => engine::up(&loaded, &options, &trace.beside(reporter)),
+        None => engine::up(&loaded, &options, reporter),
+    };
+    let done = super::converge::converge(&loaded.instance, context, started, up);
+    match &trace {
+        Some(trace) => trace.end(done),
+        None => done,
+    }
 }

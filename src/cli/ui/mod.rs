@@ -57,7 +57,7 @@ impl Ui {
     }
 
     /// The text, with the names of these variables in place of their values.
-    fn without_private(&self, text: &str) -> String {
+    pub fn without_private(&self, text: &str) -> String {
         without_values(&self.private.read().unwrap_or_else(PoisonError::into_inner), text)
     }
 

@@ -221,7 +221,7 @@ impl Reporter for Shown {
                 let cause = Style::Dim.paint(self.private(&format!("← {}{place}", cause.text)), color);
                 self.lasting(self.private(&format!("{image}: {step}")) + "\n    " + cause);
             }
-            Progress::Build(Event::Finished { image, step, millis }) => {
+            Progress::Build(Event::Finished { image, step, millis, .. }) => {
                 self.done(image.as_str());
                 let time = format!(" {millis} ms");
                 let mut what = self.private(&format!(" {image}: {step}"));
@@ -251,6 +251,7 @@ impl Reporter for Shown {
                     self.done(&name);
                 }
             }
+            Progress::Begins { .. } | Progress::Ends { .. } => {}
             Progress::Warning(text) => {
                 // Nothing is drawn between the two.
                 let mut state = self.board.lock();
